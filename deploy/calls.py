@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Folds the events of a command into its calls, for engines that are not PostgreSQL.
 
-PostgreSQL does the same in migrations/0006_create_call_triggers.sql. A property test holds this
+PostgreSQL does the same in migrations/functions/find_attempts.sql. A property test holds this
 fold against the plain one that also watches PostgreSQL. Only the standard library is used: the file
 is copied to ClickHouse's user scripts and to Flink's workers as it is. As a program it answers
 ClickHouse: a line with the events of one execution in, a line with its calls out.

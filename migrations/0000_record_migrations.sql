@@ -1,5 +1,6 @@
--- Schema migrations lists the applied files. Every file runs in one transaction and ends by
--- recording itself in `applied`. A DBA who uses psql runs them all, with their checksums:
+-- Schema migrations lists the applied files: first the versions in this folder, in order, then those
+-- in functions/ and views/, which `normalizer migrate` applies again when their text changes. Each
+-- runs in a transaction of its own. A DBA who uses psql runs them all, with their checksums:
 --     normalizer migrate --print | psql DATABASE
 -- Later, `normalizer migrate` continues from there. Migrations cannot be undone.
 
@@ -9,6 +10,7 @@ create table if not exists migrations.applied (
     version    text        not null,
     name       text,
     checksum   text,
+    release    text,
     applied_at timestamptz not null default now(),
     applied_by text        not null default session_user,
     constraint applied_pkey primary key (version)
@@ -17,6 +19,14 @@ create table if not exists migrations.applied (
 comment on table migrations.applied is
     'Private: the files of migrations/ that were applied. `normalizer migrate` writes name and '
     'checksum. It refuses a file that was edited afterwards, or has no checksum.';
+comment on column migrations.applied.version is
+    'Digits at the front of the file''s name. Of a function or a view, the folder and the name.';
+comment on column migrations.applied.name is 'Name of the file without its ending.';
+comment on column migrations.applied.checksum is 'SHA-256 of the file, in hex.';
+comment on column migrations.applied.release is
+    'Release that applied the file. An older one leaves its functions and views alone.';
+comment on column migrations.applied.applied_at is 'When the file was applied.';
+comment on column migrations.applied.applied_by is 'Role that applied it.';
 
 -- The service checks at start that the database is new enough.
 grant usage on schema migrations to public;

@@ -39,8 +39,6 @@ begin
 end
 $$;
 
-set local search_path = "$user", public, normalizer;
-
 
 -- Every writer must agree on this.
 -- protocol: how ids and identity are decided. A migration that changes this raises the number, and
@@ -54,22 +52,22 @@ create table normalizer.layout (
     constraint layout_one_row check (one_row)
 );
 
-insert into normalizer.layout default values;
-
 comment on table normalizer.layout is
     'Private: one row with the settings that every writer must agree on.';
 comment on column normalizer.layout.protocol is
     'A program with another protocol refuses to write, because it would give events other ids.';
+comment on column normalizer.layout.one_row is 'Always true: the table has one row.';
 
+insert into normalizer.layout default values;
 
 -- gen_snowflake(): 41 bits of milliseconds since 2024-01-01 UTC, 10 bits of node, 12 bits of
 -- sequence. The clock is one ascending number (milliseconds << 12 | sequence): a full millisecond
 -- continues in the next one, and a clock that steps back cannot repeat an id.
 create sequence normalizer.snowflake_clock as bigint minvalue 0 start 0;
-
 comment on sequence normalizer.snowflake_clock is
     'Private: the clock of gen_snowflake(), one ascending number: milliseconds since 2024-01-01 '
     'UTC << 12, plus a number within the millisecond.';
+
 
 -- Locked while the clock is read and set. It is a table and not an advisory lock because anybody
 -- may take an advisory lock, while only the owner may lock this table.
@@ -77,6 +75,7 @@ create table normalizer.snowflake_lock ();
 
 comment on table normalizer.snowflake_lock is
     'Private: always empty. Its lock makes processes that generate ids wait for each other.';
+
 
 -- Returns an id of the given millisecond, or the one after the last id if that is later. Only the
 -- owner may call it: a caller that chose the time could set the clock ahead for everybody.
@@ -104,6 +103,9 @@ begin
 end
 $$;
 
+revoke execute on function normalizer.snowflake_at(bigint) from public;
+
+
 create function normalizer.gen_snowflake() returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -116,11 +118,14 @@ $$;
 comment on function normalizer.gen_snowflake() is
     'A new event id in the application''s layout. Used if nobody else provides one.';
 
+revoke execute on function normalizer.gen_snowflake() from public;
+
+grant execute on function normalizer.gen_snowflake() to normalizer_writer;
 
 create sequence normalizer.batch_id as bigint;
-
 comment on sequence normalizer.batch_id is
     'Private: the numbers of the transactions that write events. A rollback leaves one out.';
+
 
 create table normalizer.events (
     event_id            bigint           not null default normalizer.gen_snowflake(),
@@ -198,31 +203,74 @@ create table normalizer.events (
 comment on table normalizer.events is
     'The log of canonical events: one row for each event, whatever wire shape brought it. The '
     'columns are the fields of the canonical envelope (docs/spec/envelope.md).';
-comment on column normalizer.events.evidence is
-    'Three digits that say where values came from. Hundreds, attempts: 2 declared, 1 counted '
-    'from one by the producer, 0 default. Tens, status: 2 a failure that was declared or found '
-    'in the result, 1 another declared status, 0 derived from the event type. Ones, '
-    'created_at: 2 from the producer, 1 from the snowflake id, 0 from Kafka.';
+comment on column normalizer.events.event_id is 'Id of the event.';
+comment on column normalizer.events.execution_id is 'Id of the execution.';
+comment on column normalizer.events.event_type is 'Type of the event, in the producer''s spelling.';
+comment on column normalizer.events.step is 'Name of the step; empty if there is none.';
+comment on column normalizer.events.status is 'Canonical status, in capitals.';
+comment on column normalizer.events.attempts is
+    'Number of attempts before this one; 0 is the first attempt.';
+comment on column normalizer.events.max_attempts is
+    'Number of attempts that are allowed in all; null if not declared.';
+comment on column normalizer.events.created_at is
+    'When the event happened, by the producer''s clock.';
+comment on column normalizer.events.worker_id is 'Id of the worker.';
+comment on column normalizer.events.command_id is
+    'Id of the command; null if the event names none.';
+comment on column normalizer.events.iteration is 'Index in a loop, from 0; null outside of loops.';
+comment on column normalizer.events.node_type is 'Kind of step, in the producer''s words.';
+comment on column normalizer.events.catalog_id is 'Id of the playbook in the catalog.';
+comment on column normalizer.events.parent_event_id is 'Id of the event that caused this one.';
+comment on column normalizer.events.parent_execution_id is
+    'Id of the execution that started this one.';
+comment on column normalizer.events.duration is
+    'Seconds that the call took, as the producer measured them.';
+comment on column normalizer.events.error is 'Error text; null if there is none.';
+comment on column normalizer.events.context is 'The producer''s context, as JSON.';
+comment on column normalizer.events.result is 'The producer''s result, as JSON.';
+comment on column normalizer.events.meta is
+    'The producer''s meta object, with the canonical attempts in it.';
 comment on column normalizer.events.extra is
     'What the producer sent beyond the envelope, under its own names. conflicting_values holds '
     'what another report of the same event had instead.';
-comment on column normalizer.events.merge_flags is
-    'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for '
-    'the command. 4: a report changed the row. 8: another event has the same event_id. 16: '
-    'another event of the same execution and class has it, or the reports of this row name two '
-    'steps. 32: another report of the event lies in another log, or before this row in its log.';
 comment on column normalizer.events.coercions is
     'Values whose meaning was changed or guessed, with the original. Null if there are none.';
+comment on column normalizer.events.evidence is
+    'Three digits that say where values came from. Hundreds, attempts: 2 declared, 1 counted from '
+    'one by the producer, 0 default. Tens, status: 2 a failure that was declared or found in the '
+    'result, 1 another declared status, 0 derived from the event type. Ones, created_at: 2 from '
+    'the producer, 1 from the snowflake id, 0 from Kafka.';
+comment on column normalizer.events.shape is 'Wire shape of the record that brought it.';
+comment on column normalizer.events.normalizer_version is 'Version of the rules that made the row.';
 comment on column normalizer.events.source_topic is
-    'Coordinates of the record that stored the row: the Kafka topic; file: or pg: and a name '
-    'for what a job read from there; sql for a row inserted by hand. A later report of the '
-    'event does not change them.';
+    'Coordinates of the record that stored the row: the Kafka topic; file: or pg: and a name for '
+    'what a job read from there; sql for a row inserted by hand. A later report of the event does '
+    'not change them.';
+comment on column normalizer.events.source_incarnation is
+    'Coordinates of the record: how often the topic was deleted and created again.';
+comment on column normalizer.events.source_partition is 'Coordinates of the record: the partition.';
+comment on column normalizer.events.source_offset is 'Coordinates of the record: its offset.';
+comment on column normalizer.events.source_index is
+    'Coordinates of the event: its index in the record, from 0.';
+comment on column normalizer.events.headers is 'Headers of the record, redacted.';
+comment on column normalizer.events.trace_id is
+    'Trace that the record belongs to, from its traceparent header.';
+comment on column normalizer.events.recorded_at is
+    'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under '
+    'LogAppendTime; null without one.';
+comment on column normalizer.events.merge_flags is
+    'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the '
+    'command. 4: a report changed the row. 8: another event has the same event_id. 16: another '
+    'event of the same execution and class has it, or the reports of this row name two steps. 32: '
+    'another report of the event lies in another log, or before this row in its log.';
 comment on column normalizer.events.batch_id is
     'Number of the transaction that wrote the row, from a sequence.';
+comment on column normalizer.events.ingested_at is 'When the row was stored.';
 
 create index events_by_execution on normalizer.events (execution_id, event_id);
 comment on index normalizer.events_by_execution is
     'Query: all events of one execution, in order (timeline, and rebuilding its projections).';
+
 -- `execution_id + 0` keeps every other index from serving this query: with old statistics they all
 -- look alike, and one of them reads the whole execution.
 create index events_by_command on normalizer.events ((execution_id + 0), hashtext(command_id))
@@ -230,6 +278,7 @@ create index events_by_command on normalizer.events ((execution_id + 0), hashtex
 comment on index normalizer.events_by_command is
     'Query: all events of one command, from which its attempts are rebuilt. It asks for '
     'execution_id + 0, so that no index on execution_id alone can serve it.';
+
 -- Several ranges for each block, because the partitions of a topic are at very different offsets:
 -- 40 times less to read, measured.
 create index events_by_source on normalizer.events
@@ -239,6 +288,36 @@ comment on index normalizer.events_by_source is
     'Query: which event did this record become (explain), and is it stored already under any '
     'id (replay).';
 
+-- Not BRIN: new rows take the place of deleted ones, and the summary of a block range only widens.
+-- After five turns of retention each look-up would read the whole table.
+create index events_by_created on normalizer.events (created_at);
+comment on index normalizer.events_by_created is
+    'Query: events of one hour, by created_at (projector verify).';
+
+create index events_by_arrival on normalizer.events (coalesce(recorded_at, created_at));
+comment on index normalizer.events_by_arrival is
+    'Query: events of one hour, by arrival (projector verify, and retention, which looks for old '
+    'events).';
+
+
+-- The id that an event was reported with, if another event has that id, or null if it has its own.
+-- As JSON, so that any content of coercions can be inserted.
+create function normalizer.shared_id(coercions jsonb) returns jsonb
+    language sql immutable parallel safe
+    return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
+
+create index siblings_by_shared_id on normalizer.events
+    using hash (normalizer.shared_id(coercions))
+    where merge_flags & 8 <> 0;
+comment on index normalizer.siblings_by_shared_id is
+    'Query: the siblings of an event, which share its event_id. Their executions leave together.';
+
+-- Only events that carry a trace are in it. By hash, because trace ids are random, and this is half
+-- as large.
+create index events_by_trace on normalizer.events (hashtext(trace_id)) where trace_id is not null;
+comment on index normalizer.events_by_trace is
+    'Query: the executions of a trace (search).';
+
 
 create table normalizer.retention_horizon (
     expired_before timestamptz not null default '-infinity',
@@ -246,13 +325,16 @@ create table normalizer.retention_horizon (
     constraint retention_horizon_one_row check (one_row)
 );
 
-insert into normalizer.retention_horizon default values;
-
 comment on table normalizer.retention_horizon is
     'Private: one row. An event is ignored as expired if the time of its record in Kafka (or, '
     'without one, its created_at) is before expired_before. Every '
     'transaction that writes events reads it. expired_before never decreases. Why, and who '
-    'raises it: 0009_create_retention.sql.';
+    'raises it: functions/archive_executions.sql.';
+comment on column normalizer.retention_horizon.expired_before is
+    'Events whose record has an earlier time in Kafka are ignored.';
+comment on column normalizer.retention_horizon.one_row is 'Always true: the table has one row.';
+
+insert into normalizer.retention_horizon default values;
 
 
 -- Without it, the first claim of a partition could not tell whether its topic has been read from
@@ -268,6 +350,9 @@ comment on table normalizer.source_topics is
     'partitions adds the topic, and so does the first batch of a backfill that reads it from '
     'Kafka. A process that another cluster answers claims no partition of it, and only '
     '--accept-reset moves the topic to that cluster.';
+comment on column normalizer.source_topics.topic is
+    'Kafka topic, or the name of a file or table that a job reads.';
+comment on column normalizer.source_topics.cluster_id is 'Id of the Kafka cluster.';
 
 
 create table normalizer.source_positions (
@@ -316,31 +401,60 @@ comment on table normalizer.source_positions is
     'Private: the position of each Kafka partition, with running totals that must balance. '
     'Only the transaction that writes the events moves it. epoch fences a process that lost '
     'the partition.';
+comment on column normalizer.source_positions.topic is
+    'Kafka topic, or the name of a file or table that a job reads.';
+comment on column normalizer.source_positions.incarnation is
+    'How often the topic was deleted and created again, from 0.';
+comment on column normalizer.source_positions.partition is 'Partition of the topic.';
+comment on column normalizer.source_positions.cluster_id is 'Id of the Kafka cluster.';
+comment on column normalizer.source_positions.owner is 'Process that claimed the partition.';
+comment on column normalizer.source_positions.epoch is
+    'Number of the claim; a writer with a lower epoch is fenced.';
+comment on column normalizer.source_positions.start_offset is 'Offset of the first record to read.';
+comment on column normalizer.source_positions.next_offset is 'Offset of the next record to read.';
+comment on column normalizer.source_positions.dedup_offset is
+    'No writer has written a record of this partition from this offset on. It never decreases. '
+    'Records below it are looked up by their coordinates, for example after a position was set '
+    'back by hand, or when a job read ahead.';
+comment on column normalizer.source_positions.records is 'Number of records that were read.';
 comment on column normalizer.source_positions.holes is
     'Number of offsets without a record: transaction markers, compaction, retention (see '
     'normalizer.gaps).';
 comment on column normalizer.source_positions.rewound is
     'Number of offsets that an operator set the position back by. They are counted again.';
-comment on column normalizer.source_positions.claimed_at is
-    'When the last process claimed the partition. Null of a position that is not Kafka''s.';
-comment on column normalizer.source_positions.committed_at is
-    'When the last record was committed; neither a claim nor an offset without a record changes '
-    'it. Null before the first.';
+comment on column normalizer.source_positions.outcomes is
+    'Number of outcomes, the sum of the columns that follow.';
+comment on column normalizer.source_positions.stored is 'Number of events that became rows.';
+comment on column normalizer.source_positions.duplicate is
+    'Number of events that were stored already and added nothing.';
+comment on column normalizer.source_positions.merged is
+    'Number of events that were stored already and changed the row.';
+comment on column normalizer.source_positions.quarantined is
+    'Number of rejected records and events.';
+comment on column normalizer.source_positions.ignored is
+    'Number of records and events that need no row: tombstones, empty batches, expired events.';
+comment on column normalizer.source_positions.last_offset is
+    'Offset of the last record that was read.';
+comment on column normalizer.source_positions.last_recorded_ms is
+    'Kafka time of that record, milliseconds since 1970.';
+comment on column normalizer.source_positions.last_crc is
+    'CRC-32 of that record, to recognize a topic that was created again.';
 comment on column normalizer.source_positions.holder is
     'Random name of the process that may have records in hand. Null once it has given the '
     'partition up in order. If the next owner finds another name than its own, that process was '
     'killed, and the partition is a suspect.';
 comment on column normalizer.source_positions.slice_records is
     'Of a suspect: how many of the next records its owner has in hand at most. 1: it has one, and '
-    'no record of any partition besides. 0: an owner ended then, so that record is to blame. '
-    'Null: the partition is no suspect.';
+    'no record of any partition besides. 0: an owner ended then, so that record is to blame. Null: '
+    'the partition is no suspect.';
+comment on column normalizer.source_positions.claimed_at is
+    'When the last process claimed the partition. Null of a position that is not Kafka''s.';
+comment on column normalizer.source_positions.committed_at is
+    'When the last record was committed; neither a claim nor an offset without a record changes '
+    'it. Null before the first.';
 comment on column normalizer.source_positions.shapes is
     'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty '
     'without a table. A process with another one does not read them until --accept-shapes.';
-comment on column normalizer.source_positions.dedup_offset is
-    'No writer has written a record of this partition from this offset on. It never decreases. '
-    'Records below it are looked up by their coordinates, for example after a position was set '
-    'back by hand, or when a job read ahead.';
 
 
 -- A table of its own, because a batch that waits for a lock holds the row of the position.
@@ -366,25 +480,35 @@ comment on table normalizer.source_heartbeats is
     'seconds, with the end of the committed records that it saw last. Once the owner is silent, a '
     'process that may not claim the partition reports here that it is stopped. Without a '
     'heartbeat there is no process.';
+comment on column normalizer.source_heartbeats.topic is
+    'Kafka topic, or the name of a file or table that a job reads.';
+comment on column normalizer.source_heartbeats.partition is 'Partition of the topic.';
+comment on column normalizer.source_heartbeats.incarnation is
+    'How often the topic was deleted and created again, from 0.';
+comment on column normalizer.source_heartbeats.epoch is
+    'Number of the claim; a writer with a lower epoch is fenced.';
+comment on column normalizer.source_heartbeats.partition_count is
+    'Number of partitions of the topic, null before the first report. A partition that was never '
+    'claimed has no row.';
 comment on column normalizer.source_heartbeats.log_end is
     'The end of the committed records. Null from a claim until its owner has seen it.';
 comment on column normalizer.source_heartbeats.next_offset is
     'The position at the time of the heartbeat.';
 comment on column normalizer.source_heartbeats.end_seen_at is
-    'When the broker last reported the end of the log. It stays while the broker is away, and '
-    'when another process claims the partition. Null before the first report.';
+    'When the broker last reported the end of the log. It stays while the broker is away, and when '
+    'another process claims the partition. Null before the first report.';
 comment on column normalizer.source_heartbeats.behind_since is
-    'Every record that the log held at this time is stored, but later ones are not. Null if '
-    'all are, or before the first report.';
+    'Every record that the log held at this time is stored, but later ones are not. Null if all '
+    'are, or before the first report.';
 comment on column normalizer.source_heartbeats.mark_offset is
-    'The end of the log at mark_at. When the position reaches it, behind_since becomes '
-    'mark_at.';
-comment on column normalizer.source_heartbeats.partition_count is
-    'Number of partitions of the topic, null before the first report. A partition that was never '
-    'claimed has no row.';
+    'The end of the log at mark_at. When the position reaches it, behind_since becomes mark_at.';
+comment on column normalizer.source_heartbeats.mark_at is
+    'When mark_offset was the end of the log.';
 comment on column normalizer.source_heartbeats.stopped is
-    'True if the process leaves the partition alone: the topic was created again, another '
-    'cluster answers, the table of shapes is another, or the log is damaged.';
+    'True if the process leaves the partition alone: the topic was created again, another cluster '
+    'answers, the table of shapes is another, or the log is damaged.';
+comment on column normalizer.source_heartbeats.heartbeat_at is
+    'When the owner last wrote this row.';
 
 
 create table normalizer.dedup_horizon (
@@ -406,63 +530,21 @@ comment on table normalizer.dedup_horizon is
     'coordinates of their records, and how far a deleted position had got. No job wrote a '
     'record from next_offset on. A writer below it locks the row, so that two writers of the '
     'same coordinates see each other.';
-
-create function normalizer.keep_dedup_horizon() returns trigger
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, normalizer, pg_temp
-as $$
-begin
-    insert into dedup_horizon as kept (
-        topic, incarnation, partition, next_offset, cluster_id, last_offset, last_recorded_ms,
-        last_crc
-    )
-    select   topic, incarnation, partition, dedup_offset, cluster_id, last_offset,
-             last_recorded_ms, last_crc
-    from     source_positions
-    order by topic, incarnation, partition
-    on conflict on constraint dedup_horizon_pkey do update
-    set    next_offset      = greatest(kept.next_offset, excluded.next_offset),
-           cluster_id       = excluded.cluster_id,
-           last_offset      = excluded.last_offset,
-           last_recorded_ms = excluded.last_recorded_ms,
-           last_crc         = excluded.last_crc;
-    return null;
-end
-$$;
-
--- People delete a position to read a topic again.
-create trigger keep_dedup_horizon_of_deleted
-    before delete on normalizer.source_positions
-    for each statement execute function normalizer.keep_dedup_horizon();
-create trigger keep_dedup_horizon_of_truncated
-    before truncate on normalizer.source_positions
-    for each statement execute function normalizer.keep_dedup_horizon();
-
--- A heartbeat of a deleted position would override the first heartbeats of its successor.
-create function normalizer.drop_source_heartbeats() returns trigger
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, normalizer, pg_temp
-as $$
-begin
-    if tg_op = 'TRUNCATE' then
-        delete from source_heartbeats;
-    else
-        delete from source_heartbeats as reported
-        using       gone
-        where       (reported.topic, reported.partition, reported.incarnation)
-                  = (gone.topic, gone.partition, gone.incarnation);
-    end if;
-    return null;
-end
-$$;
-
-create trigger drop_source_heartbeats_of_deleted
-    after delete on normalizer.source_positions
-    referencing old table as gone
-    for each statement execute function normalizer.drop_source_heartbeats();
-create trigger drop_source_heartbeats_of_truncated
-    after truncate on normalizer.source_positions
-    for each statement execute function normalizer.drop_source_heartbeats();
+comment on column normalizer.dedup_horizon.topic is
+    'Kafka topic, or the name of a file or table that a job reads.';
+comment on column normalizer.dedup_horizon.incarnation is
+    'How often the topic was deleted and created again, from 0.';
+comment on column normalizer.dedup_horizon.partition is 'Partition of the topic.';
+comment on column normalizer.dedup_horizon.next_offset is
+    'An upper bound: no writer has written a record from this offset on. Jobs announce 65,536 '
+    'offsets ahead of what they write.';
+comment on column normalizer.dedup_horizon.cluster_id is 'Id of the Kafka cluster.';
+comment on column normalizer.dedup_horizon.last_offset is
+    'Offset of the last record that was read.';
+comment on column normalizer.dedup_horizon.last_recorded_ms is
+    'Kafka time of that record, milliseconds since 1970.';
+comment on column normalizer.dedup_horizon.last_crc is
+    'CRC-32 of that record, to recognize a topic that was created again.';
 
 
 create table normalizer.position_changes (
@@ -487,8 +569,18 @@ create table normalizer.position_changes (
 
 comment on table normalizer.position_changes is
     'Private: every time an operator moved or retired a position with `normalizer position`.';
+comment on column normalizer.position_changes.change_id is 'Number of the change.';
+comment on column normalizer.position_changes.at is 'When it was done.';
+comment on column normalizer.position_changes.who is 'Who did it.';
+comment on column normalizer.position_changes.why is 'The reason that was given.';
+comment on column normalizer.position_changes.action is 'skip, rewind or retire.';
+comment on column normalizer.position_changes.topic is
+    'Kafka topic, or the name of a file or table that a job reads.';
 comment on column normalizer.position_changes.incarnation is
     'How often the topic was deleted and created again, from 0.';
+comment on column normalizer.position_changes.partition is 'Partition of the topic.';
+comment on column normalizer.position_changes.from_offset is 'next_offset before the change.';
+comment on column normalizer.position_changes.to_offset is 'next_offset after the change.';
 comment on column normalizer.position_changes.epoch is
     'Epoch that the change started. The previous owner of the partition has to claim it again.';
 
@@ -511,15 +603,23 @@ comment on table normalizer.gaps is
     'Private: offsets without a stored record. hole: the broker had none there (markers, '
     'compaction). expired: Kafka deleted them before they were read. skipped: an operator '
     'skipped them.';
+comment on column normalizer.gaps.topic is
+    'Kafka topic, or the name of a file or table that a job reads.';
+comment on column normalizer.gaps.incarnation is
+    'How often the topic was deleted and created again, from 0.';
+comment on column normalizer.gaps.partition is 'Partition of the topic.';
+comment on column normalizer.gaps.reason is 'hole, expired or skipped.';
 comment on column normalizer.gaps.missing is
-    'The offsets. A producer with transactions leaves one after each of them, so gaps that '
-    'begin within the same 1,024 offsets (block) share a row.';
+    'The offsets. A producer with transactions leaves one after each of them, so gaps that begin '
+    'within the same 1,024 offsets (block) share a row.';
+comment on column normalizer.gaps.offsets is
+    'Number of offsets that were counted as holes for this row. It is more than missing holds if a '
+    'position was set back and met them again.';
+comment on column normalizer.gaps.block is 'First missing offset / 1,024: neighbours share a row.';
+comment on column normalizer.gaps.found_at is 'When it was found.';
+
 create index gaps_by_age on normalizer.gaps (found_at);
 comment on index normalizer.gaps_by_age is 'Query: delete rows that are older than the retention.';
-
-comment on column normalizer.gaps.offsets is
-    'Number of offsets that were counted as holes for this row. It is more than missing holds '
-    'if a position was set back and met them again.';
 
 
 create table normalizer.quarantine (
@@ -554,19 +654,41 @@ create table normalizer.quarantine (
     )
 );
 
+comment on index normalizer.quarantine_by_source is
+    'One entry for each record or event. Query: was this record refused already (replay)?';
+
 comment on table normalizer.quarantine is
     'Private: every rejected record or event, with its reason and coordinates. Reason skipped: '
     'an operator skipped it with `normalizer position skip`.';
-comment on index normalizer.quarantine_by_source is
-    'One entry for each record or event. Query: was this record refused already (replay)?';
-comment on column normalizer.quarantine.redriven_at is
-    'When a redrive stored the record. The entry stays, because the ledger counts it where it '
-    'was refused.';
+comment on column normalizer.quarantine.quarantine_id is 'Number of the entry.';
+comment on column normalizer.quarantine.reason is 'Reason, one of a fixed list.';
+comment on column normalizer.quarantine.detail is
+    'The reason in a sentence, with the path inside the record.';
+comment on column normalizer.quarantine.sqlstate is 'SQLSTATE, if PostgreSQL refused the row.';
+comment on column normalizer.quarantine.shape is 'Wire shape of the record that brought it.';
+comment on column normalizer.quarantine.normalizer_version is
+    'Version of the rules that made the row.';
+comment on column normalizer.quarantine.source_topic is
+    'Coordinates of the record: the Kafka topic, or the name of a job''s source.';
+comment on column normalizer.quarantine.source_incarnation is
+    'Coordinates of the record: how often the topic was deleted and created again.';
+comment on column normalizer.quarantine.source_partition is
+    'Coordinates of the record: the partition.';
+comment on column normalizer.quarantine.source_offset is 'Coordinates of the record: its offset.';
+comment on column normalizer.quarantine.source_index is
+    'Coordinates of the event: its index in the record, from 0.';
+comment on column normalizer.quarantine.value_bytes is 'Size of the record''s value in bytes.';
+comment on column normalizer.quarantine.recorded_at is
+    'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under '
+    'LogAppendTime; null without one.';
 comment on column normalizer.quarantine.sample is
-    'The first 2 kB of the record, on its first refusal. Null if they are not text, if anything '
-    'in the record may be a secret, if it is larger than 8 MiB, or after retention deleted the '
-    'bytes.';
-
+    'The first 2 kB of the record, on its first refusal. Null if they are not text, if anything in '
+    'the record may be a secret, if it is larger than 8 MiB, or after retention deleted the bytes.';
+comment on column normalizer.quarantine.batch_id is 'Number of the transaction that wrote the row.';
+comment on column normalizer.quarantine.quarantined_at is 'When the record was refused.';
+comment on column normalizer.quarantine.redriven_at is
+    'When a redrive stored the record. The entry stays, because the ledger counts it where it was '
+    'refused.';
 comment on column normalizer.quarantine.execution_id is
     'Execution that the record names in its value, else in its key. Null if neither can be read, '
     'or after `normalizer forget` erased the execution.';
@@ -575,6 +697,7 @@ create index quarantine_by_execution on normalizer.quarantine (execution_id)
     where execution_id is not null;
 comment on index normalizer.quarantine_by_execution is
     'Query: the rejected records of an execution (its page, search, forget).';
+
 create index quarantine_by_time on normalizer.quarantine (quarantined_at, reason);
 comment on index normalizer.quarantine_by_time is
     'Query: list entries by time (quarantine list), and count them by reason (the quarantine '
@@ -600,6 +723,21 @@ create table normalizer.quarantine_raw (
 comment on table normalizer.quarantine_raw is
     'Private: the refused bytes as received, not redacted, for the owner and for redrive only. '
     'Complete up to 1 MiB; of a larger record the first 64 KiB and the hash.';
+comment on column normalizer.quarantine_raw.source_topic is
+    'Coordinates of the record: the Kafka topic, or the name of a job''s source.';
+comment on column normalizer.quarantine_raw.source_incarnation is
+    'Coordinates of the record: how often the topic was deleted and created again.';
+comment on column normalizer.quarantine_raw.source_partition is
+    'Coordinates of the record: the partition.';
+comment on column normalizer.quarantine_raw.source_offset is
+    'Coordinates of the record: its offset.';
+comment on column normalizer.quarantine_raw.key is 'Key of the record, as received.';
+comment on column normalizer.quarantine_raw.value is 'Value of the record, as received.';
+comment on column normalizer.quarantine_raw.headers is 'Headers of the record; values are base64.';
+comment on column normalizer.quarantine_raw.value_sha256 is 'SHA-256 of the whole value.';
+comment on column normalizer.quarantine_raw.whole is
+    'True if value holds all bytes, false if only the first 64 KiB.';
+comment on column normalizer.quarantine_raw.kept_at is 'When the bytes were stored.';
 
 create index quarantine_raw_by_age on normalizer.quarantine_raw (kept_at);
 comment on index normalizer.quarantine_raw_by_age is
@@ -621,6 +759,16 @@ create table normalizer.assigned_ids (
 comment on table normalizer.assigned_ids is
     'Private: ids that gen_snowflake() gave to events whose derived ids were all taken, so '
     'that a replay finds them again. Nearly always empty.';
+comment on column normalizer.assigned_ids.source_topic is
+    'Coordinates of the record: the Kafka topic, or the name of a job''s source.';
+comment on column normalizer.assigned_ids.source_incarnation is
+    'Coordinates of the record: how often the topic was deleted and created again.';
+comment on column normalizer.assigned_ids.source_partition is
+    'Coordinates of the record: the partition.';
+comment on column normalizer.assigned_ids.source_offset is 'Coordinates of the record: its offset.';
+comment on column normalizer.assigned_ids.source_index is
+    'Coordinates of the event: its index in the record, from 0.';
+comment on column normalizer.assigned_ids.event_id is 'Id of the event.';
 
 
 create table normalizer.merged_records (
@@ -641,9 +789,138 @@ comment on table normalizer.merged_records is
     'Private: records that reported a stored event again (merged, or a duplicate with other '
     'coordinates), and the event of each. The row in events has the coordinates of one record '
     'only. One row for each transaction and 4,096 offsets (offset_block).';
+comment on column normalizer.merged_records.source_topic is
+    'Coordinates of the record: the Kafka topic, or the name of a job''s source.';
+comment on column normalizer.merged_records.source_incarnation is
+    'Coordinates of the record: how often the topic was deleted and created again.';
+comment on column normalizer.merged_records.source_partition is
+    'Coordinates of the record: the partition.';
+comment on column normalizer.merged_records.offset_block is
+    'Offset / 4,096: the block that all offsets of the row are in.';
 comment on column normalizer.merged_records.merge_id is
-    'A value of the sequence of batch_id, taken after the rows were locked. A row of events '
-    'with a later batch_id was deleted and stored again since.';
+    'A value of the sequence of batch_id, taken after the rows were locked. A row of events with a '
+    'later batch_id was deleted and stored again since.';
+comment on column normalizer.merged_records.source_offsets is
+    'Offsets of the records, one element for each event.';
+comment on column normalizer.merged_records.source_indexes is
+    'Indexes in those records, in the same order.';
+comment on column normalizer.merged_records.event_ids is
+    'Ids of the rows that they were merged into, in the same order.';
+
+
+create table normalizer.archived_rows (
+    source_topic       text    not null,
+    source_incarnation integer not null,
+    source_partition   integer not null,
+    job_id             text    not null default '',
+    run                integer not null default 0,
+    events             bigint  not null default 0,
+    quarantined        bigint  not null default 0,
+    holes              bigint  not null default 0,
+    constraint archived_rows_pkey primary key (
+        source_topic, source_incarnation, source_partition, job_id, run
+    )
+);
+
+comment on table normalizer.archived_rows is
+    'Private: number of rows of events, quarantine and gaps that retention deleted, by '
+    'coordinates and, if a job wrote them, by its run. The totals of the ledger still include '
+    'them.';
+comment on column normalizer.archived_rows.source_topic is
+    'Coordinates of the record: the Kafka topic, or the name of a job''s source.';
+comment on column normalizer.archived_rows.source_incarnation is
+    'Coordinates of the record: how often the topic was deleted and created again.';
+comment on column normalizer.archived_rows.source_partition is
+    'Coordinates of the record: the partition.';
+comment on column normalizer.archived_rows.job_id is
+    'Job that wrote the rows; empty if the service did.';
+comment on column normalizer.archived_rows.run is
+    'Run of that job; 0 if the service wrote the rows.';
+comment on column normalizer.archived_rows.events is 'Number of events that retention deleted.';
+comment on column normalizer.archived_rows.quarantined is
+    'Number of quarantine entries that retention deleted.';
+comment on column normalizer.archived_rows.holes is
+    'Number of offsets in the gaps that retention deleted.';
+
+grant select on normalizer.archived_rows to normalizer_writer;
+
+
+-- Drift: top-level fields of producers that are not as documented. The service limits the number of
+-- findings of a shape and the length of examples. This is a sample. The values themselves are in
+-- events.
+create table normalizer.drift_findings (
+    shape              text        not null,
+    field              text        not null,
+    type               text        not null,
+    kind               text        not null,
+    source_topic       text        not null,
+    source_incarnation integer     not null,
+    source_partition   integer     not null,
+    source_offset      bigint      not null,
+    example            text        not null,
+    found_at           timestamptz not null default now(),
+    constraint drift_findings_pkey primary key (shape, field, type),
+    constraint drift_findings_kind check (kind in ('unknown_key', 'changed_type'))
+);
+
+comment on table normalizer.drift_findings is
+    'Private: top-level fields that are not documented, and documented ones with a value of '
+    'another type, by shape, with the record where each was first seen and an example '
+    '(redacted). Delete a row to get the finding again. View: drift.';
+comment on column normalizer.drift_findings.shape is 'Wire shape of the record that brought it.';
+comment on column normalizer.drift_findings.field is 'Top-level key of the record.';
+comment on column normalizer.drift_findings.type is
+    'JSON type of the value: object, list, text, number or bool.';
+comment on column normalizer.drift_findings.kind is 'unknown_key or changed_type.';
+comment on column normalizer.drift_findings.source_topic is
+    'Coordinates of the record: the Kafka topic, or the name of a job''s source.';
+comment on column normalizer.drift_findings.source_incarnation is
+    'Coordinates of the record: how often the topic was deleted and created again.';
+comment on column normalizer.drift_findings.source_partition is
+    'Coordinates of the record: the partition.';
+comment on column normalizer.drift_findings.source_offset is
+    'Coordinates of the record: its offset.';
+comment on column normalizer.drift_findings.example is
+    'A value of the field, redacted and shortened.';
+comment on column normalizer.drift_findings.found_at is 'When it was found.';
+
+grant select, insert on normalizer.drift_findings to normalizer_writer;
+
+
+-- On request, an execution is deleted (normalizer forget), and so are secrets stored under
+-- older rules (normalizer redact).
+--
+-- Forgetting is retention at any age: the execution leaves whole, and its counts stay
+-- (functions/archive_executions.sql). Only its id stays, in a list, so that no writer stores it
+-- again.
+create table normalizer.forgotten_executions (
+    execution_id bigint      not null,
+    at           timestamptz not null default now(),
+    who          text        not null,
+    why          text        not null,
+    events       bigint      not null default 0,
+    refused      bigint      not null default 0,
+    ended_at     timestamptz,
+    constraint forgotten_executions_pkey primary key (execution_id)
+);
+
+comment on table normalizer.forgotten_executions is
+    'Private: executions that `normalizer forget` erased: who did it, when and why, and '
+    'no content. Their events are ignored by every writer. Every transaction that writes '
+    'events reads it.';
+comment on column normalizer.forgotten_executions.execution_id is 'Id of the execution.';
+comment on column normalizer.forgotten_executions.at is 'When it was done.';
+comment on column normalizer.forgotten_executions.who is 'Who did it.';
+comment on column normalizer.forgotten_executions.why is 'The reason that was given.';
+comment on column normalizer.forgotten_executions.events is
+    'Number of its events that were deleted.';
+comment on column normalizer.forgotten_executions.refused is
+    'Number of its rejected records that were emptied. Their coordinates and their reason stay, '
+    'for the ledger.';
+comment on column normalizer.forgotten_executions.ended_at is
+    'When the erasure was complete. Null until then; the same command continues it.';
+
+grant select on normalizer.forgotten_executions to normalizer_writer;
 
 
 grant usage on schema normalizer to normalizer_writer;
@@ -661,7 +938,6 @@ grant select (source_topic, source_incarnation, source_partition, source_offset)
 grant select on normalizer.layout to normalizer_writer;
 grant select on normalizer.retention_horizon to normalizer_writer;
 grant usage on sequence normalizer.batch_id to normalizer_writer;
-grant execute on function normalizer.gen_snowflake() to normalizer_writer;
 grant usage on schema normalizer to projector_reader;
 
 insert into migrations.applied (version) values ('0001') on conflict do nothing;

@@ -1,7 +1,7 @@
 """Read models of the canonical events, grouped by attempts and status, and their upkeep.
 
-The projections themselves are SQL, in migrations/0002 and later. Triggers update them in the
-transaction of the events. This package has everything that an operator does with them:
+The projections themselves are SQL, in migrations/. Triggers update them in the transaction of the
+events. This package has everything that an operator does with them:
 
     database_session.py   a connection with its limits, and retries on locks
     chunks.py             cuts work into statements that end within the limit

@@ -17,7 +17,7 @@ from normalizer.store.migrate import (
     REMEDY,
     read_status,
 )
-from normalizer.store.migration_files import FOLDER, names_in_state
+from normalizer.store.migration_files import names_in_state, read_migrations
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.source_positions import NEWEST_POSITIONS
 
@@ -27,7 +27,13 @@ SKEW_S: Final = 5.0
 OLDEST_POSTGRES: Final = 150_000
 
 
-_GRANT: Final = re.compile(r"^GRANT (.+) ON (\w+) (\S+) TO normalizer_writer;$", re.MULTILINE)
+_GRANT: Final = re.compile(
+    r"^grant ([^;]+?)\s+on (?:(schema|sequence|function) )?([^;]+?)"
+    r"\s+to [^;]*\bnormalizer_writer\b[^;]*;",
+    re.MULTILINE,
+)
+_GRANTED_TO: Final = re.compile(r"[\w.]+(?:\([^)]*\))?")
+_GRANTED: Final = re.compile(r"(\w+)(?: \(([^)]*)\))?")
 _RIGHTS: Final = """
     select   lower(wanted.type) || coalesce(' (' || wanted.field || ')', '') || ' on '
              || case when wanted.kind = 'TABLE' then '' else lower(wanted.kind) || ' ' end
@@ -249,9 +255,12 @@ def _granted() -> tuple[tuple[str, str, str, str | None], ...]:
     The database's own catalog doesn't help, because a restore may have lost a grant.
     """
     return tuple(
-        (kind, what, "EXECUTE" if right == "ALL" else right, field or None)
-        for rights, kind, what in _GRANT.findall((FOLDER / "schema.sql").read_text())
-        for right, field in re.findall(r"(\w+)(?:\((\w+)\))?", rights)
+        ((kind or "table").upper(), what, right.upper(), field)
+        for file in read_migrations()
+        for rights, kind, names in _GRANT.findall(file.text)
+        for what in _GRANTED_TO.findall(names)
+        for right, fields in _GRANTED.findall(rights)
+        for field in (fields.split(", ") if fields else [None])
     )
 
 

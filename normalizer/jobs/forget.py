@@ -3,7 +3,7 @@
 First, a separate transaction puts its id on a list, and from then on every writer ignores its
 events. Once every transaction has ended that may not have seen the list, the earlier rows are
 deleted. Each step can stop anywhere, and runs again after a deadlock or an outage. After a kill,
-the same command resumes. Source: 0014_create_erasure.sql.
+the same command resumes. Source: the table forgotten_executions in 0001_create_normalizer.sql.
 """
 
 import asyncio

@@ -24,7 +24,12 @@ from normalizer.monitoring.heartbeat import ObservedLog
 from normalizer.monitoring.partition_lag import PartitionLag
 from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, SCOPES
 from normalizer.runtime.telemetry import describe_error, get_logger
-from normalizer.store.migration_files import read_migrations
+from normalizer.store.migration_files import (
+    READ_APPLIED,
+    applied_of,
+    read_migrations,
+    statuses_of,
+)
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.source_positions import NEWEST_POSITIONS
 from normalizer.store.sqlstate import FOREIGN_ERRORS
@@ -60,7 +65,7 @@ class LagMonitor:
             session=_SESSION,
             command_timeout_s=POLL_TIMEOUT_S + 1,
         )
-        self._needed = frozenset(file.version for file in read_migrations())
+        self._migrations = read_migrations()
         self._positions: dict[KafkaPartition, int] | None = None
         self._existing: frozenset[KafkaPartition] = frozenset()
         self._bounds: dict[KafkaPartition, Bounds] = {}
@@ -246,10 +251,13 @@ class LagMonitor:
 
     async def _poll_migrations(self, connection: asyncpg.Connection) -> None:
         try:
-            rows = await connection.fetch(sql.READ_MIGRATIONS)
+            rows = await connection.fetch(READ_APPLIED)
         except asyncpg.SyntaxOrAccessError:
             rows = []
-        self.missing_migrations = tuple(sorted(self._needed - {row["version"] for row in rows}))
+        statuses = statuses_of(self._migrations, applied_of(rows))
+        self.missing_migrations = tuple(
+            status.version for status in statuses if status.state == "pending"
+        )
 
     async def _poll_positions(self, connection: asyncpg.Connection) -> None:
         rows = await connection.fetch(NEWEST_POSITIONS, list(self._settings.kafka_topics))

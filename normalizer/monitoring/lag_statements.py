@@ -15,7 +15,6 @@ READ_SERVER: Final = """
     -- It has a snapshot, which keeps no other vacuum from a row.
     and      pid not in (select pid from pg_stat_progress_vacuum)
 """
-READ_MIGRATIONS: Final = "select version from migrations.applied"
 READ_AGREEMENT: Final = """
     select   coalesce(sum(divergent), 0)::bigint as divergent,
              coalesce(extract(epoch from now() - min(divergent_since)), 0)::double precision

@@ -1,10 +1,11 @@
 """Applies the migrations, which bring a database to the newest version.
 
 It applies the files in order, each in its own transaction that holds a lock. A file that waits for
-a lock blocks every writer behind it, so it gives way after LOCK_WAIT_S. Every file records itself
-in `migrations.applied` with its checksum. A file that was edited after it was applied is an error.
-So is a file without a checksum, because somebody ran it by hand, from an unknown build. A DBA who
-uses psql runs the script from migration_script.py, which stores checksums.
+a lock blocks every writer behind it, so it gives way after LOCK_WAIT_S. `migrations.applied` lists
+the files with their checksums. A version that was edited after it was applied is an error. So is
+one without a checksum, because somebody ran it by hand, from an unknown build. A function or a view
+is applied again when its text changes, unless a newer release applied it. A DBA who uses psql runs
+the script from migration_script.py, which applies the same files and stores the same checksums.
 """
 
 import asyncio
@@ -16,20 +17,23 @@ from pathlib import Path
 from typing import Final
 
 import asyncpg
-import msgspec
 
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError, worst_of
 from normalizer.postgres.database import closing, connect
 from normalizer.store.connect_error import connect_error
 from normalizer.store.migration_files import (
     FOLDER,
+    READ_APPLIED,
     AppliedMigration,
     Migration,
     MigrationStatus,
+    applied_of,
     names_in_state,
     read_migrations,
     status_of,
+    statuses_of,
 )
+from normalizer.store.migration_script import LOCK_KEY, LOCK_WAIT_S, record_of, statements_of
 from normalizer.store.session import LOCK_HOLDERS
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
@@ -38,26 +42,24 @@ REMEDY: Final = (
     "You may drop only a throw-away database (`make clean` drops the one of `make run`)"
 )
 
-LOCK_WAIT_S: Final = 5
 PAUSE_S: Final = 5.0
 """The pause between two tries of a file, in which the waiting writers can write."""
 _LOOK_EVERY_S: Final = 1.0
 
-LOCK_KEY: Final = 5_203_947_410_801
 _OWNER: Final = "DATABASE_URL must name the owner of the database"
 _NO_RIGHT: Final = (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)
 """A login that lacks a right, or whose sessions are read-only."""
 PRIMARY: Final = "name the primary in DATABASE_URL; of several hosts, ?target_session_attrs=primary"
-_STORE_CHECKSUM: Final = """
-    update migrations.applied
-    set    name     = $2::text,
-           checksum = $3::text
-    where  version  = $1::text
-"""
 BY_HAND: Final = (
     "They may be another build's files, so run the build that they came with. Fill a new database "
     "with `normalizer migrate`, or have a DBA run the script from `normalizer migrate --print`"
 )
+# Not to_regclass: a session that saw no table before it waited would still see none.
+_IS_RECORDED: Final = """
+    select exists (
+        select from pg_tables where schemaname = 'migrations' and tablename = 'applied'
+    )
+"""
 # A role's own limit is meant for queries. A migration takes as long as it needs.
 _SESSION: Final = {"statement_timeout": "0"}
 
@@ -87,8 +89,10 @@ async def migrate(
                 "this server is a standby, so it is read-only", remedy=PRIMARY
             )
         connection.add_log_listener(lambda _, notice: report(f"  {notice.message}"))
-        for file in files:
-            watch = partial(_report_holders, database_url, report=report_once)
+        watch = partial(_report_holders, database_url, report=report_once)
+        # To drop a view makes others pending.
+        while pending := _pending(files, await _read_applied(connection)):
+            file = pending[0]
             if await _apply_unlocked(connection, files, file, watch, report_once):
                 applied.append(file.name)
                 report(f"applied {file.name}")
@@ -119,11 +123,23 @@ def _files() -> tuple[Migration, ...]:
 def _reject_other_files(
     files: tuple[Migration, ...], applied: Mapping[str, AppliedMigration]
 ) -> None:
-    states = [status_of(file.version, file, applied.get(file.version)) for file in files]
+    states = statuses_of(files, applied)
     if edited := names_in_state(states, "edited"):
         raise SchemaMismatchError(f"edited after it was applied: {edited}. {REMEDY}")
     if by_hand := names_in_state(states, "by hand"):
         raise SchemaMismatchError(f"applied by hand, without a checksum: {by_hand}. {BY_HAND}")
+
+
+def _pending(
+    files: tuple[Migration, ...], applied: Mapping[str, AppliedMigration]
+) -> list[Migration]:
+    """Return the files to apply. Raises SchemaMismatchError for a database of another build."""
+    _reject_other_files(files, applied)
+    return [
+        file
+        for file, status in zip(files, statuses_of(files, applied), strict=True)
+        if status.state == "pending"
+    ]
 
 
 @asynccontextmanager
@@ -195,34 +211,29 @@ async def _report_holders(database_url: str, pid: int, *, report: Callable[[str]
 async def _apply(
     connection: asyncpg.Connection, files: tuple[Migration, ...], file: Migration
 ) -> bool:
-    """Apply the file unless it's applied, and store its checksum. Returns whether it did."""
-    applied = await _read_applied(connection)
-    _reject_other_files(files, applied)
-    if file.version not in applied:
-        try:
-            await connection.execute(file.text)
-        except asyncpg.LockNotAvailableError:
-            raise
-        except asyncpg.PostgresError as error:
-            raise MigrationFailedError(
-                f"a migration failed and was rolled back: {file.name}, {_place(file, error)}"
-            ) from error
-        await connection.execute(_STORE_CHECKSUM, file.version, file.name, file.checksum)
-    return file.version not in applied
+    """Apply the file and record it, unless another process did. Returns whether it did."""
+    if file not in _pending(files, await _read_applied(connection)):
+        return False
+    try:
+        await connection.execute(statements_of(file))
+    except asyncpg.LockNotAvailableError:
+        raise
+    except asyncpg.PostgresError as error:
+        raise MigrationFailedError(
+            f"a migration failed and was rolled back: {file.name}, {_place(file, error)}"
+        ) from error
+    await connection.execute(record_of(file))
+    return True
 
 
 async def _read_applied(connection: asyncpg.Connection) -> dict[str, AppliedMigration]:
     """Return the applied files by version, or none if none was ever applied."""
-    if await connection.fetchval("select to_regclass('migrations.applied')") is None:
+    if not await connection.fetchval(_IS_RECORDED):
         return {}
-    rows = await connection.fetch(
-        """
-        select   version, name, checksum, applied_at, applied_by
-        from     migrations.applied
-        order by version
-        """
-    )
-    return {row["version"]: msgspec.convert(dict(row), AppliedMigration) for row in rows}
+    try:
+        return applied_of(await connection.fetch(READ_APPLIED))
+    except asyncpg.UndefinedColumnError as error:
+        raise SchemaMismatchError(f"migrations.applied lacks a column. {REMEDY}") from error
 
 
 def _place(file: Migration, error: asyncpg.PostgresError) -> str:
@@ -230,7 +241,12 @@ def _place(file: Migration, error: asyncpg.PostgresError) -> str:
     said = f"SQLSTATE {error.sqlstate}: {error.args[0] if error.args else ''}"
     if isinstance(error, _NO_RIGHT):
         said = f"{said}; {error.hint or _OWNER}"
-    if error.position is None:
+    elif isinstance(error, asyncpg.DependentObjectsStillExistError):
+        said = f"{said}: {'; '.join(error.detail.splitlines())}. {error.hint}"
+    position = error.position
+    if error.internal_query == file.text:
+        position = error.internal_position
+    if position is None:
         return said
-    line = file.text.count("\n", 0, int(error.position) - 1) + 1
+    line = file.text.count("\n", 0, int(position) - 1) + 1
     return f"line {line}, {said}"

@@ -1,19 +1,35 @@
-"""The files of migrations/, and the state of each in a database."""
+"""The files of migrations/, and the state of each in a database.
+
+A file named NNNN_WORDS.sql is a version: it's applied once, and never edited. Those in functions/
+and views/ are repeatable: each creates what its name says, and is applied again when its text
+changes.
+"""
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from normalizer.errors import ConfigurationError
+from normalizer.runtime.version import VERSION
 
 FOLDER: Final = Path(__file__).parents[1] / "migrations"
 """A link to the top level's migrations/ in a checkout, a folder of files in an installed wheel."""
 
+RELEASE: Final = ".".join(re.findall(r"\d+", VERSION)[:3])
+"""The release of this program, such as 0.1.0. Its candidates have the same."""
+
 MigrationState = Literal["applied", "pending", "edited", "by hand", "unknown"]
+
+_NOT_CODE: Final = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
+_WORD: Final = re.compile(r"\w+")
+_QUALIFIED: Final = re.compile(r"\w+\.\w+")
+_VIEW: Final = re.compile(r"^create or replace view (\S+) as$", re.MULTILINE)
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,11 +40,22 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
     checksum: str
     text: str
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the file is applied again when its text changes."""
+        return "/" in self.version
+
+    @property
+    def view(self) -> str | None:
+        """The name of the view that the file creates, with its schema."""
+        found = _VIEW.search(self.text) if self.version.startswith("views/") else None
+        return found and found[1]
+
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A migration and its state.
 
-    `unknown` means applied, but newer than this program. `by hand` means without a checksum.
+    `unknown` means applied by a newer program. `by hand` means without a checksum.
     """
 
     version: str
@@ -44,24 +71,64 @@ class AppliedMigration(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     name: str | None
     checksum: str | None
+    release: str | None
     applied_at: datetime
     applied_by: str
 
 
+READ_APPLIED: Final = """
+    select   version, name, checksum, release, applied_at, applied_by
+    from     migrations.applied
+    order by version
+"""
+
+
+def applied_of(rows: Iterable[Any]) -> dict[str, AppliedMigration]:
+    """Return the rows of READ_APPLIED by version."""
+    return {row["version"]: msgspec.convert(dict(row), AppliedMigration) for row in rows}
+
+
 def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
-    """Read the files in order of their version, the digits before the first underscore."""
-    paths = sorted(folder.glob("[0-9]*_*.sql"))
-    if not paths:
+    """Read the files in the order in which they're applied.
+
+    Versions come first, by the digits before the first underscore. Then come functions and views,
+    each after those that it names.
+    """
+    versions = sorted(folder.glob("[0-9]*_*.sql"))
+    if not versions:
         raise ConfigurationError(f"no migrations in {folder}")
-    return tuple(
-        Migration(
-            version=path.name.partition("_")[0],
-            name=path.stem,
-            checksum=hashlib.sha256(path.read_bytes()).hexdigest(),
-            text=path.read_text(),
-        )
-        for path in paths
+    repeatable = {
+        file.version: file
+        for kind in ("functions", "views")
+        for path in sorted((folder / kind).glob("*.sql"))
+        for file in [_read(path, f"{kind}/{path.stem}")]
+    }
+    order = TopologicalSorter(_needs(repeatable)).static_order()
+    return (
+        *(_read(path, path.name.partition("_")[0]) for path in versions),
+        *(repeatable[version] for version in order),
     )
+
+
+def _read(path: Path, version: str) -> Migration:
+    return Migration(
+        version=version,
+        name=version if "/" in version else path.stem,
+        checksum=hashlib.sha256(path.read_bytes()).hexdigest(),
+        text=path.read_text(),
+    )
+
+
+def _needs(files: Mapping[str, Migration]) -> dict[str, list[str]]:
+    """Return for each file the functions that it names, and the views that it names in full."""
+    views = {file.view: version for version, file in files.items() if file.view}
+    needs: dict[str, list[str]] = {}
+    for version, file in files.items():
+        code = _NOT_CODE.sub("", file.text)
+        named = {f"functions/{word}" for word in _WORD.findall(code)} & files.keys()
+        named |= {views[name] for name in _QUALIFIED.findall(code) if name in views}
+        needs[version] = sorted(named - {version})
+    return needs
 
 
 def status_of(
@@ -71,20 +138,34 @@ def status_of(
     name = file.name if file is not None else (row.name if row is not None else None) or version
     if row is None:
         return MigrationStatus(version=version, name=name, state="pending")
-    state: MigrationState = "applied"
-    if file is None:
-        state = "unknown"
-    elif row.checksum is None:
-        state = "by hand"
-    elif row.checksum != file.checksum:
-        state = "edited"
     return MigrationStatus(
         version=version,
         name=name,
-        state=state,
+        state=_state_of(file, row),
         applied_at=row.applied_at,
         applied_by=row.applied_by,
     )
+
+
+def _state_of(file: Migration | None, row: AppliedMigration) -> MigrationState:
+    if file is None:
+        return "unknown"
+    if row.checksum == file.checksum:
+        return "applied"
+    if file.is_repeatable:
+        return "unknown" if _numbers(row.release) > _numbers(RELEASE) else "pending"
+    return "edited" if row.checksum is not None else "by hand"
+
+
+def _numbers(release: str | None) -> list[int]:
+    return [int(number) for number in (release or "0").split(".")]
+
+
+def statuses_of(
+    files: Iterable[Migration], applied: Mapping[str, AppliedMigration]
+) -> list[MigrationStatus]:
+    """Return the state of each of these files."""
+    return [status_of(file.version, file, applied.get(file.version)) for file in files]
 
 
 def names_in_state(statuses: Iterable[MigrationStatus], state: MigrationState) -> str:

@@ -1,17 +1,81 @@
-"""Prints the migrations as one script for psql, for a DBA who doesn't run our programs.
+"""Writes what applies the migrations, and prints it as one script for psql.
 
-It applies the files that a database lacks, each in a transaction, and stores their checksums.
+The script is for a DBA who doesn't run our programs. It applies the files that a database lacks,
+each in a transaction, and stores their checksums.
 """
 
 from pathlib import Path
 from typing import Final
 
-from normalizer.store.migrate import LOCK_KEY
-from normalizer.store.migration_files import FOLDER, Migration, read_migrations
+from normalizer.store.migration_files import FOLDER, RELEASE, Migration, read_migrations
 
+LOCK_KEY: Final = 5_203_947_410_801
+LOCK_WAIT_S: Final = 5
+
+_REPLACE_VIEW: Final = """\
+do $migrate$
+declare
+    views text;
+begin
+    execute $view${text}$view$;
+exception
+    -- A column is gone, moved, renamed, or of another type. So the view goes first, with those of
+    -- ours that are made from it. They are pending from then on, and are applied after this one.
+    when invalid_table_definition then
+        with recursive dependent (oid, depth) as (
+            select to_regclass('{view}')::oid, 0
+            union
+            select rewrite.ev_class, depth + 1
+            from   dependent
+            join   pg_depend on refclassid = 'pg_class'::regclass and refobjid = dependent.oid
+                            and classid = 'pg_rewrite'::regclass
+            join   pg_rewrite as rewrite on rewrite.oid = objid
+            where  rewrite.ev_class <> dependent.oid
+        ),
+        ours as (
+            select   relation.oid, version, max(depth) as depth
+            from     dependent
+            join     pg_class as relation using (oid)
+            join     migrations.applied on version = 'views/' || relname
+            where    relnamespace = '{schema}'::regnamespace
+            group by relation.oid, version
+        ),
+        forgotten as (
+            delete from migrations.applied using ours where applied.version = ours.version
+        )
+        -- In the order in which a reader locks them, so that neither waits for the other.
+        select string_agg(oid::regclass::text, ', ' order by depth desc) into views from ours;
+        if views is null then
+            raise;
+        end if;
+        begin
+            execute 'drop view ' || views;
+        exception
+            when dependent_objects_still_exist then
+                get stacked diagnostics views = pg_exception_detail;
+                raise dependent_objects_still_exist using
+                    message = 'other objects depend on view {view}, which has to be dropped',
+                    detail = views,
+                    hint = 'Drop them, run this again, and create them for the new view.';
+        end;
+        execute $view${text}$view$;
+end
+$migrate$;
+"""
+_RECORD: Final = """\
+insert into migrations.applied as known (version, name, checksum, release)
+values ('{version}', '{name}', '{checksum}', '{release}')
+on conflict (version) do update
+set    name       = excluded.name,
+       checksum   = excluded.checksum,
+       release    = excluded.release,
+       applied_at = excluded.applied_at,
+       applied_by = excluded.applied_by;
+"""
 _HEAD: Final = """\
 -- For psql, as the role that will own the tables. It applies what this database lacks, and stores
--- the checksum of each file, so that `normalizer migrate` recognizes them.
+-- the checksum of each file, so that `normalizer migrate` recognizes them. If it ends because
+-- somebody holds a lock, run it again.
 \\set ON_ERROR_STOP on
 do $$ begin perform pg_advisory_lock({lock_key}); end $$;
 select to_regclass('migrations.applied') is null as is_pending \\gset
@@ -30,34 +94,60 @@ $$;
 """
 _LOOK_UP: Final = """\
 select not exists (
-    select from migrations.applied where version = '{version}'
+    select
+    from   migrations.applied
+    where  version = '{version}'
+    and    (
+               checksum = '{checksum}'
+               or string_to_array(release, '.')::integer[]
+                  > string_to_array('{release}', '.')::integer[]
+           )
 ) as is_pending \\gset
 """
 _APPLY: Final = """\
 \\if :is_pending
 \\echo applying {name}
 begin;
-{text}
-update migrations.applied
-set    name     = '{name}',
-       checksum = '{checksum}'
-where  version  = '{version}';
-commit;
+set local lock_timeout = '{lock_wait_s}s';
+{statements}
+{record}commit;
 \\endif
 """
+
+
+def statements_of(file: Migration) -> str:
+    """Return the SQL that applies the file."""
+    view = file.view
+    if view is None:
+        return file.text
+    return _REPLACE_VIEW.format(text=file.text, view=view, schema=view.partition(".")[0])
+
+
+def record_of(file: Migration) -> str:
+    """Return the statement that records the file as applied by this release."""
+    return _RECORD.format(
+        version=file.version, name=file.name, checksum=file.checksum, release=RELEASE
+    )
 
 
 def migration_script(folder: Path = FOLDER) -> str:
     """Return the script, which does what this build's `normalizer migrate` would do."""
     first, *others = files = read_migrations(folder)
-    checksums = ", ".join(f"('{file.version}', '{file.checksum}')" for file in files)
+    checksums = ", ".join(
+        f"('{file.version}', '{file.checksum}')" for file in files if not file.is_repeatable
+    )
     head = _HEAD.format(lock_key=LOCK_KEY, first=_applying(first), checksums=checksums)
     return head + "".join(
-        _LOOK_UP.format(version=file.version) + _applying(file) for file in others
+        _LOOK_UP.format(version=file.version, checksum=file.checksum, release=RELEASE)
+        + _applying(file)
+        for file in others
     )
 
 
 def _applying(file: Migration) -> str:
     return _APPLY.format(
-        name=file.name, text=file.text, checksum=file.checksum, version=file.version
+        name=file.name,
+        lock_wait_s=LOCK_WAIT_S,
+        statements=statements_of(file),
+        record=record_of(file),
     )

@@ -89,7 +89,7 @@ class _Run:
         with only_one(self._folder), self._without_stack_file():
             async with self._supervisor:
                 stack, settings = await self._start_servers()
-                await migrate(stack.database_url, report=self.screen.print_line)
+                await self._migrate(stack.database_url)
                 async with optional_topic_reader(settings) as log:
                     await self._start_programs(stack, log)
                     self._write(stack)
@@ -119,6 +119,16 @@ class _Run:
     @property
     def _sends_traffic(self) -> bool:
         return self._options.traffic and has_simulator()
+
+    async def _migrate(self, database_url: str) -> None:
+        """Migrate, and print one line for all files, besides each that says what it waits for."""
+
+        def report(line: str) -> None:
+            if not line.startswith("applied "):
+                self.screen.print_line(line)
+
+        if applied := await migrate(database_url, report=report):
+            self.screen.print_line(f"{len(applied)} migrations applied")
 
     async def _start_servers(self) -> tuple[Stack, Settings]:
         stack = await start_postgres(self._folder, self._supervisor, self.screen.print_line)

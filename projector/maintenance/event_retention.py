@@ -3,7 +3,7 @@
 First it raises the horizon, so that earlier records are ignored as expired. Then it deletes each
 execution whose last event reached the log before the horizon minus the margin, because none of its
 records can be stored again. One transaction deletes the execution with all its events and calls.
-Executions that share an event id are deleted together. Source: 0009_create_retention.sql.
+Executions that share an event id are deleted together. Source: functions/archive_executions.sql.
 
 Executions that can't be deleted yet stay for the next run: those that aren't silent, those that
 somebody has locked (or a row of them), and those tied to such an execution.

@@ -175,7 +175,7 @@ MUTANTS: Final = (
         promise="Views are what the events say",
         changes=(
             SourceChange(
-                "migrations/0003_create_event_counters.sql",
+                "migrations/0008_create_triggers.sql",
                 "create trigger project_3_counters_updated\n"
                 "    after update on normalizer.events\n"
                 "    referencing old table as before new table as after\n"
@@ -191,7 +191,7 @@ MUTANTS: Final = (
         promise="A repair ends the same",
         changes=(
             SourceChange(
-                "migrations/0010_create_repair.sql",
+                "migrations/0008_create_triggers.sql",
                 "create trigger project_0_off_inserted\n"
                 "    after insert on normalizer.events\n"
                 "    referencing new table as after\n"
@@ -313,7 +313,7 @@ MUTANTS: Final = (
         promise="A reader harms nobody",
         changes=(
             SourceChange(
-                "migrations/0009_create_retention.sql",
+                "migrations/functions/archive_executions.sql",
                 "returns bigint\n    language plpgsql volatile security definer\n"
                 "    set search_path = pg_catalog, projector, pg_temp\n    set jit = off\n"
                 "as $$\ndeclare\n    del",

@@ -146,7 +146,7 @@ def _failing(tree: Path, words: Sequence[str]) -> list[str]:
 
 
 def _answer(tree: Path, site: Site, broken: Sequence[str]) -> Answer:
-    path = tree / site.path
+    path = _path_now(tree, site)
     before = path.read_text() if path.exists() else ""
     changed = mutated(before, site)
     if changed is None:
@@ -158,6 +158,19 @@ def _answer(tree: Path, site: Site, broken: Sequence[str]) -> Answer:
         )
     finally:
         path.write_text(before)
+
+
+def _path_now(tree: Path, site: Site) -> Path:
+    """The file of the site. A line of SQL may have moved to a file that alone has it."""
+    path = tree / site.path
+    if path.exists() or path.suffix != ".sql":
+        return path
+    holders = [
+        holder
+        for holder in (tree / "migrations").rglob("*.sql")
+        if site.line in holder.read_text().split("\n")
+    ]
+    return holders[0] if len(holders) == 1 else path
 
 
 def _killer(tree: Path, module: str, *words: str) -> str | None:

@@ -65,7 +65,7 @@ def test_history_is_inserted_into_columns_that_clickhouse_has() -> None:
 
 
 def test_both_engines_know_every_type_that_begins_or_ends_an_execution_or_is_of_a_call() -> None:
-    migration = (ROOT / "migrations" / "0002_create_projector.sql").read_text()
+    migration = (ROOT / "migrations" / "0004_create_projector.sql").read_text()
     kinds = re.findall(r"\('[a-z.]+', '(\w+)', '(\w+)', '\w*', '([\w.]+)'\)", migration)
     begins, ends, of_calls = (
         {name for subject, role, name in kinds if (subject, role in at) == (of, True)}

@@ -43,7 +43,7 @@ def _tracked(pattern: str) -> list[Path]:
         ["git", "ls-files", "-z", pattern], cwd=ROOT, capture_output=True, check=True
     )
     paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
-    return [path for path in paths if path.is_file() and path.name != "schema.sql"]
+    return [path for path in paths if path.is_file()]
 
 
 def _docstrings(source: str) -> Iterator[tuple[int, str]]:

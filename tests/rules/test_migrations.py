@@ -1,16 +1,21 @@
-"""The form of migrations: forward only, one transaction for each file, which records itself."""
+"""The form of migrations: one transaction for each file, and one thing in each repeatable one."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from normalizer.store.migration_files import read_migrations
+
 FOLDER = Path(__file__).parents[2] / "migrations"
-FILES = sorted(FOLDER.glob("[0-9]*.sql"))
+VERSIONS = sorted(FOLDER.glob("[0-9]*.sql"))
+REPEATABLE = sorted(FOLDER.glob("*/*.sql"))
+FILES = VERSIONS + REPEATABLE
+CREATED = re.compile(r"^create (?:or replace )?(\w+) (?:\w+\.)?(\w+)", re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_records_itself(path: Path) -> None:
+@pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
+def test_a_version_records_itself(path: Path) -> None:
     version = path.name.partition("_")[0]
     recorded = (
         f"insert into migrations.applied (version) values ('{version}') on conflict do nothing;"
@@ -28,3 +33,37 @@ def test_a_file_leaves_no_setting_to_the_session(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_leaves_the_transaction_to_the_runner(path: Path) -> None:
     assert re.findall(r"^\s*(begin|commit|rollback)\s*;", path.read_text(), re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("path", REPEATABLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_repeatable_file_replaces_what_its_name_says_and_nothing_else(path: Path) -> None:
+    text = path.read_text()
+    kinds = {"functions": {"function", "aggregate"}, "views": {"view"}}
+
+    [(kind, name)] = CREATED.findall(text)
+    assert kind in kinds[path.parent.name]
+    assert name == path.stem
+    assert (
+        re.findall(
+            r"^(?!create or replace|comment on|grant|revoke)(?:create|alter|drop)\b.*",
+            text,
+            re.MULTILINE,
+        )
+        == []
+    )
+
+
+def test_a_view_is_recognized_by_the_runner_in_every_file_of_views() -> None:
+    views = [file for file in read_migrations() if file.version.startswith("views/")]
+
+    assert len(views) > 30
+    assert [file.name for file in views if file.view != f"projector.{file.version[6:]}"] == []
+
+
+def test_functions_and_views_come_after_all_that_they_name() -> None:
+    order = [file.version for file in read_migrations() if file.is_repeatable]
+
+    assert order.index("functions/percentile_add") < order.index("functions/percentile")
+    assert order.index("views/freshness") < order.index("views/timed_executions")
+    assert order.index("views/timed_executions") < order.index("views/open_calls")
+    assert order.index("views/open_calls") < order.index("views/stuck_reasons")

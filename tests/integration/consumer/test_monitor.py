@@ -99,9 +99,9 @@ async def test_an_idle_service_shows_every_metric_at_zero_and_whether_its_databa
             _, body = await http_get(f"{url}/readyz")
             return bool(body["reasons"] == [reason])
 
-        await admin.connection.execute("delete from migrations.applied where version = '0013'")
-        await until(lambda: reported("migrations missing: 0013: run `normalizer migrate`"))
-        await admin.connection.execute("insert into migrations.applied (version) values ('0013')")
+        await admin.connection.execute("delete from migrations.applied where version = '0009'")
+        await until(lambda: reported("migrations missing: 0009: run `normalizer migrate`"))
+        await admin.connection.execute("insert into migrations.applied (version) values ('0009')")
         await until(lambda: ready(url))
 
         await admin.connection.execute(

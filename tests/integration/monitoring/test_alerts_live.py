@@ -150,9 +150,9 @@ async def _no_topic_yet(scene: Scene, service: ThreadedService) -> None:
 
 
 async def _a_migration_missing(scene: Scene, service: ThreadedService) -> None:
-    await scene.execute("delete from migrations.applied where version = '0013'")
-    await until_reason(service.url, "migrations missing: 0013: run `normalizer migrate`")
-    await scene.execute("insert into migrations.applied (version) values ('0013')")
+    await scene.execute("delete from migrations.applied where version = '0009'")
+    await until_reason(service.url, "migrations missing: 0009: run `normalizer migrate`")
+    await scene.execute("insert into migrations.applied (version) values ('0009')")
     await until_ready(service.url)
 
 

@@ -1,4 +1,4 @@
-"""Migrations: in order, once, under a lock, never edited, and by hand as well."""
+"""Migrations: versions in order, once, never edited; functions and views when they change."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from normalizer.store.migrate import (
     read_status,
 )
 from normalizer.store.migration_files import FOLDER, read_migrations
-from normalizer.store.migration_script import migration_script
+from normalizer.store.migration_script import LOCK_KEY, migration_script
 from tests.integration.store.test_privileges import session_of
 from tests.support.stack import Database
 
@@ -34,6 +34,25 @@ def _write(folder: Path, name: str, body: str) -> None:
     (folder / f"{name}.sql").write_text(
         f"{body}\n\n"
         f"insert into migrations.applied (version) values ('{version}') on conflict do nothing;\n"
+    )
+
+
+def _repeat(folder: Path, version: str, text: str) -> None:
+    path = folder / f"{version}.sql"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{text}\n")
+
+
+def _function(result: str) -> str:
+    return (
+        f"create or replace function public.answer() returns integer language sql\nreturn {result};"
+    )
+
+
+def _view(name: str, query: str) -> str:
+    return (
+        f"create or replace view public.{name} as\n{query};\n"
+        f"grant select on public.{name} to pg_monitor;"
     )
 
 
@@ -158,20 +177,27 @@ async def test_a_failing_file_is_rolled_back_and_says_where(
 
 
 async def test_two_at_once_apply_each_file_once(empty_database: Database, folder: Path) -> None:
-    _write(folder, "0003_wait", "select pg_sleep(0.3);\ncreate table three (a integer);")
-    said: list[str] = []
+    """Both have seen an empty database before either may begin."""
+    said: asyncio.Queue[str] = asyncio.Queue()
+    gate = await asyncpg.connect(empty_database.admin_url)
+    await gate.execute(f"select pg_advisory_lock({LOCK_KEY})")
 
-    results = await asyncio.gather(
-        *(migrate(empty_database.url, folder=folder, report=said.append) for _ in range(2))
-    )
+    async with asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(
+                migrate(empty_database.url, folder=folder, report=said.put_nowait), name="migrate"
+            )
+            for _ in range(2)
+        ]
+        lines = [await said.get(), await said.get()]
+        await gate.close()
 
-    assert sorted(name for names in results for name in names) == [
+    assert ["waiting" in line for line in lines] == [True, True]
+    assert sorted(name for task in running for name in task.result()) == [
         "0000_record_migrations",
         "0001_create_one",
         "0002_create_two",
-        "0003_wait",
     ]
-    assert 1 <= sum("waiting" in line for line in said) <= 2
 
 
 async def test_one_killed_in_the_middle_is_done_again(
@@ -250,3 +276,156 @@ async def test_an_older_program_leaves_a_newer_database_alone(
     assert applied == ()
     assert status[-1].state == "unknown"
     assert status[-1].name == "0002_create_two"
+
+
+@pytest.fixture
+def repeatable(folder: Path) -> Path:
+    """A function and three views besides: by name each would come before what it is made from."""
+    _write(folder, "0001_create_one", "create table one (a integer);\ncreate schema reports;")
+    _repeat(folder, "functions/answer", _function("1"))
+    _repeat(folder, "views/a_top", _view("a_top", "select a from public.b_middle"))
+    _repeat(folder, "views/b_middle", _view("b_middle", "select a from public.c_base"))
+    _repeat(folder, "views/c_base", _view("c_base", "select a, answer() as answer from one"))
+    return folder
+
+
+ALL_VIEWS = ("views/c_base", "views/b_middle", "views/a_top")
+
+
+async def _fetch(url: str, query: str) -> list[tuple[object, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+async def _run_script(url: str, folder: Path) -> int:
+    script = folder / "script"
+    script.write_text(migration_script(folder))
+    return await _psql(url, "-f", script)
+
+
+async def _states(url: str, folder: Path) -> dict[str, str]:
+    return {one.name: one.state for one in await read_status(url, folder=folder)}
+
+
+async def test_functions_and_views_are_applied_after_what_they_name(
+    empty_database: Database, repeatable: Path
+) -> None:
+    applied = await migrate(empty_database.url, folder=repeatable, report=_quiet)
+
+    assert applied[-4:] == ("functions/answer", *ALL_VIEWS)
+
+
+async def test_a_function_or_view_is_applied_again_exactly_when_its_text_changed(
+    empty_database: Database, repeatable: Path
+) -> None:
+    url = empty_database.url
+    await migrate(url, folder=repeatable, report=_quiet)
+    unchanged = await migrate(url, folder=repeatable, report=_quiet)
+    _repeat(repeatable, "functions/answer", _function("2"))
+    pending = await _states(url, repeatable)
+    function = await migrate(url, folder=repeatable, report=_quiet)
+    _repeat(repeatable, "views/c_base", _view("c_base", "select a, answer(), 3 as more from one"))
+    view = await migrate(url, folder=repeatable, report=_quiet)
+
+    assert unchanged == ()
+    assert [name for name, state in pending.items() if state == "pending"] == ["functions/answer"]
+    assert function == ("functions/answer",)
+    assert view == ("views/c_base",)
+    assert set((await _states(url, repeatable)).values()) == {"applied"}
+    assert await _fetch(url, "select answer()") == [(2,)]
+
+
+@pytest.mark.parametrize("by_script", [False, True], ids=["migrate", "script"])
+async def test_a_view_that_cannot_be_replaced_is_dropped_with_ours_and_made_again(
+    empty_database: Database, repeatable: Path, by_script: bool
+) -> None:
+    """The type of a column changes, so what is made from it has to go, although its text stays."""
+    url = empty_database.url
+    await migrate(url, folder=repeatable, report=_quiet)
+    _repeat(repeatable, "views/c_base", _view("c_base", "select a::bigint as a from one"))
+
+    if by_script:
+        assert await _run_script(url, repeatable) == 0
+    else:
+        assert await migrate(url, folder=repeatable, report=_quiet) == ALL_VIEWS
+
+    assert set((await _states(url, repeatable)).values()) == {"applied"}
+    assert await _fetch(
+        url,
+        "select relname::text, has_table_privilege('pg_monitor', oid, 'select') "
+        "from pg_class where relkind = 'v' and relnamespace = 'public'::regnamespace order by 1",
+    ) == [("a_top", True), ("b_middle", True), ("c_base", True)]
+    types = "select atttypid::regtype::text from pg_attribute where attrelid = 'a_top'::regclass"
+    assert await _fetch(url, f"{types} and attnum > 0") == [("bigint",)]
+
+
+@pytest.mark.parametrize("kind", ["view", "materialized view"])
+async def test_a_foreign_view_is_named_and_nothing_is_dropped(
+    empty_database: Database, repeatable: Path, kind: str
+) -> None:
+    """It has the name of one of ours, in another schema."""
+    url = empty_database.url
+    await migrate(url, folder=repeatable, report=_quiet)
+    foreign = f"{kind} reports.a_top as select a from public.b_middle"
+    await _fetch(url, f"create {foreign}")
+    _repeat(repeatable, "views/c_base", _view("c_base", "select a::bigint as a from one"))
+
+    with pytest.raises(
+        MigrationFailedError,
+        match=rf"views/c_base, .*{kind} reports\.a_top depends on view .*b_middle. Drop them,",
+    ):
+        await migrate(url, folder=repeatable, report=_quiet)
+    by_script = await _run_script(url, repeatable)
+    states = await _states(url, repeatable)
+    views = await _fetch(url, "select a from a_top union all select a from reports.a_top")
+    await _fetch(url, f"drop {kind} reports.a_top")
+    applied = await migrate(url, folder=repeatable, report=_quiet)
+
+    assert by_script != 0
+    assert [name for name, state in states.items() if state != "applied"] == ["views/c_base"]
+    assert views == []
+    assert applied == ALL_VIEWS
+
+
+async def test_a_foreign_view_stays_while_ours_only_gains_a_column(
+    empty_database: Database, repeatable: Path
+) -> None:
+    url = empty_database.url
+    await migrate(url, folder=repeatable, report=_quiet)
+    await _fetch(url, "create view reports.mine as select a from public.c_base")
+    await _fetch(url, "grant select on public.c_base to pg_signal_backend")
+    _repeat(
+        repeatable, "views/c_base", _view("c_base", "select a, answer() as answer, 3 as b from one")
+    )
+
+    assert await migrate(url, folder=repeatable, report=_quiet) == ("views/c_base",)
+
+    assert await _fetch(url, "select a from reports.mine") == []
+    granted = "select has_table_privilege('pg_signal_backend', 'c_base', 'select')"
+    assert await _fetch(url, granted) == [(True,)]
+
+
+async def test_an_older_release_leaves_the_functions_and_views_of_a_newer_one_alone(
+    empty_database: Database, repeatable: Path
+) -> None:
+    url = empty_database.url
+    await migrate(url, folder=repeatable, report=_quiet)
+    newer = "update migrations.applied set release = '0.99.0' where version like '%/%'"
+    await _fetch(url, newer)
+    _repeat(repeatable, "functions/answer", _function("0"))
+
+    assert await migrate(url, folder=repeatable, report=_quiet) == ()
+    assert await _run_script(url, repeatable) == 0
+
+    assert (await _states(url, repeatable))["functions/answer"] == "unknown"
+    assert await _fetch(url, "select answer()") == [(1,)]
+
+
+async def test_a_view_that_fails_says_where(empty_database: Database, repeatable: Path) -> None:
+    _repeat(repeatable, "views/d_bad", _view("d_bad", "select no_such_column from one"))
+
+    with pytest.raises(MigrationFailedError, match=r'views/d_bad, line 2, .*"no_such_column"'):
+        await migrate(empty_database.url, folder=repeatable, report=_quiet)

@@ -1,18 +1,31 @@
-"""An upgrade and a rollback during traffic: this code, and a made-up next release beside it.
+"""An upgrade and a rollback during traffic: this code, and made-up next releases beside it.
 
-The next release has one more migration, which only adds, and writes what that added.
+One has one more version, which only adds, and writes what that added. Another has a view with one
+more column, and the one after that a function with another body.
 """
 
+import asyncio
+import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import msgspec
 import pytest
 
 from normalizer.config.settings import Settings
+from normalizer.store.migrate import read_status
 from tests.support.doc_pages import copy_tree
 from tests.support.job_runs import ledger_mistakes
-from tests.support.service_runs import Watcher, process, send, settings_for, watching
+from tests.support.service_runs import (
+    Watcher,
+    process,
+    send,
+    settings_for,
+    until,
+    watching,
+)
 from tests.support.stack import Database, Topic
 
 VERSION: Final = "9000"
@@ -42,16 +55,38 @@ CHANGES: Final = (
 """The next release's changes: file, text before, text after."""
 
 
+NEW_COLUMN: Final = (
+    ("normalizer/runtime/version.py", 'version("event-normalizer")', '"0.98.0"'),
+    (
+        "migrations/views/executions.sql",
+        "last_event_ranked[3] as last_step\nfrom   (",
+        "last_event_ranked[3] as last_step, 'next'::text as release\nfrom   (",
+    ),
+)
+NEW_BODY: Final = (
+    ("normalizer/runtime/version.py", '"0.98.0"', '"0.99.0"'),
+    (
+        "migrations/functions/project_counters.sql",
+        "    -- 1. Events by hour.",
+        "    -- The next body.\n    -- 1. Events by hour.",
+    ),
+)
+
+
+def _change(folder: Path, changes: tuple[tuple[str, str, str], ...]) -> None:
+    for name, before, after in changes:
+        text = (folder / name).read_text()
+        assert text.count(before) == 1, f"{name} does not hold once: {before}"
+        (folder / name).write_text(text.replace(before, after))
+
+
 @pytest.fixture
 def next_release(tmp_path: Path) -> Path:
     """The folder of its sources."""
     folder = tmp_path / "next"
     copy_tree(folder, "normalizer", "projector", "migrations", "contract/vectors")
     (folder / "migrations" / f"{VERSION}_add_regions.sql").write_text(EXPAND)
-    for name, before, after in CHANGES:
-        text = (folder / name).read_text()
-        assert text.count(before) == 1, f"{name} does not hold once: {before}"
-        (folder / name).write_text(text.replace(before, after))
+    _change(folder, CHANGES)
     return folder
 
 
@@ -70,7 +105,7 @@ async def test_a_release_and_the_next_one_write_side_by_side_and_both_ways(
 
         async with process(old) as before:
             await read(range(20))
-            await _migrated(new, next_release)
+            await _migrated(new, next_release, f"{VERSION}_add_regions")
             await read(range(20, 40))
             assert before.returncode is None
             assert await _regions(watcher) == {"not known": 40}
@@ -97,11 +132,89 @@ async def test_a_release_and_the_next_one_write_side_by_side_and_both_ways(
         assert await ledger_mistakes(database) == []
 
 
-async def _migrated(settings: Settings, sources: Path) -> None:
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("topic", [2], indirect=True)
+async def test_the_next_views_and_functions_are_applied_while_this_release_writes_and_serves(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, tmp_path: Path
+) -> None:
+    """What readers see is one status after the other: not one error."""
+    settings = settings_for(database, topic, bootstrap_servers, kafka_session_timeout_ms=30_000)
+    copy_tree(tmp_path, "normalizer", "projector", "migrations", "contract/vectors")
+    statuses, stop = Counter[int](), asyncio.Event()
+    read_to = 0
+
+    async with (
+        watching(database.url) as watcher,
+        process(settings) as writing,
+        process(settings, "--port", "0", program="projector", command="serve") as serving,
+    ):
+        assert serving.stdout
+        address = (await serving.stdout.readline()).decode().split()[-1]
+
+        async def write() -> None:
+            nonlocal read_to
+            while not stop.is_set():
+                await send(producer, topic, range(read_to, read_to + 20))
+                await watcher.until_read(topic, dict.fromkeys((0, 1), read_to // 2 + 10))
+                read_to += 20
+
+        async def read() -> None:
+            async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+                while not stop.is_set():
+                    for path in ("/api/v1/executions", "/api/v1/attempts-by-status"):
+                        statuses[(await client.get(path)).status_code] += 1
+
+        async def more_of_both() -> None:
+            records, answers = read_to, statuses.total()
+            await until(lambda: read_to > records and statuses.total() > answers + 4)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(write(), name="write")
+            tasks.create_task(read(), name="read")
+            for changes, file in (
+                (NEW_COLUMN, "views/executions"),
+                (NEW_BODY, "functions/project_counters"),
+            ):
+                await more_of_both()
+                _change(tmp_path, changes)
+                await _migrated(settings, tmp_path, file)
+                await more_of_both()
+            stop.set()
+        writing.send_signal(signal.SIGTERM)
+        said = (await writing.communicate())[0].decode()
+
+        releases = await watcher.connection.fetch(
+            "select distinct release from projector.executions"
+        )
+        body = await watcher.connection.fetchval(
+            "select prosrc from pg_proc where proname = 'project_counters'"
+        )
+        counted = await watcher.connection.fetchval(
+            "select sum(events) from projector.attempts_by_status"
+        )
+        stored = await watcher.connection.fetchval("select count(*) from normalizer.events")
+
+    assert [one["release"] for one in releases] == ["next"]
+    assert "-- The next body." in body
+    assert counted == stored
+    assert writing.returncode == 0
+    assert set(statuses) == {200}
+    errors = [line for line in said.splitlines() if '"level":"error"' in line]
+    assert [line for line in errors if "GroupCoordinator" not in line] == []
+    assert await ledger_mistakes(database) == []
+    states = {one.name: one.state for one in await read_status(database.url)}
+    assert [name for name, state in states.items() if state != "applied"] == [
+        "functions/project_counters",
+        "views/executions",
+    ]
+    assert states["views/executions"] == "unknown"
+
+
+async def _migrated(settings: Settings, sources: Path, file: str) -> None:
     async with process(settings, command="migrate", sources=sources) as child:
         said, _ = await child.communicate()
     assert child.returncode == 0, said
-    assert f"{VERSION}_add_regions" in said.decode()
+    assert f"applied {file}\n" in said.decode()
 
 
 async def _regions(watcher: Watcher) -> dict[str, int]:

@@ -1,0 +1,60 @@
+-- The relay of stored events to Kafka: `normalizer relay --from-postgres`.
+--
+-- While a relay is registered, every statement that inserts or updates events notes their ids in
+-- event_changes, under the id of its transaction. The relay reads them in the order of transaction
+-- ids, and only below pg_snapshot_xmin: every transaction below it has ended, so none can still
+-- commit a change that the relay has passed. (A number from a sequence may be taken first and
+-- committed last.) What is sent is the row as it is then.
+
+
+create table normalizer.event_relay (
+    one_row             boolean not null default true,
+    registration        text    not null,
+    group_id            text    not null,
+    sent_transaction_id xid8    not null default '0',
+    sent_change_id      bigint  not null default 0,
+    constraint event_relay_pkey primary key (one_row),
+    constraint event_relay_one_row check (one_row)
+);
+
+comment on table normalizer.event_relay is
+    'Private: one row while a relay is registered; without it no change is noted. Every statement '
+    'that writes events reads it.';
+comment on column normalizer.event_relay.one_row is 'There is one relay at most.';
+comment on column normalizer.event_relay.registration is
+    'A name made when the relay was registered; its position in Kafka names it too.';
+comment on column normalizer.event_relay.group_id is
+    'The consumer group whose offset is the position of the relay.';
+comment on column normalizer.event_relay.sent_transaction_id is
+    'Changes up to this one and sent_change_id were sent, and are deleted: a position in Kafka '
+    'before it cannot be gone on from.';
+comment on column normalizer.event_relay.sent_change_id is
+    'The change of sent_transaction_id up to which all are deleted.';
+
+
+create table normalizer.event_changes (
+    transaction_id xid8        not null default pg_current_xact_id(),
+    change_id      bigint      not null generated always as identity,
+    event_ids      bigint[]    not null,
+    noted_at       timestamptz not null default clock_timestamp(),
+    constraint event_changes_pkey primary key (transaction_id, change_id)
+);
+
+-- Compressing the ids would cost more than it saves.
+alter table normalizer.event_changes alter column event_ids set storage external;
+
+comment on table normalizer.event_changes is
+    'Private: which events were inserted or updated since a relay was registered, and not sent '
+    'yet. The relay deletes a row after it has sent its events.';
+comment on column normalizer.event_changes.transaction_id is
+    'The transaction that changed them, counted from the first one of the cluster.';
+comment on column normalizer.event_changes.change_id is
+    'Distinguishes the changes of one transaction.';
+comment on column normalizer.event_changes.event_ids is 'At most 1,000 of the events.';
+comment on column normalizer.event_changes.noted_at is 'When they were changed.';
+
+grant select, insert, delete, update (sent_transaction_id, sent_change_id)
+    on normalizer.event_relay to normalizer_writer;
+grant select, delete on normalizer.event_changes to normalizer_writer;
+
+insert into migrations.applied (version) values ('0003') on conflict do nothing;

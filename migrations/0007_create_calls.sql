@@ -1,0 +1,421 @@
+-- One row for each attempt of a command, and the roll-ups of attempts: by playbook and step, by
+-- worker, by error class, how long they took, and first attempts and retries by minute.
+
+
+create table projector.call_facts (
+    execution_id        bigint                     not null,
+    command_id          text           collate "C" not null,
+    attempts            integer                    not null,
+    begun_at            timestamptz                not null,
+    issued_at           timestamptz,
+    claimed_at          timestamptz,
+    started_at          timestamptz,
+    finished_at         timestamptz,
+    outcome_ranked      text           collate "C",
+    duration_ranked     text           collate "C",
+    error_ranked        text           collate "C",
+    step_ranked         text           collate "C",
+    worker_ranked       text           collate "C",
+    max_attempts_ranked text           collate "C",
+    iteration           integer,
+    failed_before       timestamptz,
+    is_numbered         boolean                    not null default false,
+    may_be_retried      boolean                    not null default false,
+    constraint call_facts_pkey primary key (execution_id, command_id, attempts),
+    constraint call_facts_possible check (
+        attempts between 0 and 32767
+        and begun_at >= '0001-01-01 00:00:00+00' and begun_at < '10000-01-01 00:00:00+00'
+        and issued_at >= '0001-01-01 00:00:00+00' and issued_at < '10000-01-01 00:00:00+00'
+        and claimed_at >= '0001-01-01 00:00:00+00' and claimed_at < '10000-01-01 00:00:00+00'
+        and started_at >= '0001-01-01 00:00:00+00' and started_at < '10000-01-01 00:00:00+00'
+        and finished_at >= '0001-01-01 00:00:00+00' and finished_at < '10000-01-01 00:00:00+00'
+        and failed_before >= '0001-01-01 00:00:00+00' and failed_before < '10000-01-01 00:00:00+00'
+    )
+) with (fillfactor = 70);
+
+comment on table projector.call_facts is
+    'Private: what the events of each attempt of a command say about it. Only command.*, '
+    'call.* and action_* events that name their command are used. Views: calls and others.';
+comment on column projector.call_facts.execution_id is 'Id of the execution.';
+comment on column projector.call_facts.command_id is 'Id of the command.';
+comment on column projector.call_facts.attempts is
+    'Number of attempts before this one; 0 is the first attempt.';
+comment on column projector.call_facts.begun_at is 'created_at of the first event of the attempt.';
+comment on column projector.call_facts.issued_at is 'When the command was issued.';
+comment on column projector.call_facts.claimed_at is 'When a worker claimed the command.';
+comment on column projector.call_facts.started_at is 'When the worker started.';
+comment on column projector.call_facts.finished_at is 'When the attempt ended; null while it runs.';
+comment on column projector.call_facts.outcome_ranked is
+    'The rank of the end that decides how the attempt ended (projector.end_rank): a failure before '
+    'a cancellation before a completion, then the report of the call before that of its command, '
+    'then the earlier. finished_at is the time in it.';
+comment on column projector.call_facts.duration_ranked is
+    'Who reported it (0 the call, 1 its command), when (projector.encode_time), then the duration '
+    'in microseconds (projector.encode_bigint). The least wins; projector.call_duration_us reads '
+    'it.';
+comment on column projector.call_facts.error_ranked is
+    'The rank of a failing end, as outcome_ranked, then its error text, at most 1,000 characters. '
+    'The least wins; projector.call_error reads it.';
+comment on column projector.call_facts.step_ranked is
+    'Ranked value (projector.encode_time: 17 characters that sort by time, then the value; the '
+    'least wins): name of the step.';
+comment on column projector.call_facts.worker_ranked is
+    'Ranked value, as step_ranked: id of the worker.';
+comment on column projector.call_facts.max_attempts_ranked is
+    'Ranked value, as step_ranked: allowed attempts (projector.encode_bigint).';
+comment on column projector.call_facts.iteration is
+    'Index in a loop, from 0; null outside of loops.';
+comment on column projector.call_facts.failed_before is
+    'When the failure before a retry ended: of the same command, or of the same step and '
+    'iteration. Null for first attempts.';
+comment on column projector.call_facts.is_numbered is
+    'Whether an event of the attempt names its number.';
+comment on column projector.call_facts.may_be_retried is
+    'Whether anything hints at a second attempt of the command: a number, or two issues, claims, '
+    'or starts. If so, the command is rebuilt from all its events with each new one.';
+
+
+-- An event of a call, as attempts are computed from it. reporter and the ranked values: see
+-- report_on_call. number: the attempts that the event declares. call_index: which call of its
+-- command an end is of. It's 0 if the event doesn't say. log and in_log: where its record lies, if
+-- that tells when the event happened (knows_its_place).
+create type projector.call_event as (
+    event_id            bigint,
+    execution_id        bigint,
+    command_id          text collate "C",
+    event_class         text collate "C",
+    role                text collate "C",
+    reporter            text collate "C",
+    number              integer,
+    created_at          timestamptz,
+    outcome_ranked      text collate "C",
+    duration_ranked     text collate "C",
+    error_ranked        text collate "C",
+    step_ranked         text collate "C",
+    worker_ranked       text collate "C",
+    max_attempts_ranked text collate "C",
+    iteration           integer,
+    call_index          integer,
+    log                 text collate "C",
+    in_log              bigint[]
+);
+
+-- No index holds a column that changes before an attempt ends, so updates are HOT until then.
+create index calls_by_hour on projector.call_facts (
+    projector.hour_of(coalesce(finished_at, begun_at))
+);
+comment on index projector.calls_by_hour is
+    'Query: calls by hour of their end, or of their begin if they still run (view calls).';
+
+create index calls_by_begin on projector.call_facts (projector.hour_of(begun_at))
+    where finished_at is null;
+comment on index projector.calls_by_begin is
+    'Query: unfinished calls by hour of their begin (view open_calls).';
+
+create index calls_unfinished on projector.call_facts (execution_id) where finished_at is null;
+comment on index projector.calls_unfinished is
+    'Query: the unfinished calls of an execution (view stuck_reasons).';
+
+-- With the execution and the attempts, although the query names neither: where command_id is the
+-- same in many executions, or a command has many attempts, this index is no worse than the key for
+-- what names all three, and without statistics it may be chosen for that.
+create index calls_by_command on projector.call_facts (command_id, execution_id, attempts);
+comment on index projector.calls_by_command is
+    'Query: the attempts of a command whose execution is not known (view calls).';
+
+
+-- The error class of a text: the text without quoted parts, e-mail addresses, and ids, which are
+-- words with a digit or of eight and more letters from a to f. Codes stay: up to three digits after
+-- a word such as "code" or "exit", and the number of an HTTP error before its name. An apostrophe
+-- within a word is no quote, and a quote without an end reaches to the end of the text.
+create function projector.error_class_of(error text) returns text
+    language sql immutable parallel safe
+    return btrim(
+        left(
+            regexp_replace(
+                regexp_replace(
+                    replace(
+                        regexp_replace(
+                            regexp_replace(
+                                regexp_replace(
+                                    translate(left(error, 400), chr(1), ' '),
+                                    '"[^"]*(?:"|$)|(?<![0-9A-Za-z])[bru]?'
+                                    '''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)', '?', 'g'
+                                ),
+                                '[^\x01-\x20@"<>()\[\]{},;:=#|/\\?]+@(?:[0-9a-z-]+[.])+[a-z]{2,}'
+                                '|(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code'
+                                '|error|exit|exited with|errno|signal)'
+                                '[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])'
+                                '|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal'
+                                '|method|not|payload|precondition|request|service|too|unauthorized'
+                                '|unprocessable)\M))'
+                                '|[0-9a-z]*[0-9][0-9a-z]*|(?<![0-9a-z])[a-f]{8,}(?![0-9a-z])',
+                                '\1' || chr(1), 'gi'
+                            ),
+                            '([0-9a-z])' || chr(1), '\1', 'gi'
+                        ),
+                        chr(1), '#'
+                    ),
+                    '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?', '#', 'g'
+                ),
+                '[ \t-\r]+', ' ', 'g'
+            ),
+            120
+        )
+    );
+
+create index calls_by_error on projector.call_facts (
+    projector.error_class_of(coalesce(projector.call_error(error_ranked), '')), finished_at
+) where finished_at is not null and projector.call_failed(outcome_ranked);
+comment on index projector.calls_by_error is
+    'Query: the first and the last failed call of an error class, with a sample (view '
+    'error_groups).';
+
+create index calls_retried on projector.call_facts (
+    execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts, begun_at
+) where attempts > 0;
+comment on index projector.calls_retried is
+    'Query: retries of one step and iteration that began after a failure (retry_candidates).';
+
+create index calls_failed on projector.call_facts (
+    execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts,
+    finished_at
+) where projector.call_failed(outcome_ranked);
+comment on index projector.calls_failed is
+    'Query: the failure before a retry, and the next failure after one (stale_retry_links, '
+    'retry_candidates).';
+
+
+create table projector.call_hours (
+    hour      timestamptz                not null,
+    playbook  text           collate "C" not null,
+    step      text           collate "C" not null,
+    attempts  integer                    not null,
+    status    text           collate "C" not null,
+    shard     smallint                   not null,
+    calls     bigint                     not null,
+    exhausted bigint                     not null,
+    inferred  bigint                     not null default 0,
+    constraint call_hours_pkey primary key (hour, playbook, step, attempts, status, shard),
+    constraint call_hours_possible check (
+        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
+        and (shard = 64 or calls between -(1::bigint << 56) and 1::bigint << 56)
+        and (shard = 64 or exhausted between -(1::bigint << 56) and 1::bigint << 56)
+        and (shard = 64 or inferred between -(1::bigint << 56) and 1::bigint << 56)
+    )
+) with (fillfactor = 70);
+
+comment on table projector.call_hours is
+    'Private: attempts by the hour of their end, playbook, step and status. View: '
+    'call_outcomes_by_attempt.';
+comment on column projector.call_hours.hour is 'Start of the hour, UTC.';
+comment on column projector.call_hours.playbook is
+    'Path of the playbook; empty while it is not known.';
+comment on column projector.call_hours.step is 'Name of the step; empty if there is none.';
+comment on column projector.call_hours.attempts is
+    'Number of attempts before this one; 0 is the first attempt.';
+comment on column projector.call_hours.status is 'Canonical status, in capitals.';
+comment on column projector.call_hours.shard is
+    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+comment on column projector.call_hours.calls is
+    'Number of finished attempts (rows of projector.calls).';
+comment on column projector.call_hours.exhausted is
+    'Number of failed attempts that were the last allowed one.';
+comment on column projector.call_hours.inferred is
+    'Number of attempts whose attribution in calls is inferred.';
+
+
+create table projector.call_times (
+    hour     timestamptz                not null,
+    measure  text           collate "C" not null,
+    playbook text           collate "C" not null,
+    step     text           collate "C" not null,
+    attempts integer                    not null,
+    status   text           collate "C" not null,
+    bucket   smallint                   not null,
+    shard    smallint                   not null,
+    calls    bigint                     not null,
+    constraint call_times_pkey primary key (
+        hour, measure, playbook, step, attempts, status, bucket, shard
+    ),
+    constraint call_times_measure check (measure in ('duration', 'queue', 'backoff')),
+    constraint call_times_possible check (
+        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
+        and (shard = 64 or calls between -(1::bigint << 56) and 1::bigint << 56)
+    )
+) with (fillfactor = 70);
+
+comment on table projector.call_times is
+    'Private: histograms of how long attempts took (duration), waited to be claimed (queue), '
+    'and waited after the failure before them (backoff), by the hour of their end. View: '
+    'call_time_histogram.';
+comment on column projector.call_times.hour is 'Start of the hour, UTC.';
+comment on column projector.call_times.measure is 'What was measured: duration, queue or backoff.';
+comment on column projector.call_times.playbook is
+    'Path of the playbook; empty while it is not known.';
+comment on column projector.call_times.step is 'Name of the step; empty if there is none.';
+comment on column projector.call_times.attempts is
+    'Number of attempts before this one; 0 is the first attempt.';
+comment on column projector.call_times.status is 'Canonical status, in capitals.';
+comment on column projector.call_times.bucket is
+    'Bucket b holds 2^(b/8) up to 2^((b+1)/8) microseconds, -1 holds zero (projector.bucket_of).';
+comment on column projector.call_times.shard is
+    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+comment on column projector.call_times.calls is
+    'Number of finished attempts (rows of projector.calls).';
+
+
+create table projector.worker_hours (
+    hour        timestamptz                not null,
+    worker_id   text           collate "C" not null,
+    status      text           collate "C" not null,
+    shard       smallint                   not null,
+    calls       bigint                     not null,
+    timed       bigint                     not null,
+    duration_us numeric                    not null,
+    constraint worker_hours_pkey primary key (hour, worker_id, status, shard),
+    constraint worker_hours_possible check (
+        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
+        and (shard = 64 or calls between -(1::bigint << 56) and 1::bigint << 56)
+        and (shard = 64 or timed between -(1::bigint << 56) and 1::bigint << 56)
+        and duration_us between -1e30 and 1e30
+    )
+) with (fillfactor = 70);
+
+comment on table projector.worker_hours is
+    'Private: attempts by worker and the hour of their end. View: worker_failures.';
+comment on column projector.worker_hours.hour is 'Start of the hour, UTC.';
+comment on column projector.worker_hours.worker_id is 'Id of the worker.';
+comment on column projector.worker_hours.status is 'Canonical status, in capitals.';
+comment on column projector.worker_hours.shard is
+    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+comment on column projector.worker_hours.calls is
+    'Number of finished attempts (rows of projector.calls).';
+comment on column projector.worker_hours.timed is 'Number of attempts with a known duration.';
+comment on column projector.worker_hours.duration_us is
+    'Sum of the known durations, in microseconds. Numeric: a bigint would overflow at 3.5 million '
+    'calls of 30 days.';
+
+
+create table projector.error_hours (
+    hour        timestamptz                not null,
+    step        text           collate "C" not null,
+    attempts    integer                    not null,
+    status      text           collate "C" not null,
+    error_class text           collate "C" not null,
+    shard       smallint                   not null,
+    calls       bigint                     not null,
+    constraint error_hours_pkey primary key (hour, step, attempts, status, error_class, shard),
+    constraint error_hours_possible check (
+        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
+        and (shard = 64 or calls between -(1::bigint << 56) and 1::bigint << 56)
+    )
+) with (fillfactor = 70);
+
+comment on table projector.error_hours is
+    'Private: failed attempts by error class and the hour of their end. View: '
+    'failures_by_error.';
+comment on column projector.error_hours.hour is 'Start of the hour, UTC.';
+comment on column projector.error_hours.step is 'Name of the step; empty if there is none.';
+comment on column projector.error_hours.attempts is
+    'Number of attempts before this one; 0 is the first attempt.';
+comment on column projector.error_hours.status is 'Canonical status, in capitals.';
+comment on column projector.error_hours.error_class is
+    'Error text without ids, e-mail addresses and quoted parts (projector.error_class_of).';
+comment on column projector.error_hours.shard is
+    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+comment on column projector.error_hours.calls is
+    'Number of finished attempts (rows of projector.calls).';
+
+
+create table projector.retry_minutes (
+    minute      timestamptz                not null,
+    step        text           collate "C" not null,
+    shard       smallint                   not null,
+    first_tries bigint                     not null,
+    retries     bigint                     not null,
+    constraint retry_minutes_pkey primary key (minute, step, shard),
+    constraint retry_minutes_possible check (
+        minute >= '0001-01-01 00:00:00+00' and minute < '10000-01-01 00:00:00+00'
+        and (shard = 64 or first_tries between -(1::bigint << 56) and 1::bigint << 56)
+        and (shard = 64 or retries between -(1::bigint << 56) and 1::bigint << 56)
+    )
+) with (fillfactor = 70);
+
+comment on table projector.retry_minutes is
+    'Private: first attempts and retries by the minute of their end. Views: retries_by_minute, '
+    'retry_storms.';
+comment on column projector.retry_minutes.minute is 'Start of the minute, UTC.';
+comment on column projector.retry_minutes.step is 'Name of the step; empty if there is none.';
+comment on column projector.retry_minutes.shard is
+    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+comment on column projector.retry_minutes.first_tries is 'Number of attempts with attempts = 0.';
+comment on column projector.retry_minutes.retries is 'Number of attempts with attempts > 0.';
+
+
+create type projector.call_id as (
+    execution_id bigint,
+    command_id   text,
+    attempts     integer
+);
+
+
+-- What the rows of a statement say about the first attempt of a command. is_changed: they say more
+-- than can be merged into it.
+create type projector.call_change as (
+    execution_id        bigint,
+    command_id          text collate "C",
+    begun_at            timestamptz,
+    issued_at           timestamptz,
+    claimed_at          timestamptz,
+    started_at          timestamptz,
+    outcome_ranked      text collate "C",
+    duration_ranked     text collate "C",
+    error_ranked        text collate "C",
+    step_ranked         text collate "C",
+    worker_ranked       text collate "C",
+    max_attempts_ranked text collate "C",
+    iteration           integer,
+    is_numbered         boolean,
+    is_changed          boolean
+);
+
+
+-- An attempt with what it is counted under: sign 1 adds it, sign -1 removes it.
+create type projector.call_count as (
+    sign         integer,
+    execution_id bigint,
+    command_id   text,
+    attempts     integer,
+    playbook     text,
+    step         text,
+    begun_at     timestamptz,
+    finished_at  timestamptz,
+    status       text,
+    worker_id    text,
+    error        text,
+    duration_us  bigint,
+    queue_us     bigint,
+    backoff_us   bigint,
+    exhausted    boolean,
+    inferred     boolean
+);
+
+
+create type projector.call_command as (
+    execution_id bigint,
+    command_id   text
+);
+
+
+-- A failed attempt, with the key that retries find it by: step, and iteration or -1.
+create type projector.call_failure as (
+    execution_id bigint,
+    command_id   text,
+    attempts     integer,
+    step         text,
+    iteration    integer,
+    finished_at  timestamptz
+);
+
+insert into migrations.applied (version) values ('0007') on conflict do nothing;

@@ -1,0 +1,165 @@
+-- The triggers that run when rows change.
+--
+-- Each projection has statement triggers on normalizer.events. They see the rows that were
+-- inserted, changed or deleted in the transition tables `before` and `after`. They run in the order
+-- of their names, the same for every writer:
+--     project_0_off          notes which projections differ from now on, if projector.off is on
+--     project_1_executions   upserts the executions, ids ascending. This row is the lock that
+--                            serializes all that follows for one execution. A later statement reads
+--                            the execution's rows, so it sees what the previous writer committed.
+--     project_2_calls        the attempts of its commands, and their roll-ups
+--     project_3_counters     counters
+-- Counters move by the rows of `after` minus the rows of `before`. Firsts, minimums and maximums
+-- are merged on insert. If a reported row changed or was deleted, its key is rebuilt from the
+-- events of just that key.
+-- If projector.off is on, a transaction stores events and moves no projection, and projector repair
+-- corrects the projections later.
+
+-- A trigger needs the signature of its function. The bodies are in functions/, which `normalizer
+-- migrate` applies next. Until then every write fails, and the service tries it again.
+do $$
+declare
+    name text;
+begin
+    foreach name in array array[
+        'normalizer.keep_dedup_horizon', 'normalizer.drop_source_heartbeats',
+        'projector.project_counters', 'projector.project_quarantine',
+        'projector.project_executions', 'projector.project_calls',
+        'projector.project_truncate', 'projector.project_off',
+        'normalizer.note_event_changes'
+    ] loop
+        execute format(
+            'create function %s() returns trigger language plpgsql as $body$ begin '
+            'raise cannot_connect_now using message = ''`normalizer migrate` has not finished''; '
+            'end $body$',
+            name
+        );
+    end loop;
+end
+$$;
+
+-- People delete a position to read a topic again.
+create trigger keep_dedup_horizon_of_deleted
+    before delete on normalizer.source_positions
+    for each statement execute function normalizer.keep_dedup_horizon();
+
+create trigger keep_dedup_horizon_of_truncated
+    before truncate on normalizer.source_positions
+    for each statement execute function normalizer.keep_dedup_horizon();
+
+create trigger drop_source_heartbeats_of_deleted
+    after delete on normalizer.source_positions
+    referencing old table as gone
+    for each statement execute function normalizer.drop_source_heartbeats();
+
+create trigger drop_source_heartbeats_of_truncated
+    after truncate on normalizer.source_positions
+    for each statement execute function normalizer.drop_source_heartbeats();
+
+create trigger project_3_counters_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement execute function projector.project_counters();
+
+create trigger project_3_counters_updated
+    after update on normalizer.events
+    referencing old table as before new table as after
+    for each statement execute function projector.project_counters();
+
+create trigger project_3_counters_deleted
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement execute function projector.project_counters();
+
+create trigger project_3_counters_archived
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement when (current_setting('projector.archiving', true) = 'on')
+    execute function projector.project_counters('archived');
+
+create trigger project_inserted
+    after insert on normalizer.quarantine
+    referencing new table as after
+    for each statement execute function projector.project_quarantine();
+
+create trigger project_updated
+    after update on normalizer.quarantine
+    referencing old table as before new table as after
+    for each statement execute function projector.project_quarantine();
+
+create trigger project_deleted
+    after delete on normalizer.quarantine
+    referencing old table as before
+    for each statement execute function projector.project_quarantine();
+
+create trigger project_1_executions_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement execute function projector.project_executions();
+
+create trigger project_1_executions_updated
+    after update on normalizer.events
+    referencing old table as before new table as after
+    for each statement execute function projector.project_executions();
+
+create trigger project_1_executions_deleted
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement execute function projector.project_executions();
+
+create trigger project_2_calls_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement execute function projector.project_calls();
+
+create trigger project_2_calls_updated
+    after update on normalizer.events
+    referencing old table as before new table as after
+    for each statement execute function projector.project_calls();
+
+create trigger project_2_calls_deleted
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement execute function projector.project_calls();
+
+create trigger project_truncated
+    after truncate on normalizer.events
+    for each statement execute function projector.project_truncate(
+        'event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours', 'execution_facts',
+        'execution_hours', 'call_facts', 'call_hours', 'call_times', 'worker_hours', 'error_hours',
+        'retry_minutes'
+    );
+
+create trigger project_truncated
+    after truncate on normalizer.quarantine
+    for each statement execute function projector.project_truncate('quarantine_hours');
+
+create trigger project_0_off_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement when (current_setting('projector.off', true) = 'on')
+    execute function projector.project_off();
+
+create trigger project_0_off_updated
+    after update on normalizer.events
+    referencing old table as before new table as after
+    for each statement when (current_setting('projector.off', true) = 'on')
+    execute function projector.project_off();
+
+create trigger project_0_off_deleted
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement when (current_setting('projector.off', true) = 'on')
+    execute function projector.project_off();
+
+create trigger note_changes_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement execute function normalizer.note_event_changes();
+
+create trigger note_changes_updated
+    after update on normalizer.events
+    referencing new table as after
+    for each statement execute function normalizer.note_event_changes();
+
+insert into migrations.applied (version) values ('0008') on conflict do nothing;

@@ -1,0 +1,22 @@
+-- The role that migrates may act as the reader: `projector serve` switches to that role, whatever
+-- the user of its DATABASE_URL may do. If another role created it, that role must grant it.
+do $$
+begin
+    execute format('grant projector_reader to %I', current_user);
+exception
+    when insufficient_privilege then
+        if not pg_has_role('projector_reader', 'member') then
+            raise notice 'grant projector_reader to % by hand, to let it serve the API',
+                         current_user;
+        end if;
+end
+$$;
+
+-- Names are looked up in the temporary schema first. None of our logins needs one.
+do $$
+begin
+    execute format('revoke temporary on database %I from public', current_database());
+end
+$$;
+
+insert into migrations.applied (version) values ('0009') on conflict do nothing;

@@ -1,0 +1,60 @@
+-- Retention: an execution that has been silent for long enough leaves whole, in one transaction.
+-- Its counts stay.
+--
+-- Every count of events has two parts. The live part says what the stored rows say: shards from 0.
+-- The archived part says what deleted rows said: shard -1 of every counter and roll-up, and
+-- archived_rows for the ledger. A view shows their sum. verify and repair compare and correct the
+-- live part only. Nothing exists that the archived part could be rebuilt from.
+--
+-- projector.archive_executions deletes all events of some executions. While it runs, the setting
+-- projector.archiving is on, and the triggers on DELETE add to the archived part what they subtract
+-- from the live part. The setting means nothing for an insert or an update, so a writer that sets
+-- it changes nothing.
+--
+-- Two limits keep deleted events from being stored again. expired_before
+-- (normalizer.retention_horizon, H): an event that Kafka received earlier is ignored, in live
+-- traffic and in backfills. And an execution leaves only if Kafka received its last event before H
+-- - D, D being some days. So no record that is read again counts twice, and neither do two reports
+-- of one event that are at most D apart. An event that arrives for an execution later than that
+-- begins a new row: its begin, its end, and its calls count once more. H is raised first, in a
+-- transaction of its own. Executions leave when no transaction is left that may have read the
+-- earlier H: projector/maintenance/event_retention.py.
+
+-- Deletes all events of these executions, and moves what they are counted as to the archived part.
+-- Returns the number of deleted events. The caller has locked the executions and, in a later
+-- statement, their rows.
+create or replace function projector.archive_executions(execution_ids bigint[]) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set jit = off
+as $$
+declare
+    deleted bigint;
+begin
+    perform set_config('projector.archiving', 'on', true);
+    with gone as (
+        delete from normalizer.events
+        where  execution_id = any(archive_executions.execution_ids)
+        returning source_topic, source_incarnation, source_partition, batch_id
+    ),
+    noted as (
+        insert into normalizer.archived_rows as known (
+            source_topic, source_incarnation, source_partition, job_id, run, events
+        )
+        select   source_topic, source_incarnation, source_partition, coalesce(written.job_id, ''),
+                 coalesce(written.run, 0), count(*)
+        from     gone
+        left join normalizer.job_batches as written using (batch_id)
+        group by 1, 2, 3, 4, 5
+        order by 1, 2, 3, 4, 5
+        on conflict (source_topic, source_incarnation, source_partition, job_id, run)
+        do update set events = known.events + excluded.events
+    )
+    select count(*) into deleted from gone;
+    perform set_config('projector.archiving', 'off', true);
+    return deleted;
+end
+$$;
+
+-- It writes with the rights of its owner, so only projector maintain may call it.
+revoke execute on function projector.archive_executions(bigint[]) from public;

@@ -1,0 +1,25 @@
+-- Returns what these attempts are counted under now.
+create or replace function projector.call_counts(sign integer, ids projector.call_id[])
+    returns setof projector.call_count
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+        select call_counts.sign, counted.execution_id, counted.command_id, counted.attempts,
+               playbook_of(execution.counted_playbook_ranked), counted.step, counted.begun_at,
+               counted.finished_at, counted.status, counted.worker_id, counted.error,
+               counted.duration_us, counted.queue_us, counted.backoff_us, counted.exhausted,
+               counted.inferred
+        from   unnest(call_counts.ids) as wanted
+        cross join lateral (
+            select *
+            from   counted_calls
+            where  counted_calls.execution_id = wanted.execution_id
+            and    counted_calls.command_id = wanted.command_id collate "C"
+            and    counted_calls.attempts = wanted.attempts
+        ) as counted
+        left join execution_facts as execution on execution.execution_id = counted.execution_id;
+end
+$$;

@@ -1,0 +1,119 @@
+-- Sums the counts and moves the roll-ups by the result, in the given shard or else in the shard of
+-- this transaction. New rows are inserted in the order of their keys, so that a time range occupies
+-- few pages. `max(hour)` is the hour of the group. Ordering by the hour itself would sort all
+-- calls, not only their sums:
+--     1. sum equal counts
+--     2. attempts by hour
+--     3. histograms
+--     4. attempts by worker
+--     5. failures by error class
+--     6. retries by minute
+create or replace function projector.count_calls(
+    counts projector.call_count[], into_shard smallint default null
+) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    own_shard constant smallint := coalesce(into_shard, take_shard());
+begin
+    -- 1. Equal counts cancel out.
+    with moved as materialized (
+        select   sum(sign) as calls, playbook, step, attempts, begun_at, finished_at, status,
+                 worker_id, error, duration_us, queue_us, backoff_us, exhausted,
+                 inferred, hour_of(finished_at) as hour
+        from     unnest(count_calls.counts)
+        group by playbook, step, attempts, begun_at, finished_at, status, worker_id, error,
+                 duration_us, queue_us, backoff_us, exhausted, inferred
+        having   sum(sign) <> 0
+    ),
+    -- 2. Attempts by hour.
+    in_hours as (
+        insert into call_hours as counted (
+            hour, playbook, step, attempts, status, shard, calls, exhausted, inferred
+        )
+        select   hour, playbook collate "C", step collate "C", attempts, status collate "C",
+                 own_shard, sum(calls), coalesce(sum(calls) filter (where exhausted), 0),
+                 coalesce(sum(calls) filter (where inferred), 0)
+        from     moved
+        where    finished_at is not null
+        group by 1, 2, 3, 4, 5
+        order by max(hour), 2, 3
+        on conflict (hour, playbook, step, attempts, status, shard)
+        do update set
+            calls     = counted.calls + excluded.calls,
+            exhausted = counted.exhausted + excluded.exhausted,
+            inferred  = counted.inferred + excluded.inferred
+    ),
+    -- 3. Histograms.
+    in_times as (
+        insert into call_times as counted (
+            hour, measure, playbook, step, attempts, status, bucket, shard, calls
+        )
+        select   moved.hour, taken.measure collate "C", moved.playbook collate "C",
+                 moved.step collate "C", moved.attempts, moved.status collate "C",
+                 bucket_of(taken.microseconds), own_shard, sum(moved.calls)
+        from     moved
+        cross join lateral (
+            values ('duration', moved.duration_us), ('queue', moved.queue_us),
+                   ('backoff', moved.backoff_us)
+        ) as taken (measure, microseconds)
+        where    moved.finished_at is not null
+        and      taken.microseconds is not null
+        group by 1, 2, 3, 4, 5, 6, 7
+        having   sum(moved.calls) <> 0
+        order by max(moved.hour), 2, 3, 4
+        on conflict (hour, measure, playbook, step, attempts, status, bucket, shard)
+        do update set calls = counted.calls + excluded.calls
+    ),
+    -- 4. Attempts by worker.
+    in_workers as (
+        insert into worker_hours as counted (
+            hour, worker_id, status, shard, calls, timed, duration_us
+        )
+        select   hour, worker_id collate "C", status collate "C", own_shard, sum(calls),
+                 coalesce(sum(calls) filter (where duration_us is not null), 0),
+                 coalesce(sum(calls::numeric * duration_us), 0)
+        from     moved
+        where    finished_at is not null
+        group by 1, 2, 3
+        order by max(hour), 2
+        on conflict (hour, worker_id, status, shard)
+        do update set
+            calls       = counted.calls + excluded.calls,
+            timed       = counted.timed + excluded.timed,
+            duration_us = counted.duration_us + excluded.duration_us
+    ),
+    -- 5. Failures by error class.
+    in_errors as (
+        insert into error_hours as counted (
+            hour, step, attempts, status, error_class, shard, calls
+        )
+        select   hour, step collate "C", attempts, status collate "C",
+                 coalesce(error_class_of(error), '') collate "C", own_shard, sum(calls)
+        from     moved
+        where    finished_at is not null
+        and      status <> 'COMPLETED'
+        group by 1, 2, 3, 4, 5
+        having   sum(calls) <> 0
+        order by max(hour), 2
+        on conflict (hour, step, attempts, status, error_class, shard)
+        do update set calls = counted.calls + excluded.calls
+    )
+    -- 6. Retries by minute.
+    insert into retry_minutes as counted (minute, step, shard, first_tries, retries)
+    select   minute_of(finished_at), step collate "C", own_shard,
+             coalesce(sum(calls) filter (where attempts = 0), 0),
+             coalesce(sum(calls) filter (where attempts > 0), 0)
+    from     moved
+    where    finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
+    group by 1, 2
+    order by max(minute_of(finished_at)), 2
+    on conflict (minute, step, shard)
+    do update set
+        first_tries = counted.first_tries + excluded.first_tries,
+        retries     = counted.retries + excluded.retries;
+end
+$$;
+
+revoke execute on function projector.count_calls(projector.call_count[],smallint) from public;

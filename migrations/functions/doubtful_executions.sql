@@ -1,0 +1,64 @@
+-- Executions of which a statement removed a stored value, which may be that of another event, or of
+-- none. Only all events of the execution tell. last_at is part of last_event_ranked.
+--     1. find what the rows of an execution said before the statement, and none of them says after
+--     2. find the executions whose stored values are among that
+create or replace function projector.doubtful_executions(reports projector.execution_report[])
+    returns bigint[]
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    doubtful bigint[];
+begin
+    -- 1. What no row says any more.
+    with lost as (
+        select   execution_id,
+                 nullif(min(created_at) filter (where sign < 0),
+                        min(created_at) filter (where sign > 0)) as first_at,
+                 nullif(min(begin_at) filter (where sign < 0),
+                        min(begin_at) filter (where sign > 0)) as begin_at,
+                 nullif(max(last_event_ranked collate "C") filter (where sign < 0),
+                        max(last_event_ranked collate "C") filter (where sign > 0))
+                     as last_event_ranked,
+                 nullif(max(active_at) filter (where sign < 0),
+                        max(active_at) filter (where sign > 0)) as active_at,
+                 nullif(max(attempts) filter (where sign < 0),
+                        max(attempts) filter (where sign > 0)) as highest_attempts,
+                 nullif(min(playbook_ranked collate "C") filter (where sign < 0),
+                        min(playbook_ranked collate "C") filter (where sign > 0))
+                     as playbook_ranked,
+                 nullif(min(catalog_id) filter (where sign < 0),
+                        min(catalog_id) filter (where sign > 0)) as catalog_id,
+                 nullif(min(parent_execution_id) filter (where sign < 0),
+                        min(parent_execution_id) filter (where sign > 0)) as parent_execution_id,
+                 nullif(min(created_at) filter (where outcome = 'COMPLETED' and sign < 0),
+                        min(created_at) filter (where outcome = 'COMPLETED' and sign > 0))
+                     as completed_at,
+                 nullif(min(created_at) filter (where outcome = 'FAILED' and sign < 0),
+                        min(created_at) filter (where outcome = 'FAILED' and sign > 0))
+                     as failed_at,
+                 nullif(min(created_at) filter (where outcome = 'CANCELLED' and sign < 0),
+                        min(created_at) filter (where outcome = 'CANCELLED' and sign > 0))
+                     as cancelled_at
+        from     unnest(doubtful_executions.reports)
+        group by execution_id
+    )
+    -- 2. The executions.
+    select array_agg(known.execution_id)
+    into   doubtful
+    from   lost
+    join   execution_facts as known using (execution_id)
+    where  lost.first_at = known.first_at
+    or     lost.begin_at = known.begin_at
+    or     lost.last_event_ranked = known.last_event_ranked
+    or     lost.active_at = known.active_at
+    or     lost.highest_attempts = known.highest_attempts
+    or     lost.playbook_ranked = known.playbook_ranked
+    or     lost.catalog_id = known.catalog_id
+    or     lost.parent_execution_id = known.parent_execution_id
+    or     lost.completed_at = known.completed_at
+    or     lost.failed_at = known.failed_at
+    or     lost.cancelled_at = known.cancelled_at;
+    return doubtful;
+end
+$$;

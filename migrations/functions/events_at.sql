@@ -1,0 +1,12 @@
+-- The events with these ids.
+create or replace function projector.events_at(event_ids bigint[]) returns setof normalizer.events
+    language sql stable security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select *
+    from   normalizer.events
+    where  event_id = any((select events_at.event_ids)::bigint[]);
+$$;
+
+revoke execute on function projector.events_at(bigint[]) from public;
+grant execute on function projector.events_at(bigint[]) to projector_reader;

@@ -1,0 +1,41 @@
+-- Step 2 of project_calls: reads the attempts of these commands. Returns the commands to rebuild,
+-- which are those of `is_changed`, those that may have a retry, and those with another time of their
+-- issue, claim, or start. Also returns the attempts that roll-ups and retries know (`counted`), and
+-- the attempts that failed. Retries also store failures of calls that are not
+-- counted. `offset 0` makes PostgreSQL find a command's attempts by their key, and not among all
+-- retries of the execution.
+create or replace function projector.known_calls(
+    changes projector.call_change[],
+    out to_rebuild projector.call_command[], out counted projector.call_id[],
+    out failures projector.call_failure[]
+)
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    select array_agg(distinct (reported.execution_id, reported.command_id)::call_command)
+               filter (
+                   where reported.is_changed or known.may_be_retried
+                   or reported.issued_at <> known.issued_at
+                   or reported.claimed_at <> known.claimed_at
+                   or reported.started_at <> known.started_at
+               ),
+           array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
+               filter (where known.finished_at is not null or known.attempts > 0),
+           array_agg(
+               (
+                   known.execution_id, known.command_id, known.attempts,
+                   ranked_value(known.step_ranked), coalesce(known.iteration, -1), known.finished_at
+               )::call_failure
+           ) filter (where call_failed(known.outcome_ranked))
+    into   to_rebuild, counted, failures
+    from   unnest(known_calls.changes) as reported
+    left join lateral (
+        select *
+        from   call_facts
+        where  call_facts.execution_id = reported.execution_id
+        and    call_facts.command_id = reported.command_id
+        offset 0
+    ) as known on true;
+end
+$$;

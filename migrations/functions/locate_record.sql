@@ -1,0 +1,46 @@
+-- The events that a record reported, of any incarnation of the topic:
+--     1. rows that it stored
+--     2. rows of other records that its report was merged into, by blocks of 4,096 offsets. A
+--        partition that only jobs have read, or whose position was deleted, has no position.
+-- It acts for its owner, because readers may not read the log itself.
+create or replace function projector.locate_record(
+    topic text, partition integer, source_offset bigint
+)
+    returns setof projector.located_event
+    language sql stable security definer
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+    -- 1. Coordinates are in a BRIN index: it finds blocks, not rows.
+    select event_id, execution_id, event_type, step, status, created_at, source_index, false
+    from   normalizer.events
+    where  source_topic = locate_record.topic
+    and    source_partition = locate_record.partition
+    and    source_offset = locate_record.source_offset
+    union all
+    -- 2. Merged reports.
+    select found.event_id, found.execution_id, found.event_type, found.step, found.status,
+           found.created_at, entry.source_index::integer, true
+    from   normalizer.merged_records as merged
+    cross join lateral unnest(
+        merged.source_offsets, merged.source_indexes, merged.event_ids
+    ) as entry (source_offset, source_index, event_id)
+    cross join lateral events_at(array[entry.event_id]) as found
+    where  merged.source_topic = locate_record.topic
+    and    merged.source_incarnation in (
+               select position.incarnation
+               from   normalizer.source_positions as position
+               where  position.topic = locate_record.topic
+               and    position.partition = locate_record.partition
+               union
+               select horizon.incarnation
+               from   normalizer.dedup_horizon as horizon
+               where  horizon.topic = locate_record.topic
+               and    horizon.partition = locate_record.partition
+           )
+    and    merged.source_partition = locate_record.partition
+    and    merged.offset_block = locate_record.source_offset >> 12
+    and    entry.source_offset = locate_record.source_offset
+$$;
+
+revoke execute on function projector.locate_record(text, integer, bigint) from public;
+grant execute on function projector.locate_record(text, integer, bigint) to projector_reader;

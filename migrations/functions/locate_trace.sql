@@ -1,0 +1,17 @@
+-- Events of this trace, at most a thousand. It acts for its owner, because readers may not read the
+-- log itself.
+create or replace function projector.locate_trace(trace_id text)
+    returns setof projector.located_event
+    language sql stable security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select event_id, execution_id, event_type, step, status, created_at, source_index, false
+    from   normalizer.events
+    where  trace_id is not null
+    and    hashtext(trace_id) = hashtext(locate_trace.trace_id)
+    and    trace_id = locate_trace.trace_id
+    limit  1000
+$$;
+
+revoke execute on function projector.locate_trace(text) from public;
+grant execute on function projector.locate_trace(text) to projector_reader;

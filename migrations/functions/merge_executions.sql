@@ -1,0 +1,55 @@
+-- Adds these changes to execution_facts, in order, which locks the executions. Returns those that
+-- roll-ups count under something else from now on.
+create or replace function projector.merge_executions(changes projector.execution_change[])
+    returns setof projector.execution_move
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    with written as (
+        insert into execution_facts as known (
+            execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
+            highest_attempts, playbook_ranked, catalog_id, parent_execution_id, completed,
+            completed_at, failed, failed_at, cancelled, cancelled_at
+        )
+        select   execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
+                 highest_attempts, playbook_ranked, catalog_id, parent_execution_id, completed,
+                 completed_at, failed, failed_at, cancelled, cancelled_at
+        from     unnest(merge_executions.changes)
+        order by execution_id
+        on conflict (execution_id)
+        do update set
+            events              = known.events + excluded.events,
+            first_at            = least(known.first_at, excluded.first_at),
+            begin_at            = least(known.begin_at, excluded.begin_at),
+            last_at             = greatest(known.last_at, excluded.last_at),
+            last_event_ranked   = greatest(known.last_event_ranked, excluded.last_event_ranked),
+            active_at           = greatest(known.active_at, excluded.active_at),
+            highest_attempts    = greatest(known.highest_attempts, excluded.highest_attempts),
+            playbook_ranked     = least(known.playbook_ranked, excluded.playbook_ranked),
+            catalog_id          = least(known.catalog_id, excluded.catalog_id),
+            parent_execution_id = least(known.parent_execution_id, excluded.parent_execution_id),
+            completed           = known.completed + excluded.completed,
+            completed_at        = least(known.completed_at, excluded.completed_at),
+            failed              = known.failed + excluded.failed,
+            failed_at           = least(known.failed_at, excluded.failed_at),
+            cancelled           = known.cancelled + excluded.cancelled,
+            cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
+        returning execution_id, counted_playbook_ranked, counted_begun, counted_outcome,
+                  counted_ended, playbook_ranked, hour_of(begin_at) as begun,
+                  outcome_of(completed_at, failed_at, cancelled_at) as outcome,
+                  hour_of(least(completed_at, failed_at, cancelled_at)) as ended
+    )
+    select execution_id, counted_playbook_ranked, counted_begun, counted_outcome, counted_ended,
+           playbook_ranked, begun, outcome, ended
+    from   written
+    where  counted_playbook_ranked is distinct from playbook_ranked
+    or     counted_begun is distinct from begun
+    or     counted_outcome is distinct from outcome
+    or     counted_ended is distinct from ended;
+end
+$$;
+
+revoke execute on function projector.merge_executions(projector.execution_change[]) from public;

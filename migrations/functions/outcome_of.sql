@@ -1,0 +1,11 @@
+-- The earliest outcome, or the worst of several at the same time.
+create or replace function projector.outcome_of(
+    completed_at timestamptz, failed_at timestamptz, cancelled_at timestamptz
+) returns text
+    language sql immutable parallel safe
+    return case least(failed_at, cancelled_at, completed_at)
+        when failed_at then 'FAILED'
+        when cancelled_at then 'CANCELLED'
+        when completed_at then 'COMPLETED'
+        else ''
+    end;

@@ -1,0 +1,15 @@
+-- Adds a row to the state of the aggregate percentile: the fraction, then the count of each bucket
+-- from -1 on. Counts may be parts, which take back what others say.
+create or replace function projector.percentile_add(
+    state double precision[], fraction double precision, bucket integer, calls bigint
+) returns double precision[]
+    language plpgsql immutable parallel safe
+as $$
+begin
+    state[1] := fraction;
+    if bucket is not null and calls is not null then
+        state[bucket + 3] := coalesce(state[bucket + 3], 0) + calls;
+    end if;
+    return state;
+end
+$$;

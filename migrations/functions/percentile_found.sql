@@ -1,0 +1,16 @@
+-- The seconds that a fraction of the calls stays under, from the state of percentile_add.
+create or replace function projector.percentile_found(state double precision[])
+    returns double precision
+    language sql immutable parallel safe
+    return (
+        select projector.seconds_of(
+                   (min(slot) filter (where 1e6 * up_to >= round(state[1] * 1e6) * total) - 3)
+                   ::integer
+               )
+        from   (
+                   select slot, sum(calls) over (order by slot) as up_to,
+                          sum(calls) over () as total
+                   from   unnest(state) with ordinality as counted (calls, slot)
+                   where  slot > 1 and calls <> 0
+               ) as cumulated
+    );

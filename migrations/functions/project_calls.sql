@@ -1,0 +1,131 @@
+-- Moves call_facts and the roll-ups of calls by the rows before and after a statement:
+--     1. derive from each row what it says about its command, and add that up
+--     2. read how its attempts are stored, and which commands to rebuild
+--     3. write the attempts as they are from now on
+--     4. correct which failure came before each retry, and move the roll-ups by the difference
+-- Only this function sees the rows. It gives away what they say as an array of one entry a command.
+create or replace function projector.project_calls() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    set jit = off
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    roles        jsonb;
+    outcomes     jsonb;
+    changes      call_change[];
+    to_rebuild   call_command[];
+    counts       call_count[];
+    old_failures call_failure[];
+    was_counted  call_id[];
+    touched      call_id[];
+    linked       call_id[];
+    left_over    bigint[];
+begin
+    if current_setting('projector.off', true) = 'on' then
+        return null;
+    end if;
+    if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
+        -- An execution that left whole took its calls with it.
+        left_over := array(
+            select execution_id
+            from   (select distinct execution_id from before) as archived
+            join   execution_facts using (execution_id)
+        );
+        if cardinality(left_over) = 0 then
+            return null;
+        end if;
+    end if;
+
+    -- 1. Derive what each row says, and add it up by command.
+    select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
+    into   roles, outcomes
+    from   event_kinds
+    where  subject = 'call';
+    with event as (
+        select true as is_changed, execution_id, command_id, event_type, step, status, created_at,
+               evidence, worker_id, max_attempts, iteration, duration, error, context, result
+        from   before
+        where  roles ? event_type
+        and    command_id <> ''
+        and    (left_over is null or execution_id = any(left_over))
+        union all
+        select evidence >= 100 and attempts > 0, execution_id, command_id, event_type, step, status,
+               created_at, evidence, worker_id, max_attempts, iteration, duration, error, context, result
+        from   after
+        where  roles ? event_type
+        and    command_id <> ''
+    ),
+    reported as (
+        select named.is_changed, named.execution_id, named.command_id collate "C" as command_id,
+               named.created_at, named.iteration, named.role, named.evidence, said.*
+        from   (
+                   select *, roles ->> event_type as role, outcomes ->> event_type as type_outcome
+                   from   event
+                   offset 0
+               ) as named
+        cross join lateral report_on_call(
+            named.role, named.type_outcome, named.status, named.created_at, named.evidence,
+            named.step, named.worker_id, named.max_attempts, named.duration, named.error,
+            named.context, named.result
+        ) as said
+    ),
+    change as (
+        select   execution_id, command_id, min(created_at) as begun_at,
+                 min(created_at) filter (where role = 'issued') as issued_at,
+                 min(created_at) filter (where role = 'claimed') as claimed_at,
+                 min(created_at) filter (where role = 'started') as started_at,
+                 min(outcome_ranked collate "C") as outcome_ranked,
+                 min(duration_ranked collate "C") as duration_ranked,
+                 min(error_ranked collate "C") as error_ranked,
+                 min(step_ranked collate "C") as step_ranked,
+                 min(worker_ranked collate "C") as worker_ranked,
+                 min(max_attempts_ranked collate "C") as max_attempts_ranked,
+                 min(iteration) as iteration, bool_or(evidence >= 100) as is_numbered,
+                 bool_or(is_changed)
+                 or count(*) filter (where role in ('issued', 'claimed', 'started'))
+                    > num_nonnulls(
+                          min(created_at) filter (where role = 'issued'),
+                          min(created_at) filter (where role = 'claimed'),
+                          min(created_at) filter (where role = 'started')
+                      ) as is_changed
+        from     reported
+        group by execution_id, command_id
+    )
+    select array_agg(change::call_change)
+    into   changes
+    from   change;
+    if coalesce(cardinality(changes), 0) = 0 then
+        return null;
+    end if;
+
+    -- 2. Their attempts as roll-ups and retries know them.
+    select known.to_rebuild, known.counted, known.failures
+    into   to_rebuild, was_counted, old_failures
+    from   known_calls(changes) as known;
+    if was_counted is not null then
+        counts := array(select counted from call_counts(-1, was_counted) as counted);
+    end if;
+
+    -- 3. The attempts from now on: rebuilt, or merged with new events.
+    if to_rebuild is not null then
+        select aggregated.touched, aggregated.linked
+        into   touched, linked
+        from   rebuild_calls(to_rebuild) as aggregated;
+    end if;
+    if cardinality(changes) > coalesce(cardinality(to_rebuild), 0) then
+        select touched || merged.ended, linked || merged.failed
+        into   touched, linked
+        from   merge_calls(changes, to_rebuild) as merged;
+    end if;
+
+    -- 4. The failure before each retry, and the roll-ups.
+    perform count_changed_calls(counts, touched, linked, old_failures);
+    return null;
+end
+$$;
+
+revoke execute on function projector.project_calls() from public;

@@ -1,0 +1,137 @@
+-- Moves the counters by the rows after a statement minus the rows before it:
+--     1. events by hour
+--     2. events by minute
+--     3. arrivals by hour
+--     4. coercions by hour
+-- New rows are inserted by time, so that a time range occupies few pages. They're ordered by the
+-- latest event of each group. If they were ordered by the hour itself, a session whose first batch
+-- was small would sort all rows of each later batch, not only their sums. With an argument it adds
+-- deleted rows to the archived part, shard -1 (archive_executions).
+create or replace function projector.project_counters() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_seqscan = off
+    set jit = off
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    own_shard constant smallint := case tg_nargs when 0 then take_shard() else -1 end;
+    added     constant integer := case tg_nargs when 0 then 1 else -1 end;
+begin
+    if current_setting('projector.off', true) = 'on' then
+        return null;
+    end if;
+
+    -- 1. Events by hour.
+    insert into event_hours as counted (
+        hour, step, event_type, status, attempts, shard, events, without_command,
+        attempts_defaulted
+    )
+    select   hour_of(moved.created_at), moved.step collate "C", moved.event_type collate "C",
+             moved.status collate "C", moved.attempts, own_shard, sum(moved.sign),
+             sum(moved.without_command), sum(moved.attempts_defaulted)
+    from     (
+                 select -added as sign, created_at, step, event_type, status, attempts,
+                        case when coalesce(command_id, '') = '' then -added else 0 end
+                            as without_command,
+                        case when evidence < 100 then -added else 0 end as attempts_defaulted
+                 from   before
+                 union all
+                 select added, created_at, step, event_type, status, attempts,
+                        case when coalesce(command_id, '') = '' then added else 0 end,
+                        case when evidence < 100 then added else 0 end
+                 from   after
+             ) as moved
+    group by 1, 2, 3, 4, 5
+    having   sum(moved.sign) <> 0 or sum(moved.without_command) <> 0
+    or       sum(moved.attempts_defaulted) <> 0
+    order by max(moved.created_at)
+    on conflict (hour, step, event_type, status, attempts, shard)
+    do update set
+        events             = counted.events + excluded.events,
+        without_command    = counted.without_command + excluded.without_command,
+        attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted;
+
+    -- 2. Events by minute.
+    insert into event_minutes as counted (
+        minute, event_type, status, attempts, shard, events, attempts_defaulted
+    )
+    select   minute_of(moved.created_at), moved.event_type collate "C", moved.status collate "C",
+             moved.attempts, own_shard, sum(moved.sign), sum(moved.attempts_defaulted)
+    from     (
+                 select -added as sign, created_at, event_type, status, attempts,
+                        case when evidence < 100 then -added else 0 end as attempts_defaulted
+                 from   before
+                 union all
+                 select added, created_at, event_type, status, attempts,
+                        case when evidence < 100 then added else 0 end
+                 from   after
+             ) as moved
+    where    created_at >= (select kept_from from maintenance_state where subject = 'minutes')
+    group by 1, 2, 3, 4
+    having   sum(moved.sign) <> 0 or sum(moved.attempts_defaulted) <> 0
+    order by max(moved.created_at)
+    on conflict (minute, event_type, status, attempts, shard)
+    do update set
+        events             = counted.events + excluded.events,
+        attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted;
+
+    -- 3. Arrivals by hour.
+    insert into arrival_hours as counted (
+        hour, shape, worker_id, lateness, shard, events, skew_us, attempts_defaulted,
+        status_from_name, time_from_log
+    )
+    select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
+             coalesce(moved.worker_id, '') collate "C",
+             lateness_of(moved.created_at, moved.recorded_at), own_shard, sum(moved.sign),
+             coalesce(sum(moved.sign * skew_us(moved.created_at, moved.recorded_at)), 0),
+             coalesce(sum(moved.sign) filter (where moved.evidence < 100), 0),
+             coalesce(sum(moved.sign) filter (where moved.evidence / 10 % 10 = 0), 0),
+             coalesce(sum(moved.sign) filter (where moved.evidence % 10 = 0), 0)
+    from     (
+                 select -added as sign, recorded_at, created_at, shape, worker_id, evidence
+                 from   before
+                 union all
+                 select added, recorded_at, created_at, shape, worker_id, evidence
+                 from   after
+             ) as moved
+    group by 1, 2, 3, 4
+    having   sum(moved.sign) <> 0
+    or       sum(moved.sign * skew_us(moved.created_at, moved.recorded_at)) <> 0
+    or       sum(moved.sign) filter (where moved.evidence < 100) <> 0
+    or       sum(moved.sign) filter (where moved.evidence / 10 % 10 = 0) <> 0
+    or       sum(moved.sign) filter (where moved.evidence % 10 = 0) <> 0
+    order by max(coalesce(moved.recorded_at, moved.created_at))
+    on conflict (hour, shape, worker_id, lateness, shard)
+    do update set
+        events             = counted.events + excluded.events,
+        skew_us            = counted.skew_us + excluded.skew_us,
+        attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted,
+        status_from_name   = counted.status_from_name + excluded.status_from_name,
+        time_from_log      = counted.time_from_log + excluded.time_from_log;
+
+    -- 4. Coercions by hour.
+    insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
+    select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
+             left(coercion.value ->> 'rule', 100) collate "C", own_shard, sum(moved.sign)
+    from     (
+                 select -added as sign, recorded_at, created_at, shape, coercions
+                 from   before
+                 where  coercions is not null
+                 union all
+                 select added, recorded_at, created_at, shape, coercions
+                 from   after
+                 where  coercions is not null
+             ) as moved
+    cross join lateral jsonb_array_elements(moved.coercions) as coercion
+    where    coercion.value ->> 'rule' is not null
+    group by 1, 2, 3
+    having   sum(moved.sign) <> 0
+    order by 1, 2, 3
+    on conflict (hour, shape, rule, shard)
+    do update set coercions = counted.coercions + excluded.coercions;
+    return null;
+end
+$$;
+
+revoke execute on function projector.project_counters() from public;

@@ -1,0 +1,40 @@
+-- If projector.off is on, a transaction stores events without updating projections, for a record
+-- that makes a projection fail. This function notes which projections differ from then on, so that
+-- no projection is off unnoticed.
+create or replace function projector.project_off() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    insert into divergences (projection, execution_id, hour, noted_by)
+    select distinct location.projection, location.execution_id, location.hour, 'off'
+    from   (
+               select execution_id, created_at, recorded_at from before
+               union all
+               select execution_id, created_at, recorded_at from after
+           ) as moved
+    cross join lateral (
+        values ('execution_facts', moved.execution_id, null::timestamptz),
+               ('call_facts', moved.execution_id, null),
+               ('event_minutes', null, hour_of(moved.created_at)),
+               ('event_hours', null, hour_of(moved.created_at)),
+               ('arrival_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at))),
+               ('coercion_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at))),
+               -- A call that changes before its execution has a row is counted under no playbook.
+               ('call_hours', null, hour_of(moved.created_at)),
+               ('call_times', null, hour_of(moved.created_at))
+    ) as location (projection, execution_id, hour);
+    return null;
+exception
+    -- Rows with any content are stored. If the hour cannot be computed, the difference may be
+    -- anywhere.
+    when data_exception then
+        insert into divergences (projection, noted_by)
+        values ('execution_facts', 'off'), ('call_facts', 'off'), ('event_minutes', 'off'),
+               ('event_hours', 'off'), ('arrival_hours', 'off'), ('coercion_hours', 'off'),
+               ('call_hours', 'off'), ('call_times', 'off');
+        return null;
+end
+$$;
+
+revoke execute on function projector.project_off() from public;

@@ -1,0 +1,112 @@
+-- Repair of projections while everybody else goes on working (projector repair). Executions and
+-- their calls are rebuilt here, under their locks. Counters get the difference to what they were
+-- compared with, in a shard of the job's own (projector/repair/repair.py).
+
+-- Rebuilds executions and their calls, whatever their rows hold, and notes in which hours their
+-- roll-ups may differ from then on. It creates a missing row, and deletes a row without events.
+--     1. lock the executions
+--     2. read what roll-ups count their calls under
+--     3. rebuild the executions
+--     4. rebuild their calls
+--     5. note the hours to compare
+create or replace function projector.repair_executions(execution_ids bigint[]) returns void
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_nestloop = on
+    set enable_seqscan = off
+    set jit = off
+    set plan_cache_mode = force_custom_plan
+as $$
+declare
+    whole  constant bigint[] := array(select distinct unnest(repair_executions.execution_ids));
+    tries  call_id[];
+    counts call_count[];
+    moves  execution_move[];
+begin
+    -- 1. The upsert is the lock, in the order of ids, as writers lock. Later statements read the
+    -- execution, so they see what the previous writer committed.
+    insert into execution_facts as known (execution_id, events, completed, failed, cancelled)
+    select   wanted.execution_id, 0, 0, 0, 0
+    from     unnest(whole) as wanted (execution_id)
+    order by wanted.execution_id
+    on conflict (execution_id) do update set events = known.events;
+
+    -- 2. What roll-ups count their calls under.
+    tries := array(
+        select (execution_id, command_id, attempts)::call_id
+        from   call_facts
+        where  execution_id = any(whole)
+    );
+    counts := array(select counted from call_counts(1, tries) as counted);
+
+    -- 3. The executions, from all their events.
+    perform rebuild_executions(whole);
+    moves := array(select move from execution_moves(whole) as move);
+    update execution_facts as known
+    set    counted_playbook_ranked = move.playbook_ranked,
+           counted_begun           = move.begun,
+           counted_outcome         = move.outcome,
+           counted_ended           = move.ended
+    from   unnest(moves) as move
+    where  known.execution_id = move.execution_id;
+
+    -- 4. Their calls, and which failure came before each retry.
+    delete from call_facts where execution_id = any(whole);
+    perform rebuild_calls(
+        array(
+            select distinct (event.execution_id, event.command_id)::call_command
+            from   events_of(whole) as event
+            join   event_kinds as kind using (event_type)
+            where  kind.subject = 'call'
+            and    event.command_id <> ''
+        )
+    );
+    tries := array(
+        select (execution_id, command_id, attempts)::call_id
+        from   call_facts
+        where  execution_id = any(whole)
+    );
+    update call_facts as known
+    set    failed_before = retry.failed_before
+    from   stale_retry_links(tries, array[]::call_failure[]) as retry
+    where  known.execution_id = retry.execution_id
+    and    known.command_id = retry.command_id collate "C"
+    and    known.attempts = retry.attempts;
+    delete from execution_facts where execution_id = any(whole) and events = 0;
+
+    -- 5. The hours to compare, also if they are noted already: a comparison that was finished
+    -- before this may end the earlier note.
+    insert into divergences (projection, hour, noted_by)
+    select location.projection, location.hour, 'repair'
+    from   (
+               select 'execution_hours' as projection, marked.hour
+               from   unnest(moves) as move
+               cross join lateral (
+                   values (move.was_begun), (move.was_ended), (move.begun), (move.ended)
+               ) as marked (hour)
+               union
+               select rolled.projection, hour_of(changed.finished_at)
+               from   (
+                          (
+                              select * from unnest(counts)
+                              except all
+                              select * from call_counts(1, tries)
+                          )
+                          union all
+                          (
+                              select * from call_counts(1, tries)
+                              except all
+                              select * from unnest(counts)
+                          )
+                      ) as changed
+               cross join (
+                   values ('call_hours'), ('call_times'), ('worker_hours'), ('error_hours'),
+                          ('retry_minutes')
+               ) as rolled (projection)
+           ) as location
+    where  location.hour is not null;
+end
+$$;
+
+-- It writes with the rights of its owner, so only projector repair may call it.
+revoke execute on function projector.repair_executions(bigint[]) from public;

@@ -1,0 +1,58 @@
+-- Says what one event tells about its call, for the trigger, repair, and verify alike. `role` and
+-- `type_outcome` come from event_kinds. `reporter` is 0 if the call itself reports its end, and 1
+-- if its command does. If the event is no end, then reporter, outcome, duration, and error are
+-- null. The rank of an error is that of its end (end_rank), and only an end that failed has one.
+-- The rank of a duration is who reported it and when (encode_time explains ranked values).
+-- PostgreSQL inlines this function, as it does report_on_execution.
+create or replace function projector.report_on_call(
+    role text, type_outcome text, status text, created_at timestamptz, evidence smallint,
+    step text, worker_id text, max_attempts integer, duration double precision, error text,
+    context jsonb, result jsonb
+)
+    returns table (
+        reporter text, outcome_ranked text, duration_ranked text, error_ranked text,
+        step_ranked text, worker_ranked text, max_attempts_ranked text
+    )
+    language sql immutable parallel safe rows 1
+begin atomic
+    select said.reporter,
+           projector.end_rank(said.reporter, said.moment, said.outcome)
+           || case when evidence >= 100 then '0' else '1' end,
+           -- Whole microseconds, so that a sum can be reduced exactly. No call lasts over 30 days.
+           case
+               when duration between 0 and 2592000
+               then said.reporter || said.moment
+                    || projector.encode_bigint(round(duration * 1000000)::bigint)
+           end,
+           case
+               when said.outcome <> 'COMPLETED' and error <> ''
+               then projector.end_rank(said.reporter, said.moment, said.outcome)
+                    || left(error, 1000)
+           end,
+           case when step <> '' then said.moment || step end,
+           case when worker_id <> '' then said.moment || worker_id end,
+           said.moment || projector.encode_bigint(max_attempts)
+    from   (
+               select projector.encode_time(created_at) as moment,
+                      case
+                          when status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED') then status
+                          else type_outcome
+                      end as outcome,
+                      -- A completion may hand the call over to a callback. It says so in
+                      -- `context`, or in `result.context`, where servers keep the worker's
+                      -- context. Workers before 5.93.0 don't say it.
+                      case
+                          when role = 'done' then '0'
+                          when role = 'ended' and not (
+                              type_outcome = 'COMPLETED'
+                              and (
+                                  coalesce(context @> '{"pending_callback": true}', false)
+                                  or coalesce(
+                                         result @> '{"context": {"pending_callback": true}}', false
+                                     )
+                              )
+                          ) then '1'
+                      end as reporter
+               offset 0
+           ) as said;
+end;

@@ -1,0 +1,188 @@
+-- Decides which attempt each event of commands in doubt is of. `events` are all events of those
+-- commands. The steps are those of the rules above:
+--     1. find the attempts, and when each began (find_attempts)
+--     2. assign each event to an attempt: by its number, by the issue that it is, or by what had
+--        begun before it
+--     3. spread ends of one slot (an attempt has one of each) over attempts that have none. An end
+--        that is reported twice is one end.
+create or replace function projector.resolve_attempts(events projector.call_event[])
+    returns table (event_id bigint, attempts integer)
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_hashjoin = on
+    set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+    return query
+        with begun as (
+            select execution_id, command_id collate "C" as command_id, number, nth, begun_at,
+                   issued_at, in_log
+            from   find_attempts(resolve_attempts.events)
+        ),
+        doubtful as (
+            select event.event_id, event.execution_id, event.command_id collate "C" as command_id,
+                   event.created_at, event.in_log,
+                   event.reporter collate "C" as slot, event.call_index,
+                   left(event.outcome_ranked, 20) collate "C" as ending,
+                   event.event_class collate "C" as event_class, event.role, own.nth as own_nth,
+                   issued.nth as issued_nth
+            from   unnest(resolve_attempts.events) as event
+            left join begun as own
+                   on  own.execution_id = event.execution_id
+                   and own.command_id = event.command_id collate "C"
+                   and own.number = event.number
+            left join begun as issued
+                   on  issued.execution_id = event.execution_id
+                   and issued.command_id = event.command_id collate "C"
+                   and issued.issued_at = event.created_at
+                   and event.number is null
+                   and event.role = 'issued'
+        ),
+        -- 2. The attempt of each event.
+        positioned as (
+            select *,
+                   coalesce(
+                       own_nth, issued_nth,
+                       case
+                           when in_log is null then nth_by_clock
+                           else greatest(nth_in_log, nth_without_place)
+                       end,
+                       1
+                   ) as nth
+            from   (
+                       select *,
+                              max(begins_nth) over by_clock as nth_by_clock,
+                              max(begins_nth) filter (where in_log is null) over by_clock
+                                  as nth_without_place,
+                              max(begins_nth) over (
+                                  partition by execution_id, command_id
+                                  order by in_log, begins_nth nulls last rows unbounded preceding
+                              ) as nth_in_log
+                       from   (
+                                  select *, null::bigint as begins_nth, created_at as at,
+                                         case when slot is null then 2 else 0 end as at_once
+                                  from   doubtful
+                                  union all
+                                  select null, execution_id, command_id, null, in_log, null, null,
+                                         null, null, null, null, null, nth, begun_at, 1
+                                  from   begun
+                                  where  nth > 1
+                              ) as moment
+                       window by_clock as (
+                           partition by execution_id, command_id
+                           order by at, at_once, begins_nth rows unbounded preceding
+                       )
+                   ) as ordered
+            where  begins_nth is null
+        ),
+        -- 3. Ends of one slot, each once.
+        report as (
+            select   execution_id, command_id, slot, call_index, ending, event_class,
+                     min(own_nth) as own_nth, min(nth) as nth
+            from     positioned
+            where    slot is not null
+            group by execution_id, command_id, slot, call_index, ending, event_class
+        ),
+        own as (
+            select distinct execution_id, command_id, slot, call_index, own_nth as nth
+            from   positioned
+            where  slot is not null
+            and    own_nth is not null
+        ),
+        free as (
+            select execution_id, command_id, slot, call_index, nth,
+                   row_number() over (
+                       partition by execution_id, command_id, slot, call_index order by nth
+                   ) as nth_free
+            from   (select distinct execution_id, command_id, slot, call_index from own) as partly
+            join   begun using (execution_id, command_id)
+            left join (select *, true as is_own from own) as taken
+                   using (execution_id, command_id, slot, call_index, nth)
+            where  is_own is null
+        ),
+        ranked as (
+            select *,
+                   row_number() over (
+                       partition by execution_id, command_id, slot, call_index
+                       order by nth_free, ending, event_class
+                   ) as place,
+                   greatest(
+                       count(*) over (partition by execution_id, command_id, slot, call_index)
+                       - frees,
+                       0
+                   ) as surplus
+            from   (
+                       select *, greatest(nth - owns_before, 1) as nth_free, tries - owns as frees
+                       from   (
+                                  select *, nth as nth_before, event_class is null as is_own,
+                                         count(*) filter (where event_class is null) over (
+                                             partition by execution_id, command_id, slot,
+                                                          call_index
+                                             order by nth
+                                         ) as owns_before,
+                                         count(*) filter (where event_class is null) over (
+                                             partition by execution_id, command_id, slot,
+                                                          call_index
+                                         ) as owns
+                                  from   (
+                                             select *
+                                             from   report
+                                             where  own_nth is null
+                                             union all
+                                             select execution_id, command_id, slot, call_index,
+                                                    null, null, nth, nth
+                                             from   own
+                                         ) as end_or_own
+                              ) as counted
+                       join   (
+                                  select   execution_id, command_id, count(*) as tries
+                                  from     begun
+                                  group by execution_id, command_id
+                              ) as command using (execution_id, command_id)
+                       where  not is_own
+                       and    tries > owns
+                   ) as freed
+        ),
+        spread as (
+            select *, greatest(nearest, place - surplus, 1) as nth_given
+            from   (
+                       select *,
+                              min(nth_free - place) over (
+                                  partition by execution_id, command_id, slot, call_index
+                                  order by place desc rows unbounded preceding
+                              ) + place as nearest
+                       from   ranked
+                   ) as packed
+        )
+        select positioned.event_id, begun.number
+        from   positioned
+        left join report
+               on  report.execution_id = positioned.execution_id
+               and report.command_id = positioned.command_id
+               and report.slot = positioned.slot
+               and report.call_index = positioned.call_index
+               and report.ending = positioned.ending
+               and report.event_class = positioned.event_class
+        left join spread
+               on  spread.execution_id = report.execution_id
+               and spread.command_id = report.command_id
+               and spread.slot = report.slot
+               and spread.call_index = report.call_index
+               and spread.ending = report.ending
+               and spread.event_class = report.event_class
+        left join free
+               on  free.execution_id = spread.execution_id
+               and free.command_id = spread.command_id
+               and free.slot = spread.slot
+               and free.call_index = spread.call_index
+               and free.nth_free = spread.nth_given
+        join   begun
+               on  begun.execution_id = positioned.execution_id
+               and begun.command_id = positioned.command_id
+               and begun.nth = coalesce(
+                       positioned.own_nth, report.own_nth, free.nth, spread.nth_given,
+                       positioned.nth
+                   );
+end
+$$;

@@ -1,0 +1,32 @@
+-- Executions that share an event_id with one of these, in pairs of one of these and another. One of
+-- them holds the id, and its sibling has a hashed one. They leave together: as long as one is
+-- stored, a report that comes again must find the id taken.
+create or replace function projector.tied_executions(execution_ids bigint[])
+    returns table (execution_id bigint, tied_to bigint)
+    language sql stable
+    set search_path = pg_catalog, normalizer, pg_temp
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+as $$
+    with tied as materialized (
+        select event_id, execution_id, shared_id(coercions) #>> '{}' as shared
+        from   events
+        where  execution_id = any((select tied_executions.execution_ids)::bigint[])
+        and    merge_flags & 8 <> 0
+    )
+    select distinct tied.execution_id, other.execution_id
+    from   tied
+    join   events as other on shared_id(other.coercions) = to_jsonb(tied.event_id)
+                          and other.merge_flags & 8 <> 0
+    where  other.execution_id <> tied.execution_id
+    union
+    select distinct tied.execution_id, other.execution_id
+    from   tied
+    join   events as other on other.event_id = case
+               when tied.shared ~ '^-?[0-9]{1,19}$'
+                    and tied.shared::numeric between -9223372036854775808 and 9223372036854775807
+               then tied.shared::bigint
+           end
+    where  other.execution_id <> tied.execution_id
+$$;

@@ -1,0 +1,48 @@
+-- Finished attempts, as roll-ups count them. Calls that the engine makes between two steps are left
+-- out.
+create or replace view projector.counted_calls as
+select execution_id, command_id, attempts, step, begun_at, finished_at, status, worker_id, error,
+       coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))
+           as duration_us,
+       projector.microseconds_between(issued_at, claimed_at) as queue_us,
+       projector.microseconds_between(failed_before, begun_at) as backoff_us,
+       coalesce(status <> 'COMPLETED' and attempts + 1 >= max_attempts, false) as exhausted,
+       attribution = 'inferred' as inferred
+from   (
+           -- Not a CTE: PostgreSQL does not pull up a query with a CTE, and then no key would reach
+           -- an index.
+           select execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
+                  finished_at, failed_before,
+                  coalesce(projector.ranked_value(step_ranked), '') as step,
+                  coalesce(projector.call_outcome(outcome_ranked), '') as status,
+                  projector.call_duration_us(duration_ranked) as reported_duration_us,
+                  projector.call_error(error_ranked) as error,
+                  coalesce(projector.ranked_value(worker_ranked), '') as worker_id,
+                  projector.decode_bigint(projector.ranked_value(max_attempts_ranked))
+                      as max_attempts,
+                  projector.call_attribution(outcome_ranked, is_numbered, may_be_retried)
+                      as attribution
+           from   projector.call_facts
+       ) as reported
+where  finished_at is not null
+and    step <> '__orchestrate__';
+
+comment on view projector.counted_calls is
+    'Private: what do roll-ups count each attempt under? Read projector.calls instead: this '
+    'view is granted to nobody and may change.';
+comment on column projector.counted_calls.execution_id is 'id of the execution';
+comment on column projector.counted_calls.command_id is
+    'id of the command; null if the producer gave none';
+comment on column projector.counted_calls.attempts is
+    'number of attempts before this one: 0 is the first';
+comment on column projector.counted_calls.step is 'name of the step; empty if no event names one';
+comment on column projector.counted_calls.begun_at is
+    'when the first event of the attempt happened';
+comment on column projector.counted_calls.finished_at is 'when it ended; null while it runs';
+comment on column projector.counted_calls.status is 'canonical status';
+comment on column projector.counted_calls.worker_id is 'the worker';
+comment on column projector.counted_calls.error is
+    'error text, at most 1,000 characters; null if it completed';
+comment on column projector.counted_calls.exhausted is
+    'whether it failed and was the last allowed attempt';
+comment on column projector.counted_calls.inferred is 'whether attribution in calls is inferred';

@@ -1,0 +1,43 @@
+create or replace view projector.stuck_executions as
+select facts.execution_id, facts.begin_at is not null as begun,
+       case
+           when facts.as_of - facts.last_at < interval '1 hour' then 'under 1 h'
+           when facts.as_of - facts.last_at < interval '24 hours' then 'under 1 day'
+           when facts.as_of - facts.last_at < interval '168 hours' then 'under 7 days'
+           else '7 days and more'
+       end as silent_for,
+       projector.hour_of(facts.first_at) as hour,
+       projector.playbook_of(facts.playbook_ranked) as playbook, facts.first_at, facts.last_at,
+       extract(epoch from facts.as_of - facts.first_at)::double precision as age_s,
+       extract(epoch from facts.as_of - facts.last_at)::double precision as silent_s,
+       facts.last_event_ranked[2] as last_event_type, facts.last_event_ranked[3] as last_step,
+       facts.events, facts.highest_attempts
+from   projector.timed_executions as facts
+where  facts.completed_at is null
+and    facts.failed_at is null
+and    facts.cancelled_at is null
+and    facts.last_at < facts.as_of - interval '5 minutes';
+
+comment on view projector.stuck_executions is
+    'Which executions have not ended and are silent, since when, and what was their last '
+    'event? Silent for at least 5 minutes, by the as_of of the partition of the last event: '
+    'while nobody reads that partition, nothing becomes stuck. If a backfill took the last event '
+    'from a file or a table, by the newest as_of of the partitions of Kafka. begun is false for '
+    'strays: no event that begins them was ever read. hour is the hour of the first event.';
+comment on column projector.stuck_executions.execution_id is 'id of the execution';
+comment on column projector.stuck_executions.begun is 'whether an event that begins it was read';
+comment on column projector.stuck_executions.silent_for is
+    'silent_s in groups: under 1 h, under 1 day, under 7 days, 7 days and more';
+comment on column projector.stuck_executions.hour is 'the hour, UTC';
+comment on column projector.stuck_executions.playbook is
+    'path of the playbook; empty while it is not known';
+comment on column projector.stuck_executions.first_at is 'time of its first event';
+comment on column projector.stuck_executions.last_at is 'time of its last event';
+comment on column projector.stuck_executions.age_s is 'seconds since its first event';
+comment on column projector.stuck_executions.silent_s is 'seconds since its last event';
+comment on column projector.stuck_executions.last_event_type is 'type of its last event';
+comment on column projector.stuck_executions.last_step is 'step of its last event';
+comment on column projector.stuck_executions.events is 'events';
+comment on column projector.stuck_executions.highest_attempts is 'highest attempts of its events';
+
+grant select on projector.stuck_executions to normalizer_writer, projector_reader;

@@ -1,0 +1,34 @@
+-- Not joined again by each view that measures silence or waiting.
+create or replace view projector.timed_executions as
+select facts.*, case when log.topic is null then newest.as_of else log.as_of end as as_of
+from   projector.execution_facts as facts
+left join projector.freshness as log
+       on  log.topic = facts.last_event_ranked[4]
+       and log.partition::text = facts.last_event_ranked[5]
+cross join (select max(as_of) as as_of from projector.freshness) as newest;
+
+comment on view projector.timed_executions is
+    'Private: up to what time has the log of each execution been read? as_of is that of the '
+    'partition of its last event. If that has no position, for example because a backfill took the '
+    'event from a file or a table, it is the newest as_of of the partitions of Kafka. This view is '
+    'granted to nobody and may change.';
+comment on column projector.timed_executions.execution_id is 'id of the execution';
+comment on column projector.timed_executions.events is 'events';
+comment on column projector.timed_executions.first_at is 'time of its first event';
+comment on column projector.timed_executions.last_at is 'time of its last event';
+comment on column projector.timed_executions.highest_attempts is 'highest attempts of its events';
+comment on column projector.timed_executions.catalog_id is 'id of the playbook in the catalog';
+comment on column projector.timed_executions.parent_execution_id is 'the execution that started it';
+comment on column projector.timed_executions.completed is
+    'number of events that end it as COMPLETED';
+comment on column projector.timed_executions.completed_at is
+    'the first event that ends it as COMPLETED';
+comment on column projector.timed_executions.failed is
+    'attempts that ended FAILED, ERROR or CANCELLED';
+comment on column projector.timed_executions.failed_at is 'the first event that ends it as FAILED';
+comment on column projector.timed_executions.cancelled is
+    'number of events that end it as CANCELLED';
+comment on column projector.timed_executions.cancelled_at is
+    'the first event that ends it as CANCELLED';
+comment on column projector.timed_executions.as_of is
+    'every record that the log held at this time is in every view';

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from release import checks, image, notes, packages, sources
+from release import checks, image, notes, packages, sources, views
 from release.commands import ReleaseError
 
 ROOT: Final = Path(__file__).parents[1]
@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> None:
         image.build(ROOT, f"event-normalizer:{version}", sources.commit(ROOT), arguments[1:])
         return
     notes.check_heading((ROOT / "CHANGELOG.md").read_text(), version)
+    views.check_gains(ROOT, version)
     commit = sources.checked_out_commit(ROOT)
     with tempfile.TemporaryDirectory(prefix="release-") as made:
         folder = Path(made)

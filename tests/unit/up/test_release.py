@@ -13,6 +13,7 @@ from release.archives import pack
 from release.checks import compare
 from release.commands import ReleaseError
 from release.sources import checked_out_commit, commit, export
+from release.views import CONTRACT, check_gains
 
 ROOT = Path(__file__).parents[3]
 
@@ -64,6 +65,34 @@ def test_a_release_is_made_of_the_commit_and_of_nothing_beside_it(tmp_path: Path
     assert [path.name for path in tree.iterdir()] == ["known"]
     with pytest.raises(ReleaseError, match="commit first: unknown"):
         checked_out_commit(checkout)
+
+
+@pytest.mark.parametrize(
+    ("now", "is_allowed"),
+    [("ab", True), ("abc", True), ("a", False), ("ba", False), ("acb", False), ("", False)],
+)
+def test_a_view_only_gains_columns_within_a_series(
+    tmp_path: Path, now: str, is_allowed: bool
+) -> None:
+    def publish(columns: str) -> None:
+        listed = [{"name": one} for one in columns]
+        views = [{"name": "calls", "columns": listed}] if columns else []
+        (tmp_path / CONTRACT).write_text(json.dumps(views))
+
+    (tmp_path / CONTRACT).parent.mkdir()
+    _git(tmp_path, "init", "--quiet")
+    publish("ab")
+    _git(tmp_path, "add", ".")
+    _git(tmp_path, "commit", "--quiet", "--message", "one")
+    _git(tmp_path, "tag", "v0.1.0")
+    publish(now)
+
+    check_gains(tmp_path, "0.2.0")
+    if is_allowed:
+        check_gains(tmp_path, "0.1.1")
+    else:
+        with pytest.raises(ReleaseError, match=r"view calls must begin with .* v0\.1\.0: a, b$"):
+            check_gains(tmp_path, "0.1.1")
 
 
 def test_what_pip_did_not_install_is_among_the_components(tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ _SESSION: Final = {
 OUTAGE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 """SQLSTATE classes of temporary errors."""
 
+SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
+"""SQLSTATE classes of a rejected user or password, and of a missing database."""
+
 CONNECTION_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """Temporary errors without a SQLSTATE. InternalClientError means that a connection was used while
 it was ending."""

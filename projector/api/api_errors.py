@@ -10,7 +10,7 @@ ApiError
 ├── MisdirectedError          421  the host name is not one of this server
 ├── InternalError             500  a bug in the server; its log has the details
 ├── DatabaseUnavailableError  503  try again later
-├── DatabaseRefusedError      503  rights or migrations are missing in the database
+├── DatabaseRefusedError      503  a login, role, or migration is missing
 ├── BusyError                 503  too many requests at once: try again later
 └── TooSlowError              504  request less data
 """
@@ -122,7 +122,7 @@ class DatabaseUnavailableError(ApiError):
 
 
 class DatabaseRefusedError(ApiError):
-    """The database rejected the query: a right, a role, or a migration is missing."""
+    """The database rejects the sign-in or the query: a login, role, or migration is missing."""
 
     status = 503
     reason = "database_refused"

@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from normalizer.errors import ConfigurationError
+from projector.api.api_errors import ApiError
 from projector.api.app import build
 from projector.api.execution_ends import ExecutionEnds
 from projector.api.idle_connections import LimitedConnection
@@ -73,6 +74,7 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
     with _listening(settings.host, settings.port) as listener:
         async with reader, own, asyncio.TaskGroup() as tasks:
             querying = tasks.create_task(ends.run(), name="execution ends")
+            tasks.create_task(_try_database(own), name="try the database")
             print_line(f"serving on {address_of(listener)}")
             await server.serve(sockets=[listener])
             querying.cancel()
@@ -119,6 +121,13 @@ def address_of(listener: socket.socket) -> str:
     """Return the URL of the page."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def _try_database(own: Reader) -> None:
+    """Log at the start why the database can't be used, before anybody sees it on the page."""
+    with contextlib.suppress(ApiError):
+        async with own.snapshot():
+            pass
 
 
 def _log_to_stderr() -> None:

@@ -10,8 +10,10 @@ from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import asyncpg
+import structlog
 
-from normalizer.postgres.database import connect
+from normalizer.errors import ConfigurationError
+from normalizer.postgres.database import PoolerError, connect
 from projector.api.api_errors import (
     ApiError,
     BusyError,
@@ -19,7 +21,7 @@ from projector.api.api_errors import (
     DatabaseUnavailableError,
     TooSlowError,
 )
-from projector.database_session import CONNECTION_ERRORS, OUTAGE_CLASSES
+from projector.database_session import CONNECTION_ERRORS, OUTAGE_CLASSES, SIGN_IN_CLASSES
 
 READER: Final = "projector_reader"
 """The role of every connection, which can read only views."""
@@ -44,6 +46,8 @@ _TABLES: Final = """
 _KEY_TYPES: Final = {"timestamptz": datetime, "bigint": int, "integer": int, "text": str}
 
 _Row = TypeVar("_Row")
+
+_log = structlog.get_logger()
 
 
 class Statement:
@@ -161,6 +165,7 @@ class Reader:
         self._connections = connections
         self._timeout_s = timeout_s
         self._pool: asyncpg.Pool | None = None
+        self._logged: str | None = None
 
     async def __aenter__(self) -> Self:
         self._pool = await asyncpg.create_pool(
@@ -189,7 +194,24 @@ class Reader:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """Open a snapshot for the block. Raises ApiError, by the SQLSTATE of the error."""
+        """Open a snapshot for the block. Raises ApiError, by the SQLSTATE of the error.
+
+        Each reader logs why the database can't be used, once until the reason changes.
+        """
+        try:
+            async with self._snapshot() as snapshot:
+                self._logged = None
+                yield snapshot
+        except (DatabaseRefusedError, DatabaseUnavailableError) as error:
+            cause = error.__cause__
+            why = str(cause) if isinstance(cause, ConfigurationError) else str(error)
+            if why != self._logged:
+                _log.warning("api.database_unusable", why=why, error=type(cause or error).__name__)
+            self._logged = why
+            raise
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[Snapshot]:
         assert self._pool
         ends_at_s = time.monotonic() + self._timeout_s
         try:
@@ -203,6 +225,11 @@ class Reader:
         except asyncpg.PostgresError as error:
             timed_out = time.monotonic() >= ends_at_s
             raise _translated(error, self._timeout_s, timed_out=timed_out) from error
+        except ConfigurationError as error:
+            # It may name a file of this machine, so only the log has it.
+            raise DatabaseRefusedError(
+                "DATABASE_URL can't be used; the log of `projector serve` says why"
+            ) from error
         except CONNECTION_ERRORS as error:
             raise DatabaseUnavailableError("the database does not answer") from error
 
@@ -252,6 +279,11 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
     if code in ("42501", "22023") and "role" in str(error):
         return DatabaseRefusedError(
             f"the user of DATABASE_URL may not act as {READER}; grant it that role"
+        )
+    if code[:2] in SIGN_IN_CLASSES or isinstance(error, PoolerError):
+        return DatabaseRefusedError(
+            f"the sign-in was rejected (SQLSTATE {code}); check the user, the password, and the "
+            "name of the database in DATABASE_URL"
         )
     if code[:2] in OUTAGE_CLASSES:
         return DatabaseUnavailableError(f"the database did not answer (SQLSTATE {code})")

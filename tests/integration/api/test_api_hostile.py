@@ -196,9 +196,9 @@ async def test_a_login_needs_the_reader_s_role_and_no_other(filled: Database) ->
         "the user of DATABASE_URL may not act as projector_reader; grant it that role"
     )
     assert member.status_code == 200
-    assert (
-        lost.json()["detail"]
-        == "the database rejected the query (SQLSTATE 3D000, InvalidCatalogNameError)"
+    assert lost.json()["detail"] == (
+        "the sign-in was rejected (SQLSTATE 3D000); check the user, the password, and the name of "
+        "the database in DATABASE_URL"
     )
 
 

@@ -4,12 +4,18 @@ import asyncio
 import contextlib
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 import pytest
 from click.testing import CliRunner
 from starlette.types import Receive, Scope, Send
@@ -21,7 +27,8 @@ from projector.api.idle_connections import MOST_AT_ONCE
 from projector.api.serve import Server
 from projector.api.snapshots import Reader
 from projector.cli import main
-from tests.support.stack import Database
+from tests.support.pgbouncer import PgBouncer
+from tests.support.stack import Cluster, Database, Stack
 from tests.support.waiting import moment, until
 
 UNREACHABLE = "postgresql://u:secret@127.0.0.1:1/none"
@@ -187,3 +194,62 @@ def test_serve_refuses_to_let_others_read_along(
     assert why in done.output
     assert "secret" not in done.output
     assert not token or os.fsencode(token) not in done.output_bytes
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why", "seen"),
+    [
+        ("password", "check the user, the password, and the name of the database", "sign-in"),
+        ("pooler", "check the user, the password, and the name of the database", "sign-in"),
+        ("?sslmode=verify-full", "sslmode=verify-full needs the certificate", "the log of"),
+        ("?sslmode=verify-full&sslrootcert=/none/ca.pem", "/none/ca.pem: No such file", "the log"),
+        ("host", "the database does not answer", "does not answer"),
+    ],
+)
+async def test_a_database_that_cannot_be_used_is_logged_at_the_start(
+    stack: Stack,
+    cluster: Cluster,
+    database: Database,
+    tmp_path: Path,
+    wrong: str,
+    why: str,
+    seen: str,
+) -> None:
+    password = urlsplit(database.url).password
+    assert password
+    async with AsyncExitStack() as closing:
+        url = f"{database.url}{wrong}"
+        if wrong == "password":
+            url = database.url.replace(password, "hunter2")
+        elif wrong == "host":
+            url = database.url.replace("@127.0.0.1", "@no.such.host.invalid")
+        elif wrong == "pooler":
+            folder = stack.folder / f"pgbouncer-{secrets.token_hex(4)}"
+            pooler = await closing.enter_async_context(PgBouncer(cluster.server, folder))
+            url = pooler.through(database.url).replace(password, "hunter2")
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "projector", "serve", "--port", "0"),
+            env={"DATABASE_URL": url, "HOME": str(tmp_path)},
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        try:
+            assert child.stdout
+            assert child.stderr
+            address = (await child.stdout.readline()).decode().removeprefix("serving on ").strip()
+            async with asyncio.timeout(30):
+                logged = msgspec.json.decode(await child.stderr.readline())
+            async with httpx.AsyncClient(base_url=address) as client:
+                ready = await client.get("/readyz")
+                answer = await client.get("/api/v1/freshness")
+        finally:
+            child.terminate()
+            _, rest = await child.communicate()
+
+    assert logged["event"] == "api.database_unusable"
+    assert why in logged["why"]
+    assert (ready.status_code, answer.status_code) == (503, 503)
+    assert seen in ready.text
+    assert seen in answer.json()["detail"]
+    assert "/none" not in ready.text + answer.text
+    assert "hunter2" not in f"{logged}{rest!r}{ready.text}{answer.text}"

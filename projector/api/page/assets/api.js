@@ -9,7 +9,7 @@ const REFUSED = [400, 401, 403, 421];
 
 const MESSAGES = {
   database_unavailable: "The database hasn't answered",
-  database_refused: "The database rejects the query, because a right, a role, or a migration is missing",
+  database_refused: "The database rejects the sign-in or the query: a login, role, or migration is missing",
   busy: "The server is too busy",
   too_slow: "The database takes too long to answer",
   unauthorised: "The server needs a token",

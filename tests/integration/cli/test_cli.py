@@ -147,7 +147,7 @@ async def test_check_says_who_does_not_answer_and_what_may_be_misspelt(settings:
     assert "FAIL  variable KAFKA_TOPICZ: unknown" in said
     assert "did you mean KAFKA_TOPICS?" in said
     assert said.count("FAIL") == 3
-    assert "see KAFKA_BOOTSTRAP_SERVERS" in said
+    assert "in KAFKA_BOOTSTRAP_SERVERS?" in said
     assert "is PostgreSQL running there?" in said
     assert "database postgresql://u:***@127.0.0.1:1/n" in said
     assert SECRET not in said

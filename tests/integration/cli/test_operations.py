@@ -38,7 +38,7 @@ async def tree(
     stack: Stack, database: Database, bootstrap_servers: str, admin: AIOKafkaAdminClient
 ) -> AsyncIterator[Path]:
     """The reader's tree, beside all that `make run ARGS=--no-traffic` runs."""
-    copy = stack.folder / "walk"
+    copy = stack.folder / f"walk-{database.name}"
     copy_tree(copy, "normalizer", "projector", "simulator", "migrations")
     topic = Topic(name="noetl.events", partitions=PARTITIONS)
     answer = await admin.create_topics([NewTopic(topic.name, topic.partitions, 1)])
@@ -116,10 +116,18 @@ async def test_the_first_look_ends_with_a_call_of_its_own(tree: Path) -> None:
 
 
 async def _until_shown(page: Page, panel: str, words: str) -> None:
-    """Nobody reloads. The browser decides how words and cells are spaced."""
+    """Nobody reloads. The browser decides about spaces. Hidden text is for screen readers."""
 
     async def shown() -> str:
-        return "".join((await page.inner_text(panel)).split())
+        words = await page.evaluate(
+            """([panel]) => {
+                const seen = document.querySelector(panel).cloneNode(true);
+                for (const one of seen.querySelectorAll(".hidden")) one.remove();
+                return seen.textContent;
+            }""",
+            [panel],
+        )
+        return "".join(words.split())
 
     await until(shown, is_so=lambda text: "".join(words.split()) in text)
 

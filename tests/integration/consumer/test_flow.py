@@ -51,7 +51,7 @@ def test_every_stop_is_a_function_of_its_file() -> None:
     for stop in STOPS:
         text = (ROOT / stop.file).read_text()
         name = stop.name if stop in SQL else stop.name.split(".")[-1]
-        assert f"{'create function' if stop in SQL else 'def'} {name}(" in text, stop
+        assert f"{'create or replace function' if stop in SQL else 'def'} {name}(" in text, stop
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)

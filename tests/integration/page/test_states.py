@@ -500,7 +500,9 @@ async def test_what_is_refused_is_not_sent_again_until_the_reader_says_so(
         await page.clock.install()
         await page.route("**/api/v1/jobs", refuse)
         await page.goto(platform.url)
-        await page.wait_for_selector("#banner >> text=The database rejects the query")
+        await page.wait_for_selector(
+            "#banner >> text=The database rejects the sign-in or the query"
+        )
 
         await page.clock.fast_forward(60_000)
         assert requested == ["jobs"]

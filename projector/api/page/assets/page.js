@@ -211,18 +211,22 @@ const PACKED_ROW_PX = 4;
 /** How many rows of the grid each panel of the dashboard takes, by id. */
 const rowsOf = new Map();
 const resized = new ResizeObserver(pack);
+/** Panels that are watched already. */
+const watched = new WeakSet();
 
 /** Two columns of the dashboard, in which each panel begins where the one above it ends, however high it is. */
 function pack() {
   const grid = document.querySelector(".packed");
   if (!grid) return;
   const gap = parseFloat(getComputedStyle(grid).columnGap);
-  for (const panel of grid.children) {
-    resized.observe(panel);
-    const rows = Math.ceil((panel.offsetHeight + gap) / PACKED_ROW_PX);
-    if (rowsOf.get(panel.id) === rows) continue;
-    rowsOf.set(panel.id, rows);
-    panel.style.setProperty("--rows", rows);
+  // All heights are read before any is written, else each panel makes the browser lay out the page again.
+  const rows = [...grid.children].map((panel) => [panel, Math.ceil((panel.offsetHeight + gap) / PACKED_ROW_PX)]);
+  for (const [panel, needed] of rows) {
+    if (!watched.has(panel)) resized.observe(panel);
+    watched.add(panel);
+    if (rowsOf.get(panel.id) === needed) continue;
+    rowsOf.set(panel.id, needed);
+    panel.style.setProperty("--rows", needed);
   }
 }
 

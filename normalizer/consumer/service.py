@@ -4,11 +4,11 @@ Offsets    commit in PostgreSQL with the rows of their records. Kafka's own are 
 Rebalance  ends every claim. The transaction in flight may still commit, because the new owner's
            claim waits for it. Batches after it are dropped, and the new owner reads them again.
 Crash      loses nothing. The next owner reads from the stored position, at first in small slices.
-Outage     The batch in flight retries. Reading pauses when the next two batches are full.
+Outage     The batch in flight retries. Reading pauses when the next batch is full.
 SIGTERM    Open batches are written, within the deadline. Then the process leaves the group.
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
-the other. Memory is bounded by three batches. Add processes to write in parallel.
+the other. Memory is bounded by two batches. Add processes to write in parallel.
 """
 
 import asyncio
@@ -170,7 +170,7 @@ class Service:
         self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
 
     async def _run_writer(self) -> None:
-        """Fetch, normalize, and write. Up to two batches fill while one is written."""
+        """Fetch, normalize, and write. The next batch fills while one is written."""
         before: asyncio.Task[None] | None = None
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():

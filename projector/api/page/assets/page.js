@@ -211,8 +211,6 @@ const PACKED_ROW_PX = 4;
 /** How many rows of the grid each panel of the dashboard takes, by id. */
 const rowsOf = new Map();
 const resized = new ResizeObserver(pack);
-/** Panels that are watched already. */
-const watched = new WeakSet();
 
 /** Two columns of the dashboard, in which each panel begins where the one above it ends, however high it is. */
 function pack() {
@@ -222,8 +220,7 @@ function pack() {
   // All heights are read before any is written, else each panel makes the browser lay out the page again.
   const rows = [...grid.children].map((panel) => [panel, Math.ceil((panel.offsetHeight + gap) / PACKED_ROW_PX)]);
   for (const [panel, needed] of rows) {
-    if (!watched.has(panel)) resized.observe(panel);
-    watched.add(panel);
+    resized.observe(panel);
     if (rowsOf.get(panel.id) === needed) continue;
     rowsOf.set(panel.id, needed);
     panel.style.setProperty("--rows", needed);

@@ -57,6 +57,7 @@ lock: $(INSTALLED) ## Resolve the dependencies again into the three lock files
 	$(LOCK) pyproject.toml --constraint requirements.lock --extra embedded --extra msk --extra otel --extra pydantic \
 		--extra dev --output-file requirements-dev.lock
 	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
+	sed --in-place --null-data 's/ \\\n *--hash/ --hash/g' requirements.lock requirements-dev.lock requirements-build.lock
 
 env: ## Make .env for compose.yaml: passwords that nobody else has
 	@test ! -e .env || { echo ".env is there and stays: the databases know its passwords"; exit 1; }
@@ -94,7 +95,7 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 		{ echo "Python 3.11 or newer is needed: type make PYTHON=python3.11 ..."; exit 1; }
 	@test -x $(BIN)/python -a -e $(BIN)/activate || $(PYTHON) -m venv --clear .venv || \
 		{ echo "Python cannot make a .venv: type apt-get install python3-venv"; exit 1; }
-	sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.lock | $(PIP_INSTALL) --requirement /dev/stdin
+	sed -n '/^uv==/p' requirements-dev.lock | $(PIP_INSTALL) --requirement /dev/stdin
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements-dev.lock \
 		|| $(PIP_INSTALL) --requirement requirements-dev.lock
 	LC_ALL=C.UTF-8 $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \

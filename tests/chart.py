@@ -22,6 +22,7 @@ import yaml
 
 from normalizer.config.settings import FIELDS, is_secret, meta_of, variable
 from projector.cli import main as projector
+from tests.support.short_json import short_json
 
 FOLDER: Final = Path(__file__).parents[1] / "deploy" / "helm"
 CHART: Final = FOLDER / "event-normalizer"
@@ -157,7 +158,7 @@ def _schema() -> str:
     # The chart computes a grace period from it, and reads digits alone.
     parts["settings"]["properties"]["NORMALIZER_STOP_TIMEOUT_S"]["pattern"] = "^([1-9][0-9]*)?$"
     _require_groups(schema, yaml.safe_load((CHART / "values.yaml").read_text()))
-    return json.dumps(schema, indent=2) + "\n"
+    return short_json(schema) + "\n"
 
 
 def _require_groups(schema: dict[str, Any], values: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from projector.api.thresholds import DEFAULT, LOWER_IS_WORSE, Tile
 from tests.support.dashboards import DASHBOARDS, VARIABLES
+from tests.support.short_json import short_json
 
 STATS: dict[str, Tile] = {
     "Executions completed": "executions_completed",
@@ -22,6 +23,14 @@ STATS: dict[str, Tile] = {
 def read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_each_is_in_the_short_form(path: Path) -> None:
+    """Grafana exports each bracket on a line of its own."""
+    expected = short_json(read(path)) + "\n"
+
+    assert path.read_text() == expected, f"type `python -m tests.support.short_json {path}`"
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)

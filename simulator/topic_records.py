@@ -38,7 +38,7 @@ def records(
     executions: int | None = None,
     lived: Callable[[PlaybookRun], None] = lambda _: None,
 ) -> Generator[SentRecord, None, None]:
-    """Yield records in the order of their time, for ever, or until `executions` have ended.
+    """Yield records in the order of their time, endlessly, or until `executions` have ended.
 
     `lived` is called with each execution when it ends, and with the others when this is closed.
     """

@@ -41,7 +41,7 @@ class World:
     def facts(
         self, *, executions: int | None = None
     ) -> Generator[tuple[int, list[Fact]], None, None]:
-        """Yield (microseconds since 1970, facts of one execution at that instant), for ever.
+        """Yield (microseconds since 1970, facts of one execution at that instant), endlessly.
 
         With `executions`, at most this many are begun (without children), and it ends with them.
         Those that are still running when it is closed are `lived` too, as they are.

@@ -37,7 +37,7 @@ from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 _expired_option: Final = click.option(
     "--accept-expired",
     is_flag=True,
-    help="Skip events that are older than the retention of events.",
+    help="Skip events older than the retention horizon.",
 )
 
 
@@ -58,11 +58,17 @@ def backfill() -> None:
 
 @backfill.command("topic")
 @click.argument("topic")
-@click.option("--partition", "partitions", type=SMALL_NUMBER, multiple=True, help="Only this.")
-@click.option("--from-offset", type=OFFSET, help="The first offset, in each partition.")
-@click.option("--to-offset", type=OFFSET, help="Up to, not including.")
+@click.option(
+    "--partition",
+    "partitions",
+    type=SMALL_NUMBER,
+    multiple=True,
+    help="Only this partition. Repeatable.",
+)
+@click.option("--from-offset", type=OFFSET, help="First offset in each partition.")
+@click.option("--to-offset", type=OFFSET, help="Stop before this offset.")
 @click.option("--from-time", metavar="TIME", help="2026-01-31, or 2026-01-31T12:00:00Z; UTC.")
-@click.option("--to-time", metavar="TIME", help="Up to, not including.")
+@click.option("--to-time", metavar="TIME", help="Stop before this time.")
 @changes_option
 @_expired_option
 @history_options

@@ -79,7 +79,9 @@ class KafkaCheck:
         bounds = await self._log.reachable_bounds(partitions)
         self.bounds |= dict.fromkeys(partitions) | bounds
         records = sum(bound.end - bound.start for bound in bounds.values())
-        yield CheckResult(f"topic {topic}", f"{len(partitions)} partitions, {records} offsets held")
+        yield CheckResult(
+            f"topic {topic}", f"{len(partitions)} partitions, {records} offsets in the log"
+        )
         if away := partitions - bounds.keys():
             describe = self._command("kafka-topics.sh", topic, "--describe")
             yield CheckResult(f"topic {topic}", str(no_leader(away)), describe)
@@ -152,7 +154,7 @@ class KafkaCheck:
                 ),
             )
         kept_ms = int(configs.get("retention.ms", "-1"))
-        kept = "for ever" if kept_ms < 0 else f"{kept_ms / 3_600_000:g} hours"
+        kept = "indefinitely" if kept_ms < 0 else f"{kept_ms / 3_600_000:g} hours"
         most_bytes = int(configs.get("retention.bytes", "-1"))
         size = f", up to {most_bytes} bytes a partition" if most_bytes >= 0 else ""
         yield CheckResult(f"topic {topic}", f"records are kept {kept}{size}")

@@ -1,4 +1,4 @@
-"""Begins and ends a command: its settings, one line for an error, and its exit code."""
+"""Loads the settings of a command, prints an error as one line, and sets the exit code."""
 
 import asyncio
 import os

@@ -31,7 +31,7 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
 @click.command()
 @click.argument("file", type=NewPath(path_type=Path, allow_dash=True))
 @click.option("--from-time", metavar="TIME", help="First created_at, such as 2026-01-31, in UTC.")
-@click.option("--to-time", metavar="TIME", help="Up to, not including.")
+@click.option("--to-time", metavar="TIME", help="Stop before this time.")
 @click.option(
     "--execution", "executions", type=ID, multiple=True, help="Only this execution. Repeatable."
 )

@@ -50,7 +50,7 @@ def changes_option(command: _Command) -> _Command:
     @functools.wraps(command)
     def checked(*, dry_run: bool, changes: Path | None, **options: Any) -> Any:
         if changes and not dry_run:
-            raise click.UsageError("--changes: add --dry-run, or rows are written")
+            raise click.UsageError("--changes lists the rows of a dry run, so add --dry-run")
         return command(dry_run=dry_run, changes=changes, **options)
 
     return click.option(

@@ -162,8 +162,8 @@ async def rewind(
     position = (await read_positions(settings, log, *at))[0]
     if not position.start_offset <= offset < position.next_offset:
         raise ConfigurationError(
-            f"--offset: expected {position.start_offset} to {position.next_offset - 1}, from "
-            f"where reading began to before the position; got {offset}"
+            f"--offset: expected {position.start_offset} to {position.next_offset - 1}, the "
+            f"offsets that were read; got {offset}"
         )
     start = (await log.bounds([at]))[at].start if log and position.log_end is not None else offset
     if offset < start:

@@ -96,7 +96,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     metavar="TIME",
     help="Rejected at or after this time, such as 2026-01-31, in UTC.",
 )
-@click.option("--to-time", metavar="TIME", help="Up to, not including.")
+@click.option("--to-time", metavar="TIME", help="Stop before this time.")
 @click.option("--id", "ids", type=ID, multiple=True, help="Only this entry. Repeatable.")
 @click.option(
     "--again", is_flag=True, help="Include entries that today's rules have already tried."
@@ -163,5 +163,5 @@ def _ask_for_all(refused: int) -> None:
     if not sys.stdin.isatty():
         click.echo(f"error: {warning}: give --yes, or select some (--reason ...)", err=True)
         raise SystemExit(MISUSED)
-    if not click.confirm(f"{warning}. Go on?", err=True):
+    if not click.confirm(f"{warning}. Continue?", err=True):
         raise SystemExit(0)

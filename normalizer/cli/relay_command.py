@@ -62,7 +62,9 @@ def relay(
     Its first start registers it, and from then on the database records changes until --unregister.
     """
     if (from_postgres or unregister) and (accept_reset or accept_shapes):
-        raise click.UsageError("--accept-reset and --accept-shapes are for KAFKA_TOPICS")
+        raise click.UsageError(
+            "--accept-reset and --accept-shapes need a relay that reads KAFKA_TOPICS"
+        )
     needs = ("database_url",) if unregister or from_postgres else ()
     settings = load_logged_settings(*needs, *(() if unregister else ("kafka_bootstrap_servers",)))
     if unregister:

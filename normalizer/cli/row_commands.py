@@ -47,7 +47,7 @@ SHOWN_REJECTIONS: Final = 20
 @click.option("--shape", help="Only rows of this shape.")
 @click.option("--rule", type=click.Choice(RULES), help="Only rows with a coercion by this rule.")
 @click.option("--from-time", metavar="TIME", help="First created_at, such as 2026-01-31, in UTC.")
-@click.option("--to-time", metavar="TIME", help="Up to, not including.")
+@click.option("--to-time", metavar="TIME", help="Stop before this time.")
 @changes_option
 @history_options
 def renormalize(
@@ -130,7 +130,7 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
 
 @click.command()
 @click.option("--limit", type=LIMIT, default=20, show_default=True)
-@click.option("--end", metavar="JOB", help="End this job, which was not completed.")
+@click.option("--end", metavar="JOB", help="End this interrupted job, instead of resuming it.")
 def jobs(*, limit: int, end: str | None) -> None:
     """List the runs of jobs, newest first.
 

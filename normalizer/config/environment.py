@@ -117,7 +117,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
         if meant:
             found.append(UnknownVariable(name, f"did you mean {meant[0]}?"))
         elif where := _PREFIXES[prefix]:
-            found.append(UnknownVariable(name, f"{where} names all that are"))
+            found.append(UnknownVariable(name, f"{where} lists all known ones"))
     return found
 
 
@@ -210,7 +210,10 @@ def _topic_contradictions(settings: Settings) -> Iterator[str]:
             )
     for name in outputs:
         if getattr(settings, name) in settings.kafka_topics:
-            yield f"{variable(name)}: must not be one of KAFKA_TOPICS, which are read"
+            yield (
+                f"{variable(name)}: must not be one of KAFKA_TOPICS, or the relay would read its "
+                "own output"
+            )
     if settings.kafka_refused_topic == settings.kafka_canonical_topic:
         yield "KAFKA_REFUSED_TOPIC: must not be KAFKA_CANONICAL_TOPIC, whose readers expect events"
 

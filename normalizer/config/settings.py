@@ -33,19 +33,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: Annotated[
         str | None,
         _about(
-            "PostgreSQL to write to, as postgresql://user:password@host:port/name; several "
-            "host:port by commas."
+            "PostgreSQL to write to, as postgresql://user:password@host:port/name. Separate "
+            "several host:port with commas."
         ),
     ] = None
 
     kafka_bootstrap_servers: Annotated[
-        tuple[str, ...], _about("Brokers to ask first, host:port, separated by commas.")
+        tuple[str, ...], _about("Brokers to ask first, as comma-separated host:port.")
     ] = ()
-    kafka_topics: Annotated[tuple[str, ...], _about("Topics to read, separated by commas.")] = (
+    kafka_topics: Annotated[tuple[str, ...], _about("Topics to read, comma-separated.")] = (
         "noetl.events",
     )
     kafka_group_id: Annotated[
-        str, _about("Consumer group; processes of one group share the partitions.")
+        str, _about("Consumer group. The processes of one group share the partitions.")
     ] = "normalizer"
     kafka_canonical_topic: Annotated[
         str, _about("Topic that `normalizer relay` writes canonical events to.")
@@ -55,14 +55,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "noetl.events.refused"
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
-        _about("How to speak to the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."),
+        _about("Protocol of the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT, or SASL_SSL."),
     ] = "PLAINTEXT"
     kafka_sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"],
         _about(
             "With SASL: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER (client credentials), or "
-            "AWS_MSK_IAM (OAUTHBEARER with a token that the AWS credentials of the environment "
-            "sign; extra msk). GSSAPI (Kerberos) is not supported."
+            "AWS_MSK_IAM. The last signs its tokens with the AWS credentials of the environment, "
+            "and needs the extra msk. GSSAPI (Kerberos) isn't supported."
         ),
     ] = "PLAIN"
     kafka_sasl_username: Annotated[str | None, _about("With SASL PLAIN and SCRAM: the user.")] = (
@@ -74,50 +74,52 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_sasl_oauthbearer_token_endpoint_url: Annotated[
         str | None,
         _about(
-            "With OAUTHBEARER: where the authorization server issues tokens, as "
+            "With OAUTHBEARER: the token endpoint of the authorization server, for example "
             "https://login.example/oauth2/token."
         ),
     ] = None
     kafka_sasl_oauthbearer_client_id: Annotated[
-        str | None, _about("With OAUTHBEARER: the client, as the authorization server knows it.")
+        str | None, _about("With OAUTHBEARER: the client's id at the authorization server.")
     ] = None
     kafka_sasl_oauthbearer_client_secret: Annotated[
         str | None, _about("With OAUTHBEARER: the client's secret.", secret=True)
     ] = None
     kafka_sasl_oauthbearer_scope: Annotated[
-        str | None, _about("With OAUTHBEARER: scopes to request, separated by blanks; unset: none.")
+        str | None,
+        _about("With OAUTHBEARER: scopes to request, separated by spaces. If unset, none."),
     ] = None
     kafka_sasl_oauthbearer_extensions: Annotated[
         tuple[str, ...],
-        _about("With OAUTHBEARER: extensions that the brokers want, name=value, by commas."),
+        _about("With OAUTHBEARER: extensions for the brokers, as comma-separated name=value."),
     ] = ()
     kafka_sasl_aws_region: Annotated[
-        str | None, _about("With AWS_MSK_IAM: the region of the cluster, as eu-central-1.")
+        str | None, _about("With AWS_MSK_IAM: the region of the cluster, such as eu-central-1.")
     ] = None
     kafka_ssl_ca_file: Annotated[
-        str | None, _about("With SSL: PEM file of the authority; unset: the system's.")
+        str | None,
+        _about("With SSL: PEM file of the trusted authorities. If unset, the system's are."),
     ] = None
     kafka_ssl_cert_file: Annotated[
-        str | None, _about("With SSL: PEM file of our own certificate, if brokers ask for one.")
+        str | None, _about("With SSL: PEM file of the client certificate, if brokers ask for one.")
     ] = None
     kafka_ssl_key_file: Annotated[
         str | None,
         _about(
-            "With SSL: PEM file of our key, without a password, unless the certificate's file has "
-            "it."
+            "With SSL: PEM file of the client's key, without a password. Not needed if the "
+            "certificate's file has the key."
         ),
     ] = None
     kafka_client_rack: Annotated[
         str | None,
         _about(
-            "Rack or availability zone of this process: brokers that select replicas by rack let "
-            "it read from a replica there."
+            "Rack or availability zone of this process. Brokers that select replicas by rack let "
+            "it read from a replica nearby."
         ),
     ] = None
     kafka_session_timeout_ms: Annotated[
         int,
         _about(
-            "Silence after which the group gives this process's partitions to another.",
+            "After this long without a heartbeat, the group gives the partitions to others.",
             unit="ms",
             ge=1_000,
             le=1_800_000,
@@ -125,13 +127,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 45_000
 
     batch_rows: Annotated[
-        int, _about("Rows of one transaction at most.", unit="rows", ge=1, le=100_000)
+        int, _about("Maximum number of rows in a transaction.", unit="rows", ge=1, le=100_000)
     ] = 5_000
     batch_age_ms: Annotated[
         int,
         _about(
-            "How long a record waits at most for its batch to fill. A batch is due sooner where "
-            "writes are fast: after twice the time of the last write. A backlog fills it whole.",
+            "Longest wait of a record for its batch to fill. If writes are fast, a batch is due "
+            "sooner: after twice the time of the last write. A backlog fills batches whole.",
             unit="ms",
             ge=0,
             le=60_000,
@@ -139,34 +141,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 200
     redact_keys: Annotated[
         tuple[str, ...],
-        _about("Further words whose presence in a key makes its value a secret, by commas."),
+        _about("More words, comma-separated, that make the value of a key that has them a secret."),
     ] = ()
     shapes: Annotated[
         str | None,
         _about(
-            "TOML file of further shapes and their vectors: docs/adding-a-shape.md; unset: none."
+            "TOML file of more shapes and their vectors (see docs/adding-a-shape.md). If unset, "
+            "none."
         ),
     ] = None
     core: Annotated[
         Literal["native", "python"],
         _about(
-            "What reads records: the native lane where it is installed and fits, and Python all "
-            "that the lane leaves; or Python alone."
+            "What reads records: python, or native, which uses the native lane if it's installed "
+            "and fits, and Python for every record that the lane leaves."
         ),
     ] = "native"
     instance: Annotated[
         str | None,
         _about(
             "Name of this process in positions, in logs, and in the consumer group, which gives a "
-            "named process its partitions back as soon as it restarts. No two processes of a group "
-            "may have the same name. Unset: host and pid in positions and logs, and no name in the "
-            "group."
+            "named process its partitions back as soon as it restarts. Each process of a group "
+            "needs a name of its own. If unset, positions and logs have host and pid, and the "
+            "group has no name."
         ),
     ] = None
     stop_timeout_s: Annotated[
         int,
         _about(
-            "Time a batch in flight has to finish after SIGTERM; below the pod's grace period.",
+            "Time for open batches to finish after SIGTERM. Keep it below the pod's grace period.",
             unit="s",
             ge=1,
             le=600,
@@ -175,28 +178,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     progress_timeout_s: Annotated[
         int,
         _about(
-            "Without progress for this long while records wait, rejoin the group, then exit.",
+            "If records wait and nothing is stored for this long, rejoin the group, then exit.",
             unit="s",
             ge=5,
             le=3_600,
         ),
     ] = 120
     http_host: Annotated[
-        str, _about("Address to answer /metrics, /livez and /readyz on; 0.0.0.0: on every one.")
+        str,
+        _about("Address that serves /metrics, /livez, and /readyz. 0.0.0.0 means every address."),
     ] = "127.0.0.1"
     http_port: Annotated[
         int,
-        _about("Port for them; 0: a free one, which the log names.", ge=0, le=65_535),
+        _about("Port for them. 0 takes a free port, which the log names.", ge=0, le=65_535),
     ] = 9464
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        _about("Least level that is logged: debug, info, warning or error."),
+        _about("Lowest level that is logged: debug, info, warning, or error."),
     ] = "info"
     log_format: Annotated[
         Literal["auto", "json", "ecs", "pretty"],
         _about(
-            "Log lines: json, ecs (JSON with the names of the Elastic Common Schema), pretty, or "
-            "auto: pretty on a terminal, else json."
+            "Format of log lines: json, ecs (JSON with the names of the Elastic Common Schema), "
+            "pretty, or auto, which means pretty on a terminal and json elsewhere."
         ),
     ] = "auto"
 

@@ -46,9 +46,9 @@ def unfit_file(database_url: str) -> ConfigurationError | None:
     if sslmode.startswith("verify") and not root and not _DEFAULT_ROOT.expanduser().exists():
         return ConfigurationError(
             f"the database's address: sslmode={sslmode} needs the certificate of the authority "
-            "that signed the server's",
-            remedy="add sslrootcert=FILE to it, or sslrootcert=system for the authorities that "
-            "this machine trusts",
+            "that signed the server's certificate",
+            remedy="add sslrootcert=FILE to the address, or sslrootcert=system for the "
+            "authorities that this machine trusts",
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     files = {

@@ -1,4 +1,4 @@
-"""Fills a batch until it is full, or due while nothing is being written."""
+"""Fills a batch until it's full, or until it's due and no other batch is being written."""
 
 import asyncio
 import time

@@ -115,6 +115,8 @@ class Watchdog:
         except RetryableError:
             return False
         else:
-            why = UnreadableBatchError.at(partition, offset, "the broker returns nothing from it")
+            why = UnreadableBatchError.at(
+                partition, offset, "the broker returns no records from it"
+            )
         self._ownership.stop(partition, why)
         return True

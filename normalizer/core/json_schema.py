@@ -34,11 +34,11 @@ _PROPERTIES: Final[dict[str, object]] = {
         "coordinates in a log."
     },
     "execution_id": _ID,
-    "event_type": _WORD | {"description": "The normalizer refuses more than 200 bytes of UTF-8."},
+    "event_type": _WORD | {"description": "The normalizer rejects more than 200 bytes of UTF-8."},
     "step": {
         "type": "string",
         "not": {"const": "unknown"},
-        "description": "'' where the producer gave none; at most 1,000 bytes.",
+        "description": "At most 1,000 bytes. '' if the producer gave none.",
     },
     "status": _WORD | {"description": "At most 100 bytes."},
     "created_at": {
@@ -49,7 +49,7 @@ _PROPERTIES: Final[dict[str, object]] = {
     },
     "context": {
         "description": "What the producer sent as context or payload: any JSON of at most 126 "
-        "levels, its numbers below 1e308. So is every value here."
+        "levels, with numbers below 1e308. The same limits hold for every value here."
     },
     "worker_id": {
         "type": ["string", "null"],
@@ -63,7 +63,7 @@ _PROPERTIES: Final[dict[str, object]] = {
                 "type": "integer",
                 "minimum": 0,
                 "maximum": MAX_ATTEMPTS,
-                "description": "How many retries came before this try; 0 is the first try.",
+                "description": "How many retries came before this try. 0 is the first try.",
             }
         },
         "required": ["attempts"],
@@ -75,7 +75,7 @@ _PROPERTIES: Final[dict[str, object]] = {
     "parent_execution_id": _ID,
     "result": {
         "not": {"type": "null"},
-        "description": "A separate result, where the shape carries one: any JSON.",
+        "description": "Any JSON, if the shape has a separate result.",
     },
     "error": _WORD,
     "duration": {"type": "number", "minimum": 0, "description": "Seconds."},

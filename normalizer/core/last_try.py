@@ -1,4 +1,4 @@
-"""The note in a position about the last try to continue, and its use by a new owner.
+"""Reads the note in a position that tells a new owner how its last owner ended.
 
 An owner that ends cleanly releases its partitions. If it's killed, nobody releases them, and one of
 the records that it was processing may be to blame. The position tells the next owner how many

@@ -1,6 +1,7 @@
-"""The hash of the rules' sources: the native lane carries that of the rules it was built beside.
+"""Hashes the sources of the rules, so that a native lane built from other rules isn't used.
 
-Imports only the standard library, and nothing of this package: the lane's build runs this file.
+The lane carries the hash of the rules that it was built from. This file imports only the standard
+library, because the lane's build runs it before this package is installed.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Reads the lines of a byte stream page by page, and the record in each line.
 
-Blank lines hold no record. They're skipped, but count in the line numbers.
+It skips blank lines, but they count in the line numbers.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Reads rows and rewrites them in memory, as a plan says."""
+"""Reads pages of stored rows and rewrites each row in memory. The caller stores the changes."""
 
 import asyncio
 from collections.abc import Callable, Sequence

@@ -155,7 +155,7 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
     if rights are missing.
     """
     if _signs_in_by_token(settings):
-        # The client takes a refused token for a success, and its next requests get no answer.
+        # The client mistakes a refused token for a success, and its next requests get no answer.
         if refusal := await why_unavailable(connection_options(settings)):
             raise refusal
         inner = getattr(client, "_client", None) or getattr(client, "client", client)

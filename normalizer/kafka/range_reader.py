@@ -167,7 +167,7 @@ class OffsetRangeReader:
         if not found:
             one, offset_range = next(iter(self._left.items()))
             raise UnreadableBatchError.at(
-                one, offset_range.first, "the broker returns nothing from it"
+                one, offset_range.first, "the broker returns no records from it"
             )
         return found
 

@@ -1,4 +1,4 @@
-"""Finds the step at which brokers refuse this process, and repeats the client's own words.
+"""Finds the step at which the brokers reject this process, and reports the reason.
 
 The client tries one address after another and doesn't report the reasons. So after a failed start
 we try each address once more, step by step: TCP, TLS, API versions, SASL.

@@ -1,4 +1,4 @@
-"""The error for a batch that no reader gets past, and the remedy."""
+"""The error for a batch that cannot be read at all, and what to do about it."""
 
 from typing import Final, Self
 

@@ -49,7 +49,10 @@ _LOOK_EVERY_S: Final = 1.0
 _OWNER: Final = "DATABASE_URL must name the owner of the database"
 _NO_RIGHT: Final = (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)
 """A login that lacks a right, or whose sessions are read-only."""
-PRIMARY: Final = "name the primary in DATABASE_URL; of several hosts, ?target_session_attrs=primary"
+PRIMARY: Final = (
+    "name the primary in DATABASE_URL, or add ?target_session_attrs=primary if it names several "
+    "hosts"
+)
 BY_HAND: Final = (
     "They may be another build's files, so run the build that they came with. Fill a new database "
     "with `normalizer migrate`, or have a DBA run the script from `normalizer migrate --print`"

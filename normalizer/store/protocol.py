@@ -1,4 +1,4 @@
-"""Rejects a database whose protocol isn't this code's."""
+"""Rejects a database that was migrated for another protocol version than this code writes."""
 
 from typing import Final
 

@@ -147,7 +147,7 @@ def page(
         ("shape", entry.shape or "not recognized"),
         ("rules", f"version {entry.normalizer_version}"),
         ("recorded at", str(entry.recorded_at or "")),
-        ("refused at", str(entry.quarantined_at)),
+        ("rejected at", str(entry.quarantined_at)),
         ("redriven at", str(entry.redriven_at or "")),
         ("value", f"{entry.value_bytes} bytes"),
     ]

@@ -84,7 +84,7 @@ Shapes = Annotated[
     Meta(
         min_length=1,
         max_length=50,
-        description="Only these wire shapes; '' was not recognized, sql was inserted by hand. "
+        description="Only these wire shapes. '' means not recognized, and sql inserted by hand. "
         "May be given more than once.",
     ),
 ]

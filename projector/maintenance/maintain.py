@@ -95,7 +95,7 @@ async def maintain(
     if abs(now - here) > _MOST_SKEW:
         raise ClocksDifferError(
             f"the database's clock says {now:%Y-%m-%d %H:%M}, this machine's "
-            f"{here:%Y-%m-%d %H:%M}, both UTC, so nothing was done; correct the wrong one"
+            f"{here:%Y-%m-%d %H:%M}, both UTC, so nothing was done; set the wrong clock"
         )
     steps = _steps(connection, keep, now, folder, dry_run=dry_run)
     failed: list[str] = []
@@ -173,7 +173,7 @@ def _steps(
         steps["retention of merged records"] = drop_merged_records(connection, dry_run=dry_run)
     for name, old, kept in (
         ("quarantine", QUARANTINE, keep.quarantine),
-        ("refused bytes", RAW, keep.raw),
+        ("rejected bytes", RAW, keep.raw),
         ("gaps", GAPS, keep.gaps),
     ):
         if kept is not None:

@@ -33,7 +33,7 @@ CHUNK_S: Final = 0.1
 
 MOST_EXECUTIONS: Final = 500
 
-_NOTED: Final = Scope(kind="range", noted=True)
+_OPEN_DIVERGENCES: Final = Scope(kind="range", only_open_divergences=True)
 _TOO_MUCH: Final = (
     asyncpg.QueryCanceledError,
     asyncpg.DataError,
@@ -65,13 +65,13 @@ async def repair(
     if request.scope is not None:
         async for verdict in _repaired(connection, request.scope, request, activity):
             yield verdict
-    async for verdict in _repaired(connection, _NOTED, RepairRequest(), activity):
+    async for verdict in _repaired(connection, _OPEN_DIVERGENCES, RepairRequest(), activity):
         yield verdict
 
 
 async def preview(connection: asyncpg.Connection, request: RepairRequest) -> AsyncIterator[Verdict]:
     """Yield the verdicts that `repair` would find at first. Changes nothing."""
-    scope = request.scope or _NOTED
+    scope = request.scope or _OPEN_DIVERGENCES
     async for verdict in verify(connection, scope, comparisons=_compared(scope, request)):
         yield verdict
 
@@ -134,7 +134,7 @@ async def _repair_range(
     found: RowDifferences,
 ) -> None:
     if comparison.bounds == "executions":
-        ids = [at for at in found.locations if isinstance(at, int)]
+        ids = [at for at in found.divergent_locations if isinstance(at, int)]
         await repair_executions(connection, ids)
         return
     async with planned(connection, verify_range):

@@ -37,12 +37,12 @@ async def record(connection: asyncpg.Connection, verdict: Verdict) -> bool:
                 verdict.since,
                 verdict.until,
             )
-            await connection.execute(_END_NOTES, verdict.agreed)
-            if len(verdict.locations) > MOST_LOCATIONS:
+            await connection.execute(_END_NOTES, verdict.resolved_divergence_ids)
+            if len(verdict.divergent_locations) > MOST_LOCATIONS:
                 await connection.execute(_NOTE_ANYWHERE, verdict.projection)
                 return True
-            ids = [at for at in verdict.locations if isinstance(at, int)]
-            hours = [at for at in verdict.locations if not isinstance(at, int)]
+            ids = [at for at in verdict.divergent_locations if isinstance(at, int)]
+            hours = [at for at in verdict.divergent_locations if not isinstance(at, int)]
             await connection.execute(_NOTE_EXECUTIONS, verdict.projection, ids)
             await connection.execute(_NOTE_HOURS, verdict.projection, hours)
     except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError):
@@ -106,7 +106,7 @@ _NOTE: Final = """
                  union all
                  select {at}, noted_at
                  from   replaced
-             ) as noted
+             ) as divergence
     group by {at}
 """
 

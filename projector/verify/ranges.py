@@ -30,7 +30,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """The scope to compare: everything, the hours from `since` (included) to `until`, or a sample.
 
     A sample has `hours` hours, drawn with `seed`, and some executions that began in each of them. A
-    range can be limited to `execution_ids`, or to the open divergences (`noted`).
+    range can be limited to `execution_ids`, or to the open divergences (`only_open_divergences`).
     """
 
     kind: Literal["all", "range", "sample"] = "all"
@@ -39,7 +39,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     hours: int = 3
     seed: int = 0
     execution_ids: tuple[int, ...] = ()
-    noted: bool = False
+    only_open_divergences: bool = False
 
 
 class DivergentLocation(msgspec.Struct, frozen=True):
@@ -108,16 +108,16 @@ async def ranges(
     connection: asyncpg.Connection,
     comparison: Comparison,
     scope: Scope,
-    noted: Sequence[DivergentLocation] = (),
+    divergences: Sequence[DivergentLocation] = (),
 ) -> AsyncIterator[VerifyRange]:
     """Yield the ranges, ascending. Each is read from the database only when needed."""
-    if (named := _named(scope, noted)) is not None:
+    if (named := _named(scope, divergences)) is not None:
         for found in _ranges_of(named):
             yield found
     elif comparison.bounds != "executions":
         for hours in await _hours(connection, comparison, scope, HOURS_A_RANGE):
             yield hours
-    elif scope.kind == "all" or scope.noted:
+    elif scope.kind == "all" or scope.only_open_divergences:
         async for executions in _all_executions(connection):
             yield executions
     else:
@@ -125,12 +125,14 @@ async def ranges(
             yield executions
 
 
-def _named(scope: Scope, noted: Sequence[DivergentLocation]) -> Sequence[datetime | int] | None:
+def _named(
+    scope: Scope, divergences: Sequence[DivergentLocation]
+) -> Sequence[datetime | int] | None:
     """Return the hours or execution ids that the scope names one by one, or None."""
     if scope.execution_ids:
         return scope.execution_ids
-    located = [location.at for location in noted if location.at is not None]
-    return located if scope.noted and len(located) == len(noted) else None
+    located = [location.at for location in divergences if location.at is not None]
+    return located if scope.only_open_divergences and len(located) == len(divergences) else None
 
 
 def _ranges_of(locations: Sequence[datetime | int]) -> list[VerifyRange]:

@@ -52,8 +52,8 @@ class RowDifferences(msgspec.Struct, frozen=True):
     """The result of one statement, which compared one range.
 
     `actual_only` counts the rows that only the projection has, and `expected_only` those that only
-    the events give. `examples` are sentences, each about one row. `locations` are executions or
-    hours.
+    the events give. `examples` are sentences, each about one row. `divergent_locations` are
+    executions or hours.
     """
 
     expected: int
@@ -61,7 +61,7 @@ class RowDifferences(msgspec.Struct, frozen=True):
     actual_only: int
     expected_only: int
     examples: tuple[str, ...]
-    locations: frozenset[int | datetime]
+    divergent_locations: frozenset[int | datetime]
 
     @property
     def differing(self) -> int:
@@ -139,7 +139,7 @@ async def _difference(
         actual_only=row["actual_count"],
         expected_only=row["expected_count"],
         examples=tuple(_sentences(comparison, row["actual_only"], row["expected_only"])),
-        locations=frozenset(_location(at) for at in row["locations"] or ()),
+        divergent_locations=frozenset(_location(at) for at in row["locations"] or ()),
     )
 
 

@@ -12,8 +12,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     `since` and `until` bound the compared hours. None means no limit. `compared`, `divergent`,
     `archived`, and `repaired` are numbers of rows. Archived rows aren't compared, because their
     events are deleted. Repaired rows differed before the repair. `examples` are sentences, each
-    about one row. `locations` are the executions or hours that differ. `agreed` are the ids of open
-    divergences that were compared and agree now.
+    about one row. `divergent_locations` are the executions or hours that differ.
+    `resolved_divergence_ids` are those of open divergences that were compared and agree now.
     """
 
     projection: str
@@ -27,8 +27,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     self_tests: int
     examples: tuple[str, ...]
     took_s: float
-    locations: tuple[int | datetime, ...] = ()
-    agreed: tuple[int, ...] = ()
+    divergent_locations: tuple[int | datetime, ...] = ()
+    resolved_divergence_ids: tuple[int, ...] = ()
     repaired: int = 0
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ compare.
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 import asyncpg
 
@@ -43,10 +43,10 @@ async def verify(
     Raises FatalError if a self-test fails, and the errors of asyncpg.
     """
     for comparison in comparisons:
-        noted = await open_divergences(connection, comparison)
-        if scope.noted and not noted:
+        divergences = await open_divergences(connection, comparison)
+        if scope.only_open_divergences and not divergences:
             continue
-        run = _ComparisonRun(connection, comparison, scope, noted, repair_range)
+        run = _ComparisonRun(connection, comparison, scope, divergences, repair_range)
         yield await run.verdict()
 
 
@@ -58,45 +58,48 @@ class _ComparisonRun:
         connection: asyncpg.Connection,
         comparison: Comparison,
         scope: Scope,
-        noted: Sequence[DivergentLocation],
+        divergences: Sequence[DivergentLocation],
         repair_range: RepairRange | None,
     ) -> None:
         self._connection = connection
         self._comparison = comparison
         self._scope = scope
-        self._noted = noted
+        self._divergences = divergences
         self._repair_range = repair_range
-        self._compared = self._divergent = self._archived = self._repaired = self._self_tests = 0
-        self._timeouts = 0
-        """The number of ranges in a row that took too long."""
-        self._untested = False
+        # Numbers of rows, as in Verdict.
+        self._compared = 0
+        self._divergent = 0
+        self._archived = 0
+        self._repaired = 0
+        self._self_tests = 0
+        """The number of self-tests that passed. They run once, on the first range with rows."""
+        self._self_tests_timed_out = False
+        self._timeouts_in_a_row = 0
         self._examples: list[str] = []
-        self._inconclusive: list[str] = []
-        self._locations: set[int | datetime] = set()
-        self._agreed: set[int] = set()
+        self._timed_out_parts: list[str] = []
+        """Parts of the scope that couldn't be compared, which make the verdict inconclusive."""
+        self._divergent_locations: set[int | datetime] = set()
+        self._resolved_divergence_ids: set[int] = set()
 
     async def verdict(self) -> Verdict:
         """Compare every range of the scope."""
         began = time.monotonic()
         try:
             async for verify_range in ranges(
-                self._connection, self._comparison, self._scope, self._noted
+                self._connection, self._comparison, self._scope, self._divergences
             ):
                 await self._add_range(verify_range)
         except asyncpg.QueryCanceledError:
-            self._inconclusive.append("its ranges: too much for one snapshot")
-        if self._untested and not self._self_tests:
-            self._inconclusive.append("its self-tests: too much for one snapshot")
-        covers_all = self._scope.kind == "all" or self._scope.noted
-        if covers_all and not self._divergent and not self._inconclusive:
-            self._agreed.update(location.divergence_id for location in self._noted)
+            self._timed_out_parts.append("its ranges: took longer than a statement may")
+        if self._self_tests_timed_out and not self._self_tests:
+            self._timed_out_parts.append("its self-tests: took longer than a statement may")
+        # Only a comparison that covers everything also resolves divergences without a location.
+        covers_all = self._scope.kind == "all" or self._scope.only_open_divergences
+        if covers_all and not self._divergent and not self._timed_out_parts:
+            self._resolved_divergence_ids.update(one.divergence_id for one in self._divergences)
         return Verdict(
             projection=self._comparison.name,
-            verdict="divergent"
-            if self._divergent
-            else "inconclusive"
-            if self._inconclusive
-            else "match",
+            verdict=self._judge(),
             scope=self._scope.kind,
             since=None if self._scope.since == BEFORE_ALL else self._scope.since,
             until=None if self._scope.until == AFTER_ALL else self._scope.until,
@@ -104,12 +107,17 @@ class _ComparisonRun:
             divergent=self._divergent,
             archived=self._archived,
             self_tests=self._self_tests,
-            examples=(*self._examples[:EXAMPLES], *self._inconclusive[:EXAMPLES]),
+            examples=(*self._examples[:EXAMPLES], *self._timed_out_parts[:EXAMPLES]),
             took_s=time.monotonic() - began,
-            locations=tuple(sorted(self._locations)),
-            agreed=tuple(sorted(self._agreed)),
+            divergent_locations=tuple(sorted(self._divergent_locations)),
+            resolved_divergence_ids=tuple(sorted(self._resolved_divergence_ids)),
             repaired=self._repaired,
         )
+
+    def _judge(self) -> Literal["match", "divergent", "inconclusive"]:
+        if self._divergent:
+            return "divergent"
+        return "inconclusive" if self._timed_out_parts else "match"
 
     async def _add_range(self, verify_range: VerifyRange) -> None:
         """Compare the range, or its halves if that takes too long."""
@@ -117,25 +125,25 @@ class _ComparisonRun:
             found = await self._compare(verify_range)
             archived = await self._count_archived(verify_range)
         except asyncpg.QueryCanceledError:
-            self._timeouts += 1
-            if self._timeouts == MOST_TIMEOUTS:
+            self._timeouts_in_a_row += 1
+            if self._timeouts_in_a_row == MOST_TIMEOUTS:
                 raise
             halves = verify_range.halves()
             for half in halves:
                 await self._add_range(half)
             if not halves:
-                self._inconclusive.append(f"{verify_range}: too much for one snapshot")
+                self._timed_out_parts.append(f"{verify_range}: took longer than a statement may")
             return
-        self._timeouts = 0
+        self._timeouts_in_a_row = 0
         self._archived += archived
         self._compared += found.compared
         self._divergent += found.differing
         self._examples += found.examples
-        self._locations |= found.locations
-        self._agreed.update(
+        self._divergent_locations |= found.divergent_locations
+        self._resolved_divergence_ids.update(
             location.divergence_id
-            for location in self._noted
-            if location.at in verify_range and location.at not in found.locations
+            for location in self._divergences
+            if location.at in verify_range and location.at not in found.divergent_locations
         )
         if found.expected:
             await self._run_self_tests(verify_range)
@@ -167,6 +175,6 @@ class _ComparisonRun:
                 self._connection, self._comparison, verify_range
             )
         except asyncpg.QueryCanceledError:
-            self._untested = True
+            self._self_tests_timed_out = True
             for half in verify_range.halves():
                 await self._run_self_tests(half)

@@ -234,7 +234,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "What was refused, guessed or left out by producers, by shape and reason?",
+        "What was rejected or guessed, and what did producers leave out, by shape and reason?",
         """
         select   'refused' as what, shape, reason as kind, sum(refused)::bigint as number
         from     projector.quarantine_by_reason
@@ -285,7 +285,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "Which records were refused, why, and what are their first bytes?",
+        "Which records were rejected, why, and what are their first bytes?",
         """
         select   quarantined_at, reason, topic, partition, source_offset, detail, sample
         from     projector.quarantine_records

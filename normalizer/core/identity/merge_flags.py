@@ -28,7 +28,7 @@ A report without a step or a command may then have been merged into the wrong ro
 ELSEWHERE: Final = 32
 """Another report of a call's event lies in another log, or before the row's own in its log.
 
-Which report the row's coordinates are those of then depends on the order in which they were read.
+The row has the coordinates of the one that was read first.
 """
 
 LATE: Final = timedelta(seconds=5)
@@ -47,9 +47,9 @@ def lacks(row: Envelope) -> int:
 
 
 def place_of(row: Envelope) -> str | None:
-    """The coordinates, if they tell when the event happened among others of its log.
+    """Return the coordinates, if their order in the log is the order in which events happened.
 
-    They don't if the record came late, or if the row could have those of another report.
+    It isn't if the record came late, or if another report could have given the row its coordinates.
     """
     if row.recorded_at is None or row.created_at is None or row.merge_flags & ELSEWHERE:
         return None

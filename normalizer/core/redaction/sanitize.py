@@ -28,7 +28,7 @@ from normalizer.jsontext import Json, Number, Repeated, Verbatim, parse, write
 
 _MAY_SAY: Final = re.compile("[=:@ ]")
 """A short key without one of these is a name, and holds no value."""
-_MOST_TEXTS: Final = 2  # JSON is read in a text, and in a text of that JSON
+_MOST_TEXTS: Final = 2  # read JSON in a text, and JSON in a text of that JSON
 _REFERENCE: Final = "reference"
 _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
 _MAY_HIDE: Final = (str, list, dict)

@@ -1,4 +1,4 @@
-"""Cuts pages of a source, and turns them into parts of a job's batch."""
+"""Splits pages of a source at record boundaries, and turns them into parts of a job's batch."""
 
 from collections.abc import Iterator
 

@@ -28,8 +28,8 @@ class AttemptsByStatusParams(GroupedParams, frozen=True, kw_only=True):
         Annotated[
             Literal["true", "false"],
             Meta(
-                description="With `false`, events of the step `__orchestrate__` don't count, as "
-                "in counts of calls; only in hours. Default: `true`."
+                description="With `false`, events of the step `__orchestrate__` don't count, "
+                "like in counts of calls. Only hours know the step. Default: `true`."
             ),
         ]
         | None

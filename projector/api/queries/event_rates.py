@@ -192,7 +192,7 @@ Latenesses = Annotated[
         ],
         ...,
     ],
-    Meta(min_length=1, max_length=50, description="Only these; may be given more than once."),
+    Meta(min_length=1, max_length=50, description="Only these. May be given more than once."),
 ]
 
 

@@ -33,8 +33,9 @@ class ExecutionParams(Parameters, frozen=True, kw_only=True):
             str,
             Meta(
                 pattern=r"^([1-9]|[1-5][0-9]|60)s(?!\n)$",
-                description="Answer when the execution has ended, or after this time, at most 60s: "
-                "30s. It needn't be known yet. Of more than 500 requests, the others don't wait.",
+                description="Wait until the execution has ended, but at most this long, for "
+                "example 30s. It needn't be known yet. At most 500 requests wait. Others are "
+                "answered at once.",
                 extra={"expected": "a time from 1s to 60s"},
             ),
         ]

@@ -63,7 +63,7 @@ class DriftParams(WindowParams, frozen=True, kw_only=True):
         Annotated[
             tuple[Literal["unknown_key", "changed_type"], ...],
             Meta(
-                min_length=1, max_length=2, description="Only these; may be given more than once."
+                min_length=1, max_length=2, description="Only these. May be given more than once."
             ),
         ]
         | None

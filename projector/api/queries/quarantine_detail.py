@@ -15,16 +15,16 @@ from projector.api.queries.run_query import answer_of
 from projector.api.snapshots import Snapshot, Statement
 
 RULES: Final[dict[Reason, str]] = {
-    "too_large": "exceeds a limit of size",
-    "unsupported_framing": "has the frame of a schema registry around something else than JSON",
+    "too_large": "exceeds a size limit",
+    "unsupported_framing": "has the header of a schema registry, but what follows is not JSON",
     "invalid_utf8": "is not UTF-8",
-    "invalid_json": "is no JSON value, or holds a number beyond the limits",
+    "invalid_json": "is not JSON, or holds a number beyond the limits",
     "too_deep": "nests too deep",
-    "not_an_event": "is no object, or has no event type",
+    "not_an_event": "is not an object, or has no event type",
     "missing_execution_id": "names no execution",
-    "invalid_id": "has an execution_id or event_id that cannot be one",
+    "invalid_id": "has an execution_id or event_id that cannot be an id",
     "missing_time": "has no time, nor has the log",
-    "rejected_by_database": "was rejected by PostgreSQL for a reason that lies in the row",
+    "rejected_by_database": "was rejected by PostgreSQL because of the values in its row",
     "skipped": "was skipped by an operator",
 }
 """Why a record is rejected for each reason. Source: docs/spec/wire-shapes.md#l2."""
@@ -98,11 +98,11 @@ def _commands(record: Any, coordinates: str, tries: list[RedriveTry]) -> list[Co
         "explain what happened to it": f"normalizer explain {shlex.quote(coordinates)}",
     }
     if record["redriven_at"] is None:
-        commands |= {"try the rules of today, write nothing": f"{redrive} --dry-run"}
-        commands |= {"redrive it": redrive}
+        commands |= {"try the current rules without writing": f"{redrive} --dry-run"}
+        commands |= {"redrive it with the current rules": redrive}
     commands |= {
-        "list all of this reason": f"normalizer quarantine list {of_reason}",
-        "try all of this reason, write nothing": (
+        "list all with this reason": f"normalizer quarantine list {of_reason}",
+        "try all with this reason without writing": (
             f"normalizer quarantine redrive {of_reason} --dry-run"
         ),
     }

@@ -19,8 +19,8 @@ HITS_OF_A_KIND: Final = 10
 _IDS_OF_A_KIND: Final = 4
 _QUOTES: Final = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "<>")
 
-# Ids of a platform have 15 digits and more. A shorter number is one if it stands alone or is called
-# one, for example "execution 4711": others are parts of an error text.
+# The platform's ids have 15 digits or more. A shorter number counts as an id only if it stands
+# alone or follows a word such as "execution", because most numbers in an error text aren't ids.
 _NUMBER: Final = re.compile(
     r"(?:\A(?=[0-9]+\Z)|(?:execution|event|command|id)\W{1,4}|(?<![0-9A-Za-z_.-])(?=[0-9]{15}))"
     r"([0-9]{1,19})(?![0-9A-Za-z_-]|[.][0-9]|:\S)",
@@ -59,10 +59,10 @@ class SearchParams(WindowParams, frozen=True, kw_only=True):
         Meta(
             min_length=1,
             max_length=4_000,
-            description="Whatever you have: an id of an execution, event, command, or trace, the "
-            "beginning of a command's id, TOPIC:PARTITION:OFFSET or TOPIC[PARTITION]@OFFSET, also "
-            "in quotes or with words around it; a part of the name of a playbook, step or worker; "
-            "an error text or a part of one.",
+            description="Whatever you have: the id of an execution, event, command, or trace, the "
+            "beginning of a command's id, TOPIC:PARTITION:OFFSET or TOPIC[PARTITION]@OFFSET, part "
+            "of the name of a playbook, step, or worker, or part of an error text. Quotes and "
+            "words around an id don't matter.",
         ),
     ]
 

@@ -27,7 +27,7 @@ class StuckExecutionsParams(PagedParams, frozen=True, kw_only=True):
         Annotated[
             tuple[Literal["under 1 h", "under 1 day", "under 7 days", "7 days and more"], ...],
             Meta(
-                min_length=1, max_length=4, description="Only these; may be given more than once."
+                min_length=1, max_length=4, description="Only these. May be given more than once."
             ),
         ]
         | None

@@ -489,7 +489,7 @@ async def test_a_refused_record_says_why_and_what_to_type(client: httpx.AsyncCli
 
     assert {name: record[name] for name in listed} == listed
     assert record["coordinates"] == "noetl.events:0:4"
-    assert record["rule"] == "the record is no JSON value, or holds a number beyond the limits"
+    assert record["rule"] == "the record is not JSON, or holds a number beyond the limits"
     assert [(one["outcome"], one["tried_by"]) for one in record["tries"]] == [
         ("refused", "operator")
     ]

@@ -78,7 +78,7 @@ async def test_the_right_settings_pass(settings: Settings, guarded: Guarded) -> 
         ("sslmode=disable", "set sslmode=require in DATABASE_URL"),
         (
             "sslmode=verify-full",
-            "add sslrootcert=FILE to it, or sslrootcert=system for the authorities",
+            "add sslrootcert=FILE to the address, or sslrootcert=system for the",
         ),
         ("sslmode=verify-full&sslrootcert=/none/ca.pem", "correct the name of the file"),
         ("sslrootcert=system", "set sslrootcert in DATABASE_URL to the file of the authority"),

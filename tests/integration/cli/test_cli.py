@@ -102,7 +102,7 @@ async def test_check_says_what_may_be_done(
     assert code == 0, said
     assert "FAIL" not in said
     for line in (
-        f"topic {topic.name}: 1 partitions, 3 offsets held",
+        f"topic {topic.name}: 1 partitions, 3 offsets in the log",
         f"topic {topic.name}: may be read",
         f"topic {topic.name}: records are kept 36 hours, up to 1073741824 bytes a partition",
         f"group {settings.kafka_group_id}: new: no process has joined it yet",

@@ -154,5 +154,5 @@ async def test_a_redrive_of_all_needs_a_confirmation_at_a_terminal(
     async with connected(database) as connection:
         found = await connection.fetchval("select count(*) from normalizer.redrive_attempts")
 
-    assert "all 2 rejected records are tried. Go on?" in said.decode()
+    assert "all 2 rejected records are tried. Continue?" in said.decode()
     assert (child.returncode, found) == (0, tried)

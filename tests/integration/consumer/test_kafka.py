@@ -542,7 +542,7 @@ async def test_a_range_that_the_client_gives_nothing_of_is_read_or_named(
         reading = ranges.read({partition: OffsetRange(0, 0, 1)})
         if is_damaged:
             with pytest.raises(
-                UnreadableBatchError, match=r"@0: .*the broker returns nothing from it"
+                UnreadableBatchError, match=r"@0: .*the broker returns no records from it"
             ):
                 await anext(reading)
             return

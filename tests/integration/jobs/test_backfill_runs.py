@@ -396,7 +396,7 @@ async def test_progress_and_result_are_in_the_view(database: Database, history: 
 async def test_a_job_that_no_command_continues_is_ended_by_its_id(
     database: Database, history: Path, state: str
 ) -> None:
-    """As one of older rules, or of a file that is gone: else its alert would stay for ever."""
+    """As one of older rules, or of a file that is gone: else its alert would stay forever."""
     settings = job_settings(database, batch_rows=100)
     flow = backfill_of(settings, FileSource([history]), str(history), max_rate=150.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:

@@ -834,12 +834,12 @@ async def test_a_step_that_fails_keeps_no_other_from_its_turn(
         async for done in maintain(connection, Keep(), dry_run=False):
             said.append(str(done))  # noqa: PERF401 - what was said before it raised counts
 
-    with pytest.raises(StepsFailedError, match="1 of 4 steps failed: retention of refused bytes"):
+    with pytest.raises(StepsFailedError, match="1 of 4 steps failed: retention of rejected bytes"):
         await hear()
     await other.close()
 
     assert (
-        "retention of refused bytes failed: database: SQLSTATE 55P03 (LockNotAvailableError)"
+        "retention of rejected bytes failed: database: SQLSTATE 55P03 (LockNotAvailableError)"
         in said
     )
     assert any(line.startswith("deleted 4 rows of event_minutes") for line in said)

@@ -302,7 +302,7 @@ async def test_a_verdict_reached_before_a_repair_ends_no_note_of_that_repair(
     await repair_executions(connection, [1])
     await record(connection, verdict)
 
-    assert len(verdict.agreed) == 1
+    assert len(verdict.resolved_divergence_ids) == 1
     assert await standing(connection) == {"execution_hours": 1}
     await repaired(connection)
     assert await verified(connection) == set()
@@ -362,7 +362,7 @@ async def test_an_execution_that_cannot_be_folded_holds_up_no_other(
 
     differs = [one for one in said if one.verdict != "match"]
     assert {one.projection for one in differs} == {"execution_facts"}
-    assert {one.locations for one in differs} == {(3,)}
+    assert {one.divergent_locations for one in differs} == {(3,)}
     assert await standing(connection) == {"execution_facts": 1}
 
 

@@ -155,7 +155,7 @@ async def test_retention_and_forget_beside_eight_writers_never_deadlock(
 
 
 async def test_a_change_that_does_not_last_holds_up_no_batch(database: Database) -> None:
-    """Somebody's trigger takes back what a report adds: it would be merged again for ever."""
+    """Somebody's trigger takes back what a report adds: it would be merged again forever."""
     async with connected(database) as connection, open_store(database) as store:
         await connection.execute(
             """

@@ -221,7 +221,7 @@ async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_
 async def test_a_projection_that_takes_longer_than_a_statement_may_is_left_out_for_its_record(
     database: Database,
 ) -> None:
-    """Else it would be tried for ever, for each try ends at the same moment and leaves nothing."""
+    """Else it would be tried forever, for each try ends at the same moment and leaves nothing."""
     async with (
         open_store(database, session={"statement_timeout": "1s"}) as store,
         connected(database) as connection,

@@ -58,7 +58,7 @@ def test_every_mistake_is_reported_at_once() -> None:
         ),
         "NORMALIZER_BATCH_ROWS: expected int >= 1; got '0'",
         "NORMALIZER_BATCH_AGE_MS: expected int; got 'two'",
-        "KAFKA_BOOTSTRAP_SERVERS: not set; Brokers to ask first, host:port, separated by commas.",
+        "KAFKA_BOOTSTRAP_SERVERS: not set; Brokers to ask first, as comma-separated host:port.",
     ]
 
 
@@ -173,8 +173,8 @@ def test_any_variable_of_our_name_that_is_none_of_ours_is_named() -> None:
 
     unknown = unknown_variables(links | {"NORMALIZER_FAST": "1", "NORMALIZER_PORT": "1"})
     assert list(map(str, unknown)) == [
-        "NORMALIZER_FAST is not known; `normalizer config` names all that are",
-        "NORMALIZER_PORT is not known; `normalizer config` names all that are",
+        "NORMALIZER_FAST is not known; `normalizer config` lists all known ones",
+        "NORMALIZER_PORT is not known; `normalizer config` lists all known ones",
     ]
     assert unknown_variables(links) == []
 
@@ -194,7 +194,7 @@ def test_the_projector_names_its_own_that_are_none(monkeypatch: pytest.MonkeyPat
 
     helps = "the `--help` of `projector serve` or `maintain`"
     assert said.splitlines() == [
-        f"PROJECTOR_FAST is not known; {helps} names all that are",
+        f"PROJECTOR_FAST is not known; {helps} lists all known ones",
         "PROJECTOR_KEEP_EVENT is not known; did you mean PROJECTOR_KEEP_EVENTS?",
     ]
 

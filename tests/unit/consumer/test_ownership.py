@@ -117,14 +117,14 @@ def test_a_stopped_partition_that_another_process_claimed_waits_for_an_assignmen
 
 def test_only_a_partition_to_claim_or_verify_is_unreachable() -> None:
     ownership = _ownership()
-    ownership.mark_unreachable(ONE, BrokerUnavailableError("no leader of it answers"))
+    ownership.mark_unreachable(ONE, BrokerUnavailableError("its leader doesn't answer"))
     to_claim = dict(ownership.unreachable)
     ownership.note_claim(ONE, _claim(1), log_end=9)
     claimed = dict(ownership.unreachable)
-    ownership.mark_unreachable(ONE, BrokerUnavailableError("no leader of it answers"))
+    ownership.mark_unreachable(ONE, BrokerUnavailableError("its leader doesn't answer"))
     ownership.drop_claim(ONE, 1, FENCED)
 
-    assert to_claim == {ONE: "no leader of it answers"}
+    assert to_claim == {ONE: "its leader doesn't answer"}
     assert (claimed, dict(ownership.unreachable)) == ({}, {})
     assert ownership.fenced_for_s() == {ONE: 0.0}
 

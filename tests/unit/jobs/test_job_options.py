@@ -33,7 +33,7 @@ SMALL = str(1 << 31)
     ids=" ".join,
 )
 def test_a_number_that_no_column_holds_is_refused(arguments: tuple[str, ...]) -> None:
-    """A job would wait for ever for its rows to be stored."""
+    """A job would wait forever for its rows to be stored."""
     result = CliRunner().invoke(main, arguments)
 
     assert result.exit_code == 2

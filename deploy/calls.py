@@ -125,7 +125,7 @@ class Call(NamedTuple):
 
     attribution says how its number is known. declared: the end that decides names it (or, while it
     runs, any event). only: nothing hints at another attempt of the command. inferred: by
-    attempts_of.
+    resolve_attempts.
     """
 
     attempts: int
@@ -147,7 +147,7 @@ class Call(NamedTuple):
 def calls_of_command(events: Sequence[CallEvent]) -> list[Call]:
     """The attempts of one command, from all its events, in any order."""
     by_attempt: dict[int, list[CallEvent]] = defaultdict(list)
-    for event, attempts in zip(events, attempts_of(events), strict=True):
+    for event, attempts in zip(events, resolve_attempts(events), strict=True):
         by_attempt[attempts].append(event)
     retried = is_retried(events)
     return [
@@ -175,7 +175,7 @@ class _Moment(NamedTuple):
         return self.at_us, self.in_log is None, self.in_log or ()
 
 
-def attempts_of(events: Sequence[CallEvent]) -> list[int]:
+def resolve_attempts(events: Sequence[CallEvent]) -> list[int]:
     """The attempt of each event of one command, in any order.
 
     1. An attempt is known by a number, or by an issue of its own: an issue without a number is of
@@ -419,7 +419,7 @@ def call_of_attempt(attempts: int, events: Sequence[CallEvent], *, retried: bool
         step=_first((event.at_us, event.step or None) for event in events) or "",
         status=status,
         error=error,
-        error_class=error_class_of(error or "") if failures else None,
+        error_class=classify_error(error or "") if failures else None,
         begun_us=min(event.at_us for event in events),
         issued_us=issued_us,
         claimed_us=claimed_us,
@@ -463,7 +463,7 @@ def _between(earlier_us: int | None, later_us: int | None) -> int | None:
     return later_us - earlier_us
 
 
-def error_class_of(error: str) -> str:
+def classify_error(error: str) -> str:
     """An error text without quoted parts, e-mail addresses and ids; codes stay."""
     text = _QUOTED.sub("?", error[:400].replace("\x01", " "))
     text = _JOINED_IDS.sub("#", _PART.sub(lambda part: part[1] or "#", text))
@@ -500,7 +500,7 @@ def _keys(
     return [*keys, ("step", call.step, iteration, attempts)] if call.step else keys
 
 
-def iteration_of(command_id: str) -> int | None:
+def parse_iteration(command_id: str) -> int | None:
     """The iteration of a loop, which a command_id ends with.
 
     Source: docs/spec/wire-shapes.md#k2.
@@ -521,7 +521,7 @@ def execution_calls(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
         fields = {name: value for name, value in event.items() if name != "command_id"}
         commands[event["command_id"]].append(CallEvent(**fields))
     calls = [
-        (command_id, iteration_of(command_id), call)
+        (command_id, parse_iteration(command_id), call)
         for command_id, reported in sorted(commands.items())
         for call in calls_of_command(reported)
     ]

@@ -13,10 +13,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from normalizer.cli import main as normalizer
-from normalizer.config.settings import FIELDS, is_secret, meta_of, variable
+from normalizer.config.settings import FIELDS, field_meta, is_secret, variable
 from normalizer.observability.metric_catalog import documented
 from projector.api.api_metrics import ApiMetrics
-from projector.api.api_page import example_of, resolved, type_of
+from projector.api.api_page import describe_type, render_example, resolved
 from projector.api.endpoints import ENDPOINTS
 from projector.api.openapi import document
 from projector.cli import main as projector
@@ -79,7 +79,7 @@ def _settings() -> Iterator[str]:
     for field in FIELDS:
         value = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
         default = "not set" if is_secret(field) or value in {None, ""} else f"`{value}`"
-        meaning = _cell(_line(meta_of(field).description or ""))
+        meaning = _cell(_line(field_meta(field).description or ""))
         yield f"| `{variable(field.name)}` | {default} | {meaning} |"
 
 
@@ -134,9 +134,9 @@ def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterat
         if default not in (None, ""):
             given = ", ".join(default) if isinstance(default, tuple) else default
             meaning = f"{meaning} Default: {given}."
-        cells = (f"`{parameter['name']}`", type_of(parameter["schema"]), meaning)
+        cells = (f"`{parameter['name']}`", describe_type(parameter["schema"]), meaning)
         yield f"| {' | '.join(_cell(one) for one in cells)} |\n"
-    yield f"\n```\n{example_of(path, one)}\n```\n"
+    yield f"\n```\n{render_example(path, one)}\n```\n"
     media_type, content = next(iter(one["responses"]["200"]["content"].items()))
     answer = resolved(content["schema"], schemas)
     fields = answer.get("properties", {})
@@ -150,7 +150,7 @@ def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterat
     yield f"\nA row: {_line(row['description'])}\n\n"
     for name, schema in row["properties"].items():
         said = f": {schema['description']}" if "description" in schema else ""
-        yield f"- `{name}`, {type_of(schema)}{said}\n"
+        yield f"- `{name}`, {describe_type(schema)}{said}\n"
 
 
 def _views() -> Iterator[str]:

@@ -191,12 +191,12 @@ class SignInTries:
         self._refused = 0
 
 
-def worst_of(
+def pick_worst(
     errors: BaseExceptionGroup[BaseException], *kinds: type[BaseException]
 ) -> BaseException:
     """Pick the one error to raise for a group: the first of the most important kind."""
     leaves = [
-        worst_of(error, *kinds) if isinstance(error, BaseExceptionGroup) else error
+        pick_worst(error, *kinds) if isinstance(error, BaseExceptionGroup) else error
         for error in errors.exceptions
     ]
     return next((leaf for kind in kinds for leaf in leaves if isinstance(leaf, kind)), leaves[0])

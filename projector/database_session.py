@@ -12,7 +12,7 @@ import asyncpg
 
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError
 from normalizer.postgres import database
-from normalizer.postgres.database import COMMAND_TIMEOUT_S, check_url, sentence_of
+from normalizer.postgres.database import COMMAND_TIMEOUT_S, check_url, describe_server_error
 
 SNAPSHOT_S: Final = 10
 """The longest that a statement may keep its snapshot. Until it ends, vacuum can't remove dead rows,
@@ -79,7 +79,7 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
 def sentence(error: Exception) -> str:
     """Return one line about the error: PostgreSQL's condition, or else its message."""
     if isinstance(error, asyncpg.PostgresError):
-        return sentence_of(error)
+        return describe_server_error(error)
     return str(error)
 
 

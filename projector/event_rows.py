@@ -11,10 +11,10 @@ JSON: Final = frozenset({"context", "result", "meta", "extra", "coercions", "hea
 COLUMNS: Final = ", ".join(
     f"{name}::text" if name in JSON else name for name in Envelope.__struct_fields__
 )
-"""The select list for the rows that `envelope_of` takes."""
+"""The select list for the rows that `to_envelope` takes."""
 
 
-def envelope_of(row: Mapping[str, Any]) -> Envelope:
+def to_envelope(row: Mapping[str, Any]) -> Envelope:
     """Return the canonical event of a row with COLUMNS."""
     columns: dict[str, Any] = {
         name: value.encode() if name in JSON and value is not None else value

@@ -16,12 +16,12 @@ AFTER_ALL: Final = datetime.max.replace(tzinfo=UTC)
 """asyncpg sends these two as -infinity and infinity, so they bound every time of the calendar."""
 
 
-def hour_of(time: datetime) -> datetime:
+def start_of_hour(time: datetime) -> datetime:
     """Return the start of this time's hour."""
     return time.replace(minute=0, second=0, microsecond=0)
 
 
-def end_of(hour: datetime) -> datetime:
+def end_of_hour(hour: datetime) -> datetime:
     """Return the end of the hour. A datetime can't hold that of the calendar's last hour."""
     return hour + HOUR if hour < AFTER_ALL - HOUR else AFTER_ALL
 
@@ -31,7 +31,7 @@ def with_zone(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC)
 
 
-async def hours_of(
+async def find_hours(
     connection: asyncpg.Connection,
     table: str,
     time: str,
@@ -51,7 +51,7 @@ async def hours_of(
             yield hours
         if len(hours) < at_once:
             return
-        since = end_of(hours[-1])
+        since = end_of_hour(hours[-1])
 
 
 _NEXT_HOURS: Final = """

@@ -15,7 +15,7 @@ def meta_no_object(rendered: RenderedEvent) -> None:
     """#n2: meta that is no object goes to extra."""
     body, reported = rendered.body, rendered.reported
     if rendered.fact.call is None and not reported.attempts_rank:
-        body["meta"] = one_of(rendered, "a note", [1, 2], 7)
+        body["meta"] = choose_one(rendered, "a note", [1, 2], 7)
         reported.meta, reported.extra = {}, reported.extra | {"meta": body["meta"]}
         note_coercion(reported, "meta_not_object")
 
@@ -36,7 +36,7 @@ def status_no_text(rendered: RenderedEvent) -> None:
         or reported.shape in ("worker", "executor")
     ):
         return
-    body["status"] = one_of(rendered, 7, ["OK"], {"code": 0}, False)
+    body["status"] = choose_one(rendered, 7, ["OK"], {"code": 0}, False)
     reported.extra = reported.extra | {"status": body["status"]}
     note_coercion(reported, "status_not_text")
 
@@ -76,7 +76,7 @@ def status_in_result(rendered: RenderedEvent) -> None:
     body, reported, fact = rendered.body, rendered.reported, rendered.fact
     choices = status_words.NESTED_WORDS.get((fact.kind, fact.outcome))
     if is_emit(rendered) and "status" not in body and "result" not in body and choices:
-        word = one_of(rendered, *choices)
+        word = choose_one(rendered, *choices)
         body["result"] = reported.result = {"status": word.word}
         reported.status, reported.status_rank = word.means, word.rank
 
@@ -157,7 +157,7 @@ def nested_command(rendered: RenderedEvent) -> None:
         return
     for payload in {id(one): one for one in (body[name], reported.context)}.values():
         result = payload["result"]
-        target = one_of(rendered, result, result["context"])
+        target = choose_one(rendered, result, result["context"])
         target["command_id"] = payload.pop("command_id")
 
 
@@ -177,7 +177,7 @@ def zero_tries(rendered: RenderedEvent) -> None:
         meta["attempt"] = reported.meta["attempt"] = 0
 
 
-def one_of(rendered: RenderedEvent, *values: Any) -> Any:
+def choose_one(rendered: RenderedEvent, *values: Any) -> Any:
     """One of the values, by the number of the fact."""
     return values[rendered.fact.number % len(values)]
 

@@ -133,6 +133,6 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
 _BY_NAME: Final = {deployment.name: deployment for deployment in DEPLOYMENTS}
 
 
-def deployment_of(execution: PlaybookRun) -> Deployment:
+def choose_deployment(execution: PlaybookRun) -> Deployment:
     """The deployment that reports an execution."""
     return _BY_NAME[execution.deployment.name]

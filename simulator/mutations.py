@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from simulator import ids, time_formats
 from simulator.content_mutations import (
+    choose_one,
     command_in_result,
     duration_in_result,
     error_in_result,
@@ -23,7 +24,6 @@ from simulator.content_mutations import (
     note_dropped,
     number_as_step,
     number_as_worker,
-    one_of,
     outputs,
     secret_keys,
     status_in_result,
@@ -103,7 +103,7 @@ def unreadable_time(rendered: RenderedEvent) -> None:
     """A time that nobody can read counts as absent: the next name counts."""
     body, reported = rendered.body, rendered.reported
     if is_emit(rendered) and "created_at" in body and "duration" not in body:
-        body["created_at"] = one_of(rendered, *_NO_TIMES)
+        body["created_at"] = choose_one(rendered, *_NO_TIMES)
         body["event_time"], reported.created_us = time_formats.micros_z(rendered.fact.at_us)
         note_coercion(reported, "created_at_unreadable")
 
@@ -121,7 +121,7 @@ def bad_catalog(rendered: RenderedEvent) -> None:
     """#i4: a secondary id that is none is absent."""
     body, reported = rendered.body, rendered.reported
     if reported.catalog_id is not None and "catalog_id" in body:
-        body["catalog_id"] = one_of(rendered, -5, 1.5, [1], {"id": 1}, True)
+        body["catalog_id"] = choose_one(rendered, -5, 1.5, [1], {"id": 1}, True)
         reported.catalog_id = None
         note_coercion(reported, "invalid_secondary_id")
 

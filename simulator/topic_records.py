@@ -15,7 +15,7 @@ import msgspec
 from aiokafka.partitioner import murmur2
 
 from simulator import python_server, rust_server
-from simulator.deployments import Renderer, deployment_of
+from simulator.deployments import Renderer, choose_deployment
 from simulator.facts import Fact, PlaybookRun
 from simulator.layers import stored_rows
 from simulator.mix import SECOND_US, Mix
@@ -86,7 +86,7 @@ class _Topic:
         """Write what happened at one instant: singly, or what the worker sends as one batch."""
         random, mix = self._random, self._mix
         execution = facts[0].execution
-        deployment = deployment_of(execution)
+        deployment = choose_deployment(execution)
         batch: list[RenderedEvent] = []
         for fact in facts:
             if deployment.layered:
@@ -186,7 +186,7 @@ def _record(key: bytes, value: bytes | None, outcomes: list[SentOutcome]) -> Sen
 
 
 def _item(fact: Fact, choices: RenderChoices) -> RenderedEvent:
-    if deployment_of(fact.execution).worker is rust_server.event_request:
+    if choose_deployment(fact.execution).worker is rust_server.event_request:
         rendered = rust_server.event_request(fact, choices)
         del rendered.body["execution_id"]
         return rendered

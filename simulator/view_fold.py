@@ -14,10 +14,10 @@ from typing import Any, Final
 from deploy.calls import (
     ROLES,
     CallEvent,
-    attempts_of,
     call_of_attempt,
     failures_before,
     is_retried,
+    resolve_attempts,
 )
 from simulator.evidence import are_attempts_declared
 
@@ -175,7 +175,7 @@ def _calls(event_rows: Sequence[Row]) -> Iterator[Row]:
     for command_id, rows in commands.items():
         by_attempt: dict[int, list[Row]] = defaultdict(list)
         events = list(map(call_event, rows))
-        for row, attempts in zip(rows, attempts_of(events), strict=True):
+        for row, attempts in zip(rows, resolve_attempts(events), strict=True):
             by_attempt[attempts].append(row)
         for attempts, own in by_attempt.items():
             call = call_of_attempt(attempts, list(map(call_event, own)), retried=is_retried(events))
@@ -221,11 +221,11 @@ def call_event(row: Row) -> CallEvent:
         error=row["error"],
         pending_callback=hands_over(row),
         call_index=call_index(row),
-        place=place_of(row),
+        place=place_in_log(row),
     )
 
 
-def place_of(row: Row) -> str | None:
+def place_in_log(row: Row) -> str | None:
     """Where the row's record lies, unless it came late, or another one lies elsewhere."""
     if row["recorded_at"] is None or row["merge_flags"] & ELSEWHERE:
         return None

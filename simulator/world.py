@@ -5,7 +5,7 @@ from heapq import heapify, heappop, heapreplace
 from itertools import accumulate
 from random import Random
 
-from simulator.deployments import DEPLOYMENTS, Deployment, deployment_of
+from simulator.deployments import DEPLOYMENTS, Deployment, choose_deployment
 from simulator.facts import Burst, Fact, PlaybookRun
 from simulator.ids import DoubledMinter, Minter, SmallNumbers, opaque
 from simulator.lifecycles import Lifecycles
@@ -91,7 +91,7 @@ class World:
     def _begin(self, parent: PlaybookRun | None) -> tuple[PlaybookRun, Playbook]:
         random = self._random
         playbook = self._catalogue[int(random() * len(self._catalogue))]
-        deployment = self._deployment() if parent is None else deployment_of(parent)
+        deployment = self._deployment() if parent is None else choose_deployment(parent)
         self.executions += 1
         now_ms = self._stories.now_us // 1000
         minters = self._minters(deployment)

@@ -20,7 +20,7 @@ from typing import Any, Final
 import click
 import yaml
 
-from normalizer.config.settings import FIELDS, is_secret, meta_of, variable
+from normalizer.config.settings import FIELDS, field_meta, is_secret, variable
 from projector.cli import main as projector
 from tests.support.short_json import short_json
 
@@ -128,7 +128,7 @@ def render(helm: str, values: Path, *, release: str = "noetl", kubernetes: str =
 
 def settings() -> dict[str, str]:
     """What `settings` may set: `normalizer config` less what is the chart's own; with texts."""
-    described = {variable(field.name): meta_of(field).description or "" for field in FIELDS}
+    described = {variable(field.name): field_meta(field).description or "" for field in FIELDS}
     return {name: text for name, text in described.items() if name not in _OWN_OF_NORMALIZER}
 
 

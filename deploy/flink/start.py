@@ -100,9 +100,9 @@ def tables_script(url: str, job: str, topic: str, kafka: Mapping[str, str]) -> s
     }
     of_kafka = {f"properties.{name}": value for name, value in kafka.items()}
     replaced = {
-        "'url' = 'jdbc:postgresql://postgres:5432/figures'": _options_of(database),
-        "'properties.bootstrap.servers' = 'kafka:9092'": _options_of(of_kafka),
-        "'topic' = 'noetl.events.canonical'": _options_of({"topic": topic}),
+        "'url' = 'jdbc:postgresql://postgres:5432/figures'": _format_options(database),
+        "'properties.bootstrap.servers' = 'kafka:9092'": _format_options(of_kafka),
+        "'topic' = 'noetl.events.canonical'": _format_options({"topic": topic}),
     }
     script = (_HERE / "tables.sql").read_text(encoding="utf-8")
     for default, own in replaced.items():
@@ -110,7 +110,7 @@ def tables_script(url: str, job: str, topic: str, kafka: Mapping[str, str]) -> s
     return script
 
 
-def _options_of(options: Mapping[str, str]) -> str:
+def _format_options(options: Mapping[str, str]) -> str:
     return ",\n    ".join(
         f"'{name}' = {_quoted(value)}" for name, value in options.items() if value
     )

@@ -180,7 +180,7 @@ def backfill_file(
             paths,
             form=form,
             defaults=FieldDefaults(given),
-            incarnation_of=known.incarnation_of(incarnation),
+            incarnation_of=known.resolve_incarnation(incarnation),
             known=known.file_topics,
         ),
         dry_run=dry_run,

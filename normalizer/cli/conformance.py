@@ -115,13 +115,13 @@ def run_program(
             raise ConfigurationError(f"{command[0]}: {error.strerror}") from error
     with program:
         try:
-            output, failure = _output_of(program, within_s)
+            output, failure = _read_output(program, within_s)
         finally:
             program.kill()
     return list(_mismatches(cases, output)), failure
 
 
-def _output_of(program: subprocess.Popen[bytes], within_s: float) -> tuple[bytes, str]:
+def _read_output(program: subprocess.Popen[bytes], within_s: float) -> tuple[bytes, str]:
     """Return its output and how it failed. The caller kills a program that is still running."""
     assert program.stdout
     ends_at_s = time.monotonic() + within_s

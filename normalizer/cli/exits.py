@@ -9,13 +9,13 @@ import click
 import uvloop
 
 from normalizer.config import environment
-from normalizer.config.configured_rules import normalizer_of
+from normalizer.config.configured_rules import configured_normalizer
 from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import NormalizerError
 from normalizer.runtime import telemetry
-from normalizer.runtime.exit_codes import exit_code_of
+from normalizer.runtime.exit_codes import exit_code_for
 
 _T = TypeVar("_T")
 
@@ -39,7 +39,7 @@ def settings_or_exit(read: Callable[[], _T]) -> _T:
 
 def normalizer_or_exit(settings: Settings) -> Normalizer:
     """Return the configured rules, and end the process if the table of shapes is invalid."""
-    return settings_or_exit(lambda: normalizer_of(settings))
+    return settings_or_exit(lambda: configured_normalizer(settings))
 
 
 def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:
@@ -55,4 +55,4 @@ def exit_with_error(error: NormalizerError) -> NoReturn:
     """Print the error on its own lines, and end the process with its exit code."""
     for line in str(error).splitlines():
         click.echo(f"error: {masked_url(line)}", err=True)
-    raise SystemExit(exit_code_of(error)) from error
+    raise SystemExit(exit_code_for(error)) from error

@@ -175,7 +175,7 @@ async def _read_from_topic(
     if record is None:
         return None, "no committed record at this offset"
     size = "no value" if record.value is None else f"{record.value_bytes} bytes"
-    return record, f"still there: {size}, recorded {_time_of(record.recorded_ms)}"
+    return record, f"still there: {size}, recorded {_format_time(record.recorded_ms)}"
 
 
 async def _outcome_lines(
@@ -271,7 +271,7 @@ def _by_todays_rules(outcomes: Iterable[Normalized]) -> Iterator[str]:
                 yield f"today's rules ignore it: {outcome.why}"
 
 
-def _time_of(milliseconds: int | None) -> str:
+def _format_time(milliseconds: int | None) -> str:
     if milliseconds is None:
         return "at no time"
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"

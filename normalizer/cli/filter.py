@@ -11,7 +11,7 @@ import msgspec
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
-from normalizer.files.record_lines import Readable, pages, record_of
+from normalizer.files.record_lines import Readable, pages, parse_record
 
 _HINT_FOR_KCAT: Final = (
     ". This looks like a record printed by `kcat -J`, whose payload is the event. Print only "
@@ -47,7 +47,7 @@ def filter_lines(
 
 
 def _refusal(number: int, line: bytes, rejected: Rejected) -> bytes:
-    is_kcat = rejected.reason == "not_an_event" and record_of(line, number, "").topic
+    is_kcat = rejected.reason == "not_an_event" and parse_record(line, number, "").topic
     return msgspec.json.encode(
         {
             "quarantine": {

@@ -23,10 +23,10 @@ from normalizer.consumer.record_store import StoresOf, postgres_stores
 from normalizer.consumer.service import Service
 from normalizer.errors import NormalizerError
 from normalizer.monitoring.monitor import Monitor
-from normalizer.observability.tracing import secrets_of, tracing
+from normalizer.observability.tracing import header_secrets, tracing
 from normalizer.runtime import telemetry
 from normalizer.runtime.command_line import NewPath
-from normalizer.runtime.exit_codes import FOUND, STUCK, exit_code_of
+from normalizer.runtime.exit_codes import FOUND, STUCK, exit_code_for
 from normalizer.runtime.garbage import collect_rarely
 from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import migrate as apply_migrations
@@ -109,7 +109,7 @@ def load_logged_settings(*needs: str) -> Settings:
     telemetry.configure(
         level=settings.log_level,
         log_format=settings.log_format,
-        secrets=(*settings.secrets(), *secrets_of(os.environ)),
+        secrets=(*settings.secrets(), *header_secrets(os.environ)),
     )
     _log_mistakes()
     return settings
@@ -123,7 +123,7 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
             runner.run(serving)
     except NormalizerError as error:
         telemetry.get_logger().error("process.ended", why=telemetry.describe_error(error))
-        raise SystemExit(exit_code_of(error)) from error
+        raise SystemExit(exit_code_for(error)) from error
     except Exception as error:
         telemetry.log_mistake("process.ended", error)
         raise SystemExit(STUCK) from error

@@ -23,7 +23,7 @@ class _Record(msgspec.Struct):
     raw: str = ""
 
 
-def normalizer_of(settings: Settings) -> Normalizer:
+def configured_normalizer(settings: Settings) -> Normalizer:
     """Build the rules that the settings configure.
 
     Raises ConfigurationError for an invalid table.

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import FieldInfo
 
 from normalizer.config.passwords import DATABASE_URL_FORM, MASK, is_database_url, masked_url
-from normalizer.config.settings import FIELDS, Settings, is_secret, meta_of, variable
+from normalizer.config.settings import FIELDS, Settings, field_meta, is_secret, variable
 from normalizer.config.tls_files import kafka_tls
 from normalizer.errors import ConfigurationError
 
@@ -92,7 +92,7 @@ def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings
         settings = Settings(**values)
         mistakes += _contradictions(settings)
     mistakes += [
-        f"{variable(name)}: not set; {meta_of(_field(name)).description}"
+        f"{variable(name)}: not set; {field_meta(_field(name)).description}"
         for name in needs
         if not environ.get(variable(name), "").strip()
     ]
@@ -128,7 +128,7 @@ def documented(settings: Settings) -> str:
     """
     parts = []
     for field in FIELDS:
-        meta = meta_of(field)
+        meta = field_meta(field)
         unit = f" Unit: {meta.extra['unit']}." if meta.extra and meta.extra["unit"] else ""
         default = _as_text(field.default) or "none"
         value = getattr(settings, field.name)

@@ -233,7 +233,7 @@ def variable(name: str) -> str:
     return f"NORMALIZER_{name.upper()}"
 
 
-def meta_of(field: FieldInfo) -> Meta:
+def field_meta(field: FieldInfo) -> Meta:
     """Return the bounds, description, unit, and secrecy of a field."""
     meta = get_args(field.type)[1]
     assert isinstance(meta, Meta)
@@ -242,4 +242,4 @@ def meta_of(field: FieldInfo) -> Meta:
 
 def is_secret(field: FieldInfo) -> bool:
     """Return whether the value of a field must never be shown."""
-    return bool((meta_of(field).extra or {})["secret"])
+    return bool((field_meta(field).extra or {})["secret"])

@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.config.configured_rules import normalizer_of
+from normalizer.config.configured_rules import configured_normalizer
 from normalizer.config.settings import Settings
 from normalizer.consumer.batch_filler import BatchFiller
 from normalizer.consumer.critical_tasks import start_critical_tasks
@@ -42,7 +42,7 @@ from normalizer.errors import (
     PositionError,
     RetryableError,
     StoreUnavailableError,
-    worst_of,
+    pick_worst,
 )
 from normalizer.observability.commit_metrics import CommitMetrics
 from normalizer.observability.service_metrics import ServiceMetrics
@@ -75,7 +75,7 @@ class Service:
         self.metrics = ServiceMetrics()
         self._commit_metrics = CommitMetrics(self.metrics)
         self._tracer = tracer or NoopTracer()
-        normalizer = normalizer_of(settings)
+        normalizer = configured_normalizer(settings)
         documented = normalizer.shapes.documented if normalizer.shapes else ()
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
         self._claims_store, self._store, apart = open_stores(settings, self._note_commit)
@@ -131,7 +131,7 @@ class Service:
             except TimeoutError:
                 _log.warning("consumer.deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
-                raise worst_of(errors, FatalError) from errors
+                raise pick_worst(errors, FatalError) from errors
         self._rejections.flush()
         _log.info("consumer.stopped", **msgspec.structs.asdict(self.counters))
 

@@ -16,7 +16,7 @@ from normalizer.consumer.membership import Membership
 from normalizer.consumer.record_store import RecordStore
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.batch_builder import MAX_RECORD_BYTES
-from normalizer.core.decode.bounds import record_bytes_of
+from normalizer.core.decode.bounds import record_size
 from normalizer.errors import PositionError, RetryableError, StoreUnavailableError
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.telemetry import get_logger
@@ -68,7 +68,7 @@ class PartsSetAside:
         """
         partition = KafkaPartition(part.topic, part.partition)
         claim = self._ownership.claims.get(partition)
-        part_bytes = sum(record_bytes_of(record) for record, _ in part.items)
+        part_bytes = sum(record_size(record) for record, _ in part.items)
         is_full = bool(self._bytes) and sum(self._bytes.values()) + part_bytes > MAX_BYTES
         if is_full or claim is None or claim.epoch != part.epoch:
             return None

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from normalizer.core.batch import Batch, Item, PartitionBatch
-from normalizer.core.decode.bounds import record_bytes_of
+from normalizer.core.decode.bounds import record_size
 from normalizer.errors import ProcessStuckError
 
 MAX_RECORD_BYTES: Final = 16 << 20
@@ -47,7 +47,7 @@ class BatchBuilder:
         into.slice_records = part.slice_records
         self.records += len(part.items)
         self.rows += sum([len(outcomes) for _, outcomes in part.items])
-        self.record_bytes += sum([record_bytes_of(record) for record, _ in part.items])
+        self.record_bytes += sum([record_size(record) for record, _ in part.items])
 
     def is_full(self, max_rows: int) -> bool:
         """Return whether it has reached its maximum of rows or bytes."""

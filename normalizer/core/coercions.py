@@ -23,12 +23,12 @@ class Coercion(msgspec.Struct, frozen=True):
     more: bool = False
 
 
-def coercions_of(coercions: bytes | None) -> list[Coercion]:
+def read_coercions(coercions: bytes | None) -> list[Coercion]:
     """Return the coercions of a row, in their order."""
     return [] if coercions is None else _list_decoder.decode(coercions)
 
 
-def coercion_of(coercion: Raw) -> Coercion:
+def read_coercion(coercion: Raw) -> Coercion:
     """Return one coercion of the list."""
     return _decoder.decode(coercion)
 

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.coercions import coercions_of
+from normalizer.core.coercions import read_coercions
 from normalizer.core.decode.decode_json import BOM
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import canonical_path
@@ -23,7 +23,7 @@ from normalizer.core.restore_text import restore_headers, restore_unstorable
 from normalizer.core.rules.attempt_numbers import resolve_attempts
 from normalizer.core.rules.durations import resolve_duration
 from normalizer.core.rules.status import resolve_status
-from normalizer.core.rules.timestamps import SOURCES, recorded_ms_of
+from normalizer.core.rules.timestamps import SOURCES, to_recorded_ms
 from normalizer.envelope import Envelope, Rule
 from normalizer.jsontext import parse, write
 from normalizer.snowflake import decode, derive_id, hash_text_id
@@ -39,7 +39,7 @@ def denormalize(event: Envelope) -> RawRecord:
     coordinates.
     """
     coercions = _Coercions(event.coercions)
-    recorded_ms = recorded_ms_of(event.recorded_at)
+    recorded_ms = to_recorded_ms(event.recorded_at)
     fields = _fields(event, coercions, recorded_ms)
     tree = restore_unstorable(parse(_written(fields).decode()), (), coercions.marks)
     value = write(tree).encode()
@@ -60,7 +60,7 @@ class _Coercions:
     """The coercions of the row: what the rules changed, with the original values."""
 
     def __init__(self, coercions: bytes | None) -> None:
-        self._all: Final = coercions_of(coercions)
+        self._all: Final = read_coercions(coercions)
 
     def has(self, rule: Rule) -> bool:
         return any(each.rule == rule for each in self._all)

@@ -15,7 +15,7 @@ from normalizer.core.batch import Batch, Item
 from normalizer.core.decode.decode import UndecodableItem, decode_events
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import first_byte
-from normalizer.core.encoded_events import events_of
+from normalizer.core.encoded_events import select_events
 from normalizer.core.redaction.sanitize import Sanitizer
 
 EVENTS_A_SECOND: Final = 8
@@ -111,7 +111,7 @@ class DriftDetector:
             for record, outcomes in part.items[::step]:
                 if record.value is None or len(record.value) > LARGEST_BYTES:
                     continue
-                shapes = {event.shape for event in events_of(outcomes)}
+                shapes = {event.shape for event in select_events(outcomes)}
                 if len(shapes) != 1:
                     continue  # no event, or a batch of several shapes
                 (shape,) = shapes
@@ -134,12 +134,12 @@ class DriftDetector:
     def _findings(self, item: Item, shape: str) -> list[DriftFinding]:
         record, outcomes = item
         assert record.value is not None
-        execution_ids = {event.execution_id for event in events_of(outcomes)}
+        execution_ids = {event.execution_id for event in select_events(outcomes)}
         events = decode_events(record.value, self._sanitizer)
         return [
             DriftFinding(
                 shape=shape,
-                kind="unknown_key" if _kinds_of(field) is None else "changed_type",
+                kind="unknown_key" if _expected_kinds(field) is None else "changed_type",
                 field=field[:KEY_LETTERS],
                 type=kind,
                 topic=record.topic or "",
@@ -166,11 +166,11 @@ def _drifts(event: WireEvent) -> Iterable[tuple[str, str, str]]:
     """Yield field, type, and value of each top-level field that isn't as documented."""
     for field, raw in event.fields.items():
         kind = _TYPES.get(first_byte(raw), "number")
-        known = _kinds_of(field)
+        known = _expected_kinds(field)
         if kind != "null" and (known is None or kind not in known):
             yield field, kind, bytes(raw).decode(errors="replace")
 
 
-def _kinds_of(field: str) -> frozenset[str] | None:
+def _expected_kinds(field: str) -> frozenset[str] | None:
     known = _KINDS.get(field)
     return _ANY_KIND if known is None and _FAMILIES.fullmatch(field) else known

@@ -122,17 +122,17 @@ class Lane(Protocol):
         """
 
 
-def events_of(outcomes: Iterable[Outcome]) -> list[Event]:
+def select_events(outcomes: Iterable[Outcome]) -> list[Event]:
     """The events among the outcomes."""
     return [one for one in outcomes if isinstance(one, (Envelope, EncodedEvent))]
 
 
-def envelope_of(event: Event) -> Envelope:
+def to_envelope(event: Event) -> Envelope:
     """The event as an Envelope."""
     return event if isinstance(event, Envelope) else decode_columns(event.columns)
 
 
-def time_of(event: Event) -> datetime | None:
+def event_time(event: Event) -> datetime | None:
     """The time that Kafka recorded, else the event's own time."""
     if isinstance(event, EncodedEvent):
         topic_bytes = _LENGTH.unpack_from(event.columns, _FIXED.size)[0]
@@ -141,7 +141,7 @@ def time_of(event: Event) -> datetime | None:
     return event.recorded_at or event.created_at
 
 
-def columns_of(event: Event) -> bytes:
+def to_columns(event: Event) -> bytes:
     """The event as the columns of its row. Raises ValueError as `encode_columns` does."""
     return encode_columns(event) if isinstance(event, Envelope) else event.columns
 

@@ -13,7 +13,7 @@ from normalizer.core.decode.bounds import check_size
 from normalizer.core.decode.decode import UndecodableItem, decode_events
 from normalizer.core.decode.headers import NO_HEADERS, Headers, read_headers
 from normalizer.core.decode.levels import unstorable_coercions
-from normalizer.core.decode.samples import sample_of
+from normalizer.core.decode.samples import take_sample
 from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import NOTHING
@@ -36,7 +36,7 @@ from normalizer.core.rules.identifiers import (
     resolve_secondary_id,
 )
 from normalizer.core.rules.names import (
-    iteration_of,
+    parse_iteration,
     resolve_command_id,
     resolve_event_type,
     resolve_node_type,
@@ -103,7 +103,7 @@ class Normalizer:
         for n, outcome in enumerate(outcomes):
             if isinstance(outcome, Rejected):
                 is_whole = record.cut is None
-                sample = sample_of(record.value or b"", self._sanitizer) if is_whole else None
+                sample = take_sample(record.value or b"", self._sanitizer) if is_whole else None
                 refused = msgspec.structs.replace(outcome, sample=sample)
                 return (*outcomes[:n], refused, *outcomes[n + 1 :])
         return outcomes
@@ -175,7 +175,7 @@ def _envelope(
         created_at,
         worker_id,
         command_id,
-        None if command_id is None else iteration_of(command_id),
+        None if command_id is None else parse_iteration(command_id),
         resolve_node_type(event),
         resolve_secondary_id(event, "catalog_id"),
         resolve_secondary_id(event, "parent_event_id"),

@@ -102,7 +102,7 @@ def detect_shape(of_keys: Shape, event_type: str) -> Shape:
     return of_keys
 
 
-def shape_of(fields: frozenset[str], *, payload_is_object: bool) -> Shape:
+def shape_by_keys(fields: frozenset[str], *, payload_is_object: bool) -> Shape:
     """Return the shape of these keys. A key with null counts as present (#d1)."""
     if "prev_event_id" in fields:
         return "rust_row"

@@ -100,9 +100,9 @@ class KafkaBroker(StackProcess):
     @property
     def bootstrap_servers(self) -> str:
         """Return the address of the plain listener."""
-        return self.address_of(_PLAIN)
+        return self.listener_address(_PLAIN)
 
-    def address_of(self, listener: str) -> str:
+    def listener_address(self, listener: str) -> str:
         """Return the host and port of an additional listener."""
         return f"127.0.0.1:{self._ports[listener]}"
 
@@ -123,11 +123,11 @@ class KafkaBroker(StackProcess):
 
     def _write_properties(self) -> None:
         protocols = {_CONTROLLER: "PLAINTEXT", **self._listeners}
-        addresses = {name: f"{name}://{self.address_of(name)}" for name in self._ports}
+        addresses = {name: f"{name}://{self.listener_address(name)}" for name in self._ports}
         properties = {
             **self._properties,
             "log.dirs": _LOG,
-            "controller.quorum.voters": f"1@{self.address_of(_CONTROLLER)}",
+            "controller.quorum.voters": f"1@{self.listener_address(_CONTROLLER)}",
             "listeners": ",".join(addresses.values()),
             "advertised.listeners": ",".join(addresses[name] for name in self._listeners),
             "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),

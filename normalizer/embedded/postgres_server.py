@@ -23,7 +23,7 @@ from normalizer.embedded.postgres_user import (
     system_user,
 )
 from normalizer.embedded.private_file import write_private
-from normalizer.embedded.process_table import children_of, command_of, end_process
+from normalizer.embedded.process_table import child_pids, command_line, end_process
 from normalizer.embedded.stack_process import READY_S, StackProcess
 from normalizer.postgres.database import connected
 from normalizer.runtime.child import Child
@@ -93,7 +93,7 @@ class PostgresServer(StackProcess):
     @property
     def url(self) -> str:
         """Return the superuser's address of the database postgres."""
-        return self.url_of("postgres", role=_SUPERUSER)
+        return self.url_for("postgres", role=_SUPERUSER)
 
     @property
     def data(self) -> Path:
@@ -105,7 +105,7 @@ class PostgresServer(StackProcess):
         """Return the folder of psql and the other programs."""
         return self._bin_dir if self._bin_dir is not None else wheel_binaries()
 
-    def url_of(self, database: str, *, role: str = OWNER) -> str:
+    def url_for(self, database: str, *, role: str = OWNER) -> str:
         """Return a connection address with its password, which mustn't be logged."""
         return f"postgresql://{role}:{self._password()}@127.0.0.1:{self._port}/{database}"
 
@@ -140,7 +140,7 @@ class PostgresServer(StackProcess):
 
     async def kill(self) -> None:
         """Send SIGKILL to the server and every backend. `start` recovers."""
-        backends = children_of(self.pid)
+        backends = child_pids(self.pid)
         await super().kill()
         for pid in backends:
             await end_process(pid, signal.SIGKILL)
@@ -151,7 +151,7 @@ class PostgresServer(StackProcess):
             found = await connection.fetchval("select 1 from pg_database where datname = $1", name)
             if found is None:
                 await connection.execute(f'create database "{name}" owner {OWNER}')
-        return self.url_of(name)
+        return self.url_for(name)
 
     def _password(self) -> str:
         file = self.folder / "password"
@@ -195,7 +195,7 @@ class PostgresServer(StackProcess):
     async def _wait_for_leftover(self) -> None:
         """Wait for a server whose parent was killed. It may still be shutting down on this data."""
         status = self._postmaster()
-        if status and str(self.data).encode() in command_of(int(status[0])):
+        if status and str(self.data).encode() in command_line(int(status[0])):
             async with asyncio.timeout(READY_S):
                 await end_process(int(status[0]), signal.SIGINT)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from normalizer.runtime.child import until_ended
 
 
-def children_of(pid: int) -> list[int]:
+def child_pids(pid: int) -> list[int]:
     """Return the process ids of its children."""
     return [
         int(child)
@@ -17,7 +17,7 @@ def children_of(pid: int) -> list[int]:
     ]
 
 
-def command_of(pid: int) -> list[bytes]:
+def command_line(pid: int) -> list[bytes]:
     """Return the arguments of a process, or none if it has ended or is a zombie."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]

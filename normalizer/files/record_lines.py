@@ -68,7 +68,7 @@ def pages(
     """
     number = 1
     for text in texts(stream, longest_bytes=longest_bytes):
-        yield _lines_of(number, text, longest_bytes)
+        yield _split_lines(number, text, longest_bytes)
         number += text.count(b"\n")
 
 
@@ -109,7 +109,7 @@ def _cut(text: bytes) -> Iterator[bytes]:
         yield text[begin:]
 
 
-def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, bytes]]:
+def _split_lines(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, bytes]]:
     """Return the lines of a text with their numbers, without blank lines."""
     return [
         (at, line)
@@ -167,20 +167,20 @@ def records_in(
     """Return the next line number, and the numbers and records of the lines that aren't blank.
 
     `number` is the number of this text's first line. Only the last line of a file may lack a
-    newline, and then the returned next number has no meaning. See `record_of`.
+    newline, and then the returned next number has no meaning. See `parse_record`.
     """
     if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
         after = number + len(records)
         return after, range(number, after), records
-    lines = _lines_of(number, text, longest_bytes)
+    lines = _split_lines(number, text, longest_bytes)
     return (
         number + text.count(b"\n"),
         [at for at, _ in lines],
-        [record_of(line, at, topic) for at, line in lines],
+        [parse_record(line, at, topic) for at, line in lines],
     )
 
 
-def record_of(line: bytes, number: int, topic: str) -> RawRecord:
+def parse_record(line: bytes, number: int, topic: str) -> RawRecord:
     """Return the record of a line: either in kcat's form with its own coordinates, or a bare value.
 
     `topic` and `number`, the line's number from 1, become the coordinates of a bare value.

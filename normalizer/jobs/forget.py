@@ -16,7 +16,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from normalizer.core.coercions import coercions_of
+from normalizer.core.coercions import read_coercions
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError
 from normalizer.jobs import forget_statements as statements
 from normalizer.postgres.database import readers_end
@@ -271,7 +271,7 @@ def _opaque_names(coercions: bytes | None) -> set[str]:
     """Return the execution's names that aren't numbers."""
     return {
         original
-        for each in coercions_of(coercions)
+        for each in read_coercions(coercions)
         if (each.rule, each.field) == ("opaque_id", "execution_id") and each.original
         if isinstance(original := msgspec.json.decode(each.original), str)
     }

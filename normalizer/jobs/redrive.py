@@ -14,10 +14,10 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
-from normalizer.core.encoded_events import events_of
-from normalizer.core.identity.coordinates import coordinates_of
+from normalizer.core.encoded_events import select_events
+from normalizer.core.identity.coordinates import event_coordinates
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.rules.timestamps import recorded_ms_of
+from normalizer.core.rules.timestamps import to_recorded_ms
 from normalizer.envelope import RULES_VERSION
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine import job_statements
@@ -179,7 +179,7 @@ class QuarantineSource:
         for offset, (record, outcomes) in enumerate(part.items, part.from_offset):
             coordinates = _entry_coordinates(record)
             failed = failures[coordinates]
-            events = {coordinates_of(event)[4] for event in events_of(outcomes)}
+            events = {event_coordinates(event)[4] for event in select_events(outcomes)}
             for entry in self._entries[offset]:
                 if coordinates in self._unreadable:
                     outcome = ("gone", self._unreadable[coordinates])
@@ -233,7 +233,7 @@ class QuarantineSource:
             headers=tuple(
                 (name, None if text is None else base64.b64decode(text)) for name, text in headers
             ),
-            recorded_ms=recorded_ms_of(entry["recorded_at"]),
+            recorded_ms=to_recorded_ms(entry["recorded_at"]),
         )
         if not entry["whole"]:
             self._unreadable[_entry_coordinates(record)] = (

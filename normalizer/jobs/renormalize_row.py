@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.coercions import coercion_of
+from normalizer.core.coercions import read_coercion
 from normalizer.core.decode.decode_json import BOM
 from normalizer.core.denormalize import denormalize
 from normalizer.core.identity.merge_flags import MERGED
@@ -96,7 +96,7 @@ def _with_other_coercions(
         return coercions
     made = {} if coercions is None else {_canonical(each): each for each in _list.decode(coercions)}
     for each in _list.decode(stored):
-        coercion = coercion_of(each)
+        coercion = read_coercion(each)
         if coercion.rule in SET_BY_STORE or (
             coercion.original
             and not _has_value(record, coercion.field.split("."), coercion.original)

@@ -238,7 +238,7 @@ async def ended(client: Any, *, timeout_s: float) -> bool:
     return True
 
 
-async def bounds_of(
+async def read_bounds(
     consumer: Any, partitions: Iterable[KafkaPartition]
 ) -> dict[KafkaPartition, Bounds]:
     """Request the first offset and the end of each partition. Raises the client's errors."""

@@ -21,7 +21,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-from normalizer.core.decode.bounds import HEAD_BYTES, MAX_RECORD_BYTES, record_bytes_of
+from normalizer.core.decode.bounds import HEAD_BYTES, MAX_RECORD_BYTES, record_size
 from normalizer.core.raw_record import CutValue, RawRecord
 from normalizer.errors import NormalizerError
 from normalizer.kafka.connection import (
@@ -138,7 +138,7 @@ def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: i
             if isinstance(one.value, _CutBytes):
                 record = msgspec.structs.replace(record, value=bytes(one.value), cut=one.value.cut)
             found.append(record)
-            chunk_bytes += record_bytes_of(record)
+            chunk_bytes += record_size(record)
             if chunk_bytes >= CHUNK_BYTES:
                 break
     except UnpacksTooFarError as error:

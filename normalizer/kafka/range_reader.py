@@ -14,10 +14,10 @@ from normalizer.kafka.connection import (
     Bounds,
     FetchedChunk,
     KafkaPartition,
-    bounds_of,
     connection_options,
     ended,
     raw_record,
+    read_bounds,
     start_client,
     translated,
 )
@@ -72,7 +72,7 @@ class OffsetRangeReader:
         """Return first offset and committed end of each partition. All must exist."""
         with translated("reading the bounds of the log"):
             consumer = await self._connected()
-            return await bounds_of(consumer, partitions)
+            return await read_bounds(consumer, partitions)
 
     async def offsets_at(
         self, partitions: Collection[KafkaPartition], time_ms: int

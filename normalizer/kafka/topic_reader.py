@@ -29,8 +29,8 @@ from normalizer.kafka.connection import (
     Bounds,
     FetchedChunk,
     KafkaPartition,
-    bounds_of,
     connection_options,
+    read_bounds,
     translated,
 )
 from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_leniently
@@ -263,7 +263,7 @@ class TopicReader(ReaderConnection):
         try:
             with translated("reading the bounds of the log"):
                 async with asyncio.timeout(within_s):
-                    return await bounds_of(self._consumer, partitions)
+                    return await read_bounds(self._consumer, partitions)
         except BrokerUnavailableError:
             return {}
         except FatalError as error:

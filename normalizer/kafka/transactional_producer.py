@@ -160,7 +160,7 @@ class TransactionalProducer:
             yield
         except (AssertionError, IllegalOperation) as error:
             transaction = producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - as in start
-            if failure := _failure_of(transaction):
+            if failure := _failure_in(transaction):
                 raise failure from error
             raise BrokerUnavailableError(f"{self._partition}: its producer has failed") from error
 
@@ -187,7 +187,9 @@ async def _send(producer: Any, records: Sequence[OutputRecord]) -> list[asyncio.
     for record in records:
         if record.topic not in counts:
             counts[record.topic] = len(await producer.partitions_for(record.topic))
-        by_partition[record.topic, partition_of(record.key, counts[record.topic])].append(record)
+        by_partition[record.topic, choose_partition(record.key, counts[record.topic])].append(
+            record
+        )
     sent: list[asyncio.Future[Any]] = []
     for (topic, partition), of_partition in by_partition.items():
         sent += await _send_batches(producer, topic, partition, of_partition)
@@ -201,7 +203,7 @@ async def _send_batches(
 
     async def send() -> None:
         one = await producer.send_batch(batch, topic, partition=partition)
-        one.add_done_callback(_failure_of)  # nobody awaits it once a later batch fails
+        one.add_done_callback(_failure_in)  # nobody awaits it once a later batch fails
         sent.append(one)
 
     batch = producer.create_batch()
@@ -225,10 +227,10 @@ def _read_errors(producer: Any) -> None:
     batches = producer._message_accumulator._batches.values()  # noqa: SLF001 - nobody else reads them
     waiting = [batch._drain_waiter for of_partition in batches for batch in of_partition]  # noqa: SLF001 - as above
     for future in (producer._txn_manager._transaction_waiter, *waiting):  # noqa: SLF001 - as above
-        _failure_of(future)
+        _failure_in(future)
 
 
-def _failure_of(future: asyncio.Future[Any] | None) -> BaseException | None:
+def _failure_in(future: asyncio.Future[Any] | None) -> BaseException | None:
     """Read a future's error, because asyncio logs an error that nobody reads."""
     if future is None or not future.done() or future.cancelled():
         return None
@@ -236,7 +238,7 @@ def _failure_of(future: asyncio.Future[Any] | None) -> BaseException | None:
 
 
 @lru_cache(maxsize=1 << 16)
-def partition_of(key: bytes, partitions: int) -> int:
+def choose_partition(key: bytes, partitions: int) -> int:
     """Return the partition of a key among this many partitions, like the Java client."""
     found: int = (murmur2(key) & 0x7FFFFFFF) % partitions
     return found

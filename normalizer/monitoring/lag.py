@@ -26,9 +26,9 @@ from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, SCOPE
 from normalizer.runtime.telemetry import describe_error, get_logger
 from normalizer.store.migration_files import (
     READ_APPLIED,
-    applied_of,
+    applied_by_version,
+    migration_statuses,
     read_migrations,
-    statuses_of,
 )
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.source_positions import NEWEST_POSITIONS
@@ -254,7 +254,7 @@ class LagMonitor:
             rows = await connection.fetch(READ_APPLIED)
         except asyncpg.SyntaxOrAccessError:
             rows = []
-        statuses = statuses_of(self._migrations, applied_of(rows))
+        statuses = migration_statuses(self._migrations, applied_by_version(rows))
         self.missing_migrations = tuple(
             status.version for status in statuses if status.state == "pending"
         )

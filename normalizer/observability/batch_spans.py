@@ -46,7 +46,7 @@ from normalizer.observability.producer_spans import producer_spans
 from normalizer.observability.span_attributes import (
     KAFKA,
     SCHEMA,
-    destination_of,
+    destination_attributes,
     error_attributes,
     operation,
     postgres_sink,
@@ -153,7 +153,7 @@ class BatchTracer:
 
     @contextlib.contextmanager
     def _in_spans(self, batch: Batch, stages: "_Stages") -> Iterator[None]:
-        where = destination_of(batch)
+        where = destination_attributes(batch)
         topic = where.get("messaging.destination.name")
         root = self._tracer.start_span(
             f"process {topic}" if topic else "process",

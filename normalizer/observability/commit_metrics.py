@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from operator import attrgetter, itemgetter
 from typing import Final
 
-from normalizer.core.coercions import coercions_of
+from normalizer.core.coercions import read_coercions
 from normalizer.core.shapes import SHAPES
 from normalizer.envelope import RULES
 from normalizer.errors import REASONS
@@ -48,6 +48,6 @@ class CommitMetrics:
             metrics.outcomes.labels(shape=shape, outcome=outcome).inc(count)
         for row in written.new:
             if row.coercions is not None:
-                for coercion in coercions_of(row.coercions):
+                for coercion in read_coercions(row.coercions):
                     self._rules[coercion.rule].inc()
         self._rules["ambiguous_report"].inc(written.ambiguous)

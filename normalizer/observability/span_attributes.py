@@ -69,7 +69,7 @@ def operation(kind: str, name: str = "") -> dict[str, str]:
     return {"messaging.operation.type": kind, "messaging.operation.name": name or kind}
 
 
-def destination_of(batch: Batch) -> dict[str, str]:
+def destination_attributes(batch: Batch) -> dict[str, str]:
     """Return topic and partition, if they're the same for the whole batch."""
     topics = {part.topic for part in batch.parts}
     partitions = {(part.topic, part.partition) for part in batch.parts}

@@ -142,7 +142,7 @@ def _first(environ: Mapping[str, str], names: tuple[str, str]) -> str:
     return next((text for name in names if (text := environ.get(name, "").strip())), "")
 
 
-def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
+def header_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the values of the headers of each request, most often an API key."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
     pairs = [pair for name in names for pair in environ.get(name, "").split(",")]

@@ -154,7 +154,7 @@ async def closing(connection: Connection) -> AsyncIterator[Connection]:
             await connection.close(timeout=CLOSE_S)
 
 
-def sentence_of(error: asyncpg.PostgresError) -> str:
+def describe_server_error(error: asyncpg.PostgresError) -> str:
     """Describe the error without the server's own text, which may quote a record."""
     if isinstance(error, PoolerError):
         return f"database: sign-in through a pooler: {error.args[0]} (SQLSTATE {error.sqlstate})"

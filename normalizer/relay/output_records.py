@@ -9,7 +9,7 @@ import msgspec
 
 from normalizer.config.settings import Settings
 from normalizer.core.decode.headers import TRACEPARENT
-from normalizer.core.identity.merge_flags import place_of
+from normalizer.core.identity.merge_flags import place_in_log
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
 from normalizer.errors import BrokerUnavailableError
@@ -45,9 +45,9 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
         "rules_version": event.normalizer_version,
         "evidence": f"{event.evidence:03}",
         "max_attempts": event.max_attempts,
-        "place": None if revision is None else place_of(event),
+        "place": None if revision is None else place_in_log(event),
         "trace_id": event.trace_id,
-        "traceparent": traceparent_of(event),
+        "traceparent": build_traceparent(event),
         "revision": revision,
     }
     return OutputRecord(
@@ -58,7 +58,7 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
     )
 
 
-def traceparent_of(event: Envelope) -> str | None:
+def build_traceparent(event: Envelope) -> str | None:
     """Return the traceparent header of the raw record that the event's `trace_id` is from.
 
     Returns None without one, and if `trace_id` and header come from two merged reports with

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from normalizer.config.settings import Settings
 from normalizer.core.batch import PartitionBatch
-from normalizer.core.encoded_events import envelope_of
+from normalizer.core.encoded_events import to_envelope
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected
 from normalizer.kafka import OutputRecord
@@ -40,7 +40,7 @@ class PartOutput:
                     case Ignored():
                         self._counts.add("ignored")
                     case event:
-                        records.append(self._canonical(source, envelope_of(event)))
+                        records.append(self._canonical(source, to_envelope(event)))
             if time.perf_counter() >= due_s:
                 await asyncio.sleep(0)
                 due_s = time.perf_counter() + SLICE_S

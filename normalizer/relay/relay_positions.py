@@ -42,7 +42,7 @@ NO_POSITION: Final = RelayPosition(cluster_id="")
 """The position for an offset that somebody has set by hand."""
 
 
-def position_of(committed: CommittedOffset, otherwise: RelayPosition) -> RelayPosition:
+def read_position(committed: CommittedOffset, otherwise: RelayPosition) -> RelayPosition:
     """Read the committed metadata, or return `otherwise` if somebody set the offset by hand."""
     try:
         return _decoder.decode(committed.metadata)
@@ -50,7 +50,7 @@ def position_of(committed: CommittedOffset, otherwise: RelayPosition) -> RelayPo
         return otherwise
 
 
-def claim_of(
+def claim_from(
     partition: KafkaPartition,
     epoch: int,
     next_offset: int,

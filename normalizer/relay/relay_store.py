@@ -34,7 +34,7 @@ from normalizer.kafka import (
 )
 from normalizer.relay.output_records import read_limits
 from normalizer.relay.part_output import PartOutput
-from normalizer.relay.relay_positions import NO_POSITION, RelayPosition, claim_of, position_of
+from normalizer.relay.relay_positions import NO_POSITION, RelayPosition, claim_from, read_position
 from normalizer.store.claims import NO_TABLE, check_shapes
 from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
 
@@ -107,13 +107,13 @@ class RelayStore:
             if committed is None:
                 committed = CommittedOffset(log_start)
             else:
-                position = position_of(committed, position)
+                position = read_position(committed, position)
             if not shapes.accepted:
                 check_shapes(topic, partition, position.shapes, shapes.fingerprint)
             slice_records = position.last_try.slice_for(
                 self._holder, next_offset=committed.next_offset, log_end=log_end
             )
-            claim = claim_of(where, epoch, committed.next_offset, position, slice_records)
+            claim = claim_from(where, epoch, committed.next_offset, position, slice_records)
             position = msgspec.structs.replace(
                 position,
                 shapes=shapes.fingerprint,
@@ -274,7 +274,7 @@ async def clusters_read(topics: TopicReader, settings: Settings, topic: str) -> 
     """
     partitions = await topics.partitions(topic)
     offsets = await topics.committed(settings.kafka_group_id, partitions)
-    positions = (position_of(one, NO_POSITION) for one in offsets.values())
+    positions = (read_position(one, NO_POSITION) for one in offsets.values())
     return {position.cluster_id for position in positions if position is not NO_POSITION}
 
 

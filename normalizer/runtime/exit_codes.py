@@ -19,7 +19,7 @@ STOPPED_AT_ONCE: Final = 130
 """A signal ended it at once."""
 
 
-def exit_code_of(error: NormalizerError) -> int:
+def exit_code_for(error: NormalizerError) -> int:
     """Return the exit code of a command that this error ends."""
     match error:
         case ConfigurationError():

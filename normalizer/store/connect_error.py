@@ -10,7 +10,7 @@ import asyncpg
 
 from normalizer.config.tls_files import address_option
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailableError
-from normalizer.postgres.database import PoolerError, UnfitFileError, sentence_of
+from normalizer.postgres.database import PoolerError, UnfitFileError, describe_server_error
 from normalizer.runtime.telemetry import describe_error
 from normalizer.store.sqlstate import translated
 
@@ -36,7 +36,7 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
     match error:
         case PoolerError():
             return StoreUnavailableError(
-                sentence_of(error),
+                describe_server_error(error),
                 remedy="check the user, the password and the name of the database in DATABASE_URL, "
                 "then the pooler's own lists of users and databases, and its log",
                 sqlstate=error.sqlstate,
@@ -97,7 +97,7 @@ def _refusal(error: asyncpg.PostgresError, database_url: str) -> NormalizerError
             remedy = "is this port PostgreSQL's? See the port in DATABASE_URL, and the server's log"
         case _:
             return translated(error)
-    return StoreUnavailableError(sentence_of(error), remedy=remedy, sqlstate=code)
+    return StoreUnavailableError(describe_server_error(error), remedy=remedy, sqlstate=code)
 
 
 def _signing_in(error: asyncpg.PostgresError, database_url: str) -> str:

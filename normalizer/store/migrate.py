@@ -18,7 +18,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError, worst_of
+from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError, pick_worst
 from normalizer.postgres.database import closing, connect
 from normalizer.store.connect_error import connect_error
 from normalizer.store.migration_files import (
@@ -27,13 +27,18 @@ from normalizer.store.migration_files import (
     AppliedMigration,
     Migration,
     MigrationStatus,
-    applied_of,
+    applied_by_version,
+    migration_status,
+    migration_statuses,
     names_in_state,
     read_migrations,
-    status_of,
-    statuses_of,
 )
-from normalizer.store.migration_script import LOCK_KEY, LOCK_WAIT_S, record_of, statements_of
+from normalizer.store.migration_script import (
+    LOCK_KEY,
+    LOCK_WAIT_S,
+    applying_statements,
+    recording_statement,
+)
 from normalizer.store.session import LOCK_HOLDERS
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
@@ -108,7 +113,7 @@ async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[Migr
     async with _connected(database_url) as connection:
         applied = await _read_applied(connection)
     return tuple(
-        status_of(version, files.get(version), applied.get(version))
+        migration_status(version, files.get(version), applied.get(version))
         for version in sorted(files.keys() | applied.keys())
     )
 
@@ -126,7 +131,7 @@ def _files() -> tuple[Migration, ...]:
 def _reject_other_files(
     files: tuple[Migration, ...], applied: Mapping[str, AppliedMigration]
 ) -> None:
-    states = statuses_of(files, applied)
+    states = migration_statuses(files, applied)
     if edited := names_in_state(states, "edited"):
         raise SchemaMismatchError(f"edited after it was applied: {edited}. {REMEDY}")
     if by_hand := names_in_state(states, "by hand"):
@@ -140,7 +145,7 @@ def _pending(
     _reject_other_files(files, applied)
     return [
         file
-        for file, status in zip(files, statuses_of(files, applied), strict=True)
+        for file, status in zip(files, migration_statuses(files, applied), strict=True)
         if status.state == "pending"
     ]
 
@@ -192,7 +197,7 @@ async def _apply_unlocked(
                 is_new = await _apply(connection, files, file)
                 watching.cancel()
         except BaseExceptionGroup as errors:
-            error = worst_of(errors)
+            error = pick_worst(errors)
             if not isinstance(error, asyncpg.LockNotAvailableError):
                 raise error from errors
             report(f"{file.name} gave way to the writers behind it, and will retry in some seconds")
@@ -218,14 +223,14 @@ async def _apply(
     if file not in _pending(files, await _read_applied(connection)):
         return False
     try:
-        await connection.execute(statements_of(file))
+        await connection.execute(applying_statements(file))
     except asyncpg.LockNotAvailableError:
         raise
     except asyncpg.PostgresError as error:
         raise MigrationFailedError(
             f"a migration failed and was rolled back: {file.name}, {_place(file, error)}"
         ) from error
-    await connection.execute(record_of(file))
+    await connection.execute(recording_statement(file))
     return True
 
 
@@ -234,7 +239,7 @@ async def _read_applied(connection: asyncpg.Connection) -> dict[str, AppliedMigr
     if not await connection.fetchval(_IS_RECORDED):
         return {}
     try:
-        return applied_of(await connection.fetch(READ_APPLIED))
+        return applied_by_version(await connection.fetch(READ_APPLIED))
     except asyncpg.UndefinedColumnError as error:
         raise SchemaMismatchError(f"migrations.applied lacks a column. {REMEDY}") from error
 

@@ -83,7 +83,7 @@ READ_APPLIED: Final = """
 """
 
 
-def applied_of(rows: Iterable[Any]) -> dict[str, AppliedMigration]:
+def applied_by_version(rows: Iterable[Any]) -> dict[str, AppliedMigration]:
     """Return the rows of READ_APPLIED by version."""
     return {row["version"]: msgspec.convert(dict(row), AppliedMigration) for row in rows}
 
@@ -131,7 +131,7 @@ def _needs(files: Mapping[str, Migration]) -> dict[str, list[str]]:
     return needs
 
 
-def status_of(
+def migration_status(
     version: str, file: Migration | None, row: AppliedMigration | None
 ) -> MigrationStatus:
     """Compare a file with the database's record of its version. One of the two may be missing."""
@@ -141,13 +141,13 @@ def status_of(
     return MigrationStatus(
         version=version,
         name=name,
-        state=_state_of(file, row),
+        state=_applied_state(file, row),
         applied_at=row.applied_at,
         applied_by=row.applied_by,
     )
 
 
-def _state_of(file: Migration | None, row: AppliedMigration) -> MigrationState:
+def _applied_state(file: Migration | None, row: AppliedMigration) -> MigrationState:
     if file is None:
         return "unknown"
     if row.checksum == file.checksum:
@@ -161,11 +161,11 @@ def _numbers(release: str | None) -> list[int]:
     return [int(number) for number in (release or "0").split(".")]
 
 
-def statuses_of(
+def migration_statuses(
     files: Iterable[Migration], applied: Mapping[str, AppliedMigration]
 ) -> list[MigrationStatus]:
     """Return the state of each of these files."""
-    return [status_of(file.version, file, applied.get(file.version)) for file in files]
+    return [migration_status(file.version, file, applied.get(file.version)) for file in files]
 
 
 def names_in_state(statuses: Iterable[MigrationStatus], state: MigrationState) -> str:

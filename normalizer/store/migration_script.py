@@ -115,7 +115,7 @@ set local lock_timeout = '{lock_wait_s}s';
 """
 
 
-def statements_of(file: Migration) -> str:
+def applying_statements(file: Migration) -> str:
     """Return the SQL that applies the file."""
     view = file.view
     if view is None:
@@ -123,7 +123,7 @@ def statements_of(file: Migration) -> str:
     return _REPLACE_VIEW.format(text=file.text, view=view, schema=view.partition(".")[0])
 
 
-def record_of(file: Migration) -> str:
+def recording_statement(file: Migration) -> str:
     """Return the statement that records the file as applied by this release."""
     return _RECORD.format(
         version=file.version, name=file.name, checksum=file.checksum, release=RELEASE
@@ -148,6 +148,6 @@ def _applying(file: Migration) -> str:
     return _APPLY.format(
         name=file.name,
         lock_wait_s=LOCK_WAIT_S,
-        statements=statements_of(file),
-        record=record_of(file),
+        statements=applying_statements(file),
+        record=recording_statement(file),
     )

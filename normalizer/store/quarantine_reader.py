@@ -204,7 +204,7 @@ class RejectionLog:
                 self._reasons[rejected.reason] += 1
                 self._example = self._example or {
                     "record": record.coordinates,
-                    "execution_id": _execution_of(record.key),
+                    "execution_id": _execution_in_key(record.key),
                     "detail": rejected.detail,
                 }
         if self._clock() - self._logged_at_s >= LINE_EVERY_S:
@@ -220,7 +220,7 @@ class RejectionLog:
         self._example = {}
 
 
-def _execution_of(key: bytes | None) -> str | None:
+def _execution_in_key(key: bytes | None) -> str | None:
     """Return the execution id in a record's key. Other keys may hold content, so don't log them."""
     text = (key or b"")[:20]
     return text.decode() if text.isdigit() else None

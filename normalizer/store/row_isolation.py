@@ -11,7 +11,7 @@ from normalizer.core.identity.coordinates import (
     NO_DEDUP_HORIZON,
     Coordinates,
     DedupHorizon,
-    coordinates_of,
+    event_coordinates,
 )
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
@@ -44,11 +44,11 @@ class RowIsolation:
             if row in codes and outcome != "duplicate":
                 reports.setdefault(row, []).append(event)
         return {
-            coordinates_of(event): Rejected(
+            event_coordinates(event): Rejected(
                 reason="rejected_by_database",
                 detail="the database rejected the row: " + (codes[row] or "it can't be encoded"),
                 shape=event.shape,
-                index=coordinates_of(event)[4],
+                index=event_coordinates(event)[4],
                 sqlstate=codes[row],
                 execution_id=event.execution_id,
             )

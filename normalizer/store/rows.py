@@ -12,11 +12,11 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from normalizer.core.encoded_events import COLUMNS, Event, columns_of
+from normalizer.core.encoded_events import COLUMNS, Event, to_columns
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.identity.digests import SHORT, Digest
 from normalizer.envelope import Envelope
-from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
+from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, copy_line, find_fault
 
 Row = TypeVar("Row", Event, Envelope)
 
@@ -188,20 +188,20 @@ class StoredRows:
         return [
             digest
             for some in _chunked_by_bytes(values)
-            for digest in await self._digests_of(list(some))
+            for digest in await self._load_digests(list(some))
         ]
 
-    async def _digests_of(self, values: Sequence[bytes]) -> list[Digest]:
+    async def _load_digests(self, values: Sequence[bytes]) -> list[Digest]:
         """Return the digests. Invalid jsonb gets a unique one, and its row is rejected later."""
         try:
             async with self._connection.transaction():
                 found = await self._connection.fetch(_DIGESTS, values)
         except FOREIGN_ERRORS as error:
-            if fault_of(error, copying=False) is not Fault.RECORD:
+            if find_fault(error, copying=False) is not Fault.RECORD:
                 raise
             if len(values) == 1:
                 return [(len(values[0]), b"\0" + hashlib.sha256(values[0]).digest())]
-            return [digest for one in values for digest in await self._digests_of([one])]
+            return [digest for one in values for digest in await self._load_digests([one])]
         return [(row[0], row[1]) for row in found]
 
     async def find_assigned(self, coordinates: Coordinates) -> int | None:
@@ -302,8 +302,8 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
             format="binary",
         )
     except FOREIGN_ERRORS as error:
-        if fault_of(error, copying=True) is Fault.RECORD:
-            raise RowRejectedError(getattr(error, "sqlstate", None), line_of(error)) from error
+        if find_fault(error, copying=True) is Fault.RECORD:
+            raise RowRejectedError(getattr(error, "sqlstate", None), copy_line(error)) from error
         raise
 
 
@@ -316,7 +316,7 @@ async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes
     gathered, size = [_HEAD], 0
     for line, row in enumerate(rows, start=1):
         try:
-            columns = columns_of(row)
+            columns = to_columns(row)
         except ValueError:
             raise RowRejectedError(line=line) from None
         gathered.append(columns)
@@ -428,7 +428,7 @@ async def _try_write(
         # cycle.
         rejection = RowRejectedError(found.sqlstate, found.line)
     except FOREIGN_ERRORS as error:
-        if fault_of(error, copying=False) is not Fault.RECORD:
+        if find_fault(error, copying=False) is not Fault.RECORD:
             raise
         rejection = RowRejectedError(getattr(error, "sqlstate", None))
     await savepoint.rollback()

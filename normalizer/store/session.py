@@ -21,7 +21,7 @@ from normalizer.store.sqlstate import (
     FOREIGN_ERRORS,
     LOCK_NOT_AVAILABLE,
     Fault,
-    fault_of,
+    find_fault,
     translated,
 )
 
@@ -128,7 +128,7 @@ class Session:
             timed_out = time.monotonic() - begun_s >= self._statement_timeout_s
             if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                 await self._end_stalled_sessions()
-            match fault_of(error, copying=False):
+            match find_fault(error, copying=False):
                 case Fault.RECORD:
                     raise RowRejectedError(getattr(error, "sqlstate", None)) from error
                 case Fault.RACE:

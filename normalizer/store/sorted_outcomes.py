@@ -10,9 +10,9 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.encoded_events import EncodedEvent, Event, time_of
+from normalizer.core.encoded_events import EncodedEvent, Event, event_time
 from normalizer.core.encoded_events import Outcome as ReadOutcome
-from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, coordinates_of
+from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, event_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
@@ -134,7 +134,9 @@ def sort_outcomes(
                 if horizon is not None and is_expired(record, outcome, horizon):
                     counts.add("ignored")
                     source = (record.topic, record.incarnation, record.partition)
-                    sorted_outcomes.excluded[*source, record.offset, _index_of(outcome)] = EXPIRED
+                    sorted_outcomes.excluded[*source, record.offset, _index_in_record(outcome)] = (
+                        EXPIRED
+                    )
                     sorted_outcomes.expired += 1
                     sorted_outcomes.expired_unread += record.offset >= dedup_horizon.get(source, 0)
                     continue
@@ -150,8 +152,8 @@ def sort_outcomes(
                         counts.add("ignored")
                     case event if forgotten and event.execution_id in forgotten:
                         counts.add("ignored")
-                        sorted_outcomes.excluded[coordinates_of(event)] = FORGOTTEN
-                    case event if refused and (rejected := refused.get(coordinates_of(event))):
+                        sorted_outcomes.excluded[event_coordinates(event)] = FORGOTTEN
+                    case event if refused and (rejected := refused.get(event_coordinates(event))):
                         sorted_outcomes.add_rejection(RejectedRecord(record, rejected), counts)
                     case event:
                         events.append(event)
@@ -159,14 +161,14 @@ def sort_outcomes(
     return sorted_outcomes
 
 
-def _index_of(outcome: ReadOutcome) -> int:
+def _index_in_record(outcome: ReadOutcome) -> int:
     match outcome:
         case Rejected():
             return outcome.index
         case Ignored():
             return 0
         case event:
-            return coordinates_of(event)[4]
+            return event_coordinates(event)[4]
 
 
 def is_expired(record: RawRecord, outcome: ReadOutcome, horizon: datetime) -> bool:
@@ -178,5 +180,5 @@ def is_expired(record: RawRecord, outcome: ReadOutcome, horizon: datetime) -> bo
     if isinstance(outcome, (Rejected, Ignored)):
         time = recorded_at(record.recorded_ms)
     else:
-        time = time_of(outcome)
+        time = event_time(outcome)
     return time is not None and time < horizon and not isinstance(outcome, Ignored)

@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailableError
-from normalizer.postgres.database import sentence_of
+from normalizer.postgres.database import describe_server_error
 from normalizer.postgres.database_connection import DATABASE_ERRORS
 from normalizer.runtime.telemetry import describe_error
 
@@ -66,7 +66,7 @@ _PROJECTION: Final = re.compile(
 )
 
 
-def fault_of(error: BaseException, *, copying: bool) -> Fault:
+def find_fault(error: BaseException, *, copying: bool) -> Fault:
     """Decide whose fault it is. The codes of a record's fault and of ours are closed lists.
 
     Any other code is retried, because it's never a record's fault. Source:
@@ -82,11 +82,11 @@ def fault_of(error: BaseException, *, copying: bool) -> Fault:
     if code[:2] in _OUR_CLASSES and code not in _OUTAGES_OF_25:
         return Fault.FATAL
     # A pooler uses this code for every failure between it and the server, but never names a line.
-    if code == "08P01" and copying and line_of(error) is not None:
+    if code == "08P01" and copying and copy_line(error) is not None:
         return Fault.RECORD
     if code[:2] in _OUTAGE_CLASSES:
         return Fault.TRANSIENT
-    if code != "23505" and projection_of(error) is not None:
+    if code != "23505" and failed_projection(error) is not None:
         return Fault.PROJECTION
     return _fault_of_row(error, code)
 
@@ -112,7 +112,7 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
     return Fault.TRANSIENT
 
 
-def projection_of(error: BaseException) -> str | None:
+def failed_projection(error: BaseException) -> str | None:
     """Return the function or table of schema projector that raised the error, or None.
 
     Trigger functions of projections set the schema in their search_path, so the server names them
@@ -143,13 +143,13 @@ def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerEr
     """
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailableError(f"database: {describe_error(error)}")
-    sentence = sentence_of(error)
-    projection = projection_of(error)
+    sentence = describe_server_error(error)
+    projection = failed_projection(error)
     if raised_in := projection or _innermost_function(error):
         sentence = f"{sentence} inside {raised_in}"
-    fault = fault_of(error, copying=False)
+    fault = find_fault(error, copying=False)
     if fault is Fault.FATAL:
-        return FatalError(f"{sentence}: {_name_of(error)}")
+        return FatalError(f"{sentence}: {_object_name(error)}")
     too_slow = timed_out and error.sqlstate == STATEMENT_ENDED and projection is not None
     return StoreUnavailableError(
         sentence,
@@ -159,7 +159,7 @@ def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerEr
     )
 
 
-def line_of(error: BaseException) -> int | None:
+def copy_line(error: BaseException) -> int | None:
     """Return the line of the COPY (from 1) that the error names, or None.
 
     The outermost context comes last. The text before it may be content that was being parsed.
@@ -168,7 +168,7 @@ def line_of(error: BaseException) -> int | None:
     return int(found[-1]) if found else None
 
 
-def _name_of(error: asyncpg.PostgresError) -> str:
+def _object_name(error: asyncpg.PostgresError) -> str:
     """Return the names of the objects that the error is about, or a hint where to look."""
     names = (error.schema_name, error.table_name, error.column_name, error.constraint_name)
     named = ".".join(name for name in names if name)

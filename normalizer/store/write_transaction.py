@@ -13,7 +13,7 @@ import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.core.encoded_events import Event
-from normalizer.core.identity.coordinates import DedupHorizon, coordinates_of
+from normalizer.core.identity.coordinates import DedupHorizon, event_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
@@ -126,7 +126,7 @@ class WriteTransaction:
         # second.
         return [
             ("merged", row)
-            if outcome == "duplicate" and coordinates_of(event) in merged
+            if outcome == "duplicate" and event_coordinates(event) in merged
             else (outcome, row)
             for event, (outcome, row) in zip(
                 plan.sorted_outcomes.events, write_plan.outcomes, strict=True

@@ -72,8 +72,8 @@ class ProcessGroup:
         self._code = 0
         routes: Routes = {
             "/metrics": self._metrics,
-            "/livez": lambda: self._all_of("/livez", self._running()),
-            "/readyz": lambda: self._all_of("/readyz", self._all),
+            "/livez": lambda: self._ask_all("/livez", self._running()),
+            "/readyz": lambda: self._ask_all("/readyz", self._all),
         }
         self._probes = ProbeServer(settings.http_host, settings.http_port, routes)
         self.url = self._probes.url
@@ -166,7 +166,7 @@ class ProcessGroup:
             ports = [self._ports[number] for number in numbers]
             return list(pool.map(partial(_answer, path), numbers, ports))
 
-    def _all_of(self, path: str, numbers: Sequence[int]) -> HttpResponse:
+    def _ask_all(self, path: str, numbers: Sequence[int]) -> HttpResponse:
         answers = self._answers(path, numbers)
         bodies: list[Any] = [
             msgspec.json.decode(body) if body else {"reasons": ["it does not answer"]}

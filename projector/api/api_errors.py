@@ -48,14 +48,14 @@ class ApiError(Exception):
         """Return the body of the response."""
         return Problem(
             type=f"/api#{self.reason}",
-            title=title_of(type(self)),
+            title=error_title(type(self)),
             status=self.status,
             detail=str(self),
             reason=self.reason,
         )
 
 
-def title_of(error: type[ApiError]) -> str:
+def error_title(error: type[ApiError]) -> str:
     """Return a sentence about what happened."""
     return (error.__doc__ or "").rstrip(".")
 

@@ -16,7 +16,7 @@ class IndexedPath(msgspec.Struct, frozen=True):
     tag: str
 
 
-def index_of(described: Mapping[str, Any]) -> list[IndexedPath]:
+def build_index(described: Mapping[str, Any]) -> list[IndexedPath]:
     """Every path of the document, without the index itself."""
     return [
         IndexedPath(path, one["get"]["summary"], one["get"]["tags"][0])

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from projector.api.api_errors import ERRORS, title_of
+from projector.api.api_errors import ERRORS, error_title
 
 _ANY_INTEGER: Final = 2**31 - 1
 _HEAD: Final = """<!doctype html>
@@ -73,7 +73,7 @@ def _endpoints(openapi: dict[str, Any]) -> Iterator[str]:
         yield f'<section id="{operation["operationId"]}">\n<h2><code>{escape(path)}</code></h2>\n'
         yield f"<p>{escape(operation['summary'])}</p>\n"
         yield from _terms({one["name"]: _meaning(one) for one in operation["parameters"]})
-        yield f"<pre><code>{escape(example_of(path, operation))}</code></pre>\n"
+        yield f"<pre><code>{escape(render_example(path, operation))}</code></pre>\n"
         for media_type, content in operation["responses"]["200"]["content"].items():
             yield from _answer(media_type, content, schemas)
         yield "</section>\n"
@@ -91,12 +91,12 @@ def _answer(media_type: str, content: dict[str, Any], schemas: dict[str, Any]) -
     yield f"<details><summary>Answer as {escape(media_type)}</summary>\n"
     schema = resolved(content["schema"], schemas)
     yield f"<p>{_marked(schema.get('description', ''))}</p>\n"
-    fields = {name: type_of(one) for name, one in schema.get("properties", {}).items()}
+    fields = {name: describe_type(one) for name, one in schema.get("properties", {}).items()}
     yield from _terms(fields)
     if "rows" in fields:
         row = resolved(schema["properties"]["rows"]["items"], schemas)
         yield f"<p>A row: {_marked(row['description'])}</p>\n"
-        yield from _terms({name: type_of(one) for name, one in row["properties"].items()})
+        yield from _terms({name: describe_type(one) for name, one in row["properties"].items()})
     yield f"<p>An example. {escape(shown['summary'])}</p>\n"
     yield f'<pre tabindex="0"><code>{escape(text)}</code></pre>\n</details>\n'
 
@@ -116,7 +116,7 @@ def _marked(text: str) -> str:
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
-def example_of(path: str, operation: dict[str, Any]) -> str:
+def render_example(path: str, operation: dict[str, Any]) -> str:
     """Return a command that sends an example request."""
     given = {one["name"]: one for one in operation["parameters"] if "example" in one}
     values = {name: one["example"] for name, one in given.items()}
@@ -133,7 +133,7 @@ def _problems() -> Iterator[str]:
     for error in ERRORS:
         yield (
             f'<dt id="{error.reason}"><code>{error.status} {error.reason}</code></dt>'
-            f"<dd>{escape(title_of(error))}.</dd>\n"
+            f"<dd>{escape(error_title(error))}.</dd>\n"
         )
     yield "</dl>\n"
 
@@ -152,19 +152,19 @@ def _meaning(parameter: dict[str, Any]) -> str:
     return " ".join(one for one in sentences if one) or "A filter."
 
 
-def type_of(schema: dict[str, Any]) -> str:
+def describe_type(schema: dict[str, Any]) -> str:
     """Return a type in words, such as `text or null` or `list of integer`."""
     if "anyOf" in schema:
-        return " or ".join(type_of(one) for one in schema["anyOf"])
+        return " or ".join(describe_type(one) for one in schema["anyOf"])
     if "enum" in schema:
         *most, last = (str(one) for one in schema["enum"])
         return f"{', '.join(most)} or {last}" if most else last
     if "$ref" in schema:
         return str(schema["$ref"].rsplit("/", 1)[1])
     if "prefixItems" in schema:
-        return f"[{', '.join(type_of(one) for one in schema['prefixItems'])}]"
+        return f"[{', '.join(describe_type(one) for one in schema['prefixItems'])}]"
     if schema.get("type") == "array":
-        return f"list of {type_of(schema.get('items', {}))}"
+        return f"list of {describe_type(schema.get('items', {}))}"
     if schema.get("format") == "date-time":
         return "time"
     if {"minimum", "maximum"} <= schema.keys() and schema["maximum"] < _ANY_INTEGER:

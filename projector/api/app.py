@@ -29,7 +29,7 @@ from projector.api.parameters import parse_id
 from projector.api.queries.execution_detail import ExecutionParams
 from projector.api.query_strings import parse
 from projector.api.response_cache import CachedResponse, ResponseCache
-from projector.api.responses import CLOCK, answer, etag_of, problem
+from projector.api.responses import CLOCK, answer, compute_etag, problem
 from projector.api.snapshots import Reader
 from projector.api.static_files import StaticFiles
 from projector.api.thresholds import Thresholds
@@ -120,7 +120,7 @@ def _endpoint(
             stable, clock = _parts(result)
             if form == "csv":
                 clock = _beside_rows(result)
-            etag = etag_of(form.encode() + stable)
+            etag = compute_etag(form.encode() + stable)
             return body, etag, clock.decode(), getattr(result, "next", None)
 
         key = f"{form} {request.url.path}?{query.decode('latin-1')}"

@@ -12,7 +12,7 @@ from projector.api.parameters import Parameters, parse_id
 from projector.api.query_strings import parse
 from projector.api.responses import problem
 from projector.api.snapshots import Reader, Statement
-from projector.event_rows import COLUMNS, envelope_of
+from projector.event_rows import COLUMNS, to_envelope
 
 PATH: Final = "/executions/{execution_id}/events.ndjson"
 MEDIA_TYPE: Final = "application/x-ndjson"
@@ -96,7 +96,7 @@ async def _page(reader: Reader, execution_id: int, event_ids: Sequence[int]) -> 
     size = 0
     async with reader.snapshot() as snapshot:
         async for record in await snapshot.each(_PAGE, values, at_once=_EVENTS_AT_ONCE):
-            lines.append(to_canonical(envelope_of(record)) + b"\n")
+            lines.append(to_canonical(to_envelope(record)) + b"\n")
             size += len(lines[-1])
             if size >= _BYTES_A_PAGE:
                 return _Page(b"".join(lines), event_ids.index(record["event_id"]) + 1)

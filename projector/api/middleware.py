@@ -67,7 +67,7 @@ class AccessMiddleware:
                 {"Connection": "close"},
             )
         elif self._wanted is None:
-            if _host_of(Headers(scope=scope).get("host", "")) not in self._hosts:
+            if _host_name(Headers(scope=scope).get("host", "")) not in self._hosts:
                 app = problem(
                     MisdirectedError("without a token, only local host names are accepted")
                 )
@@ -101,7 +101,7 @@ def _is_open(path: str) -> bool:
     return path in _OPEN_PAGES or path.startswith(_OPEN)
 
 
-def _host_of(header: str) -> str:
+def _host_name(header: str) -> str:
     """Return the name in a Host header such as `localhost` or `[::1]:8384`, or ""."""
     found = _HOST.fullmatch(header)
     return "" if found is None else (found["ipv6"] or found["name"]).lower()

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from projector.api.api_errors import ApiError
-from projector.api.api_index import index_of
+from projector.api.api_index import build_index
 from projector.api.api_metrics import CONTENT_TYPE, ApiMetrics
 from projector.api.api_page import as_html
 from projector.api.downloads import PATH, download_events
@@ -18,7 +18,7 @@ from projector.api.endpoints import ROOT
 from projector.api.formats import MEDIA_TYPES, Format, preferred, rows_as_csv
 from projector.api.parameters import Parameters
 from projector.api.query_strings import parse
-from projector.api.responses import answer, etag_of
+from projector.api.responses import answer, compute_etag
 from projector.api.snapshots import Reader
 from projector.api.visible_settings import VisibleSettings
 
@@ -43,7 +43,7 @@ class OwnPaths:
         self._metrics: Final = metrics
         self._document: Final = msgspec.json.encode(described)
         self._page: Final = as_html(described)
-        index = index_of(described)
+        index = build_index(described)
         self._indexes: Final[dict[Format, bytes]] = {
             "json": msgspec.json.encode({"rows": index}),
             "csv": rows_as_csv(["path", "question", "tag"], map(msgspec.to_builtins, index)),
@@ -92,21 +92,21 @@ class OwnPaths:
                 await self._metrics.refresh(snapshot)
 
     async def _openapi(self, request: Request) -> Response:
-        return answer(request, self._document, etag_of(self._document))
+        return answer(request, self._document, compute_etag(self._document))
 
     async def _api_page(self, request: Request) -> Response:
         return answer(
-            request, self._page, etag_of(self._page), media_type="text/html; charset=utf-8"
+            request, self._page, compute_etag(self._page), media_type="text/html; charset=utf-8"
         )
 
     async def _index(self, request: Request) -> Response:
         form = parse(request.scope["query_string"], Parameters).format
         form = form or preferred(request.headers.get("accept", ""))
         body = self._indexes[form]
-        return answer(request, body, etag_of(body), media_type=MEDIA_TYPES[form])
+        return answer(request, body, compute_etag(body), media_type=MEDIA_TYPES[form])
 
     async def _settings(self, request: Request) -> Response:
-        return answer(request, self._visible, etag_of(self._visible))
+        return answer(request, self._visible, compute_etag(self._visible))
 
     async def _download(self, request: Request) -> Response:
         return await download_events(request, self._reader)

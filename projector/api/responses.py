@@ -16,7 +16,7 @@ _JSON = "application/json"
 _PROBLEM = "application/problem+json"
 
 
-def etag_of(content: bytes) -> str:
+def compute_etag(content: bytes) -> str:
     """Return the weak ETag of a response with this content."""
     return f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
 

@@ -75,7 +75,7 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
         async with reader, own, asyncio.TaskGroup() as tasks:
             querying = tasks.create_task(ends.run(), name="execution ends")
             tasks.create_task(_try_database(own), name="try the database")
-            print_line(f"serving on {address_of(listener)}")
+            print_line(f"serving on {listener_address(listener)}")
             await server.serve(sockets=[listener])
             querying.cancel()
 
@@ -117,7 +117,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def address_of(listener: socket.socket) -> str:
+def listener_address(listener: socket.socket) -> str:
     """Return the URL of the page."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"

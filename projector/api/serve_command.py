@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from normalizer.errors import ConfigurationError
-from projector.api.thresholds import DEFAULT, thresholds_of
+from projector.api.thresholds import DEFAULT, parse_thresholds
 from projector.api.visible_settings import VisibleSettings
 from projector.database_session import database_url
 
@@ -172,7 +172,7 @@ def _visible(
     *, thresholds: tuple[str, ...], grafana: str | None, docs: str, topics: str, brokers: str
 ) -> VisibleSettings:
     return VisibleSettings(
-        thresholds=thresholds_of(thresholds),
+        thresholds=parse_thresholds(thresholds),
         grafana=grafana,
         docs=docs,
         topics=_listed(topics),

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from projector.api.api_errors import NotFoundError
-from projector.api.responses import answer, etag_of
+from projector.api.responses import answer, compute_etag
 
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
@@ -76,7 +76,7 @@ def _packed(body: bytes, suffix: str) -> AssetFile:
         media_type=_TYPES[suffix],
         body=body,
         packed=gzip.compress(body, mtime=0) if suffix in _PACKED else None,
-        etag=etag_of(body),
+        etag=compute_etag(body),
     )
 
 

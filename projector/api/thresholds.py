@@ -43,7 +43,7 @@ DEFAULT: Final[Thresholds] = {
 }
 
 
-def thresholds_of(texts: Iterable[str]) -> Thresholds:
+def parse_thresholds(texts: Iterable[str]) -> Thresholds:
     """Return the defaults, changed by settings such as `error_rate=0.1,0.25` (warn, critical).
 
     Raises ConfigurationError.
@@ -65,7 +65,7 @@ def thresholds_of(texts: Iterable[str]) -> Thresholds:
     return thresholds
 
 
-def level_of(tile: Tile, value: float | None, thresholds: Thresholds) -> Level | None:
+def level_for(tile: Tile, value: float | None, thresholds: Thresholds) -> Level | None:
     """Return how bad a value is, or None without a value."""
     if value is None:
         return None

@@ -8,7 +8,7 @@ import click
 
 from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailableError
 from normalizer.runtime.command_line import discard_output
-from normalizer.runtime.exit_codes import STOPPED_AT_ONCE, exit_code_of
+from normalizer.runtime.exit_codes import STOPPED_AT_ONCE, exit_code_for
 
 _T = TypeVar("_T")
 
@@ -45,4 +45,4 @@ class _Failure(click.ClickException):
 
     def __init__(self, message: str, error: NormalizerError) -> None:
         super().__init__(message)
-        self.exit_code = exit_code_of(error)  # type: ignore[misc] # click reads the instance
+        self.exit_code = exit_code_for(error)  # type: ignore[misc] # click reads the instance

@@ -14,7 +14,7 @@ from normalizer.errors import StoreUnavailableError
 from normalizer.runtime.command_line import NewPath
 from normalizer.runtime.exit_codes import FOUND
 from projector.cli.command_ends import print_result, run_flow
-from projector.cli.scope_options import parse_span, scope_of
+from projector.cli.scope_options import parse_scope, parse_span
 from projector.database_session import connected, database_url
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.maintain import (
@@ -140,7 +140,7 @@ def maintain(
 
     async def once() -> bool:
         agrees = True
-        scope = scope_of(None, None, None, sample, None) if sample else None
+        scope = parse_scope(None, None, None, sample, None) if sample else None
         url = database_url()
         async with maintenance_lock(url), connected(url) as connection:
             async for done in run_maintain(

@@ -8,7 +8,7 @@ import click
 
 from normalizer.runtime.exit_codes import FOUND
 from projector.cli.command_ends import print_result, run_flow
-from projector.cli.scope_options import scope_of
+from projector.cli.scope_options import parse_scope
 from projector.database_session import connected, database_url
 from projector.maintenance.maintain import maintenance_lock
 from projector.repair.repair import RepairRequest, preview
@@ -109,7 +109,7 @@ def _repair_request(
     if hours:
         if len(which) != 2:
             raise click.UsageError("--hours needs FROM and TO, for example 2026-07-01T09:00 (UTC)")
-        return RepairRequest(scope=scope_of(which[0], which[1], None, None, None))
+        return RepairRequest(scope=parse_scope(which[0], which[1], None, None, None))
     if counters or all_:
         return RepairRequest(scope=Scope(), only_counters=counters)
     return RepairRequest()

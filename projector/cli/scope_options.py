@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from projector.hours import hour_of
+from projector.hours import start_of_hour
 from projector.verify.ranges import Scope
 
 
-def scope_of(
+def parse_scope(
     since: str | None, until: str | None, last: str | None, sample: int | None, seed: int | None
 ) -> Scope:
     """Build the scope from --since, --until, --last, and --sample. Raises click.UsageError."""
@@ -21,7 +21,7 @@ def scope_of(
     if since:
         bounds["since"] = _parse_hour(since)
     if last:
-        bounds["since"] = hour_of(datetime.now(UTC) - parse_span(last))
+        bounds["since"] = start_of_hour(datetime.now(UTC) - parse_span(last))
     if until:
         bounds["until"] = _parse_hour(until, up=True)
         if "since" in bounds and bounds["since"] >= bounds["until"]:
@@ -37,7 +37,7 @@ def _parse_hour(text: str, *, up: bool = False) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
         utc = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return hour_of(utc + timedelta(hours=1, microseconds=-1) if up else utc)
+        return start_of_hour(utc + timedelta(hours=1, microseconds=-1) if up else utc)
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(
             f"{text!r} is not a time; write it like 2026-07-01T09:00"

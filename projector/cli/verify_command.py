@@ -6,7 +6,7 @@ import click
 
 from normalizer.runtime.exit_codes import FOUND
 from projector.cli.command_ends import print_result, run_flow
-from projector.cli.scope_options import scope_of
+from projector.cli.scope_options import parse_scope
 from projector.database_session import connected, database_url
 from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS
@@ -66,7 +66,7 @@ def verify(
     as the owner. A user who may only read every table can compare too, and a line on stderr says
     that nothing is stored.
     """
-    scope = scope_of(since, until, last, sample, seed)
+    scope = parse_scope(since, until, last, sample, seed)
     chosen = [one for one in COMPARISONS if not only or one.name in only]
 
     async def run() -> bool:

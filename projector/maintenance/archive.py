@@ -24,7 +24,7 @@ import zstandard
 
 from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
-from projector.event_rows import envelope_of
+from projector.event_rows import to_envelope
 
 _LEVEL: Final = 3
 _BLANKS: Final = bytes.maketrans(b"01", b" \t")
@@ -158,7 +158,7 @@ def _blank_line(digest: bytes) -> bytes:
 
 def _line(row: asyncpg.Record) -> bytes:
     try:
-        return to_canonical(envelope_of(row)) + b"\n"
+        return to_canonical(to_envelope(row)) + b"\n"
     except ValueError as error:
         raise FatalError(f"event {row['event_id']}: {error}") from error
 

@@ -18,7 +18,7 @@ import asyncpg
 
 from projector.database_session import with_lock_retry
 from projector.event_rows import COLUMNS
-from projector.hours import BEFORE_ALL, end_of, hours_of
+from projector.hours import BEFORE_ALL, end_of_hour, find_hours
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.open_divergences import AGREES, difference_anywhere
 from projector.maintenance.retention_horizon import raise_horizon
@@ -201,8 +201,8 @@ async def _hours(
     """
     since = BEFORE_ALL
     bounds = (since, before)
-    async for hours in hours_of(connection, "arrival_hours", "hour", bounds, _HOURS_AT_ONCE):
-        for until in (end_of(hour) for hour in hours):
+    async for hours in find_hours(connection, "arrival_hours", "hour", bounds, _HOURS_AT_ONCE):
+        for until in (end_of_hour(hour) for hour in hours):
             yield since, min(until, before)
             since = until
     yield since, before

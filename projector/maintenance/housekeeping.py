@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from projector.hours import end_of, hour_of, hours_of
+from projector.hours import end_of_hour, find_hours, start_of_hour
 from projector.maintenance.retention import OldRows, drop_old
 
 _QUIET: Final = timedelta(hours=2)
@@ -68,15 +68,17 @@ async def drop_hours(
 
     Counts of stored events stay, however old they are, so verification gives the same result.
     """
-    until = hour_of(before)
+    until = start_of_hour(before)
     for table, time, measures in HOURS:
         statement = (_COUNT_ARCHIVED if dry_run else _DELETE_ARCHIVED).format(
             table=table, time=time, none=" and ".join(f"{one} = 0" for one in measures)
         )
         gone = 0
-        async for hours in hours_of(connection, table, time, (_BEFORE_ALL, until), _HOURS_AT_ONCE):
+        async for hours in find_hours(
+            connection, table, time, (_BEFORE_ALL, until), _HOURS_AT_ONCE
+        ):
             for hour in hours:
-                gone += await connection.fetchval(statement, hour, end_of(hour))
+                gone += await connection.fetchval(statement, hour, end_of_hour(hour))
         if gone:
             yield f"{'would delete' if dry_run else 'deleted'} {gone:,} rows of {table}"
 
@@ -85,7 +87,7 @@ async def compact_shards(
     connection: asyncpg.Connection, now: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Add up the rows of several shards, in hours that no writer changes any more."""
-    until = hour_of(now - _QUIET)
+    until = start_of_hour(now - _QUIET)
     for subject, tables in (("minutes", MINUTES), ("hours", HOURS)):
         since, is_full_scan = await connection.fetchrow(
             _COMPACT_SINCE, subject, now - _FULL_SCAN_EVERY, _LATE
@@ -99,7 +101,7 @@ async def compact_shards(
                 # If a writer has locked the shard, a later run compacts this hour.
                 with contextlib.suppress(asyncpg.LockNotAvailableError):
                     compacted += await connection.fetchval(
-                        _COMPACT, table, time, hour, end_of(hour)
+                        _COMPACT, table, time, hour, end_of_hour(hour)
                     )
             if compacted:
                 done = "would add" if dry_run else "added"
@@ -113,7 +115,7 @@ async def _sharded_hours(
 ) -> AsyncIterator[tuple[datetime, int]]:
     """Yield hours with rows in shards above 0, and the number of these rows."""
     statement = _SHARDED_HOURS.format(table=table, time=time)
-    async for hours in hours_of(connection, table, time, bounds, _HOURS_AT_ONCE):
+    async for hours in find_hours(connection, table, time, bounds, _HOURS_AT_ONCE):
         for hour, rows in await connection.fetch(statement, hours):
             yield hour, rows
 

@@ -17,7 +17,7 @@ import msgspec
 from normalizer.errors import NormalizerError, StoreUnavailableError
 from normalizer.postgres.database import release
 from projector.database_session import connected, sentence
-from projector.hours import hour_of
+from projector.hours import start_of_hour
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.event_retention import drop_events
 from projector.maintenance.housekeeping import (
@@ -182,7 +182,7 @@ def _steps(
         steps["retention of jobs"] = drop_jobs(connection, now - keep.jobs, dry_run=dry_run)
     steps["compaction of shards"] = compact_shards(connection, now, dry_run=dry_run)
     steps["retention of minutes"] = drop_minutes(
-        connection, hour_of(now - keep.minutes), dry_run=dry_run
+        connection, start_of_hour(now - keep.minutes), dry_run=dry_run
     )
     if keep.hours is not None:
         steps["retention of hours"] = drop_hours(connection, now - keep.hours, dry_run=dry_run)

@@ -16,7 +16,7 @@ from typing import Final, Literal
 import asyncpg
 import msgspec
 
-from projector.hours import AFTER_ALL, BEFORE_ALL, end_of, hour_of, hours_of, with_zone
+from projector.hours import AFTER_ALL, BEFORE_ALL, end_of_hour, find_hours, start_of_hour, with_zone
 from projector.verify.queries import Comparison
 
 HOURS_A_RANGE: Final = 24
@@ -68,7 +68,7 @@ class HourRange(msgspec.Struct, frozen=True):
 
     def halves(self) -> tuple["HourRange", ...]:
         """Return two smaller ranges, or none if this is one hour."""
-        middle = hour_of(self.low + (self.high - self.low) / 2)
+        middle = start_of_hour(self.low + (self.high - self.low) / 2)
         if middle <= self.low:
             return ()
         return HourRange(self.low, middle), HourRange(middle, self.high)
@@ -112,7 +112,7 @@ async def ranges(
 ) -> AsyncIterator[VerifyRange]:
     """Yield the ranges, ascending. Each is read from the database only when needed."""
     if (named := _named(scope, divergences)) is not None:
-        for found in _ranges_of(named):
+        for found in _ranges_around(named):
             yield found
     elif comparison.bounds != "executions":
         for hours in await _hours(connection, comparison, scope, HOURS_A_RANGE):
@@ -121,7 +121,7 @@ async def ranges(
         async for executions in _all_executions(connection):
             yield executions
     else:
-        async for executions in _executions_of(connection, comparison, scope):
+        async for executions in _find_executions(connection, comparison, scope):
             yield executions
 
 
@@ -135,11 +135,11 @@ def _named(
     return located if scope.only_open_divergences and len(located) == len(divergences) else None
 
 
-def _ranges_of(locations: Sequence[datetime | int]) -> list[VerifyRange]:
+def _ranges_around(locations: Sequence[datetime | int]) -> list[VerifyRange]:
     """Return one range per hour, or ranges of some executions each."""
     hours = sorted({at for at in locations if isinstance(at, datetime)})
     return [
-        *(HourRange(hour, end_of(hour)) for hour in hours),
+        *(HourRange(hour, end_of_hour(hour)) for hour in hours),
         *_cut([at for at in locations if isinstance(at, int)]),
     ]
 
@@ -165,12 +165,12 @@ async def _hours(
     if scope.kind == "sample":
         since = max(since, with_zone(await connection.fetchval(_KEPT_FROM)))
     known: list[datetime] = []
-    async for hours in hours_of(connection, table, time, (since, scope.until), _HOURS_AT_ONCE):
+    async for hours in find_hours(connection, table, time, (since, scope.until), _HOURS_AT_ONCE):
         known += hours
     if scope.kind == "sample":
         chance = random.Random(scope.seed)  # noqa: S311 - a drawn sample, nothing secret
         drawn = chance.sample(known, min(scope.hours, len(known)))
-        return [HourRange(hour, end_of(hour)) for hour in sorted(drawn)]
+        return [HourRange(hour, end_of_hour(hour)) for hour in sorted(drawn)]
     bounds = [since, *known[hours_a_range::hours_a_range], scope.until]
     return [HourRange(low, high) for low, high in pairwise(bounds)]
 
@@ -183,7 +183,7 @@ async def _all_executions(connection: asyncpg.Connection) -> AsyncIterator[Execu
         last = found.execution_ids[-1]
 
 
-async def _executions_of(
+async def _find_executions(
     connection: asyncpg.Connection, comparison: Comparison, scope: Scope
 ) -> AsyncIterator[ExecutionRange]:
     """Yield executions with an event in the scope's hours, or that began there.

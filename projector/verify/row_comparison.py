@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from normalizer.errors import FatalError
-from projector.hours import hour_of, with_zone
+from projector.hours import start_of_hour, with_zone
 from projector.verify.queries import Comparison
 from projector.verify.ranges import VerifyRange
 
@@ -144,7 +144,7 @@ async def _difference(
 
 
 def _location(at: int | datetime) -> int | datetime:
-    return at if isinstance(at, int) else hour_of(with_zone(at))
+    return at if isinstance(at, int) else start_of_hour(with_zone(at))
 
 
 def _sentences(

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from normalizer.core.identity.coordinates import Coordinates, coordinates_of, id_of
+from normalizer.core.identity.coordinates import Coordinates, event_coordinates, stored_id
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected
@@ -85,7 +85,7 @@ async def assert_every_record_is_accounted_for(
 async def _assert_events(
     connection: asyncpg.Connection, reports: Mapping[int, list[Envelope]]
 ) -> None:
-    rows = {id_of(row): row for row in await stored_events(connection)}
+    rows = {stored_id(row): row for row in await stored_events(connection)}
     reports = _with_taken_ids(rows, reports)
     missing, unknown = reports.keys() - rows.keys(), rows.keys() - reports.keys()
     refused = await connection.fetch(
@@ -99,7 +99,7 @@ async def _assert_events(
     assert not unknown, [rows[event_id] for event_id in unknown]
     for event_id, sent in reports.items():
         row = rows[event_id]
-        assert coordinates_of(row) in map(coordinates_of, sent)
+        assert event_coordinates(row) in map(event_coordinates, sent)
         expected = canonical(reduce(merge, sent))
         at = {name: getattr(row, name) for name in _WHERE}
         assert row == msgspec.structs.replace(expected, **at)
@@ -115,18 +115,18 @@ def _with_taken_ids(
     """
     found = {event_id: list(sent) for event_id, sent in reports.items()}
     places: dict[Coordinates | None, int] = {
-        coordinates_of(one): event_id for event_id, sent in found.items() for one in sent
+        event_coordinates(one): event_id for event_id, sent in found.items() for one in sent
     }
     for event_id in rows.keys() - reports.keys():
-        place = coordinates_of(rows[event_id])
+        place = event_coordinates(rows[event_id])
         taken = places.get(place)
-        if taken is not None and taken in rows and coordinates_of(rows[taken]) != place:
+        if taken is not None and taken in rows and event_coordinates(rows[taken]) != place:
             found[event_id] = [
                 msgspec.structs.replace(one, event_id=event_id)
                 for one in found[taken]
-                if coordinates_of(one) == place
+                if event_coordinates(one) == place
             ]
-            found[taken] = [one for one in found[taken] if coordinates_of(one) != place]
+            found[taken] = [one for one in found[taken] if event_coordinates(one) != place]
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy.calls import CallEvent, attempts_of, calls_of_command
+from deploy.calls import CallEvent, calls_of_command, resolve_attempts
 from normalizer.core.evidence import Evidence
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
@@ -41,7 +41,7 @@ def test_each_event_is_of_the_try_that_it_tells_of_where_retries_are_issued_with
 ) -> None:
     shuffled = data.draw(st.permutations(history))
 
-    found = attempts_of([call_event(row) for row, _ in shuffled])
+    found = resolve_attempts([call_event(row) for row, _ in shuffled])
 
     assert found == [attempts for _, attempts in shuffled]
 
@@ -49,14 +49,14 @@ def test_each_event_is_of_the_try_that_it_tells_of_where_retries_are_issued_with
 def test_an_end_reported_after_the_next_issue_is_of_the_try_before() -> None:
     events = [issued(0, 0), issued(5, 1), done(6), done(9)]
 
-    assert attempts_of(events) == [0, 1, 0, 1]
+    assert resolve_attempts(events) == [0, 1, 0, 1]
 
 
 def test_ends_of_three_tries_reported_after_all_were_issued_are_one_of_each() -> None:
     begins = [issued(at, at) for at in range(3)]
     ends = [done(at) for at in (5, 6, 7)]
 
-    assert attempts_of(begins + ends) == [0, 1, 2, 0, 1, 2]
+    assert resolve_attempts(begins + ends) == [0, 1, 2, 0, 1, 2]
 
 
 def test_a_try_known_by_its_end_alone_begins_just_after_the_end_before_it() -> None:
@@ -67,7 +67,7 @@ def test_a_try_known_by_its_end_alone_begins_just_after_the_end_before_it() -> N
         done(7, 1),
     ]
 
-    assert attempts_of(events) == [0, 0, 1, 1]
+    assert resolve_attempts(events) == [0, 0, 1, 1]
 
 
 def test_a_worker_that_numbers_only_retries_has_a_first_try_too() -> None:
@@ -79,14 +79,14 @@ def test_a_worker_that_numbers_only_retries_has_a_first_try_too() -> None:
         done(7, 1),
     ]
 
-    assert attempts_of(events) == [0, 0, 0, 1, 1]
+    assert resolve_attempts(events) == [0, 0, 0, 1, 1]
 
 
 def test_ends_with_different_call_indexes_are_of_one_attempt() -> None:
     """The attempt before has no end of its own: nobody reported it."""
     events = [issued(0, 0), issued(5, 1), done(6, call_index=0), done(9, call_index=1)]
 
-    assert attempts_of(events) == [0, 1, 1, 1]
+    assert resolve_attempts(events) == [0, 1, 1, 1]
 
 
 def test_an_attempt_ends_with_the_last_call_of_its_command() -> None:
@@ -99,7 +99,7 @@ def test_an_attempt_ends_with_the_last_call_of_its_command() -> None:
         CallEvent("command.failed", 9, 1, "FAILED"),
     ]
 
-    assert attempts_of(events) == [0, 0, 0, 1, 1]
+    assert resolve_attempts(events) == [0, 0, 0, 1, 1]
 
 
 def test_retries_that_nobody_numbers_are_counted_by_their_issues() -> None:
@@ -119,7 +119,7 @@ def test_retries_that_nobody_numbers_are_counted_by_their_issues() -> None:
 
 
 def test_issue_that_is_sent_twice_is_one_attempt() -> None:
-    assert attempts_of([issued(0, None), issued(0, None), failed(5), done(9)]) == [0, 0, 0, 0]
+    assert resolve_attempts([issued(0, None), issued(0, None), failed(5), done(9)]) == [0, 0, 0, 0]
 
 
 def test_claim_or_start_alone_begins_no_attempt() -> None:
@@ -137,9 +137,9 @@ def test_log_decides_between_clocks_that_disagree() -> None:
     in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
     spread = [event._replace(place=f"log:0:{at}:7:0") for at, event in enumerate(events)]
 
-    assert attempts_of(in_log) == [0, 0, 1, 1]
+    assert resolve_attempts(in_log) == [0, 0, 1, 1]
     # Over several logs only the clocks are left.
-    assert attempts_of(spread) == [0, 1, 1, 0]
+    assert resolve_attempts(spread) == [0, 1, 1, 0]
 
 
 def test_report_without_place_is_ordered_by_its_clock() -> None:
@@ -147,15 +147,15 @@ def test_report_without_place_is_ordered_by_its_clock() -> None:
     events = [issued(0, 0), issued(100, 1), done(150), failed(5)]
     in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events[:3])]
 
-    assert attempts_of([*in_log, events[3]]) == [0, 1, 1, 0]
+    assert resolve_attempts([*in_log, events[3]]) == [0, 1, 1, 0]
 
 
 def test_completion_is_of_the_last_attempt_where_clocks_cannot_tell() -> None:
     """Only failures are retried. By the clocks, both ends are of the retry, or of the first try."""
     begins = [issued(0, 0), issued(5, 1)]
 
-    assert attempts_of([*begins, done(6), failed(9)]) == [0, 1, 1, 0]
-    assert attempts_of([*begins, done(1), failed(2)]) == [0, 1, 1, 0]
+    assert resolve_attempts([*begins, done(6), failed(9)]) == [0, 1, 1, 0]
+    assert resolve_attempts([*begins, done(1), failed(2)]) == [0, 1, 1, 0]
 
 
 def test_call_and_command_end_once_each_in_an_attempt() -> None:
@@ -169,7 +169,7 @@ def test_call_and_command_end_once_each_in_an_attempt() -> None:
         *(done(9), CallEvent("command.completed", 10, None, "COMPLETED")),
     ]
 
-    assert attempts_of(events) == [0, 1, 0, 0, 1, 1]
+    assert resolve_attempts(events) == [0, 1, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from deploy.calls import (
     ROLES,
     CallEvent,
-    attempts_of,
     calls_of_command,
     execution_calls,
     failures_before,
-    iteration_of,
+    parse_iteration,
+    resolve_attempts,
 )
 from normalizer.core.rules import names
 from simulator.view_fold import Row, call_event, call_role, fold_execution
@@ -25,7 +25,7 @@ from tests.support.event_kinds import EVENT_KINDS, spellings_of
 @given(rows=event_logs(most=20))
 def test_clickhouse_gets_the_calls_that_the_views_show(rows: list[Row]) -> None:
     one = [
-        row | {"execution_id": 1, "iteration": iteration_of(row["command_id"] or "")}
+        row | {"execution_id": 1, "iteration": parse_iteration(row["command_id"] or "")}
         for row in rows
     ]
     said = [
@@ -147,7 +147,7 @@ def test_an_end_with_a_number_stays_in_its_attempt() -> None:
         CallEvent("call.done", 4, 1, "COMPLETED"),
     ]
 
-    assert attempts_of(events) == [0, 1, 1, 1]
+    assert resolve_attempts(events) == [0, 1, 1, 1]
 
 
 def test_a_command_of_many_attempts_is_folded_while_clickhouse_waits() -> None:
@@ -190,4 +190,4 @@ def test_every_spelling_of_an_event_of_a_call_has_its_role() -> None:
 
 @given(command_id=st.from_regex(re.compile(r"[a-c:]{0,4}(:i[0-9]{1,11})?\n?"), fullmatch=True))
 def test_the_iteration_of_a_command_is_that_of_the_rules(command_id: str) -> None:
-    assert iteration_of(command_id) == names.iteration_of(command_id)
+    assert parse_iteration(command_id) == names.parse_iteration(command_id)

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from normalizer.core.raw_record import RawRecord
-from normalizer.files.record_lines import LONGEST_BYTES, pages, record_of, records_in, texts
+from normalizer.files.record_lines import LONGEST_BYTES, pages, parse_record, records_in, texts
 from tests.support.factories import raw_event
 
 TOPIC = "file:0123456789abcdef"
@@ -91,7 +91,7 @@ def test_lines_read_together_are_the_records_they_are_alone(
 ) -> None:
     content = b"\n".join(lines)
     maintenance_lock = [
-        (number, record_of(line, number, TOPIC))
+        (number, parse_record(line, number, TOPIC))
         for number, line in enumerate(content.split(b"\n"), 1)
         if line.strip()
     ]
@@ -114,7 +114,7 @@ def test_a_long_line_is_cut_wherever_its_chunks_end(
 
     assert read == cut
     numbered = together(Chunks(content, lengths), longest_bytes=longest)
-    assert numbered == [(number, record_of(line, number, TOPIC)) for number, line in cut]
+    assert numbered == [(number, parse_record(line, number, TOPIC)) for number, line in cut]
 
 
 def test_a_file_in_kcats_form_is_decoded_together() -> None:

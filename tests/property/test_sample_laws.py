@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from normalizer.core.decode.samples import SAMPLE_BYTES, sample_of
+from normalizer.core.decode.samples import SAMPLE_BYTES, take_sample
 from normalizer.core.redaction.sanitize import Sanitizer
 from tests.support import secret_corpus
 
@@ -84,6 +84,6 @@ def test_no_sample_shows_a_secret_whose_name_is_anywhere_in_the_record(
     for _ in range(texts):
         text = json.dumps({"sent": text})
 
-    sample = sample_of(f"{before}{text}{after}".encode(errors="replace"), SANITIZER)
+    sample = take_sample(f"{before}{text}{after}".encode(errors="replace"), SANITIZER)
 
     assert sample is None or arrangement.secret not in sample

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from normalizer.core.encoded_events import Event, envelope_of
-from normalizer.core.identity.coordinates import Coordinates, coordinates_of
+from normalizer.core.encoded_events import Event, to_envelope
+from normalizer.core.identity.coordinates import Coordinates, event_coordinates
 from normalizer.core.identity.digests import Digest
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
@@ -30,7 +30,9 @@ class MemoryLog:
         assert list(event_ids) == sorted(set(event_ids))
         self.questions += 1
         return {
-            one: coordinates_of(self.rows_by_id[one]) for one in event_ids if one in self.rows_by_id
+            one: event_coordinates(self.rows_by_id[one])
+            for one in event_ids
+            if one in self.rows_by_id
         }
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
@@ -44,7 +46,7 @@ class MemoryLog:
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         self.questions += 1
-        stored = {coordinates_of(row): event_id for event_id, row in self.rows_by_id.items()}
+        stored = {event_coordinates(row): event_id for event_id, row in self.rows_by_id.items()}
         return {
             coordinates: one
             for coordinates, one in (stored | self.reports).items()
@@ -84,7 +86,7 @@ class MemoryLog:
         _check(write_plan, events)
         for row in write_plan.inserts:
             assert id_of(row) not in self.rows_by_id, "the database would refuse it"
-            self.rows_by_id[id_of(row)] = envelope_of(row)
+            self.rows_by_id[id_of(row)] = to_envelope(row)
         for row in write_plan.updates:
             assert id_of(row) in self.locked, "changed without a lock"
             self.rows_by_id[id_of(row)] = row

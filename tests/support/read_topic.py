@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from normalizer.config.settings import Settings
-from normalizer.core.decode.bounds import record_bytes_of
+from normalizer.core.decode.bounds import record_size
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.kafka.range_reader import OffsetRange, OffsetRangeReader
 
@@ -21,7 +21,7 @@ async def read(address: str, topic: str, end: int) -> tuple[int, int]:
         async for chunk in ranges.read({KafkaPartition(topic, 0): OffsetRange(0, 0, end)}):
             assert isinstance(chunk, FetchedChunk)
             records += len(chunk.records)
-            total_bytes += sum(map(record_bytes_of, chunk.records))
+            total_bytes += sum(map(record_size, chunk.records))
     return records, total_bytes
 
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
-from normalizer.core.encoded_events import envelope_of
-from normalizer.core.identity.coordinates import Coordinates, coordinates_of
+from normalizer.core.encoded_events import to_envelope
+from normalizer.core.identity.coordinates import Coordinates, event_coordinates
 from normalizer.core.identity.digests import Digest
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.raw_record import RawRecord
@@ -56,12 +56,12 @@ class MemoryDatabase:
         write_plan = await reconcile(events, self)
         for row in (*write_plan.inserts, *write_plan.updates):
             assert row.event_id is not None
-            self._rows[row.event_id] = envelope_of(row)
+            self._rows[row.event_id] = to_envelope(row)
         for event, (what, _) in zip(events, write_plan.outcomes, strict=True):
             self._totals[event.source_partition][what] += 1
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        return {id_: coordinates_of(self._rows[id_]) for id_ in event_ids if id_ in self._rows}
+        return {id_: event_coordinates(self._rows[id_]) for id_ in event_ids if id_ in self._rows}
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         return {id_: self._rows[id_] for id_ in event_ids if id_ in self._rows}

@@ -67,9 +67,9 @@ class BrokerAt(KafkaBroker):
 
     host = "127.0.0.1"
 
-    def address_of(self, listener: str) -> str:
+    def listener_address(self, listener: str) -> str:
         """The host and port of a listener."""
-        return super().address_of(listener).replace("127.0.0.1", self.host)
+        return super().listener_address(listener).replace("127.0.0.1", self.host)
 
 
 @contextlib.asynccontextmanager

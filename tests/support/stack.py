@@ -216,7 +216,7 @@ class Stack:
                 else await self._older_postgres(version)
             )
             await self._exits.enter_async_context(server)
-            cluster = Cluster(server.url, server.url_of("postgres", role=OWNER), server)
+            cluster = Cluster(server.url, server.url_for("postgres", role=OWNER), server)
         self._exits.push_async_callback(cluster.drop_template)
         return cluster
 

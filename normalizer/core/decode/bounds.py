@@ -55,7 +55,7 @@ def check_size(record: RawRecord) -> None:
         raise RecordRejectedError(
             "too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {value_bytes}"
         )
-    record_bytes = record_bytes_of(record) if record.cut is None else record.cut.record_bytes
+    record_bytes = record_size(record) if record.cut is None else record.cut.record_bytes
     if record_bytes > MAX_RECORD_BYTES:
         raise RecordRejectedError(
             "too_large",
@@ -63,7 +63,7 @@ def check_size(record: RawRecord) -> None:
         )
 
 
-def record_bytes_of(record: RawRecord) -> int:
+def record_size(record: RawRecord) -> int:
     """Return the bytes of value, key, and headers in memory."""
     size = len(record.value or b"") + len(record.key or b"")
     if record.headers:

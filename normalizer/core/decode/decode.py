@@ -34,7 +34,7 @@ from normalizer.core.decode.levels import (
     supplied,
     wire_event,
     within,
-    wrappers_of,
+    wrappers_around,
 )
 from normalizer.core.decode.unwrap import (
     RAWS,
@@ -130,7 +130,7 @@ class _RecordDecoder:
 
     def _decode_batch(self, batch: Level, key: BatchKey) -> Iterator[WireEvent | UndecodableItem]:
         shared = {k: raw for k, raw in batch.fields.items() if k != key and raw != NULL}
-        wrappers = tuple(wrappers_of(batch))
+        wrappers = tuple(wrappers_around(batch))
         for wrapper in wrappers:
             shared = supplied(wrapper, ("execution_id",)) | shared
         outer = [(k, bytes(raw)) for k, raw in shared.items()]

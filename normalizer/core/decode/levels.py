@@ -44,7 +44,7 @@ def within(level: Level, outermost: Level) -> Level:
     return msgspec.structs.replace(level, wrapper=wrapper)
 
 
-def wrappers_of(level: Level) -> Iterator[Level]:
+def wrappers_around(level: Level) -> Iterator[Level]:
     """Yield the wrappers around a level, innermost first."""
     wrapper = level.wrapper
     while wrapper is not None:
@@ -59,11 +59,11 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
     """
     text, fields = level.text, level.fields
     levels = [level] if batch is None else [level, batch]
-    wrappers = [wrapper for each in levels for wrapper in wrappers_of(each)]
-    for each in (level, *wrappers_of(level)):
+    wrappers = [wrapper for each in levels for wrapper in wrappers_around(each)]
+    for each in (level, *wrappers_around(level)):
         check_depth(each.text, EVENT_DEPTH)
     own: dict[str, Raw] = {}
-    for wrapper in wrappers_of(level):
+    for wrapper in wrappers_around(level):
         own = supplied(wrapper, wrapper.supplies) | own
     shared = shared | own if own else shared
     inherited = _inherited(shared, fields) if shared else {}

@@ -13,7 +13,7 @@ ENCODED: Final = b"data_base64"
 _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def sample_of(value: bytes, sanitizer: Sanitizer) -> str | None:
+def take_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
     """Return the first 2 kB as text, or None if they aren't text or may hold a secret.
 
     The last byte of a value can make its first one a secret, for example in `{"value": x, ...,

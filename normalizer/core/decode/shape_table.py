@@ -56,7 +56,7 @@ class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for alias, field in self.aliases.items():
             if (sent := fields.get(alias, NULL)) == NULL:
                 continue
-            if (own := _value_of(fields, field)) == NULL:
+            if (own := _first_value(fields, field)) == NULL:
                 del fields[alias]
                 fields[field] = sent
                 renamed[alias] = field
@@ -65,7 +65,7 @@ class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             else:
                 conflicts.append(alias)
         for field, paths in self.places.items():
-            if _value_of(fields, field) == NULL and (sent := _sent_at(fields, paths)) != NULL:
+            if _first_value(fields, field) == NULL and (sent := _sent_at(fields, paths)) != NULL:
                 fields[field] = sent
         if fields != event.fields:
             extra = {name: raw for name, raw in event.extra.items() if name not in event.fields}
@@ -151,7 +151,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _value_of(fields: dict[str, Raw], field: str) -> Raw:
+def _first_value(fields: dict[str, Raw], field: str) -> Raw:
     """Return the value of a field under the first of its names that has one, or NULL."""
     sent = (fields.get(name, NULL) for name in _NAMES.get(field, (field,)))
     return next((raw for raw in sent if raw != NULL), NULL)

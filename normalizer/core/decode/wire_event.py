@@ -21,7 +21,7 @@ from normalizer.core.decode.wire_fields import (
     SentFields,
 )
 from normalizer.core.decode.wire_values import ABSENT, NULL, first_byte, same_json
-from normalizer.core.shapes import Shape, shape_of
+from normalizer.core.shapes import Shape, shape_by_keys
 from normalizer.envelope import Rule
 from normalizer.jsontext import Number
 
@@ -151,8 +151,8 @@ def _layout(names: tuple[str, ...]) -> Layout:
     keys = frozenset(names)
     return Layout(
         tuple(name for name in names if name not in COLUMN_KEYS),
-        shape_of(keys, payload_is_object=False),
-        shape_of(keys, payload_is_object=True),
+        shape_by_keys(keys, payload_is_object=False),
+        shape_by_keys(keys, payload_is_object=True),
     )
 
 

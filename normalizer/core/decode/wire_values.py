@@ -36,7 +36,7 @@ def text(value: Value) -> str:
     return value if type(value) is str else ""
 
 
-def integer_of(value: Value) -> int | None:
+def as_integer(value: Value) -> int | None:
     """Return an integer as jsonb holds it: 2e1 is 20, and 2.0 is not an integer."""
     if type(value) is int:
         return value

@@ -29,7 +29,7 @@ SALTS: Final = range(4)
 """The salts, so the number of ids that can be derived from an event's coordinates."""
 
 
-def coordinates_of(event: Event) -> Coordinates:
+def event_coordinates(event: Event) -> Coordinates:
     """Return the coordinates of the event, which never change."""
     if isinstance(event, EncodedEvent):
         return coordinates_in(event.columns)
@@ -44,19 +44,19 @@ def coordinates_of(event: Event) -> Coordinates:
 
 def source_key(event: Event) -> SourceKey:
     """Return the partition that the event's record came from."""
-    return coordinates_of(event)[:3]
+    return event_coordinates(event)[:3]
 
 
 def is_below(event: Event, dedup_horizon: DedupHorizon) -> bool:
     """Return whether an earlier batch may have stored the event's record."""
-    coordinates = coordinates_of(event)
+    coordinates = event_coordinates(event)
     return coordinates[3] < dedup_horizon.get(coordinates[:3], 0)
 
 
-def id_of(event: Event) -> int:
+def stored_id(event: Event) -> int:
     """Return the id of an event from a log. Raises ValueError if it has none."""
     if event.event_id is None:
-        topic, _, _, offset, _ = coordinates_of(event)
+        topic, _, _, offset, _ = event_coordinates(event)
         message = f"an event without an id has no row: {topic}@{offset}"
         raise ValueError(message)
     return event.event_id
@@ -64,7 +64,7 @@ def id_of(event: Event) -> int:
 
 def is_derived(event: Envelope) -> bool:
     """Return whether the event's id is derived from its coordinates, because it had none."""
-    return id_of(event) >= DERIVED_REGION and any(
+    return stored_id(event) >= DERIVED_REGION and any(
         derived_id(event, salt) == event.event_id for salt in SALTS
     )
 

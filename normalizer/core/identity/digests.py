@@ -50,7 +50,7 @@ def digest_of_text(text: bytes) -> Digest:
     return len(text), text if len(text) <= SHORT else hashlib.sha256(text).digest()
 
 
-def hash_of(digest: Digest) -> bytes:
+def digest_hash(digest: Digest) -> bytes:
     """Return the sha256 of the value's jsonb as text."""
     length, content = digest
     return hashlib.sha256(content).digest() if length <= SHORT else content

@@ -32,8 +32,8 @@ from normalizer.core.identity.conflicts import (
     encode_object,
     kept_values,
 )
-from normalizer.core.identity.coordinates import coordinates_of
-from normalizer.core.identity.digests import Digests, digest_of_text, hash_of
+from normalizer.core.identity.coordinates import event_coordinates
+from normalizer.core.identity.digests import Digests, digest_hash, digest_of_text
 from normalizer.core.identity.merge_flags import (
     ELSEWHERE,
     HAS_RIVAL,
@@ -137,8 +137,8 @@ def _is_elsewhere(stored: Envelope, report: Envelope) -> bool:
         return False
     if report.recorded_at is None:  # a job read it from a file, so its place tells nothing
         return report.merge_flags & ELSEWHERE != 0
-    *log, offset, index = coordinates_of(stored)
-    *other_log, other_offset, other_index = coordinates_of(report)
+    *log, offset, index = event_coordinates(stored)
+    *other_log, other_offset, other_index = event_coordinates(report)
     return (
         report.merge_flags & ELSEWHERE != 0
         or log != other_log
@@ -191,7 +191,7 @@ def _greater_json(
     mine, theirs = conflicts.digests.of(a), conflicts.digests.of(b)
     if mine == theirs:
         return a
-    by = hash_of if column in PAYLOADS else by_bytes
+    by = digest_hash if column in PAYLOADS else by_bytes
     if by(mine) > by(theirs):
         conflicts.add(column, b, theirs)
         return a

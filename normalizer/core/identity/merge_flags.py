@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.coercions import coercions_of
-from normalizer.core.identity.coordinates import coordinates_of
+from normalizer.core.coercions import read_coercions
+from normalizer.core.identity.coordinates import event_coordinates
 from normalizer.envelope import Envelope
 
 WITHOUT_STEP: Final = 1
@@ -46,7 +46,7 @@ def lacks(row: Envelope) -> int:
     )
 
 
-def place_of(row: Envelope) -> str | None:
+def place_in_log(row: Envelope) -> str | None:
     """Return the coordinates, if their order in the log is the order in which events happened.
 
     It isn't if the record came late, or if another report could have given the row its coordinates.
@@ -55,7 +55,7 @@ def place_of(row: Envelope) -> str | None:
         return None
     if row.recorded_at - row.created_at >= LATE:
         return None
-    return ":".join(map(str, coordinates_of(row)))
+    return ":".join(map(str, event_coordinates(row)))
 
 
 def with_flags(row: Envelope, flags: int) -> Envelope:
@@ -79,5 +79,5 @@ def is_ambiguous(row: Envelope) -> bool:
     return (
         row.coercions is not None
         and b"ambiguous_report" in row.coercions
-        and any(coercion.rule == "ambiguous_report" for coercion in coercions_of(row.coercions))
+        and any(coercion.rule == "ambiguous_report" for coercion in read_coercions(row.coercions))
     )

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from normalizer.core.encoded_events import Event, envelope_of
+from normalizer.core.encoded_events import Event, to_envelope
 from normalizer.core.identity.collisions import (
     HASHED_REGION,
     are_rivals,
@@ -24,11 +24,11 @@ from normalizer.core.identity.coordinates import (
     SALTS,
     Coordinates,
     DedupHorizon,
-    coordinates_of,
     derived_id,
-    id_of,
+    event_coordinates,
     is_below,
     is_derived,
+    stored_id,
 )
 from normalizer.core.identity.digests import Digests
 from normalizer.core.identity.merge import merge, request_digests
@@ -54,7 +54,7 @@ async def reconcile(
     below the dedup horizon, a record that isn't found by its id is looked up by its coordinates.
     Only events that are compared become Envelopes. Every other event is a new row as it is.
     """
-    ids = [id_of(event) for event in events]
+    ids = [stored_id(event) for event in events]
     id_counts = Counter(ids)
     known = await stored.find_coordinates(sorted(id_counts))
     again = {*known, *(event_id for event_id, times in id_counts.items() if times > 1)}
@@ -106,7 +106,7 @@ class _Reconciler:
             self._rows.pop(ids[number], None)
         self._new = set(self._rows)
         self._rows |= {ids[number]: None for number in doubtful if ids[number] not in self._known}
-        doubtful_events = [envelope_of(events[number]) for number in doubtful]
+        doubtful_events = [to_envelope(events[number]) for number in doubtful]
         await self._load_rows(doubtful_events)
         for number, event in zip(doubtful, doubtful_events, strict=True):
             outcomes[number] = await self._reconcile(event)
@@ -115,11 +115,11 @@ class _Reconciler:
         merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
         merged_records = [record for record in self._merged_records if record[0] not in merged]
         for number, event in zip(doubtful, doubtful_events, strict=True):
-            if (row := merged.pop(coordinates_of(event), None)) is not None:
+            if (row := merged.pop(event_coordinates(event), None)) is not None:
                 outcomes[number] = "merged", row
         return WritePlan(
             inserts=self._sorted(self._new),
-            updates=[envelope_of(row) for row in self._sorted(self._changed)],
+            updates=[to_envelope(row) for row in self._sorted(self._changed)],
             outcomes=outcomes,
             merged_records=merged_records,
             flagging=self._flagging,
@@ -130,17 +130,19 @@ class _Reconciler:
         """Find where these records are stored, and lock every row they report on, in one order."""
         unknown = [event for event in events if not self._is_stored(event)]
         if self._dedup_horizon:
-            below = {coordinates_of(one) for one in unknown if is_below(one, self._dedup_horizon)}
+            below = {
+                event_coordinates(one) for one in unknown if is_below(one, self._dedup_horizon)
+            }
             self._resolved = await self._stored.find_rows_at(below) if below else {}
-        again = [event for event in unknown if coordinates_of(event) not in self._resolved]
-        id_counts = {event_id for event in again if (event_id := id_of(event)) in self._known}
+        again = [event for event in unknown if event_coordinates(event) not in self._resolved]
+        id_counts = {event_id for event in again if (event_id := stored_id(event)) in self._known}
         await self._lock({event_id for event_id in id_counts if event_id < HASHED_REGION})
         rows = self._current_rows(again)
         siblings = {
             one
             for event, row in zip(again, rows, strict=True)
             if self._may_have_siblings(row, event) and not is_derived(event)
-            for one in sibling_ids(id_of(event), event.execution_id)
+            for one in sibling_ids(stored_id(event), event.execution_id)
         }
         await self._lock(
             {event_id for event_id in id_counts if event_id >= HASHED_REGION}
@@ -149,7 +151,7 @@ class _Reconciler:
         reports: dict[int, list[Envelope]] = {}
         for event, row in zip(again, self._current_rows(again), strict=True):
             if row is not event and match_strength(row, event, self._steps.of):
-                reports.setdefault(id_of(row), [row]).append(event)
+                reports.setdefault(stored_id(row), [row]).append(event)
         for row_reports in reports.values():
             request_digests(row_reports, self._digests)
         await self._load_digests()
@@ -163,7 +165,8 @@ class _Reconciler:
         """Return the row of each event's id: the stored one, or the first event with this id."""
         first: dict[int, Envelope] = {}
         return [
-            self._loaded(id_of(event)) or first.setdefault(id_of(event), event) for event in events
+            self._loaded(stored_id(event)) or first.setdefault(stored_id(event), event)
+            for event in events
         ]
 
     async def _load_digests(self) -> bool:
@@ -175,17 +178,19 @@ class _Reconciler:
 
     async def _reconcile(self, event: Envelope) -> tuple[Outcome, int]:
         if self._is_stored(event):
-            return "duplicate", id_of(event)
-        row = self._resolved.get(coordinates_of(event))
+            return "duplicate", stored_id(event)
+        row = self._resolved.get(event_coordinates(event))
         if row is not None:
             return "duplicate", row
-        outcome = self._add(event) if self._is_unused(id_of(event)) else await self._resolve(event)
-        self._resolved[coordinates_of(event)] = outcome[1]
+        outcome = (
+            self._add(event) if self._is_unused(stored_id(event)) else await self._resolve(event)
+        )
+        self._resolved[event_coordinates(event)] = outcome[1]
         return outcome
 
     def _is_stored(self, event: Envelope) -> bool:
         """Return whether the stored row of the event's id has the event's coordinates."""
-        return self._known.get(id_of(event)) == coordinates_of(event)
+        return self._known.get(stored_id(event)) == event_coordinates(event)
 
     async def _resolve(self, event: Envelope) -> tuple[Outcome, int]:
         """Resolve an event whose id is taken. Merge it into a row, or give it another id.
@@ -194,23 +199,23 @@ class _Reconciler:
         """
         if is_derived(event):
             return await self._resolve_by_coordinates(event)
-        holder = self._loaded(id_of(event))
+        holder = self._loaded(stored_id(event))
         assert holder is not None
-        ids = [id_of(event)]
+        ids = [stored_id(event)]
         if self._may_have_siblings(holder, event):
-            ids += sibling_ids(id_of(event), event.execution_id)
+            ids += sibling_ids(stored_id(event), event.execution_id)
             await self._lock({*ids} - self._rows.keys())
         rows = [row for one in ids if (row := self._loaded(one)) is not None]
         for row in rows:
-            if coordinates_of(row) == coordinates_of(event):
-                return "duplicate", id_of(row)
+            if event_coordinates(row) == event_coordinates(event):
+                return "duplicate", stored_id(row)
         strengths = [match_strength(row, event, self._steps.of) for row in rows]
         best = rows[strengths.index(strength := max(strengths))]
         if best is holder and strength:
             return await self._merge(holder, event)
         self._flag(holder, SHARES_ID)
         if strength:
-            return await self._merge(best, with_event_id(event, id_of(best)))
+            return await self._merge(best, with_event_id(event, stored_id(best)))
         rivals = [row for row in rows if are_rivals(row, event)]
         for row in rivals:
             self._flag(row, HAS_RIVAL)
@@ -231,7 +236,7 @@ class _Reconciler:
             row = await self._row(event_id)
             if row is None:
                 return self._add(self._with_id(event, event_id, derived=derived))
-            if coordinates_of(row) == coordinates_of(event):
+            if event_coordinates(row) == event_coordinates(event):
                 return "duplicate", event_id
             if derived and match_strength(row, event, self._steps.of) and not is_derived(row):
                 return await self._merge(row, event)
@@ -239,11 +244,11 @@ class _Reconciler:
 
     async def _assign(self, event: Envelope, *, derived: bool) -> tuple[Outcome, int]:
         """Give the event an id from the database, because every derived id is taken."""
-        event_id = await self._stored.find_assigned(coordinates_of(event))
+        event_id = await self._stored.find_assigned(event_coordinates(event))
         if event_id is not None and await self._row(event_id):
             return "duplicate", event_id
         if event_id is None:
-            event_id = await self._stored.assign(coordinates_of(event))
+            event_id = await self._stored.assign(event_coordinates(event))
         return self._add(self._with_id(event, event_id, derived=derived))
 
     @staticmethod
@@ -260,7 +265,7 @@ class _Reconciler:
 
     def _flag(self, row: Envelope, flags: int) -> None:
         """Set flags on the current state of a row."""
-        now = self._loaded(id_of(row)) or row
+        now = self._loaded(stored_id(row)) or row
         self._change(now, with_flags(now, flags))
 
     def _is_unused(self, event_id: int) -> bool:
@@ -276,10 +281,10 @@ class _Reconciler:
     def _loaded(self, event_id: int) -> Envelope | None:
         """Return the row of this id, if it was loaded or is new."""
         row = self._rows.get(event_id)
-        return None if row is None else envelope_of(row)
+        return None if row is None else to_envelope(row)
 
     def _add(self, event: Envelope) -> tuple[Outcome, int]:
-        event_id = id_of(event)
+        event_id = stored_id(event)
         self._rows[event_id] = event
         self._new.add(event_id)
         return "stored", event_id
@@ -288,21 +293,21 @@ class _Reconciler:
         merged = merge(row, report, self._digests)
         while await self._load_digests():
             merged = merge(row, report, self._digests)
-        self._merged_records.append((coordinates_of(report), id_of(row)))
+        self._merged_records.append((event_coordinates(report), stored_id(row)))
         if merged is row:
-            self._unchanging.add(coordinates_of(report))
-            return "duplicate", id_of(row)
+            self._unchanging.add(event_coordinates(report))
+            return "duplicate", stored_id(row)
         self._change(row, merged)
         if merged == with_flags(row, ELSEWHERE):
-            self._flagging.add(coordinates_of(report))
-            return "duplicate", id_of(row)
-        return "merged", id_of(row)
+            self._flagging.add(event_coordinates(report))
+            return "duplicate", stored_id(row)
+        return "merged", stored_id(row)
 
     def _change(self, row: Envelope, changed: Envelope) -> None:
         """Replace the row by the changed row."""
         if changed is row:
             return
-        event_id = id_of(row)
+        event_id = stored_id(row)
         self._rows[event_id] = changed
         if event_id not in self._new:
             self._changed.add(event_id)

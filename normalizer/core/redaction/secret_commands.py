@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from normalizer.core.redaction.secret_values import Cuts, end_of, is_worth
+from normalizer.core.redaction.secret_values import Cuts, is_worth, match_end
 
 _COLON: Final = ":"
 
@@ -130,7 +130,7 @@ def secrets_in_words(words: Sequence[str], hides: Hides) -> Iterator[Span]:
         match = _NAME.fullmatch(word.rpartition("/")[2])
         if match is None or match.lastindex is None:
             continue
-        yield from _secrets_of(_COMMANDS[match.lastindex - 1], words, at + 1, hides)
+        yield from _find_secrets(_COMMANDS[match.lastindex - 1], words, at + 1, hides)
         programs += 1
         if programs == _MOST_PROGRAMS:
             return
@@ -160,11 +160,11 @@ def _words_from(text: str, at: int) -> list[tuple[int, int]]:
     while len(spans) < _REACH_WORDS and (word := _WORD.match(text, at)):
         start = word.start() + len(word[0]) - len(word[0].lstrip(_AROUND))
         spans.append((start, max(start, word.start() + len(word[0].rstrip(_AROUND)))))
-        at = end_of(_BLANKS, text, word.end())
+        at = match_end(_BLANKS, text, word.end())
     return spans
 
 
-def _secrets_of(
+def _find_secrets(
     command: _Command, words: Sequence[str], first: int, hides: Hides
 ) -> Iterator[Span]:
     for at in range(first, len(words)):

@@ -113,7 +113,7 @@ class Redaction:
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
         self.added_words: Final = tuple(word for given in added_words if (word := _fold(given)))
-        self._added = _any_of(self.added_words)
+        self._added = _any_word(self.added_words)
         self._remembered = lru_cache(maxsize=4096)(self._secrecy)
 
     def secrecy(self, key: str) -> Secrecy:
@@ -145,7 +145,7 @@ def plain_letters(text: str) -> str:
     return _INVISIBLE.sub("", _STYLED.sub(lambda styled: normalize("NFKC", styled[0]), text))
 
 
-def _any_of(words: Iterable[str]) -> Callable[[str], object]:
+def _any_word(words: Iterable[str]) -> Callable[[str], object]:
     """Build a search for any of the words, none of which may be empty."""
     return re.compile("|".join(map(re.escape, words))).search
 

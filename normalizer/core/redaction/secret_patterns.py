@@ -15,12 +15,12 @@ from normalizer.core.redaction.secret_values import (
     SHORTEST_TOKEN,
     Cuts,
     cut_next,
-    end_of,
     is_word,
     is_worth,
     looks_base64,
     looks_generated,
     looks_random,
+    match_end,
     quoted_at,
 )
 
@@ -109,7 +109,7 @@ def cut_urls(text: str) -> str:
 
 def _cut_user(cuts: Cuts, url: str, at: int) -> None:
     """Cut the secret of a URL that begins at `at`, behind its `://`."""
-    authority = url[: end_of(_AUTHORITY, url, 0)]
+    authority = url[: match_end(_AUTHORITY, url, 0)]
     user, has_user, host = authority.rpartition("@")
     name, has_password, password = user.partition(":")
     if has_user and has_password:
@@ -186,7 +186,7 @@ def cut_addresses(text: str) -> str:
     """Cut the password in `user:x@tcp(host)` and in Oracle's `thin:user/x@host`."""
     cuts = Cuts(text)
     for match in _ADDRESS.finditer(text):
-        cuts.add(match.end(), end_of(_UP_TO_AT, text, match.end()))
+        cuts.add(match.end(), match_end(_UP_TO_AT, text, match.end()))
     return cuts.text()
 
 

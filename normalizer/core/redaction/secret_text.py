@@ -32,10 +32,10 @@ from normalizer.core.redaction.secret_values import (
     LONGEST_PLACEHOLDER,
     Cuts,
     cut_next,
-    end_of,
     is_harmless_word,
     is_word,
     is_worth,
+    match_end,
     quoted_at,
 )
 
@@ -208,7 +208,7 @@ class SecretText:
                 cuts.add(start, end)
         elif is_authorization and (scheme := _SCHEME.match(text, at)) and _is_scheme(scheme, match):
             at = scheme.end()
-            end = end_of(_REST_OF_LINE if scheme["all"] else BARE, text, at)
+            end = match_end(_REST_OF_LINE if scheme["all"] else BARE, text, at)
             if is_worth(text[at:end]):
                 cuts.add(at, end)
         else:
@@ -251,9 +251,9 @@ def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
     spaced = match[0][-1].isspace()
     is_prose = sign == ":" and spaced and not _IDENTIFIER.search(match["name"])
     tight = sign is not None and sign != ":" and not spaced
-    end = end_of(_WITH_BLANKS, text, at) if tight else at
+    end = match_end(_WITH_BLANKS, text, at) if tight else at
     if end == at:
-        end = end_of(BARE, text, at)
+        end = match_end(BARE, text, at)
     if end - at > LONGEST_PLACEHOLDER:
         cuts.add(at, end)
         return

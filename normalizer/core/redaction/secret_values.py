@@ -72,7 +72,7 @@ class Cuts:
 
 def cut_next(cuts: Cuts, at: int) -> None:
     """Cut the value that begins at `at`, quoted or not."""
-    start, end = quoted_at(cuts.whole, at) or (at, end_of(BARE, cuts.whole, at))
+    start, end = quoted_at(cuts.whole, at) or (at, match_end(BARE, cuts.whole, at))
     if is_worth(cuts.whole[start:end], loose=True):
         cuts.add(start, end)
 
@@ -83,7 +83,7 @@ def quoted_at(text: str, at: int) -> tuple[int, int] | None:
     return match.span("value") if match else None
 
 
-def end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
+def match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
     """Return the end of the match at `at`, or `at` itself without a match."""
     match = pattern.match(text, at)
     return match.end() if match else at

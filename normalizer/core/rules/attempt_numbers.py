@@ -7,7 +7,7 @@ import re
 from typing import Final, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent, nested_object
-from normalizer.core.decode.wire_values import Value, integer_of
+from normalizer.core.decode.wire_values import Value, as_integer
 from normalizer.core.evidence import NOT_SENT, Rank
 from normalizer.envelope import MAX_ATTEMPTS
 
@@ -75,7 +75,7 @@ def meta_has_attempts(event: WireEvent, count: int) -> bool:
     sent = event.meta.attempts
     if sent is None or type(sent) is str:
         return False
-    return (sent if type(sent) is int else integer_of(sent)) == count
+    return (sent if type(sent) is int else as_integer(sent)) == count
 
 
 def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
@@ -113,5 +113,5 @@ def _as_count(value: Value) -> int | None:
     elif type(value) is str:
         number = int(value.lstrip("0") or "0") if _DIGITS.fullmatch(value) else None
     else:
-        number = integer_of(value)
+        number = as_integer(value)
     return number if number is not None and 0 <= number <= MAX_ATTEMPTS else None

@@ -7,7 +7,7 @@ import re
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent
-from normalizer.core.decode.wire_values import NULL, RecordRejectedError, Value, integer_of
+from normalizer.core.decode.wire_values import NULL, RecordRejectedError, Value, as_integer
 from normalizer.core.rules.event_types import BEGIN_CLASS, event_class
 from normalizer.envelope import MAX_ID
 from normalizer.jsontext import Number
@@ -84,7 +84,7 @@ def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) 
     if parent is not None or values == _NOWHERE or event_class(event_type) != BEGIN_CLASS:
         return parent
     for value in values:
-        number = integer_of(value)
+        number = as_integer(value)
         named = parse_id_value(value if number is None else number)
         if isinstance(named, int) and named != own_id:
             return named

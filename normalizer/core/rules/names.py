@@ -11,7 +11,7 @@ from normalizer.core.decode.wire_fields import NestedObjects
 from normalizer.core.decode.wire_values import (
     RecordRejectedError,
     Value,
-    integer_of,
+    as_integer,
     text_or_number,
     within_bytes,
 )
@@ -112,7 +112,7 @@ def resolve_node_type(event: WireEvent) -> str | None:
     return node_type or None
 
 
-def iteration_of(command_id: str) -> int | None:
+def parse_iteration(command_id: str) -> int | None:
     """Return the loop iteration of a command: the n of `:i{n}` at its end."""
     match = _ITERATION_OF_COMMAND.search(command_id)
     iteration = int(match[1]) if match else None
@@ -134,7 +134,7 @@ def _command(value: Value) -> str:
     """Return a text or an integer as text, or '' for everything else."""
     if type(value) is str:
         return value
-    number = integer_of(value)
+    number = as_integer(value)
     return "" if number is None else str(number)
 
 

@@ -63,7 +63,7 @@ def recorded_at(recorded_ms: int | None) -> datetime | None:
     return EPOCH + recorded_ms * _MILLISECOND
 
 
-def recorded_ms_of(recorded: datetime | None) -> int | None:
+def to_recorded_ms(recorded: datetime | None) -> int | None:
     """Return the milliseconds of a time that the log recorded."""
     return None if recorded is None else (recorded - EPOCH) // _MILLISECOND
 
@@ -123,7 +123,7 @@ def _declared(event: WireEvent, latest: datetime) -> datetime | None:
 
 
 def _time_in(event_id: int, recorded: datetime | None, latest: datetime) -> datetime | None:
-    decoded = decode(event_id, recorded_ms_of(recorded))
+    decoded = decode(event_id, to_recorded_ms(recorded))
     if decoded is None or decoded.layout == "derived":
         return None
     time = EPOCH + timedelta(milliseconds=decoded.time_ms)

@@ -14,8 +14,8 @@ import asyncpg
 
 from normalizer.core.batch import Batch
 from normalizer.core.batch_builder import BatchBuilder
-from normalizer.core.encoded_events import envelope_of
-from normalizer.core.identity.coordinates import Coordinates, coordinates_of, source_key
+from normalizer.core.encoded_events import to_envelope
+from normalizer.core.identity.coordinates import Coordinates, event_coordinates, source_key
 from normalizer.core.identity.digests import Digest
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
@@ -125,8 +125,8 @@ class BackfillDryRun:
         events, rejections = self._events_and_rejected(batch)
         write_plan, stored = await self._reconcile(events, overlay)
         overlay.keep(
-            map(envelope_of, write_plan.inserts),
-            ((stored.before[_id_of(row)], row) for row in write_plan.updates),
+            map(to_envelope, write_plan.inserts),
+            ((stored.before[_row_id(row)], row) for row in write_plan.updates),
         )
         for outcome, _ in write_plan.outcomes:
             if outcome == "duplicate":
@@ -158,7 +158,7 @@ class BackfillDryRun:
                     case event if event.execution_id in self._forgotten:
                         self._diff.add("forgotten")
                     case event:
-                        events.append(envelope_of(event))
+                        events.append(to_envelope(event))
         return events, rejections
 
     async def _note_rejections(
@@ -190,15 +190,15 @@ class BackfillDryRun:
         for row in overlay.new():
             self._diff.add("new", row)
         for stored, row in overlay.changed():
-            self._diff.change("merged", _id_of(row), changes_between(stored, row))
+            self._diff.change("merged", _row_id(row), changes_between(stored, row))
 
     def _note_stale(self, row: Envelope) -> None:
         match renormalize_row(row, self._normalize):
             case Unreadable() as unreadable:
-                self.stale.reject(f"event {row.event_id}", unreadable.reason, _id_of(row))
+                self.stale.reject(f"event {row.event_id}", unreadable.reason, _row_id(row))
             case Envelope() as today:
                 if fields := changes_between(row, today):
-                    self.stale.change("changed", _id_of(row), fields)
+                    self.stale.change("changed", _row_id(row), fields)
 
     async def _stored_before(self, coordinates_set: AbstractSet[Coordinates]) -> set[Coordinates]:
         async def find(connection: asyncpg.Connection) -> set[Coordinates]:
@@ -274,7 +274,7 @@ class _StoredAndPending:
         same = sorted(
             row
             for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)
-            if outcome == "duplicate" and self._known.get(row) == coordinates_of(event)
+            if outcome == "duplicate" and self._known.get(row) == event_coordinates(event)
         )
         self.same = list((await self._read(same)).values())
 
@@ -283,6 +283,6 @@ class _StoredAndPending:
         return {row["event_id"]: Envelope(**row) for row in rows}
 
 
-def _id_of(row: Envelope) -> int:
+def _row_id(row: Envelope) -> int:
     assert row.event_id is not None
     return row.event_id

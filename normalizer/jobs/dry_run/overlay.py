@@ -9,7 +9,7 @@ from typing import Final, Self
 
 import msgspec
 
-from normalizer.core.identity.coordinates import Coordinates, coordinates_of
+from normalizer.core.identity.coordinates import Coordinates, event_coordinates
 from normalizer.envelope import Envelope
 
 _SCHEMA: Final = """
@@ -71,7 +71,7 @@ class Overlay:
             (
                 (
                     row.event_id,
-                    msgspec.msgpack.encode(coordinates_of(row)),
+                    msgspec.msgpack.encode(event_coordinates(row)),
                     msgspec.msgpack.encode(row),
                     stored,
                 )

@@ -20,7 +20,7 @@ from normalizer.errors import (
     PositionError,
     RetryableError,
     StoreUnavailableError,
-    worst_of,
+    pick_worst,
 )
 from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
@@ -143,7 +143,7 @@ class JobRunner:
         except TimeoutError:
             _log.warning("job.deadline_passed", why="batches in flight are rolled back")
         except BaseExceptionGroup as errors:
-            worst = worst_of(errors, FencedError, PositionError, FatalError)
+            worst = pick_worst(errors, FencedError, PositionError, FatalError)
             if isinstance(worst, FencedError):
                 raise FatalError(f"job {self.spec.job_id}: another runner took it over") from errors
             if not isinstance(worst, NormalizerError):

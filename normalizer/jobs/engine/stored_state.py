@@ -24,7 +24,7 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     incarnations: dict[tuple[str, int], tuple[int, int]]
     file_topics: frozenset[str]
 
-    def incarnation_of(self, named: int | None) -> Callable[[str, int], int]:
+    def resolve_incarnation(self, named: int | None) -> Callable[[str, int], int]:
         """Return the incarnation of a record that names its topic and partition.
 
         Raises ConfigurationError if there are several and none was given, because records under the

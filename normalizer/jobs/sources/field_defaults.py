@@ -34,7 +34,7 @@ class FieldDefaults:
 
     def __init__(self, defaults: Mapping[str, str]) -> None:
         self._members = {
-            name: msgspec.json.encode(name) + b":" + _json_of(value)
+            name: msgspec.json.encode(name) + b":" + _as_json(value)
             for name, value in defaults.items()
         }
 
@@ -63,7 +63,7 @@ class FieldDefaults:
         return b"{" + b",".join(lacking) + b"}"
 
 
-def _json_of(value: str) -> bytes:
+def _as_json(value: str) -> bytes:
     """Return the value unchanged if it's JSON, or else as a JSON string."""
     text = value.encode()
     try:

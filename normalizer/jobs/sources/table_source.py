@@ -22,7 +22,7 @@ from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.row_pages import fetch_page
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, find_fault, translated
 
 ROWS_A_PAGE: Final = 2_000
 
@@ -151,7 +151,7 @@ class TableSource:
         return RawRecord(
             value=self._defaults.complete(row["value"].encode()),
             topic=f"pg:{self._name}",
-            partition=_partition_of(row["execution"]),
+            partition=_partition_for(row["execution"]),
             offset=offset,
             key=row["key"].encode(),
         )
@@ -209,7 +209,7 @@ class TableSource:
                 f"{self._name}: a page took longer than {_SESSION['statement_timeout']}. Is there "
                 "an index on its key?"
             )
-        if fault_of(error, copying=False) is Fault.TRANSIENT:
+        if find_fault(error, copying=False) is Fault.TRANSIENT:
             return StoreUnavailableError(f"source {translated(error)}")
         if _is_its_own(error):
             return self._failed(f"SQLSTATE {error.sqlstate}: {error.args[0]}")
@@ -260,7 +260,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _partition_of(execution: str | None) -> int:
+def _partition_for(execution: str | None) -> int:
     """Return 28 bits of a hash, times 8. Never change this, because it identifies stored events."""
     return int.from_bytes(_hash(execution or "")[:4], "big") >> 4 << 3
 

@@ -8,7 +8,7 @@ import msgspec
 from projector.api.answers import ApiRow
 from projector.api.parameters import CallStatuses, GroupedParams, Numbers, Texts
 from projector.api.queries.grouping import FINISHED, Grains, to_the_minute
-from projector.api.queries.trends import TrendAnswer, trended, window_of
+from projector.api.queries.trends import TrendAnswer, trend_window, trended
 from projector.api.snapshots import Snapshot
 
 
@@ -40,7 +40,7 @@ class MatrixCell(ApiRow, frozen=True, kw_only=True):
 
 async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnswer[MatrixCell]:
     """How many calls ended in which status, by attempt: the share of each, and its trend?"""
-    window = window_of(params, snapshot.read_at)
+    window = trend_window(params, snapshot.read_at)
     statement = _MATRIX.minutes if window.every == "minute" else _MATRIX.hours
     # Shares refer to all cells, so read all of them.
     values = msgspec.structs.asdict(params) | window.values() | {"limit": None}

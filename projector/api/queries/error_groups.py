@@ -19,7 +19,7 @@ from projector.api.parameters import (
 )
 from projector.api.queries import error_statements as statements
 from projector.api.queries.grouping import Grains
-from projector.api.queries.trends import TrendAnswer, TrendWindow, window_of
+from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_window
 from projector.api.snapshots import Snapshot, Statement
 
 LISTED: Final = 50
@@ -80,7 +80,7 @@ class ErrorGroupsAnswer(TrendAnswer[ErrorGroup], frozen=True, kw_only=True):
 
 async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ErrorGroupsAnswer:
     """Which errors do calls fail with, how often, since when, where, and which are new?"""
-    window = window_of(params, snapshot.read_at)
+    window = trend_window(params, snapshot.read_at)
     records = await _records(snapshot, params, window, least=1)
     found = await _found(snapshot, params, window, records)
     groups = records[0]["groups"] if records else 0
@@ -133,7 +133,7 @@ async def error_group(
         error_class=(params.error_class,),
         limit=1,
     )
-    window = window_of(groups, snapshot.read_at)
+    window = trend_window(groups, snapshot.read_at)
     records = await _records(snapshot, groups, window, least=0)
     found = await _found(snapshot, groups, window, records or [{"error_class": params.error_class}])
     if not found.samples:
@@ -151,11 +151,11 @@ async def error_group(
     row = ErrorGroupDetail(
         **_group(record, window, found),
         counted=len(calls),
-        by_step=_calls_of(calls, "step"),
-        by_playbook=_calls_of(calls, "playbook"),
-        by_attempts=_calls_of(calls, "attempts"),
-        by_status=_calls_of(calls, "status"),
-        by_worker=_calls_of(calls, "worker"),
+        by_step=_count_by(calls, "step"),
+        by_playbook=_count_by(calls, "playbook"),
+        by_attempts=_count_by(calls, "attempts"),
+        by_status=_count_by(calls, "status"),
+        by_worker=_count_by(calls, "worker"),
     )
     return TrendAnswer[ErrorGroupDetail](
         rows=[row],
@@ -238,7 +238,7 @@ def _most(where: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
     return [value for value, times in calls.most_common(LISTED) if times > 0]
 
 
-def _calls_of(calls: Iterable[Mapping[str, Any]], key: str) -> list[CallsOf]:
+def _count_by(calls: Iterable[Mapping[str, Any]], key: str) -> list[CallsOf]:
     counted = Counter("" if row[key] is None else str(row[key]) for row in calls)
     return [CallsOf(value=value, calls=times) for value, times in counted.most_common(LISTED)]
 

@@ -2,15 +2,15 @@
 
 import msgspec
 
-from normalizer.core.coercions import coercions_of
+from normalizer.core.coercions import read_coercions
 from normalizer.core.denormalize import denormalize
 from normalizer.envelope import to_canonical
 from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
-from projector.api.queries.run_query import answer_of
+from projector.api.queries.run_query import build_answer
 from projector.api.snapshots import Snapshot, Statement
-from projector.event_rows import COLUMNS, JSON, envelope_of
+from projector.event_rows import COLUMNS, JSON, to_envelope
 
 
 class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ async def execution_event(
         raise NotFoundError("there is no such event in this execution")
     stored = dict(records[0])
     ingested_at = stored.pop("ingested_at")
-    envelope = envelope_of(stored)
+    envelope = to_envelope(stored)
     sent = denormalize(envelope)
     shown = (stored.keys() & EventDetail.__struct_fields__) - JSON
     visible = {name: stored[name] for name in shown}
@@ -103,7 +103,7 @@ async def execution_event(
         canonical=_indented(to_canonical(envelope)),
         as_sent=_indented(sent.value or b""),
     )
-    return answer_of(snapshot, [row])
+    return build_answer(snapshot, [row])
 
 
 def _coercions(stored: bytes | None) -> list[CoercionDetail]:
@@ -113,7 +113,7 @@ def _coercions(stored: bytes | None) -> list[CoercionDetail]:
             field=each.field,
             original=bytes(each.original).decode() if each.original else None,
         )
-        for each in coercions_of(stored)
+        for each in read_coercions(stored)
     ]
 
 

@@ -14,7 +14,7 @@ from projector.api.parameters import (
     Shapes,
     Texts,
 )
-from projector.api.queries.grouping import Grains, bin_of, grouped, total
+from projector.api.queries.grouping import Grains, grouped, time_bin, total
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
@@ -44,10 +44,10 @@ _PER_SECOND = f"""
                   case
                       when 'at' = any(:by::text[])
                       then least(
-                               min({bin_of("bucket_start")})
+                               min({time_bin("bucket_start")})
                                    + make_interval(secs => :every_s::integer),
                                :until::timestamptz, now()
-                           ) - min({bin_of("bucket_start")})
+                           ) - min({time_bin("bucket_start")})
                       else least(:until::timestamptz, now()) - :since::timestamptz
                   end
               ), 1

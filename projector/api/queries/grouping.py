@@ -119,16 +119,16 @@ def columns(keys: Sequence[str], time: str) -> str:
     """Return `at` and the keys as columns, each null unless it's in `by`."""
     return ",\n                 ".join(
         [
-            f"case when 'at' = any(:by::text[]) then {bin_of(time)} end as at",
+            f"case when 'at' = any(:by::text[]) then {time_bin(time)} end as at",
             *(
                 f"case when '{key}' = any(:by::text[]) then {column} end as {column}"
-                for key, column in zip(keys, map(column_of, keys), strict=True)
+                for key, column in zip(keys, map(key_column, keys), strict=True)
             ),
         ]
     )
 
 
-def bin_of(time: str) -> str:
+def time_bin(time: str) -> str:
     """Return SQL for the start of the minute, hour, or day of a time."""
     return f"date_bin(make_interval(secs => :every_s::integer), {time}, '2000-01-01 00:00:00+00')"
 
@@ -139,7 +139,7 @@ def conditions(keys: Sequence[str], time: str) -> str:
         [
             f"{time} >= :since::timestamptz and {time} < :until::timestamptz",
             *(
-                f"(:{key}::{_TYPES.get(key, 'text')}[] is null or {column_of(key)} = any(:{key}))"
+                f"(:{key}::{_TYPES.get(key, 'text')}[] is null or {key_column(key)} = any(:{key}))"
                 for key in keys
             ),
         ]
@@ -161,6 +161,6 @@ def total(column: str, name: str | None = None) -> str:
     return f"sum({column})::bigint as {name or column}"
 
 
-def column_of(key: str) -> str:
+def key_column(key: str) -> str:
     """Return the column of a key."""
     return _COLUMNS.get(key, key)

@@ -11,7 +11,7 @@ from projector.api.answers import ApiAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.queries.quarantine_lists import RECORD_COLUMNS, QuarantinedRecord
-from projector.api.queries.run_query import answer_of
+from projector.api.queries.run_query import build_answer
 from projector.api.snapshots import Snapshot, Statement
 
 RULES: Final[dict[Reason, str]] = {
@@ -83,7 +83,7 @@ async def quarantine_record(
         tries=tries,
         commands=_commands(record, coordinates, tries),
     )
-    return answer_of(snapshot, [row])
+    return build_answer(snapshot, [row])
 
 
 def _commands(record: Any, coordinates: str, tries: list[RedriveTry]) -> list[Command]:

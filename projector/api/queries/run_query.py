@@ -31,10 +31,10 @@ async def run_query(
     snapshot: Snapshot, statement: Statement, values: Mapping[str, Any], kind: type[R]
 ) -> ApiAnswer[R]:
     """Return an answer with all rows of the statement."""
-    return answer_of(snapshot, await snapshot.rows(statement, values, kind))
+    return build_answer(snapshot, await snapshot.rows(statement, values, kind))
 
 
-def answer_of(snapshot: Snapshot, rows: list[R]) -> ApiAnswer[R]:
+def build_answer(snapshot: Snapshot, rows: list[R]) -> ApiAnswer[R]:
     """Return an answer with these rows."""
     return ApiAnswer[R](
         rows=rows,

@@ -10,9 +10,9 @@ from projector.api.parameters import CountsParams, Texts
 from projector.api.queries.grouping import FINISHED, Grains, to_the_minute
 from projector.api.queries.outcome_counts import BY_MINUTE
 from projector.api.queries.quarantine_lists import REJECTIONS
-from projector.api.queries.trends import TrendAnswer, TrendWindow, trended, window_of
+from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_window, trended
 from projector.api.snapshots import Snapshot, Statement
-from projector.api.thresholds import DEFAULT, Level, Thresholds, Tile, level_of
+from projector.api.thresholds import DEFAULT, Level, Thresholds, Tile, level_for
 
 
 class TilesParams(CountsParams, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ async def tiles(
     snapshot: Snapshot, params: TilesParams, *, thresholds: Thresholds = DEFAULT
 ) -> TrendAnswer[TileRow]:
     """How are things: completed, first attempts, error rate, retries, stuck and rejected?"""
-    window = window_of(params, snapshot.read_at)
+    window = trend_window(params, snapshot.read_at)
     calls = await _sums(snapshot, _CALLS, params, window)
     ended = await _sums(snapshot, _ENDED, params, window)
     rejected = await _sums(snapshot, _REJECTED, params, window)
@@ -134,7 +134,7 @@ def _row(figure: _Figure, window: TrendWindow, thresholds: Thresholds) -> TileRo
         change=None if missing else (figure.value or 0.0) - (figure.before or 0.0),
         warn=thresholds[figure.tile].warn,
         critical=thresholds[figure.tile].critical,
-        level=level_of(figure.tile, judged, thresholds),
+        level=level_for(figure.tile, judged, thresholds),
     )
 
 

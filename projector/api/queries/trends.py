@@ -8,7 +8,7 @@ import msgspec
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import SECONDS, CountsParams, Grain
-from projector.api.queries.grouping import column_of, conditions
+from projector.api.queries.grouping import conditions, key_column
 from projector.api.snapshots import Statement
 
 MOST_INTERVALS: Final = 31
@@ -78,7 +78,7 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
         return trend
 
 
-def window_of(params: CountsParams, now: datetime) -> TrendWindow:
+def trend_window(params: CountsParams, now: datetime) -> TrendWindow:
     """Return the window of a request, by minutes if it's short."""
     every, since, until = params.buckets(now, "minute" if params.needs_minutes(now) else "hour")
     length_s = max(int((until - since).total_seconds()), 0)
@@ -114,7 +114,7 @@ def trended(
     greatest come first. Without keys there is exactly one row.
     """
     first = next(iter(measures))
-    named = [column_of(key) for key in keys]
+    named = [key_column(key) for key in keys]
     listed = "".join(f"{name}, " for name in named)
     return Statement(
         f"""

@@ -43,7 +43,7 @@ class JoiningBroker(KafkaBroker):
     def _write_properties(self) -> None:
         super()._write_properties()
         with (self.folder / "server.properties").open("a") as file:
-            file.write(f"controller.quorum.voters=1@{self._first.address_of('CONTROLLER')}\n")
+            file.write(f"controller.quorum.voters=1@{self._first.listener_address('CONTROLLER')}\n")
             file.write(f"listeners=PLAINTEXT://{self.bootstrap_servers}\n")
 
     def _cluster_id(self) -> str:

@@ -21,7 +21,7 @@ from normalizer.consumer import claims
 from normalizer.embedded.ports import keep_ports
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import KafkaPartition, TopicReader, why_reset
-from normalizer.relay.relay_positions import NO_POSITION, position_of
+from normalizer.relay.relay_positions import NO_POSITION, read_position
 from normalizer.store.store import Store
 from tests.chaos.points import POINTS, gate_at
 from tests.support.deadly_records import DEADLY
@@ -349,7 +349,7 @@ async def holders(settings: Settings, topic: Topic) -> dict[int, str | None]:
     async with TopicReader(settings) as reader:
         partitions = [KafkaPartition(topic.name, one) for one in range(topic.partitions)]
         committed = await reader.committed(settings.kafka_group_id, partitions)
-    found = {one.partition: position_of(at, NO_POSITION) for one, at in committed.items()}
+    found = {one.partition: read_position(at, NO_POSITION) for one, at in committed.items()}
     return {partition: position.last_try.holder for partition, position in found.items()}
 
 

@@ -112,7 +112,7 @@ async def test_no_login_makes_large_objects_or_writes_to_the_wal_once_public_may
     await _done(*psql, "--dbname", owner, env=revoking)
     await migrate(owner, report=lambda _: None)
     as_owner = await _wasteful(reader), await _warnings(owner)
-    superuser = server.url_of("shared", role="postgres")
+    superuser = server.url_for("shared", role="postgres")
     await _done(*psql, "--dbname", superuser, env=os.environ | passwords)
     by_default = await _wasteful(reader), await _warnings(owner)
     await _done(*psql, "--dbname", superuser, env=revoking)

@@ -429,7 +429,7 @@ async def test_a_run_through_an_outage_of_the_database_ends_whole(
 ) -> None:
     url = await postgres_server.create_database("outage")
     await migrate(url, report=lambda _: None)
-    database = Database(name="outage", url=url, admin_url=postgres_server.url_of("outage"))
+    database = Database(name="outage", url=url, admin_url=postgres_server.url_for("outage"))
     settings = job_settings(database, batch_rows=100)
     flow = backfill_of(settings, FileSource([history]), str(history), max_rate=700.0)
     async with asyncio.TaskGroup() as tasks:

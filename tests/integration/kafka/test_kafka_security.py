@@ -167,7 +167,7 @@ def through(
 ) -> Settings:
     """Settings that get in at this port; another `at` is the port that is called."""
     values: dict[str, Any] = {
-        "kafka_bootstrap_servers": (broker.address_of(fields.pop("at", listener)),),
+        "kafka_bootstrap_servers": (broker.listener_address(fields.pop("at", listener)),),
         "kafka_topics": (TOPIC,),
         "kafka_group_id": f"group.{listener}.{fields.get('kafka_sasl_mechanism', '')}",
         "kafka_security_protocol": PROTOCOLS[listener],

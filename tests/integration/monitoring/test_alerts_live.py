@@ -65,7 +65,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     async def locked(self) -> AsyncIterator[None]:
         """Somebody holds partition 0's position, and a snapshot with it."""
         async with (
-            watching(self.server.url_of("noetl")) as watcher,
+            watching(self.server.url_for("noetl")) as watcher,
             watcher.connection.transaction(isolation="repeatable_read"),
         ):
             await watcher.connection.execute(
@@ -88,7 +88,7 @@ async def scene(
     monkeypatch.setattr(monitor_module, "HEARTBEAT_LIMIT_S", HEARTBEAT_LIMIT_S)
     url = await postgres_server.create_database("noetl")
     await migrate(url, report=lambda _: None)
-    database = Database(name="noetl", url=url, admin_url=postgres_server.url_of("noetl"))
+    database = Database(name="noetl", url=url, admin_url=postgres_server.url_for("noetl"))
     servers, port = kafka_broker.bootstrap_servers, free_port(set())
     dashboard = free_port({port})
     targets = {"normalizer": f"127.0.0.1:{port}", "projector": f"127.0.0.1:{dashboard}"}
@@ -249,7 +249,7 @@ async def _a_job_killed_and_a_projection_changed_by_hand(scene: Scene) -> None:
     async with process(scene.settings, *history, "--max-rate", "1", command="backfill"):
 
         async def runs() -> bool:
-            async with watching(scene.server.url_of("noetl")) as watcher:
+            async with watching(scene.server.url_for("noetl")) as watcher:
                 return bool(
                     await watcher.connection.fetchval(
                         "select exists (select from projector.jobs where state = 'running')"

@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from deploy.calls import error_class_of
+from deploy.calls import classify_error
 from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.api_client import api_client, get_rows, insert_events
@@ -196,7 +196,7 @@ async def test_codes_stay_in_an_error_class_and_ids_go(connection: asyncpg.Conne
 
     expected = {error: kind or error for error, kind in ERROR_CLASSES.items()}
     assert dict(tuple(row) for row in rows) == expected
-    assert {error: error_class_of(error) for error in ERROR_CLASSES} == expected
+    assert {error: classify_error(error) for error in ERROR_CLASSES} == expected
 
 
 @pytest.mark.every_postgres
@@ -210,7 +210,7 @@ async def test_any_text_has_the_class_that_the_fold_gives_it(
         "select error, projector.error_class_of(error) from unnest($1::text[]) as error", texts
     )
 
-    assert [row for row in map(tuple, rows) if row[1] != error_class_of(row[0])] == []
+    assert [row for row in map(tuple, rows) if row[1] != classify_error(row[0])] == []
 
 
 _PARTS: Final = (

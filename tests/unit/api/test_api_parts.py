@@ -29,7 +29,7 @@ from projector.api.own_paths import OwnPaths
 from projector.api.parameters import GroupedParams, Shapes
 from projector.api.queries.quarantine_detail import RULES
 from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
-from projector.api.queries.trends import MOST_INTERVALS, window_of
+from projector.api.queries.trends import MOST_INTERVALS, trend_window
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import problem
 from projector.api.serve import ApiSettings
@@ -39,8 +39,8 @@ from projector.api.thresholds import (
     LOWER_IS_WORSE,
     TILES,
     Threshold,
-    level_of,
-    thresholds_of,
+    level_for,
+    parse_thresholds,
 )
 from projector.api.visible_settings import VisibleSettings
 
@@ -72,7 +72,7 @@ def answer(*rows: Cell) -> ApiAnswer[Cell]:
 def test_a_trend_has_few_intervals_that_cover_the_window(
     last: str, width_s: int, intervals: int
 ) -> None:
-    window = window_of(GroupedParams(last=last), NOW)
+    window = trend_window(GroupedParams(last=last), NOW)
 
     assert (window.interval_s, window.intervals) == (width_s, intervals)
     assert window.intervals <= MOST_INTERVALS
@@ -101,13 +101,13 @@ def test_no_cell_of_text_is_a_formula_by_whatever_separator(text: str, cell: str
 
 
 def test_thresholds_are_settings_that_replace_the_defaults() -> None:
-    changed = thresholds_of(["error_rate=0.01,0.5", "first_attempt_success=0.99,0.5"])
+    changed = parse_thresholds(["error_rate=0.01,0.5", "first_attempt_success=0.99,0.5"])
 
     assert set(changed) == set(DEFAULT) == set(TILES)
-    assert [level_of("error_rate", value, changed) for value in (0.001, 0.01, 0.5, None)] == [
+    assert [level_for("error_rate", value, changed) for value in (0.001, 0.01, 0.5, None)] == [
         "ok", "warn", "critical", None,
     ]  # fmt: skip
-    assert [level_of("first_attempt_success", value, changed) for value in (1.0, 0.9, 0.5)] == [
+    assert [level_for("first_attempt_success", value, changed) for value in (1.0, 0.9, 0.5)] == [
         "ok", "warn", "critical",
     ]  # fmt: skip
     assert changed["stuck"] == DEFAULT["stuck"]
@@ -120,7 +120,7 @@ def test_thresholds_are_settings_that_replace_the_defaults() -> None:
 )  # fmt: skip
 def test_a_threshold_that_makes_no_sense_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigurationError, match=f"threshold {re.escape(repr(text))}"):
-        thresholds_of([text])
+        parse_thresholds([text])
 
 
 def test_the_shapes_of_a_filter_are_those_of_the_rules() -> None:

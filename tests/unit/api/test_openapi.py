@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from projector.api import openapi
-from projector.api.api_page import as_html, example_of
+from projector.api.api_page import as_html, render_example
 from projector.api.endpoints import ENDPOINTS
 from projector.api.examples import Example
 from projector.api.openapi import document
@@ -61,7 +61,7 @@ def test_the_page_shows_each_operation_with_its_request_and_its_answer() -> None
     page = as_html(DOCUMENT).decode()
 
     for path, operation in OPERATIONS.values():
-        command = example_of(path, operation)
+        command = render_example(path, operation)
         assert "{" not in command
         assert command.replace("&", "&amp;").replace("'", "&#x27;") in page
     answers = sum(len(one["responses"]["200"]["content"]) for _, one in OPERATIONS.values())

@@ -16,8 +16,8 @@ from normalizer.cli import main
 from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError
-from normalizer.files.record_lines import LONGEST_BYTES, pages, record_of
-from projector.cli.scope_options import parse_span, scope_of
+from normalizer.files.record_lines import LONGEST_BYTES, pages, parse_record
+from projector.cli.scope_options import parse_scope, parse_span
 from tests.support.command_tree import commands_of
 
 SHAPES_MISSING = "Expected object of length >= 1 - at $.shapes"
@@ -32,9 +32,9 @@ def run(*arguments: str, given: str | bytes = "", **environ: str) -> Result:
     ("arguments", "refusal"),
     [
         (["run", "--processes", "2", "--accept-reset"], "--accept-reset works with one process"),
-        (["relay", "--from-postgres", "--accept-reset"], "are for KAFKA_TOPICS"),
-        (["relay", "--from-postgres", "--accept-shapes"], "are for KAFKA_TOPICS"),
-        (["relay", "--unregister", "--accept-reset"], "are for KAFKA_TOPICS"),
+        (["relay", "--from-postgres", "--accept-reset"], "need a relay that reads KAFKA_TOPICS"),
+        (["relay", "--from-postgres", "--accept-shapes"], "need a relay that reads KAFKA_TOPICS"),
+        (["relay", "--unregister", "--accept-reset"], "need a relay that reads KAFKA_TOPICS"),
     ],
 )
 def test_an_option_out_of_place_is_refused(arguments: list[str], refusal: str) -> None:
@@ -251,7 +251,7 @@ def test_a_line_of_kcat_keeps_its_coordinates() -> None:
         b'null],"key":"k","payload":"{}"}'
     )
 
-    record = record_of(line, 1, "file:x")
+    record = parse_record(line, 1, "file:x")
 
     assert (record.topic, record.partition, record.offset, record.recorded_ms) == ("t", 2, 9, 5)
     assert (record.key, record.value) == (b"k", b"{}")
@@ -270,7 +270,7 @@ def test_a_line_of_kcat_keeps_its_coordinates() -> None:
     ],
 )
 def test_any_other_line_is_a_value_at_its_number(line: bytes) -> None:
-    record = record_of(line, 7, "file:x")
+    record = parse_record(line, 7, "file:x")
 
     assert (record.topic, record.offset, record.value) == ("file:x", 7, line)
 
@@ -296,13 +296,13 @@ def test_a_time_that_is_beyond_the_calendar_is_none(
     bounds: tuple[str | None, str | None, str | None],
 ) -> None:
     with pytest.raises(click.BadParameter, match="is not a time"):
-        scope_of(*bounds, None, None)
+        parse_scope(*bounds, None, None)
 
 
 def test_bounds_are_rounded_outwards_to_hours() -> None:
-    scope = scope_of("2026-07-01T09:59", "2026-07-01T10:00:00.000001", None, None, None)
+    scope = parse_scope("2026-07-01T09:59", "2026-07-01T10:00:00.000001", None, None, None)
 
     assert (scope.since.hour, scope.until.hour, scope.since.minute, scope.until.minute) == (
         9, 11, 0, 0,
     )  # fmt: skip
-    assert scope_of(None, None, "99999d", None, None).since.year > 1_700
+    assert parse_scope(None, None, "99999d", None, None).since.year > 1_700

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from normalizer.config.settings import Settings
 from normalizer.core.batch import Item
-from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, EncodedEvent, Lane, envelope_of
+from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, EncodedEvent, Lane, to_envelope
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Ignored, Normalized, Rejected
@@ -159,7 +159,7 @@ async def test_heavy_record_goes_to_the_helper_where_the_lane_leaves_it() -> Non
 
 
 def _decoded(outcome: Any) -> Any:
-    return outcome if isinstance(outcome, (Rejected, Ignored)) else envelope_of(outcome)
+    return outcome if isinstance(outcome, (Rejected, Ignored)) else to_envelope(outcome)
 
 
 async def _items(read: Sequence[RawRecord], lane: Lane | None) -> list[Item]:

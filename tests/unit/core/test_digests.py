@@ -2,7 +2,7 @@
 
 import pytest
 
-from normalizer.core.identity.digests import SHORT, Digests, digest_of_text, hash_of
+from normalizer.core.identity.digests import SHORT, Digests, digest_hash, digest_of_text
 
 
 @pytest.mark.parametrize("value", [b'"a"', b"0", b"1234", b"true", b"null", b"{}", b"[]"])
@@ -32,5 +32,5 @@ def test_a_short_text_stands_for_itself_and_hashes_as_any_other() -> None:
 
     assert digest_of_text(short) == (SHORT, short)
     assert len(digest_of_text(long)[1]) == 32
-    assert hash_of(digest_of_text(long)) == digest_of_text(long)[1]
-    assert len(hash_of(digest_of_text(short))) == 32
+    assert digest_hash(digest_of_text(long)) == digest_of_text(long)[1]
+    assert len(digest_hash(digest_of_text(short))) == 32

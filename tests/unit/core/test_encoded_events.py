@@ -9,11 +9,11 @@ from normalizer.core.encoded_events import (
     COLUMNS,
     FIXED_COLUMNS,
     EncodedEvent,
-    columns_of,
     decode_columns,
     encode_columns,
-    envelope_of,
-    time_of,
+    event_time,
+    to_columns,
+    to_envelope,
 )
 from normalizer.envelope import Envelope
 from tests.support.factories import envelope, recorded_at
@@ -82,16 +82,16 @@ def test_value_that_no_column_can_hold_is_named_as_such(fields: dict[str, object
 def test_encoded_event_and_envelope_give_the_same_columns() -> None:
     encoded = EncodedEvent(1, 2, "executor", None, encode_columns(FULL))
 
-    assert columns_of(encoded) == columns_of(FULL)
-    assert envelope_of(encoded) == envelope_of(FULL) == FULL
+    assert to_columns(encoded) == to_columns(FULL)
+    assert to_envelope(encoded) == to_envelope(FULL) == FULL
 
 
 @pytest.mark.parametrize("event", [FULL, envelope(recorded_at=None, worker_id="w")])
 def test_time_of_an_encoded_event_is_that_of_its_envelope(event: Envelope) -> None:
     encoded = EncodedEvent(1, 2, "executor", None, encode_columns(event))
 
-    assert time_of(encoded) == time_of(event)
-    assert time_of(event) == (event.recorded_at or event.created_at)
+    assert event_time(encoded) == event_time(event)
+    assert event_time(event) == (event.recorded_at or event.created_at)
 
 
 def test_microseconds_are_exact_on_both_sides_of_the_epoch() -> None:

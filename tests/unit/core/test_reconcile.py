@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.encoded_events import envelope_of
+from normalizer.core.encoded_events import to_envelope
 from normalizer.core.identity.collisions import MAX_SIBLINGS, sibling_ids
-from normalizer.core.identity.coordinates import Coordinates, coordinates_of
+from normalizer.core.identity.coordinates import Coordinates, event_coordinates
 from normalizer.core.identity.merge_flags import ELSEWHERE, SHARES_ID
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.envelope import Envelope
@@ -50,7 +50,7 @@ async def test_new_events_are_stored_sorted_by_id_with_one_question() -> None:
 
     write_plan = await reconcile([envelope(3), envelope(1), envelope(2)], log)
 
-    assert [envelope_of(row).source_offset for row in write_plan.inserts] == [1, 2, 3]
+    assert [to_envelope(row).source_offset for row in write_plan.inserts] == [1, 2, 3]
     assert write_plan.outcomes == [("stored", snowflake(at)) for at in (3, 1, 2)]
     assert log.questions == 1
 
@@ -253,7 +253,7 @@ async def test_an_id_without_a_salt_left_is_assigned_and_found_again(*, id_taken
     outcomes = [*await log.take(event), *await log.take(event)]
 
     assert outcomes == ["stored", "duplicate"]
-    assert log.assigned_ids == {coordinates_of(event): FIRST_ASSIGNED}
+    assert log.assigned_ids == {event_coordinates(event): FIRST_ASSIGNED}
     assert ("event_id_conflict" in rule_of(log.rows_by_id[FIRST_ASSIGNED])) == id_taken
 
 
@@ -266,10 +266,10 @@ async def test_an_id_that_was_assigned_and_whose_row_is_not_there_takes_the_even
             for salt in range(4)
         )
     )
-    log.assigned_ids[coordinates_of(event)] = FIRST_ASSIGNED
+    log.assigned_ids[event_coordinates(event)] = FIRST_ASSIGNED
 
     assert await log.take(event) == ["stored"]
-    assert coordinates_of(log.rows_by_id[FIRST_ASSIGNED]) == coordinates_of(event)
+    assert event_coordinates(log.rows_by_id[FIRST_ASSIGNED]) == event_coordinates(event)
 
 
 async def test_a_row_that_vanishes_between_two_questions_is_stored_again() -> None:
@@ -281,7 +281,7 @@ async def test_a_row_that_vanishes_between_two_questions_is_stored_again() -> No
 
     write_plan = await reconcile([envelope(2, event_id=snowflake(1))], log)
 
-    assert [envelope_of(row).source_offset for row in write_plan.inserts] == [2]
+    assert [to_envelope(row).source_offset for row in write_plan.inserts] == [2]
 
 
 async def test_what_a_batch_merged_before_it_died_is_merged_and_not_noted_twice() -> None:

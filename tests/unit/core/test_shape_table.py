@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from normalizer.config.configured_rules import MOST_BYTES, normalizer_of, read_shapes
+from normalizer.config.configured_rules import MOST_BYTES, configured_normalizer, read_shapes
 from normalizer.config.settings import Settings
 from normalizer.core.decode.shape_table import FIELDS, ShapeTable
 from normalizer.core.denormalize import denormalize
@@ -64,7 +64,7 @@ def test_the_table_of_the_page_gives_the_line_of_the_page(tmp_path: Path) -> Non
         blocks("adding-a-shape.md", info) for info in ("json record", "json table-event")
     )
 
-    normalizer = normalizer_of(Settings(shapes=str(path)))
+    normalizer = configured_normalizer(Settings(shapes=str(path)))
     (event,) = normalizer.normalize(RawRecord(value=record.text.encode()))
 
     assert isinstance(event, Envelope)

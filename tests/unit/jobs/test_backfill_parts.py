@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.config.settings import Settings
-from normalizer.core.identity.coordinates import coordinates_of
+from normalizer.core.identity.coordinates import event_coordinates
 from normalizer.errors import BrokerUnavailableError
 from normalizer.files.record_lines import NAMED_BY_BYTES, topic_named_by
 from normalizer.jobs.dry_run.diff import changes_between
@@ -230,17 +230,17 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
     with Overlay() as overlay:
         overlay.keep([second], [(first, changed)])
         overlay.keep([], [(changed, again), (second, second)])
-        assigned = overlay.assign(coordinates_of(first))
+        assigned = overlay.assign(event_coordinates(first))
 
         assert overlay.rows([first.event_id or 0]) == {first.event_id: again}
         assert overlay.find_coordinates([second.event_id or 0]) == {
-            second.event_id: coordinates_of(second)
+            second.event_id: event_coordinates(second)
         }
         assert list(overlay.new()) == [second]
         assert list(overlay.changed()) == [(first, again)]
-        assert overlay.find_assigned(coordinates_of(first)) == assigned < 0
-        assert overlay.find_assigned(coordinates_of(second)) is None
-        assert [overlay.reject(coordinates_of(first)) for _ in range(2)] == [True, False]
+        assert overlay.find_assigned(event_coordinates(first)) == assigned < 0
+        assert overlay.find_assigned(event_coordinates(second)) is None
+        assert [overlay.reject(event_coordinates(first)) for _ in range(2)] == [True, False]
 
 
 async def test_the_share_of_a_topic_is_of_the_run_wherever_reading_goes_on(

@@ -26,7 +26,7 @@ from normalizer.errors import FencedError, StoreUnavailableError
 from normalizer.observability.batch_spans import BatchTracer
 from normalizer.observability.producer_spans import producer_spans
 from normalizer.observability.span_attributes import SCHEMA
-from normalizer.observability.tracing import NoopTracer, secrets_of, tracing
+from normalizer.observability.tracing import NoopTracer, header_secrets, tracing
 from normalizer.store.store import CommittedBatch
 from tests.support.factories import envelope, raw_record
 
@@ -240,4 +240,4 @@ def test_what_turns_tracing_off_is_said_once_or_was_wanted(
 def test_keys_in_the_headers_of_the_exporter_are_secrets() -> None:
     environ = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20abc=,x=hunter2, broken"}
 
-    assert secrets_of(environ) == ("Basic%20abc=", "hunter2")
+    assert header_secrets(environ) == ("Basic%20abc=", "hunter2")

@@ -14,7 +14,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from normalizer.config.settings import Settings
 from normalizer.core.batch import LastRecord
-from normalizer.core.identity.merge_flags import ELSEWHERE, LATE, place_of
+from normalizer.core.identity.merge_flags import ELSEWHERE, LATE, place_in_log
 from normalizer.core.last_try import BLAMED, SHARED, LastTry
 from normalizer.envelope import to_canonical
 from normalizer.errors import BrokerUnavailableError, PartsLostError
@@ -22,7 +22,7 @@ from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_prod
 from normalizer.kafka.transactional_producer import OutputRecord
 from normalizer.relay import relay_store
 from normalizer.relay.output_records import canonical_record, rejection_record
-from normalizer.relay.relay_positions import RelayPosition, claim_of, position_of
+from normalizer.relay.relay_positions import RelayPosition, claim_from, read_position
 from normalizer.store.store import Claim
 from tests.contract import FOLDER
 from tests.support.factories import TOPIC, batch_of, envelope, raw_record, rejected
@@ -64,7 +64,7 @@ def test_record_names_its_place_only_if_that_says_when_its_event_happened() -> N
     in_time = envelope(1, recorded_at=event.created_at + LATE - timedelta(microseconds=1))
     elsewhere = envelope(1, merge_flags=ELSEWHERE)
 
-    assert [place_of(one) is None for one in (event, in_time, late, elsewhere)] == [
+    assert [place_in_log(one) is None for one in (event, in_time, late, elsewhere)] == [
         *(False, False, True, True),
     ]
 
@@ -145,8 +145,8 @@ def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
     )
 
     committed = written.committed(42)
-    position = position_of(committed, RelayPosition(cluster_id="other"))
-    again = claim_of(WHERE, 7 << 16 | 5, committed.next_offset, position)
+    position = read_position(committed, RelayPosition(cluster_id="other"))
+    again = claim_from(WHERE, 7 << 16 | 5, committed.next_offset, position)
 
     assert committed.next_offset == 42
     assert len(committed.metadata) < 400  # of Kafka's 4,096 by default
@@ -246,5 +246,5 @@ async def test_partition_whose_commit_failed_is_not_given_up(
 def test_an_offset_that_was_set_by_hand_begins_without_a_past() -> None:
     unknown = RelayPosition(cluster_id="c")
 
-    assert position_of(CommittedOffset(5, ""), unknown) is unknown
-    assert claim_of(WHERE, 7 << 16, 5, unknown).last is None
+    assert read_position(CommittedOffset(5, ""), unknown) is unknown
+    assert claim_from(WHERE, 7 << 16, 5, unknown).last is None

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from normalizer.errors import FatalError, StoreUnavailableError
-from normalizer.store.sqlstate import Fault, fault_of, line_of, translated
+from normalizer.store.sqlstate import Fault, copy_line, find_fault, translated
 
 SECRET = "content of a row"
 
@@ -29,18 +29,18 @@ CHECK = {"schema": "normalizer", "table": "events", "constraint": "events_attemp
 )
 @pytest.mark.parametrize("copying", [True, False])
 def test_values_that_no_column_takes_are_the_records_fault(code: str, copying: bool) -> None:
-    assert fault_of(refusal(code), copying=copying) is Fault.RECORD
+    assert find_fault(refusal(code), copying=copying) is Fault.RECORD
 
 
 def test_a_broken_copy_row_is_the_records_fault_but_a_broken_protocol_is_not() -> None:
     of_a_row = refusal("08P01", context="COPY events, line 7, column context")
 
-    assert fault_of(of_a_row, copying=True) is Fault.RECORD
-    assert fault_of(refusal("08P01"), copying=False) is Fault.TRANSIENT
+    assert find_fault(of_a_row, copying=True) is Fault.RECORD
+    assert find_fault(refusal("08P01"), copying=False) is Fault.TRANSIENT
 
 
 def test_what_a_pooler_says_when_its_server_is_gone_is_no_records_fault() -> None:
-    assert fault_of(refusal("08P01"), copying=True) is Fault.TRANSIENT
+    assert find_fault(refusal("08P01"), copying=True) is Fault.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def test_what_a_pooler_says_when_its_server_is_gone_is_no_records_fault() -> Non
     ],
 )
 def test_a_check_of_ours_on_an_event_is_the_records_fault(named: dict[str, str]) -> None:
-    assert fault_of(refusal("23514", **named), copying=True) is Fault.RECORD
+    assert find_fault(refusal("23514", **named), copying=True) is Fault.RECORD
 
 
 def test_a_missing_value_in_a_column_of_ours_is_the_records_fault() -> None:
     error = refusal("23502", schema="normalizer", table="events", column="status")
 
-    assert fault_of(error, copying=True) is Fault.RECORD
+    assert find_fault(error, copying=True) is Fault.RECORD
 
 
 @pytest.mark.parametrize("code", ["23502", "23514"])
@@ -65,14 +65,14 @@ def test_a_missing_value_in_a_column_of_ours_is_the_records_fault() -> None:
 def test_a_ledger_that_does_not_balance_is_never_the_records_fault(code: str, table: str) -> None:
     error = refusal(code, schema="normalizer", table=table, constraint=f"{table}_offsets_balance")
 
-    assert fault_of(error, copying=False) is Fault.FATAL
+    assert find_fault(error, copying=False) is Fault.FATAL
 
 
 @pytest.mark.parametrize("code", ["23502", "23514"])
 def test_a_constraint_of_somebody_else_is_never_the_records_fault(code: str) -> None:
     error = refusal(code, schema="audit", table="copied", constraint="copied_check")
 
-    assert fault_of(error, copying=True) is Fault.TRANSIENT
+    assert find_fault(error, copying=True) is Fault.TRANSIENT
 
 
 FOLLOWING = 'SQL statement "insert ..."\nPL/pgSQL function project_calls() line 18 at SQL statement'
@@ -86,7 +86,7 @@ def test_an_error_inside_a_projection_is_never_the_records_fault(code: str, copy
     for context in (FOLLOWING, "PL/pgSQL function projector.refuse() line 3 at RAISE"):
         error = refusal(code, context=context)
 
-        assert fault_of(error, copying=copying) is Fault.PROJECTION
+        assert find_fault(error, copying=copying) is Fault.PROJECTION
         assert isinstance(translated(error), StoreUnavailableError)
 
 
@@ -94,7 +94,7 @@ def test_an_error_inside_a_projection_is_never_the_records_fault(code: str, copy
 def test_a_constraint_of_a_projection_is_never_the_records_fault(code: str) -> None:
     error = refusal(code, schema="projector", table="event_minutes", constraint="c", column="c")
 
-    assert fault_of(error, copying=True) is Fault.PROJECTION
+    assert find_fault(error, copying=True) is Fault.PROJECTION
     assert "inside projector.event_minutes" in str(translated(error))
 
 
@@ -107,7 +107,7 @@ def test_a_constraint_of_a_projection_is_never_the_records_fault(code: str) -> N
     ],
 )
 def test_content_that_names_a_projection_is_none(context: str) -> None:
-    assert fault_of(refusal("22003", context=context), copying=True) is Fault.RECORD
+    assert find_fault(refusal("22003", context=context), copying=True) is Fault.RECORD
 
 
 def test_the_projection_that_an_error_comes_from_is_named() -> None:
@@ -116,7 +116,7 @@ def test_the_projection_that_an_error_comes_from_is_named() -> None:
 
 
 def test_a_key_that_is_there_already_is_a_race() -> None:
-    assert fault_of(refusal("23505", **CHECK), copying=True) is Fault.RACE
+    assert find_fault(refusal("23505", **CHECK), copying=True) is Fault.RACE
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_key_that_is_there_already_is_a_race() -> None:
     ],
 )
 def test_an_outage_is_the_moments_fault(code: str) -> None:
-    assert fault_of(refusal(code), copying=False) is Fault.TRANSIENT
+    assert find_fault(refusal(code), copying=False) is Fault.TRANSIENT
     assert isinstance(translated(refusal(code)), StoreUnavailableError)
 
 
@@ -148,7 +148,7 @@ def test_an_outage_is_the_moments_fault(code: str) -> None:
 )
 @pytest.mark.parametrize("copying", [True, False])
 def test_wrong_code_rights_or_schema_end_the_process(code: str, copying: bool) -> None:
-    assert fault_of(refusal(code, **CHECK), copying=copying) is Fault.FATAL
+    assert find_fault(refusal(code, **CHECK), copying=copying) is Fault.FATAL
     assert isinstance(translated(refusal(code)), FatalError)
 
 
@@ -162,7 +162,7 @@ def test_wrong_code_rights_or_schema_end_the_process(code: str, copying: bool) -
     ],
 )
 def test_a_value_that_the_client_cannot_encode_is_the_records_fault(error: Exception) -> None:
-    assert fault_of(error, copying=True) is Fault.RECORD
+    assert find_fault(error, copying=True) is Fault.RECORD
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_value_that_the_client_cannot_encode_is_the_records_fault(error: Excep
     ],
 )
 def test_a_connection_that_is_gone_is_the_moments_fault(error: Exception) -> None:
-    assert fault_of(error, copying=True) is Fault.TRANSIENT
+    assert find_fault(error, copying=True) is Fault.TRANSIENT
     assert isinstance(translated(error), StoreUnavailableError)
 
 
@@ -223,7 +223,7 @@ def test_a_connection_error_is_said_by_its_kind_alone() -> None:
 def test_the_refused_line_is_read_from_the_context(context: str | None, line: int | None) -> None:
     fields = {} if context is None else {"context": context}
 
-    assert line_of(refusal("22P02", **fields)) == line
+    assert copy_line(refusal("22P02", **fields)) == line
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ comment on column projector.call_facts.may_be_retried is
 -- An event of a call, as attempts are computed from it. reporter and the ranked values: see
 -- report_on_call. number: the attempts that the event declares. call_index: which call of its
 -- command an end is of. It's 0 if the event doesn't say. log and in_log: where its record lies, if
--- that tells when the event happened (knows_its_place).
+-- that tells when the event happened (aggregate_calls).
 create type projector.call_event as (
     event_id            bigint,
     execution_id        bigint,

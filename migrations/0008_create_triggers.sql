@@ -22,11 +22,9 @@ declare
     name text;
 begin
     foreach name in array array[
-        'normalizer.keep_dedup_horizon', 'normalizer.drop_source_heartbeats',
-        'projector.project_counters', 'projector.project_quarantine',
-        'projector.project_executions', 'projector.project_calls',
-        'projector.project_truncate', 'projector.project_off',
-        'normalizer.note_event_changes'
+        'normalizer.forget_positions', 'normalizer.note_event_changes',
+        'projector.project_counters', 'projector.project_executions',
+        'projector.project_calls', 'projector.project_truncate', 'projector.project_off'
     ] loop
         execute format(
             'create function %s() returns trigger language plpgsql as $body$ begin '
@@ -39,22 +37,13 @@ end
 $$;
 
 -- People delete a position to read a topic again.
-create trigger keep_dedup_horizon_of_deleted
-    before delete on normalizer.source_positions
-    for each statement execute function normalizer.keep_dedup_horizon();
+create trigger keep_dedup_horizon
+    before delete or truncate on normalizer.source_positions
+    for each statement execute function normalizer.forget_positions();
 
-create trigger keep_dedup_horizon_of_truncated
-    before truncate on normalizer.source_positions
-    for each statement execute function normalizer.keep_dedup_horizon();
-
-create trigger drop_source_heartbeats_of_deleted
-    after delete on normalizer.source_positions
-    referencing old table as gone
-    for each statement execute function normalizer.drop_source_heartbeats();
-
-create trigger drop_source_heartbeats_of_truncated
-    after truncate on normalizer.source_positions
-    for each statement execute function normalizer.drop_source_heartbeats();
+create trigger drop_source_heartbeats
+    after delete or truncate on normalizer.source_positions
+    for each statement execute function normalizer.forget_positions();
 
 create trigger project_3_counters_inserted
     after insert on normalizer.events
@@ -76,21 +65,6 @@ create trigger project_3_counters_archived
     referencing old table as before
     for each statement when (current_setting('projector.archiving', true) = 'on')
     execute function projector.project_counters('archived');
-
-create trigger project_inserted
-    after insert on normalizer.quarantine
-    referencing new table as after
-    for each statement execute function projector.project_quarantine();
-
-create trigger project_updated
-    after update on normalizer.quarantine
-    referencing old table as before new table as after
-    for each statement execute function projector.project_quarantine();
-
-create trigger project_deleted
-    after delete on normalizer.quarantine
-    referencing old table as before
-    for each statement execute function projector.project_quarantine();
 
 create trigger project_1_executions_inserted
     after insert on normalizer.events
@@ -129,10 +103,6 @@ create trigger project_truncated
         'execution_hours', 'call_facts', 'call_hours', 'call_times', 'worker_hours', 'error_hours',
         'retry_minutes'
     );
-
-create trigger project_truncated
-    after truncate on normalizer.quarantine
-    for each statement execute function projector.project_truncate('quarantine_hours');
 
 create trigger project_0_off_inserted
     after insert on normalizer.events

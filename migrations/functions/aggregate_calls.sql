@@ -1,5 +1,13 @@
--- The attempts of these commands, from their stored events. Each attempt keeps the least of each
--- ranked value. project_calls does the same with new events.
+-- The attempts of these commands, from their stored events. `may_be_retried`: whether anything hints
+-- at a second attempt of the command, which is a number, or two issues, claims, or starts.
+--     1. read the events. The place of a record in its log tells when an event happened, unless the
+--        record came late, or another record reports the event in another log, or before it in this
+--        one (merge_flags): the row has the coordinates of the record that was read first.
+--     2. find the commands of which an event may be of another attempt than its number says
+--     3. find the attempts of their events
+--     4. keep the least of each ranked value of an attempt, as project_calls does with new events
+-- This and other functions that every batch calls are plpgsql, because an SQL function would be
+-- planned each time.
 create or replace function projector.aggregate_calls(commands projector.call_command[])
     returns table (
         execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
@@ -9,10 +17,107 @@ create or replace function projector.aggregate_calls(commands projector.call_com
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
+    set enable_hashjoin = on
 as $$
 #variable_conflict use_column
 begin
     return query
+        -- 1. The events of these commands.
+        with stored as materialized (
+            select event.event_id, event.execution_id, event.command_id, kind.event_class,
+                   kind.role, said.reporter,
+                   case when event.evidence >= 100 then event.attempts end as number,
+                   event.created_at, said.outcome_ranked, said.duration_ranked, said.error_ranked,
+                   said.step_ranked, said.worker_ranked, said.max_attempts_ranked,
+                   event.iteration,
+                   case
+                       when kind.role = 'done'
+                       then coalesce(
+                                substring(
+                                    (event.context -> 'call_index')::text from '^[0-9]{1,9}$'
+                                )::integer,
+                                substring(
+                                    (event.result -> 'context' -> 'call_index')::text
+                                    from '^[0-9]{1,9}$'
+                                )::integer,
+                                0
+                            )
+                       else 0
+                   end as call_index,
+                   place.log, place.in_log
+            from   unnest(aggregate_calls.commands) as wanted
+            cross join lateral (
+                select *
+                from   normalizer.events as one
+                where  one.execution_id + 0 = wanted.execution_id
+                and    hashtext(one.command_id) = hashtext(wanted.command_id)
+                and    one.command_id = wanted.command_id
+                offset 0
+            ) as event
+            join   event_kinds as kind on kind.event_type = event.event_type
+            cross join lateral report_on_call(
+                kind.role, kind.outcome, event.status, event.created_at, event.evidence,
+                event.step, event.worker_id, event.max_attempts, event.duration, event.error,
+                event.context, event.result
+            ) as said
+            left join lateral (
+                select event.source_topic || ':' || event.source_incarnation || ':'
+                       || event.source_partition as log,
+                       array[event.source_offset, event.source_index] as in_log
+            ) as place
+                on  event.recorded_at < event.created_at + interval '5 seconds'
+                and event.merge_flags & 32 = 0
+            where  kind.subject = 'call'
+        ),
+        -- 2. The commands in doubt.
+        event as materialized (
+            select *,
+                   is_numbered or bool_or(is_repeated) over (
+                       partition by execution_id, command_id collate "C"
+                   ) as may_be_retried,
+                   any_unnumbered and (
+                       is_numbered or bool_or(is_repeated and role = 'issued') over (
+                           partition by execution_id, command_id collate "C"
+                       )
+                   ) as in_doubt
+            from   (
+                       select stored.*,
+                              coalesce(max(number) over command > 0, false) as is_numbered,
+                              bool_or(number is null) over command as any_unnumbered,
+                              min(log) over command = max(log) over command as in_one_log,
+                              role in ('issued', 'claimed', 'started')
+                              and min(created_at) over role < max(created_at) over role
+                                  as is_repeated
+                       from   stored
+                       window command as (partition by execution_id, command_id collate "C"),
+                              role as (
+                                  partition by execution_id, command_id collate "C", role
+                              )
+                   ) as counted
+        ),
+        -- 3. Their attempts.
+        resolved as (
+            select *
+            from   resolve_attempts(
+                       array(
+                           select (
+                                      event_id, execution_id, command_id, event_class, role,
+                                      reporter, number, created_at, outcome_ranked,
+                                      duration_ranked, error_ranked, step_ranked, worker_ranked,
+                                      max_attempts_ranked, iteration, call_index, log,
+                                      case when in_one_log then in_log end
+                                  )::call_event
+                           from   event
+                           where  in_doubt
+                       )
+                   )
+        ),
+        attempt as (
+            select event.*, coalesce(resolved.attempts, event.number, 0) as attempts
+            from   event
+            left join resolved on resolved.event_id = event.event_id
+        )
+        -- 4. One row for each attempt.
         select   execution_id, command_id collate "C", attempts, min(created_at),
                  min(created_at) filter (where role = 'issued'),
                  min(created_at) filter (where role = 'claimed'),
@@ -21,7 +126,7 @@ begin
                  min(error_ranked collate "C"), min(step_ranked collate "C"),
                  min(worker_ranked collate "C"), min(max_attempts_ranked collate "C"),
                  min(iteration), bool_or(number is not null), bool_or(may_be_retried)
-        from     call_events_by_attempt(aggregate_calls.commands)
+        from     attempt
         group by execution_id, command_id collate "C", attempts;
 end
 $$;

@@ -1,16 +1,21 @@
--- The seconds that a fraction of the calls stays under, from the state of percentile_add.
+-- The seconds that a fraction of the calls stays under, from the state of percentile_add. They are
+-- the middle of the bucket that the fraction reaches (bucket_of).
 create or replace function projector.percentile_found(state double precision[])
     returns double precision
     language sql immutable parallel safe
     return (
-        select projector.seconds_of(
-                   (min(slot) filter (where 1e6 * up_to >= round(state[1] * 1e6) * total) - 3)
-                   ::integer
-               )
+        select case
+                   when bucket < 0 then 0
+                   else power(2::double precision, (bucket + 0.5::double precision) / 8) / 1000000
+               end
         from   (
-                   select slot, sum(calls) over (order by slot) as up_to,
-                          sum(calls) over () as total
-                   from   unnest(state) with ordinality as counted (calls, slot)
-                   where  slot > 1 and calls <> 0
-               ) as cumulated
+                   select min(slot) filter (where 1e6 * up_to >= round(state[1] * 1e6) * total)
+                          - 3 as bucket
+                   from   (
+                              select slot, sum(calls) over (order by slot) as up_to,
+                                     sum(calls) over () as total
+                              from   unnest(state) with ordinality as counted (calls, slot)
+                              where  slot > 1 and calls <> 0
+                          ) as cumulated
+               ) as found
     );

@@ -103,12 +103,10 @@ begin
         else
             doubtful := doubtful_executions(reports);
         end if;
-        if doubtful is not null then
-            perform rebuild_executions(doubtful);
-        end if;
         moved := array(
             select move
-            from   execution_moves(array(select execution_id from unnest(changes))) as move
+            from   rebuild_executions(doubtful, array(select execution_id from unnest(changes)))
+                       as move
         );
     end if;
 

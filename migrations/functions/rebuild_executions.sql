@@ -1,8 +1,15 @@
--- Rebuilds the rows of executions from their events. An execution without events gets a count of 0.
-create or replace function projector.rebuild_executions(execution_ids bigint[]) returns void
+-- Rebuilds the rows of these executions from their events, and returns those of `changed` that
+-- roll-ups do not count under what they are now. An execution without events gets a count of 0, and
+-- is counted under nothing: also one of which only an update is known, as its events were stored
+-- without projections.
+create or replace function projector.rebuild_executions(
+    execution_ids bigint[], changed bigint[]
+)
+    returns setof projector.execution_move
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
 as $$
+#variable_conflict use_column
 begin
     update execution_facts as known
     set    events              = coalesce(aggregated.events, 0),
@@ -25,7 +32,26 @@ begin
     left join aggregate_executions(rebuild_executions.execution_ids) as aggregated
         using (execution_id)
     where  known.execution_id = doubtful.execution_id;
+    return query
+        select known.execution_id, known.counted_playbook_ranked, known.counted_begun,
+               known.counted_outcome, known.counted_ended, known.playbook_ranked, today.begun,
+               today.outcome, today.ended
+        from   unnest(rebuild_executions.changed) as wanted (execution_id)
+        join   execution_facts as known using (execution_id)
+        left join lateral (
+            select hour_of(known.begin_at) as begun,
+                   outcome_of(known.completed_at, known.failed_at, known.cancelled_at) as outcome,
+                   hour_of(least(known.completed_at, known.failed_at, known.cancelled_at)) as ended
+            where  known.events > 0
+        ) as today on true
+        where  known.events = 0
+        or     (
+                   known.counted_playbook_ranked, known.counted_begun, known.counted_outcome,
+                   known.counted_ended
+               ) is distinct from (
+                   known.playbook_ranked, today.begun, today.outcome, today.ended
+               );
 end
 $$;
 
-revoke execute on function projector.rebuild_executions(bigint[]) from public;
+revoke execute on function projector.rebuild_executions(bigint[], bigint[]) from public;

@@ -40,8 +40,7 @@ begin
     counts := array(select counted from call_counts(1, tries) as counted);
 
     -- 3. The executions, from all their events.
-    perform rebuild_executions(whole);
-    moves := array(select move from execution_moves(whole) as move);
+    moves := array(select move from rebuild_executions(whole, whole) as move);
     update execution_facts as known
     set    counted_playbook_ranked = move.playbook_ranked,
            counted_begun           = move.begun,

@@ -7,9 +7,8 @@ comment on view projector.call_time_histogram is
     'How long do calls take (measure duration), how long do commands wait from issued to claimed '
     '(queue), and how long do retries wait after the failure before them (backoff)? By the hour '
     'of their end; what still waits is in open_calls. projector.percentile(0.95, bucket, calls) '
-    'gives seconds, over any hours and keys; projector.seconds_of(bucket) is the middle of a '
-    'bucket, at most 4.5 % off. Rows are parts, as in event_counts. Calls of the step '
-    '__orchestrate__ are left out.';
+    'gives seconds, over any hours and keys: the middle of a bucket, at most 4.5 % off. Rows are '
+    'parts, as in event_counts. Calls of the step __orchestrate__ are left out.';
 comment on column projector.call_time_histogram.hour is 'the hour, UTC';
 comment on column projector.call_time_histogram.measure is
     'what was measured: duration, queue or backoff';

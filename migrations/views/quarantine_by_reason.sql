@@ -1,12 +1,11 @@
 create or replace view projector.quarantine_by_reason as
-select   hour, reason, shape, sum(refused)::bigint as refused
-from     projector.quarantine_hours
-group by hour, reason, shape
-having   sum(refused) <> 0;
+select   projector.hour_of(quarantined_at) as hour, reason, shape, count(*) as refused
+from     normalizer.quarantine
+group by projector.hour_of(quarantined_at), reason, shape;
 
 comment on view projector.quarantine_by_reason is
     'What was refused, why, and in which shape, by hour? `normalizer quarantine list` shows '
-    'each entry.';
+    'each entry. Counts go with the entries (`projector maintain --keep-quarantine`).';
 comment on column projector.quarantine_by_reason.hour is 'the hour, UTC';
 comment on column projector.quarantine_by_reason.reason is 'why';
 comment on column projector.quarantine_by_reason.shape is 'wire shape of the record';

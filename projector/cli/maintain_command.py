@@ -63,7 +63,7 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete quarantine entries after this time. Default: never.",
+    help="Delete quarantine entries, and their counts by hour, after this time. Default: never.",
 )
 @click.option(
     "--keep-raw",

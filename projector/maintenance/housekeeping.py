@@ -37,7 +37,6 @@ HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ("events", "skew_us", "attempts_defaulted", "status_from_name", "time_from_log"),
     ),
     ("coercion_hours", "hour", ("coercions",)),
-    ("quarantine_hours", "hour", ("refused",)),
     ("execution_hours", "hour", ("executions",)),
     ("call_hours", "hour", ("calls", "exhausted", "inferred")),
     ("call_times", "hour", ("calls",)),

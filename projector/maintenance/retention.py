@@ -1,7 +1,7 @@
-"""Deletes old quarantine entries, raw records, gaps, and job runs, but keeps their counts.
+"""Deletes old quarantine entries, raw records, gaps, and job runs.
 
 Each step is a short statement. The next run continues one that was stopped anywhere. The ledger
-stays complete, because the offsets of deleted gaps stay counted.
+stays complete, because archived_rows counts the deleted entries and the offsets of deleted gaps.
 """
 
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ class OldRows(NamedTuple):
 async def drop_old(
     connection: asyncpg.Connection, old: OldRows, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Delete these rows from before `before`, in steps. Their counts stay."""
+    """Delete these rows from before `before`, in steps."""
     gone = 0
     if dry_run:
         count = f"select count(*) from {old.table} where {old.time} < $1::timestamptz"  # noqa: S608 - constants of this package
@@ -71,16 +71,7 @@ _DELETE_QUARANTINE: Final = """
     gone as (
         delete from normalizer.quarantine
         where  quarantine_id in (select quarantine_id from old)
-        returning source_topic, source_incarnation, source_partition, batch_id, quarantined_at,
-                  reason, shape
-    ),
-    counted as (
-        insert into quarantine_hours as counted (hour, reason, shape, shard, refused)
-        select   hour_of(quarantined_at), reason, shape, -1, count(*)
-        from     gone
-        group by 1, 2, 3
-        on conflict (hour, reason, shape, shard)
-        do update set refused = counted.refused + excluded.refused
+        returning source_topic, source_incarnation, source_partition, batch_id
     ),
     noted as (
         insert into normalizer.archived_rows as known (

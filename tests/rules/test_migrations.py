@@ -67,3 +67,21 @@ def test_functions_and_views_come_after_all_that_they_name() -> None:
     assert order.index("views/freshness") < order.index("views/timed_executions")
     assert order.index("views/timed_executions") < order.index("views/open_calls")
     assert order.index("views/open_calls") < order.index("views/stuck_reasons")
+
+
+def test_no_more_functions_and_tables_than_somebody_can_know() -> None:
+    """Merge two before you raise a limit. Trigger functions and the aggregate are among them."""
+    texts = [path.read_text() for path in FILES]
+    created = [kind for text in texts for kind, _ in CREATED.findall(text)]
+
+    assert created.count("function") + created.count("aggregate") <= 64
+    assert created.count("table") <= 44
+    assert not [one for one in texts if re.search(r"partition by (range|list|hash)", one)]
+
+
+def test_each_trigger_function_has_a_file() -> None:
+    text = (FOLDER / "0008_create_triggers.sql").read_text()
+    names = re.findall(r"execute function (\w+)\.(\w+)\(", text)
+
+    assert len(names) > 10
+    assert {name for _, name in names} <= {path.stem for path in REPEATABLE}

@@ -7,7 +7,6 @@ TAMPERING: Final[dict[str, str]] = {
     "event_hours": "update projector.event_hours set events = events + 1",
     "arrival_hours": "delete from projector.arrival_hours",
     "coercion_hours": "update projector.coercion_hours set coercions = 7",
-    "quarantine_hours": "update projector.quarantine_hours set refused = 0",
     "execution_facts": "update projector.execution_facts set failed_at = null",
     "call_facts": "update projector.call_facts set finished_at = finished_at + interval '1 s'",
     "execution_hours": "delete from projector.execution_hours where outcome <> 'BEGUN'",

@@ -7,7 +7,7 @@ the same rows in every snapshot. Table names have no schema, because the connect
 decides.
 
     comparison.py         the type of such a pair, and the pair of a sharded counter
-    counter_queries.py    counters of events, arrivals, coercions and refusals
+    counter_queries.py    counters of events, arrivals and coercions
     execution_queries.py  executions, and their counts by hour
     call_queries.py       calls, and their counts by hour
 """
@@ -23,7 +23,7 @@ from projector.verify.queries.call_queries import (
     WORKERS,
 )
 from projector.verify.queries.comparison import Bounds, Comparison
-from projector.verify.queries.counter_queries import ARRIVALS, COERCIONS, HOURS, MINUTES, REFUSALS
+from projector.verify.queries.counter_queries import ARRIVALS, COERCIONS, HOURS, MINUTES
 from projector.verify.queries.execution_queries import EXECUTION_HOURS, EXECUTIONS
 
 __all__ = ["COMPARISONS", "Bounds", "Comparison"]
@@ -33,7 +33,6 @@ COMPARISONS: Final[tuple[Comparison, ...]] = (
     HOURS,
     ARRIVALS,
     COERCIONS,
-    REFUSALS,
     EXECUTIONS,
     CALLS,
     EXECUTION_HOURS,

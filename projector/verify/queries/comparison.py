@@ -4,10 +4,10 @@ from typing import Literal
 
 import msgspec
 
-Bounds = Literal["created", "arrived", "refused", "begun", "finished", "executions"]
+Bounds = Literal["created", "arrived", "begun", "finished", "executions"]
 """What the parameters bound. For `executions`, $1 holds execution ids. Otherwise they're the hours
-from $1 to $2, excluding the second, in which events happened or arrived, records were rejected, or
-calls began or finished."""
+from $1 to $2, excluding the second, in which events happened or arrived, or calls began or
+finished."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Counters: events by minute and hour, arrivals, coercions, refusals."""
+"""Counters: events by minute and hour, arrivals, coercions."""
 
 from typing import Final
 
@@ -84,20 +84,6 @@ COERCIONS: Final = counter(
         where    coalesce(recorded_at, created_at) >= $1::timestamptz
         and      coalesce(recorded_at, created_at) < $2::timestamptz
         and      coercion ->> 'rule' is not null
-        group by 1, 2, 3
-    """,
-)
-
-REFUSALS: Final = counter(
-    name="quarantine_hours",
-    bounds="refused",
-    keys="hour reason shape",
-    sums="refused",
-    expected="""
-        select   date_trunc('hour', quarantined_at, 'UTC') as hour, reason, shape,
-                 count(*) as refused
-        from     normalizer.quarantine
-        where    quarantined_at >= $1::timestamptz and quarantined_at < $2::timestamptz
         group by 1, 2, 3
     """,
 )

@@ -382,8 +382,10 @@ async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
         known = {"If-None-Match": first.headers["etag"]}
         again = await client.get(path, headers=known)
         await connection.execute(
-            "insert into projector.quarantine_hours (hour, reason, shape, shard, refused)"
-            " values (projector.hour_of(now()), 'too_deep', '', 0, 1)"
+            "insert into normalizer.quarantine (reason, detail, shape, normalizer_version,"
+            " source_topic, source_incarnation, source_partition, source_offset, source_index,"
+            " value_bytes, batch_id)"
+            " values ('too_deep', '', '', 1, 'noetl.other', 0, 0, 0, 0, 1, 1)"
         )
         changed = await client.get(path, headers=known)
 

@@ -327,10 +327,14 @@ async def test_a_count_is_compared_with_the_window_before_once_its_own_is_over(
     hour = await owner.fetchval("select projector.hour_of(now())")
     await owner.execute(
         """
-        insert into projector.quarantine_hours (hour, reason, shape, shard, refused)
-        select   $1::timestamptz - make_interval(hours => ago), 'too_deep', '', 0,
-                 case when ago = 0 then 8 else 100 end
-        from     generate_series(0, 14) as ago
+        insert into normalizer.quarantine
+               (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
+                source_partition, source_offset, source_index, value_bytes, batch_id,
+                quarantined_at)
+        select 'too_deep', '', '', 1, 'noetl.events', 0, ago, number, 0, 1, 1,
+               $1::timestamptz - make_interval(hours => ago)
+        from   generate_series(0, 14) as ago
+        cross join generate_series(1, case when ago = 0 then 8 else 100 end) as number
         """,
         hour,
     )

@@ -51,7 +51,6 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
     ),
     "arrival_hours": ("events = 7", "lateness = 8 - lateness", "skew_us = 7, worker_id = 'nobody'"),
     "coercion_hours": ("coercions = 7", "rule = 'none'"),
-    "quarantine_hours": ("refused = 7", "reason = 'none'"),
     "execution_facts": (
         "events = events + 1",
         "first_at = first_at - interval '9 days'",
@@ -140,7 +139,6 @@ async def fill(connection: asyncpg.Connection, events: int = 300) -> None:
             for number in range(2, 400, 2)
         ],
     )
-    await connection.execute(_REFUSALS)
 
 
 def any_call(chance: random.Random, number: int) -> Row:
@@ -461,12 +459,11 @@ async def test_events_without_their_projections_stand_as_divergent_until_they_ar
         )
         await view_rows.update(connection, [any_call(random.Random(77), 4)])
         await view_rows.delete(connection, [6])
-        await connection.execute(_REFUSALS.replace("5", "6"))
 
     stands = await standing(connection)
     assert set(stands) == {
         "execution_facts", "call_facts", "event_minutes", "event_hours", "arrival_hours",
-        "coercion_hours", "call_hours", "call_times", "quarantine_hours",
+        "coercion_hours", "call_hours", "call_times",
     }  # fmt: skip
     assert stands["execution_facts"] >= 3
 
@@ -558,11 +555,3 @@ _NOBODY_ELSE_IS_HERE: Final = """
 """
 
 _TO_DAMAGE: Final = "select {0}::text from {0} where {1} order by 1"
-
-_REFUSALS: Final = """
-    insert into normalizer.quarantine
-           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
-            source_partition, source_offset, source_index, value_bytes, batch_id)
-    select 'invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 5, number, 0, 7, 1
-    from   generate_series(1, 5) as number
-"""

@@ -615,4 +615,4 @@ async def test_a_batch_without_projections_is_stored_and_noted_as_divergent(
         ("execution_facts", 7),
         ("call_facts", 7),
     }
-    assert {row["projection"] for row in noted} >= {"event_hours", "quarantine_hours"}
+    assert "event_hours" in {row["projection"] for row in noted}

@@ -1,0 +1,35 @@
+-- Runs around the deletion of positions, which people delete to read a topic again:
+--     before: keeps how far the positions had got, in dedup_horizon
+--     after: deletes heartbeats without a position. They would override the first heartbeats of a
+--            position that takes its place.
+create or replace function normalizer.forget_positions() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, normalizer, pg_temp
+as $$
+begin
+    if tg_when = 'BEFORE' then
+        insert into dedup_horizon as kept (
+            topic, incarnation, partition, next_offset, cluster_id, last_offset, last_recorded_ms,
+            last_crc
+        )
+        select   topic, incarnation, partition, dedup_offset, cluster_id, last_offset,
+                 last_recorded_ms, last_crc
+        from     source_positions
+        order by topic, incarnation, partition
+        on conflict on constraint dedup_horizon_pkey do update
+        set    next_offset      = greatest(kept.next_offset, excluded.next_offset),
+               cluster_id       = excluded.cluster_id,
+               last_offset      = excluded.last_offset,
+               last_recorded_ms = excluded.last_recorded_ms,
+               last_crc         = excluded.last_crc;
+    else
+        delete from source_heartbeats as reported
+        where       (reported.topic, reported.partition, reported.incarnation) not in (
+                        select topic, partition, incarnation from source_positions
+                    );
+    end if;
+    return null;
+end
+$$;
+
+revoke execute on function normalizer.forget_positions() from public;

@@ -3,9 +3,12 @@
     python -m bench.against ba60e10                       five pairs of 300,000 events
     python -m bench.against ba60e10 --rounds 1 --events 30000    a smoke test: no figures
     python -m bench.against ba60e10 --results NAME        also into docs/results.csv
+    python -m bench.against ba60e10 --stored 30000000 --rounds 1      into a table of this many rows
 
 Each round runs `bench.drain` of both, in alternating order. A machine that is slow for
-a while is slow for both, so the median of the rounds' ratios counts.
+a while is slow for both, so the median of the rounds' ratios counts. With --stored each round
+runs `bench.curves --only stored` of both: three drains into this many rows, each beside one into an
+empty database, which takes the place of COPY.
 """
 
 import argparse
@@ -26,26 +29,29 @@ _DRAIN: Final = re.compile(
     r"^drain:.* in ([\d.]+) s: ([\d,]+) events/s.* ([\d.]+) us of their CPU", re.MULTILINE
 )
 _COPY: Final = re.compile(r"^copy:.* rows in ([\d.]+) s", re.MULTILINE)
+_STORED: Final = re.compile(r"^stored, ([\d,]+): ([\d,]+) events/s, ([\d.]+) us", re.MULTILINE)
+DRAINS_A_ROUND: Final = 3
 
 
 class Run(NamedTuple):
-    """One run of `bench.drain`."""
+    """One run of `bench.drain`, or the median of those of `bench.curves`."""
 
     rate: float
     cpu_us: float
     ratio: float
+    beside: str = "COPY"
 
     def __str__(self) -> str:
-        return f"{self.rate:,.0f} events/s, {self.cpu_us} us, {self.ratio} of COPY"
+        return f"{self.rate:,.0f} events/s, {self.cpu_us} us, {self.ratio} of {self.beside}"
 
 
-def main(commit: str, events: int, rounds: int, results: str | None) -> int:
+def main(commit: str, events: int, rounds: int, results: str | None, stored: int) -> int:
     """Print each round and the medians. Returns 1 if this state is slower by more than 5 %."""
     pairs: list[tuple[Run, Run]] = []
     with _checkout(commit) as there:
         for number in range(rounds):
             order = (there, HERE) if number % 2 else (HERE, there)
-            runs = {folder: _drain(folder, events) for folder in order}
+            runs = {folder: _drain(folder, events, stored) for folder in order}
             pairs.append((runs[there], runs[HERE]))
             print(
                 f"round {number + 1}: {commit} {runs[there]}, this state {runs[HERE]}", flush=True
@@ -55,7 +61,7 @@ def main(commit: str, events: int, rounds: int, results: str | None) -> int:
         f"round {number}": (f"{commit}: {then}; this state: {now}")
         for number, (then, now) in enumerate(pairs, start=1)
     }
-    figures["drain beside COPY, now to then, median"] = f"{by_ratio:.2f}"
+    figures[f"drain beside {pairs[0][0].beside}, now to then, median"] = f"{by_ratio:.2f}"
     rates = median(now.rate / then.rate for then, now in pairs)
     figures["events a second, now to then, median"] = f"{rates:.2f}"
     for what, figure in figures.items():
@@ -81,17 +87,21 @@ def _git(*arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=HERE, check=True)  # noqa: S607 - the user's git
 
 
-def _drain(folder: Path, events: int) -> Run:
+def _drain(folder: Path, events: int, stored: int) -> Run:
     """Run the bench of this folder: Python imports from the folder it is started in."""
-    command = [sys.executable, "-m", "bench.drain", "--events", str(events)]
+    bench_of = "bench.curves" if stored else "bench.drain"
+    command = [sys.executable, "-m", bench_of, "--events", str(events)]
+    if stored:
+        command += ["--only", "stored", "--stored", f"0,{stored}", "--rounds", str(DRAINS_A_ROUND)]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as bench:
         try:
             said, _ = bench.communicate()
         except KeyboardInterrupt:
             bench.wait()  # it hears Ctrl-C too, and removes its folders
             raise
-    if (run := run_of(said)) is None:
-        raise SystemExit(f"bench.drain in {folder.name} exited with {bench.returncode}")
+    run = stored_run_of(said, stored) if stored else run_of(said)
+    if run is None:
+        raise SystemExit(f"{bench_of} in {folder.name} exited with {bench.returncode}")
     return run
 
 
@@ -107,6 +117,24 @@ def run_of(said: str) -> Run | None:
     )
 
 
+def stored_run_of(said: str, stored: int) -> Run | None:
+    """Return what `bench.curves` of any commit printed of drains into this many rows."""
+    drains: dict[int, list[tuple[float, float]]] = {0: [], stored: []}
+    for rows, rate, cpu_us in _STORED.findall(said):
+        number = int(rows.replace(",", ""))
+        drains.setdefault(number, []).append((float(rate.replace(",", "")), float(cpu_us)))
+    into, empty = drains[stored], drains[0]
+    if not into or len(into) != len(empty):
+        return None
+    pairs = zip(into, empty, strict=True)
+    return Run(
+        rate=median(rate for rate, _ in into),
+        cpu_us=median(cpu_us for _, cpu_us in into),
+        ratio=round(median(one[0] / other[0] for one, other in pairs), 2),
+        beside="an empty database",
+    )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,7 +143,10 @@ if __name__ == "__main__":
     parser.add_argument("--events", type=int, default=300_000, help="default: 300000")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument(
+        "--stored", type=int, default=0, metavar="ROWS", help="rows that are there before"
+    )
+    parser.add_argument(
         "--results", metavar="NAME", help="add rows of this name to docs/results.csv"
     )
     options = parser.parse_args()
-    sys.exit(main(options.commit, options.events, options.rounds, options.results))
+    sys.exit(main(options.commit, options.events, options.rounds, options.results, options.stored))

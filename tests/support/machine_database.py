@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Self
 
@@ -12,6 +12,7 @@ import pytest
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.errors import StoreUnavailableError
+from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import SourcePositions
 from normalizer.store.store import Claim, CommittedBatch, Store
@@ -184,6 +185,23 @@ class MachineDatabase:
         left = {row["event_id"] for row in await view_rows.stored(self._admin)}
         return [row for row in stored if row["event_id"] not in left]
 
+    async def forget(self, execution_id: int, *, is_killed: bool) -> list[Row]:
+        """Erase the execution, whatever its age: the rows that went.
+
+        If killed, it has put the execution on the list and deleted its notes, but none of its rows.
+        """
+        stored = await view_rows.stored(self._admin)
+        erasure = Forget(self.url, ForgottenExecution(execution_id=execution_id))
+        with _killed_before(Forget, "_delete") if is_killed else nullcontext():
+            await erasure.run(ErasureReason(who="the machine", why="a rule of it"))
+        left = {row["event_id"] for row in await view_rows.stored(self._admin)}
+        gone = [row for row in stored if row["event_id"] not in left]
+        assert {row["execution_id"] for row in gone} <= {execution_id}
+        assert is_killed or execution_id not in {
+            row["execution_id"] for row in await view_rows.stored(self._admin)
+        }
+        return gone
+
     async def repair(self) -> None:
         """What was noted as divergent agrees with the log then."""
         verdicts = [one async for one in repair(self._projector, RepairRequest())]
@@ -193,10 +211,10 @@ class MachineDatabase:
         assert [tuple(row) for row in await self._admin.fetch(_COUNTED_OTHERWISE)] == []
 
     async def assert_views_are_the_fold(self, archived: Sequence[Row]) -> None:
-        """Counts cover stored rows and rows deleted by retention, everything else only stored rows.
+        """Counts cover stored and deleted rows, everything else only stored rows.
 
-        Each execution that retention took is in `archived` under an id of its own: an event that
-        came later began it again.
+        Each execution that retention or forget deleted is in `archived` under an id of its own: an
+        event that came later began it again.
         """
         stored = await view_rows.stored(self._admin)
         expected = expected_views(stored)
@@ -246,6 +264,16 @@ def _killed_after(steps: int | None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, suppress(CrashError):
         patch.setattr(event_retention, "EVENTS_A_STEP", 2)
         patch.setattr(event_retention._Retention, "_archive", counted)
+        yield
+
+
+@contextmanager
+def _killed_before(owner: type, method: str) -> Iterator[None]:
+    async def crash(*_: object) -> None:
+        raise CrashError
+
+    with pytest.MonkeyPatch.context() as patch, suppress(CrashError):
+        patch.setattr(owner, method, crash)
         yield
 
 

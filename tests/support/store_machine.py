@@ -32,7 +32,7 @@ PARTITIONS: Final = (0, 1)
 WRITERS: Final = (0, 1)
 _MS_A_RECORD: Final = 60_000
 _ARCHIVED_FROM: Final = 1 << 61
-"""Ids for executions that retention took: no producer has such a one."""
+"""Ids for executions that retention or forget deleted: no producer has such a one."""
 _DRAWN_FOR_COMMANDS: Final = (7, 27)
 """One example in twenty ends with the commands that verify: they take longer than all its steps."""
 _DRAWN_FOR_DIVERGENCE: Final = range(10)
@@ -366,7 +366,30 @@ class StoreMachine(RuleBasedStateMachine):
         before = datetime.fromtimestamp(recorded_ms / 1000, UTC)
         margin_time = timedelta(milliseconds=margin * _MS_A_RECORD)
         self.has_horizon = True
-        gone = self.run(self.database.archive(before, margin_time, steps))
+        self._has_gone(self.run(self.database.archive(before, margin_time, steps)))
+
+    @precondition(lambda self: not self.is_divergent)
+    @rule(data=st.data(), is_killed=st.sampled_from((False, False, True)))
+    def forget(self, data: st.DataObject, *, is_killed: bool) -> None:
+        """Erase an execution of any age, for example one whose records are still to be read.
+
+        It may be killed before it deletes the rows. Then another step runs it again, or none does.
+        """
+        known = {
+            one.execution_id
+            for model in self.models.values()
+            for _, outcomes in model.log
+            for one in outcomes
+            if isinstance(one, Envelope)
+        }
+        if not known:
+            return
+        execution_id = data.draw(st.sampled_from(sorted(known)))
+        self.has_horizon = True
+        self._has_gone(self.run(self.database.forget(execution_id, is_killed=is_killed)))
+
+    def _has_gone(self, gone: list[Row]) -> None:
+        """Counts still cover these deleted rows."""
         first_id = _ARCHIVED_FROM + len(self.archived)
         ids = {row["execution_id"]: first_id + nth for nth, row in enumerate(gone)}
         self.archived += [row | {"execution_id": ids[row["execution_id"]]} for row in gone]

@@ -1,0 +1,55 @@
+//! Reads a record of any bytes. It must not panic, and each row must have its columns.
+//!
+//! `make soak ARGS="-k fuzzed_records"` runs it for an hour. The input is the value. After a byte 0
+//! follow the name and the text of a header.
+
+#![no_main]
+
+use event_normalizer_lane::{EncodedEvents, Lane, Record, Signs};
+use libfuzzer_sys::fuzz_target;
+
+/// The columns of `normalizer/core/encoded_events.py`.
+const COLUMNS: usize = 34;
+
+thread_local! {
+    static LANE: Lane = Lane::new(&Signs {
+        signs: [&b"token"[..], b"password", b"\\u"].map(Vec::from).to_vec(),
+        weak: 1,
+        folded: std::array::from_fn(|byte| {
+            u8::try_from(byte).map_or(0, |byte| byte.to_ascii_lowercase())
+        }),
+        separators: b"-_".to_vec(),
+    });
+}
+
+fuzz_target!(|input: &[u8]| {
+    let mut parts = input.splitn(3, |byte| *byte == 0);
+    let value = parts.next().unwrap_or_default();
+    let name = parts.next().and_then(|name| std::str::from_utf8(name).ok());
+    let record = Record {
+        value,
+        topic: "noetl.events",
+        incarnation: 0,
+        partition: 0,
+        offset: 7,
+        headers: name.map(|name| (name, parts.next())).into_iter().collect(),
+        timestamp_ms: Some(1_784_000_000_000),
+    };
+    let mut events = EncodedEvents::default();
+    let read = LANE.with(|lane| lane.read(&record, &mut events, |text| text.len() % 2 == 0));
+    assert_eq!(read.is_ok(), !events.is_empty());
+    for event in events.iter() {
+        assert_eq!(columns(event.columns), Some(COLUMNS));
+    }
+});
+
+/// Counts the columns of a row; None unless the last one ends with it.
+fn columns(mut row: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    while let Some((length, rest)) = row.split_first_chunk() {
+        // A null has the length -1 and no bytes.
+        row = rest.get(usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0)..)?;
+        count += 1;
+    }
+    row.is_empty().then_some(count)
+}

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from statistics import median
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import asyncpg
 import msgspec
 
-from bench.drain import PARTITIONS, Drained, Stack, drain, stack
+from bench.drain import PARTITIONS, Core, Drained, Stack, drain, stack
 from bench.history import EVENTS_AN_EXECUTION, make_history
 from bench.servers import create_topic
 from simulator.kafka_producer import producer, send_all
@@ -48,6 +48,7 @@ A broker refuses records of the future, and a run has dozens of topics.
 
 
 Again = Literal["sent", "read"]
+_ALL_AGAIN: Final = "all, sent again"
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +64,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     mix: Mix = PLAIN
     partitions: int = PARTITIONS
     processes: int = 1
+    core: Core | None = None
     repeats: float = 0.0
     without_ids: float = 0.0
     again: Again | None = None
@@ -90,11 +92,7 @@ def curves(events: int, stored: Sequence[int], memory: Sequence[int]) -> Iterato
         name="repeats",
         title="Share of records that repeat others",
         points=(
-            *(
-                Point(label=f"{share:.0%}", events=events, repeats=share)
-                for share in (0, 0.01, 0.5)
-            ),
-            Point(label="all, sent again", events=events, again="sent"),
+            *(point for core in get_args(Core) for point in _repeats(core, events)),
             Point(label="all, read again", events=events, again="read"),
         ),
     )
@@ -134,6 +132,12 @@ def curves(events: int, stored: Sequence[int], memory: Sequence[int]) -> Iterato
         title="Events of one drain",
         points=tuple(Point(label=f"{count:,}", events=count) for count in memory),
     )
+
+
+def _repeats(core: Core, events: int) -> Iterator[Point]:
+    for share in (0, 0.01, 0.1, 0.5):
+        yield Point(label=f"{core}, {share:.0%}", core=core, events=events, repeats=share)
+    yield Point(label=f"{core}, {_ALL_AGAIN}", core=core, events=events, again="sent")
 
 
 Drains = dict[str, list[Drained]]
@@ -202,7 +206,7 @@ class Bench:
 
     async def _once(self, curve: Curve, point: Point) -> Drained:
         # Points that differ in who reads share a topic.
-        sent = msgspec.structs.replace(point, label="", processes=1, again=None)
+        sent = msgspec.structs.replace(point, label="", processes=1, core=None, again=None)
         key = msgspec.json.encode(sent)
         if key not in self._topics:
             self._topics[key] = await self._load(point)
@@ -225,7 +229,7 @@ class Bench:
         name = f"drain_{next(self._numbers)}"
         into = url or await self._servers.database(name)
         servers = self._servers.bootstrap_servers
-        one = await drain(into, servers, point.processes, topic, point.partitions)
+        one = await drain(into, servers, point.processes, topic, point.partitions, point.core)
         if url is None:
             await self._drop(name)
         self._report(
@@ -333,12 +337,7 @@ async def main(options: argparse.Namespace) -> None:
     for what, figure in rows.items():
         print(f"{what}: {figure}")
     if options.results:
-        write_results(
-            "curves",
-            command_line(),
-            rows,
-            columns=("of the first", "events/s", "own us an event", "MB a process"),
-        )
+        write_results("curves", command_line(), rows)
 
 
 def _ratios(curve: Curve, drains: Drains) -> list[float]:
@@ -364,12 +363,20 @@ def _rows(curve: Curve, drains: Drains) -> dict[str, object]:
         all_of = drains[point.label]
         rates = [one.rate for one in all_of]
         cells = (
-            f"{ratio:.2f}",
-            f"{median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})",
-            f"{median(one.cpu_us for one in all_of):.1f}",
-            f"{max(one.peak_mb for one in all_of) / point.processes:.0f}",
+            f"of the first: {ratio:.2f}",
+            f"events/s: {median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})",
+            f"own us an event: {median(one.cpu_us for one in all_of):.1f}",
+            f"MB a process: {max(one.peak_mb for one in all_of) / point.processes:.0f}",
         )
-        rows[f"{curve.title}: {point.label}"] = " | ".join(cells)
+        rows[f"{curve.title}: {point.label}"] = "; ".join(cells)
+    if curve.name == "repeats":
+        for core in get_args(Core):
+            none, half, every = (
+                [1 / one.rate for one in drains[f"{core}, {label}"]]
+                for label in ("0%", "50%", _ALL_AGAIN)
+            )
+            ratio = median(h / ((n + e) / 2) for n, h, e in zip(none, half, every, strict=True))
+            rows[f"{curve.title}: {core}, time at 50% beside the straight line"] = f"{ratio:.2f}"
     return rows
 
 

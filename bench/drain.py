@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import asyncpg
 
@@ -42,6 +42,9 @@ _KAFKA_PROPERTIES: Final = {
     # Kafka's own default: processes that start together join the group together.
     "group.initial.rebalance.delay.ms": "3000"
 }
+
+
+Core = Literal["native", "python"]
 
 
 class Stack(NamedTuple):
@@ -143,8 +146,12 @@ async def drain(
     processes: int,
     topic: str = TOPIC,
     partitions: int = PARTITIONS,
+    core: Core | None = None,
 ) -> Drained:
-    """Measure from when each process holds partitions, without start-up, to the last commit."""
+    """Measure from when each process holds partitions, without start-up, to the last commit.
+
+    `core` is for NORMALIZER_CORE, which otherwise is as in this process, or native.
+    """
     environment = {
         "PATH": os.environ["PATH"],
         "NORMALIZER_HTTP_PORT": "0",
@@ -152,7 +159,7 @@ async def drain(
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
         "KAFKA_TOPICS": topic,
         "NORMALIZER_LOG_LEVEL": "error",
-        "NORMALIZER_CORE": os.environ.get("NORMALIZER_CORE", "native"),
+        "NORMALIZER_CORE": core or os.environ.get("NORMALIZER_CORE", "native"),
         **same_imports(),
     }
     ends = await _log_ends(bootstrap_servers, topic, partitions)

@@ -5,6 +5,7 @@ stackfile      the folder .noetl/ with its lock, stack.json, and the password fi
 servers        starts the database and the broker
 programs       starts normalizer, projector, and traffic as child processes
 supervisor     starts processes in order, restarts them, and stops them in reverse order
+lane_watch     notices a native lane that is built while the stack runs
 call_table     prints how calls ended, by attempts and status
 process_group  runs several service processes as one, for `normalizer run --processes`
 """

@@ -20,6 +20,7 @@ from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.up.call_table import keep_showing_calls, show_calls
+from normalizer.up.lane_watch import LaneWatch
 from normalizer.up.programs import FILE_TOPIC, Programs, has_simulator
 from normalizer.up.servers import start_kafka, start_postgres
 from normalizer.up.stackfile import SHELL_FILE, Stack, forget_stack, only_one, write_stack
@@ -83,6 +84,7 @@ class _Run:
         self._environ = environ
         self._folder = options.folder.resolve()
         self._supervisor = Supervisor()
+        self._lane_watch = LaneWatch()
 
     async def run(self) -> None:
         """Start everything, keep it running until cancelled, then stop everything."""
@@ -178,6 +180,14 @@ class _Run:
                 tasks.create_task(
                     keep_showing_calls(stack.database_url, self.screen), name="table of calls"
                 )
+                if stack.normalizer_url:
+                    tasks.create_task(self._keep_using_new_lanes(), name="native lane")
+
+    async def _keep_using_new_lanes(self) -> None:
+        while True:
+            await self._lane_watch.until_built()
+            self.screen.print_line("core: native. The normalizer restarts with the lane just built")
+            self._supervisor.restart("normalizer")
 
     def _write(self, stack: Stack) -> None:
         stack.pids = {"up": os.getpid(), **self._supervisor.pids}

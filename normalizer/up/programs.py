@@ -13,6 +13,7 @@ from typing import Final
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.ports import is_free, keep_ports
 from normalizer.postgres.database import connected
+from normalizer.runtime.child import same_imports
 from normalizer.up.stackfile import Stack
 from normalizer.up.supervisor import ChildProgram, Supervisor
 
@@ -43,7 +44,8 @@ class Programs:
         self._folder = folder
         self._stack = stack
         self._supervisor = supervisor
-        self._base = {name: environ[name] for name in _PASSED_ON if name in environ}
+        passed_on = {name: environ[name] for name in _PASSED_ON if name in environ}
+        self._base = {**passed_on, **same_imports()}
         self._service = {
             "DATABASE_URL": stack.database_url,
             "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers or "",

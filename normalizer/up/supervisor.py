@@ -70,6 +70,10 @@ class Supervisor:
             self._may_end.add(name)
         await part.start()
 
+    def restart(self, name: str) -> None:
+        """Tell it to end. `keep_running` starts it again."""
+        self._processes[name].send_signal(signal.SIGTERM)
+
     async def keep_running(
         self, *, report: Callable[[str], None], started_again: Callable[[], None]
     ) -> None:

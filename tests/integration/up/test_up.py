@@ -14,8 +14,10 @@ import httpx
 import msgspec
 import pytest
 
+from normalizer.core.rule_sources import rules_sha256
 from normalizer.embedded import remove_folder
 from normalizer.runtime.child import until_ended
+from normalizer.runtime.native_lane import MODULE
 from normalizer.up.stackfile import Stack as StackFile
 from tests.support.probe_client import http_get
 from tests.support.stack import Database, Stack
@@ -249,3 +251,32 @@ async def test_without_java_and_out_of_the_database_users_reach_it_plays_a_file(
     assert re.search(r"Java is missing.*run `apt-get install", running.said)
     assert data.is_relative_to(hidden) == (os.geteuid() != 0)
     assert not data.exists()
+
+
+_LANE = """
+RULES_SHA256 = {rules!r}
+
+class Lane:
+    panics = 0
+
+    def __init__(self, *_): ...
+
+    def read(self, records):
+        return [None] * len(records)
+"""
+
+
+async def test_lane_that_is_built_meanwhile_is_taken_up(folder: Path, tmp_path: Path) -> None:
+    lane, log = tmp_path / f"{MODULE}.py", folder / "normalizer.log"
+    lane.write_text(_LANE.format(rules="others"))
+
+    async def is_native() -> bool:
+        return '"core":"native"' in log.read_text().replace(": ", ":")
+
+    async with _up(folder, "--rate", "100", env={"PYTHONPATH": str(tmp_path)}) as running:
+        await running.until(_STARTED)
+        assert not await is_native()
+        lane.write_text(_LANE.format(rules=rules_sha256()))
+        await running.until(re.compile("core: native. The normalizer restarts"))
+        await until(is_native)
+        assert await running.end(signal.SIGTERM) == 0

@@ -1,4 +1,4 @@
-"""`make run` builds the native lane beside the stack, and says in one line what came of it."""
+"""`make run` builds the native lane beside the stack, or says in one line why it can't."""
 
 import os
 import shutil
@@ -55,7 +55,7 @@ exit 1
     [
         ("echo", {}, ""),
         ("echo not installed", {}, "core: python. It reads every record."),
-        ("echo not installed", {"cargo": "", "make": ""}, "core: the native lane is built,"),
+        ("echo not installed", {"cargo": "", "make": ""}, ""),
         (
             "echo old",
             {"cargo": "", "make": FAILING_MAKE},
@@ -74,7 +74,7 @@ exit 1
     ],
     ids=["installed", "without cargo", "built", "cargo failed", "make failed", "python failed"],
 )
-def test_building_beside_the_stack_says_one_line(
+def test_building_beside_the_stack_says_only_why_there_is_no_lane(
     tmp_path: Path, python: str, programs: dict[str, str], line: str
 ) -> None:
     said = _says(tmp_path, python, **programs)

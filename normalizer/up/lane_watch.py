@@ -1,0 +1,58 @@
+"""Notices a native lane that is built while the stack runs, so that the normalizer can use it."""
+
+import asyncio
+import importlib
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Final
+
+from normalizer.runtime.child import same_imports
+from normalizer.runtime.native_lane import MODULE
+
+_LOOK_S: Final = 1.0
+_WHY_NOT: Final = (
+    "from normalizer.runtime.native_lane import why_not_installed; print(why_not_installed())"
+)
+
+
+class LaneWatch:
+    """Compares the installed lane with the one that was installed when this was made."""
+
+    def __init__(self, *, look_s: float = _LOOK_S) -> None:
+        self._look_s = look_s
+        self._seen = _stamp()
+
+    async def until_built(self) -> None:
+        """Return when another lane is installed, and a new process can use it."""
+        while True:
+            await asyncio.sleep(self._look_s)
+            if (stamp := _stamp()) != self._seen:
+                self._seen = stamp
+                if await _is_usable():
+                    return
+
+
+def _stamp() -> tuple[str, int, int] | None:
+    """Return what changes with each installation. The lane itself isn't loaded."""
+    importlib.invalidate_caches()
+    spec = PathFinder.find_spec(MODULE)
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        stat = Path(spec.origin).stat()
+    except FileNotFoundError:  # it's just being replaced
+        return None
+    return spec.origin, stat.st_mtime_ns, stat.st_ino
+
+
+async def _is_usable() -> bool:
+    """Ask a new process, because this one couldn't load the lane a second time."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _WHY_NOT),
+        env=same_imports(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    said, _ = await process.communicate()
+    return process.returncode == 0 and not said.strip()

@@ -1,0 +1,43 @@
+"""A lane that is built while the stack runs is noticed, if a new process can use it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from normalizer.core.rule_sources import rules_sha256
+from normalizer.runtime.native_lane import MODULE
+from normalizer.up.lane_watch import LaneWatch
+from tests.support.waiting import until
+
+_LANE = """
+from pathlib import Path
+Path(__file__).with_name({name!r}).touch()
+RULES_SHA256 = {rules!r}
+"""
+
+
+def _install(folder: Path, name: str, rules: str) -> None:
+    unfinished = folder / "unfinished"
+    unfinished.write_text(_LANE.format(name=name, rules=rules))
+    unfinished.rename(folder / f"{MODULE}.py")
+
+
+async def test_lane_of_other_rules_is_passed_over_and_the_next_one_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    _install(tmp_path, "there before", rules_sha256())
+    watch = LaneWatch(look_s=0.01)
+
+    async def is_loaded() -> bool:
+        return (tmp_path / "of other rules").exists()
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        tasks.create_task(watch.until_built())
+        _install(tmp_path, "of other rules", "0" * 64)
+        await until(is_loaded, deadline_s=50)
+        _install(tmp_path, "of the same rules", rules_sha256())
+
+    assert (tmp_path / "of the same rules").exists()
+    assert not (tmp_path / "there before").exists()

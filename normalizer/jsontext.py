@@ -123,8 +123,9 @@ def is_deeper(text: bytes, most: int) -> bool:
 def brackets(text: bytes) -> bytes:
     """Return the brackets of JSON outside of strings, all of them as braces."""
     # Without escapes, each quote begins or ends a string. Two adjacent quotes hold no bracket.
-    plain = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return STRINGS.sub(b"", plain.translate(_BRACES, _NO_OUTLINE).replace(b'""', b""))
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return STRINGS.sub(b"", text.translate(_BRACES, _NO_OUTLINE).replace(b'""', b""))
 
 
 def _depth(braces: bytes) -> int:

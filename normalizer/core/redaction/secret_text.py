@@ -55,6 +55,8 @@ SIGNS: Final = (
     *("signature=", "?code=", "&code=", "?key=", "&key=", "pass.word", "pass.phrase"),
 )
 """Further signs that the rules here search for, in the spelling of the prefilter."""
+_ALWAYS: Final = ("",)
+"""Every text has this sign."""
 _PIECE_CHARS: Final = 1 << 13
 _BLANK: Final = re.compile(r"\s")
 _INVISIBLE: Final = "\u00ad\u200b-\u200f\u2060\ufeff"
@@ -119,21 +121,21 @@ class SecretText:
         self._suspects = suspects
         self._rules: tuple[tuple[Callable[[str], str], tuple[str, ...]], ...] = (
             (cut_private_keys, ("private key", "private-lines")),
-            (cut_tokens, ()),
+            (cut_tokens, _ALWAYS),
             (cut_cookies, ("cookie",)),
             (self._cut_named, ("=", ":", "->", " is ", " was ", "%3d")),
             (self._cut_options, ("-",)),
             (cut_statements, ("pass", "pwd", "identified", "masterauth", "auth(")),
             (cut_addresses, (":thin:", "@tcp(", "@unix(")),
-            (partial(cut_commands, hides=self.hides_plainly), ()),
-            (self._cut_elements, ("</", "<")),
+            (partial(cut_commands, hides=self.hides_plainly), _ALWAYS),
+            (self._cut_elements, ("<",)),
             (self._cut_pairs, ("value",)),
             (partial(cut_inserted, is_secret=self._is_secret), ("insert",)),
             (partial(cut_tuples, hides=self.hides), ("('", '("', "(b'", '(b"')),
             (partial(cut_form_fields, is_secret=self._is_secret), ("form-data",)),
             (cut_signatures, ("sig=", "signature=", "code=", "key=")),
             (cut_credentials, ("bearer", "basic")),
-            (partial(cut_said, secrecy=self.secrecy), ()),
+            (partial(cut_said, secrecy=self.secrecy), _ALWAYS),
         )
 
     def may_hold_secret(self, text: str) -> bool:
@@ -168,8 +170,10 @@ class SecretText:
                 return text  # a URL's user is the only sign
         folded = text.lower()
         for rule, signs in self._rules:
-            if not signs or any(sign in folded for sign in signs):
-                text = rule(text)
+            for sign in signs:
+                if sign in folded:
+                    text = rule(text)
+                    break
         return text
 
     def hides(self, name: str, value: str) -> bool:

@@ -10,15 +10,18 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.jsontext import Json, Verbatim, parse, quote
+from normalizer.jsontext import Json, Verbatim, parse
 
 _SEARCHED_LEVELS: Final = 8
 """Deeper parts are parsed as a whole, because each level costs one more search."""
 _SHORT: Final = 1_000
 """A shorter text is parsed faster than it's searched."""
-_JOINTS: Final = ((",", ":"), (", ", ": "))
-"""How writers of JSON separate members, and keys from values."""
 
+_MOST: Final = 0.75
+"""A part that is more of its text than this isn't searched if the shorter text around it can be."""
+_NULL: Final = Raw(b"null")
+
+_encode: Final = msgspec.json.Encoder().encode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list: Final = msgspec.json.Decoder(list[Raw]).decode
 
@@ -35,12 +38,26 @@ def _parse(text: bytes, suspects: Callable[[bytes], bool], level: int) -> Json:
     if level < _SEARCHED_LEVELS and len(text) >= _SHORT:
         try:
             if text.startswith(b"{") and (members := _members(text)) is not None:
-                return {key: _part(raw, suspects, level + 1) for key, raw in members.items()}
+                return _parse_members(text, members, suspects, level + 1)
             if text.startswith(b"["):
                 return [_part(bytes(raw), suspects, level + 1) for raw in _decode_list(text)]
         except (msgspec.DecodeError, RecursionError):
             pass  # a lone surrogate in a key, or broken: `parse` knows which
     return parse(text.decode())
+
+
+def _parse_members(
+    text: bytes, members: dict[str, Raw], suspects: Callable[[bytes], bool], level: int
+) -> dict[str, Json]:
+    tree: dict[str, Json] = {}
+    for key, raw in members.items():
+        part = bytes(raw)
+        if len(part) > len(text) * _MOST and not suspects(_encode(members | {key: _NULL})):
+            # Nothing around this part has a sign, so it has one itself.
+            tree[key] = _parse(part, suspects, level)
+        else:
+            tree[key] = _part(part, suspects, level)
+    return tree
 
 
 def _part(text: bytes, suspects: Callable[[bytes], bool], level: int) -> Json:
@@ -53,17 +70,15 @@ def _part(text: bytes, suspects: Callable[[bytes], bool], level: int) -> Json:
     return Verbatim(text.decode())
 
 
-def _members(text: bytes) -> dict[str, bytes] | None:
+def _members(text: bytes) -> dict[str, Raw] | None:
     """Return the members of an object, or None if a key may be repeated.
 
-    No key is repeated if the members, written again, give the same text.
+    There is no shorter text of the same members than the one that the encoder writes. So if it's as
+    long as the text sent, nothing is missing. If spaces are between the members, the text must be
+    the same.
     """
-    members = {key: bytes(raw) for key, raw in _decode_object(text).items()}
-    for comma, colon in _JOINTS:
-        between = colon.encode()
-        again = comma.encode().join(
-            [quote(key).encode() + between + raw for key, raw in members.items()]
-        )
-        if len(again) + 2 == len(text) and b"{%b}" % again == text:
-            return members
-    return None
+    members = _decode_object(text)
+    if len(_encode(members)) == len(text):
+        return members
+    again = b", ".join([b"%b: %b" % (_encode(key), raw) for key, raw in members.items()])
+    return members if text == b"{%b}" % again else None

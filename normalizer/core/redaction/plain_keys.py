@@ -1,11 +1,12 @@
-"""Finds out with fast checks that keys, or a value, need no search for secrets.
+"""Judges all keys of an object together, and finds out fast that a value needs no search.
 
-The keys of events recur, so it caches the answer for all keys of an object together.
+The keys of events recur, so it caches what it found out about them.
 """
 
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import Final
+import re
+from collections.abc import Callable, Collection
+from functools import lru_cache, partial
+from typing import Final, NamedTuple
 
 from normalizer.core.redaction.secret_members import NEVER_SECRET, SecretMembers
 from normalizer.core.redaction.secret_names import Secrecy
@@ -15,41 +16,65 @@ from normalizer.core.redaction.unstorable import replace_unstorable
 from normalizer.jsontext import Json
 
 _REMEMBERED_CHARS: Final = 500
+_MAY_SAY: Final = re.compile("[=:@ ]")
+"""A short key without one of these is a name, and holds no value."""
+
+
+class KeyFacts(NamedTuple):
+    """What the keys of an object say.
+
+    `secrecy` returns which values of a key are secret, or None if none is. If not `are_plain`, a
+    key itself must be cleaned. Only if `may_name` can a member make another one secret.
+    """
+
+    secrecy: Callable[[str], Secrecy | None]
+    are_plain: bool
+    may_name: bool
 
 
 class PlainKeys:
-    """Judges the keys of an object, given as one text with one key per line."""
+    """Judges the keys of objects."""
 
     def __init__(self, texts: SecretText, members: SecretMembers) -> None:
         self._texts = texts
         self._members = members
-        self._plain: Final = lru_cache(maxsize=1024)(self._are_plain)
-        self._harmless: Final = lru_cache(maxsize=2048)(self._are_harmless)
+        self._remembered: Final = lru_cache(maxsize=2048)(self._remember)
 
-    def are_plain(self, keys: str) -> bool:
-        """Return whether the keys hold no secret and no unstorable text."""
-        return (self._plain if len(keys) <= _REMEMBERED_CHARS else self._are_plain)(keys)
+    def judge(self, names: Collection[str], *, at_top: bool) -> KeyFacts:
+        """Return what the keys of an object say. At the top, those of an event are never secret."""
+        keys = "\n".join(names)
+        if len(keys) <= _REMEMBERED_CHARS and keys.count("\n") < len(names):
+            return self._remembered(keys, at_top)
+        return KeyFacts(
+            partial(self._secrecy, at_top=at_top),
+            self._are_plain(keys),
+            self._members.may_name(names, at_top=at_top),
+        )
 
-    def are_harmless(self, keys: str, *, at_top: bool) -> bool:
-        """Return whether the keys are plain, and make no value under or beside them secret."""
-        return len(keys) <= _REMEMBERED_CHARS and self._harmless(keys, at_top)
+    def cleaned(self, key: str) -> str:
+        """Return a key without a secret in it. Nearly all keys are short names, which hold none."""
+        if len(key) < SHORTEST_TOKEN and not _MAY_SAY.search(key):
+            return key
+        return self._texts.cut(key)
+
+    def _remember(self, keys: str, at_top: bool) -> KeyFacts:  # noqa: FBT001 - for lru_cache
+        names = keys.split("\n")
+        secret = {
+            name: secrecy for name in names if (secrecy := self._secrecy(name, at_top=at_top))
+        }
+        are_plain = self._are_plain(keys) or all(
+            replace_unstorable(name) == name == self.cleaned(name) for name in names
+        )
+        return KeyFacts(secret.get, are_plain, self._members.may_name(names, at_top=at_top))
 
     def _are_plain(self, keys: str) -> bool:
         return replace_unstorable(keys) == keys and not self._texts.may_hold_secret(keys)
 
-    def _are_harmless(self, keys: str, at_top: bool) -> bool:  # noqa: FBT001 - for lru_cache
-        names = keys.split("\n")
-        secrecies = self._secrecies(names, at_top=at_top)
-        return (
-            self._are_plain(keys)
-            and not self._members.may_name(names, at_top=at_top)
-            and all(secrecy is Secrecy.NOTHING for secrecy in secrecies)
-        )
-
-    def _secrecies(self, names: Iterable[str], *, at_top: bool) -> Iterable[Secrecy]:
-        return (
-            self._texts.secrecy(name) for name in names if not (at_top and name in NEVER_SECRET)
-        )
+    def _secrecy(self, name: str, *, at_top: bool) -> Secrecy | None:
+        if at_top and name in NEVER_SECRET:
+            return None
+        secrecy = self._texts.secrecy(name)
+        return None if secrecy is Secrecy.NOTHING else secrecy
 
 
 def is_harmless(value: Json) -> bool:

@@ -5,17 +5,15 @@ bytes unless something in it must change. Source: docs/spec/wire-shapes.md#v5, #
 #r5, #r6.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.core.redaction.json_in_text import json_spans
 from normalizer.core.redaction.plain_keys import PlainKeys, is_harmless
 from normalizer.core.redaction.prefilter import Prefilter
-from normalizer.core.redaction.secret_members import NEVER_SECRET, SecretMembers
+from normalizer.core.redaction.secret_members import SecretMembers
 from normalizer.core.redaction.secret_names import REDACTED, Redaction, Secrecy
 from normalizer.core.redaction.secret_text import SHORTEST_SECRET, SecretText
-from normalizer.core.redaction.secret_values import SHORTEST_TOKEN
 from normalizer.core.redaction.unstorable import (
     _UNSTORABLE,
     REPLACEMENT,
@@ -26,11 +24,11 @@ from normalizer.core.redaction.unstorable import (
 from normalizer.core.shapes import batch_key, holds_event, is_wrapper
 from normalizer.jsontext import Json, Number, Repeated, Verbatim, parse, write
 
-_MAY_SAY: Final = re.compile("[=:@ ]")
-"""A short key without one of these is a name, and holds no value."""
 _MOST_TEXTS: Final = 2  # read JSON in a text, and JSON in a text of that JSON
 _REFERENCE: Final = "reference"
 _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
+_LONG: Final = 4_096
+"""Of a longer text few strings are parsed, so each of them is searched alone."""
 _MAY_HIDE: Final = (str, list, dict)
 """Only values of these types are secrets or can hold one."""
 
@@ -47,7 +45,9 @@ class Sanitizer:
 
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
         redaction = Redaction(redact_keys)
-        self.suspects: Final = Prefilter(redaction.added_words).suspects
+        prefilter = Prefilter(redaction.added_words)
+        self.suspects: Final = prefilter.suspects
+        self._signed_strings = prefilter.signed_strings
         self.texts: Final = SecretText(redaction.secrecy, self.suspects)
         self.secret_members: Final = SecretMembers(self.texts)
         self.keys: Final = PlainKeys(self.texts, self.secret_members)
@@ -58,7 +58,7 @@ class Sanitizer:
         Text that will be unwrapped is cleaned later: a record that's a JSON string, the payload of
         a feed wrapper, or a string in a batch. It's idempotent.
         """
-        rewriter = _Rewriter(self)
+        rewriter = _Rewriter(self, self._signed_in(text))
         cleaned = rewriter.record(tree)
         return Cleaned(write(cleaned) if rewriter.changed else text, rewriter.replaced)
 
@@ -67,6 +67,15 @@ class Sanitizer:
         rewriter = _Rewriter(self)
         cleaned = rewriter.walk(headers, ("headers",), "plain")
         return cleaned, rewriter.replaced.get(None, set())
+
+    def _signed_in(self, text: str) -> frozenset[str] | None:
+        """Return the strings of a text with a sign, or None if each must be searched."""
+        if len(text) > _LONG:
+            return None
+        try:
+            return self._signed_strings(text.encode())
+        except UnicodeEncodeError:  # a lone surrogate
+            return None
 
 
 _Mode: TypeAlias = Literal["root", "plain", "reference", "untouched"]
@@ -83,10 +92,11 @@ untouched  only text that cannot be stored
 class _Rewriter:
     """Walks over one tree, cleans it, and records what was changed."""
 
-    def __init__(self, sanitizer: Sanitizer, *, within_texts: int = 0) -> None:
+    def __init__(
+        self, sanitizer: Sanitizer, signed: frozenset[str] | None = None, *, within_texts: int = 0
+    ) -> None:
         self._sanitizer = sanitizer
-        self._secrecy = sanitizer.texts.secrecy
-        self._named_secret = sanitizer.secret_members.keys
+        self._signed = signed
         self._within_texts = within_texts
         self._item: int | None = None
         self.changed = False
@@ -130,12 +140,14 @@ class _Rewriter:
         if isinstance(tree, list):
             items = tree
             inner = child_path(path, "[]")
-            inside = "plain" if mode == "root" else mode
+            below: _Mode = "plain" if mode == "root" else mode
             for at, item in enumerate(tree):
-                kept = item if is_harmless(item) else self.walk(item, inner, inside)
-                if kept is not item:
+                if self._is_harmless(item):
+                    continue
+                kept_item = self.walk(item, inner, below)
+                if kept_item is not item:
                     items = items if items is not tree else tree.copy()
-                    items[at] = kept
+                    items[at] = kept_item
             if len(items) > 1 and mode != "untouched" and str in map(type, items):
                 return self._redact_neighbours(items, copied=items is not tree)
             return items
@@ -143,52 +155,55 @@ class _Rewriter:
             return tree
         # The text still holds the earlier value of a repeated key, which may be a secret.
         self.changed |= isinstance(tree, Repeated)
-        members: dict[str, Json] = {}
-        if mode != "untouched" and self._sanitizer.keys.are_harmless(
-            "\n".join(tree), at_top=mode == "root"
-        ):
-            kept_tree: dict[str, Json] = tree
-            for key, value in tree.items():
-                if not isinstance(value, _MAY_HIDE) or is_harmless(value):
-                    continue
-                kept = self.walk(value, child_path(path, key), _mode_under(key, mode))
-                if kept is not value:
-                    kept_tree = kept_tree if kept_tree is not tree else {**tree}
-                    kept_tree[key] = kept
-            return kept_tree
-        changed_before, self.changed = self.changed, False
-        named = () if mode == "untouched" else self._named_secret(tree, at_top=mode == "root")
-        for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
-            if not isinstance(value, _MAY_HIDE):
-                members[key] = value
+        keys, at_top = self._sanitizer.keys, mode == "root"
+        facts = keys.judge(tree, at_top=at_top)
+        named = (
+            self._sanitizer.secret_members.keys(tree, at_top=at_top)
+            if facts.may_name and mode != "untouched"
+            else ()
+        )
+        members = tree
+        if not facts.are_plain:
+            members = dict(zip(self._keys(tree, path, mode), tree.values(), strict=True))
+            facts = keys.judge(members, at_top=at_top)
+        kept_tree = members
+        signed, secrecy_of = self._signed, facts.secrecy
+        for key, value in members.items():
+            secrecy = secrecy_of(key)
+            if secrecy is None and key not in named:
+                if (
+                    value not in signed
+                    if signed is not None and type(value) is str
+                    else is_harmless(value)
+                ):
+                    continue  # nearly always
+            elif not isinstance(value, _MAY_HIDE):
                 continue
-            mode_inside = _mode_under(key, mode)
-            if self._hides(key, value, mode, mode_inside) or (
-                key in named and not isinstance(value, Number)
+            inside = _mode_under(key, mode)
+            hides = secrecy is not None and inside != "untouched"
+            if (hides or key in named) and (
+                (hides and secrecy is Secrecy.NUMBERS_TOO) or not isinstance(value, Number)
             ):
                 self._redact(changed=value != REDACTED)
-                members[key] = REDACTED
-            elif is_harmless(value):
-                members[key] = value
+                kept: Json = REDACTED
             else:
-                members[key] = self.walk(value, child_path(path, key), mode_inside)
-        kept, self.changed = members if self.changed else tree, changed_before or self.changed
-        return kept
+                kept = self.walk(value, child_path(path, key), inside)
+            if kept is not value:
+                kept_tree = kept_tree if kept_tree is not members else {**members}
+                kept_tree[key] = kept
+        return kept_tree
+
+    def _is_harmless(self, value: Json) -> bool:
+        """Find out with a fast check that a value needs no look."""
+        if type(value) is str and self._signed is not None:
+            return value not in self._signed
+        return is_harmless(value)
 
     def _wrapped(self, text: str) -> str:
         """Return JSON text with unstorable characters escaped, to replace when it's unwrapped."""
         escaped = _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         self.changed |= escaped != text
         return escaped
-
-    def _hides(self, key: str, value: Json, mode: _Mode, inside: _Mode) -> bool:
-        """Return whether the value of the key must be removed."""
-        if inside == "untouched" or (mode == "root" and key in NEVER_SECRET):
-            return False
-        secrecy = self._secrecy(key)
-        if secrecy is Secrecy.NOTHING:
-            return False
-        return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
 
     def _redact_neighbours(self, items: list[Json], *, copied: bool) -> list[Json]:
         """Return the list without the items that earlier items make secret."""
@@ -246,8 +261,6 @@ class _Rewriter:
 
     def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
         """Return the cleaned keys, all different."""
-        if self._sanitizer.keys.are_plain("\n".join(tree)):
-            return list(tree)
         keys: list[str] = []
         taken: set[str] = set()
         numbers: dict[str, int] = {}
@@ -265,10 +278,7 @@ class _Rewriter:
         return keys
 
     def _key(self, key: str) -> str:
-        """Return a key without a secret in it. Nearly all keys are short names, which hold none."""
-        if len(key) < SHORTEST_TOKEN and not _MAY_SAY.search(key):
-            return key
-        kept = self._sanitizer.texts.cut(key)
+        kept = self._sanitizer.keys.cleaned(key)
         self.redacted |= kept != key
         return kept
 

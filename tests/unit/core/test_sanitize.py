@@ -89,6 +89,29 @@ def test_two_keys_that_become_equal_lose_no_value() -> None:
     assert list(kept) == ["a\ufffd", "a\ufffd (2)", "a\ufffd (4)", "a\ufffd (5)", "a\ufffd (3)"]
 
 
+def test_a_line_break_in_a_key_makes_it_no_two_keys() -> None:
+    """What is remembered about the keys `a` and `password` says nothing about the key with both."""
+    assert cleaned({"x": {"a": "x", "password": "y"}}) == {
+        "x": {"a": "x", "password": "[REDACTED]"}
+    }
+
+    assert cleaned({"x": {"a\npassword": "y"}}) == {"x": {"a\npassword": "[REDACTED]"}}
+
+
+def test_a_string_with_a_sign_is_found_among_others() -> None:
+    sent = {
+        "a": "x" * 20,
+        "é": ["password=hunter2", "Bearer abcdefgh12"],
+        "b": {"c": "token: x1y2z3"},
+    }
+
+    assert cleaned(json.dumps(sent, ensure_ascii=False)) == {
+        "a": "x" * 20,
+        "é": ["password=[REDACTED]", "[REDACTED]"],
+        "b": {"c": "token: [REDACTED]"},
+    }
+
+
 def test_a_secret_in_a_key_is_cut_out() -> None:
     assert cleaned({"a": {"x://u:p@h": 1, "x://u:q@h": 2}}) == {
         "a": {"x://u:[REDACTED]@h": 1, "x://u:[REDACTED]@h (2)": 2}

@@ -37,26 +37,6 @@ async def wrong(settings: Settings) -> list[str]:
         ]
 
 
-async def test_what_a_backfill_stored_is_a_duplicate_to_the_service_and_again(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(60))
-
-    first = await backfill_topic(settings, topic, to_offset=10)
-    async with running(settings) as service:
-        await watcher.until_read(topic, {0: 20, 1: 20, 2: 20})
-        await send(producer, topic, range(60, 90))
-        await watcher.until_read(topic, {0: 30, 1: 30, 2: 30})
-    second = await backfill_topic(settings, topic)
-
-    assert (first.state, first.totals.stored) == ("complete", 30)
-    assert (service.counters.stored, service.counters.duplicate) == (60, 30)
-    assert (second.totals.duplicate, second.totals.stored) == (90, 0)
-    assert await watcher.events() == 90
-    assert await wrong(settings) == []
-
-
 async def test_a_range_of_offsets_or_times_is_read_and_no_more(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:

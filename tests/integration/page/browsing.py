@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from axe_playwright_python.async_playwright import Axe
@@ -148,11 +148,20 @@ async def serving(database_url: str, **variables: str) -> AsyncIterator[str]:
         await child.communicate()
 
 
-async def axe(page: Page) -> list[dict[str, Any]]:
+async def axe(page: Page, *, only: str | None = None) -> list[dict[str, Any]]:
     """Return axe-core's findings, each with its place. Two rules aren't on by default."""
     rules = {"target-size": {"enabled": True}, "label-content-name-mismatch": {"enabled": True}}
-    found = await Axe().run(page, options={"resultTypes": ["violations"], "rules": rules})
+    which = {"runOnly": [only]} if only else {"rules": rules}
+    found = await Axe().run(page, options={"resultTypes": ["violations"], **which})
     return [
         {"rule": one["id"], "help": one["help"], "where": [node["target"] for node in one["nodes"]]}
         for one in found.response["violations"]
     ]
+
+
+CUT_OFF: Final = """
+    (within) => [...document.querySelectorAll(within)]
+        .flatMap((one) => [one, ...one.querySelectorAll("*")])
+        .filter((one) => one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0)
+        .map((one) => one.textContent)
+"""

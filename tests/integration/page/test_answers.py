@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Browser
 
 from normalizer import Envelope, Normalizer, RawRecord
-from tests.integration.page.browsing import Scheme, axe, fully_drawn, looking, serving
+from tests.integration.page.browsing import fully_drawn, looking, serving
 from tests.support.stack import Database
 from tests.support.table_rows import connected
 
@@ -194,22 +194,3 @@ async def test_first_run_says_how_to_send_one_event(browser: Browser, database: 
             RawRecord(sent.encode(), topic="noetl.events", recorded_ms=1)
         )
         assert isinstance(event, Envelope)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(
-    "screen", ["", "show=workers", "show=producers", "show=retries", "show=executions", "view=wall"]
-)
-async def test_axe_finds_nothing_and_nothing_is_wider_than_its_screen(
-    browser: Browser, database: Database, screen: str, scheme: Scheme
-) -> None:
-    async with connected(database) as connection:
-        await connection.execute(HISTORY)
-
-    async with serving(database.url) as url, looking(browser, url, scheme=scheme) as page:
-        await page.goto(f"{url}/?{screen}")
-        await fully_drawn(page)
-        assert await axe(page) == []
-        cut = """(all) => all.filter((one) => one.scrollWidth > one.clientWidth + 1)
-            .map((one) => one.textContent)"""
-        assert await page.locator(".filters select, .wall .legend").evaluate_all(cut) == []

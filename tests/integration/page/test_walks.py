@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 from playwright.async_api import Browser, Page, Route
 
-from tests.integration.page.browsing import DESK, PHONE, fully_drawn, looking, texts
+from tests.integration.page.browsing import CUT_OFF, DESK, PHONE, fully_drawn, looking, texts
 from tests.integration.page.platform import Platform
 
 ZOOMED: Final = (960, 540)
@@ -371,43 +371,6 @@ async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: P
         assert "show=execution" in page.url
 
 
-async def test_tab_reaches_everything_and_is_caught_nowhere(
-    browser: Browser, platform: Platform
-) -> None:
-    async with looking(browser, platform.url, visit=False) as page:
-        for screen in (
-            *("last=24h", "view=wall", "show=errors", "show=quarantine", "show=record&record=1"),
-            *("show=retries", "show=executions", "show=calls"),
-            "show=error&error_class=connection%20refused",
-        ):
-            await page.goto(f"{platform.url}/?{screen}")
-            # An element that appears while Tab is pressed may lie behind it. The wall has no button
-            # for it.
-            for pause in await page.locator("#pause:visible").all():
-                await pause.click()
-            await fully_drawn(page)
-            await page.evaluate("window.reached = new Set()")
-            while await page.evaluate(_NEW_FOCUS):
-                await page.keyboard.press("Tab")
-
-            assert await page.evaluate(_MISSED) == [], screen
-
-
-_NEW_FOCUS: Final = """
-    () => {
-        const one = document.activeElement;
-        const known = window.reached.has(one);
-        if (one !== document.body) window.reached.add(one);
-        return !known;
-    }
-"""
-_MISSED: Final = """
-    () => [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
-        .filter((one) => one.checkVisibility() && !window.reached.has(one))
-        .map((one) => one.outerHTML.slice(0, 200))
-"""
-
-
 async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url, visit=False) as page:
         await page.clock.install()
@@ -424,56 +387,6 @@ async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platfo
         await page.click("#pause")
         await page.wait_for_function("() => document.getElementById('banner').textContent === ''")
         assert requested
-
-
-_TOUCHED: Final = ".back, .under a, .turn a, #foot a, tbody a, .calls .id"
-"""Links that a finger has to hit."""
-
-
-async def test_nothing_is_wider_than_a_phone_and_every_table_can_be_read_there(
-    browser: Browser, platform: Platform
-) -> None:
-    """It fits, or a row is a card, with each value beside the name of its column."""
-    changed = await platform.connection.fetchval(
-        "select execution_id from projector.execution_timeline where coercions is not null limit 1"
-    )
-    tables = 0
-    async with looking(browser, platform.url, size=PHONE, visit=False) as page:
-        for screen in (
-            *("", "show=errors", "show=quarantine", "show=retries", "show=executions"),
-            *("show=calls", "view=wall", "show=record&record=1"),
-            f"show=execution&execution={changed}",
-        ):
-            await page.goto(f"{platform.url}/?{screen}")
-            await fully_drawn(page)
-            assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0], screen
-            if screen == "":
-                await page.click("#filters")
-                assert await page.is_visible("select[name=playbook]")
-                # Every screen can be seen, without a list that scrolls out of sight.
-                assert await page.is_visible("nav.screens >> text=Producers")
-                assert await page.evaluate(_CUT_OFF, "nav.screens, #first") == []
-                links = ".legend a, .figures summary, .screens a"
-                assert min(await page.evaluate(_HEIGHTS, links)) >= 30
-                # A row of a table is a card, and nothing of it is left out.
-                assert await page.is_visible("#durations td[data-label=p99]")
-            elif screen == "show=record&record=1":
-                assert await page.evaluate(_CUT_OFF, "#commands, #reason") == []
-                # It has no filters, so it has no button for them.
-                assert await page.locator("#filters").count() == 0
-            elif "execution=" in screen:
-                await page.wait_for_selector("#as-sent")
-            else:
-                assert min(await page.evaluate(_HEIGHTS, _TOUCHED), default=30) >= 30, screen
-            if screen == "show=calls":
-                times = await page.locator(".calls .times").all_inner_texts()
-                assert any(re.fullmatch("ended .*took .*", one) for one in times), times
-
-            await page.evaluate(_OPEN_ALL)
-            assert await page.evaluate(_WIDER_THAN_ITS_SCREEN) == [], screen
-            assert await page.evaluate(_OVERPRINTED) == [], screen
-            tables += await page.locator("table").count()
-    assert tables >= 20
 
 
 @pytest.mark.parametrize("size", [DESK, ZOOMED])
@@ -509,7 +422,7 @@ async def test_nothing_is_cut_off_on_a_zoomed_desk(browser: Browser, platform: P
 
         await page.goto(f"{platform.url}/?show=calls&failed=true")
         await fully_drawn(page)
-        assert await page.evaluate(_CUT_OFF, ".calls") == []
+        assert await page.evaluate(CUT_OFF, ".calls") == []
         assert await page.evaluate(_BROKEN_NAMES) == []
         assert "took" in await page.inner_text(".calls .took >> nth=0")
         assert await page.locator("select[name=status] option").first.text_content() == (
@@ -521,13 +434,13 @@ async def test_nothing_is_cut_off_on_a_zoomed_desk(browser: Browser, platform: P
         await page.goto(f"{platform.url}/?show=error&error_class=connection%20refused")
         await fully_drawn(page)
         assert await page.locator("#where .what").count() > 10
-        assert await page.evaluate(_CUT_OFF, "#where") == []
+        assert await page.evaluate(CUT_OFF, "#where") == []
 
         # Where a panel has the whole width, names have the room.
         await page.goto(f"{platform.url}/?show=retries")
         await fully_drawn(page)
         assert await page.locator("#with-failures .cut").count() > 0
-        assert await page.evaluate(_CUT_OFF, "td .cut, td small") == []
+        assert await page.evaluate(CUT_OFF, "td .cut, td small") == []
 
 
 _LEFT_EDGES: Final = """
@@ -541,38 +454,4 @@ _BROKEN_NAMES: Final = """
         written.selectNodeContents(one);
         return written.getClientRects().length > 1;
     }).map((one) => one.textContent)
-"""
-
-
-_OPEN_ALL: Final = "for (const one of document.querySelectorAll('details')) one.open = true"
-_WIDER_THAN_ITS_SCREEN: Final = """
-    () => [...document.querySelectorAll("table")].filter((table) => table.checkVisibility())
-        .flatMap((table) => {
-            const right = table.closest(".panel").getBoundingClientRect().right;
-            const cells = [...table.querySelectorAll("tbody th, tbody td")];
-            return cells.filter((cell) => cell.getBoundingClientRect().right > right
-                || cell.scrollWidth > cell.clientWidth + 1
-                || (cell.tagName === "TD" && cell.childNodes.length && !cell.dataset.label
-                    && !cell.querySelector(".range")));
-        })
-        .map((cell) => `${cell.closest(".panel").id}: ${cell.textContent}`)
-"""
-
-_OVERPRINTED: Final = """
-    () => [...document.querySelectorAll(".scale .ticks i")].filter((tick) => tick.checkVisibility())
-        .filter((tick, n, all) => n > 0
-            && tick.getBoundingClientRect().left < all[n - 1].getBoundingClientRect().right + 4)
-        .map((tick) => tick.textContent)
-"""
-
-_HEIGHTS: Final = """
-    (within) => [...document.querySelectorAll(within)].filter((one) => one.checkVisibility())
-        .map((one) => one.getBoundingClientRect().height)
-"""
-
-_CUT_OFF: Final = """
-    (within) => [...document.querySelectorAll(within)]
-        .flatMap((one) => [one, ...one.querySelectorAll("*")])
-        .filter((one) => one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0)
-        .map((one) => one.textContent)
 """

@@ -3,14 +3,13 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import httpx
 import pytest
 
 from deploy.calls import classify_error
-from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database, Stack
@@ -219,11 +218,3 @@ _PARTS: Final = (
     *("code 4", "http404", " 503 Service", "exit=1", "status_code 5"),
 )
 """The parts of error texts: ids, codes, addresses, quotes, and other text."""
-
-
-def failed(number: int, at: datetime, error: str) -> Row:
-    fields: dict[str, Any] = {"event_type": "call.done", "status": "ERROR", "step": "fetch"}
-    return event(
-        event_id=number, execution_id=number, created_at=at, error=error,
-        command_id=f"{number}:fetch", **fields,
-    )  # fmt: skip

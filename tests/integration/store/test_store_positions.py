@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 import pytest
 
-from normalizer.core.batch import Batch, OutcomeTotals
+from normalizer.core.batch import OutcomeTotals
 from normalizer.errors import FencedError, PositionMovedError, StoreUnavailableError
 from normalizer.store.store import Claim, Store
 from tests.support.factories import (
@@ -154,21 +154,6 @@ async def test_nothing_is_written_where_there_is_no_position(database: Database)
             await store.write(batch_of(envelope(0), claim=claim))
         assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
         assert (await store.write(batch_of(envelope(0), claim=await claimed(store)))).stored == 1
-
-
-async def test_one_lost_partition_keeps_the_whole_batch_out(database: Database) -> None:
-    async with open_store(database, "one") as one, open_store(database, "two") as two:
-        kept, lost = await claimed(one, 0), await claimed(one, 1)
-        await claimed(two, 1)
-        batches = [batch_of(envelope(9), claim=kept), batch_of(envelope(1), claim=lost)]
-
-        with pytest.raises(FencedError) as fenced:
-            await one.write(together(*batches))
-
-        assert fenced.value.partition == 1
-        async with connected(database) as connection:
-            assert await count(connection, "normalizer.events") == 0
-        assert (await one.write(batches[0])).stored == 1
 
 
 async def test_a_new_incarnation_fences_writers_of_the_old_one(
@@ -468,47 +453,6 @@ async def test_an_event_that_another_writer_stores_first_is_a_report_of_it(
         assert [row["source_partition"] for row in noted] == [0]
         assert await count(connection, "normalizer.events") == 2
         await assert_ledger_holds(connection)
-
-
-async def test_two_writers_that_tell_each_others_events_in_turn_lose_none(
-    database: Database,
-) -> None:
-    """Their joins change rows crosswise, and their counters too: a deadlocked one tries again."""
-    rounds, width = 6, 20
-    async with (
-        open_store(database, "even") as even,
-        open_store(database, "odd") as mutated,
-        connected(database) as connection,
-    ):
-
-        async def write_reports(store: Store, partition: int, order: int) -> OutcomeTotals:
-            claim = await claimed(store, partition)
-            totals = OutcomeTotals()
-            for number in range(rounds):
-                events = [
-                    envelope(event_id=1 + number * width + at, **{word: f"{partition}"})
-                    for at in range(width)
-                    for word in ("error", "trace_id")
-                ]
-                batch = batch_of(*events[::order], claim=claim)
-                totals += await _surely(store, batch)
-                claim = after(claim, batch)
-            return totals
-
-        results = await asyncio.gather(write_reports(even, 0, 1), write_reports(mutated, 8, -1))
-
-        both = results[0] + results[1]
-        assert both.records == both.outcomes == 2 * 2 * rounds * width
-        assert both.stored == rounds * width
-        assert await count(connection, "normalizer.events") == rounds * width
-        await assert_ledger_holds(connection)
-
-
-async def _surely(store: Store, batch: Batch) -> OutcomeTotals:
-    for _ in range(10):
-        with contextlib.suppress(StoreUnavailableError):
-            return await store.write(batch)
-    raise AssertionError("never got through")
 
 
 async def test_a_batch_that_ends_where_the_position_stands_is_known_by_its_epoch_too(

@@ -16,6 +16,7 @@ from normalizer.cli.relay_command import TABLE_GROUP
 from normalizer.config.settings import Settings
 from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
+from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
 from normalizer.relay.event_pages import (
@@ -40,6 +41,12 @@ INSERT = """
     insert into normalizer.events (event_id, execution_id, event_type, status, step)
     select number, 1000 + number % 7, 'step.enter', 'STARTED', 'first'
     from   generate_series($1::bigint, $2::bigint) as number
+"""
+
+EXECUTIONS = """
+    insert into normalizer.events (event_id, execution_id, event_type, status, step)
+    select $1::bigint * 2000 + number, 1 + number % 10, 'step.enter', 'STARTED', 'first'
+    from   generate_series(0, 1999) as number
 """
 
 
@@ -260,6 +267,49 @@ async def test_kills_in_both_passes_lose_and_double_nothing(
             records = await until_sent(settings, 30_000)
 
     assert Counter(event_id for event_id, *_ in records) == Counter(range(1, 30_001))
+
+
+async def test_retention_and_forget_beside_it_keep_nothing_back_and_double_nothing(
+    database: Database, settings: Settings
+) -> None:
+    """Of an execution that is deleted before its turn, nothing is sent any more."""
+    erasures = [
+        Forget(database.url, ForgottenExecution(execution_id=number)) for number in range(1, 5)
+    ]
+    async with connected(database) as connection, connected(database) as maintainer:
+        await maintainer.execute("set search_path = projector, normalizer, public")
+        async with relaying(settings):
+            await connection.execute(EXECUTIONS, 0)
+            await until_position(settings, in_first_pass=False)
+            async with asyncio.TaskGroup() as group:
+                for erasure in erasures:
+                    group.create_task(erasure.run(ErasureReason(who="alice", why="a test")))
+                group.create_task(retained(maintainer, range(5, 9)))
+                for turn in range(1, 6):
+                    await connection.execute(EXECUTIONS, turn)
+            left = {
+                row[0] for row in await connection.fetch("select event_id from normalizer.events")
+            }
+            assert 0 < len(left) < 6 * 2_000
+
+            async def all_sent() -> bool:
+                return left <= {event_id for event_id, *_ in await sent(settings)}
+
+            await until(all_sent)
+
+    times = Counter(event_id for event_id, *_ in await sent(settings))
+    assert set(times) <= set(range(6 * 2_000))
+    assert {event_id for event_id, number in times.items() if number > 1} <= set(range(2_000))
+
+
+async def retained(connection: asyncpg.Connection, executions: range) -> None:
+    """Delete these executions, as retention does."""
+    for execution_id in executions:
+        async with connection.transaction():
+            locked = await connection.fetchval(
+                "select lock_executions(array[$1::bigint])", execution_id
+            )
+            await connection.execute("select archive_executions($1::bigint[])", locked)
 
 
 async def test_a_second_relay_takes_over_and_the_first_ends(

@@ -97,7 +97,7 @@ POINTS: Final = (
 
 
 class Leaving(NamedTuple):
-    """One run of `projector maintain`: its seconds, and its session's greatest memory."""
+    """A run of `projector maintain`: how long it took, and the greatest memory of its session."""
 
     seconds: float
     session_mb: float
@@ -193,6 +193,7 @@ async def main(events: int, *, large: Sequence[int], results: bool) -> int:
             _say(figures, "a batch of the writer alone", writer.since(0))
             for point in POINTS:
                 await _killed_at(database, point)
+                await connection.execute("drop sequence visits")
             first, stored = len(writer.took_s), await _stored(connection)
             left = await _maintain(database, connection)
             gone = stored - await _stored(connection)
@@ -213,7 +214,7 @@ async def main(events: int, *, large: Sequence[int], results: bool) -> int:
             async with _running(writer := Writer(database.url)):
                 await asyncio.sleep(ALONE_S / 4)
                 first = len(writer.took_s)
-                left = await _maintain(database, connection)
+                left = await _maintain(database, connection, (1 << 61) + size)
                 _say(
                     figures,
                     f"an execution of {size:,} events",
@@ -303,8 +304,11 @@ async def _killed_at(database: Database, point: Point) -> None:
         await waits
 
 
-async def _maintain(database: Database, connection: asyncpg.Connection) -> Leaving:
-    began_s, peak_mb = time.monotonic(), 0.0
+async def _maintain(
+    database: Database, connection: asyncpg.Connection, execution_id: int | None = None
+) -> Leaving:
+    """Run it to its end. The seconds are those until this execution is gone, if there is one."""
+    began_s, peak_mb, gone_s = time.monotonic(), 0.0, None
     process = await _start(database)
     ends = asyncio.create_task(process.wait())
     while not ends.done():
@@ -312,18 +316,21 @@ async def _maintain(database: Database, connection: asyncpg.Connection) -> Leavi
             with suppress(OSError):
                 found = _ANONYMOUS.search(Path(f"/proc/{pid}/status").read_text())
                 peak_mb = max(peak_mb, int(found[1]) / 1024 if found else 0)
+        if execution_id and not gone_s and not await connection.fetchval(_IS_THERE, execution_id):
+            gone_s = time.monotonic() - began_s
         await asyncio.wait({ends}, timeout=0.1)
     if ends.result() != 0:
         message = f"projector maintain ended with {ends.result()}"
         raise SystemExit(message)
-    return Leaving(time.monotonic() - began_s, peak_mb)
+    return Leaving(gone_s or time.monotonic() - began_s, peak_mb)
 
 
 async def _start(database: Database) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "projector", "maintain", "--sample", "0"),
-        *("--keep-events", f"{KEEP_DAYS}d", "--keep-margin", "0"),
+        *("--keep-events", f"{KEEP_DAYS}d", "--keep-margin", "1m"),
         env=os.environ | {"DATABASE_URL": database.url},
+        stdout=asyncio.subprocess.DEVNULL,
     )
 
 
@@ -384,6 +391,10 @@ _DIGEST: Final = """
 
 _OLD: Final = """
     select count(*) from normalizer.events where coalesce(recorded_at, created_at) < $1::timestamptz
+"""
+
+_IS_THERE: Final = """
+    select exists (select from normalizer.events where execution_id = $1::bigint)
 """
 
 _SESSIONS: Final = """

@@ -37,7 +37,7 @@ _WAIT: Final = f"""
     grant all on sequence visits to public;
     create function wait_at_the_gate() returns trigger language plpgsql as $$
     begin
-        if nextval('visits') > current_setting('chaos.visits')::integer then
+        if nextval('public.visits') > current_setting('chaos.visits')::integer then
             perform pg_advisory_xact_lock_shared({GATE});
         end if;
         return new;

@@ -31,6 +31,16 @@ _NO_HOLES: Final = """
 """
 """Rows of today in holes of last week are no matter of how long the history is."""
 
+_REJECTED: Final = """
+    insert into normalizer.quarantine
+           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
+            source_partition, source_offset, source_index, value_bytes, batch_id, quarantined_at)
+    select (array['invalid_json', 'missing_time'])[1 + number % 2], repeat('x', 200), 'executor', 1,
+           'noetl.events', 0, 0, number, 0, 7, 1,
+           now() - $2::integer * interval '1 day' * (1 - number / $1::double precision)
+    from   generate_series(1, $1::integer) as number
+"""
+
 
 @pytest.mark.timeout(400)
 async def test_a_day_reads_as_little_after_a_month_as_after_three_days(cluster: Cluster) -> None:
@@ -55,6 +65,7 @@ async def _buffers(cluster: Cluster, events: int, days: int) -> dict[str, int]:
         try:
             await connection.execute(_NO_HOLES)
             await make_history(connection, events, until=datetime.now(UTC), per_day=events / days)
+            await connection.execute(_REJECTED, events // 5, days)
             await connection.execute("vacuum (analyze)")
             return {view.name: await buffers_of(connection, day(view.example)) for view in VIEWS}
         finally:

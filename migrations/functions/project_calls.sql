@@ -53,8 +53,8 @@ begin
         and    command_id <> ''
         and    (left_over is null or execution_id = any(left_over))
         union all
-        select evidence >= 100 and attempts > 0, execution_id, command_id, event_type, step, status,
-               created_at, evidence, worker_id, max_attempts, iteration, duration, error, context, result
+        select evidence_rank(evidence, 'attempts') > 0 and attempts > 0, execution_id, command_id,
+               event_type, step, status, created_at, evidence, worker_id, max_attempts, iteration, duration, error, context, result
         from   after
         where  roles ? event_type
         and    command_id <> ''
@@ -84,7 +84,7 @@ begin
                  min(step_ranked collate "C") as step_ranked,
                  min(worker_ranked collate "C") as worker_ranked,
                  min(max_attempts_ranked collate "C") as max_attempts_ranked,
-                 min(iteration) as iteration, bool_or(evidence >= 100) as is_numbered,
+                 min(iteration) as iteration, bool_or(evidence_rank(evidence, 'attempts') > 0) as is_numbered,
                  bool_or(is_changed)
                  or count(*) filter (where role in ('issued', 'claimed', 'started'))
                     > num_nonnulls(

@@ -34,12 +34,12 @@ begin
                  select -added as sign, created_at, step, event_type, status, attempts,
                         case when coalesce(command_id, '') = '' then -added else 0 end
                             as without_command,
-                        case when evidence < 100 then -added else 0 end as attempts_defaulted
+                        case when evidence_rank(evidence, 'attempts') = 0 then -added else 0 end as attempts_defaulted
                  from   before
                  union all
                  select added, created_at, step, event_type, status, attempts,
                         case when coalesce(command_id, '') = '' then added else 0 end,
-                        case when evidence < 100 then added else 0 end
+                        case when evidence_rank(evidence, 'attempts') = 0 then added else 0 end
                  from   after
              ) as moved
     group by 1, 2, 3, 4, 5
@@ -60,11 +60,11 @@ begin
              moved.attempts, own_shard, sum(moved.sign), sum(moved.attempts_defaulted)
     from     (
                  select -added as sign, created_at, event_type, status, attempts,
-                        case when evidence < 100 then -added else 0 end as attempts_defaulted
+                        case when evidence_rank(evidence, 'attempts') = 0 then -added else 0 end as attempts_defaulted
                  from   before
                  union all
                  select added, created_at, event_type, status, attempts,
-                        case when evidence < 100 then added else 0 end
+                        case when evidence_rank(evidence, 'attempts') = 0 then added else 0 end
                  from   after
              ) as moved
     where    created_at >= (select kept_from from maintenance_state where subject = 'minutes')
@@ -85,9 +85,9 @@ begin
              coalesce(moved.worker_id, '') collate "C",
              lateness_of(moved.created_at, moved.recorded_at), own_shard, sum(moved.sign),
              coalesce(sum(moved.sign * skew_us(moved.created_at, moved.recorded_at)), 0),
-             coalesce(sum(moved.sign) filter (where moved.evidence < 100), 0),
-             coalesce(sum(moved.sign) filter (where moved.evidence / 10 % 10 = 0), 0),
-             coalesce(sum(moved.sign) filter (where moved.evidence % 10 = 0), 0)
+             coalesce(sum(moved.sign) filter (where evidence_rank(moved.evidence, 'attempts') = 0), 0),
+             coalesce(sum(moved.sign) filter (where evidence_rank(moved.evidence, 'status') = 0), 0),
+             coalesce(sum(moved.sign) filter (where evidence_rank(moved.evidence, 'created_at') = 0), 0)
     from     (
                  select -added as sign, recorded_at, created_at, shape, worker_id, evidence
                  from   before
@@ -98,9 +98,9 @@ begin
     group by 1, 2, 3, 4
     having   sum(moved.sign) <> 0
     or       sum(moved.sign * skew_us(moved.created_at, moved.recorded_at)) <> 0
-    or       sum(moved.sign) filter (where moved.evidence < 100) <> 0
-    or       sum(moved.sign) filter (where moved.evidence / 10 % 10 = 0) <> 0
-    or       sum(moved.sign) filter (where moved.evidence % 10 = 0) <> 0
+    or       sum(moved.sign) filter (where evidence_rank(moved.evidence, 'attempts') = 0) <> 0
+    or       sum(moved.sign) filter (where evidence_rank(moved.evidence, 'status') = 0) <> 0
+    or       sum(moved.sign) filter (where evidence_rank(moved.evidence, 'created_at') = 0) <> 0
     order by max(coalesce(moved.recorded_at, moved.created_at))
     on conflict (hour, shape, worker_id, lateness, shard)
     do update set

@@ -17,7 +17,7 @@ create or replace function projector.report_on_call(
 begin atomic
     select said.reporter,
            projector.end_rank(said.reporter, said.moment, said.outcome)
-           || case when evidence >= 100 then '0' else '1' end,
+           || case when projector.evidence_rank(evidence, 'attempts') > 0 then '0' else '1' end,
            -- Whole microseconds, so that a sum can be reduced exactly. No call lasts over 30 days.
            case
                when duration between 0 and 2592000

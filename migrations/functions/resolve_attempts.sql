@@ -24,7 +24,7 @@ begin
             select event.event_id, event.execution_id, event.command_id collate "C" as command_id,
                    event.created_at, event.in_log,
                    event.reporter collate "C" as slot, event.call_index,
-                   left(event.outcome_ranked, 20) collate "C" as ending,
+                   ranked_end(event.outcome_ranked) collate "C" as ending,
                    event.event_class collate "C" as event_class, event.role, own.nth as own_nth,
                    issued.nth as issued_nth
             from   unnest(resolve_attempts.events) as event

@@ -11,7 +11,8 @@ MINUTES: Final = counter(
     sums="events attempts_defaulted",
     expected="""
         select   date_trunc('minute', created_at, 'UTC') as minute, event_type, status, attempts,
-                 count(*) as events, count(*) filter (where evidence < 100) as attempts_defaulted
+                 count(*) as events, count(*) filter (where evidence_rank(evidence, 'attempts') = 0)
+                     as attempts_defaulted
         from     normalizer.events
         where    created_at >= $1::timestamptz and created_at < $2::timestamptz
         and      created_at >= (select kept_from from maintenance_state where subject = 'minutes')
@@ -28,7 +29,8 @@ HOURS: Final = counter(
         select   date_trunc('hour', created_at, 'UTC') as hour, step, event_type, status, attempts,
                  count(*) as events,
                  count(*) filter (where coalesce(command_id, '') = '') as without_command,
-                 count(*) filter (where evidence < 100) as attempts_defaulted
+                 count(*) filter (where evidence_rank(evidence, 'attempts') = 0)
+                     as attempts_defaulted
         from     normalizer.events
         where    created_at >= $1::timestamptz and created_at < $2::timestamptz
         group by 1, 2, 3, 4, 5
@@ -60,9 +62,10 @@ ARRIVALS: Final = counter(
                          ),
                      0
                  ) as skew_us,
-                 count(*) filter (where evidence < 100) as attempts_defaulted,
-                 count(*) filter (where evidence / 10 % 10 = 0) as status_from_name,
-                 count(*) filter (where evidence % 10 = 0) as time_from_log
+                 count(*) filter (where evidence_rank(evidence, 'attempts') = 0)
+                     as attempts_defaulted,
+                 count(*) filter (where evidence_rank(evidence, 'status') = 0) as status_from_name,
+                 count(*) filter (where evidence_rank(evidence, 'created_at') = 0) as time_from_log
         from     normalizer.events
         where    coalesce(recorded_at, created_at) >= $1::timestamptz
         and      coalesce(recorded_at, created_at) < $2::timestamptz

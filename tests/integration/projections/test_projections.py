@@ -3,11 +3,12 @@
 import re
 from datetime import timedelta
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import asyncpg
 import pytest
 
+from normalizer.core.evidence import Evidence, Rank
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope
 from projector.verify.queries.call_queries import CALLS
@@ -579,8 +580,25 @@ async def test_no_plan_calls_what_an_event_says_of_its_execution_and_call(
         assert len(reading) == len(("trigger", "repair", "verify")), name
         for plan in reading:
             assert f"Function Scan on projector.report_on_{name}" not in plan
+            assert not re.search(r"Output: .*evidence_rank", plan)
             # The fence holds: its own node encodes the time once, for all that use it.
             assert re.search(r"->  Result .*\n *Output: .*timestamptz_send", plan)
+
+
+async def test_sql_reads_the_same_evidence_as_python(connection: asyncpg.Connection) -> None:
+    ranks = [Evidence(*some) for some in product(get_args(Rank), repeat=3)]
+
+    rows = await connection.fetch(
+        """
+        select evidence_rank(evidence, 'attempts'), evidence_rank(evidence, 'status'),
+               evidence_rank(evidence, 'created_at')
+        from   unnest($1::smallint[]) with ordinality as packed (evidence, place)
+        order by place
+        """,
+        [one.pack() for one in ranks],
+    )
+
+    assert [tuple(row) for row in rows] == ranks
 
 
 async def test_normal_commands_are_never_rebuilt(connection: asyncpg.Connection) -> None:

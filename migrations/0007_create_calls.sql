@@ -128,7 +128,7 @@ comment on index projector.calls_by_command is
 -- words with a digit or of eight and more letters from a to f. Codes stay: up to three digits after
 -- a word such as "code" or "exit", and the number of an HTTP error before its name. An apostrophe
 -- within a word is no quote, and a quote without an end reaches to the end of the text.
-create function projector.error_class_of(error text) returns text
+create function projector.classify_error(error text) returns text
     language sql immutable parallel safe
     return btrim(
         left(
@@ -165,7 +165,7 @@ create function projector.error_class_of(error text) returns text
     );
 
 create index calls_by_error on projector.call_facts (
-    projector.error_class_of(coalesce(projector.call_error(error_ranked), '')), finished_at
+    projector.classify_error(coalesce(projector.call_error(error_ranked), '')), finished_at
 ) where finished_at is not null and projector.call_failed(outcome_ranked);
 comment on index projector.calls_by_error is
     'Query: the first and the last failed call of an error class, with a sample (view '
@@ -258,7 +258,7 @@ comment on column projector.call_times.attempts is
     'Number of attempts before this one; 0 is the first attempt.';
 comment on column projector.call_times.status is 'Canonical status, in capitals.';
 comment on column projector.call_times.bucket is
-    'Bucket b holds 2^(b/8) up to 2^((b+1)/8) microseconds, -1 holds zero (projector.bucket_of).';
+    'Bucket b holds 2^(b/8) up to 2^((b+1)/8) microseconds, -1 holds zero (projector.duration_bucket).';
 comment on column projector.call_times.shard is
     'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
 comment on column projector.call_times.calls is
@@ -321,7 +321,7 @@ comment on column projector.error_hours.attempts is
     'Number of attempts before this one; 0 is the first attempt.';
 comment on column projector.error_hours.status is 'Canonical status, in capitals.';
 comment on column projector.error_hours.error_class is
-    'Error text without ids, e-mail addresses and quoted parts (projector.error_class_of).';
+    'Error text without ids, e-mail addresses and quoted parts (projector.classify_error).';
 comment on column projector.error_hours.shard is
     'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
 comment on column projector.error_hours.calls is

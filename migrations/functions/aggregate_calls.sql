@@ -26,7 +26,8 @@ begin
         with stored as materialized (
             select event.event_id, event.execution_id, event.command_id, kind.event_class,
                    kind.role, said.reporter,
-                   case when event.evidence >= 100 then event.attempts end as number,
+                   case when evidence_rank(event.evidence, 'attempts') > 0 then event.attempts end
+                       as number,
                    event.created_at, said.outcome_ranked, said.duration_ranked, said.error_ranked,
                    said.step_ranked, said.worker_ranked, said.max_attempts_ranked,
                    event.iteration,

@@ -10,7 +10,7 @@ as $$
     with reported as (
         select event.execution_id, event.attempts, event.created_at, event.catalog_id,
                event.parent_execution_id, said.*
-        from   events_of(aggregate_executions.execution_ids) as event
+        from   execution_events(aggregate_executions.execution_ids) as event
         left join event_kinds as kind using (event_type)
         cross join lateral report_on_execution(
             kind.role, kind.outcome, event.event_type, event.step, event.status, event.created_at,

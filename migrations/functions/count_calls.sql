@@ -52,7 +52,7 @@ begin
         )
         select   moved.hour, taken.measure collate "C", moved.playbook collate "C",
                  moved.step collate "C", moved.attempts, moved.status collate "C",
-                 bucket_of(taken.microseconds), own_shard, sum(moved.calls)
+                 duration_bucket(taken.microseconds), own_shard, sum(moved.calls)
         from     moved
         cross join lateral (
             values ('duration', moved.duration_us), ('queue', moved.queue_us),
@@ -90,7 +90,7 @@ begin
             hour, step, attempts, status, error_class, shard, calls
         )
         select   hour, step collate "C", attempts, status collate "C",
-                 coalesce(error_class_of(error), '') collate "C", own_shard, sum(calls)
+                 coalesce(classify_error(error), '') collate "C", own_shard, sum(calls)
         from     moved
         where    finished_at is not null
         and      status <> 'COMPLETED'

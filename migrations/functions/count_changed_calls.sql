@@ -1,8 +1,10 @@
--- Step 4 of project_calls, for attempts that were written:
---     1. correct which failure came before each retry of `linked` and of `old_failures`
---     2. move the roll-ups by what `touched` counts under now, less `counts`
+-- Step 4 of project_calls, after the attempts were written:
+--     1. correct which failure came before each retry, if a retry or failure changed (`to_relink`
+--        are as they are now, `old_failures` as they were)
+--     2. count the attempts `to_recount` in the roll-ups. `counts` subtracts what they counted as
+--        before
 create or replace function projector.count_changed_calls(
-    counts projector.call_count[], touched projector.call_id[], linked projector.call_id[],
+    counts projector.call_count[], to_recount projector.call_id[], to_relink projector.call_id[],
     old_failures projector.call_failure[]
 )
     returns void
@@ -13,17 +15,17 @@ declare
     stale_links call_id[];
     failures    timestamptz[];
 begin
-    if linked is not null or old_failures is not null then
+    if to_relink is not null or old_failures is not null then
         select array_agg((execution_id, command_id, attempts)::call_id), array_agg(failed_before)
         into   stale_links, failures
-        from   stale_retry_links(linked, old_failures);
+        from   stale_retry_links(to_relink, old_failures);
     end if;
     if stale_links is not null then
         counts := counts || (
             select array_agg(counted)
             from   call_counts(-1, stale_links) as counted
             where  (counted.execution_id, counted.command_id, counted.attempts) not in (
-                       select execution_id, command_id, attempts from unnest(touched)
+                       select execution_id, command_id, attempts from unnest(to_recount)
                    )
         );
         update call_facts as known
@@ -39,7 +41,7 @@ begin
     into   counts
     from   call_counts(
                1,
-               array(select distinct id from unnest(touched || stale_links) as id)
+               array(select distinct id from unnest(to_recount || stale_links) as id)
            ) as counted;
     if cardinality(counts) > 0 then
         perform count_calls(counts);

@@ -39,7 +39,7 @@ begin
             cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
         returning execution_id, counted_playbook_ranked, counted_begun, counted_outcome,
                   counted_ended, playbook_ranked, hour_of(begin_at) as begun,
-                  outcome_of(completed_at, failed_at, cancelled_at) as outcome,
+                  first_outcome(completed_at, failed_at, cancelled_at) as outcome,
                   hour_of(least(completed_at, failed_at, cancelled_at)) as ended
     )
     select execution_id, counted_playbook_ranked, counted_begun, counted_outcome, counted_ended,

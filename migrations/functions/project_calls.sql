@@ -1,9 +1,11 @@
--- Moves call_facts and the roll-ups of calls by the rows before and after a statement:
---     1. derive from each row what it says about its command, and add that up
---     2. read how its attempts are stored, and which commands to rebuild
---     3. write the attempts as they are from now on
---     4. correct which failure came before each retry, and move the roll-ups by the difference
--- Only this function sees the rows. It gives away what they say as an array of one entry a command.
+-- Updates call_facts and the roll-ups of calls after a statement has written events. `before` and
+-- `after` are the rows before and after it:
+--     1. derive from each row what it says about its command, as one entry of `changes` for each
+--        command
+--     2. read the stored attempts of these commands, and decide which commands to rebuild
+--     3. write the attempts
+--     4. correct which failure came before each retry, and add the differences to the roll-ups
+-- Only step 1 reads the rows. The functions of the other steps get `changes`.
 create or replace function projector.project_calls() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -21,26 +23,26 @@ declare
     counts       call_count[];
     old_failures call_failure[];
     was_counted  call_id[];
-    touched      call_id[];
-    linked       call_id[];
-    left_over    bigint[];
+    to_recount   call_id[];
+    to_relink    call_id[];
+    remaining    bigint[];
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;
     end if;
     if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
-        -- An execution that left whole took its calls with it.
-        left_over := array(
+        -- Retention deletes an execution together with its calls, so nothing is left to update.
+        remaining := array(
             select execution_id
             from   (select distinct execution_id from before) as archived
             join   execution_facts using (execution_id)
         );
-        if cardinality(left_over) = 0 then
+        if cardinality(remaining) = 0 then
             return null;
         end if;
     end if;
 
-    -- 1. Derive what each row says, and add it up by command.
+    -- 1. What each row says, reduced to one entry for each command.
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
     into   roles, outcomes
     from   event_kinds
@@ -51,10 +53,11 @@ begin
         from   before
         where  roles ? event_type
         and    command_id <> ''
-        and    (left_over is null or execution_id = any(left_over))
+        and    (remaining is null or execution_id = any(remaining))
         union all
         select evidence_rank(evidence, 'attempts') > 0 and attempts > 0, execution_id, command_id,
-               event_type, step, status, created_at, evidence, worker_id, max_attempts, iteration, duration, error, context, result
+               event_type, step, status, created_at, evidence, worker_id, max_attempts, iteration,
+               duration, error, context, result
         from   after
         where  roles ? event_type
         and    command_id <> ''
@@ -84,7 +87,8 @@ begin
                  min(step_ranked collate "C") as step_ranked,
                  min(worker_ranked collate "C") as worker_ranked,
                  min(max_attempts_ranked collate "C") as max_attempts_ranked,
-                 min(iteration) as iteration, bool_or(evidence_rank(evidence, 'attempts') > 0) as is_numbered,
+                 min(iteration) as iteration,
+                 bool_or(evidence_rank(evidence, 'attempts') > 0) as is_numbered,
                  bool_or(is_changed)
                  or count(*) filter (where role in ('issued', 'claimed', 'started'))
                     > num_nonnulls(
@@ -102,7 +106,7 @@ begin
         return null;
     end if;
 
-    -- 2. Their attempts as roll-ups and retries know them.
+    -- 2. The stored attempts, which roll-ups count and retries refer to.
     select known.to_rebuild, known.counted, known.failures
     into   to_rebuild, was_counted, old_failures
     from   known_calls(changes) as known;
@@ -110,20 +114,20 @@ begin
         counts := array(select counted from call_counts(-1, was_counted) as counted);
     end if;
 
-    -- 3. The attempts from now on: rebuilt, or merged with new events.
+    -- 3. The new attempts: rebuilt from all events, or merged with the new ones.
     if to_rebuild is not null then
-        select aggregated.touched, aggregated.linked
-        into   touched, linked
+        select aggregated.to_recount, aggregated.to_relink
+        into   to_recount, to_relink
         from   rebuild_calls(to_rebuild) as aggregated;
     end if;
     if cardinality(changes) > coalesce(cardinality(to_rebuild), 0) then
-        select touched || merged.ended, linked || merged.failed
-        into   touched, linked
+        select to_recount || merged.ended, to_relink || merged.failed
+        into   to_recount, to_relink
         from   merge_calls(changes, to_rebuild) as merged;
     end if;
 
     -- 4. The failure before each retry, and the roll-ups.
-    perform count_changed_calls(counts, touched, linked, old_failures);
+    perform count_changed_calls(counts, to_recount, to_relink, old_failures);
     return null;
 end
 $$;

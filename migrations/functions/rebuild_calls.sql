@@ -1,8 +1,9 @@
--- Rebuilds the attempts of these commands. `touched` are the attempts that they had or have,
--- `linked` those that now are retries, or failed: a retry is linked to the failure before it.
+-- Rebuilds the attempts of these commands from their stored events. `to_recount` are all attempts
+-- that they had or have. `to_relink` are the retries and failures among those they have, because a
+-- retry refers to the failure before it.
 create or replace function projector.rebuild_calls(
     commands projector.call_command[],
-    out touched projector.call_id[], out linked projector.call_id[]
+    out to_recount projector.call_id[], out to_relink projector.call_id[]
 )
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -64,7 +65,7 @@ begin
     )
     select array_agg((execution_id, command_id, attempts)::call_id),
            array_agg((execution_id, command_id, attempts)::call_id) filter (where is_linked)
-    into   touched, linked
+    into   to_recount, to_relink
     from   (select * from gone union all select * from written) as touched_call;
 end
 $$;

@@ -54,7 +54,7 @@ begin
     perform rebuild_calls(
         array(
             select distinct (event.execution_id, event.command_id)::call_command
-            from   events_of(whole) as event
+            from   execution_events(whole) as event
             join   event_kinds as kind using (event_type)
             where  kind.subject = 'call'
             and    event.command_id <> ''

@@ -28,7 +28,7 @@ select hour, execution_id,
        worker_id, error,
        case
            when status in ('FAILED', 'ERROR', 'CANCELLED')
-           then coalesce(projector.error_class_of(error), '')
+           then coalesce(projector.classify_error(error), '')
        end as error_class,
        attribution
 from   (

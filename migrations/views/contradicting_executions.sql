@@ -4,7 +4,7 @@ select hour, execution_id, playbook, status, ended_at, completed_at, failed_at, 
 from   (
            select projector.hour_of(least(completed_at, failed_at, cancelled_at)) as hour,
                   execution_id, projector.playbook_of(playbook_ranked) as playbook,
-                  projector.outcome_of(completed_at, failed_at, cancelled_at) as status,
+                  projector.first_outcome(completed_at, failed_at, cancelled_at) as status,
                   least(completed_at, failed_at, cancelled_at) as ended_at,
                   completed_at, failed_at, cancelled_at, active_at,
                   (completed > 0)::integer + (failed > 0)::integer + (cancelled > 0)::integer > 1

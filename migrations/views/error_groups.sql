@@ -2,7 +2,7 @@ create or replace view projector.error_groups as
 with recursive class as (
     -- Jumps from one class to the next by the index, so the cost depends on the number of classes.
     (
-        select   projector.error_class_of(coalesce(projector.call_error(error_ranked), ''))
+        select   projector.classify_error(coalesce(projector.call_error(error_ranked), ''))
                      as error_class
         from     projector.call_facts
         where    finished_at is not null
@@ -12,11 +12,11 @@ with recursive class as (
     )
     union all
     select (
-               select   projector.error_class_of(coalesce(projector.call_error(error_ranked), ''))
+               select   projector.classify_error(coalesce(projector.call_error(error_ranked), ''))
                from     projector.call_facts
                where    finished_at is not null
                and      projector.call_failed(outcome_ranked)
-               and      projector.error_class_of(coalesce(projector.call_error(error_ranked), ''))
+               and      projector.classify_error(coalesce(projector.call_error(error_ranked), ''))
                         > class.error_class
                order by 1
                limit    1
@@ -32,7 +32,7 @@ cross join lateral (
     from     projector.call_facts
     where    finished_at is not null
     and      projector.call_failed(outcome_ranked)
-    and      projector.error_class_of(coalesce(projector.call_error(error_ranked), ''))
+    and      projector.classify_error(coalesce(projector.call_error(error_ranked), ''))
              = class.error_class
     and      coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
     order by finished_at
@@ -44,7 +44,7 @@ cross join lateral (
     from     projector.call_facts
     where    finished_at is not null
     and      projector.call_failed(outcome_ranked)
-    and      projector.error_class_of(coalesce(projector.call_error(error_ranked), ''))
+    and      projector.classify_error(coalesce(projector.call_error(error_ranked), ''))
              = class.error_class
     and      coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
     order by finished_at desc

@@ -7,7 +7,7 @@ select facts.execution_id, event.created_at, event.event_id, event.event_type, e
        event.source_topic, event.source_incarnation, event.source_partition, event.source_offset,
        event.source_index, event.headers, event.trace_id, event.recorded_at, event.ingested_at
 from   projector.execution_facts as facts
-cross join lateral projector.events_of(array[facts.execution_id]) as event;
+cross join lateral projector.execution_events(array[facts.execution_id]) as event;
 
 comment on view projector.execution_timeline is
     'What happened in one execution, event by event? Always filter by execution_id: only this '

@@ -24,7 +24,7 @@ from   (
                   last_event_ranked,
                   least(completed_at, failed_at, cancelled_at) as ended_at,
                   coalesce(
-                      nullif(projector.outcome_of(completed_at, failed_at, cancelled_at), ''),
+                      nullif(projector.first_outcome(completed_at, failed_at, cancelled_at), ''),
                       'RUNNING'
                   ) as status
            from   projector.execution_facts

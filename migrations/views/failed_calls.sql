@@ -1,6 +1,6 @@
 create or replace view projector.failed_calls as
 select projector.hour_of(finished_at) as hour, finished_at,
-       projector.error_class_of(coalesce(projector.call_error(error_ranked), '')) as error_class,
+       projector.classify_error(coalesce(projector.call_error(error_ranked), '')) as error_class,
        projector.call_error(error_ranked) as error, execution_id,
        (
            select projector.playbook_of(execution.playbook_ranked)

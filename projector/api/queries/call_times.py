@@ -96,7 +96,7 @@ def _measured(measure: str, seconds: str) -> Grains:
     of_calls = f"""
         (
             select finished_at, playbook, step, attempts, status, 1 as calls,
-                   projector.bucket_of(round({seconds} * 1000000)::bigint) as bucket
+                   projector.duration_bucket(round({seconds} * 1000000)::bigint) as bucket
             from   {FINISHED}
             where  {seconds} is not null
         ) as measured

@@ -23,7 +23,7 @@ def has_text(error_class: str, text: str, sought: str) -> str:
             )"""
 
 
-_Q: Final = has_text("error_class", ":q", "(select projector.error_class_of(:q))")
+_Q: Final = has_text("error_class", ":q", "(select projector.classify_error(:q))")
 _CHOSEN: Final = f"""
             calls >= :least::integer
             and (:error_class::text[] is null or error_class = any(:error_class))

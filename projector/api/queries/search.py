@@ -258,7 +258,7 @@ _BY_TRACE: Final = Statement("""
     order by found.first_at desc, found.execution_id
 """)
 
-_ERROR_CLASS: Final = Statement("select projector.error_class_of(:text::text) as error_class")
+_ERROR_CLASS: Final = Statement("select projector.classify_error(:text::text) as error_class")
 
 # Names and error classes from roll-ups, because their number is bounded, and that of events isn't.
 _NAMES: Final = Statement(

@@ -89,7 +89,7 @@ CALL_TIMES: Final = counter(
     expected=f"""
         select   date_trunc('hour', taken.finished_at, 'UTC') as hour, measured.measure,
                  taken.playbook, taken.step, taken.attempts, taken.status,
-                 bucket_of(measured.microseconds) as bucket, count(*) as calls
+                 duration_bucket(measured.microseconds) as bucket, count(*) as calls
         from     (
                      select finished_at, step, attempts, status, duration_us, queue_us, backoff_us,
                             playbook_of(execution.playbook_ranked) as playbook
@@ -124,7 +124,7 @@ ERRORS: Final = counter(
     sums="calls",
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour, step, attempts, status,
-                 coalesce(error_class_of(error), '') as error_class, count(*) as calls
+                 coalesce(classify_error(error), '') as error_class, count(*) as calls
         {_FINISHED}
         and      status <> 'COMPLETED'
         group by 1, 2, 3, 4, 5

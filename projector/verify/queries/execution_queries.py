@@ -16,7 +16,7 @@ EXECUTIONS: Final = Comparison(
                (counted_playbook_ranked, counted_begun, counted_outcome, counted_ended)
                    is not distinct from (
                        playbook_ranked, hour_of(begin_at),
-                       outcome_of(completed_at, failed_at, cancelled_at),
+                       first_outcome(completed_at, failed_at, cancelled_at),
                        hour_of(least(completed_at, failed_at, cancelled_at))
                    ) as counted_as_it_is
         from   execution_facts
@@ -42,7 +42,7 @@ EXECUTION_HOURS: Final = counter(
                      union all
                      select hour_of(least(completed_at, failed_at, cancelled_at)),
                             playbook_of(playbook_ranked),
-                            outcome_of(completed_at, failed_at, cancelled_at)
+                            first_outcome(completed_at, failed_at, cancelled_at)
                      from   execution_facts
                  ) as marked
         where    hour >= $1::timestamptz

@@ -189,7 +189,7 @@ ERROR_CLASSES: Final = {
 
 async def test_codes_stay_in_an_error_class_and_ids_go(connection: asyncpg.Connection) -> None:
     rows = await connection.fetch(
-        "select error, projector.error_class_of(error) from unnest($1::text[]) as error",
+        "select error, projector.classify_error(error) from unnest($1::text[]) as error",
         list(ERROR_CLASSES),
     )
 
@@ -206,7 +206,7 @@ async def test_any_text_has_the_class_that_the_fold_gives_it(
     texts = ["".join(choose.choices(_PARTS, k=choose.randrange(40))) for _ in range(3_000)]
 
     rows = await connection.fetch(
-        "select error, projector.error_class_of(error) from unnest($1::text[]) as error", texts
+        "select error, projector.classify_error(error) from unnest($1::text[]) as error", texts
     )
 
     assert [row for row in map(tuple, rows) if row[1] != classify_error(row[0])] == []

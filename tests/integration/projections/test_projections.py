@@ -590,8 +590,9 @@ async def test_sql_reads_the_same_evidence_as_python(connection: asyncpg.Connect
 
     rows = await connection.fetch(
         """
-        select evidence_rank(evidence, 'attempts'), evidence_rank(evidence, 'status'),
-               evidence_rank(evidence, 'created_at')
+        select projector.evidence_rank(evidence, 'attempts'),
+               projector.evidence_rank(evidence, 'status'),
+               projector.evidence_rank(evidence, 'created_at')
         from   unnest($1::smallint[]) with ordinality as packed (evidence, place)
         order by place
         """,

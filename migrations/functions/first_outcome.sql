@@ -1,5 +1,5 @@
 -- The earliest outcome, or the worst of several at the same time.
-create or replace function projector.outcome_of(
+create or replace function projector.first_outcome(
     completed_at timestamptz, failed_at timestamptz, cancelled_at timestamptz
 ) returns text
     language sql immutable parallel safe

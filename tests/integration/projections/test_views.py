@@ -69,7 +69,8 @@ async def test_only_the_timeline_reads_the_log(untouched: asyncpg.Connection) ->
         join   pg_class   as view on view.oid = rule.ev_class
         where  needed.classid = 'pg_rewrite'::regclass
         and    needed.refobjid in (
-                   'normalizer.events'::regclass, 'projector.execution_events(bigint[])'::regprocedure
+                   'normalizer.events'::regclass,
+                   'projector.execution_events(bigint[])'::regprocedure
                )
         and    view.relnamespace = 'projector'::regnamespace
         """

@@ -34,7 +34,8 @@ begin
                  select -added as sign, created_at, step, event_type, status, attempts,
                         case when coalesce(command_id, '') = '' then -added else 0 end
                             as without_command,
-                        case when evidence_rank(evidence, 'attempts') = 0 then -added else 0 end as attempts_defaulted
+                        case when evidence_rank(evidence, 'attempts') = 0 then -added else 0 end
+                            as attempts_defaulted
                  from   before
                  union all
                  select added, created_at, step, event_type, status, attempts,
@@ -60,7 +61,8 @@ begin
              moved.attempts, own_shard, sum(moved.sign), sum(moved.attempts_defaulted)
     from     (
                  select -added as sign, created_at, event_type, status, attempts,
-                        case when evidence_rank(evidence, 'attempts') = 0 then -added else 0 end as attempts_defaulted
+                        case when evidence_rank(evidence, 'attempts') = 0 then -added else 0 end
+                            as attempts_defaulted
                  from   before
                  union all
                  select added, created_at, event_type, status, attempts,
@@ -85,9 +87,15 @@ begin
              coalesce(moved.worker_id, '') collate "C",
              lateness_of(moved.created_at, moved.recorded_at), own_shard, sum(moved.sign),
              coalesce(sum(moved.sign * skew_us(moved.created_at, moved.recorded_at)), 0),
-             coalesce(sum(moved.sign) filter (where evidence_rank(moved.evidence, 'attempts') = 0), 0),
-             coalesce(sum(moved.sign) filter (where evidence_rank(moved.evidence, 'status') = 0), 0),
-             coalesce(sum(moved.sign) filter (where evidence_rank(moved.evidence, 'created_at') = 0), 0)
+             coalesce(
+                 sum(moved.sign) filter (where evidence_rank(moved.evidence, 'attempts') = 0), 0
+             ),
+             coalesce(
+                 sum(moved.sign) filter (where evidence_rank(moved.evidence, 'status') = 0), 0
+             ),
+             coalesce(
+                 sum(moved.sign) filter (where evidence_rank(moved.evidence, 'created_at') = 0), 0
+             )
     from     (
                  select -added as sign, recorded_at, created_at, shape, worker_id, evidence
                  from   before

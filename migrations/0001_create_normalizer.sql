@@ -10,7 +10,7 @@ declare
 begin
     foreach wanted in array array[
         'normalizer_writer', 'projector_reader',
-        -- For those who may read and redrive refused bytes, which may contain secrets.
+        -- For those who may read and redrive rejected bytes, which may contain secrets.
         'normalizer_redriver'
     ] loop
         if not exists (select from pg_roles where rolname = wanted) then
@@ -655,7 +655,7 @@ create table normalizer.quarantine (
 );
 
 comment on index normalizer.quarantine_by_source is
-    'One entry for each record or event. Query: was this record refused already (replay)?';
+    'One entry for each record or event. Query: was this record rejected already (replay)?';
 
 comment on table normalizer.quarantine is
     'Private: every rejected record or event, with its reason and coordinates. Reason skipped: '
@@ -664,7 +664,7 @@ comment on column normalizer.quarantine.quarantine_id is 'Number of the entry.';
 comment on column normalizer.quarantine.reason is 'Reason, one of a fixed list.';
 comment on column normalizer.quarantine.detail is
     'The reason in a sentence, with the path inside the record.';
-comment on column normalizer.quarantine.sqlstate is 'SQLSTATE, if PostgreSQL refused the row.';
+comment on column normalizer.quarantine.sqlstate is 'SQLSTATE, if PostgreSQL rejected the row.';
 comment on column normalizer.quarantine.shape is 'Wire shape of the record that brought it.';
 comment on column normalizer.quarantine.normalizer_version is
     'Version of the rules that made the row.';
@@ -682,13 +682,13 @@ comment on column normalizer.quarantine.recorded_at is
     'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under '
     'LogAppendTime; null without one.';
 comment on column normalizer.quarantine.sample is
-    'The first 2 kB of the record, on its first refusal. Null if they are not text, if anything in '
+    'The first 2 kB of the record, on its first rejection. Null if they are not text, if anything in '
     'the record may be a secret, if it is larger than 8 MiB, or after retention deleted the bytes.';
 comment on column normalizer.quarantine.batch_id is 'Number of the transaction that wrote the row.';
-comment on column normalizer.quarantine.quarantined_at is 'When the record was refused.';
+comment on column normalizer.quarantine.quarantined_at is 'When the record was rejected.';
 comment on column normalizer.quarantine.redriven_at is
     'When a redrive stored the record. The entry stays, because the ledger counts it where it was '
-    'refused.';
+    'rejected.';
 comment on column normalizer.quarantine.execution_id is
     'Execution that the record names in its value, else in its key. Null if neither can be read, '
     'or after `normalizer forget` erased the execution.';
@@ -721,7 +721,7 @@ create table normalizer.quarantine_raw (
 );
 
 comment on table normalizer.quarantine_raw is
-    'Private: the refused bytes as received, not redacted, for the owner and for redrive only. '
+    'Private: the rejected bytes as received, not redacted, for the owner and for redrive only. '
     'Complete up to 1 MiB; of a larger record the first 64 KiB and the hash.';
 comment on column normalizer.quarantine_raw.source_topic is
     'Coordinates of the record: the Kafka topic, or the name of a job''s source.';
@@ -899,7 +899,7 @@ create table normalizer.forgotten_executions (
     who          text        not null,
     why          text        not null,
     events       bigint      not null default 0,
-    refused      bigint      not null default 0,
+    rejected      bigint      not null default 0,
     ended_at     timestamptz,
     constraint forgotten_executions_pkey primary key (execution_id)
 );
@@ -914,7 +914,7 @@ comment on column normalizer.forgotten_executions.who is 'Who did it.';
 comment on column normalizer.forgotten_executions.why is 'The reason that was given.';
 comment on column normalizer.forgotten_executions.events is
     'Number of its events that were deleted.';
-comment on column normalizer.forgotten_executions.refused is
+comment on column normalizer.forgotten_executions.rejected is
     'Number of its rejected records that were emptied. Their coordinates and their reason stay, '
     'for the ledger.';
 comment on column normalizer.forgotten_executions.ended_at is

@@ -77,17 +77,17 @@ create table normalizer.job_parts (
     ignored      bigint  not null default 0,
     changed      bigint  not null default 0,
     unchanged    bigint  not null default 0,
-    refused      bigint  not null default 0,
+    rejected      bigint  not null default 0,
     constraint job_parts_pkey primary key (job_id, run, topic, incarnation, partition),
     constraint job_parts_of_job foreign key (job_id, run) references normalizer.jobs (job_id, run),
     constraint job_parts_offsets_balance check (next_offset - start_offset = records + holes),
     constraint job_parts_outcomes_balance check (
         outcomes = stored + duplicate + merged + quarantined + ignored
-                 + changed + unchanged + refused
+                 + changed + unchanged + rejected
     ),
     constraint job_parts_never_negative check (
         least(records, holes, expired, outcomes, stored, duplicate, merged, quarantined, ignored,
-              changed, unchanged, refused) >= 0
+              changed, unchanged, rejected) >= 0
     )
 ) with (fillfactor = 50);
 
@@ -125,8 +125,8 @@ comment on column normalizer.job_parts.ignored is
 comment on column normalizer.job_parts.changed is 'Number of stored rows that the job changed.';
 comment on column normalizer.job_parts.unchanged is
     'Number of stored rows that the job left as they were.';
-comment on column normalizer.job_parts.refused is
-    'Number of stored rows that today''s rules would refuse.';
+comment on column normalizer.job_parts.rejected is
+    'Number of stored rows that today''s rules would reject.';
 
 
 create table normalizer.job_batches (
@@ -150,25 +150,25 @@ comment on index normalizer.job_batches_by_run is
     'Query: the last batch of a run (ledger verify), and delete those of a deleted run.';
 
 
-create table normalizer.job_refusals (
+create table normalizer.job_rejections (
     job_id   text    not null,
     run      integer not null,
     event_id bigint  not null,
     reason   text    not null,
     detail   text    not null,
-    constraint job_refusals_pkey primary key (job_id, run, event_id)
+    constraint job_rejections_pkey primary key (job_id, run, event_id)
 );
 
-comment on table normalizer.job_refusals is
+comment on table normalizer.job_rejections is
     'Private: stored events that renormalize left as they were, because today''s rules would '
-    'refuse them, give them another key, or change a row merged from several records.';
-comment on column normalizer.job_refusals.job_id is
+    'reject them, give them another key, or change a row merged from several records.';
+comment on column normalizer.job_rejections.job_id is
     'Id of the job, made from its kind and its options.';
-comment on column normalizer.job_refusals.run is 'Number of the run, from 1.';
-comment on column normalizer.job_refusals.event_id is 'Id of the event.';
-comment on column normalizer.job_refusals.reason is
+comment on column normalizer.job_rejections.run is 'Number of the run, from 1.';
+comment on column normalizer.job_rejections.event_id is 'Id of the event.';
+comment on column normalizer.job_rejections.reason is
     'A reason of normalizer.quarantine, or not_one_event, key_changes or merged_row.';
-comment on column normalizer.job_refusals.detail is 'The reason in a sentence.';
+comment on column normalizer.job_rejections.detail is 'The reason in a sentence.';
 
 
 create table normalizer.redrive_attempts (
@@ -183,7 +183,7 @@ create table normalizer.redrive_attempts (
     constraint redrive_attempts_pkey primary key (quarantine_id, tried_at),
     constraint redrive_attempts_of_entry foreign key (quarantine_id)
         references normalizer.quarantine (quarantine_id) on delete cascade,
-    constraint redrive_attempts_outcome check (outcome in ('redriven', 'refused', 'gone'))
+    constraint redrive_attempts_outcome check (outcome in ('redriven', 'rejected', 'gone'))
 );
 
 comment on table normalizer.redrive_attempts is
@@ -195,14 +195,14 @@ comment on column normalizer.redrive_attempts.tried_by is 'Who started the redri
 comment on column normalizer.redrive_attempts.normalizer_version is
     'Version of the rules of the try.';
 comment on column normalizer.redrive_attempts.outcome is
-    'redriven, refused or gone: retention or an erasure took it.';
+    'redriven, rejected or gone: retention or an erasure took it.';
 comment on column normalizer.redrive_attempts.detail is 'The outcome in a sentence.';
 comment on column normalizer.redrive_attempts.job_id is
     'Id of the job, made from its kind and its options.';
 comment on column normalizer.redrive_attempts.run is 'Number of the run, from 1.';
 
 grant select, insert, update on normalizer.jobs, normalizer.job_parts to normalizer_writer;
-grant select, insert on normalizer.job_batches, normalizer.job_refusals, normalizer.redrive_attempts
+grant select, insert on normalizer.job_batches, normalizer.job_rejections, normalizer.redrive_attempts
     to normalizer_writer;
 grant update (redriven_at) on normalizer.quarantine to normalizer_writer;
 grant usage on schema normalizer to normalizer_redriver;

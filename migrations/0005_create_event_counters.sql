@@ -1,4 +1,4 @@
--- Counters: events by minute and by hour, how they arrived, what was coerced, and what was refused.
+-- Counters: events by minute and by hour, how they arrived, what was coerced, and what was rejected.
 -- Minutes are for monitoring, hours for reports.
 
 

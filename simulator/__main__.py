@@ -161,7 +161,7 @@ def write(
 @click.option("--ledger", required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--database-url", required=True)
 def compare_(*, ledger: Path, database_url: str) -> None:
-    """Compare a ledger with a database: rows, refusals, totals, views.
+    """Compare a ledger with a database: rows, rejections, totals, views.
 
     Exit 1 if they differ, 3 if they could not be compared.
     """

@@ -34,7 +34,7 @@ class RowReader(Protocol):
         ...
 
     async def quarantined(self) -> list[ActualQuarantine]:
-        """Everything of the topic that was refused."""
+        """Everything of the topic that was rejected."""
         ...
 
     async def totals(self) -> dict[int, ActualTotals]:
@@ -67,7 +67,7 @@ class _LedgerFacts(msgspec.Struct):
     """What the ledger holds besides events."""
 
     topic: str = ""
-    refused: dict[SourceKey, str] = {}
+    rejected: dict[SourceKey, str] = {}
     shared_ids: set[int] = set()
     totals: TotalsCheck = msgspec.field(default_factory=TotalsCheck)
 
@@ -105,7 +105,7 @@ def _spill(
     if must_be.quarantine is not None:
         report.quarantined += 1
         facts.totals.quarantined[line.partition] += 1
-        facts.refused[line.partition, line.offset, index] = must_be.quarantine
+        facts.rejected[line.partition, line.offset, index] = must_be.quarantine
         return
     reported = must_be.reported
     if reported is None:
@@ -207,14 +207,14 @@ def _compare_object(
 def _compare_quarantine(
     facts: _LedgerFacts, found: list[ActualQuarantine], report: ComparisonReport
 ) -> None:
-    refused = dict(facts.refused)
+    rejected = dict(facts.rejected)
     for row in found:
         key = (row.source_partition, row.source_offset, row.source_index)
-        reason = refused.pop(key, None)
+        reason = rejected.pop(key, None)
         if reason is None:
-            report.differs("refused, though nothing is wrong", f"{facts.name(key)}: {row.reason}")
+            report.differs("rejected, though nothing is wrong", f"{facts.name(key)}: {row.reason}")
         elif reason != row.reason:
             detail = f"{row.reason} is to be {reason}"
             report.differs("differs in reason", f"{facts.name(key)}: {detail}")
-    for key, reason in refused.items():
-        report.differs("not refused", f"{facts.name(key)}: {reason}")
+    for key, reason in rejected.items():
+        report.differs("not rejected", f"{facts.name(key)}: {reason}")

@@ -43,7 +43,7 @@ class ComparisonReport(msgspec.Struct):
         """The report as text."""
         yield (
             f"{self.records} records: {self.events} events in {self.reports} reports,  "
-            f"{self.quarantined} refused, {self.ignored} ignored"
+            f"{self.quarantined} rejected, {self.ignored} ignored"
         )
         if self.executions:
             yield (

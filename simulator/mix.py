@@ -57,4 +57,4 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PLAIN = Mix(poison=0.0, colliding=0.0, redelivered=0.0, late=0.0)
-"""Traffic in which nothing is refused, doubled or late."""
+"""Traffic in which nothing is rejected, doubled or late."""

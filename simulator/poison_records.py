@@ -129,9 +129,9 @@ class PoisonMaker:
         inner = {"execution_id": execution_id, "events": [body]}
         events = [7, body, body | {"event_id": 1.5}, {"no": "event"}, inner, "[]"]
         batch = {"execution_id": execution_id, "events": events}
-        refused, bad_id = MustReject("not_an_event"), MustReject("invalid_id")
+        rejected, bad_id = MustReject("not_an_event"), MustReject("invalid_id")
         sound = SentEvent(self._number(), 0, reported)
-        return msgspec.json.encode(batch), [refused, sound, bad_id, refused, refused, refused]
+        return msgspec.json.encode(batch), [rejected, sound, bad_id, rejected, rejected, rejected]
 
     def deep_but_fine(self, at_us: int, execution_id: int) -> Poison:
         """Depth 101 is deep, and stored."""
@@ -145,7 +145,7 @@ def _filled(size: int) -> bytes:
     return b'{"execution_id":1,"event_type":"step.enter","context":"' + b"x" * size + b'"}'
 
 
-def _refused(reason: str, *values: bytes) -> Callable[[PoisonMaker, int, int], Poison]:
+def _rejected(reason: str, *values: bytes) -> Callable[[PoisonMaker, int, int], Poison]:
     def poison(maker: PoisonMaker, at_us: int, execution_id: int) -> Poison:
         del at_us
         value = maker.choices.pick(values)
@@ -176,7 +176,7 @@ _LIST: Final[tuple[Callable[[PoisonMaker, int, int], Poison], ...]] = (
     PoisonMaker.twice_in_a_batch,
     PoisonMaker.mixed_batch,
     PoisonMaker.deep_but_fine,
-    _refused(
+    _rejected(
         "invalid_json",
         _event(b'"context":NaN'),
         _event(b'"context":[Infinity]'),
@@ -191,26 +191,26 @@ _LIST: Final[tuple[Callable[[PoisonMaker, int, int], Poison], ...]] = (
         b'"not json inside"',
         b"hello",
     ),
-    _refused(
+    _rejected(
         "unsupported_framing",
         b"\0\0\0\0\x07\x02\x0eEXECUTION",
         b"\0\0\0\0\x07" + _event(b'"context":{}') + b"}",
         b"\0\0\0",
     ),
-    _refused(
+    _rejected(
         "too_deep",
         _event(b'"context":' + b"[" * 5_000 + b"]" * 5_000),
         _event(b'"context":' + b'{"a":' * 20_000 + b"1" + b"}" * 20_000),
         _event(b'"context":' + b"[" * 127 + b"]" * 127),
     ),
-    _refused(
+    _rejected(
         "invalid_utf8",
         _event(b'"context":"\xff\xfe"'),
         b"ARROW1\x00\x00\xff\xff\xff\xff\x10\x00\x00\x00",
         b"\xff\xff\xff\xff\x70\x00\x00\x00\x10\x00\x00\x00",
         _event(b'"context":"\xed\xa0\x80"'),
     ),
-    _refused(
+    _rejected(
         "not_an_event",
         b"null",
         b"[[]]",
@@ -223,14 +223,14 @@ _LIST: Final[tuple[Callable[[PoisonMaker, int, int], Poison], ...]] = (
         b'{"execution_id":EXECUTION,"event_type":7}',
         b'"\\"{}\\""',
     ),
-    _refused(
+    _rejected(
         "missing_execution_id",
         b'{"event_type":"step.enter","step":"x","status":"RUNNING"}',
         b'{"execution_id":null,"event_type":"step.enter"}',
         b'{"execution_id":"","event_type":"step.enter"}',
         b'{"execution_id":0,"event_type":"step.enter"}',
     ),
-    _refused(
+    _rejected(
         "invalid_id",
         b'{"execution_id":5.439424027806933e17,"step":"s","event_type":"step.enter"}',
         b'{"execution_id":-7,"event_type":"step.enter"}',
@@ -241,7 +241,7 @@ _LIST: Final[tuple[Callable[[PoisonMaker, int, int], Poison], ...]] = (
         _event(b'"event_id":[]'),
         _event(b'"event_id":false'),
     ),
-    _refused(
+    _rejected(
         "too_large",
         b'{"execution_id":EXECUTION,"event_type":"' + b"e" * 201 + b'"}',
         _event(b'"status":"' + b"s" * 101 + b'"'),

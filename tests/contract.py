@@ -133,7 +133,7 @@ def filtered(raw: bytes) -> list[str | dict[str, str]]:
             case Envelope():
                 gives.append(to_canonical(outcome).decode())
             case Rejected(reason=reason):
-                gives.append({"refused": reason})
+                gives.append({"rejected": reason})
             case Ignored():
                 pass
     return gives
@@ -143,7 +143,7 @@ def level_of(raw: bytes, gives: list[str | dict[str, str]]) -> str:
     """`shapes` where a record says one event and no rule has to judge or repair it, else `rules`.
 
     A declared status is judged where it does not stand, but not that of a finished call: every
-    program gives it one of four words. A refusal is of level `shapes` too, where the record is one
+    program gives it one of four words. A rejection is of level `shapes` too if the record is one
     event or broken JSON.
     """
     if len(gives) != 1 or raw.startswith(b"\0") or not _says_one_event(raw):

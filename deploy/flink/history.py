@@ -7,8 +7,8 @@ r"""Normalizes any amount of history by Flink's batch mode: files of raw records
 The same Normalizer runs in each worker: its Python needs the packages of requirements.txt. Lines
 are those of `normalizer normalize`, in any order: NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES are
 followed, as they are set where the job is submitted. OUTPUT/events has one canonical event a line,
-or Parquet; OUTPUT/refused a line with reason and detail for each record or event that was refused,
-without its bytes.
+or Parquet; OUTPUT/rejected a line with reason and detail, without bytes, for each record or event
+that was rejected.
 
 Raw records are lines, or Parquet with a column `line` of bytes. As in the filter, an event without
 an id of its own keeps none.
@@ -60,7 +60,7 @@ Event = tuple[
 
 
 class EventsOf(TableFunction):
-    """One row for each event of a record, or for its refusal."""
+    """One row for each event of a record, or for its rejection."""
 
     def __init__(self, redact_keys: tuple[str, ...], shapes: ShapeTable | None) -> None:
         self._rules = redact_keys, shapes
@@ -105,8 +105,8 @@ def main() -> None:
     _create(tables, "raw_records", {"line": "BYTES"}, options.input, options.input_format)
     _create(tables, "events", {name: _EVENT[name] for name in kept},
             f"{options.output}/events", options.format)  # fmt: skip
-    _create(tables, "refused", {"reason": "STRING", "detail": "STRING"},
-            f"{options.output}/refused", "json")  # fmt: skip
+    _create(tables, "rejected", {"reason": "STRING", "detail": "STRING"},
+            f"{options.output}/rejected", "json")  # fmt: skip
     tables.execute_sql(
         f"""
         CREATE TEMPORARY VIEW outcomes AS
@@ -120,7 +120,7 @@ def main() -> None:
         f"INSERT INTO events SELECT {_names(kept)} FROM outcomes WHERE `line` IS NOT NULL"
     )
     both.add_insert_sql(
-        "INSERT INTO refused SELECT reason, detail FROM outcomes WHERE reason IS NOT NULL"
+        "INSERT INTO rejected SELECT reason, detail FROM outcomes WHERE reason IS NOT NULL"
     )
     both.execute().wait()
 

@@ -104,7 +104,7 @@ comment on column projector.freshness.stored is 'outcomes that became rows';
 comment on column projector.freshness.merged is
     'outcomes that changed an event that was stored already';
 comment on column projector.freshness.duplicate is 'outcomes that were stored already';
-comment on column projector.freshness.quarantined is 'outcomes that were refused';
+comment on column projector.freshness.quarantined is 'outcomes that were rejected';
 comment on column projector.freshness.ignored is
     'outcomes that are no event: tombstones, empty batches, expired events';
 comment on column projector.freshness.last_recorded_at is

@@ -38,7 +38,7 @@ select   job.job_id,
          coalesce(sum(part.ignored), 0)::bigint     as ignored,
          coalesce(sum(part.changed), 0)::bigint     as changed,
          coalesce(sum(part.unchanged), 0)::bigint   as unchanged,
-         coalesce(sum(part.refused), 0)::bigint     as refused,
+         coalesce(sum(part.rejected), 0)::bigint     as rejected,
          job.started_at,
          job.updated_at,
          job.ended_at
@@ -70,11 +70,11 @@ comment on column projector.jobs.outcomes is 'outcomes of its records, in all';
 comment on column projector.jobs.stored is 'outcomes that became rows';
 comment on column projector.jobs.duplicate is 'outcomes that were stored already';
 comment on column projector.jobs.merged is 'outcomes that changed an event that was stored already';
-comment on column projector.jobs.quarantined is 'outcomes that were refused';
+comment on column projector.jobs.quarantined is 'outcomes that were rejected';
 comment on column projector.jobs.ignored is 'outcomes that are no event';
 comment on column projector.jobs.changed is 'stored rows that the job changed';
 comment on column projector.jobs.unchanged is 'stored rows that the job left as they were';
-comment on column projector.jobs.refused is 'stored rows that today''s rules would refuse';
+comment on column projector.jobs.rejected is 'stored rows that today''s rules would reject';
 comment on column projector.jobs.started_at is 'when it began';
 comment on column projector.jobs.updated_at is 'when the runner last reported its progress';
 comment on column projector.jobs.ended_at is 'when it ended; null while it runs';

@@ -1,4 +1,4 @@
--- The refused bytes are for the owner and for redrive only.
+-- The rejected bytes are for the owner and for redrive only.
 create or replace view projector.quarantine_records as
 select quarantine_id, projector.hour_of(quarantined_at) as hour, quarantined_at, reason, detail,
        sqlstate, shape, normalizer_version, source_topic as topic,
@@ -7,21 +7,21 @@ select quarantine_id, projector.hour_of(quarantined_at) as hour, quarantined_at,
 from   normalizer.quarantine;
 
 comment on view projector.quarantine_records is
-    'Which records were refused, why, what are their coordinates, and how do they begin? Put '
+    'Which records were rejected, why, what are their coordinates, and how do they begin? Put '
     'your time range on quarantined_at, because it reaches an index.';
 comment on column projector.quarantine_records.quarantine_id is
     'id of the entry, for `normalizer quarantine show`';
 comment on column projector.quarantine_records.hour is 'the hour of quarantined_at';
-comment on column projector.quarantine_records.quarantined_at is 'when it was refused';
+comment on column projector.quarantine_records.quarantined_at is 'when it was rejected';
 comment on column projector.quarantine_records.reason is 'reason, one of a fixed list';
 comment on column projector.quarantine_records.detail is
     'reason in a sentence, with the path inside the record';
 comment on column projector.quarantine_records.sqlstate is
-    'SQLSTATE, if PostgreSQL refused the row';
+    'SQLSTATE, if PostgreSQL rejected the row';
 comment on column projector.quarantine_records.shape is
     'wire shape of the record; empty if it was not recognized';
 comment on column projector.quarantine_records.normalizer_version is
-    'version of the rules that refused it';
+    'version of the rules that rejected it';
 comment on column projector.quarantine_records.topic is 'coordinates of the record';
 comment on column projector.quarantine_records.incarnation is
     'how often the topic was deleted and created again';
@@ -34,7 +34,7 @@ comment on column projector.quarantine_records.value_bytes is 'size of the value
 comment on column projector.quarantine_records.redriven_at is
     'when a redrive stored it; null if none did';
 comment on column projector.quarantine_records.sample is
-    'first 2 kB of the record, on its first refusal; null if they are not text, if anything in the '
+    'first 2 kB of the record, on its first rejection; null if they are not text, if anything in the '
     'record may be a secret, if it is larger than 8 MiB, or after the bytes were deleted';
 comment on column projector.quarantine_records.execution_id is
     'execution that the record names in its value, else in its key; null if neither can be read';

@@ -12,8 +12,8 @@ comment on column projector.redrive_attempts.tried_at is 'when it was tried';
 comment on column projector.redrive_attempts.hour is 'the hour of tried_at';
 comment on column projector.redrive_attempts.tried_by is 'the database user who tried it';
 comment on column projector.redrive_attempts.outcome is
-    'redriven, refused again, or gone: retention or an erasure took it';
-comment on column projector.redrive_attempts.detail is 'why it was refused again';
+    'redriven, rejected again, or gone: retention or an erasure took it';
+comment on column projector.redrive_attempts.detail is 'why it was rejected again';
 comment on column projector.redrive_attempts.normalizer_version is
     'version of the rules that tried it';
 comment on column projector.redrive_attempts.job_id is 'id of the redrive';

@@ -36,7 +36,7 @@ rules    every record gives the filter's line, or is rejected for the same reaso
 class ExpectedRejection(msgspec.Struct, frozen=True):
     """A record, or an event of a batch, that must be rejected for this reason."""
 
-    refused: str
+    rejected: str
 
 
 class Vector(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,7 +194,7 @@ def _text(line: bytes) -> str:
 
 def _as_printed(line: str | ExpectedRejection) -> str:
     if isinstance(line, ExpectedRejection):
-        return f'{{"quarantine":{{"reason":"{line.refused}"}}}}'
+        return f'{{"quarantine":{{"reason":"{line.rejected}"}}}}'
     return line
 
 

@@ -192,7 +192,7 @@ async def _outcome_lines(
     events = await connection.fetch(_EVENTS_OF, *key)
     rejections = await connection.fetch(_REJECTIONS, *key)
     lines = [line for event in events for line in _stored(event)]
-    lines += [_refused(rejection) for rejection in rejections]
+    lines += [_rejected(rejection) for rejection in rejections]
     if position is None:
         if lines:
             return lines
@@ -250,7 +250,7 @@ def _stored(row: asyncpg.Record) -> Iterator[str]:
         yield f"  coercions {row['coercions']}"
 
 
-def _refused(row: asyncpg.Record) -> str:
+def _rejected(row: asyncpg.Record) -> str:
     code = f" (SQLSTATE {row['sqlstate']})" if row["sqlstate"] else ""
     was = "was" if row["redriven_at"] else "is"
     return (

@@ -30,7 +30,7 @@ def filter_lines(
     raises.
     """
     normalize = normalizer.normalize
-    refused = 0
+    rejected = 0
     for page in pages(source):
         for number, line in page:
             for outcome in normalize(RawRecord(value=line, offset=number)):
@@ -38,15 +38,15 @@ def filter_lines(
                     case Envelope():
                         sink.write(to_canonical(outcome) + b"\n")
                     case Rejected():
-                        refused += 1
-                        sink.write(_refusal(number, line, outcome) + b"\n")
+                        rejected += 1
+                        sink.write(_rejection(number, line, outcome) + b"\n")
                     case Ignored():
                         pass
         sink.flush()
-    return refused
+    return rejected
 
 
-def _refusal(number: int, line: bytes, rejected: Rejected) -> bytes:
+def _rejection(number: int, line: bytes, rejected: Rejected) -> bytes:
     is_kcat = rejected.reason == "not_an_event" and parse_record(line, number, "").topic
     return msgspec.json.encode(
         {

@@ -109,7 +109,7 @@ def run_dry(
     if source.truncated:
         click.echo(f"truncated: {source.truncated}", err=True)
     lines = [*diff.lines()]
-    if stale.count("changed") or stale.count("refused"):
+    if stale.count("changed") or stale.count("rejected"):
         lines.append(
             "already stored by older rules, and left as is. `normalizer renormalize` would make it:"
         )

@@ -153,11 +153,11 @@ async def _check_partition(
     position: LedgerPosition,
     gaps: _Gaps,
     stored: int,
-    refused: int,
+    rejected: int,
 ) -> PartitionFinding:
     wrong = _differences(
         ("stored", position.stored, stored),
-        ("quarantined", position.quarantined, refused),
+        ("quarantined", position.quarantined, rejected),
         ("offsets in gaps", position.holes, gaps.offsets),
     )
     readable: list[tuple[int, int]] = []
@@ -231,7 +231,7 @@ async def _rows(
     taken = await connection.fetch(ARCHIVED)
     while True:
         stored, stored_by_run = await _stored_rows(connection, positions, runs)
-        refused = Counter(await _counts(connection, QUARANTINED, positions))
+        rejected = Counter(await _counts(connection, QUARANTINED, positions))
         rejected_by_run = Counter(await _counts_by_run(connection, QUARANTINED_BY_RUN, runs))
         before, taken = taken, await connection.fetch(ARCHIVED)
         if before == taken:
@@ -244,8 +244,8 @@ async def _rows(
         else:
             key = (row["source_topic"], row["source_incarnation"], row["source_partition"])
             stored[key] += row["events"]
-            refused[key] += row["quarantined"]
-    return stored, stored_by_run, refused, rejected_by_run
+            rejected[key] += row["quarantined"]
+    return stored, stored_by_run, rejected, rejected_by_run
 
 
 async def _stored_rows(

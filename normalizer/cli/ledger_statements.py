@@ -75,17 +75,17 @@ STORED_BY_RUN: Final = """
 
 
 QUARANTINED: Final = """
-    select   refused.source_topic, refused.source_incarnation, refused.source_partition, count(*)
-    from     normalizer.quarantine as refused
+    select   rejected.source_topic, rejected.source_incarnation, rejected.source_partition, count(*)
+    from     normalizer.quarantine as rejected
     join     unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
                  as read (topic, incarnation, partition, read_to)
-             on  refused.source_topic = read.topic
-             and refused.source_incarnation = read.incarnation
-             and refused.source_partition = read.partition
-             and refused.source_offset < read.read_to
+             on  rejected.source_topic = read.topic
+             and rejected.source_incarnation = read.incarnation
+             and rejected.source_partition = read.partition
+             and rejected.source_offset < read.read_to
     where    not exists (
                  select from normalizer.job_batches as written
-                 where  written.batch_id = refused.batch_id
+                 where  written.batch_id = rejected.batch_id
              )
     group by 1, 2, 3
 """
@@ -93,7 +93,7 @@ QUARANTINED: Final = """
 
 QUARANTINED_BY_RUN: Final = """
     select   written.job_id, written.run, count(*)
-    from     normalizer.quarantine as refused
+    from     normalizer.quarantine as rejected
     join     normalizer.job_batches  as written using (batch_id)
     join     unnest($1::text[], $2::integer[], $3::bigint[])
                  as noted (job_id, run, last_batch_id)

@@ -155,11 +155,11 @@ def redrive(
     end_job(screen, run_job(settings, spec, flow, screen, max_rate))
 
 
-def _ask_for_all(refused: int) -> None:
+def _ask_for_all(rejected: int) -> None:
     """Ask whether to try all of them, and end the process if not."""
-    if not refused:
+    if not rejected:
         return
-    warning = f"without a selection all {refused:,} rejected records are tried"
+    warning = f"without a selection all {rejected:,} rejected records are tried"
     if not sys.stdin.isatty():
         click.echo(f"error: {warning}: give --yes, or select some (--reason ...)", err=True)
         raise SystemExit(MISUSED)

@@ -50,7 +50,7 @@ def relay(
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer relay --from-postgres
 
     Canonical events go to KAFKA_CANONICAL_TOPIC. For each rejected record, its place and reason
-    (never its bytes) go to KAFKA_REFUSED_TOPIC. Both topics must exist. Readers with
+    (never its bytes) go to KAFKA_REJECTED_TOPIC. Both topics must exist. Readers with
     isolation.level=read_committed see each event exactly once, even if processes are killed.
 
     The first form normalizes KAFKA_TOPICS and needs no database. It doesn't merge reports of the

@@ -160,13 +160,13 @@ def jobs(*, limit: int, end: str | None) -> None:
 
 def _rejections(database_url: str, result: RunResult) -> Iterator[str]:
     """Yield a line for each of the first rows that stayed as they were."""
-    if not result.totals.refused:
+    if not result.totals.rejected:
         return
     rows = run_or_exit(_rejected_rows(database_url, result))
     for row in rows:
         yield f"  event {row['event_id']} stays: {row['reason']}: {row['detail']}"
-    if result.totals.refused > len(rows):
-        yield "  ... find all of them in normalizer.job_refusals"
+    if result.totals.rejected > len(rows):
+        yield "  ... find all of them in normalizer.job_rejections"
 
 
 async def _rejected_rows(database_url: str, result: RunResult) -> list[asyncpg.Record]:

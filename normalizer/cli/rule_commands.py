@@ -43,7 +43,7 @@ def normalize(*, file: str, strict: bool) -> None:
             source: Any = (
                 sys.stdin.buffer if file == "-" else opened.enter_context(Unpacked.open(Path(file)))
             )
-            refused = filter_lines(source, sys.stdout.buffer, normalizer)
+            rejected = filter_lines(source, sys.stdout.buffer, normalizer)
         except BrokenPipeError:
             discard_output()
             return
@@ -52,7 +52,7 @@ def normalize(*, file: str, strict: bool) -> None:
         if file != "-" and source.cut:
             click.echo(f"error: {file} is truncated", err=True)
             raise SystemExit(FOUND)
-    raise SystemExit(FOUND if strict and refused else 0)
+    raise SystemExit(FOUND if strict and rejected else 0)
 
 
 @click.command()

@@ -200,7 +200,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 
 
 def _topic_contradictions(settings: Settings) -> Iterator[str]:
-    outputs = ("kafka_canonical_topic", "kafka_refused_topic")
+    outputs = ("kafka_canonical_topic", "kafka_rejected_topic")
     topics = [("kafka_topics", topic) for topic in settings.kafka_topics]
     for name, topic in [*topics, *((name, getattr(settings, name)) for name in outputs)]:
         if not _TOPIC.fullmatch(topic):
@@ -214,8 +214,8 @@ def _topic_contradictions(settings: Settings) -> Iterator[str]:
                 f"{variable(name)}: must not be one of KAFKA_TOPICS, or the relay would read its "
                 "own output"
             )
-    if settings.kafka_refused_topic == settings.kafka_canonical_topic:
-        yield "KAFKA_REFUSED_TOPIC: must not be KAFKA_CANONICAL_TOPIC, whose readers expect events"
+    if settings.kafka_rejected_topic == settings.kafka_canonical_topic:
+        yield "KAFKA_REJECTED_TOPIC: must not be KAFKA_CANONICAL_TOPIC, whose readers expect events"
 
 
 def _security_contradictions(settings: Settings) -> Iterator[str]:

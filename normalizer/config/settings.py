@@ -50,9 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_canonical_topic: Annotated[
         str, _about("Topic that `normalizer relay` writes canonical events to.")
     ] = "noetl.events.canonical"
-    kafka_refused_topic: Annotated[
-        str, _about("Topic that `normalizer relay` writes refusals to: reasons, never the bytes.")
-    ] = "noetl.events.refused"
+    kafka_rejected_topic: Annotated[
+        str, _about("Topic that `normalizer relay` writes rejections to: reasons, never the bytes.")
+    ] = "noetl.events.rejected"
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
         _about("Protocol of the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT, or SASL_SSL."),

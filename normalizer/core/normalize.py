@@ -104,8 +104,8 @@ class Normalizer:
             if isinstance(outcome, Rejected):
                 is_whole = record.cut is None
                 sample = take_sample(record.value or b"", self._sanitizer) if is_whole else None
-                refused = msgspec.structs.replace(outcome, sample=sample)
-                return (*outcomes[:n], refused, *outcomes[n + 1 :])
+                rejected = msgspec.structs.replace(outcome, sample=sample)
+                return (*outcomes[:n], rejected, *outcomes[n + 1 :])
         return outcomes
 
 

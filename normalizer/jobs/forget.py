@@ -76,12 +76,12 @@ class ErasedCounts(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     calls: int
     reports: int
-    refused: int
+    rejected: int
 
     def __str__(self) -> str:
         return (
             f"{self.events:,} events, {self.calls:,} calls, notes of {self.reports:,} records "
-            f"that reported them again, the bytes of {self.refused:,} rejected records"
+            f"that reported them again, the bytes of {self.rejected:,} rejected records"
         )
 
 
@@ -124,7 +124,7 @@ class Forget:
                 events=len(found.event_ids),
                 calls=found.calls,
                 reports=await self._each_page(statements.FIND_MERGED_RECORDS, found),
-                refused=len(await self._rejected_records(found.names)),
+                rejected=len(await self._rejected_records(found.names)),
             )
         finally:
             self._session.terminate()
@@ -138,14 +138,14 @@ class Forget:
             # Delete rows that are found through the events first, because a resumed run could no
             # longer find them.
             found = await self._find()
-            refused = await self._empty_rejected(found.names)
+            rejected = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))
             reports = await self._each_page(statements.DELETE_MERGED_RECORDS, found)
             events = await self._delete()
             await self._session.fetch(statements.END, self._id)
         finally:
             self._session.terminate()
-        return ErasedCounts(events=events, calls=found.calls, reports=reports, refused=refused)
+        return ErasedCounts(events=events, calls=found.calls, reports=reports, rejected=rejected)
 
     async def _check_not_divergent(self, connection: asyncpg.Connection) -> None:
         """Fail if projections are known to differ, because the remaining counts would be wrong."""

@@ -173,7 +173,7 @@ EMPTY_RAW: Final = f"""
 """  # noqa: S608 - parts from this module
 
 DELETE_ROW_REJECTIONS: Final = """
-    delete from normalizer.job_refusals
+    delete from normalizer.job_rejections
     where  event_id in (
                select event_id from normalizer.events where execution_id = $1::bigint
            )
@@ -227,7 +227,7 @@ DELETE_EXECUTION: Final = "select projector.archive_executions(array[$1::bigint]
 
 ADD_ERASED: Final = """
     update normalizer.forgotten_executions
-    set    events = events + $2::bigint, refused = refused + $3::bigint
+    set    events = events + $2::bigint, rejected = rejected + $3::bigint
     where  execution_id = $1::bigint
 """
 

@@ -36,7 +36,7 @@ TEXTS: Final = (
     ("normalizer.redrive_attempts", "detail"),
     ("normalizer.jobs", "spec"),
     ("normalizer.jobs", "reason"),
-    ("normalizer.job_refusals", "detail"),
+    ("normalizer.job_rejections", "detail"),
     ("normalizer.drift_findings", "example"),
     ("projector.verifications", "detail"),
 )

@@ -174,7 +174,7 @@ class QuarantineSource:
         for (topic, incarnation, partition, offset, index), why in sorted_outcomes.excluded.items():
             failures[topic, incarnation, partition, offset][index] = ("gone", why)
         for record, rejected in sorted_outcomes.rejections:
-            failures[_entry_coordinates(record)][rejected.index] = ("refused", rejected.detail)
+            failures[_entry_coordinates(record)][rejected.index] = ("rejected", rejected.detail)
         entry_outcomes = []
         for offset, (record, outcomes) in enumerate(part.items, part.from_offset):
             coordinates = _entry_coordinates(record)

@@ -76,7 +76,7 @@ class Rewrite:
         self._changing: list[int] = []
         """The rows that the current page changes."""
         self._failures_of_one = 0
-        self._refused: dict[int, str | None] = {}
+        self._rejected: dict[int, str | None] = {}
         """The rows of the current page that the database rejected, each with its SQLSTATE."""
 
     async def run(self) -> RunResult:
@@ -124,7 +124,7 @@ class Rewrite:
         self._failures_of_one += 1
         if not error.in_projection or self._failures_of_one < TRIES_BEFORE_HALVING:
             return False
-        self._refused |= dict.fromkeys(self._changing, error.sqlstate)
+        self._rejected |= dict.fromkeys(self._changing, error.sqlstate)
         return True
 
     async def _finish(self) -> None:
@@ -151,11 +151,11 @@ class Rewrite:
                     after = await self._session.transaction(write)
                 except RowRejectedError:
                     find = partial(self._find_rejected, rest)
-                    self._refused |= await self._session.transaction(find, rolled_back=True)
+                    self._rejected |= await self._session.transaction(find, rolled_back=True)
                 else:
                     self._page_rows = min(2 * self._page_rows, ROWS_A_CHUNK)
                     self._failures_of_one = 0
-                    self._refused.clear()
+                    self._rejected.clear()
                     throttle.refund(most - (after.next_offset - at.next_offset))
                     return after
         raise FatalError(
@@ -222,7 +222,7 @@ class Rewrite:
             # A row that was read without a lock may have changed since.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
             rows = list((await StoredRows(connection).rows(ids)).values())
-        found = await rewrite_rows(rows, what.rewrite, self._refused)
+        found = await rewrite_rows(rows, what.rewrite, self._rejected)
         found.rows = len(records)
         self._changing = [row.event_id or 0 for row in found.changed]
         return found, last_id

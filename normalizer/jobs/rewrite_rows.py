@@ -43,7 +43,7 @@ class RewrittenPage(msgspec.Struct):
 async def rewrite_rows(
     rows: Sequence[Envelope],
     rewrite: Callable[[Envelope], Envelope | Unreadable],
-    refused: dict[int, str | None],
+    rejected: dict[int, str | None],
 ) -> RewrittenPage:
     """Renormalize each row. Rows that the database rejected are unreadable."""
     found = RewrittenPage(rows=len(rows))
@@ -52,8 +52,8 @@ async def rewrite_rows(
             await asyncio.sleep(0)
         assert row.event_id is not None
         today = rewrite(row)
-        if row.event_id in refused:
-            code = refused[row.event_id] or "it can't be encoded"
+        if row.event_id in rejected:
+            code = rejected[row.event_id] or "it can't be encoded"
             today = Unreadable(
                 reason="rejected_by_database", detail=f"the database rejected it: {code}"
             )

@@ -275,7 +275,7 @@ class EventRelay:
             rejected = unwritable(event, error)
         where = (event.source_topic, event.source_incarnation, event.source_partition)
         source = RawRecord(None, *where, event.source_offset)
-        rejection = rejection_record(source, rejected, self._settings.kafka_refused_topic)
+        rejection = rejection_record(source, rejected, self._settings.kafka_rejected_topic)
         return rejection, "quarantined"
 
     def _note_success(self) -> None:

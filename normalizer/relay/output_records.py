@@ -1,6 +1,6 @@
 """Builds the records that the relay writes: canonical events, and rejections without content.
 
-Source: contract/asyncapi.yaml, channels canonical and refused.
+Source: contract/asyncapi.yaml, channels canonical and rejected.
 """
 
 from typing import Any, Final
@@ -25,7 +25,7 @@ async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]
     Raises BrokerUnavailableError for a missing topic, which the client might otherwise create.
     """
     limits = {}
-    for topic in (settings.kafka_canonical_topic, settings.kafka_refused_topic):
+    for topic in (settings.kafka_canonical_topic, settings.kafka_rejected_topic):
         configs = await topics.topic_configs(topic)
         if not configs:
             raise BrokerUnavailableError(f"topic {topic} does not exist: create it")

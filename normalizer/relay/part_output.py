@@ -36,7 +36,7 @@ class PartOutput:
             for outcome in outcomes:
                 match outcome:
                     case Rejected():
-                        records.append(self._refused(source, outcome))
+                        records.append(self._rejected(source, outcome))
                     case Ignored():
                         self._counts.add("ignored")
                     case event:
@@ -63,12 +63,12 @@ class PartOutput:
         topic = self._settings.kafka_canonical_topic
         record = canonical_record(event, topic)
         if rejected := too_large(event, record, self._limits[topic]):
-            return self._refused(source, rejected)
+            return self._rejected(source, rejected)
         self._events.append(event)
         self._counts.add("stored")
         return record
 
-    def _refused(self, source: RawRecord, rejected: Rejected) -> OutputRecord:
+    def _rejected(self, source: RawRecord, rejected: Rejected) -> OutputRecord:
         self._rejections.append(RejectedRecord(source, rejected))
         self._counts.add("quarantined")
-        return rejection_record(source, rejected, self._settings.kafka_refused_topic)
+        return rejection_record(source, rejected, self._settings.kafka_rejected_topic)

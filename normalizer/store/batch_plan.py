@@ -74,12 +74,12 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
 class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
     """The results of the earlier transactions of one batch.
 
-    `refused` holds the events whose rows the database rejects. `merged` holds the records whose
-    rows are already changed, which made `ambiguous` rows ambiguous. `plan` is the rest to write, or
-    None if the batch must be planned again.
+    `row_rejections` holds the events whose rows the database rejects. `merged` holds the records
+    whose rows are already changed, which made `ambiguous` rows ambiguous. `plan` is the rest to
+    write, or None if the batch must be planned again.
     """
 
-    refused: dict[Coordinates, Rejected] = {}
+    row_rejections: dict[Coordinates, Rejected] = {}
     merged: frozenset[Coordinates] = frozenset()
     ambiguous: int = 0
     plan: BatchPlan | None = None
@@ -105,7 +105,7 @@ class BatchPlanner:
         dedup_horizon: DedupHorizon,
     ) -> BatchPlan:
         """Compare the batch with the stored rows, which stay locked until the transaction ends."""
-        sorted_outcomes = sort_outcomes(batch, progress.refused, exclusions, dedup_horizon)
+        sorted_outcomes = sort_outcomes(batch, progress.row_rejections, exclusions, dedup_horizon)
         if sorted_outcomes.expired and not self._accept_expired:
             raise FatalError(
                 f"{sorted_outcomes.expired:,} of the next events lie before the horizon of "

@@ -52,12 +52,12 @@ _ADD_QUARANTINE: Final = """
         source_partition, source_offset, source_index, value_bytes, recorded_at, sample,
         execution_id, batch_id
     )
-    select refused.*, $15::bigint
+    select rejected.*, $15::bigint
     from   unnest(
                $1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[],
                $7::integer[], $8::integer[], $9::bigint[], $10::integer[], $11::bigint[],
                $12::timestamptz[], $13::text[], $14::bigint[]
-           ) as refused
+           ) as rejected
     on conflict on constraint quarantine_by_source do nothing
     returning source_topic, source_incarnation, source_partition, source_offset, source_index
 """
@@ -93,7 +93,7 @@ _FIND_RAW: Final = """
     select kept.source_topic, kept.source_incarnation, kept.source_partition, kept.source_offset
     from   normalizer.quarantine_raw as kept
     join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
-               as refused (source_topic, source_incarnation, source_partition, source_offset)
+               as rejected (source_topic, source_incarnation, source_partition, source_offset)
            using (source_topic, source_incarnation, source_partition, source_offset)
 """
 

@@ -30,12 +30,15 @@ class RowIsolation:
         self._positions = positions
 
     async def isolate_rows(
-        self, batch: Batch, refused: dict[Coordinates, Rejected], connection: asyncpg.Connection
+        self,
+        batch: Batch,
+        row_rejections: dict[Coordinates, Rejected],
+        connection: asyncpg.Connection,
     ) -> dict[Coordinates, Rejected]:
-        """Find the events whose rows are rejected, besides those in `refused`."""
+        """Find the events whose rows are rejected, besides those in `row_rejections`."""
         dedup_horizon = await self._positions.lock(connection, batch.parts) or NO_DEDUP_HORIZON
         _, exclusions = await begin_batch(connection, batch)
-        events = sort_outcomes(batch, refused, exclusions, dedup_horizon).events
+        events = sort_outcomes(batch, row_rejections, exclusions, dedup_horizon).events
         # Make a deferred constraint fail here, at the row that violates it, and not at COMMIT.
         await connection.execute(_CHECK_CONSTRAINTS_NOW)
         codes, write_plan = await self._try_rows(connection, events, dedup_horizon)

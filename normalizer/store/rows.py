@@ -395,7 +395,7 @@ async def find_rejected_rows(
     rows in halves, and also the rows after a rejected one, so that many rejected rows cost little
     more than a few.
     """
-    refused: dict[int, str | None] = {}
+    rejected: dict[int, str | None] = {}
     suspects = [rows]
     while suspects:
         some = suspects.pop()
@@ -404,10 +404,10 @@ async def find_rejected_rows(
             continue
         line = 1 if len(some) == 1 else rejection.line
         if line is not None and line <= len(some):
-            refused[some[line - 1].event_id or 0] = rejection.sqlstate
+            rejected[some[line - 1].event_id or 0] = rejection.sqlstate
             some = some[line:]
         suspects += [some[len(some) // 2 :], some[: len(some) // 2]]
-    return refused
+    return rejected
 
 
 async def _try_write(

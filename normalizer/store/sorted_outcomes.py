@@ -121,11 +121,14 @@ async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int
 
 def sort_outcomes(
     batch: Batch,
-    refused: dict[Coordinates, Rejected],
+    row_rejections: dict[Coordinates, Rejected],
     exclusions: Exclusions,
     dedup_horizon: DedupHorizon,
 ) -> SortedOutcomes:
-    """Sort the outcomes of every record. `refused` holds events whose rows the database rejects."""
+    """Sort the outcomes of every record.
+
+    `row_rejections` holds the events whose rows the database rejects.
+    """
     sorted_outcomes = SortedOutcomes(counts=[OutcomeCounts() for _ in batch.parts])
     events, horizon, forgotten = sorted_outcomes.events, exclusions.horizon, exclusions.forgotten
     for part, counts in zip(batch.parts, sorted_outcomes.counts, strict=True):
@@ -153,7 +156,9 @@ def sort_outcomes(
                     case event if forgotten and event.execution_id in forgotten:
                         counts.add("ignored")
                         sorted_outcomes.excluded[event_coordinates(event)] = FORGOTTEN
-                    case event if refused and (rejected := refused.get(event_coordinates(event))):
+                    case event if row_rejections and (
+                        rejected := row_rejections.get(event_coordinates(event))
+                    ):
                         sorted_outcomes.add_rejection(RejectedRecord(record, rejected), counts)
                     case event:
                         events.append(event)

@@ -228,7 +228,7 @@ class Store:
         """Add the events whose rows the database rejects. Raises if it rejects none of them."""
         found: dict[Coordinates, Rejected] = await self._session.transaction(
             _step(
-                partial(self._isolation.isolate_rows, batch, progress.refused),
+                partial(self._isolation.isolate_rows, batch, progress.row_rejections),
                 projections=projections,
             ),
             rolled_back=True,
@@ -238,7 +238,7 @@ class Store:
                 f"database: SQLSTATE {failure.sqlstate} for a row of a batch, but for no row alone",
                 sqlstate=failure.sqlstate,
             )
-        return msgspec.structs.replace(progress, refused=progress.refused | found)
+        return msgspec.structs.replace(progress, row_rejections=progress.row_rejections | found)
 
     def _report_commit(self, committed: CommittedBatch | None) -> OutcomeTotals:
         """Call `on_commit`.

@@ -104,7 +104,7 @@ class WriteTransaction:
         await add_merged_records(connection, plan.merged_first())
         left = plan.after_merge()
         return WriteProgress(
-            refused=progress.refused,
+            row_rejections=progress.row_rejections,
             merged=left.merged,
             ambiguous=progress.ambiguous + write_plan.ambiguous,
             plan=left,

@@ -184,8 +184,8 @@ _DELETE_BATCHES: Final = """
 
 # Deletes in the order of the foreign keys.
 _DELETE_RUN: Final = """
-    with refusals as (
-        delete from normalizer.job_refusals where job_id = $1::text and run = $2::integer
+    with rejections as (
+        delete from normalizer.job_rejections where job_id = $1::text and run = $2::integer
     ),
     taken as (
         delete from normalizer.archived_rows where job_id = $1::text and run = $2::integer

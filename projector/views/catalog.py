@@ -267,11 +267,11 @@ VIEWS: Final[tuple[View, ...]] = (
     View(
         "quarantine_by_reason",
         """
-        select   reason, shape, sum(refused) as refused
+        select   reason, shape, sum(rejected) as rejected
         from     projector.quarantine_by_reason
         where    hour >= now() - interval '1 day'
         group by reason, shape
-        order by refused desc
+        order by rejected desc
         """,
     ),
     View(
@@ -354,7 +354,7 @@ VIEWS: Final[tuple[View, ...]] = (
     View(
         "jobs",
         """
-        select   job_id, run, kind, state, stored, changed, refused, started_at, ended_at
+        select   job_id, run, kind, state, stored, changed, rejected, started_at, ended_at
         from     projector.jobs
         order by started_at desc
         limit    20

@@ -236,7 +236,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
     OperatorQuestion(
         "What was rejected or guessed, and what did producers leave out, by shape and reason?",
         """
-        select   'refused' as what, shape, reason as kind, sum(refused)::bigint as number
+        select   'rejected' as what, shape, reason as kind, sum(rejected)::bigint as number
         from     projector.quarantine_by_reason
         where    hour >= now() - interval '1 day'
         group by shape, reason
@@ -296,7 +296,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
     OperatorQuestion(
         "Which jobs ran, and what did they change?",
         """
-        select   job_id, run, kind, state, records, stored, changed, refused
+        select   job_id, run, kind, state, records, stored, changed, rejected
         from     projector.jobs
         order by started_at desc, job_id, run
         """,

@@ -50,12 +50,12 @@ async def assert_every_record_is_accounted_for(
     bootstrap_servers: str,
     *,
     acknowledged: Collection[tuple[int, int]] = (),
-    refused: Collection[tuple[int, int]] = (),
+    rejected: Collection[tuple[int, int]] = (),
 ) -> None:
-    """The log and the tables say the same; `refused` by the database are these (partition, offset).
+    """The log and the tables agree. The database rejected these (partition, offset).
 
     Every record that was acknowledged to the producer is in the log. Each event is a row merged of
-    its reports, each refusal is in quarantine, nothing else is there, and the ledger balances.
+    its reports, each rejection is in quarantine, nothing else is there, and the ledger balances.
     """
     log = await _read(topic, bootstrap_servers)
     places = {(record.partition, record.offset) for record in log}
@@ -66,7 +66,7 @@ async def assert_every_record_is_accounted_for(
     for record in log:
         for outcome in normalize(record):
             at = (record.partition, record.offset)
-            if isinstance(outcome, Envelope) and at not in refused:
+            if isinstance(outcome, Envelope) and at not in rejected:
                 assert outcome.event_id is not None
                 reports.setdefault(outcome.event_id, []).append(canonical(outcome))
             elif isinstance(outcome, (Envelope, Rejected)):
@@ -88,13 +88,13 @@ async def _assert_events(
     rows = {stored_id(row): row for row in await stored_events(connection)}
     reports = _with_taken_ids(rows, reports)
     missing, unknown = reports.keys() - rows.keys(), rows.keys() - reports.keys()
-    refused = await connection.fetch(
+    rejected = await connection.fetch(
         f"select {', '.join(_WHERE)}, reason, detail, sqlstate from normalizer.quarantine "
         "where sqlstate is not null"
     )
     assert not missing, [
         *(one for event_id in missing for one in reports[event_id]),
-        *map(dict, refused),
+        *map(dict, rejected),
     ]
     assert not unknown, [rows[event_id] for event_id in unknown]
     for event_id, sent in reports.items():

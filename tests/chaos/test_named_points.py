@@ -39,11 +39,11 @@ async def bad(topic: Topic, producer: AIOKafkaProducer) -> int:
     for key, value in islice(traffic, RECORDS // 2):
         await producer.send(topic.name, value, key=key, partition=0)
     event = msgspec.json.encode(raw_event(9_999_999, step="bad"))
-    refused = await producer.send_and_wait(topic.name, event, partition=0)
+    rejected = await producer.send_and_wait(topic.name, event, partition=0)
     for key, value in islice(traffic, RECORDS // 2):
         await producer.send(topic.name, value, key=key, partition=0)
     await producer.flush()
-    offset: int = refused.offset
+    offset: int = rejected.offset
     return offset
 
 
@@ -73,7 +73,7 @@ async def test_a_process_killed(
             connection,
             topic,
             bootstrap_servers,
-            refused={(0, bad)} if "bad row" in point.name else (),
+            rejected={(0, bad)} if "bad row" in point.name else (),
         )
 
 

@@ -1,4 +1,4 @@
-"""Traffic for chaos: events with and without ids, reported twice, sanitized or refused, by seed."""
+"""Traffic for chaos: events with and without ids, reported twice, sanitized, rejected, by seed."""
 
 import random
 from collections.abc import Iterator

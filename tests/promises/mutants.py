@@ -265,8 +265,8 @@ MUTANTS: Final = (
                 "MAX_WRITTEN_BYTES: Final = 16 << 40",
             ),
         ),
-        tests=("test_what_comes_to_more_is_refused_whole",),
-        fails="assert isinstance(refused, Rejected)",
+        tests=("test_what_comes_to_more_is_rejected_whole",),
+        fails="assert isinstance(rejected, Rejected)",
     ),
     Mutant(
         name="the horizon of retention is not looked at",

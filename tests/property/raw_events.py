@@ -172,7 +172,7 @@ COMMON: Final = ("status", "context", "payload", "meta", "result", "created_at",
 
 @st.composite
 def events(draw: st.DrawFn) -> dict[str, Any]:
-    """The fields of one event that is not refused for its ids or its name."""
+    """The fields of one event that is not rejected for its ids or its name."""
     common = draw(st.sets(st.sampled_from(COMMON)))
     chosen = sorted(common | draw(st.sets(st.sampled_from(sorted(FIELDS)), max_size=5)))
     event = {

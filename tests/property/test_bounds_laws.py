@@ -41,7 +41,7 @@ trees = st.recursive(
 )
 
 
-def refused(text: str) -> str:
+def rejected(text: str) -> str:
     """By decimals: whether a number may not be at all."""
     mantissa, _, exponent = text.lower().partition("e")
     digits = sum(map(str.isdigit, mantissa))
@@ -82,19 +82,19 @@ def leaves(text: str) -> Iterator[str]:
 @example("0.05e1")
 @example("0.0001e312")
 @example("1e0400")
-def test_a_number_is_refused_and_written_out_as_decimals_say(text: str) -> None:
+def test_a_number_is_rejected_and_written_out_as_decimals_say(text: str) -> None:
     try:
         length: int | None = len(canonical_number(text))
     except NumberError:
         length = None
 
-    assert length == (None if refused(text) else written(text))
+    assert length == (None if rejected(text) else written(text))
 
 
 @given(trees)
-def test_a_text_is_refused_as_decimals_say(text: str) -> None:
+def test_a_text_is_rejected_as_decimals_say(text: str) -> None:
     tokens = list(leaves(text))
-    expected = next(filter(None, map(refused, tokens)), "")
+    expected = next(filter(None, map(rejected, tokens)), "")
     total = len(text)
     if not expected:
         total += sum(written(token) - len(token) for token in tokens)
@@ -108,8 +108,8 @@ def test_a_text_is_refused_as_decimals_say(text: str) -> None:
         setattr(bounds, name, value)
     try:
         bounds.check_numbers(text.encode())
-    except RecordRejectedError as refusal:
-        found = refusal.reason
+    except RecordRejectedError as rejection:
+        found = rejection.reason
     finally:
         for name, value in kept.items():
             setattr(bounds, name, value)

@@ -163,8 +163,8 @@ async def test_quarantine_is_compared_both_ways(play: Play) -> None:
 
     assert report.differences == {
         "differs in reason": 1,
-        "not refused": 1,
-        "refused, though nothing is wrong": 1,
+        "not rejected": 1,
+        "rejected, though nothing is wrong": 1,
     }
 
 

@@ -41,7 +41,7 @@ ENVELOPES: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 
 def _outcome(outcome: Normalized) -> object:
-    """All of an outcome but where in the bytes a refusal found its reason."""
+    """All of an outcome but where in the bytes a rejection found its reason."""
     match outcome:
         case Envelope():
             return as_stored(outcome)

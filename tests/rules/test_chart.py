@@ -304,7 +304,7 @@ def _merged(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in (values | both).items() if value is not None}
 
 
-def _refusals(more: dict[str, Any]) -> Iterator[str]:
+def _rejections(more: dict[str, Any]) -> Iterator[str]:
     defaults = yaml.safe_load((chart.CHART / "values.yaml").read_text())
     schema = json.loads((chart.CHART / "values.schema.json").read_text())
     for error in jsonschema.Draft7Validator(schema).iter_errors(_merged(defaults, more)):
@@ -313,7 +313,7 @@ def _refusals(more: dict[str, Any]) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", VALUES, ids=lambda path: path.stem)
 def test_the_schema_takes_every_file_of_values(path: Path) -> None:
-    assert list(_refusals(yaml.safe_load(path.read_text()))) == []
+    assert list(_rejections(yaml.safe_load(path.read_text()))) == []
 
 
 @pytest.mark.parametrize(
@@ -338,9 +338,9 @@ def test_the_schema_takes_every_file_of_values(path: Path) -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_the_schema_refuses_what_no_program_knows(more: dict[str, Any], place: str) -> None:
-    (refusal,) = _refusals(more)
+    (rejection,) = _rejections(more)
 
-    assert refusal.startswith(f"{place}: ")
+    assert rejection.startswith(f"{place}: ")
 
 
 def test_one_version_everywhere() -> None:

@@ -49,7 +49,7 @@ _MORE: Final = """
 
     insert into normalizer.redrive_attempts
            (quarantine_id, tried_at, tried_by, normalizer_version, outcome, detail, job_id, run)
-    select quarantine_id, now(), 'operator', 1, 'refused', 'no JSON', 'redrive-1', 1
+    select quarantine_id, now(), 'operator', 1, 'rejected', 'no JSON', 'redrive-1', 1
     from   normalizer.quarantine;
 
     insert into normalizer.jobs
@@ -71,8 +71,8 @@ async def insert_example_history(database: Database) -> None:
 
 async def request_examples(client: httpx.AsyncClient) -> dict[str, Example]:
     """The API's answer to each operation's example request, with all rows, and a problem."""
-    refused = (await get_rows(client, "quarantine-records"))[0]["quarantine_id"]
-    known = {**_CALL, "quarantine_id": refused}
+    rejected = (await get_rows(client, "quarantine-records"))[0]["quarantine_id"]
+    known = {**_CALL, "quarantine_id": rejected}
     found = {}
     for endpoint in ENDPOINTS:
         values = known | (_LOOP if endpoint.name == "execution_loops" else {})

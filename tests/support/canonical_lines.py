@@ -120,5 +120,5 @@ async def normalizer(
             stdout=written,
         )
         code = await child.wait()
-    # The filter exits with 1 after a refusal: the simulator sends poison.
+    # The filter exits with 1 after a rejection: the simulator sends poison.
     assert code in ((0, 1) if command == "normalize" else (0,)), f"{command} exited with {code}"

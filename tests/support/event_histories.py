@@ -36,7 +36,7 @@ _RESULTS: Final = [
     {"context": {"path": "flow/c", "version": 4}}, {"context": {"path": ""}}, {"path": "flow/d"},
     {"context": {"call_index": 1}}, {"call_index": 1}, {"context": ["call_index", 1]},
 ]  # fmt: skip
-_ERRORS: Final = [None, "", "HTTP 503 from 'host-7'", "refused  by 10.0.0.1:80", "é" * 1_100]
+_ERRORS: Final = [None, "", "HTTP 503 from 'host-7'", "rejected  by 10.0.0.1:80", "é" * 1_100]
 _MOMENTS: Final = [0, 1, 2, 59, 60, 3_599, 3_600, 3_601, 90_000, -86_400 * 366 * 30]
 
 moments = st.builds(

@@ -166,10 +166,10 @@ async def dry_run_of(database: Database, *paths: Path) -> Diff:
 
 
 async def table_contents(connection: asyncpg.Connection) -> dict[str, Any]:
-    """Rows, refusals and counters, in comparable form."""
+    """Rows, rejections and counters, in comparable form."""
     return {
         "rows": [msgspec.json.decode(row["row"]) for row in await connection.fetch(ROWS)],
-        "refused": [tuple(row) for row in await connection.fetch(REFUSED)],
+        "rejected": [tuple(row) for row in await connection.fetch(REFUSED)],
         "counters": [tuple(row) for row in await connection.fetch(COUNTERS)],
     }
 

@@ -1,7 +1,7 @@
 """PgBouncer in front of a test's PostgreSQL, as strict as it can be to its clients.
 
 In transaction mode the sessions take turns, so that hardly two transactions of a client run in one.
-Every setting at the start of a connection that it does not know is refused.
+Every setting at the start of a connection that it does not know is rejected.
 """
 
 import os

@@ -114,7 +114,7 @@ async def prepared(server: PostgresServer, topic: Topic, bootstrap_servers: str)
             "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
             "KAFKA_TOPICS": topic.name,
             "KAFKA_CANONICAL_TOPIC": f"{topic.name}.canonical",
-            "KAFKA_REFUSED_TOPIC": f"{topic.name}.refused",
+            "KAFKA_REJECTED_TOPIC": f"{topic.name}.rejected",
         },
     )
 

@@ -15,7 +15,7 @@ from tests.support.factories import raw_record
 class Poison(msgspec.Struct, frozen=True, kw_only=True):
     """A record, and how many of its events are stored.
 
-    `reason` is set if it, or an event of it, is refused. `keeps` are values of the stored row:
+    `reason` is set if it, or an event of it, is rejected. `keeps` are values of the stored row:
     column -> value, JSON decoded.
     """
 
@@ -40,7 +40,7 @@ def raw_event(**fields: Any) -> dict[str, Any]:
     return factories.raw_event(next(_numbers), **fields)
 
 
-def refused(name: str, reason: Reason, value: Any) -> Poison:
+def rejected(name: str, reason: Reason, value: Any) -> Poison:
     return Poison(name=name, record=raw_record(value=value), reason=reason)
 
 
@@ -72,43 +72,43 @@ POISON: Final[tuple[Poison, ...]] = (
     stored(
         "two surrogates the wrong way round", event(b'"\\udc00\\ud800"'), context="\ufffd\ufffd"
     ),
-    refused("NaN", "invalid_json", event(b"NaN")),
-    refused("Infinity", "invalid_json", event(b"[-Infinity]")),
-    refused("1e308", "invalid_json", event(b"1e308")),
+    rejected("NaN", "invalid_json", event(b"NaN")),
+    rejected("Infinity", "invalid_json", event(b"[-Infinity]")),
+    rejected("1e308", "invalid_json", event(b"1e308")),
     stored("1e307", event(b"1e307")),
-    refused("10,001 exponents", "too_large", event(b"[" + b"1e300," * 10_000 + b"1e300]")),
-    refused("10,001 items", "too_large", {"execution_id": 1, "events": [{}] * 10_001}),
-    refused("1e200000", "invalid_json", event(b"1e200000")),
-    refused("an integer of 400,000 digits", "invalid_json", event(b"9" * 400_000)),
+    rejected("10,001 exponents", "too_large", event(b"[" + b"1e300," * 10_000 + b"1e300]")),
+    rejected("10,001 items", "too_large", {"execution_id": 1, "events": [{}] * 10_001}),
+    rejected("1e200000", "invalid_json", event(b"1e200000")),
+    rejected("an integer of 400,000 digits", "invalid_json", event(b"9" * 400_000)),
     stored("nesting of 126", nested(126)),
-    refused("nesting of 127", "too_deep", nested(127)),
-    refused("nesting of 5,000", "too_deep", nested(5_000)),
-    refused("nesting of 20,000", "too_deep", nested(20_000)),
+    rejected("nesting of 127", "too_deep", nested(127)),
+    rejected("nesting of 5,000", "too_deep", nested(5_000)),
+    rejected("nesting of 20,000", "too_deep", nested(20_000)),
     stored("a duplicate key", event(b'{"a":1,"a":2}'), context={"a": 2}),
-    refused("invalid UTF-8", "invalid_utf8", event(b'"\xff"')),
-    refused("UTF-8 cut off in the middle", "invalid_utf8", b'{"event_type":"\xc3'),
+    rejected("invalid UTF-8", "invalid_utf8", event(b'"\xff"')),
+    rejected("UTF-8 cut off in the middle", "invalid_utf8", b'{"event_type":"\xc3'),
     stored("a byte order mark", b"\xef\xbb\xbf" + event(b"1"), context=1),
-    refused("an empty value", "invalid_json", b""),
-    refused("two values in one", "invalid_json", event(b"1") + b"{}"),
-    refused("a value cut off in the middle", "invalid_json", event(b"1")[:-1]),
+    rejected("an empty value", "invalid_json", b""),
+    rejected("two values in one", "invalid_json", event(b"1") + b"{}"),
+    rejected("a value cut off in the middle", "invalid_json", event(b"1")[:-1]),
     Poison(name="a tombstone", record=msgspec.structs.replace(raw_record(), value=None)),
-    refused("null", "not_an_event", b"null"),
+    rejected("null", "not_an_event", b"null"),
     Poison(name="an empty list", record=raw_record(value=b"[]")),
-    refused("a list in a list", "not_an_event", b"[[]]"),
-    refused("a number", "not_an_event", b"1"),
-    refused("a text", "invalid_json", b'"text"'),
-    refused("an empty object", "not_an_event", b"{}"),
-    refused("a command notification", "not_an_event", {"command_id": "1:a:2", "step": "a"}),
+    rejected("a list in a list", "not_an_event", b"[[]]"),
+    rejected("a number", "not_an_event", b"1"),
+    rejected("a text", "invalid_json", b'"text"'),
+    rejected("an empty object", "not_an_event", b"{}"),
+    rejected("a command notification", "not_an_event", {"command_id": "1:a:2", "step": "a"}),
     stored("an execution_id of 2^63", raw_event(execution_id=1 << 63)),
     stored("an event_id of 2^63", event(b"1", event_id=1 << 63)),
     stored("an event_id of 2^63 - 1", raw_event(event_id=(1 << 63) - 1)),
-    refused("an execution_id that is a float", "invalid_id", raw_event(execution_id=5.4e17)),
-    refused("a negative execution_id", "invalid_id", raw_event(execution_id=-1)),
-    refused("no execution_id", "missing_execution_id", raw_event(execution_id=None)),
-    refused("a value of 20 MB", "too_large", BIG),
-    refused("a step of 1,001 bytes", "too_large", raw_event(step="s" * 1_001)),
-    refused("Arrow", "invalid_utf8", ARROW),
-    refused("Avro behind a schema id", "unsupported_framing", b"\0\0\0\0\7\2\n1001"),
+    rejected("an execution_id that is a float", "invalid_id", raw_event(execution_id=5.4e17)),
+    rejected("a negative execution_id", "invalid_id", raw_event(execution_id=-1)),
+    rejected("no execution_id", "missing_execution_id", raw_event(execution_id=None)),
+    rejected("a value of 20 MB", "too_large", BIG),
+    rejected("a step of 1,001 bytes", "too_large", raw_event(step="s" * 1_001)),
+    rejected("Arrow", "invalid_utf8", ARROW),
+    rejected("Avro behind a schema id", "unsupported_framing", b"\0\0\0\0\7\2\n1001"),
     stored("JSON behind a schema id", b"\0\0\0\0\7" + event(b"1"), context=1),
     stored(
         "a CloudEvent in base64",

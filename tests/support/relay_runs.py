@@ -33,7 +33,7 @@ def relay_settings(topic: Topic, bootstrap_servers: str, **fields: Any) -> Setti
         "kafka_bootstrap_servers": (bootstrap_servers,),
         "kafka_topics": (topic.name,),
         "kafka_canonical_topic": f"{topic.name}.canonical",
-        "kafka_refused_topic": f"{topic.name}.refused",
+        "kafka_rejected_topic": f"{topic.name}.rejected",
         "kafka_group_id": f"group.{topic.name}.{GROUP}",
         "kafka_session_timeout_ms": 3_000,
         "batch_age_ms": 20,
@@ -47,12 +47,12 @@ async def output_topics(
     admin: AIOKafkaAdminClient, settings: Settings, **configs: str
 ) -> AsyncIterator[None]:
     """Both output topics, there inside the block; `configs` are those of the canonical one."""
-    names = (settings.kafka_canonical_topic, settings.kafka_refused_topic)
-    canonical, refused = (
+    names = (settings.kafka_canonical_topic, settings.kafka_rejected_topic)
+    canonical, rejected = (
         NewTopic(name, PARTITIONS, 1, topic_configs=of_topic)
         for name, of_topic in zip(names, (configs, {}), strict=True)
     )
-    answer = await admin.create_topics([canonical, refused])
+    answer = await admin.create_topics([canonical, rejected])
     assert [code for _, code, *_ in answer.topic_errors] == [0, 0], answer
     try:
         yield
@@ -193,7 +193,7 @@ async def relayed_lines(bootstrap_servers: str, settings: Settings) -> RelayedLi
     found = RelayedLines()
     async for record in each_record(bootstrap_servers, settings.kafka_canonical_topic):
         found.lines[_digest(record.value)] += 1
-    async for record in each_record(bootstrap_servers, settings.kafka_refused_topic):
+    async for record in each_record(bootstrap_servers, settings.kafka_rejected_topic):
         found.reasons[msgspec.json.decode(record.value)["quarantine"]["reason"]] += 1
     return found
 

@@ -273,7 +273,7 @@ def secrets() -> Iterator[Secret]:
     """Every form once, each with a unique secret, numbered so that it's always the same."""
     number = 0
     for prefix, alphabet, length in PREFIXED:
-        for around in ("{}", "refused: {}, sorry", "x={};"):
+        for around in ("{}", "rejected: {}, sorry", "x={};"):
             if length:
                 number += 1
                 rest = _letters(number, length, alphabet)
@@ -371,7 +371,7 @@ def _structures() -> Iterator[tuple[str, Any]]:
     yield "PGP", _PEM.replace("RSA PRIVATE KEY", "PGP PRIVATE KEY BLOCK")
     jwt = base64.urlsafe_b64encode(b'{"alg":"HS256"}').decode().rstrip("=")
     yield "JWT", f"{jwt}.{{}}{{}}.{{}}"
-    yield "JWT in a sentence", f"refused {jwt}.{{}}{{}}.{{}}, sorry"
+    yield "JWT in a sentence", f"rejected {jwt}.{{}}{{}}.{{}}, sorry"
     yield "JSON in a string", json.dumps({"a": {"password": "{}"}})
     yield "JSON in a string", json.dumps([{"name": "TOKEN", "value": "{}"}])
     yield "JSON in a string in a string", json.dumps({"body": json.dumps({"password": "{}"})})

@@ -33,7 +33,7 @@ class MemoryDatabase:
     def __init__(self) -> None:
         self._rows: dict[int, Envelope] = {}
         self._assigned: dict[Coordinates, int] = {}
-        self._refused: list[ActualQuarantine] = []
+        self._rejected: list[ActualQuarantine] = []
         self._totals: dict[int, Counter[str]] = {}
 
     async def write(self, items: Sequence[tuple[RawRecord, tuple[Normalized, ...]]]) -> None:
@@ -50,7 +50,7 @@ class MemoryDatabase:
                     case Rejected(reason=reason, index=index):
                         totals["quarantined"] += 1
                         place = (record.partition, record.offset, index)
-                        self._refused.append(ActualQuarantine(*place, reason))
+                        self._rejected.append(ActualQuarantine(*place, reason))
                     case Ignored():
                         totals["ignored"] += 1
         write_plan = await reconcile(events, self)
@@ -90,7 +90,7 @@ class MemoryDatabase:
         return [self._rows[event_id] for event_id in sorted(self._rows)]
 
     def view(self) -> "MemoryView":
-        return MemoryView(self._rows, self._refused, self._totals)
+        return MemoryView(self._rows, self._rejected, self._totals)
 
 
 class MemoryView:
@@ -99,11 +99,11 @@ class MemoryView:
     def __init__(
         self,
         rows: dict[int, Envelope],
-        refused: list[ActualQuarantine],
+        rejected: list[ActualQuarantine],
         totals: dict[int, Counter[str]],
     ) -> None:
         self._rows = rows
-        self._refused = refused
+        self._rejected = rejected
         self._totals = totals
 
     async def rows(self) -> AsyncIterator[ActualRow]:
@@ -111,7 +111,7 @@ class MemoryView:
             yield _row(self._rows[event_id])
 
     async def quarantined(self) -> list[ActualQuarantine]:
-        return self._refused
+        return self._rejected
 
     async def totals(self) -> dict[int, ActualTotals]:
         return {

@@ -85,7 +85,7 @@ async def drain_topic(
 
 
 async def compare_database(watcher: Watcher, topic: Topic, ledger: Path) -> ComparisonReport:
-    """The differences between ledger and database: rows, refusals, totals and views."""
+    """The differences between ledger and database: rows, rejections, totals and views."""
     report = await compare(read_ledger(ledger), HeldBy(watcher.connection, topic.name))
     await compare_views(read_ledger(ledger), DatabaseViews(watcher.connection), report)
     return report

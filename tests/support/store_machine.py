@@ -165,7 +165,7 @@ class StoreMachine(RuleBasedStateMachine):
         if batch is None:
             return
         if not self._is_owner(one, batch):
-            self._is_refused(one, batch)
+            self._is_rejected(one, batch)
             return
         try:
             self.run(one.write(batch, crash=crash))
@@ -272,7 +272,7 @@ class StoreMachine(RuleBasedStateMachine):
             for part in batch.parts
         )
 
-    def _is_refused(self, writer: Writer, batch: Batch) -> None:
+    def _is_rejected(self, writer: Writer, batch: Batch) -> None:
         """Nothing of the batch is written, and the writer drops what it lost."""
         try:
             self.run(writer.write(batch))

@@ -121,19 +121,19 @@ async def assert_ledger_holds(connection: asyncpg.Connection) -> None:
             from     normalizer.events
             where    source_topic <> 'sql'
             group by 1, 2, 3
-        ), refused as (
+        ), rejected as (
             select   source_topic as topic, source_incarnation as incarnation,
                      source_partition as partition, count(*) as rows
             from     normalizer.quarantine
             group by 1, 2, 3
         )
         select    position.topic, position.partition, position.stored, stored.rows,
-                  position.quarantined, refused.rows
+                  position.quarantined, rejected.rows
         from      normalizer.source_positions as position
         full join stored  using (topic, incarnation, partition)
-        full join refused using (topic, incarnation, partition)
+        full join rejected using (topic, incarnation, partition)
         where     coalesce(position.stored, -1) <> coalesce(stored.rows, 0)
-        or        coalesce(position.quarantined, -1) <> coalesce(refused.rows, 0)
+        or        coalesce(position.quarantined, -1) <> coalesce(rejected.rows, 0)
         """
     )
     assert [tuple(row) for row in wrong] == []

@@ -1,6 +1,6 @@
 //! Events of any producer in, one a line; canonical events out, one a line.
 //!
-//! A refused line gives `{"quarantine":{"line":N,"reason":WORD,"detail":TEXT}}` in its place, as
+//! A rejected line gives `{"quarantine":{"line":N,"reason":WORD,"detail":TEXT}}` in its place, as
 //! `normalizer normalize` does.
 
 use std::io::{self, BufRead, BufWriter, Write};
@@ -19,9 +19,9 @@ fn main() -> io::Result<()> {
             Err(error) => {
                 let reason = error.reason();
                 let detail = error.to_string();
-                let refusal =
+                let rejection =
                     serde_json::json!({"line": number, "reason": reason, "detail": detail});
-                writeln!(out, "{}", serde_json::json!({ "quarantine": refusal }))?;
+                writeln!(out, "{}", serde_json::json!({ "quarantine": rejection }))?;
             }
         }
     }

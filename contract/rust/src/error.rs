@@ -26,7 +26,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Gives the word by which the contract's vectors and `noetl.events.refused` name it.
+    /// Gives the word by which the contract's vectors and `noetl.events.rejected` name it.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {

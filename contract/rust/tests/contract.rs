@@ -64,7 +64,7 @@ fn an_event_of_any_shape_becomes_the_line_that_its_vector_says() {
         }
         let given = match Envelope::read(&sent_of(&vector)) {
             Ok(event) => json!(written(&event)),
-            Err(error) => json!({"refused": error.reason()}),
+            Err(error) => json!({"rejected": error.reason()}),
         };
 
         if given != vector["gives"][0] {
@@ -112,7 +112,7 @@ fn fields_of_a_later_version_are_kept_in_their_order() {
 }
 
 #[test]
-fn what_is_no_event_is_refused_with_the_reason_of_the_contract() {
+fn what_is_no_event_is_rejected_with_the_reason_of_the_contract() {
     for (text, reason) in [
         ("", "invalid_json"),
         ("{", "invalid_json"),
@@ -312,13 +312,13 @@ fn a_shape_is_read_by_every_name_and_place_of_a_field() {
         ),
         ("ref", Some(vec![1]), false)
     );
-    for refused in [
+    for rejected in [
         r#"{"execution_id":-5,"name":"x"}"#,
         r#"{"execution_id":5e1,"name":"x"}"#,
     ] {
-        assert!(serde_json::from_str::<EventRequest>(refused).is_err());
-        assert!(serde_json::from_str::<EventEmitRequest>(refused).is_err());
-        assert!(serde_json::from_str::<WorkerEvent>(refused).is_err());
+        assert!(serde_json::from_str::<EventRequest>(rejected).is_err());
+        assert!(serde_json::from_str::<EventEmitRequest>(rejected).is_err());
+        assert!(serde_json::from_str::<WorkerEvent>(rejected).is_err());
     }
 }
 

@@ -29,7 +29,7 @@ Keys never change, and a new version or flag alone doesn't count.
 """
 
 KINDS: Final = (
-    *("new", "merged", "changed", "refused", "unchanged", "ignored", "expired", "forgotten"),
+    *("new", "merged", "changed", "rejected", "unchanged", "ignored", "expired", "forgotten"),
     "gone",
 )
 PAIRS_A_FIELD: Final = 200
@@ -96,7 +96,7 @@ class Diff:
 
     def reject(self, coordinates: str, reason: str, event_id: int | None = None) -> None:
         """Add a record, or a stored row, that would be rejected."""
-        self._rows["refused"] = self.count("refused") + 1
+        self._rows["rejected"] = self.count("rejected") + 1
         self._reasons[reason] = self._reasons.get(reason, 0) + 1
         examples = self._rejected_examples.setdefault(reason, [])
         if len(examples) < EXAMPLES:
@@ -104,7 +104,7 @@ class Diff:
         if self._sink:
             self._sink(
                 RowChange(
-                    what="refused",
+                    what="rejected",
                     event_id="" if event_id is None else str(event_id),
                     coordinates=coordinates,
                     reason=reason,
@@ -116,7 +116,7 @@ class Diff:
         for what in KINDS:
             if what in self._rows:
                 yield f"{self._rows[what]:>12,} {what}{_WHY.get(what, '')}"
-            if what == "refused":
+            if what == "rejected":
                 for reason, count in sorted(self._reasons.items(), key=lambda item: -item[1]):
                     yield f"{count:>20,} {reason}, as {', '.join(self._rejected_examples[reason])}"
             for field, pairs in sorted(self._fields.get(what, {}).items()):

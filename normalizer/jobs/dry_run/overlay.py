@@ -17,7 +17,7 @@ _SCHEMA: Final = """
         event_id integer primary key, place blob not null, row blob not null, stored blob
     );
     create table assigned (place blob primary key, event_id integer not null);
-    create table refused (place blob primary key);
+    create table rejected (place blob primary key);
 """
 _FIND: Final = (
     "select event_id, {column} from event where event_id in (select value from json_each(?))"
@@ -114,7 +114,7 @@ class Overlay:
         """Note a rejection. Returns whether it's the first for these coordinates."""
         return (
             self._files.execute(
-                "insert or ignore into refused values (?)", (msgspec.msgpack.encode(coordinates),)
+                "insert or ignore into rejected values (?)", (msgspec.msgpack.encode(coordinates),)
             ).rowcount
             == 1
         )

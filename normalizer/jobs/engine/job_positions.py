@@ -24,7 +24,7 @@ from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import LOCK_DEDUP_HORIZON, is_already_committed
 
 NOTHING_REWRITTEN = (0, 0, 0)
-"""A backfill has no changed, unchanged, or refused rows. It stores records or leaves them."""
+"""A backfill has no changed, unchanged, or rejected rows. It stores records or leaves them."""
 
 ANNOUNCED_AHEAD: Final = 65_536
 """Announce in steps of this many offsets, because each waits for the service's batch in flight."""
@@ -125,7 +125,7 @@ class JobPositions:
         totals: OutcomeTotals,
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - the same
     ) -> tuple[int, ...]:
-        """Return the counts from records to refused, in the column order of MOVE_PARTS."""
+        """Return the counts from records to rejected, in the column order of MOVE_PARTS."""
         return (*msgspec.structs.astuple(totals), *NOTHING_REWRITTEN)
 
     def _cursor(self, part: PartitionBatch) -> str | None:

@@ -52,7 +52,7 @@ class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
     ignored: int = 0
     changed: int = 0
     unchanged: int = 0
-    refused: int = 0
+    rejected: int = 0
 
 
 class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):

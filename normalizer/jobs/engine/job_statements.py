@@ -110,7 +110,7 @@ READ_TOTALS: Final = """
            coalesce(sum(ignored), 0)::bigint     as ignored,
            coalesce(sum(changed), 0)::bigint     as changed,
            coalesce(sum(unchanged), 0)::bigint   as unchanged,
-           coalesce(sum(refused), 0)::bigint     as refused
+           coalesce(sum(rejected), 0)::bigint     as rejected
     from   normalizer.job_parts
     where  job_id = $1::text and run = $2::integer
 """
@@ -164,7 +164,7 @@ MOVE_PARTS: Final = """
            ignored     = part.ignored + moved.ignored,
            changed     = part.changed + moved.changed,
            unchanged   = part.unchanged + moved.unchanged,
-           refused     = part.refused + moved.refused
+           rejected     = part.rejected + moved.rejected
     from   unnest(
                $3::text[], $4::integer[], $5::integer[], $6::bigint[], $7::text[], $8::bigint[],
                $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
@@ -173,7 +173,7 @@ MOVE_PARTS: Final = """
            ) as moved (
                topic, incarnation, partition, next_offset, cursor, expired,
                records, holes, outcomes, stored, duplicate, merged, quarantined, ignored,
-               changed, unchanged, refused
+               changed, unchanged, rejected
            )
     where  part.job_id = $1::text and part.run = $2::integer
     and    (part.topic, part.incarnation, part.partition)
@@ -288,15 +288,15 @@ ALL_EVENTS: Final = f"""
 """  # noqa: S608 - column names of this project
 
 ADD_ROW_REJECTIONS: Final = """
-    insert into normalizer.job_refusals (job_id, run, event_id, reason, detail)
-    select $1::text, $2::integer, refused.event_id, refused.reason, refused.detail
-    from   unnest($3::bigint[], $4::text[], $5::text[]) as refused (event_id, reason, detail)
-    on conflict on constraint job_refusals_pkey do nothing
+    insert into normalizer.job_rejections (job_id, run, event_id, reason, detail)
+    select $1::text, $2::integer, rejected.event_id, rejected.reason, rejected.detail
+    from   unnest($3::bigint[], $4::text[], $5::text[]) as rejected (event_id, reason, detail)
+    on conflict on constraint job_rejections_pkey do nothing
 """
 
 LIST_ROW_REJECTIONS: Final = """
     select   event_id, reason, detail
-    from     normalizer.job_refusals
+    from     normalizer.job_rejections
     where    job_id = $1::text and run = $2::integer
     order by event_id
     limit    $3::integer
@@ -411,7 +411,7 @@ END_UNFINISHED: Final = """
 
 LIST_RUNS: Final = """
     select   job_id, run, spec, state, reason, progress_ratio, started_at, records, holes, expired,
-             outcomes, stored, duplicate, merged, quarantined, ignored, changed, unchanged, refused
+             outcomes, stored, duplicate, merged, quarantined, ignored, changed, unchanged, rejected
     from     projector.jobs
     order by started_at desc, job_id, run desc
     limit    $1::integer

@@ -168,7 +168,7 @@ class JobRow(ApiRow, frozen=True, kw_only=True):
     ignored: int
     changed: int
     unchanged: int
-    refused: int
+    rejected: int
     started_at: Timestamp
     updated_at: Timestamp
     ended_at: Timestamp | None
@@ -177,8 +177,8 @@ class JobRow(ApiRow, frozen=True, kw_only=True):
 _JOBS = Statement("""
     select   job_id, run, kind, spec, state, reason, progress_ratio, records_per_s, remaining_s,
              throttled_by_lag_s, throttled_by_rate_s, records, holes, expired,
-             outcomes, stored, duplicate, merged, quarantined, ignored, changed, unchanged, refused,
-             started_at, updated_at, ended_at
+             outcomes, stored, duplicate, merged, quarantined, ignored, changed, unchanged,
+             rejected, started_at, updated_at, ended_at
     from     projector.jobs
     order by started_at desc, job_id, run desc
     limit    100

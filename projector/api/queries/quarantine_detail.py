@@ -31,7 +31,7 @@ RULES: Final[dict[Reason, str]] = {
 
 
 class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
-    """outcome: redriven, refused (rejected again), or gone (deleted by retention or an erasure)."""
+    """outcome: redriven, rejected (again), or gone (deleted by retention or an erasure)."""
 
     tried_at: Timestamp
     tried_by: str

@@ -28,17 +28,17 @@ class QuarantineParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Quarantine(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """refused: the number of records and events in quarantine."""
+    """rejected: the number of records and events in quarantine."""
 
     at: Timestamp | None = None
     reason: str | None = None
     shape: str | None = None
-    refused: int
+    rejected: int
 
 
 REJECTIONS: Final = """
     (
-        select quarantined_at, reason, shape, 1 as refused
+        select quarantined_at, reason, shape, 1 as rejected
         from   projector.quarantine_records
         where  quarantined_at >= :since::timestamptz and quarantined_at < :until::timestamptz
     ) as rejections
@@ -47,7 +47,7 @@ REJECTIONS: Final = """
 
 
 def _counted(source: str, time: str) -> Statement:
-    return grouped(source, keys=("reason", "shape"), measures=(total("refused"),), time=time)
+    return grouped(source, keys=("reason", "shape"), measures=(total("rejected"),), time=time)
 
 
 _QUARANTINE = Grains(

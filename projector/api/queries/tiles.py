@@ -182,7 +182,7 @@ _REJECTED: Final = _both(
     "projector.quarantine_by_reason",
     REJECTIONS,
     "quarantined_at",
-    rejected="refused",
+    rejected="rejected",
 )
 _EVENTS: Final = Statement("""
     select coalesce(sum(events), 0)::bigint as stored

@@ -49,10 +49,10 @@ async def connection(filled: Database) -> AsyncIterator[asyncpg.Connection]:
 async def test_every_question_has_an_answer(client: httpx.AsyncClient) -> None:
     execution = (await get_rows(client, "executions", status="COMPLETED"))[-1]["execution_id"]
     event = (await get_rows(client, f"executions/{execution}/events"))[0]["event_id"]
-    refused = (await get_rows(client, "quarantine-records"))[0]["quarantine_id"]
+    rejected = (await get_rows(client, "quarantine-records"))[0]["quarantine_id"]
     silent = []
     for question in ENDPOINTS:
-        path = question.path.format(execution_id=execution, event_id=event, quarantine_id=refused)
+        path = question.path.format(execution_id=execution, event_id=event, quarantine_id=rejected)
         answer = await client.get(ROOT + path, params=question.example)
         decoded = msgspec.json.decode(answer.content, type=question.answer)
 

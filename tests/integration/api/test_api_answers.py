@@ -37,7 +37,7 @@ _FAMILY: Final = """
 
     insert into normalizer.redrive_attempts
            (quarantine_id, tried_at, tried_by, normalizer_version, outcome, detail, job_id, run)
-    select quarantine_id, now() - interval '2 minutes', 'operator', 1, 'refused', 'no JSON', 'j', 1
+    select quarantine_id, now() - interval '2 minutes', 'operator', 1, 'rejected', 'no JSON', 'j', 1
     from   normalizer.quarantine;
 """
 """An execution 90 with children, grandchildren, and below, and a try to redrive a rejected record.
@@ -85,8 +85,8 @@ async def test_a_pasted_id_is_found_whatever_it_is_of(client: httpx.AsyncClient)
     ]
     ((kind, params),) = await found(client, "noetl.events:0:4")
     assert kind == "quarantine"
-    refused = (await client.get(f"/api/v1/quarantine-records/{params['quarantine']}")).json()
-    assert refused["rows"][0]["source_offset"] == "4"
+    rejected = (await client.get(f"/api/v1/quarantine-records/{params['quarantine']}")).json()
+    assert rejected["rows"][0]["source_offset"] == "4"
     assert [kind for kind, _ in await found(client, "noetl.events:1:2")] == ["gap"]
     for nothing in ("  ", "no such thing", "9" * 19, "9" * 30, "noetl.events:7:1", "a:b:c"):
         assert await found(client, nothing) == [], nothing
@@ -486,7 +486,7 @@ async def test_tiles_are_what_the_views_say(
     assert short["calls"] < calls
 
 
-async def test_a_refused_record_says_why_and_what_to_type(client: httpx.AsyncClient) -> None:
+async def test_a_rejected_record_says_why_and_what_to_type(client: httpx.AsyncClient) -> None:
     listed = (await get_rows(client, "quarantine-records"))[0]
 
     (record,) = await get_rows(client, f"quarantine-records/{listed['quarantine_id']}")
@@ -495,7 +495,7 @@ async def test_a_refused_record_says_why_and_what_to_type(client: httpx.AsyncCli
     assert record["coordinates"] == "noetl.events:0:4"
     assert record["rule"] == "the record is not JSON, or holds a number beyond the limits"
     assert [(one["outcome"], one["tried_by"]) for one in record["tries"]] == [
-        ("refused", "operator")
+        ("rejected", "operator")
     ]
     commands = [one["command"] for one in record["commands"]]
     entry = listed["quarantine_id"]

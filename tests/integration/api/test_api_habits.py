@@ -112,9 +112,9 @@ async def test_a_request_waits_until_an_execution_has_ended(database: Database) 
 
         assert (await waiting)[0]["status"] == "COMPLETED"
         assert time.monotonic() - began < 50.0
-        refused = await client.get(f"{ROOT}/executions/777", params={"wait": "61s"})
-        assert refused.status_code == 400
-        assert "a time from 1s to 60s" in refused.json()["detail"]
+        rejected = await client.get(f"{ROOT}/executions/777", params={"wait": "61s"})
+        assert rejected.status_code == 400
+        assert "a time from 1s to 60s" in rejected.json()["detail"]
 
 
 async def test_two_hundred_who_wait_share_one_connection(database: Database) -> None:

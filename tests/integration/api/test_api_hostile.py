@@ -66,7 +66,7 @@ _EVERYWHERE: Final = tuple((question, name, HOSTILE) for question, name, _ in _C
 async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
     client: httpx.AsyncClient, cases: tuple[tuple[Endpoint, str, tuple[str, ...]], ...]
 ) -> None:
-    """A hostile value is refused (400, 404), or a text that nothing is called (no rows)."""
+    """A hostile value is rejected (400, 404), or a text that nothing is called (no rows)."""
     for question, name, values in cases:
         path = ROOT + question.path.format(execution_id=1, event_id=1, quarantine_id=1)
         for value in values:
@@ -88,7 +88,7 @@ async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
 
 
 def _required(question: Endpoint) -> dict[str, str]:
-    """The parameters of its example without which it is refused."""
+    """The parameters of its example without which it is rejected."""
     fields = msgspec.structs.fields(question.parameters)
     return {field.name: question.example[field.name] for field in fields if field.required}
 
@@ -112,7 +112,7 @@ async def test_only_reading_is_offered(client: httpx.AsyncClient) -> None:
             assert said == (405, "method_not_allowed"), (method, path)
 
 
-async def test_unknown_and_repeated_parameters_are_refused(client: httpx.AsyncClient) -> None:
+async def test_unknown_and_repeated_parameters_are_rejected(client: httpx.AsyncClient) -> None:
     for query in (
         "setp=load", "step[]=load", "limit=1&limit=2", "since=2026-01-01T00:00:00Z&since=x",
         "&".join(["step=a"] * 51), "&".join(f"x{number}=1" for number in range(600)),
@@ -159,7 +159,7 @@ async def test_a_login_of_its_own_sees_views_only_whatever_role_it_takes(filled:
     await owner.close()
 
 
-async def test_a_reader_that_may_read_tables_is_refused(database: Database) -> None:
+async def test_a_reader_that_may_read_tables_is_rejected(database: Database) -> None:
     owner = await asyncpg.connect(database.url)
     await owner.execute("grant select on normalizer.quarantine_raw to projector_reader")
     async with api_client(database.url) as client:

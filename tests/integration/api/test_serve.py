@@ -144,7 +144,7 @@ async def test_an_answer_that_fails_halfway_does_not_end_like_a_whole_one(versio
         b"transfer-encoding: chunked\r\ncontent-length: 0\r\n",
     ],
 )
-async def test_a_request_with_two_lengths_is_refused_and_its_connection_ends(
+async def test_a_request_with_two_lengths_is_rejected_and_its_connection_ends(
     database: Database, lengths: bytes
 ) -> None:
     """A proxy that believes the other length reads another request, or none, from the rest."""

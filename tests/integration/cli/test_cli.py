@@ -333,7 +333,7 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
 
 
 @ONE_PARTITION
-async def test_refused_bytes_are_for_the_roles_that_the_help_names(
+async def test_rejected_bytes_are_for_the_roles_that_the_help_names(
     settings: Settings,
     database: Database,
     topic: Topic,

@@ -37,7 +37,7 @@ def test_a_program_that_gives_every_line_back_conforms() -> None:
             (ExpectedRejection("skipped"),),
         ),
     ],
-    ids=["another line", "no line", "two lines", "a refusal"],
+    ids=["another line", "no line", "two lines", "a rejection"],
 )
 def test_a_line_that_differs_is_reported_with_its_vector_alone(
     code: str, given: tuple[str, ...]

@@ -139,8 +139,8 @@ async def test_of_two_clusters_that_begin_a_topic_at_once_one_gets_it(database: 
         )
 
     claims = [one for one in results if isinstance(one, Claim)]
-    refused = [one for one in results if isinstance(one, TopicResetError)]
-    assert len(claims) == len(refused) == 3
+    rejected = [one for one in results if isinstance(one, TopicResetError)]
+    assert len(claims) == len(rejected) == 3
     assert len({claim.cluster_id for claim in claims}) == 1
 
 

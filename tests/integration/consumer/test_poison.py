@@ -25,10 +25,10 @@ async def _assert_outcome(
         topic,
         place,
     )
-    refused = await connection.fetch(
+    rejected = await connection.fetch(
         "select source_offset, reason from normalizer.quarantine where source_topic = $1", topic
     )
-    reasons = [row["reason"] for row in refused if row["source_offset"] == place]
+    reasons = [row["reason"] for row in rejected if row["source_offset"] == place]
     assert reasons == ([poison.reason] if poison.reason else [])
     assert len(rows) == poison.stored
     for column, value in poison.keeps.items():

@@ -102,7 +102,7 @@ async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
 
         await connection.execute("drop function projector.refuse cascade")
         change = await connection.fetchrow("select * from normalizer.position_changes")
-        refused = await connection.fetchrow("select * from normalizer.quarantine")
+        rejected = await connection.fetchrow("select * from normalizer.quarantine")
         assert await count(connection, "normalizer.gaps") == 0
         await assert_ledger_holds(connection)
         assert await lost(database, settings) == []
@@ -114,8 +114,8 @@ async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
     assert (dry[0], done[0], redriven[0]) == (0, 0, 0)
     assert "nothing was changed. It would be" in dry[1]
     assert "1 records to quarantine as skipped, 0 offsets to gaps; epoch" in done[1]
-    assert (refused["reason"], refused["source_offset"]) == ("skipped", 3)
-    assert "ticket 17" in refused["detail"]
+    assert (rejected["reason"], rejected["source_offset"]) == ("skipped", 3)
+    assert "ticket 17" in rejected["detail"]
     assert (change["action"], change["why"], change["topic"]) == ("skip", "ticket 17", topic.name)
     assert (change["from_offset"], change["to_offset"], change["incarnation"]) == (3, 4, 0)
     assert "@" in change["who"]
@@ -184,7 +184,7 @@ async def test_what_the_log_no_longer_has_is_skipped_as_a_gap(
         gaps = await connection.fetch(
             "select first_offset, next_offset, reason from projector.gaps"
         )
-        refused = await connection.fetch(
+        rejected = await connection.fetch(
             "select source_offset from normalizer.quarantine order by 1"
         )
         position = await position_of(connection)
@@ -193,11 +193,11 @@ async def test_what_the_log_no_longer_has_is_skipped_as_a_gap(
     assert (behind[0], skipped[0], two[0]) == (2, 0, 0)
     assert "the log begins at 20" in behind[1]
     assert [tuple(row) for row in gaps] == [(10, 20, "skipped")]
-    assert [row["source_offset"] for row in refused] == [20, 21]
+    assert [row["source_offset"] for row in rejected] == [20, 21]
     assert (position["next_offset"], position["holes"]) == (22, 10)
 
 
-async def test_what_makes_no_sense_is_refused_with_a_sentence(
+async def test_what_makes_no_sense_is_rejected_with_a_sentence(
     database: Database, topic: Topic, bootstrap_servers: str
 ) -> None:
     async with (

@@ -103,18 +103,18 @@ async def test_a_process_that_cannot_be_started_now_ends_no_other(
     group._command = [sys.executable, "-c", "import time; time.sleep(60)"]
     running = asyncio.create_task(group.run())
     await until(lambda: running.done() or len(pids_of(group)) == 2)
-    start, refused = Child.start, list[str]()
+    start, rejected = Child.start, list[str]()
 
     async def refuse_twice(name: str, *arguments: Any, **options: Any) -> Child:
-        if len(refused) < 2:
-            refused.append(name)
+        if len(rejected) < 2:
+            rejected.append(name)
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return await start(name, *arguments, **options)
 
     monkeypatch.setattr(Child, "start", refuse_twice)
     first, second = pids_of(group)
     os.kill(first, signal.SIGKILL)
-    await until(lambda: running.done() or (len(refused) == 2 and len(pids_of(group)) == 2))
+    await until(lambda: running.done() or (len(rejected) == 2 and len(pids_of(group)) == 2))
 
     assert not running.done()
     assert second in pids_of(group)

@@ -34,7 +34,7 @@ MIB: Final = 1 << 20
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """Values to send in a row, and how many events are stored of them, or why all are refused."""
+    """Values to send in a row, and how many events are stored of them, or why all are rejected."""
 
     values: tuple[bytes, ...]
     stored: int = 0
@@ -69,7 +69,7 @@ def stored(*values: bytes, events: int = 1) -> Case:
     return Case(values=values, stored=events)
 
 
-def refused(reason: Reason, value: bytes) -> Case:
+def rejected(reason: Reason, value: bytes) -> Case:
     return Case(values=(value,), reason=reason)
 
 
@@ -98,14 +98,14 @@ CASES: Final[dict[str, Callable[[float], Case]]] = {
     ),
     "rows with a DSN": lambda share: stored(dsn_rows(share)),
     "a batch": batch_of_events,
-    "1.3 million of 1e300": lambda share: refused(
+    "1.3 million of 1e300": lambda share: rejected(
         "too_large", event(listed([b"1e300"] * round(1_300_000 * share)))
     ),
-    "600,000 of 1e399": lambda share: refused(
+    "600,000 of 1e399": lambda share: rejected(
         "invalid_json", event(listed([b"1e399"] * round(600_000 * share)))
     ),
-    "10,001 exponents": lambda _: refused("too_large", event(listed([b"1e300"] * 10_001))),
-    "240,000 items": lambda share: refused(
+    "10,001 exponents": lambda _: rejected("too_large", event(listed([b"1e300"] * 10_001))),
+    "240,000 items": lambda share: rejected(
         "too_large", batch(listed([b'{"name":"x"}'] * round(240_000 * share)))
     ),
 }

@@ -235,12 +235,12 @@ async def test_no_secret_gets_into_a_table_an_error_or_the_servers_log(
             with capture_logs() as lines:
                 totals = await write_with_retry(store, batch, stop=asyncio.Event())
 
-        refused = await connection.fetchval(
+        rejected = await connection.fetchval(
             "select count(*) from normalizer.quarantine where reason = 'rejected_by_database'"
         )
-        assert refused > 10
+        assert rejected > 10
         assert totals.stored > len(list(members()))
-        assert totals.quarantined > refused + 50
+        assert totals.quarantined > rejected + 50
         assert await leaks(connection) == ["normalizer.quarantine_raw"]
         await assert_ledger_holds(connection)
     logged = server_log_from(log, begin)
@@ -319,7 +319,7 @@ async def test_the_last_words_of_a_process_quote_nothing_of_the_row_it_died_of(
 async def test_no_secret_of_the_corpus_is_in_a_table_a_view_an_answer_or_a_log_line(
     database: Database,
 ) -> None:
-    """All four shapes, headers, error classes, and records that are refused."""
+    """All four shapes, headers, error classes, and records that are rejected."""
     found = list(secret_corpus.secrets())
     values = [
         msgspec.json.encode(shape)
@@ -356,7 +356,7 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
     """Every answer of the API about all time, page by page, and its metrics."""
     window = {"since": "2000-01-01T00:00:00Z", "limit": "500"}
     events = await connection.fetch("select execution_id, event_id from normalizer.events")
-    refused = await connection.fetchval("select max(quarantine_id) from normalizer.quarantine")
+    rejected = await connection.fetchval("select max(quarantine_id) from normalizer.quarantine")
     failed = await connection.fetchval("select max(error_class) from projector.failed_calls")
     named = {
         "search": {"q": "e"},
@@ -364,7 +364,7 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
         "versions_of_playbook": {"playbook": "any"},
         "errors_by_version": {"playbook": "any"},
     }
-    missing = {"error_group": failed is None, "quarantine_record": refused is None}
+    missing = {"error_group": failed is None, "quarantine_record": rejected is None}
     async with api_client(database.url, timeout_s=30) as client:
         for endpoint in ENDPOINTS:
             if missing.get(endpoint.name):
@@ -375,7 +375,7 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
             every = _EVENTS_A_DETAIL if "{event_id}" in endpoint.path else len(events)
             for execution_id, event_id in events[::every]:
                 path = endpoint.path.format(
-                    execution_id=execution_id, event_id=event_id, quarantine_id=refused
+                    execution_id=execution_id, event_id=event_id, quarantine_id=rejected
                 )
                 cursor: str | None = ""
                 while cursor is not None:

@@ -125,16 +125,16 @@ async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broke
     first = KafkaPartition(topic.name, 0)
     with structlog.testing.capture_logs() as lines:
 
-        def refusals() -> list[str]:
+        def rejections() -> list[str]:
             return [line["why"] for line in lines if line["event"] == "outage.began"]
 
         async with running(settings) as service:
-            await until(lambda: len(refusals()) > 0)
+            await until(lambda: len(rejections()) > 0)
             await create(topic, kafka_broker)
             await until(lambda: service._membership._reader.is_reading(first))
             await until(lambda: len(service.ownership.claims) == topic.partitions)
             consumer = service._membership._reader._consumer
-            no_topic, *_ = refusals()
+            no_topic, *_ = rejections()
             os.kill(kafka_broker.pid, signal.SIGSTOP)
             # The watchdog looks at partitions that stand still.
             await until(service._membership._kafka._turn.locked)
@@ -146,7 +146,7 @@ async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broke
         await consumer._fetcher.close()
         await consumer._client.close()
 
-        # Its partitions are read, so that a fetch is refused when the client is stopped.
+        # Its partitions are read, so that a fetch is rejected when the client is stopped.
         async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
             await send(producer, topic, range(3))
         async with watching(database.url) as watcher, process(settings) as child:
@@ -155,9 +155,9 @@ async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broke
             child.send_signal(signal.SIGTERM)
             assert await child.wait() == 0
 
-        refused_before = len(refusals())
+        rejected_before = len(rejections())
         async with running(settings) as service:
-            await until(lambda: len(refusals()) > refused_before)
+            await until(lambda: len(rejections()) > rejected_before)
             await kafka_broker.start()
             await until(lambda: service._membership._reader.is_reading(first))
 

@@ -22,7 +22,7 @@ def table(tmp_path: Path) -> str:
     return str(path)
 
 
-async def test_a_claim_with_another_table_is_refused_and_fences_nobody(database: Database) -> None:
+async def test_a_claim_with_another_table_is_rejected_and_fences_nobody(database: Database) -> None:
     without, by_table = ShapesOfProcess(), ShapesOfProcess("0123456789abcdef")
 
     async def claim(shapes: ShapesOfProcess) -> Claim:

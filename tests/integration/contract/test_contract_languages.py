@@ -94,14 +94,14 @@ def test_javascript_writes_an_event_of_its_own_as_the_library_does(tmp_path: Pat
         [_need("node", "nodejs"), script], capture_output=True, text=True, check=True
     )
 
-    line, refusal = done.stdout.strip("\n").split("\n")
+    line, rejection = done.stdout.strip("\n").split("\n")
     assert line == (
         '{"execution_id":333895119839481857,"event_type":"call.done","step":"","status":"ERROR",'
         '"context":{"\uff5e":[0.00000015,0.1,0,1.50,"\u2028<&>\\u001f"],'
         '"\U0001f600":1000000000000000000000},"worker_id":null,"meta":{"attempts":1},'
         '"duration":2.0}'
     )
-    assert refusal == "execution_id: expected a BigInt, got number"
+    assert rejection == "execution_id: expected a BigInt, got number"
     again = subprocess.run(
         [sys.executable, "-m", "normalizer", "normalize"],
         input=line + "\n",

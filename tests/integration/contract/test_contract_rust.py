@@ -164,7 +164,7 @@ def test_what_no_rule_has_to_judge_the_crate_reads_as_the_rules_do(examples: Pat
 
 
 def _expected(outcome: str | dict[str, str]) -> str | ExpectedRejection:
-    return outcome if isinstance(outcome, str) else ExpectedRejection(outcome["refused"])
+    return outcome if isinstance(outcome, str) else ExpectedRejection(outcome["rejected"])
 
 
 @pytest.mark.soak

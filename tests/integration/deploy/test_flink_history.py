@@ -34,7 +34,7 @@ def test_flink_history_gives_the_lines_of_the_filter(tmp_path: Path, say: PrintL
     raw.mkdir()
     for number in range(FILES):
         (raw / f"{number}.ndjson").write_bytes(b"\n".join(values[number::FILES]) + b"\n")
-    accepted, refused = _filtered(values)
+    accepted, rejected = _filtered(values)
     took_s: dict[str, float] = {}
 
     with flink_cluster(tmp_path / "flink", taskmanagers=2) as cluster:
@@ -55,7 +55,7 @@ def test_flink_history_gives_the_lines_of_the_filter(tmp_path: Path, say: PrintL
 
     for name in ("one", "two"):
         assert _lines(tmp_path / name / "events") == accepted
-        assert len(_lines(tmp_path / name / "refused")) == refused
+        assert len(_lines(tmp_path / name / "rejected")) == rejected
     # A canonical event is its own canonical event: so Parquet lost nothing on the way out and in.
     assert _lines(tmp_path / "again" / "events") == accepted
     speed_up = took_s["one"] / took_s["two"]
@@ -76,12 +76,12 @@ def test_flink_history_gives_the_lines_of_the_filter(tmp_path: Path, say: PrintL
 
 def _filtered(values: Sequence[bytes]) -> tuple[list[bytes], int]:
     written = io.BytesIO()
-    refused = filter_lines(io.BytesIO(b"\n".join(values) + b"\n"), written)
+    rejected = filter_lines(io.BytesIO(b"\n".join(values) + b"\n"), written)
     lines = [
         line for line in written.getvalue().splitlines()
         if "quarantine" not in msgspec.json.decode(line)
     ]  # fmt: skip
-    return sorted(lines), refused
+    return sorted(lines), rejected
 
 
 def _files(folder: Path) -> list[Path]:

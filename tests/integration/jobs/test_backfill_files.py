@@ -172,7 +172,7 @@ async def test_a_resumed_run_names_what_it_began_to_read_and_does_not_find_again
     ] == [(True, True, ["3"])]
 
 
-async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_path: Path) -> None:
+async def test_two_files_that_begin_alike_are_rejected(database: Database, tmp_path: Path) -> None:
     write_file(tmp_path / "a.ndjson", ndjson(raw_event(0)))
     write_file(tmp_path / "b.ndjson.zst", ndjson(raw_event(0)))
 
@@ -345,7 +345,7 @@ async def test_a_bare_line_without_a_time_needs_one(database: Database, tmp_path
     path = write_file(tmp_path / "timeless.ndjson", ndjson(timeless))
     other = write_file(tmp_path / "other.ndjson", ndjson(timeless | {"step": "other"}))
 
-    refused = await backfill_files(database, path)
+    rejected = await backfill_files(database, path)
     stored = await backfill_files(
         database, other, defaults=FieldDefaults({"created_at": "2026-01-31 12:00"})
     )
@@ -353,7 +353,7 @@ async def test_a_bare_line_without_a_time_needs_one(database: Database, tmp_path
     async with connected(database) as connection:
         reason = await connection.fetchval("select reason from normalizer.quarantine")
         (event,) = await stored_events(connection)
-    assert (refused.totals.quarantined, reason) == (1, "missing_time")
+    assert (rejected.totals.quarantined, reason) == (1, "missing_time")
     assert stored.totals.stored == 1
     assert str(event.created_at) == "2026-01-31 12:00:00+00:00"
 

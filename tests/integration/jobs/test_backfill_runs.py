@@ -563,11 +563,11 @@ async def test_the_list_of_a_dry_run_is_a_new_file_and_never_that_of_a_run(
 
     done = await command(database, *backfill, "--dry-run", "--changes", str(listed))
     forgotten = await command(database, *backfill, "--changes", str(tmp_path / "other"))
-    for refused, why in ((history, "File exists"), (listed / "file", "Not a directory")):
-        with pytest.raises(SystemExit) as ended, collecting_diff(refused):
+    for rejected, why in ((history, "File exists"), (listed / "file", "Not a directory")):
+        with pytest.raises(SystemExit) as ended, collecting_diff(rejected):
             pass
         assert ended.value.code == 2
-        assert f"error: --changes: {refused}: {why}" in capsys.readouterr().err
+        assert f"error: --changes: {rejected}: {why}" in capsys.readouterr().err
     runs = await command(database, "jobs")
 
     assert (done[0], listed.read_bytes().count(b"\n")) == (0, COUNT)

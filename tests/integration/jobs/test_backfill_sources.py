@@ -108,10 +108,10 @@ async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
         diff, changes = await _dry(database, whole, batch_rows)
 
         assert await table_contents(connection) == untouched
-        refused_before = len(untouched["refused"])
+        rejected_before = len(untouched["rejected"])
         verdict = await backfill_files(database, whole)
         after = {event.event_id: event for event in await stored_events(connection)}
-        refused = len((await table_contents(connection))["refused"]) - refused_before
+        rejected = len((await table_contents(connection))["rejected"]) - rejected_before
 
     said = {change.event_id: set(change.fields) for change in changes if change.what == "merged"}
     platform_outcome = {
@@ -127,7 +127,7 @@ async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
     assert {int(change.event_id) for change in changes if change.what == "new"} == (
         after.keys() - before.keys()
     )
-    assert (diff.count("new"), diff.count("refused")) == (verdict.totals.stored, refused)
+    assert (diff.count("new"), diff.count("rejected")) == (verdict.totals.stored, rejected)
 
 
 async def test_a_dry_run_searches_only_for_what_may_be_stored(

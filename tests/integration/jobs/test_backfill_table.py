@@ -119,10 +119,10 @@ async def test_a_sign_in_that_the_source_refuses_is_not_blamed_on_the_address_of
     url = re.sub(r":[^:@/]+@", ":geheim17@", database.url)
     source = TableSource(url, query="select 1 as event_id", name="elsewhere", key=["event_id"])
 
-    with pytest.raises(FatalError) as refused:
+    with pytest.raises(FatalError) as rejected:
         await backfill_of(job_settings(database), source, "elsewhere").run()
 
-    reason = str(refused.value)
+    reason = str(rejected.value)
     assert reason.startswith("elsewhere: SQLSTATE 28P01: password authentication failed")
     assert "DATABASE_URL" not in reason
     assert "geheim17" not in reason

@@ -144,21 +144,21 @@ async def test_nothing_of_it_is_left_and_every_count_is(
     totals = await totals_of(connection)
     assert (totals.stored, totals.merged, totals.quarantined) == (12, 2, 5)
     assert len(await where(connection, MARK)) >= 3
-    refused = "select reason, source_offset from normalizer.quarantine order by 2"
-    entries = await connection.fetch(refused)
+    rejected = "select reason, source_offset from normalizer.quarantine order by 2"
+    entries = await connection.fetch(rejected)
 
     dry = await Forget(database.url, ForgottenExecution(execution_id=GONE)).count()
     assert await counts(connection) == before
     erased = await forgotten(database)
 
-    assert dry == erased == forget.ErasedCounts(events=6, calls=2, reports=1, refused=4)
+    assert dry == erased == forget.ErasedCounts(events=6, calls=2, reports=1, rejected=4)
     assert await where(connection, MARK) == set()
     assert await where(connection, str(GONE)) == {"normalizer.forgotten_executions"}
     assert differences(await counts(connection), before) == {}
-    assert await connection.fetch(refused) == entries
+    assert await connection.fetch(rejected) == entries
     assert await totals_of(connection) == totals
     row = await connection.fetchrow("select * from normalizer.forgotten_executions")
-    assert (row["who"], row["why"], row["events"], row["refused"]) == ("alice", "request 17", 6, 4)
+    assert (row["who"], row["why"], row["events"], row["rejected"]) == ("alice", "request 17", 6, 4)
     assert row["ended_at"] is not None
     assert await count(connection, "normalizer.merged_records") == 1
     assert await ledger_mistakes(database) == []
@@ -186,7 +186,7 @@ async def test_forget_erases_the_execution_of_entries_without_bytes(
     counted = await Forget(database.url, ForgottenExecution(execution_id=GONE)).count()
     erased = await forgotten(database)
 
-    assert counted.refused == erased.refused == 2
+    assert counted.rejected == erased.rejected == 2
     assert await executions_of_entries(connection) == [None, KEPT, None, None, None]
     details = await connection.fetch(
         "select detail from normalizer.quarantine where execution_id is null order by source_offset"
@@ -301,7 +301,7 @@ async def test_killed_after_any_transaction_it_ends_the_same(
     assert transactions > 10
     assert await where(connection, MARK) == set()
     row = await connection.fetchrow("select * from normalizer.forgotten_executions")
-    assert (row["events"], row["refused"], row["ended_at"] is None) == (6, 4, False)
+    assert (row["events"], row["rejected"], row["ended_at"] is None) == (6, 4, False)
     assert await ledger_mistakes(database) == []
 
 
@@ -357,7 +357,7 @@ async def test_a_row_that_somebody_has_locked_is_waited_for_without_the_executio
             )
         erased = await erasure
 
-    assert erased == forget.ErasedCounts(events=6, calls=2, reports=1, refused=4)
+    assert erased == forget.ErasedCounts(events=6, calls=2, reports=1, rejected=4)
     assert await where(connection, MARK) == set()
 
 
@@ -401,9 +401,9 @@ async def test_an_execution_is_found_by_the_text_that_its_producer_calls_it(
 ) -> None:
     settings = job_settings(database)
     named = [raw_event(n, execution_id="run/a b", command_id="c") for n in range(2)]
-    refused = {"execution_id": "run/a b", "said": MARK}
+    rejected = {"execution_id": "run/a b", "said": MARK}
     async with connected(database) as connection:
-        sent = [raw_record(at, one, key=None) for at, one in enumerate([*named, refused])]
+        sent = [raw_record(at, one, key=None) for at, one in enumerate([*named, rejected])]
         await read(database, sent)
 
         dry = await typed(settings, "forget", "run/a b", "--why", "r", "--dry-run")
@@ -423,7 +423,9 @@ BEFORE = (b" ", b"\\n", b"\\u000a")
 """A letter that ends an escape is no part of a word."""
 
 
-async def test_a_name_in_refused_bytes_is_found_however_json_escapes_it(database: Database) -> None:
+async def test_a_name_in_rejected_bytes_is_found_however_json_escapes_it(
+    database: Database,
+) -> None:
     name = 'grö/&"a"\U0001f600'
     spellings = (
         'gr\\u00f6/&\\"a\\"\\ud83d\\ude00',
@@ -441,7 +443,7 @@ async def test_a_name_in_refused_bytes_is_found_however_json_escapes_it(database
 
         erased = await Forget(database.url, execution).run(WHY)
 
-        assert erased.refused == len(values)
+        assert erased.rejected == len(values)
         assert await where(connection, "said") == set()
 
 
@@ -456,7 +458,7 @@ async def test_what_a_job_notes_of_it_meanwhile_goes_too(
             "values ('j', 1, 'renormalize', '', '', 1)"
         )
         await connection.execute(
-            "insert into normalizer.job_refusals (job_id, run, event_id, reason, detail) "
+            "insert into normalizer.job_rejections (job_id, run, event_id, reason, detail) "
             "select 'j', 1, event_id, 'not_an_event', $2 from normalizer.events "
             "where execution_id = $1",
             GONE,

@@ -42,7 +42,7 @@ def secretive(number: int, **fields: Any) -> Any:
             "recorded_at": NOW,
             "execution_id": 1000 + number % 3,
             "command_id": f"{number}:fetch",
-            "error": f"refused: {SECRET}",
+            "error": f"rejected: {SECRET}",
             "context": msgspec.json.encode({"password": PASSWORD, "n": number}),
             "extra": msgspec.json.encode(
                 {"token": PASSWORD, "conflicting_values": {"error": [SECRET]}}

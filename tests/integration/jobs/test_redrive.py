@@ -73,7 +73,7 @@ def lines(count: int) -> bytes:
     return b"\n".join(printed) + b"\n"
 
 
-async def refused(database: Database, tmp_path: Path, count: int = 30) -> None:
+async def rejected(database: Database, tmp_path: Path, count: int = 30) -> None:
     """Fill the quarantine by the rules with the mistake."""
     path = write_file(tmp_path / "file.zst", lines(count))
     await backfill_of(job_settings(database), FileSource([path]), "f", normalize=strict).run()
@@ -128,7 +128,7 @@ async def as_user(database: Database, *roles: str) -> AsyncIterator[Database]:
 async def test_a_user_with_both_roles_may_redrive_and_a_writer_may_not(
     database: Database, tmp_path: Path
 ) -> None:
-    await refused(database, tmp_path)
+    await rejected(database, tmp_path)
 
     async with as_user(database, "normalizer_writer") as writer:
         denied = await redriven(writer)
@@ -137,14 +137,14 @@ async def test_a_user_with_both_roles_may_redrive_and_a_writer_may_not(
 
     assert (denied.state, denied.totals.outcomes) == ("failed", 0)
     assert "42501" in denied.reason
-    assert (verdict.state, verdict.totals.stored, verdict.totals.refused) == ("complete", 12, 6)
+    assert (verdict.state, verdict.totals.stored, verdict.totals.rejected) == ("complete", 12, 6)
 
 
 @pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_what_comes_through_keeps_its_coordinates_and_the_rest_stays(
     database: Database, tmp_path: Path
 ) -> None:
-    await refused(database, tmp_path)
+    await rejected(database, tmp_path)
 
     verdict = await redriven(database)
 
@@ -154,22 +154,22 @@ async def test_what_comes_through_keeps_its_coordinates_and_the_rest_stays(
             "select reason, count(*), count(redriven_at) from normalizer.quarantine group by 1"
         )
     mutated = {number for number in range(30) if number % 2 and number % 5}
-    assert (verdict.state, verdict.totals.stored, verdict.totals.refused) == ("complete", 12, 6)
+    assert (verdict.state, verdict.totals.stored, verdict.totals.rejected) == ("complete", 12, 6)
     assert {(event.source_topic, event.source_offset) for event in events} >= {
         (TOPIC, number) for number in mutated
     }
     assert {tuple(row) for row in entries} == {("invalid_id", 12, 12), ("not_an_event", 6, 0)}
     assert sorted(await tries(database)) == sorted(
         [(number, "redriven", True, True) for number in mutated]
-        + [(number, "refused", True, False) for number in range(0, 30, 5)]
+        + [(number, "rejected", True, False) for number in range(0, 30, 5)]
     )
     assert await ledger_mistakes(database) == []
 
 
-async def test_rows_are_the_same_as_if_they_had_never_been_refused(
+async def test_rows_are_the_same_as_if_they_had_never_been_rejected(
     database: Database, tmp_path: Path, cluster: Any
 ) -> None:
-    await refused(database, tmp_path)
+    await rejected(database, tmp_path)
     await redriven(database)
     async with connected(database) as connection:
         by_detour = await table_contents(connection)
@@ -185,14 +185,14 @@ async def test_rows_are_the_same_as_if_they_had_never_been_refused(
 async def test_what_fails_again_is_not_tried_again_under_the_same_rules(
     database: Database, tmp_path: Path
 ) -> None:
-    await refused(database, tmp_path)
+    await rejected(database, tmp_path)
     await redriven(database)
 
     same = await redriven(database)
     tried_again = await redriven(database, again=True)
 
     assert same.totals.records == 0
-    assert (tried_again.totals.records, tried_again.totals.refused) == (6, 6)
+    assert (tried_again.totals.records, tried_again.totals.rejected) == (6, 6)
     assert len(await tries(database)) == 12 + 6 + 6
 
 
@@ -223,7 +223,7 @@ class StoppedInItsFirstBatch(QuarantineSource):
 async def test_a_limit_is_that_of_the_run_however_often_it_is_resumed(
     database: Database, tmp_path: Path
 ) -> None:
-    await refused(database, tmp_path)
+    await rejected(database, tmp_path)
     spec = JobSpec(kind="redrive", source="quarantine", options={"limit": "8"})
     job = runner(job_settings(database, batch_rows=3), spec)
     stopped = StoppedInItsFirstBatch(database.url, RedriveSelection(limit=8))
@@ -253,7 +253,7 @@ async def test_a_limit_is_that_of_the_run_however_often_it_is_resumed(
 async def test_only_what_was_selected_is_tried(
     database: Database, tmp_path: Path, selection: dict[str, Any], records: int
 ) -> None:
-    await refused(database, tmp_path)
+    await rejected(database, tmp_path)
 
     verdict = await redriven(database, **selection)
 
@@ -261,7 +261,7 @@ async def test_only_what_was_selected_is_tried(
 
 
 async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: Path) -> None:
-    await refused(database, tmp_path)
+    await rejected(database, tmp_path)
     async with connected(database) as connection:
         await connection.execute("delete from normalizer.quarantine_raw where source_offset < 10")
         await connection.execute(
@@ -283,11 +283,11 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
     assert outcomes[11] == "redriven"
 
 
-async def test_what_retention_or_an_erasure_ignores_holds_up_nobody_and_stays_refused(
+async def test_what_retention_or_an_erasure_ignores_holds_up_nobody_and_stays_rejected(
     database: Database, tmp_path: Path
 ) -> None:
     """Records below offset 10 lie before the horizon. The one at 11 is of a forgotten execution."""
-    await refused(database, tmp_path)
+    await rejected(database, tmp_path)
     async with connected(database) as connection:
         await connection.execute(
             """
@@ -322,13 +322,13 @@ async def test_what_retention_or_an_erasure_ignores_holds_up_nobody_and_stays_re
         "it is older than the retention of events",
         "its execution is forgotten",
     }
-    assert (verdict.totals.stored, verdict.totals.refused) == (7, 4)
+    assert (verdict.totals.stored, verdict.totals.rejected) == (7, 4)
 
 
 async def test_an_entry_that_retention_deletes_meanwhile_holds_up_nobody(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await refused(database, tmp_path)
+    await rejected(database, tmp_path)
     read_entries = QuarantineSource._next_entries
 
     async def read_then_deleted(source: QuarantineSource) -> list[Any]:

@@ -39,13 +39,13 @@ NEXT = RULES_VERSION + 1
 
 
 def changed_rules(record: RawRecord) -> tuple[Normalized, ...]:
-    """The next version: a failed call is an ERROR, and step `poison` is refused."""
+    """The next version: a failed call is an ERROR, and step `poison` is rejected."""
 
     def changed(outcome: Normalized) -> Normalized:
         if not isinstance(outcome, Envelope):
             return outcome
         if outcome.step == "poison":
-            return Rejected(reason="not_an_event", detail="refused by the next rules")
+            return Rejected(reason="not_an_event", detail="rejected by the next rules")
         if outcome.event_type == "call.done" and outcome.status == "FAILED":
             outcome = msgspec.structs.replace(outcome, status="ERROR")
         return msgspec.structs.replace(outcome, normalizer_version=NEXT)
@@ -182,11 +182,13 @@ async def test_todays_rules_change_no_row_of_their_own(database: Database, tmp_p
         changed = {row["event_id"] for row in (await table_contents(connection))["rows"]}
         assert await table_contents(connection) == before, changed
     assert verdict.totals.changed == 0
-    assert verdict.totals.refused == 0
+    assert verdict.totals.rejected == 0
     assert verdict.totals.unchanged > 1_100
 
 
-async def test_what_would_be_refused_stays_and_is_listed(database: Database, tmp_path: Any) -> None:
+async def test_what_would_be_rejected_stays_and_is_listed(
+    database: Database, tmp_path: Any
+) -> None:
     lines = b"".join(
         msgspec.json.encode(raw_event(number, step=step)) + b"\n"
         for number, step in enumerate(("fetch", "poison"))
@@ -197,9 +199,9 @@ async def test_what_would_be_refused_stays_and_is_listed(database: Database, tmp
     verdict = await renormalized(database)
 
     async with connected(database) as connection:
-        listed = await connection.fetch("select event_id, reason from normalizer.job_refusals")
+        listed = await connection.fetch("select event_id, reason from normalizer.job_rejections")
         kept = await stored_events(connection)
-    assert (diff.count("refused"), verdict.totals.refused) == (1, 1)
+    assert (diff.count("rejected"), verdict.totals.rejected) == (1, 1)
     assert [tuple(row) for row in listed] == [(snowflake(1), "not_an_event")]
     assert {event.step for event in kept} == {"fetch", "poison"}
 
@@ -220,8 +222,8 @@ async def test_a_row_that_the_database_refuses_stays_and_the_others_change(
     verdict = await renormalized(database, broken)
 
     async with connected(database) as connection:
-        listed = await connection.fetch("select event_id, reason from normalizer.job_refusals")
-    assert (verdict.totals.changed, verdict.totals.refused) == (9, 1)
+        listed = await connection.fetch("select event_id, reason from normalizer.job_rejections")
+    assert (verdict.totals.changed, verdict.totals.rejected) == (9, 1)
     assert [tuple(row) for row in listed] == [(bad, "rejected_by_database")]
 
 
@@ -249,9 +251,9 @@ async def test_a_row_whose_projection_fails_stays_and_the_others_change(
             verdict = await renormalized(database)
 
         listed = await connection.fetch(
-            "select event_id, reason, detail from normalizer.job_refusals"
+            "select event_id, reason, detail from normalizer.job_rejections"
         )
-    assert (verdict.state, verdict.totals.changed, verdict.totals.refused) == ("complete", 9, 1)
+    assert (verdict.state, verdict.totals.changed, verdict.totals.rejected) == ("complete", 9, 1)
     assert [tuple(row) for row in listed] == [
         (bad, "rejected_by_database", "the database rejected it: 22012")
     ]

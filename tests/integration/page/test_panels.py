@@ -294,13 +294,13 @@ async def quarantine(page: Page, connection: asyncpg.Connection) -> tuple[Shown,
     rows = await _rows(
         connection,
         f"""
-        select   reason, sum(refused)::bigint as refused
+        select   reason, sum(rejected)::bigint as rejected
         from     projector.quarantine_by_reason
         where    hour >= {_DAY} and hour < now()
         group by reason
         """,
     )
-    expected = [[row["reason"], count(row["refused"])] for row in rows]
+    expected = [[row["reason"], count(row["rejected"])] for row in rows]
     return sorted(await texts(page, "#quarantine li", ".what", "b")), sorted(expected)
 
 

@@ -195,7 +195,7 @@ async def test_what_is_new_in_the_last_hour_and_where_it_happens(
         assert await page.locator(".calls li").count() > 0
 
 
-async def test_which_records_were_refused_and_what_to_type(
+async def test_which_records_were_rejected_and_what_to_type(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
@@ -278,16 +278,16 @@ async def test_the_lists_behind_the_dashboard_agree_with_sql(
 
         await page.goto(f"{platform.url}/?last=30d&show=quarantine")
         await fully_drawn(page)
-        refused = await platform.connection.fetchval(
-            "select sum(refused) from projector.quarantine_by_reason"
+        rejected = await platform.connection.fetchval(
+            "select sum(rejected) from projector.quarantine_by_reason"
         )
         shown = await page.locator("#reasons b").all_inner_texts()
-        assert sum(int(one.replace(",", "")) for one in shown) == refused
+        assert sum(int(one.replace(",", "")) for one in shown) == rejected
         # A record is named once, in its own column.
         assert "]@" not in await page.inner_text("#records tbody")
         assert await page.inner_text("#over-time .unit") == "Records per day"
         by_time = await cells(page, "#over-time .figures")
-        assert sum(int(row[2].replace(",", "")) for row in by_time) == refused
+        assert sum(int(row[2].replace(",", "")) for row in by_time) == rejected
 
 
 def _endpoint(response: Response) -> str:

@@ -1,4 +1,4 @@
-"""The page's own states: nothing there, no answer, a late answer, a refused one."""
+"""The page's own states: nothing there, no answer, a late answer, a rejected one."""
 
 import asyncio
 import contextlib
@@ -487,7 +487,7 @@ async def test_how_long_ago_is_by_the_clock_of_the_database(
     assert "Compared completely 0 ms ago, " in said
 
 
-async def test_what_is_refused_is_not_sent_again_until_the_reader_says_so(
+async def test_what_is_rejected_is_not_sent_again_until_the_reader_says_so(
     browser: Browser, platform: Platform
 ) -> None:
     requested: list[str] = []
@@ -668,10 +668,10 @@ _PATCHED: Final = """
 
 
 async def _the_page_knows_what_the_api_refuses(page: Page, empty: str) -> None:
-    refused = ("reason=foo", "shape=bar", "failed=maybe", "since=0000-01-01T00:00:00Z")
-    await page.goto(f"{empty}/?show=quarantine&{'&'.join(refused)}")
+    rejected = ("reason=foo", "shape=bar", "failed=maybe", "since=0000-01-01T00:00:00Z")
+    await page.goto(f"{empty}/?show=quarantine&{'&'.join(rejected)}")
     await fully_drawn(page)
-    for one in refused:
+    for one in rejected:
         assert one in await page.inner_text("#banner")
 
     for reason in REASONS:

@@ -186,8 +186,10 @@ async def delete_extremes(connection: asyncpg.Connection) -> None:
 async def taken_by_the_log(connection: asyncpg.Connection, statement: str) -> bool:
     try:
         await connection.execute(statement)
-    except (asyncpg.CheckViolationError, asyncpg.NotNullViolationError) as refusal:
-        if refusal.schema_name == "normalizer" and (refusal.table_name or "").startswith("events"):
+    except (asyncpg.CheckViolationError, asyncpg.NotNullViolationError) as rejection:
+        if rejection.schema_name == "normalizer" and (rejection.table_name or "").startswith(
+            "events"
+        ):
             return False
         raise
     return True

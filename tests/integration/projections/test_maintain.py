@@ -505,13 +505,13 @@ async def test_a_backfill_needs_to_be_reported_that_some_of_it_expired(
     await run(connection)
 
     diff = await dry_run_of(database, path)
-    refused = await backfill_files(database, path)
+    rejected = await backfill_files(database, path)
     verdict = await backfill_files(database, path, accept_expired=True)
 
     assert (diff.count("new"), diff.count("expired")) == (1, 3)
     assert "3 expired, before the horizon of retention" in "\n".join(diff.lines())
-    assert (refused.state, refused.totals.stored) == ("failed", 0)
-    assert "--accept-expired" in refused.reason
+    assert (rejected.state, rejected.totals.stored) == ("failed", 0)
+    assert "--accept-expired" in rejected.reason
     assert (verdict.totals.stored, verdict.totals.ignored) == (1, 3)
 
 
@@ -768,7 +768,7 @@ async def test_rejections_go_with_their_bytes_and_their_counts_by_hour(
     connection: asyncpg.Connection,
 ) -> None:
     await connection.execute(_REFUSED, OLD)
-    count = "select sum(refused)::integer from projector.quarantine_by_reason"
+    count = "select sum(rejected)::integer from projector.quarantine_by_reason"
 
     said = await run(connection, Keep(quarantine=timedelta(days=7)))
 
@@ -1130,7 +1130,7 @@ _SOMEBODY_WAITS: Final = """
 """
 
 _REFUSED: Final = """
-    with refused as (
+    with rejected as (
         insert into normalizer.quarantine
                (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
                 source_partition, source_offset, source_index, value_bytes, batch_id,

@@ -195,8 +195,8 @@ def rates(views: Views) -> View:
 
 
 def unsaid(views: Views) -> View:
-    """With the one refusal that is no event's."""
-    rows: Counter[tuple[str, str, str]] = Counter({("refused", "", "invalid_json"): 1})
+    """With the one rejection that is no event's."""
+    rows: Counter[tuple[str, str, str]] = Counter({("rejected", "", "invalid_json"): 1})
     for row in views["coercions_by_rule"]:
         rows["guessed", row["shape"], row["rule"]] += row["coercions"]
     for row in views["defaults_by_shape"]:
@@ -295,14 +295,16 @@ async def test_the_views_answer_as_the_fold_does(
 async def test_what_no_event_tells_is_answered_from_its_source(
     connection: asyncpg.Connection,
 ) -> None:
-    fresh, agreement, refused, jobs = [await ask(connection, number) for number in (20, 22, 25, 26)]
+    fresh, agreement, rejected, jobs = [
+        await ask(connection, number) for number in (20, 22, 25, 26)
+    ]
 
     assert [(row["topic"], row["partition"], row["next_offset"]) for row in fresh] == [
         ("noetl.events", 0, 5),
         ("noetl.events", 1, 5),
     ]
     assert [(row["projection"], row["verdict"]) for row in agreement] == [("event_hours", "match")]
-    assert [(row["reason"], row["source_offset"], row["sample"]) for row in refused] == [
+    assert [(row["reason"], row["source_offset"], row["sample"]) for row in rejected] == [
         ("invalid_json", 4, "{oh")
     ]
     assert [(row["job_id"], row["kind"], row["stored"], row["changed"]) for row in jobs] == [

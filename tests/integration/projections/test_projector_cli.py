@@ -70,7 +70,7 @@ async def test_a_database_that_does_not_answer_is_no_traceback() -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["views", "maintain", "serve"])
-async def test_an_address_that_is_none_is_refused_and_not_printed(command: str, url: str) -> None:
+async def test_an_address_that_is_none_is_rejected_and_not_printed(command: str, url: str) -> None:
     """A password with an unescaped # or / looks like a port to a parser of addresses."""
     code, printed = await projector(command, database_url=url)
 

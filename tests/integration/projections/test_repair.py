@@ -151,7 +151,7 @@ def any_call(chance: random.Random, number: int) -> Row:
         attempts=chance.randrange(3),
         command_id=f"c{chance.randrange(5)}",
         step=chance.choice(["fetch", "load"]),
-        error="refused",
+        error="rejected",
         duration=2.0,
         worker_id="w",
         created_at=T0 + timedelta(minutes=chance.randrange(300)),
@@ -224,20 +224,20 @@ async def test_whatever_a_ranked_text_holds_is_found_and_repaired_and_ends_no_qu
     assert await verified(connection) == set()
 
 
-async def test_what_no_event_says_is_refused_by_every_projection(
+async def test_what_no_event_says_is_rejected_by_every_projection(
     connection: asyncpg.Connection,
 ) -> None:
     await fill(connection, 100)
     too_much = {False: "9223372036854775807", True: "'NaN'"}
-    refused = {
+    rejected = {
         one.name: [f"{one.keys.split()[0]} = {time}" for time in ("'infinity'", "'0001-01-01 BC'")]
         + [f"{total} = {too_much[total.endswith('_us')]}" for total in one.sums.split()]
         for one in COMPARISONS
         if one.sums
     }
-    refused["execution_facts"] = ["counted_begun = '0001-01-01 BC'", "last_at = 'infinity'"]
-    refused["call_facts"] = ["attempts = 2147483647", "finished_at = '290000-01-01'"]
-    for table, changes in refused.items():
+    rejected["execution_facts"] = ["counted_begun = '0001-01-01 BC'", "last_at = 'infinity'"]
+    rejected["call_facts"] = ["attempts = 2147483647", "finished_at = '290000-01-01'"]
+    for table, changes in rejected.items():
         for change in changes:
             with pytest.raises(asyncpg.CheckViolationError, match=f"{table}_possible"):
                 await connection.execute(f"update {table} set {change}")

@@ -51,10 +51,10 @@ async def verdicts(
 
 
 async def fill(connection: asyncpg.Connection) -> None:
-    """One failed retry of one execution, and one refusal: a row in every projection."""
+    """One failed retry of one execution, and one rejection: a row in every projection."""
     fields: dict[str, Any] = {"step": "fetch", "worker_id": "w", "max_attempts": 2}
     first, second = fields | {"command_id": "a"}, fields | {"command_id": "b", "attempts": 1}
-    ended = {"status": "FAILED", "error": "refused by 10.0.0.1", "duration": 2.0}
+    ended = {"status": "FAILED", "error": "rejected by 10.0.0.1", "duration": 2.0}
     coercions = [{"rule": "opaque_id", "field": "execution_id"}]
     kinds: list[tuple[str, dict[str, Any]]] = [
         ("playbook.started", {"context": {"path": "flow/a"}, "coercions": coercions}),

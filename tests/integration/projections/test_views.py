@@ -320,7 +320,7 @@ _REST: Final = """
 
     insert into normalizer.redrive_attempts
            (quarantine_id, tried_by, normalizer_version, outcome, detail, job_id, run)
-    select quarantine_id, 'o', 1, 'refused', 'no JSON', 'job-2', 1
+    select quarantine_id, 'o', 1, 'rejected', 'no JSON', 'job-2', 1
     from   normalizer.quarantine;
 
     insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, state)

@@ -350,7 +350,7 @@ async def test_without_a_relay_nothing_is_noted_and_unregistering_forgets(
         assert await connection.fetchval(noted) == 0
 
 
-async def test_a_lost_position_and_a_restored_database_are_refused_in_words(
+async def test_a_lost_position_and_a_restored_database_are_rejected_in_words(
     database: Database, settings: Settings
 ) -> None:
     async with relaying(settings) as relay:
@@ -385,7 +385,7 @@ def test_after_a_clock_was_set_back_revisions_of_the_next_registration_are_great
     assert new.revision_base + 800 > old.revision
 
 
-async def test_a_page_below_a_revision_that_was_sent_is_refused_in_words(
+async def test_a_page_below_a_revision_that_was_sent_is_rejected_in_words(
     database: Database, settings: Settings
 ) -> None:
     async with connected(database) as connection:
@@ -400,7 +400,7 @@ async def test_a_page_below_a_revision_that_was_sent_is_refused_in_words(
                 await EventRelay(settings).run()
 
 
-async def test_numbers_that_a_restored_database_gave_again_are_refused_in_words(
+async def test_numbers_that_a_restored_database_gave_again_are_rejected_in_words(
     database: Database, settings: Settings
 ) -> None:
     async with connected(database) as connection:
@@ -483,7 +483,7 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
     assert position.ids_sent == 0
 
 
-async def test_a_row_that_no_line_may_hold_is_refused_and_the_others_are_sent(
+async def test_a_row_that_no_line_may_hold_is_rejected_and_the_others_are_sent(
     database: Database, settings: Settings
 ) -> None:
     """Only SQL by hand writes such a row."""
@@ -499,8 +499,8 @@ async def test_a_row_that_no_line_may_hold_is_refused_and_the_others_are_sent(
     async with relaying(settings):
         records = await until_sent(settings, 2)
 
-    refused = await read_topic(settings.kafka_bootstrap_servers[0], settings.kafka_refused_topic)
-    details = [msgspec.json.decode(one.value)["quarantine"]["detail"] for one in refused]
+    rejected = await read_topic(settings.kafka_bootstrap_servers[0], settings.kafka_rejected_topic)
+    details = [msgspec.json.decode(one.value)["quarantine"]["detail"] for one in rejected]
     assert [event_id for event_id, *_ in records] == [1, 4]
     assert sorted(detail.partition(": context")[0] for detail in details) == [
         "event 2",
@@ -537,7 +537,7 @@ async def test_silent_output_makes_it_unready_and_holds_up_a_stop_no_longer_than
     assert await sent(settings) == []
 
 
-async def test_a_position_before_changes_that_were_deleted_is_refused_in_words(
+async def test_a_position_before_changes_that_were_deleted_is_rejected_in_words(
     database: Database, settings: Settings
 ) -> None:
     """Kafka may lose its last commits: what they had sent is no longer noted."""

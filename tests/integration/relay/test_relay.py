@@ -54,7 +54,7 @@ async def settings(
 
 
 @ONE_PARTITION
-async def test_each_event_becomes_one_record_and_each_refusal_one(
+async def test_each_event_becomes_one_record_and_each_rejection_one(
     topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, settings: Settings
 ) -> None:
     trace = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -87,9 +87,9 @@ async def test_each_event_becomes_one_record_and_each_refusal_one(
         "traceparent": trace[1],
     }
     assert (second.key, msgspec.json.decode(second.value)["event_id"]) == (b"7", 5)
-    refused = await read_topic(bootstrap_servers, settings.kafka_refused_topic)
-    assert b"hunter2" not in b"".join(one.value for one in refused)
-    bodies = [msgspec.json.decode(one.value)["quarantine"] for one in refused]
+    rejected = await read_topic(bootstrap_servers, settings.kafka_rejected_topic)
+    assert b"hunter2" not in b"".join(one.value for one in rejected)
+    bodies = [msgspec.json.decode(one.value)["quarantine"] for one in rejected]
     assert sorted((one["offset"], one["index"], one["reason"]) for one in bodies) == [
         (2, 0, "invalid_json"),
         (3, 1, "not_an_event"),
@@ -98,7 +98,7 @@ async def test_each_event_becomes_one_record_and_each_refusal_one(
 
 
 @ONE_PARTITION
-async def test_an_event_too_large_for_its_topic_is_refused_in_words(
+async def test_an_event_too_large_for_its_topic_is_rejected_in_words(
     topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
 ) -> None:
     settings = relay_settings(topic, bootstrap_servers)
@@ -110,13 +110,13 @@ async def test_an_event_too_large_for_its_topic_is_refused_in_words(
         async with running(settings, open_stores=relay_stores) as service:
             await until_relayed(settings, {0: 3})
         lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
-        (refused,) = await read_topic(bootstrap_servers, settings.kafka_refused_topic)
+        (rejected,) = await read_topic(bootstrap_servers, settings.kafka_rejected_topic)
 
     assert len(lines) == 2
     assert (service.counters.stored, service.counters.quarantined) == (2, 1)
-    refusal = msgspec.json.decode(refused.value)["quarantine"]
-    assert (refusal["offset"], refusal["reason"]) == (1, "too_large")
-    assert f"max.message.bytes of {settings.kafka_canonical_topic} is 2000" in refusal["detail"]
+    rejection = msgspec.json.decode(rejected.value)["quarantine"]
+    assert (rejection["offset"], rejection["reason"]) == (1, "too_large")
+    assert f"max.message.bytes of {settings.kafka_canonical_topic} is 2000" in rejection["detail"]
 
 
 @ONE_PARTITION

@@ -78,8 +78,8 @@ async def test_a_limit_that_is_lowered_while_a_relay_runs_is_obeyed(
             await producer.send_and_wait(topic.name, large)
             await until_relayed(settings, {0: 11})
 
-        (refused,) = await read_topic(bootstrap_servers, settings.kafka_refused_topic)
-    assert msgspec.json.decode(refused.value)["quarantine"]["reason"] == "too_large"
+        (rejected,) = await read_topic(bootstrap_servers, settings.kafka_rejected_topic)
+    assert msgspec.json.decode(rejected.value)["quarantine"]["reason"] == "too_large"
     assert service.counters.stored == 10
 
 

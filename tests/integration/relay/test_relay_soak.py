@@ -87,7 +87,7 @@ async def test_a_million_events_are_relayed_once_each(
             "records": f"{total:,}",
             "canonical records, none missing, none twice": f"{found.lines.total():,}",
             "of these, byte for byte as the filter gives them": f"{as_filtered:,}",
-            "refusals": f"{found.reasons.total():,}",
+            "rejections": f"{found.reasons.total():,}",
             "relayed, with kills": f"{found.lines.total() / relaying_s:,.0f} events/s",
             **{what: f"{seconds:.0f} s" for what, seconds in took_s.items()},
         },
@@ -108,7 +108,7 @@ async def test_a_broker_killed_in_the_middle_of_transactions_loses_and_doubles_n
         [
             NewTopic(topic.name, topic.partitions, 1, topic_configs=keeping),
             NewTopic(settings.kafka_canonical_topic, PARTITIONS, 1),
-            NewTopic(settings.kafka_refused_topic, PARTITIONS, 1),
+            NewTopic(settings.kafka_rejected_topic, PARTITIONS, 1),
         ]
     )
     await admin.close()

@@ -83,7 +83,7 @@ async def test_a_million_events_are_what_the_ledger_says(
         ends = await load_topic(played, EVENTS, topic, bootstrap_servers, ledger)
     with timed(f"draining by two, {KILLS} kill -9 on the way"):
         await drain_topic(watcher, topic, settings, ends, kills=KILLS)
-    with timed("comparing rows, refusals, totals, executions, calls, and what really happened"):
+    with timed("comparing rows, rejections, totals, executions, calls, and what really happened"):
         report = await compare_database(watcher, topic, ledger)
     assert report.agrees, "\n".join(report.lines())
     with timed("verifying the ledger"):
@@ -110,7 +110,7 @@ async def test_a_million_events_are_what_the_ledger_says(
         {
             "records, events, reports": f"{report.records:,}, {report.events:,}, "
             f"{report.reports:,}",
-            "refused, ignored": f"{report.quarantined:,}, {report.ignored:,}",
+            "rejected, ignored": f"{report.quarantined:,}, {report.ignored:,}",
             "executions, calls, calls compared with what really happened": (
                 f"{report.executions:,}, {report.calls:,}, {report.real_calls:,}"
             ),

@@ -26,7 +26,7 @@ def with_hosts(url: str, *hosts: str) -> str:
 
 
 @pytest.mark.parametrize("sign", ["#", "/", "?"])
-async def test_an_address_that_cannot_be_read_is_refused_without_its_password(sign: str) -> None:
+async def test_an_address_that_cannot_be_read_is_rejected_without_its_password(sign: str) -> None:
     """For every caller: that of a backfill's source is no setting."""
     with pytest.raises(ConfigurationError, match="percent-encoded") as raised:
         await connect(f"postgresql://u:secret{sign}x@127.0.0.1:1/none", application_name="test")
@@ -35,7 +35,7 @@ async def test_an_address_that_cannot_be_read_is_refused_without_its_password(si
 
 
 @pytest.mark.parametrize(
-    ("setting", "refusal"),
+    ("setting", "rejection"),
     [
         ("sslmode=full", "`sslmode` parameter must be one of"),
         ("target_session_attrs=primary_only", "target_session_attrs is expected to be one of"),
@@ -54,9 +54,9 @@ async def test_an_address_that_cannot_be_read_is_refused_without_its_password(si
     ],
 )
 async def test_a_setting_that_no_server_is_needed_to_refuse_is_no_outage(
-    setting: str, refusal: str
+    setting: str, rejection: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=refusal) as raised:
+    with pytest.raises(ConfigurationError, match=rejection) as raised:
         await connect(f"postgresql://u:secret@{REFUSING}/none?{setting}", application_name="test")
 
     assert "secret" not in str(raised.value)

@@ -246,7 +246,7 @@ async def test_a_raised_protocol_stops_who_claims_and_fences_who_has(database: D
         assert epoch == claim.epoch + 1
 
 
-async def test_a_claim_that_a_migration_overtakes_is_refused(database: Database) -> None:
+async def test_a_claim_that_a_migration_overtakes_is_rejected(database: Database) -> None:
     """It waits for the migration's row, and its earlier reads are old by then."""
     async with open_store(database, "me") as store, connected(database) as connection:
         await claimed(store)
@@ -263,7 +263,7 @@ EARLIER = "update migrations.applied set checksum = 'another' where version in (
 """Files as they stood in another build."""
 
 
-async def test_the_schema_of_another_build_is_refused_in_a_sentence_by_every_writer(
+async def test_the_schema_of_another_build_is_rejected_in_a_sentence_by_every_writer(
     database: Database, topic: Topic, bootstrap_servers: str, tmp_path: Path
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)

@@ -101,7 +101,7 @@ async def test_the_project_s_own_files_apply_once(empty_database: Database) -> N
                 await connection.execute("create temporary table regnamespace (a integer)")
 
 
-async def test_an_edited_file_is_refused_and_nothing_is_applied(
+async def test_an_edited_file_is_rejected_and_nothing_is_applied(
     empty_database: Database, folder: Path
 ) -> None:
     await migrate(empty_database.url, folder=folder, report=_quiet)
@@ -116,7 +116,7 @@ async def test_an_edited_file_is_refused_and_nothing_is_applied(
     assert await _tables(empty_database.url) == {"one", "two"}
 
 
-async def test_files_of_unknown_build_run_by_hand_are_refused(
+async def test_files_of_unknown_build_run_by_hand_are_rejected(
     empty_database: Database, folder: Path
 ) -> None:
     for name in ("0000_record_migrations", "0001_create_one"):

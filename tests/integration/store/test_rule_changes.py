@@ -82,7 +82,7 @@ def identity(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("normalizer.core.identity.reconcile.match_strength", lambda *_: 0)
 
 
-def refusal(patch: pytest.MonkeyPatch) -> None:
+def rejection(patch: pytest.MonkeyPatch) -> None:
     """An event is no longer one."""
 
     def refuse(_: object) -> int:
@@ -99,7 +99,7 @@ def everything(patch: pytest.MonkeyPatch) -> None:
 
 CHANGES: Final = (
     everything,
-    refusal,
+    rejection,
     *(
         pytest.param(change, marks=pytest.mark.soak)
         for change in (derived, opaque, rekeyed, identity)
@@ -155,7 +155,7 @@ TRUNCATED: Final = "truncate normalizer.source_positions"
 @pytest.mark.parametrize(
     ("change", "hand"),
     [
-        *((change, SET_BACK) for change in (everything, refusal)),
+        *((change, SET_BACK) for change in (everything, rejection)),
         *((everything, hand) for hand in (DELETED, TRUNCATED)),
         *(
             pytest.param(change, SET_BACK, marks=pytest.mark.soak)
@@ -241,13 +241,13 @@ async def test_a_deleted_position_still_tells_a_topic_that_was_recreated(
             assert getattr(claim, name) == getattr(last, name) is not None
 
 
-async def test_a_refused_record_that_todays_rules_accept_is_stored(
+async def test_a_rejected_record_that_todays_rules_accept_is_stored(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of it is stored yet: a redrive would bring it through as well."""
     async with open_store(database) as store, connected(database) as connection:
         with monkeypatch.context() as patch:
-            refusal(patch)
+            rejection(patch)
             await read(store, history_records())
         await connection.execute("delete from normalizer.source_positions")
 

@@ -67,7 +67,7 @@ async def test_a_locked_row_holds_up_its_partition_and_no_other(
             await until_running(lambda: service.partitions()["claimed"] == topic.partitions)
             await _send(producer, topic, 0, range(40, 50))
             await watcher.until_read(topic, {0: 50})
-            refused = await count(watcher.connection, "normalizer.quarantine")
+            rejected = await count(watcher.connection, "normalizer.quarantine")
             stored = await watcher.events()
             await assert_ledger_holds(watcher.connection)
             assert service.partitions()["set_aside"] == 0
@@ -80,7 +80,7 @@ async def test_a_locked_row_holds_up_its_partition_and_no_other(
     assert holders in str(_blocked(lines))
     assert metric_value(values, "normalizer_open_batch_seconds") >= 10
     assert metric_value(values, "normalizer_partitions", state="set_aside") == 1
-    assert (refused, stored) == (0, 110)
+    assert (rejected, stored) == (0, 110)
 
 
 @pytest.mark.parametrize("topic", [2], indirect=True)

@@ -34,7 +34,7 @@ def statements() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.every_postgres
 async def test_every_statement_can_be_prepared(database: Database) -> None:
-    refused = {}
+    rejected = {}
     seen = 0
     async with connected(database) as connection:
         await connection.execute("set search_path to projector, normalizer, public")
@@ -43,7 +43,7 @@ async def test_every_statement_can_be_prepared(database: Database) -> None:
             try:
                 await connection.prepare(text)
             except asyncpg.PostgresError as error:
-                refused[name] = str(error)
+                rejected[name] = str(error)
 
     assert seen > 150
-    assert "\n".join(f"{name}: {why}" for name, why in refused.items()) == ""
+    assert "\n".join(f"{name}: {why}" for name, why in rejected.items()) == ""

@@ -279,7 +279,7 @@ async def test_a_connection_lost_in_the_middle_writes_nothing_and_is_recreated(
 async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(
     database: Database,
 ) -> None:
-    """Without its codec every row would be refused, healthy ones too."""
+    """Without its codec every row would be rejected, healthy ones too."""
     async with (
         Proxy(database.url) as proxy,
         Store(proxy.url, owner="me", command_timeout_s=SILENCE_S) as store,

@@ -74,7 +74,7 @@ async def refuse_with(connection: asyncpg.Connection, sqlstate: str, *, only: st
         create or replace function refuse() returns trigger language plpgsql as $$
         begin
             if {only} then
-                raise exception 'refused: %', new.error using errcode = '{sqlstate}';
+                raise exception 'rejected: %', new.error using errcode = '{sqlstate}';
             end if;
             return new;
         end
@@ -94,7 +94,7 @@ async def delivered(store: Store, batch: Batch) -> OutcomeTotals:
 
 
 async def quarantined(connection: asyncpg.Connection) -> dict[int, str | None]:
-    """Offset -> SQLSTATE of each refusal of the database."""
+    """Offset -> SQLSTATE of each rejection of the database."""
     rows = await connection.fetch(
         """
         select   source_offset, sqlstate, reason, detail
@@ -115,7 +115,7 @@ def events(*bad: int, of: int = 20, **marks: Any) -> list[Envelope]:
     ]
 
 
-async def test_a_batch_with_a_refused_row_is_let_go_without_the_collector(
+async def test_a_batch_with_a_rejected_row_is_let_go_without_the_collector(
     database: Database,
 ) -> None:
     """The collector looks once in many batches: what it has to find stays that long."""
@@ -184,7 +184,7 @@ async def test_any_number_of_bad_rows_in_a_batch_cost_just_themselves(
         await assert_ledger_holds(connection)
 
 
-async def test_a_refused_row_is_found_by_its_line_in_a_few_tries(database: Database) -> None:
+async def test_a_rejected_row_is_found_by_its_line_in_a_few_tries(database: Database) -> None:
     async with refusing(database, "22003") as connection, open_store(database) as store:
         await connection.execute(
             """
@@ -234,7 +234,7 @@ async def test_an_outage_while_a_bad_row_is_looked_for_blames_nobody(database: D
         assert (await store.write(batch)).stored == 20
 
 
-async def test_rows_refused_for_different_reasons_keep_their_own(database: Database) -> None:
+async def test_rows_rejected_for_different_reasons_keep_their_own(database: Database) -> None:
     async with (
         refusing(database, "22001", only="new.step = 'one'") as connection,
         open_store(database) as store,
@@ -258,7 +258,7 @@ async def test_rows_refused_for_different_reasons_keep_their_own(database: Datab
         ]
 
 
-async def test_a_row_refused_by_a_projection_is_found_by_halving(
+async def test_a_row_rejected_by_a_projection_is_found_by_halving(
     database: Database,
 ) -> None:
     """A trigger of the statement names no line."""
@@ -285,7 +285,7 @@ async def test_a_row_refused_by_a_projection_is_found_by_halving(
         await assert_ledger_holds(connection)
 
 
-async def test_a_report_whose_merge_is_refused_costs_its_record_only(
+async def test_a_report_whose_merge_is_rejected_costs_its_record_only(
     database: Database,
 ) -> None:
     async with (
@@ -315,7 +315,7 @@ async def test_a_report_whose_merge_is_refused_costs_its_record_only(
 
 @pytest.mark.parametrize("stored_before", [True, False])
 @pytest.mark.parametrize("bad", [0, 1, 2])
-async def test_of_several_reports_of_one_row_the_refused_one_alone_is_set_aside(
+async def test_of_several_reports_of_one_row_the_rejected_one_alone_is_set_aside(
     database: Database, bad: int, *, stored_before: bool
 ) -> None:
     async with (
@@ -338,7 +338,7 @@ async def test_of_several_reports_of_one_row_the_refused_one_alone_is_set_aside(
         assert row.error == ("1" if bad == 2 else "2")
 
 
-async def test_reports_that_are_refused_only_together_cost_the_last_one(
+async def test_reports_that_are_rejected_only_together_cost_the_last_one(
     database: Database,
 ) -> None:
     async with (
@@ -390,7 +390,7 @@ async def test_a_record_read_again_is_not_blamed_for_reports_of_its_row(
         assert await connection.fetchval("select source_partition from normalizer.quarantine") == 1
 
 
-async def test_a_row_refused_only_once_another_is_set_aside_is_set_aside_as_well(
+async def test_a_row_rejected_only_once_another_is_set_aside_is_set_aside_as_well(
     database: Database,
 ) -> None:
     async with (
@@ -411,7 +411,7 @@ async def test_a_row_refused_only_once_another_is_set_aside_is_set_aside_as_well
         assert await quarantined(connection) == {1: "22003", 4: "22003"}
 
 
-async def test_a_refused_event_leaves_the_other_events_of_its_record(database: Database) -> None:
+async def test_a_rejected_event_leaves_the_other_events_of_its_record(database: Database) -> None:
     async with refusing(database, "22003") as connection, open_store(database) as store:
         record = (envelope(0), envelope(1, step="bad"), envelope(2))
 
@@ -473,7 +473,7 @@ async def test_a_record_that_fails_for_no_fault_of_its_own_waits_alone(
         await assert_ledger_holds(connection)
 
 
-async def test_a_row_refused_at_the_commit_costs_its_record_only(database: Database) -> None:
+async def test_a_row_rejected_at_the_commit_costs_its_record_only(database: Database) -> None:
     """It goes in, and only the end of the transaction fails."""
     async with connected(database) as connection, open_store(database) as store:
         await connection.execute(

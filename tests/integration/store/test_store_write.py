@@ -426,8 +426,8 @@ async def test_a_deleted_position_is_begun_again_in_the_incarnation_that_it_was_
         assert (totals.duplicate, await count(connection, "normalizer.events")) == (1, 1)
 
 
-async def test_a_refusal_says_why_where_and_in_which_shape(database: Database) -> None:
-    refusal = rejected(
+async def test_a_rejection_says_why_where_and_in_which_shape(database: Database) -> None:
+    rejection = rejected(
         reason="invalid_id", detail="execution_id: expected int or digits", shape="rust_row"
     )
     async with open_store(database) as store, connected(database) as connection:
@@ -436,13 +436,13 @@ async def test_a_refusal_says_why_where_and_in_which_shape(database: Database) -
         claim = await claimed(store)
         before = batch_of(holes=[(0, 3)], claim=claim)
         await store.write(before)
-        await store.write(batch_of_records(after(claim, before), [(record, (refusal,))]))
+        await store.write(batch_of_records(after(claim, before), [(record, (rejection,))]))
 
         row = await connection.fetchrow("select * from normalizer.quarantine")
         assert (row["reason"], row["detail"], row["shape"]) == (
-            refusal.reason,
-            refusal.detail,
-            refusal.shape,
+            rejection.reason,
+            rejection.detail,
+            rejection.shape,
         )
         assert (row["sqlstate"], row["normalizer_version"], row["value_bytes"]) == (
             *(None, RULES_VERSION, 8),
@@ -474,9 +474,9 @@ async def test_raw_bytes_are_kept_whole_up_to_1_mib_and_beyond_that_their_head_a
 
         rows = await connection.fetch(
             """
-            select   raw.*, refused.value_bytes
+            select   raw.*, rejected.value_bytes
             from     normalizer.quarantine_raw as raw
-            join     normalizer.quarantine as refused using (source_offset)
+            join     normalizer.quarantine as rejected using (source_offset)
             order by source_offset
             """
         )
@@ -490,7 +490,7 @@ async def test_raw_bytes_are_kept_whole_up_to_1_mib_and_beyond_that_their_head_a
             assert row["value_bytes"] == len(value)
 
 
-async def test_a_record_of_any_time_can_be_refused(database: Database) -> None:
+async def test_a_record_of_any_time_can_be_rejected(database: Database) -> None:
     times = [None, -1, -(1 << 62), (1 << 63) - 1, 0]
     async with open_store(database) as store, connected(database) as connection:
         items = [
@@ -508,7 +508,7 @@ async def test_a_record_of_any_time_can_be_refused(database: Database) -> None:
         assert {len(row["detail"]) for row in rows} == {500}
 
 
-async def test_several_events_refused_in_one_record_keep_its_bytes_once(
+async def test_several_events_rejected_in_one_record_keep_its_bytes_once(
     database: Database,
 ) -> None:
     async with open_store(database) as store, connected(database) as connection:
@@ -542,7 +542,7 @@ async def test_rows_by_hand_find_their_id_and_keep_the_mission(
                 await connection.execute(f"insert into events ({names}) values ({values})")
 
 
-async def test_a_row_by_hand_whose_json_has_another_form_is_refused(database: Database) -> None:
+async def test_a_row_by_hand_whose_json_has_another_form_is_rejected(database: Database) -> None:
     """A report of the same event could not be merged into it."""
     wrong = [("meta", "[]"), ("meta", "null"), ("extra", '"x"'), ("headers", "[]")]
     async with connected(database) as connection:

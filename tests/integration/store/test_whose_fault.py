@@ -1,4 +1,4 @@
-"""Locks, cancelled statements, broken projections: who waits, and no healthy record is refused."""
+"""Locks, cancelled statements, broken projections: who waits, and no healthy record is rejected."""
 
 import asyncio
 import contextlib
@@ -347,19 +347,19 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
                 await watcher.until_read(topic, {0: 50})
                 assert loop.time() - released_s < STORED_WITHIN_S
                 assert "batch open for" not in await reasons()
-            refused = await count(watcher.connection, "normalizer.quarantine")
+            rejected = await count(watcher.connection, "normalizer.quarantine")
             stored = await watcher.events()
 
     assert f"{topic.name}[0]@1" in said
     assert f"it waits for a lock held by pid {holder_pid} (postgres" in said
     assert metric_value(values, "normalizer_open_batch_seconds") >= 5
-    assert (refused, stored) == (0, 50)
+    assert (rejected, stored) == (0, 50)
     assert lines[-1]["event"] != "batch.blocked"
     assert any(one["event"] == "batch.unblocked" for one in lines)
 
 
 @pytest.mark.parametrize("topic", [2], indirect=True)
-async def test_a_record_that_can_be_neither_stored_nor_refused_stops_its_partition_and_no_other(
+async def test_a_record_that_can_be_neither_stored_nor_rejected_stops_its_partition_and_no_other(
     database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:
     """As docs/states.md says; `normalizer position skip` is the way past it."""
@@ -389,7 +389,7 @@ async def test_a_record_that_can_be_neither_stored_nor_refused_stops_its_partiti
         await watcher.until_read(topic, {beside: 4})
         await until_running(lambda: f"{topic.name}[{stuck}]@0 (1 record)" in are_stuck())
         positions = await watcher.positions(topic)
-        refused = await count(connection, "normalizer.quarantine")
+        rejected = await count(connection, "normalizer.quarantine")
 
         # The table first, as writers lock it: the drop itself begins with its partitions.
         async with connection.transaction():
@@ -400,7 +400,7 @@ async def test_a_record_that_can_be_neither_stored_nor_refused_stops_its_partiti
         await assert_ledger_holds(connection)
 
     assert positions[stuck]["next_offset"] == 0
-    assert refused == 0
+    assert rejected == 0
 
 
 async def _inside_copy(frozen: asyncpg.Connection) -> None:

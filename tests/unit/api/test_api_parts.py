@@ -118,7 +118,7 @@ def test_thresholds_are_settings_that_replace_the_defaults() -> None:
     "text", ["", "error_rate", "error_rate=1", "no=1,2", "error_rate=2,1", "error_rate=1,1",
              "first_attempt_success=0.5,0.9", "stuck=1,2,3", "stuck=-1,2"],
 )  # fmt: skip
-def test_a_threshold_that_makes_no_sense_is_refused_by_name(text: str) -> None:
+def test_a_threshold_that_makes_no_sense_is_rejected_by_name(text: str) -> None:
     with pytest.raises(ConfigurationError, match=f"threshold {re.escape(repr(text))}"):
         parse_thresholds([text])
 

@@ -76,11 +76,11 @@ def test_every_mistake_is_reported_at_once() -> None:
         ({"KAFKA_TOPICS": "a,b c"}, "KAFKA_TOPICS: expected 1 to 249 letters, digits, dots"),
         ({"KAFKA_TOPICS": ".."}, "dots, _ and -, as Kafka allows; got '..'"),
         ({"KAFKA_TOPICS": "a" * 250}, f"as Kafka allows; got '{'a' * 60}'"),
-        ({"KAFKA_REFUSED_TOPIC": "a/b"}, "KAFKA_REFUSED_TOPIC: expected 1 to 249 letters"),
+        ({"KAFKA_REJECTED_TOPIC": "a/b"}, "KAFKA_REJECTED_TOPIC: expected 1 to 249 letters"),
         ({"KAFKA_GROUP_ID": "hunter2\udcff"}, "KAFKA_GROUP_ID: not UTF-8"),
         (
-            {"KAFKA_CANONICAL_TOPIC": "out", "KAFKA_REFUSED_TOPIC": "out"},
-            "KAFKA_REFUSED_TOPIC: must not be KAFKA_CANONICAL_TOPIC",
+            {"KAFKA_CANONICAL_TOPIC": "out", "KAFKA_REJECTED_TOPIC": "out"},
+            "KAFKA_REJECTED_TOPIC: must not be KAFKA_CANONICAL_TOPIC",
         ),
         ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME: needed with SASL_SSL"),
         (

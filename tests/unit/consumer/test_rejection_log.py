@@ -9,11 +9,11 @@ from normalizer.store.write_transaction import CommittedBatch
 from tests.support.factories import EXECUTION_ID, TOPIC, raw_record, rejected
 
 
-def test_every_new_refusal_is_logged_also_one_by_the_database() -> None:
+def test_every_new_rejection_is_logged_also_one_by_the_database() -> None:
     rejections = [
         RejectedRecord(raw_record(1), rejected()),
         RejectedRecord(
-            raw_record(2), rejected(reason="rejected_by_database", detail="the database refused")
+            raw_record(2), rejected(reason="rejected_by_database", detail="the database rejected")
         ),
         RejectedRecord(raw_record(3), rejected()),
     ]
@@ -37,5 +37,5 @@ def test_every_new_refusal_is_logged_also_one_by_the_database() -> None:
     assert line["first"] == {
         "record": f"{TOPIC}[0]@2",
         "execution_id": str(EXECUTION_ID),
-        "detail": "the database refused",
+        "detail": "the database rejected",
     }

@@ -70,7 +70,7 @@ def test_a_partition_claimed_again_begins_again() -> None:
     assert (part.epoch, part.from_offset, part.next_offset) == (2, 0, 1)
 
 
-def test_offsets_that_do_not_meet_are_refused() -> None:
+def test_offsets_that_do_not_meet_are_rejected() -> None:
     builder = BatchBuilder()
     add(builder, 0, first=0, after=1)
 

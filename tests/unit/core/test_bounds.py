@@ -76,11 +76,11 @@ def test_what_comes_to_no_more_than_it_may_is_stored(context: bytes) -> None:
         (wrapped(batch(listed(b"{}", MAX_ITEMS)), b'"' + b"x" * 7_000 + b'"'), "too_large"),
     ],
 )
-def test_what_comes_to_more_is_refused_whole(value: bytes, reason: str) -> None:
-    (refused,) = outcomes(value)
+def test_what_comes_to_more_is_rejected_whole(value: bytes, reason: str) -> None:
+    (rejected,) = outcomes(value)
 
-    assert isinstance(refused, Rejected)
-    assert refused.reason == reason
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == reason
 
 
 def test_a_wrapper_around_a_batch_that_is_too_deep_refuses_each_event() -> None:

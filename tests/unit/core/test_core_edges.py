@@ -1,4 +1,4 @@
-"""Edges of the core that no vector states: hostile forms, and what a refusal may say."""
+"""Edges of the core that no vector states: hostile forms, and what a rejection may say."""
 
 import json
 import time
@@ -45,14 +45,14 @@ def envelope(value: Any = None, **changes: Any) -> Envelope:
     return outcome
 
 
-def refused(value: Any, **changes: Any) -> Rejected:
+def rejected(value: Any, **changes: Any) -> Rejected:
     (outcome,) = outcomes(value, **changes)
     assert isinstance(outcome, Rejected), outcome
     return outcome
 
 
-def test_a_refusal_names_place_field_and_number() -> None:
-    outcome = refused(b'{"execution_id":5.4e17,"event_type":"x"}')
+def test_a_rejection_names_place_field_and_number() -> None:
+    outcome = rejected(b'{"execution_id":5.4e17,"event_type":"x"}')
 
     assert outcome.reason == "invalid_id"
     assert outcome.detail == (
@@ -60,7 +60,7 @@ def test_a_refusal_names_place_field_and_number() -> None:
     )
 
 
-def test_a_refused_item_names_its_place_in_the_batch() -> None:
+def test_a_rejected_item_names_its_place_in_the_batch() -> None:
     first, second = outcomes({"events": [{"name": "x", "execution_id": 1}, {"name": "x"}]})
 
     assert isinstance(first, Envelope)
@@ -70,7 +70,7 @@ def test_a_refused_item_names_its_place_in_the_batch() -> None:
 
 
 def test_a_line_of_a_file_names_its_number() -> None:
-    assert refused(b"null", topic=None).detail == "line 42: expected an object, got null"
+    assert rejected(b"null", topic=None).detail == "line 42: expected an object, got null"
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_line_of_a_file_names_its_number() -> None:
         f'{{"{SECRET}":'.encode() + b"[" * 300 + b"]" * 300 + b"}",
     ],
 )
-def test_a_refusal_never_holds_content(value: Any) -> None:
-    assert SECRET not in refused(value).detail
+def test_a_rejection_never_holds_content(value: Any) -> None:
+    assert SECRET not in rejected(value).detail
 
 
 @pytest.mark.parametrize("depth", [900, 1_000, 5_000, 20_000, 200_000])
@@ -103,12 +103,12 @@ def test_a_refusal_never_holds_content(value: Any) -> None:
 def test_a_value_too_deep_to_be_read_is_too_deep(depth: int, secret: bytes) -> None:
     value = b"{" + secret + b'"a":' + b"[" * depth + b"]" * depth + b"}"
 
-    assert refused(value).reason == "too_deep"
+    assert rejected(value).reason == "too_deep"
 
 
 @pytest.mark.parametrize("secret", [b"", b'"token":"t",'])
 def test_a_deep_value_that_is_cut_off_is_no_json(secret: bytes) -> None:
-    assert refused(b"{" + secret + b'"a":' + b"[" * 20_000).reason == "invalid_json"
+    assert rejected(b"{" + secret + b'"a":' + b"[" * 20_000).reason == "invalid_json"
 
 
 @pytest.mark.parametrize("secret", [b"", b'"token":"t",'])
@@ -119,7 +119,7 @@ def test_126_levels_below_a_field_are_read_and_127_are_not(secret: bytes) -> Non
 
     assert isinstance(read, Envelope)
     assert to_canonical(read)
-    assert refused(head + b"[" * 127 + b"]" * 127 + b"}").reason == "too_deep"
+    assert rejected(head + b"[" * 127 + b"]" * 127 + b"}").reason == "too_deep"
 
 
 @pytest.mark.parametrize(("opened", "closed"), [(b'{"":', b"}"), (b"[", b"]")])
@@ -151,7 +151,7 @@ def test_brackets_in_strings_are_no_levels(end: str) -> None:
 def test_a_batch_that_would_grow_beyond_measure_is_too_large() -> None:
     batch = {"execution_id": 1, "context": "x" * 100_000, "events": [{"name": "x"}] * 1_000}
 
-    outcome = refused(batch)
+    outcome = rejected(batch)
 
     assert outcome.reason == "too_large"
     assert "expected a batch of at most 67108864 bytes" in outcome.detail

@@ -84,7 +84,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
         ("basic abc", "basic abc"),
         ("the bearer of abcdefgh", "the bearer of abcdefgh"),
         (JWT, REDACTED),
-        (f"refused: {JWT}", f"refused: {REDACTED}"),
+        (f"rejected: {JWT}", f"rejected: {REDACTED}"),
         ("eyJ.a.b", "eyJ.a.b"),
         (f"x{JWT}", f"x{JWT}"),
         ("eyJ this has two. dots and is longer than. fifty characters", REDACTED),

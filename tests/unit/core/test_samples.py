@@ -35,7 +35,7 @@ def test_a_sample_is_text_without_secrets(value: bytes, sample: str | None) -> N
     assert take_sample(value, SANITIZER) == sample
 
 
-def test_only_the_first_refusal_of_a_record_has_a_sample() -> None:
+def test_only_the_first_rejection_of_a_record_has_a_sample() -> None:
     outcomes = Normalizer().normalize(raw_record(value=b'[{"a": 1}, {"b": 2}]'))
 
     samples = [outcome.sample for outcome in outcomes if isinstance(outcome, Rejected)]

@@ -1,4 +1,4 @@
-"""The corpus of secrets, through the rules alone: all four shapes, headers, errors, refusals."""
+"""The corpus of secrets, through the rules alone: all four shapes, headers, errors, rejections."""
 
 from typing import Any
 

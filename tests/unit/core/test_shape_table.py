@@ -166,7 +166,7 @@ def test_the_fingerprint_is_of_what_is_read_alone() -> None:
     ],
     ids=str,
 )
-def test_a_table_that_does_not_hold_is_refused_in_words(
+def test_a_table_that_does_not_hold_is_rejected_in_words(
     before: str, after: str, said: str, tmp_path: Path
 ) -> None:
     assert before in _PAGE.text
@@ -191,7 +191,7 @@ def test_a_table_that_does_not_hold_is_refused_in_words(
     ],
     ids=["no file", "no text", "too long"],
 )
-def test_a_file_that_is_no_table_is_refused_in_words(
+def test_a_file_that_is_no_table_is_rejected_in_words(
     content: bytes | None, said: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "scheduler.toml"

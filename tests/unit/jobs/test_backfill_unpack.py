@@ -1,4 +1,4 @@
-"""Files unpacked: whole ones to the last byte, cut ones said to be cut, damaged ones refused."""
+"""Files unpacked: whole ones to the last byte, cut ones said to be cut, damaged ones rejected."""
 
 import errno
 import gzip
@@ -66,7 +66,7 @@ def test_a_file_that_is_cut_off_says_so(packed: bytes) -> None:
 @pytest.mark.parametrize(
     "packed", [ZSTD[:1000] + bytes(99) + ZSTD[1099:], GZIP[:-8] + bytes(8)], ids=["zstd", "gzip"]
 )
-def test_a_damaged_file_is_refused_and_says_where(packed: bytes) -> None:
+def test_a_damaged_file_is_rejected_and_says_where(packed: bytes) -> None:
     with pytest.raises(FatalError, match=r"^file: the \w+ is damaged before byte \d+$"):
         unpacked(packed)
 

@@ -1,4 +1,4 @@
-"""The options of jobs: what is out of range is refused before anything begins."""
+"""The options of jobs: what is out of range is rejected before anything begins."""
 
 import click
 import pytest
@@ -32,7 +32,7 @@ SMALL = str(1 << 31)
     ],
     ids=" ".join,
 )
-def test_a_number_that_no_column_holds_is_refused(arguments: tuple[str, ...]) -> None:
+def test_a_number_that_no_column_holds_is_rejected(arguments: tuple[str, ...]) -> None:
     """A job would wait forever for its rows to be stored."""
     result = CliRunner().invoke(main, arguments)
 
@@ -87,7 +87,7 @@ def test_a_path_of_nothing_is_not_the_current_folder(
     ],
     ids=" ".join,
 )
-def test_a_time_or_rate_that_is_none_is_refused(arguments: tuple[str, ...], number: str) -> None:
+def test_a_time_or_rate_that_is_none_is_rejected(arguments: tuple[str, ...], number: str) -> None:
     result = CliRunner().invoke(main, [*arguments, number])
 
     assert result.exit_code == 2
@@ -111,7 +111,7 @@ def test_a_range_whose_ends_were_swapped_is_no_success(
     assert "--from-time must be before --to-time" in result.output
 
 
-def test_swapped_offsets_are_refused() -> None:
+def test_swapped_offsets_are_rejected() -> None:
     offsets = ("--from-offset", "5", "--to-offset", "5")
 
     result = CliRunner().invoke(main, ["backfill", "topic", "a", *offsets])

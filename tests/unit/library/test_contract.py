@@ -141,10 +141,10 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
 
 
 def test_the_asyncapi_document_names_our_topic_and_every_reason() -> None:
-    refusal = ASYNCAPI["components"]["schemas"]["refusal"]["properties"]["quarantine"]
+    rejection = ASYNCAPI["components"]["schemas"]["rejection"]["properties"]["quarantine"]
 
     assert ASYNCAPI["channels"]["raw"]["address"] in load({}).kafka_topics
-    assert refusal["properties"]["reason"]["enum"] == list(REASONS)
+    assert rejection["properties"]["reason"]["enum"] == list(REASONS)
     assert ASYNCAPI["info"]["version"] in (FOLDER / "CHANGELOG.md").read_text()
     assert f"Version\n{ASYNCAPI['info']['version']}" in (FOLDER / "README.md").read_text()
 
@@ -212,7 +212,7 @@ def test_every_vector_gives_what_was_derived_by_hand() -> None:
 
 def _says(given: str | dict[str, str], expected: dict[str, Any]) -> bool:
     if isinstance(given, dict):
-        return given["refused"] == expected.get("quarantine")
+        return given["rejected"] == expected.get("quarantine")
     line = parse_json(given)
     return "quarantine" not in expected and all(
         line[column] == value for column, value in expected.items() if column in line

@@ -23,7 +23,7 @@ def test_every_canonical_line_and_every_shape_gives_the_bytes_of_the_contract(
     differing = [
         (case.id, given)
         for case in read_cases("shapes")[:: 1 if model is EventEmitRequest else 5]
-        if (given := _line_or_refused(model, case.given)) != _expected(case)
+        if (given := _line_or_rejected(model, case.given)) != _expected(case)
     ]
 
     assert differing == []
@@ -32,14 +32,14 @@ def test_every_canonical_line_and_every_shape_gives_the_bytes_of_the_contract(
 def _expected(case: Case) -> str:
     """Return the line, or only that it's rejected, because a model may reject before the rules."""
     (line,) = case.expected
-    return "refused" if isinstance(line, ExpectedRejection) else line
+    return "rejected" if isinstance(line, ExpectedRejection) else line
 
 
-def _line_or_refused(model: type[ProducerModel], body: bytes) -> str:
+def _line_or_rejected(model: type[ProducerModel], body: bytes) -> str:
     try:
         return model.model_validate_json(body).to_canonical().decode()
     except ValueError:
-        return "refused"
+        return "rejected"
 
 
 @both

@@ -55,7 +55,7 @@ def test_a_clock_that_steps_back_repeats_no_id() -> None:
 
 
 @pytest.mark.parametrize("node", [-1, 1024])
-def test_a_node_that_does_not_fit_is_refused(node: int) -> None:
+def test_a_node_that_does_not_fit_is_rejected(node: int) -> None:
     with pytest.raises(ValueError, match=f"node: expected 0 to 1023, got {node}"):
         SnowflakeGenerator(node, lambda: NOW_MS)
 

@@ -91,14 +91,14 @@ def test_a_record_keeps_the_traceparent_that_its_trace_id_is_of(
     assert dict(record.headers).get("traceparent") == (sent and sent.encode())
 
 
-def test_a_refusal_has_the_place_and_the_reason_and_no_byte_of_the_record() -> None:
+def test_a_rejection_has_the_place_and_the_reason_and_no_byte_of_the_record() -> None:
     source = raw_record(5, b'{"password":"hunter2"', key=b"secret key")
 
     record = rejection_record(source, rejected(index=2, sample="hunter2", detail="d" * 900), "out")
 
     body = msgspec.json.decode(record.value)["quarantine"]
-    refusal = ASYNCAPI["components"]["schemas"]["refusal"]["properties"]["quarantine"]
-    assert body.keys() == refusal["properties"].keys() - {"line"}
+    rejection = ASYNCAPI["components"]["schemas"]["rejection"]["properties"]["quarantine"]
+    assert body.keys() == rejection["properties"].keys() - {"line"}
     assert (body["offset"], body["index"], len(body["detail"])) == (5, 2, 500)
     assert record.key == b"noetl.events:0:5"
     assert b"hunter2" not in record.value
@@ -178,7 +178,7 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> list[CommittedOffset]:
             pass
 
     async def limits(*_: object) -> dict[str, int]:
-        return dict.fromkeys(("noetl.events.canonical", "noetl.events.refused"), 1 << 20)
+        return dict.fromkeys(("noetl.events.canonical", "noetl.events.rejected"), 1 << 20)
 
     async def clusters(*_: object) -> set[str]:
         return set()

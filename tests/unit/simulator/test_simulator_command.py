@@ -41,7 +41,7 @@ def test_write_wants_to_know_how_much() -> None:
         *("in_flight=0", "partitions=0", "poison=-1", "poison=2", "late_s=-1"),
     ],
 )
-def test_a_setting_that_is_none_is_refused(setting: str) -> None:
+def test_a_setting_that_is_none_is_rejected(setting: str) -> None:
     result = run("write", "-", "--events=1", f"--set={setting}")
 
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""Delivery: back off, halve down to the culprit, and wait: nothing is ever refused here."""
+"""Delivery: back off, halve down to the culprit, and wait: nothing is ever rejected here."""
 
 import asyncio
 from collections.abc import Callable, Iterable

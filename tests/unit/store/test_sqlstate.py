@@ -11,7 +11,7 @@ from normalizer.store.sqlstate import Fault, copy_line, find_fault, translated
 SECRET = "content of a row"
 
 
-def refusal(sqlstate: str, **fields: str) -> asyncpg.PostgresError:
+def rejection(sqlstate: str, **fields: str) -> asyncpg.PostgresError:
     """The client's exception for a server's error, as it comes off the wire."""
     letters = {"schema": "s", "table": "t", "column": "c", "constraint": "n", "context": "W"}
     said = {"S": "ERROR", "V": "ERROR", "C": sqlstate, "M": SECRET, "D": SECRET, "H": SECRET}
@@ -29,18 +29,18 @@ CHECK = {"schema": "normalizer", "table": "events", "constraint": "events_attemp
 )
 @pytest.mark.parametrize("copying", [True, False])
 def test_values_that_no_column_takes_are_the_records_fault(code: str, copying: bool) -> None:
-    assert find_fault(refusal(code), copying=copying) is Fault.RECORD
+    assert find_fault(rejection(code), copying=copying) is Fault.RECORD
 
 
 def test_a_broken_copy_row_is_the_records_fault_but_a_broken_protocol_is_not() -> None:
-    of_a_row = refusal("08P01", context="COPY events, line 7, column context")
+    of_a_row = rejection("08P01", context="COPY events, line 7, column context")
 
     assert find_fault(of_a_row, copying=True) is Fault.RECORD
-    assert find_fault(refusal("08P01"), copying=False) is Fault.TRANSIENT
+    assert find_fault(rejection("08P01"), copying=False) is Fault.TRANSIENT
 
 
 def test_what_a_pooler_says_when_its_server_is_gone_is_no_records_fault() -> None:
-    assert find_fault(refusal("08P01"), copying=True) is Fault.TRANSIENT
+    assert find_fault(rejection("08P01"), copying=True) is Fault.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_what_a_pooler_says_when_its_server_is_gone_is_no_records_fault() -> Non
     ],
 )
 def test_a_check_of_ours_on_an_event_is_the_records_fault(named: dict[str, str]) -> None:
-    assert find_fault(refusal("23514", **named), copying=True) is Fault.RECORD
+    assert find_fault(rejection("23514", **named), copying=True) is Fault.RECORD
 
 
 def test_a_missing_value_in_a_column_of_ours_is_the_records_fault() -> None:
-    error = refusal("23502", schema="normalizer", table="events", column="status")
+    error = rejection("23502", schema="normalizer", table="events", column="status")
 
     assert find_fault(error, copying=True) is Fault.RECORD
 
@@ -63,14 +63,14 @@ def test_a_missing_value_in_a_column_of_ours_is_the_records_fault() -> None:
 @pytest.mark.parametrize("code", ["23502", "23514"])
 @pytest.mark.parametrize("table", ["source_positions", "gaps", "quarantine", "assigned_ids"])
 def test_a_ledger_that_does_not_balance_is_never_the_records_fault(code: str, table: str) -> None:
-    error = refusal(code, schema="normalizer", table=table, constraint=f"{table}_offsets_balance")
+    error = rejection(code, schema="normalizer", table=table, constraint=f"{table}_offsets_balance")
 
     assert find_fault(error, copying=False) is Fault.FATAL
 
 
 @pytest.mark.parametrize("code", ["23502", "23514"])
 def test_a_constraint_of_somebody_else_is_never_the_records_fault(code: str) -> None:
-    error = refusal(code, schema="audit", table="copied", constraint="copied_check")
+    error = rejection(code, schema="audit", table="copied", constraint="copied_check")
 
     assert find_fault(error, copying=True) is Fault.TRANSIENT
 
@@ -84,7 +84,7 @@ FOLLOWING = 'SQL statement "insert ..."\nPL/pgSQL function project_calls() line 
 @pytest.mark.parametrize("copying", [True, False])
 def test_an_error_inside_a_projection_is_never_the_records_fault(code: str, copying: bool) -> None:
     for context in (FOLLOWING, "PL/pgSQL function projector.refuse() line 3 at RAISE"):
-        error = refusal(code, context=context)
+        error = rejection(code, context=context)
 
         assert find_fault(error, copying=copying) is Fault.PROJECTION
         assert isinstance(translated(error), StoreUnavailableError)
@@ -92,7 +92,7 @@ def test_an_error_inside_a_projection_is_never_the_records_fault(code: str, copy
 
 @pytest.mark.parametrize("code", ["23502", "23514"])
 def test_a_constraint_of_a_projection_is_never_the_records_fault(code: str) -> None:
-    error = refusal(code, schema="projector", table="event_minutes", constraint="c", column="c")
+    error = rejection(code, schema="projector", table="event_minutes", constraint="c", column="c")
 
     assert find_fault(error, copying=True) is Fault.PROJECTION
     assert "inside projector.event_minutes" in str(translated(error))
@@ -107,16 +107,18 @@ def test_a_constraint_of_a_projection_is_never_the_records_fault(code: str) -> N
     ],
 )
 def test_content_that_names_a_projection_is_none(context: str) -> None:
-    assert find_fault(refusal("22003", context=context), copying=True) is Fault.RECORD
+    assert find_fault(rejection("22003", context=context), copying=True) is Fault.RECORD
 
 
 def test_the_projection_that_an_error_comes_from_is_named() -> None:
-    assert "inside projector.project_calls" in str(translated(refusal("55P03", context=FOLLOWING)))
-    assert "inside" not in str(translated(refusal("55P03")))
+    assert "inside projector.project_calls" in str(
+        translated(rejection("55P03", context=FOLLOWING))
+    )
+    assert "inside" not in str(translated(rejection("55P03")))
 
 
 def test_a_key_that_is_there_already_is_a_race() -> None:
-    assert find_fault(refusal("23505", **CHECK), copying=True) is Fault.RACE
+    assert find_fault(rejection("23505", **CHECK), copying=True) is Fault.RACE
 
 
 @pytest.mark.parametrize(
@@ -135,8 +137,8 @@ def test_a_key_that_is_there_already_is_a_race() -> None:
     ],
 )
 def test_an_outage_is_the_moments_fault(code: str) -> None:
-    assert find_fault(refusal(code), copying=False) is Fault.TRANSIENT
-    assert isinstance(translated(refusal(code)), StoreUnavailableError)
+    assert find_fault(rejection(code), copying=False) is Fault.TRANSIENT
+    assert isinstance(translated(rejection(code)), StoreUnavailableError)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +150,8 @@ def test_an_outage_is_the_moments_fault(code: str) -> None:
 )
 @pytest.mark.parametrize("copying", [True, False])
 def test_wrong_code_rights_or_schema_end_the_process(code: str, copying: bool) -> None:
-    assert find_fault(refusal(code, **CHECK), copying=copying) is Fault.FATAL
-    assert isinstance(translated(refusal(code)), FatalError)
+    assert find_fault(rejection(code, **CHECK), copying=copying) is Fault.FATAL
+    assert isinstance(translated(rejection(code)), FatalError)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_a_connection_that_is_gone_is_the_moments_fault(error: Exception) -> Non
 
 @pytest.mark.parametrize("code", ["22P02", "42P01", "57014", "23514"])
 def test_nothing_that_the_server_quotes_gets_into_our_sentence(code: str) -> None:
-    sentence = str(translated(refusal(code, **CHECK, context=SECRET)))
+    sentence = str(translated(rejection(code, **CHECK, context=SECRET)))
 
     assert SECRET not in sentence
     assert code in sentence
@@ -192,7 +194,7 @@ def test_nothing_that_the_server_quotes_gets_into_our_sentence(code: str) -> Non
 def test_an_error_of_somebody_elses_trigger_names_its_function() -> None:
     context = "PL/pgSQL function audit.guard() line 3 at RAISE\nCOPY events, line 1: " + SECRET
 
-    said = str(translated(refusal("P0001", context=context)))
+    said = str(translated(rejection("P0001", context=context)))
 
     assert said == "database: SQLSTATE P0001 (RaiseError) inside audit.guard"
 
@@ -200,7 +202,7 @@ def test_an_error_of_somebody_elses_trigger_names_its_function() -> None:
 def test_a_function_named_by_content_is_not_repeated() -> None:
     context = f"COPY events, line 1: {{\nPL/pgSQL function {SECRET}() line 3 at RAISE"
 
-    assert SECRET not in str(translated(refusal("22003", context=context)))
+    assert SECRET not in str(translated(rejection("22003", context=context)))
 
 
 def test_a_connection_error_is_said_by_its_kind_alone() -> None:
@@ -220,20 +222,20 @@ def test_a_connection_error_is_said_by_its_kind_alone() -> None:
         (None, None),
     ],
 )
-def test_the_refused_line_is_read_from_the_context(context: str | None, line: int | None) -> None:
+def test_the_rejected_line_is_read_from_the_context(context: str | None, line: int | None) -> None:
     fields = {} if context is None else {"context": context}
 
-    assert copy_line(refusal("22P02", **fields)) == line
+    assert copy_line(rejection("22P02", **fields)) == line
 
 
 @pytest.mark.parametrize(
     ("code", "look_at"), [("28P01", "DATABASE_URL"), ("3D000", "DATABASE_URL"), ("42501", "check")]
 )
 def test_an_error_that_ends_the_process_says_what_to_look_at(code: str, look_at: str) -> None:
-    assert look_at in str(translated(refusal(code)))
+    assert look_at in str(translated(rejection(code)))
 
 
 def test_a_read_only_server_says_that_it_may_be_a_standby() -> None:
-    said = str(translated(refusal("25006")))
+    said = str(translated(rejection("25006")))
 
     assert "If it's a standby, name the primary in DATABASE_URL" in said

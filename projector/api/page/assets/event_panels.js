@@ -29,7 +29,7 @@ export function drawRates({ rates }) {
 }
 
 export function drawQuarantine({ counts }, { address, expanded }) {
-  const entries = grouped(counts.rows, "reason", "shape", "refused");
+  const entries = grouped(counts.rows, "reason", "shape", "rejected");
   if (!entries.length) return nothing(counts, `No record was rejected ${windowText(address)}.`);
   const linked = entries.map((one) => ({ ...one, href: link(address, { show: "quarantine", reason: one.what }) }));
   return [tally(linked, expanded), h("div", { class: "under" },

@@ -40,7 +40,7 @@ export function quarantine(address) {
 }
 
 function sums(counts, name, detail, address) {
-  const entries = grouped(counts.rows, name, detail, "refused").map((one) => ({
+  const entries = grouped(counts.rows, name, detail, "rejected").map((one) => ({
     ...one, key: `${name}-${one.what}`, what: one.what || "(no\u00a0shape)",
     href: link(address, { [name]: address[name] === one.what ? null : one.what }),
   }));
@@ -49,13 +49,13 @@ function sums(counts, name, detail, address) {
 
 function drawOverTime(counts, address) {
   if (!counts.rows.length) return nothing(counts, `No record was rejected ${windowText(address)}.`);
-  const { entries, spec } = stacked(counts, "reason", "refused", "bar");
+  const { entries, spec } = stacked(counts, "reason", "rejected", "bar");
   const until = (row) => new Date(row.at).getTime() + spec.step;
   return {
-    nodes: figures("over-time", spec, `Records ${per(spec.step)}`, `rejected records ${windowText(address)}: ${count(sum(counts.rows, "refused"))}`, entries, [
+    nodes: figures("over-time", spec, `Records ${per(spec.step)}`, `rejected records ${windowText(address)}: ${count(sum(counts.rows, "rejected"))}`, entries, [
       { name: "From", value: (row) => row.at, cell: (row) => between(row.at, until(row)) },
       { name: "Reason", free: true, value: (row) => row.reason, cell: (row) => row.reason },
-      { name: "Rejected", number: true, value: (row) => row.refused, cell: (row) => count(row.refused) },
+      { name: "Rejected", number: true, value: (row) => row.rejected, cell: (row) => count(row.rejected) },
     ], counts.rows),
     charts: { "over-time": { ...spec, height: 9, hover: (at) => between(at, at + spec.step) } },
   };
@@ -154,7 +154,7 @@ function drawTries(row) {
   if (!row.tries.length) return [now, ...empty("Nothing has been tried yet.")];
   return [now, table("Each try", [
     { name: "Tried", value: (one) => one.tried_at, cell: (one) => clock(one.tried_at) },
-    { name: "Outcome", value: (one) => one.outcome, cell: (one) => one.outcome === "refused" ? "rejected again" : one.outcome },
+    { name: "Outcome", value: (one) => one.outcome, cell: (one) => one.outcome === "rejected" ? "rejected again" : one.outcome },
     { name: "Detail", value: (one) => one.detail, cell: (one) => h("span", { class: "text-cell" }, one.detail ?? "") },
     { name: "By", value: (one) => one.tried_by, cell: (one) => one.tried_by ?? "–" },
     { name: "Rules version", number: true, value: (one) => one.normalizer_version, cell: (one) => one.normalizer_version ?? "–" },

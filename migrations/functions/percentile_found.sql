@@ -4,17 +4,10 @@ create or replace function projector.percentile_found(state double precision[])
     returns double precision
     language sql immutable parallel safe
     return (
-<<<<<<< HEAD
         select case
                    when bucket < 0 then 0
                    else power(2::double precision, (bucket + 0.5::double precision) / 8) / 1000000
                end
-=======
-        select projector.bucket_seconds(
-                   (min(slot) filter (where 1e6 * up_to >= round(state[1] * 1e6) * total) - 3)
-                   ::integer
-               )
->>>>>>> 5fd7f6cb (migrations: say what a function returns, and what is left to do)
         from   (
                    select min(slot) filter (where 1e6 * up_to >= round(state[1] * 1e6) * total)
                           - 3 as bucket

@@ -1,10 +1,11 @@
--- Decides which attempt each event of commands in doubt is of. `events` are all events of those
--- commands. The steps are those of the rules above:
+-- Assigns each event to an attempt of its command. `events` are all stored events of commands in
+-- doubt, by the rules that find_attempts lists:
 --     1. find the attempts, and when each began (find_attempts)
---     2. assign each event to an attempt: by its number, by the issue that it is, or by what had
---        begun before it
---     3. spread ends of one slot (an attempt has one of each) over attempts that have none. An end
---        that is reported twice is one end.
+--     2. assign an event by its number, else by the issue that it is, else to the last attempt that
+--        had begun before it
+--     3. An attempt has one end of its command, and one of each of its calls. If several ends fall
+--        into one such slot, move them to attempts whose slot is free. Two reports of the same end
+--        count as one.
 create or replace function projector.resolve_attempts(events projector.call_event[])
     returns table (event_id bigint, attempts integer)
     language plpgsql stable
@@ -24,7 +25,10 @@ begin
             select event.event_id, event.execution_id, event.command_id collate "C" as command_id,
                    event.created_at, event.in_log,
                    event.reporter collate "C" as slot, event.call_index,
-                   ranked_end(event.outcome_ranked) collate "C" as ending,
+                   end_rank(
+                       event.reporter, encode_time(event.created_at),
+                       call_outcome(event.outcome_ranked)
+                   ) collate "C" as ending,
                    event.event_class collate "C" as event_class, event.role, own.nth as own_nth,
                    issued.nth as issued_nth
             from   unnest(resolve_attempts.events) as event

@@ -8,7 +8,8 @@ Outage     The batch in flight retries. Reading pauses when the next batch is fu
 SIGTERM    Open batches are written, within the deadline. Then the process leaves the group.
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
-the other. Memory is bounded by two batches. Add processes to write in parallel.
+the other. A batch has a part for each of its partitions. Memory holds at most two batches, one that
+is being written and one that is being filled. Add processes to write in parallel.
 """
 
 import asyncio
@@ -171,6 +172,7 @@ class Service:
 
     async def _run_writer(self) -> None:
         """Fetch, normalize, and write. The next batch fills while one is written."""
+        # The write that `writing` waits for. It must end before a third batch is begun.
         before: asyncio.Task[None] | None = None
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
@@ -198,7 +200,7 @@ class Service:
             await self._write(batch, in_spans(batch))
 
     async def _write(self, batch: Batch, spans: AbstractContextManager[None]) -> None:
-        """Write the batch. If that fails for good, claim its partitions again."""
+        """Write the batch. If it's rolled back, its partitions are claimed and read again."""
         begun_s = self._clock()
         taken: list[PartitionBatch] = []
         try:

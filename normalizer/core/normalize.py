@@ -150,7 +150,10 @@ def _envelope(
     headers: Headers,
     recorded: datetime | None,
 ) -> Envelope:
-    """Apply every rule, in the order in which reasons to reject count (#l2)."""
+    """Apply every rule, in the order in which reasons to reject count (#l2).
+
+    Rules also add to `event.extra` and `event.coercions`, so these are encoded last.
+    """
     index = record.index + event.index
 
     command_id = resolve_command_id(event)

@@ -30,11 +30,11 @@ from normalizer.store.source_positions import Positions
 class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """The results of one committed batch, for metrics.
 
-    `new` holds the inserted rows. `outcomes` is parallel to `events`. `kept` is parallel to
-    `rejections` and says whether each is new. `expired_unread` counts the events that were ignored
-    as expired and that no earlier batch has read. `ambiguous` counts the rows that became
-    ambiguous in this batch. `commit_s` is how long COMMIT took. `batch_id` is that of its rows. The
-    relay has none.
+    `new` holds the inserted rows. `outcomes` has the outcome and the row id of each of `events`.
+    `kept` says of each of `rejections` whether it's new in the quarantine. `expired_unread` counts
+    the events that were ignored as expired although no earlier batch has read them. `ambiguous`
+    counts the rows that became ambiguous in this batch. `commit_s` is how long COMMIT took.
+    `batch_id` is that of its rows. The relay has none.
     """
 
     events: Sequence[Event]

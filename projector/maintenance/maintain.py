@@ -95,7 +95,7 @@ async def maintain(
     if abs(now - here) > _MOST_SKEW:
         raise ClocksDifferError(
             f"the database's clock says {now:%Y-%m-%d %H:%M}, this machine's "
-            f"{here:%Y-%m-%d %H:%M}, both UTC, so nothing was done; set the wrong clock"
+            f"{here:%Y-%m-%d %H:%M}, both UTC, so nothing was done; correct the clock that is wrong"
         )
     steps = _steps(connection, keep, now, folder, dry_run=dry_run)
     failed: list[str] = []

@@ -265,7 +265,7 @@ MUTANTS: Final = (
                 "MAX_WRITTEN_BYTES: Final = 16 << 40",
             ),
         ),
-        tests=("test_what_comes_to_more_is_rejected_whole",),
+        tests=("test_a_record_above_the_size_limits_is_rejected_whole",),
         fails="assert isinstance(rejected, Rejected)",
     ),
     Mutant(
@@ -278,7 +278,7 @@ MUTANTS: Final = (
                 "if horizon is not None and record.offset < 0:",
             ),
         ),
-        tests=("test_what_lies_before_the_horizon_is_ignored_whatever_its_id",),
+        tests=("test_records_before_the_horizon_are_ignored_with_any_id",),
         fails="assert (again.stored, again.merged, again.duplicate, again.ignored)",
     ),
     Mutant(
@@ -322,7 +322,7 @@ MUTANTS: Final = (
                 "as $$\ndeclare\n    del",
             ),
         ),
-        tests=("test_whatever_acts_for_its_owner_looks_into_temporary_schemas_last",),
+        tests=("test_security_definer_functions_search_temporary_schemas_last",),
         fails='assert [path for path in paths if "pg_temp" not in path] == []',
     ),
     Mutant(

@@ -127,7 +127,7 @@ def test_a_file_in_kcats_form_is_decoded_together() -> None:
     assert [record.topic for record in records] == ["noetl.events"] * count
 
 
-def test_what_was_packed_well_is_read_in_parts() -> None:
+def test_a_highly_compressed_batch_is_read_in_parts() -> None:
     lines = [b"%d" % number + b"x" * (number % 7 * 1_000) for number in range(1_500)]
     lines[700] = b"y" * (5 << 20)
 

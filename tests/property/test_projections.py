@@ -70,7 +70,7 @@ async def test_any_order_and_batching_and_any_hand_shows_what_the_log_holds(
 
 @settings(by_hand, max_examples=4)
 @given(data=st.data())
-async def test_what_retention_took_stays_in_every_count_whatever_comes_then(
+async def test_counts_of_archived_events_stay_whatever_comes_later(
     data: st.DataObject, connection: asyncpg.Connection
 ) -> None:
     rows = data.draw(event_logs())

@@ -52,7 +52,7 @@ def _outcome(outcome: Normalized) -> object:
 
 
 @given(records(), st.sampled_from(sorted(ENVELOPES)))
-def test_what_is_within_becomes_what_it_is_alone(record: RawRecord, kind: str) -> None:
+def test_an_unwrapped_event_is_normalized_as_if_it_were_alone(record: RawRecord, kind: str) -> None:
     assert record.value is not None
     # A byte order mark stands at the beginning of a record, not in the middle of JSON.
     alone = msgspec.structs.replace(record, value=record.value.removeprefix(BOM))

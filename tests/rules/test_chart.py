@@ -221,7 +221,7 @@ def test_rules_and_dashboards_are_those_of_compose_and_no_copy() -> None:
     assert dashboards.resolve() == DEPLOYED / "grafana" / "dashboards"
 
 
-def test_what_the_chart_replaces_in_the_rules_is_in_them_once() -> None:
+def test_each_placeholder_of_the_chart_is_in_the_rules_once() -> None:
     """Helm replaces a text that is not there without a word."""
     template = (chart.CHART / "templates" / "monitoring.yaml").read_text()
     _, _, of_rules = template.partition("not $.Values.projector.enabled")

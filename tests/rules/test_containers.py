@@ -134,7 +134,7 @@ def test_every_container_is_locked_down(services: dict[str, Any]) -> None:
         assert service["logging"]["options"]["max-size"], name
 
 
-def test_what_runs_for_ever_is_healthy_or_not_and_start_follows_health(
+def test_every_service_of_compose_has_a_health_check_that_start_awaits(
     services: dict[str, Any],
 ) -> None:
     healthy = {name for name, one in services.items() if "healthcheck" in one}
@@ -236,7 +236,7 @@ def test_the_settings_of_the_normalizer_are_accepted_as_they_stand(
     assert read.stop_timeout_s < 30
 
 
-def test_what_is_said_of_the_rules_holds_for_the_owners_commands_too() -> None:
+def test_compose_passes_redact_keys_and_shapes_to_maintain_too() -> None:
     """Else `redact` and a redrive, typed in `maintain`, leave what the service redacts."""
     text = (ROOT / "compose.yaml").read_text()
     for name in ("NORMALIZER_REDACT_KEYS", "NORMALIZER_SHAPES"):
@@ -362,7 +362,7 @@ def _resolved_user() -> str:
     return read
 
 
-def test_whatever_the_image_installs_is_locked() -> None:
+def test_everything_that_the_image_installs_is_locked() -> None:
     runs = re.sub(r"\\\n\s*", "", DOCKERFILE)
     installs = re.findall(r"bin/pip (?:--python \S+ )?(?:install|wheel) [^&\n]*", runs)
 

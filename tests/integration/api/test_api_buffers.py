@@ -163,7 +163,7 @@ async def test_ten_times_the_history_costs_the_same_answer_no_more(
         ("/executions", "trace"),
     ],
 )
-async def test_what_few_rows_have_is_found_by_an_index_however_long_the_window(
+async def test_rare_values_are_found_by_index_in_any_window(
     small_and_large: tuple[Filled, Filled], path: str, name: str
 ) -> None:
     _, large = small_and_large

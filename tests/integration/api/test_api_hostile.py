@@ -202,7 +202,7 @@ async def test_a_login_needs_the_reader_s_role_and_no_other(filled: Database) ->
     )
 
 
-async def test_what_the_document_allows_is_answered_as_it_says(filled: Database) -> None:
+async def test_every_documented_request_gets_its_documented_answer(filled: Database) -> None:
     """Each check of schemathesis on some cases; for more: `st run URL/openapi.json`."""
     async with api_client(filled.url) as client:
         document = (await client.get("/openapi.json")).json()

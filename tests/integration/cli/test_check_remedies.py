@@ -126,7 +126,9 @@ async def test_a_wrong_way_to_the_brokers_gets_one_remedy(settings: Settings, se
     assert said.count("KAFKA_") == 1
 
 
-async def test_who_may_not_connect_gets_the_grant(settings: Settings, database: Database) -> None:
+async def test_a_user_without_the_right_to_connect_gets_the_grant(
+    settings: Settings, database: Database
+) -> None:
     async with as_user(database, "normalizer_writer") as writer, connected(database) as admin:
         await admin.execute(f"revoke connect on database {database.name} from public")
 

@@ -154,7 +154,7 @@ async def test_check_says_who_does_not_answer_and_what_may_be_misspelt(settings:
 
 
 @ONE_PARTITION
-async def test_who_has_no_rights_is_reported_which_and_how_to_get_them(
+async def test_missing_rights_are_listed_with_their_grants(
     settings: Settings, database: Database, topic: Topic, producer: AIOKafkaProducer
 ) -> None:
     await send(producer, topic, range(1))

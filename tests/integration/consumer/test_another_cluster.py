@@ -159,7 +159,7 @@ async def test_a_backfill_of_a_partition_that_was_never_read_compares_the_cluste
 
 
 @pytest.mark.usefixtures("other_cluster")
-async def test_what_a_backfill_read_elsewhere_is_not_taken_for_the_records_of_this_cluster(
+async def test_backfill_from_another_cluster_is_not_this_clusters_log(
     database: Database,
     topic: Topic,
     kafka_broker: KafkaBroker,

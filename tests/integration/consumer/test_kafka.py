@@ -86,7 +86,7 @@ async def test_another_writer_does_not_get_a_partitions_records(
     assert await fetch(reader, zero, count=1) == [str(zero).encode()]
 
 
-async def test_what_getmany_had_drained_before_it_failed_is_read_again(
+async def test_records_drained_before_getmany_failed_are_read_again(
     topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partition = KafkaPartition(topic.name, 0)
@@ -126,7 +126,7 @@ async def test_a_damaged_batch_at_the_moment_in_which_the_group_is_left_ends_not
 
 
 @pytest.mark.parametrize("had_it", [False, True])
-async def test_what_an_earlier_call_drained_goes_to_the_present_reader(
+async def test_records_drained_by_an_earlier_call_go_to_the_present_reader(
     topic: Topic,
     reader: GroupReader,
     producer: Any,
@@ -396,7 +396,7 @@ async def test_a_batch_that_nobody_can_read_names_its_offset(
 
 
 @pytest.mark.usefixtures("any_header_names")
-async def test_what_was_read_beside_a_batch_that_nobody_can_read_is_read_again(
+async def test_records_fetched_with_an_unreadable_batch_are_read_again(
     topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, broken = KafkaPartition(topic.name, 0), KafkaPartition(topic.name, 1)
@@ -475,7 +475,7 @@ async def test_a_reader_that_lost_its_place_says_so(
 
 @ONE_PARTITION
 @pytest.mark.usefixtures("any_header_names")
-async def test_what_the_client_cannot_decode_is_found_in_a_gap_too(
+async def test_records_that_the_client_cannot_decode_are_found_in_a_gap(
     topic: Topic, producer: Any, settings: Settings
 ) -> None:
     """As where a position was moved over it by mistake: `normalizer check` has to find it."""
@@ -575,7 +575,7 @@ async def test_a_batch_of_which_the_broker_itself_says_that_it_is_broken_is_name
 
 
 @ONE_PARTITION
-async def test_what_lies_before_a_damaged_batch_is_read_and_the_damage_has_its_own_offset(
+async def test_records_before_a_damaged_batch_are_read_and_its_offset_is_named(
     topic: Topic, producer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partition = KafkaPartition(topic.name, 0)

@@ -81,7 +81,7 @@ async def test_of_a_batch_that_unpacks_to_a_lot_only_what_is_too_large_is_reject
 
 @ONE_PARTITION
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-async def test_what_batches_unpack_to_is_not_in_memory_at_once(
+async def test_unpacked_batches_are_not_all_in_memory_at_once(
     topic: Topic, bootstrap_servers: str, codec: str
 ) -> None:
     """Neither of one that is beyond the client's limit, nor of many below it."""
@@ -135,7 +135,7 @@ def settings(bootstrap_servers: str) -> Settings:
 
 
 @ONE_PARTITION
-async def test_what_is_cut_is_recognized_as_the_same_record(
+async def test_a_cut_record_is_recognized_as_the_same_record(
     topic: Topic, settings: Settings, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log of a partition is compared by the last record: by any client, with any limit."""

@@ -136,7 +136,7 @@ def assert_every_metric_is_there(values: Values) -> None:
     assert not any("execution" in label for _, labels in values for label, _ in labels)
 
 
-async def test_what_was_written_is_counted_by_shape_reason_and_rule(
+async def test_written_rows_are_counted_by_shape_reason_and_rule(
     database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:
     """The rights of the writer are enough."""

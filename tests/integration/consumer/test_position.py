@@ -161,7 +161,7 @@ async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(
     assert (one["partition"], one["next_offset"], one["log_end"], one["rewound"]) == (1, 21, 21, 16)
 
 
-async def test_what_the_log_no_longer_has_is_skipped_as_a_gap(
+async def test_expired_offsets_are_skipped_as_a_gap(
     database: Database,
     topic: Topic,
     bootstrap_servers: str,
@@ -197,7 +197,7 @@ async def test_what_the_log_no_longer_has_is_skipped_as_a_gap(
     assert (position["next_offset"], position["holes"]) == (22, 10)
 
 
-async def test_what_makes_no_sense_is_rejected_with_a_sentence(
+async def test_invalid_arguments_are_rejected_with_a_sentence(
     database: Database, topic: Topic, bootstrap_servers: str
 ) -> None:
     async with (

@@ -146,7 +146,7 @@ async def test_an_open_transaction_is_waited_for(
 
 
 @ONE_PARTITION
-async def test_what_compaction_took_is_a_hole(
+async def test_compacted_offsets_are_a_hole(
     database: Database,
     bootstrap_servers: str,
     topic: Topic,
@@ -528,7 +528,7 @@ async def test_a_second_signal_ends_the_process_at_once(
 
 
 @ONE_PARTITION
-async def test_what_does_not_finish_within_the_deadline_is_rolled_back(
+async def test_a_batch_past_the_deadline_is_rolled_back(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers, stop_timeout_s=1)
@@ -610,7 +610,7 @@ async def test_claims_that_take_long_are_no_lack_of_progress(
 
 
 @ONE_PARTITION
-async def test_what_was_fetched_is_written_before_the_group_is_joined_again(
+async def test_fetched_records_are_written_before_the_group_is_rejoined(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
     """It would be read a second time otherwise."""

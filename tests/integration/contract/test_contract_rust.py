@@ -146,7 +146,7 @@ def test_the_crate_conforms(examples: Path) -> None:
     assert ["\n".join(mismatch_lines(difference)) for difference in differences] == []
 
 
-def test_what_no_rule_has_to_judge_the_crate_reads_as_the_rules_do(examples: Path) -> None:
+def test_the_crate_reads_unjudged_events_as_the_rules_do(examples: Path) -> None:
     """Without what is far too deep, where the rules look no further, and escapes of surrogates."""
     cases = []
     for number, raw in enumerate(hostile_values(19, 3_000)):
@@ -203,7 +203,7 @@ def test_the_lines_of_a_simulated_platform_come_back_byte_for_byte(
     )
 
 
-def test_what_each_shape_of_an_event_becomes_the_filter_says_too(
+def test_the_filter_agrees_on_every_shape_of_an_event(
     reports: list[dict[str, str]],
 ) -> None:
     differing = [report for report in reports if _filtered(report["report"]) != report["line"]]
@@ -216,7 +216,7 @@ def test_what_each_shape_of_an_event_becomes_the_filter_says_too(
 
 @pytest.mark.soak
 @pytest.mark.parametrize("model", [EventEmitRequest, EventRequest])
-def test_what_each_shape_of_an_event_becomes_the_python_models_say_too(
+def test_the_python_models_agree_on_every_shape_of_an_event(
     model: type[ProducerModel], reports: list[dict[str, str]]
 ) -> None:
     differing = [

@@ -119,7 +119,7 @@ async def test_a_grown_file_gives_what_is_new_in_it(
     assert (verdict.totals.stored, verdict.totals.duplicate) == (2, lines)
 
 
-async def test_what_a_folder_holds_and_is_not_read_is_named(
+async def test_unread_files_of_a_folder_are_named(
     database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A link to a folder, one to itself, one to nothing, and a pipe."""

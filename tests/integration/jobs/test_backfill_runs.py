@@ -336,7 +336,7 @@ class BreaksAfter(FileSource):
                     yield page
 
 
-async def test_what_was_read_before_the_source_broke_is_written(
+async def test_records_read_before_the_source_broke_are_written(
     database: Database, history: Path
 ) -> None:
     live = LagsAtFirst(1_000)

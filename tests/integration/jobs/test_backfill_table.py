@@ -106,7 +106,7 @@ _UNPAGED: Final[list[tuple[dict[str, Any], str]]] = [
 ]
 
 
-async def test_what_cannot_be_paged_fails_and_says_why(database: Database) -> None:
+async def test_a_source_that_cannot_be_paged_fails_with_a_reason(database: Database) -> None:
     for options, why in _UNPAGED:
         verdict = await backfilled(database, **options)
 

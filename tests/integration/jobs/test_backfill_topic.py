@@ -134,7 +134,7 @@ async def test_a_job_goes_on_in_the_incarnation_of_a_deleted_position(
 
 
 @ONE_PARTITION
-async def test_what_a_run_had_left_of_a_recreated_topic_is_named_in_its_result(
+async def test_unread_offsets_of_a_recreated_topic_are_named_in_the_result(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)

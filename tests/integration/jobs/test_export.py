@@ -240,7 +240,7 @@ async def test_a_signal_leaves_nothing_unfinished(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_what_a_kill_left_is_gone_after_the_next_export(
+async def test_files_left_by_a_kill_are_gone_after_the_next_export(
     database: Database, tmp_path: Path
 ) -> None:
     path = tmp_path / "file.zst"
@@ -258,7 +258,7 @@ async def test_what_a_kill_left_is_gone_after_the_next_export(
     assert zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read() == b""
 
 
-def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+def test_export_does_not_replace_anything_but_a_regular_file(tmp_path: Path) -> None:
     """It would be at the end only, after hours: a folder by an error, a pipe by success."""
     folder, pipe = tmp_path / "folder", tmp_path / "pipe"
     folder.mkdir()

@@ -375,7 +375,7 @@ async def test_an_execution_whose_events_were_miscounted_is_repaired_first(
 
 
 @pytest.mark.parametrize("of", [GONE, None])
-async def test_what_is_displayed_otherwise_than_reported_is_repaired_first(
+async def test_forget_waits_for_the_repair_of_an_open_divergence(
     connection: asyncpg.Connection, database: Database, of: int | None
 ) -> None:
     """Whether this execution is known to differ, or any may."""
@@ -447,7 +447,7 @@ async def test_a_name_in_rejected_bytes_is_found_however_json_escapes_it(
         assert await where(connection, "said") == set()
 
 
-async def test_what_a_job_notes_of_it_meanwhile_goes_too(
+async def test_forget_deletes_notes_that_a_job_makes_meanwhile(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_pages = Forget._each_page

@@ -141,7 +141,7 @@ async def test_a_user_with_both_roles_may_redrive_and_a_writer_may_not(
 
 
 @pytest.mark.every_postgres(oldest_in_soak=True)
-async def test_what_comes_through_keeps_its_coordinates_and_the_rest_stays(
+async def test_redriven_records_keep_their_coordinates_and_others_stay(
     database: Database, tmp_path: Path
 ) -> None:
     await rejected(database, tmp_path)
@@ -182,7 +182,7 @@ async def test_rows_are_the_same_as_if_they_had_never_been_rejected(
     assert by_detour["counters"] == straight["counters"]
 
 
-async def test_what_fails_again_is_not_tried_again_under_the_same_rules(
+async def test_a_failed_redrive_is_not_tried_again_under_the_same_rules(
     database: Database, tmp_path: Path
 ) -> None:
     await rejected(database, tmp_path)
@@ -283,7 +283,7 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
     assert outcomes[11] == "redriven"
 
 
-async def test_what_retention_or_an_erasure_ignores_holds_up_nobody_and_stays_rejected(
+async def test_expired_and_erased_records_stay_rejected_and_hold_up_nobody(
     database: Database, tmp_path: Path
 ) -> None:
     """Records below offset 10 lie before the horizon. The one at 11 is of a forgotten execution."""

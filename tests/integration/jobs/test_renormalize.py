@@ -186,7 +186,7 @@ async def test_todays_rules_change_no_row_of_their_own(database: Database, tmp_p
     assert verdict.totals.unchanged > 1_100
 
 
-async def test_what_would_be_rejected_stays_and_is_listed(
+async def test_rows_that_would_be_rejected_stay_and_are_listed(
     database: Database, tmp_path: Any
 ) -> None:
     lines = b"".join(

@@ -329,7 +329,7 @@ async def test_an_expired_token_is_named_with_its_time(
     assert error.sign_in_refused
 
 
-async def test_what_may_pass_is_no_refusal(
+async def test_temporary_errors_are_not_refused_sign_ins(
     broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
 ) -> None:
     async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -172,7 +172,7 @@ async def test_steps_that_never_succeeded_come_first(browser: Browser, platform:
     assert len(rows) > 1
 
 
-async def test_what_is_new_in_the_last_hour_and_where_it_happens(
+async def test_walk_new_errors_of_the_last_hour_and_their_steps(
     browser: Browser, platform: Platform
 ) -> None:
     until = datetime.now(UTC).replace(second=0, microsecond=0)
@@ -195,7 +195,7 @@ async def test_what_is_new_in_the_last_hour_and_where_it_happens(
         assert await page.locator(".calls li").count() > 0
 
 
-async def test_which_records_were_rejected_and_what_to_type(
+async def test_walk_rejected_records_and_their_commands(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:

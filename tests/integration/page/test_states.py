@@ -166,9 +166,7 @@ async def test_a_late_answer_is_awaited_aloud(browser: Browser, platform: Platfo
         await page.unroute_all(behavior="ignoreErrors")
 
 
-async def test_what_adds_up_many_days_is_polled_less_often(
-    browser: Browser, platform: Platform
-) -> None:
+async def test_long_windows_are_polled_less_often(browser: Browser, platform: Platform) -> None:
     requested: list[str] = []
 
     async def noted(route: Route) -> None:
@@ -272,7 +270,7 @@ _COUNT_DRAWINGS: Final = """
 
 
 @pytest.mark.parametrize("claimed", [True, False])
-async def test_what_was_not_read_yet_is_no_zero(
+async def test_unread_figures_are_not_shown_as_zero(
     browser: Browser, platform: Platform, *, claimed: bool
 ) -> None:
     """The log was read up to five hours ago, or one partition never: charts end there."""
@@ -487,7 +485,7 @@ async def test_how_long_ago_is_by_the_clock_of_the_database(
     assert "Compared completely 0 ms ago, " in said
 
 
-async def test_what_is_rejected_is_not_sent_again_until_the_reader_says_so(
+async def test_a_refused_query_is_not_sent_again_unless_asked_for(
     browser: Browser, platform: Platform
 ) -> None:
     requested: list[str] = []
@@ -588,9 +586,7 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
         assert await page.input_value("select[name=step]") == "a"
 
 
-async def test_what_is_true_of_every_page_is_true_of_an_empty_one(
-    browser: Browser, empty: str
-) -> None:
+async def test_an_empty_page_keeps_every_rule_of_pages(browser: Browser, empty: str) -> None:
     async with looking(browser, empty, visit=False) as page:
         for claim in (
             _names_that_are_empty_have_an_address,

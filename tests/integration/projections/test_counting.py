@@ -127,7 +127,7 @@ async def test_a_storm_is_more_retries_for_each_first_try(connection: asyncpg.Co
     assert found == STORMS
 
 
-async def test_what_is_stuck_is_reported_by_its_silence_and_strays_apart(
+async def test_stuck_executions_are_listed_by_silence_apart_from_strays(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     now = datetime.now(UTC)

@@ -373,7 +373,7 @@ async def test_nothing_is_deleted_by_a_clock_that_is_wrong(
     assert await everything(connection) == before
 
 
-async def test_what_lies_before_the_horizon_is_ignored_whatever_its_id(
+async def test_records_before_the_horizon_are_ignored_with_any_id(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     """Read again once it was deleted, reported again, and read for the first time."""
@@ -559,7 +559,7 @@ async def counted(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
         pytest.param(event_retention._Retention, "_archive", "before", marks=pytest.mark.soak),
     ],
 )
-async def test_what_was_broken_off_is_finished_by_the_next_run(
+async def test_the_next_maintain_finishes_an_interrupted_one(
     target: Any,
     dies: str,
     when: str,
@@ -640,7 +640,7 @@ async def test_a_file_of_a_forgotten_transaction_is_kept_if_it_is_complete(
     assert [path.name for path in tmp_path.iterdir()] == ["events_1_2_f.ndjson.zst"]
 
 
-async def test_what_goes_is_written_into_the_folder_and_a_backfill_reads_it_back(
+async def test_archived_events_can_be_backfilled(
     connection: asyncpg.Connection,
     database: Database,
     cluster: Cluster,
@@ -726,7 +726,7 @@ async def test_nothing_goes_of_an_execution_that_differs_until_it_is_repaired(
     assert await divergent(connection) == {}
 
 
-async def test_what_is_known_of_records_that_reported_again_goes_with_their_row(
+async def test_merged_records_are_deleted_with_their_row(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     young = envelope(5, event_id=id_of(NOW), execution_id=7)
@@ -912,7 +912,7 @@ async def test_executions_that_take_too_long_together_are_deleted_a_few_at_a_tim
     assert sum(file.count(b"}\n") for file in files) == 36
 
 
-async def test_what_may_differ_anywhere_holds_retention_up_and_is_said(
+async def test_a_divergence_without_a_place_blocks_retention_and_is_named(
     connection: asyncpg.Connection,
 ) -> None:
     await store(connection, life(1, OLD), OLD)

@@ -292,7 +292,7 @@ async def test_the_views_answer_as_the_fold_does(
     assert answer
 
 
-async def test_what_no_event_tells_is_answered_from_its_source(
+async def test_questions_without_events_are_answered_from_their_source(
     connection: asyncpg.Connection,
 ) -> None:
     fresh, agreement, rejected, jobs = [
@@ -312,7 +312,7 @@ async def test_what_no_event_tells_is_answered_from_its_source(
     ]
 
 
-async def test_what_happened_in_an_execution_is_every_event_of_it(
+async def test_an_execution_timeline_has_every_event(
     connection: asyncpg.Connection, views: Views
 ) -> None:
     of = greatest(views)

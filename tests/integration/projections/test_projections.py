@@ -35,7 +35,7 @@ async def test_the_kinds_in_the_database_are_those_of_the_core(
     )
 
 
-async def test_what_stands_in_for_missing_rows_has_the_columns_of_events(
+async def test_empty_transition_tables_have_the_columns_of_events(
     connection: asyncpg.Connection,
 ) -> None:
     columns = """

@@ -212,7 +212,7 @@ async def fill(connection: asyncpg.Connection) -> None:
     await view_rows.insert(connection, [event()])
 
 
-async def test_who_stops_reading_gets_no_traceback_and_the_work_is_done(database: Database) -> None:
+async def test_a_closed_output_gives_no_traceback_and_the_work_is_done(database: Database) -> None:
     """As `projector verify | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)

@@ -181,7 +181,7 @@ async def tamper(connection: asyncpg.Connection, chance: random.Random, tables: 
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in (1, 2))]
 )
-async def test_whatever_was_tampered_with_is_as_the_log_says_again(
+async def test_repair_restores_every_tampered_row(
     seed: int, connection: asyncpg.Connection
 ) -> None:
     chance = random.Random(seed)
@@ -197,7 +197,7 @@ async def test_whatever_was_tampered_with_is_as_the_log_says_again(
     assert await standing(connection) == {}
 
 
-async def test_whatever_a_ranked_text_holds_is_found_and_repaired_and_ends_no_query(
+async def test_damaged_ranked_texts_are_found_and_repaired_without_errors(
     connection: asyncpg.Connection,
 ) -> None:
     await fill(connection, 200)
@@ -224,7 +224,7 @@ async def test_whatever_a_ranked_text_holds_is_found_and_repaired_and_ends_no_qu
     assert await verified(connection) == set()
 
 
-async def test_what_no_event_says_is_rejected_by_every_projection(
+async def test_constraints_of_projections_reject_impossible_values(
     connection: asyncpg.Connection,
 ) -> None:
     await fill(connection, 100)
@@ -364,7 +364,7 @@ async def test_an_execution_that_cannot_be_folded_holds_up_no_other(
     assert await standing(connection) == {"execution_facts": 1}
 
 
-async def test_what_changes_while_it_is_repaired_is_reported_once(
+async def test_a_row_that_changes_during_its_repair_is_reported_once(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     chance = random.Random(3)

@@ -80,7 +80,7 @@ async def fill(connection: asyncpg.Connection) -> None:
     await connection.execute(_REFUSAL)
 
 
-async def test_what_agrees_is_called_a_match_after_all_controls(
+async def test_equal_rows_are_a_match_after_every_self_test(
     connection: asyncpg.Connection,
 ) -> None:
     await fill(connection)
@@ -222,7 +222,7 @@ async def test_executions_that_take_too_long_are_halved(connection: asyncpg.Conn
     assert reported(found) == [("match", 7, 3)]
 
 
-async def test_what_fits_no_snapshot_cannot_be_reported(connection: asyncpg.Connection) -> None:
+async def test_a_range_that_takes_too_long_is_inconclusive(connection: asyncpg.Connection) -> None:
     await fill(connection)
     for when in ("true", SOME, f"{SOME} and $3::text[] is not null"):
         endless = msgspec.structs.replace(HOURS, expected=f"{HOURS.expected} having {cut_if(when)}")

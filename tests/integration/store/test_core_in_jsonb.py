@@ -13,7 +13,7 @@ TEXT_COLUMNS = ("event_type", "step", "status", "worker_id", "command_id", "node
 HEADERS = (("a\0", b"x\0"), ("password", b"p"), ("b", b"\xff"), ("b", None))
 
 
-async def test_whatever_hostile_value_the_core_accepts_the_database_holds(
+async def test_the_database_stores_every_hostile_value_that_the_core_accepts(
     empty_database: Database,
 ) -> None:
     normalizer = Normalizer()

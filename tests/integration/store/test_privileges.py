@@ -31,7 +31,7 @@ async def session_of(database: Database, role: str) -> AsyncIterator[asyncpg.Con
             await connection.close()
 
 
-async def test_whatever_acts_for_its_owner_looks_into_temporary_schemas_last(
+async def test_security_definer_functions_search_temporary_schemas_last(
     database: Database,
 ) -> None:
     """Not named, they come first: a caller's own object would be used with the owner's rights."""

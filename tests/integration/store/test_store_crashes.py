@@ -24,7 +24,7 @@ async def test_a_crash_before_the_commit_leaves_neither_rows_nor_position(
         assert (await position_of(connection))["next_offset"] == 0
 
 
-async def test_what_was_merged_before_a_crash_is_counted_as_merged_after_it(
+async def test_a_merge_before_a_crash_is_counted_as_merged_after_it(
     database: Database,
 ) -> None:
     """Rows of another writer are changed in a transaction of their own, before the batch's."""

@@ -99,7 +99,7 @@ def without_kafka_too_it_starts_and_says_what_to_do(installed: Path, stack: Stac
     assert line.endswith("normalizer backfill file FILE")
 
 
-def test_what_is_installed_runs_reads_a_table_of_shapes_and_starts_without_kafka(
+def test_an_installed_wheel_runs_reads_shapes_and_starts_without_kafka(
     installed: Path, stack: Stack, tmp_path: Path
 ) -> None:
     the_library_and_both_programs_run(installed, tmp_path)

@@ -102,7 +102,7 @@ def a_version_of_python_is_named_only_where_it_is_tested(built: Built) -> None:
     assert built.metadata["Requires-Python"] == f">={tested[1]}"
 
 
-def test_what_it_holds_and_what_it_says_of_itself(tmp_path: Path) -> None:
+def test_the_wheel_has_its_files_and_metadata(tmp_path: Path) -> None:
     built = build(tmp_path)
 
     for check in (

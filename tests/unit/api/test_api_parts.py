@@ -129,7 +129,7 @@ def test_the_shapes_of_a_filter_are_those_of_the_rules() -> None:
     assert set(words) == {*SHAPES, "", "sql"}
 
 
-def test_what_a_reason_means_is_what_the_specification_says() -> None:
+def test_every_reason_means_what_the_specification_says() -> None:
     assert set(RULES) == set(REASONS)
     table = SPEC.read_text()
     missing = [one for one in REASONS if f"| `{one}` | {RULES[one]} |" not in table]

@@ -12,7 +12,7 @@ def chunks_of(most_failures: float) -> Chunks:
     return Chunks(size=16, most=16, target_s=1, most_failures=most_failures)
 
 
-async def test_what_is_too_much_alone_is_named_and_the_others_are_done() -> None:
+async def test_an_item_that_fails_alone_is_named_and_the_others_are_done() -> None:
     done: list[int] = []
 
     async def work(chunk: Sequence[int]) -> None:

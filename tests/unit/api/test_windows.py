@@ -80,7 +80,7 @@ def test_a_list_begins_and_ends_where_counts_do_unless_bounds_are_given(
     every=st.sampled_from(["minute", "hour", "day"]),
     finest=st.sampled_from(["minute", "hour"]),
 )
-def test_whatever_is_requested_lies_in_the_bounds_of_whole_buckets(
+def test_every_window_is_rounded_out_to_whole_buckets(
     since: timedelta, length: timedelta, every: str, finest: Grain
 ) -> None:
     begin = NOW - since

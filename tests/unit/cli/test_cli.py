@@ -156,7 +156,7 @@ def test_a_file_is_read_packed_or_not(tmp_path: Path) -> None:
     assert run("normalize", str(plain)).output == run("normalize", str(packed)).output != ""
 
 
-def test_what_was_read_is_written_before_more_is_waited_for() -> None:
+def test_read_records_are_written_before_waiting_for_more() -> None:
     filtering = subprocess.Popen(
         [sys.executable, "-m", "normalizer", "normalize"],
         stdin=subprocess.PIPE,

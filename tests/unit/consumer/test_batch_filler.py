@@ -180,7 +180,7 @@ async def test_a_batch_that_may_become_old_is_fetched_for_meanwhile(second: int)
     assert max(source.waits_s) <= IDLE_S
 
 
-async def test_what_a_full_batch_has_no_room_for_comes_first_and_says_nothing_of_the_rest() -> None:
+async def test_leftover_records_come_first_in_the_next_batch() -> None:
     source = Source(*[RECORDS_A_FETCH] * 8)
     filler = filler_of(source, last_write_s=5.0)
     filler._left = await source.fetch(20, 0.0) or []

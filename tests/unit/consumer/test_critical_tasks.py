@@ -44,7 +44,7 @@ async def test_work_may_end_after_the_stop(work: object) -> None:
         start_critical_tasks(tasks, stopping, {"heartbeat": work})  # type: ignore[dict-item]
 
 
-async def test_what_work_raises_is_what_the_group_raises() -> None:
+async def test_a_critical_task_raises_its_own_error() -> None:
     with pytest.raises(ExceptionGroup) as raised:
         async with asyncio.TaskGroup() as tasks:
             start_critical_tasks(tasks, asyncio.Event(), {"heartbeat": fail, "others": go_on})

@@ -88,7 +88,7 @@ async def test_an_idle_partition_that_is_just_being_claimed_again_is_not_stuck(
 
 
 @pytest.mark.parametrize("state", [PartitionState.STOPPED, PartitionState.SET_ASIDE])
-async def test_what_moves_or_is_stopped_or_set_aside_is_not_stuck(state: PartitionState) -> None:
+async def test_moving_stopped_and_set_aside_partitions_are_not_stuck(state: PartitionState) -> None:
     log = Log()
     log.ends = {ONE: 99, TWO: 99}
     log.states[TWO] = state
@@ -111,7 +111,7 @@ async def test_nothing_is_stuck_whose_leader_or_whole_cluster_is_away() -> None:
     assert await log.stuck_after(LIMIT_S / 8) is None
 
 
-async def test_what_another_process_has_read_meanwhile_was_not_stuck_before() -> None:
+async def test_a_partition_that_another_process_advanced_is_not_stuck() -> None:
     """The first time it rejoins the group, and only the second time in a row it ends."""
     log = Log()
     log.ends[ONE] = 9

@@ -51,7 +51,7 @@ def test_an_offset_range_without_a_record_is_a_part_too() -> None:
 
 
 @pytest.mark.parametrize("held", [{}, {ZERO: claim_of(epoch=2)}])
-def test_what_was_read_under_a_lost_claim_stays_out(held: dict[KafkaPartition, Claim]) -> None:
+def test_records_of_a_lost_claim_are_left_out(held: dict[KafkaPartition, Claim]) -> None:
     builder = BatchBuilder()
 
     add(builder, 0, first=0, after=1)

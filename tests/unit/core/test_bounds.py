@@ -50,7 +50,7 @@ def wrapped(value: bytes, note: bytes = b"0") -> bytes:
         listed(b'"\\ud800"', 10) + b" " * 60_000,
     ],
 )
-def test_what_comes_to_no_more_than_it_may_is_stored(context: bytes) -> None:
+def test_a_record_within_the_size_limits_is_stored(context: bytes) -> None:
     (read,) = outcomes(event(context))
 
     assert isinstance(read, Envelope)
@@ -76,7 +76,7 @@ def test_what_comes_to_no_more_than_it_may_is_stored(context: bytes) -> None:
         (wrapped(batch(listed(b"{}", MAX_ITEMS)), b'"' + b"x" * 7_000 + b'"'), "too_large"),
     ],
 )
-def test_what_comes_to_more_is_rejected_whole(value: bytes, reason: str) -> None:
+def test_a_record_above_the_size_limits_is_rejected_whole(value: bytes, reason: str) -> None:
     (rejected,) = outcomes(value)
 
     assert isinstance(rejected, Rejected)
@@ -94,7 +94,7 @@ def test_a_wrapper_around_a_batch_that_is_too_deep_refuses_each_event() -> None:
     ]
 
 
-def test_what_a_wrapper_says_as_its_batch_does_counts_once() -> None:
+def test_a_field_of_wrapper_and_batch_counts_once() -> None:
     note = b'"' + b"x" * 100_000 + b'"'
 
     read = outcomes(wrapped(batch(listed(b'{"name":"x"}', 400), b'"note":' + note + b","), note))

@@ -22,7 +22,7 @@ from tests.support.merging import merge
         ("command_id", "1:a:3"),
     ],
 )
-def test_what_differs_makes_two_events(column: str, other: Any) -> None:
+def test_reports_that_differ_are_two_events(column: str, other: Any) -> None:
     named = envelope(command_id="1:a:2")
     differing = msgspec.structs.replace(named, **{column: other})
 

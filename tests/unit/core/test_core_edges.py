@@ -167,7 +167,7 @@ def test_many_recovered_places_are_named_up_to_a_number() -> None:
     assert coercions[-1] == {"rule": "unstorable_text", "field": "context.k019", "more": True}
 
 
-def test_what_a_wrapper_holds_beside_its_event_keeps_a_name_of_its_own() -> None:
+def test_other_fields_of_a_wrapper_keep_their_own_name() -> None:
     event = {"execution_id": "7", "event_type": "x", "foo": 1, "wrapper.foo": 2, "bar": "b"}
     wrapper = {
         "global_sequence": 9,

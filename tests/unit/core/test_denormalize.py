@@ -84,7 +84,7 @@ def test_a_merged_row_is_denormalized_to_what_it_says(swap: bool) -> None:
     assert rebuilt.event_id == merged.event_id
 
 
-def test_what_no_single_event_could_say_stands_as_the_row_says_it() -> None:
+def test_a_merged_row_denormalizes_to_its_own_columns() -> None:
     event = envelope({"meta": {"attempts": 3}, "status": "FAILED"})
     mutated = msgspec.structs.replace(
         event, evidence=122, attempts=9, status="RUNNING", duration=1.5

@@ -6,7 +6,7 @@ from normalizer.core.identity.digests import SHORT, Digests, digest_hash, digest
 
 
 @pytest.mark.parametrize("value", [b'"a"', b"0", b"1234", b"true", b"null", b"{}", b"[]"])
-def test_what_jsonb_writes_as_it_stands_needs_no_question(value: bytes) -> None:
+def test_json_in_jsonb_spelling_needs_no_digest_from_the_database(value: bytes) -> None:
     digests = Digests()
 
     assert digests.of(value) == (len(value), value)
@@ -16,7 +16,7 @@ def test_what_jsonb_writes_as_it_stands_needs_no_question(value: bytes) -> None:
 @pytest.mark.parametrize(
     "value", [b'"\\u0041"', b"1e2", b"-0", b"1" * 19, b'{"a":1}', b"[ ]", b'"%b"' % (b"x" * 4_095)]
 )
-def test_what_it_may_write_otherwise_is_requested_once(value: bytes) -> None:
+def test_json_in_another_spelling_is_digested_once(value: bytes) -> None:
     digests = Digests()
 
     unknown = digests.of(value)

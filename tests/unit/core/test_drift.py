@@ -112,7 +112,7 @@ def test_hostile_records_are_looked_at_and_what_is_found_can_be_stored() -> None
         assert text.encode()
 
 
-def test_what_could_not_be_kept_is_taken_again() -> None:
+def test_drift_that_could_not_be_stored_is_returned_again() -> None:
     drift_detector = DriftDetector()
     drift_detector.inspect(read(raw_event(1, brand_new=1)), 0.0)
     found = drift_detector.take_findings()

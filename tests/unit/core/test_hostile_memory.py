@@ -22,7 +22,7 @@ def traced() -> Iterator[None]:
 
 @pytest.mark.parametrize("shared", ["status", "error", "meta", "context"])
 @pytest.mark.usefixtures("traced")
-def test_what_a_batch_shares_is_decoded_for_one_of_its_events_at_a_time(shared: str) -> None:
+def test_shared_fields_of_a_batch_are_decoded_one_event_at_a_time(shared: str) -> None:
     value = {"execution_id": 1, shared: [[]] * 2_000, "events": [{"name": "a"}] * 100}
 
     outcomes = Normalizer().normalize(RawRecord(value=msgspec.json.encode(value), topic="t"))

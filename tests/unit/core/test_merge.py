@@ -148,11 +148,11 @@ def test_the_earlier_time_of_the_log_stays() -> None:
 
 
 @pytest.mark.parametrize("own", [b'"x"', b"[1]", b'{"context":1}', b'{"context":"x"}'])
-def test_what_a_producer_calls_conflicting_values_was_not_kept_by_a_merge(own: bytes) -> None:
+def test_a_producers_own_conflicting_values_are_not_kept_values(own: bytes) -> None:
     assert kept_values(envelope(extra=b'{"conflicting_values":%b}' % own)) == []
 
 
-def test_what_a_merge_kept_stands_under_its_column() -> None:
+def test_kept_values_of_a_merge_are_under_their_column() -> None:
     a, b = envelope(1, result=b'{"a":1}', step="s"), envelope(2, result=b'{"a":2}', step="s")
 
     kept = kept_values(merge(a, b))

@@ -89,7 +89,7 @@ async def test_a_report_read_again_is_a_duplicate_under_another_id() -> None:
     assert log.rows_stored == 1
 
 
-async def test_what_was_reached_is_requested_once_and_what_is_beyond_never() -> None:
+async def test_coordinates_below_the_dedup_horizon_are_looked_up_once() -> None:
     log = MemoryLog()
 
     await log.take(envelope(3), envelope(4), dedup_horizon=3)
@@ -284,7 +284,7 @@ async def test_a_row_that_vanishes_between_two_questions_is_stored_again() -> No
     assert [to_envelope(row).source_offset for row in write_plan.inserts] == [2]
 
 
-async def test_what_a_batch_merged_before_it_died_is_merged_and_not_noted_twice() -> None:
+async def test_a_batch_that_died_after_its_merge_merges_without_a_second_note() -> None:
     class Interrupted(MemoryLog):
         async def find_merged(
             self, coordinates_set: AbstractSet[Coordinates]
@@ -323,7 +323,7 @@ async def test_members_that_differ_in_a_batch_are_requested_together() -> None:
     assert log.questions == 4
 
 
-async def test_what_differs_only_between_later_reports_is_requested_together() -> None:
+async def test_digests_of_later_reports_are_requested_together() -> None:
     """The first report of each event has no result, no other key and no coercion."""
     log = MemoryLog()
 

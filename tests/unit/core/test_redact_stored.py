@@ -53,7 +53,9 @@ def document(value: Any) -> bytes:
         ),
     ],
 )
-def test_what_today_hides_goes_from_every_document(name: str, stored: bytes, kept: Any) -> None:
+def test_secrets_of_todays_rules_go_from_every_document(
+    name: str, stored: bytes, kept: Any
+) -> None:
     row = envelope(0, **{name: stored})
 
     made = redact_row(row, SANITIZER)
@@ -78,7 +80,7 @@ def test_a_row_without_secrets_is_itself() -> None:
     assert redact_row(row, SANITIZER) is row
 
 
-def test_what_the_rules_of_today_stored_stays_as_it_is() -> None:
+def test_rows_of_todays_rules_stay_as_they_are() -> None:
     """Also where it says so: a stored row is read as the record that made it was."""
     sent = raw_event(
         context={"password": "p", "note": f"bearer {TOKEN}"},

@@ -44,7 +44,7 @@ def test_a_look_alike_is_no_secret(key: str) -> None:
 
 @pytest.mark.parametrize("gap", ["_", "/", "][", "::", "|", "\t", "\xa0"])
 @pytest.mark.parametrize("key", ["db_pass", "config_db_pass", "vault_secret_id", "pem_id"])
-def test_what_parts_two_words_is_of_no_account_where_one_is_looked_for(key: str, gap: str) -> None:
+def test_separators_between_words_do_not_hide_a_secret_name(key: str, gap: str) -> None:
     assert secrecy(key.replace("_", gap)) is Secrecy.CONTENT
 
 

@@ -67,7 +67,7 @@ def test_an_added_word_hides_what_is_in_an_event_never_the_event() -> None:
     assert cleaned(items, ("name",))["events"][0]["node_name"] == "s"
 
 
-def test_what_postgres_cannot_hold_becomes_u_fffd_and_is_named() -> None:
+def test_unstorable_text_becomes_u_fffd_and_is_named() -> None:
     sent = r'{"a":"x\u0000","b":["\ud800",{"c\u0000":"\udc00"}],"d":"\ud83d\ude00"}'
 
     result = clean(sent)
@@ -178,7 +178,7 @@ def test_the_name_of_a_place_ends_after_eight_keys() -> None:
         *('"01J0000000024ZXCVBNMASDFGH"', '"00-4b7zxe-01"', '"5ZA"'),
     ],
 )
-def test_what_is_plainly_harmless_is_not(text: str) -> None:
+def test_plainly_harmless_text_is_not_suspicious(text: str) -> None:
     assert not sanitizer.suspects(text.encode())
 
 
@@ -211,7 +211,7 @@ def test_a_key_with_a_token_is_looked_into_unless_it_is_none() -> None:
     assert not missed
 
 
-def test_what_parts_a_word_in_a_key_parts_it_in_the_search() -> None:
+def test_the_prefilter_splits_words_like_keys() -> None:
     for parted in ("private/key", "api[key]", "api#key", "api\tkey", "api\xa0key", "to\u212aen"):
         assert cleaned({parted: "Abcdef123456", "n": "\xe9"})[parted] == "Abcdef123456"
         assert sanitizer.texts.secrecy(parted) is Secrecy.NOTHING
@@ -245,7 +245,7 @@ def test_an_added_word_is_looked_for() -> None:
     assert cleaned({"mySessionKey9": 5}, ("Session-Key9",)) == {"mySessionKey9": "[REDACTED]"}
 
 
-def test_what_stands_beside_makes_a_value_secret() -> None:
+def test_neighbors_make_a_value_secret() -> None:
     sent: dict[str, Any] = {
         "env": [{"name": "DB_PASSWORD", "value": "x", "n": 1}, {"name": "A", "value": "b"}],
         "args": [["run", "--token", "x", "--n", "5"], ["mysql", "-px"], ["curl", "-u", "a:b"]],
@@ -327,7 +327,7 @@ def test_neighbours_count_at_the_top_of_an_event_and_under_reference(beside: Any
         assert "hunter2x" not in clean(sent).text
 
 
-def test_what_says_which_event_it_is_names_no_value_beside_it() -> None:
+def test_identity_fields_make_no_neighbor_secret() -> None:
     for key in ("name", "type", "id", "title"):
         sent = {"execution_id": 7, "event_type": "x", key: "user.password.reset", "value": "v"}
 

@@ -55,7 +55,7 @@ def test_no_secret_header_is_kept() -> None:
 
 
 @pytest.mark.parametrize("form", ["key", "text"])
-def test_what_is_around_a_secret_stays(form: str) -> None:
+def test_text_around_a_secret_stays(form: str) -> None:
     text = "user=jane password=hK3xQ9 host=db" if form == "text" else "see a://u:hK3xQ9@h/x"
     (event,) = normalize(raw_record(value=secret_corpus.shapes({"note": text})[0]))
 

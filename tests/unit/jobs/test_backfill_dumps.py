@@ -63,7 +63,7 @@ def test_bytes_that_are_not_utf8_pass_through() -> None:
 @pytest.mark.parametrize(
     "content", [b'{"result":[{"a":1},{bad},{"b":1}]}', b'{"result":[{"a":1}]} {"result":1}']
 )
-def test_what_cannot_be_distinguished_is_rejected_with_its_place(content: bytes) -> None:
+def test_an_unreadable_dump_is_rejected_with_its_place(content: bytes) -> None:
     with pytest.raises(FatalError, match=r"^dump: letter \d+: "):
         read(content)
 

@@ -41,7 +41,7 @@ def test_frames_follow_each_other_in_a_grown_file(packed: bytes) -> None:
 
 
 @pytest.mark.parametrize("pack", [zstandard.compress, gzip.compress], ids=["zstd", "gzip"])
-def test_what_is_packed_to_almost_nothing_is_unpacked_piece_by_piece(
+def test_a_highly_compressed_file_is_unpacked_piece_by_piece(
     pack: Callable[[bytes], bytes],
 ) -> None:
     stream = Unpacked(io.BytesIO(pack(b"the same line\n" * 6_000_000)), "file")

@@ -58,7 +58,7 @@ def test_an_outage_lasts_as_long_as_it_takes_but_not_one_of_refusals() -> None:
             outage.failed(REFUSED)
 
 
-def test_what_fails_after_a_silence_is_logged_as_well() -> None:
+def test_an_error_after_a_silence_is_logged_too() -> None:
     outage = Outage(get_logger())
 
     with capture_logs() as lines:

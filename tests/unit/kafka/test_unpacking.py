@@ -129,6 +129,6 @@ def test_a_field_is_read_over_the_border_of_pieces() -> None:
     ],
     ids=["endless number", "cut number", "nothing", "cut field", "beyond its record", "skip"],
 )
-def test_what_is_damaged_is_said_to_be(read: Callable[[], Any]) -> None:
+def test_damaged_batches_raise(read: Callable[[], Any]) -> None:
     with pytest.raises(CorruptRecordException):
         read()

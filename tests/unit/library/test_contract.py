@@ -149,7 +149,7 @@ def test_the_asyncapi_document_names_our_topic_and_every_reason() -> None:
     assert f"Version\n{ASYNCAPI['info']['version']}" in (FOLDER / "README.md").read_text()
 
 
-def test_what_becomes_an_event_has_a_shape_of_the_raw_topic() -> None:
+def test_accepted_records_match_a_schema_of_the_raw_topic() -> None:
     shapes = [
         jsonschema.Draft202012Validator(
             {"$ref": f"#/components/schemas/{name}", "components": ASYNCAPI["components"]}

@@ -33,7 +33,7 @@ def envelope(**changes: Any) -> Envelope:
 
 
 @pytest.mark.parametrize("name", ["execution_id", "event_type", "status"])
-def test_what_every_event_has_must_be_given(name: str) -> None:
+def test_required_fields_must_be_given(name: str) -> None:
     given: dict[str, Any] = {"execution_id": 1, "event_type": "x", "status": "OPEN"}
     del given[name]
 
@@ -128,7 +128,7 @@ def test_a_time_without_a_zone_is_in_utc_wherever_the_process_runs(
         ("created_at", datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))),
     ],
 )
-def test_what_no_line_may_hold_is_not_written(field: str, value: object) -> None:
+def test_values_that_no_line_may_hold_raise(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{field}: ") as raised:
         to_canonical(envelope(**{field: value}))
 
@@ -162,7 +162,7 @@ def test_the_deepest_field_that_is_read_is_written() -> None:
         assert b'"context":' + context in to_canonical(envelope(context=context))
 
 
-def test_what_counts_as_absent_where_it_is_read_is_not_written() -> None:
+def test_values_that_count_as_absent_are_not_written() -> None:
     none = {"event_id": 0, "catalog_id": -1, "parent_event_id": 0, "parent_execution_id": -5}
     words = {"step": "unknown", "worker_id": "", "command_id": "", "node_type": "", "error": ""}
     said = envelope(**none, **words, result=b" null ", duration=-0.0)

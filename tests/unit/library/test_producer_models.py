@@ -61,7 +61,7 @@ def _line_or_rejected(model: type[ProducerModel], body: bytes) -> str:
     ],
     ids=json.dumps,
 )
-def test_what_the_rules_accept_the_models_accept(
+def test_the_models_accept_what_the_rules_accept(
     model: type[ProducerModel], change: dict[str, object]
 ) -> None:
     sent = json.dumps(EVENT | change).encode()
@@ -106,7 +106,7 @@ def test_a_server_takes_a_model_over_as_its_own() -> None:
     ],
     ids=str,
 )
-def test_what_is_no_event_is_a_value_error_with_the_reason(
+def test_a_record_without_an_event_raises_a_value_error_with_the_reason(
     model: type[ProducerModel], change: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):

@@ -104,7 +104,7 @@ def test_every_span_of_a_producer_is_linked_once() -> None:
     )
 
 
-def test_what_is_left_out_is_counted_on_the_span(traced: Traced) -> None:
+def test_links_that_are_left_out_are_counted_on_the_span(traced: Traced) -> None:
     with traced.spans.begin()(Batch(parts=(part_of(0, [parent(n) for n in range(1, 8)]),))):
         pass
 
@@ -226,7 +226,7 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
         ),
     ],
 )
-def test_what_turns_tracing_off_is_said_once_or_was_wanted(
+def test_disabled_tracing_is_logged_once_unless_wanted(
     variables: dict[str, str], why: str | None
 ) -> None:
     with capture_logs() as lines, tracing(SETTINGS, variables) as tracer:

@@ -23,7 +23,7 @@ def test_names_are_said_once_and_tell_kind_and_unit() -> None:
         assert metric.hint.endswith(".")
 
 
-def test_what_is_counted_stands_at_zero_from_the_start() -> None:
+def test_counters_start_at_zero() -> None:
     said = generate_latest(ServiceMetrics().registry).decode()
 
     for sqlstate_class in SQLSTATE_CLASSES:

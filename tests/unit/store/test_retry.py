@@ -116,7 +116,7 @@ async def test_the_position_stands_at_the_record_that_fails(bad: int) -> None:
     assert totals == OutcomeTotals(records=RECORDS, outcomes=RECORDS)
 
 
-async def test_what_comes_before_the_culprit_is_written_and_nothing_after_it() -> None:
+async def test_records_before_the_culprit_are_written_and_none_after_it() -> None:
     log = Log(poison=(5,))
     stop = asyncio.Event()
     failures = iter(range(99))
@@ -154,7 +154,7 @@ async def test_several_partitions_are_halved_with_their_holes() -> None:
 @pytest.mark.parametrize(
     "error", [FatalError("no"), FencedError("no", topic=TOPIC, partition=0), RuntimeError("no")]
 )
-async def test_what_no_retry_can_cure_comes_out_at_once(error: Exception) -> None:
+async def test_errors_that_no_retry_fixes_are_raised_at_once(error: Exception) -> None:
     log = Log(poison=(0,))
 
     def fail() -> None:
@@ -409,7 +409,7 @@ async def test_of_a_batch_that_is_dropped_it_is_not_said_that_it_goes_on(
     assert [line["event"] for line in lines] == ["batch.blocked"]
 
 
-async def test_what_is_in_hand_is_known_from_the_begin_of_the_first_try() -> None:
+async def test_the_batch_in_flight_is_known_from_its_first_try() -> None:
     now = iter(range(0, 100, 7))
     in_flight = InFlightBatch(lambda: float(next(now)))
     assert (in_flight.age_s(), in_flight.is_waiting(), in_flight.offsets()) == (0.0, False, "")

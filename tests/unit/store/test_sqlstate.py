@@ -39,7 +39,7 @@ def test_a_broken_copy_row_is_the_records_fault_but_a_broken_protocol_is_not() -
     assert find_fault(rejection("08P01"), copying=False) is Fault.TRANSIENT
 
 
-def test_what_a_pooler_says_when_its_server_is_gone_is_no_records_fault() -> None:
+def test_errors_of_a_pooler_without_a_server_are_no_records_fault() -> None:
     assert find_fault(rejection("08P01"), copying=True) is Fault.TRANSIENT
 
 

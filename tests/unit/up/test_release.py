@@ -37,7 +37,7 @@ def test_an_archive_depends_on_names_and_contents_alone(tmp_path: Path, name: st
         assert {member.mtime for member in opened} == {1_790_000_000}
 
 
-def test_what_differs_between_two_builds_is_named(tmp_path: Path) -> None:
+def test_differences_between_two_builds_are_named(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
@@ -95,7 +95,7 @@ def test_a_view_only_gains_columns_within_a_series(
             check_gains(tmp_path, "0.1.1")
 
 
-def test_what_pip_did_not_install_is_among_the_components(tmp_path: Path) -> None:
+def test_the_sbom_lists_components_that_pip_did_not_install(tmp_path: Path) -> None:
     packages = tmp_path / "packages"
     packages.write_text("libc6 2.41-12 amd64\n")
     bom = {"bomFormat": "CycloneDX", "components": [{"name": "click"}]}

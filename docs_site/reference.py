@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from normalizer.cli import main as normalizer
 from normalizer.config.settings import FIELDS, field_meta, is_secret, variable
-from normalizer.observability.metric_catalog import documented
+from normalizer.observability.metric_catalog import metric_table
 from projector.api.api_metrics import ApiMetrics
-from projector.api.api_page import describe_type, render_example, resolved
+from projector.api.api_page import describe_type, render_example, resolve_schema
 from projector.api.endpoints import ENDPOINTS
 from projector.api.openapi import document
 from projector.cli import main as projector
@@ -138,14 +138,14 @@ def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterat
         yield f"| {' | '.join(_cell(one) for one in cells)} |\n"
     yield f"\n```\n{render_example(path, one)}\n```\n"
     media_type, content = next(iter(one["responses"]["200"]["content"].items()))
-    answer = resolved(content["schema"], schemas)
+    answer = resolve_schema(content["schema"], schemas)
     fields = answer.get("properties", {})
     described = _line(answer.get("description", one["responses"]["200"]["description"]))
     if "rows" not in fields:
         listed = f" {', '.join(f'`{name}`' for name in fields)}." if fields else ""
         yield f"\nAnswer, as {media_type}:{listed} {described}\n"
         return
-    row = resolved(fields["rows"]["items"], schemas)
+    row = resolve_schema(fields["rows"]["items"], schemas)
     yield f"\nAnswer: {', '.join(f'`{name}`' for name in fields)}. {described}\n"
     yield f"\nA row: {_line(row['description'])}\n\n"
     for name, schema in row["properties"].items():
@@ -181,7 +181,7 @@ def _metrics() -> Iterator[str]:
     yield "# Metrics\n"
     yield "[Probes and objectives](../metrics.md) says where they are served.\n"
     yield "## Normalizer\n"
-    yield from documented()
+    yield from metric_table()
     yield "\n## Projector\n"
     yield "| name | type | meaning |"
     yield "|---|---|---|"

@@ -55,13 +55,13 @@ def database_url() -> str:
 
 
 @asynccontextmanager
-async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connection]:
+async def open_connection(url: str, **settings: str) -> AsyncIterator[asyncpg.Connection]:
     """Open a connection for a block. `settings` override the defaults of the session.
 
     Raises StoreUnavailableError if a retry may help, or FatalError if not, by SQLSTATE.
     """
     try:
-        async with database.connected(
+        async with database.open_connection(
             url,
             application_name="projector",
             session=_SESSION | settings,

@@ -19,7 +19,7 @@ from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.job_options import SMALL_NUMBER
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.kafka import TopicReader, optional_topic_reader
-from normalizer.observability.metric_catalog import documented as documented_metrics
+from normalizer.observability.metric_catalog import metric_table as documented_metrics
 from normalizer.runtime.exit_codes import FOUND
 from normalizer.runtime.native_lane import why_python
 

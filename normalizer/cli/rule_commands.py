@@ -125,6 +125,6 @@ def config() -> None:
     normalizer config
     normalizer config > normalizer.env
     """
-    click.echo(environment.documented(load_settings()), nl=False)
+    click.echo(environment.describe_settings(load_settings()), nl=False)
     for mistake in environment.unknown_variables(os.environ):
         click.echo(mistake, err=True)

@@ -121,7 +121,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
     return found
 
 
-def documented(settings: Settings) -> str:
+def describe_settings(settings: Settings) -> str:
     """Return every variable with its description, unit, default, and current value, as an env file.
 
     Variables at their default are commented out. Secrets are masked.

@@ -25,7 +25,7 @@ from normalizer.embedded.postgres_user import (
 from normalizer.embedded.private_file import write_private
 from normalizer.embedded.process_table import child_pids, command_line, end_process
 from normalizer.embedded.stack_process import READY_S, StackProcess
-from normalizer.postgres.database import connected
+from normalizer.postgres.database import open_connection
 from normalizer.runtime.child import Child
 
 OWNER: Final = "noetl"
@@ -147,7 +147,7 @@ class PostgresServer(StackProcess):
 
     async def create_database(self, name: str) -> str:
         """Create a database unless it exists. Returns its address for the owner."""
-        async with connected(self.url, application_name="normalizer up") as connection:
+        async with open_connection(self.url, application_name="normalizer up") as connection:
             found = await connection.fetchval("select 1 from pg_database where datname = $1", name)
             if found is None:
                 await connection.execute(f'create database "{name}" owner {OWNER}')
@@ -212,7 +212,7 @@ class PostgresServer(StackProcess):
         return [line.strip() for line in lines]
 
     async def _create_owner(self) -> None:
-        async with connected(self.url, application_name="normalizer up") as connection:
+        async with open_connection(self.url, application_name="normalizer up") as connection:
             found = await connection.fetchval("select 1 from pg_roles where rolname = $1", OWNER)
             if found is None:
                 password = self._password()

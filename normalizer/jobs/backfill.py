@@ -132,7 +132,7 @@ class Backfill:
                 async for page in pages:
                     if page.expired:
                         positions.note_expired(page.part, page.expired)
-                    async for piece, items in normalized(
+                    async for piece, items in normalize_pages(
                         page, self._normalize, room=self._batch_rows
                     ):
                         builder.add(batch_part(piece, items, epoch=run.epoch))
@@ -190,7 +190,7 @@ class Backfill:
         return True
 
 
-async def normalized(
+async def normalize_pages(
     page: SourcePage, normalize: Normalize, *, room: int | None = None
 ) -> AsyncGenerator[tuple[SourcePage, list[Item]], None]:
     """Yield the page in slices with the outcomes of its records, so that other tasks can run."""

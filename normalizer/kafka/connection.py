@@ -160,7 +160,7 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
             raise refusal
         inner = getattr(client, "_client", None) or getattr(client, "client", client)
         renew_connections(inner, token_provider(settings))
-    with translated(doing):
+    with translating_errors(doing):
         try:
             await (client.start() if hasattr(client, "start") else client.bootstrap())
         except (KafkaError, OSError, TimeoutError) as error:
@@ -196,7 +196,7 @@ def grant(resource: str, name: str, operation: str = "Read") -> str:
 
 
 @contextmanager
-def translated(doing: str, *, writes: bool = False, topic: str = "") -> Iterator[None]:
+def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> Iterator[None]:
     """Translate the client's errors into ours, by what the caller must do.
 
     With `writes`, a missing right to a topic is the right to write to it. `topic` is the topic if
@@ -212,7 +212,7 @@ def translated(doing: str, *, writes: bool = False, topic: str = "") -> Iterator
         raise BrokerUnavailableError(f"{doing}: {type(error).__name__}") from error
 
 
-async def ended(client: Any, *, timeout_s: float) -> bool:
+async def stop_client(client: Any, *, timeout_s: float) -> bool:
     """Stop a consumer, or close an admin client. Returns False if that failed or took too long.
 
     While brokers are unreachable, the client's own stop can end with the CancelledError of a task

@@ -19,10 +19,10 @@ from normalizer.errors import BrokerUnavailableError, NormalizerError, ProcessSt
 from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
-    ended,
     raw_record,
     start_client,
-    translated,
+    stop_client,
+    translating_errors,
 )
 from normalizer.kafka.fetch_positions import FetchPosition, FetchPositions, UnverifiedLog, wall_ms
 from normalizer.kafka.group_consumer import new_group_consumer
@@ -77,7 +77,7 @@ class GroupReader:
         self._member.prepare(self._consumer)
         self._fetch_positions.listen(self._consumer._client)  # noqa: SLF001 - the public API has no access to it
         try:
-            with translated(doing := f"joining group {settings.kafka_group_id}"):
+            with translating_errors(doing := f"joining group {settings.kafka_group_id}"):
                 async with asyncio.timeout(settings.progress_timeout_s):
                     await start_client(self._consumer, settings, doing)
         except BaseException as error:
@@ -98,7 +98,7 @@ class GroupReader:
         if consumer is None:
             return True
         leave_when_stopped(consumer)
-        return await ended(consumer, timeout_s=timeout_s)
+        return await stop_client(consumer, timeout_s=timeout_s)
 
     def start_reading(
         self,
@@ -176,7 +176,7 @@ class GroupReader:
             self._rewind()
             self._member.check()
             if not isinstance(error, BROKEN_BATCH):
-                with translated("fetching"):
+                with translating_errors("fetching"):
                     raise
             return await self._read_leniently(consumer, wanted, error)
         except Exception as error:  # noqa: BLE001 - the client may raise anything on a damaged batch
@@ -191,7 +191,7 @@ class GroupReader:
         owned = {TopicPartition(*one): at for one, at in offsets.items() if one in self.assigned}
         if not owned or self._consumer is None:
             return
-        with translated("committing"):
+        with translating_errors("committing"):
             async with asyncio.timeout(timeout_s):
                 await self._consumer.commit(owned)
 

@@ -28,7 +28,7 @@ from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
     raw_record,
-    translated,
+    translating_errors,
 )
 from normalizer.kafka.field_reader import FieldReader
 from normalizer.kafka.unpacking import CHUNK_BYTES, UnpacksTooFarError, pieces
@@ -79,7 +79,7 @@ async def read_leniently(
     Raises BrokerUnavailableError, and UnreadableBatchError if even this reader can't decode the
     first batch. A later unreadable batch ends the answer. `client` must be open.
     """
-    with translated(f"reading {partition}"):
+    with translating_errors(f"reading {partition}"):
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = await _fetch(client, partition, offset, most_bytes)

@@ -15,11 +15,11 @@ from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
     connection_options,
-    ended,
     raw_record,
     read_bounds,
     start_client,
-    translated,
+    stop_client,
+    translating_errors,
 )
 from normalizer.kafka.fetch_sizes import fit_fetches
 from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_leniently
@@ -66,11 +66,11 @@ class OffsetRangeReader:
         """Close the connection. The next call opens a new one."""
         consumer, self._consumer = self._consumer, None
         if consumer:
-            await ended(consumer, timeout_s=ENDING_S)
+            await stop_client(consumer, timeout_s=ENDING_S)
 
     async def bounds(self, partitions: Collection[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """Return first offset and committed end of each partition. All must exist."""
-        with translated("reading the bounds of the log"):
+        with translating_errors("reading the bounds of the log"):
             consumer = await self._connected()
             return await read_bounds(consumer, partitions)
 
@@ -78,7 +78,7 @@ class OffsetRangeReader:
         self, partitions: Collection[KafkaPartition], time_ms: int
     ) -> dict[KafkaPartition, int | None]:
         """Return each partition's first offset with a record at this time or later, or None."""
-        with translated("looking up offsets by time"):
+        with translating_errors("looking up offsets by time"):
             consumer = await self._connected()
             found = await consumer.offsets_for_times(
                 {TopicPartition(*one): time_ms for one in partitions}
@@ -99,7 +99,7 @@ class OffsetRangeReader:
         self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
         if not self._left:
             return
-        with translated("reading"):
+        with translating_errors("reading"):
             consumer = await self._connected()
             consumer.assign([TopicPartition(*one) for one in self._left])
         self._seek()
@@ -126,7 +126,7 @@ class OffsetRangeReader:
         except (KafkaError, OSError) as error:
             self._seek()
             if not isinstance(error, BROKEN_BATCH):
-                with translated("reading"):
+                with translating_errors("reading"):
                     raise
             return await self._read_leniently()
         except Exception:  # noqa: BLE001 - the client may raise anything on a damaged batch
@@ -198,7 +198,7 @@ class OffsetRangeReader:
 
     async def _check_topic(self) -> None:
         """Check that the log is still the right one, because no records arrive."""
-        with translated("looking for the topic"):
+        with translating_errors("looking for the topic"):
             known = await self._consumer.topics()
         for one, offset_range in self._left.items():
             if one.topic not in known:

@@ -16,10 +16,10 @@ from normalizer.kafka.connection import (
     REQUEST_TIMEOUT_MS,
     close_abandoned,
     connection_options,
-    ended,
     pace_metadata,
     start_client,
-    translated,
+    stop_client,
+    translating_errors,
 )
 
 ENDING_S: Final = 5.0
@@ -55,7 +55,7 @@ class ReaderConnection:
         """Return the connection to one caller at a time, and open it when first needed."""
         async with self._turn:
             try:
-                with translated(doing):
+                with translating_errors(doing):
                     await self._connect(doing)
                     yield
             except BrokerUnavailableError:
@@ -106,4 +106,4 @@ class ReaderConnection:
 async def _end(clients: Iterable[Any]) -> None:
     for client in clients:
         if client:
-            await ended(client, timeout_s=ENDING_S)
+            await stop_client(client, timeout_s=ENDING_S)

@@ -16,7 +16,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from normalizer.config.passwords import MASK
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka.token_sources import TokenUnavailableError, described
+from normalizer.kafka.token_sources import TokenUnavailableError, describe_token
 
 _STEP_S: Final = 5.0
 REASON_CHARS: Final = 200
@@ -141,7 +141,7 @@ async def _failure_of_step(step: str, error: BaseException, options: Mapping[str
     words = next((one for one in error.args if isinstance(one, str)), error.description)
     reason = f"{options['sasl_mechanism']}: {_printable(words, options.get('sasl_plain_password'))}"
     if provider := options.get("sasl_oauth_token_provider"):
-        about = _printable(described(await provider.token()), None)
+        about = _printable(describe_token(await provider.token()), None)
         return Failure(step, f"{reason} ({about or 'no JWT'})", _SEE_ISSUER)
     return Failure(step, reason, _SEE_USER)
 

@@ -107,7 +107,7 @@ def sign_token(region: str) -> AccessToken:
     return AccessToken(text, expires_at_ms / 1000 - time.time())
 
 
-def described(token: str) -> str:
+def describe_token(token: str) -> str:
     """Describe a JWT by its claims, without its signature. Returns '' for any other token."""
     try:
         _, payload, _ = token.split(".")

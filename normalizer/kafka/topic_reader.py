@@ -31,7 +31,7 @@ from normalizer.kafka.connection import (
     KafkaPartition,
     connection_options,
     read_bounds,
-    translated,
+    translating_errors,
 )
 from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_leniently
 from normalizer.kafka.reader_connection import ReaderConnection
@@ -261,7 +261,7 @@ class TopicReader(ReaderConnection):
     ) -> dict[KafkaPartition, Bounds] | FatalError:
         """Return the error, because raising it would cancel the requests to the other brokers."""
         try:
-            with translated("reading the bounds of the log"):
+            with translating_errors("reading the bounds of the log"):
                 async with asyncio.timeout(within_s):
                     return await read_bounds(self._consumer, partitions)
         except BrokerUnavailableError:

@@ -18,9 +18,9 @@ from normalizer.kafka.committed_offsets import CommittedOffset, read_committed
 from normalizer.kafka.connection import (
     KafkaPartition,
     connection_options,
-    ended,
     start_client,
-    translated,
+    stop_client,
+    translating_errors,
 )
 
 BATCH_BYTES: Final = 1 << 18
@@ -87,7 +87,7 @@ class TransactionalProducer:
         )
         try:
             doing = f"starting the producer for {self._partition}"
-            with translated(doing):
+            with translating_errors(doing):
                 async with asyncio.timeout(START_S):
                     await start_client(self._producer, self._settings, doing)
         except BaseException:
@@ -98,7 +98,7 @@ class TransactionalProducer:
 
     async def committed(self) -> CommittedOffset | None:
         """Return the group's committed offset of the partition. Raises BrokerUnavailableError."""
-        with translated(f"reading the committed offset of {self._partition}"):
+        with translating_errors(f"reading the committed offset of {self._partition}"):
             async with asyncio.timeout(START_S):
                 found = await read_committed(
                     self._producer.client, self._group_id, [self._partition], stable=True
@@ -115,11 +115,11 @@ class TransactionalProducer:
         producer = self._producer  # `stop` sets it to None
         try:
             doing = f"committing {self._partition}@{committed.next_offset}"
-            with translated(doing, topic=self._partition.topic):
+            with translating_errors(doing, topic=self._partition.topic):
                 async with asyncio.timeout(TRANSACTION_TIMEOUT_MS / 1000) as self._committing:
                     with self._first_failure(producer):
                         await producer.begin_transaction()
-                        with translated(doing, writes=True), self._first_failure(producer):
+                        with translating_errors(doing, writes=True), self._first_failure(producer):
                             await _write(producer, records)
                         await self._commit_offset(producer, committed)
         except BrokerUnavailableError as error:
@@ -142,12 +142,12 @@ class TransactionalProducer:
             self._committing.reschedule(asyncio.get_running_loop().time())
         producer, self._producer = self._producer, None
         if producer is not None:
-            if not await ended(producer, timeout_s=STOP_S):
+            if not await stop_client(producer, timeout_s=STOP_S):
                 # Its own stop would keep sending, and closes nothing before everything is sent.
                 sending = producer._sender.sender_task  # noqa: SLF001 - nothing else ends it
                 if sending is not None:
                     sending.cancel()
-                await ended(producer.client, timeout_s=STOP_S)
+                await stop_client(producer.client, timeout_s=STOP_S)
                 if sending is not None:
                     # It may be waiting for a request that a closed client never answers.
                     sending.cancel()

@@ -355,7 +355,7 @@ CATALOGUE: Final = (
 )
 
 
-def documented() -> Iterator[str]:
+def metric_table() -> Iterator[str]:
     """Yield the catalog as the lines of a Markdown table."""
     yield "| name | type | meaning | what to do |"
     yield "|---|---|---|---|"

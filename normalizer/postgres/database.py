@@ -138,7 +138,7 @@ async def connect(
 
 
 @contextlib.asynccontextmanager
-async def connected(database_url: str, **options: Any) -> AsyncIterator[Connection]:
+async def open_connection(database_url: str, **options: Any) -> AsyncIterator[Connection]:
     """Open a connection for a block. Takes the options of `connect` and raises the same errors."""
     async with closing(await connect(database_url, **options)) as connection:
         yield connection

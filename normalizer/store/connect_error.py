@@ -12,7 +12,7 @@ from normalizer.config.tls_files import address_option
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailableError
 from normalizer.postgres.database import PoolerError, UnfitFileError, describe_server_error
 from normalizer.runtime.telemetry import describe_error
-from normalizer.store.sqlstate import translated
+from normalizer.store.sqlstate import translate_error
 
 _SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
 _POOLER_REFUSES: Final = re.compile(
@@ -70,7 +70,7 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
                 f"database: TCP: {describe_error(error)}", remedy=_reaching(error)
             )
         case _:
-            return translated(error)
+            return translate_error(error)
 
 
 def _refusal(error: asyncpg.PostgresError, database_url: str) -> NormalizerError:
@@ -96,7 +96,7 @@ def _refusal(error: asyncpg.PostgresError, database_url: str) -> NormalizerError
         case "08003" | "08006":
             remedy = "is this port PostgreSQL's? See the port in DATABASE_URL, and the server's log"
         case _:
-            return translated(error)
+            return translate_error(error)
     return StoreUnavailableError(describe_server_error(error), remedy=remedy, sqlstate=code)
 
 

@@ -40,7 +40,7 @@ from normalizer.store.migration_script import (
     recording_statement,
 )
 from normalizer.store.session import LOCK_HOLDERS
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
 
 REMEDY: Final = (
     "Another build migrated this database. Run that build, the version of your last deployment. "
@@ -168,7 +168,7 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     except BrokenPipeError:
         raise  # nobody reads our output any more
     except FOREIGN_ERRORS as error:
-        raise translated(error) from error
+        raise translate_error(error) from error
 
 
 async def _lock(connection: asyncpg.Connection, report: Callable[[str], None]) -> None:

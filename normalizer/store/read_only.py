@@ -8,7 +8,7 @@ import asyncpg
 
 from normalizer.postgres.database import COMMAND_TIMEOUT_S, closing, connect
 from normalizer.store.connect_error import connect_error
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
 
 READ_ONLY_SESSION: Final = {
     "transaction_read_only": "on",
@@ -43,4 +43,4 @@ async def read_only_connection(
         async with closing(connection):
             yield connection
     except FOREIGN_ERRORS as error:
-        raise translated(error) from error
+        raise translate_error(error) from error

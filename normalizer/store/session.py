@@ -22,7 +22,7 @@ from normalizer.store.sqlstate import (
     LOCK_NOT_AVAILABLE,
     Fault,
     find_fault,
-    translated,
+    translate_error,
 )
 
 _T = TypeVar("_T")
@@ -134,7 +134,7 @@ class Session:
                 case Fault.RACE:
                     raise RetryTransactionError from error
                 case Fault.PROJECTION | Fault.TRANSIENT | Fault.FATAL:
-                    raise translated(error, timed_out=timed_out) from error
+                    raise translate_error(error, timed_out=timed_out) from error
 
     async def run_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Run work other than a batch.

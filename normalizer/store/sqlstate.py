@@ -135,7 +135,7 @@ def _innermost_function(error: asyncpg.PostgresError) -> str | None:
     return found[1] if found else None
 
 
-def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerError:
+def translate_error(error: BaseException, *, timed_out: bool = False) -> NormalizerError:
     """Translate the error by its code and condition, never with the server's texts.
 
     Detail and context hold content, and the primary message may quote a value. `timed_out` means

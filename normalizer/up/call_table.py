@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.postgres.database import connected
+from normalizer.postgres.database import open_connection
 from normalizer.runtime.screen import Screen
 
 _LOOK_S: Final = 1.0
@@ -41,7 +41,7 @@ async def keep_showing_calls(database_url: str, screen: Screen) -> None:
 async def show_calls(database_url: str, screen: Screen) -> None:
     """Print the table now, or say that the database is unreachable."""
     try:
-        async with connected(database_url, application_name="normalizer up") as connection:
+        async with open_connection(database_url, application_name="normalizer up") as connection:
             screen.print_line(await _calls_by_attempts(connection))
     except _AWAY as error:
         screen.print_line(f"no table: {type(error).__name__}")

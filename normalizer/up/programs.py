@@ -12,7 +12,7 @@ from typing import Final
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.ports import is_free, keep_ports
-from normalizer.postgres.database import connected
+from normalizer.postgres.database import open_connection
 from normalizer.runtime.child import same_imports
 from normalizer.up.stackfile import Stack
 from normalizer.up.supervisor import ChildProgram, Supervisor
@@ -61,7 +61,7 @@ class Programs:
         port = keep_ports(self._folder / "normalizer-port.json", ["normalizer"])["normalizer"]
         self._stack.normalizer_url = f"http://127.0.0.1:{port}"
         http = {"NORMALIZER_HTTP_PORT": str(port)}
-        async with connected(
+        async with open_connection(
             self._stack.database_url, application_name="normalizer up"
         ) as connection:
             wanted = await connection.fetchval(_EPOCHS, self._stack.topic) + partitions

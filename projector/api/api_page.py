@@ -89,12 +89,12 @@ def _answer(media_type: str, content: dict[str, Any], schemas: dict[str, Any]) -
         else msgspec.json.format(msgspec.json.encode(example), indent=2).decode()
     )
     yield f"<details><summary>Answer as {escape(media_type)}</summary>\n"
-    schema = resolved(content["schema"], schemas)
+    schema = resolve_schema(content["schema"], schemas)
     yield f"<p>{_marked(schema.get('description', ''))}</p>\n"
     fields = {name: describe_type(one) for name, one in schema.get("properties", {}).items()}
     yield from _terms(fields)
     if "rows" in fields:
-        row = resolved(schema["properties"]["rows"]["items"], schemas)
+        row = resolve_schema(schema["properties"]["rows"]["items"], schemas)
         yield f"<p>A row: {_marked(row['description'])}</p>\n"
         yield from _terms({name: describe_type(one) for name, one in row["properties"].items()})
     yield f"<p>An example. {escape(shown['summary'])}</p>\n"
@@ -172,7 +172,7 @@ def describe_type(schema: dict[str, Any]) -> str:
     return {"string": "text", None: "any JSON"}.get(schema.get("type"), str(schema.get("type")))
 
 
-def resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+def resolve_schema(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     """Return the schema itself if this one only refers to it."""
     while "$ref" in schema:
         schema = schemas[schema["$ref"].rsplit("/", 1)[1]]

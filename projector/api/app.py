@@ -21,7 +21,7 @@ from projector.api.api_errors import ApiError, InternalError, MethodNotAllowedEr
 from projector.api.api_metrics import ApiMetrics
 from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
 from projector.api.execution_ends import ExecutionEnds
-from projector.api.formats import MEDIA_TYPES, as_csv, preferred, row_type
+from projector.api.formats import MEDIA_TYPES, as_csv, preferred_format, row_type
 from projector.api.middleware import AccessMiddleware, shared_with
 from projector.api.openapi import document
 from projector.api.own_paths import OwnPaths
@@ -109,7 +109,7 @@ def _endpoint(
     async def respond(request: Request) -> Response:
         query: bytes = request.scope["query_string"]
         params = parse(query, endpoint.parameters)
-        form = params.format or preferred(request.headers.get("accept", ""))
+        form = params.format or preferred_format(request.headers.get("accept", ""))
 
         async def run() -> tuple[bytes, str, str, str | None]:
             # Don't count the wait for a connection, which requesting less data wouldn't shorten.

@@ -26,7 +26,7 @@ If the decimal sign is a comma, they split lines at semicolons and ignore quotes
 """
 
 
-def preferred(accept: str) -> Format:
+def preferred_format(accept: str) -> Format:
     """Return the format that an Accept header prefers, the first of equals, or JSON."""
     wanted = weights(accept)
     for one in sorted(wanted, key=wanted.__getitem__, reverse=True):

@@ -15,7 +15,7 @@ from projector.api.api_metrics import CONTENT_TYPE, ApiMetrics
 from projector.api.api_page import as_html
 from projector.api.downloads import PATH, download_events
 from projector.api.endpoints import ROOT
-from projector.api.formats import MEDIA_TYPES, Format, preferred, rows_as_csv
+from projector.api.formats import MEDIA_TYPES, Format, preferred_format, rows_as_csv
 from projector.api.parameters import Parameters
 from projector.api.query_strings import parse
 from projector.api.responses import answer, compute_etag
@@ -101,7 +101,7 @@ class OwnPaths:
 
     async def _index(self, request: Request) -> Response:
         form = parse(request.scope["query_string"], Parameters).format
-        form = form or preferred(request.headers.get("accept", ""))
+        form = form or preferred_format(request.headers.get("accept", ""))
         body = self._indexes[form]
         return answer(request, body, compute_etag(body), media_type=MEDIA_TYPES[form])
 

@@ -15,7 +15,7 @@ from normalizer.runtime.command_line import NewPath
 from normalizer.runtime.exit_codes import FOUND
 from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_scope, parse_span
-from projector.database_session import connected, database_url
+from projector.database_session import database_url, open_connection
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.maintain import (
     ClocksDifferError,
@@ -142,7 +142,7 @@ def maintain(
         agrees = True
         scope = parse_scope(None, None, None, sample, None) if sample else None
         url = database_url()
-        async with maintenance_lock(url), connected(url) as connection:
+        async with maintenance_lock(url), open_connection(url) as connection:
             async for done in run_maintain(
                 connection, keep, dry_run=dry_run, sample=scope, folder=folder
             ):

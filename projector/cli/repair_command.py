@@ -9,7 +9,7 @@ import click
 from normalizer.runtime.exit_codes import FOUND
 from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_scope
-from projector.database_session import connected, database_url
+from projector.database_session import database_url, open_connection
 from projector.maintenance.maintain import maintenance_lock
 from projector.repair.repair import RepairRequest, preview
 from projector.repair.repair import repair as run_repair
@@ -71,7 +71,7 @@ def repair(
         with progress.reporting():
             async with (
                 nullcontext() if dry_run else maintenance_lock(url),
-                connected(url) as connection,
+                open_connection(url) as connection,
             ):
                 verdicts = (
                     preview(connection, request)

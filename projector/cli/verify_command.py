@@ -7,7 +7,7 @@ import click
 from normalizer.runtime.exit_codes import FOUND
 from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_scope
-from projector.database_session import connected, database_url
+from projector.database_session import database_url, open_connection
 from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS
 from projector.verify.verify import verify as compare
@@ -71,7 +71,7 @@ def verify(
 
     async def run() -> bool:
         agrees = is_stored = True
-        async with connected(database_url()) as connection:
+        async with open_connection(database_url()) as connection:
             async for verdict in compare(connection, scope, comparisons=chosen):
                 print_result(str(verdict))
                 is_stored = await record(connection, verdict) and is_stored

@@ -7,7 +7,7 @@ import click
 from normalizer.core.places import RECORD_FORM, parse_record
 from normalizer.runtime.command_line import FiniteRange
 from projector.cli.command_ends import print_result, run_flow
-from projector.database_session import connected, database_url
+from projector.database_session import database_url, open_connection
 from projector.views.description import as_json, as_text, describe
 from projector.views.wait import InQuarantineError, NotVisibleYetError, wait_for
 
@@ -23,7 +23,7 @@ def views(*, in_json: bool) -> None:
     """
 
     async def read() -> str:
-        async with connected(database_url()) as connection:
+        async with open_connection(database_url()) as connection:
             described = await describe(connection)
             return as_json(described) if in_json else as_text(described)
 
@@ -53,7 +53,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
     topic, partition, offset = place
 
     async def run() -> int:
-        async with connected(database_url()) as connection:
+        async with open_connection(database_url()) as connection:
             try:
                 return await wait_for(connection, topic, partition, offset, timeout_s=timeout)
             except (NotVisibleYetError, InQuarantineError) as error:

@@ -16,7 +16,7 @@ import msgspec
 
 from normalizer.errors import NormalizerError, StoreUnavailableError
 from normalizer.postgres.database import release
-from projector.database_session import connected, sentence
+from projector.database_session import open_connection, sentence
 from projector.hours import start_of_hour
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.event_retention import drop_events
@@ -122,7 +122,7 @@ async def maintenance_lock(url: str) -> AsyncIterator[None]:
     MaintainerBusyError if another process has the lock, and ends the block with
     StoreUnavailableError if it's lost.
     """
-    async with connected(url, idle_in_transaction_session_timeout="0") as connection:
+    async with open_connection(url, idle_in_transaction_session_timeout="0") as connection:
         transaction = connection.transaction()
         await transaction.start()
         if not await connection.fetchval("select pg_try_advisory_xact_lock($1::bigint)", _LOCK):

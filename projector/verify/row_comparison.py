@@ -70,7 +70,9 @@ class RowDifferences(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def planned(connection: asyncpg.Connection, verify_range: VerifyRange) -> AsyncIterator[None]:
+async def plan_by_hashes(
+    connection: asyncpg.Connection, verify_range: VerifyRange
+) -> AsyncIterator[None]:
     """Open a transaction for a statement about this range, which joins intermediate results.
 
     The planner has no statistics for these, and nested loops would take hours.
@@ -131,7 +133,7 @@ async def _difference(
         location_type="bigint" if comparison.bounds == "executions" else "timestamptz",
         column=column_parameter,
     )
-    async with planned(connection, verify_range):
+    async with plan_by_hashes(connection, verify_range):
         row = await connection.fetchrow(statement, *verify_range.bounds, column)
     return RowDifferences(
         expected=row["expected"],

@@ -27,7 +27,7 @@ from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.runtime.screen import Screen
 from normalizer.runtime.slices import Normalize
 from normalizer.runtime.telemetry import get_logger
-from projector.database_session import connected
+from projector.database_session import open_connection
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify as verify_projections
 from simulator.kcat_lines import lines
@@ -179,6 +179,6 @@ async def ledger_mistakes(database: Database) -> list[str]:
     found = [
         text async for explained in verify_ledger(database.url, None) for text in explained.wrong
     ]
-    async with connected(database.url) as connection:
+    async with open_connection(database.url) as connection:
         verdicts = [one async for one in verify_projections(connection, Scope())]
     return found + [str(verdict) for verdict in verdicts if verdict.verdict != "match"]

@@ -16,7 +16,7 @@ from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import SourcePositions
 from normalizer.store.store import Claim, CommittedBatch, Store
-from projector.database_session import connected
+from projector.database_session import open_connection
 from projector.maintenance import event_retention
 from projector.maintenance.retention_horizon import raise_horizon
 from projector.repair.repair import RepairRequest, repair
@@ -136,7 +136,7 @@ class MachineDatabase:
     ) -> AsyncIterator[Self]:
         admin = await asyncpg.connect(database.admin_url)
         try:
-            async with connected(database.admin_url) as projector:
+            async with open_connection(database.admin_url) as projector:
                 made = cls(database.url, admin, projector, loop)
                 made._emptying = await made._statements_to_empty()
                 yield made

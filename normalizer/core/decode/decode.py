@@ -31,7 +31,7 @@ from normalizer.core.decode.decode_json import (
 from normalizer.core.decode.levels import (
     Level,
     kept_beside,
-    supplied,
+    supplied_fields,
     wire_event,
     within,
     wrappers_around,
@@ -132,7 +132,7 @@ class _RecordDecoder:
         shared = {k: raw for k, raw in batch.fields.items() if k != key and raw != NULL}
         wrappers = tuple(wrappers_around(batch))
         for wrapper in wrappers:
-            shared = supplied(wrapper, ("execution_id",)) | shared
+            shared = supplied_fields(wrapper, ("execution_id",)) | shared
         outer = [(k, bytes(raw)) for k, raw in shared.items()]
         for _, value in outer:
             check_depth(value, MAX_DEPTH)

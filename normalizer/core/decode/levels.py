@@ -64,7 +64,7 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
         check_depth(each.text, EVENT_DEPTH)
     own: dict[str, Raw] = {}
     for wrapper in wrappers_around(level):
-        own = supplied(wrapper, wrapper.supplies) | own
+        own = supplied_fields(wrapper, wrapper.supplies) | own
     shared = shared | own if own else shared
     inherited = _inherited(shared, fields) if shared else {}
     if inherited:
@@ -88,7 +88,7 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
     return WireEvent.read(text, fields, index, extra, coercions)
 
 
-def supplied(wrapper: Level, names: tuple[str, ...]) -> dict[str, Raw]:
+def supplied_fields(wrapper: Level, names: tuple[str, ...]) -> dict[str, Raw]:
     """Return the fields that a wrapper supplies to an event that lacks them (#w5, #w7)."""
     return {name: raw for name in names if (raw := wrapper.fields.get(name, NULL)) != NULL}
 

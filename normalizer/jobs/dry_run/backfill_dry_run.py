@@ -22,7 +22,7 @@ from normalizer.core.identity.stored_events import WritePlan
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.errors import FatalError
-from normalizer.jobs.backfill import normalized
+from normalizer.jobs.backfill import normalize_pages
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine import job_statements
@@ -109,7 +109,7 @@ class BackfillDryRun:
         broken: FatalError | None = None
         try:
             async for page in self._source.read(positions):
-                async for piece, items in normalized(page, self._normalize):
+                async for piece, items in normalize_pages(page, self._normalize):
                     builder.add(batch_part(piece, items))
                     self._records_read += len(items)
                     if builder.is_full(self._batch_rows):

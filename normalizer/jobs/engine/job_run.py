@@ -19,7 +19,7 @@ from normalizer.postgres.database import release
 from normalizer.store.migrate import reject_other_files
 from normalizer.store.protocol import check_protocol
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
 
 RunState = Literal["running", "stopped", "complete", "truncated", "failed"]
 
@@ -76,7 +76,7 @@ async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
         async with connection.use() as used:
             return bool(await used.fetch(job_statements.END_UNFINISHED, job_id, reason))
     except FOREIGN_ERRORS as error:
-        raise translated(error) from error
+        raise translate_error(error) from error
     finally:
         connection.terminate()
 
@@ -119,7 +119,7 @@ class JobRun:
                 await run._begin(connection)
         except (*FOREIGN_ERRORS, FatalError) as error:
             await run._release()
-            raise error if isinstance(error, FatalError) else translated(error) from error
+            raise error if isinstance(error, FatalError) else translate_error(error) from error
         return run
 
     async def __aenter__(self) -> Self:
@@ -171,7 +171,7 @@ class JobRun:
                     statement, self.spec.job_id, self.number, *values
                 )
         except FOREIGN_ERRORS as error:
-            raise translated(error) from error
+            raise translate_error(error) from error
         return rows
 
     async def _release(self) -> None:

@@ -22,7 +22,7 @@ from normalizer.kafka import Bounds, KafkaPartition, TopicReader
 from normalizer.runtime.pause import wait_at_most
 from normalizer.store.read_only import READ_ONLY_SESSION
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
 
 CHECK_EVERY_S: Final = 0.5
 YIELD_AT_S: Final = 2.0
@@ -129,7 +129,7 @@ class LiveTraffic:
             async with self._connection.use() as connection:
                 rows: list[asyncpg.Record] = await connection.fetch(job_statements.LIVE_POSITIONS)
         except FOREIGN_ERRORS as error:
-            raise translated(error) from error
+            raise translate_error(error) from error
         return rows
 
     async def _bounds(

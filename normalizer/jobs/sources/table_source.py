@@ -22,7 +22,7 @@ from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.row_pages import fetch_page
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, find_fault, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, find_fault, translate_error
 
 ROWS_A_PAGE: Final = 2_000
 
@@ -210,10 +210,10 @@ class TableSource:
                 "an index on its key?"
             )
         if find_fault(error, copying=False) is Fault.TRANSIENT:
-            return StoreUnavailableError(f"source {translated(error)}")
+            return StoreUnavailableError(f"source {translate_error(error)}")
         if _is_its_own(error):
             return self._failed(f"SQLSTATE {error.sqlstate}: {error.args[0]}")
-        return FatalError(f"{self._name}: source {translated(error)}")
+        return FatalError(f"{self._name}: source {translate_error(error)}")
 
     def _failed(self, why: str) -> FatalError:
         """Build the error. It becomes the job's reason and may quote a row, so redact secrets."""

@@ -8,7 +8,7 @@ import msgspec
 from projector.api.answers import ApiRow
 from projector.api.parameters import CallStatuses, GroupedParams, Numbers, Texts
 from projector.api.queries.grouping import FINISHED, Grains, to_the_minute
-from projector.api.queries.trends import TrendAnswer, trend_window, trended
+from projector.api.queries.trends import TrendAnswer, trend_statement, trend_window
 from projector.api.snapshots import Snapshot
 
 
@@ -78,14 +78,14 @@ _FILTERS: Final = ("playbook", "step", "attempts", "status")
 _CALLS: Final = {"calls": "calls"}
 _CHOSEN: Final = "calls > 0 or calls_before > 0"
 _MATRIX: Final = Grains(
-    hours=trended(
+    hours=trend_statement(
         "projector.call_outcomes_by_attempt",
         keys=_KEYS,
         filters=_FILTERS,
         measures=_CALLS,
         chosen=_CHOSEN,
     ),
-    minutes=trended(
+    minutes=trend_statement(
         to_the_minute(FINISHED, "call_outcomes_by_attempt"),
         keys=_KEYS,
         filters=_FILTERS,

@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
-from projector.api.queries.grouping import FINISHED, Grains, grouped, ratio, to_the_minute, total
+from projector.api.queries.grouping import (
+    FINISHED,
+    Grains,
+    grouping_statement,
+    ratio,
+    to_the_minute,
+    total,
+)
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
@@ -20,10 +27,10 @@ def of_calls(
 ) -> Grains:
     """Build statements over counts by hour and by minute."""
     return Grains(
-        hours=grouped(
+        hours=grouping_statement(
             f"projector.{view}", keys=keys, measures=measures, where=where, having=having
         ),
-        minutes=grouped(
+        minutes=grouping_statement(
             to_the_minute(FINISHED, view),
             keys=keys,
             measures=measures,

@@ -2,8 +2,14 @@
 
 from typing import Final
 
-from projector.api.queries.grouping import FINISHED, Grains, grouped, to_the_minute, total
-from projector.api.queries.trends import trended
+from projector.api.queries.grouping import (
+    FINISHED,
+    Grains,
+    grouping_statement,
+    to_the_minute,
+    total,
+)
+from projector.api.queries.trends import trend_statement
 from projector.api.snapshots import Statement
 
 _MEASURES: Final = {"calls": "calls"}
@@ -36,14 +42,14 @@ _TO_THE_MINUTE: Final = to_the_minute(
     absent=("playbook", "worker_id"),
 )
 GROUPS: Final = Grains(
-    hours=trended(
+    hours=trend_statement(
         "projector.failures_by_error",
         keys=("error_class",),
         filters=("step", "attempts", "status"),
         measures=_MEASURES,
         chosen=_CHOSEN,
     ),
-    minutes=trended(
+    minutes=trend_statement(
         _TO_THE_MINUTE,
         keys=("error_class",),
         filters=("playbook", "step", "attempts", "status", "worker"),
@@ -54,8 +60,8 @@ GROUPS: Final = Grains(
     ),
 )
 WHERE: Final = Grains(
-    hours=grouped("projector.failures_by_error", keys=KEYS, measures=(total("calls"),)),
-    minutes=grouped(
+    hours=grouping_statement("projector.failures_by_error", keys=KEYS, measures=(total("calls"),)),
+    minutes=grouping_statement(
         _TO_THE_MINUTE,
         keys=(*KEYS, "playbook", "worker"),
         measures=(total("calls"),),

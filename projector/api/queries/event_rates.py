@@ -14,7 +14,7 @@ from projector.api.parameters import (
     Shapes,
     Texts,
 )
-from projector.api.queries.grouping import Grains, grouped, time_bin, total
+from projector.api.queries.grouping import Grains, grouping_statement, time_bin, total
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
@@ -53,7 +53,7 @@ _PER_SECOND = f"""
               ), 1
           )::double precision as events_per_s
 """
-_RATE = grouped(
+_RATE = grouping_statement(
     "projector.attempts_by_status",
     keys=("event_type",),
     measures=(total("events"), _PER_SECOND),
@@ -86,7 +86,7 @@ class Retries(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _RETRIES = Grains(
-    hours=grouped(
+    hours=grouping_statement(
         "projector.call_outcomes_by_attempt",
         keys=("step",),
         measures=(
@@ -95,7 +95,7 @@ _RETRIES = Grains(
         ),
         having="sum(calls) <> 0",
     ),
-    minutes=grouped(
+    minutes=grouping_statement(
         "projector.retries_by_minute",
         keys=("step",),
         measures=(total("retries"), total("first_tries")),
@@ -127,7 +127,7 @@ class Coercions(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     coercions: int
 
 
-_COERCIONS = grouped(
+_COERCIONS = grouping_statement(
     "projector.coercions_by_rule", keys=("rule", "shape"), measures=(total("coercions"),)
 )
 
@@ -158,7 +158,7 @@ class ShapeDefaults(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     time_from_log: int
 
 
-_DEFAULTS = grouped(
+_DEFAULTS = grouping_statement(
     "projector.defaults_by_shape",
     keys=("shape",),
     measures=(
@@ -230,7 +230,7 @@ _MEAN_SKEW = """
     sum(skew_s) / nullif(sum(events) filter (where lateness <> 'unknown'), 0)::double precision
         as mean_skew_s
 """
-_LATE = grouped(
+_LATE = grouping_statement(
     "projector.late_arrivals",
     keys=("shape", "worker", "lateness"),
     measures=(

@@ -86,7 +86,7 @@ class Grains(msgspec.Struct, frozen=True, kw_only=True):
     slow_minutes: bool = False
 
 
-def grouped(
+def grouping_statement(
     source: str,
     *,
     keys: Sequence[str],

@@ -13,7 +13,7 @@ from projector.api.parameters import (
     Texts,
     WindowParams,
 )
-from projector.api.queries.grouping import grouped, total
+from projector.api.queries.grouping import grouping_statement, total
 from projector.api.queries.run_query import run_grouped, run_query
 from projector.api.snapshots import Snapshot, Statement
 
@@ -41,7 +41,7 @@ class WithoutCommand(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     events: int
 
 
-_WITHOUT_COMMAND = grouped(
+_WITHOUT_COMMAND = grouping_statement(
     "projector.calls_without_command",
     keys=("step", "event_type", "status"),
     measures=(total("events"),),

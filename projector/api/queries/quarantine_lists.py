@@ -13,7 +13,7 @@ from projector.api.parameters import (
     Shapes,
     Texts,
 )
-from projector.api.queries.grouping import Grains, grouped, total
+from projector.api.queries.grouping import Grains, grouping_statement, total
 from projector.api.queries.run_query import run_grouped, run_paged
 from projector.api.snapshots import Snapshot, Statement
 
@@ -47,7 +47,9 @@ REJECTIONS: Final = """
 
 
 def _counted(source: str, time: str) -> Statement:
-    return grouped(source, keys=("reason", "shape"), measures=(total("rejected"),), time=time)
+    return grouping_statement(
+        source, keys=("reason", "shape"), measures=(total("rejected"),), time=time
+    )
 
 
 _QUARANTINE = Grains(

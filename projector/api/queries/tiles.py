@@ -10,7 +10,7 @@ from projector.api.parameters import CountsParams, Texts
 from projector.api.queries.grouping import FINISHED, Grains, to_the_minute
 from projector.api.queries.outcome_counts import BY_MINUTE
 from projector.api.queries.quarantine_lists import REJECTIONS
-from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_window, trended
+from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_statement, trend_window
 from projector.api.snapshots import Snapshot, Statement
 from projector.api.thresholds import DEFAULT, Level, Thresholds, Tile, level_for
 
@@ -152,8 +152,8 @@ async def _sums(
 
 def _both(hours: str, minutes: str, time: str, *filters: str, **measures: str) -> Grains:
     return Grains(
-        hours=trended(hours, keys=(), filters=filters, measures=measures),
-        minutes=trended(minutes, keys=(), filters=filters, measures=measures, time=time),
+        hours=trend_statement(hours, keys=(), filters=filters, measures=measures),
+        minutes=trend_statement(minutes, keys=(), filters=filters, measures=measures, time=time),
         slow_minutes=True,
     )
 

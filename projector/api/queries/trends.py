@@ -96,7 +96,7 @@ def trend_window(params: CountsParams, now: datetime) -> TrendWindow:
     )
 
 
-def trended(
+def trend_statement(
     source: str,
     *,
     keys: Sequence[str],

@@ -20,7 +20,7 @@ from normalizer.kafka import (
     UnreadableBatchError,
     lenient_reader,
 )
-from normalizer.kafka.connection import ended
+from normalizer.kafka.connection import stop_client
 from normalizer.kafka.lenient_reader import read_leniently
 from normalizer.kafka.range_reader import OffsetRange, OffsetRangeReader
 from tests.support.service_runs import until
@@ -362,7 +362,7 @@ async def test_a_consumer_whose_stop_ends_as_if_cancelled_is_stopped_all_the_sam
 
     consumer = Consumer()
 
-    assert await ended(consumer, timeout_s=1.0)
+    assert await stop_client(consumer, timeout_s=1.0)
     assert consumer._client.closed
 
 

@@ -9,7 +9,7 @@ import pytest
 from normalizer.config.settings import Settings
 from normalizer.kafka.token_sources import (
     TokenUnavailableError,
-    described,
+    describe_token,
     request_token,
     sign_token,
 )
@@ -46,7 +46,7 @@ def test_a_token_is_requested_with_the_clients_credentials(endpoint: TokenEndpoi
 
     assert endpoint.requests == [{"grant_type": ["client_credentials"], "scope": ["events read"]}]
     assert token.lifetime_s == 300
-    assert f"issuer {endpoint.issuer}, audience kafka, subject alice" in described(token.text)
+    assert f"issuer {endpoint.issuer}, audience kafka, subject alice" in describe_token(token.text)
 
 
 def test_a_wrong_secret_is_a_refusal_and_its_echo_is_not_repeated(endpoint: TokenEndpoint) -> None:

@@ -485,7 +485,7 @@ async def test_how_long_ago_is_by_the_clock_of_the_database(
     assert "Compared completely 0 ms ago, " in said
 
 
-async def test_a_refused_query_is_not_sent_again_unless_asked_for(
+async def test_a_refused_query_is_not_sent_again_until_the_reader_retries(
     browser: Browser, platform: Platform
 ) -> None:
     requested: list[str] = []

@@ -8,7 +8,7 @@ import pytest
 
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope
-from projector.database_session import connected
+from projector.database_session import open_connection
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
 from tests.support import view_rows
@@ -64,7 +64,7 @@ EXTREMES: Final[dict[str, tuple[str, ...]]] = {
 
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    async with connected(database.admin_url) as made:
+    async with open_connection(database.admin_url) as made:
         yield made
 
 

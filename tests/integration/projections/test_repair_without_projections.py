@@ -1,6 +1,6 @@
 """Events that went in without their projections, and what comes for them before the repair."""
 
-from projector.database_session import connected as projecting
+from projector.database_session import open_connection as projecting
 from projector.repair.repair import RepairRequest, repair
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify

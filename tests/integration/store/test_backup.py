@@ -9,7 +9,7 @@ import asyncpg
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.store.migrate import read_status
-from projector.database_session import connected
+from projector.database_session import open_connection
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
 from simulator.mix import Mix
@@ -69,7 +69,7 @@ async def test_a_restored_backup_is_whole_and_goes_on(
             )
         finally:
             await login.close()
-        async with connected(database.url) as before, connected(other.url) as after:
+        async with open_connection(database.url) as before, open_connection(other.url) as after:
             assert await table_contents(after) == await table_contents(before)
             async for verdict in verify(after, Scope(kind="all")):
                 assert verdict.verdict == "match", str(verdict)
@@ -78,7 +78,7 @@ async def test_a_restored_backup_is_whole_and_goes_on(
         await backfill_files(other, every)
 
         assert [one.wrong async for one in verify_ledger(other.url, None) if one.wrong] == []
-        async with connected(other.url) as after:
+        async with open_connection(other.url) as after:
             assert len((await table_contents(after))["rows"]) > len(lines) * 0.9
             async for verdict in verify(after, Scope(kind="all")):
                 assert verdict.verdict == "match", str(verdict)

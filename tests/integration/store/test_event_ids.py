@@ -20,7 +20,7 @@ from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, ExportSelection
 from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.rows import FIND_COORDINATES, LOCK_EVENTS
-from projector.database_session import connected as projector_connected
+from projector.database_session import open_connection as projector_connected
 from projector.maintenance.maintain import Keep, maintain
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify

@@ -13,7 +13,7 @@ from normalizer.monitoring import heartbeat
 from normalizer.monitoring.heartbeat import Heartbeat, ObservedLog
 from normalizer.store.migrate import _connected as migrating
 from normalizer.store.read_only import read_only_connection
-from projector.database_session import connected as projecting
+from projector.database_session import open_connection as projecting
 from tests.support.factories import TOPIC
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database

@@ -17,7 +17,7 @@ from normalizer.errors import FatalError
 from normalizer.snowflake import derive_id
 from normalizer.store import rows
 from normalizer.store.rows import MAX_GAP_OFFSETS, StoredRows, _runs
-from projector.database_session import connected as projecting
+from projector.database_session import open_connection as projecting
 from projector.repair.repair import RepairRequest, repair
 from tests.support.factories import (
     RECORDED_MS,

@@ -23,7 +23,7 @@ from projector.api.api_errors import ERRORS, ApiError, BusyError
 from projector.api.api_metrics import ApiMetrics
 from projector.api.api_page import as_html
 from projector.api.endpoints import ENDPOINTS
-from projector.api.formats import as_csv, preferred
+from projector.api.formats import as_csv, preferred_format
 from projector.api.openapi import document
 from projector.api.own_paths import OwnPaths
 from projector.api.parameters import GroupedParams, Shapes
@@ -243,7 +243,7 @@ def test_serve_refuses_settings_that_are_none(arguments: tuple[str, ...], why: s
     ],
 )  # fmt: skip
 def test_the_format_that_is_wanted_most_is_sent(accept: str, form: str) -> None:
-    assert preferred(accept) == form
+    assert preferred_format(accept) == form
 
 
 def test_an_error_that_passes_says_when_to_try_again() -> None:

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from normalizer.errors import FatalError, StoreUnavailableError
-from normalizer.store.sqlstate import Fault, copy_line, find_fault, translated
+from normalizer.store.sqlstate import Fault, copy_line, find_fault, translate_error
 
 SECRET = "content of a row"
 
@@ -87,7 +87,7 @@ def test_an_error_inside_a_projection_is_never_the_records_fault(code: str, copy
         error = rejection(code, context=context)
 
         assert find_fault(error, copying=copying) is Fault.PROJECTION
-        assert isinstance(translated(error), StoreUnavailableError)
+        assert isinstance(translate_error(error), StoreUnavailableError)
 
 
 @pytest.mark.parametrize("code", ["23502", "23514"])
@@ -95,7 +95,7 @@ def test_a_constraint_of_a_projection_is_never_the_records_fault(code: str) -> N
     error = rejection(code, schema="projector", table="event_minutes", constraint="c", column="c")
 
     assert find_fault(error, copying=True) is Fault.PROJECTION
-    assert "inside projector.event_minutes" in str(translated(error))
+    assert "inside projector.event_minutes" in str(translate_error(error))
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_content_that_names_a_projection_is_none(context: str) -> None:
 
 def test_the_projection_that_an_error_comes_from_is_named() -> None:
     assert "inside projector.project_calls" in str(
-        translated(rejection("55P03", context=FOLLOWING))
+        translate_error(rejection("55P03", context=FOLLOWING))
     )
-    assert "inside" not in str(translated(rejection("55P03")))
+    assert "inside" not in str(translate_error(rejection("55P03")))
 
 
 def test_a_key_that_is_there_already_is_a_race() -> None:
@@ -138,7 +138,7 @@ def test_a_key_that_is_there_already_is_a_race() -> None:
 )
 def test_an_outage_is_the_moments_fault(code: str) -> None:
     assert find_fault(rejection(code), copying=False) is Fault.TRANSIENT
-    assert isinstance(translated(rejection(code)), StoreUnavailableError)
+    assert isinstance(translate_error(rejection(code)), StoreUnavailableError)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_an_outage_is_the_moments_fault(code: str) -> None:
 @pytest.mark.parametrize("copying", [True, False])
 def test_wrong_code_rights_or_schema_end_the_process(code: str, copying: bool) -> None:
     assert find_fault(rejection(code, **CHECK), copying=copying) is Fault.FATAL
-    assert isinstance(translated(rejection(code)), FatalError)
+    assert isinstance(translate_error(rejection(code)), FatalError)
 
 
 @pytest.mark.parametrize(
@@ -180,12 +180,12 @@ def test_a_value_that_the_client_cannot_encode_is_the_records_fault(error: Excep
 )
 def test_a_connection_that_is_gone_is_the_moments_fault(error: Exception) -> None:
     assert find_fault(error, copying=True) is Fault.TRANSIENT
-    assert isinstance(translated(error), StoreUnavailableError)
+    assert isinstance(translate_error(error), StoreUnavailableError)
 
 
 @pytest.mark.parametrize("code", ["22P02", "42P01", "57014", "23514"])
 def test_nothing_that_the_server_quotes_gets_into_our_sentence(code: str) -> None:
-    sentence = str(translated(rejection(code, **CHECK, context=SECRET)))
+    sentence = str(translate_error(rejection(code, **CHECK, context=SECRET)))
 
     assert SECRET not in sentence
     assert code in sentence
@@ -194,7 +194,7 @@ def test_nothing_that_the_server_quotes_gets_into_our_sentence(code: str) -> Non
 def test_an_error_of_somebody_elses_trigger_names_its_function() -> None:
     context = "PL/pgSQL function audit.guard() line 3 at RAISE\nCOPY events, line 1: " + SECRET
 
-    said = str(translated(rejection("P0001", context=context)))
+    said = str(translate_error(rejection("P0001", context=context)))
 
     assert said == "database: SQLSTATE P0001 (RaiseError) inside audit.guard"
 
@@ -202,11 +202,11 @@ def test_an_error_of_somebody_elses_trigger_names_its_function() -> None:
 def test_a_function_named_by_content_is_not_repeated() -> None:
     context = f"COPY events, line 1: {{\nPL/pgSQL function {SECRET}() line 3 at RAISE"
 
-    assert SECRET not in str(translated(rejection("22003", context=context)))
+    assert SECRET not in str(translate_error(rejection("22003", context=context)))
 
 
 def test_a_connection_error_is_said_by_its_kind_alone() -> None:
-    assert SECRET not in str(translated(ConnectionResetError(SECRET)))
+    assert SECRET not in str(translate_error(ConnectionResetError(SECRET)))
 
 
 @pytest.mark.parametrize(
@@ -232,10 +232,10 @@ def test_the_rejected_line_is_read_from_the_context(context: str | None, line: i
     ("code", "look_at"), [("28P01", "DATABASE_URL"), ("3D000", "DATABASE_URL"), ("42501", "check")]
 )
 def test_an_error_that_ends_the_process_says_what_to_look_at(code: str, look_at: str) -> None:
-    assert look_at in str(translated(rejection(code)))
+    assert look_at in str(translate_error(rejection(code)))
 
 
 def test_a_read_only_server_says_that_it_may_be_a_standby() -> None:
-    said = str(translated(rejection("25006")))
+    said = str(translate_error(rejection("25006")))
 
     assert "If it's a standby, name the primary in DATABASE_URL" in said

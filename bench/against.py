@@ -106,7 +106,7 @@ def _drain(folder: Path, events: int, stored: int) -> Run:
 
 
 def run_of(said: str) -> Run | None:
-    """What `bench.drain` of any commit printed; its ratio is taken from the two times."""
+    """Read the output of `bench.drain`, of any commit. The ratio comes from the two times."""
     drain, copy = (pattern.search(said) for pattern in (_DRAIN, _COPY))
     if drain is None or copy is None:
         return None

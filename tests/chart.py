@@ -127,7 +127,7 @@ def render(helm: str, values: Path, *, release: str = "noetl", kubernetes: str =
 
 
 def settings() -> dict[str, str]:
-    """What `settings` may set: `normalizer config` less what is the chart's own; with texts."""
+    """Return what `settings` may set, with texts: `normalizer config` without the chart's own."""
     described = {variable(field.name): field_meta(field).description or "" for field in FIELDS}
     return {name: text for name, text in described.items() if name not in _OWN_OF_NORMALIZER}
 

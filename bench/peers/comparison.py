@@ -27,7 +27,7 @@ _POISON_EVENTS: Final = 20_000
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured. `seconds` are those of a run of latency."""
+    """The measurements to make. `seconds` is how long a run for latency takes."""
 
     events: int
     rounds: int

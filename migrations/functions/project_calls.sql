@@ -42,7 +42,7 @@ begin
         end if;
     end if;
 
-    -- 1. What each row says, reduced to one entry for each command.
+    -- 1. Reduce what the rows say to one entry for each command.
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
     into   roles, outcomes
     from   event_kinds

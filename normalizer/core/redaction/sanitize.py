@@ -28,7 +28,7 @@ _MOST_TEXTS: Final = 2  # read JSON in a text, and JSON in a text of that JSON
 _REFERENCE: Final = "reference"
 _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
 _LONG: Final = 4_096
-"""Of a longer text few strings are parsed, so each of them is searched alone."""
+"""Only few strings of a longer text are parsed, so each is searched alone."""
 _MAY_HIDE: Final = (str, list, dict)
 """Only values of these types are secrets or can hold one."""
 

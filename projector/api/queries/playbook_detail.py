@@ -11,16 +11,15 @@ from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
 MOST: Final = 20_000
-"""Their calls are read one by one, so of more executions the newest are counted."""
+"""Their calls are read one by one, so only the newest executions count."""
 LONGEST: Final = timedelta(days=7)
-"""Single calls are counted, so a window is at most this long: its last part is taken."""
+"""Calls are counted one by one, so only the last part of a longer window counts."""
 
 
 class PlaybookParams(WindowParams, frozen=True, kw_only=True):
     """Parameters.
 
-    Of a window above 7 days, the last 7 days are counted, and of more than 20,000 executions, the
-    newest 20,000.
+    Only the last 7 days of a longer window count, and only the newest 20,000 executions.
     """
 
     playbook: Annotated[Text, Meta(description="The playbook.")]

@@ -1,5 +1,5 @@
--- The attempts of these commands, from their stored events. `may_be_retried`: whether anything hints
--- at a second attempt of the command, which is a number, or two issues, claims, or starts.
+-- Builds the attempts of these commands from their stored events. `may_be_retried` is true if
+-- anything hints at a second attempt of the command: a number, or two issues, claims, or starts.
 --     1. read the events. The place of a record in its log tells when an event happened, unless the
 --        record came late, or another record reports the event in another log, or before it in this
 --        one (merge_flags): the row has the coordinates of the record that was read first.

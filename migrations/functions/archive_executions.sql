@@ -1,24 +1,24 @@
--- Retention: an execution that has been silent for long enough leaves whole, in one transaction.
--- Its counts stay.
+-- Retention deletes an execution that has been silent for long enough, completely and in one
+-- transaction. Its counts stay.
 --
--- Every count of events has two parts. The live part says what the stored rows say: shards from 0.
--- The archived part says what deleted rows said: shard -1 of every counter and roll-up, and
--- archived_rows for the ledger. A view shows their sum. verify and repair compare and correct the
--- live part only. Nothing exists that the archived part could be rebuilt from.
+-- Every count of events has two parts. The live part counts stored rows, in the shards from 0. The
+-- archived part counts deleted rows: shard -1 of every counter and roll-up, and archived_rows for
+-- the ledger. A view shows their sum. verify and repair compare and correct only the live part,
+-- because nothing is left from which to rebuild the archived part.
 --
 -- projector.archive_executions deletes all events of some executions. While it runs, the setting
 -- projector.archiving is on, and the triggers on DELETE add to the archived part what they subtract
 -- from the live part. The setting means nothing for an insert or an update, so a writer that sets
 -- it changes nothing.
 --
--- Two limits keep deleted events from being stored again. expired_before
--- (normalizer.retention_horizon, H): an event that Kafka received earlier is ignored, in live
--- traffic and in backfills. And an execution leaves only if Kafka received its last event before H
--- - D, D being some days. So no record that is read again counts twice, and neither do two reports
--- of one event that are at most D apart. An event that arrives for an execution later than that
--- begins a new row: its begin, its end, and its calls count once more. H is raised first, in a
--- transaction of its own. Executions leave when no transaction is left that may have read the
--- earlier H: projector/maintenance/event_retention.py.
+-- Two limits keep deleted events from being stored again. First, an event that Kafka received
+-- before the horizon H (normalizer.retention_horizon.expired_before) is ignored, in live traffic
+-- and in backfills. Second, an execution is deleted only if Kafka received its last event before H
+-- minus D, where D is some days. So no record that is read again counts twice, and neither do two
+-- reports of one event that are at most D apart. If an event of a deleted execution arrives later
+-- than that, the execution begins again: its begin, its end, and its calls count once more. A
+-- separate transaction raises H first. Executions are deleted once every transaction has ended that
+-- may have read the earlier H (projector/maintenance/event_retention.py).
 
 -- Deletes all events of these executions, and moves what they are counted as to the archived part.
 -- Returns the number of deleted events. The caller has locked the executions and, in a later

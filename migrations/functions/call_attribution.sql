@@ -1,5 +1,6 @@
--- How the number of an attempt is known: the end that decides names it (or, while the attempt
--- runs, any event), nothing hints at another attempt of its command, or it was inferred.
+-- How we know the number of an attempt. `declared`: the end that decides names it, or any event if
+-- the attempt still runs. `only`: nothing hints at another attempt of its command. `inferred`: we
+-- derived it from the order of the events.
 create or replace function projector.call_attribution(
     outcome_ranked text, is_numbered boolean, may_be_retried boolean
 )

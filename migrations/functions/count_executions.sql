@@ -1,4 +1,4 @@
--- Moves the roll-ups of executions, and those of their calls if the playbook changed. Deletes the
+-- Updates the roll-ups of executions, and those of their calls if the playbook changed. Deletes the
 -- row of an execution without events.
 create or replace function projector.count_executions(moved projector.execution_move[]) returns void
     language plpgsql volatile

@@ -1,7 +1,8 @@
--- Executions of which a statement removed a stored value, which may be that of another event, or of
--- none. Only all events of the execution tell. last_at is part of last_event_ranked.
---     1. find what the rows of an execution said before the statement, and none of them says after
---     2. find the executions whose stored values are among that
+-- Finds executions that may have to be rebuilt, because a statement took a stored value away.
+-- Another event may still support the value, or none. Only all events of the execution can tell.
+-- last_at is part of last_event_ranked.
+--     1. find what the rows of an execution said before the statement and no longer say after it
+--     2. find the executions that store one of these values
 create or replace function projector.doubtful_executions(reports projector.execution_report[])
     returns bigint[]
     language plpgsql stable

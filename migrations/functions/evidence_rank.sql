@@ -1,6 +1,6 @@
--- Reads how well a column of an event is known, from its column `evidence`: 0, 1, or 2. The column is
--- attempts, status, or created_at, which are the digits from left to right. Python's twin is
--- Evidence in normalizer/core/evidence.py.
+-- Reads from the column `evidence` how well the attempts, the status, or created_at of an event is
+-- known: 0, 1, or 2. These are its digits, from left to right. Evidence in
+-- normalizer/core/evidence.py does the same in Python.
 create or replace function projector.evidence_rank(evidence smallint, about text) returns integer
     language sql immutable parallel safe
     return evidence / case about

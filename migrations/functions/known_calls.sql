@@ -1,9 +1,9 @@
--- Step 2 of project_calls: reads the attempts of these commands. Returns the commands to rebuild,
--- which are those of `is_changed`, those that may have a retry, and those with another time of their
--- issue, claim, or start. Also returns the attempts that roll-ups and retries know (`counted`), and
--- the attempts that failed. Retries also store failures of calls that are not
--- counted. `offset 0` makes PostgreSQL find a command's attempts by their key, and not among all
--- retries of the execution.
+-- Step 2 of project_calls: reads the stored attempts of these commands. `to_rebuild` are the
+-- commands whose attempts can't just be merged with the new events: a row changed, they may have a
+-- retry, or their issue, claim, or start came at another time. `counted` are the attempts that
+-- roll-ups count, and `failures` those that failed, also uncounted ones, because a retry refers to
+-- the failure before it. `offset 0` makes PostgreSQL find the attempts by their key, and not among
+-- all retries of the execution.
 create or replace function projector.known_calls(
     changes projector.call_change[],
     out to_rebuild projector.call_command[], out counted projector.call_id[],

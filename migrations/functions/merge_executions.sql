@@ -1,5 +1,5 @@
--- Adds these changes to execution_facts, in order, which locks the executions. Returns those that
--- roll-ups count under something else from now on.
+-- Merges these changes into execution_facts, in order, which locks the executions. Returns those
+-- that roll-ups must count in another place than before.
 create or replace function projector.merge_executions(changes projector.execution_change[])
     returns setof projector.execution_move
     language plpgsql volatile

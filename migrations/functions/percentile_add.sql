@@ -1,5 +1,5 @@
 -- Adds a row to the state of the aggregate percentile: the fraction, then the count of each bucket
--- from -1 on. Counts may be parts, which take back what others say.
+-- from -1 on. A count may be negative, because one shard may subtract what another one added.
 create or replace function projector.percentile_add(
     state double precision[], fraction double precision, bucket integer, calls bigint
 ) returns double precision[]

@@ -1,4 +1,5 @@
--- Moves the counters by the rows after a statement minus the rows before it:
+-- Updates the counters after a statement: adds what its rows are after it, and subtracts what they
+-- were before it:
 --     1. events by hour
 --     2. events by minute
 --     3. arrivals by hour

@@ -1,11 +1,12 @@
--- Moves execution_facts and execution_hours by the rows before and after a statement:
---     1. derive from each row what it says about its execution, and add that up
---     2. merge it into the executions, which locks them: nothing reads them before
---     3. rebuild executions whose stored values nothing may support any more (update and delete)
---     4. move the roll-ups
--- An execution that retention deletes whole (archive_executions) leaves between steps 1 and 2.
--- Only this function sees the rows. It gives them away as arrays: of one entry an execution, and of
--- one entry a row where a statement updates or deletes, which is rare.
+-- Updates execution_facts and execution_hours after a statement has written events:
+--     1. derive from each row what it says about its execution, and reduce that to one entry for
+--        each execution
+--     2. merge the entries into the executions, which locks them. Nothing reads them before that
+--     3. on update and delete, rebuild executions with a stored value that may have lost its event
+--     4. update the roll-ups
+-- An execution that retention deletes whole (archive_executions) is taken out between steps 1 and
+-- 2. Only step 1 reads the rows. The other steps get arrays with one entry for each execution, and,
+-- if the statement updated or deleted rows, which is rare, one entry for each row.
 create or replace function projector.project_executions() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

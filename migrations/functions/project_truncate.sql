@@ -1,4 +1,4 @@
--- Truncates the tables that are its arguments: what is projected of the table of its trigger.
+-- After a table was truncated, truncates its projections, which are the arguments.
 create or replace function projector.project_truncate() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

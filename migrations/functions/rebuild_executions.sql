@@ -1,7 +1,7 @@
--- Rebuilds the rows of these executions from their events, and returns those of `changed` that
--- roll-ups do not count under what they are now. An execution without events gets a count of 0, and
--- is counted under nothing: also one of which only an update is known, as its events were stored
--- without projections.
+-- Rebuilds the rows of these executions from their events. Returns those of `changed` that roll-ups
+-- count in another place than the rebuilt row says. An execution without events gets a count of 0
+-- and isn't counted anywhere. So does one whose events were stored without projections, if the
+-- projections have seen only an update of it.
 create or replace function projector.rebuild_executions(
     execution_ids bigint[], changed bigint[]
 )

@@ -1,6 +1,6 @@
--- Takes executions that a deletion leaves without events out of the projections, and counts them
--- and their calls as archived. Called by the trigger of executions while projector.archiving is on.
--- Returns the changes of the other executions.
+-- Removes from the projections the executions that a deletion leaves without events, and counts
+-- them and their calls as archived. The trigger of executions calls it while projector.archiving is
+-- on. Returns the changes of the other executions.
 --     1. find the executions
 --     2. move the counts of their calls from the live part to shard -1
 --     3. move the counts of the executions

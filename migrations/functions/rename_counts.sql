@@ -1,7 +1,8 @@
--- Counts the archived part of some texts under other texts, and deletes rows of the old texts whose
--- live part is 0, because no call and no event has them any more. Only counters after `since` up to
--- `until`, so that no call takes long: it waits for transactions that count in the same shards, as
--- compact_shards does, and they wait for it. Returns the number of deleted rows.
+-- Moves archived counts from some texts to others, for example after a redaction. Deletes rows of
+-- the old texts whose live part is 0, because no call and no event has these texts any more. It
+-- covers only counters after `since` up to `until`, so that no call takes long. It waits for
+-- transactions that count in the same shards, as compact_shards does, and they wait for it. Returns
+-- the number of deleted rows.
 --     1. lock the shards
 --     2. build the lists of columns
 --     3. move the counts

@@ -1,6 +1,6 @@
--- Repair of projections while everybody else goes on working (projector repair). Executions and
--- their calls are rebuilt here, under their locks. Counters get the difference to what they were
--- compared with, in a shard of the job's own (projector/repair/repair.py).
+-- Repairs projections while writers and readers continue (projector repair). This function rebuilds
+-- executions and their calls, under their locks. For counters, projector/repair/repair.py adds the
+-- difference between the expected and the actual rows, in a shard that only the repair uses.
 
 -- Rebuilds executions and their calls, whatever their rows hold, and notes in which hours their
 -- roll-ups may differ from then on. It creates a missing row, and deletes a row without events.

@@ -1,6 +1,7 @@
--- Executions that share an event_id with one of these, in pairs of one of these and another. One of
--- them holds the id, and its sibling has a hashed one. They leave together: as long as one is
--- stored, a report that comes again must find the id taken.
+-- Finds executions that share an event_id with one of these. Returns pairs of one of these and
+-- another. One execution of a pair has an event with the id itself, and the other has one with a
+-- hashed id. Retention deletes both together, because a report that is read again must find the id
+-- taken as long as one of them is stored.
 create or replace function projector.tied_executions(execution_ids bigint[])
     returns table (execution_id bigint, tied_to bigint)
     language sql stable

@@ -266,8 +266,9 @@ class GroupReader:
                 read.append(answer)
         if not read:
             raise BrokerUnavailableError(f"fetching: {type(failure).__name__}") from failure
-        # Positions move only here, because reading another partition may raise. A partition that
-        # is unverified by now, or that another caller started again, is read again.
+        # Move positions only after every partition was read, because any may raise. If a partition
+        # became unverified or was started again in the meantime, drop its records. They're read
+        # again.
         taken = [one for one in read if positions.trusted(one.partition) is wanted[one.partition]]
         for chunk in taken:
             wanted[chunk.partition].advance(chunk)

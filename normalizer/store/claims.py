@@ -93,7 +93,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
-# The incarnation whose position was deleted, or that a backfill read, or else 0.
+# The incarnation in which a new position begins: of a deleted position, of a backfill, or 0.
 _DELETED_INCARNATION: Final = """
     select coalesce(max(incarnation), 0)
     from   normalizer.dedup_horizon

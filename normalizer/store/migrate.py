@@ -62,7 +62,7 @@ BY_HAND: Final = (
     "They may be another build's files, so run the build that they came with. Fill a new database "
     "with `normalizer migrate`, or have a DBA run the script from `normalizer migrate --print`"
 )
-# Not to_regclass: a session that saw no table before it waited would still see none.
+# Don't use to_regclass, because a session that saw no table before it waited still sees none.
 _IS_RECORDED: Final = """
     select exists (
         select from pg_tables where schemaname = 'migrations' and tablename = 'applied'

@@ -1,4 +1,4 @@
-"""Ends a command: its output, and errors as one line with an exit code."""
+"""Runs a command, and prints an error as one line with the right exit code."""
 
 import asyncio
 from collections.abc import Coroutine

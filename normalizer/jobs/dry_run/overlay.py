@@ -28,9 +28,9 @@ _place: Final[msgspec.msgpack.Decoder[Coordinates]] = msgspec.msgpack.Decoder(Co
 
 
 class Overlay:
-    """Rows that would be stored or changed, ids that would be assigned, and new rejections.
+    """Remembers the rows, ids, and rejections that a dry run would have stored.
 
-    The end of the `with` block drops its contents.
+    The end of its `with` block deletes them.
     """
 
     def __init__(self) -> None:

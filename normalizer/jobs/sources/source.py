@@ -36,9 +36,10 @@ class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
 class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
     """The offsets of one part from from_offset up to, but not including, next_offset.
 
-    `records` are in the part's order. Their own coordinates are those of their origin, and needn't
-    be the part's. `holes` are ranges (first, next) of offsets without a record. `expired` are the
-    holes that Kafka's retention deleted before they could be read.
+    `records` are in the part's order. A record may have other coordinates than the part. For
+    example, a line that kcat wrote keeps those in Kafka. `holes` are ranges (first, next) of
+    offsets without a record. `expired` are the holes that Kafka's retention deleted before they
+    could be read.
     """
 
     part: PartKey

@@ -495,8 +495,8 @@ comment on column normalizer.source_heartbeats.log_end is
 comment on column normalizer.source_heartbeats.next_offset is
     'The position at the time of the heartbeat.';
 comment on column normalizer.source_heartbeats.end_seen_at is
-    'When the broker last reported the end of the log. It stays while the broker is away, and when '
-    'another process claims the partition. Null before the first report.';
+    'When the broker last reported the end of the log. It stays while the broker is unreachable, '
+    'and when another process claims the partition. Null before the first report.';
 comment on column normalizer.source_heartbeats.behind_since is
     'Every record that the log held at this time is stored, but later ones are not. Null if all '
     'are, or before the first report.';

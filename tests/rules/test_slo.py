@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parents[2]
 RULES: Final = ROOT / "deploy" / "prometheus" / "slo.yml"
 PAGE: Final = (ROOT / "docs" / "metrics.md").read_text().partition("## Objectives\n")[2]
 
-# A quarter of an hour of four is bad: lag, a projector that is away, a row that differs.
+# A quarter of an hour of four is bad: lag, a projector that is unreachable, a row that differs.
 _BAD: Final = {
     'normalizer_lag_seconds{job="normalizer",topic="noetl.events",partition="0"}': "2x44 90x15",
     'up{job="projector",instance="a"}': "1x44 0x15",

@@ -78,7 +78,7 @@ async def ready(url: str) -> bool:
 async def test_an_idle_service_shows_every_metric_at_zero_and_whether_its_database_will_do(
     database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A table that somebody locks does not mean that the database is away."""
+    """A table that somebody locks does not mean that the database is unreachable."""
     async with (
         monitored(settings_for(database, topic, bootstrap_servers)) as (_, url),
         watching(database.admin_url) as admin,

@@ -220,7 +220,7 @@ async def test_process_whose_claims_came_to_nothing_has_no_suspect(
     async def away(kafka: Any, partition: KafkaPartition, *arguments: Any, **options: Any) -> Any:
         tries.append(partition)
         if len(tries) < TRIES:
-            message = "the leader is away"
+            message = "the leader is unreachable"
             raise BrokerUnavailableError(message)
         return await why_reset(kafka, partition, *arguments, **options)
 

@@ -623,7 +623,7 @@ async def test_a_stop_while_the_database_is_away_says_what_the_run_is_now(
 
 
 def _failing_at_first(monkeypatch: pytest.MonkeyPatch, tries: int) -> asyncio.Event:
-    """Once the event is set, the database is away for this many statements of a run."""
+    """Once the event is set, the database is unreachable for this many statements of a run."""
     failing = asyncio.Event()
     fetch = JobRun._fetch
 

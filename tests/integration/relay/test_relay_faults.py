@@ -106,7 +106,7 @@ async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
     settings = relay_settings(topic, bootstrap_servers, batch_age_ms=1_000)
 
     async def fail(*_: object) -> None:
-        message = "the broker is away"
+        message = "the broker is unreachable"
         raise BrokerUnavailableError(message)
 
     async with (

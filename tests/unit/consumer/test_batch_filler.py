@@ -41,7 +41,7 @@ class Source:
         self.waits_s: list[float] = []
         self.now_s = 0.0
         self.fails_at: set[int] = set()
-        """The broker is away at the fetches of these numbers."""
+        """The broker is unreachable at the fetches of these numbers."""
         self.stopping = asyncio.Event()
 
     has_suspects = False

@@ -259,7 +259,7 @@ async def test_the_share_of_a_topic_is_of_the_run_wherever_reading_goes_on(
             yield FetchedChunk(
                 partition=partition, from_offset=at.first, next_offset=at.first + 1, records=[]
             )
-        raise BrokerUnavailableError("the broker is away")
+        raise BrokerUnavailableError("the broker is unreachable")
 
     monkeypatch.setattr(source._reader, "read", read_one)
     for next_offset in (6, 7):

@@ -90,7 +90,7 @@ async def test_the_lag_is_the_sum_while_the_end_of_every_partition_is_known() ->
 
 
 async def test_lag_that_nobody_could_measure_lately_is_left_out_and_not_0() -> None:
-    """Its leader is away: what it holds since is not known, and the sum is not either."""
+    """Its leader is unreachable: what it holds since is not known, and the sum is not either."""
     lag_monitor = measured({0: 0.0, 1: BOUNDS_LAST_S + 1})
 
     shown = samples(lag_monitor)

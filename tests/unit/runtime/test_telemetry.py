@@ -143,7 +143,7 @@ def test_a_librarys_traceback_is_only_named(lines: io.StringIO) -> None:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (StoreUnavailableError("database is away"), "database is away"),
+        (StoreUnavailableError("database is unreachable"), "database is unreachable"),
         (FencedError("fenced: t[1]", topic="t", partition=1), "fenced: t[1]"),
         (
             ConnectionRefusedError(111, "Connection refused"),

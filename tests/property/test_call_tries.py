@@ -26,6 +26,8 @@ from tests.support.view_rows import view_differences
 
 History = list[tuple[Row, int]]
 
+_normalize = Normalizer().normalize
+
 
 def issuer_numbers_retries(history: History) -> bool:
     return all(
@@ -230,7 +232,7 @@ async def calls_after(records: Iterable[RawRecord]) -> list[tuple[int, str | Non
     """The calls of records that were written one by one, in this order."""
     database = MemoryDatabase()
     for record in records:
-        await database.write([(record, Normalizer().normalize(record))])
+        await database.write([(record, _normalize(record))])
     _, calls = fold_execution(list(map(row_of, database.stored())))
     return sorted((call["attempts"], call["status"]) for call in calls)
 

@@ -1,5 +1,6 @@
 """An execution says why it is stuck, and links to its rejected records."""
 
+from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
@@ -7,7 +8,7 @@ from playwright.async_api import Browser
 
 from normalizer import Envelope, Normalizer, RawRecord
 from tests.integration.page.browsing import fully_drawn, looking, serving
-from tests.support.stack import Database
+from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected
 
 STUCK: Final = "333895119667515392"
@@ -26,8 +27,10 @@ HISTORY: Final = """
     from   (
                values (1, 'playbook.started', 'flow', 'STARTED', 500, null, null,
                        '{"path": "team/flow", "version": "3"}'),
-                      (2, 'command.issued', 'start', 'PENDING', 490, null, '1:start', '{}'),
-                      (3, 'command.claimed', 'start', 'RUNNING', 405, 'worker-4', '1:start', '{}')
+                      (2, 'command.issued', 'start', 'PENDING', 490, null,
+                       '333895119667515392:start', '{}'),
+                      (3, 'command.claimed', 'start', 'RUNNING', 405, 'worker-4',
+                       '333895119667515392:start', '{}')
            ) as one (event_id, event_type, step, status, ago_s, worker_id, command_id, context);
 
     insert into normalizer.quarantine
@@ -37,19 +40,27 @@ HISTORY: Final = """
 """
 
 
+@pytest.fixture(scope="module")
+async def stuck(stack: Stack) -> AsyncIterator[str]:
+    """The address of a page over one stuck execution, read only."""
+    async with (await stack.cluster("current")).database() as database:
+        async with connected(database) as connection:
+            await connection.execute(HISTORY)
+        async with serving(database.url) as url:
+            yield url
+
+
 @pytest.mark.parametrize("screen", ["summary", "executions", "dashboard"])
 async def test_stuck_execution_says_what_it_waits_for(
-    browser: Browser, database: Database, screen: str
+    browser: Browser, stuck: str, screen: str
 ) -> None:
-    async with connected(database) as connection:
-        await connection.execute(HISTORY)
     address = {
         "summary": f"/?show=execution&execution={STUCK}",
         "executions": "/?show=executions",
         "dashboard": "/",
     }[screen]
 
-    async with serving(database.url) as url, looking(browser, f"{url}{address}") as page:
+    async with looking(browser, f"{stuck}{address}") as page:
         await fully_drawn(page)
         where = {
             "summary": "#execution .body > :first-child",
@@ -62,7 +73,7 @@ async def test_stuck_execution_says_what_it_waits_for(
             assert said.startswith("Silent for 6 min 4")
 
         await page.get_by_role("link", name="start", exact=True).first.click()
-        await page.wait_for_url(f"**execution={STUCK}&command=1%3Astart*")
+        await page.wait_for_url(f"**execution={STUCK}&command={STUCK}%3Astart*")
 
 
 async def test_execution_and_its_rejected_record_link_to_each_other(
@@ -94,7 +105,7 @@ async def test_execution_and_its_rejected_record_link_to_each_other(
     [
         (f'"{STUCK}"', f"Execution {STUCK}", "#execution"),
         (f"ERROR execution_id={STUCK}: no answer", f"Execution {STUCK}", "#execution"),
-        ("1:sta", f"Execution {STUCK}", "#execution"),
+        (f"{STUCK}:sta", f"Execution {STUCK}", "#execution"),
         ("wall", "Wall: last 24 hours", "body[data-view=wall]"),
         ("stuck", "Projector", "#stuck"),
         ("too_large", "Quarantine", "#records"),
@@ -103,15 +114,12 @@ async def test_execution_and_its_rejected_record_link_to_each_other(
     ],
 )
 async def test_enter_opens_what_was_pasted(
-    browser: Browser, database: Database, pasted: str, title: str, panel: str
+    browser: Browser, stuck: str, pasted: str, title: str, panel: str
 ) -> None:
-    async with connected(database) as connection:
-        await connection.execute(HISTORY.replace("1:start", f"{STUCK}:start"))
-
-    async with serving(database.url) as url, looking(browser, url) as page:
+    async with looking(browser, stuck) as page:
         await fully_drawn(page)
         await page.keyboard.press("/")
-        await page.keyboard.insert_text(pasted.replace("1:sta", f"{STUCK}:sta"))
+        await page.keyboard.insert_text(pasted)
         await page.keyboard.press("Enter")
         await page.wait_for_function(
             "([title]) => document.querySelector('h1').textContent === title", arg=[title]
@@ -130,12 +138,9 @@ async def test_enter_opens_what_was_pasted(
 
 
 async def test_any_panel_is_within_ten_keys_and_back_returns_the_focus(
-    browser: Browser, database: Database
+    browser: Browser, stuck: str
 ) -> None:
-    async with connected(database) as connection:
-        await connection.execute(HISTORY)
-
-    async with serving(database.url) as url, looking(browser, url) as page:
+    async with looking(browser, stuck) as page:
         await fully_drawn(page)
         panels = await page.locator("#main .panel").evaluate_all(
             "(all) => all.map((one) => one.id)"

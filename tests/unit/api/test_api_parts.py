@@ -164,20 +164,25 @@ _OUTCOMES: Final = (
 )
 
 
+@pytest.fixture(scope="module")
+def api_page() -> str:
+    return as_html(document(ENDPOINTS, token=True)).decode()
+
+
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.reason)
-def test_every_error_is_a_problem_that_the_page_describes(kind: type[ApiError]) -> None:
+def test_every_error_is_a_problem_that_the_page_describes(
+    kind: type[ApiError], api_page: str
+) -> None:
     response = problem(kind("what was wrong"))
     body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
-
-    page = as_html(document(ENDPOINTS, token=True)).decode()
 
     assert response.headers["content-type"] == "application/problem+json"
     assert body.keys() == {"type", "title", "status", "detail", "reason"}
     assert (body["status"], body["detail"]) == (kind.status, "what was wrong")
     address, _, anchor = body["type"].partition("#")
     assert address == "/api"
-    assert f'id="{anchor}"' in page
-    assert body["title"] in page
+    assert f'id="{anchor}"' in api_page
+    assert body["title"] in api_page
 
 
 def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

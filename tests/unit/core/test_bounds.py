@@ -16,9 +16,11 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import CutValue, RawRecord
 from normalizer.envelope import Envelope, Normalized, Rejected
 
+NORMALIZE = Normalizer().normalize
+
 
 def outcomes(value: bytes) -> tuple[Normalized, ...]:
-    return Normalizer().normalize(RawRecord(value=value, topic="t", recorded_ms=0))
+    return NORMALIZE(RawRecord(value=value, topic="t", recorded_ms=0))
 
 
 def event(context: bytes) -> bytes:
@@ -160,7 +162,7 @@ def test_a_record_is_too_large_by_its_key_and_headers_too() -> None:
     cut = CutValue(value_bytes=2, record_bytes=MAX_RECORD_BYTES + 1, sha256=b"s", crc=7)
 
     for record in (held, RawRecord(b"{}", cut=cut)):
-        (rejected,) = Normalizer().normalize(record)
+        (rejected,) = NORMALIZE(record)
         assert isinstance(rejected, Rejected)
         assert rejected.reason == "too_large"
         assert "16777216 bytes with key and headers" in rejected.detail

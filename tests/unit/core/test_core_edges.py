@@ -25,6 +25,7 @@ def _alike(bits: int) -> list[bytes]:
 
 RECORDED_MS = 1_784_000_000_000
 SECRET = "hunter2hunter2"
+NORMALIZE = Normalizer().normalize
 
 
 def outcomes(value: Any, **changes: Any) -> tuple[Normalized, ...]:
@@ -35,7 +36,7 @@ def outcomes(value: Any, **changes: Any) -> tuple[Normalized, ...]:
         "offset": 42,
         "recorded_ms": RECORDED_MS,
     }
-    return Normalizer().normalize(RawRecord(value=raw, **coordinates | changes))
+    return NORMALIZE(RawRecord(value=raw, **coordinates | changes))
 
 
 def envelope(value: Any = None, **changes: Any) -> Envelope:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -77,8 +78,10 @@ def _sql_comments(source: str) -> Iterator[tuple[int, str]]:
     yield from found
 
 
-def _sentences(kind: str) -> Iterator[tuple[str, str]]:
+@cache
+def _sentences(kind: str) -> list[tuple[str, str]]:
     """Each sentence, and where it ends. Questions and examples in backticks do not count."""
+    found: list[tuple[str, str]] = []
     for path in _tracked(f"*.{kind}"):
         source = path.read_text()
         texts = (
@@ -86,14 +89,17 @@ def _sentences(kind: str) -> Iterator[tuple[str, str]]:
         )
         for line, text in texts:
             for paragraph in _CODE.sub("x", text).split("\n\n"):
-                for sentence in _END.split(" ".join(paragraph.split())):
-                    if not sentence.endswith("?"):
-                        yield f"{path.relative_to(ROOT)}:{line}", sentence
+                found += [
+                    (f"{path.relative_to(ROOT)}:{line}", sentence)
+                    for sentence in _END.split(" ".join(paragraph.split()))
+                    if not sentence.endswith("?")
+                ]
+    return found
 
 
 @pytest.mark.parametrize(("kind", "habit"), CEILINGS)
 def test_rate_of_a_habit_never_rises(kind: str, habit: str) -> None:
-    sentences = list(_sentences(kind))
+    sentences = _sentences(kind)
     words = sum(len(_WORD.findall(sentence)) for _, sentence in sentences)
 
     counted = [

@@ -296,6 +296,75 @@ MUTANTS: Final = (
         fails="assert await connection.fetchval(horizon) == raised",
     ),
     Mutant(
+        name="an execution goes although somebody has locked one of its rows",
+        promise="Retention counts nothing twice",
+        changes=(
+            SourceChange(
+                "projector/maintenance/event_retention.py",
+                "           counted.events = known.events and is_old and",
+                "           is_old and",
+            ),
+            SourceChange(
+                "migrations/functions/archive_executions.sql",
+                "        where  execution_id = any(archive_executions.execution_ids)\n",
+                "        where  event_id in (select event_id from normalizer.events "
+                "where execution_id = any(archive_executions.execution_ids) "
+                "for update skip locked)\n",
+            ),
+        ),
+        tests=("test_an_execution_with_a_locked_row_is_left_for_the_next_time",),
+        fails='assert await connection.fetchval("select count(*) from normalizer.events") == 4',
+    ),
+    Mutant(
+        name="executions that share an id leave one without the other",
+        promise="Retention counts nothing twice",
+        changes=(
+            SourceChange(
+                "projector/maintenance/silent_executions.py",
+                "        wanted = ties.keys() - known",
+                "        wanted, ties = set(), {}",
+            ),
+            SourceChange(
+                "projector/maintenance/event_retention.py",
+                "        may_go = whole - new_ties\n",
+                "        may_go = whole or new_ties\n",
+            ),
+        ),
+        tests=("test_executions_that_share_an_id_leave_together",),
+        fails='assert await connection.fetchval("select count(*) from normalizer.events") == 2',
+    ),
+    Mutant(
+        name="what leaves is not counted as archived",
+        promise="Retention counts nothing twice",
+        changes=(
+            SourceChange(
+                "migrations/functions/remove_whole_executions.sql",
+                "    cross join (values (take_shard(), -1), ((-1)::smallint, 1)) as way",
+                "    cross join (values (take_shard(), -1)) as way",
+            ),
+        ),
+        tests=("test_a_silent_execution_leaves_whole_and_every_count_stays",),
+        fails="assert differences(without_executions(after), without_executions(before)) == {}",
+    ),
+    Mutant(
+        name="the ledger is not told what retention took",
+        promise="Retention counts nothing twice",
+        changes=(
+            SourceChange(
+                "migrations/functions/archive_executions.sql",
+                "        do update set events = known.events + excluded.events\n",
+                "        do update set events = known.events\n",
+            ),
+            SourceChange(
+                "migrations/functions/archive_executions.sql",
+                "                 coalesce(written.run, 0), count(*)\n",
+                "                 coalesce(written.run, 0), 0\n",
+            ),
+        ),
+        tests=("test_the_ledger_explains_what_retention_took_of_a_job",),
+        fails="assert await ledger_mistakes(database) == []",
+    ),
+    Mutant(
         name="the content of the last record that was read is not compared",
         promise="Another log is not taken for this one",
         changes=(

@@ -141,7 +141,7 @@ class Forget:
             rejected = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))
             reports = await self._each_page(statements.DELETE_MERGED_RECORDS, found)
-            events = await self._delete()
+            events = await self._delete(len(found.event_ids))
             await self._session.fetch(statements.END, self._id)
         finally:
             self._session.terminate()
@@ -232,10 +232,14 @@ class Forget:
             self._done = WorkDone("pages of merged records read", pages)
         return reports
 
-    async def _delete(self) -> int:
+    async def _delete(self, events: int) -> int:
         """Delete all events in one transaction, and return their number."""
+        if_slow = (
+            f"execution {self._id} has {events:,} events; run the same command again while the "
+            "database has less to do"
+        )
         while True:
-            deleted = await self._session.run_once(self._delete_unless_locked)
+            deleted = await self._session.run_once(self._delete_unless_locked, if_slow=if_slow)
             if deleted is not None:
                 return deleted
             # Wait outside the transaction, so that writers and retention can continue.

@@ -42,13 +42,17 @@ class PatientSession(Session):
         self._has_answered = False
 
     async def run_once(
-        self, work: Callable[[asyncpg.Connection], Awaitable[_T]], *, rolled_back: bool = False
+        self,
+        work: Callable[[asyncpg.Connection], Awaitable[_T]],
+        *,
+        rolled_back: bool = False,
+        if_slow: str = "",
     ) -> _T:
         """Run the work until it succeeds.
 
         Raises FatalError, also if a value is at fault, or if a statement times out MOST_TIMEOUTS
-        times in a row. Raises StoreUnavailableError if the very first try fails, because then
-        nothing is lost and the address may be wrong.
+        times in a row. Then `if_slow` says what to do. Raises StoreUnavailableError if the very
+        first try fails, because then nothing is lost and the address may be wrong.
         """
         timeouts = 0
         while True:
@@ -69,7 +73,7 @@ class PatientSession(Session):
                 timeouts = timeouts + 1 if ended else 0
                 if timeouts == MOST_TIMEOUTS:
                     message = f"{failed}, {timeouts} times in a row, so it takes too long"
-                    raise FatalError(message) from error
+                    raise FatalError(message, remedy=if_slow) from error
                 await asyncio.sleep(back_off_s(self._outage.failed(failed)))
             else:
                 self._has_answered = True

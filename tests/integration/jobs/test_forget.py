@@ -19,6 +19,7 @@ from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.snowflake import hash_text_id
+from normalizer.store import patient_session
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.position_changes import PositionChange, change_position
 from tests.integration.consumer.test_position import typed
@@ -372,6 +373,28 @@ async def test_an_execution_whose_events_were_miscounted_is_repaired_first(
     with pytest.raises(FatalError, match=r"projector repair --executions"):
         async with asyncio.timeout(60):
             await forgotten(database)
+
+
+async def test_an_execution_that_takes_too_long_to_delete_is_named_with_what_to_do(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patient_session, "MOST_TIMEOUTS", 2)
+    monkeypatch.setattr(forget, "_LEAST_TIMEOUT_MS", 500)
+    await connection.execute(
+        """
+        create function sleep() returns trigger language plpgsql as
+            'begin perform pg_sleep(60); return old; end';
+        create trigger slow before delete on normalizer.events
+            for each row execute function sleep();
+        """
+    )
+    why = f"takes too long: execution {GONE} has 6 events; run the same command again while"
+
+    with pytest.raises(FatalError, match=why):
+        await forgotten(database)
+
+    await connection.execute("drop trigger slow on normalizer.events")
+    assert (await forgotten(database)).events == 6
 
 
 @pytest.mark.parametrize("of", [GONE, None])

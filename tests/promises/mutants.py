@@ -347,7 +347,7 @@ MUTANTS: Final = (
         fails="assert differences(without_executions(after), without_executions(before)) == {}",
     ),
     Mutant(
-        name="the ledger is not told what retention took",
+        name="the ledger does not count what retention took",
         promise="Retention counts nothing twice",
         changes=(
             SourceChange(

@@ -4,6 +4,16 @@
 --     normalizer migrate --print | psql DATABASE
 -- Later, `normalizer migrate` continues from there. Migrations cannot be undone.
 
+do $$
+begin
+    if current_setting('server_encoding') <> 'UTF8' then
+        raise exception 'the encoding of this database is %, but events hold text of any language. '
+                        'Make another one: create database ... encoding ''UTF8'' template template0',
+                        current_setting('server_encoding');
+    end if;
+end
+$$;
+
 create schema if not exists migrations;
 
 create table if not exists migrations.applied (

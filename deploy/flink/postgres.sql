@@ -146,6 +146,6 @@ $$;
 
 commit;
 
--- Flink and start.py need a role of yours, which is called flink here:
---     grant usage on schema flink to flink;
---     grant select, insert, update, delete on all tables in schema flink to flink;
+-- Flink and start.py sign in as the role that ran this file, which owns all of it. A reader needs:
+--     grant usage on schema flink to grafana;
+--     grant select on all tables in schema flink to grafana;

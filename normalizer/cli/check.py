@@ -10,7 +10,7 @@ from normalizer.cli.check_kafka import KafkaCheck
 from normalizer.cli.check_result import CheckResult
 from normalizer.config.settings import Settings
 from normalizer.core.last_try import BLAMED
-from normalizer.errors import AnotherClusterError, NormalizerError
+from normalizer.errors import AnotherClusterError, BrokerUnavailableError, NormalizerError
 from normalizer.kafka import KafkaPartition, TopicReader
 
 ANSWER_S: Final = 20.0
@@ -43,11 +43,12 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
         (database, database.crashes),
         (database, database.public_rights),
         (database, database.migrations),
+        (database, database.triggers),
         (database, database.rights),
         (database, database.statistics),
         (database, database.clock),
-        (kafka, partial(_clusters, kafka, database)),
-        (kafka, partial(_positions, kafka, database)),
+        (database, partial(_clusters, kafka, database)),
+        (database, partial(_positions, kafka, database)),
     ]
     for end, step in steps:
         try:
@@ -57,7 +58,9 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
             about, remedy = end.trouble
             findings = [CheckResult(about, f"no answer in {ANSWER_S:.0f} s", remedy)]
         except NormalizerError as error:
-            about, remedy = end.trouble
+            # The steps that compare the two may fail at either.
+            at = kafka if isinstance(error, BrokerUnavailableError) else end
+            about, remedy = at.trouble
             findings = [CheckResult(about, error.what, error.remedy or remedy)]
         for finding in findings:
             yield finding

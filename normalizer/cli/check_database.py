@@ -22,6 +22,10 @@ from normalizer.store.read_only import read_only_connection
 from normalizer.store.source_positions import NEWEST_POSITIONS
 
 SKEW_S: Final = 5.0
+_ENCODING: Final = (
+    "events hold text of any language, so make another database: create database ... encoding "
+    "'UTF8' template template0"
+)
 
 
 OLDEST_POSTGRES: Final = 150_000
@@ -54,6 +58,18 @@ _ROLES: Final = """
     select quote_ident(current_user),
            pg_has_role('normalizer_writer', 'usage'),
            pg_has_role('projector_reader', 'usage')
+"""
+_TRIGGERS: Final = """
+    select quote_ident(current_user), current_setting('session_replication_role'),
+           array(
+               select   array['normalizer.' || relname, quote_ident(tgname)]
+               from     pg_trigger
+               join     pg_class on pg_class.oid = tgrelid
+               where    relnamespace = 'normalizer'::regnamespace
+               and      not tgisinternal
+               and      tgenabled not in ('O', 'A')
+               order by 1
+           )
 """
 NAMED: Final = 5
 """The most missing rights to name. A login without the role lacks dozens."""
@@ -96,10 +112,13 @@ class DatabaseCheck:
             version = int(await connection.fetchval("show server_version_num"))
             user = await connection.fetchval("select current_user")
             standby = await connection.fetchval("select pg_is_in_recovery()")
+            encoding = await connection.fetchval("show server_encoding")
             pooler = ", through a connection pooler" if connection.is_pooled else ""
         about = self.trouble[0]
         if version < OLDEST_POSTGRES:
             yield CheckResult(about, f"version {version}", "PostgreSQL 15 or newer is needed")
+        elif encoding != "UTF8":
+            yield CheckResult(about, f"encoding {encoding}", _ENCODING)
         elif standby:
             yield CheckResult(about, "a standby: it is read-only", PRIMARY)
         else:
@@ -137,6 +156,26 @@ class DatabaseCheck:
             newer = sum(one.state == "unknown" for one in statuses)
             of_newer = f", {newer} of a newer version" if newer else ""
             yield CheckResult("migrations", f"{len(statuses) - newer} applied{of_newer}")
+
+    async def triggers(self) -> AsyncIterator[CheckResult]:
+        """Check that the triggers that keep the views run for this login."""
+        if not self.migrated:
+            return
+        async with read_only_connection(self._url) as connection:
+            user, role, disabled = await connection.fetchrow(_TRIGGERS)
+        if role == "replica":
+            yield CheckResult(
+                "triggers",
+                "session_replication_role is replica, so no view counts what this login stores",
+                f"alter role {user} set session_replication_role = origin; then restart, and run "
+                "`projector repair`",
+            )
+        for table, trigger in disabled:
+            yield CheckResult(
+                "triggers",
+                f"{trigger} of {table} is disabled, so views miss what is stored meanwhile",
+                f"alter table {table} enable trigger {trigger}; then run `projector repair`",
+            )
 
     async def rights(self) -> AsyncIterator[CheckResult]:
         """Check every right that the migrations grant to a writer."""

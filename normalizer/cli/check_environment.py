@@ -3,17 +3,25 @@
 from collections.abc import Iterator, Mapping
 
 from normalizer.cli.check_result import CheckResult
-from normalizer.config.environment import unknown_variables
+from normalizer.config.environment import unknown_variables, unused_variables
+from normalizer.config.settings import Settings
 from normalizer.observability.tracing import leads_to_grpc, why_untraced
 
 
-def check_environment(environ: Mapping[str, str]) -> Iterator[CheckResult]:
+def check_environment(environ: Mapping[str, str], settings: Settings) -> Iterator[CheckResult]:
     """Check that something reads each variable, and that spans can be sent if tracing is on."""
     for unknown in unknown_variables(environ):
         yield CheckResult(
             f"variable {unknown.name}",
             "unknown, so nothing reads it",
             f"{unknown.advice}, or unset it",
+        )
+    for unused in unused_variables(settings):
+        yield CheckResult(
+            f"variable {unused.name}",
+            f"KAFKA_SECURITY_PROTOCOL is {settings.kafka_security_protocol}, which doesn't use it",
+            f"{unused.advice}, or unset it",
+            warns=True,
         )
     if mistake := why_untraced(environ) or leads_to_grpc(environ):
         # Only a warning, because the service works without spans.

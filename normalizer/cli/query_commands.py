@@ -47,9 +47,10 @@ def check() -> None:
     that a check failed. A warn alone exits with 0, because the service works anyway.
     """
     settings = load_settings("database_url", "kafka_bootstrap_servers")
+    normalizer_or_exit(settings)
     why = why_python(settings)
     core = CheckResult("core", f"python, because {why}" if why else "native")
-    of_environment = [*check_environment(os.environ), core]
+    of_environment = [*check_environment(os.environ, settings), core]
     for finding in of_environment:
         click.echo(finding)
 
@@ -111,6 +112,7 @@ def explain(*, coordinates: str, incarnation: int | None) -> None:
 
     \b
     normalizer explain noetl.events:3:1042
+    normalizer explain 'noetl.events[3]@1042'
 
     If Kafka still has the record, it also shows today's canonical event for it, redacted.
     """

@@ -15,7 +15,7 @@ from normalizer.config.settings import FIELDS, Settings, field_meta, is_secret, 
 from normalizer.config.tls_files import kafka_tls
 from normalizer.errors import ConfigurationError
 
-_HOST_PORT: Final = re.compile(r"\S+:([0-9]{1,5})")
+_HOST_PORT: Final = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s\[\]:;/@]+):([0-9]{1,5})")
 _LAST_PORT: Final = 65_535
 _SHOWN: Final = 60
 PROJECTOR_VARIABLES: Final = (
@@ -121,6 +121,23 @@ def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
     return found
 
 
+def unused_variables(settings: Settings) -> list[UnknownVariable]:
+    """Find variables that are set, but that KAFKA_SECURITY_PROTOCOL doesn't use."""
+    protocol = settings.kafka_security_protocol
+    unused = {
+        "kafka_sasl_": "" if protocol.startswith("SASL") else "SASL_SSL or SASL_PLAINTEXT",
+        "kafka_ssl_": "" if protocol.endswith("SSL") else "SSL or SASL_SSL",
+    }
+    return [
+        UnknownVariable(variable(field.name), f"set KAFKA_SECURITY_PROTOCOL to {needed}")
+        for prefix, needed in unused.items()
+        for field in FIELDS
+        if needed
+        and field.name.startswith(prefix)
+        and getattr(settings, field.name) != field.default
+    ]
+
+
 def describe_settings(settings: Settings) -> str:
     """Return every variable with its description, unit, default, and current value, as an env file.
 
@@ -167,6 +184,9 @@ def _converted(field: FieldInfo, text: str) -> Any:
     """Convert the value of one variable. Raises ValueError, whose message never holds a secret."""
     if not is_text(text):
         raise ValueError("not UTF-8")
+    if len(text) > 1 and text[0] == text[-1] in "\"'" and not is_secret(field):
+        # A password may be in quotes.
+        raise ValueError("the value is in quotes, and only a shell removes them: leave them out")
     kind = get_args(field.type)[0]
     if get_origin(kind) is tuple:
         if parts := tuple(part.strip() for part in text.split(",") if part.strip()):

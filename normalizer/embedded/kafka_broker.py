@@ -125,12 +125,12 @@ class KafkaBroker(StackProcess):
         protocols = {_CONTROLLER: "PLAINTEXT", **self._listeners}
         addresses = {name: f"{name}://{self.listener_address(name)}" for name in self._ports}
         properties = {
-            **self._properties,
             "log.dirs": _LOG,
             "controller.quorum.voters": f"1@{self.listener_address(_CONTROLLER)}",
             "listeners": ",".join(addresses.values()),
             "advertised.listeners": ",".join(addresses[name] for name in self._listeners),
             "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),
+            **self._properties,
         }
         lines = [f"{key}={value}\n" for key, value in properties.items()]
         write_private(self.folder / _PROPERTIES_FILE, "".join(lines))

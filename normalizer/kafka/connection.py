@@ -15,6 +15,7 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     KafkaError,
+    NodeNotReadyError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
@@ -187,6 +188,11 @@ _MISSING_RIGHTS: Final = {
 """The option of kafka-acls.sh for the resource of each error."""
 
 
+_SEE_NODE: Final = (
+    "does that broker run, and can this machine reach the address in its advertised.listeners?"
+)
+
+
 def grant(resource: str, name: str, operation: str = "Read") -> str:
     """Return the command that gives a user this right."""
     return (
@@ -209,7 +215,8 @@ def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> 
             if isinstance(one, tuple(_MISSING_RIGHTS)):
                 right = _missing_right(one, writes=writes, topic=topic)
                 raise FatalError(f"{doing}: {right}") from error
-        raise BrokerUnavailableError(f"{doing}: {type(error).__name__}") from error
+        remedy = _SEE_NODE if isinstance(error, NodeNotReadyError) else ""
+        raise BrokerUnavailableError(f"{doing}: {type(error).__name__}", remedy=remedy) from error
 
 
 async def stop_client(client: Any, *, timeout_s: float) -> bool:

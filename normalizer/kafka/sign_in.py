@@ -7,7 +7,7 @@ we try each address once more, step by step: TCP, TLS, API versions, SASL.
 import asyncio
 import os
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, collect_hosts
@@ -23,8 +23,12 @@ REASON_CHARS: Final = 200
 _FAILURES: Final = (KafkaError, OSError, TimeoutError, EOFError)
 """The errors that a connection or request of the client raises."""
 _SEE_ADDRESS: Final = "is the broker running, and is it the one in KAFKA_BOOTSTRAP_SERVERS?"
+_SEE_ADVERTISED: Final = (
+    "set advertised.listeners of the brokers to addresses that this machine can reach"
+)
 _SEE_PROTOCOL: Final = (
-    "does KAFKA_SECURITY_PROTOCOL fit this port, and does the broker's log say why?"
+    "does KAFKA_SECURITY_PROTOCOL fit this port, is it a broker's, and does the broker's log say "
+    "why?"
 )
 _SEE_TLS: Final = (
     "see KAFKA_SSL_CA_FILE, KAFKA_SSL_CERT_FILE, and KAFKA_SECURITY_PROTOCOL, and name the broker "
@@ -44,8 +48,9 @@ class Failure(NamedTuple):
 
 
 async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError | None:
-    """Try every bootstrap server with these client options. Returns None if one accepts us.
+    """Try every bootstrap server with these client options. Returns None if one lets us in.
 
+    It must also name a broker of its cluster that can be reached.
     The error prefers a server that refuses to one that's unreachable.
     """
     client_options = dict(options)
@@ -76,22 +81,36 @@ async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError 
 
 async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> Failure | None:
     """Open a connection step by step, like the client, and request the cluster's brokers."""
-    try:
-        async with asyncio.timeout(_STEP_S):
-            _, writer = await asyncio.open_connection(host, port)
-    except _FAILURES as error:
-        return _failure_of_tcp(error)
-    writer.close()
+    if failure := await _failure_of_tcp(host, port):
+        return failure
     connection = _SteppingConnection(host, port, **options)
     try:
         await connection.connect()
         connection.step = "sign-in"
-        await connection.send(MetadataRequest([]))
+        cluster = await connection.send(MetadataRequest([]))
     except _FAILURES as error:
         return await _failure_of_step(connection.step, error, options)
     finally:
         connection.close()
-    return None
+    return await _failure_of_advertised([broker[1:3] for broker in cluster.brokers])
+
+
+async def _failure_of_advertised(addresses: Sequence[tuple[str, int]]) -> Failure | None:
+    """Try where the cluster says that its brokers are. Returns None if one can be reached.
+
+    The client asks a bootstrap server only for these addresses, and everything else of them.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        tries = {
+            f"{host}:{port}": tasks.create_task(_failure_of_tcp(host, port), name=f"reach {host}")
+            for host, port in addresses
+        }
+    failures = {address: failure for address, one in tries.items() if (failure := one.result())}
+    if not failures or len(failures) < len(tries):
+        return None
+    address, failure = next(iter(failures.items()))
+    step = f"advertised address {address}"
+    return failure._replace(step=step, remedy=_SEE_ADVERTISED)
 
 
 class _SteppingConnection(AIOKafkaConnection):  # type: ignore[misc]
@@ -123,12 +142,18 @@ class _HeedingAuthenticator(OAuthAuthenticator):  # type: ignore[misc]
         return (b"\x01", True) if payload else await super().step(payload)
 
 
-def _failure_of_tcp(error: BaseException) -> Failure:
+async def _failure_of_tcp(host: str, port: int) -> Failure | None:
     reason = f"no answer in {_STEP_S:.0f} s"
-    if isinstance(error, OSError) and error.errno:
-        # asyncio's own text repeats the address. An unknown host name has a code below 0.
-        reason = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
-    return Failure("TCP", reason, _SEE_ADDRESS, is_refusal=False)
+    try:
+        async with asyncio.timeout(_STEP_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except _FAILURES as error:
+        if isinstance(error, OSError) and error.errno:
+            # asyncio's own text repeats the address. An unknown host name has a code below 0.
+            reason = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+        return Failure("TCP", reason, _SEE_ADDRESS, is_refusal=False)
+    writer.close()
+    return None
 
 
 async def _failure_of_step(step: str, error: BaseException, options: Mapping[str, Any]) -> Failure:

@@ -38,6 +38,10 @@ _ALWAYS: Final = {
     # JIT compilation takes longer than any of our queries.
     "jit": "off",
 }
+_SINCE_17: Final = {
+    # A verify or a job may take as long as it needs.
+    "transaction_timeout": "0",
+}
 _POLL_S: Final = 0.05
 _READERS: Final = """
     select coalesce(array_agg(virtualtransaction), '{}')
@@ -133,7 +137,8 @@ async def connect(
     except BaseException:
         connection.terminate()
         raise
-    connection.settings = {**_ALWAYS, **session}
+    newest = _SINCE_17 if connection.get_server_version() >= (17,) else NO_SETTINGS
+    connection.settings = {**_ALWAYS, **newest, **session}
     return connection
 
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from normalizer.errors import ConfigurationError
+
 CONNECT_S: Final = 10.0
 """The longest that opening a connection may take, including authentication."""
 
@@ -18,6 +20,10 @@ CLOSE_S: Final = 2.0
 """How long closing waits for the server to cancel a statement or release locks."""
 _OUTSIDE: Final = ("vacuum", "create database")
 """PostgreSQL doesn't allow these in a transaction."""
+_STATEMENT_POOLING: Final = (
+    "DATABASE_URL leads to a connection pooler in statement mode, which refuses transactions: set "
+    "its pool_mode to transaction or session"
+)
 DATABASE_ERRORS: Final = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -143,6 +149,11 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
             begun = await super().execute(begin, **options)
             if self.is_pooled:
                 self._server_pid = await super().fetchval("select pg_backend_pid()")
+        except asyncpg.ConnectionDoesNotExistError as error:
+            self.terminate()
+            if "statement pooling" not in str(error):
+                raise
+            raise ConfigurationError(_STATEMENT_POOLING) from error
         except BaseException:
             # The server may have begun a transaction that asyncpg doesn't know about.
             self.terminate()

@@ -44,6 +44,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
 
     \b
     projector wait noetl.events:3:1042 && psql -c 'select * from projector.executions'
+    projector wait 'noetl.events[3]@1042'
 
     Exit 1 if the record isn't in the views after the timeout, or is in quarantine instead.
     """

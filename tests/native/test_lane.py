@@ -18,25 +18,26 @@ from normalizer.core.rule_sources import rules_sha256
 from simulator.mix import Mix
 from simulator.topic_records import records
 from tests.property.raw_events import records as raw_records_of_laws
+from tests.support.cargo import why_no_cargo
 from tests.support.cut_bytes import with_changed_bytes
 from tests.support.hostile_records import hostile_values
 from tests.support.lane_tables import TABLES, tables
 from tests.support.native_lane import (
     BUILD_S,
+    OLDEST_MINOR,
     Answers,
     cargo,
     compare_answers,
     native_lane,
     native_module,
     raw_records,
-    why_no_lane,
 )
 from tests.support.results import PrintLine, write_results
 from tests.vectors.corpus import SINGLE, raw_record, read_vectors
 
 pytestmark = [
     pytest.mark.timeout(BUILD_S),
-    pytest.mark.skipif((_WHY := why_no_lane()) is not None, reason=str(_WHY)),
+    pytest.mark.skipif((_WHY := why_no_cargo(OLDEST_MINOR)) is not None, reason=str(_WHY)),
 ]
 
 SOAKED: Final = 10_000_000

@@ -2,10 +2,9 @@
 
 import importlib.util
 import os
-import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -28,17 +27,11 @@ from normalizer.envelope import Envelope
 
 NATIVE: Final = Path(__file__).parents[2] / "native"
 NAME: Final = "event_normalizer_native"
+OLDEST_MINOR: Final = 85
 BUILD_S: Final = 600
 """A first build fetches and compiles 22 crates, on a machine that others use too."""
 
 _normalizer: Final = Normalizer()
-
-
-def why_no_lane(environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return why the lane can't be built, or None if it can, and in CI, which must build it."""
-    if "CI" in environ or shutil.which("cargo", path=environ.get("PATH")) is not None:
-        return None
-    return "no cargo: apt-get install cargo-web rust-web-clippy"
 
 
 def cargo(*arguments: str) -> str:

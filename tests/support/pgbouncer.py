@@ -43,7 +43,7 @@ class PgBouncer:
         server: PostgresServer,
         folder: Path,
         *,
-        mode: Literal["transaction", "session"] = "transaction",
+        mode: Literal["transaction", "session", "statement"] = "transaction",
         sessions: int = 8,
     ) -> None:
         self._server = server

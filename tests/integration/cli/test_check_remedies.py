@@ -9,12 +9,13 @@ import msgspec
 import pytest
 
 from normalizer.config.settings import Settings
-from normalizer.embedded import PostgresServer
+from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars
 from normalizer.store.migrate import migrate
 from tests.integration.cli.test_cli import typed
 from tests.integration.jobs.test_redrive import as_user
+from tests.support.pgbouncer import PgBouncer
 from tests.support.service_runs import settings_for
-from tests.support.stack import Database, Stack, Topic
+from tests.support.stack import Cluster, Database, Stack, Topic
 from tests.support.table_rows import connected
 from tests.support.tls_postgres import TlsServer, tls_postgres
 
@@ -111,6 +112,26 @@ async def test_a_wrong_part_of_the_address_is_named(
     assert f"\n      {remedy}\n" in said
 
 
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "127.0.0.1"])
+async def test_brokers_that_give_an_unreachable_address_are_named(
+    stack: Stack, settings: Settings, topic: Topic, host: str
+) -> None:
+    """The bootstrap server answers, and the client fails at the address that it gives."""
+    advertised = f"{host}:1"
+    folder = stack.folder / f"advertised-{topic.name}"
+    properties = {"advertised.listeners": f"PLAINTEXT://{advertised}"}
+    async with KafkaBroker(folder, await kafka_jars(print), properties=properties) as broker:
+        wrong = msgspec.structs.replace(
+            settings, kafka_bootstrap_servers=(broker.bootstrap_servers,)
+        )
+        said = await _said(wrong, settings.required_database_url)
+
+    assert said.count("FAIL") == 1
+    assert f"{broker.bootstrap_servers}: advertised address {advertised}: " in said
+    assert "\n      set advertised.listeners of the brokers to addresses that this" in said
+    assert "KAFKA_" not in said
+
+
 @pytest.mark.parametrize("server", ["127.0.0.1:1", "no.such.host.invalid:9092", ""])
 async def test_a_wrong_way_to_the_brokers_gets_one_remedy(settings: Settings, server: str) -> None:
     wrong = msgspec.structs.replace(settings, kafka_security_protocol="SSL")
@@ -124,6 +145,105 @@ async def test_a_wrong_way_to_the_brokers_gets_one_remedy(settings: Settings, se
     assert said.count("FAIL") == 1
     assert f"\n      {remedy}" in said
     assert said.count("KAFKA_") == 1
+
+
+async def test_a_port_of_something_else_is_suspected(settings: Settings) -> None:
+    at = urlsplit(settings.required_database_url)
+    wrong = msgspec.structs.replace(settings, kafka_bootstrap_servers=(f"{at.hostname}:{at.port}",))
+
+    said = await _said(wrong, settings.required_database_url)
+
+    assert "does KAFKA_SECURITY_PROTOCOL fit this port, is it a broker's, and " in said
+
+
+async def test_settings_that_the_protocol_does_not_use_are_named(settings: Settings) -> None:
+    unused = {"KAFKA_SSL_CA_FILE": __file__, "KAFKA_SASL_PASSWORD": PASSWORD}
+
+    code, said = await typed(settings, "check", **unused)
+
+    assert code == 0, said
+    assert PASSWORD not in said
+    for name, protocols in (
+        ("KAFKA_SSL_CA_FILE", "SSL or SASL_SSL"),
+        ("KAFKA_SASL_PASSWORD", "SASL_SSL or SASL_PLAINTEXT"),
+    ):
+        assert (
+            f"warn  variable {name}: KAFKA_SECURITY_PROTOCOL is PLAINTEXT, which doesn't use it\n"
+            f"      set KAFKA_SECURITY_PROTOCOL to {protocols}, or unset it\n"
+        ) in said
+
+
+async def test_a_table_of_shapes_that_does_not_hold_fails(settings: Settings) -> None:
+    code, said = await typed(settings, "check", NORMALIZER_SHAPES="/none/shapes.toml")
+
+    assert (code, "NORMALIZER_SHAPES: /none/shapes.toml: No such file" in said) == (2, True), said
+
+
+async def test_a_pooler_in_statement_mode_is_named(
+    stack: Stack, cluster: Cluster, settings: Settings, database: Database
+) -> None:
+    folder = stack.folder / f"pgbouncer-{database.name}"
+    async with PgBouncer(cluster.server, folder, mode="statement") as pooler:
+        said = await _said(settings, pooler.through(database.url))
+
+    assert said.count("FAIL") == 1
+    assert "pooler in statement mode, which refuses transactions: set its pool_mode to" in said
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_a_database_that_cannot_hold_every_text_is_refused(
+    settings: Settings, database: Database, encoding: str
+) -> None:
+    name = f"{database.name}_{encoding.lower()}"
+    url = urlsplit(database.admin_url)._replace(path=f"/{name}").geturl()
+    async with connected(database) as admin:
+        await admin.execute(
+            f"create database {name} encoding '{encoding}' template template0 lc_collate 'C' "
+            "lc_ctype 'C' locale_provider libc"
+        )
+        try:
+            said = await _said(settings, url)
+            migrating = await typed(msgspec.structs.replace(settings, database_url=url), "migrate")
+        finally:
+            await admin.execute(f"drop database {name}")
+
+    assert f"encoding {encoding}\n      events hold text of any language, so make another" in said
+    assert migrating[0] == 3
+    assert f"the encoding of this database is {encoding}" in migrating[1]
+    assert "encoding 'UTF8' template template0" in migrating[1]
+
+
+async def test_triggers_that_do_not_run_are_named(settings: Settings, database: Database) -> None:
+    url = settings.required_database_url
+    async with connected(database) as admin:
+        trigger = await admin.fetchval(
+            "select tgname from pg_trigger where tgrelid = 'normalizer.events'::regclass limit 1"
+        )
+        await admin.execute(f"alter table normalizer.events disable trigger {trigger}")
+        disabled = await _said(settings, url)
+        await admin.execute(f"alter table normalizer.events enable trigger {trigger}")
+        user = await admin.fetchval("select current_user")
+        role = f"alter role {user} in database {database.name}"
+        await admin.execute(f"{role} set session_replication_role = 'replica'")
+        replica = await _said(settings, database.admin_url)
+        await admin.execute(f"{role} reset session_replication_role")
+
+    assert f"FAIL  triggers: {trigger} of normalizer.events is disabled, so views miss" in disabled
+    assert f"\n      alter table normalizer.events enable trigger {trigger}; then run" in disabled
+    assert "FAIL  triggers: session_replication_role is replica, so no view counts what" in replica
+    assert f"\n      alter role {user} set session_replication_role = origin;" in replica
+
+
+async def test_an_error_of_the_database_is_not_blamed_on_kafka(
+    settings: Settings, database: Database
+) -> None:
+    async with connected(database) as admin:
+        await admin.execute("alter table normalizer.source_topics rename to lost")
+
+    said = await _said(settings, settings.required_database_url)
+
+    assert "FAIL  database " in said
+    assert "FAIL  kafka" not in said
 
 
 async def test_a_user_without_the_right_to_connect_gets_the_grant(

@@ -7,10 +7,8 @@ are left out, and counted as such; CI has one.
 import itertools
 import json
 import os
-import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +28,7 @@ from normalizer.envelope import Envelope, to_canonical
 from normalizer.producer_models import EventEmitRequest, EventRequest, ProducerModel
 from simulator.mix import Mix
 from tests.contract import FOLDER, filtered, level_of, lines
+from tests.support.cargo import why_no_cargo
 from tests.support.hostile_records import hostile_values
 from tests.support.results import write_results
 from tests.support.simulator_pipeline import simulated_log
@@ -42,30 +41,9 @@ BUILD_S: Final = 600
 """A first build fetches and compiles seventeen crates, on a machine that others use too."""
 
 
-def why_left_out(program: str, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return why no such program can build the crate, or None if one can, and in CI.
-
-    A cargo of rustup finds its compilers by HOME, and says so where another user installed them.
-    """
-    if "CI" in environ:
-        return None
-    path = shutil.which(program, path=environ.get("PATH"))
-    if path is None:
-        return f"no {program}: apt-get install cargo-web rust-web-clippy"
-    said = subprocess.run(
-        [path, "--version"], env=environ, capture_output=True, text=True, check=False
-    )
-    if said.returncode != 0:
-        return f"{path} does not run: {' '.join(said.stderr.split())}"
-    version = re.search(r" \d+\.(\d+)\.", said.stdout)
-    if version is None or int(version[1]) < OLDEST_MINOR:
-        return f"{path} is too old: {said.stdout.strip()}; 1.{OLDEST_MINOR} or newer is needed"
-    return None
-
-
 pytestmark = [
     pytest.mark.timeout(BUILD_S),
-    pytest.mark.skipif((_WHY := why_left_out("cargo")) is not None, reason=str(_WHY)),
+    pytest.mark.skipif((_WHY := why_no_cargo(OLDEST_MINOR)) is not None, reason=str(_WHY)),
 ]
 
 _LEAST_WORK: Final = {"CARGO_PROFILE_DEV_DEBUG": "0", "CARGO_INCREMENTAL": "0"}

@@ -2,29 +2,108 @@
 
 import asyncio
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from normalizer.embedded.postgres_server import wheel_binaries
+from tests.support.doc_pages import blocks
 from tests.support.engines import ROOT
 from tests.support.stack import Database
 from tests.support.waiting import until
 
 FLINK: Final = ROOT / "deploy" / "flink"
 TABLES: Final = ("event_hours", "call_hours", "call_times", "error_hours", "partitions")
+KEEPS: Final = 'cp "$2" "$KEPT" && echo "Job ID: 1"'
+_VIEWS: Final = """
+    select   schemaname, viewname, definition
+    from     pg_views
+    where    schemaname in ('normalizer', 'projector')
+    order by 1, 2
+"""
 _WAITS: Final = """
     select exists (
         select from pg_locks
         where  not granted and relation = 'flink.partitions'::regclass
     )
 """
+_SCHEMA: Final = "select 1 from pg_namespace where nspname = 'flink'"
 _ROW: Final = "insert into flink.partitions values (0, %d, 0)"
+
+
+async def test_its_tables_refuse_the_database_of_the_service(database: Database) -> None:
+    views = await rows(database.url, _VIEWS)
+
+    status, said = await made_tables(database.url)
+
+    assert status != 0
+    assert "normalizer.events is here" in said
+    assert "create database figures" in said
+    assert await rows(database.url, _VIEWS) == views
+    assert await rows(database.url, _SCHEMA) == []
+
+
+async def test_what_its_page_says_to_type_starts_a_job(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    """The login that it makes is no superuser, and needs no right that the page doesn't give."""
+    own = f"figures_{secrets.token_hex(4)}"
+    at = urlsplit(empty_database.admin_url)
+    (typed,) = (
+        one.text for one in blocks("../deploy/flink/README.md") if "create role" in one.text
+    )
+    for word, real in {
+        "role flink": f"role {own}",
+        "database figures owner flink": f"database {own} owner {own}",
+        "flink:secret@postgres:5432/figures": f"{own}:secret@{at.hostname}:{at.port}/{own}",
+        "/opt/normalizer/bin/python": sys.executable,
+    }.items():
+        assert word in typed
+        typed = typed.replace(word, real)
+    environ = start_environ(empty_database, tmp_path) | {
+        "PATH": f"{wheel_binaries()}:{os.environ['PATH']}",
+        "LC_ALL": "C",
+        "ADMIN_URL": empty_database.admin_url,
+    }
+    figures = at._replace(path=f"/{own}").geturl()
+
+    status, said = await done(["bash", "-ec", f"cd {ROOT}\n{typed}"], environ)
+    try:
+        [(job,)] = await rows(figures, "select name from flink.job")
+    finally:
+        for statement in (f"drop database if exists {own}", f"drop role if exists {own}"):
+            await rows(empty_database.admin_url, statement)
+
+    assert (status, f"{job} starts from nothing" in said) == (0, True), said
+    assert f"ApplicationName={job}'" in submitted(tmp_path)
+
+
+async def test_a_start_whose_job_flink_refuses_fails_without_the_password(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    password = urlsplit(empty_database.url).password
+    properties = tmp_path / "client.properties"
+    properties.write_text("sasl.jaas.config=a.Module required password='s3cr3t';\n")
+    await made_tables(empty_database.url)
+
+    status, said = await started(
+        empty_database, tmp_path, "--kafka-properties", properties,
+        program='cat "$2" && echo "[ERROR] no such broker"',
+    )  # fmt: skip
+
+    assert status == 1
+    assert "[ERROR] no such broker" in said
+    assert "'password' = ***" in said
+    assert password
+    assert password not in said
+    assert "s3cr3t" not in said
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -146,23 +225,28 @@ async def made_tables(url: str) -> tuple[int, str]:
 
 async def started(
     database: Database, folder: Path, *options: str | Path,
-    program: str = 'cp "$2" "$KEPT" && echo "Job ID: 1"', environ: Mapping[str, str] | None = None,
+    program: str = KEEPS, environ: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:  # fmt: skip
     """Run start.py with a client that submits to nobody and keeps the script."""
+    settings = start_environ(database, folder, program)
+    command: list[str | Path] = [sys.executable, FLINK / "start.py", *options]
+    return await done(command, settings | dict(environ or {}))
+
+
+def start_environ(database: Database, folder: Path, program: str = KEEPS) -> dict[str, str]:
+    """The environment of start.py, with this script as Flink's client."""
     home = folder / "flink-home"
     (home / "bin").mkdir(parents=True, exist_ok=True)
     client = home / "bin" / "sql-client.sh"
     client.write_text(f"#!/bin/sh\n{program}\n")
     client.chmod(0o755)
-    settings = {
+    return {
         "PATH": os.environ["PATH"],
         "FLINK_HOME": str(home),
         "FIGURES_URL": database.url,
         "KAFKA_BOOTSTRAP_SERVERS": "broker:1234",
         "KEPT": str(folder / "submitted.sql"),
     }
-    command: list[str | Path] = [sys.executable, FLINK / "start.py", *options]
-    return await done(command, settings | dict(environ or {}))
 
 
 def submitted(folder: Path) -> str:

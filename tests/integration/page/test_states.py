@@ -829,7 +829,8 @@ _UNREAD: Final = {
 """Faults of the heartbeats, and the text of every screen then."""
 _SCREENS: Final = (
     *("", "view=wall", "show=executions", "show=calls", "show=errors", "show=error&error_class=x"),
-    *("show=quarantine", "show=retries", "show=execution&execution=1", "show=record&record=1"),
+    *("show=quarantine", "show=playbooks", "show=retries", "show=workers", "show=producers"),
+    *("show=execution&execution=1", "show=record&record=1"),
 )
 
 

@@ -131,3 +131,16 @@ async def test_a_file_that_held_before_is_an_outage_while_it_is_renewed(
     assert not raised.value.sign_in_refused
     assert await session.fetch("select 1")
     session.terminate()
+
+
+async def test_a_login_whose_transactions_are_to_be_short_may_take_its_time(
+    database: Database,
+) -> None:
+    """PostgreSQL 17 can end a whole transaction, however short its statements are."""
+    settings = "options=-c%20transaction_timeout%3D200"
+    connection = await connect(f"{database.url}?{settings}", application_name="test")
+    try:
+        async with connection.transaction():
+            assert await connection.fetchval("show transaction_timeout") == "0"
+    finally:
+        await connection.close()

@@ -23,9 +23,10 @@ def test_each_field_is_read_from_its_own_variable() -> None:
     loaded = load(
         {
             "DATABASE_URL": DSN,
-            "KAFKA_BOOTSTRAP_SERVERS": "a:9092, b:9093",
+            "KAFKA_BOOTSTRAP_SERVERS": "a:9092, [::1]:9093",
             "KAFKA_TOPICS": "one,two,",
             "KAFKA_SECURITY_PROTOCOL": "ssl",
+            "KAFKA_SASL_PASSWORD": "'quoted'",
             "NORMALIZER_BATCH_ROWS": "17",
             "NORMALIZER_REDACT_KEYS": "ssn, iban",
         }
@@ -33,9 +34,10 @@ def test_each_field_is_read_from_its_own_variable() -> None:
 
     assert loaded == Settings(
         database_url=DSN,
-        kafka_bootstrap_servers=("a:9092", "b:9093"),
+        kafka_bootstrap_servers=("a:9092", "[::1]:9093"),
         kafka_topics=("one", "two"),
         kafka_security_protocol="SSL",
+        kafka_sasl_password="'quoted'",
         batch_rows=17,
         redact_keys=("ssn", "iban"),
     )
@@ -71,6 +73,12 @@ def test_every_mistake_is_reported_at_once() -> None:
         ({"KAFKA_BOOTSTRAP_SERVERS": "broker"}, "expected host:port; got 'broker'"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "a:0"}, "expected host:port; got 'a:0'"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "a:65536"}, "expected host:port; got 'a:65536'"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "SSL://a:9093"}, "expected host:port; got 'SSL://a:9093'"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "a:1;b:2"}, "expected host:port; got 'a:1;b:2'"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "::1:9092"}, "expected host:port; got '::1:9092'"),
+        ({"DATABASE_URL": "'postgresql://u:hunter2@h/n'"}, "DATABASE_URL: the value is in quotes"),
+        ({"KAFKA_GROUP_ID": '"normalizer"'}, "KAFKA_GROUP_ID: the value is in quotes"),
+        ({"KAFKA_SSL_CA_FILE": '""'}, "KAFKA_SSL_CA_FILE: the value is in quotes"),
         ({"KAFKA_BOOTSTRAP_SERVERS": " , "}, "KAFKA_BOOTSTRAP_SERVERS: expected at least one name"),
         ({"KAFKA_TOPICS": ","}, "KAFKA_TOPICS: expected at least one name"),
         ({"KAFKA_TOPICS": "a,b c"}, "KAFKA_TOPICS: expected 1 to 249 letters, digits, dots"),

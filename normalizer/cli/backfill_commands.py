@@ -180,7 +180,7 @@ def backfill_file(
             paths,
             form=form,
             defaults=FieldDefaults(given),
-            incarnation_of=known.resolve_incarnation(incarnation),
+            resolve_incarnation=known.resolve_incarnation(incarnation),
             known=known.file_topics,
         ),
         dry_run=dry_run,
@@ -258,7 +258,7 @@ def backfill_table(
 def _run_backfill(
     settings: Settings,
     spec: JobSpec,
-    source_of: Callable[[StoredState], HistorySource],
+    open_source: Callable[[StoredState], HistorySource],
     *,
     dry_run: bool,
     changes: Path | None,
@@ -266,7 +266,7 @@ def _run_backfill(
 ) -> NoReturn:
     """Run a backfill or its dry run, and exit with its code."""
     screen = configure_screen(settings)
-    source = source_of(run_or_exit(read_stored_state(settings.required_database_url)))
+    source = open_source(run_or_exit(read_stored_state(settings.required_database_url)))
     normalize = normalizer_or_exit(settings).normalize
     if dry_run:
         run_dry(settings, source, normalize, changes, screen)

@@ -88,12 +88,12 @@ def export(
     screen.print_line(f"{run_or_exit(packed()):,} events in {file}")
 
 
-async def _plain(work: Export, line_of: Callable[[Envelope], bytes], progress: Progress) -> None:
+async def _plain(work: Export, to_line: Callable[[Envelope], bytes], progress: Progress) -> None:
     """Write lines to stdout. On a terminal they also serve as progress."""
     with contextlib.ExitStack() as reporting:
         if not sys.stdout.isatty():
             reporting.enter_context(progress.reporting(work.done))
-        await work.run(sys.stdout.buffer.write, line_of)
+        await work.run(sys.stdout.buffer.write, to_line)
 
 
 async def _cancelled_by_signals(work: Coroutine[Any, Any, int]) -> int:

@@ -48,8 +48,9 @@ _log: Final = get_logger()
 class Backfill:
     """One run of a backfill. `run` returns at the source's end or after a stop.
 
-    `positions_of` builds the positions that its batches move, if these are more than the run's own.
-    Without `accept_expired` it fails at the first event that's older than the retention of events.
+    `build_positions` builds the positions that its batches move, if these are more than the run's
+    own. Without `accept_expired` it fails at the first event that's older than the retention of
+    events.
     """
 
     def __init__(
@@ -58,11 +59,11 @@ class Backfill:
         source: HistorySource,
         normalize: Normalize,
         *,
-        positions_of: Callable[[JobRun], JobPositions] | None = None,
+        build_positions: Callable[[JobRun], JobPositions] | None = None,
         accept_expired: bool = False,
     ) -> None:
         self.runner = runner
-        self._positions_of = positions_of
+        self._build_positions = build_positions
         self._source = source
         self._normalize = normalize
         self._accept_expired = accept_expired
@@ -88,8 +89,8 @@ class Backfill:
 
     async def _work(self, run: JobRun, tasks: asyncio.TaskGroup) -> str | None:
         positions = (
-            self._positions_of(run)
-            if self._positions_of
+            self._build_positions(run)
+            if self._build_positions
             else JobPositions(run, keyed=self._source.keyed, cluster_id=self._source.cluster_id)
         )
         async with Store(

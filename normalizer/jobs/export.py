@@ -67,7 +67,7 @@ class Export:
     async def run(
         self,
         write: Callable[[bytes], object],
-        line_of: Callable[[Envelope], bytes] = to_canonical,
+        to_line: Callable[[Envelope], bytes] = to_canonical,
     ) -> int:
         """Write the line of every event.
 
@@ -76,7 +76,7 @@ class Export:
         """
         try:
             async for rows in self._pages():
-                write(b"".join(_line(Envelope(**row), line_of) for row in rows))
+                write(b"".join(_line(Envelope(**row), to_line) for row in rows))
                 self._events += len(rows)
         finally:
             self._session.terminate()
@@ -109,9 +109,9 @@ class Export:
         return await fetch_rows(connection, job_statements.EVENTS_OF_EXECUTIONS, ids, *wanted)
 
 
-def _line(event: Envelope, line_of: Callable[[Envelope], bytes]) -> bytes:
+def _line(event: Envelope, to_line: Callable[[Envelope], bytes]) -> bytes:
     try:
-        return line_of(event) + b"\n"
+        return to_line(event) + b"\n"
     except ValueError as error:
         raise FatalError(f"event {event.event_id}: {error}") from error
 

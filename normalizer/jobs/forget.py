@@ -283,10 +283,10 @@ def _opaque_names(coercions: bytes | None) -> set[str]:
 
 def _pattern(names: Iterable[str]) -> re.Pattern[bytes]:
     """Build a pattern for any of the names, plain or escaped, but not inside a longer word."""
-    any_of = b"|".join(b"".join(map(_character, name)) for name in sorted(names))
+    any_name = b"|".join(b"".join(map(_character, name)) for name in sorted(names))
     # The letter that ends an escape isn't part of a word: \\n5439.
     begins = rb"(?:(?<![0-9A-Za-z_-])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
-    return re.compile(begins + rb"(?:" + any_of + rb")(?![0-9A-Za-z_-])")
+    return re.compile(begins + rb"(?:" + any_name + rb")(?![0-9A-Za-z_-])")
 
 
 def _character(char: str) -> bytes:

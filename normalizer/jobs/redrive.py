@@ -249,7 +249,7 @@ class QuarantineSource:
 def redrive_job(runner: JobRunner, source: QuarantineSource, normalize: Normalize) -> Backfill:
     """Build the job that tries the entries. Entries ignored by retention or erasure stay."""
     tries = source.normalized_by(normalize)
-    return Backfill(runner, source, tries, positions_of=source.positions, accept_expired=True)
+    return Backfill(runner, source, tries, build_positions=source.positions, accept_expired=True)
 
 
 class _RedrivePositions(JobPositions):

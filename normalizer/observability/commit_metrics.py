@@ -13,8 +13,8 @@ from normalizer.observability.metric_catalog import NO_SHAPE, OUTCOMES
 from normalizer.observability.service_metrics import ServiceMetrics
 from normalizer.store.store import CommittedBatch
 
-_shape_of: Final = attrgetter("shape")
-_outcome_of: Final = itemgetter(0)
+_get_shape: Final = attrgetter("shape")
+_get_outcome: Final = itemgetter(0)
 
 
 class CommitMetrics:
@@ -37,7 +37,7 @@ class CommitMetrics:
         metrics.commit_seconds.observe(written.commit_s, labels)
         metrics.expired_unread.inc(written.expired_unread)
         counts: Counter[tuple[str, str]] = Counter(
-            zip(map(_shape_of, written.events), map(_outcome_of, written.outcomes), strict=True)
+            zip(map(_get_shape, written.events), map(_get_outcome, written.outcomes), strict=True)
         )
         counts[NO_SHAPE, "ignored"] += totals.ignored
         for (_, rejected), is_new in zip(written.rejections, written.kept, strict=True):

@@ -22,7 +22,7 @@ from normalizer.store.quarantine_writer import RejectedRecord
 EXPIRED: Final = "it is older than the retention of events"
 FORGOTTEN: Final = "its execution is forgotten"
 
-_outcome_of: Final = itemgetter(0)
+_get_outcome: Final = itemgetter(0)
 
 
 class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class OutcomeCounts:
 
     def add_outcomes(self, outcomes: Iterable[tuple[Outcome, int]]) -> None:
         """Count the outcomes of reconciled events."""
-        for outcome, count in Counter(map(_outcome_of, outcomes)).items():
+        for outcome, count in Counter(map(_get_outcome, outcomes)).items():
             self._counts[outcome] += count
 
     def totals(self, part: PartitionBatch) -> OutcomeTotals:

@@ -150,7 +150,7 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "normalizer/core/identity/collisions.py",
-                "return 2 if row.step == report.step or report.step in steps_of(row) else 0",
+                "return 2 if row.step == report.step or report.step in read_steps(row) else 0",
                 "return 2",
             ),
         ),

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tests.support.messages import KINDS, messages
+
 ROOT: Final = Path(__file__).parents[2]
 OPERATE: Final = ROOT / "docs" / "operate"
 
@@ -21,6 +23,13 @@ def _nodes() -> tuple[ast.AST, ...]:
 
 
 WARNINGS: Final = ("warning", "error", "critical", "log_mistake")
+
+
+def test_the_list_of_messages_has_each_kind_and_no_sql() -> None:
+    found = messages()
+
+    assert {message.kind for message in found} == set(KINDS)
+    assert not [message for message in found if " from normalizer." in message.text]
 
 
 def _logged(*levels: str) -> Iterator[str]:

@@ -146,7 +146,7 @@ async def backfill_files(
     known = await read_stored_state(database.url)
     files = FileSource(
         paths,
-        incarnation_of=known.resolve_incarnation(None),
+        resolve_incarnation=known.resolve_incarnation(None),
         known=known.file_topics,
         **source,
     )

@@ -29,19 +29,19 @@ _HASH_BITS: Final = (1 << 61) - 1
 def match_strength(
     row: Envelope,
     report: Envelope,
-    steps_of: Callable[[Envelope], Collection[str]] = reported_steps,
+    read_steps: Callable[[Envelope], Collection[str]] = reported_steps,
 ) -> int:
     """Return how surely a report is about the row's event: 3 by command, 2 by step, 1, or 0.
 
-    1 means that nothing speaks against it, and 0 that it's another event. `steps_of` may cache the
-    result of `reported_steps`, which decodes the row.
+    1 means that nothing speaks against it, and 0 that it's another event. `read_steps` may cache
+    the result of `reported_steps`, which decodes the row.
     """
     if row.execution_id != report.execution_id or not is_same_class(row, report):
         return 0
     if row.command_id is not None and report.command_id is not None:
         return 3 if row.command_id == report.command_id else 0
     if row.step and report.step:
-        return 2 if row.step == report.step or report.step in steps_of(row) else 0
+        return 2 if row.step == report.step or report.step in read_steps(row) else 0
     return 1
 
 

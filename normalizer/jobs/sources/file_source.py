@@ -77,13 +77,13 @@ class FileSource:
         *,
         form: Form = "auto",
         defaults: FieldDefaults | None = None,
-        incarnation_of: IncarnationOf = lambda _topic, _partition: 0,
+        resolve_incarnation: IncarnationOf = lambda _topic, _partition: 0,
         known: Collection[str] = (),
     ) -> None:
         self._paths = paths
         self._form = form
         self._defaults = defaults or FieldDefaults({})
-        self._incarnation_of = incarnation_of
+        self._resolve_incarnation = resolve_incarnation
         self._known = known
         self._files: list[_File] = []
         self._read_bytes = 0
@@ -236,7 +236,7 @@ class FileSource:
         if self._defaults:
             records = [replace(one, value=self._defaults.complete(one.value)) for one in records]
         incarnations = {
-            (topic, partition): self._incarnation_of(topic or "", partition)
+            (topic, partition): self._resolve_incarnation(topic or "", partition)
             for topic, partition in dict.fromkeys(map(_PLACE, records))
             if topic != file.topic
         }

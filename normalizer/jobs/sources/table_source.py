@@ -183,23 +183,23 @@ class TableSource:
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
         if self._table is None:
-            rows_of, key = f"({self._query})", self._key_columns
+            relation, key = f"({self._query})", self._key_columns
         else:
             found = await connection.fetchrow(_TABLE, self._table)
-            rows_of, self._rows = found["name"], found["rows"]
+            relation, self._rows = found["name"], found["rows"]
             key = self._key_columns or found["key"] or []
         if not key:
             raise ConfigurationError(
                 f"{self._name} has no primary key, so name the columns that identify a row with "
                 "--key"
             )
-        all_of_it = f"select * from {rows_of} as source"  # noqa: S608 - the operator's own name for it
+        all_of_it = f"select * from {relation} as source"  # noqa: S608 - the operator's own name for it
         columns = (await connection.prepare(all_of_it)).get_attributes()
         types = {column.name: f'"{column.type.schema}"."{column.type.name}"' for column in columns}
         if missing := [name for name in ("event_id", *key) if name not in types]:
             raise ConfigurationError(f"{self._name} has no column {', '.join(missing)}")
         self._first_page, self._next_page = _pages_along(
-            rows_of, {name: types[name] for name in key}, has_execution="execution_id" in types
+            relation, {name: types[name] for name in key}, has_execution="execution_id" in types
         )
 
     def _translated(self, error: BaseException) -> NormalizerError:
@@ -224,7 +224,7 @@ def _is_its_own(error: BaseException) -> TypeGuard[asyncpg.PostgresError]:
     return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _ITS_OWN
 
 
-def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:
+def _pages_along(relation: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:
     """Build the statements for the first page and for later pages, after a key given as texts.
 
     Each returns rows with a null key first, because no later page would: null is neither after a
@@ -240,7 +240,7 @@ def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -
                  json_build_array({texts})::text     as key,
                  source.event_id::text               as event_id,
                  {execution}                         as execution
-        from     {rows_of} as source"""  # noqa: S608 - the operator's own query, read only
+        from     {relation} as source"""  # noqa: S608 - the operator's own query, read only
     order = f"""
         order by {columns}
         limit    {ROWS_A_PAGE + 1}"""

@@ -104,9 +104,9 @@ def _count_inferred_calls(
 ) -> None:
     """Count the retried commands that are shown otherwise than they went. That's no difference."""
     shown = _outcomes(actual)
-    for command_id, (who, outcomes) in expected.inferred_calls.items():
-        report.inferred[who] += 1
-        report.inferred_wrong[who] += shown[command_id] != outcomes
+    for command_id, (how, outcomes) in expected.inferred_calls.items():
+        report.inferred[how] += 1
+        report.inferred_wrong[how] += shown[command_id] != outcomes
 
 
 def _outcomes(actual: list[ActualCall]) -> dict[str, dict[int, str]]:

@@ -23,7 +23,7 @@ class ComparisonReport(msgspec.Struct):
     calls: int = 0
     real_calls: int = 0
     inferred: Counter[str] = msgspec.field(default_factory=Counter)
-    """Retried commands of which events lack their number, by who numbers."""
+    """Retried commands of which events lack their number, by what is numbered."""
     inferred_wrong: Counter[str] = msgspec.field(default_factory=Counter)
     """Those of them that are shown otherwise than they went."""
 
@@ -39,6 +39,17 @@ class ComparisonReport(msgspec.Struct):
         if len(kept) < _EXAMPLES:
             kept.append(example)
 
+    def inferred_shares(self) -> dict[str, str]:
+        """How many of the retried commands are shown otherwise than they went, by what is numbered.
+
+        For example "3 of 2,120 (0.1 %)".
+        """
+        return {
+            how: f"{self.inferred_wrong[how]:,} of {retried:,} "
+            f"({self.inferred_wrong[how] / retried:.1%})"
+            for how, retried in sorted(self.inferred.items())
+        }
+
     def lines(self) -> Iterator[str]:
         """The report as text."""
         yield (
@@ -50,11 +61,8 @@ class ComparisonReport(msgspec.Struct):
                 f"{self.executions} executions with {self.calls} calls, {self.real_calls} of which "
                 "are also compared with what really happened"
             )
-        for who, retried in sorted(self.inferred.items()):
-            yield (
-                f"retried commands that {who} numbered: {self.inferred_wrong[who]} of {retried} "
-                "are shown otherwise than they went"
-            )
+        for how, share in self.inferred_shares().items():
+            yield f"retried commands of which {how}: {share} are shown otherwise than they went"
         for kind, number in self.differences.most_common():
             yield f"{kind}: {number}"
             for example in self.examples[kind]:

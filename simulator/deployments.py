@@ -2,7 +2,7 @@
 
 Source: docs/spec/wire-shapes.md#python-server, #rust-server, #workerevent.
 The deployments are the pairs of server and worker releases that
-were ever in use together.
+were ever in use together, and three more, so that retries are numbered in every way.
 """
 
 from collections.abc import Callable
@@ -51,6 +51,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     ),
     Deployment(
         name="rust_requests",
+        reissues=True,
         server=rust_server.stream_row,
         worker=rust_server.event_request,
         batches=True,
@@ -65,6 +66,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     ),
     Deployment(
         name="python_requests",
+        reissues=True,
         server=python_rows.stored_row,
         worker=python_server.request,
         ids="doubled",
@@ -75,6 +77,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     ),
     Deployment(
         name="python_emits",
+        reissues=True,
         server=python_server.emit_request,
         worker=python_server.emit_request,
         share=2.0,
@@ -98,6 +101,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     ),
     Deployment(
         name="inline",
+        reissues=True,
         server=python_server.request,
         worker=python_server.request,
         executions="padded",
@@ -106,6 +110,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     ),
     Deployment(
         name="command_line",
+        reissues=True,
         server=rust_worker.executor_six,
         worker=rust_worker.executor_six,
         executions="opaque",
@@ -127,6 +132,27 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
         executions="small",
         ids="small",
         share=0.2,
+    ),
+    Deployment(
+        name="worker_alone_numbers",
+        server=rust_worker.executor_six,
+        worker=rust_worker.executor_event,
+        reissues=True,
+        share=0.3,
+    ),
+    Deployment(
+        name="issuer_numbers_retries",
+        server=python_server.request,
+        worker=rust_worker.worker_event,
+        reissues=True,
+        share=0.3,
+    ),
+    Deployment(
+        name="worker_numbers_retries",
+        server=rust_worker.executor_six,
+        worker=python_server.request,
+        reissues=True,
+        share=0.3,
     ),
 )
 

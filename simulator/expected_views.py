@@ -6,6 +6,7 @@ that stands what really happened, as the platform decided it: no fold is part of
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -19,7 +20,7 @@ from simulator.ledger_file import CallLine, ExecutionLine, Line, RecordLine
 from simulator.spill_partitions import PARTITIONS, SpillPartitions
 from simulator.view_fold import ORCHESTRATE, Row, call_role, fold_execution
 
-BOTH: Final = "both"
+EVERYTHING: Final = "everything is numbered"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ENDING_A_CALL: Final = frozenset(
@@ -35,7 +36,7 @@ class ExpectedViews(msgspec.Struct):
     not every report of an end arrived, or if they disagree. `real_calls` has, by command, how each
     of its attempts ended on the platform ('' if it did not): only commands whose every event has
     its true number, and whose every end was reported. `inferred_calls` has the same of retried
-    commands of which some events lack their number, with who numbers.
+    commands of which some events lack their number, with what is numbered.
     """
 
     execution: ActualExecution
@@ -76,11 +77,11 @@ def expected_views(lines: Iterable[Line]) -> Iterator[ExpectedViews]:
             calls=list(map(_shown_call, calls)),
             counts=Counter(map(_count, rows)),
             really=real.outcome if knows_end else None,
-            real_calls={name: really for name, who, really in real_calls if who == BOTH},
+            real_calls={name: really for name, how, really in real_calls if how == EVERYTHING},
             inferred_calls={
-                name: (who, really)
-                for name, who, really in real_calls
-                if who != BOTH and len(really) > 1
+                name: (how, really)
+                for name, how, really in real_calls
+                if how != EVERYTHING and len(really) > 1
             },
         )
 
@@ -138,7 +139,7 @@ def _platform(lines: Iterable[ExecutionLine | CallLine]) -> dict[int, _Platform]
 
 
 def _real_calls(rows: Sequence[Row], real: _Platform) -> Iterator[tuple[str, str, dict[int, str]]]:
-    """Each command whose every end was reported, who numbers it, and how its attempts ended."""
+    """Each command whose every end was reported, what is numbered, and how its attempts ended."""
     commands: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if call_role(row) and row["command_id"]:
@@ -159,26 +160,32 @@ def _real_calls(rows: Sequence[Row], real: _Platform) -> Iterator[tuple[str, str
         lines = [real.calls[fact] for fact in reported]
         ends = {fact for line in lines for kind, fact in line.facts if kind in _ENDING_A_CALL}
         if ends <= reported:
-            numbered = [row for row in own if row["fact"] in is_true]
+            retries = {fact for fact in reported if real.calls[fact].attempts}
             yield (
                 command_id,
-                _who_numbers(own, numbered),
+                _numbering(own, is_true.keys(), retries),
                 {line.attempts: line.outcome for line in lines},
             )
 
 
-def _who_numbers(rows: Sequence[Row], numbered: Sequence[Row]) -> str:
-    """BOTH, "issuer", "worker", "nobody", or "some" if neither always or never does."""
-    found = [
-        {row in numbered for row in rows if (call_role(row) == "issued") is issued}
-        for issued in (True, False)
-    ]
-    known = [next(iter(habits)) for habits in found if len(habits) == 1]
-    if len(numbered) == len(rows):
-        return BOTH
+def _numbering(rows: Sequence[Row], numbered: AbstractSet[int], retries: AbstractSet[int]) -> str:
+    """EVERYTHING, or what the issuer numbers and what the worker does. All are sets of facts."""
+    issued = {row["fact"] for row in rows if call_role(row) == "issued"}
+    reported = {row["fact"] for row in rows}
+    if reported <= numbered:
+        return EVERYTHING
+    by_issuer, by_worker = (
+        _habit(own, own & numbered, own & retries) for own in (issued, reported - issued)
+    )
+    return f"the issuer numbers {by_issuer}, the worker {by_worker}"
+
+
+def _habit(own: AbstractSet[int], numbered: AbstractSet[int], retries: AbstractSet[int]) -> str:
     if not numbered:
-        return "nobody"
-    return ("worker", "issuer")[known[0]] if len(known) == len(found) else "some"
+        return "nothing"
+    if numbered == own:
+        return "all"
+    return "retries only" if numbered == retries else "some"
 
 
 def _shown_execution(execution: Row, calls: Sequence[Row]) -> ActualExecution:

@@ -11,9 +11,9 @@ class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
     """How the producers of a deployment behave, in whatever shapes they write.
 
     `numbered`: whether the worker reports the number of the try, so that one command may have
-    several. `reissues`: whether the server may issue a retry under its command's id again, with its
-    number. `batches`: whether the worker sends what happens at one instant as one batch.
-    `callbacks`: whether it can hand work over and complete later.
+    several. `reissues`: whether the server may issue a retry under its command's id again.
+    `batches`: whether the worker sends what happens at one instant as one batch. `callbacks`:
+    whether it can hand work over and complete later.
     """
 
     name: str

@@ -86,6 +86,8 @@ async def test_a_million_events_are_what_the_ledger_says(
     with timed("comparing rows, rejections, totals, executions, calls, and what really happened"):
         report = await compare_database(watcher, topic, ledger)
     assert report.agrees, "\n".join(report.lines())
+    for how, share in report.inferred_shares().items():
+        say(f"retried commands of which {how}: {share} are shown otherwise than they went")
     with timed("verifying the ledger"):
         explained = await _every_offset_is_explained(settings)
     with timed("verifying the projections"):
@@ -115,6 +117,10 @@ async def test_a_million_events_are_what_the_ledger_says(
                 f"{report.executions:,}, {report.calls:,}, {report.real_calls:,}"
             ),
             "differences from the ledger": 0,
+            **{
+                f"shown otherwise than they went, of retried commands of which {how}": share
+                for how, share in report.inferred_shares().items()
+            },
             "`normalizer ledger verify`": explained,
             "`projector verify`": projections,
             "`projector repair --all`": repaired,

@@ -102,6 +102,53 @@ async def test_an_execution_costs_no_more_as_it_grows(writer: asyncpg.Connection
     assert sum(touched[-4:]) < 1.25 * sum(touched[1:5])
 
 
+@pytest.mark.timeout(300)
+async def test_a_merge_into_100_000_events_touches_at_most_twice_the_pages_of_one_into_100(
+    database: Database,
+) -> None:
+    """A merge is one more command, event by event, and then a second report of each event."""
+    connection = await asyncpg.connect(database.admin_url)
+    for first in range(0, LARGE, 5_000):
+        await connection.execute(_EVENTS, 1, first, first + 4_999)
+    await connection.execute(_EVENTS, 2, 0, 99)
+    await connection.execute("vacuum (analyze)")
+
+    touched: dict[int, int] = {}
+    # What each session reads once is read by the first command, of both.
+    for number, execution_id in enumerate((1, 2, 1, 2)):
+        before = await pages_touched(connection)
+        for nth in range(LARGE + 5 * number, LARGE + 5 * number + 5):
+            await connection.execute(_EVENTS, execution_id, nth, nth)
+            await connection.execute(_REPORT_AGAIN, execution_id, nth)
+        touched[execution_id] = await pages_touched(connection) - before
+    calls = await connection.fetch(
+        "select execution_id, count(*) from projector.calls group by 1 order by 1"
+    )
+    await connection.close()
+
+    assert list(map(tuple, calls)) == [(1, LARGE / 5 + 2), (2, 22)]
+    assert 0 < touched[1] <= 2 * touched[2]
+
+
+LARGE: Final = 100_000
+_EVENTS: Final = """
+    insert into normalizer.events (
+        event_id, execution_id, event_type, status, step, created_at, command_id, evidence
+    )
+    select $1::bigint * 10000000 + number, $1,
+           (array['command.issued', 'command.claimed', 'command.started', 'call.done',
+                  'command.completed'])[1 + number % 5],
+           'COMPLETED', 'a', '2026-07-10 09:00:00+00'::timestamptz + number * interval '10 ms',
+           (number / 5)::text, 212
+    from   generate_series($2::integer, $3::integer) as number
+"""
+_REPORT_AGAIN: Final = """
+    update normalizer.events
+    set    worker_id = 'worker-7', merge_flags = merge_flags | 4
+    where  event_id = $1::bigint * 10000000 + $2::integer
+"""
+
+
 async def _pages_of_batches(writer: asyncpg.Connection, rows: list[Row]) -> list[int]:
     """Pages that the server touches for each thousand: counted, so other load does not matter."""
     touched = []

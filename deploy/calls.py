@@ -186,8 +186,13 @@ def resolve_attempts(events: Sequence[CallEvent]) -> list[int]:
        the log tell what came first, or else their clocks.
     4. An attempt has one end of its call (of each call_index), and one of its command. If several
        without a number fall into it, the earlier ones go to attempts before it that have none, or
-       else the later ones to attempts after it. A completion is the last of them, because only
-       failures are retried.
+       else the later ones to attempts after it.
+    5. Where an event has no place, or an attempt before the last has no end, the kinds of the ends
+       may tell more, in the order of the clocks. An end is of the next attempt if it comes after
+       an end of the command, after one of the same call or a later one, or after a claim or a
+       start, or if it completes the command after a failed call. If that makes one group of ends
+       for each attempt, the groups are of the attempts in this order.
+    A completion is the last of several ends or groups, because only failures are retried.
     """
     moments = _moments(events)
     numbers = _numbers(events)
@@ -208,7 +213,11 @@ def resolve_attempts(events: Sequence[CallEvent]) -> list[int]:
             slots[event.role, event.nth_call].append(index)
     for ends in slots.values():
         _spread(events, found, ends, numbers)
-    return found
+    ended = {number for event, number in zip(events, found, strict=True) if event.end_class}
+    if all(moment.in_log for moment in moments) and ended.issuperset(numbers[:-1]):
+        return found
+    by_group = _attempts_of_groups(events, numbers)
+    return [by_group.get(index, number) for index, number in enumerate(found)]
 
 
 def _moments(events: Sequence[CallEvent]) -> list[_Moment]:
@@ -361,6 +370,65 @@ class _Steps:
     def below(self, key: Any) -> int:
         """0 if none does."""
         return self._greatest[bisect_left(self._keys, key)]
+
+
+def _attempts_of_groups(events: Sequence[CallEvent], numbers: Sequence[int]) -> dict[int, int]:
+    """The attempts of ends, by index. Empty if the ends make more groups than attempts, or fewer.
+
+    A group with numbered ends is of the attempt that they name. It's also empty if one names two
+    attempts, or if two name the same one.
+    """
+    groups = _groups_of_ends(events)
+    named = [
+        {events[index].number for index in group if events[index].number is not None}
+        for group in groups
+    ]
+    names = {number for some in named for number in some}
+    if len(groups) != len(numbers) or not (
+        len(names) == sum(map(bool, named)) == sum(map(len, named))
+    ):
+        return {}
+    free = [number for number in numbers if number not in names]
+    unnamed = [group for group, some in zip(groups, named, strict=True) if not some]
+    unnamed.sort(key=lambda group: all(events[i].outcome == "COMPLETED" for i in group))
+    found = {index: number for number, group in zip(free, unnamed, strict=True) for index in group}
+    for group, some in zip(groups, named, strict=True):
+        found |= dict.fromkeys(group, min(some)) if some else {}
+    return found
+
+
+def _groups_of_ends(events: Sequence[CallEvent]) -> list[list[int]]:
+    """The indexes of ends, in the order of their clocks, as far as they may be of one attempt."""
+    reports: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for index, event in enumerate(events):
+        if event.end_class:
+            worst_first = _CLASSES[event.outcome], _WORST_FIRST.index(event.outcome)
+            by_command = event.role == "ended"
+            key = (event.at_us, 1, by_command, event.nth_call, *worst_first, event.end_class)
+            reports[key].append(index)
+        elif event.role in {"claimed", "started"}:
+            reports[event.at_us, 0].append(index)
+    groups: list[list[int]] = []
+    before: CallEvent | None = None
+    for key in sorted(reports):
+        event = events[reports[key][0]]
+        if not event.end_class:
+            before = None
+            continue
+        if before is None or not _may_follow(event, before):
+            groups.append([])
+        groups[-1] += reports[key]
+        before = event
+    return groups
+
+
+def _may_follow(end: CallEvent, before: CallEvent) -> bool:
+    """Whether both may be of one attempt."""
+    if before.role == "ended":
+        return False
+    if end.role == "done":
+        return end.nth_call > before.nth_call
+    return end.outcome != "COMPLETED" or before.outcome == "COMPLETED"
 
 
 def _spread(

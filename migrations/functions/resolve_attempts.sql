@@ -3,9 +3,11 @@
 --     1. find the attempts, and when each began (find_attempts)
 --     2. assign an event by its number, else by the issue that it is, else to the last attempt that
 --        had begun before it
---     3. An attempt has one end of its command, and one of each of its calls. If several ends fall
---        into one such slot, move them to attempts whose slot is free. Two reports of the same end
---        count as one.
+--     3. count two reports of the same end once, and group the ends
+--     4. if several ends fall into one slot (an attempt has one end of its command, and one of each
+--        of its calls), move them to attempts whose slot is free
+--     5. if a command lacks a place or an end, and has as many groups of ends as attempts, each
+--        group is an attempt
 create or replace function projector.resolve_attempts(events projector.call_event[])
     returns table (event_id bigint, attempts integer)
     language plpgsql stable
@@ -80,14 +82,53 @@ begin
                    ) as ordered
             where  begins_nth is null
         ),
-        -- 3. Ends of one slot, each once.
+        -- 3. Ends, each once.
         report as (
             select   execution_id, command_id, slot, call_index, ending, event_class,
-                     min(own_nth) as own_nth, min(nth) as nth
+                     min(own_nth) as own_nth, max(own_nth) as last_own_nth, min(nth) as nth,
+                     min(created_at) as created_at, call_outcome(ending) = 'COMPLETED' as is_completed
             from     positioned
             where    slot is not null
             group by execution_id, command_id, slot, call_index, ending, event_class
         ),
+        command as (
+            select   execution_id, command_id, count(*) as tries
+            from     begun
+            group by execution_id, command_id
+        ),
+        grouped as (
+            select *, count(*) filter (where begins_group) over in_order as nth_group
+            from   (
+                       select *,
+                              slot is not null and coalesce(
+                                  lag(slot) over in_order = '1'
+                                  or case slot
+                                         when '0' then call_index <= lag(call_index) over in_order
+                                         else is_completed and not lag(is_completed) over in_order
+                                     end,
+                                  true
+                              ) as begins_group
+                       from   (
+                                  select *
+                                  from   report
+                                  union all
+                                  select execution_id, command_id, null, null, null, null, null,
+                                         null, null, created_at, null
+                                  from   doubtful
+                                  where  role in ('claimed', 'started')
+                              ) as end_or_take
+                       window in_order as (
+                           partition by execution_id, command_id
+                           order by created_at, slot nulls first, call_index, ending, event_class
+                       )
+                   ) as ordered
+            window in_order as (
+                partition by execution_id, command_id
+                order by created_at, slot nulls first, call_index, ending, event_class
+                rows unbounded preceding
+            )
+        ),
+        -- 4. Ends of one slot.
         own as (
             select distinct execution_id, command_id, slot, call_index, own_nth as nth
             from   positioned
@@ -130,7 +171,8 @@ begin
                                                           call_index
                                          ) as owns
                                   from   (
-                                             select *
+                                             select execution_id, command_id, slot, call_index,
+                                                    ending, event_class, own_nth, nth
                                              from   report
                                              where  own_nth is null
                                              union all
@@ -139,11 +181,7 @@ begin
                                              from   own
                                          ) as end_or_own
                               ) as counted
-                       join   (
-                                  select   execution_id, command_id, count(*) as tries
-                                  from     begun
-                                  group by execution_id, command_id
-                              ) as command using (execution_id, command_id)
+                       join   command using (execution_id, command_id)
                        where  not is_own
                        and    tries > owns
                    ) as freed
@@ -158,35 +196,94 @@ begin
                               ) + place as nearest
                        from   ranked
                    ) as packed
-        )
-        select positioned.event_id, begun.number
-        from   positioned
-        left join report
-               on  report.execution_id = positioned.execution_id
-               and report.command_id = positioned.command_id
-               and report.slot = positioned.slot
-               and report.call_index = positioned.call_index
-               and report.ending = positioned.ending
-               and report.event_class = positioned.event_class
-        left join spread
-               on  spread.execution_id = report.execution_id
-               and spread.command_id = report.command_id
-               and spread.slot = report.slot
-               and spread.call_index = report.call_index
-               and spread.ending = report.ending
-               and spread.event_class = report.event_class
-        left join free
-               on  free.execution_id = spread.execution_id
-               and free.command_id = spread.command_id
-               and free.slot = spread.slot
-               and free.call_index = spread.call_index
-               and free.nth_free = spread.nth_given
-        join   begun
-               on  begun.execution_id = positioned.execution_id
-               and begun.command_id = positioned.command_id
-               and begun.nth = coalesce(
+        ),
+        assigned as (
+            select positioned.event_id, positioned.execution_id, positioned.command_id,
+                   positioned.slot, positioned.in_log, positioned.own_nth, report.nth_group,
+                   coalesce(
                        positioned.own_nth, report.own_nth, free.nth, spread.nth_given,
                        positioned.nth
-                   );
+                   ) as nth
+            from   positioned
+            left join grouped as report
+                   on  report.execution_id = positioned.execution_id
+                   and report.command_id = positioned.command_id
+                   and report.slot = positioned.slot
+                   and report.call_index = positioned.call_index
+                   and report.ending = positioned.ending
+                   and report.event_class = positioned.event_class
+            left join spread
+                   on  spread.execution_id = report.execution_id
+                   and spread.command_id = report.command_id
+                   and spread.slot = report.slot
+                   and spread.call_index = report.call_index
+                   and spread.ending = report.ending
+                   and spread.event_class = report.event_class
+            left join free
+                   on  free.execution_id = spread.execution_id
+                   and free.command_id = spread.command_id
+                   and free.slot = spread.slot
+                   and free.call_index = spread.call_index
+                   and free.nth_free = spread.nth_given
+        ),
+        -- 5. Groups of ends. None names two attempts, and no two name the same.
+        group_of_ends as (
+            select   execution_id, command_id, nth_group, min(own_nth) as own_nth,
+                     max(last_own_nth) as last_own_nth, bool_and(is_completed) as is_completed
+            from     grouped
+            where    slot is not null
+            group by execution_id, command_id, nth_group
+        ),
+        lacking as (
+            select   execution_id, command_id
+            from     assigned
+            join     command using (execution_id, command_id)
+            group by execution_id, command_id, tries
+            having   count(in_log) < count(*)
+            or       count(distinct nth) filter (where slot is not null and nth < tries) < tries - 1
+        ),
+        grouped_command as (
+            select   execution_id, command_id
+            from     lacking
+            join     command using (execution_id, command_id)
+            join     group_of_ends using (execution_id, command_id)
+            group by execution_id, command_id, tries
+            having   count(*) = tries
+            and      count(own_nth) = count(distinct own_nth)
+            and      count(*) filter (where own_nth < last_own_nth) = 0
+        ),
+        attempt as (
+            select execution_id, command_id, nth_group, coalesce(own_nth, unnamed.nth) as nth
+            from   (
+                       select *,
+                              row_number() over (
+                                  partition by execution_id, command_id, own_nth is null
+                                  order by is_completed, nth_group
+                              ) as nth_unnamed
+                       from   grouped_command
+                       join   group_of_ends using (execution_id, command_id)
+                   ) as counted
+            left join (
+                select execution_id, command_id, nth,
+                       row_number() over (
+                           partition by execution_id, command_id order by nth
+                       ) as nth_unnamed
+                from   (
+                           select execution_id, command_id, nth from begun
+                           except
+                           select execution_id, command_id, own_nth from group_of_ends
+                       ) as free
+            ) as unnamed using (execution_id, command_id, nth_unnamed)
+        )
+        select assigned.event_id, begun.number
+        from   assigned
+        left join attempt
+               on  attempt.execution_id = assigned.execution_id
+               and attempt.command_id = assigned.command_id
+               and attempt.nth_group = assigned.nth_group
+        join   begun
+               on  begun.execution_id = assigned.execution_id
+               and begun.command_id = assigned.command_id
+               and begun.nth = coalesce(assigned.own_nth, attempt.nth, assigned.nth);
 end
 $$;

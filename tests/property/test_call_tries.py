@@ -37,8 +37,18 @@ def issuer_numbers_retries(history: History) -> bool:
     )
 
 
-@given(history=retried_commands().filter(issuer_numbers_retries), data=st.data())
-def test_each_event_is_of_the_try_that_it_tells_of_where_retries_are_issued_with_their_number(
+def lies_in_one_log(history: History) -> bool:
+    """With an end of each try but the last, which may run."""
+    tries = {attempts for _, attempts in history}
+    ended = {attempts for row, attempts in history if call_event(row).end_class}
+    return all(row["recorded_at"] for row, _ in history) and tries - ended <= {max(tries)}
+
+
+@given(
+    history=retried_commands().filter(issuer_numbers_retries).filter(lies_in_one_log),
+    data=st.data(),
+)
+def test_each_event_is_of_its_try_where_retries_are_issued_with_their_number_in_one_log(
     history: History, data: st.DataObject
 ) -> None:
     shuffled = data.draw(st.permutations(history))
@@ -137,11 +147,47 @@ def test_log_decides_between_clocks_that_disagree() -> None:
     """The first try's worker is ahead of the issuer, and the retry's is behind it."""
     events = [issued(0, 0), failed(60), issued(10, 1), done(-35)]
     in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
-    spread = [event._replace(place=f"log:0:{at}:7:0") for at, event in enumerate(events)]
 
     assert resolve_attempts(in_log) == [0, 0, 1, 1]
-    # Over several logs only the clocks are left.
-    assert resolve_attempts(spread) == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("declared", [None, 0, 1])
+def test_ends_tell_their_attempts_over_several_logs(declared: int | None) -> None:
+    """The clock of each worker is wrong, and some ends of one worker may name their attempt."""
+    events = [
+        *(issued(0, 0), issued(100, 1)),
+        *(done(-35, 1 if declared == 1 else None), completed(-34)),
+        *(failed(160), CallEvent("command.failed", 161, 0 if declared == 0 else None, "FAILED")),
+    ]
+    spread = [event._replace(place=f"log:0:{at}:7:0") for at, event in enumerate(events)]
+
+    assert resolve_attempts(spread) == [0, 1, 1, 1, 0, 0]
+    assert resolve_attempts(events) == [0, 1, 1, 1, 0, 0]
+
+
+def test_ends_that_are_too_few_or_name_two_attempts_at_once_tell_nothing() -> None:
+    begins = [issued(0, 0), issued(100, 1)]
+
+    assert resolve_attempts([*begins, done(5), completed(6)]) == [0, 1, 0, 0]
+    ends = [failed(120), done(-5, 1), completed(-4)._replace(number=0)]
+    assert resolve_attempts([*begins, *ends]) == [0, 1, 0, 1, 0]
+
+
+def test_an_end_after_a_claim_or_a_start_is_of_the_next_attempt() -> None:
+    """The failure is late in the log, but it has a place there."""
+    events = [
+        *(issued(0, 0), started(1), issued(100, 1), started(104)),
+        *(done(108), CallEvent("command.failed", 6, None, "FAILED")),
+    ]
+    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
+
+    assert resolve_attempts(in_log) == resolve_attempts(events) == [0, 0, 1, 1, 1, 0]
+
+
+def test_a_completed_command_is_of_another_attempt_than_a_failed_call() -> None:
+    events = [issued(0, 0), issued(100, 1), failed(105), completed(107)]
+
+    assert resolve_attempts(events) == [0, 1, 0, 1]
 
 
 def test_report_without_place_is_ordered_by_its_clock() -> None:
@@ -267,6 +313,10 @@ def started(at_us: int) -> CallEvent:
 
 def failed(at_us: int) -> CallEvent:
     return CallEvent("call.error", at_us, None, "FAILED")
+
+
+def completed(at_us: int) -> CallEvent:
+    return CallEvent("command.completed", at_us, None, "COMPLETED")
 
 
 def done(at_us: int, number: int | None = None, *, call_index: int = 0) -> CallEvent:

@@ -26,12 +26,19 @@ from normalizer.runtime.telemetry import get_logger
 from normalizer.store.store import Claim
 
 LONGEST_WAIT_S: Final = 10.0
+SHORT_STATEMENTS_S: Final = 0.01
+"""How long a slice waits for short statements of the batch that is being written. Each statement
+would otherwise wait for a slice, with its connection idle.
+"""
 
 _log: Final = get_logger()
 
 
 class Intake:
-    """Normalizes records, heavy ones in the helper process. `timed` measures a stage of a batch."""
+    """Normalizes records, heavy ones in the helper process. `timed` measures a stage of a batch.
+
+    Slices wait for `loop_is_free`, at most SHORT_STATEMENTS_S each.
+    """
 
     def __init__(
         self,
@@ -40,11 +47,13 @@ class Intake:
         membership: Membership,
         timed: Callable[[str], AbstractContextManager[None]],
         tasks: asyncio.TaskGroup,
+        loop_is_free: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._membership = membership
         self._ownership = membership.ownership
         self._timed = timed
+        self._loop_is_free = loop_is_free
         self._normalizer = normalizer
         self.normalizer_process = NormalizerProcess(
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
@@ -91,6 +100,8 @@ class Intake:
                 if not is_last and self.is_full(builder):
                     return chunk
                 await asyncio.sleep(0)
+                if not self._loop_is_free.is_set():
+                    await wait_at_most(self._loop_is_free, SHORT_STATEMENTS_S)
         return None
 
     def _add(

@@ -1,5 +1,6 @@
 """The interface of a store: PostgreSQL, or Kafka itself for the relay."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
@@ -17,6 +18,13 @@ class RecordStore(Protocol):
 
     `Store` says what each method raises.
     """
+
+    @property
+    def loop_is_free(self) -> asyncio.Event:
+        """Return what is cleared while `write` runs short statements.
+
+        Other work on the event loop waits meanwhile, at most a few milliseconds at a time.
+        """
 
     @property
     def server_pid(self) -> int | None:

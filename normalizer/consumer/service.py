@@ -95,7 +95,14 @@ class Service:
             apart, self._membership, self._note_written, self._note_failure, clock
         )
         self._tasks = asyncio.TaskGroup()
-        self.intake = Intake(settings, normalizer, self._membership, self._timed, self._tasks)
+        self.intake = Intake(
+            settings,
+            normalizer,
+            self._membership,
+            self._timed,
+            self._tasks,
+            self._store.loop_is_free,
+        )
         turns = Turns(self._membership, self._store, self._timed)
         self._filler = BatchFiller(settings, turns, self.intake, self._stopping, clock)
         self._deadline = asyncio.timeout(None)

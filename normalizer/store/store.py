@@ -1,5 +1,6 @@
 """The store, which claims partitions and writes batches of events in transactions."""
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -69,7 +70,9 @@ class Store:
         self._on_commit = on_commit
         positions = positions or SourcePositions()
         self._planner = BatchPlanner(accept_expired=accept_expired)
-        self._transaction = WriteTransaction(positions, self._planner)
+        self.loop_is_free = asyncio.Event()
+        self.loop_is_free.set()
+        self._transaction = WriteTransaction(positions, self._planner, self.loop_is_free)
         self._isolation = RowIsolation(positions)
         self._session = Session(
             database_url,
@@ -196,7 +199,16 @@ class Store:
         hours of the batch as divergent, and `projector repair` rebuilds them. This is for a record
         that makes a projection fail. Raises FencedError (a newer epoch owns a partition) and
         PositionMovedError (the position has changed).
+
+        `loop_is_free` is set except while it runs short statements.
         """
+        self.loop_is_free.clear()
+        try:
+            return await self._write(batch, projections=projections)
+        finally:
+            self.loop_is_free.set()
+
+    async def _write(self, batch: Batch, *, projections: bool) -> OutcomeTotals:
         progress = WriteProgress()
         failure: BaseException | None = None
         rounds = 0

@@ -5,6 +5,7 @@ copies new rows, updates changed ones, stores rejected records in quarantine, an
 positions with their running totals.
 """
 
+import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -50,11 +51,17 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WriteTransaction:
-    """The steps of the transaction that writes a batch."""
+    """The steps of the transaction that writes a batch.
 
-    def __init__(self, positions: Positions, planner: BatchPlanner) -> None:
+    `loop_is_free` is set while the database works on the rows, which takes longest.
+    """
+
+    def __init__(
+        self, positions: Positions, planner: BatchPlanner, loop_is_free: asyncio.Event
+    ) -> None:
         self._positions = positions
         self._planner = planner
+        self._loop_is_free = loop_is_free
 
     async def run(
         self, batch: Batch, progress: WriteProgress, connection: asyncpg.Connection
@@ -115,7 +122,9 @@ class WriteTransaction:
     ) -> list[tuple[Outcome, int]]:
         """Insert and change the rows of the plan. Returns each event's outcome and row id."""
         write_plan, merged = plan.write_plan, plan.merged
+        self._loop_is_free.set()
         await copy_rows(connection, write_plan.inserts, batch_id)
+        self._loop_is_free.clear()
         await update_rows(connection, write_plan.updates)
         await add_merged_records(
             connection, [record for record in write_plan.merged_records if record[0] not in merged]

@@ -45,6 +45,7 @@ from tests.support.table_rows import (
     position_of,
     stored_events,
     totals_of,
+    wait_for_lock,
 )
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
@@ -616,3 +617,24 @@ async def test_a_batch_without_projections_is_stored_and_noted_as_divergent(
         ("call_facts", 7),
     }
     assert "event_hours" in {row["projection"] for row in noted}
+
+
+@pytest.mark.parametrize(
+    ("table", "is_free"), [("normalizer.source_positions", False), ("normalizer.events", True)]
+)
+async def test_the_loop_is_free_only_while_the_database_works_on_the_rows(
+    database: Database, table: str, is_free: bool
+) -> None:
+    async with open_store(database) as store, connected(database) as other:
+        batch = batch_of(envelope(0), claim=await claimed(store))
+        async with other.transaction():
+            mode = "share" if is_free else "exclusive"
+            await other.execute(f"lock table {table} in {mode} mode")
+
+            writing = asyncio.create_task(store.write(batch))
+            await wait_for_lock(other, "one")
+
+            assert store.loop_is_free.is_set() is is_free
+        await writing
+
+    assert store.loop_is_free.is_set()

@@ -1,0 +1,67 @@
+"""How slices of the next batch make way for the batch that is being written."""
+
+import asyncio
+import contextlib
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from normalizer.config.settings import Settings
+from normalizer.consumer import intake
+from normalizer.consumer.intake import Intake
+from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.normalize import Normalizer
+from normalizer.kafka import FetchedChunk, KafkaPartition
+from tests.support.factories import claim_of, raw_event, raw_record
+from tests.support.waiting import DEADLINE_S, moment
+
+RECORDS = 1_000
+PARTITION = KafkaPartition("topic", 0)
+
+
+async def fill(loop_is_free: asyncio.Event, builder: BatchBuilder) -> None:
+    """Normalize RECORDS records by Python's rules, which takes many slices."""
+    membership = SimpleNamespace(
+        ownership=None, stopping=asyncio.Event(), note_progress=lambda _: None
+    )
+    async with asyncio.TaskGroup() as tasks:
+        one = Intake(
+            Settings(core="python"),
+            Normalizer(),
+            cast("Any", membership),
+            lambda _: contextlib.nullcontext(),
+            tasks,
+            loop_is_free,
+        )
+        records = [raw_record(offset, raw_event()) for offset in range(RECORDS)]
+        chunk = FetchedChunk(
+            partition=PARTITION, from_offset=0, next_offset=RECORDS, records=records
+        )
+        assert await one.add_chunk(builder, claim_of(), chunk) is None
+        await one.stop()
+
+
+async def test_slices_wait_for_short_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "SHORT_STATEMENTS_S", DEADLINE_S)
+    loop_is_free, builder = asyncio.Event(), BatchBuilder()
+
+    filling = asyncio.create_task(fill(loop_is_free, builder))
+    async with asyncio.timeout(DEADLINE_S):
+        while not builder.rows:
+            await moment(0)
+    first_slice = builder.rows
+    await moment(0.05)
+
+    assert builder.rows == first_slice < RECORDS
+    loop_is_free.set()
+    await filling
+    assert builder.rows == RECORDS
+
+
+async def test_slices_go_on_if_a_statement_takes_long() -> None:
+    builder = BatchBuilder()
+
+    await fill(asyncio.Event(), builder)
+
+    assert builder.rows == RECORDS

@@ -14,7 +14,7 @@ _PEAK: Final = re.compile(r"VmHWM:\s+(\d+)")
 def cpu_s(pids: Iterable[int]) -> float:
     """User and system time of the processes and their children, also of those that ended."""
     total = 0
-    for pid in _with_children(pids):
+    for pid in with_children(pids):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             total += sum(map(int, fields[11:15]))
@@ -24,14 +24,15 @@ def cpu_s(pids: Iterable[int]) -> float:
 def peak_mb(pids: Iterable[int]) -> float:
     """The sum of the greatest memory that each process had so far."""
     total = 0
-    for pid in _with_children(pids):
+    for pid in with_children(pids):
         with contextlib.suppress(OSError):
             found = _PEAK.search(Path(f"/proc/{pid}/status").read_text())
             total += int(found[1]) if found else 0
     return total / 1024
 
 
-def _with_children(pids: Iterable[int]) -> list[int]:
+def with_children(pids: Iterable[int]) -> list[int]:
+    """The processes and all that they started, in this order."""
     found = list(pids)
     for pid in found:  # it grows while it is walked over
         with contextlib.suppress(OSError):

@@ -108,7 +108,7 @@ def _drain(folder: Path, events: int) -> Run:
 
 
 def _postgres_s(bench: subprocess.Popen[str]) -> float:
-    """The CPU of PostgreSQL's processes while a normalizer runs, of which only the drain starts one.
+    """The CPU of PostgreSQL while a normalizer runs, which is while the topic is drained.
 
     Reading the processes from outside works for every commit, whatever its bench prints.
     """

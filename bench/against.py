@@ -36,6 +36,7 @@ class Run(NamedTuple):
     rate: float
     cpu_us: float
     ratio: float
+    seconds: float
     postgres_us: float = 0.0
 
     def __str__(self) -> str:
@@ -102,9 +103,7 @@ def _drain(folder: Path, events: int) -> Run:
             raise
     if (run := run_of(said)) is None:
         raise SystemExit(f"bench.drain in {folder.name} exited with {bench.returncode}")
-    seconds, rate = _DRAIN.search(said).groups()[:2]
-    events = float(seconds) * float(rate.replace(",", ""))
-    return run._replace(postgres_us=postgres_s / events * 1e6)
+    return run._replace(postgres_us=postgres_s / (run.seconds * run.rate) * 1e6)
 
 
 def _postgres_s(bench: subprocess.Popen[str]) -> float:
@@ -141,6 +140,7 @@ def run_of(said: str) -> Run | None:
         rate=float(drain[2].replace(",", "")),
         cpu_us=float(drain[3]),
         ratio=round(float(copy[1]) / float(drain[1]), 2),
+        seconds=float(drain[1]),
     )
 
 

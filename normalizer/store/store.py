@@ -247,7 +247,7 @@ class Store:
         )
         if not found:
             raise StoreUnavailableError(
-                f"database: SQLSTATE {failure.sqlstate} for a row of a batch, but for no row alone",
+                f"database: SQLSTATE {failure.sqlstate} for a batch, but for no row of it alone",
                 sqlstate=failure.sqlstate,
             )
         return msgspec.structs.replace(progress, row_rejections=progress.row_rejections | found)

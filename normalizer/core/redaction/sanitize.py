@@ -124,7 +124,7 @@ class _Rewriter:
         if isinstance(tree, dict) and is_wrapper(tree):
             payload = tree["payload"]
             if isinstance(payload, dict) and holds_event(payload):
-                # As text it stays unchanged until it's unwrapped, like that of any other wrapper.
+                # Make it text, which stays unchanged until the decoder unwraps it.
                 payload, self.changed = write(payload), True
             if isinstance(payload, str) and not isinstance(payload, Verbatim):
                 self.changed |= isinstance(tree, Repeated)

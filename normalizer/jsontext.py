@@ -14,6 +14,8 @@ from json.encoder import encode_basestring
 from types import NoneType
 from typing import Final, TypeAlias, cast
 
+from msgspec import Raw
+
 MAX_DIGITS: Final = 400
 """The most digits that a number may have, as written and as jsonb prints it.
 
@@ -38,13 +40,7 @@ _NO_OUTLINE: Final = bytes(set(range(256)) - set(b'[{]}"'))
 _QUICK_LEVELS: Final = 8
 
 
-class Verbatim(str):
-    """JSON that is written as it was: a number, or an object or a list that isn't parsed."""
-
-    __slots__ = ()
-
-
-class Number(Verbatim):
+class Number(str):
     """A JSON number as it was written, with every digit that a float would lose."""
 
     __slots__ = ()
@@ -58,7 +54,9 @@ class NumberError(ValueError):
     """A number beyond the limits. The message doesn't repeat it."""
 
 
-Json: TypeAlias = "bool | Verbatim | str | list[Json] | dict[str, Json] | None"
+Json: TypeAlias = "bool | int | Raw | Number | str | list[Json] | dict[str, Json] | None"
+"""A parsed value. Here a number is a Number. In a suspicious text it's an int or a Raw, and what
+isn't parsed is a Raw too."""
 
 
 def parse(text: str) -> Json:
@@ -90,9 +88,14 @@ def checked_number(text: str) -> Number:
     """Return the number as written. Raises ValueError beyond the limits (#l3)."""
     if (known := _SMALL.get(text)) is not None:
         return known
+    check_number(text)
+    return Number(text)
+
+
+def check_number(text: str) -> None:
+    """Raise ValueError for a number beyond the limits (#l3)."""
     if len(text) > MAX_MAGNITUDE or "e" in text or "E" in text:
         _check_limits(text)
-    return Number(text)
 
 
 def canonical_number(text: str) -> Number:
@@ -184,7 +187,8 @@ _SMALL: Final = {str(number): Number(number) for number in range(-99, 1_000)}
 
 _SCALARS: Final[dict[type, Callable[..., str]]] = {
     Number: str,
-    Verbatim: str,
+    int: str,
+    Raw: lambda raw: bytes(raw).decode(),
     str: quote,
     bool: {True: "true", False: "false"}.__getitem__,
     NoneType: {None: "null"}.__getitem__,
@@ -192,7 +196,8 @@ _SCALARS: Final[dict[type, Callable[..., str]]] = {
 """How to write each type that has no members."""
 
 
-def _reject_constant(name: str) -> Number:
+def reject_constant(name: str) -> Number:
+    """Raise ValueError for NaN and the like, which Python's parser would accept."""
     msg = f"{name} is not JSON"
     raise ValueError(msg)
 
@@ -202,7 +207,8 @@ def _sorted_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return {key: last[key] for key in sorted(last)}
 
 
-def _plain_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def plain_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Return an object, and a Repeated one if it has a repeated key."""
     last = dict(pairs)
     return last if len(last) == len(pairs) else Repeated(last)
 
@@ -210,12 +216,12 @@ def _plain_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 _decoder: Final = json.JSONDecoder(
     parse_int=checked_number,
     parse_float=checked_number,
-    parse_constant=_reject_constant,
-    object_pairs_hook=_plain_object,
+    parse_constant=reject_constant,
+    object_pairs_hook=plain_object,
 )
 _canonical_decoder: Final = json.JSONDecoder(
     parse_int=canonical_number,
     parse_float=canonical_number,
-    parse_constant=_reject_constant,
+    parse_constant=reject_constant,
     object_pairs_hook=_sorted_object,
 )

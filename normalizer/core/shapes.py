@@ -9,7 +9,6 @@ from typing import Final, Literal, get_args
 from msgspec import Raw
 
 from normalizer.core.decode.wire_values import first_byte
-from normalizer.jsontext import Verbatim
 
 Shape = Literal[
     "python_emit",
@@ -92,7 +91,7 @@ def batch_key(members: Mapping[str, object]) -> BatchKey | None:
 def _is_list(value: object) -> bool:
     if isinstance(value, Raw):
         return first_byte(value) == b"["
-    return isinstance(value, list) or (isinstance(value, Verbatim) and value.startswith("["))
+    return isinstance(value, list)
 
 
 def detect_shape(of_keys: Shape, event_type: str) -> Shape:

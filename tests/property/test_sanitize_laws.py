@@ -1,7 +1,7 @@
 """The laws of looking first and of taking out: nothing is missed, and twice is once."""
 
 import base64
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from normalizer.core.redaction.plain_keys import KeyFacts, PlainKeys
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.secret_names import REDACTED, SECRET_WORDS
+from normalizer.core.redaction.suspicious_parts import parse_whole
 from normalizer.envelope import canonical_json
-from normalizer.jsontext import parse, write
+from normalizer.jsontext import Json, parse, write
 from tests.property.raw_events import as_json, trees
 
 sanitizer = Sanitizer(["iban", "NAME"])
@@ -26,15 +27,8 @@ class _EachKey(PlainKeys):
         return KeyFacts(partial(self._secrecy, at_top=at_top), are_plain=False, may_name=True)
 
 
-def _slow() -> Sanitizer:
-    """Return a sanitizer that looks at each key and each string alone."""
-    slow = Sanitizer(["iban", "NAME"])
-    setattr(slow, "keys", _EachKey(slow.texts, slow.secret_members))  # noqa: B010 - Final
-    setattr(slow, "_signed_strings", lambda _: None)  # noqa: B010 - Final
-    return slow
-
-
-one_by_one = _slow()
+one_by_one = Sanitizer(["iban", "NAME"])
+setattr(one_by_one, "keys", _EachKey(one_by_one.texts, one_by_one.secret_members))  # noqa: B010 - Final
 
 _JWT = ".".join(base64.urlsafe_b64encode(part).decode() for part in (b'{"alg":"HS256"}', b"x" * 30))
 
@@ -68,9 +62,9 @@ secretive = st.recursive(
 @given(secretive)
 def test_cleaning_twice_is_cleaning_once(tree: Any) -> None:
     sent = as_json(tree).decode()
-    once = sanitizer.clean(sent, parse(sent)).text
+    once = sanitizer.clean(sent, _tree(sent)).text
 
-    twice = sanitizer.clean(once, parse(once))
+    twice = sanitizer.clean(once, _tree(once))
 
     assert twice.text == once
     assert not twice.replaced
@@ -82,21 +76,49 @@ def test_looking_first_misses_nothing(tree: Any, escaped: bool) -> None:
     if not escaped:
         sent = write(parse(sent)).encode(errors="replace").decode()
 
-    cleaned = sanitizer.clean(sent, parse(sent))
+    cleaned = sanitizer.clean(sent, _tree(sent))
 
     assert cleaned.text == sent or sanitizer.suspects(sent.encode())
 
 
 @given(secretive, st.booleans())
-def test_keys_and_strings_searched_together_give_the_same(tree: Any, escaped: bool) -> None:
-    """Keys are judged together, and one search of a text without escapes finds its strings."""
+def test_keys_that_are_judged_and_strings_that_are_searched_together_give_the_same(
+    tree: Any, escaped: bool
+) -> None:
+    """Each key and each string is looked at alone on the other side."""
     sent = as_json(tree).decode()
     if not escaped:
         sent = write(parse(sent)).encode(errors="replace").decode()
 
-    together = sanitizer.clean(sent, parse(sent))
+    together = sanitizer.clean(sent, _tree(sent), sanitizer.search(sent.encode()))
 
-    assert together == one_by_one.clean(sent, parse(sent))
+    assert together == one_by_one.clean(sent, _tree(sent))
+
+
+@given(secretive, st.booleans())
+def test_the_search_for_the_signs_of_a_text_finds_what_the_search_for_all_finds(
+    tree: Any, escaped: bool
+) -> None:
+    sent = as_json(tree)
+    if not escaped:
+        sent = write(parse(sent.decode())).encode(errors="replace")
+
+    has_sign = sanitizer.search(sent)
+
+    for part in _parts(_tree(sent.decode())):
+        assert sanitizer.suspects(part) == (has_sign is not None and has_sign(part))
+
+
+def _tree(text: str) -> Json:
+    return parse_whole(text.encode())
+
+
+def _parts(tree: Any) -> Iterator[bytes]:
+    yield write(tree).encode(errors="replace")
+    for below in (
+        tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    ):
+        yield from _parts(below)
 
 
 @given(secretive)
@@ -104,7 +126,7 @@ def test_a_cleaned_text_is_one_that_postgres_holds(tree: Any) -> None:
     """UTF-8, and no escape for U+0000. Other tests try the database itself."""
     sent = as_json({"execution_id": 1, "event_type": "x", "context": tree}).decode()
 
-    cleaned = sanitizer.clean(sent, parse(sent)).text
+    cleaned = sanitizer.clean(sent, _tree(sent)).text
 
     assert "\\u0000" not in canonical_json(cleaned.encode()).decode().replace("\\\\", "")
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from normalizer.core.identity import merge as joins
 from normalizer.core.identity.digests import Digest, Digests, digest_of_text
 from normalizer.envelope import Envelope
-from normalizer.jsontext import Json, Number, parse_canonical, quote
+from normalizer.jsontext import Json, parse_canonical, quote, write
 
 
 class KnownDigests(Digests):
@@ -32,16 +32,10 @@ def jsonb_text(value: bytes) -> bytes:
 
 def _text(tree: Json) -> str:
     match tree:
-        case None:
-            return "null"
-        case bool():
-            return "true" if tree else "false"
-        case Number():
-            return str(tree)
-        case str():
-            return quote(tree)
         case list():
             return f"[{', '.join(map(_text, tree))}]"
         case dict():
             keys = sorted(tree, key=lambda key: (len(key.encode()), key.encode()))
             return f"{{{', '.join(f'{quote(key)}: {_text(tree[key])}' for key in keys)}}}"
+        case _:
+            return write(tree)

@@ -23,6 +23,7 @@ from normalizer.core.decode.decode_json import (
     BOM,
     EVENT_DEPTH,
     decode_object_or_text,
+    parse_parts,
     parse_tree,
     reject_invalid,
     reject_numbers,
@@ -51,6 +52,7 @@ from normalizer.core.decode.wire_values import (
     first_byte,
     same_json,
 )
+from normalizer.core.redaction.prefilter import Search
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.unstorable import Path
 from normalizer.core.shapes import (
@@ -91,23 +93,26 @@ def decode_events(
         value = unframe(value)
     if not value.isascii():
         _reject_invalid_utf8(value)
-    suspicious = sanitizer.suspects(value)
-    if not suspicious and begins_an_object:
+    search = sanitizer.search(value)
+    if search is None and begins_an_object:
         content = decode_object_or_text(value)
         if not isinstance(content, str) and is_named(content) and not cloudevent:
             check_depth(value, EVENT_DEPTH)
             if len(value) > PLAIN_BYTES:
                 reject_numbers(value)
             return (WireEvent.read(value, content),)  # nothing to unwrap: nearly every record
-    return _RecordDecoder(sanitizer, suspicious=suspicious).read(value, cloudevent)
+    return _RecordDecoder(sanitizer, search).read(value, cloudevent)
 
 
 class _RecordDecoder:
-    """Decodes one record. Cleans `suspicious` text at each level."""
+    """Decodes one record. If it has a sign, cleans its text at each level.
 
-    def __init__(self, sanitizer: Sanitizer, *, suspicious: bool) -> None:
+    `search` finds the parts of the record with a sign. It's None if there are none.
+    """
+
+    def __init__(self, sanitizer: Sanitizer, search: Search | None) -> None:
         self._sanitizer = sanitizer
-        self._suspicious = suspicious
+        self._search = search
 
     def read(
         self, value: bytes, cloudevent: Mapping[str, str]
@@ -206,8 +211,8 @@ class _RecordDecoder:
         decoder = self
         if unwrapped.encoded:
             _reject_invalid_utf8(unwrapped.value)
-            suspicious = self._suspicious or self._sanitizer.suspects(unwrapped.value)
-            decoder = _RecordDecoder(self._sanitizer, suspicious=suspicious)
+            search = self._search or self._sanitizer.search(unwrapped.value)
+            decoder = _RecordDecoder(self._sanitizer, search)
         content = decoder.decode_value(unwrapped.value, is_record=False)
         level = decoder.open_text(content) if isinstance(content, str) else content
         if bom:
@@ -217,8 +222,8 @@ class _RecordDecoder:
         return within(level, self._attributes(unwrapped.attributes))
 
     def _attributes(self, text: bytes) -> Level:
-        suspicious = self._suspicious or self._sanitizer.suspects(text)
-        level = _RecordDecoder(self._sanitizer, suspicious=suspicious).decode(text)
+        search = self._search or self._sanitizer.search(text)
+        level = _RecordDecoder(self._sanitizer, search).decode(text)
         assert not isinstance(level, str)
         return msgspec.structs.replace(level, supplies=SUPPLIED)
 
@@ -232,15 +237,17 @@ class _RecordDecoder:
         if bom:
             text = text[len(BOM) :]
         replaced: dict[int | None, set[Path]] = {}
-        if self._suspicious:
+        if (has_sign := self._search) is not None:
+            if not is_record:  # without its escapes, a text may have signs that the record lacks
+                has_sign = self._sanitizer.search(text) or self._sanitizer.suspects
             reject_numbers(text)
-            tree = parse_tree(text, self._sanitizer.suspects)
+            tree = parse_parts(text, has_sign)
             check_depth(text, MAX_NESTING)
             if is_record and isinstance(tree, dict) and is_enveloped(tree):
                 whole = parse_tree(text)
                 if unwrapped := _unwrapped(whole, TREES):
                     return self._open_envelope(unwrapped, bom=bom)
-            as_kept, replaced = self._sanitizer.clean(text.decode(), tree)
+            as_kept, replaced = self._sanitizer.clean(text.decode(), tree, has_sign)
             text = as_kept.encode()
             content = decode_object_or_text(text)
         else:

@@ -1,7 +1,6 @@
 """Decodes one JSON text of a record: an object, or the text in a JSON string."""
 
 import re
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -15,9 +14,10 @@ from normalizer.core.decode.bounds import (
     too_deep,
 )
 from normalizer.core.decode.wire_values import RecordRejectedError
+from normalizer.core.redaction.prefilter import Search
 from normalizer.core.redaction.suspicious_parts import parse_suspicious
 from normalizer.core.shapes import batch_key, is_enveloped
-from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets
+from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets, parse
 
 
 def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
@@ -79,10 +79,18 @@ def reject_invalid(text: bytes) -> None:
         raise _unreadable(text, error) from None
 
 
-def parse_tree(text: bytes, suspects: Callable[[bytes], bool] = bool) -> Json:
-    """Parse the suspicious parts of a JSON text into a tree. Raises RecordRejectedError."""
+def parse_tree(text: bytes) -> Json:
+    """Parse a JSON text into a tree. Raises RecordRejectedError."""
     try:
-        return parse_suspicious(text, suspects)
+        return parse(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(text, error) from None
+
+
+def parse_parts(text: bytes, has_sign: Search) -> Json:
+    """Parse the parts of a JSON text that have a sign. Raises RecordRejectedError."""
+    try:
+        return parse_suspicious(text, has_sign)
     except (ValueError, RecursionError) as error:
         raise _unreadable(text, error) from None
 

@@ -5,9 +5,10 @@ parsed. Source: docs/spec/wire-shapes.md#r6.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import product
-from typing import Final
+from typing import Final, TypeAlias
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
@@ -16,6 +17,9 @@ from normalizer.core.redaction.secret_names import SECRET_WHOLE_WORDS, SECRET_WO
 from normalizer.core.redaction.secret_text import SIGNS
 from normalizer.core.redaction.secret_tokens import TOKENS
 from normalizer.jsontext import MAX_DIGITS
+
+Search: TypeAlias = Callable[[bytes], bool]
+"""Tells whether a text has a sign."""
 
 _SEPARATORS: Final = b"-_+ \t\r\n\\"
 """Removed before the search. JSON in a text has backslashes before its quotes."""
@@ -26,6 +30,8 @@ _FOLDED: Final = bytes.maketrans(
 _LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
 """A number beyond the limits has a run of this many digits before or after its point."""
 _AT_ONCE_BYTES: Final = 1 << 16
+_FEW: Final = 8
+"""Looking for up to eight signs one by one is faster than the automaton."""
 
 
 def _looked_at(text: bytes) -> bytes:
@@ -94,46 +100,60 @@ class Prefilter:
         strong = {sign for sign in found if not any(part in sign for part in found - {sign})}
         self._signs: Final = [*_WEAK_SIGNS, _LONG_NUMBER, *sorted(strong)]
         self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)
+        self._search_for: Final = lru_cache(maxsize=256)(self._search_for_few)
 
     def suspects(self, text: bytes) -> bool:
         """Return whether the text must be parsed and cleaned. False positives, but no misses."""
+        return self.search(text) is not None
+
+    def search(self, text: bytes) -> Search | None:
+        """Return None if the text has no sign. Otherwise return a search for parts of the text.
+
+        It finds what `suspects` finds, but faster, because it looks only for the signs of the text.
+        """
         if b"\\" in text and (b"\\u" in text or b"\\/" in text):
-            return True  # an escape may hide any word
+            return self.suspects  # an escape may hide any word
         if not text.isascii() and _is_disguised(text):
-            return True
+            return self.suspects
         looked_at = text.translate(_FOLDED, _SEPARATORS)
-        if len(looked_at) > _AT_ONCE_BYTES:
+        is_long = len(looked_at) > _AT_ONCE_BYTES
+        if is_long:
             signs = self._signs_in_long(looked_at)
         else:
             hits = self._looker.find_matches_as_indexes(looked_at, overlapping=True)
             if not hits:
-                return False
+                return None
             signs = {hit[0] for hit in hits}
-        if max(signs, default=0) >= len(_WEAK_SIGNS):
-            return True
-        return any(_WEAK_SIGNS[self._signs[sign]].search(text) is not None for sign in signs)
-
-    def signed_strings(self, text: bytes) -> frozenset[str] | None:
-        """Return the strings of a JSON text with a sign in them, or None if each must be searched.
-
-        The search removes no quotes, so the number of quotes before a sign tells in which string it
-        is. This would be wrong for text with escapes.
-        """
-        if b"\\" in text or (not text.isascii() and _is_disguised(text)):
+        if max(signs, default=0) < len(_WEAK_SIGNS) and not any(
+            _WEAK_SIGNS[self._signs[sign]].search(text) for sign in signs
+        ):
             return None
-        looked_at = _looked_at(text)
-        between_quotes = text.split(b'"')
-        signed: set[bytes] = set()
-        at = quotes = 0
-        for _, start, end in self._looker.find_matches_as_indexes(looked_at, overlapping=True):
-            if start >= at:
-                quotes += looked_at.count(b'"', at, start)
-            else:
-                quotes -= looked_at.count(b'"', start, at)
-            at = start
-            last = quotes + looked_at.count(b'"', start, end)
-            signed.update(between_quotes[quotes : last + 1])
-        return frozenset(map(bytes.decode, signed))
+        return self.suspects if is_long else self._search_for(frozenset(signs))
+
+    def _search_for_few(self, signs: frozenset[int]) -> Search:
+        """Return a search for these signs, or for all if they're many."""
+        if len(signs) > _FEW:
+            return self.suspects
+        strong = tuple([self._signs[sign] for sign in signs if sign >= len(_WEAK_SIGNS)])
+        weak = tuple(
+            [
+                (self._signs[sign], _WEAK_SIGNS[self._signs[sign]])
+                for sign in signs
+                if sign < len(_WEAK_SIGNS)
+            ]
+        )
+
+        def has_sign(text: bytes) -> bool:
+            looked_at = text.translate(_FOLDED, _SEPARATORS)
+            for sign in strong:
+                if sign in looked_at:
+                    return True
+            for sign, rest in weak:  # noqa: SIM110 - a generator would take as long as the search
+                if sign in looked_at and rest.search(text):
+                    return True
+            return False
+
+        return has_sign
 
     def automaton(self) -> tuple[list[bytes], int, bytes, bytes]:
         """Return the parts from which the native lane builds its own search.

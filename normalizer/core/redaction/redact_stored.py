@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from normalizer.core.redaction.sanitize import Sanitizer
+from normalizer.core.redaction.suspicious_parts import parse_whole
 from normalizer.envelope import Envelope
 from normalizer.jsontext import Json, parse, write
 
@@ -61,7 +62,7 @@ def redact_stored_text(text: str, sanitizer: Sanitizer) -> str:
 
 def _cleaned(fields: dict[str, Json], sanitizer: Sanitizer) -> dict[str, Json]:
     text = write(fields)
-    kept = sanitizer.clean(text, fields).text
+    kept = sanitizer.clean(text, parse_whole(text.encode())).text
     return fields if kept == text else _object(kept.encode())
 
 

@@ -8,12 +8,20 @@ bytes unless something in it must change. Source: docs/spec/wire-shapes.md#v5, #
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from msgspec import Raw
+
 from normalizer.core.redaction.json_in_text import json_spans
 from normalizer.core.redaction.plain_keys import PlainKeys, is_harmless
-from normalizer.core.redaction.prefilter import Prefilter
+from normalizer.core.redaction.prefilter import Prefilter, Search
 from normalizer.core.redaction.secret_members import SecretMembers
 from normalizer.core.redaction.secret_names import REDACTED, Redaction, Secrecy
 from normalizer.core.redaction.secret_text import SHORTEST_SECRET, SecretText
+from normalizer.core.redaction.suspicious_parts import (
+    is_number,
+    members_of,
+    parse_whole,
+    write_tree,
+)
 from normalizer.core.redaction.unstorable import (
     _UNSTORABLE,
     REPLACEMENT,
@@ -22,15 +30,11 @@ from normalizer.core.redaction.unstorable import (
     replace_unstorable,
 )
 from normalizer.core.shapes import batch_key, holds_event, is_wrapper
-from normalizer.jsontext import Json, Number, Repeated, Verbatim, parse, write
+from normalizer.jsontext import Json, Repeated, write
 
 _MOST_TEXTS: Final = 2  # read JSON in a text, and JSON in a text of that JSON
 _REFERENCE: Final = "reference"
 _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
-_LONG: Final = 4_096
-"""Only few strings of a longer text are parsed, so each is searched alone."""
-_MAY_HIDE: Final = (str, list, dict)
-"""Only values of these types are secrets or can hold one."""
 
 
 class Cleaned(NamedTuple):
@@ -47,35 +51,28 @@ class Sanitizer:
         redaction = Redaction(redact_keys)
         prefilter = Prefilter(redaction.added_words)
         self.suspects: Final = prefilter.suspects
-        self._signed_strings = prefilter.signed_strings
+        self.search: Final = prefilter.search
         self.texts: Final = SecretText(redaction.secrecy, self.suspects)
         self.secret_members: Final = SecretMembers(self.texts)
         self.keys: Final = PlainKeys(self.texts, self.secret_members)
 
-    def clean(self, text: str, tree: Json) -> Cleaned:
+    def clean(self, text: str, tree: Json, has_sign: Search | None = None) -> Cleaned:
         """Clean `text`, whose tree is `tree`. Returns the same text if nothing must change.
 
-        Text that will be unwrapped is cleaned later: a record that's a JSON string, the payload of
-        a feed wrapper, or a string in a batch. It's idempotent.
+        `has_sign` is a faster search for parts of the text. Text that will be unwrapped is cleaned
+        later: a record that's a JSON string, the payload of a feed wrapper, or a string in a batch.
+        It's idempotent.
         """
-        rewriter = _Rewriter(self, self._signed_in(text))
+        # Without its escapes, a string may have a sign that the text lacks.
+        rewriter = _Rewriter(self, self.suspects if has_sign is None or "\\" in text else has_sign)
         cleaned = rewriter.record(tree)
-        return Cleaned(write(cleaned) if rewriter.changed else text, rewriter.replaced)
+        return Cleaned(write_tree(cleaned) if rewriter.changed else text, rewriter.replaced)
 
     def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[Path]]:
         """Clean the headers of a record. Also returns the paths of replaced text."""
-        rewriter = _Rewriter(self)
+        rewriter = _Rewriter(self, self.suspects)
         cleaned = rewriter.walk(headers, ("headers",), "plain")
         return cleaned, rewriter.replaced.get(None, set())
-
-    def _signed_in(self, text: str) -> frozenset[str] | None:
-        """Return the strings of a text with a sign, or None if each must be searched."""
-        if len(text) > _LONG:
-            return None
-        try:
-            return self._signed_strings(text.encode())
-        except UnicodeEncodeError:  # a lone surrogate
-            return None
 
 
 _Mode: TypeAlias = Literal["root", "plain", "reference", "untouched"]
@@ -92,11 +89,9 @@ untouched  only text that cannot be stored
 class _Rewriter:
     """Walks over one tree, cleans it, and records what was changed."""
 
-    def __init__(
-        self, sanitizer: Sanitizer, signed: frozenset[str] | None = None, *, within_texts: int = 0
-    ) -> None:
+    def __init__(self, sanitizer: Sanitizer, has_sign: Search, *, within_texts: int = 0) -> None:
         self._sanitizer = sanitizer
-        self._signed = signed
+        self._has_sign = has_sign
         self._within_texts = within_texts
         self._item: int | None = None
         self.changed = False
@@ -119,14 +114,14 @@ class _Rewriter:
         return batch | {key: events}
 
     def _event(self, tree: Json) -> Json:
-        if isinstance(tree, str) and not isinstance(tree, Verbatim):
+        if isinstance(tree, str):
             return self._wrapped(tree)
         if isinstance(tree, dict) and is_wrapper(tree):
             payload = tree["payload"]
             if isinstance(payload, dict) and holds_event(payload):
                 # Make it text, which stays unchanged until the decoder unwraps it.
                 payload, self.changed = write(payload), True
-            if isinstance(payload, str) and not isinstance(payload, Verbatim):
+            if isinstance(payload, str):
                 self.changed |= isinstance(tree, Repeated)
                 wrapper = self.walk({**tree, "payload": None}, (), "root")
                 assert isinstance(wrapper, dict)
@@ -136,13 +131,13 @@ class _Rewriter:
     def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901, PLR0912 - one frame a level
         """Clean a tree. Returns the same object if nothing changes. One stack frame per level."""
         if isinstance(tree, str):
-            return tree if isinstance(tree, Verbatim) else self._text(tree, path, mode)
+            return self._text(tree, path, mode)
         if isinstance(tree, list):
             items = tree
             inner = child_path(path, "[]")
             below: _Mode = "plain" if mode == "root" else mode
             for at, item in enumerate(tree):
-                if self._is_harmless(item):
+                if is_harmless(item):
                     continue
                 kept_item = self.walk(item, inner, below)
                 if kept_item is not item:
@@ -167,22 +162,18 @@ class _Rewriter:
             members = dict(zip(self._keys(tree, path, mode), tree.values(), strict=True))
             facts = keys.judge(members, at_top=at_top)
         kept_tree = members
-        signed, secrecy_of = self._signed, facts.secrecy
+        secrecy_of = facts.secrecy
         for key, value in members.items():
             secrecy = secrecy_of(key)
             if secrecy is None and key not in named:
-                if (
-                    value not in signed
-                    if signed is not None and type(value) is str
-                    else is_harmless(value)
-                ):
+                if is_harmless(value):
                     continue  # nearly always
-            elif not isinstance(value, _MAY_HIDE):
+            elif value is None or isinstance(value, bool):
                 continue
             inside = _mode_under(key, mode)
             hides = secrecy is not None and inside != "untouched"
             if (hides or key in named) and (
-                (hides and secrecy is Secrecy.NUMBERS_TOO) or not isinstance(value, Number)
+                (hides and secrecy is Secrecy.NUMBERS_TOO) or not is_number(value)
             ):
                 self._redact(changed=value != REDACTED)
                 kept: Json = REDACTED
@@ -192,12 +183,6 @@ class _Rewriter:
                 kept_tree = kept_tree if kept_tree is not members else {**members}
                 kept_tree[key] = kept
         return kept_tree
-
-    def _is_harmless(self, value: Json) -> bool:
-        """Find out with a fast check that a value needs no look."""
-        if type(value) is str and self._signed is not None:
-            return value not in self._signed
-        return is_harmless(value)
 
     def _wrapped(self, text: str) -> str:
         """Return JSON text with unstorable characters escaped, to replace when it's unwrapped."""
@@ -227,14 +212,16 @@ class _Rewriter:
         return kept
 
     def _without_secrets(self, text: str) -> str:
-        if len(text) < SHORTEST_SECRET or not self._sanitizer.texts.may_hold_secret(text):
+        texts = self._sanitizer.texts
+        if len(text) < SHORTEST_SECRET or not texts.may_hold_secret(text, self._has_sign):
             return text
         kept: str | None = None
         if self._within_texts == 0 and text.lstrip()[:1] in ("{", "["):
             kept = self._within(text)
         if kept is None:
             is_outer = self._within_texts < _MOST_TEXTS
-            kept = self._sanitizer.texts.cut(self._without_json(text) if is_outer else text)
+            outside = self._without_json(text) if is_outer else text
+            kept = texts.cut(outside, is_suspicious=outside is text)
         self.redacted |= kept != text
         return kept
 
@@ -245,18 +232,19 @@ class _Rewriter:
             clean = self._within(text[start:after])
             kept += [text[end:start], text[start:after] if clean is None else clean]
             end = after
-        return "".join((*kept, text[end:]))
+        return "".join((*kept, text[end:])) if kept else text
 
     def _within(self, text: str) -> str | None:
         """Return JSON in a string without its secrets, or None if it can't be cleaned as JSON."""
         try:
-            tree = parse(text)
+            tree = parse_whole(text.encode())
         except (ValueError, RecursionError):
             return None
-        inner = _Rewriter(self._sanitizer, within_texts=self._within_texts + 1)
+        within_texts = self._within_texts + 1
+        inner = _Rewriter(self._sanitizer, self._sanitizer.suspects, within_texts=within_texts)
         kept = inner.walk(tree, (), "plain")
         if inner.redacted:
-            return write(kept)
+            return write_tree(kept)
         return None if inner.changed else text
 
     def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
@@ -296,9 +284,9 @@ def _opens(tree: dict[str, Json]) -> bool:
     if not is_wrapper(tree):
         return False
     payload = tree["payload"]
-    if isinstance(payload, Verbatim):
-        payload = parse(payload)
-        return isinstance(payload, dict) and holds_event(payload)
+    if isinstance(payload, Raw):
+        members = members_of(payload)
+        return members is not None and holds_event(members)
     return isinstance(payload, str) or (isinstance(payload, dict) and holds_event(payload))
 
 

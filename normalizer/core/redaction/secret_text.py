@@ -138,18 +138,23 @@ class SecretText:
             (partial(cut_said, secrecy=self.secrecy), _ALWAYS),
         )
 
-    def may_hold_secret(self, text: str) -> bool:
-        """Return whether a text has a sign of a secret. A URL with a user is one too."""
-        return ("://" in text and "@" in text) or self._suspects(text.encode(errors="replace"))
+    def may_hold_secret(self, text: str, has_sign: Callable[[bytes], bool] | None = None) -> bool:
+        """Return whether a text has a sign of a secret. A URL with a user is one too.
 
-    def cut(self, text: str) -> str:
-        """Return the text without its secrets. Idempotent.
+        `has_sign` is a faster search for the signs that this text can have.
+        """
+        return ("://" in text and "@" in text) or (has_sign or self._suspects)(
+            text.encode(errors="replace")
+        )
+
+    def cut(self, text: str, *, is_suspicious: bool = False) -> str:
+        """Return the text without its secrets. Idempotent. If `is_suspicious`, it isn't searched.
 
         In a long text it reads only pieces with a sign, and the pieces before and after each,
         because a secret may lie on either side of its sign, and a sign may cross a border.
         """
         if len(text) <= _PIECE_CHARS:
-            return self._cut(text) if self.may_hold_secret(text) else text
+            return self._cut(text) if is_suspicious or self.may_hold_secret(text) else text
         text = cut_private_keys(text)
         kept: list[str] = []
         run: list[str] = []

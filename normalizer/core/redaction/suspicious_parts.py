@@ -1,84 +1,122 @@
-"""Parses only the suspicious parts of a JSON text, and leaves the others as text.
+"""Parses the parts of a suspicious text that have a sign, and leaves the others as they were sent.
 
-A large record usually has a sign of a secret in one of its values. Reading, walking, and writing
-the others would take most of the time. Source: docs/spec/wire-shapes.md#r6.
+Reading, walking, and writing everything would take most of the time, because a large record usually
+has a sign of a secret in one of its values. Source: docs/spec/wire-shapes.md#r6.
 """
 
-from collections.abc import Callable
-from typing import Final
+import json
+from typing import Final, cast
 
 import msgspec
 from msgspec import Raw
 
-from normalizer.jsontext import Json, Verbatim, parse
+from normalizer.core.redaction.prefilter import Search
+from normalizer.jsontext import (
+    MAX_MAGNITUDE,
+    Json,
+    check_number,
+    plain_object,
+    reject_constant,
+)
 
 _SEARCHED_LEVELS: Final = 8
 """Deeper parts are parsed as a whole, because each level costs one more search."""
 _SHORT: Final = 1_000
 """A shorter text is parsed faster than it's searched."""
+_QUOTE: Final = b'"'
+_QUOTE_ESCAPED: Final = b"\\u0022"
+_CONTAINERS: Final = b"{["
+_DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+_MANY_DIGITS: Final = b"0" * (MAX_MAGNITUDE + 1)
+"""An integer with fewer digits than this is within the limits."""
 
-_MOST: Final = 0.75
-"""A part that is more of its text than this isn't searched if the shorter text around it can be."""
-_NULL: Final = Raw(b"null")
+
+def _number(text: str) -> Raw:
+    check_number(text)
+    return Raw(text)
+
 
 _encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(float_hook=_number).decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list: Final = msgspec.json.Decoder(list[Raw]).decode
+_exact: Final = json.JSONDecoder(
+    parse_int=_number,
+    parse_float=_number,
+    parse_constant=reject_constant,
+    object_pairs_hook=plain_object,
+)
 
 
-def parse_suspicious(text: bytes, suspects: Callable[[bytes], bool]) -> Json:
-    """Return the tree of a JSON text, in which objects and lists without a sign are `Verbatim`.
+def parse_suspicious(text: bytes, has_sign: Search) -> Json:
+    """Return the tree of a JSON text, in which objects and lists without a sign are `Raw`.
 
-    `suspects` tells whether a text has a sign. Raises as `parse` does.
+    `has_sign` tells whether a part has a sign. Raises as `parse_whole` does.
     """
-    return _parse(text, suspects, 0)
+    return _parse(text, has_sign, 0)
 
 
-def _parse(text: bytes, suspects: Callable[[bytes], bool], level: int) -> Json:
+def parse_whole(text: bytes) -> Json:
+    """Return the tree of a JSON text, in which numbers are integers, or `Raw` as they were sent.
+
+    The last value of a repeated key counts. Raises ValueError if it isn't JSON or a number is
+    beyond the limits, and RecursionError far beyond any accepted depth.
+    """
+    if len(text) <= MAX_MAGNITUDE or _MANY_DIGITS not in text.translate(_DIGITS):
+        try:
+            tree = _decode(text)
+            if _has_all_keys(text, tree):
+                return cast("Json", tree)
+        except (msgspec.DecodeError, RecursionError):
+            pass  # such as a lone surrogate
+    return cast("Json", _exact.decode(text.decode()))
+
+
+def write_tree(tree: Json) -> str:
+    """Write such a tree as compact JSON. Strings escape only what they must."""
+    return _encode(tree).decode()
+
+
+def members_of(raw: Raw) -> dict[str, Raw] | None:
+    """Return the members of an object that was left as it was sent, or None for another value."""
+    return _decode_object(raw) if bytes(raw)[:1] == b"{" else None
+
+
+def is_number(value: Json) -> bool:
+    """Return whether a value of such a tree is a number."""
+    if isinstance(value, Raw):
+        return bytes(value)[0] not in _CONTAINERS
+    return type(value) is int
+
+
+def _parse(text: bytes, has_sign: Search, level: int) -> Json:
     if level < _SEARCHED_LEVELS and len(text) >= _SHORT:
         try:
-            if text.startswith(b"{") and (members := _members(text)) is not None:
-                return _parse_members(text, members, suspects, level + 1)
-            if text.startswith(b"["):
-                return [_part(bytes(raw), suspects, level + 1) for raw in _decode_list(text)]
+            if text.startswith(b"{"):
+                members = _decode_object(text)
+                if _has_all_keys(text, members):
+                    return {k: _part(raw, has_sign, level + 1) for k, raw in members.items()}
+            elif text.startswith(b"["):
+                return [_part(raw, has_sign, level + 1) for raw in _decode_list(text)]
         except (msgspec.DecodeError, RecursionError):
-            pass  # a lone surrogate in a key, or broken: `parse` knows which
-    return parse(text.decode())
+            pass  # such as a lone surrogate
+    return parse_whole(text)
 
 
-def _parse_members(
-    text: bytes, members: dict[str, Raw], suspects: Callable[[bytes], bool], level: int
-) -> dict[str, Json]:
-    tree: dict[str, Json] = {}
-    for key, raw in members.items():
-        part = bytes(raw)
-        if len(part) > len(text) * _MOST and not suspects(_encode(members | {key: _NULL})):
-            # Nothing around this part has a sign, so it has one itself.
-            tree[key] = _parse(part, suspects, level)
-        else:
-            tree[key] = _part(part, suspects, level)
-    return tree
+def _part(raw: Raw, has_sign: Search, level: int) -> Json:
+    text = bytes(raw)
+    if text[0] not in _CONTAINERS:
+        return cast("Json", _decode(text)) if len(text) <= MAX_MAGNITUDE else parse_whole(text)
+    return _parse(text, has_sign, level) if has_sign(text) else raw
 
 
-def _part(text: bytes, suspects: Callable[[bytes], bool], level: int) -> Json:
-    if text.startswith(b'"'):
-        return parse(text.decode()) if b"\\" in text else text[1:-1].decode()
-    if len(text) < _SHORT or not text.startswith((b"{", b"[")):
-        return parse(text.decode())
-    if suspects(text):
-        return _parse(text, suspects, level)
-    return Verbatim(text.decode())
+def _has_all_keys(text: bytes, tree: object) -> bool:
+    """Return whether a tree has all that its text has, so that no key is repeated.
 
-
-def _members(text: bytes) -> dict[str, Raw] | None:
-    """Return the members of an object, or None if a key may be repeated.
-
-    There is no shorter text of the same members than the one that the encoder writes. So if it's as
-    long as the text sent, nothing is missing. If spaces are between the members, the text must be
-    the same.
+    Nothing shorter says the same as what the encoder writes, so nothing is missing from a text of
+    the same length. A longer one has as many quotes, two for each key, unless one is escaped.
     """
-    members = _decode_object(text)
-    if len(_encode(members)) == len(text):
-        return members
-    again = b", ".join([b"%b: %b" % (_encode(key), raw) for key, raw in members.items()])
-    return members if text == b"{%b}" % again else None
+    written = _encode(tree)
+    return len(written) == len(text) or (
+        written.count(_QUOTE) == text.count(_QUOTE) and _QUOTE_ESCAPED not in text
+    )

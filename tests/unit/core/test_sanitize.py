@@ -10,8 +10,7 @@ import pytest
 from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.core.redaction.sanitize import Cleaned, Sanitizer
 from normalizer.core.redaction.secret_names import Secrecy
-from normalizer.core.redaction.suspicious_parts import parse_suspicious
-from normalizer.jsontext import parse
+from normalizer.core.redaction.suspicious_parts import parse_suspicious, parse_whole
 
 sanitizer = Sanitizer()
 sanitizer_of = cache(Sanitizer)
@@ -19,7 +18,7 @@ sanitizer_of = cache(Sanitizer)
 
 def clean(sent: Any, redact_keys: tuple[str, ...] = ()) -> Cleaned:
     text = sent if isinstance(sent, str) else json.dumps(sent)
-    return sanitizer_of(redact_keys).clean(text, parse(text))
+    return sanitizer_of(redact_keys).clean(text, parse_whole(text.encode()))
 
 
 def cleaned(sent: Any, redact_keys: tuple[str, ...] = ()) -> Any:
@@ -144,7 +143,7 @@ def test_a_list_beside_the_payload_of_a_wrapper_is_no_batch(beside: str, payload
     sent = {"global_sequence": 1, "payload": payload, beside: ["password=hunter2hunter2"]}
     text = json.dumps(sent)
 
-    for tree in (parse(text), parse_suspicious(text.encode(), sanitizer.suspects)):
+    for tree in (parse_whole(text.encode()), parse_suspicious(text.encode(), sanitizer.suspects)):
         kept = json.loads(sanitizer.clean(text, tree).text)
 
         assert kept[beside] == ["password=[REDACTED]"]

@@ -28,6 +28,7 @@ _TABLES: Final = {
 """Each screen, and how many tables it has at least."""
 
 
+@pytest.mark.timeout(240)  # the first test also fills the platform
 @pytest.mark.parametrize("screen", _TABLES)
 async def test_everybody_can_read_the_screen_and_reach_all_of_it(
     browser: Browser, platform: Platform, screen: str

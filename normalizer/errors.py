@@ -4,6 +4,7 @@
     ├── ConfigurationError         fix the settings (nothing was started)
     ├── RetryableError             back off, then retry the same batch
     │   ├── StoreUnavailableError  the database is unreachable, overloaded, or read-only
+    │   │   └── ProjectionFailedError a projection failed: write without projections in the end
     │   └── BrokerUnavailableError the broker is unreachable
     ├── PositionError              this process may not write this partition
     │   ├── FencedError            another process claimed it: wait for the next assignment
@@ -77,8 +78,7 @@ class RetryableError(NormalizerError):
 class StoreUnavailableError(RetryableError):
     """The database is unreachable, overloaded, out of space, or read-only, or refuses the sign-in.
 
-    `sqlstate` is None if the database didn't answer. `in_projection` means that the database is
-    available, but a projection failed or hit the statement timeout.
+    `sqlstate` is None if the database didn't answer.
     """
 
     def __init__(
@@ -87,12 +87,14 @@ class StoreUnavailableError(RetryableError):
         *,
         remedy: str = "",
         sqlstate: str | None = None,
-        in_projection: bool = False,
         sign_in_refused: bool | None = False,
     ) -> None:
         super().__init__(what, remedy=remedy, sign_in_refused=sign_in_refused)
         self.sqlstate = sqlstate
-        self.in_projection = in_projection
+
+
+class ProjectionFailedError(StoreUnavailableError):
+    """The database is available, but a projection failed or hit the statement timeout."""
 
 
 class BrokerUnavailableError(RetryableError):

@@ -17,7 +17,13 @@ import asyncpg
 import msgspec
 
 from normalizer.envelope import RULES_VERSION, Envelope
-from normalizer.errors import FatalError, FencedError, RetryableError, StoreUnavailableError
+from normalizer.errors import (
+    FatalError,
+    FencedError,
+    ProjectionFailedError,
+    RetryableError,
+    StoreUnavailableError,
+)
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
 from normalizer.jobs.engine.job_positions import move_parts
@@ -116,13 +122,14 @@ class Rewrite:
         """
         if not isinstance(error, StoreUnavailableError):
             return False
-        if not error.in_projection and error.sqlstate != STATEMENT_ENDED:
+        in_projection = isinstance(error, ProjectionFailedError)
+        if not in_projection and error.sqlstate != STATEMENT_ENDED:
             return False
         if self._page_rows > 1:
             self._page_rows = max(self._page_rows // 4, 1)
             return True
         self._failures_of_one += 1
-        if not error.in_projection or self._failures_of_one < TRIES_BEFORE_HALVING:
+        if not in_projection or self._failures_of_one < TRIES_BEFORE_HALVING:
             return False
         self._rejected |= dict.fromkeys(self._changing, error.sqlstate)
         return True

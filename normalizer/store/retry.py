@@ -16,7 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.errors import RetryableError, SignInTries, StoreUnavailableError
+from normalizer.errors import (
+    ProjectionFailedError,
+    RetryableError,
+    SignInTries,
+)
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.telemetry import get_logger
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE, is_outage
@@ -193,7 +197,7 @@ class _Retries:
 
     def _count_failure(self, error: RetryableError) -> None:
         self._tries += 1
-        is_of_projections = isinstance(error, StoreUnavailableError) and error.in_projection
+        is_of_projections = isinstance(error, ProjectionFailedError)
         self._tries_of_projections = self._tries_of_projections + 1 if is_of_projections else 0
         _log.debug(
             "batch.write_failed",

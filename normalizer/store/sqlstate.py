@@ -7,7 +7,12 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.errors import FatalError, NormalizerError, StoreUnavailableError
+from normalizer.errors import (
+    FatalError,
+    NormalizerError,
+    ProjectionFailedError,
+    StoreUnavailableError,
+)
 from normalizer.postgres.database import describe_server_error
 from normalizer.postgres.database_connection import DATABASE_ERRORS
 from normalizer.runtime.telemetry import describe_error
@@ -151,12 +156,10 @@ def translate_error(error: BaseException, *, timed_out: bool = False) -> Normali
     if fault is Fault.FATAL:
         return FatalError(f"{sentence}: {_object_name(error)}")
     too_slow = timed_out and error.sqlstate == STATEMENT_ENDED and projection is not None
-    return StoreUnavailableError(
-        sentence,
-        remedy=_READ_ONLY if error.sqlstate == "25006" else "",
-        sqlstate=error.sqlstate,
-        in_projection=fault is Fault.PROJECTION or too_slow,
-    )
+    if fault is Fault.PROJECTION or too_slow:
+        return ProjectionFailedError(sentence, sqlstate=error.sqlstate)
+    remedy = _READ_ONLY if error.sqlstate == "25006" else ""
+    return StoreUnavailableError(sentence, remedy=remedy, sqlstate=error.sqlstate)
 
 
 def copy_line(error: BaseException) -> int | None:

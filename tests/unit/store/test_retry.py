@@ -9,7 +9,12 @@ from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Outcome
-from normalizer.errors import FatalError, FencedError, StoreUnavailableError
+from normalizer.errors import (
+    FatalError,
+    FencedError,
+    ProjectionFailedError,
+    StoreUnavailableError,
+)
 from normalizer.store import retry
 from normalizer.store.retry import (
     TRIES_BEFORE_HALVING,
@@ -59,7 +64,7 @@ class Log(BatchWriter):
         if not projections:
             self.without += [record.offset for record, _ in items]
         elif any(record.offset == self.breaks_projections for record, _ in items):
-            raise StoreUnavailableError("database: 22012 inside projector.x", in_projection=True)
+            raise ProjectionFailedError("database: 22012 inside projector.x")
         for part in batch.parts:
             assert part.from_offset == self.position.get(part.partition, part.from_offset)
             self.position[part.partition] = part.next_offset
@@ -236,9 +241,7 @@ async def test_a_try_without_projections_that_fails_too_says_nothing_about_them(
         async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
             if self.slow:
                 self.slow = projections
-                raise StoreUnavailableError(
-                    "database: 57014 inside projector.x", in_projection=True
-                )
+                raise ProjectionFailedError("database: 57014 inside projector.x")
             return await super().write(batch, projections=projections)
 
     log = Slow()

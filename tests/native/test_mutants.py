@@ -28,7 +28,7 @@ _PLACE: Final = re.compile(r"^lane/src/(\S+?):\d+:\d+: ")
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(0)
+@pytest.mark.timeout(24 * 3600)
 def test_mutants_of_the_lane_are_noticed_or_listed_with_a_reason(
     tmp_path: Path, say: PrintLine
 ) -> None:

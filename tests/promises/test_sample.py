@@ -9,7 +9,7 @@ from tests.support.results import PrintLine, write_results
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(0)
+@pytest.mark.timeout(24 * 3600)
 def test_as_many_mutants_of_the_sample_are_killed_as_before_the_cut(say: PrintLine) -> None:
     sites = drawn()[: int(os.environ.get("MUTANTS", "20"))]
 

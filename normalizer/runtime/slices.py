@@ -1,8 +1,8 @@
 """Reads records slice by slice, so that the event loop runs in between."""
 
+import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from itertools import repeat
 from typing import Final
 
 from normalizer.core.batch import Item
@@ -43,36 +43,38 @@ async def slices(
     """
     items: list[Item] = []
     rows = 0
+    room_rows = sys.maxsize if room is None else room
     due_s = time.perf_counter() + SLICE_S
-    for number, (record, read) in enumerate(_read(records, lane)):
-        outcomes = read
-        if outcomes is None and heavy and is_heavy(record):
-            outcomes = await _timed(heavy, record)
-            if outcomes is None:
-                return
-        elif outcomes is None:
-            outcomes = normalize(record)
-        items.append((record, outcomes))
-        rows += len(outcomes)
-        is_enough = room is not None and rows >= room
-        if is_enough or (number % _LOOK_EVERY == 0 and time.perf_counter() >= due_s):
-            yield items
-            items = []
-            rows = 0 if is_enough else rows
-            due_s = time.perf_counter() + SLICE_S
+    for call, answers in _read(records, lane):
+        for record, answer in zip(call, answers, strict=True):
+            outcomes = answer
+            if outcomes is None and heavy and is_heavy(record):
+                outcomes = await _timed(heavy, record)
+                if outcomes is None:
+                    return
+            elif outcomes is None:
+                outcomes = normalize(record)
+            items.append((record, outcomes))
+            rows += len(outcomes)
+            is_enough = rows >= room_rows
+            if is_enough or (len(items) % _LOOK_EVERY == 0 and time.perf_counter() >= due_s):
+                yield items
+                items = []
+                rows = 0 if is_enough else rows
+                due_s = time.perf_counter() + SLICE_S
     if items:
         yield items
 
 
 def _read(
     records: Sequence[RawRecord], lane: Lane | None
-) -> Iterator[tuple[RawRecord, tuple[Outcome, ...] | None]]:
-    """Each record with what the lane made of it, None where it's left to Python."""
+) -> Iterator[tuple[Sequence[RawRecord], Sequence[tuple[Outcome, ...] | None]]]:
+    """Records with what the lane made of each, None where it's left to Python."""
     if lane is None:
-        yield from zip(records, repeat(None))
+        yield records, [None] * len(records)
         return
     for call in _calls(records):
-        yield from zip(call, lane.read(call), strict=True)
+        yield call, lane.read(call)
 
 
 def _calls(records: Sequence[RawRecord]) -> Iterator[Sequence[RawRecord]]:

@@ -10,13 +10,13 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.encoded_events import EncodedEvent, Event, event_time
+from normalizer.core.encoded_events import Event, event_time
 from normalizer.core.encoded_events import Outcome as ReadOutcome
 from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, event_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
-from normalizer.envelope import Envelope, Ignored, Rejected
+from normalizer.envelope import Ignored, Rejected
 from normalizer.store.quarantine_writer import RejectedRecord
 
 EXPIRED: Final = "it is older than the retention of events"
@@ -102,16 +102,11 @@ _BEGIN_BATCH: Final = """
 async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int, Exclusions]:
     """Return a new batch id, and what this transaction must ignore."""
     execution_ids = {
-        one.execution_id
+        RejectedRecord(record, one).execution_id if isinstance(one, Rejected) else one.execution_id
         for part in batch.parts
-        for _, outcomes in part.items
+        for record, outcomes in part.items
         for one in outcomes
-        if isinstance(one, (Envelope, EncodedEvent))
-    } | {
-        RejectedRecord(record, outcome).execution_id
-        for record, outcomes in batch.items()
-        for outcome in outcomes
-        if isinstance(outcome, Rejected)
+        if not isinstance(one, Ignored)
     }
     # No row can hold an id outside bigint. Only that row is rejected later, not the whole batch.
     storable = [one for one in execution_ids if one is not None and -(1 << 63) <= one < 1 << 63]

@@ -40,7 +40,7 @@ def _tracked() -> dict[str, str]:
         for name in listed.stdout.decode().splitlines()
         if (ROOT / name).is_file()
     }
-    return {name: re.sub(r",\s*\n[ \t#*-]*(?=#\w)", ", ", text) for name, text in texts.items()}
+    return {name: re.sub(r",\s*\n[ \t#*/!-]*(?=#\w)", ", ", text) for name, text in texts.items()}
 
 
 @cache
@@ -65,7 +65,8 @@ def _citations() -> Iterator[tuple[str, str, str]]:
 def _inline_citations() -> Iterator[tuple[str, str]]:
     """File and anchor of each citation of a rule without its page."""
     for name, text in _tracked().items():
-        if name.endswith(".py") and name != "tests/rules/test_spec.py" and "docs/spec/" in text:
+        is_code = name.endswith((".py", ".rs")) and name != "tests/rules/test_spec.py"
+        if is_code and "docs/spec/" in text:
             for anchor in INLINE.findall(text):
                 yield name, anchor
 
@@ -109,6 +110,19 @@ def test_every_rule_is_cited_by_a_module_or_a_test() -> None:
     cited |= {anchor for _, anchor in _inline_citations()} | {rule for _, rule in _vectors()}
 
     assert sorted(_rules() - cited) == []
+
+
+def test_rules_in_rust_cite_what_their_python_counterparts_cite() -> None:
+    cited: dict[str, set[str]] = {}
+    for name, _, anchor in _citations():
+        cited.setdefault(name, set()).add(anchor)
+    for name, anchor in _inline_citations():
+        cited.setdefault(name, set()).add(anchor)
+    modules = {Path(name).stem: name for name in cited if name.startswith("native/lane/src/rules/")}
+
+    assert len(modules) >= 7
+    for stem, module in modules.items():
+        assert cited[f"normalizer/core/rules/{stem}.py"] <= cited[module], module
 
 
 def _is_code(name: str) -> bool:

@@ -237,7 +237,8 @@ fn text_of(raw: Raw<'_>) -> Result<Option<Cow<'_, str>>, Left> {
     }
 }
 
-/// Gives a text whose upper case Rust and Python agree on, and that isn't longer than a status.
+/// Gives a text whose upper case Rust and Python agree on, and that isn't longer than a status
+/// (#l1).
 fn known_letters(text: Cow<'_, str>) -> Result<Cow<'_, str>, Left> {
     if text.is_ascii() && text.len() <= MAX_STATUS_BYTES {
         Ok(text)

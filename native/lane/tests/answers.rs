@@ -76,7 +76,9 @@ fn records_are_answered_as_before() {
     while !rest.0.is_empty() {
         let record = rest.record();
         let mut events = EncodedEvents::default();
-        let _ = lane.read(&record, &mut events, |text| !clean.contains(text.as_bytes()));
+        let _ = lane.read(&record, &mut events, |text| {
+            !clean.contains(text.as_bytes())
+        });
         let sent = String::from_utf8_lossy(record.value);
         assert_eq!(events.len(), rest.count(), "{sent}");
         for event in events.iter() {

@@ -48,6 +48,9 @@ ODD: Final = (
     b'{"event_type":"a","execution_id":1,"child_execution_id":2,"result":{"child_execution_id":3}}',
     b'{"global_sequence":1,"x":"a","y":2,"payload":{"name":"a","execution_id":1,"x":"a","y":"2"}}',
     b'{"global_sequence":1,"x":"a","payload":{"name":"a","execution_id":1,"x":"b"}}',
+    b'{"event_type":"a","execution_id":1,"context":1.5,"payload":2.5}',
+    b'{"event_type":"a","execution_id":1,"worker_id":0.%b}' % (b"1" * 98),
+    b'{"event_type":"a","execution_id":1,"worker_id":%b}' % (b"9" * 38),
     b'{"events":[{"name":"a","x":1},{"name":"b","x":null}],"x":2,"execution_id":7}',
 )
 EVENT: Final = b'{"event_type":"a","execution_id":1,"context":%b}'
@@ -57,6 +60,8 @@ EXTREME: Final = (
     EVENT % (b'{"a":' * 9_000 + b"1" + b"}" * 9_000),
     b'{"event_type":"' + b"a" * 60_000 + b'"}',
     b'{"worker_id":"' + b"w" * 20_000 + b'","events":[' + b",".join([b"{}"] * 9_000) + b"]}",
+    b'{"event_type":"a","execution_id":1,"worker_id":0.%b}' % (b"1" * 99),
+    b'{"event_type":"a","execution_id":1,"worker_id":%b}' % (b"9" * 40),
     b'{"transaction_id":1,"payload":"' + b'\\"' * 20_000 + b'"}',
     b'{"event_type":"a","execution_id":' + b"9" * 40_000 + b"}",
 )

@@ -20,18 +20,13 @@ pub enum Value<'a> {
     Other,
 }
 
-/// The digits of any integer that an `i128` holds. Longer ones are left.
-const MAX_DIGITS: usize = 37;
-
 /// Decodes a value.
 pub fn value(raw: Raw<'_>) -> Result<Value<'_>, Left> {
     Ok(match raw.as_bytes().first() {
         None | Some(b'n') => Value::Absent,
         Some(b'"') => Value::Text(unescaped(raw)?),
         Some(b'-' | b'0'..=b'9') if raw.contains(['.', 'e', 'E']) => Value::Number(raw),
-        Some(b'-' | b'0'..=b'9') if raw.len() > MAX_DIGITS || raw == "-0" => {
-            return Err(Left::Rare);
-        }
+        Some(b'-') if raw == "-0" => return Err(Left::Rare),
         Some(b'-' | b'0'..=b'9') => Value::Integer(raw.parse().map_err(|_| Left::Rare)?),
         Some(_) => Value::Other,
     })

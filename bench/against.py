@@ -49,7 +49,7 @@ class Run(NamedTuple):
 def main(commit: str, events: int, rounds: int, results: str | None) -> int:
     """Print each round and the medians. Returns 1 if this state is slower by more than 5 %."""
     pairs: list[tuple[Run, Run]] = []
-    with _checkout(commit) as there:
+    with checkout(commit) as there:
         for number in range(rounds):
             order = (there, HERE) if number % 2 else (HERE, there)
             runs = {folder: _drain(folder, events) for folder in order}
@@ -76,7 +76,7 @@ def main(commit: str, events: int, rounds: int, results: str | None) -> int:
 
 
 @contextlib.contextmanager
-def _checkout(commit: str) -> Iterator[Path]:
+def checkout(commit: str) -> Iterator[Path]:
     """Check out the commit's files in their own folder."""
     with tempfile.TemporaryDirectory(prefix="noetl-against-") as parent:
         folder = Path(parent, "checkout")

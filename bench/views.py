@@ -57,7 +57,7 @@ class Cost(NamedTuple):
 
 async def main(options: argparse.Namespace) -> int:
     """Print a line per view. Returns 1 if one of them reads more the longer the history is."""
-    async with _postgres() as postgres:
+    async with postgres_server() as postgres:
         few, _ = await _measured(postgres, options.events // 10, DAYS // 10)
         many, long = await _measured(postgres, options.events, DAYS)
     rows: dict[str, object] = {}
@@ -145,7 +145,8 @@ def _cpu_ms(process: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def _postgres() -> AsyncIterator[PostgresServer]:
+async def postgres_server() -> AsyncIterator[PostgresServer]:
+    """A server without autovacuum, in a folder that goes with it."""
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
     folder.chmod(0o711)
     settings = {

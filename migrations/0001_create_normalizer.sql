@@ -69,14 +69,6 @@ comment on sequence normalizer.snowflake_clock is
     'UTC << 12, plus a number within the millisecond.';
 
 
--- Locked while the clock is read and set. It is a table and not an advisory lock because anybody
--- may take an advisory lock, while only the owner may lock this table.
-create table normalizer.snowflake_lock ();
-
-comment on table normalizer.snowflake_lock is
-    'Private: always empty. Its lock makes processes that generate ids wait for each other.';
-
-
 -- Returns an id of the given millisecond, or the one after the last id if that is later. Only the
 -- owner may call it: a caller that chose the time could set the clock ahead for everybody.
 -- Its node is 1023, not 64, because the doubled layout looks the same there
@@ -87,10 +79,13 @@ as $$
 declare
     tick bigint;
 begin
-    -- The subtransaction is always rolled back, which releases the lock at once, also after an
-    -- error or a cancel. setval() is not transactional, so the clock keeps its new value.
+    -- Processes that generate ids wait for each other at this lock. A table and not an advisory
+    -- lock, because anybody may take an advisory lock, while only the owner may lock this table.
+    -- Reads of its row don't wait. The subtransaction is always rolled back, which releases the
+    -- lock at once, also after an error or a cancel. setval() is not transactional, so the clock
+    -- keeps its new value.
     begin
-        lock table normalizer.snowflake_lock in exclusive mode;
+        lock table normalizer.layout in exclusive mode;
         select greatest(clock.last_value + 1, (snowflake_at.unix_ms - 1704067200000) << 12)
         into   tick
         from   normalizer.snowflake_clock as clock;

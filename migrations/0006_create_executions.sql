@@ -111,6 +111,32 @@ comment on column projector.execution_hours.shard is
 comment on column projector.execution_hours.executions is 'Number of executions.';
 
 
+-- Nothing is unique here, so a writer never waits for another one. Two that see a new version at
+-- the same time both add a row, and the view takes the earlier.
+create table projector.deployment_marks (
+    playbook text        collate "C" not null,
+    version  text        collate "C" not null,
+    first_at timestamptz             not null,
+    constraint deployment_marks_possible check (
+        first_at >= '0001-01-01 00:00:00+00' and first_at < '10000-01-01 00:00:00+00'
+    )
+);
+
+comment on table projector.deployment_marks is
+    'Private: when the first execution of each version of a playbook began. A mark stays when '
+    'retention deletes that execution. View: deployments.';
+comment on column projector.deployment_marks.playbook is 'Path of the playbook.';
+comment on column projector.deployment_marks.version is
+    'Version of the playbook, as the event that begins the execution names it; empty without one.';
+comment on column projector.deployment_marks.first_at is
+    'When an execution began that is earlier than every row of this version before it.';
+
+create index deployment_marks_by_version
+    on projector.deployment_marks (playbook, version, first_at);
+comment on index projector.deployment_marks_by_version is
+    'Query: whether a version was seen before (mark_deployments).';
+
+
 -- An execution whose roll-ups change: what it was counted under, and what it is now.
 create type projector.execution_move as (
     execution_id        bigint,
@@ -121,7 +147,8 @@ create type projector.execution_move as (
     playbook_ranked     text[],
     begun               timestamptz,
     outcome             text,
-    ended               timestamptz
+    ended               timestamptz,
+    begin_at            timestamptz
 );
 
 

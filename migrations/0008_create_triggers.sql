@@ -100,8 +100,8 @@ create trigger project_truncated
     after truncate on normalizer.events
     for each statement execute function projector.project_truncate(
         'event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours', 'execution_facts',
-        'execution_hours', 'call_facts', 'call_hours', 'call_times', 'worker_hours', 'error_hours',
-        'retry_minutes'
+        'execution_hours', 'deployment_marks', 'call_facts', 'call_hours', 'call_times',
+        'worker_hours', 'error_hours', 'retry_minutes'
     );
 
 create trigger project_0_off_inserted

@@ -1,5 +1,5 @@
--- Updates the roll-ups of executions, and those of their calls if the playbook changed. Deletes the
--- row of an execution without events.
+-- Updates the roll-ups of executions, and those of their calls if the playbook changed. Marks
+-- versions that began for the first time. Deletes the row of an execution without events.
 create or replace function projector.count_executions(moved projector.execution_move[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -46,6 +46,8 @@ begin
                 and    playbook_of(move.was_playbook_ranked) <> playbook_of(move.playbook_ranked)
             ) as recounted
     where   recounted.counts is not null;
+
+    perform mark_deployments(count_executions.moved);
 
     update execution_facts as known
     set    counted_playbook_ranked = move.playbook_ranked,

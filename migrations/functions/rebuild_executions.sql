@@ -35,7 +35,7 @@ begin
     return query
         select known.execution_id, known.counted_playbook_ranked, known.counted_begun,
                known.counted_outcome, known.counted_ended, known.playbook_ranked, today.begun,
-               today.outcome, today.ended
+               today.outcome, today.ended, known.begin_at
         from   unnest(rebuild_executions.changed) as wanted (execution_id)
         join   execution_facts as known using (execution_id)
         left join lateral (

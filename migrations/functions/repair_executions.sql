@@ -41,6 +41,7 @@ begin
 
     -- 3. The executions, from all their events.
     moves := array(select move from rebuild_executions(whole, whole) as move);
+    perform mark_deployments(moves);
     update execution_facts as known
     set    counted_playbook_ranked = move.playbook_ranked,
            counted_begun           = move.begun,

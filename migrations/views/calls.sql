@@ -6,7 +6,7 @@ select hour, execution_id,
            where  execution.execution_id = facts.execution_id
        ) as playbook,
        (
-           select projector.version_of(execution.playbook_ranked)
+           select nullif(execution.playbook_ranked[4], '')
            from   projector.execution_facts as execution
            where  execution.execution_id = facts.execution_id
        ) as version,

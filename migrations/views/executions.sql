@@ -20,7 +20,7 @@ from   (
                   highest_attempts, catalog_id, parent_execution_id, completed, failed, cancelled,
                   projector.hour_of(first_at) as hour,
                   projector.playbook_of(playbook_ranked) as playbook,
-                  projector.version_of(playbook_ranked) as version,
+                  nullif(playbook_ranked[4], '') as version,
                   last_event_ranked,
                   least(completed_at, failed_at, cancelled_at) as ended_at,
                   coalesce(

@@ -39,6 +39,8 @@ TEXTS: Final = (
     ("normalizer.job_rejections", "detail"),
     ("normalizer.drift_findings", "example"),
     ("projector.verifications", "detail"),
+    ("projector.deployment_marks", "playbook"),
+    ("projector.deployment_marks", "version"),
 )
 """Tables with a text column that may quote a record."""
 

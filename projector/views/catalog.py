@@ -100,6 +100,16 @@ VIEWS: Final[tuple[View, ...]] = (
         """,
     ),
     View(
+        "deployments",
+        """
+        select   playbook, version, first_at
+        from     projector.deployments
+        where    hour >= now() - interval '7 days'
+        order by first_at desc
+        limit    20
+        """,
+    ),
+    View(
         "loops",
         """
         select   execution_id, step, done, failed, issued

@@ -1,4 +1,4 @@
-"""The versions of one playbook beside each other: ends, first attempts, durations, and errors."""
+"""The versions of one playbook beside each other, and when each version began first."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
@@ -150,3 +150,37 @@ async def errors_by_version(snapshot: Snapshot, params: PlaybookParams) -> ApiAn
     At most the newest 20,000 executions are counted.
     """
     return await run_query(snapshot, _ERRORS, params.values(snapshot.read_at), VersionError)
+
+
+class DeploymentsParams(WindowParams, frozen=True, kw_only=True):
+    """Parameters. The window applies to first_at."""
+
+    playbook: Texts | None = None
+
+
+class Deployment(ApiRow, frozen=True, kw_only=True):
+    """first_at: when the first execution of this version began."""
+
+    playbook: str
+    version: str | None
+    first_at: Timestamp
+
+
+_DEPLOYMENTS: Final = Statement("""
+    select   playbook, version, first_at
+    from     projector.deployments
+    where    first_at >= :since::timestamptz and first_at < :until::timestamptz
+    and      (:playbook::text[] is null or playbook = any(:playbook))
+    order by first_at desc, playbook, version
+    limit    500
+""")
+
+
+async def deployments(snapshot: Snapshot, params: DeploymentsParams) -> ApiAnswer[Deployment]:
+    """Which versions of playbooks began for the first time? The latest first.
+
+    Retention deletes executions, but a version keeps its first time.
+    """
+    since, until = params.bounds(snapshot.read_at)
+    values = {"since": since, "until": until, "playbook": params.playbook}
+    return await run_query(snapshot, _DEPLOYMENTS, values, Deployment)

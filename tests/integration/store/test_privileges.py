@@ -129,7 +129,7 @@ async def test_a_writer_cannot_set_the_clock_of_ids(database: Database) -> None:
             "select setval('normalizer.snowflake_clock', 0)",
             "select nextval('normalizer.snowflake_clock')",
             "alter sequence normalizer.snowflake_clock restart",
-            "begin; lock table normalizer.snowflake_lock in share mode; commit",
+            "begin; lock table normalizer.layout in share mode; commit",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await writer.execute(attempt)

@@ -193,7 +193,7 @@ async def _locks_of_the_clock(connection: asyncpg.Connection) -> int:
         """
         select count(*)
         from   pg_locks
-        where  relation = 'normalizer.snowflake_lock'::regclass
+        where  relation = 'normalizer.layout'::regclass
         and    database = (select oid from pg_database where datname = current_database())
         """
     )

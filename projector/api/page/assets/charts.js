@@ -6,6 +6,7 @@ import { clock, day, tick } from "./format.js";
 const FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 const DAY_MS = 86400000;
 const DRAG_PX = 8;
+const MARKS_IN_TIP = 4;
 
 /** On the wall, which is read from afar. */
 const isFar = () => document.body.dataset.view === "wall";
@@ -37,10 +38,11 @@ export const drawn = new Map();
  * traces: { name, colour, y, as: "bar" | "area" | "line" } over x, times in ms; each value stands for
  * the time from its x until `step` ms later; unit: for the tip; clicked(n): a bin; zoomed(from, to):
  * a range, in ms; height: in rem; now: a bin that ends after it is not complete, and drawn paler; what
- * begins after it is not known, and not drawn.
+ * begins after it is not known, and not drawn. marks: { at, word }, times that have a line and a
+ * word in the tip. A bin has one line at most, so that many marks hide no figure.
  */
 export async function chart(element, spec) {
-  const seen = JSON.stringify([spec.x, spec.traces, spec.now, spec.height, document.documentElement.dataset.theme]);
+  const seen = JSON.stringify([spec.x, spec.traces, spec.marks, spec.now, spec.height, document.documentElement.dataset.theme]);
   if (element.dataset.seen === seen) return;
   element.dataset.seen = seen;
   const uPlot = await library();
@@ -112,7 +114,7 @@ function plan(uPlot, element, spec) {
     axes: axes(rem, element, spec),
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
-    hooks: { setCursor: [(plot) => tip(plot, element)], setSelect: [(plot) => zoom(plot, element)], draw: [(plot) => unfinished(plot, element)], ready: [(plot) => clicks(plot, element)] },
+    hooks: { setCursor: [(plot) => tip(plot, element)], setSelect: [(plot) => zoom(plot, element)], draw: [(plot) => unfinished(plot, element), (plot) => marked(plot, element)], ready: [(plot) => clicks(plot, element)] },
   };
   return { options, data: [spec.x, ...series.map(({ y }) => y)] };
 }
@@ -188,6 +190,33 @@ function unfinished(plot, element) {
   plot.ctx.restore();
 }
 
+/** A dashed line at each mark, with a triangle at its top, so that it is no line of the grid. */
+function marked(plot, element) {
+  const { spec } = drawn.get(element) ?? {};
+  if (!spec?.marks?.length) return;
+  const { ctx, bbox } = plot;
+  const size = Math.round(plot.pxRatio * 4);
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = colour("ink-2");
+  ctx.lineWidth = plot.pxRatio;
+  ctx.setLineDash([size, size]);
+  for (const bin of spec.x) {
+    const within = spec.marks.filter(({ at }) => at >= bin && at < bin + spec.step);
+    if (!within.length) continue;
+    const x = plot.valToPos(Math.min(...within.map(({ at }) => at)), "x", true);
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+    ctx.beginPath();
+    ctx.moveTo(x - size, bbox.top - size);
+    ctx.lineTo(x + size, bbox.top - size);
+    ctx.lineTo(x, bbox.top + size);
+    ctx.fill();
+  }
+  ctx.restore();
+}
+
 // ---- What the pointer does --------------------------------------------------------------------
 
 /** The bin under the pointer; uPlot's is the one whose begin is nearest. */
@@ -213,10 +242,20 @@ function tip(plot, element) {
     line.dataset.colour = trace.colour;
     line.textContent = `${shown(trace.name)} ${unknown ? "not known yet" : `${tick(trace.y[n])}${spec.unit ?? ""}`}`;
     return line;
+  }), ...marksIn(spec, spec.x[n]).map((word) => {
+    const line = document.createElement("span");
+    line.textContent = `▾ ${word}`;
+    return line;
   }));
   const right = plot.cursor.left > plot.over.clientWidth / 2;
   box.style.left = right ? "auto" : `${plot.cursor.left + 12}px`;
   box.style.right = right ? `${plot.over.clientWidth - plot.cursor.left + 12}px` : "auto";
+}
+
+/** The words of the marks in a bin, the first few. */
+function marksIn({ marks = [], step }, bin) {
+  const words = marks.filter(({ at }) => at >= bin && at < bin + step).map(({ word }) => word);
+  return words.length > MARKS_IN_TIP ? [...words.slice(0, MARKS_IN_TIP), `and ${words.length - MARKS_IN_TIP} more`] : words;
 }
 
 function zoom(plot, element) {

@@ -2,11 +2,26 @@
 
 import { link } from "./router.js";
 import { h } from "./dom.js";
-import { between, count, per, percent, windowText } from "./format.js";
+import { between, clock, count, per, percent, plural, windowText } from "./format.js";
 import { FEW_CALLS, STEP_MS, bins, expandButton, figures, knownUntil, limit, nothing, stamp, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
-export function drawOutcomes({ outcomes }, { address, go }) {
+const MARKS_SHOWN = 3;
+
+/** The first execution of each version of a playbook, as marks of a chart. */
+const marksOf = ({ rows }) => rows.map((row) => ({ at: new Date(row.first_at).getTime(), word: `${versionName(row)} began` }));
+const versionName = (row) => (row.version === null ? row.playbook : `${row.playbook} ${row.version}`);
+
+/** The marks of a chart in words, the latest first, each a link to its playbook's versions. */
+function markList({ rows }, address) {
+  if (!rows.length) return null;
+  return h("p", { class: "under marks", "data-key": "marks" }, h("span", {}, "▾ Began for the first time:"),
+    rows.slice(0, MARKS_SHOWN).map((row) => h("a", { "data-key": `${row.playbook}~${row.version}`, href: link(address, { show: "playbooks", playbook: row.playbook }) },
+      `${versionName(row)}, ${clock(row.first_at)}`)),
+    rows.length > MARKS_SHOWN ? h("a", { href: link(address, { show: "playbooks" }) }, `and ${plural(rows.length - MARKS_SHOWN, "other")}`) : null);
+}
+
+export function drawOutcomes({ outcomes, deployments }, { address, go }) {
   const { rows } = outcomes;
   if (!rows.length) return nothing(outcomes, `No execution began or ended ${windowText(address)}.`);
   const at = new Map(rows.map((row) => [new Date(row.at).getTime(), row]));
@@ -16,7 +31,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
   const those = (at) => link(address, { show: "executions", time: "ended_at", since: new Date(at).toISOString(), until: new Date(at + step).toISOString() });
   const entries = [["failed", "failed"], ["cancelled", "cancelled"], ["completed", "completed"]];
   const spec = {
-    x, step, height: 16, now: knownUntil(outcomes),
+    x, step, height: 16, now: knownUntil(outcomes), marks: marksOf(deployments),
     hover: (one) => (outcomes.every === "minute" ? stamp(one, "minute") : between(one, one + step)),
     // Failures are at the bottom, because only bars with a common base can be compared.
     // Those that began are in the figures: a burst of them would make the bars too small to see.
@@ -27,18 +42,18 @@ export function drawOutcomes({ outcomes }, { address, go }) {
     `${count(sum(rows, "failed"))} failed, ${count(sum(rows, "cancelled"))} cancelled, ` +
     `${count(sum(rows, "begun"))} begun`;
   return {
-    nodes: figures("outcomes", spec, `Executions ${per(step)}`, words, entries, [
+    nodes: [...figures("outcomes", spec, `Executions ${per(step)}`, words, entries, [
       { name: { day: "Day from", hour: "Hour from", minute: "Minute" }[outcomes.every], value: (row) => row.at, cell: (row) =>
         h("a", { href: those(new Date(row.at).getTime()) }, stamp(row.at, outcomes.every)) },
       ...["completed", "failed", "cancelled", "begun"].map((name) =>
         ({ name, number: true, value: (row) => row[name], cell: (row) => count(row[name]) })),
-    ], rows),
+    ], rows), markList(deployments, address)],
     charts: { outcomes: spec },
   };
 }
 
 /** How often calls failed over time, in this window and the one before, and each step beside its own window before. */
-export function drawRate({ now, before, errors, stepsBefore }, { address, expanded }) {
+export function drawRate({ now, before, errors, stepsBefore, deployments }, { address, expanded }) {
   if (!now.rows.length) return nothing(now, `No call finished ${windowText(address)}.`);
   const step = STEP_MS[now.every];
   const x = bins(now);
@@ -47,7 +62,7 @@ export function drawRate({ now, before, errors, stepsBefore }, { address, expand
     const at = new Map(answer.rows.map((row) => [new Date(row.at).getTime() + shift, row.error_rate * 100]));
     return x.map((one) => at.get(one) ?? null);
   };
-  const spec = { x, step, height: 12, now: knownUntil(now), unit: " %",
+  const spec = { x, step, height: 12, now: knownUntil(now), unit: " %", marks: marksOf(deployments),
     hover: (one) => (now.every === "minute" ? stamp(one, "minute") : between(one, one + step)),
     traces: [
       { name: "this window", colour: "failed", as: "line", y: rates(now, 0) },
@@ -73,6 +88,7 @@ export function drawRate({ now, before, errors, stepsBefore }, { address, expand
           { name: "Failed", number: true, value: (row) => row.failed, cell: (row) => count(row.failed) },
           { name: "Error rate", number: true, value: (row) => row.error_rate, cell: (row) => percent(row.error_rate) },
         ], now.rows),
+      markList(deployments, address),
       table("Error rate by step, in this window and the one before", [
         { name: "Step", value: (row) => row.step, cell: (row) => h("a", { href: link(address, { step: row.step }) }, row.step || "(no step)") },
         { name: "Error rate", number: true, value: (row) => row.rate, cell: (row) => percent(row.rate) },

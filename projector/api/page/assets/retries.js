@@ -77,7 +77,7 @@ const WORTH = {
 
 export function retries(address) {
   address_ = address;
-  return { title: "Retries", panels: [
+  return { title: "Retries", layout: "grid packed", panels: [
     WORTH,
     panel({ id: "recovery", title: "Recovery", subtitle: "How likely a retry succeeds",
       path: "retry-recovery", filters: ["playbook", "step", "attempts"], none: "No call was retried", key: byStepAndTry,
@@ -164,7 +164,7 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
 
 export function workers(address) {
   address_ = address;
-  return { title: "Workers and queues", panels: [
+  return { title: "Workers and queues", layout: "grid packed", panels: [
     panel({ id: "workers", title: "Worker failures", subtitle: "Share of each worker's calls that failed. Workers with few calls are last. Click one for its calls",
       path: "worker-failures", filters: ["worker"], none: "No call finished", key: (row) => row.worker_id,
       order: (a, b) => (a.calls < FEW_CALLS) - (b.calls < FEW_CALLS) || b.error_rate - a.error_rate,
@@ -197,7 +197,7 @@ export function workers(address) {
 
 export function producers(address) {
   address_ = address;
-  return { title: "Producers", panels: [
+  return { title: "Producers", layout: "grid packed", panels: [
     panel({ id: "drift", title: "Drift", subtitle: "Fields that aren't documented, or whose type isn't the documented one",
       path: "drift", none: "No producer sent anything undocumented", width: "wide", state: "drift", key: (row) => `${row.shape}-${row.field}-${row.type}`,
       columns: [text("Field", "field"), text("Shape", "shape"), text("Type", "type"), text("Kind", "kind"), text("First record", "coordinates"),
@@ -219,6 +219,10 @@ export function producers(address) {
     panel({ id: "late", title: "Late arrivals", subtitle: "Time between an event and its arrival in the log",
       path: "late-arrivals", none: "No event arrived", key: (row) => `${row.shape}-${row.lateness}`,
       columns: [text("Shape", "shape"), text("Lateness", "lateness"), number("Events", "events")] }),
+    panel({ id: "events", title: "Events by attempt and status", subtitle: "Events of every type, not only calls",
+      path: "attempts-by-status", filters: ["event_type", "status", "attempts"], none: "No event was stored",
+      key: (row) => `${row.event_type}-${row.attempts}-${row.status}`, order: (a, b) => b.events - a.events,
+      columns: [text("Event type", "event_type"), tries, text("Status", "status"), number("Events", "events")] }),
     panel({ id: "gaps", title: "Gaps", width: "full", subtitle: "Offsets without a record, and why",
       path: "gaps", state: "gaps", query: { limit: 100 }, none: "No offset was skipped", key: (row) => `${row.topic}-${row.partition}-${row.incarnation}-${row.first_offset}`,
       columns: [{ name: "From", value: (row) => `${row.topic}:${row.partition}:${row.first_offset}`, cell: (row) => `${row.topic}:${row.partition}:${row.first_offset}` },
@@ -227,9 +231,5 @@ export function producers(address) {
       path: "contradicting-executions", filters: ["playbook"], query: { limit: 100 }, none: "No execution contradicts itself", width: "full",
       key: (row) => row.execution_id,
       columns: [id, { name: "Status", value: (row) => row.status, cell: ended }, playbook, time("Ended", "ended_at"), time("Last activity", "last_activity_at")] }),
-    panel({ id: "events", title: "Events by attempt and status", subtitle: "Events of every type, not only calls",
-      path: "attempts-by-status", filters: ["event_type", "status", "attempts"], none: "No event was stored",
-      key: (row) => `${row.event_type}-${row.attempts}-${row.status}`, order: (a, b) => b.events - a.events,
-      columns: [text("Event type", "event_type"), tries, text("Status", "status"), number("Events", "events")] }),
   ] };
 }

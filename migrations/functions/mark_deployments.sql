@@ -1,0 +1,29 @@
+-- Notes when each version of a playbook began for the first time, if the event that begins an
+-- execution names the playbook. It writes only if no earlier execution of the version is noted.
+create or replace function projector.mark_deployments(moved projector.execution_move[]) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    insert into deployment_marks (playbook, version, first_at)
+    select sighted.playbook, sighted.version, sighted.first_at
+    from   (
+               select   playbook_of(playbook_ranked) as playbook,
+                        playbook_ranked[4] as version, min(begin_at) as first_at
+               from     unnest(mark_deployments.moved)
+               where    playbook_ranked is distinct from was_playbook_ranked
+               and      playbook_ranked[1] = '0'
+               and      begin_at is not null
+               group by 1, 2
+           ) as sighted
+    where  not exists (
+               select
+               from   deployment_marks as known
+               where  known.playbook = sighted.playbook
+               and    known.version = sighted.version
+               and    known.first_at <= sighted.first_at
+           );
+end
+$$;
+
+revoke execute on function projector.mark_deployments(projector.execution_move[]) from public;

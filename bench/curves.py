@@ -27,6 +27,7 @@ import msgspec
 from bench.drain import PARTITIONS, Core, Drained, Stack, drain, stack
 from bench.history import EVENTS_AN_EXECUTION, make_history
 from bench.servers import create_topic
+from normalizer.runtime.native_lane import why_not_installed
 from simulator.kafka_producer import producer, send_all
 from simulator.mix import PLAIN, SECOND_US, Mix
 from simulator.sent_record import SentRecord
@@ -411,4 +412,6 @@ if __name__ == "__main__":
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     if chosen.results and chosen.only:
         parser.error("--results writes the whole page: leave out --only")
+    if (not chosen.only or "repeats" in chosen.only) and (why := why_not_installed()):
+        parser.error(f"{why}. Type make native")
     asyncio.run(main(chosen))

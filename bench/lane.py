@@ -29,7 +29,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.envelope import Envelope
-from normalizer.runtime.native_lane import MODULE
+from normalizer.runtime.native_lane import MODULE, why_not_installed
 from simulator.mix import Mix
 from simulator.topic_records import records
 
@@ -50,6 +50,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shares", action="store_true", help="print the curves")
     options = parser.parse_args()
+    if why := why_not_installed():
+        parser.error(f"{why}. Type make native")
     cores = _Cores()
     sent = _records(options.records)
     if options.shares:

@@ -93,3 +93,10 @@ def test_every_window_is_rounded_out_to_whole_buckets(
     assert begin - low < timedelta(seconds=SECONDS[grain])
     assert high - (begin + length) < timedelta(seconds=SECONDS[grain])
     assert grain != "minute" or low >= minutes_from(NOW)
+
+
+@pytest.mark.parametrize("since", ["2016-12-31T23:59:60Z", "2017-01-01T00:59:60%2B01:00"])
+def test_a_leap_second_is_the_second_after_it(since: str) -> None:
+    at = parameters(f"since={since}&until=2017-01-01T01:00:00Z").bounds(NOW)[0]
+
+    assert at == datetime(2017, 1, 1, tzinfo=UTC)

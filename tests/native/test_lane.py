@@ -49,6 +49,7 @@ ODD: Final = (
     b'{"global_sequence":1,"x":"a","y":2,"payload":{"name":"a","execution_id":1,"x":"a","y":"2"}}',
     b'{"global_sequence":1,"x":"a","payload":{"name":"a","execution_id":1,"x":"b"}}',
     b'{"event_type":"a","execution_id":1,"context":1.5,"payload":2.5}',
+    b'{"event_type":"a","execution_id":1,"worker_id":-1.5}',
     b'{"event_type":"a","execution_id":1,"worker_id":0.%b}' % (b"1" * 98),
     b'{"event_type":"a","execution_id":1,"worker_id":%b}' % (b"9" * 38),
     b'{"events":[{"name":"a","x":1},{"name":"b","x":null}],"x":2,"execution_id":7}',

@@ -88,16 +88,17 @@ async def test_trend_says_its_axes_and_shows_them(browser: Browser, platform: Pl
             assert shown_times == times
 
 
-@pytest.mark.parametrize("filters", ["", "step=none"])
-async def test_dashboard_has_no_hole_between_its_panels(
-    browser: Browser, platform: Platform, filters: str
+async def test_no_screen_of_panels_has_a_hole_between_them(
+    browser: Browser, platform: Platform
 ) -> None:
-    """With retries and without any."""
-    async with looking(browser, f"{platform.url}/?{filters}") as page:
-        await fully_drawn(page)
-        # The page packs the panels in the frame in which their height changes.
-        await page.evaluate("() => new Promise(requestAnimationFrame)")
-        assert await page.evaluate(_HOLES) == []
+    """The dashboard with retries and without any, and three screens of tables."""
+    async with looking(browser, platform.url, visit=False) as page:
+        for query in ("", "step=none", "show=retries", "show=workers", "show=producers"):
+            await page.goto(f"{platform.url}/?{query}")
+            await fully_drawn(page)
+            # The page packs the panels in the frame in which their height changes.
+            await page.evaluate("() => new Promise(requestAnimationFrame)")
+            assert await page.evaluate(_HOLES) == [], query
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ async def test_a_wrong_login_through_it_ends_the_service_and_says_why(
     last = json.loads(log.splitlines()[-1])
     assert (code, last["event"]) == (3, "process.ended")
     assert f"database: sign-in through a pooler: {text} (SQLSTATE 08P01)" in last["why"]
-    assert "rejected 5 times" in last["why"]
+    assert "refused 5 times" in last["why"]
     assert str(address.password) not in log
 
 

@@ -26,7 +26,7 @@ from normalizer.runtime.telemetry import get_logger
 from normalizer.store.store import Claim
 
 LONGEST_WAIT_S: Final = 10.0
-SHORT_STATEMENTS_S: Final = 0.01
+SHORT_STATEMENTS_S: Final = 0.05
 """How long a slice waits for short statements of the batch that is being written. Each statement
 would otherwise wait for a slice, with its connection idle.
 """
@@ -89,6 +89,7 @@ class Intake:
         )
         async with contextlib.aclosing(read):
             while remaining := len(chunk.records):
+                await self._make_way()
                 with self._timed("normalize"):
                     items = await anext(read, None)
                 if items is None:
@@ -99,10 +100,13 @@ class Intake:
                 chunk = replace(chunk, from_offset=after, records=chunk.records[len(items) :])
                 if not is_last and self.is_full(builder):
                     return chunk
-                await asyncio.sleep(0)
-                if not self._loop_is_free.is_set():
-                    await wait_at_most(self._loop_is_free, SHORT_STATEMENTS_S)
         return None
+
+    async def _make_way(self) -> None:
+        """Let other tasks run, and short statements first."""
+        await asyncio.sleep(0)
+        if not self._loop_is_free.is_set():
+            await wait_at_most(self._loop_is_free, SHORT_STATEMENTS_S)
 
     def _add(
         self,

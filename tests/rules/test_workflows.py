@@ -1,6 +1,7 @@
 """The workflows of .github run steps that .ci/run has, with every supported Python."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -8,6 +9,7 @@ from typing import Any, Final
 import yaml
 
 ROOT: Final = Path(__file__).parents[2]
+CHECKED_FOR: Final = ("python3", "curl", "javac", "go", "node", "mvn", "cc", "cargo", "promtool")
 RUN: Final = (ROOT / ".ci" / "run").read_text()
 JOBS: Final[dict[str, Any]] = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())[
     "jobs"
@@ -42,3 +44,19 @@ def test_every_supported_python_has_a_job() -> None:
 def test_every_file_of_github_is_yaml() -> None:
     for path in (ROOT / ".github").rglob("*.yml"):
         assert yaml.safe_load(path.read_text()), path.name
+
+
+def test_a_command_that_fails_fails_the_run(tmp_path: Path) -> None:
+    """Even in the middle of a step, with steps after it. Nothing is installed or built here."""
+    for name in ("make", "apt-get", "sudo", "systemctl", "mkdir", "tee", *CHECKED_FOR):
+        stub = tmp_path / name
+        stub.write_text("#!/bin/sh\nexit 0\n")
+        stub.chmod(0o755)
+    # Only building the lane fails.
+    (tmp_path / "make").write_text('#!/bin/sh\n[ "$1" != native ]\n')
+    path = f"{tmp_path}:/usr/bin:/bin"
+
+    for step in ("test-all", "rust"):
+        run = subprocess.run([ROOT / ".ci/run", step, "lint"], env={"PATH": path}, check=False)  # noqa: S603 - our own file
+
+        assert run.returncode != 0

@@ -96,6 +96,7 @@ def test_keys_that_are_judged_and_strings_that_are_searched_together_give_the_sa
 
 
 @given(secretive, st.booleans())
+@example(tree={name: [name, "Oslo"] for name in SECRET_WORDS}, escaped=False)
 def test_the_search_for_the_signs_of_a_text_finds_what_the_search_for_all_finds(
     tree: Any, escaped: bool
 ) -> None:

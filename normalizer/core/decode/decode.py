@@ -23,7 +23,6 @@ from normalizer.core.decode.decode_json import (
     BOM,
     EVENT_DEPTH,
     decode_object_or_text,
-    parse_parts,
     parse_tree,
     reject_invalid,
     reject_numbers,
@@ -241,7 +240,7 @@ class _RecordDecoder:
             if not is_record:  # without its escapes, a text may have signs that the record lacks
                 has_sign = self._sanitizer.search(text) or self._sanitizer.suspects
             reject_numbers(text)
-            tree = parse_parts(text, has_sign)
+            tree = parse_tree(text, has_sign)
             check_depth(text, MAX_NESTING)
             if is_record and isinstance(tree, dict) and is_enveloped(tree):
                 whole = parse_tree(text)

@@ -79,18 +79,10 @@ def reject_invalid(text: bytes) -> None:
         raise _unreadable(text, error) from None
 
 
-def parse_tree(text: bytes) -> Json:
-    """Parse a JSON text into a tree. Raises RecordRejectedError."""
+def parse_tree(text: bytes, has_sign: Search | None = None) -> Json:
+    """Parse a JSON text, or only the parts of it that have a sign. Raises RecordRejectedError."""
     try:
-        return parse(text.decode())
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(text, error) from None
-
-
-def parse_parts(text: bytes, has_sign: Search) -> Json:
-    """Parse the parts of a JSON text that have a sign. Raises RecordRejectedError."""
-    try:
-        return parse_suspicious(text, has_sign)
+        return parse_suspicious(text, has_sign) if has_sign else parse(text.decode())
     except (ValueError, RecursionError) as error:
         raise _unreadable(text, error) from None
 

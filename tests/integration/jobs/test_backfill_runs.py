@@ -571,7 +571,7 @@ async def test_the_list_of_a_dry_run_is_a_new_file_and_never_that_of_a_run(
     runs = await command(database, "jobs")
 
     assert (done[0], listed.read_bytes().count(b"\n")) == (0, COUNT)
-    assert (forgotten[0], "--changes: add --dry-run" in forgotten[1]) == (2, True)
+    assert (forgotten[0], "so add --dry-run" in forgotten[1]) == (2, True)
     assert history.read_bytes() == before
     assert "no job has run" in runs[1]
 

@@ -32,7 +32,7 @@ export const PANELS = [
     subtitle: "How executions ended. Click a bar for those that ended then, and drag to zoom",
     queries: (address) => ({
       outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
-      deployments: ["deployments", parameters(address, ["playbook"]), { every: 60000 }],
+      deployments: ["deployments", parameters(address, ["playbook"]), { every: 15000 }],
     }),
     render: drawOutcomes,
   },
@@ -44,7 +44,7 @@ export const PANELS = [
       before: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "at", every: grain(address), limit: 5000, window: "before" }), pace(address)],
       errors: ["error-rate-by-attempt", parameters(address, OF_RATES, { limit: 5000 }), pace(address)],
       stepsBefore: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "step", limit: 5000, window: "before" }), pace(address)],
-      deployments: ["deployments", parameters(address, ["playbook"]), { every: 60000 }],
+      deployments: ["deployments", parameters(address, ["playbook"]), { every: 15000 }],
     }),
     render: drawRate,
   },

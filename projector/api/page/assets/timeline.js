@@ -73,14 +73,19 @@ function ticks(from, to, begin) {
       h("i", { vars: at(share) }, word)));
 }
 
-/** The event to open: an error, preferably of the call that was clicked, or of the step and the attempt of the filters; else the last one that is known to be it. */
+/**
+ * The event to open: an error, preferably the end of the call that was clicked, or one of the step and the attempt of the filters; else the
+ * last one that is known to be it. Only the time of its end leads to a call that nobody numbered.
+ */
 function firstError({ rows, next }, callRows, { command, step, attempts, try: tried = attempts }) {
   const here = rows.filter((row) => {
     const call = callOf(row, callRows) ?? row;
     return (step === undefined || call.step === step) && (tried === undefined || call.attempts === Number(tried));
   });
+  const clicked = callRows.find((call) => command && call.command_id === command && call.attempts === Number(tried));
+  const ends = rows.filter((row) => clicked && row.command_id === command && row.created_at === clicked.finished_at);
   const wrong = (some) => some.find((row) => row.error) ?? some.find((row) => ["FAILED", "ERROR"].includes(row.status));
-  return wrong(here) ?? (command ? here.at(-1) : null) ?? wrong(rows) ?? (next ? null : rows.at(-1));
+  return wrong(ends) ?? wrong(here) ?? (command ? here.at(-1) : null) ?? wrong(rows) ?? (next ? null : rows.at(-1));
 }
 
 function wholeRange(events, callRows) {

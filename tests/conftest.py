@@ -119,7 +119,7 @@ async def database(cluster: Cluster) -> AsyncIterator[Database]:
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     """A superuser's connection to it."""
-    made = await asyncpg.connect(database.admin_url)
+    made = await asyncpg.connect(database.admin_url, server_settings={"jit": "off"})
     yield made
     await made.close()
 

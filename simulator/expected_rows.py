@@ -112,14 +112,16 @@ def stored_row(reports: list[LoggedReport]) -> Row:
     reported = [logged.reported for logged in reports]
     first = min(reports, key=lambda logged: (logged.offset, logged.index))
     partitions = {logged.partition for logged in reports}
-    context = _unsealed(columns.get("context"))
+    context = _unsealed(columns.get("context")) or {}
     if any(one.pending for one in reported):
         context = {"pending_callback": True}
+    if index := max(one.call_index for one in reported):
+        context |= {"call_index": index}
     return columns | {
         "event_id": 1,
         "created_at": _EPOCH + timedelta(microseconds=columns["created_us"]),
         "recorded_at": _EPOCH + timedelta(microseconds=columns["recorded_us"]),
-        "context": context,
+        "context": context or None,
         # Of several that differ the fold needs none: all name the same playbook.
         "result": next(filter(None, map(_unsealed, (one.result for one in reported))), None),
         "coercions": None,

@@ -21,6 +21,7 @@ from simulator.facts import PlaybookRun
 from simulator.mix import Mix
 from simulator.rendering import ReportedFields
 from simulator.sent_record import MustIgnore, MustReject, SentEvent, SentRecord
+from simulator.view_fold import call_index
 
 _INLINE_BYTES: Final = 200
 """Longer values are hashed. The context of a start event is shorter, and names the playbook."""
@@ -218,6 +219,7 @@ def _expected_outcome(outcome: SentEvent | MustReject | MustIgnore) -> ExpectedO
                 reported,
                 context=value_or_digest(reported.context),
                 result=value_or_digest(reported.result),
+                call_index=call_index({"context": reported.context, "result": reported.result}),
             )
             return ExpectedOutcome(event=number, fact=fact, reported=fields, shares_id=shares_id)
         case MustReject(reason):

@@ -35,8 +35,9 @@ class ReportedFields(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `event_id` None: to be derived from the coordinates. `created_us` None: the log's own time. The
     ranks decide between values when reports of one event are merged. `pending`: a completion that
-    only hands over. `context` and `result` are as they may be kept; `meta` and `extra` hold at
-    least these, `rules` are all coercions. `shape` starts the shape's name.
+    only hands over. `call_index` is filled in by the ledger, which has only digests of long values.
+    `context` and `result` are as they may be kept; `meta` and `extra` hold at least these, `rules`
+    are all coercions. `shape` starts the shape's name.
     """
 
     execution_id: int
@@ -62,6 +63,7 @@ class ReportedFields(msgspec.Struct, kw_only=True, omit_defaults=True):
     duration: float | None = None
     error: str | None = None
     pending: bool = False
+    call_index: int = 0
     context: Any = None
     result: Any = None
     meta: dict[str, Any] = {}

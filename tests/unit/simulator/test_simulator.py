@@ -167,6 +167,25 @@ def test_sealed_values_are_equal_if_the_values_are() -> None:
     assert value_or_digest({}) == "{}"
 
 
+def test_a_ledger_keeps_of_which_call_a_long_context_is(tmp_path: Path) -> None:
+    with LedgerFile(tmp_path / "ledger") as ledger:
+        write_lines(SimulatorRun(events=3_000, seed=3), io.BytesIO(), "t", ledger)
+    outcomes = [
+        outcome
+        for line in read_ledger(tmp_path / "ledger")
+        if isinstance(line, RecordLine)
+        for outcome in line.outcomes
+    ]
+
+    long = [
+        outcome.reported.call_index
+        for outcome in outcomes
+        if outcome.reported and (outcome.reported.context or "").startswith("blake2b")
+    ]
+
+    assert {0, 1} < set(long)
+
+
 @pytest.mark.parametrize("clock", time_formats.ANY, ids=lambda clock: clock.__name__)
 def test_a_written_time_means_what_it_says(clock: time_formats.TimeFormat) -> None:
     at_us = 1_748_736_123_456_789

@@ -23,7 +23,7 @@ class RecordStore(Protocol):
     def loop_is_free(self) -> asyncio.Event:
         """Return what is cleared while `write` runs short statements.
 
-        Other work on the event loop waits meanwhile, at most a few milliseconds at a time.
+        A slice of the next batch waits until it's set, at most SHORT_STATEMENTS_S.
         """
 
     @property

@@ -202,7 +202,6 @@ class Store:
 
         `loop_is_free` is set except while it runs short statements.
         """
-        self.loop_is_free.clear()
         try:
             return await self._write(batch, projections=projections)
         finally:
@@ -213,6 +212,7 @@ class Store:
         failure: BaseException | None = None
         rounds = 0
         while rounds < _MAX_ROUNDS:
+            self.loop_is_free.clear()
             try:
                 if isinstance(failure, RowRejectedError):
                     progress = await self._isolate_rows(

@@ -191,11 +191,25 @@ async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
             assert await page.locator(".json .string").count() > 5
             assert await page.evaluate(_SPLIT_VALUES) == []
 
+
+async def test_an_event_that_is_chosen_is_seen(browser: Browser, platform: Platform) -> None:
+    """Also if it lies below the window and grows while it's drawn."""
+    executions = await platform.connection.fetch(
+        "select execution_id from projector.executions where status = 'FAILED' limit 12"
+    )
+    width, height = ZOOMED
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.set_viewport_size({"width": width, "height": height})
+        for (execution,) in executions:
+            await page.goto(f"{platform.url}/?show=execution&execution={execution}")
+            await page.wait_for_selector("#as-sent .json")
+
             await page.locator(".events a").first.click()
             await page.wait_for_function(
                 "document.querySelector('.events li a').getAttribute('aria-current') === 'true'"
             )
             await page.wait_for_selector("#as-sent .json")
+
             assert 0 <= (await page.evaluate(_PLACE, "event"))["seen_at"] <= height - 100
 
 

@@ -135,8 +135,11 @@ async function go(href, { replace = false } = {}) {
     await open();
     if (replace) return;
     if (page.address.show === from.show && page.address.execution === from.execution && !hash) {
-      // On a phone the event is far below the row that was touched.
-      if (page.address.event !== from.event) $("event")?.scrollIntoView({ block: "nearest" });
+      // On a phone the event is far below the row that was touched. It grows while it's drawn, so scroll again then.
+      if (page.address.event !== from.event) {
+        if ($("event")?.getBoundingClientRect().top > innerHeight / 2) land("#event");
+        else $("event")?.scrollIntoView({ block: "nearest" });
+      }
       return;
     }
   }

@@ -206,7 +206,7 @@ def test_every_vector_gives_what_was_derived_by_hand() -> None:
         if len(expected) != len(record["gives"]) or not all(map(_says, record["gives"], expected))
     ]
 
-    assert len(derived) > 2_500
+    assert len(derived) > 2_000
     assert wrong == []
 
 

@@ -17,6 +17,10 @@ create or replace function projector.resolve_attempts(events projector.call_even
 as $$
 #variable_conflict use_column
 begin
+    -- Most commands are not in doubt, and starting the query costs more than all of aggregate_calls.
+    if cardinality(resolve_attempts.events) = 0 then
+        return;
+    end if;
     return query
         with begun as (
             select execution_id, command_id collate "C" as command_id, number, nth, begun_at,

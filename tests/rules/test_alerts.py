@@ -5,8 +5,6 @@ tests/integration/monitoring/test_alerts_live.py has the real ones.
 """
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from normalizer.observability.metric_catalog import CATALOGUE
 from projector.api.api_metrics import ApiMetrics
 from tests.support.dashboards import queries
-from tests.support.stack import skip_or_fail
+from tests.support.promtool import run_promtool
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -249,28 +247,18 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        skip_or_fail("no promtool: type `apt-get install prometheus`")
-    return found
-
-
-def test_every_alert_goes_red_and_green(promtool: str, tmp_path: Path) -> None:
+def test_every_alert_goes_red_and_green(tmp_path: Path) -> None:
     assert CASES.keys() == {alert["alert"] for alert in ALERTS}
     red_and_green = (
         (_checked(alert, CASES[alert["alert"]][0]), _checked(alert, None)) for alert in ALERTS
     )
-    _try(promtool, tmp_path, [one for both in red_and_green for one in both])
+    _try(tmp_path, [one for both in red_and_green for one in both])
 
 
 _OUTCOMES: Final = [alert["alert"] for alert in ALERTS if "keep_firing_for" in alert]
 
 
-def test_every_alert_about_workflows_outlasts_a_swing_around_its_threshold(
-    promtool: str, tmp_path: Path
-) -> None:
+def test_every_alert_about_workflows_outlasts_a_swing_around_its_threshold(tmp_path: Path) -> None:
     """Red until a few minutes ago, and green since: one alert, not two."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     (of_workflows,) = (group["rules"] for group in groups if group["name"] == "outcomes")
@@ -285,16 +273,14 @@ def test_every_alert_about_workflows_outlasts_a_swing_around_its_threshold(
             for series in red
         }
         swinging.append(_checked(alert, values))
-    _try(promtool, tmp_path, swinging)
+    _try(tmp_path, swinging)
 
 
 def _constant(values: str) -> str:
     return values.removesuffix("x60")
 
 
-def test_a_relay_beside_the_normalizer_hides_no_stuck_partition(
-    promtool: str, tmp_path: Path
-) -> None:
+def test_a_relay_beside_the_normalizer_hides_no_stuck_partition(tmp_path: Path) -> None:
     (alert,) = (one for one in ALERTS if one["alert"] == "NormalizerPartitionStuck")
     of_the_relay = _AT.replace("{", '{job="relay",')
     moving = {
@@ -302,18 +288,16 @@ def test_a_relay_beside_the_normalizer_hides_no_stuck_partition(
         f"normalizer_next_offset{of_the_relay}": "7+10x60",
     }
 
-    _try(promtool, tmp_path, [_checked(alert, CASES[alert["alert"]][0] | moving)])
+    _try(tmp_path, [_checked(alert, CASES[alert["alert"]][0] | moving)])
 
 
 @pytest.mark.parametrize("name", ["NormalizerRecordsExpire", "NormalizerRecordsLost"])
-def test_records_that_a_relay_has_not_read_are_missed_too(
-    promtool: str, tmp_path: Path, name: str
-) -> None:
+def test_records_that_a_relay_has_not_read_are_missed_too(tmp_path: Path, name: str) -> None:
     (alert,) = (one for one in ALERTS if one["alert"] == name)
     red, _, labels = CASES[name]
     of_the_relay = {series.replace("{", '{job="relay",'): values for series, values in red.items()}
 
-    _try(promtool, tmp_path, [_checked(alert, of_the_relay, labels=labels | {"job": "relay"})])
+    _try(tmp_path, [_checked(alert, of_the_relay, labels=labels | {"job": "relay"})])
 
 
 def test_every_question_about_a_metric_of_the_normalizer_names_the_job() -> None:
@@ -329,47 +313,35 @@ def test_every_question_about_a_metric_of_the_normalizer_names_the_job() -> None
     assert [one for one in selectors if not re.search(r'\{job=~?"', one)] == []
 
 
-def test_one_bad_record_in_a_quiet_night_is_no_flood(promtool: str, tmp_path: Path) -> None:
+def test_one_bad_record_in_a_quiet_night_is_no_flood(tmp_path: Path) -> None:
     (alert,) = (one for one in ALERTS if one["alert"] == "NormalizerPoisonFlood")
     one_record = {_EVENTS: "0x60", _REFUSED: "0x56 1x4"}
 
-    _try(promtool, tmp_path, [_checked(alert, one_record, silent=True)])
+    _try(tmp_path, [_checked(alert, one_record, silent=True)])
 
 
 @pytest.mark.parametrize(
     "name", ["ProjectorErrorRate", "ProjectorStepFails", "ProjectorRetryRatio"]
 )
-def test_a_few_calls_raise_no_alert_about_outcomes(
-    promtool: str, tmp_path: Path, name: str
-) -> None:
+def test_a_few_calls_raise_no_alert_about_outcomes(tmp_path: Path, name: str) -> None:
     (alert,) = (one for one in ALERTS if one["alert"] == name)
     few = _calls((0, 9), (0, 9)) | _step(0, 19) | _limit("error_rate", 0.1)
 
-    _try(promtool, tmp_path, [_checked(alert, few | _limit("retry_ratio", 0.1), silent=True)])
+    _try(tmp_path, [_checked(alert, few | _limit("retry_ratio", 0.1), silent=True)])
 
 
-def _try(promtool: str, tmp_path: Path, tests: list[dict[str, Any]]) -> None:
+def _try(folder: Path, tests: list[dict[str, Any]]) -> None:
     """Evaluate each alert in its own tests alone: promtool evaluates every rule in every test."""
     by_alert: dict[str, list[dict[str, Any]]] = {}
     for test in tests:
         by_alert.setdefault(test["alert_rule_test"][0]["alertname"], []).append(test)
+    files: dict[str, dict[str, Any]] = {}
     for name, own in by_alert.items():
         rules = [alert for alert in ALERTS if alert["alert"] == name]
-        (tmp_path / f"{name}.rules.yml").write_text(
-            yaml.safe_dump({"groups": [{"name": name, "rules": rules}]})
-        )
-        files = {"rule_files": [f"{name}.rules.yml"], "evaluation_interval": "1m", "tests": own}
-        (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(files))
-
-    done = subprocess.run(
-        [promtool, "test", "rules", *(f"{name}.yml" for name in by_alert)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
+        files[f"rules-{name}"] = {"groups": [{"name": name, "rules": rules}]}
+        given = {"rule_files": [f"rules-{name}.yml"], "evaluation_interval": "1m", "tests": own}
+        files[name] = given
+    run_promtool(folder, "test", "rules", *(f"{name}.yml" for name in by_alert), **files)
 
 
 def test_every_metric_of_an_alert_is_in_the_catalogue() -> None:

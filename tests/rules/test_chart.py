@@ -6,8 +6,6 @@ In the soak tests/integration/deploy/test_chart_rollout.py runs its pods, test_h
 
 import json
 import re
-import shutil
-import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +23,7 @@ from projector.api.serve import ApiSettings
 from projector.cli import main as projector
 from tests import chart
 from tests.support.command_tree import commands_of
-from tests.support.stack import skip_or_fail
+from tests.support.promtool import run_promtool
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAMS: Final[dict[str, click.Group]] = {"normalizer": normalizer, "projector": projector}
@@ -235,9 +233,6 @@ def test_each_placeholder_of_the_chart_is_in_the_rules_once() -> None:
 def test_the_autoscaler_wants_what_the_unread_records_need_and_no_more_than_partitions(
     tmp_path: Path,
 ) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        skip_or_fail("no promtool: type `apt-get install prometheus`")
     (scaled,) = (one for one in OBJECTS if one["kind"] == "ScaledObject")
     (trigger,) = scaled["spec"]["triggers"]
     query = trigger["metadata"]["query"]
@@ -268,29 +263,9 @@ def test_the_autoscaler_wants_what_the_unread_records_need_and_no_more_than_part
             ],
         }
 
-    (tmp_path / "rules.yml").write_text("groups: []\n")
-    (tmp_path / "test.yml").write_text(
-        yaml.safe_dump(
-            {
-                "rule_files": ["rules.yml"],
-                "tests": [
-                    test(20_000, 0.2),
-                    test(150_000, 1.5),
-                    test(9_000_000, 3),
-                    test(None, 0),
-                ],
-            }
-        )
-    )
-    done = subprocess.run(
-        [promtool, "test", "rules", "test.yml"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    tests = [test(20_000, 0.2), test(150_000, 1.5), test(9_000_000, 3), test(None, 0)]
+    file = {"rule_files": ["rules.yml"], "tests": tests}
+    run_promtool(tmp_path, "test", "rules", "test.yml", rules={"groups": []}, test=file)
     assert trigger["metadata"]["threshold"] == "1"
     assert scaled["spec"]["minReplicaCount"] > 0, "the pods themselves report what is unread"
 
@@ -330,10 +305,7 @@ def test_the_schema_takes_every_file_of_values(path: Path) -> None:
         ({"settings": None}, ""),
         ({"pod": None}, ""),
         ({"maintain": {"settings": None}}, "maintain"),
-        (
-            {"settings": {"NORMALIZER_STOP_TIMEOUT_S": "6e1"}},
-            "settings.NORMALIZER_STOP_TIMEOUT_S",
-        ),
+        ({"settings": {"NORMALIZER_STOP_TIMEOUT_S": "6e1"}}, "settings.NORMALIZER_STOP_TIMEOUT_S"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

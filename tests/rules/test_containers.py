@@ -6,7 +6,6 @@ The Compose client itself reads compose.yaml: what it makes of anchors and varia
 import inspect
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -28,7 +27,7 @@ from projector.api.serve_command import serve
 from projector.cli import main as projector
 from simulator.__main__ import main as simulator
 from tests.support.command_tree import commands_of
-from tests.support.stack import skip_or_fail
+from tests.support.promtool import run_promtool
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -302,18 +301,7 @@ def test_prometheus_scrapes_the_ports_that_answer() -> None:
 
 
 def test_prometheus_takes_its_file() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        skip_or_fail("no promtool: type `apt-get install prometheus`")
-
-    done = subprocess.run(
-        [promtool, "check", "config", ROOT / "deploy" / "prometheus" / "prometheus.yml"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_promtool(ROOT / "deploy" / "prometheus", "check", "config", "prometheus.yml")
 
 
 def test_grafana_finds_its_sources(services: dict[str, Any]) -> None:

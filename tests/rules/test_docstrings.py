@@ -6,16 +6,14 @@ They are a thermometer, not an aim: never write a worse sentence to pass.
 import ast
 import io
 import re
-import subprocess
 import tokenize
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parents[2]
+from tests.support.tracked_files import ROOT, tracked
 
 CEILINGS: Final = {
     ("py", "semicolons"): 1.0,
@@ -37,14 +35,6 @@ HABITS: Final = {
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]*")
 _CODE: Final = re.compile(r"``[^`]*``|`[^`\n]*`")
 _END: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"(0-9])")
-
-
-def _tracked(pattern: str) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", pattern], cwd=ROOT, capture_output=True, check=True
-    )
-    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
-    return [path for path in paths if path.is_file()]
 
 
 def _docstrings(source: str) -> Iterator[tuple[int, str]]:
@@ -82,7 +72,7 @@ def _sql_comments(source: str) -> Iterator[tuple[int, str]]:
 def _sentences(kind: str) -> list[tuple[str, str]]:
     """Each sentence, and where it ends. Questions and examples in backticks do not count."""
     found: list[tuple[str, str]] = []
-    for path in _tracked(f"*.{kind}"):
+    for path in tracked(f"*.{kind}"):
         source = path.read_text()
         texts = (
             [*_docstrings(source), *_comments(source)] if kind == "py" else _sql_comments(source)

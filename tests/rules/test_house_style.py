@@ -2,12 +2,12 @@
 
 import ast
 import re
-import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.tracked_files import ROOT, tracked
+
 # Put together here, so that this file does not hold them.
 REGISTRY_HOSTS = [
     ".".join(parts)
@@ -25,16 +25,8 @@ REGISTRY_HOSTS = [
 MACHINE_PATHS = ["/" + folder for folder in ("work/", "root/", "home/", "Users/")]
 
 
-def _tracked(*patterns: str) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, check=True
-    )
-    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
-    return [path for path in paths if path.is_file()]
-
-
 def _modules(*folders: str) -> Iterator[tuple[str, ast.Module]]:
-    for path in _tracked(*(f"{folder}/*.py" for folder in folders)):
+    for path in tracked(*(f"{folder}/*.py" for folder in folders)):
         yield str(path.relative_to(ROOT)), _parsed(path)
 
 
@@ -55,11 +47,11 @@ def _calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
 
 def test_a_package_lists_its_modules() -> None:
     for package in {
-        path.parent for path in _tracked("normalizer/__init__.py", "normalizer/**/__init__.py")
+        path.parent for path in tracked("normalizer/__init__.py", "normalizer/**/__init__.py")
     }:
         said = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
         listed = set(re.findall(r"^([a-z_]+)(?:\.py|/)?\s{2,}", said, re.MULTILINE))
-        modules = {path.stem for path in _tracked(f"{package.relative_to(ROOT)}/*.py")}
+        modules = {path.stem for path in tracked(f"{package.relative_to(ROOT)}/*.py")}
         modules = {name for name in modules if (package / f"{name}.py").exists()} - {
             "__init__",
             "__main__",
@@ -91,7 +83,7 @@ def test_every_exception_from_a_rule_has_its_reason() -> None:
 
     unsaid = [
         f"{path.relative_to(ROOT)}:{number}"
-        for path in _tracked("*.py")
+        for path in tracked("*.py")
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if bare.search(line)
     ]
@@ -140,7 +132,7 @@ def test_no_file_names_a_registry_or_a_machine() -> None:
 
     found = [
         f"{path.relative_to(ROOT)}:{number}"
-        for path in _tracked()
+        for path in tracked()
         for number, line in enumerate(path.read_bytes().decode(errors="replace").splitlines(), 1)
         if whole.search(line)
     ]
@@ -153,7 +145,7 @@ def test_no_comment_names_an_issue() -> None:
 
     found = [
         f"{path.relative_to(ROOT)}:{number}"
-        for path in _tracked("*.py", "*.sql", "Makefile", ".ci/*")
+        for path in tracked("*.py", "*.sql", "Makefile", ".ci/*")
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if issue.search(line)
     ]

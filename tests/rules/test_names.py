@@ -1,11 +1,9 @@
 """Words of this project's former dialect stay out, and class and module names are unique."""
 
 import re
-import subprocess
-from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[2]
+from tests.support.tracked_files import ROOT, tracked
 
 CHECKED: Final = (
     *("normalizer", "projector", "simulator", "migrations", "bench", "deploy", "contract", "docs"),
@@ -51,14 +49,6 @@ RETIRED: Final = {
 _BINARY: Final = {".png", ".ico", ".svg"}
 
 
-def _tracked(*folders: str) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", *folders], cwd=ROOT, capture_output=True, check=True
-    )
-    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
-    return [path for path in paths if path.is_file()]
-
-
 def test_no_retired_word_is_used() -> None:
     """In names too: `told_at` and `ToldAt` have the word, `untold` has not."""
     whole = re.compile(rf"(?<![a-z])({'|'.join(RETIRED)})(?![a-z])", re.IGNORECASE)
@@ -66,7 +56,7 @@ def test_no_retired_word_is_used() -> None:
 
     found = [
         f"{path.relative_to(ROOT)}:{number}: {match[0]}; write: {RETIRED[match[1].lower()]}"
-        for path in _tracked(*CHECKED)
+        for path in tracked(*CHECKED)
         if path.suffix not in _BINARY
         if whole.search(text := path.read_text()) or camel.search(text)
         for number, line in enumerate(text.splitlines(), 1)

@@ -1,20 +1,14 @@
 """How the pages read: few semicolons, no headless clauses, and a limit on all words."""
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parents[2]
-PAGES: Final = sorted(
-    ROOT / name
-    for name in subprocess.run(
-        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split("\n")
-    if name and not name.endswith("CHANGELOG.md") and (ROOT / name).is_file()
-)
+from tests.support.tracked_files import ROOT, tracked
+
+PAGES: Final = sorted(page for page in tracked("*.md") if page.name != "CHANGELOG.md")
 
 MOST_WORDS: Final = 65_000
 SEMICOLONS: Final = 2.0

@@ -1,8 +1,6 @@
 """The dashboard of the service asks for metrics and labels that there are, in valid PromQL."""
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from normalizer.observability.metric_catalog import CATALOGUE
 from projector.api.api_metrics import ApiMetrics
 from tests.support.dashboards import Query, queries
-from tests.support.stack import skip_or_fail
+from tests.support.promtool import run_promtool
 
 QUERIES = [query for query in queries() if query.source == "prometheus"]
 SLO = Path(__file__).parents[2] / "deploy" / "prometheus" / "slo.yml"
@@ -74,18 +72,10 @@ def test_every_family_of_the_catalogue_that_an_alert_needs_is_on_it() -> None:
 
 
 def test_prometheus_can_read_every_question(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        skip_or_fail("no promtool: type `apt-get install prometheus`")
     rules = [
         {"record": f"panel:{number}", "expr": query.text.replace("$__rate_interval", "1m")}
         for number, query in enumerate(QUERIES)
     ]
-    file = tmp_path / "rules.yml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
 
-    done = subprocess.run(
-        [promtool, "check", "rules", file], capture_output=True, text=True, check=False
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    panels = {"groups": [{"name": "panels", "rules": rules}]}
+    run_promtool(tmp_path, "check", "rules", "panels.yml", panels=panels)

@@ -1,8 +1,6 @@
 """The recording rules of the objectives, computed by promtool."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +8,7 @@ import pytest
 import yaml
 
 from normalizer.observability.metric_catalog import CATALOGUE
-from tests.support.stack import skip_or_fail
+from tests.support.promtool import run_promtool
 
 ROOT: Final = Path(__file__).parents[2]
 RULES: Final = ROOT / "deploy" / "prometheus" / "slo.yml"
@@ -31,14 +29,6 @@ _FAILING: Final = {
 }
 
 
-@pytest.fixture(scope="module")
-def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        skip_or_fail("no promtool: type `apt-get install prometheus`")
-    return found
-
-
 @pytest.mark.parametrize(
     ("series", "missed", "left"),
     [
@@ -53,11 +43,7 @@ def promtool() -> str:
     ids=["a quarter is bad", "nobody is there", "three requests in a hundred fail"],
 )
 def test_time_that_misses_an_objective_is_counted(
-    promtool: str,
-    tmp_path: Path,
-    series: dict[str, str],
-    missed: dict[str, float],
-    left: dict[str, float],
+    tmp_path: Path, series: dict[str, str], missed: dict[str, float], left: dict[str, float]
 ) -> None:
     test = {
         "interval": "1m",
@@ -67,20 +53,10 @@ def test_time_that_misses_an_objective_is_counted(
             _expected("round(slo:budget_left:ratio_28d)", left),
         ],
     }
-    (tmp_path / "slo.yml").write_text(RULES.read_text())
-    (tmp_path / "test.yml").write_text(
-        yaml.safe_dump({"rule_files": ["slo.yml"], "evaluation_interval": "1m", "tests": [test]})
-    )
+    rules = yaml.safe_load(RULES.read_text())
+    files = {"rule_files": ["slo.yml"], "evaluation_interval": "1m", "tests": [test]}
 
-    done = subprocess.run(
-        [promtool, "test", "rules", "test.yml"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_promtool(tmp_path, "test", "rules", "test.yml", slo=rules, test=files)
 
 
 def test_its_metrics_are_in_the_catalogue_and_the_page_has_every_series() -> None:

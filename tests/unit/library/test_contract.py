@@ -89,6 +89,7 @@ MUTATIONS: Final[list[dict[str, Any]]] = [
     {"parent_event_id": None},
     {"parent_execution_id": 0},
     {"error": {"message": "HTTP 500"}},
+    {"error": ""},
     {"duration": -0.5},
     {"duration": "0.5"},
     {"extra": 1},
@@ -206,7 +207,7 @@ def test_every_vector_gives_what_was_derived_by_hand() -> None:
         if len(expected) != len(record["gives"]) or not all(map(_says, record["gives"], expected))
     ]
 
-    assert len(derived) > 2_000
+    assert len(derived) > 1_900
     assert wrong == []
 
 

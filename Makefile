@@ -95,9 +95,10 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 		{ echo "Python 3.11 or newer is needed: type make PYTHON=python3.11 ..."; exit 1; }
 	@test -x $(BIN)/python -a -e $(BIN)/activate || $(PYTHON) -m venv --clear .venv || \
 		{ echo "Python cannot make a .venv: type apt-get install python3-venv"; exit 1; }
-	sed -n '/^uv==/p' requirements-dev.lock | $(PIP_INSTALL) --requirement /dev/stdin
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements-dev.lock \
+	@echo "installing into .venv, which takes a minute the first time"
+	@sed -n '/^uv==/p' requirements-dev.lock | $(PIP_INSTALL) --requirement /dev/stdin
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements-dev.lock \
 		|| $(PIP_INSTALL) --requirement requirements-dev.lock
-	LC_ALL=C.UTF-8 $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
+	@LC_ALL=C.UTF-8 $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
 		--editable .
 	@touch $@

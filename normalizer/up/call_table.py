@@ -15,9 +15,8 @@ _TABLE_EVERY_S: Final = 30.0
 _READ_S: Final = 5.0
 _AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _CALLS: Final = """
-    select   attempts, status, sum(events)::bigint as events
-    from     projector.attempts_by_status
-    where    event_type in ('call.done', 'action_done', 'call_done')
+    select   attempts, status, sum(calls)::bigint as calls
+    from     projector.call_outcomes_by_attempt
     group by attempts, status
     order by attempts, status
 """
@@ -48,14 +47,14 @@ async def show_calls(database_url: str, screen: Screen) -> None:
 
 
 async def _calls_by_attempts(connection: asyncpg.Connection) -> str:
-    """Format the finished calls in `projector.attempts_by_status`, one line per attempt."""
+    """Format the finished calls in `projector.call_outcomes_by_attempt`, one line per attempt."""
     rows = await connection.fetch(_CALLS, timeout=_READ_S)
     counts: dict[int, dict[str, int]] = {}
     for row in rows:
-        counts.setdefault(row["attempts"], {})[row["status"]] = row["events"]
+        counts.setdefault(row["attempts"], {})[row["status"]] = row["calls"]
     if not counts:
-        return "no finished calls yet (projector.attempts_by_status)"
-    lines = ["finished calls by attempts and status (projector.attempts_by_status):"]
+        return "no finished calls yet (projector.call_outcomes_by_attempt)"
+    lines = ["finished calls by attempts and status (projector.call_outcomes_by_attempt):"]
     lines.append("  attempts " + "".join(f"{word:>12}" for word in _WORDS))
     lines += [
         f"  {attempts:>8} " + "".join(f"{by_status.get(word, 0):>12,}" for word in _WORDS)

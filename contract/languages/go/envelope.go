@@ -1,12 +1,10 @@
-// Reads and writes canonical events without losing a digit. ../go.md says how to use it.
-package main
+// Package envelope reads and writes canonical events without losing a digit. ../go.md says how to use it.
+package envelope
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"sort"
 	"strings"
 )
@@ -158,28 +156,4 @@ func quote(out *bytes.Buffer, text string) {
 		}
 	}
 	out.WriteByte('"')
-}
-
-func main() {
-	lines := bufio.NewReader(os.Stdin)
-	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
-	for {
-		line, err := lines.ReadBytes('\n')
-		if len(bytes.TrimSpace(line)) > 0 {
-			event, failed := Read(line)
-			if failed == nil {
-				line, failed = Write(event)
-			}
-			if failed != nil {
-				fmt.Fprintln(os.Stderr, failed)
-				os.Exit(1)
-			}
-			out.Write(append(line, '\n'))
-			out.Flush()
-		}
-		if err != nil {
-			return
-		}
-	}
 }

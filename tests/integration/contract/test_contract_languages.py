@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.doc_pages import blocks
 from tests.support.stack import skip_or_fail
 
 LANGUAGES: Final = Path(__file__).parents[3] / "contract" / "languages"
@@ -39,7 +40,7 @@ def _go(folder: Path) -> tuple[str, ...]:
     go = _need("go", "golang-go")
     program = folder / "envelope"
     variables = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"}
-    _run(go, "build", "-o", program, ".", folder=LANGUAGES / "go", **variables)
+    _run(go, "build", "-o", program, "./filter", folder=LANGUAGES / "go", **variables)
     return (str(program),)
 
 
@@ -72,6 +73,44 @@ def test_a_program_gives_every_line_of_the_contract_back(
     assert int(same) > 1_000
 
 
+def _javascript_example(folder: Path) -> tuple[str, ...]:
+    shutil.copy(LANGUAGES / "javascript" / "envelope.mjs", folder)
+    (folder / "main.mjs").write_text(blocks("../contract/languages/javascript.md", "js")[0].text)
+    return (_need("node", "nodejs"), "main.mjs")
+
+
+def _go_example(folder: Path) -> tuple[str, ...]:
+    (folder / "envelope").mkdir()
+    shutil.copy(LANGUAGES / "go" / "envelope.go", folder / "envelope")
+    (folder / "go.mod").write_text("module example.com/noetl\n\ngo 1.19\n")
+    (folder / "main.go").write_text(blocks("../contract/languages/go.md", "go")[0].text)
+    return (_need("go", "golang-go"), "run", ".")
+
+
+@pytest.mark.parametrize("example", [_javascript_example, _go_example], ids=["javascript", "go"])
+def test_example_of_a_language_writes_a_canonical_call(
+    example: Callable[[Path], tuple[str, ...]], tmp_path: Path
+) -> None:
+    command = example(tmp_path)
+
+    line = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+
+    assert '"command_id":"' in line, "without one, it's no call on the dashboard"
+    assert _normalized(line) == line
+
+
+def _normalized(line: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "normalizer", "normalize"],
+        input=line,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+
+
 _WRITES: Final = """
 import { Num, write } from "ENVELOPE";
 const values = [1.5e-7, 0.1, -0, new Num("1.50"), "\\u2028<&>\\u001f"];
@@ -102,11 +141,4 @@ def test_javascript_writes_an_event_of_its_own_as_the_library_does(tmp_path: Pat
         '"duration":2.0}'
     )
     assert rejection == "execution_id: expected a BigInt, got number"
-    again = subprocess.run(
-        [sys.executable, "-m", "normalizer", "normalize"],
-        input=line + "\n",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.stdout.strip("\n") == line
+    assert _normalized(line + "\n") == line + "\n"

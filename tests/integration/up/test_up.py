@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import re
 import signal
@@ -18,7 +19,10 @@ from normalizer.core.rule_sources import rules_sha256
 from normalizer.embedded import remove_folder
 from normalizer.runtime.child import until_ended
 from normalizer.runtime.native_lane import MODULE
+from normalizer.runtime.screen import Screen
+from normalizer.up.call_table import show_calls
 from normalizer.up.stackfile import Stack as StackFile
+from tests.support.api_client import insert_events
 from tests.support.probe_client import http_get
 from tests.support.stack import Database, Stack
 from tests.support.waiting import moment, until
@@ -251,6 +255,22 @@ async def test_without_java_and_out_of_the_database_users_reach_it_plays_a_file(
     assert re.search(r"Java is missing.*run `apt-get install", running.said)
     assert data.is_relative_to(hidden) == (os.geteuid() != 0)
     assert not data.exists()
+
+
+async def test_printed_table_counts_calls_as_the_dashboard_does(stack: Stack) -> None:
+    cluster, printed = await stack.cluster("current"), io.StringIO()
+    async with cluster.database() as database:
+        await insert_events(database, 1_000)
+        connection = await asyncpg.connect(database.admin_url)
+        rows = await connection.fetch(
+            "select attempts, sum(calls) from projector.call_outcomes_by_attempt group by 1"
+        )
+        await connection.close()
+
+        await show_calls(database.admin_url, Screen(printed))
+
+    lines = [list(map(int, line.split())) for line in printed.getvalue().splitlines()[2:]]
+    assert {attempts: sum(calls) for attempts, *calls in lines} == dict(map(tuple, rows))
 
 
 _LANE = """

@@ -1,8 +1,10 @@
--- Schema migrations lists the applied files: first the versions in this folder, in order, then those
--- in functions/ and views/, which `normalizer migrate` applies again when their text changes. Each
--- runs in a transaction of its own. A DBA who uses psql runs them all, with their checksums:
+-- The table migrations.applied lists the files that were applied to this database. The numbered
+-- files of this folder are applied first, in order, and each only once. The files in functions/ and
+-- views/ follow, and `normalizer migrate` applies them again whenever their text changes. Each file
+-- runs in its own transaction. Migrations can't be undone. To apply all files with psql instead,
+-- run
 --     normalizer migrate --print | psql DATABASE
--- Later, `normalizer migrate` continues from there. Migrations cannot be undone.
+-- This also records the checksums, so a later `normalizer migrate` applies only what is new.
 
 do $$
 begin

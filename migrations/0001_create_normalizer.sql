@@ -295,8 +295,9 @@ comment on index normalizer.events_by_arrival is
     'events).';
 
 
--- The id that an event was reported with, if another event has that id, or null if it has its own.
--- As JSON, so that any content of coercions can be inserted.
+-- The id that the producer sent, if the row has another id because a different event already has
+-- that one. Null if the row has the id that was sent. It is compared as JSON and not as a number,
+-- because coercions may hold any value.
 create function normalizer.shared_id(coercions jsonb) returns jsonb
     language sql immutable parallel safe
     return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
@@ -307,8 +308,8 @@ create index siblings_by_shared_id on normalizer.events
 comment on index normalizer.siblings_by_shared_id is
     'Query: the siblings of an event, which share its event_id. Their executions leave together.';
 
--- Only events that carry a trace are in it. By hash, because trace ids are random, and this is half
--- as large.
+-- Holds only events with a trace id. It indexes the hash of the id, because trace ids are random,
+-- and an index of hashes is half as large.
 create index events_by_trace on normalizer.events (hashtext(trace_id)) where trace_id is not null;
 comment on index normalizer.events_by_trace is
     'Query: the executions of a trace (search).';
@@ -332,8 +333,8 @@ comment on column normalizer.retention_horizon.one_row is 'Always true: the tabl
 insert into normalizer.retention_horizon default values;
 
 
--- Without it, the first claim of a partition could not tell whether its topic has been read from
--- another cluster.
+-- The first claim of a partition compares its cluster with this table. A partition that was never
+-- claimed has no position yet, so nothing else says which cluster its topic was read from.
 create table normalizer.source_topics (
     topic      text not null,
     cluster_id text not null,
@@ -452,7 +453,8 @@ comment on column normalizer.source_positions.shapes is
     'without a table. A process with another one does not read them until --accept-shapes.';
 
 
--- A table of its own, because a batch that waits for a lock holds the row of the position.
+-- This is not part of source_positions, because a batch that waits for a lock holds the lock on its
+-- position, and heartbeats must go on meanwhile.
 create table normalizer.source_heartbeats (
     topic           text        not null,
     partition       integer     not null,
@@ -840,9 +842,9 @@ comment on column normalizer.archived_rows.holes is
 grant select on normalizer.archived_rows to normalizer_writer;
 
 
--- Drift: top-level fields of producers that are not as documented. The service limits the number of
--- findings of a shape and the length of examples. This is a sample. The values themselves are in
--- events.
+-- Drift: top-level fields that a producer sends, but that its documentation does not have, or has
+-- with another type. The service stores a limited number of findings for each event shape, with
+-- short examples, so this table is a sample. The full values are in the table events.
 create table normalizer.drift_findings (
     shape              text        not null,
     field              text        not null,

@@ -1,5 +1,5 @@
--- Counters: events by minute and by hour, how they arrived, what was coerced, and what was rejected.
--- Minutes are for monitoring, hours for reports.
+-- Counters: events by minute and by hour, how they arrived, what was coerced, and what was
+-- rejected. Minutes are for monitoring, hours for reports.
 
 
 create table projector.event_minutes (

@@ -1,4 +1,5 @@
--- Returns what these attempts are counted under now.
+-- Returns, for each of these attempts, the keys and values that the roll-ups should count it with.
+-- `sign` is 1 to add them and -1 to subtract them.
 create or replace function projector.call_counts(sign integer, ids projector.call_id[])
     returns setof projector.call_count
     language plpgsql stable

@@ -1,6 +1,6 @@
--- Adds the rows of several shards up in shard 0, for times that nobody writes to any more. Waits
--- for transactions that hold one of these shards. New transactions take others in the meantime.
--- Returns the number of deleted rows.
+-- Adds up the rows of all shards from 1 on, and stores the sums in shard 0. The caller chooses a
+-- time range that writers no longer count in. Waits for transactions that hold one of these shards,
+-- while new transactions take other shards. Returns the number of deleted rows.
 create or replace function projector.compact_shards(
     counter_table text, time_column text, since timestamptz, until timestamptz
 ) returns bigint

@@ -1,7 +1,7 @@
--- Sums the counts and moves the roll-ups by the result, in the given shard or else in the shard of
--- this transaction. New rows are inserted in the order of their keys, so that a time range occupies
--- few pages. `max(hour)` is the hour of the group. Ordering by the hour itself would sort all
--- calls, not only their sums:
+-- Adds these counts to the roll-ups of calls, in the given shard, or else in the shard of this
+-- transaction. New rows are inserted in the order of their keys, so that a time range occupies few
+-- pages. Each insert orders by `max(hour)`, which is the hour of the group, because ordering by the
+-- hour itself would sort all calls instead of their sums. The steps:
 --     1. sum equal counts
 --     2. attempts by hour
 --     3. histograms

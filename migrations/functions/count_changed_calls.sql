@@ -1,8 +1,9 @@
 -- Step 4 of project_calls, after the attempts were written:
---     1. correct which failure came before each retry, if a retry or failure changed (`to_relink`
---        are as they are now, `old_failures` as they were)
---     2. count the attempts `to_recount` in the roll-ups. `counts` subtracts what they counted as
---        before
+--     1. if a retry or a failure changed, correct failed_before: when the failure before each retry
+--        ended. `to_relink` are the changed retries and failures, and `old_failures` the failures
+--        as they were before the change
+--     2. update the roll-ups: `counts` subtracts the attempts as they were counted before, and the
+--        attempts `to_recount` are added as they are now
 create or replace function projector.count_changed_calls(
     counts projector.call_count[], to_recount projector.call_id[], to_relink projector.call_id[],
     old_failures projector.call_failure[]

@@ -1,6 +1,7 @@
--- Finds executions that may have to be rebuilt, because a statement took a stored value away.
--- Another event may still support the value, or none. Only all events of the execution can tell.
--- last_at is part of last_event_ranked.
+-- Finds executions that may have to be rebuilt, because an update or a deletion removed a value
+-- that execution_facts stores from a row of events. Another event of the execution may still have
+-- the value, which only reading all of its events can tell. last_at isn't compared, because it is
+-- part of last_event_ranked.
 --     1. find what the rows of an execution said before the statement and no longer say after it
 --     2. find the executions that store one of these values
 create or replace function projector.doubtful_executions(reports projector.execution_report[])

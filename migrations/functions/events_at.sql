@@ -1,4 +1,4 @@
--- The events with these ids.
+-- Returns the events with these ids, to readers who may not read the events themselves.
 create or replace function projector.events_at(event_ids bigint[]) returns setof normalizer.events
     language sql stable security definer
     set search_path = pg_catalog, pg_temp

@@ -1,8 +1,11 @@
--- The events that a record reported, of any incarnation of the topic:
+-- Returns the ids of the events that a Kafka record reported, also if the topic was deleted and
+-- created again since. It finds:
 --     1. rows that it stored
---     2. rows of other records that its report was merged into, by blocks of 4,096 offsets. A
---        partition that only jobs have read, or whose position was deleted, has no position.
--- It acts for its owner, because readers may not read the log itself.
+--     2. rows that another record stored, and that this record's report was merged into
+--        (merged_records, which has a row for each 4,096 offsets). The incarnations come from the
+--        positions, and from dedup_horizon for partitions without a position: those that only jobs
+--        have read, and those whose position was deleted.
+-- It runs with the rights of its owner, because readers may not read the events themselves.
 create or replace function projector.locate_record(
     topic text, partition integer, source_offset bigint
 )

@@ -1,5 +1,5 @@
--- Events of this trace, at most a thousand. It acts for its owner, because readers may not read the
--- log itself.
+-- Returns at most a thousand events of this trace. It runs with the rights of its owner, because
+-- readers may not read the events themselves.
 create or replace function projector.locate_trace(trace_id text)
     returns setof projector.located_event
     language sql stable security definer

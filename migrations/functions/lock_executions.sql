@@ -1,9 +1,9 @@
 -- Locks the executions that nobody else has locked, and returns their ids. A caller that deletes
 -- executions calls it before it reads what it will delete.
 --
--- It locks shard -1 first, so that one transaction at a time adds to the archived part: two would
--- update the same rows of the counters, each in its own order. It waits for that lock only, while
--- the transaction holds nothing that a writer may need.
+-- It locks shard -1 first, so that only one transaction at a time adds to the archived part. Two of
+-- them would update the same rows of the counters in different orders, and could deadlock. It waits
+-- for no other lock, and at that moment the transaction holds no lock that a writer may need.
 create or replace function projector.lock_executions(execution_ids bigint[]) returns bigint[]
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

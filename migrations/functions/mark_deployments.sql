@@ -1,5 +1,6 @@
--- Notes when each version of a playbook began for the first time, if the event that begins an
--- execution names the playbook. It writes only if no earlier execution of the version is noted.
+-- Stores when the first execution of each version of a playbook began (deployment_marks). The event
+-- that begins an execution must name the playbook. It adds a row only if no
+-- equal or earlier time is stored for the version.
 create or replace function projector.mark_deployments(moved projector.execution_move[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp

@@ -1,4 +1,4 @@
--- The seconds that this fraction of the calls of a histogram stays under.
+-- Returns a percentile of a histogram in seconds: `fraction` of its calls took at most that long.
 create or replace aggregate projector.percentile(
     fraction double precision, bucket integer, calls bigint
 ) (

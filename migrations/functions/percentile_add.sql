@@ -1,5 +1,6 @@
--- Adds a row to the state of the aggregate percentile: the fraction, then the count of each bucket
--- from -1 on. A count may be negative, because one shard may subtract what another one added.
+-- Adds one row of a histogram to the state of the aggregate `percentile`. The state holds the
+-- fraction, followed by the number of calls in each bucket from -1 on. A number may be negative,
+-- because one shard may subtract what another one has added.
 create or replace function projector.percentile_add(
     state double precision[], fraction double precision, bucket integer, calls bigint
 ) returns double precision[]

@@ -1,5 +1,5 @@
--- The seconds that a fraction of the calls stays under, from the state of percentile_add. They are
--- the middle of the bucket that the fraction reaches (duration_bucket).
+-- Returns the percentile in seconds from the state that percentile_add has built: the middle of the
+-- bucket that the fraction reaches (duration_bucket).
 create or replace function projector.percentile_found(state double precision[])
     returns double precision
     language sql immutable parallel safe

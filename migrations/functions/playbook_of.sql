@@ -1,4 +1,5 @@
--- The path in a ranked playbook (execution_facts.playbook_ranked). Empty while it is not known.
+-- Returns the playbook's path from execution_facts.playbook_ranked, or an empty text while no event
+-- has named the playbook.
 create or replace function projector.playbook_of(playbook_ranked text[]) returns text
     language sql immutable parallel safe
     return coalesce(playbook_ranked[3], '');

@@ -1,6 +1,7 @@
--- If projector.off is on, a transaction stores events without updating projections, for a record
--- that makes a projection fail. This function notes which projections differ from then on, so that
--- no projection is off unnoticed.
+-- Stores which projections differ from the events, after a transaction with projector.off = on.
+-- Such a transaction stores a record that makes a projection fail, and updates no projection.
+-- `projector verify` and the page show these notes until `projector repair` has corrected the
+-- projections.
 create or replace function projector.project_off() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

@@ -1,6 +1,7 @@
--- Rebuilds the attempts of these commands from their stored events. `to_recount` are all attempts
--- that they had or have. `to_relink` are the retries and failures among those they have, because a
--- retry refers to the failure before it.
+-- Rebuilds the attempts of these commands from their stored events. Returns in `to_recount` the
+-- attempts that they had before and those that they have now, which the roll-ups must count again.
+-- Returns in `to_relink` those of the new attempts that are retries or failures, because each retry
+-- stores when the failure before it ended.
 create or replace function projector.rebuild_calls(
     commands projector.call_command[],
     out to_recount projector.call_id[], out to_relink projector.call_id[]

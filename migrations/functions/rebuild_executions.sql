@@ -1,7 +1,8 @@
--- Rebuilds the rows of these executions from their events. Returns those of `changed` that roll-ups
--- count in another place than the rebuilt row says. An execution without events gets a count of 0
--- and isn't counted anywhere. So does one whose events were stored without projections, if the
--- projections have seen only an update of it.
+-- Rebuilds the rows of these executions from their events. Returns those executions of `changed`
+-- that the roll-ups count under other keys than the rebuilt row has. The row of an execution
+-- without events gets a count of 0, and no roll-up counts the execution. The same holds for an
+-- execution whose events were stored without updating projections (project_off), as long as the
+-- projections have only seen an update of it.
 create or replace function projector.rebuild_executions(
     execution_ids bigint[], changed bigint[]
 )

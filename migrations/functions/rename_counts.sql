@@ -1,8 +1,9 @@
--- Moves archived counts from some texts to others, for example after a redaction. Deletes rows of
--- the old texts whose live part is 0, because no call and no event has these texts any more. It
--- covers only counters after `since` up to `until`, so that no call takes long. It waits for
--- transactions that count in the same shards, as compact_shards does, and they wait for it. Returns
--- the number of deleted rows.
+-- Renames keys of a counter after a redaction changed their texts: moves the archived counts of
+-- each of `old_values` to the same place in `new_values`. Also deletes rows of an old text whose
+-- live counts are 0, because no call and no event has that text any more. It covers the counters
+-- after `since` up to `until`, so that one call doesn't take long. Like compact_shards, it waits
+-- for transactions that count in the same shards, and they wait for it. Returns the number of
+-- deleted rows.
 --     1. lock the shards
 --     2. build the lists of columns
 --     3. move the counts

@@ -1,5 +1,6 @@
--- Microseconds from created_at to recorded_at, below 0 if the producer's clock is ahead. Null under
--- a second, as of most events, so that nothing is computed for them.
+-- Returns the microseconds from created_at to recorded_at. The result is negative if the producer's
+-- clock is ahead. It is null if the two are less than a second apart, as they are for most events,
+-- so that nothing is computed for those.
 create or replace function projector.skew_us(created_at timestamptz, recorded_at timestamptz)
     returns bigint
     language sql stable parallel safe

@@ -1,6 +1,7 @@
--- Takes a counter shard for this transaction, until it ends: the lowest free one, or else the last
--- one once it is free. A single writer uses one shard. Concurrent writers and jobs never update the
--- same row.
+-- Locks a counter shard for this transaction, and returns its number. Each shard has its own rows
+-- in every counter, so concurrent transactions never update the same row. It takes the lowest shard
+-- that no transaction has locked, so a single writer always uses shard 0. If all are locked, it
+-- waits for the last one.
 create or replace function projector.take_shard() returns smallint
     language plpgsql volatile
 as $$

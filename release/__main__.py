@@ -47,7 +47,7 @@ def _built_twice(
     for into in finished:
         tree = sources.export(ROOT, commit, into.parent / "tree")
         into.mkdir()
-        print(f"building wheels, sdist, crate and chart of {commit.revision}")
+        print(f"building wheels, sdist, crate, chart and site of {commit.revision}")
         packages.build(tree, into, tools, commit)
         name = f"event-normalizer:{version}"
         print(f"building the image {name}")

@@ -1,4 +1,4 @@
-"""Builds wheels, sdist, crate and chart of a copy of the sources."""
+"""Builds wheels, sdist, crate, chart, and site of a copy of the sources."""
 
 import os
 import sys
@@ -35,6 +35,7 @@ def build(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
     if (tree / _CHART).is_dir():
         chart = into / f"event-normalizer-{version(tree)}.tgz"
         pack(tree / _CHART, chart, commit.epoch, under="event-normalizer")
+    _site(tree, into, commit)
 
 
 def _wheel(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
@@ -95,3 +96,10 @@ def _crate(tree: Path, into: Path) -> None:
     )
     (crate,) = (target / "package").glob("*.crate")
     (into / crate.name).write_bytes(crate.read_bytes())
+
+
+def _site(tree: Path, into: Path, commit: Commit) -> None:
+    """Last, because it leaves an environment in the tree."""
+    run("make", "docs", folder=tree, SOURCE_DATE_EPOCH=str(commit.epoch))
+    name = f"event-normalizer-{version(tree)}-site"
+    pack(tree / "build" / "site", into / f"{name}.tar.gz", commit.epoch, under=name)

@@ -1,25 +1,26 @@
-"""Reads and writes Kafka, the only package that imports aiokafka.
+"""Reads and writes Kafka. No other package imports aiokafka.
 
-connection       the parts that every client shares: options, partitions, records, errors
-access_tokens    keeps the access token of SASL OAUTHBEARER
+connection       what every client shares: options, partitions, records, translated errors
+access_tokens    keeps the access token of SASL OAUTHBEARER for all clients of the process
 token_sources    requests a token from an authorization server, or signs one for AWS
-token_sessions   replaces connections before their token expires
-sign_in          finds the step at which brokers refuse a client
-reader_connection  the clients of a reader, opened when needed
+token_sessions   replaces a connection before the token that it signed in with expires
+sign_in          finds the step (TCP, TLS, SASL, ...) at which the brokers reject a client
+reader_connection  opens the clients of a reader when they're first needed
 group_reader     GroupReader reads the partitions that a consumer group assigns to this process
-group_consumer   the aiokafka consumer of a group, with its options
+group_consumer   builds the aiokafka consumer of a group, with its options
 named_member     lets a process with a name keep its partitions while it restarts
 fetch_sizes      limits each request to what its broker's link carries in about a second
 fetch_positions  tracks how far each partition was read, and whether its topic may have been
                  recreated
-unreadable_batch  the error for a batch that no reader gets past
-range_reader     OffsetRangeReader reads ranges of offsets, outside any group
+unreadable_batch  the error for a record batch that neither aiokafka nor we can decode
+range_reader     OffsetRangeReader reads ranges of offsets, without a consumer group
 lenient_reader   reads record batches that aiokafka can't decode
 field_reader     reads the fields of records from bytes that arrive in pieces
-unpacking        unpacks compressed batches in bounded memory
-topic_reader     TopicReader reads bounds, settings, and single records, outside any group
-topic_identity   compares a topic with the log that was read
-committed_offsets  reads the offsets that a group has committed
+unpacking        decompresses batches in bounded memory
+topic_reader     TopicReader reads first and last offsets, settings, and single records of a
+                 topic, without a consumer group
+topic_identity   finds out whether a topic is still the one that was read, or was recreated
+committed_offsets  reads the offsets that a consumer group has committed
 transactional_producer  writes records and a committed offset in one transaction
 """
 

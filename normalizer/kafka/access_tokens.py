@@ -19,14 +19,15 @@ from normalizer.kafka.token_sources import (
 )
 
 RENEWED_AFTER: Final = 0.8
-"""Renew a token after this share of its lifetime."""
+"""Request the next token after this share of the lifetime, so that the old one is still valid."""
 RETRY_S: Final = 5.0
 
 
 class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
-    """One token for all clients of this process, of any thread and event loop.
+    """Holds one token for all clients of this process, whatever thread or event loop they run in.
 
-    `generation` counts the tokens, and `is_due` says that it's time for the next one.
+    `generation` is the number of tokens fetched so far. A connection that was opened with a lower
+    generation signed in with an older token. `is_due` is True when it's time to fetch the next one.
     """
 
     def __init__(
@@ -44,38 +45,45 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         self.generation = 0
 
     async def token(self) -> str:
-        """Return a valid token, and fetch one if necessary. Raises TokenUnavailableError."""
+        """Return a valid token, and fetch one first if the last has expired.
+
+        Raises TokenUnavailableError if that fails.
+        """
         if self._clock() >= self._expires_at_s:
             await asyncio.to_thread(self._renew)
         return self._text
 
     def extensions(self) -> dict[str, str]:
-        """Return the extensions to send with the token."""
+        """Return the SASL extensions that clients send with the token."""
         return self._extensions
 
     @property
     def is_due(self) -> bool:
-        """Return whether to renew the token now. False soon after a failed attempt."""
+        """Return whether to renew the token now.
+
+        After a failed attempt it's False for 5 seconds.
+        """
         return self._clock() >= max(self._renew_at_s, self._retry_at_s)
 
     def renew_in_background(self) -> None:
-        """Fetch the next token in a thread. The present one stays until then."""
+        """Fetch the next token in a thread. Clients use the present one until then."""
         self._retry_at_s = self._clock() + RETRY_S
         asyncio.get_running_loop().run_in_executor(None, self._try_to_renew)
 
     def _try_to_renew(self) -> None:
-        with contextlib.suppress(TokenUnavailableError):  # another attempt follows later
+        with contextlib.suppress(TokenUnavailableError):  # renew_in_background tries again later
             self._renew()
 
     def _renew(self) -> None:
         with self._lock:
             begun_s = self._clock()
-            if begun_s >= self._renew_at_s:  # otherwise another thread was first
+            if begun_s >= self._renew_at_s:  # otherwise another thread has renewed it already
                 self._text, lifetime_s = self._fetch()
                 self._renew_at_s = begun_s + RENEWED_AFTER * lifetime_s
                 self._expires_at_s = begun_s + lifetime_s
                 self.generation += 1
-            if self._clock() < self._renew_at_s:  # otherwise each request would renew it
+            # Otherwise each request would renew a token that's already due again.
+            if self._clock() < self._renew_at_s:
                 self._retry_at_s = 0.0
 
 

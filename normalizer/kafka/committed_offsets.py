@@ -1,7 +1,7 @@
-"""Reads the offsets that a consumer group has committed, and can wait until they're stable.
+"""Reads the offsets that a consumer group has committed, and can wait for open transactions.
 
-The client's own request can't ask for stable offsets. While a broker still applies the end of a
-transaction, it would answer with the offset from before.
+aiokafka's own OffsetFetch request has no `require_stable` field. Without it, a broker that's still
+applying the end of a transaction returns the offset from before that transaction.
 """
 
 import asyncio
@@ -34,23 +34,22 @@ from normalizer.kafka.connection import KafkaPartition
 _T = TypeVar("_T")
 
 UNSTABLE: Final = 88
-"""The error code while a transaction that commits the offset isn't complete."""
+"""UNSTABLE_OFFSET_COMMIT: a transaction that commits the offset hasn't ended yet."""
 AGAIN_S: Final = 0.05
 COORDINATOR_NOT_READY: Final = (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
 )
-"""Temporary errors.
+"""Temporary errors of the group's coordinator.
 
-A cluster creates a group's coordinator on the first request, and loads it after a start.
-"""
+A cluster creates the coordinator on a group's first request, and loads it after a restart."""
 COORDINATOR_TRIES: Final = 40
 COORDINATOR_WAIT_S: Final = 0.25
 
 
 class CommittedOffset(NamedTuple):
-    """The next offset to read, and the metadata committed with it."""
+    """The next offset to read of a partition, and the metadata text committed with it."""
 
     next_offset: int
     metadata: str = ""
@@ -59,9 +58,9 @@ class CommittedOffset(NamedTuple):
 async def read_committed(
     client: Any, group_id: str, partitions: Iterable[KafkaPartition], *, stable: bool
 ) -> dict[KafkaPartition, CommittedOffset]:
-    """Return the group's committed offsets, without partitions that have none.
+    """Return the group's committed offsets. Partitions without one are left out of the result.
 
-    With `stable` it waits until no transaction on them is pending. Raises the client's errors.
+    With `stable` it waits until no transaction that commits them is open. Raises aiokafka's errors.
     """
     by_topic: defaultdict[str, list[int]] = defaultdict(list)
     for topic, partition in partitions:
@@ -71,7 +70,10 @@ async def read_committed(
 
 
 async def from_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
-    """Ask a group's coordinator, and repeat while the cluster creates or loads it."""
+    """Send a request to a group's coordinator, and repeat it while that isn't ready.
+
+    It repeats the request 40 times, every 0.25 s, and then raises the coordinator's error.
+    """
     for _ in range(COORDINATOR_TRIES):
         try:
             return await ask()
@@ -101,7 +103,7 @@ async def _offsets(
 
 
 class _Offsets(Response):  # type: ignore[misc]
-    """Source: Kafka's protocol, OffsetFetch, version 7."""
+    """The response. Source: Kafka's protocol, OffsetFetch, version 7."""
 
     API_KEY = 9
     API_VERSION = 7

@@ -1,4 +1,4 @@
-"""The parts that every Kafka client shares: options, partitions, records, errors."""
+"""What every Kafka client shares: options, partitions, records, and the translation of errors."""
 
 import asyncio
 import ssl
@@ -37,11 +37,12 @@ CLIENT_ID: Final = "normalizer"
 """The name that brokers log for our clients."""
 REQUEST_TIMEOUT_MS: Final = 15_000
 REBALANCE_TIMEOUT_MS: Final = 30_000
-"""How long a rebalance waits for a process that hasn't joined yet."""
+"""How long the brokers wait in a rebalance for a member that hasn't rejoined yet."""
 FETCH_BYTES: Final = 50 << 20
-"""The most bytes of one answer. It is the default of Kafka's own client."""
+"""The most bytes of one fetch response. It's the default of Kafka's own client."""
 PARTITION_BYTES: Final = 4 << 20
-"""The most bytes of one partition in one answer. Memory holds one such part per partition."""
+"""The most bytes of one partition in one fetch response. We keep one such part per partition in
+memory."""
 RETRY_BACKOFF_S: Final = 0.1
 """The same as retry.backoff.ms of Kafka's own client, with its default."""
 
@@ -57,16 +58,16 @@ class KafkaPartition(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """The first offset of a log, and the end that a reader of committed records sees."""
+    """A partition's first offset, and the end that a reader of committed records sees."""
 
     start: int
     end: int
 
 
 class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
-    """The offsets of one partition from from_offset to next_offset.
+    """What was read of one partition, from from_offset up to, but not including, next_offset.
 
-    Those without a record are holes.
+    The offsets in this range that have no record are holes, for example transaction markers.
     """
 
     partition: KafkaPartition
@@ -76,9 +77,9 @@ class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of every aiokafka client: addresses, authentication, and TLS.
+    """Return the options that every aiokafka client gets: addresses, authentication, and TLS.
 
-    Raises BrokerUnavailableError if a certificate or key can't be read any more.
+    Raises BrokerUnavailableError if a certificate or key file can't be read any more.
     """
     limit_unpacking(FETCH_BYTES)
     options: dict[str, Any] = {
@@ -100,9 +101,10 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:
-    """Load the TLS files.
+    """Load the certificate and key files.
 
-    They worked at the start, so a failure may mean that they're being renewed.
+    They could be read when the process started. So if that fails now, somebody may just be renewing
+    them, and we raise an error after which the caller tries again.
     """
     try:
         return kafka_tls(settings)
@@ -111,9 +113,10 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
 
 
 def pace_metadata(client: Any) -> None:
-    """Let a consumer's client request metadata at most once per RETRY_BACKOFF_S.
+    """Make a consumer's client request metadata at most once per RETRY_BACKOFF_S.
 
-    While a partition has no leader, it would otherwise request metadata after every answer.
+    While a partition has no leader, aiokafka would otherwise send the next request as soon as it
+    has the response to the last.
     """
     update = client._metadata_update  # noqa: SLF001 - the public API has no setting for this
     next_at_s = 0.0
@@ -128,11 +131,11 @@ def pace_metadata(client: Any) -> None:
 
 
 def close_abandoned(client: Any) -> None:
-    """Let a client close the connection of a request that its caller cancels.
+    """Make a client close the connection of a request whose caller was cancelled.
 
-    The client itself closes a silent connection only after its own request timeout, which is longer
-    than most of our waits. Without one it keeps the connection as long as TCP does, a quarter of an
-    hour.
+    aiokafka closes a connection without a response only after its request timeout, and most of our
+    timeouts are shorter. If the caller has given the request up by then, aiokafka keeps the
+    connection open until TCP ends it, about 15 minutes later.
     """
     send = client.send
 
@@ -150,13 +153,14 @@ def close_abandoned(client: Any) -> None:
 
 
 async def start_client(client: Any, settings: Settings, doing: str) -> None:
-    """Start any of the library's clients, and renew its token in time if it has one.
+    """Start a consumer, producer, or admin client. If it uses a token, keep that renewed.
 
-    Raises BrokerUnavailableError, which names the step at which brokers refuse it, and FatalError
-    if rights are missing.
+    Raises BrokerUnavailableError, which names the step at which the brokers reject the client, and
+    FatalError if a right is missing.
     """
     if _signs_in_by_token(settings):
-        # The client mistakes a refused token for a success, and its next requests get no answer.
+        # aiokafka takes a rejected token for a successful sign-in, and its next requests get no
+        # response. So check the sign-in first.
         if refusal := await why_unavailable(connection_options(settings)):
             raise refusal
         inner = getattr(client, "_client", None) or getattr(client, "client", client)
@@ -185,7 +189,7 @@ _MISSING_RIGHTS: Final = {
     TopicAuthorizationFailedError: "topic",
     TransactionalIdAuthorizationFailed: "transactional-id",
 }
-"""The option of kafka-acls.sh for the resource of each error."""
+"""The resource type in kafka-acls.sh for each error."""
 
 
 _SEE_NODE: Final = (
@@ -194,7 +198,7 @@ _SEE_NODE: Final = (
 
 
 def grant(resource: str, name: str, operation: str = "Read") -> str:
-    """Return the command that gives a user this right."""
+    """Return the kafka-acls.sh command that grants a user this right."""
     return (
         "kafka-acls.sh --add --allow-principal User:NAME "
         f"--operation {operation} --{resource} {name}"
@@ -203,15 +207,16 @@ def grant(resource: str, name: str, operation: str = "Read") -> str:
 
 @contextmanager
 def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> Iterator[None]:
-    """Translate the client's errors into ours, by what the caller must do.
+    """Raise our error in place of aiokafka's.
 
-    With `writes`, a missing right to a topic is the right to write to it. `topic` is the topic if
-    the client's error names none.
+    That's FatalError for a missing right, otherwise BrokerUnavailableError. With `writes`, a
+    missing right to a topic is the right to write to it. `topic` names the topic if aiokafka's
+    error doesn't.
     """
     try:
         yield
     except (KafkaError, OSError, TimeoutError) as error:
-        for one in (error, error.__cause__):  # the client's own task wraps the error that ended it
+        for one in (error, error.__cause__):  # aiokafka's own task wraps the error that ended it
             if isinstance(one, tuple(_MISSING_RIGHTS)):
                 right = _missing_right(one, writes=writes, topic=topic)
                 raise FatalError(f"{doing}: {right}") from error
@@ -220,10 +225,12 @@ def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> 
 
 
 async def stop_client(client: Any, *, timeout_s: float) -> bool:
-    """Stop a consumer, or close an admin client. Returns False if that failed or took too long.
+    """Stop a consumer or producer, or close an admin client.
 
-    While brokers are unreachable, the client's own stop can end with the CancelledError of a task
-    that it cancelled, and leave its connections open. That error must not cancel the caller.
+    Returns False if that failed or timed out.
+
+    While brokers are unreachable, aiokafka's stop() can end with the CancelledError of a task that
+    it cancelled, and leave its connections open. That error must not cancel our caller.
     """
 
     async def stop() -> bool:
@@ -248,7 +255,7 @@ async def stop_client(client: Any, *, timeout_s: float) -> bool:
 async def read_bounds(
     consumer: Any, partitions: Iterable[KafkaPartition]
 ) -> dict[KafkaPartition, Bounds]:
-    """Request the first offset and the end of each partition. Raises the client's errors."""
+    """Request the first offset and the end of each partition. Raises aiokafka's errors."""
     wanted = [TopicPartition(*one) for one in partitions]
     starts = await consumer.beginning_offsets(wanted)
     ends = await consumer.end_offsets(wanted)
@@ -256,7 +263,7 @@ async def read_bounds(
 
 
 def raw_record(record: Any, incarnation: int) -> RawRecord:
-    """Convert the client's record."""
+    """Convert aiokafka's record to a RawRecord."""
     return RawRecord(
         record.value,
         record.topic,
@@ -270,7 +277,10 @@ def raw_record(record: Any, incarnation: int) -> RawRecord:
 
 
 def _missing_right(error: KafkaError, *, writes: bool, topic: str) -> str:
-    """Name the missing right. The error may hold a group, a topic, or a set of topics."""
+    """Describe the missing right, and the command that grants it.
+
+    The client's error holds the name of a group or topic, or a set of topics.
+    """
     resource = _MISSING_RIGHTS[type(error)]
     names = error.args[0] if error.args else topic if resource == "topic" else ""
     named = ",".join(sorted([names] if isinstance(names, str) else map(str, names)))

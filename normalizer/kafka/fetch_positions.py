@@ -1,9 +1,10 @@
 """Tracks how far each partition was read, and whether its topic may have been recreated.
 
-The client knows a topic only by its name, and continues in a recreated topic without an error. So
-we trust a broker's answer only if it came over the same connection as the previous one, soon after
-it, and no fetch failed in between. Otherwise the partition is unverified until somebody has
-compared its log with the last record read. Each partition is tracked separately.
+aiokafka knows a topic only by its name. If somebody deletes and recreates the topic, it continues
+in the new log without an error. So a partition becomes *unverified* when that could have happened:
+a fetch failed, the broker's response came over another connection than the previous one, or it came
+too late. Records of an unverified partition aren't returned until the caller has compared the log
+with the last record that we read. Each partition is tracked separately.
 """
 
 import asyncio
@@ -20,21 +21,21 @@ from normalizer.core.batch import LastRecord, last_record
 from normalizer.kafka.connection import RETRY_BACKOFF_S, FetchedChunk, KafkaPartition
 
 MAX_SILENCE_MS: Final = 2_000
-"""The client fetches every half second. After a longer silence the topic may have been recreated,
-so the next records wait until the log has been compared.
-"""
+"""The client fetches every half second. If no response came for longer than this, the topic may
+have been recreated, so the next records wait until the log has been compared."""
 
 _TOPIC_CHANGES: Final = {NotLeaderForPartitionError.errno, UnknownTopicOrPartitionError.errno}
-"""Errors that a deleted topic causes. They cover all of its partitions: if another one's records
-are fetched but not yet taken, no fetch of it is running that could fail.
-"""
+"""Error codes that a deleted topic causes. One of them makes all partitions of the topic
+unverified, because a partition whose records are fetched but not yet taken has no running fetch
+that could fail."""
 
 
 class FetchPosition(msgspec.Struct):
-    """How far one partition was read. Moves together with the consumer's own position.
+    """How far one partition was read. It moves together with the consumer's own position.
 
-    `last_answer_ms` is the time of the broker's last answer, `answered_over` its connection.
-    `unverified_count` counts how often the log became unverified since it was last compared.
+    `last_answer_ms` is the time of the broker's last response, and `answered_over` its connection.
+    `unverified_count` counts how often the log became unverified since it was last compared. 0
+    means that it's verified.
     """
 
     incarnation: int
@@ -45,7 +46,7 @@ class FetchPosition(msgspec.Struct):
     unverified_count: int = 0
 
     def advance(self, chunk: FetchedChunk) -> None:
-        """Move to the end of the chunk."""
+        """Move the position to the end of the chunk."""
         self.next_offset = chunk.next_offset
         if chunk.records:
             self.last = last_record(chunk.records[-1])
@@ -61,16 +62,20 @@ class UnverifiedLog(NamedTuple):
 
 
 class FetchPositions(dict[KafkaPartition, FetchPosition]):
-    """The fetch positions of a consumer. Listens to brokers' answers and calls `on_unverified`."""
+    """The fetch positions of a consumer, by partition.
+
+    It watches the brokers' responses, and calls `on_unverified` when a partition becomes
+    unverified.
+    """
 
     def __init__(self, on_unverified: Callable[[], None]) -> None:
         super().__init__()
         self._on_unverified = on_unverified
 
     def listen(self, client: Any) -> None:
-        """Watch every answer to a fetch of this client, and every failed fetch.
+        """Watch every fetch response of this client, and every failed fetch.
 
-        The consumer reports neither. It silently fetches again.
+        The consumer reports neither to us. After a failure it just fetches again.
         """
         send = client.send
 
@@ -89,19 +94,20 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             connection = client._conns.get((node_id, ConnectionGroup.DEFAULT))  # noqa: SLF001 - the public API reports neither
             self._take(answer, connection, wall_ms())
             if any(code for _, partitions in answer.topics for _, code, *_ in partitions):
-                # Otherwise the fetcher would fetch again at once, and fail at once.
+                # Without a pause, aiokafka would send the same fetch at once and get the same
+                # error.
                 await asyncio.sleep(RETRY_BACKOFF_S)
             return answer
 
         client.send = send_and_hear
 
     def trusted(self, partition: KafkaPartition) -> FetchPosition | None:
-        """Return the position of a partition that's being read and verified, or None."""
+        """Return the position of a partition that's being read and is verified, otherwise None."""
         position = self.get(partition)
         return position if position and not position.unverified_count else None
 
     def unverified(self) -> list[UnverifiedLog]:
-        """Return partitions whose log must be compared before they return more records."""
+        """Return the partitions that return no more records until their log has been compared."""
         return [
             UnverifiedLog(partition, position.next_offset, position.last, position.unverified_count)
             for partition, position in self.items()
@@ -109,30 +115,38 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         ]
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
-        """Note that the log was the same at that moment. A later doubt remains."""
+        """Mark the log as verified, because it was the same at `compared_ms`.
+
+        The partition stays unverified if it became unverified once more during the comparison.
+        """
         position = self.get(unverified_log.partition)
         if (
             position
             and position.unverified_count == unverified_log.unverified_count
             and position.last == unverified_log.last
         ):
-            # A long comparison must not count as silence, because answers came in the meantime.
+            # Responses came during a long comparison, so it must not count as a silence of the
+            # broker.
             position.unverified_count, position.last_answer_ms = (
                 0,
                 max(position.last_answer_ms, compared_ms),
             )
 
     def mark_unverified(self, partitions: Iterable[KafkaPartition]) -> None:
-        """Mark logs that are being read as unverified, because their topics may be recreated."""
+        """Mark these partitions as unverified, because their topics may have been recreated."""
         found = [position for one in partitions if (position := self.get(one))]
         for position in found:
             position.unverified_count += 1
-            position.answered_over = None  # this covers the next connection too
+            position.answered_over = None  # this failure covers the change of the connection too
         if found:
             self._on_unverified()
 
     def note_answer(self, partition: KafkaPartition, answer_ms: int, *, over: Any = None) -> None:
-        """Note an answer at this moment. If the clock was set back, the log is unverified too."""
+        """Note a response at `answer_ms`, and mark the log as unverified if it came too late.
+
+        A clock that was set back counts as too late, because then we can't tell how long the
+        silence was.
+        """
         position = self.get(partition)
         if position is None:
             return
@@ -153,5 +167,5 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
 
 
 def wall_ms() -> int:
-    """Return the time, in the clock for answers."""
+    """Return the wall-clock time in milliseconds, with which all `*_ms` here are compared."""
     return round(time.time() * 1000)

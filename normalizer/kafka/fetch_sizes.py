@@ -1,7 +1,7 @@
 """Limits each fetch to what the link to its broker carries in about a second.
 
-The client itself always requests the same size. Over a slow link, such an answer takes longer than
-the request timeout, so the client would request the same again and never read anything.
+aiokafka always requests the same number of bytes. Over a slow link such a response takes longer
+than the request timeout, so the client would repeat the request forever and never read a record.
 """
 
 import time
@@ -12,27 +12,30 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
 ANSWER_S: Final = 1.0
-"""The target time of an answer. A log that's silent for more than two seconds must be compared."""
+"""How long a fetch response should take. Above two seconds, fetch_positions would take the slow
+response for a silence, and compare the log."""
 FIRST_BYTES: Final = 1 << 20
 LEAST_BYTES: Final = 64 << 10
-"""Smaller answers would mostly wait. A broker answers with at least one whole batch anyway."""
+"""The least bytes to request. With less, most time would be spent waiting. A broker returns at
+least one whole batch anyway."""
 
 
 class FetchSizes:
-    """Chooses how many bytes to request from each broker, by the time of its last answer."""
+    """Chooses how many bytes to request from each broker, by how long its last response took."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._bytes: dict[Any, int] = {}
 
     def of(self, broker: Any) -> int:
-        """Return the bytes to request next."""
+        """Return how many bytes to request from this broker next."""
         return self._bytes.get(broker, min(FIRST_BYTES, self._most_bytes))
 
     def note_answer(self, broker: Any, answer_bytes: int, took_s: float) -> None:
-        """Request less after a slow answer, and twice as much after a fast and full one.
+        """Request less after a slow response, and twice as much after a fast and full one.
 
-        A small answer may have waited for records, so it says nothing about the link.
+        A fast, small response changes nothing. The broker may have waited for new records, so the
+        time says nothing about the link.
         """
         requested = self.of(broker)
         if took_s > ANSWER_S and answer_bytes > LEAST_BYTES:
@@ -42,21 +45,21 @@ class FetchSizes:
             self._bytes[broker] = min(self._most_bytes, 2 * requested)
 
     def note_failure(self, broker: Any) -> None:
-        """Request a quarter after a request without an answer."""
+        """Request a quarter of the bytes after a request that got no response."""
         self._bytes[broker] = max(LEAST_BYTES, self.of(broker) // 4)
 
 
 def fit_fetches(
     client: Any, most_bytes: int, *, clock: Callable[[], float] = time.monotonic
 ) -> None:
-    """Let a client request what fits, but never more than `most_bytes` in one answer."""
+    """Make a client request what fits the link, but never more than `most_bytes` at once."""
     send = client.send
     sizes = FetchSizes(most_bytes)
 
     async def send_fitting(node_id: Any, request: Any, **options: Any) -> Any:
         if not isinstance(request, FetchRequest):
             return await send(node_id, request, **options)
-        request._max_bytes = min(request._max_bytes, sizes.of(node_id))  # noqa: SLF001 - the public API has no setting by broker
+        request._max_bytes = min(request._max_bytes, sizes.of(node_id))  # noqa: SLF001 - the public API has no setting per broker
         begun_s = clock()
         try:
             answer = await send(node_id, request, **options)

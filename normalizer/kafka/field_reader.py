@@ -1,4 +1,7 @@
-"""Reads the fields of records from bytes that arrive in pieces."""
+"""Reads the fields of records from bytes that arrive in pieces.
+
+So a batch of any size can be read without holding all of it in memory.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -6,12 +9,12 @@ from typing import Final
 from aiokafka.errors import CorruptRecordException
 
 _LONGEST_NUMBER: Final = 10
-"""The most bytes of a 64-bit varint."""
+"""The most bytes that a 64-bit varint takes."""
 _PART_BYTES: Final = 1 << 18
 
 
 class FieldReader:
-    """Reads fields one after the other, with only a piece and the current field in memory."""
+    """Reads one field after the other. Only the current piece and field are in memory."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -21,7 +24,7 @@ class FieldReader:
 
     @property
     def position(self) -> int:
-        """Return how many bytes were read."""
+        """Return how many bytes were read so far."""
         return self._before + self._at
 
     def has_more(self) -> bool:
@@ -34,7 +37,7 @@ class FieldReader:
         return True
 
     def number(self) -> int:
-        """Read a signed number of variable length. Source: Kafka's protocol, varints."""
+        """Read a signed varint. Source: Kafka's protocol, varints."""
         value = shift = 0
         while self.has_more() and shift < 7 * _LONGEST_NUMBER:
             byte = self._held[self._at]
@@ -46,9 +49,10 @@ class FieldReader:
         raise CorruptRecordException("a number does not end")
 
     def bytes_or_null(self, *, end: int) -> bytes | None:
-        """Read bytes after their length. A negative length means null.
+        """Read a length, and that many bytes. A negative length means null.
 
-        `end` is the position of the end of their record.
+        `end` is the position at which the record ends. Raises CorruptRecordException for a length
+        that goes beyond it.
         """
         length = self.number()
         if length > end - self.position:
@@ -56,7 +60,7 @@ class FieldReader:
         return None if length < 0 else b"".join(self.parts(length))
 
     def parts(self, length: int) -> Iterator[bytes]:
-        """Read that many bytes, in parts of at most 256 KiB."""
+        """Read this many bytes, and yield them in parts of at most 256 KiB."""
         while length > 0:
             if not self.has_more():
                 raise CorruptRecordException(f"{length} bytes are missing")
@@ -66,6 +70,6 @@ class FieldReader:
             yield part
 
     def skip(self, length: int) -> None:
-        """Skip that many bytes."""
+        """Skip this many bytes."""
         for _ in self.parts(length):
             pass

@@ -1,4 +1,4 @@
-"""Builds the aiokafka consumer of a group. The real offsets live in PostgreSQL."""
+"""Builds the aiokafka consumer of a group. Our positions are in PostgreSQL, not in the group."""
 
 from collections.abc import Callable, Collection
 from typing import Any, Final
@@ -17,12 +17,11 @@ from normalizer.kafka.connection import (
 from normalizer.kafka.fetch_sizes import fit_fetches
 
 NEVER_MS: Final = 2**31 - 1
-"""Turns off aiokafka's idle check, which would leave the group. The service has its own watchdog.
-
-"""
+"""No limit between two polls. With a limit, aiokafka would leave the group while a batch takes
+long. The service has its own watchdog instead."""
 
 METADATA_AGE_MS: Final = 30_000
-"""Notice new partitions within this time. The client's default is five minutes."""
+"""The consumer notices new partitions within this time. aiokafka's default is five minutes."""
 
 
 def new_group_consumer(
@@ -32,7 +31,7 @@ def new_group_consumer(
 ) -> Any:
     """Return a consumer that's subscribed to the topics, but not started.
 
-    The callbacks run inside the rebalance and must not wait.
+    aiokafka calls the callbacks during a rebalance, so they must not wait.
     """
     consumer = AIOKafkaConsumer(
         **connection_options(settings),
@@ -40,15 +39,15 @@ def new_group_consumer(
         group_instance_id=settings.instance or None,
         enable_auto_commit=False,
         isolation_level="read_committed",
-        # Positions live in PostgreSQL. A missing offset must raise an error, because a silent jump
-        # to the earliest or latest offset would look like a hole.
+        # Positions are in PostgreSQL. If an offset is missing, the consumer must raise an error,
+        # because a silent jump to the earliest or latest offset would look like a hole in the log.
         auto_offset_reset="none",
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=PARTITION_BYTES,
         client_rack=settings.kafka_client_rack,
         session_timeout_ms=settings.kafka_session_timeout_ms,
-        # At most Kafka's default, because a member learns about a rebalance with its next
-        # heartbeat.
+        # At most Kafka's default, because a member learns about a rebalance only from the response
+        # to its next heartbeat.
         heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         max_poll_interval_ms=NEVER_MS,
@@ -62,7 +61,7 @@ def new_group_consumer(
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Passes rebalances on, as sets of KafkaPartition."""
+    """Passes assignments and revocations to the callbacks, as sets of KafkaPartition."""
 
     def __init__(
         self, assigned: Callable[[frozenset[KafkaPartition]], None], revoked: Callable[[], None]
@@ -71,9 +70,15 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._revoked = revoked
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002 - aiokafka's signature
-        """Pass on the revocation. In this protocol every rebalance first revokes all partitions."""
+        """Pass on the revocation.
+
+        In the protocol that we use, each rebalance first revokes all partitions.
+        """
         self._revoked()
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Pause new partitions before any of their records can be fetched."""
+        """Pass on the assignment.
+
+        The callback pauses the partitions before the consumer can fetch them.
+        """
         self._assigned(frozenset(KafkaPartition(*one) for one in assigned))

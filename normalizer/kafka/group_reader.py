@@ -31,21 +31,23 @@ from normalizer.kafka.named_member import NamedMember, leave_when_stopped
 
 STOP_S: Final = 5.0
 GETMANY_GRACE_S: Final = 5.0
-"""Cancel getmany after this much longer, because it blocks without limit during a rebalance."""
+"""Cancel getmany this long after its own timeout, because during a rebalance it blocks without
+limit."""
 
 NOWHERE: Final = TopicPartition("", 0)
 """A partition that never exists. Calling getmany for it only raises the errors of the group."""
 
 
 class GroupReader:
-    """This process's partitions of a consumer group, read from given offsets.
+    """Reads this process's partitions of a consumer group from offsets that the caller chooses.
 
-    An assigned partition stays paused until `start_reading`. `on_revoked` and `on_assigned` run
-    inside the rebalance and must not wait. `assignments` counts both, to show waiting callers.
+    An assigned partition stays paused until the caller has called `start_reading`. `on_assigned`
+    and `on_revoked` are called during a rebalance and must not wait. `assignments` counts these
+    calls, so that code which waited can see whether the assignment has changed meanwhile.
 
-    After a failed fetch or a silence, the logs of the affected partitions are unverified, and
-    `on_unverified` is called. None of their records are returned until somebody has compared the
-    logs and calls `mark_verified`.
+    After a failed fetch or a silence of the broker, a topic may have been recreated. The affected
+    partitions are then unverified, `on_unverified` is called, and `fetch` returns none of their
+    records until the caller has compared their logs and called `mark_verified`.
     """
 
     def __init__(
@@ -68,9 +70,10 @@ class GroupReader:
         self.rebalancing = True
 
     async def start(self) -> None:
-        """Connect and join the group.
+        """Connect to the brokers and join the group.
 
-        Raises BrokerUnavailableError, and then you may call it again.
+        Raises BrokerUnavailableError if that fails, and then you may call it again. Raises
+        ProcessStuckError if the failed client doesn't stop either.
         """
         settings = self._settings
         self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
@@ -87,7 +90,7 @@ class GroupReader:
         self._joined = True
 
     async def stop(self, *, timeout_s: float) -> bool:
-        """Leave the group. Returns False if that took too long, and the process should exit.
+        """Leave the group. Returns False if that took too long, and then the process should exit.
 
         A half-stopped consumer would keep sending heartbeats, and the group would believe that it
         still reads its partitions.
@@ -109,9 +112,9 @@ class GroupReader:
         last: LastRecord | None = None,
         compared_ms: int | None = None,
     ) -> None:
-        """Read an assigned partition from this offset on, in the log that `last` was read from.
+        """Read an assigned partition from this offset on. `last` is the last record read before it.
 
-        `compared_ms` is the wall_ms() at which the log was compared, by default now.
+        `compared_ms` is the wall_ms() at which the log was compared with `last`, by default now.
         """
         last_answer_ms = wall_ms() if compared_ms is None else compared_ms
         self._fetch_positions[partition] = FetchPosition(incarnation, offset, last, last_answer_ms)
@@ -119,12 +122,16 @@ class GroupReader:
         self._consumer.resume(TopicPartition(*partition))
 
     def stop_reading(self, partition: KafkaPartition) -> None:
-        """Stop reading a partition, which stays assigned and paused."""
+        """Stop reading a partition. It stays assigned to this process, and paused."""
         if self._fetch_positions.pop(partition, None) and partition in self.assigned:
             self._consumer.pause(TopicPartition(*partition))
 
     def is_reading(self, partition: KafkaPartition) -> bool:
-        """Return whether `start_reading` was called and the log has the requested offset."""
+        """Return whether the partition is being read.
+
+        It's False before `start_reading`, and after a fetch for which the log no longer had the
+        offset.
+        """
         return partition in self._fetch_positions
 
     def next_offset(self, partition: KafkaPartition) -> int:
@@ -133,23 +140,26 @@ class GroupReader:
         return -1 if position is None else position.next_offset
 
     def unverified_logs(self) -> list[UnverifiedLog]:
-        """Return partitions whose log must be compared before they return more records."""
+        """Return the partitions that return no more records until their log has been compared."""
         return self._fetch_positions.unverified()
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
-        """Note that the log was the same at that moment. A later doubt remains."""
+        """Mark the log as verified, because it was the same at `compared_ms`.
+
+        The partition stays unverified if it became unverified once more during the comparison.
+        """
         self._fetch_positions.mark_verified(unverified_log, compared_ms=compared_ms)
 
     async def fetch(
         self, partitions: Collection[KafkaPartition], *, max_records: int, timeout_s: float
     ) -> list[FetchedChunk]:
-        """Return up to max_records new records of these partitions. Waits for the first.
+        """Return up to max_records new records of these partitions. Waits timeout_s for the first.
 
-        If the lenient reader is needed, it returns more: the whole answer of the broker. Raises
-        BrokerUnavailableError if the group has a problem (rejoin it), FatalError if rights are
-        missing or another process took our name, and UnreadableBatchError for a damaged log. It
-        stops reading a partition whose requested offset is gone from the log. Claim that partition
-        again.
+        It returns more if aiokafka can't decode a batch and the lenient reader takes over, i.e. the
+        whole response of the broker. Raises BrokerUnavailableError if the group has a problem
+        (rejoin it), FatalError if a right is missing or another process took our instance name, and
+        UnreadableBatchError for a damaged log. If the log no longer has a partition's next offset,
+        `fetch` stops reading that partition. Claim it again.
         """
         if not self._joined:
             await asyncio.sleep(timeout_s)
@@ -179,11 +189,11 @@ class GroupReader:
                 with translating_errors("fetching"):
                     raise
             return await self._read_leniently(consumer, wanted, error)
-        except Exception as error:  # noqa: BLE001 - the client may raise anything on a damaged batch
+        except Exception as error:  # noqa: BLE001 - aiokafka may raise anything on a damaged batch
             self._rewind()
             return await self._read_leniently(consumer, wanted, error)
-        # No other task runs from here on, because the client knows the position of a partition
-        # that's being read without waiting. So its positions and ours move in one step.
+        # No other task runs from here on, because `position()` of a partition that's being read
+        # returns without waiting. So aiokafka's positions and ours move in one step.
         return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
@@ -200,8 +210,9 @@ class GroupReader:
     ) -> list[FetchedChunk]:
         """Build chunks from the drained records and holes, and advance the positions.
 
-        If a partition was started again while this call hung, for example in a rebalance, seek back
-        to its new position. Its records belong to the call that fetches from there.
+        If the caller started a partition again while this call was waiting, for example in a
+        rebalance, seek back to the new position. The call that fetches from there returns those
+        records.
         """
         positions = self._fetch_positions
         for one in map(KafkaPartition._make, drained):
@@ -242,10 +253,11 @@ class GroupReader:
     async def _read_leniently(
         self, consumer: Any, wanted: dict[KafkaPartition, FetchPosition], failure: Exception
     ) -> list[FetchedChunk]:
-        """Read one answer of the broker for each partition with the lenient reader.
+        """Read one fetch response for each partition with the lenient reader.
 
-        Raises BrokerUnavailableError if that returns nothing new, because then no record was to
-        blame. A quiet partition, or one whose leader is unreachable, doesn't hold up the others.
+        Raises BrokerUnavailableError if no partition returns anything new, because then no record
+        caused the failure. A partition that has no new records, or whose leader is unreachable,
+        doesn't delay the other partitions.
         """
         positions = self._fetch_positions
         starts = {
@@ -266,9 +278,9 @@ class GroupReader:
                 read.append(answer)
         if not read:
             raise BrokerUnavailableError(f"fetching: {type(failure).__name__}") from failure
-        # Move positions only after every partition was read, because any may raise. If a partition
-        # became unverified or was started again in the meantime, drop its records. They're read
-        # again.
+        # Move the positions only after every partition was read, because each read may raise. If a
+        # partition became unverified or was started again meanwhile, drop its records. `fetch`
+        # reads them again.
         taken = [one for one in read if positions.trusted(one.partition) is wanted[one.partition]]
         for chunk in taken:
             wanted[chunk.partition].advance(chunk)
@@ -279,18 +291,18 @@ class GroupReader:
         self._consumer.seek(TopicPartition(*partition), offset)
 
     def _rewind(self) -> None:
-        """Seek back to every fetch position, because a failed getmany forgets what it drained."""
+        """Seek back to every fetch position. A failed getmany loses the records that it took."""
         for partition, position in self._fetch_positions.items():
             with contextlib.suppress(IllegalStateError):
                 self._seek(partition, position.next_offset)
 
     def _assigned(self, partitions: frozenset[KafkaPartition]) -> None:
         if self._consumer is None:
-            return  # A rebalance ended while we leave the group.
+            return  # The rebalance ended while we were leaving the group.
         for partition in partitions:
             self._consumer.pause(TopicPartition(*partition))
-            # Any valid offset works while paused. Without one the client would fetch a committed
-            # offset.
+            # The client needs an offset, or it would request the group's committed one. Any valid
+            # offset will do while the partition is paused.
             self._seek(partition, 0)
         self.assigned = partitions
         self.assignments += 1

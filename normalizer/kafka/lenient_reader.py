@@ -1,8 +1,8 @@
-"""Reads records from an offset on, even from batches that the client can't decode.
+"""Reads records from an offset on, even from batches that aiokafka can't decode.
 
-Header names are bytes on the wire, and Kafka accepts any bytes. The client rejects a whole batch
-for one name that isn't UTF-8, and would never get past it. Nor does it get past a batch that
-decompresses to more than fits in memory. This reader decompresses such a batch record by record.
+There are two such batches. aiokafka rejects a whole batch if one header name isn't UTF-8, although
+Kafka accepts any bytes. And it can't decompress a batch that doesn't fit in memory. In both cases
+it would never get past the batch. This reader decompresses such a batch record by record.
 """
 
 import asyncio
@@ -35,21 +35,25 @@ from normalizer.kafka.unpacking import CHUNK_BYTES, UnpacksTooFarError, pieces
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 BROKEN_BATCH: Final = (CorruptRecordException, UnsupportedCodecError)
-"""The client's errors that a batch causes, and not the broker."""
+"""aiokafka's errors that the content of a batch causes, rather than the broker."""
 ANSWER_S: Final = 10.0
-"""A broker that's silent for this long counts as unreachable. The client itself waits minutes."""
+"""A broker that sends no response for this long counts as unreachable. aiokafka itself waits
+minutes."""
 _WAIT_MS: Final = 500
 _CODECS: Final = ("", "gzip", "snappy", "lz4", "zstd")
-"""Codecs by the number in a batch's attributes. Source: Kafka's record format, version 2."""
+"""The codecs, by their number in a batch's attributes. Source: Kafka's record format, version 2."""
 MOST_BYTES: Final = 1 << 20
 ONE_BATCH: Final = 1
-"""The bytes to request for one record. A broker answers with at least one whole batch."""
+"""The bytes to request for a single record. A broker returns at least one whole batch anyway."""
 
 
 async def read_each_leniently(
     client: Any, starts: Mapping[KafkaPartition, tuple[int, int]]
 ) -> dict[KafkaPartition, FetchedChunk | NormalizerError]:
-    """Read each (incarnation, offset) at once. Returns results or errors of `read_leniently`."""
+    """Read each partition from its (incarnation, offset), all at the same time.
+
+    Returns, for each, the result of `read_leniently` or the error that it raised.
+    """
 
     async def read(partition: KafkaPartition) -> FetchedChunk | NormalizerError:
         incarnation, offset = starts[partition]
@@ -71,13 +75,14 @@ async def read_leniently(
     offset: int,
     most_bytes: int = MOST_BYTES,
 ) -> FetchedChunk:
-    """Return committed records from `offset` on, from one answer, with header names repaired.
+    """Return committed records from `offset` on, read with one fetch request.
 
-    They take up to about CHUNK_BYTES. A larger batch is read in parts, and each part fetches and
-    decompresses it again from its beginning.
+    Header names that aren't UTF-8 are repaired. The result holds about CHUNK_BYTES of records at
+    most. A larger batch is read in parts, and for each part it's fetched and decompressed again
+    from its beginning. `client` must be started.
 
     Raises BrokerUnavailableError, and UnreadableBatchError if even this reader can't decode the
-    first batch. A later unreadable batch ends the answer. `client` must be open.
+    first batch. If a later batch is unreadable, the result ends before it.
     """
     with translating_errors(f"reading {partition}"):
         try:
@@ -85,9 +90,10 @@ async def read_leniently(
                 answer = await _fetch(client, partition, offset, most_bytes)
         except CorruptRecordException as error:
             raise UnreadableBatchError.at(partition, offset, "the broker itself says so") from error
-    with contextlib.suppress(Exception):  # the client's own decoder is compiled
+    with contextlib.suppress(Exception):  # aiokafka's own decoder is compiled, so try it first
         return _decode(_records(MemoryRecords, answer, partition, offset), partition, incarnation)
-    # In a thread, because decompressing may take seconds and doesn't need the interpreter lock.
+    # Decode in a thread, because decompressing may take seconds and doesn't need the interpreter
+    # lock.
     records = _records(_LenientRecords, answer, partition, offset)
     return await asyncio.to_thread(_decode, records, partition, incarnation)
 
@@ -95,7 +101,11 @@ async def read_leniently(
 async def _fetch(
     client: Any, partition: KafkaPartition, offset: int, most_bytes: int
 ) -> tuple[Any, ...]:
-    """Fetch from the leader. Returns its offset bounds and the record batches of its answer."""
+    """Fetch from the partition's leader. Returns the fields of its response after the error code.
+
+    The last one is the record batches. Those before it are, for example, the first and last
+    offsets.
+    """
     await client.add_topic(partition.topic)
     request = FetchRequest(
         _WAIT_MS,
@@ -128,7 +138,11 @@ def _records(
 
 
 def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: int) -> FetchedChunk:
-    """Decode records up to CHUNK_BYTES. Records before a damaged place are good and come first."""
+    """Decode records up to CHUNK_BYTES, and stop at the first one that's damaged.
+
+    Raises UnreadableBatchError only if the damage comes first. Otherwise it returns the records
+    before it, and the next call raises.
+    """
     offset = records.next_fetch_offset
     found: list[RawRecord] = []
     chunk_bytes = 0
@@ -158,10 +172,13 @@ def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: i
 
 
 class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
-    """Record batches of a broker's answer."""
+    """The record batches of a fetch response."""
 
     def next_batch(self) -> Any:
-        """Return the next batch. Batches in the format since Kafka 0.11 are decoded leniently."""
+        """Return the next batch.
+
+        Since Kafka 0.11 batches have a format that's decoded leniently.
+        """
         one = self._next_slice
         if one is None or one[self.MAGIC_OFFSET] < 2:
             return super().next_batch()
@@ -170,7 +187,7 @@ class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
 
 
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
-    """A batch that's decompressed record by record and may have any bytes as header names.
+    """A batch that's decompressed record by record, and whose header names may be any bytes.
 
     Source: Kafka's record format, version 2.
     """
@@ -205,7 +222,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
     def _read_record(self, fields: FieldReader) -> _DefaultRecordPy:
         length = fields.number()
         end = fields.position + length
-        fields.number()  # attributes, which aren't used yet
+        fields.number()  # attributes, for which Kafka has no use yet
         passed_ms = fields.number()
         further = fields.number()
         value: bytes | None
@@ -230,13 +247,16 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
 
 
 class _CutBytes(bytes):
-    """The beginning of a value, with checksum and size of its record."""
+    """The first bytes of a value, with the checksum and size of its record."""
 
     cut: CutValue
 
 
 def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes]:
-    """Read key and value of a record that's too large for memory: their first bytes, and sums."""
+    """Read the first bytes of the key and value of a record that's too large for memory.
+
+    The value carries the record's size and checksums, which identify it in place of its content.
+    """
     crc, key = 0, b""
     key_bytes = fields.number()
     for part in fields.parts(key_bytes):

@@ -1,13 +1,13 @@
 """Lets a process with a name keep its partitions while it restarts (Kafka's static membership).
 
-The group waits for a named process until its session times out. If it rejoins before that, it gets
-the same partitions back, and nobody else notices. The client lacks three things for this:
+The group waits for a named process until its session times out. If the process rejoins before that,
+it gets the same partitions back without a rebalance. aiokafka lacks three things that this needs:
 
-- Its heartbeats have no name. So two processes with one name would take each other's place, again
-  and again.
-- It doesn't leave the group when it stops.
-- If the group's leader restarts, its client doesn't know that it is still the leader, and nobody
-  notices new partitions.
+- Its heartbeats don't carry the name. So if two processes had the same name, each would push the
+  other out of the group, again and again.
+- It never sends the request to leave the group for a member with a name.
+- If the leader of the group restarts, aiokafka doesn't know that it is still the leader, so no
+  member notices new partitions.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from normalizer.errors import FatalError
 from normalizer.kafka import group_consumer
 
 NAME_TAKEN: Final = 82
-"""Kafka's FENCED_INSTANCE_ID: another process has since joined with this name."""
+"""Kafka's FENCED_INSTANCE_ID: another process has joined with this name since."""
 
 
 class NamedMember:
-    """This process as a member of its group, by its NORMALIZER_INSTANCE, if it has one."""
+    """This process as a member of its group, with the name in NORMALIZER_INSTANCE if that's set."""
 
     def __init__(self, settings: Settings) -> None:
         self._name = settings.instance
@@ -34,10 +34,11 @@ class NamedMember:
         self._is_taken = False
 
     def prepare(self, consumer: Any) -> None:
-        """Let a consumer send the name with each request that has a field for it.
+        """Make a consumer send the name with each request that has a field for it.
 
-        Call it before the consumer's start. Raises FatalError if another process took over the
-        name. Joining would take it back, and then the other process would do the same.
+        Call it before the consumer is started. Raises FatalError if another process has taken the
+        name over. If we joined again, we would take it back, and then the other process would do
+        the same.
         """
         self.check()
         if not self._name:
@@ -58,7 +59,7 @@ class NamedMember:
         client.send = send_with_name
 
     def check(self) -> None:
-        """Raise FatalError if another process took the name over."""
+        """Raise FatalError if another process has taken the name over."""
         if self._is_taken:
             raise FatalError(
                 f"another process joined group {self._group} as {self._name}: "
@@ -67,13 +68,16 @@ class NamedMember:
 
 
 def leave_when_stopped(consumer: Any) -> None:
-    """Let the client leave the group when it stops, so that its partitions move at once."""
+    """Make the client leave the group when it stops, so that its partitions move at once."""
     if consumer._coordinator is not None:  # noqa: SLF001 - the public API has no access to it
         consumer._coordinator._group_instance_id = None  # noqa: SLF001 - as above
 
 
 def _lead_later(consumer: Any, generation: int) -> None:
-    """Join once more, unless that happened already, so that the client learns that it leads."""
+    """Rejoin the group once, 30 s from now, so that the client learns that it's the leader.
+
+    It does nothing if a rebalance has happened by then.
+    """
 
     def lead() -> None:
         coordinator = consumer._coordinator  # noqa: SLF001 - as above
@@ -85,16 +89,16 @@ def _lead_later(consumer: Any, generation: int) -> None:
 
 
 def _is_former_self(answer: Any, name: str) -> bool:
-    """Return whether the group's leader is this process before its restart, by its old id.
+    """Return whether the group's leader is this process, under its member id from before a restart.
 
-    Kafka builds the id of a named member from the name, a hyphen, and 36 characters.
+    Kafka builds the member id of a named member from the name, a hyphen, and 36 characters.
     """
     leader: str = answer.leader_id
     return leader != answer.member_id and leader[:-36] == f"{name}-"
 
 
 class _Answer(HeartbeatResponse_v1):  # type: ignore[misc]
-    """Source: Kafka's protocol, Heartbeat, version 3."""
+    """The response. Source: Kafka's protocol, Heartbeat, version 3."""
 
     API_VERSION = 3
 

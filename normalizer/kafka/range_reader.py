@@ -1,4 +1,4 @@
-"""Reads ranges of offsets, each to its own end, without a group and without commits."""
+"""Reads ranges of offsets, one per partition, without a consumer group and without commits."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, Final, NamedTuple, Self
@@ -33,7 +33,10 @@ SILENT_FETCHES: Final = 10
 
 
 class OffsetRange(NamedTuple):
-    """The offsets from `first` up to, but not including, `after`, under this incarnation."""
+    """The offsets to read of a partition, from `first` up to, but not including, `after`.
+
+    `incarnation` is stored with each record. It says how often the topic was recreated.
+    """
 
     incarnation: int
     first: int
@@ -41,7 +44,7 @@ class OffsetRange(NamedTuple):
 
 
 class ExpiredRange(NamedTuple):
-    """Offsets from `first` up to `after` that retention deleted before they were read."""
+    """Offsets from `first` up to `after` that Kafka's retention deleted before they were read."""
 
     partition: KafkaPartition
     first: int
@@ -69,7 +72,7 @@ class OffsetRangeReader:
             await stop_client(consumer, timeout_s=ENDING_S)
 
     async def bounds(self, partitions: Collection[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
-        """Return first offset and committed end of each partition. All must exist."""
+        """Return the first offset and the committed end of each partition. All must exist."""
         with translating_errors("reading the bounds of the log"):
             consumer = await self._connected()
             return await read_bounds(consumer, partitions)
@@ -90,11 +93,11 @@ class OffsetRangeReader:
     async def read(
         self, offset_ranges: Mapping[KafkaPartition, OffsetRange]
     ) -> AsyncIterator[FetchedChunk | ExpiredRange]:
-        """Yield each range to its end, as records arrive. Raises FatalError for a recreated topic.
+        """Yield chunks of records until each range is read to its end.
 
-        Offsets that retention has just deleted come as an ExpiredRange, and reading continues after
-        them. Raises UnreadableBatchError if no reader can continue, after it has yielded all it
-        can.
+        If retention has just deleted offsets of a range, it yields them as an ExpiredRange and
+        continues after them. Raises FatalError if the topic was recreated, and UnreadableBatchError
+        if no reader can decode a batch, after all records before that batch were yielded.
         """
         self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
         if not self._left:
@@ -129,7 +132,7 @@ class OffsetRangeReader:
                 with translating_errors("reading"):
                     raise
             return await self._read_leniently()
-        except Exception:  # noqa: BLE001 - the client may raise anything on a damaged batch
+        except Exception:  # noqa: BLE001 - aiokafka may raise anything on a damaged batch
             self._seek()
             return await self._read_leniently()
         found: list[FetchedChunk | ExpiredRange] = []
@@ -144,11 +147,11 @@ class OffsetRangeReader:
         return found
 
     async def _read_leniently(self) -> list[FetchedChunk | ExpiredRange]:
-        """Read one answer of the broker for each partition with the lenient reader."""
+        """Read one fetch response for each partition with the lenient reader."""
         found: list[FetchedChunk | ExpiredRange] = []
         for one, offset_range in list(self._left.items()):
             chunk = await read_leniently(
-                self._consumer._client,  # noqa: SLF001 - the consumer can't decode the answer
+                self._consumer._client,  # noqa: SLF001 - the consumer can't decode the response
                 one,
                 incarnation=offset_range.incarnation,
                 offset=offset_range.first,
@@ -159,9 +162,10 @@ class OffsetRangeReader:
         return found
 
     async def _read_past_silence(self) -> list[FetchedChunk | ExpiredRange]:
-        """Read records that the client doesn't return although the log has them.
+        """Read records that the log has, although aiokafka returns none.
 
-        A broker that finds no batch at an offset of a damaged log answers with nothing.
+        A broker that finds no batch at an offset of a damaged log returns an empty response. Raises
+        UnreadableBatchError if the lenient reader gets nothing either.
         """
         found = await self._read_leniently()
         if not found:
@@ -183,7 +187,7 @@ class OffsetRangeReader:
         )
 
     async def _skip_expired(self, one: KafkaPartition) -> ExpiredRange:
-        """Continue at the first offset of the log, which is now beyond the position."""
+        """Continue at the first offset that the log still has."""
         bounds = (await self.bounds([one]))[one]
         offset_range = self._left[one]
         if bounds.start <= offset_range.first:
@@ -197,7 +201,7 @@ class OffsetRangeReader:
         return ExpiredRange(one, offset_range.first, after)
 
     async def _check_topic(self) -> None:
-        """Check that the log is still the right one, because no records arrive."""
+        """Check that the topic exists and its log is long enough, because no records arrive."""
         with translating_errors("looking for the topic"):
             known = await self._consumer.topics()
         for one, offset_range in self._left.items():
@@ -218,7 +222,7 @@ class OffsetRangeReader:
         self._consumer.pause(TopicPartition(*one))
 
     def _seek(self) -> None:
-        """Seek the client to every position, because an error makes it forget what it drained."""
+        """Seek aiokafka to every position, because after an error it has lost what it took."""
         for one, offset_range in self._left.items():
             self._consumer.seek(TopicPartition(*one), offset_range.first)
 

@@ -1,4 +1,4 @@
-"""A connection of a consumer and an admin client, opened when needed and again after an outage."""
+"""Keeps a consumer and an admin client connected, for readers without a consumer group."""
 
 import asyncio
 import contextlib
@@ -24,11 +24,15 @@ from normalizer.kafka.connection import (
 
 ENDING_S: Final = 5.0
 SILENT_S: Final = 1.0
-"""After this long, send a request that any broker can answer to another one."""
+"""How long to wait for a broker's response to a request that any other broker can answer too."""
 
 
 class ReaderConnection:
-    """The two clients of a reader. Leaving the `async with` block closes them."""
+    """The two clients of a reader.
+
+    The first call opens them, and so does the first call after an outage. Leaving the `async with`
+    block closes them.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -36,7 +40,7 @@ class ReaderConnection:
         self._admin: Any = None
         self._turn = asyncio.Lock()
         self._answering: int | None = None
-        """The broker that last answered such a request."""
+        """The broker that last sent the metadata. The next request goes to it first."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,7 +56,11 @@ class ReaderConnection:
 
     @contextlib.asynccontextmanager
     async def _connected(self, doing: str) -> AsyncIterator[None]:
-        """Return the connection to one caller at a time, and open it when first needed."""
+        """Run the caller's block with open clients, one caller at a time.
+
+        It opens the clients if necessary, and closes them if the block raises
+        BrokerUnavailableError.
+        """
         async with self._turn:
             try:
                 with translating_errors(doing):
@@ -64,7 +72,7 @@ class ReaderConnection:
 
     async def _connect(self, doing: str) -> None:
         if self._consumer is None:
-            # It joins no group, so none of its requests takes as long as a rebalance.
+            # This consumer joins no group, so none of its requests can take as long as a rebalance.
             options = connection_options(self._settings) | {
                 "request_timeout_ms": REQUEST_TIMEOUT_MS
             }
@@ -84,9 +92,12 @@ class ReaderConnection:
             self._consumer, self._admin = consumer, admin
 
     async def _metadata(self, topics: Iterable[str]) -> Any:
-        """Return the metadata of the cluster and these topics. All topics may be megabytes.
+        """Return the metadata of the cluster and these topics only.
 
-        Any broker can answer. A silent one is skipped, unless it's the only one.
+        That of all topics may be megabytes.
+
+        It tries one broker after another, because any of them has the metadata, and waits one
+        second for each. Only for the last one it waits as long as the request timeout.
         """
         request = MetadataRequest([*topics], allow_auto_topic_creation=False)
         client = self._admin._client  # noqa: SLF001 - describe_topics() would create the topics

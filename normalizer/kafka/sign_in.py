@@ -1,6 +1,6 @@
 """Finds the step at which the brokers reject this process, and reports the reason.
 
-The client tries one address after another and doesn't report the reasons. So after a failed start
+aiokafka tries one address after another and doesn't report why each failed. So after a failed start
 we try each address once more, step by step: TCP, TLS, API versions, SASL.
 """
 
@@ -21,7 +21,7 @@ from normalizer.kafka.token_sources import TokenUnavailableError, describe_token
 _STEP_S: Final = 5.0
 REASON_CHARS: Final = 200
 _FAILURES: Final = (KafkaError, OSError, TimeoutError, EOFError)
-"""The errors that a connection or request of the client raises."""
+"""The errors that a connection or a request of aiokafka raises."""
 _SEE_ADDRESS: Final = "is the broker running, and is it the one in KAFKA_BOOTSTRAP_SERVERS?"
 _SEE_ADVERTISED: Final = (
     "set advertised.listeners of the brokers to addresses that this machine can reach"
@@ -39,7 +39,10 @@ _SEE_ISSUER: Final = "compare this token with the issuer, audience and time that
 
 
 class Failure(NamedTuple):
-    """The failed step, why, and what to do. `is_refusal` if the broker answers and refuses."""
+    """The step that failed, why, and what to do.
+
+    `is_refusal` is True if the broker responds and rejects us, and False if it's unreachable.
+    """
 
     step: str
     reason: str
@@ -48,10 +51,11 @@ class Failure(NamedTuple):
 
 
 async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError | None:
-    """Try every bootstrap server with these client options. Returns None if one lets us in.
+    """Try every bootstrap server with these client options. Returns None if one of them works.
 
-    It must also name a broker of its cluster that can be reached.
-    The error prefers a server that refuses to one that's unreachable.
+    To work, a server must accept the sign-in and name a broker of its cluster that we can reach. If
+    none works, the error is that of a server which rejects us, if there's one, because it says more
+    than that of an unreachable server.
     """
     client_options = dict(options)
     hosts = collect_hosts(client_options.pop("bootstrap_servers"), randomize=False)
@@ -80,7 +84,7 @@ async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError 
 
 
 async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> Failure | None:
-    """Open a connection step by step, like the client, and request the cluster's brokers."""
+    """Connect to a server step by step, as aiokafka does, and request its cluster's brokers."""
     if failure := await _failure_of_tcp(host, port):
         return failure
     connection = _SteppingConnection(host, port, **options)
@@ -96,9 +100,9 @@ async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> Failu
 
 
 async def _failure_of_advertised(addresses: Sequence[tuple[str, int]]) -> Failure | None:
-    """Try where the cluster says that its brokers are. Returns None if one can be reached.
+    """Connect to the addresses that the brokers advertise. Returns None if one can be reached.
 
-    The client asks a bootstrap server only for these addresses, and everything else of them.
+    A client uses a bootstrap server only to learn these addresses, and then only connects to them.
     """
     async with asyncio.TaskGroup() as tasks:
         tries = {
@@ -114,7 +118,7 @@ async def _failure_of_advertised(addresses: Sequence[tuple[str, int]]) -> Failur
 
 
 class _SteppingConnection(AIOKafkaConnection):  # type: ignore[misc]
-    """A connection that knows its current step."""
+    """A connection that records the step it's in."""
 
     step = "TLS"
 
@@ -133,9 +137,9 @@ class _SteppingConnection(AIOKafkaConnection):  # type: ignore[misc]
 
 
 class _HeedingAuthenticator(OAuthAuthenticator):  # type: ignore[misc]
-    """Answers a refusal, so that the broker gives its reason. The client takes it for a success.
+    """Responds to a rejected token, so that the broker sends its reason.
 
-    Source: RFC 7628, section 3.2.3.
+    aiokafka takes the rejection for a success. Source: RFC 7628, section 3.2.3.
     """
 
     async def step(self, payload: bytes | None) -> Any:
@@ -157,7 +161,11 @@ async def _failure_of_tcp(host: str, port: int) -> Failure | None:
 
 
 async def _failure_of_step(step: str, error: BaseException, options: Mapping[str, Any]) -> Failure:
-    """Repeat what the client says of a step. A closed connection has its cause in its chain."""
+    """Build the failure of a step from the error that aiokafka raised in it.
+
+    If the connection was closed, the cause (a TLS error, for example) is in the chain of
+    exceptions.
+    """
     if tls_error := next((one for one in _chain(error) if isinstance(one, ssl.SSLError)), None):
         return Failure("TLS", _words_of_tls(tls_error), _SEE_TLS)
     if not isinstance(error, BrokerResponseError):
@@ -178,13 +186,13 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
 
 
 def _printable(reason: str, secret: str | None) -> str:
-    """Put a broker's own words on one line, and mask our password if it echoes that."""
+    """Put the broker's text on one line, and mask our password in case the broker repeats it."""
     masked = reason.replace(secret, MASK) if secret else reason
     return " ".join(masked.split())[:REASON_CHARS]
 
 
 def _words_of_tls(error: ssl.SSLError) -> str:
-    """Return what OpenSSL says, such as tlsv13 alert certificate required."""
+    """Return OpenSSL's reason in plain text, such as "tlsv13 alert certificate required"."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message.rstrip(".")
     return (error.reason or "the handshake failed").replace("_", " ").lower()

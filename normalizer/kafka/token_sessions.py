@@ -1,8 +1,8 @@
-"""Replaces connections before the token that they signed in with expires.
+"""Replaces a connection before the token that it signed in with expires.
 
-The client signs in once per connection. A broker that limits sessions (connections.max.reauth.ms)
+aiokafka signs in once per connection. A broker that limits sessions (connections.max.reauth.ms)
 closes a connection at the first request after its token has expired, and that request is lost. So
-we replace a connection when there's a newer token and no request is in flight on it.
+we replace a connection as soon as there's a newer token and no request is in flight on it.
 """
 
 from typing import Any
@@ -15,9 +15,9 @@ from normalizer.kafka.access_tokens import TokenProvider
 
 
 def renew_connections(client: Any, provider: TokenProvider) -> None:
-    """Renew the token and connections of a client as it sends requests.
+    """Make a client renew its token and its connections as it sends requests.
 
-    Call it before its start.
+    Call it before the client is started.
     """
     get_connection = client._get_conn  # noqa: SLF001 - the public API has no access to connections
     generations: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
@@ -34,7 +34,8 @@ def renew_connections(client: Any, provider: TokenProvider) -> None:
             and generations.get(open_one, provider.generation) < provider.generation
         ):
             open_one.close(reason=CloseReason.IDLE_DROP)
-        # read before the sign-in, which uses this token or a newer one
+        # Read it before the sign-in. That uses this token or a newer one, so we never take a
+        # connection for newer than it is.
         generation = provider.generation
         connection = await get_connection(node_id, group=group, **options)
         if connection is not None:

@@ -26,16 +26,17 @@ _MAY_PASS: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_RE
 
 
 class AccessToken(NamedTuple):
-    """A token, and how long it's valid from the moment it was issued."""
+    """An access token, and how many seconds it's valid from now."""
 
     text: str
     lifetime_s: float
 
 
 class TokenUnavailableError(KafkaError):  # type: ignore[misc]
-    """No token was issued. The message holds neither a token nor a secret.
+    """No token could be obtained. The message holds neither a token nor a secret.
 
-    It's part of the client's own error tree, because its background tasks survive no other error.
+    It's a subclass of KafkaError because aiokafka's background tasks handle no other error.
+    `is_refusal` is True if another attempt with the same settings would fail too.
     """
 
     def __init__(self, reason: str, remedy: str, *, is_refusal: bool = False) -> None:
@@ -53,7 +54,7 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect, so that the client's secret goes only to the configured address."""
+    """Follows no redirect, so that the client secret is sent only to the configured address."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -63,7 +64,7 @@ _opener: Final = urllib.request.build_opener(_NoRedirect)
 
 
 def request_token(settings: Settings) -> AccessToken:
-    """Request a token with the client's credentials. Source: RFC 6749, sections 4.4 and 2.3.1."""
+    """Request a token with the client's id and secret. Source: RFC 6749, sections 4.4 and 2.3.1."""
     url = settings.kafka_sasl_oauthbearer_token_endpoint_url or ""
     credentials = ":".join(
         urllib.parse.quote_plus(text or "")
@@ -75,7 +76,7 @@ def request_token(settings: Settings) -> AccessToken:
     form = {"grant_type": "client_credentials"}
     if settings.kafka_sasl_oauthbearer_scope:
         form["scope"] = settings.kafka_sasl_oauthbearer_scope
-    request = urllib.request.Request(  # noqa: S310 - http and https only: environment.py
+    request = urllib.request.Request(  # noqa: S310 - environment.py allows http and https only
         url,
         data=urllib.parse.urlencode(form).encode(),
         headers={
@@ -96,7 +97,10 @@ def request_token(settings: Settings) -> AccessToken:
 
 
 def sign_token(region: str) -> AccessToken:
-    """Sign a token for Amazon MSK with the AWS credentials of the environment (extra `msk`)."""
+    """Sign a token for Amazon MSK with the AWS credentials in the environment.
+
+    It needs the extra `msk`.
+    """
     from aws_msk_iam_sasl_signer import MSKAuthTokenProvider  # noqa: PLC0415 - an extra
 
     try:
@@ -123,7 +127,7 @@ def describe_token(token: str) -> str:
 
 
 def _refusal(url: str, error: HTTPError) -> TokenUnavailableError:
-    """Build the error with only its code, because a description may echo what we sent."""
+    """Build the error from the error code only, because a description may repeat what we sent."""
     with error:
         try:
             code = msgspec.json.decode(error.read(_MOST_BYTES), type=_Refusal).error

@@ -1,4 +1,4 @@
-"""Finds out whether a topic was recreated, or another cluster answers."""
+"""Finds out whether a topic was recreated, or whether we're connected to another cluster."""
 
 import asyncio
 from typing import Final, Literal
@@ -14,7 +14,7 @@ COMPARING_S: Final = 10.0
 
 
 class OtherLog(msgspec.Struct, frozen=True):
-    """Why a log isn't the one that was read, and what to do. Its text says both."""
+    """Why a log isn't the one that was read before, and what to do. Its text says both."""
 
     kind: Literal["RECREATED", "ANOTHER CLUSTER"]
     why: str
@@ -33,12 +33,14 @@ async def why_reset(
     last: LastRecord | None,
     bounds: Bounds | None = None,
 ) -> OtherLog | None:
-    """Return why the log isn't the one read up to next_offset, or None if it's the same.
+    """Return why the log isn't the one that was read up to next_offset, or None if it's the same.
 
-    `cluster_ids` are the cluster that was read, and the one that answers. Pass `bounds` only if
-    they were read after the position, which may have moved beyond older bounds. Raises
-    BrokerUnavailableError. It can't notice two cases: the last record is already gone (retention or
-    compaction), or the new topic holds the same record, with the same bytes and time.
+    `last` is the last record that was read. `cluster_ids` are the id of the cluster that was read,
+    and of the one that we're connected to. Pass `bounds` only if they were read after the position,
+    because the position may have moved beyond older bounds. Raises BrokerUnavailableError.
+
+    It can't notice a recreated topic in two cases: retention or compaction has deleted the last
+    record, or the new topic has the same record at that offset, with the same bytes and time.
     """
     known, cluster_id = cluster_ids
     if known != cluster_id:
@@ -54,8 +56,8 @@ async def why_reset(
                 return _recreated(f"log ends at {bounds.end}, but offset {last.offset} was read")
             record = await log.record_at(partition, last.offset)
             if record is None:
-                # Retention or compaction deleted the record, or the topic was recreated since
-                # `bounds`.
+                # Retention or compaction has deleted the record, or the topic was recreated since
+                # `bounds` were read.
                 return _shorter((await log.bounds([partition]))[partition], next_offset)
     except TimeoutError as error:
         raise BrokerUnavailableError(f"{partition}: no answer when it was compared") from error

@@ -1,4 +1,4 @@
-"""Reads the bounds, settings, and single records of a topic, without a group."""
+"""Reads a topic's first and last offsets, its settings, and single records, without a group."""
 
 import asyncio
 import contextlib
@@ -43,25 +43,31 @@ NO_LEADER: Final = -1
 
 
 class TopicReader(ReaderConnection):
-    """Reads the bounds and settings of a topic, and the record at an offset, without a group.
+    """Reads a topic's first and last offsets, its settings, and single records by offset.
 
-    Every method raises BrokerUnavailableError if no broker answers.
+    It doesn't join a consumer group. Every method raises BrokerUnavailableError if no broker
+    answers within the request timeout.
     """
 
     async def check_sign_in(self) -> None:
-        """Raise BrokerUnavailableError if every broker refuses us, sooner than a client would."""
+        """Raise BrokerUnavailableError if every broker rejects us.
+
+        A client would take longer to fail.
+        """
         if error := await why_unavailable(connection_options(self._settings)):
             raise error
 
     async def cluster_id(self) -> str:
-        """Return the id of the cluster, or '' if brokers don't report one."""
+        """Return the id of the cluster, or '' if the brokers don't report one."""
         async with self._connected("reading the cluster id"):
             return getattr(await self._metadata(()), "cluster_id", None) or ""
 
     async def partitions(self, topic: str) -> frozenset[KafkaPartition]:
-        """Return the partitions of a topic, or none if it doesn't exist. Never creates it.
+        """Return the partitions of a topic, or an empty set if it doesn't exist.
 
-        Raises FatalError without the right to describe it, whether the topic exists or not.
+        It never creates the topic.
+
+        Raises FatalError if we may not describe the topic, whether it exists or not.
         """
         async with self._connected(f"looking up topic {topic}"):
             answer = await self._metadata([topic])
@@ -73,7 +79,7 @@ class TopicReader(ReaderConnection):
     async def create_topic(self, topic: str, *, partitions: int) -> None:
         """Create the topic with one replica, unless it exists.
 
-        Only for this project's own stacks.
+        Only `normalizer up` and tests use it, on brokers that they started themselves.
         """
         if await self.partitions(topic):
             return
@@ -86,9 +92,9 @@ class TopicReader(ReaderConnection):
         raise BrokerUnavailableError(f"topic {topic} was created but does not appear")
 
     async def topic_configs(self, topic: str) -> dict[str, str]:
-        """Return the settings of a topic, by Kafka's names, or none if it doesn't exist.
+        """Return the settings of a topic by their names in Kafka, or {} if the topic doesn't exist.
 
-        Raises FatalError without the right to describe them, whether the topic exists or not.
+        Raises FatalError if we may not describe the topic's settings, whether it exists or not.
         """
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         async with self._connected(f"reading the settings of topic {topic}"):
@@ -101,11 +107,10 @@ class TopicReader(ReaderConnection):
         return {entry[0]: entry[1] for entry in entries}
 
     async def group_members(self, group_id: str) -> tuple[str, int]:
-        """Return the state of a consumer group, in Kafka's words, and its number of members.
+        """Return the state of a consumer group, as Kafka names it, and its number of members.
 
-        It repeats the request while the cluster creates the group's coordinator (on the first
-        request ever) or loads it (after a start). Raises FatalError without the right to describe
-        the group.
+        While the cluster creates the group's coordinator (on the first request ever) or loads it
+        (after a start), it repeats the request. Raises FatalError if we may not describe the group.
         """
         async with self._connected(f"looking up group {group_id}"):
             return await from_coordinator(partial(self._group_members, group_id))
@@ -113,18 +118,19 @@ class TopicReader(ReaderConnection):
     async def committed(
         self, group_id: str, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, CommittedOffset]:
-        """Return the group's committed offsets of these partitions, without those that have none.
+        """Return the group's committed offsets of these partitions. Those without one are left out.
 
-        It doesn't wait for transactions, because among many busy partitions some always have one.
+        It doesn't wait for open transactions, because in a busy group some partition always has
+        one.
         """
         async with self._connected(f"reading the offsets of group {group_id}"):
-            client = self._admin._client  # noqa: SLF001 - its own request gives up while the coordinator loads
+            client = self._admin._client  # noqa: SLF001 - its public request fails while the coordinator loads
             return await read_committed(client, group_id, partitions, stable=False)
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
-        """Return first offset and committed end of each partition. All must exist.
+        """Return the first offset and the committed end of each partition. All must exist.
 
-        Raises BrokerUnavailableError, which names partitions whose leader doesn't answer.
+        Raises BrokerUnavailableError, which names the partitions whose leader sends no response.
         """
         wanted = set(partitions)
         found = await self.reachable_bounds(wanted)
@@ -135,9 +141,10 @@ class TopicReader(ReaderConnection):
     async def reachable_bounds(
         self, partitions: Iterable[KafkaPartition], *, within_s: float = LEADER_S
     ) -> dict[KafkaPartition, Bounds]:
-        """Return the bounds of partitions whose leader answers in time, in parallel by broker.
+        """Return the bounds of the partitions whose leader responds within `within_s`.
 
-        Raises FatalError if rights are missing.
+        It sends one request per leader, all at the same time. Raises FatalError if a right is
+        missing.
         """
         wanted = list(partitions)
         if not wanted:
@@ -195,13 +202,13 @@ class TopicReader(ReaderConnection):
         incarnation: int = 0,
         most_bytes: int = MOST_BYTES,
     ) -> FetchedChunk | None:
-        """Return one answer of the broker, or None if the offset isn't in the log.
+        """Return the records of one fetch response, or None if the log doesn't have this offset.
 
         Raises UnreadableBatchError if even the lenient reader can't decode the batch there.
         """
         try:
             async with self._connected(f"reading {partition}"):
-                client = self._consumer._client  # noqa: SLF001 - the consumer would start fetches of its own
+                client = self._consumer._client  # noqa: SLF001 - the consumer would also prefetch other records
                 return await read_leniently(
                     client, partition, incarnation=incarnation, offset=offset, most_bytes=most_bytes
                 )
@@ -213,9 +220,10 @@ class TopicReader(ReaderConnection):
     async def data_offsets(
         self, topic: str, partition: int, ranges: Sequence[tuple[int, int]]
     ) -> list[int]:
-        """Yield the offsets in these ranges (first, after) with a committed record, ascending.
+        """Return the offsets in these ranges (first, after) that have a committed record.
 
-        Raises UnreadableBatchError if even the lenient reader can't decode a batch.
+        They're in ascending order. Raises UnreadableBatchError if even the lenient reader can't
+        decode a batch.
         """
         where = KafkaPartition(topic, partition)
         bounds = (await self.bounds([where]))[where]
@@ -228,7 +236,8 @@ class TopicReader(ReaderConnection):
         while left:
             chunk = await self.chunk_at(where, left[0][0])
             if chunk is None or chunk.next_offset == left[0][0]:
-                # Retention has just deleted it, so it can't be checked any more.
+                # Retention has just deleted the beginning of this range, so the range can't be
+                # checked any more.
                 del left[0]
                 continue
             at = [record.offset for record in chunk.records]
@@ -249,7 +258,7 @@ class TopicReader(ReaderConnection):
         return state, len(members)
 
     async def _leaders(self, topics: Iterable[str]) -> dict[KafkaPartition, int]:
-        """Return the broker that leads each existing partition of the topics."""
+        """Return the node id of the broker that leads each existing partition of the topics."""
         return {
             KafkaPartition(topic, number): leader
             for _code, topic, _internal, partitions in (await self._metadata(topics)).topics
@@ -259,7 +268,13 @@ class TopicReader(ReaderConnection):
     async def _ask_leader(
         self, partitions: Sequence[KafkaPartition], within_s: float
     ) -> dict[KafkaPartition, Bounds] | FatalError:
-        """Return the error, because raising it would cancel the requests to the other brokers."""
+        """Read the bounds from one leader.
+
+        Returns {} if it's unreachable, and a FatalError if a right is missing.
+
+        It returns that error instead of raising it, because an exception would cancel the requests
+        to the other brokers.
+        """
         try:
             with translating_errors("reading the bounds of the log"):
                 async with asyncio.timeout(within_s):
@@ -279,7 +294,7 @@ def no_leader(partitions: Iterable[KafkaPartition]) -> BrokerUnavailableError:
 
 @contextlib.asynccontextmanager
 async def optional_topic_reader(settings: Settings) -> AsyncIterator[TopicReader | None]:
-    """Yield a reader of topics, or None if no brokers are configured."""
+    """Yield a TopicReader, or None if no brokers are configured."""
     if not settings.kafka_bootstrap_servers:
         yield None
         return

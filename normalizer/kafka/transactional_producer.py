@@ -32,7 +32,7 @@ STOP_S: Final = 5.0
 
 
 class OutputRecord(NamedTuple):
-    """A record to write. Its key decides the partition, as in the Java client."""
+    """A record to write. A hash of its key decides the partition, as in the Java client."""
 
     topic: str
     key: bytes
@@ -41,7 +41,7 @@ class OutputRecord(NamedTuple):
 
     @property
     def batch_bytes(self) -> int:
-        """Return the most bytes of a batch with only this record, for max.message.bytes."""
+        """Return the most bytes of a batch with only this record, as max.message.bytes counts."""
         found: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(
             self.key, self.value, self.headers
         )
@@ -49,12 +49,12 @@ class OutputRecord(NamedTuple):
 
 
 class TransactionalProducer:
-    """The one live producer for an input partition of a group.
+    """The only producer that can write the results of one input partition of a group.
 
-    Its transactional id consists of group and partition. So `start` fences an earlier producer of
-    the partition and aborts its open transaction, and from then on nobody else can commit records
-    of the partition. The offset is read after that. The offsets need no other fence, because
-    they're committed only in this producer's transactions.
+    Its transactional id consists of the group and the partition. So `start` fences an earlier
+    producer of the partition and aborts its open transaction, and from then on only this one can
+    commit. Read the offset after `start`. The offset needs no other fence, because it's committed
+    only in this producer's transactions.
     """
 
     def __init__(
@@ -73,10 +73,12 @@ class TransactionalProducer:
         self._committing: asyncio.Timeout | None = None
 
     async def start(self) -> int:
-        """Fence all earlier producers. Returns the number of this start.
+        """Fence all earlier producers of the partition.
 
-        The number consists of the producer's id and, in the last 16 bits, its epoch, which rises
-        with each start. Raises BrokerUnavailableError, and FatalError if a right is missing.
+        Returns a number that rises with each start.
+
+        The number is the producer's id and, in the last 16 bits, its epoch. Raises
+        BrokerUnavailableError, and FatalError if a right is missing.
         """
         self._producer = AIOKafkaProducer(
             **connection_options(self._settings),
@@ -106,13 +108,13 @@ class TransactionalProducer:
         return found.get(self._partition)
 
     async def commit(self, records: Sequence[OutputRecord], committed: CommittedOffset) -> None:
-        """Write the records and commit the offset, all or nothing.
+        """Write the records and commit the offset in one transaction.
 
-        Raises FencedError if a later producer was started for the partition. After
-        BrokerUnavailableError, nobody knows whether the transaction succeeded. After either, only
-        another producer can continue.
+        Raises FencedError if a later producer was started for the partition. If it raises
+        BrokerUnavailableError, the transaction may or may not have been committed. After either
+        error, only another producer can continue.
         """
-        producer = self._producer  # `stop` sets it to None
+        producer = self._producer  # `stop` sets self._producer to None
         try:
             doing = f"committing {self._partition}@{committed.next_offset}"
             with translating_errors(doing, topic=self._partition.topic):
@@ -134,28 +136,29 @@ class TransactionalProducer:
             self._committing = None
 
     async def stop(self) -> None:
-        """Close the connections. An open transaction is left to the next producer, or aborted.
+        """Close the connections. The broker or the next producer aborts an open transaction.
 
-        A commit in flight fails at once, because it might never get an answer from a closed client.
+        A commit in flight fails at once, because a closed client might never get a response.
         """
         if self._committing and not self._committing.expired():
             self._committing.reschedule(asyncio.get_running_loop().time())
         producer, self._producer = self._producer, None
         if producer is not None:
             if not await stop_client(producer, timeout_s=STOP_S):
-                # Its own stop would keep sending, and closes nothing before everything is sent.
+                # Its own stop() would continue to send, and close nothing before everything is
+                # sent.
                 sending = producer._sender.sender_task  # noqa: SLF001 - nothing else ends it
                 if sending is not None:
                     sending.cancel()
                 await stop_client(producer.client, timeout_s=STOP_S)
                 if sending is not None:
-                    # It may be waiting for a request that a closed client never answers.
+                    # The sender may be waiting for a response that a closed client never gets.
                     sending.cancel()
             _read_errors(producer)
 
     @contextmanager
     def _first_failure(self, producer: Any) -> Iterator[None]:
-        """Raise the cause of a failed transaction. The client says only that it failed."""
+        """Raise the cause of a failed transaction, because aiokafka says only that it failed."""
         try:
             yield
         except (AssertionError, IllegalOperation) as error:
@@ -174,14 +177,14 @@ async def _write(producer: Any, records: Sequence[OutputRecord]) -> None:
     sent = await _send(producer, records)
     if sent:
         await asyncio.wait(sent)
-    # If a batch fails, the client commits the transaction without it.
+    # Raise the error of a failed batch. aiokafka would commit the transaction without that batch.
     errors = [error for one in sent if (error := one.exception())]
     if errors:
         raise errors[0]
 
 
 async def _send(producer: Any, records: Sequence[OutputRecord]) -> list[asyncio.Future[Any]]:
-    """Hand over the records in batches. Returns a future for each batch."""
+    """Pass the records to the client in batches. Returns a future for each batch."""
     counts: dict[str, int] = {}
     by_partition: defaultdict[tuple[str, int], list[OutputRecord]] = defaultdict(list)
     for record in records:
@@ -203,7 +206,9 @@ async def _send_batches(
 
     async def send() -> None:
         one = await producer.send_batch(batch, topic, partition=partition)
-        one.add_done_callback(_failure_in)  # nobody awaits it once a later batch fails
+        # Asyncio logs an error that nobody reads, and nobody awaits this one once a later batch
+        # fails.
+        one.add_done_callback(_failure_in)
         sent.append(one)
 
     batch = producer.create_batch()
@@ -223,7 +228,7 @@ async def _send_batches(
 
 
 def _read_errors(producer: Any) -> None:
-    """Read the errors that the client left after a failed transaction."""
+    """Read the errors that a failed transaction leaves, so that asyncio doesn't log them."""
     batches = producer._message_accumulator._batches.values()  # noqa: SLF001 - nobody else reads them
     waiting = [batch._drain_waiter for of_partition in batches for batch in of_partition]  # noqa: SLF001 - as above
     for future in (producer._txn_manager._transaction_waiter, *waiting):  # noqa: SLF001 - as above
@@ -239,6 +244,6 @@ def _failure_in(future: asyncio.Future[Any] | None) -> BaseException | None:
 
 @lru_cache(maxsize=1 << 16)
 def choose_partition(key: bytes, partitions: int) -> int:
-    """Return the partition of a key among this many partitions, like the Java client."""
+    """Return the partition of a key among this many partitions, the same as the Java client."""
     found: int = (murmur2(key) & 0x7FFFFFFF) % partitions
     return found

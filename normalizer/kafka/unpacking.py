@@ -1,8 +1,8 @@
 """Decompresses batches in bounded memory, because a few kilobytes may hold gigabytes.
 
-The client has no limit, and decompresses a whole batch before it reads the first record. A process
-that runs out of memory would restart and run out of memory again. So we give the client a limit,
-and the lenient reader decompresses a larger batch piece by piece.
+aiokafka has no limit, and decompresses a whole batch before it reads the first record. A process
+that runs out of memory there would restart and run out of memory again. So we give aiokafka a
+limit, and the lenient reader decompresses a larger batch piece by piece.
 """
 
 import gzip
@@ -25,39 +25,40 @@ from normalizer.errors import NormalizerError
 CHUNK_BYTES: Final = 16 << 20
 """The most bytes of one partition's records to take at once."""
 MOST_BATCH_BYTES: Final = 1 << 30
-"""A batch that decompresses to more than this stops its partition, because reading it would take
-too long.
-"""
+"""If a batch decompresses to more than this, its partition stops, because reading the batch would
+take too long."""
 _PIECE_BYTES: Final = 1 << 18
 _XERIAL: Final = b"\x82SNAPPY\0"
-"""Snappy has no framing of its own. Java clients write blocks of 32 kB after this header."""
+"""Java clients write snappy in blocks of 32 kB after this header, because snappy itself has no
+frames."""
 _XERIAL_HEADER_BYTES: Final = 16
 _LZ4_FRAME: Final = b"\x04\x22\x4d\x18"
 _LZ4_LINKED_FRAME: Final = _LZ4_FRAME + b"\x40\x70\xdf"
-"""Begins a frame without checksums, whose blocks of up to 4 MiB may refer to earlier ones."""
+"""The beginning of a frame without checksums, whose blocks of up to 4 MiB may refer to earlier
+blocks."""
 _LZ4_BLOCK_BYTES: Final = 4 << 20
 _LZ4_WINDOW_BYTES: Final = 1 << 16
 _LZ4_PLAIN: Final = 1 << 31
-"""Set in the length of an uncompressed block."""
+"""The bit that's set in the length of an uncompressed block."""
 _LZ4_END: Final = bytes(4)
 
 _local: Final = threading.local()
-"""Memory to decompress into, one per thread. Reusing it avoids page faults."""
+"""Holds the memory to decompress into, one per thread. Reusing it avoids page faults."""
 
 
 class UnpacksTooFarError(NormalizerError):
-    """A batch holds more than the client, or any reader, may take into memory.
+    """A batch decompresses to more than aiokafka, or any reader here, may take into memory.
 
-    `next_offset` is the first offset after it, if known.
+    `next_offset` is the first offset after the batch, or 0 if that isn't known.
     """
 
     next_offset = 0
 
 
 def limit_unpacking(most_bytes: int) -> None:
-    """Let no client of this process decompress a batch beyond this size.
+    """Make every aiokafka client of this process reject a batch that decompresses to more.
 
-    Snappy needs no limit, because a batch holds at most 21 times its own size.
+    Snappy needs no limit, because a batch decompresses to at most 21 times its size.
     """
     for name in ("gzip", "lz4", "zstd"):
         unpack = partial(_unpack, getattr(cramjam, name), most_bytes)
@@ -67,11 +68,12 @@ def limit_unpacking(most_bytes: int) -> None:
 
 
 def _take(fetched: Any, max_records: int | None = None) -> list[Any]:
-    """Take the next records of an answer, like `FetchResult.getall`, but only CHUNK_BYTES of them.
+    """Take the next records of a fetch response, but at most CHUNK_BYTES of them.
 
-    An answer may have many batches, each below the limit.
+    It replaces `FetchResult.getall`. A response may have many batches that are each below the
+    limit, but don't fit in memory together.
     """
-    if not fetched.check_assignment(fetched._topic_partition) or not fetched.has_more():  # noqa: SLF001 - the client has no limit
+    if not fetched.check_assignment(fetched._topic_partition) or not fetched.has_more():  # noqa: SLF001 - aiokafka has no limit
         return []
     taken, room_bytes = [], CHUNK_BYTES
     for record in fetched._partition_records:  # noqa: SLF001 - as above
@@ -99,10 +101,12 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
 
 
 def pieces(codec: str, packed: bytes) -> Iterator[bytes]:
-    """Decompress a batch in pieces. Raises UnpacksTooFarError, and the codec's errors.
+    """Decompress a batch, and yield it in pieces.
 
-    A piece has at most 4 MiB, except for snappy without Java's blocks, which gives one piece of at
-    most 21 times its own size.
+    Raises UnpacksTooFarError, and the codec's errors.
+
+    A piece has at most 4 MiB. Snappy without Java's blocks is the exception: it yields one piece of
+    up to 21 times the batch's size.
     """
     total = 0
     for piece in _CODECS[codec](packed):
@@ -137,10 +141,10 @@ def _snappy(packed: bytes) -> Iterator[bytes]:
 
 
 def _lz4(packed: bytes) -> Iterator[bytes]:
-    """Decompress block by block, each as a separate frame after the content of earlier blocks.
+    """Decompress one block at a time. Each becomes a frame of its own, after the content before it.
 
-    Source: LZ4 frame format 1.6. The batch has its own checksum, so those of the frame aren't
-    compared.
+    Source: LZ4 frame format 1.6. The checksums of the frame aren't compared, because the batch has
+    its own.
     """
     memory = bytearray(_LZ4_WINDOW_BYTES + _LZ4_BLOCK_BYTES)
     at = 0

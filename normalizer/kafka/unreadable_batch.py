@@ -1,4 +1,4 @@
-"""The error for a batch that cannot be read at all, and what to do about it."""
+"""The error for a record batch that can't be decoded, with what to do about it."""
 
 from typing import Final, Self
 
@@ -17,8 +17,8 @@ _IF_TOO_LARGE: Final = (
 class UnreadableBatchError(PositionError):
     """A record batch from the broker can't be decoded.
 
-    Most likely the broker's log is damaged, or the batch decompresses to more than allowed. In the
-    latter case `next_offset` is the first offset after it.
+    Most likely the broker's log is damaged, or the batch decompresses to more than is allowed. In
+    the latter case `next_offset` is the first offset after the batch.
     """
 
     next_offset: int | None = None
@@ -27,7 +27,7 @@ class UnreadableBatchError(PositionError):
     def at(
         cls, partition: KafkaPartition, offset: int, why: str, *, next_offset: int | None = None
     ) -> Self:
-        """Build the error for the batch at this offset. It says what to do."""
+        """Build the error for the batch at this offset, with what to do about it."""
         remedy = _IF_DAMAGED if next_offset is None else _IF_TOO_LARGE.format(next_offset)
         error = cls(
             f"{partition}@{offset}: the batch there cannot be read ({why}): {remedy}",

@@ -1,4 +1,4 @@
-"""Fills a batch until it's full, or until it's due and no other batch is being written."""
+"""Fills a batch until it's full, or until it's due and the previous batch has been written."""
 
 import asyncio
 import time
@@ -14,19 +14,24 @@ from normalizer.runtime.pause import wait_at_most
 RECORDS_A_FETCH: Final = 500
 IDLE_S: Final = 0.5
 WRITES_OF_AGE: Final = 2.0
-"""A batch is due at this multiple of the last write's time, or at the maximum age if that's sooner.
-So a process with little to do spends half of its time writing."""
+"""A batch is due when it's this many times as old as the last write took, or when it reaches the
+maximum age (NORMALIZER_BATCH_AGE_MS) if that's sooner. So a process with little to do spends about
+half of its time writing."""
 FEW_RECORDS: Final = 100
-"""After two smaller fetches in a row, wait until the batch is due, or for IDLE_S, because a fetch
-costs as much as normalizing ten records. A single small fetch may be the rest of a full answer."""
+"""A fetch with fewer records than this counts as small. After two small fetches in a row, wait
+until the batch is due, or for IDLE_S, because a fetch costs as much as normalizing ten records. A
+single small fetch doesn't count, because it may be the rest of a large response."""
 PAUSE_S: Final = 0.01
 FRESH_S: Final = 0.003
-"""How long a due batch waits for records that have just arrived at the broker. The client requests
-them only after its last answer was taken."""
+"""How long a batch that is due waits for records that have just reached the broker. aiokafka
+requests them only after we have taken its previous response."""
 
 
 class BatchFiller:
-    """Fills one batch after the other, and keeps records that the last one had no room for."""
+    """Fills one batch after the other.
+
+    Records for which a batch had no room go into the next one.
+    """
 
     def __init__(
         self,
@@ -46,10 +51,13 @@ class BatchFiller:
         """How long the last batch took to write."""
 
     async def fill(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
-        """Return a batch. It's empty if the service stops, or if a suspect has no record yet.
+        """Return the next batch.
 
-        While the last batch is being written (`writing`), it keeps filling until it's full. But
-        while there are suspects, the process works on the records of one batch at most.
+        It's empty if the service stops, or if a suspect has no record yet.
+
+        A suspect is a partition whose last owner was killed. Without suspects, the batch is filled
+        while the previous one is being written (`writing`), until it's full. With suspects, the
+        previous batch is written first, so that the process works on the records of a single batch.
         """
         if not self._turns.has_suspects:
             return await self._fill(BatchBuilder(), writing, None)
@@ -80,10 +88,10 @@ class BatchFiller:
             chunks = self._left or await self._turns.fetch(room, wait_s)
             if chunks is None:
                 if builder:
-                    break  # rejoining or stopping ends the claims of everything unwritten
+                    break  # write the batch now, because rejoining or stopping ends its claims
                 await wait_at_most(self._stopping, IDLE_S)
                 continue
-            # Leftover records don't tell how much there is to fetch.
+            # Records left over from the last batch don't tell how many there are to fetch.
             fetched = room if self._left else sum([len(one.records) for _, one in chunks])
             if fetched:
                 few = few + 1 if fetched < min(room, FEW_RECORDS) else 0
@@ -95,11 +103,17 @@ class BatchFiller:
         return builder
 
     def _ends(self, due_s: float | None) -> bool:
-        """Return whether to stop fetching, also because new suspects need their own turn."""
+        """Return whether to stop fetching: the service stops, or a partition has become a suspect.
+
+        A new suspect is read in a batch that was begun for suspects, so this one ends.
+        """
         return self._stopping.is_set() or (due_s is None and self._turns.has_suspects)
 
     async def _add(self, builder: BatchBuilder, chunks: list[ClaimedChunk]) -> list[ClaimedChunk]:
-        """Add the chunks. Returns what the batch has no room for."""
+        """Add the chunks to the batch.
+
+        Returns the chunks, or parts of them, for which it has no room.
+        """
         for at, (claim, chunk) in enumerate(chunks, 1):
             rest = await self._intake.add_chunk(builder, claim, chunk)
             if rest or self._intake.is_full(builder):
@@ -111,7 +125,10 @@ class BatchFiller:
         return min(self._settings.batch_age_ms / 1000, WRITES_OF_AGE * self.last_write_s)
 
     async def _pause(self, writing: asyncio.Task[None] | None, left_s: float) -> None:
-        """Wait until the batch is due. If it already is, wait up to PAUSE_S for the last write."""
+        """Wait until the batch is due.
+
+        If it already is, wait up to PAUSE_S for the previous write.
+        """
         if left_s > 0:
             await wait_at_most(self._stopping, left_s)
         elif writing:

@@ -1,8 +1,8 @@
-"""Claims assigned partitions in PostgreSQL, and checks that their topics are still the same.
+"""Claims assigned partitions in PostgreSQL, and checks that their topics weren't recreated.
 
-The group's assignment isn't enough. Reading a partition begins only after its claim, which waits
-for the last owner's batch in flight, and after a check that the topic is still the one of the
-position.
+An assignment by the consumer group isn't enough to read a partition. The process claims it first.
+The claim waits until the previous owner's batch in flight has ended. Then the process checks that
+the topic is still the one that the stored position belongs to.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ _log: Final = get_logger()
 
 
 class Claims:
-    """Claims partitions for `ownership`."""
+    """Claims partitions, and notes their states in `ownership`."""
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class Claims:
     async def drop_lost(self) -> None:
         """Drop claims that other processes took over, or whose position an operator moved.
 
-        The next batch would notice too, but a partition without records has no next batch.
+        The next batch would fail for the same reason, but a partition without records has no next
+        batch.
         """
         known = self._ownership.in_state(PartitionState.CLAIMED, PartitionState.STOPPED)
         claims = [one.claim for one in known.values() if one.claim]
@@ -62,12 +63,13 @@ class Claims:
             )
 
     async def claim_unclaimed(self) -> None:
-        """Claim assigned partitions that are not claimed yet, and start to read them.
+        """Claim the assigned partitions that aren't claimed yet, and start to read them.
 
-        A partition whose offset is gone from the log is claimed again. A partition whose leader is
-        unreachable doesn't stop the others. It's marked and retried. A locked position doesn't stop
-        them either, because its error is raised after they're claimed. Raises RetryableError if the
-        database or cluster is unreachable. Earlier claims stay.
+        A partition whose next offset is gone from the log is claimed again. A partition whose
+        leader is unreachable is marked and retried later, and the rest are claimed. If another
+        session holds the lock on a position, the error for that is raised only after the rest are
+        claimed. Raises RetryableError if the database or the cluster is unreachable. Claims made
+        before that stay valid.
         """
         ownership = self._ownership
         self._release_unread()
@@ -107,10 +109,12 @@ class Claims:
             raise locked
 
     async def verify_logs(self) -> None:
-        """Compare unverified logs with the last record read. Stops a partition with another log.
+        """Compare unverified logs with the last record read.
 
-        A partition whose leader is unreachable, or that doesn't exist now, stays unverified and is
-        marked. Raises BrokerUnavailableError if the cluster is unreachable.
+        Stops a partition whose log is another one.
+
+        A partition whose leader is unreachable, or that doesn't exist now, is marked and stays
+        unverified. Raises BrokerUnavailableError if the cluster is unreachable.
         """
         unverified_logs = {one.partition: one for one in self._reader.unverified_logs()}
         if not unverified_logs:
@@ -149,7 +153,7 @@ class Claims:
     async def _reachable_bounds(
         self, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, Bounds]:
-        """Return bounds of partitions whose leader answers, in order, and mark the others."""
+        """Return the bounds of partitions whose leader responds, in order, and mark the rest."""
         wanted = sorted(partitions)
         bounds = await self._kafka.reachable_bounds(wanted)
         for partition in wanted:
@@ -161,7 +165,11 @@ class Claims:
     async def _try_to_claim(
         self, partition: KafkaPartition, cluster_id: str, bounds: Bounds
     ) -> Claim | None:
-        """Claim a partition. Returns None if it's stopped, unreachable, or claimed by another."""
+        """Claim a partition. Returns None if it can't be read now.
+
+        That's so if it was stopped, its leader is unreachable, or another process claimed it at the
+        same time.
+        """
         try:
             return await self._claim(partition, cluster_id, bounds)
         except (TopicResetError, ShapesChangedError) as changed:
@@ -179,7 +187,8 @@ class Claims:
             *partition, cluster_id=cluster_id, log_start=start, log_end=end, accept_reset=accepts
         )
         self._ownership.note(partition, last_claim=claim)
-        # After the claim, because before it the last owner could still move the position.
+        # Compare the log after the claim. Before it, the previous owner could still move the
+        # position.
         reset = await why_reset(
             self._kafka,
             partition,

@@ -1,4 +1,4 @@
-"""Runs tasks that must last as long as the service. If one ends early, the service ends."""
+"""Runs tasks without which the service can't continue. If one ends early, the service ends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,10 +11,10 @@ def start_critical_tasks(
     stopping: asyncio.Event,
     works: Mapping[str, Callable[[], Awaitable[None]]],
 ) -> list[asyncio.Task[None]]:
-    """Start each task by name. It may end only once `stopping` is set.
+    """Start a task for each function, under its name. It may end only after `stopping` is set.
 
-    A task that ends earlier raises ProcessStuckError in its group. Otherwise a task would end
-    silently if, for example, a future inside aiokafka was cancelled.
+    A task that ends earlier raises ProcessStuckError in its group. Otherwise nobody would notice a
+    task that ended without an error, for example because a future inside aiokafka was cancelled.
     """
     return [
         tasks.create_task(_run_critical(name, work, stopping), name=name)

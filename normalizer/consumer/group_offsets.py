@@ -19,7 +19,10 @@ _log: Final = get_logger()
 
 
 class GroupOffsets:
-    """Commits new positions and the starts of new claims, and retries after a failure."""
+    """Commits stored positions, and the offsets at which new claims begin.
+
+    Retries after a failure.
+    """
 
     def __init__(self, reader: GroupReader, ownership: Ownership, store: RecordStore) -> None:
         self._reader = reader
@@ -29,7 +32,7 @@ class GroupOffsets:
         self._claims_noted: Mapping[KafkaPartition, Claim] = {}
 
     def note(self, partition: KafkaPartition, next_offset: int) -> None:
-        """Note that a position was stored."""
+        """Note that this position was stored, so that the next commit includes it."""
         self._to_commit[partition] = next_offset
 
     async def keep_committing(self, stopping: asyncio.Event) -> None:
@@ -38,7 +41,10 @@ class GroupOffsets:
             await self.commit()
 
     async def commit(self) -> None:
-        """Commit the noted positions, unless the group's offsets are the positions themselves."""
+        """Commit the noted positions.
+
+        A store whose positions are the group's offsets needs no commit.
+        """
         if self._store.keeps_group_offsets:
             return
         noted, claims = self._claims_noted, self._ownership.claims

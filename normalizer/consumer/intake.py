@@ -1,4 +1,4 @@
-"""Normalizes fetched records into a batch without blocking the event loop."""
+"""Normalizes fetched records into a batch without blocking the event loop for long."""
 
 import asyncio
 import contextlib
@@ -27,17 +27,18 @@ from normalizer.store.store import Claim
 
 LONGEST_WAIT_S: Final = 10.0
 SHORT_STATEMENTS_S: Final = 0.05
-"""How long a slice waits for short statements of the batch that is being written. Each statement
-would otherwise wait for a slice, with its connection idle.
-"""
+"""How long to wait, before each slice of records, for the short SQL statements of the batch that is
+being written. Without this wait, each of these statements would wait for a slice to end, with its
+connection idle."""
 
 _log: Final = get_logger()
 
 
 class Intake:
-    """Normalizes records, heavy ones in the helper process. `timed` measures a stage of a batch.
+    """Normalizes records, slice by slice. A record that would take long goes to the helper process.
 
-    Slices wait for `loop_is_free`, at most SHORT_STATEMENTS_S each.
+    `timed` measures a stage of a batch. Before each slice it waits up to SHORT_STATEMENTS_S until
+    `loop_is_free` is set.
     """
 
     def __init__(
@@ -63,18 +64,21 @@ class Intake:
         self._slow_records = SlowRecords(self._ownership, tasks, self._normalize_in_process)
 
     async def stop(self) -> None:
-        """End the helper process, and abandon its current record."""
+        """Stop the helper process. The record that it works on is abandoned."""
         await self._slow_records.stop()
         await self.normalizer_process.stop()
 
     def is_full(self, builder: BatchBuilder) -> bool:
-        """Return whether the batch has reached its maximum of rows or bytes."""
+        """Return whether the batch has reached its maximum number of rows or bytes."""
         return builder.is_full(self._settings.batch_rows)
 
     async def add_chunk(
         self, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
     ) -> FetchedChunk | None:
-        """Normalize a chunk into the batch in slices. Returns what the batch has no room for."""
+        """Normalize a chunk into the batch.
+
+        Returns the rest if the batch is full before the end.
+        """
         self._membership.note_progress(chunk.partition)
         if not chunk.records:
             self._add(builder, claim, chunk.from_offset, chunk.next_offset, [])
@@ -103,7 +107,7 @@ class Intake:
         return None
 
     async def _make_way(self) -> None:
-        """Let other tasks run, and short statements first."""
+        """Let other tasks run, and wait for short SQL statements."""
         await asyncio.sleep(0)
         if not self._loop_is_free.is_set():
             await wait_at_most(self._loop_is_free, SHORT_STATEMENTS_S)
@@ -123,7 +127,10 @@ class Intake:
         builder.add(part)
 
     def dying_records(self) -> Iterator[str]:
-        """Yield a line for each record that killed the helper process. Safe from any thread."""
+        """Yield a line for each record that killed the helper process.
+
+        Safe to call from any thread.
+        """
         for record, (tries, why) in sorted({**self._dying_records}.items()):
             yield f"record {record}: the helper process died {tries} times: {why}"
 
@@ -132,8 +139,8 @@ class Intake:
     ) -> tuple[Normalized, ...] | None:
         """Return the outcomes of a record, or None if its partition was lost or the service stops.
 
-        A record that kills the helper process is retried endlessly, like after any other fault, and
-        `dying_records` names it.
+        If the record kills the helper process, it's retried until it succeeds, and `dying_records`
+        names it meanwhile.
         """
         tries = 0
         stopping = self._membership.stopping
@@ -165,7 +172,7 @@ class Intake:
 
 
 def claimed_parts(batch: Batch, claims: Mapping[KafkaPartition, Claim]) -> Batch:
-    """Return the batch without parts whose claim was lost. These are left to the new owner."""
+    """Return the batch without the parts whose claim was lost. The new owner reads these again."""
     return Batch(
         parts=tuple(
             part

@@ -1,8 +1,9 @@
 """Keeps this process in the consumer group, and its partitions claimed.
 
 One task joins the group and claims the assigned partitions, and does so again after each rebalance
-and outage. A second compares unverified logs with the records read from them, a third commits
-offsets to Kafka, and a fourth rejoins the group when a partition with records makes no progress.
+and each outage. A second task compares unverified logs with the records that were read from them. A
+third commits offsets to Kafka. A fourth rejoins the group when a partition that has unread records
+makes no progress.
 """
 
 import asyncio
@@ -42,7 +43,10 @@ _log: Final = get_logger()
 
 
 class Membership:
-    """This process's membership in the group. Call `start` inside `async with`."""
+    """This process's membership in the consumer group.
+
+    Call `start` inside its `async with` block.
+    """
 
     def __init__(
         self,
@@ -102,7 +106,8 @@ class Membership:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self._group_offsets.commit()
         if kind is None:
-            # Any other end may be a record's fault, so the next owner must find our claims.
+            # Release the claims only after a normal end. After an error, a record may be to blame,
+            # and the next owner learns from our unreleased claims that it has to find that record.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEAVING_S):
                     await self._release_claims()
@@ -114,7 +119,7 @@ class Membership:
         await self._kafka.close()
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Start the tasks, which run until `stop`."""
+        """Start the tasks. They run until `stop` is called."""
         self._tasks = start_critical_tasks(
             tasks,
             self.stopping,
@@ -127,10 +132,12 @@ class Membership:
         )
 
     def stop(self) -> None:
-        """End the tasks, and writes that wait for an outage. A batch in flight may finish.
+        """End the tasks, and writes that wait for the end of an outage.
 
-        Tasks that wait for an answer, for example from a silent broker, are cancelled, because they
-        have nothing to finish.
+        A batch in flight may finish.
+
+        The tasks are cancelled, because some wait for a response, for example from a silent broker,
+        and none has anything to finish.
         """
         self.stopping.set()
         self.abort_writes.set()
@@ -144,13 +151,13 @@ class Membership:
         return self._reader.assigned
 
     def is_rebalancing(self) -> bool:
-        """Return whether the group has not assigned partitions to this process yet."""
+        """Return whether this process is waiting for the group to assign partitions to it."""
         return self._reader.rebalancing
 
     async def fetch(
         self, partitions: Collection[KafkaPartition], *, max_records: int, timeout_s: float
     ) -> list[FetchedChunk]:
-        """Return new records of these partitions, as `GroupReader.fetch` says."""
+        """Return new records of these partitions, with the errors of `GroupReader.fetch`."""
         return await self._reader.fetch(partitions, max_records=max_records, timeout_s=timeout_s)
 
     def note_progress(self, partition: KafkaPartition) -> None:
@@ -158,11 +165,14 @@ class Membership:
         self._watchdog.note_progress(partition)
 
     def busy(self, worker: str) -> AbstractContextManager[None]:
-        """Note that a write or the helper process is busy inside the block, so nothing is stuck."""
+        """Mark `worker` as busy within the block. While it's busy, no partition counts as stuck.
+
+        `worker` is, for example, the writer or the helper process.
+        """
         return self._watchdog.busy(worker)
 
     def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
-        """Note that the batch was committed, except for the parts that `lost` names."""
+        """Note that the batch was committed, except for the parts whose errors are in `lost`."""
         names = {(error.topic, error.partition) for error in lost}
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
@@ -176,9 +186,10 @@ class Membership:
     def on_rollback(
         self, parts: Sequence[PartitionBatch], lost: Sequence[PositionError] = ()
     ) -> None:
-        """Release the claims of parts that were rolled back. `lost` says which no longer hold.
+        """Release the claims of parts that were rolled back, to claim and read them again.
 
-        They're claimed again, and each rollback of a partition in a row makes that later.
+        A part whose error is in `lost` has lost its claim already. Each further rollback of a
+        partition in a row makes its next claim wait longer.
         """
         errors = {(error.topic, error.partition): error for error in lost}
         for part in parts:
@@ -190,7 +201,7 @@ class Membership:
             self._rollbacks[partition] += 1
 
     def rejoin(self, why: str) -> None:
-        """Leave the group, and rejoin it with a new client at the next try to claim."""
+        """Leave the group and rejoin it with a new client, in the next round of claims."""
         if not self._must_rejoin:
             self._counters.rejoins += 1
             _log.warning("group.rejoining", why=why)
@@ -204,7 +215,7 @@ class Membership:
             is_cancelled = self._join_task.cancelled()
             error = None if is_cancelled else self._join_task.result()
             tries = self._outage.failed(error) if error else 0
-            # A rebalance cancels it, which doesn't end an outage.
+            # A rebalance cancels the task, but doesn't end an outage.
             if not (error or is_cancelled) and self._outage.over():
                 self._watchdog.restart_clock()
             failures = max([tries, *self._rollbacks.values()])
@@ -212,7 +223,11 @@ class Membership:
             await wait_at_most(self._wake_claims, wait_s)
 
     async def _join_and_claim(self) -> RetryableError | None:
-        """Try once. Return errors, because raising one would end all other tasks."""
+        """Join the group if necessary, and claim its partitions, once.
+
+        It returns a RetryableError instead of raising it, because an exception would end all other
+        tasks.
+        """
         try:
             if self._must_rejoin:
                 if not await self._reader.stop(timeout_s=REJOIN_S):
@@ -224,7 +239,8 @@ class Membership:
                 self._must_rejoin = False
             if self._must_release:
                 await self._release_claims()
-            # Fetching no partition raises the errors of the group when nobody else fetches.
+            # Fetch from no partition, only to get the errors of the group. No other call may raise
+            # them.
             await self._reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
             with self._watchdog.busy("claims"):
@@ -239,13 +255,19 @@ class Membership:
         return None
 
     async def _release_claims(self) -> None:
-        """Tell the next owners that no record is being processed here. Skipped in an outage."""
+        """Record that this process works on no record now, so that the next owner suspects none.
+
+        It does nothing in an outage.
+        """
         self._must_release = False
         with contextlib.suppress(RetryableError):
             await self._store.release_claims()
 
     async def _drop_lost_claims(self) -> None:
-        """Check from time to time. Outages are reported by tasks that have something to write."""
+        """Drop lost claims, every two seconds.
+
+        It ignores an outage, because the tasks that write report it.
+        """
         if self._clock() < self._checked_lost_at_s + LOST_EVERY_S:
             return
         self._checked_lost_at_s = self._clock()
@@ -253,7 +275,7 @@ class Membership:
             await self._claims.drop_lost()
 
     async def _find_topics(self) -> None:
-        """Raise BrokerUnavailableError for a missing topic, so that the client never creates it."""
+        """Raise BrokerUnavailableError for a missing topic, so that aiokafka never creates it."""
         for topic in self._settings.kafka_topics:
             if not await self._kafka.partitions(topic):
                 raise BrokerUnavailableError(
@@ -268,9 +290,10 @@ class Membership:
         self._wake_claims.set()
 
     def _on_revoked(self) -> None:
-        """Abort writes that wait for an outage. A batch in flight may still finish.
+        """Drop all claims, and abort writes that wait for the end of an outage.
 
-        A claim that waits for a lock is cancelled too, because later it would fence the new owner.
+        A batch in flight may still finish. A claim that waits for a lock is cancelled, because if
+        it got the lock later, it would fence the new owner.
         """
         self._watchdog.note_rebalance()
         if self.ownership.last_claims:
@@ -285,7 +308,7 @@ class Membership:
             self.abort_writes = asyncio.Event()
 
     async def _keep_verifying(self) -> None:
-        """Compare unverified logs at once, and again until the broker answers."""
+        """Compare unverified logs as soon as there are any, and retry until the broker responds."""
         outage = Outage(_log, self._clock)
         while not self.stopping.is_set():
             self._verification_due.clear()
@@ -301,7 +324,10 @@ class Membership:
                 await wait_at_most(self.stopping, VERIFIES_EVERY_S)
 
     async def _watch(self) -> None:
-        """Rejoin the group when anything is stuck. Raises ProcessStuckError if that didn't help."""
+        """Rejoin the group when anything is stuck.
+
+        Raises ProcessStuckError if that doesn't help.
+        """
         limit_s = self._settings.progress_timeout_s
         while not await wait_at_most(self.stopping, limit_s / 8):
             if self._outage or self._watchdog.is_busy_for_long():

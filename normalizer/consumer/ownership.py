@@ -1,7 +1,8 @@
-"""Keeps the state of each partition: which ones this process may read and write, and why.
+"""Keeps the state of each partition: whether this process may read and write it, and why not.
 
-`partition_state` has the table of states. `claims` asks PostgreSQL and Kafka. Nothing here waits,
-so every change is one step for the event loop, and other threads may read at any time.
+`partition_state` has the table of states, and `claims` does the requests to PostgreSQL and Kafka.
+Nothing here awaits. So each change is one step of the event loop, and other threads may read the
+state at any time.
 """
 
 import time
@@ -40,31 +41,31 @@ class Ownership:
 
     @property
     def claims(self) -> Mapping[KafkaPartition, Claim]:
-        """Return the claims under which batches may be written."""
+        """Return the claims in force. Batches may be written only under these."""
         claimed = self.in_state(PartitionState.CLAIMED)
         return {one: known.claim for one, known in claimed.items() if known.claim}
 
     @property
     def last_claims(self) -> Mapping[KafkaPartition, Claim]:
-        """Return the last claim of each partition, including those that ended."""
+        """Return the last claim of each partition, including claims that have ended."""
         everything = {**self._partitions}
         return {one: known.last_claim for one, known in everything.items() if known.last_claim}
 
     @property
     def stopped(self) -> Mapping[KafkaPartition, str]:
-        """Return why each stopped partition is stopped, in order."""
+        """Return why each stopped partition was stopped, sorted by partition."""
         stopped = self.in_state(PartitionState.STOPPED)
         return {one: known.why_stopped for one, known in sorted(stopped.items())}
 
     @property
     def unreachable(self) -> Mapping[KafkaPartition, str]:
-        """Return why the leader of a partition to claim or verify doesn't answer, in order."""
+        """Return why each unreachable partition's leader doesn't respond, sorted by partition."""
         everything = sorted({**self._partitions}.items())
         return {one: known.why_unreachable for one, known in everything if known.why_unreachable}
 
     @property
     def gaps(self) -> Mapping[KafkaPartition, tuple[int, int]]:
-        """Return each partition's last range that retention deleted unread, in order."""
+        """Return each partition's last range that retention deleted before it was read, sorted."""
         everything = sorted({**self._partitions}.items())
         return {one: known.gap for one, known in everything if known.gap}
 
@@ -73,12 +74,12 @@ class Ownership:
         return {one: known for one, known in {**self._partitions}.items() if known.state in states}
 
     def unclaimed(self) -> list[KafkaPartition]:
-        """Return assigned partitions that aren't claimed yet, in order."""
+        """Return the assigned partitions that aren't claimed yet, sorted."""
         assigned = self._reader.assigned
         return sorted(one for one in assigned if self[one].state is PartitionState.ASSIGNED)
 
     def fenced_for_s(self) -> dict[KafkaPartition, float]:
-        """Return how long each partition assigned here has belonged to another process."""
+        """Return how long each assigned partition has been claimed by another process."""
         now_s = self._clock()
         fenced = sorted(self.in_state(PartitionState.FENCED).items())
         return {one: now_s - known.since_s for one, known in fenced}
@@ -89,23 +90,23 @@ class Ownership:
         return known.state is PartitionState.CLAIMED and known.claim is claim
 
     def is_set_aside(self, claim: Claim) -> bool:
-        """Return whether something that was read under this claim waits."""
+        """Return whether a part of a batch that was read under this claim is set aside."""
         known = self[KafkaPartition(claim.topic, claim.partition)]
         return known.state is PartitionState.SET_ASIDE and known.claim is claim
 
     def note(self, partition: KafkaPartition, **facts: Any) -> None:
-        """Note facts about a partition that don't change its state."""
+        """Set fields of a partition that don't change its state."""
         self._partitions[partition] = replace(self[partition], **facts)
 
     def note_claim(self, partition: KafkaPartition, claim: Claim, log_end: int) -> None:
-        """Note that this process owns a partition. `log_end` is where the log ends now."""
+        """Note a new claim of this process. `log_end` is the end of the partition's log now."""
         self.mark_reachable(partition)
         if self._apply(PartitionEvent.CLAIM, partition):
             self.note(partition, claim=claim, was_claimed=True)
             self.suspects.add(partition, claim, log_end)
 
     def drop_claim(self, partition: KafkaPartition, epoch: int, why: PositionError) -> None:
-        """Drop the claim of this epoch because it's no longer valid. Does nothing without one."""
+        """Drop the claim with this epoch, because it's no longer valid. Ignores any other epoch."""
         if isinstance(why, FencedError):
             if self._apply(PartitionEvent.FENCE, partition, epoch) is PartitionState.FENCED:
                 self._counters.fenced += 1
@@ -114,7 +115,10 @@ class Ownership:
             _log.warning("partition.position_moved", partition=str(partition), why=str(why))
 
     def release(self, partition: KafkaPartition, epoch: int) -> None:
-        """Release the claim of this epoch, to claim it again. Does nothing without one."""
+        """Release the claim with this epoch, so that it's claimed again.
+
+        Ignores any other epoch.
+        """
         self._apply(PartitionEvent.RELEASE, partition, epoch)
 
     def set_aside(self, partition: KafkaPartition, epoch: int) -> None:
@@ -122,14 +126,17 @@ class Ownership:
         self._apply(PartitionEvent.SET_ASIDE, partition, epoch)
 
     def stop(self, partition: KafkaPartition, why: PositionError) -> None:
-        """Don't read the partition until an operator moves its position. The others continue."""
+        """Stop reading the partition until an operator moves its position. The rest continue."""
         if self._apply(PartitionEvent.STOP, partition):
             self.note(partition, why_stopped=str(why))
             self._counters.stopped += 1
             _log.error("partition.stopped", partition=str(partition), why=str(why))
 
     def retry_stopped(self) -> None:
-        """Retry stopped partitions after an assignment. Their causes may be fixed by now."""
+        """Let stopped partitions be claimed after an assignment.
+
+        Their causes may be fixed by now.
+        """
         for partition in [*self._partitions]:
             self._apply(PartitionEvent.ASSIGN, partition)
 
@@ -139,7 +146,10 @@ class Ownership:
             self._apply(PartitionEvent.REVOKE, partition)
 
     def mark_unreachable(self, partition: KafkaPartition, why: BrokerUnavailableError) -> None:
-        """Note that the leader doesn't answer. Logged once."""
+        """Note that the partition's leader doesn't respond.
+
+        It's logged once, until it responds again.
+        """
         if partition not in self._reader.assigned:
             return
         if not self[partition].why_unreachable:
@@ -147,7 +157,7 @@ class Ownership:
         self.note(partition, why_unreachable=str(why))
 
     def mark_reachable(self, partition: KafkaPartition) -> None:
-        """Note that the leader answers. Logged if it didn't before."""
+        """Note that the partition's leader responds. It's logged if it didn't before."""
         if self[partition].why_unreachable:
             self.note(partition, why_unreachable="")
             _log.info("partition.recovered", partition=str(partition))
@@ -159,9 +169,10 @@ class Ownership:
     def _apply(
         self, event: PartitionEvent, partition: KafkaPartition, epoch: int | None = None
     ) -> PartitionState | None:
-        """Move the partition to its next state, and return that.
+        """Move the partition to its next state and return that.
 
-        Returns None if the event changes nothing in its state, or if its claim has another epoch.
+        Returns None if the event changes nothing in the present state, or if the claim has another
+        epoch.
         """
         before = self[partition]
         if epoch is not None and (before.claim is None or before.claim.epoch != epoch):

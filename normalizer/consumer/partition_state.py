@@ -1,6 +1,6 @@
 """The states of a partition in this process, and the transitions between them.
 
-docs/states.md draws this table and says what the process does in each state.
+docs/states.md draws this table, and says what the process does in each state.
 """
 
 from collections.abc import Mapping
@@ -15,18 +15,19 @@ from normalizer.store.store import Claim
 class PartitionState(StrEnum):
     """What this process does with a partition."""
 
-    ASSIGNED = "assigned"  # claims it next, if the group assigns it. The state of a new partition
+    # Claims it next, if the group has assigned it. Also the state of a new partition.
+    ASSIGNED = "assigned"
     CLAIMED = "claimed"  # reads and writes it
-    SET_ASIDE = "set_aside"  # writes or normalizes what waits, and reads nothing else of it
+    SET_ASIDE = "set_aside"  # reads no more of it until the part of a batch that waits is written
     FENCED = "fenced"  # leaves it to the process that claimed it
-    STOPPED = "stopped"  # leaves it alone until somebody acts
+    STOPPED = "stopped"  # doesn't read it until an operator or a new assignment changes that
 
 
 class PartitionEvent(StrEnum):
     """What happens to a partition."""
 
     CLAIM = "claim"
-    RELEASE = "release"  # what was read under the claim was rolled back, or no longer waits
+    RELEASE = "release"  # a batch of it was rolled back, or the part that waited was written
     SET_ASIDE = "set_aside"
     MOVE = "move"  # an operator moved or deleted the position
     FENCE = "fence"  # another process claimed it
@@ -66,10 +67,10 @@ TRANSITIONS: Final[Mapping[PartitionState, Mapping[PartitionEvent, PartitionStat
         PartitionEvent.ASSIGN: PartitionState.ASSIGNED,
     },
 }
-"""The next state, or None if the process forgets the state. Other events change nothing.
+"""The next state, for each state and event. None means that the process forgets the partition's
+state. An event that isn't listed changes nothing.
 
-A stopped partition stays stopped while the group rebalances, so that /readyz keeps saying why.
-"""
+A stopped partition stays stopped while the group rebalances, so that /readyz keeps saying why."""
 
 _EVENTS_THAT_END_CLAIMS: Final = {
     PartitionEvent.RELEASE,
@@ -83,10 +84,11 @@ _EVENTS_THAT_END_CLAIMS: Final = {
 class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
     """What this process knows about a partition.
 
-    `claim` is the claim in force. A stopped partition keeps it, to see whether somebody moves the
-    position. `last_claim` remains when the claim ends. `why_unreachable` says why the leader of an
-    assigned or claimed partition doesn't answer. `gap` is the last range of offsets (first and
-    next) that retention deleted unread.
+    - `claim` is the claim in force. A stopped partition keeps it, so that the process notices when
+      somebody moves the position.
+    - `last_claim` stays when the claim ends.
+    - `why_unreachable` says why the leader of an assigned or claimed partition doesn't respond.
+    - `gap` is the last range of offsets (first, next) that retention deleted before it was read.
     """
 
     state: PartitionState = PartitionState.ASSIGNED
@@ -99,7 +101,7 @@ class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
     gap: tuple[int, int] | None = None
 
     def after(self, event: PartitionEvent, now_s: float) -> "OwnedPartition | None":
-        """Return the partition after the event, or None if the event changes nothing."""
+        """Return what's known after the event, or None if the event changes nothing."""
         transitions = TRANSITIONS[self.state]
         if event not in transitions:
             return None

@@ -1,4 +1,4 @@
-"""The interface of a store: PostgreSQL, or Kafka itself for the relay."""
+"""The interface of a store. The service writes to PostgreSQL, and the relay to Kafka."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,23 +16,27 @@ from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess, Store
 class RecordStore(Protocol):
     """Keeps the positions of partitions and writes batches.
 
-    `Store` says what each method raises.
+    `Store` says which errors each method raises.
     """
 
     @property
     def loop_is_free(self) -> asyncio.Event:
-        """Return what is cleared while `write` runs short statements.
+        """Return an event that's cleared while `write` runs short SQL statements.
 
-        A slice of the next batch waits until it's set, at most SHORT_STATEMENTS_S.
+        The service waits for it before each slice of records, but at most SHORT_STATEMENTS_S, so
+        that these statements don't have to wait for the slice.
         """
 
     @property
     def server_pid(self) -> int | None:
-        """Return the database's process that writes, or None."""
+        """Return the process id of the database session that writes, or None."""
 
     @property
     def keeps_group_offsets(self) -> bool:
-        """Return whether the group's offsets are the positions, so nobody else commits them."""
+        """Return whether the group's offsets are the positions.
+
+        Then nothing else may commit them.
+        """
 
     async def __aenter__(self) -> Self: ...
 
@@ -57,44 +61,48 @@ class RecordStore(Protocol):
         """Claim a partition."""
 
     async def release_claims(self) -> None:
-        """Note that no record of any claimed partition is being processed any more."""
+        """Record that no record of any claimed partition is being processed any more."""
 
     async def take_alone(self, claim: Claim) -> None:
-        """Note that only the next record of the partition is being processed."""
+        """Record that the process works on the partition's next record, and on nothing else."""
 
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
-        """Return the claims that are no longer valid, each with its reason."""
+        """Return the claims that are no longer valid, each with the reason."""
 
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
-        """Begin the next incarnation of a recreated topic."""
+        """Begin the next incarnation of a recreated topic, i.e. a new position in the new log."""
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
         """Move the position past offsets that can no longer be read."""
 
     @property
     def not_begun(self) -> str:
-        """Return what keeps the transaction from beginning.
+        """Return why the transaction hasn't begun yet.
 
-        Empty if it has begun, or there's none.
+        It's empty if it has begun, or if there's no transaction.
         """
 
     async def lock_holders(self, pid: int) -> str:
-        """Return who holds the lock that this database process waits for, or an empty string."""
+        """Return who holds the lock that this database session waits for, or an empty string."""
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
-        """Write the batch. Raises PartsLostError if the store writes parts one by one."""
+        """Write the batch.
+
+        Raises PartsLostError if the store writes its parts one by one and some failed.
+        """
 
 
 OnCommit = Callable[[CommittedBatch], None]
 StoresOf = Callable[[Settings, OnCommit], tuple[RecordStore, RecordStore, RecordStore]]
-"""Returns the stores for claims, for batches, and for parts that are set aside.
-
-They may be the same store.
-"""
+"""Returns the stores for claims, for batches, and for parts of batches that are set aside. They may
+be the same store."""
 
 
 def postgres_stores(settings: Settings, on_commit: OnCommit) -> tuple[Store, Store, Store]:
-    """Return three connections: for claims, for batches, and for parts that are set aside."""
+    """Return three stores, each with its own connection.
+
+    They're for claims, for batches, and for parts of batches that are set aside.
+    """
     open_store = partial(
         Store, settings.required_database_url, owner=settings.owner, on_commit=on_commit
     )

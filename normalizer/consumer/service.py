@@ -1,15 +1,18 @@
-"""The loop of the consumer: fetches records of a group and writes canonical rows, until `stop`.
+"""The loop of the service: fetches the records of a group and writes canonical rows.
 
-Offsets    commit in PostgreSQL with the rows of their records. Kafka's own are for lag tools.
+Offsets    commit in PostgreSQL, in the transaction that writes the rows. Kafka's own offsets are
+           for lag tools only.
 Rebalance  ends every claim. The transaction in flight may still commit, because the new owner's
            claim waits for it. Batches after it are dropped, and the new owner reads them again.
-Crash      loses nothing. The next owner reads from the stored position, at first in small slices.
-Outage     The batch in flight retries. Reading pauses when the next batch is full.
-SIGTERM    Open batches are written, within the deadline. Then the process leaves the group.
+Crash      loses nothing. The next owner reads from the stored position, at first only a few
+           records at a time.
+Outage     of the database: the batch in flight is retried. Reading pauses when the next batch is
+           full.
+SIGTERM    writes the batches that are open, within a deadline. Then the process leaves the group.
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
-the other. A batch has a part for each of its partitions. Memory holds at most two batches, one that
-is being written and one that is being filled. Add processes to write in parallel.
+the other. A batch has a part for each of its partitions. At most two batches are in memory: one
+that is being written, and one that is being filled. Add processes to write in parallel.
 """
 
 import asyncio
@@ -59,7 +62,10 @@ _log: Final = get_logger()
 
 
 class Service:
-    """One process of the group. `run` ends after `stop`, or with an error that no retry fixes."""
+    """One process of the consumer group.
+
+    `run` ends after `stop`, or with an error that no retry can fix.
+    """
 
     def __init__(
         self,
@@ -116,7 +122,7 @@ class Service:
         return (self._in_flight, *self._parts_set_aside.in_flight)
 
     async def run(self) -> None:
-        """Read, normalize, and store until `stop`. Raises FatalError."""
+        """Fetch, normalize, and store records until `stop` is called. Raises FatalError."""
         _log.info(
             "consumer.started", topics=self._settings.kafka_topics, owner=self._settings.owner
         )
@@ -144,13 +150,16 @@ class Service:
         _log.info("consumer.stopped", **msgspec.structs.asdict(self.counters))
 
     def stop(self) -> None:
-        """Write open batches within the deadline, then end `run`. Doesn't wait."""
+        """Make `run` end once the open batches are written, or at the deadline. Returns at once."""
         if not self._stopping.is_set():
             _log.info("consumer.stopping", deadline_s=self._settings.stop_timeout_s)
             self._membership.stop()
 
     def heartbeat_age_s(self) -> float:
-        """Return the time since the event loop last ran. Like all below, safe from any thread."""
+        """Return how many seconds ago the event loop last ran.
+
+        It's safe to call from any thread, and so are the methods below.
+        """
         return self._clock() - self._heartbeat_s
 
     def partitions(self) -> dict[str, int]:
@@ -159,11 +168,14 @@ class Service:
         return counts | {"assigned": len(self._membership.assigned)}
 
     def is_rebalancing(self) -> bool:
-        """Return whether the group has not assigned partitions to this process yet."""
+        """Return whether this process is waiting for the group to assign partitions to it."""
         return self._membership.is_rebalancing()
 
     def _keep_heartbeat(self) -> None:
-        """Keep noting that the event loop runs, even during a stop, which may take minutes."""
+        """Set the heartbeat now and every half second, as proof that the event loop runs.
+
+        It continues during a stop, which may take minutes.
+        """
         self._heartbeat_s = self._clock()
         loop = asyncio.get_running_loop()
         self._next_heartbeat = loop.call_later(HEARTBEAT_S, self._keep_heartbeat)
@@ -178,8 +190,8 @@ class Service:
         self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
 
     async def _run_writer(self) -> None:
-        """Fetch, normalize, and write. The next batch fills while one is written."""
-        # The write that `writing` waits for. It must end before a third batch is begun.
+        """Fetch, normalize, and write. While one batch is being written, the next is filled."""
+        # The write before `writing`. It must end before a third batch is begun.
         before: asyncio.Task[None] | None = None
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
@@ -198,7 +210,7 @@ class Service:
     async def _write_after(
         self, writing: asyncio.Task[None] | None, builder: BatchBuilder, in_spans: InSpans
     ) -> None:
-        """Write the batch once the one before it is written, without parts that were lost."""
+        """Write the batch after the previous one, without parts whose claim was lost meanwhile."""
         if writing and not writing.done():
             await asyncio.wait([writing])
         batch = claimed_parts(builder.build(), self.ownership.claims)
@@ -239,12 +251,13 @@ class Service:
         )
 
     def _set_aside(self, taken: list[PartitionBatch], part: PartitionBatch) -> bool:
-        """Write the part separately from its batch. Returns False if that isn't possible."""
+        """Start to write this part apart from its batch. Returns False if that isn't possible."""
         writing = self._parts_set_aside.add(part, self._in_flight)
         if writing is None:
             return False
         taken.append(part)
-        # Not inside the span of the batch, which ends before this.
+        # Give the task an empty context, because the batch's tracing span ends before this write
+        # does.
         self._tasks.create_task(writing, name="write set aside", context=Context())
         return True
 

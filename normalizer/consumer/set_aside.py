@@ -1,9 +1,9 @@
-"""Writes parts of batches that wait, separately from the batches of other partitions.
+"""Writes a part of a batch that has to wait apart from the batch's other partitions.
 
-A part waits, for example, for a row lock that somebody holds in psql. Its partition isn't read in
-the meantime, so this process keeps at most one part of each. The part keeps the epoch and the
-offset of its claim. So nothing more of it is written if another process claims the partition or an
-operator moves its position.
+A part waits, for example, for a row lock that somebody holds in psql. Until the part is written,
+its partition isn't read, so this process keeps at most one such part per partition. The part keeps
+the epoch and the offset of its claim. So it can't be written any more once another process has
+claimed the partition, or an operator has moved its position.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from normalizer.runtime.telemetry import get_logger
 from normalizer.store.retry import InFlightBatch, write_with_retry
 
 MAX_BYTES: Final = MAX_RECORD_BYTES
-"""Keep more than one part only while their records have at most this many bytes together."""
+"""If there's more than one part, their records may have at most this many bytes together."""
 
 _log: Final = get_logger()
 
 
 class PartsSetAside:
-    """The parts that are set aside. They share one connection and take turns."""
+    """The parts that are set aside. They share one connection, so only one is tried at a time."""
 
     def __init__(
         self,
@@ -56,15 +56,15 @@ class PartsSetAside:
 
     @property
     def trying(self) -> tuple[InFlightBatch | None, RecordStore]:
-        """Return the part whose turn it is, and the store that writes it."""
+        """Return the part that's being tried now, and the store that writes it."""
         return self._trying, self._store
 
     def add(
         self, part: PartitionBatch, in_flight: InFlightBatch
     ) -> Coroutine[Any, Any, None] | None:
-        """Set the part of this batch aside. Returns the coroutine that writes it.
+        """Set this part of a batch aside. Returns the coroutine that writes it.
 
-        Returns None if there's no room for it, or if the claim of its partition is lost.
+        Returns None if there's no room for the part, or if the claim of its partition was lost.
         """
         partition = KafkaPartition(part.topic, part.partition)
         claim = self._ownership.claims.get(partition)
@@ -108,11 +108,14 @@ class PartsSetAside:
             del self._bytes[in_flight]
             if not self._bytes:
                 async with self._store:
-                    """Its end closes the connection."""
+                    """Closing the store closes its connection."""
 
     @asynccontextmanager
     async def turn(self, in_flight: InFlightBatch, stop: asyncio.Event) -> AsyncIterator[None]:
-        """Wait for this part's turn, for one try. Raises StoreUnavailableError after `stop`."""
+        """Wait until no other part is being tried. The block is one try to write this part.
+
+        Raises StoreUnavailableError if `stop` was set meanwhile.
+        """
         async with self._turn:
             if stop.is_set():
                 message = "its process stops, or the group rebalances"
@@ -125,7 +128,7 @@ class PartsSetAside:
 
 
 class _Turns(NamedTuple):
-    """The BatchWriter of one part, which waits for its turn."""
+    """Writes one part, and waits before each try until no other part is being tried."""
 
     parts: PartsSetAside
     store: RecordStore
@@ -133,7 +136,7 @@ class _Turns(NamedTuple):
     stop: asyncio.Event
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
-        """Write the batch like Store.write."""
+        """Write the batch as Store.write does."""
         async with self.parts.turn(self.in_flight, self.stop):
             return await self.store.write(batch, projections=projections)
 

@@ -1,8 +1,9 @@
-"""Lets only its own partition wait for a record that is slow in the helper process.
+"""Sees that a record that's slow in the helper process delays no partition except its own.
 
-The rest of the batch waits for PATIENCE_S. Then the partition isn't read until the record is done,
-and is claimed again. The next owner of the partition, most likely this process, reads the record
-again and takes the outcomes that are ready by then.
+The batch waits PATIENCE_S for such a record. Then it goes on without the record, and the record's
+partition isn't read until the helper process has finished. After that the partition is claimed
+again. Its next owner, most likely this process, reads the record again and finds the outcomes
+ready.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ class SlowRecords:
         self._tasks: dict[KafkaPartition, tuple[str, int, asyncio.Task[Outcomes]]] = {}
 
     async def normalize(self, claim: Claim, record: RawRecord) -> Outcomes:
-        """Return the outcomes of a record, or None if its partition must wait."""
+        """Return the outcomes of a record, or None if its partition must wait for them."""
         partition = KafkaPartition(claim.topic, claim.partition)
         task = self._begun(partition, claim, record)
         await asyncio.wait([task], timeout=PATIENCE_S)
@@ -59,10 +60,10 @@ class SlowRecords:
     def _begun(
         self, partition: KafkaPartition, claim: Claim, record: RawRecord
     ) -> asyncio.Task[Outcomes]:
-        """Return the record's task, either one from an earlier claim or a new one."""
+        """Return the task for the record. It may have been started under an earlier claim."""
         coordinates, incarnation, task = self._tasks.get(partition, ("", 0, None))
         if task and (coordinates, incarnation) == (record.coordinates, record.incarnation):
-            # A task that's done without outcomes had lost its claim.
+            # A finished task without outcomes had lost its claim, so the record needs a new task.
             if not task.done() or task.result() is not None:
                 return task
         elif task:
@@ -72,7 +73,7 @@ class SlowRecords:
         return task
 
     async def stop(self) -> None:
-        """Abandon the unfinished records."""
+        """Abandon the records that aren't finished."""
         tasks = [task for _, _, task in self._tasks.values()]
         self._tasks.clear()
         for task in tasks:

@@ -1,9 +1,10 @@
-"""Partitions whose last owner was killed, perhaps by one of the records that it was processing.
+"""Suspects: partitions whose last owner was killed, perhaps by a record that it was processing.
 
-A suspect is read in slices of 1, 2, 4, ... records, at most one of its slices in each batch.
-Suspects share batches with each other and with healthy partitions. If an owner dies within a slice,
-the next one takes a fraction of that slice at a time, until one record remains that was processed
-alone. That record is to blame. The position remembers the size (see `LastTry`).
+A suspect is read in slices of 1, 2, 4, ... records. Each batch has at most one slice of it,
+together with slices of other suspects and records of healthy partitions. If the owner dies while it
+works on a slice, the next owner reads the same records in smaller slices. In the end one record is
+processed alone, and if the owner dies again, that record is to blame. The position stores the
+slice's size, so that the next owner knows it (see `LastTry`).
 """
 
 import time
@@ -20,20 +21,22 @@ from normalizer.store.store import Claim
 RECORDS_UNTIL_CLEARED: Final = 2_000
 LARGEST_SLICE: Final = 512
 PARTS: Final = 64
-"""Split a slice in which an owner died into about this many parts."""
+"""If an owner died in a slice, split the slice into about this many smaller ones."""
 BLAMED_WAIT_S: Final = 2.0
-"""How long to wait before a record that's to blame. The process reads its other partitions in the
-meantime, and /readyz names the record, because it may kill the process."""
+"""How long to wait before a record that's to blame. Meanwhile the process reads its other
+partitions, and /readyz names the record, because the record may kill the process."""
 
 _log: Final = get_logger()
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition whose next slice has `size` records, at most `most` of the next `within`.
+    """A partition that is read in small slices, because its last owner was killed.
 
-    With `must_be_alone`, the process may work on nothing else at the same time. The partition is
-    cleared once `left` more of its records are committed, or all before `end`, the end of the log
-    at its claim, because no earlier owner has read further.
+    The next slice has `size` records. Among the next `within` records, where an owner has died, a
+    slice has at most `most`. With `must_be_alone`, the process may work on nothing else at the same
+    time. The partition is no longer a suspect once `left` more of its records are committed, or all
+    before `end`, which was the end of its log at the claim. No earlier owner can have read further
+    than that.
     """
 
     claim: Claim
@@ -47,7 +50,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_blamed(self) -> bool:
-        """Return whether an owner died while it processed the next record and no other."""
+        """Return whether an owner died while it processed the next record and nothing else."""
         return self.claim.slice_records == BLAMED and self.left == RECORDS_UNTIL_CLEARED
 
     @property
@@ -56,7 +59,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
         return self.must_be_alone and self.within > 0
 
     def after(self, records: int, next_offset: int) -> "Suspect | None":
-        """Return the suspect after this many more committed records, or None if it's cleared."""
+        """Return the suspect after this many more commits of records, or None if it's cleared."""
         if records >= self.left or next_offset >= self.end:
             return None
         within = max(self.within - records, 0)
@@ -76,10 +79,11 @@ class Suspects(dict[KafkaPartition, Suspect]):
         super().__init__()
         self._clock = clock
         self._in_hand: dict[KafkaPartition, int] = {}
-        """The number of each slice's records that are being processed, from fetch to commit."""
+        """How many records of each suspect's slice were added to a batch so far, from its fetch to
+        its commit."""
 
     def add(self, partition: KafkaPartition, claim: Claim, log_end: int) -> None:
-        """Add a partition if its claim says that it's a suspect."""
+        """Add a partition if its claim says that its last owner was killed."""
         self.drop(partition)
         if claim.slice_records is None:
             return
@@ -113,7 +117,11 @@ class Suspects(dict[KafkaPartition, Suspect]):
         self._in_hand.clear()
 
     def due(self, *, alone: bool) -> Iterator[tuple[KafkaPartition, int]]:
-        """Yield the suspects that may be fetched, and the most records to fetch from each."""
+        """Yield each suspect that may be fetched now, with the most records to fetch from it.
+
+        With `alone`, these are the suspects whose next record must be processed alone, otherwise
+        the rest.
+        """
         now_s = self._clock()
         for partition, suspect in [*self.items()]:
             is_free = partition not in self._in_hand and suspect.due_s <= now_s
@@ -121,11 +129,17 @@ class Suspects(dict[KafkaPartition, Suspect]):
                 yield partition, suspect.size
 
     def note_fetched(self, partition: KafkaPartition) -> None:
-        """Note that a slice was fetched. The partition gets no other one until its commit."""
+        """Note that a slice was fetched.
+
+        Nothing more of the partition is fetched until it's committed.
+        """
         self._in_hand[partition] = 0
 
     def take(self, claim: Claim, records: int, next_offset: int) -> int | None:
-        """Add records to the current slice. Returns what the position holds after their commit."""
+        """Add records to the current slice. Returns the slice size to store with their position.
+
+        It's None if the partition is cleared with their commit.
+        """
         partition = KafkaPartition(claim.topic, claim.partition)
         suspect = self.get(partition)
         if suspect is None or suspect.claim is not claim:
@@ -137,7 +151,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
         return SHARED if after.size == 1 else max(after.size, SHARED + 1)
 
     def note_commit(self, partition: KafkaPartition, records: int, next_offset: int) -> None:
-        """Note that a slice of this number of records was committed."""
+        """Note that a slice with this number of records was committed."""
         suspect = self.get(partition)
         if suspect is None:
             return

@@ -1,6 +1,6 @@
-"""Fetches records in turns: first slices of suspects, then healthy partitions.
+"""Decides which partitions a fetch reads: first slices of suspects, then healthy partitions.
 
-A record that must be processed alone gets its own turn, in which nothing else is read.
+If a record must be processed alone, a fetch reads only that record.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ ClaimedChunk = tuple[Claim, FetchedChunk]
 
 
 class Turns:
-    """Fetches for this process. `timed` measures a stage of a batch."""
+    """Fetches records for this process. `timed` measures a stage of a batch."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class Turns:
         return bool(self._ownership.suspects)
 
     async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
-        """Return at most `room` records. Waits for the first one, at most `wait_s`.
+        """Return at most `room` records. Waits up to `wait_s` for the first one.
 
-        It returns None at once to have the present batch written first, because the broker is
-        unreachable and the process rejoins the group, or because a partition is about to stop.
-        Suspects take at most half of the room, so that healthy partitions are read too.
+        Returns None at once if the caller should write its present batch first. That's so if the
+        broker is unreachable and the process has to rejoin the group, or if a partition is about to
+        stop. Suspects get at most half of the room, so that healthy partitions are read too.
         """
         healthy = self._ownership.claims.keys() - self._ownership.suspects.keys()
         if not self.has_suspects:
@@ -67,10 +67,11 @@ class Turns:
         return slices + others if others is not None else slices or None
 
     async def fetch_alone(self) -> list[ClaimedChunk]:
-        """Return one record that must be processed alone, if any, and tell the store first.
+        """Return one record that must be processed alone, or nothing if there's none.
 
-        If the store doesn't answer, it reads the record anyway. If that kills the process, no note
-        is left, and the record kills one more owner.
+        Before that it stores a note that this record is processed alone. If the store doesn't
+        respond, it returns the record anyway. If the record then kills the process, the next owner
+        finds no note, so the record kills one process more before it's blamed.
         """
         suspects = self._ownership.suspects
         for partition, size in suspects.due(alone=True):
@@ -87,11 +88,13 @@ class Turns:
     async def _fetch(
         self, partitions: Collection[KafkaPartition], room: int, wait_s: float
     ) -> list[ClaimedChunk] | None:
-        """Return chunks with their claims at that moment. A later claim must not cover them.
+        """Return the chunks, each with the claim in force now.
 
-        Returns None if the broker is unreachable, or if a partition reaches a batch that nobody can
-        read. The records before that batch are written first. The partition stops when the next
-        fetch fails in the same way.
+        A later claim must not apply to them.
+
+        Returns None if the broker is unreachable, or if a partition has reached a batch that can't
+        be decoded. The caller then writes the records before that batch. When the next fetch fails
+        in the same way, the partition stops.
         """
         try:
             with self._timed("fetch"):

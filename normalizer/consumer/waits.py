@@ -1,4 +1,4 @@
-"""Asks the server what a slow batch is waiting for, for /readyz and the log."""
+"""Asks PostgreSQL what a slow batch is waiting for, for /readyz and the log."""
 
 import asyncio
 import contextlib
@@ -17,13 +17,16 @@ Writers = Callable[[], Sequence[tuple[InFlightBatch | None, RecordStore]]]
 
 
 async def keep_asking(stopping: asyncio.Event, claims_store: RecordStore, writers: Writers) -> None:
-    """Keep asking until the service stops, on the connection for claims, because others wait."""
+    """Ask every second until the service stops.
+
+    It asks on the connection for claims, because the connections that write are the ones that wait.
+    """
     while not await wait_at_most(stopping, ASKS_EVERY_S):
         for in_flight, store in writers():
             if in_flight and in_flight.age_s() >= WAITING_AFTER_S / 2:
                 piece = in_flight.piece
                 waits_for = store.not_begun or await _lock(claims_store, store.server_pid)
-                # Between two tries there is nothing to find, and the last finding is still valid.
+                # Between two tries there's nothing to find, and the last finding is still valid.
                 if waits_for and in_flight.piece is piece:
                     in_flight.waits_for = waits_for
 

@@ -1,7 +1,7 @@
-"""Finds partitions that have records and make no progress.
+"""Finds partitions that have unread records but make no progress.
 
-The client can hang after a failed rebalance without an error, and a partition that another process
-claimed by mistake has no reader. During an outage nothing counts as stuck.
+For example, aiokafka can hang after a failed rebalance without raising an error, and nobody reads a
+partition that another process claimed by mistake. During an outage no partition counts as stuck.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from normalizer.errors import RetryableError
 from normalizer.kafka import GroupReader, KafkaPartition, TopicReader, UnreadableBatchError
 
 GROUP: Final = "the group"
-"""The name of what's stuck if the group itself doesn't finish its rebalance."""
+"""The name that stands for the group itself if its rebalance doesn't end."""
 
 
 class Watchdog:
-    """Measures how long assigned partitions make no progress. The limit is `limit_s`."""
+    """Measures how long assigned partitions make no progress. `limit_s` is the limit."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def busy(self, worker: str) -> Iterator[None]:
-        """Note that a write, the helper process, or the claims are busy, so nothing is stuck."""
+        """Mark `worker` as busy within the block. While it's busy, no partition counts as stuck."""
         self._busy_since_s[worker] = self._clock()
         try:
             yield
@@ -63,20 +63,20 @@ class Watchdog:
             del self._busy_since_s[worker]
 
     def is_busy_for_long(self) -> bool:
-        """Return whether a write, or a round of claims, has lasted for half of the limit."""
+        """Return whether a worker, for example a write, has been busy for half of the limit."""
         now_s = self._clock()
         return any(now_s - at_s > self._limit_s / 2 for at_s in self._busy_since_s.values())
 
     def restart_clock(self) -> None:
-        """Restart the count of time without progress."""
+        """Count the time without progress from now on, for the group and all its partitions."""
         self._moved_at_s = dict.fromkeys(self._reader.assigned, self._clock())
         self._rebalancing_since_s = self._clock()
 
     async def find_stuck(self) -> set[str] | None:
-        """Return what has records but made no progress for the limit, or None.
+        """Return the partitions that have records but made no progress for `limit_s`, or None.
 
-        It returns some partitions, or GROUP. A partition's time counts from the last call that
-        found nothing to read in it, or its leader unreachable.
+        Returns GROUP if a rebalance takes that long. A partition's time counts from the last call
+        that found it fully read, or its leader unreachable.
         """
         if self._reader.rebalancing:
             is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
@@ -98,9 +98,9 @@ class Watchdog:
         return set(map(str, late - unreadable)) or None
 
     async def _stop_if_unreadable(self, partition: KafkaPartition) -> bool:
-        """Stop a partition that no client can read further. Returns whether this is one.
+        """Stop a partition at a batch that no client can decode. Returns whether it was one.
 
-        A broker that finds no batch at an offset of a damaged log answers with nothing.
+        A broker that finds no batch at an offset of a damaged log returns an empty response.
         """
         if (offset := self._reader.next_offset(partition)) < 0:
             return False

@@ -1,18 +1,18 @@
-"""Writes batches to PostgreSQL, with rows, quarantine, and positions in one transaction.
+"""Writes batches to PostgreSQL. Rows, quarantine, and positions change in one transaction.
 
-retry               retries a batch until it succeeds: backs off, halves it
-store               `Store`, which claims partitions and writes batches (start here)
+retry               retries a batch until it's written: backs off, and halves it
+store               `Store` claims partitions and writes batches (start reading here)
 session             runs transactions on one connection, and translates the database's errors
 patient_session     retries transactions until the database accepts them
 reconnecting_connection  a connection that reopens after an outage
-sqlstate            decides whose fault an error is
+sqlstate            decides whether a record, an outage, or our code caused an error
 connect_error       says why no connection could be opened, and what to do
-claims              claims partitions: who may write one, and from which position on
-protocol            rejects a database with another protocol
+claims              claims partitions, i.e. decides which process may write one from where
+protocol            rejects a database that was migrated for another protocol version
 source_positions    locks, checks, and moves positions with their running totals
-write_transaction   the steps of a batch's transaction
+write_transaction   the steps of the transaction that writes a batch
 sorted_outcomes     sorts a batch's outcomes by kind
-batch_plan          plans what a batch writes, and whether it must merge rows first
+batch_plan          plans what a batch writes, in one transaction or two
 rows                reads, inserts, and updates rows of the table `events`
 row_isolation       finds the rows that the database rejects
 quarantine_writer   stores rejected records in their batch's transaction

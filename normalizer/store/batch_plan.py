@@ -1,4 +1,10 @@
-"""Plans what a batch writes, and whether it takes one transaction or two."""
+"""Plans what a batch writes, and whether that takes one transaction or two.
+
+COPY of new rows and UPDATE of stored rows each fire the triggers that update the projections. If
+both happened in one transaction, they would lock the projections' rows twice, and two processes
+that write events of the same executions could deadlock. So if rows are shared with other writers,
+the first transaction updates and the second inserts.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -24,18 +30,17 @@ from normalizer.store.rows import StoredRows
 from normalizer.store.sorted_outcomes import Exclusions, SortedOutcomes, sort_outcomes
 
 _MERGE_FIRST_BATCHES: Final = 1_000
-"""After a cross-partition merge, use the two-transaction path for this many batches."""
+"""After a batch has changed rows of another writer's partition, use two transactions for this many
+batches."""
 
 
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows that one batch writes. Made from `dedup_horizon` and `exclusions`.
+    """The rows that one batch writes, computed with this `dedup_horizon` and these `exclusions`.
 
-    `merged` holds the records that an earlier transaction of this batch merged into stored rows.
-    `merge_first` holds the records that must change stored rows in such a transaction before the
-    new rows are inserted. It's empty if one transaction writes the whole plan.
-
-    COPY and UPDATE each fire the projections' triggers. In one transaction they would lock the
-    projections' rows twice over, and two writers of the same executions could deadlock.
+    - `merged` holds the records that an earlier transaction of this batch has merged into stored
+      rows.
+    - `merge_first` holds the records that change stored rows. A first transaction must do that
+      before a second inserts the new rows. It's empty if one transaction writes everything.
     """
 
     dedup_horizon: DedupHorizon
@@ -46,7 +51,10 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     merge_first: frozenset[Coordinates]
 
     def merged_first(self) -> list[tuple[Coordinates, int]]:
-        """Return the records that count as merged by the first of two transactions."""
+        """Return the records that the first of two transactions merges into stored rows.
+
+        A record that only sets a flag of a row counts as a duplicate, so it isn't among them.
+        """
         return [
             record
             for record in self.write_plan.merged_records
@@ -54,7 +62,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def after_merge(self) -> "BatchPlan":
-        """Return the rest of the plan, after the stored rows were changed."""
+        """Return what is left to write after the stored rows were changed."""
         return msgspec.structs.replace(
             self,
             write_plan=msgspec.structs.replace(self.write_plan, updates=[], ambiguous=0),
@@ -63,10 +71,11 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def still_holds(self, dedup_horizon: DedupHorizon, exclusions: Exclusions) -> bool:
-        """Return whether a later transaction can write this plan, because nobody else writes it.
+        """Return whether a later transaction can write this plan as it is.
 
-        If another event has taken the id of a new row since, the database rejects the row, and the
-        batch is planned again.
+        It can if no other writer may have written these records, i.e. if none of them lies below a
+        dedup horizon, and if nothing else is excluded by now. If another event has taken the id of
+        a new row since, the database rejects the row, and the batch is planned again.
         """
         return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
 
@@ -74,9 +83,10 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
 class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
     """The results of the earlier transactions of one batch.
 
-    `row_rejections` holds the events whose rows the database rejects. `merged` holds the records
-    whose rows are already changed, which made `ambiguous` rows ambiguous. `plan` is the rest to
-    write, or None if the batch must be planned again.
+    - `row_rejections` holds the events whose rows the database rejects.
+    - `merged` holds the records that were merged into rows, and `ambiguous` is the number of rows
+      that became ambiguous then.
+    - `plan` is what is left to write, or None if the batch must be planned again.
     """
 
     row_rejections: dict[Coordinates, Rejected] = {}
@@ -86,15 +96,16 @@ class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchPlanner:
-    """Plans batches, and remembers for a while that other writers share the rows.
+    """Plans batches, and remembers for some batches that other writers share the rows.
 
-    Without `accept_expired` it raises FatalError for events before the horizon of retention.
+    Without `accept_expired`, it raises FatalError for events that are older than the retention of
+    events.
     """
 
     def __init__(self, *, accept_expired: bool) -> None:
         self._accept_expired = accept_expired
         self.merge_first_batches = 0
-        """How many more batches use the two-transaction path."""
+        """How many more batches use two transactions."""
 
     async def plan(
         self,
@@ -104,7 +115,7 @@ class BatchPlanner:
         exclusions: Exclusions,
         dedup_horizon: DedupHorizon,
     ) -> BatchPlan:
-        """Compare the batch with the stored rows, which stay locked until the transaction ends."""
+        """Compare the batch with the stored rows, and lock these until the transaction ends."""
         sorted_outcomes = sort_outcomes(batch, progress.row_rejections, exclusions, dedup_horizon)
         if sorted_outcomes.expired and not self._accept_expired:
             raise FatalError(
@@ -131,7 +142,7 @@ class BatchPlanner:
     def _are_rows_shared(
         self, batch: Batch, write_plan: WritePlan, dedup_horizon: DedupHorizon
     ) -> bool:
-        """Return whether this batch, or a recent one, changes rows of other writers' partitions."""
+        """Return whether this batch, or a recent one, changed rows of other writers' partitions."""
         if write_plan.updates:
             sources: set[SourceKey] = {
                 (record.topic, record.incarnation, record.partition) for record, _ in batch.items()
@@ -146,9 +157,10 @@ class BatchPlanner:
 def _updating_records(
     events: Sequence[Event], write_plan: WritePlan, merged: frozenset[Coordinates]
 ) -> frozenset[Coordinates]:
-    """Return the records that change stored rows: merged into them, flagging, or sharing their id.
+    """Return the records that change stored rows. It's empty if all of them are in `merged`.
 
-    Empty if all of them are in `merged`.
+    Such a record is merged into a row, sets a flag of a row, or is stored under another id because
+    that row already has its own.
     """
     changed = {row.event_id for row in write_plan.updates}
     updating = frozenset(

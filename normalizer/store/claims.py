@@ -1,6 +1,6 @@
 """Claims partitions for this process, and moves a claimed position over a gap.
 
-Every function here runs inside its caller's transaction, on the given connection.
+Every function here runs on the given connection, inside a transaction that the caller has begun.
 """
 
 from collections.abc import Sequence
@@ -32,9 +32,10 @@ from normalizer.store.source_positions import (
 
 
 class ShapesOfProcess(NamedTuple):
-    """The fingerprint of this process's table of shapes, or empty without one.
+    """The fingerprint of this process's table of shapes (NORMALIZER_SHAPES), or '' without one.
 
-    `accepted` means that an operator has accepted it for positions with another one.
+    `accepted` is True if an operator has started the process with --accept-shapes, so that it may
+    claim positions whose records were read with another table.
     """
 
     fingerprint: str = ""
@@ -45,18 +46,19 @@ NO_TABLE: Final = ShapesOfProcess()
 
 
 class Owner(NamedTuple):
-    """This process: the name that operators see, and a random unique one."""
+    """This process: the name that operators see, and a random one that no other process has."""
 
     name: str
     holder: str
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition that this process owns from `epoch` on, with the position to read from.
+    """A partition that this process owns, with its epoch and the position to read from.
 
-    `last_offset`, `last_recorded_ms`, and `last_crc` identify the last record that was read. They
-    prove that the topic still holds the records of the stored position. `slice_records` is the
-    position's value from this claim on, and `found_slice` its value before (see `LastTry`).
+    `last_offset`, `last_recorded_ms`, and `last_crc` identify the last record that was read. With
+    them the process checks that the topic still has the records before the position.
+    `slice_records` is the position's value from this claim on, and `found_slice` is its value
+    before (see `LastTry`).
     """
 
     topic: str
@@ -72,9 +74,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     found_slice: int | None = None
 
     def part(self, from_offset: int, next_offset: int, items: list[Item]) -> PartitionBatch:
-        """Return the part of a batch with these offsets, read under this claim.
+        """Return a batch's part with these offsets and records, read under this claim.
 
-        Others are holes.
+        Offsets without a record are holes.
         """
         return PartitionBatch(
             topic=self.topic,
@@ -89,18 +91,19 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def last(self) -> LastRecord | None:
-        """Return the last record that was read, or None before the first."""
+        """Return the last record that was read, or None if none was."""
         return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
-# The incarnation in which a new position begins: of a deleted position, of a backfill, or 0.
+# The incarnation in which a new position begins. It's that of a deleted position or of a backfill
+# of the same partition, or 0.
 _DELETED_INCARNATION: Final = """
     select coalesce(max(incarnation), 0)
     from   normalizer.dedup_horizon
     where  topic = $1::text and partition = $2::integer and cluster_id is not null
 """
 
-# Adds a row to lock, so that the first claim of a partition and a job that writes its records see
+# Adds a row to lock. So the first claim of a partition and a job that writes its records wait for
 # each other.
 ADD_DEDUP_HORIZON: Final = """
     insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset, cluster_id)
@@ -111,7 +114,7 @@ ADD_DEDUP_HORIZON: Final = """
     on conflict on constraint dedup_horizon_pkey do nothing
 """
 
-# Returns no row if another process was first. Then the position exists and can be claimed.
+# Returns no row if another process was first. Then the position exists, and can be claimed.
 _BEGIN_POSITION: Final = """
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
@@ -138,10 +141,11 @@ async def claim_partition(
     log_end: int | None,
     shapes: ShapesOfProcess,
 ) -> Claim:
-    """Raise the epoch of the partition's position, which the caller owns from then on.
+    """Raise the epoch of the partition's position. From then on the caller owns the partition.
 
-    It waits for the owner's transaction in flight. Raises FatalError if this code must not write to
-    the database's schema or protocol, and ShapesChangedError if the table of shapes has changed.
+    It waits for the previous owner's transaction in flight. Raises FatalError if this version must
+    not write to the database, because of its migrations or its protocol, and ShapesChangedError if
+    the table of shapes has changed.
     """
     await reject_other_files(connection)
     claim_latest = partial(
@@ -158,7 +162,7 @@ async def claim_partition(
         first = ([topic], [incarnation], [partition])
         await connection.execute(ADD_DEDUP_HORIZON, *first, cluster_id)
         await connection.fetch(LOCK_DEDUP_HORIZON, *first)
-        # If another process begins the position at the same moment, claim that process's row.
+        # If another process adds the position at the same moment, claim the row of that process.
         begun = await connection.fetchrow(
             _BEGIN_POSITION,
             topic,
@@ -176,7 +180,7 @@ async def claim_partition(
     return await _alive(connection, Claim(topic=topic, partition=partition, **position))
 
 
-# Waits for the owner's transaction in flight.
+# Waits for the previous owner's transaction in flight.
 _LOCK_LATEST_POSITION: Final = """
     select   incarnation, next_offset, holder, slice_records
     from     normalizer.source_positions
@@ -211,7 +215,7 @@ async def _claim_latest(
     log_end: int | None,
     shapes: ShapesOfProcess,
 ) -> dict[str, Any] | None:
-    """Claim the position of the latest incarnation. Returns None if there is none."""
+    """Claim the position of the latest incarnation. Returns None if there's no position."""
     found = await connection.fetchrow(_LOCK_LATEST_POSITION, *partition)
     if found is None:
         return None
@@ -231,8 +235,8 @@ async def _claim_latest(
 
 _CLUSTER_OF_TOPIC: Final = "select cluster_id from normalizer.source_topics where topic = $1::text"
 
-# If another process adds the topic at the same moment, its cluster stays, unless the operator
-# accepts a move of the topic.
+# If another process adds the topic at the same moment, the cluster that it stored stays, unless the
+# operator accepts that the topic moves to another cluster.
 _SET_CLUSTER_OF_TOPIC: Final = """
     insert into normalizer.source_topics as known (topic, cluster_id)
     values ($1::text, $2::text)
@@ -250,9 +254,10 @@ async def check_cluster(
     *,
     accept_reset: bool = False,
 ) -> None:
-    """Raise AnotherClusterError unless the topic belongs to this cluster. A new topic joins it.
+    """Raise AnotherClusterError if the topic belongs to another cluster than this one.
 
-    With `accept_reset`, a topic of another cluster moves to this one.
+    A topic that isn't stored yet is stored with this cluster. With `accept_reset`, a topic of
+    another cluster is moved to this one.
     """
     known = await connection.fetchval(_CLUSTER_OF_TOPIC, topic)
     if known is None or (accept_reset and known != cluster_id):
@@ -263,7 +268,7 @@ async def check_cluster(
 
 
 def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> None:
-    """Raise ShapesChangedError unless the partition is read with this table of shapes."""
+    """Raise ShapesChangedError if the partition was read with another table of shapes."""
     if stored != fingerprint:
         raise ShapesChangedError(
             f"{topic}[{partition}]: its records are read with {_table(stored)}, but this process "
@@ -286,7 +291,7 @@ _FIND_POSITIONS: Final = """
 async def find_lost_claims(
     connection: asyncpg.Connection, claims: Sequence[Claim]
 ) -> list[tuple[Claim, PositionError]]:
-    """Find the claims that are no longer valid, each with its FencedError or PositionMovedError."""
+    """Return the claims that are no longer valid, each with a FencedError or PositionMovedError."""
     keys = [(claim.topic, claim.incarnation, claim.partition) for claim in claims]
     rows = await connection.fetch(_FIND_POSITIONS, *map(list, zip(*keys, strict=True)))
     positions = {tuple(row)[:3]: row for row in rows}
@@ -297,7 +302,7 @@ async def find_lost_claims(
     return [(claim, why) for claim, why in reasons if why]
 
 
-# Raises the epoch of the earlier incarnation too, which fences its owner.
+# Also raises the epoch of the earlier incarnation, which fences the owner of that one.
 _BEGIN_NEXT_INCARNATION: Final = """
     with earlier as (
         update    normalizer.source_positions
@@ -341,9 +346,10 @@ async def begin_next_incarnation(
     return await _alive(connection, Claim(topic=claim.topic, partition=claim.partition, **row))
 
 
-# Keeps a new owner from looking dead. The owner hasn't seen the end of the log yet, so the known
-# time up to which it was read stays. A process that dies at each start claims again and again. Its
-# partitions are suspects, whose claim isn't a sign of life.
+# Writes a heartbeat for the new owner, so that it doesn't look dead before its first regular one.
+# The owner doesn't know the end of the log yet, so the time up to which the log was read stays as
+# it is. No heartbeat is written for a suspect, because a process that dies at each start would
+# write one at each claim.
 _CLAIM_HEARTBEAT: Final = """
     insert into normalizer.source_heartbeats as reported
            (topic, partition, incarnation, epoch, next_offset, heartbeat_at)
@@ -369,7 +375,7 @@ async def _alive(connection: asyncpg.Connection, claim: Claim) -> Claim:
     return claim
 
 
-# For all topics, because no other process has this holder's name.
+# It updates partitions of all topics, because no other process has this holder.
 _RELEASE_CLAIMS: Final = """
     update normalizer.source_positions
     set    holder = null
@@ -378,7 +384,7 @@ _RELEASE_CLAIMS: Final = """
 
 
 async def release_claims(connection: asyncpg.Connection, holder: str) -> None:
-    """Note that the holder processes no record of any partition."""
+    """Record that this holder processes no record of any partition."""
     await connection.execute(_RELEASE_CLAIMS, holder)
 
 
@@ -391,7 +397,7 @@ _TAKE_ALONE: Final = """
 
 
 async def take_alone(connection: asyncpg.Connection, claim: Claim) -> None:
-    """Note that only the next record of the partition is being processed."""
+    """Record that the owner works on the partition's next record, and on nothing else."""
     await connection.execute(
         _TAKE_ALONE,
         claim.topic,
@@ -405,9 +411,9 @@ async def take_alone(connection: asyncpg.Connection, claim: Claim) -> None:
 async def move_over_gap(
     connection: asyncpg.Connection, claim: Claim, *, next_offset: int, reason: str
 ) -> Claim:
-    """Move the claimed position to `next_offset`, and store the offsets between as a gap.
+    """Move the claimed position to `next_offset`, and store the offsets before it as a gap.
 
-    Does nothing if an earlier call already did so. Afterwards the partition isn't a suspect,
+    Does nothing if an earlier call has already done so. Afterwards the partition isn't a suspect,
     because no owner has read the records after the gap. Raises FencedError and PositionMovedError.
     """
     part = claim.part(claim.next_offset, next_offset, [])

@@ -18,20 +18,20 @@ _SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
 _POOLER_REFUSES: Final = re.compile(
     r"authentication failed|auth failed|no such (?:user|database)|does not exist|pg_hba"
 )
-"""Texts of poolers for a wrong password, user, or database.
-
-With any other text the pooler may be waiting for its server, which is an outage.
-"""
+"""Words in a pooler's message if the password, user, or database is wrong. With any other message
+the pooler may be waiting for its server, which is an outage."""
 _NO_LINE_IN_PG_HBA: Final = "ClientAuthentication"
-"""The server's function that searches pg_hba.conf. It also raises 28000, with a translated text."""
+"""The server's function that searches pg_hba.conf. With the same SQLSTATE 28000 as other errors and
+a translated message, only the function tells that no line of pg_hba.conf matched."""
 _OTHER_HOST: Final = frozenset({62, 64})
-"""OpenSSL's codes for a certificate with another host name or IP address."""
+"""OpenSSL's codes for a certificate that has another host name or IP address."""
 
 
 def connect_error(error: BaseException, database_url: str) -> NormalizerError:
-    """Translate the error of a failed connection: which step failed, and why.
+    """Translate the error of a failed connection. The result says which step failed, and why.
 
-    Before a statement runs, the server's text quotes only names of users, hosts, and databases.
+    It repeats the server's message. Before the first statement that can only quote names of users,
+    hosts, and databases.
     """
     match error:
         case PoolerError():
@@ -59,7 +59,7 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
                 sign_in_refused=True,
             )
         case TimeoutError():
-            # A pooler doesn't answer either while its server refuses the pooler's own sign-in.
+            # A pooler doesn't respond either while its server rejects the pooler's own sign-in.
             return StoreUnavailableError(
                 f"database: TCP: {describe_error(error)}",
                 remedy=_reaching(error),
@@ -74,7 +74,7 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
 
 
 def _refusal(error: asyncpg.PostgresError, database_url: str) -> NormalizerError:
-    """Return the server's answer to the sign-in, and what to do about it."""
+    """Translate the server's error at the sign-in, with what to do about it."""
     code = error.sqlstate or ""
     said = f"database: sign-in: {error.args[0]} (SQLSTATE {code})"
     if code[:2] in _SIGN_IN_CLASSES:

@@ -1,11 +1,14 @@
-"""Applies the migrations, which bring a database to the newest version.
+"""Applies the migrations, which bring a database to the newest version of the schema.
 
-It applies the files in order, each in its own transaction that holds a lock. A file that waits for
-a lock blocks every writer behind it, so it gives way after LOCK_WAIT_S. `migrations.applied` lists
-the files with their checksums. A version that was edited after it was applied is an error. So is
-one without a checksum, because somebody ran it by hand, from an unknown build. A function or a view
-is applied again when its text changes, unless a newer release applied it. A DBA who uses psql runs
-the script from migration_script.py, which applies the same files and stores the same checksums.
+It applies the files in order, each in its own transaction, which holds a lock so that only one
+process migrates. A file that waits for a table's lock blocks every writer that comes after it. So
+after LOCK_WAIT_S it's rolled back, and is retried after a pause.
+
+The table `migrations.applied` lists the applied files with their checksums. It's an error if a
+version was edited after it was applied, or if it has no checksum. In the latter case somebody ran
+the file by hand, and we don't know which build it came from. A function or a view is applied again
+when its text changes, unless a newer release has applied it. A DBA who uses psql runs the script
+from migration_script.py, which applies the same files and stores the same checksums.
 """
 
 import asyncio
@@ -53,7 +56,7 @@ _LOOK_EVERY_S: Final = 1.0
 
 _OWNER: Final = "DATABASE_URL must name the owner of the database"
 _NO_RIGHT: Final = (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)
-"""A login that lacks a right, or whose sessions are read-only."""
+"""Errors of a user that lacks a right, or whose sessions are read-only."""
 PRIMARY: Final = (
     "name the primary in DATABASE_URL, or add ?target_session_attrs=primary if it names several "
     "hosts"
@@ -62,13 +65,13 @@ BY_HAND: Final = (
     "They may be another build's files, so run the build that they came with. Fill a new database "
     "with `normalizer migrate`, or have a DBA run the script from `normalizer migrate --print`"
 )
-# Don't use to_regclass, because a session that saw no table before it waited still sees none.
+# Don't use to_regclass. A session that saw no table before it waited for the lock still sees none.
 _IS_RECORDED: Final = """
     select exists (
         select from pg_tables where schemaname = 'migrations' and tablename = 'applied'
     )
 """
-# A role's own limit is meant for queries. A migration takes as long as it needs.
+# A role's statement_timeout is meant for queries. A migration takes as long as it needs.
 _SESSION: Final = {"statement_timeout": "0"}
 
 
@@ -77,13 +80,13 @@ class MigrationFailedError(FatalError):
 
 
 class SchemaMismatchError(MigrationFailedError):
-    """Another build with other files migrated the database."""
+    """Another build, with other files, has migrated the database."""
 
 
 async def migrate(
     database_url: str, *, folder: Path = FOLDER, report: Callable[[str], None] = print
 ) -> tuple[str, ...]:
-    """Apply the pending files. Returns their names in order, or none if there were none.
+    """Apply the pending files. Returns their names in order, or none if none was pending.
 
     It waits for another migration to end, and for each lock that a file needs. Raises
     MigrationFailedError and StoreUnavailableError.
@@ -98,7 +101,7 @@ async def migrate(
             )
         connection.add_log_listener(lambda _, notice: report(f"  {notice.message}"))
         watch = partial(_report_holders, database_url, report=report_once)
-        # To drop a view makes others pending.
+        # Read the list again after each file, because dropping a view makes other files pending.
         while pending := _pending(files, await _read_applied(connection)):
             file = pending[0]
             if await _apply_unlocked(connection, files, file, watch, report_once):
@@ -108,7 +111,7 @@ async def migrate(
 
 
 async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[MigrationStatus, ...]:
-    """Return the state of every migration in the folder or the database, in order."""
+    """Return the state of every migration in the folder or in the database, in order."""
     files = {file.version: file for file in read_migrations(folder)}
     async with _connected(database_url) as connection:
         applied = await _read_applied(connection)
@@ -141,7 +144,10 @@ def _reject_other_files(
 def _pending(
     files: tuple[Migration, ...], applied: Mapping[str, AppliedMigration]
 ) -> list[Migration]:
-    """Return the files to apply. Raises SchemaMismatchError for a database of another build."""
+    """Return the files to apply.
+
+    Raises SchemaMismatchError if another build migrated the database.
+    """
     _reject_other_files(files, applied)
     return [
         file
@@ -172,7 +178,7 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def _lock(connection: asyncpg.Connection, report: Callable[[str], None]) -> None:
-    """Lock migrations for the transaction, so that only one process checks and applies a file."""
+    """Take the lock for this transaction, so that only one process checks and applies a file."""
     if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", LOCK_KEY):
         report("another migration is running on this database, waiting for it")
         await connection.execute(f"select pg_advisory_xact_lock({LOCK_KEY})")
@@ -185,7 +191,10 @@ async def _apply_unlocked(
     watch: Callable[[int], Coroutine[None, None, None]],
     report: Callable[[str], None],
 ) -> bool:
-    """Apply the file, and retry while somebody holds a lock that it needs."""
+    """Apply the file, and retry while another session holds a lock that it needs.
+
+    Returns False if another process applied it first.
+    """
     while True:
         try:
             async with asyncio.TaskGroup() as tasks, connection.transaction():
@@ -207,7 +216,10 @@ async def _apply_unlocked(
 
 
 async def _report_holders(database_url: str, pid: int, *, report: Callable[[str], None]) -> None:
-    """Keep reporting who holds the lock that the server process waits for, until cancelled."""
+    """Report every second who holds the lock that this server process waits for.
+
+    It runs until it's cancelled.
+    """
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
         with contextlib.suppress(StoreUnavailableError):
@@ -219,7 +231,7 @@ async def _report_holders(database_url: str, pid: int, *, report: Callable[[str]
 async def _apply(
     connection: asyncpg.Connection, files: tuple[Migration, ...], file: Migration
 ) -> bool:
-    """Apply the file and record it, unless another process did. Returns whether it did."""
+    """Apply the file and record it. Returns False if another process has done so."""
     if file not in _pending(files, await _read_applied(connection)):
         return False
     try:
@@ -235,7 +247,7 @@ async def _apply(
 
 
 async def _read_applied(connection: asyncpg.Connection) -> dict[str, AppliedMigration]:
-    """Return the applied files by version, or none if none was ever applied."""
+    """Return the applied files by version, or {} if none was ever applied."""
     if not await connection.fetchval(_IS_RECORDED):
         return {}
     try:
@@ -245,7 +257,7 @@ async def _read_applied(connection: asyncpg.Connection) -> dict[str, AppliedMigr
 
 
 def _place(file: Migration, error: asyncpg.PostgresError) -> str:
-    """Return the line of the failed statement if the server names it, and the server's text."""
+    """Return the server's message, with the line of the failed statement if the server names it."""
     said = f"SQLSTATE {error.sqlstate}: {error.args[0] if error.args else ''}"
     if isinstance(error, _NO_RIGHT):
         said = f"{said}; {error.hint or _OWNER}"

@@ -1,8 +1,8 @@
 """The files of migrations/, and the state of each in a database.
 
-A file named NNNN_WORDS.sql is a version: it's applied once, and never edited. Those in functions/
-and views/ are repeatable: each creates what its name says, and is applied again when its text
-changes.
+A file named NNNN_WORDS.sql is a version. It's applied once and never edited. The files in
+functions/ and views/ are repeatable: each creates the function or view that it's named after, and
+is applied again when its text changes.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from normalizer.errors import ConfigurationError
 from normalizer.runtime.version import VERSION
 
 FOLDER: Final = Path(__file__).parents[1] / "migrations"
-"""A link to the top level's migrations/ in a checkout, a folder of files in an installed wheel."""
+"""In a checkout, a link to migrations/ at the top level. In an installed wheel, a folder."""
 
 RELEASE: Final = ".".join(re.findall(r"\d+", VERSION)[:3])
-"""The release of this program, such as 0.1.0. Its candidates have the same."""
+"""The release of this program, such as 0.1.0. A release candidate has the same number."""
 
 MigrationState = Literal["applied", "pending", "edited", "by hand", "unknown"]
 
@@ -42,20 +42,24 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether the file is applied again when its text changes."""
+        """Return whether the file is applied again when its text changes."""
         return "/" in self.version
 
     @property
     def view(self) -> str | None:
-        """The name of the view that the file creates, with its schema."""
+        """Return the name of the view that the file creates, with its schema, or None."""
         found = _VIEW.search(self.text) if self.version.startswith("views/") else None
         return found and found[1]
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A migration and its state.
+    """A migration and its state in a database.
 
-    `unknown` means applied by a newer program. `by hand` means without a checksum.
+    - applied: the database has this file.
+    - pending: the file isn't applied yet, or its text has changed and it's repeatable.
+    - edited: the file was edited after it was applied.
+    - by hand: it was applied without a checksum.
+    - unknown: a newer program applied it.
     """
 
     version: str
@@ -66,7 +70,7 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppliedMigration(msgspec.Struct, frozen=True, kw_only=True):
-    """A database's record of an applied file. It has no checksum if somebody applied it by hand."""
+    """A row of migrations.applied. It has no checksum if somebody applied the file by hand."""
 
     version: str
     name: str | None
@@ -89,10 +93,10 @@ def applied_by_version(rows: Iterable[Any]) -> dict[str, AppliedMigration]:
 
 
 def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
-    """Read the files in the order in which they're applied.
+    """Read the files, in the order in which they must be applied.
 
     Versions come first, by the digits before the first underscore. Then come functions and views,
-    each after those that it names.
+    each after the functions and views that it uses.
     """
     versions = sorted(folder.glob("[0-9]*_*.sql"))
     if not versions:
@@ -120,7 +124,10 @@ def _read(path: Path, version: str) -> Migration:
 
 
 def _needs(files: Mapping[str, Migration]) -> dict[str, list[str]]:
-    """Return for each file the functions that it names, and the views that it names in full."""
+    """Return, for each file, the files of the functions and views that occur in its text.
+
+    A view counts only if the text names it with its schema.
+    """
     views = {file.view: version for version, file in files.items() if file.view}
     needs: dict[str, list[str]] = {}
     for version, file in files.items():
@@ -134,7 +141,7 @@ def _needs(files: Mapping[str, Migration]) -> dict[str, list[str]]:
 def migration_status(
     version: str, file: Migration | None, row: AppliedMigration | None
 ) -> MigrationStatus:
-    """Compare a file with the database's record of its version. One of the two may be missing."""
+    """Compare a file with the database's row for its version. One of the two may be None."""
     name = file.name if file is not None else (row.name if row is not None else None) or version
     if row is None:
         return MigrationStatus(version=version, name=name, state="pending")

@@ -1,4 +1,4 @@
-"""Writes what applies the migrations, and prints it as one script for psql.
+"""Builds the SQL that applies the migrations, and prints it as one script for psql.
 
 The script is for a DBA who doesn't run our programs. It applies the files that a database lacks,
 each in a transaction, and stores their checksums.
@@ -19,8 +19,9 @@ declare
 begin
     execute $view${text}$view$;
 exception
-    -- A column is gone, moved, renamed, or of another type. So the view goes first, with those of
-    -- ours that are made from it. They are pending from then on, and are applied after this one.
+    -- A column was removed, moved, renamed, or changed its type. PostgreSQL can't replace such a
+    -- view, so drop it, with our views that select from it. These become pending, and are
+    -- created again after this one.
     when invalid_table_definition then
         with recursive dependent (oid, depth) as (
             select to_regclass('{view}')::oid, 0
@@ -43,7 +44,7 @@ exception
         forgotten as (
             delete from migrations.applied using ours where applied.version = ours.version
         )
-        -- In the order in which a reader locks them, so that neither waits for the other.
+        -- Drop them in the order in which a query locks them, so that the two can't deadlock.
         select string_agg(oid::regclass::text, ', ' order by depth desc) into views from ours;
         if views is null then
             raise;
@@ -73,9 +74,9 @@ set    name       = excluded.name,
        applied_by = excluded.applied_by;
 """
 _HEAD: Final = """\
--- For psql, as the role that will own the tables. It applies what this database lacks, and stores
--- the checksum of each file, so that `normalizer migrate` recognizes them. If it ends because
--- somebody holds a lock, run it again.
+-- Run this with psql, as the role that will own the tables. It applies the migrations that this
+-- database lacks, and stores the checksum of each file, so that `normalizer migrate` recognizes
+-- them. If it ends because another session holds a lock, run it again.
 \\set ON_ERROR_STOP on
 do $$ begin perform pg_advisory_lock({lock_key}); end $$;
 select to_regclass('migrations.applied') is null as is_pending \\gset
@@ -131,7 +132,7 @@ def recording_statement(file: Migration) -> str:
 
 
 def migration_script(folder: Path = FOLDER) -> str:
-    """Return the script, which does what this build's `normalizer migrate` would do."""
+    """Return the script. It does the same as this build's `normalizer migrate`."""
     first, *others = files = read_migrations(folder)
     checksums = ", ".join(
         f"('{file.version}', '{file.checksum}')" for file in files if not file.is_repeatable

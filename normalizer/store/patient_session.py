@@ -18,7 +18,8 @@ from normalizer.store.sqlstate import STATEMENT_ENDED
 _T = TypeVar("_T")
 
 MOST_TIMEOUTS: Final = 8
-"""The most timeouts in a row of one piece of work. A temporarily slow database causes fewer."""
+"""The most timeouts in a row of one piece of work. A database that's slow for a while causes fewer.
+"""
 
 _log: Final = get_logger()
 
@@ -26,8 +27,8 @@ _log: Final = get_logger()
 class PatientSession(Session):
     """A Session for long work, in which a deadlock, a lock, or an outage costs only time.
 
-    A commit may have succeeded although its answer was lost, so the work must give the same result
-    when it runs again.
+    A commit may have succeeded although the connection broke before the response. So the work must
+    give the same result if it runs again.
     """
 
     def __init__(
@@ -48,16 +49,17 @@ class PatientSession(Session):
         rolled_back: bool = False,
         if_slow: str = "",
     ) -> _T:
-        """Run the work until it succeeds.
+        """Run the work until it succeeds, and return its result.
 
-        Raises FatalError, also if a value is at fault, or if a statement times out MOST_TIMEOUTS
-        times in a row. Then `if_slow` says what to do. Raises StoreUnavailableError if the very
-        first try fails, because then nothing is lost and the address may be wrong.
+        Raises FatalError if the database rejects a value, or if a statement times out MOST_TIMEOUTS
+        times in a row. In the latter case the error's remedy is `if_slow`. Raises
+        StoreUnavailableError only if the very first try of this session fails. Then nothing is
+        lost, and the address may be wrong.
         """
         timeouts = 0
         while True:
             try:
-                # If the first try fails, there is no retry.
+                # If the first try fails, there's no retry.
                 with self._outage.unless_answered() if self._has_answered else nullcontext():
                     answer = await self.transaction(work, rolled_back=rolled_back)
             except RowRejectedError as error:

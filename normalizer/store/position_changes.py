@@ -1,7 +1,8 @@
-"""Moves or retires a position for an operator and records who and why, in one transaction.
+"""Moves or retires a position for an operator, and records who did it and why.
 
-The epoch rises, so the owner of the partition loses its claim, claims it again, and continues from
-the new position. Skipped offsets are written as a batch, so the totals and the ledger agree.
+Both happen in one transaction, which also raises the epoch. So the owner of the partition loses its
+claim, claims the partition again, and continues from the new position. Skipped offsets are written
+like a batch without records, so the totals and the ledger agree.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ Action = Literal["skip", "rewind", "retire"]
 
 
 class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
-    """An operator's change, with who and why."""
+    """An operator's change of a position, with who and why."""
 
     action: Action
     who: str
@@ -59,7 +60,7 @@ _RECORD_CHANGE: Final = """
 
 
 class ChangedPositions:
-    """Changes the position of one partition once, for `Store(positions=...)`."""
+    """The positions for `Store(positions=...)` that apply one change to one partition."""
 
     def __init__(self, change: PositionChange) -> None:
         self._change = change
@@ -69,7 +70,10 @@ class ChangedPositions:
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock it, even while a process owns it. Raises PositionMovedError if it has changed."""
+        """Lock the position, even while a process owns it.
+
+        Raises PositionMovedError if it isn't where the operator saw it.
+        """
         (part,) = parts
         topic, incarnation, partition = part.key
         rows = await connection.fetch(LOCK_POSITIONS, [topic], [incarnation], [partition])
@@ -91,7 +95,7 @@ class ChangedPositions:
         batch_id: int,  # noqa: ARG002 - only jobs need it
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - only jobs need them
     ) -> None:
-        """Move it forward with its totals, or back, or leave it. Clears the owner."""
+        """Move the position forward with its totals, or back, or leave it. Clears the owner."""
         ((part, _),) = moves
         if self._change.action == "skip":
             await add_gaps(connection, [part], "skipped")
@@ -117,14 +121,17 @@ def moved_elsewhere(topic: str, partition: int, stored: int | None) -> PositionM
 
 
 async def change_position(database_url: str, change: PositionChange, part: PartitionBatch) -> int:
-    """Change the position. Raises PositionMovedError, StoreUnavailableError, and FatalError."""
+    """Apply the change and return the new epoch.
+
+    Raises PositionMovedError, StoreUnavailableError, and FatalError.
+    """
     positions = ChangedPositions(change)
     async with Store(
         database_url,
         owner=f"{OPERATOR}{change.who}",
         application_name="normalizer position",
         positions=positions,
-        # A blocked batch locks its position for up to a minute, so wait longer than that.
+        # A blocked batch keeps its position locked for up to a minute, so wait longer than that.
         session={"lock_timeout": "70s", "statement_timeout": "80s"},
     ) as store:
         await store.write(Batch(parts=(part,)))

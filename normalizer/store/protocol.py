@@ -7,7 +7,7 @@ import asyncpg
 from normalizer.errors import FatalError
 
 PROTOCOL: Final = 1
-"""The version of the rules for ids and identity. normalizer.layout holds the one in force."""
+"""The version of the rules for ids and identity. normalizer.layout has the one that's in force."""
 
 
 _PROTOCOL: Final = "select protocol from normalizer.layout"
@@ -16,8 +16,8 @@ _PROTOCOL: Final = "select protocol from normalizer.layout"
 async def check_protocol(connection: asyncpg.Connection) -> None:
     """Raise FatalError if a migration has changed the protocol.
 
-    Call it after claiming the position or the job's run, because the migration fences earlier
-    claims.
+    Call it after claiming the position or the job's run. The migration fences all earlier claims,
+    so after a successful check the protocol can't change without ending this claim.
     """
     in_force = await connection.fetchval(_PROTOCOL)
     if in_force != PROTOCOL:

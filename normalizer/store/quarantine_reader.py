@@ -1,7 +1,7 @@
-"""Shows rejected records to an operator: as a log line, a list, or one complete record.
+"""Shows rejected records to an operator: in the log, in a list, or one complete record.
 
-The table `quarantine` holds a sample without secrets. The bytes are in a separate table, and are
-redacted unless the operator passes --raw.
+The table `quarantine` has a sample of each record, without secrets. The record's bytes are in
+another table, and are shown redacted unless the operator passes --raw.
 """
 
 import time
@@ -47,7 +47,7 @@ _RAW: Final = """
 
 
 class QuarantineEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One rejection, of a record or of one event in it."""
+    """A rejected record, or one rejected event of a record."""
 
     quarantine_id: int
     quarantined_at: datetime
@@ -72,7 +72,10 @@ class QuarantineEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredBytes(msgspec.Struct, frozen=True, kw_only=True):
-    """The rejected bytes, or only their beginning unless `whole`."""
+    """The bytes of a rejected record.
+
+    If `whole` is False, only the first bytes of the value are stored.
+    """
 
     key: bytes | None
     value: bytes | None
@@ -89,7 +92,7 @@ async def list_entries(
     redriven: bool = False,
     limit: int = 50,
 ) -> list[QuarantineEntry]:
-    """Return the latest rejections, newest first. `redriven` includes redriven ones.
+    """Return the latest rejections, newest first. With `redriven`, also those that were redriven.
 
     Raises StoreUnavailableError and FatalError.
     """
@@ -103,7 +106,7 @@ async def show_entry(
 ) -> tuple[QuarantineEntry, StoredBytes | None]:
     """Return one rejection and its bytes, which are None if retention has deleted them.
 
-    Raises ConfigurationError if there is no such rejection.
+    Raises ConfigurationError if there's no such rejection.
     """
     async with read_only_connection(database_url) as connection:
         rows = await connection.fetch(_LIST, None, None, quarantine_id, 1, True)
@@ -136,7 +139,7 @@ def table(entries: Iterable[QuarantineEntry]) -> str:
 def page(
     entry: QuarantineEntry, kept: StoredBytes | None, *, raw: bool, redact_keys: Iterable[str] = ()
 ) -> str:
-    """Format everything about one rejection, with content redacted unless `raw`."""
+    """Format everything about one rejection. Its content is redacted unless `raw`."""
     lines = [
         ("quarantine", str(entry.quarantine_id)),
         ("record", f"{entry.coordinates} (incarnation {entry.source_incarnation})"),
@@ -186,7 +189,10 @@ def _shown(content: bytes | None) -> str:
 
 
 class RejectionLog:
-    """Logs one line for many rejections: the number for each reason, with an example."""
+    """Logs new rejections, at most one line per ten seconds.
+
+    A line has the number of rejections for each reason, and one example.
+    """
 
     def __init__(
         self, logger: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic
@@ -198,7 +204,7 @@ class RejectionLog:
         self._example: dict[str, object] = {}
 
     def add(self, committed: CommittedBatch) -> None:
-        """Count the new rejections of a batch, and log them if the last line is old enough."""
+        """Count the new rejections of a batch, and log the counts if the last line is 10 s old."""
         for (record, rejected), is_new in zip(committed.rejections, committed.kept, strict=True):
             if is_new:
                 self._reasons[rejected.reason] += 1
@@ -221,6 +227,9 @@ class RejectionLog:
 
 
 def _execution_in_key(key: bytes | None) -> str | None:
-    """Return the execution id in a record's key. Other keys may hold content, so don't log them."""
+    """Return the execution id in a record's key.
+
+    Any other key may hold content, which isn't logged.
+    """
     text = (key or b"")[:20]
     return text.decode() if text.isdigit() else None

@@ -1,4 +1,4 @@
-"""Stores rejected records in quarantine, in their batch's transaction."""
+"""Stores rejected records in quarantine, in the transaction of their batch."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ _DETAIL_LETTERS: Final = 500
 
 
 class RejectedRecord(NamedTuple):
-    """A record, and why it or one event in it was rejected."""
+    """A record, and why it, or one event in it, was rejected."""
 
     record: RawRecord
     rejected: Rejected
@@ -39,7 +39,7 @@ class RejectedRecord(NamedTuple):
 
     @property
     def execution_id(self) -> int | None:
-        """The execution that the record names in its value, else in its key."""
+        """Return the execution id in the record's value, otherwise the one in its key, or None."""
         named = self.rejected.execution_id
         if named is None and re.fullmatch(rb"[0-9]{1,19}", self.record.key or b""):
             named = int(self.record.key or b"")
@@ -66,9 +66,10 @@ _ADD_QUARANTINE: Final = """
 async def write_quarantine(
     connection: asyncpg.Connection, rejections: Sequence[RejectedRecord], batch_id: int
 ) -> list[bool]:
-    """Store the rejections. Returns for each whether it's new or already stored.
+    """Store the rejections. Returns for each whether it's new, or was stored before.
 
-    The bytes go to a separate table for redrive, which only the owner can read.
+    The bytes go to a separate table, which redrive reads and only the owner of the database can
+    read.
     """
     if not rejections:
         return []
@@ -85,7 +86,7 @@ async def write_quarantine(
     kept = []
     for rejected_record in rejections:
         kept.append(rejected_record.coordinates in new)
-        new.discard(rejected_record.coordinates)  # a file may hold a record twice
+        new.discard(rejected_record.coordinates)  # a file may hold the same record twice
     return kept
 
 
@@ -113,7 +114,10 @@ _RAW_COLUMNS: Final = (
 async def _keep_raw(
     connection: asyncpg.Connection, records: dict[tuple[str | None, int, int, int], RawRecord]
 ) -> None:
-    """Store the bytes of each record once, with COPY, because servers never log COPY data."""
+    """Store the bytes of each record once.
+
+    It uses COPY, because servers never log the data of COPY.
+    """
     kept = await connection.fetch(_FIND_RAW, *map(list, zip(*records, strict=True)))
     for row in kept:
         del records[tuple(row)]
@@ -142,7 +146,10 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
 
 
 def _raw(record: RawRecord) -> tuple[object, ...]:
-    """Return the record's bytes up to 1 MiB, or else its first 64 KiB and its hash."""
+    """Return the row that holds a record's bytes.
+
+    Of a record over 1 MiB, the row has only the first 64 KiB, and the hash of the value.
+    """
     value, key = record.value or b"", record.key or b""
     headers = msgspec.json.encode(
         [

@@ -26,7 +26,7 @@ async def read_only_connection(
     command_timeout_s: float | None = None,
     **settings: str,
 ) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection for a block. `settings` override those of the session.
+    """Open a connection for a block. `settings` override those of READ_ONLY_SESSION.
 
     Raises StoreUnavailableError and FatalError, by SQLSTATE.
     """

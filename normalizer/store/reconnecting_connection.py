@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL, opened when needed and again after an outage."""
+"""One connection to PostgreSQL, opened when it's needed, and again after an outage."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,9 @@ _log: Final = get_logger()
 class ReconnectingConnection:
     """One connection for any number of tasks, which use it one after the other.
 
-    It calls `prepare` with each new connection before its first use, and closes the connection if
-    that raises. The caller pauses before a retry (`process.pause.back_off_s`).
+    It calls `prepare` with each new connection before the first use, and closes the connection if
+    `prepare` raises. It doesn't pause after a failure. The caller does that
+    (`runtime.pause.back_off_s`).
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class ReconnectingConnection:
 
     @property
     def server_pid(self) -> int | None:
-        """Return the pid of the server's backend, or None. Safe from any thread."""
+        """Return the process id of the server's session, or None. Safe to call from any thread."""
         connection = self._connection
         if connection is None or connection.is_closed():
             return None
@@ -53,7 +54,7 @@ class ReconnectingConnection:
 
     @property
     def is_pooled(self) -> bool | None:
-        """Return whether a pooler is in between, or None without a connection."""
+        """Return whether the connection goes through a pooler, or None without a connection."""
         connection = self._connection
         return None if connection is None or connection.is_closed() else connection.is_pooled
 
@@ -61,15 +62,15 @@ class ReconnectingConnection:
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
         """Use the connection for one block. Raises what asyncpg and `prepare` raise.
 
-        After an error that leaves its state unknown, or if the server has become a standby, it ends
-        the connection, and the next block gets a new one.
+        It closes the connection after an error that leaves its state unknown, or if the server has
+        become a standby. Then the next block gets a new connection.
         """
         async with self._turn:
             connection = await self._opened()
             try:
                 yield connection
             except BaseException as error:
-                # If there are several hosts, another one may be the primary now.
+                # If DATABASE_URL names several hosts, another one may be the primary now.
                 is_standby = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
                 if is_in_doubt_after(error) or is_standby:
                     self.terminate()
@@ -78,7 +79,7 @@ class ReconnectingConnection:
     async def close(self) -> None:
         """Close the connection, and ask the server to cancel its statement.
 
-        Otherwise the statement would continue and keep its locks.
+        Otherwise the statement would continue, and keep its locks.
         """
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -86,7 +87,7 @@ class ReconnectingConnection:
                 await connection.close(timeout=_CLOSE_S)
 
     def terminate(self) -> None:
-        """End the connection at once."""
+        """End the connection at once, without waiting for the server."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()

@@ -1,12 +1,13 @@
 """Writes a batch until it succeeds: backs off, halves it, and retries as long as it takes.
 
-It never rejects anything. A batch that keeps failing is halved down to one record, so that the
-position stops at the record to blame. It retries that record until it can be written, and reports
-it from the fifth second on. A record that makes a projection fail, or time out, is written without
-projections.
+It never rejects anything. A batch that keeps failing is halved, down to one record, so that the
+position stops at the record that causes the failure. That record is retried until it can be
+written. After five seconds it's reported as blocked. A record for which a projection fails, or
+takes too long, is written without projections.
 
-A batch that has waited for ten seconds while the database works is split into its partitions. The
-service takes over the part that still fails (`set_aside`), so that the others don't wait for it.
+If a batch has waited for ten seconds while the database works, its partitions are written one by
+one. The service takes over the part that still fails (`set_aside`), so that the other partitions
+don't wait for it.
 """
 
 import asyncio
@@ -27,13 +28,13 @@ from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE, is_outage
 
 TRIES_BEFORE_HALVING: Final = 3
 WAITING_AFTER_S: Final = 5.0
-"""Report a batch that's in flight for this long as blocked."""
+"""Report a batch as blocked when it has been in flight for this long."""
 REPORT_EVERY_S: Final = 60.0
 SET_ASIDE_AFTER_S: Final = 10.0
 """After this long, write a waiting batch without the part that waits."""
 
 SetAside = Callable[[PartitionBatch], bool]
-"""Takes over a waiting part, to write it later. Returns False if it can't."""
+"""Takes over a waiting part, to write it later. Returns False if that isn't possible."""
 
 _log: Final = get_logger()
 
@@ -46,11 +47,13 @@ class BatchWriter(Protocol):
 
 
 class InFlightBatch:
-    """The batch in flight of a writer, since when, and its last error. Any thread may read it.
+    """The batch that a writer is writing, since when, and the last error.
 
-    `piece` is the part of the batch that's being written, and `error` becomes None again after
-    that. `waits_for` is what its statement waits for according to the server. `since_s` is when the
-    wait began.
+    Safe to read from any thread.
+
+    `piece` is the part of the batch that's being written. `error` is the error of its last try, or
+    None. `waits_for` is what the statement waits for, as reported by the server. `since_s` is when
+    the writer began with the batch.
     """
 
     def __init__(
@@ -69,27 +72,30 @@ class InFlightBatch:
             self.since_s = self._clock()
 
     def failed(self, error: RetryableError) -> None:
-        """Note a failed try. Only after a lock timeout may `waits_for` still be true."""
+        """Note a failed try. Forgets `waits_for`, except after a lock timeout.
+
+        After a lock timeout, the other session may still hold the lock.
+        """
         self.error = error
         if getattr(error, "sqlstate", None) != LOCK_NOT_AVAILABLE:
             self.waits_for = ""
 
     def written(self) -> None:
-        """Note that the piece is written."""
+        """Note that the piece was written."""
         self.error, self.waits_for = None, ""
 
     def clear(self) -> None:
-        """Note that the batch is written, or its writer has stopped."""
+        """Note that the batch was written, or that its writer has stopped."""
         self.since_s = self.piece = self.error = None
         self.waits_for = ""
 
     def age_s(self) -> float:
-        """Return the seconds since the writer began the batch, or 0 without one."""
+        """Return the seconds since the writer began with the batch, or 0 without one."""
         since_s = self.since_s
         return 0.0 if since_s is None else self._clock() - since_s
 
     def is_waiting(self) -> bool:
-        """Return whether the batch takes longer than WAITING_AFTER_S."""
+        """Return whether the batch has taken longer than WAITING_AFTER_S."""
         return self.age_s() >= WAITING_AFTER_S
 
     def last_error_text(self) -> str:
@@ -122,10 +128,10 @@ async def write_with_retry(
     on_failure: Callable[[RetryableError], None] = lambda _: None,
     set_aside: SetAside | None = None,
 ) -> OutcomeTotals:
-    """Write the batch, and retry as long as it takes. `stop` ends the retries.
+    """Write the batch, and retry as long as it takes. Setting `stop` ends the retries.
 
-    It writes nothing of a part that `set_aside` has taken over, from that part's offset on. Raises
-    PositionError and FatalError from `write`, FatalError if the database keeps refusing the
+    Once `set_aside` has taken over a part, nothing more of that partition is written here. Raises
+    PositionError and FatalError from `write`, FatalError if the database keeps rejecting the
     sign-in, and RetryableError once `stop` is set. By then the first pieces of a halved batch may
     be written.
     """
@@ -140,7 +146,7 @@ async def write_with_retry(
 
 
 class _Retries:
-    """Writes the pieces of one batch in the order of their offsets.
+    """Writes one batch in pieces, in the order of their offsets.
 
     It halves a piece that keeps failing.
     """
@@ -161,7 +167,7 @@ class _Retries:
         self._on_failure = on_failure
         self._set_aside = set_aside
         self._pieces: list[Batch] = []
-        """The pieces still to write. The last one comes first."""
+        """The pieces still to write. The next one is at the end of the list."""
         self._tries = self._tries_of_projections = 0
         self._projections = True
 
@@ -191,7 +197,7 @@ class _Retries:
         return totals
 
     def _restart(self) -> None:
-        """Treat the next try as the first of its piece."""
+        """Count the tries from zero, for a new piece."""
         self._tries = self._tries_of_projections = 0
         self._projections = True
 
@@ -207,7 +213,10 @@ class _Retries:
         )
 
     def _shrink(self, error: RetryableError) -> bool:
-        """Make the failed piece smaller. Returns False if that's not due, or not possible."""
+        """Make the failed piece smaller.
+
+        Returns False if it's too early for that, or not possible.
+        """
         piece = self._pieces[-1]
         has_waited = self._in_flight.age_s() >= SET_ASIDE_AFTER_S and not is_outage(error)
         if self._set_aside and has_waited:
@@ -227,7 +236,7 @@ class _Retries:
         self._tries = 0
 
     def _leave_out(self, taken: PartitionBatch) -> None:
-        """Drop the rest of its partition, which is read again once the part is written."""
+        """Drop the rest of the part's partition. It's read again once the part is written."""
         left = (
             Batch(parts=tuple(part for part in piece.parts if part.key != taken.key))
             for piece in self._pieces
@@ -236,13 +245,17 @@ class _Retries:
         self._restart()
 
     async def _back_off(self, error: RetryableError) -> None:
-        """Wait before the next try of the same piece, perhaps without projections."""
+        """Wait before the next try of the same piece.
+
+        After three failures of projections, turn them off.
+        """
         tries = min(self._tries, self._tries_of_projections)
         if self._projections and tries >= TRIES_BEFORE_HALVING:
             _log.error("projection.failed", why=str(error), piece=self._in_flight.offsets())
             self._projections = False
         elif not self._projections:
-            # The database is unreachable or slow, perhaps since before, so this proves nothing.
+            # The try without projections failed too. So the database is unreachable or slow,
+            # perhaps since before, and the projections needn't be the cause. Turn them on again.
             self._restart()
             await wait_at_most(self._stop, back_off_s(TRIES_BEFORE_HALVING, self._draw))
         else:
@@ -250,9 +263,9 @@ class _Retries:
 
 
 class _WaitReporter:
-    """Logs when a batch is blocked, again every REPORT_EVERY_S, and when it is written.
+    """Logs when a batch is blocked, again every REPORT_EVERY_S, and when it's written at last.
 
-    It uses the event loop's timers, so it also logs while a statement waits for a lock.
+    It uses timers of the event loop, so it also logs while a statement waits for a lock.
     """
 
     def __init__(self, in_flight: InFlightBatch) -> None:

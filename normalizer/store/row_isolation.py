@@ -1,4 +1,4 @@
-"""Finds the events whose rows the database rejects, by writing them and rolling back."""
+"""Finds the events whose rows the database rejects, by writing rows and rolling them back."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -24,7 +24,7 @@ _CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
 
 
 class RowIsolation:
-    """Isolates the rejected rows of a batch. The caller rolls the transaction back."""
+    """Finds the rejected rows of a batch. The caller rolls the transaction back."""
 
     def __init__(self, positions: Positions) -> None:
         self._positions = positions
@@ -39,7 +39,7 @@ class RowIsolation:
         dedup_horizon = await self._positions.lock(connection, batch.parts) or NO_DEDUP_HORIZON
         _, exclusions = await begin_batch(connection, batch)
         events = sort_outcomes(batch, row_rejections, exclusions, dedup_horizon).events
-        # Make a deferred constraint fail here, at the row that violates it, and not at COMMIT.
+        # Make a deferred constraint fail here, at the row that violates it, instead of at COMMIT.
         await connection.execute(_CHECK_CONSTRAINTS_NOW)
         codes, write_plan = await self._try_rows(connection, events, dedup_horizon)
         reports: dict[int, list[Event]] = {}
@@ -65,7 +65,10 @@ class RowIsolation:
         events: Sequence[Event],
         dedup_horizon: DedupHorizon,
     ) -> tuple[dict[int, str | None], WritePlan]:
-        """Return the SQLSTATE of each rejected row, by its id. Rolls back every row."""
+        """Return the SQLSTATE of each rejected row by its id, and the plan.
+
+        Rolls back every row.
+        """
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
 
         async def insert(rows: Sequence[Event]) -> None:
@@ -83,7 +86,10 @@ class RowIsolation:
         reports: Sequence[Event],
         dedup_horizon: DedupHorizon,
     ) -> Sequence[Event]:
-        """Return the reports in a rejected merged row that are rejected alone, or the last."""
+        """Return which of the reports that were merged into a rejected row to reject.
+
+        These are the reports that are rejected alone. If none is, it's the last one.
+        """
         if len(reports) == 1:
             return reports
         rejected_alone = [

@@ -21,20 +21,23 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, copy_line, find_fau
 Row = TypeVar("Row", Event, Envelope)
 
 ROWS_AT_ONCE: Final = 500
-"""How many rows to encode and send before yielding to the event loop, after two milliseconds."""
+"""How many rows to encode and send before other tasks may run. That takes about two milliseconds.
+"""
 COPIED_BYTES: Final = 1 << 20
-"""How many bytes of rows to send at once, even if they are fewer rows."""
+"""How many bytes of rows to send at once, even if that's fewer than ROWS_AT_ONCE rows."""
 _HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-"""Source: the PostgreSQL manual, COPY, Binary Format."""
+"""The header of binary COPY. Source: the PostgreSQL manual, COPY, Binary Format."""
 _END: Final = b"\xff\xff"
 MAX_GAP_OFFSETS: Final = 5_000
-"""Search offsets closer together than this as one run."""
+"""Offsets that are closer together than this are searched for with one statement."""
 PAUSE_EVERY_S: Final = 0.005
-"""How long to work without a pause."""
+"""How long to work before other tasks may run."""
 SAY_EVERY_S: Final = 10.0
-"""Say something this often. After 60 s without a statement the server would end the transaction."""
+"""Run a statement at least this often. After 60 s without one the server would end the transaction.
+"""
 DIGESTED_BYTES: Final = 4 * 1024 * 1024
-"""How many bytes of values to send together for hashing. A larger value goes alone."""
+"""How many bytes of values to send to the server together for hashing. A larger value is sent
+alone."""
 
 
 SELECTED: Final = ", ".join(Envelope.__struct_fields__)
@@ -50,8 +53,8 @@ class RowRejectedError(Exception):
         self.line = line
 
 
-# The array is in a subselect, because planning with each of a batch's ids takes longer than finding
-# them.
+# The array is in a subselect, because planning a query with all ids of a batch takes longer than
+# finding the rows.
 FIND_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -80,10 +83,10 @@ _FIND_ASSIGNED: Final = """
          = ($1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
 """
 
-# To the server, a transaction that's silent for a minute looks like a frozen process.
+# A server ends a transaction that's idle for a minute, because its process may be frozen.
 _STILL_HERE: Final = "select"
 
-# `offset 0` keeps the text from being computed twice, for its length and its hash.
+# `offset 0` keeps the planner from computing the text twice, for its length and for its hash.
 _DIGESTS: Final = f"""
     select   octet_length(written),
              case when octet_length(written) <= {SHORT} then written else sha256(written) end
@@ -100,8 +103,8 @@ _ASSIGN_ID: Final = """
     returning event_id
 """
 
-# Finds some offsets of one source within a run. The index is BRIN and finds blocks, so
-# `source_offset + 0` keeps the server from searching it for each offset.
+# Finds the given offsets of one source between the first and the last of them. The index is a BRIN
+# and only finds blocks, so `source_offset + 0` keeps the server from searching it once per offset.
 _FIND_BY_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -128,21 +131,27 @@ _FIND_MERGED_RECORDS: Final = """
 
 
 class StoredRows:
-    """The `StoredEvents` of a transaction."""
+    """The rows of `events`, as a transaction sees them."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
         self._paused_s = self._said_s = time.monotonic()
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        """Return the coordinates of these ids that are stored."""
+        """Return the coordinates of the stored rows of these ids.
+
+        Ids without a row are left out.
+        """
         if not event_ids:
             return {}
         rows = await self._connection.fetch(FIND_COORDINATES, event_ids)
         return {row[0]: tuple(row)[1:] for row in rows}
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        """Return the rows of these ids that are stored, and lock them in ascending order."""
+        """Lock and return the stored rows of these ids, in ascending order.
+
+        Ids without a row are left out.
+        """
         if not event_ids:
             return {}
         rows = await self._connection.fetch(LOCK_EVENTS, event_ids)
@@ -151,7 +160,10 @@ class StoredRows:
     async def find_rows_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        """Return the rows that these records were stored in or merged into, if they still exist."""
+        """Return the id of the row that each of these records was stored in or merged into.
+
+        Records without a row, or whose row was deleted, are left out.
+        """
         if not coordinates_set:
             return {}
         found = await self.find_merged(coordinates_set)
@@ -164,7 +176,10 @@ class StoredRows:
     async def find_merged(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        """Return the rows that these records were merged into, unless they were deleted since."""
+        """Return the id of the row that each of these records was merged into.
+
+        Records that weren't merged, or whose row was deleted since, are left out.
+        """
         columns = [list(column) for column in zip(*coordinates_set, strict=True)]
         merged_from = [
             (merge_id, event_id, coordinates)
@@ -184,7 +199,7 @@ class StoredRows:
         }
 
     async def digests(self, values: Sequence[bytes]) -> list[Digest]:
-        """Return the length and sha256 of each value's jsonb text, computed by the database."""
+        """Return the length and sha256 of each value's text as jsonb, computed by the database."""
         return [
             digest
             for some in _chunked_by_bytes(values)
@@ -192,7 +207,10 @@ class StoredRows:
         ]
 
     async def _load_digests(self, values: Sequence[bytes]) -> list[Digest]:
-        """Return the digests. Invalid jsonb gets a unique one, and its row is rejected later."""
+        """Return the digests. A value that isn't valid jsonb gets a unique one.
+
+        Its row is rejected later.
+        """
         try:
             async with self._connection.transaction():
                 found = await self._connection.fetch(_DIGESTS, values)
@@ -210,12 +228,15 @@ class StoredRows:
         return found
 
     async def assign(self, coordinates: Coordinates) -> int:
-        """Return a new id from gen_snowflake(), and store it under the coordinates."""
+        """Return a new id from gen_snowflake(), and store it with the coordinates."""
         event_id: int = await self._connection.fetchval(_ASSIGN_ID, *coordinates)
         return event_id
 
     async def pause(self) -> None:
-        """Let other tasks run every few milliseconds, and keep the transaction active."""
+        """Let other tasks run every 5 ms, and keep the transaction alive.
+
+        For that it runs a statement every 10 s.
+        """
         now_s = time.monotonic()
         if now_s >= self._paused_s + PAUSE_EVERY_S:
             await asyncio.sleep(0)
@@ -239,10 +260,10 @@ def _chunked_by_bytes(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 def _runs(
     coordinates_set: AbstractSet[Coordinates],
 ) -> Iterator[tuple[str | None, int, int, int, int, Sequence[int]]]:
-    """Yield runs of offsets (source, first, last), with the wanted ones in each.
+    """Yield source, first offset, last offset, and the wanted offsets between them, per run.
 
-    Each run costs a search in the index, and each unwanted offset in it makes the server read a
-    row.
+    A run is a range of offsets that one statement searches. Each run costs a search of the index,
+    and each offset in it that isn't wanted costs the server the reading of a row.
     """
     ordered = sorted({(coordinates[:3], coordinates[3]) for coordinates in coordinates_set})
     for source, offsets in groupby(ordered, key=itemgetter(0)):
@@ -283,11 +304,11 @@ async def add_merged_records(
 
 
 EVENT_COLUMNS: Final = ("batch_id", *COLUMNS)
-"""The columns that COPY writes, in order. The others have defaults."""
+"""The columns that COPY writes, in order. All other columns have defaults."""
 
 
 async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch_id: int) -> None:
-    """Insert new rows, ascending by event_id, so that all writers lock projections in one order.
+    """Insert new rows, sorted by event_id, so that all writers lock projections in the same order.
 
     Raises RowRejectedError for a row that can't be encoded, or that the database rejects.
     """
@@ -308,9 +329,10 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
 
 
 async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes]:
-    """Yield the data for COPY: for each row the number of columns, its batch, and its columns.
+    """Yield the data for COPY: per row the number of columns, its batch, and its columns.
 
-    Let other tasks run between two chunks. Raises RowRejectedError for a row that can't be encoded.
+    It lets other tasks run between two chunks. Raises RowRejectedError for a row that can't be
+    encoded.
     """
     begin = struct.pack(">hiq", len(EVENT_COLUMNS), 8, batch_id)
     gathered, size = [_HEAD], 0
@@ -328,7 +350,7 @@ async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes
     yield begin.join(gathered) + _END
 
 
-# The columns that a merge can change, with their types. The others stay as stored.
+# The columns that a merge can change, with their types. All other columns stay as they are stored.
 _MERGED_COLUMNS: Final = (
     ("event_type", "text"),
     ("step", "text"),
@@ -376,7 +398,7 @@ _UPDATE_EVENTS: Final = f"""
 
 
 async def update_rows(connection: asyncpg.Connection, rows: Sequence[Envelope]) -> None:
-    """Update merged rows, ascending by event_id, which were read and locked before."""
+    """Update merged rows, sorted by event_id. The caller has read and locked them before."""
     if not rows:
         return
     ids = [row.event_id or 0 for row in rows]
@@ -389,11 +411,11 @@ async def find_rejected_rows(
     rows: Sequence[Row],
     write: Callable[[Sequence[Row]], Awaitable[None]],
 ) -> dict[int, str | None]:
-    """Find the rejected rows: event_id -> SQLSTATE. Rolls back every row.
+    """Return the SQLSTATE of each rejected row, by event_id. Rolls back every row.
 
-    COPY names the line of a rejected row, so the rows before it are good. Otherwise it tries the
-    rows in halves, and also the rows after a rejected one, so that many rejected rows cost little
-    more than a few.
+    COPY reports the line of a rejected row, so the rows before that line are good. Without a line
+    it tries the rows in halves. It continues after a rejected row, so that many rejected rows take
+    little more time than a few.
     """
     rejected: dict[int, str | None] = {}
     suspects = [rows]
@@ -415,7 +437,7 @@ async def _try_write(
     rows: Sequence[Row],
     write: Callable[[Sequence[Row]], Awaitable[None]],
 ) -> RowRejectedError | None:
-    """Write the rows and roll them back. Returns the rejection, if any."""
+    """Write the rows and roll them back. Returns the rejection, or None."""
     if not rows:
         return None
     savepoint = connection.transaction()
@@ -424,8 +446,8 @@ async def _try_write(
     try:
         await write(rows)
     except RowRejectedError as found:
-        # Make a new exception, because the traceback of `found` keeps this frame and its rows in a
-        # cycle.
+        # Make a new exception, because the traceback of `found` refers to this frame and its rows,
+        # so they would stay in memory until the garbage collector runs.
         rejection = RowRejectedError(found.sqlstate, found.line)
     except FOREIGN_ERRORS as error:
         if find_fault(error, copying=False) is not Fault.RECORD:

@@ -32,8 +32,8 @@ _SETTINGS: Final = {
     # A frozen process must not keep its positions locked, and no statement may wait indefinitely.
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
-    # Longer than deadlock_timeout, so that a deadlock is detected as one. Short, because we notice
-    # a stop or a rebalance only between two tries.
+    # Longer than deadlock_timeout, so that PostgreSQL detects a deadlock first. But short, because
+    # we notice a stop or a rebalance only between two tries.
     "lock_timeout": "5s",
     "search_path": "normalizer, public",
 }
@@ -42,13 +42,13 @@ READ_ONLY: Final = {"transaction_read_only": "on"}
 """Settings of a session that only reads."""
 
 _JSONB_VERSION: Final = b"\x01"
-"""The byte before the JSON text in the binary format of jsonb."""
+"""The byte that comes before the JSON text in the binary format of jsonb."""
 
 _log: Final = get_logger()
 
 
-# Says who holds the lock that each of these server processes waits for. Without pg_read_all_stats
-# the state of other roles' sessions is hidden, and left out.
+# Returns who holds the lock that each of these server processes waits for. Without
+# pg_read_all_stats, sessions of other roles have no visible state, so it's left out.
 LOCK_HOLDERS: Final = """
     select   waiting.pid,
              string_agg(
@@ -67,8 +67,9 @@ class RetryTransactionError(Exception):
     """Another writer was first. Run the transaction again at once."""
 
 
-# Ends each of our sessions that has written and then waited for its client longer than a statement
-# may take. Sessions of other programs stay, even of the same role. It needs no special right.
+# Ends each of our sessions that has written something and has waited for its client for longer than
+# a statement may take. It leaves sessions of other programs alone, even those of the same role. It
+# needs no special right.
 _END_STALLED_SESSIONS: Final = """
     with stalled as materialized (
         select pid, application_name as application
@@ -88,9 +89,10 @@ _END_STALLED_SESSIONS: Final = """
 
 
 class Session:
-    """Runs one task's transactions on one connection. Waits `command_timeout_s` for an answer.
+    """Runs the transactions of one task on one connection.
 
-    With None, and "0s" as `statement_timeout`, a statement may take any time.
+    It waits `command_timeout_s` for each response. With None, and "0s" as `statement_timeout`, a
+    statement may take any time.
     """
 
     def __init__(
@@ -116,10 +118,11 @@ class Session:
         """How long the last COMMIT took."""
 
     async def transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
-        """Run the work in a READ COMMITTED transaction, and translate the database's errors.
+        """Run the work in a READ COMMITTED transaction and return its result. Translates errors.
 
         Raises RowRejectedError, RetryTransactionError, StoreUnavailableError, or FatalError. Then
-        nothing is written.
+        nothing was written, unless the connection broke during COMMIT. With `rolled_back`, the
+        transaction is always rolled back.
         """
         begun_s = time.monotonic()
         try:
@@ -137,9 +140,9 @@ class Session:
                     raise translate_error(error, timed_out=timed_out) from error
 
     async def run_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
-        """Run work other than a batch.
+        """Run work that isn't a batch.
 
-        A race becomes StoreUnavailableError, so that the caller retries.
+        If another writer was first, it raises StoreUnavailableError, so that the caller retries.
         """
         try:
             return await self.transaction(work, rolled_back=rolled_back)
@@ -148,7 +151,7 @@ class Session:
             raise StoreUnavailableError(message) from error
 
     async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
-        """Run one statement like `run_once`, and return its rows."""
+        """Run one statement as `run_once` does, and return its rows."""
 
         async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
@@ -180,12 +183,13 @@ class Session:
         self, connection: asyncpg.Connection, work: _Work[_T], *, rolled_back: bool
     ) -> _T:
         """Run the work, then commit or roll back."""
-        # Override the database's default, because a statement must see earlier commits.
+        # The database's default may be another isolation level. A statement must see earlier
+        # commits.
         transaction = connection.transaction(isolation="read_committed")
         try:
             await transaction.start()
         except FOREIGN_ERRORS:
-            # asyncpg counts the transaction as begun, and would nest the next one in it.
+            # asyncpg believes that the transaction has begun, and would nest the next one in it.
             self.terminate()
             raise
         self._has_begun()
@@ -202,14 +206,14 @@ class Session:
 
     @property
     def server_pid(self) -> int | None:
-        """Return the pid of the server's backend, or None without a connection."""
+        """Return the process id of the server's session, or None without a connection."""
         return self._connection.server_pid
 
     @property
     def not_begun(self) -> str:
-        """Return what keeps the transaction from beginning. Empty if it has begun, or there's none.
+        """Return why the transaction hasn't begun yet. Empty if it has, or if there's none.
 
-        A server answers BEGIN at once. A pooler delays it until a server connection is free.
+        A server responds to BEGIN at once. A pooler delays it until a server connection is free.
         """
         if not self._is_beginning:
             return ""
@@ -225,7 +229,7 @@ class Session:
         self._is_beginning = False
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
-        """Read and write jsonb as bytes."""
+        """Make the connection read and write jsonb as bytes."""
         await connection.set_type_codec(
             "jsonb",
             schema="pg_catalog",
@@ -235,10 +239,10 @@ class Session:
         )
 
     async def _end_stalled_sessions(self) -> None:
-        """End the sessions of frozen processes, which may hold the locks that we wait for.
+        """End sessions of frozen processes, which may hold the locks that we wait for.
 
         PostgreSQL applies no timeout while a statement waits for its client, for example for the
-        next bytes of a COPY, between parsing and execution, or for room to send an answer. So a
+        next bytes of a COPY, between parsing and execution, or for room to send a response. So a
         process that's frozen at such a point would keep its locks.
         """
         with contextlib.suppress(*FOREIGN_ERRORS):
@@ -258,7 +262,7 @@ class Session:
 
 
 def _seconds(span: str) -> float:
-    """Parse a time limit as these settings write it, such as 60s or 300ms."""
+    """Parse a time limit as these settings write it, such as 60s or 300ms, into seconds."""
     return int(span[:-2]) / 1000 if span.endswith("ms") else float(span[:-1])
 
 

@@ -26,7 +26,7 @@ _get_outcome: Final = itemgetter(0)
 
 
 class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
-    """Valid events to ignore: those before the horizon, and those of forgotten executions.
+    """Valid events to ignore: those older than `horizon`, and those of forgotten executions.
 
     `horizon` is the horizon of retention, or None if nothing expires.
     """
@@ -36,7 +36,7 @@ class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomeCounts:
-    """Counts the outcomes of one part."""
+    """Counts the outcomes of one partition's part of a batch."""
 
     def __init__(self) -> None:
         self._counts = dict.fromkeys(("stored", "duplicate", "merged", "quarantined", "ignored"), 0)
@@ -51,7 +51,7 @@ class OutcomeCounts:
             self._counts[outcome] += count
 
     def totals(self, part: PartitionBatch) -> OutcomeTotals:
-        """Return the counts, with the records and holes of the part."""
+        """Return the counts, with the numbers of records and holes of the part."""
         return OutcomeTotals(
             records=len(part.items),
             holes=sum(after - first for first, after in part.holes),
@@ -63,11 +63,12 @@ class OutcomeCounts:
 class SortedOutcomes(msgspec.Struct, kw_only=True):
     """A batch's outcomes by kind. Ignored ones are only counted.
 
-    `counts` is parallel to the batch's parts, and so is `ends`, the index in `events` after the
-    last event of each part. `rejection_counts` is parallel to `rejections` and holds the counts of
-    the part that each rejection belongs to. `excluded` says why valid outcomes are ignored.
-    `expired` counts those before the horizon, and `expired_unread` those of them that no earlier
-    batch has read.
+    - `counts` has the counts of each part of the batch, in the order of the parts.
+    - `ends` has, for each part, the index in `events` after its last event.
+    - `rejection_counts` has, for each of `rejections`, the counts of the part that it belongs to.
+    - `excluded` says why valid events are ignored.
+    - `expired` is the number of events older than the horizon of retention, and `expired_unread`
+      the number of those that no earlier batch has read.
     """
 
     counts: list[OutcomeCounts]
@@ -80,13 +81,13 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
     expired_unread: int = 0
 
     def add_rejection(self, rejection: RejectedRecord, counts: OutcomeCounts) -> None:
-        """Add a rejected record, and the counts of its part."""
+        """Add a rejected record, and the counts of the part that it belongs to."""
         self.rejections.append(rejection)
         self.rejection_counts.append(counts)
 
 
-# Locks both tables until the transaction ends. A transaction that raises the horizon or forgets an
-# execution waits for the batches that have read them before.
+# Locks both tables until the transaction ends. So a transaction that raises the horizon or forgets
+# an execution waits for the batches that have read them.
 _BEGIN_BATCH: Final = """
     select nextval('normalizer.batch_id') as batch_id,
            nullif(expired_before, '-infinity') as expired_before,
@@ -100,7 +101,7 @@ _BEGIN_BATCH: Final = """
 
 
 async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int, Exclusions]:
-    """Return a new batch id, and what this transaction must ignore."""
+    """Return a new batch id, and the events that this transaction must ignore."""
     execution_ids = {
         RejectedRecord(record, one).execution_id if isinstance(one, Rejected) else one.execution_id
         for part in batch.parts
@@ -108,7 +109,8 @@ async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int
         for one in outcomes
         if not isinstance(one, Ignored)
     }
-    # No row can hold an id outside bigint. Only that row is rejected later, not the whole batch.
+    # No row can hold an id that doesn't fit into bigint. Leave such ids out, so that the database
+    # rejects only their rows later, and not this statement.
     storable = [one for one in execution_ids if one is not None and -(1 << 63) <= one < 1 << 63]
     batch_id, horizon, forgotten = await connection.fetchrow(_BEGIN_BATCH, storable)
     return batch_id, Exclusions(horizon=horizon, forgotten=frozenset(forgotten))
@@ -120,10 +122,7 @@ def sort_outcomes(
     exclusions: Exclusions,
     dedup_horizon: DedupHorizon,
 ) -> SortedOutcomes:
-    """Sort the outcomes of every record.
-
-    `row_rejections` holds the events whose rows the database rejects.
-    """
+    """Sort the outcomes of every record. `row_rejections` holds events whose rows were rejected."""
     sorted_outcomes = SortedOutcomes(counts=[OutcomeCounts() for _ in batch.parts])
     events, horizon, forgotten = sorted_outcomes.events, exclusions.horizon, exclusions.forgotten
     for part, counts in zip(batch.parts, sorted_outcomes.counts, strict=True):
@@ -172,10 +171,10 @@ def _index_in_record(outcome: ReadOutcome) -> int:
 
 
 def is_expired(record: RawRecord, outcome: ReadOutcome, horizon: datetime) -> bool:
-    """Return whether the outcome lies before the horizon of retention.
+    """Return whether the record or event is older than the horizon of retention.
 
-    It compares the time that Kafka recorded, or else the event's own time, like retention does for
-    stored rows. An outcome without any time never expires.
+    It compares the time that Kafka recorded, or else the event's own time. Retention compares the
+    same times of stored rows. A record or event without any time never expires.
     """
     if isinstance(outcome, (Rejected, Ignored)):
         time = recorded_at(record.recorded_ms)

@@ -12,10 +12,11 @@ from normalizer.errors import FencedError, PositionError, PositionMovedError
 from normalizer.store.sorted_outcomes import SortedOutcomes
 
 OPERATOR: Final = "operator:"
-"""The prefix of the owner after an operator's change. Nobody owns the position until a claim."""
+"""What the owner of a position begins with after an operator's change. Nobody owns it until a
+claim."""
 
 
-# The newest incarnation of each partition that these topics have.
+# Selects the position of the newest incarnation of each partition of these topics.
 NEWEST_POSITIONS: Final = """
     select   distinct on (topic, partition)
              topic, partition, incarnation, cluster_id, next_offset, owner,
@@ -27,12 +28,12 @@ NEWEST_POSITIONS: Final = """
 
 
 class Positions(Protocol):
-    """The positions of a batch, which its transaction locks first and moves last."""
+    """The positions of a batch. Its transaction locks them first and moves them last."""
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock the positions in key order. Returns the dedup horizon of each.
+        """Lock the positions, sorted by key. Returns the dedup horizon of each.
 
         Returns None if an earlier commit of this batch succeeded. Raises FencedError and
         PositionMovedError.
@@ -54,7 +55,7 @@ class SourcePositions:
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock like `Positions.lock`. A record beyond every earlier position is new."""
+        """Lock as `Positions.lock` says. A record beyond all earlier positions needs no lookup."""
         return await lock_positions(connection, parts)
 
     async def move(
@@ -64,7 +65,7 @@ class SourcePositions:
         batch_id: int,  # noqa: ARG002 - only jobs need it
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - only jobs need them
     ) -> None:
-        """Move like `Positions.move`. Holes become rows of `gaps`."""
+        """Move as `Positions.move` says. Holes become rows of `gaps`."""
         await add_gaps(connection, [part for part, _ in moves], "hole")
         await move_positions(connection, moves)
 
@@ -84,7 +85,10 @@ LOCK_POSITIONS: Final = """
 async def lock_positions(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
 ) -> DedupHorizon | None:
-    """Lock the positions in key order. Returns None if an earlier commit succeeded."""
+    """Lock the positions, sorted by key.
+
+    Returns None if an earlier commit of the batch succeeded.
+    """
     rows = await connection.fetch(
         LOCK_POSITIONS,
         [part.topic for part in parts],
@@ -110,7 +114,10 @@ LOCK_DEDUP_HORIZON: Final = """
 async def lock_dedup_horizon(
     connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 ) -> DedupHorizon:
-    """Lock and return the dedup horizon of locked positions."""
+    """Lock and return the dedup horizon of locked positions.
+
+    Only partitions whose position is below it are included.
+    """
     dedup_horizon = {
         (topic, incarnation, partition): dedup_offset
         for topic, incarnation, partition, _, next_offset, dedup_offset, _ in rows
@@ -149,9 +156,10 @@ def is_already_committed(
 def why_claim_lost(
     topic: str, partition: int, epoch: int, position: Mapping[str, Any] | None
 ) -> PositionError | None:
-    """Return why a claim of this epoch is no longer valid, or None if it is.
+    """Return why a claim with this epoch is no longer valid, or None if it's valid.
 
-    After an operator has moved or deleted a position, the partition is claimed again.
+    The reason is a PositionMovedError if an operator moved or deleted the position, because then
+    the process may claim the partition again.
     """
     if position is None:
         message = f"{topic}[{partition}]: the position was deleted"
@@ -166,8 +174,8 @@ def why_claim_lost(
     return FencedError(message, topic=topic, partition=partition)
 
 
-# A transactional producer leaves a hole after each transaction, so holes within 1,024 offsets share
-# a row.
+# A transactional producer leaves a hole after each transaction. To save rows, holes whose offsets
+# fall into the same block of 1,024 share one.
 _ADD_GAPS: Final = """
     insert into normalizer.gaps as known (topic, incarnation, partition, reason, missing, offsets)
     select   topic, incarnation, partition, reason,
@@ -242,7 +250,7 @@ async def move_positions(
     await connection.execute(_MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
 
 
-# Topics of files from which a record was read, by a job or without one.
+# Selects the topics that stand for files from which a record was read, by a job or without one.
 _FILE_TOPICS: Final = """
     select topic from normalizer.job_parts where topic like 'file:%' and records > 0
     union
@@ -251,6 +259,6 @@ _FILE_TOPICS: Final = """
 
 
 async def read_file_topics(connection: asyncpg.Connection) -> frozenset[str]:
-    """Return the topics that stand for files with a record read: docs/spec/wire-shapes.md#g6."""
+    """Return the topics of files from which a record was read: docs/spec/wire-shapes.md#g6."""
     rows = await connection.fetch(_FILE_TOPICS)
     return frozenset(row["topic"] for row in rows)

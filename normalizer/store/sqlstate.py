@@ -1,4 +1,4 @@
-"""Decides whose fault a database error is: the record's, an outage's, or ours."""
+"""Decides whether a database error is caused by a record, by an outage, or by our code."""
 
 import re
 import struct
@@ -19,25 +19,27 @@ from normalizer.runtime.telemetry import describe_error
 
 
 class Fault(Enum):
-    """Whose fault an error is, which decides what to do with the batch."""
+    """What caused an error. It decides what happens with the batch."""
 
     RECORD = "record"
-    """One row is to blame. Find it, quarantine its record, and write the rest."""
+    """One row. Find it, quarantine its record, and write the rest."""
     RACE = "race"
-    """Another writer was first. Roll back and write the batch again at once."""
+    """Another writer was first. Roll back, and write the batch again at once."""
     PROJECTION = "projection"
     """A projection failed. Write the record without projections, and repair them later."""
     TRANSIENT = "transient"
-    """The database is unreachable, overloaded, or locked, or the code is unknown. Retry later."""
+    """The database is unreachable, overloaded, or locked, or we don't know the code. Retry later.
+    """
     FATAL = "fatal"
-    """Our code, its rights, or the schema is wrong. Log once and exit."""
+    """Our code, its rights, or the schema is wrong. Log it once and exit."""
 
 
 _RECORD_CODES: Final = frozenset({"54000", "54001"})
 _CHECKS: Final = frozenset({"23502", "23514"})
 _OUR_CLASSES: Final = frozenset({"42", "28", "3D", "3F", "0A", "26", "F0", "25"})
 _OUTAGES_OF_25: Final = frozenset({"25006", "25P03", "25P04"})
-"""A read-only server, and a session ended by a timeout, which aren't our bugs."""
+"""The codes in class 25 that aren't our bugs: a read-only server, or a session ended by a timeout.
+"""
 _OUTAGE_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 
 _SERVER_CLASSES: Final = frozenset({"08", "25", "53", "57", "58"})
@@ -50,19 +52,20 @@ STATEMENT_ENDED: Final = "57014"
 """A statement took longer than statement_timeout, or somebody cancelled it."""
 
 DATA_CORRUPTED: Final = frozenset({"XX001", "XX002"})
-"""The server read a broken page or index. It's retried like any outage, and raises an alert."""
+"""The server read a broken page or index. It's retried like an outage, and it raises an alert."""
 
 CLIENT_REFUSALS: Final = (
-    asyncpg.exceptions._base.DataError,  # noqa: SLF001 - not exported; a value that cannot be encoded
+    asyncpg.exceptions._base.DataError,  # noqa: SLF001 - not exported; a value that can't be encoded
     UnicodeError,
     OverflowError,
     struct.error,
 )
-"""Raised by the client before it sends a row. There's no SQLSTATE, but the row is to blame."""
+"""Errors that asyncpg raises before it sends a row. They have no SQLSTATE, but the row causes them.
+"""
 
 
 FOREIGN_ERRORS: Final = (*DATABASE_ERRORS, *CLIENT_REFUSALS)
-"""Every exception that a statement can raise. No other exception comes from the database."""
+"""Every exception that a statement can raise. The database causes no other exception."""
 
 _COPY_LINE: Final = re.compile(r"^COPY \w+, line (\d+)", re.MULTILINE)
 _FUNCTION: Final = re.compile(r"PL/pgSQL function ([^\s(]+)\(")
@@ -72,21 +75,22 @@ _PROJECTION: Final = re.compile(
 
 
 def find_fault(error: BaseException, *, copying: bool) -> Fault:
-    """Decide whose fault it is. The codes of a record's fault and of ours are closed lists.
+    """Decide what caused an error. A code that we don't know is retried.
 
-    Any other code is retried, because it's never a record's fault. Source:
-    docs/guarantees.md#an-outage-fills-no-quarantine.
+    The codes that a record causes, and those that our code causes, are fixed lists. So no unknown
+    code puts a record into quarantine. Source: docs/guarantees.md#an-outage-fills-no-quarantine.
     """
     if isinstance(error, CLIENT_REFUSALS):
         return Fault.RECORD
-    # A table changed after the statement was prepared. The client prepares it again.
+    # A table was changed after the statement was prepared. asyncpg prepares it again.
     prepared_before = isinstance(error, asyncpg.InvalidCachedStatementError)
     if prepared_before or not isinstance(error, asyncpg.PostgresError):
         return Fault.TRANSIENT
     code = error.sqlstate or ""
     if code[:2] in _OUR_CLASSES and code not in _OUTAGES_OF_25:
         return Fault.FATAL
-    # A pooler uses this code for every failure between it and the server, but never names a line.
+    # A connection pooler sends this code for every failure of its connection to the server. Unlike
+    # the server, it never names the line of the COPY, which is how we tell them apart.
     if code == "08P01" and copying and copy_line(error) is not None:
         return Fault.RECORD
     if code[:2] in _OUTAGE_CLASSES:
@@ -97,16 +101,17 @@ def find_fault(error: BaseException, *, copying: bool) -> Fault:
 
 
 def is_outage(error: NormalizerError) -> bool:
-    """Return whether any other batch would fail too: the server doesn't answer, or can't write.
+    """Return whether any other batch would fail too: the server is unreachable, or can't write.
 
-    A lock, a deadlock, a statement that took too long, or a broken index needn't affect others.
+    A lock, a deadlock, a statement that took too long, or a broken index may affect this batch
+    only.
     """
     code = getattr(error, "sqlstate", None)
     return code is None or (code[:2] in _SERVER_CLASSES and code != STATEMENT_ENDED)
 
 
 def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
-    """Decide whose fault it is if the server is available and no projection raised the error."""
+    """Decide about an error that isn't an outage and wasn't raised by a projection."""
     if code == "23505":
         return Fault.RACE
     if code in _CHECKS and error.schema_name == "normalizer":
@@ -120,8 +125,8 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
 def failed_projection(error: BaseException) -> str | None:
     """Return the function or table of schema projector that raised the error, or None.
 
-    Trigger functions of projections set the schema in their search_path, so the server names them
-    without it. Only they begin with project_.
+    The trigger functions of projections set the schema in their search_path, so the server reports
+    their names without it. No other function begins with project_.
     """
     found: list[str] = _PROJECTION.findall(getattr(error, "context", None) or "")
     if found:
@@ -141,10 +146,11 @@ def _innermost_function(error: asyncpg.PostgresError) -> str | None:
 
 
 def translate_error(error: BaseException, *, timed_out: bool = False) -> NormalizerError:
-    """Translate the error by its code and condition, never with the server's texts.
+    """Translate the error by its code and its condition name, without the server's texts.
 
-    Detail and context hold content, and the primary message may quote a value. `timed_out` means
-    that the statement used up its time, so a cancelled projection took too long.
+    The detail and the context hold content of records, and the message may quote a value.
+    `timed_out` means that the statement used up its time. If it was cancelled in a projection, then
+    the projection took too long.
     """
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailableError(f"database: {describe_error(error)}")
@@ -165,7 +171,8 @@ def translate_error(error: BaseException, *, timed_out: bool = False) -> Normali
 def copy_line(error: BaseException) -> int | None:
     """Return the line of the COPY (from 1) that the error names, or None.
 
-    The outermost context comes last. The text before it may be content that was being parsed.
+    It takes the last line in the context, which is the COPY's own. The text before it may come from
+    a value that was being parsed.
     """
     found: list[str] = _COPY_LINE.findall(getattr(error, "context", None) or "")
     return int(found[-1]) if found else None

@@ -1,4 +1,4 @@
-"""The store, which claims partitions and writes batches of events in transactions."""
+"""The store: claims partitions and writes batches of events in transactions."""
 
 import asyncio
 import secrets
@@ -45,11 +45,14 @@ _MAX_ROUNDS: Final = 10
 class Store:
     """Writes batches over one connection, which reconnects after an outage.
 
-    Use it as `async with Store(url, owner=...) as store`, and not from two tasks at once. Every
-    method raises StoreUnavailableError (nothing was written, so call it again) or FatalError. A job
-    passes its own `positions`. `session` holds server settings for the connection. Without
-    `accept_expired`, records before the horizon of retention raise FatalError instead of being
-    ignored. `on_commit` is called after every acknowledged commit.
+    Use it as `async with Store(url, owner=...) as store`, from one task at a time. Every method
+    raises StoreUnavailableError (nothing was written, so call it again) or FatalError.
+
+    - `positions` replaces the positions of the service. A job passes its own.
+    - `session` holds server settings for the connection.
+    - `on_commit` is called after every acknowledged commit.
+    - Without `accept_expired`, a record that's older than the horizon of retention raises
+      FatalError instead of being ignored.
     """
 
     keeps_group_offsets = False
@@ -89,14 +92,14 @@ class Store:
 
     @property
     def server_pid(self) -> int | None:
-        """Return the pid of the server's backend, or None. Safe from any thread."""
+        """Return the process id of the server's session, or None. Safe to call from any thread."""
         return self._session.server_pid
 
     @property
     def not_begun(self) -> str:
-        """Return what keeps the transaction from beginning.
+        """Return why the transaction hasn't begun yet.
 
-        Empty if it has begun, or there's none.
+        It's empty if it has begun, or if there's no transaction.
         """
         return self._session.not_begun
 
@@ -116,14 +119,16 @@ class Store:
         shapes: ShapesOfProcess = NO_TABLE,
         accept_reset: bool = False,
     ) -> Claim:
-        """Claim the partition. Raises its epoch, which fences every earlier owner.
+        """Claim the partition by raising its epoch, which fences every earlier owner.
 
-        It waits for the earlier owner's transaction in flight, so the position is final. A
-        partition that was never read begins incarnation 0 at `log_start`. One whose position was
-        deleted keeps its incarnation. A partition that its last owner didn't release is a suspect
-        (`LastTry`) if it has records up to `log_end`. Raises FatalError if this code must not write
-        to the database, AnotherClusterError if the topic belongs to another cluster and
-        `accept_reset` isn't set, and ShapesChangedError if the table of shapes has changed.
+        It waits for the earlier owner's transaction in flight, so the position in the returned
+        claim is final. A partition that was never read begins with incarnation 0 at `log_start`.
+        One whose position was deleted keeps its incarnation. If the last owner didn't release the
+        partition, and it has records up to `log_end`, the partition is a suspect (see `LastTry`).
+
+        Raises FatalError if this version must not write to the database, AnotherClusterError if the
+        topic belongs to another cluster and `accept_reset` isn't set, and ShapesChangedError if the
+        table of shapes has changed.
         """
         claim = partial(
             claim_partition,
@@ -143,18 +148,18 @@ class Store:
         return await self._session.run_once(claim_in_cluster)
 
     async def release_claims(self) -> None:
-        """Note that this process works on no record, so its end is no record's fault."""
+        """Record that this process works on no record. If it ends now, no record is to blame."""
         await self._session.run_once(partial(release_claims, holder=self._owner.holder))
 
     async def take_alone(self, claim: Claim) -> None:
-        """Note that this process works only on the next record of the partition."""
+        """Record that this process works on the partition's next record, and on nothing else."""
         await self._session.run_once(partial(take_alone, claim=claim))
 
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
-        """Return the claims that are no longer valid, each with its reason.
+        """Return the claims that are no longer valid, each with the reason.
 
-        FencedError means that another process claimed the partition, PositionMovedError that an
-        operator moved it.
+        FencedError means that another process has claimed the partition, and PositionMovedError
+        that an operator has moved its position.
         """
         if not claims:
             return []
@@ -163,8 +168,8 @@ class Store:
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
         """Begin the next incarnation of a recreated topic at `log_start` (--accept-reset).
 
-        Raises FencedError and PositionMovedError like `write`. If two processes see a reset, only
-        one begins.
+        If two processes notice that the topic was recreated, only one begins the incarnation.
+        Raises FencedError and PositionMovedError, as `write` does.
         """
         return await self._session.run_once(
             partial(
@@ -177,9 +182,9 @@ class Store:
         )
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
-        """Move the position past offsets that can no longer be read. The gap becomes a row.
+        """Move the position past offsets that can no longer be read, and store them in `gaps`.
 
-        `reason` is expired or skipped. Raises FencedError and PositionMovedError like `write`.
+        `reason` is expired or skipped. Raises FencedError and PositionMovedError, as `write` does.
         """
         return await self._session.run_once(
             partial(move_over_gap, claim=claim, next_offset=next_offset, reason=reason)
@@ -188,19 +193,17 @@ class Store:
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch in one transaction. Rows that the database rejects go to quarantine.
 
-        A batch that merges rows of other partitions takes two (see `BatchPlan.merge_first`). If the
-        process dies between them, the batch is written again. Then the merge changes nothing, and
-        is counted.
+        A batch that merges records into rows of other partitions takes two (see
+        `BatchPlan.merge_first`). If the process dies between them, the batch is written again. Then
+        the merge changes nothing, but it still counts as merged. If an earlier commit of this batch
+        succeeded although its response was lost, nothing is written, and the totals are empty.
 
-        If an earlier commit of this batch succeeded although its answer was lost, it writes
-        nothing, and the totals are empty.
+        Without `projections`, the projections aren't updated, which is for a record that makes a
+        projection fail. The database marks the executions and hours of the batch as divergent, and
+        `projector repair` rebuilds them.
 
-        Without `projections`, the projections don't follow. The database marks the executions and
-        hours of the batch as divergent, and `projector repair` rebuilds them. This is for a record
-        that makes a projection fail. Raises FencedError (a newer epoch owns a partition) and
-        PositionMovedError (the position has changed).
-
-        `loop_is_free` is set except while it runs short statements.
+        Raises FencedError if another process has claimed a partition, and PositionMovedError if a
+        position has changed. `loop_is_free` is cleared while short statements run.
         """
         try:
             return await self._write(batch, projections=projections)
@@ -222,7 +225,7 @@ class Store:
                     _step(partial(self._transaction.run, batch, progress), projections=projections)
                 )
             except (RowRejectedError, RetryTransactionError) as error:
-                # Drop the traceback, which would keep the whole batch alive until the next
+                # Drop the traceback. It would keep the whole batch in memory until the next garbage
                 # collection.
                 failure = error.with_traceback(None)
                 progress = msgspec.structs.replace(progress, plan=None)
@@ -237,7 +240,10 @@ class Store:
     async def _isolate_rows(
         self, batch: Batch, progress: WriteProgress, failure: RowRejectedError, *, projections: bool
     ) -> WriteProgress:
-        """Add the events whose rows the database rejects. Raises if it rejects none of them."""
+        """Add the events whose rows the database rejects.
+
+        Raises StoreUnavailableError if there are none.
+        """
         found: dict[Coordinates, Rejected] = await self._session.transaction(
             _step(
                 partial(self._isolation.isolate_rows, batch, progress.row_rejections),
@@ -253,9 +259,9 @@ class Store:
         return msgspec.structs.replace(progress, row_rejections=progress.row_rejections | found)
 
     def _report_commit(self, committed: CommittedBatch | None) -> OutcomeTotals:
-        """Call `on_commit`.
+        """Call `on_commit`, and return the batch's totals.
 
-        Returns the batch's totals, or empty ones if it was committed before.
+        They're empty if the batch was committed before.
         """
         if committed is None:
             return OutcomeTotals()
@@ -267,11 +273,11 @@ class Store:
 def _step(
     work: Callable[[asyncpg.Connection], Awaitable[_T]], *, projections: bool
 ) -> Callable[[asyncpg.Connection], Awaitable[_T]]:
-    """Return the work as it is, or with projections switched off for its transaction."""
+    """Return the work, or the work with projections switched off for its transaction."""
     return work if projections else partial(_without_projections, work)
 
 
-# In this transaction projections don't follow, and the database marks them as divergent.
+# Switches projections off for this transaction. The database marks them as divergent.
 _PROJECTIONS_OFF: Final = "select set_config('projector.off', 'on', true)"
 
 

@@ -1,7 +1,7 @@
-"""Writes a batch in one transaction. This is the only code that writes events.
+"""Writes a batch in one transaction. No other code writes events.
 
 It locks the positions and checks epoch and offset, reconciles the events with the stored rows,
-copies new rows, updates changed ones, stores rejected records in quarantine, and moves the
+copies new rows, updates changed rows, stores rejected records in quarantine, and moves the
 positions with their running totals.
 """
 
@@ -31,11 +31,14 @@ from normalizer.store.source_positions import Positions
 class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """The results of one committed batch, for metrics.
 
-    `new` holds the inserted rows. `outcomes` has the outcome and the row id of each of `events`.
-    `kept` says of each of `rejections` whether it's new in the quarantine. `expired_unread` counts
-    the events that were ignored as expired although no earlier batch has read them. `ambiguous`
-    counts the rows that became ambiguous in this batch. `commit_s` is how long COMMIT took.
-    `batch_id` is that of its rows. The relay has none.
+    - `new` holds the inserted rows.
+    - `outcomes` has, for each of `events`, its outcome and the id of its row.
+    - `kept` has, for each of `rejections`, whether it's new in the quarantine.
+    - `expired_unread` is the number of events that were ignored as expired, although no earlier
+      batch has read them.
+    - `ambiguous` is the number of rows that became ambiguous in this batch.
+    - `commit_s` is how long COMMIT took.
+    - `batch_id` is that of its rows. It's None in the relay.
     """
 
     events: Sequence[Event]
@@ -53,7 +56,7 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 class WriteTransaction:
     """The steps of the transaction that writes a batch.
 
-    `loop_is_free` is set while the database works on the rows, which takes longest.
+    `loop_is_free` is set while the database works on the inserted rows, which takes longest.
     """
 
     def __init__(
@@ -66,11 +69,11 @@ class WriteTransaction:
     async def run(
         self, batch: Batch, progress: WriteProgress, connection: asyncpg.Connection
     ) -> CommittedBatch | WriteProgress | None:
-        """Write the batch, or only the merge that its plan needs first.
+        """Write the batch, or only the updates that must come before it.
 
-        Returns WriteProgress if the merge is done and the batch needs another transaction, and None
-        if an earlier commit of this batch succeeded, so nothing is left to write. Raises
-        FencedError and PositionMovedError.
+        Returns WriteProgress if the updates are done and the batch needs another transaction.
+        Returns None if an earlier commit of this batch succeeded, so nothing is left to write.
+        Raises FencedError and PositionMovedError.
         """
         dedup_horizon = await self._positions.lock(connection, batch.parts)
         if dedup_horizon is None:
@@ -131,8 +134,8 @@ class WriteTransaction:
         )
         if not merged:
             return write_plan.outcomes
-        # A record that this batch merged in its first transaction looks like a duplicate in the
-        # second.
+        # If the batch merged a record in its first transaction, that record looks like a duplicate
+        # in the second.
         return [
             ("merged", row)
             if outcome == "duplicate" and event_coordinates(event) in merged
@@ -151,7 +154,8 @@ class WriteTransaction:
     ) -> list[bool]:
         """Store the rejections. Returns for each whether it's new.
 
-        A record that has a row from earlier rules keeps it, and its rejection isn't stored.
+        If an earlier version of the rules stored a row for a record, the row stays, and the
+        rejection isn't stored.
         """
         below = {
             rejection.coordinates

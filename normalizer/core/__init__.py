@@ -1,25 +1,25 @@
-"""The rules: a record becomes canonical events. No I/O, no clock, no randomness.
+"""The rules: turn a record into canonical events. No I/O, no clock, no randomness.
 
-In the order an event meets them:
+The modules, in the order in which they handle an event:
 
 raw_record      a record as it is in a log
-decode/         bytes to wire events
-redaction/      removes secrets and unstorable text
-shapes          recognizes which producer wrote an event, only for provenance
+decode/         decodes the record's bytes into wire events, one per event as a producer sent it
+redaction/      removes secrets, and text that PostgreSQL can't store
+shapes          recognizes which producer wrote an event, only to store it with the event
 normalize       applies every rule to an event
-rules/          one rule a module
-evidence        how well the columns of an event are known
-encoded_events  an event as the columns of its row, and the lane that reads such events
+rules/          the rules, one per module
+evidence        how well some columns of an event are known
+encoded_events  an event as the bytes of its row, and the interface of the native lane
 batch           the records of one transaction with their outcomes
 batch_builder   collects a batch
-last_try        how many records an owner was processing when it ended
-identity/       the same record, the same event, or another event
-coercions       reads the coercions of a stored row
+last_try        how many records a process was working on when it was killed
+identity/       finds out whether two records are the same record, or report the same event
+coercions       reads which values of a stored row the rules have changed
 denormalize     turns a stored row back into a raw record
 restore_text    restores the text and headers of a stored row
 cloudevents     writes a canonical event as a CloudEvent
 drift           finds undocumented fields
-rule_sources    the hash of the rules, which the native lane carries
-places          parses the place of a record or a partition
+rule_sources    the hash of the rules, which shows whether a native lane was built from the same
+places          parses how a user names a record or a partition
 json_schema     the canonical event as JSON Schema
 """

@@ -1,4 +1,4 @@
-"""One transaction's content: offsets of each partition, with the outcomes of their records."""
+"""What one transaction writes: a range of offsets per partition, with the records' outcomes."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,16 +11,16 @@ from normalizer.core.encoded_events import Outcome
 from normalizer.core.raw_record import RawRecord
 
 Item = tuple[RawRecord, tuple[Outcome, ...]]
-"""A record and its outcomes, at least one."""
+"""A record and its outcomes, of which there's at least one."""
 
 
 class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
     """The offsets of one partition from from_offset up to, but not including, next_offset.
 
-    Every offset in between belongs to an item's record or lies in a hole (first, next). Both
-    ascend. In a Kafka partition these are the records' own offsets. A job's source may count its
-    own. `epoch` is the claim's. `slice_records` is what the position holds after the commit (see
-    `LastTry`).
+    Every offset in this range either belongs to a record of `items`, or lies in a hole, given as
+    (first, next). Both lists are in ascending order. For a Kafka partition these are the records'
+    own offsets, and a job's source may number its records itself. `epoch` is that of the claim.
+    `slice_records` is what the position stores after the commit (see `LastTry`).
     """
 
     topic: str
@@ -35,22 +35,25 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """(topic, incarnation, partition): the position's primary key, and the locking order."""
+        """Return (topic, incarnation, partition), the primary key of the position.
+
+        Positions are locked in the order of this key.
+        """
         return (self.topic, self.incarnation, self.partition)
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of one transaction, at most one per partition."""
+    """The parts that one transaction writes, at most one per partition."""
 
     parts: tuple[PartitionBatch, ...]
 
     def items(self) -> Iterator[Item]:
-        """Yield every record of the batch with its outcomes, partition by partition."""
+        """Yield every record of the batch with its outcomes, one partition after the other."""
         for part in self.parts:
             yield from part.items
 
     def split(self) -> "tuple[Batch, Batch] | None":
-        """Split the batch in two at a record boundary, or return None if it has fewer than two."""
+        """Split the batch in two at a record, or return None if it has fewer than two records."""
         count = sum(len(part.items) for part in self.parts)
         if count < 2:
             return None
@@ -71,7 +74,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomeTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of records, hole offsets, and outcomes of each kind in a batch."""
+    """How many records, offsets in holes, and outcomes of each kind a batch has."""
 
     records: int = 0
     holes: int = 0
@@ -97,21 +100,21 @@ class LastRecord(NamedTuple):
 
 
 def last_record(record: RawRecord) -> LastRecord:
-    """Return the fields to store so that the record can be recognized later."""
+    """Return the fields to store, so that the record can be recognized later."""
     return LastRecord(record.offset, record.recorded_ms, record_crc(record))
 
 
 def stored_last_record(
     offset: int | None, recorded_ms: int | None, crc: int | None
 ) -> LastRecord | None:
-    """Return the last record from the columns of a position, or None before the first."""
+    """Return the last record from a position's columns, or None if no record was read."""
     if offset is None or crc is None:
         return None
     return LastRecord(offset, recorded_ms, crc)
 
 
 def record_crc(record: RawRecord) -> int:
-    """Return the CRC-32 of key and value, to check that an offset still holds the same record."""
+    """Return the CRC-32 of key and value, to check later that an offset still has this record."""
     if record.cut is not None:
         return record.cut.crc
     return zlib.crc32((record.key or b"") + b"\0" + (record.value or b""))
@@ -120,7 +123,7 @@ def record_crc(record: RawRecord) -> int:
 def holes_between(
     offsets: Sequence[int], from_offset: int, next_offset: int
 ) -> tuple[tuple[int, int], ...]:
-    """Return the holes (first, next) between two offsets, if only these offsets hold records."""
+    """Return the holes (first, next) between two offsets, given the offsets that have records."""
     if len(offsets) == next_offset - from_offset:
         return ()
     edges = (from_offset - 1, *offsets, next_offset)
@@ -128,7 +131,7 @@ def holes_between(
 
 
 def offset_after(records: int, from_offset: int, holes: Sequence[tuple[int, int]]) -> int:
-    """Return the offset after this many records and after the holes before the next one."""
+    """Return the offset after this many records, and after any holes that follow them."""
     boundary = from_offset + records
     for first, after in holes:
         if first <= boundary:
@@ -137,7 +140,7 @@ def offset_after(records: int, from_offset: int, holes: Sequence[tuple[int, int]
 
 
 def _split(part: PartitionBatch, count: int) -> tuple[PartitionBatch, PartitionBatch]:
-    """Return the first `count` records with the holes before the next one, and the rest."""
+    """Return the first `count` records with the holes that follow them, and the rest."""
     boundary = offset_after(count, part.from_offset, part.holes)
     head = msgspec.structs.replace(
         part,

@@ -1,4 +1,4 @@
-"""Collects offsets of partitions, with the outcomes of their records, into one batch."""
+"""Collects records of several partitions, with their outcomes, into one batch."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from normalizer.core.decode.bounds import record_size
 from normalizer.errors import ProcessStuckError
 
 MAX_RECORD_BYTES: Final = 16 << 20
-"""A batch with this many record bytes is full."""
+"""A batch whose records have this many bytes is full."""
 
 
 class BatchBuilder:
@@ -27,9 +27,8 @@ class BatchBuilder:
     def add(self, part: PartitionBatch) -> None:
         """Add the next offsets of a partition.
 
-        Raises ProcessStuckError if they don't follow the last.
-
-        A partition that was claimed again starts over, because its old epoch can't write anything.
+        If the partition was claimed again, its part starts over, because nothing can be written
+        under the old epoch. Raises ProcessStuckError if the offsets don't follow the last ones.
         """
         into = self._parts.get(part.key)
         if into is None or into.epoch != part.epoch:
@@ -50,11 +49,11 @@ class BatchBuilder:
         self.record_bytes += sum([record_size(record) for record, _ in part.items])
 
     def is_full(self, max_rows: int) -> bool:
-        """Return whether it has reached its maximum of rows or bytes."""
+        """Return whether the batch has reached its maximum number of rows or bytes."""
         return self.rows >= max_rows or self.record_bytes >= MAX_RECORD_BYTES
 
     def build(self) -> Batch:
-        """Return the batch, with its parts in the locking order."""
+        """Return the batch. Its parts are in the order in which their positions are locked."""
         return Batch(
             parts=tuple(
                 PartitionBatch(
@@ -74,7 +73,7 @@ class BatchBuilder:
 
 
 class _OpenPart(msgspec.Struct):
-    """One partition's part of a batch while it grows."""
+    """One partition's part of a batch, while records are being added."""
 
     epoch: int
     from_offset: int
@@ -84,7 +83,7 @@ class _OpenPart(msgspec.Struct):
     slice_records: int | None = None
 
     def add_hole(self, first: int, after: int) -> None:
-        """Add a hole. Adjacent holes become one."""
+        """Add a hole. It's joined with the last hole if it follows that directly."""
         if self.holes and self.holes[-1][1] == first:
             first, _ = self.holes.pop()
         self.holes.append((first, after))

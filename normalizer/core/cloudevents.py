@@ -1,6 +1,6 @@
 """Writes a canonical event as a CloudEvent 1.0 in JSON. docs/cloudevents.md has the mapping.
 
-Source: docs/spec/wire-shapes.md#w7, which reads it.
+The rule that reads such an event is docs/spec/wire-shapes.md#w7.
 """
 
 from datetime import UTC, datetime
@@ -13,9 +13,9 @@ from normalizer.envelope import Envelope, to_canonical
 
 
 def to_cloudevent(event: Envelope) -> bytes:
-    """Return the CloudEvent of an event that has an id, as one line without a line feed.
+    """Return an event with an id as a CloudEvent, on one line without a line feed.
 
-    Its data is the canonical line, and the filter turns it back into the same line.
+    Its data is the canonical line, and `normalizer filter` turns it back into the same line.
     """
     assert event.event_id is not None
     attributes: dict[str, object] = {
@@ -33,7 +33,7 @@ def to_cloudevent(event: Envelope) -> bytes:
 
 
 def _time(time: datetime | None) -> str | None:
-    """Return RFC 3339 with microseconds, as the canonical line has it."""
+    """Return the time in RFC 3339 with microseconds, as in the canonical line."""
     if time is None:
         return None
     utc = time.astimezone(UTC).replace(tzinfo=None)

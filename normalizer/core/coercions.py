@@ -1,4 +1,4 @@
-"""Reads the coercions that are stored with a row.
+"""Reads a row's coercions: the values whose meaning a rule has changed or guessed.
 
 Source: docs/spec/wire-shapes.md#v2.
 """
@@ -12,9 +12,10 @@ from normalizer.core.decode.wire_values import ABSENT
 
 
 class Coercion(msgspec.Struct, frozen=True):
-    """One coercion: its rule, the path of the value, and the original value, or ABSENT if not kept.
+    """One coercion: the rule, the path of the value, and the original value.
 
-    `more` is set if text at later paths was replaced too.
+    `original` is ABSENT if it wasn't stored here. `more` is True if text at later paths was
+    replaced too.
     """
 
     rule: str
@@ -29,7 +30,7 @@ def read_coercions(coercions: bytes | None) -> list[Coercion]:
 
 
 def read_coercion(coercion: Raw) -> Coercion:
-    """Return one coercion of the list."""
+    """Decode a single entry of a row's coercions."""
     return _decoder.decode(coercion)
 
 

@@ -1,8 +1,8 @@
 """Turns a stored row back into a raw record that normalizes to the same row.
 
-The record holds everything that was sent, but not its spelling. Names, wrappers, batches, and the
-form of ids are those of the envelope. Redacted values stay redacted. Source:
-docs/spec/wire-shapes.md#v4.
+The record has everything that was sent, but not in the form in which it was sent. It has the
+envelope's names of fields and its form of ids, and no wrapper or batch. Redacted values stay
+redacted. Source: docs/spec/wire-shapes.md#v4.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,9 +34,8 @@ _Fields = dict[str, Raw]
 def denormalize(event: Envelope) -> RawRecord:
     """Return the record at the same coordinates, with the same time and headers.
 
-    The record has the producer's id, although the row may be stored under another one. If the id
-    was derived or assigned, the record has none, and the store finds the same row by its
-    coordinates.
+    The record has the producer's id, even if the row is stored under another one. If the id was
+    derived or assigned, the record has none, and the store finds the row by its coordinates.
     """
     coercions = _Coercions(event.coercions)
     recorded_ms = to_recorded_ms(event.recorded_at)
@@ -57,7 +56,7 @@ def denormalize(event: Envelope) -> RawRecord:
 
 
 class _Coercions:
-    """The coercions of the row: what the rules changed, with the original values."""
+    """The coercions of the row: the values that the rules changed, with the originals."""
 
     def __init__(self, coercions: bytes | None) -> None:
         self._all: Final = read_coercions(coercions)
@@ -66,7 +65,7 @@ class _Coercions:
         return any(each.rule == rule for each in self._all)
 
     def originals(self, *rules: Rule, field: str) -> list[Raw]:
-        """Return the original values of a field that are not kept in `extra`."""
+        """Return the original values of a field, except those that are in `extra`."""
         return [
             each.original
             for each in self._all
@@ -123,8 +122,7 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
         event.source_index,
         recorded_ms,
     )
-    # If a producer had sent this snowflake id, created_at would have the rank of the time in the
-    # id.
+    # If a producer had sent this id, created_at would have the rank of a time inside an id.
     in_id = decode(event_id, recorded_ms)
     is_from_log = Evidence.unpack(event.evidence).created_at == FROM_LOG
     assigned = is_from_log and in_id is not None and in_id.layout != "derived"
@@ -133,7 +131,8 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
 
 def _id(number: int | None, name: str, coercions: _Coercions) -> Raw:
     invalid = coercions.originals("invalid_secondary_id", field=name)
-    if invalid or number is None:  # with both, the number is from elsewhere in the event (#k3)
+    # If there are both, the number comes from elsewhere in the event (#k3).
+    if invalid or number is None:
         return next((_not_an_int(raw) for raw in invalid), ABSENT)
     opaque = coercions.originals("opaque_id", field=name)
     texts = (_text_decoder.decode(raw) for raw in opaque)
@@ -147,7 +146,7 @@ def _not_an_int(raw: Raw) -> Raw:
 
 
 def _put_times(fields: _Fields, event: Envelope, coercions: _Coercions) -> None:
-    """Put the producer's time under the first name after the unreadable times."""
+    """Put the producer's time under the first name after the names of the unreadable times."""
     free: list[str] = []
     for name in SOURCES:
         unreadable = coercions.originals("created_at_unreadable", field=name)
@@ -197,10 +196,11 @@ def _put_duration(fields: _Fields, event: Envelope, coercions: _Coercions) -> No
 def _put_fitting(
     fields: _Fields, name: str, values: list[Raw], fits: Callable[[WireEvent], bool]
 ) -> None:
-    """Put the first value from which the rules resolve the row's columns. `extra` comes first.
+    """Put the first value with which the rules compute the row's columns again.
 
-    The second-to-last value is the row's own. It's used if no value fits, because a row merged from
-    several reports may have columns that no single event resolves to.
+    It tries the value in `extra` first. If no value fits, it puts the row's own, which is the
+    second to last. That happens for a row merged from several reports, whose columns no single
+    event has.
     """
     kept_values = [fields[name]] if name in fields else []
     others = {key: raw for key, raw in fields.items() if key != name}
@@ -220,13 +220,13 @@ def _agree(read: WireEvent, coercions: _Coercions, rule: Rule) -> bool:
 
 
 def _put(fields: _Fields, name: str, value: Raw) -> None:
-    """Put a value under a name that's free."""
+    """Put a value under a name, unless the name is taken."""
     if value:
         fields.setdefault(name, value)
 
 
 def _put_first_free(fields: _Fields, names: Iterable[str], value: Raw) -> None:
-    """Put a value under the first free name."""
+    """Put a value under the first name that isn't taken."""
     free = next((name for name in names if name not in fields), None)
     if free is not None:
         _put(fields, free, value)

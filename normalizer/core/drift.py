@@ -1,7 +1,7 @@
 """Finds drift: undocumented top-level keys, and values of another type than documented.
 
-It inspects only a sample: EVENTS_A_SECOND events of each shape, so all of them if traffic is low.
-It doesn't inspect payloads, which belong to the producers.
+It inspects EVENTS_A_SECOND events of each shape (i.e. each producer's format), so with little
+traffic all of them. It doesn't look into payloads, because these belong to the producers.
 """
 
 import re
@@ -19,11 +19,11 @@ from normalizer.core.encoded_events import select_events
 from normalizer.core.redaction.sanitize import Sanitizer
 
 EVENTS_A_SECOND: Final = 8
-"""Events of one shape to inspect per second, which is less than a millisecond of work."""
+"""How many events of one shape to inspect per second. That takes less than a millisecond."""
 LARGEST_BYTES: Final = 65_536
-"""Skip larger records, because decoding one again could take as long as its batch."""
+"""Skip a larger record, because decoding it again could take as long as its whole batch."""
 FIELDS_A_SHAPE: Final = 100
-"""How many findings per shape to remember, because a producer may send endless new keys."""
+"""How many findings to remember per shape. A producer may send new keys without end."""
 EXAMPLE_LETTERS: Final = 200
 KEY_LETTERS: Final = 100
 
@@ -48,7 +48,8 @@ _KNOWN: Final = {
     "causation_id correlation_id idempotency_key envelope_checksum": _ID,
     "loop_id loop_name iterator current_index items_count": _ID,
 }
-"""Source: docs/spec/wire-shapes.md#python-server, #rust-server, #workerevent."""
+"""The documented types of each field. Source: docs/spec/wire-shapes.md#python-server, #rust-server,
+#workerevent."""
 _KINDS: Final = {
     name: frozenset(kinds.split()) for names, kinds in _KNOWN.items() for name in names.split()
 }
@@ -77,18 +78,18 @@ class DriftFinding(msgspec.Struct, frozen=True, kw_only=True):
     offset: int
     example: str
     execution_ids: tuple[int, ...] = ()
-    """The record's execution ids that fit a column."""
+    """The execution ids of the record that fit into a bigint column."""
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Return the identity of a finding. Two with the same key are the same finding."""
+        """Return what identifies a finding. Two findings with the same key are the same finding."""
         return (self.shape, self.field, self.type)
 
 
 class DriftDetector:
     """Inspects written batches. `take_findings` returns each new finding once.
 
-    `documented` lists the fields that a table of shapes adds to those of the rules.
+    `documented` are the fields that an operator's table of shapes documents in addition.
     """
 
     def __init__(self, redact_keys: Iterable[str] = (), documented: Iterable[str] = ()) -> None:
@@ -100,13 +101,13 @@ class DriftDetector:
         self._new: list[DriftFinding] = []
 
     def inspect(self, batch: Batch, now_s: float) -> Counter[tuple[str, DriftKind]]:
-        """Inspect a batch. Returns the number of drifts by shape and kind."""
+        """Inspect a batch. Returns how often fields weren't as documented, by shape and kind."""
         if int(now_s) != self._second:
             self._second = int(now_s)
             self._inspected.clear()
         seen: Counter[tuple[str, DriftKind]] = Counter()
         for part in batch.parts:
-            # Spread the sample over all items, not only the first ones.
+            # Spread the sample over the whole batch instead of taking its first records.
             step = max(1, len(part.items) // (8 * EVENTS_A_SECOND))
             for record, outcomes in part.items[::step]:
                 if record.value is None or len(record.value) > LARGEST_BYTES:
@@ -123,12 +124,12 @@ class DriftDetector:
         return seen
 
     def take_findings(self) -> list[DriftFinding]:
-        """Return the findings since the last call. Safe from another thread."""
+        """Return the findings since the last call. Safe to call from another thread."""
         new, self._new = self._new, []
         return new
 
     def put_back(self, findings: Sequence[DriftFinding]) -> None:
-        """Take back findings that couldn't be stored."""
+        """Take back findings that couldn't be stored. `take_findings` returns them again."""
         self._new = [*findings, *self._new]
 
     def _findings(self, item: Item, shape: str) -> list[DriftFinding]:

@@ -1,11 +1,12 @@
-"""Encodes events as rows of a binary COPY, and holds events that came encoded.
+"""Encodes events as rows of a binary COPY, and decodes such rows.
 
-The native lane reads most records straight into these bytes, so no Envelope is made of them. The
-write path needs an Envelope only to compare or merge an event, and decodes it then.
+The native lane, a library in Rust, reads most records straight into these bytes, so that no
+Envelope is made for them. The write path needs an Envelope only to compare or merge an event, and
+decodes the bytes then.
 
-The columns of one event are its row without two things that the store puts before them: the number
-of columns, and `batch_id`, which is the first column. Each column is a 32-bit length and that many
-bytes, big-endian. A null has the length -1 and no bytes. By type:
+The bytes of one event are its row, except for the number of columns and the column `batch_id`,
+which the store writes before them. Each column is a 32-bit length and that many bytes, big-endian.
+A null has the length -1 and no bytes. By type:
 
 bigint, integer, smallint   8, 4, or 2 bytes, two's complement
 timestamptz                 8 bytes: microseconds since 2000-01-01T00:00:00Z, two's complement
@@ -13,8 +14,8 @@ double precision            8 bytes, IEEE 754
 text                        UTF-8
 jsonb                       the byte 1, then the JSON text exactly as the Envelope has it
 
-FIXED_COLUMNS come first and are never null, so they lie at fixed places. `source_topic` follows
-them and isn't null either. Source: the PostgreSQL manual, COPY, Binary Format.
+FIXED_COLUMNS come first and are never null, so each is at a fixed place. `source_topic` follows
+them and is never null either. Source: the PostgreSQL manual, COPY, Binary Format.
 """
 
 import struct
@@ -41,7 +42,7 @@ FIXED_COLUMNS: Final = {
     "source_index": "integer",
     "merge_flags": "smallint",
 }
-"""The columns that are never null and always have one length, in their order."""
+"""The columns that are never null and always have the same length, in their order."""
 
 OTHER_COLUMNS: Final = {
     "source_topic": "text",
@@ -68,17 +69,17 @@ OTHER_COLUMNS: Final = {
     "headers": "jsonb",
     "trace_id": "text",
 }
-"""The columns that follow, in their order."""
+"""The columns that follow these, in their order."""
 
 COLUMNS: Final = (*FIXED_COLUMNS, *OTHER_COLUMNS)
-"""The columns of an encoded event: the fields of an Envelope in another order."""
+"""The columns of an encoded event. They're the fields of an Envelope in another order."""
 
 
 class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event as the columns of its row, with what the write path reads of every event.
+    """One event as the columns of its row, and the fields that the write path reads of every event.
 
-    `event_id`, `execution_id`, `shape`, and `coercions` are those in the columns. The event is from
-    a log, so it has an id and a time. Pass the fields by position, which is faster.
+    `event_id`, `execution_id`, `shape`, and `coercions` repeat what's in the columns. The event
+    comes from a log, so it has an id and a time. Pass the fields by position, which is faster.
     """
 
     event_id: int
@@ -91,49 +92,49 @@ class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
 Event = Envelope | EncodedEvent
 
 Outcome = Event | Rejected | Ignored
-"""The outcome of one event, or of a record without events."""
+"""What became of one event, or of a record without events."""
 
 CALL_RECORDS: Final = 200
-"""The most records that the lane reads in one call: about two milliseconds."""
+"""The most records that the lane reads in one call, which takes about two milliseconds."""
 CALL_BYTES: Final = 64 * 1024
-"""The most bytes of their values, unless a single record has more.
-
-64 kB of records that hold batches of events take about four milliseconds.
-"""
+"""The most bytes of their values, unless a single record has more. 64 kB of records that hold
+batches of events take about four milliseconds."""
 
 
 class Lane(Protocol):
-    """A faster reader of records, which may leave any of them to the rules in Python.
+    """A faster reader of records. It may leave any record to the rules in Python.
 
-    `event_normalizer_native.Lane(EncodedEvent, Prefilter(words))` makes one: it calls EncodedEvent
+    `event_normalizer_native.Lane(EncodedEvent, Prefilter(words))` makes one. It calls EncodedEvent
     with its five fields by position. `event_normalizer_native.RULES_SHA256` is what
-    `normalizer.core.rule_sources.rules_sha256()` gave for the sources that the lane was built from.
+    `normalizer.core.rule_sources.rules_sha256()` returned for the sources that the lane was built
+    from.
     """
 
     panics: int
-    """How many calls of `read` have panicked. Each left all its records to Python."""
+    """How many calls of `read` have panicked. Each such call left all its records to Python."""
 
     def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:
-        """Return for each record what `Normalizer().normalize` gives, encoded, or None.
+        """Return, for each record, what `Normalizer().normalize` returns, but encoded, or None.
 
-        None leaves the record to Python: it's suspicious, rejected, ignored, or of a form that the
-        lane doesn't know. A tuple holds every event of its record in order, and at least one.
-        Never raises. The records have a topic, and are at most CALL_RECORDS and CALL_BYTES.
+        None means that Python must normalize the record, because it may hold a secret, is rejected
+        or ignored, or has a form that the lane doesn't know. A tuple has every event of its record,
+        in order, and at least one. It never raises. The records must have a topic, and be at most
+        CALL_RECORDS and CALL_BYTES.
         """
 
 
 def select_events(outcomes: Iterable[Outcome]) -> list[Event]:
-    """The events among the outcomes."""
+    """Return the events among the outcomes."""
     return [one for one in outcomes if isinstance(one, (Envelope, EncodedEvent))]
 
 
 def to_envelope(event: Event) -> Envelope:
-    """The event as an Envelope."""
+    """Return the event as an Envelope."""
     return event if isinstance(event, Envelope) else decode_columns(event.columns)
 
 
 def event_time(event: Event) -> datetime | None:
-    """The time that Kafka recorded, else the event's own time."""
+    """Return the time that Kafka recorded, or else the event's own time."""
     if isinstance(event, EncodedEvent):
         topic_bytes = _LENGTH.unpack_from(event.columns, _FIXED.size)[0]
         size, recorded_at = _BIGINT_COLUMN.unpack_from(event.columns, _TOPIC_AT + topic_bytes)
@@ -142,12 +143,12 @@ def event_time(event: Event) -> datetime | None:
 
 
 def to_columns(event: Event) -> bytes:
-    """The event as the columns of its row. Raises ValueError as `encode_columns` does."""
+    """Return the event as the columns of its row. Raises ValueError as `encode_columns` does."""
     return encode_columns(event) if isinstance(event, Envelope) else event.columns
 
 
 def coordinates_in(columns: bytes) -> tuple[str, int, int, int, int]:
-    """The topic, incarnation, partition, offset, and index in these columns."""
+    """Return the topic, incarnation, partition, offset, and index in these columns."""
     incarnation, _, partition, _, offset, _, index, *_ = _FIXED.unpack_from(columns)[13:]
     (size,) = _LENGTH.unpack_from(columns, _FIXED.size)
     topic = columns[_TOPIC_AT : _TOPIC_AT + size].decode()
@@ -155,7 +156,7 @@ def coordinates_in(columns: bytes) -> tuple[str, int, int, int, int]:
 
 
 def encode_columns(event: Envelope) -> bytes:
-    """Encode an event of a log. Raises ValueError for a value that its column cannot hold."""
+    """Encode an event of a log. Raises ValueError for a value that its column can't hold."""
     try:
         return _encode(event)
     except (struct.error, OverflowError, TypeError) as error:
@@ -163,7 +164,7 @@ def encode_columns(event: Envelope) -> bytes:
 
 
 def decode_columns(columns: bytes) -> Envelope:
-    """Decode what `encode_columns` or the lane made."""
+    """Decode what `encode_columns` or the lane encoded."""
     values: dict[str, Any] = dict(zip(_FIXED_NAMES, _FIXED.unpack_from(columns)[1::2], strict=True))
     values["created_at"] = _time(values["created_at"])
     at = _FIXED.size
@@ -249,7 +250,7 @@ def _text(text: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _word(text: str | None) -> bytes:
-    """The text of a column with few different values: most are encoded already."""
+    """Encode text of a column that has few different values, so that most are in the cache."""
     return _NULL if text is None else _text(text)
 
 

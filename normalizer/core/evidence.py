@@ -1,13 +1,15 @@
 """How well three columns of an event are known: attempts, status, and created_at.
 
-A row keeps the three ranks as one number. For example, 212 says that the producer sent the attempts
-and the time, and that a word in the event gave the status. Source: docs/spec/wire-shapes.md#v3.
+A row stores the three ranks as one number, with a decimal digit for each. For example, 212 says
+that the producer sent the attempts and the time, and that the status comes from a word in the
+event. Source: docs/spec/wire-shapes.md#v3.
 """
 
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 Rank: TypeAlias = Literal[0, 1, 2]
-"""Between two reports of an event, the value with the higher rank wins."""
+"""How well a value is known. Of two reports of an event, the value with the higher rank is stored.
+"""
 
 NOT_SENT: Final = 0
 FROM_LOG: Final = 0
@@ -18,9 +20,9 @@ FROM_PRODUCER: Final = 2
 class Evidence(NamedTuple):
     """The rank of each column. `pack` writes one decimal digit for each, in this order.
 
-    `attempts` is NOT_SENT, 1 from a field that counts from 1, or 2 from an explicit count. `status`
-    is 0 from the name of the event, 1 from another word, or 2 from a failure. `created_at` is
-    FROM_LOG, FROM_ID, or FROM_PRODUCER.
+    - `attempts` is NOT_SENT, 1 from a field that counts from 1, or 2 from an explicit count.
+    - `status` is 0 from the event's type, 1 from another word, or 2 from a failure.
+    - `created_at` is FROM_LOG, FROM_ID, or FROM_PRODUCER.
     """
 
     attempts: Rank
@@ -37,7 +39,7 @@ class Evidence(NamedTuple):
         return 100 * self.attempts + 10 * self.status + self.created_at
 
     def stronger(self, other: "Evidence") -> "Evidence":
-        """Return the higher rank of both, column by column."""
+        """Return the higher of both ranks, for each column."""
         return Evidence(*map(max, self, other))
 
     @property

@@ -1,4 +1,4 @@
-"""Builds the JSON Schema of a canonical line."""
+"""Builds the JSON Schema of a canonical line, i.e. of a canonical event as JSON."""
 
 from typing import Final
 

@@ -62,7 +62,8 @@ from normalizer.snowflake import derive_id
 class Normalizer:
     """All rules as one function, without state between records.
 
-    `redact_keys` adds words that make a key secret, and `shapes` adds shapes.
+    `redact_keys` are further words that make a key secret. `shapes` is an operator's table of
+    shapes.
     """
 
     def __init__(self, redact_keys: Iterable[str] = (), shapes: ShapeTable | None = None) -> None:
@@ -72,11 +73,14 @@ class Normalizer:
 
     @property
     def version(self) -> str:
-        """Return the version of the rules, with the fingerprint of the table of shapes."""
+        """Return the version of the rules, with the fingerprint of the table of shapes if any."""
         return f"{RULES_VERSION}+{self.fingerprint}" if self.fingerprint else str(RULES_VERSION)
 
     def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
-        """Return the outcomes of a record, at least one. Never raises, whatever the bytes."""
+        """Return the outcomes of a record, at least one.
+
+        It never raises, whatever the bytes are.
+        """
         try:
             check_size(record)
             if record.value is None:
@@ -90,7 +94,7 @@ class Normalizer:
         except RecordIgnoredError as ignored:
             return (Ignored(why=str(ignored)),)
         recorded = recorded_at(record.recorded_ms)
-        # One by one, so that a decoded event is freed before the next one of the batch is decoded.
+        # Normalize one by one, so that a decoded event is freed before the next one is decoded.
         outcomes = tuple(
             [_outcome(record, event, headers, recorded, self.shapes) for event in events]
         )
@@ -99,7 +103,7 @@ class Normalizer:
     def _sampled(
         self, record: RawRecord, outcomes: tuple[Normalized, ...]
     ) -> tuple[Normalized, ...]:
-        """Return the outcomes, with a sample of the record in the first Rejected."""
+        """Return the outcomes. The first Rejected gets a sample of the record."""
         for n, outcome in enumerate(outcomes):
             if isinstance(outcome, Rejected):
                 is_whole = record.cut is None
@@ -150,7 +154,7 @@ def _envelope(
     headers: Headers,
     recorded: datetime | None,
 ) -> Envelope:
-    """Apply every rule, in the order in which reasons to reject count (#l2).
+    """Apply every rule. The first rule that rejects the event decides the reason (#l2).
 
     Rules also add to `event.extra` and `event.coercions`, so these are encoded last.
     """
@@ -166,7 +170,7 @@ def _envelope(
     created_at, created_rank = resolve_created_at(event, own_id, recorded, in_log=in_log)
     attempts, attempts_rank = resolve_attempts(event)
 
-    # Positional on purpose, because keyword arguments cost 5 % of normalize().
+    # Pass the arguments by position, because keywords would make normalize() 5 % slower.
     return Envelope(
         execution_id,
         event_type,
@@ -223,7 +227,7 @@ def _meta(event: WireEvent, attempts: int) -> bytes:
 
 
 def _coercions(coercions: list[dict[str, object]]) -> bytes:
-    """Return the coercions without duplicates, ordered by bytes, like in a merged row."""
+    """Return the coercions without duplicates, sorted by bytes as in a merged row."""
     if len(coercions) < 2:
         return _encode(coercions)
     entries = {canonical_json(msgspec.json.encode(coercion)) for coercion in coercions}

@@ -1,4 +1,4 @@
-"""Parses the place of a record or a partition, in both notations that we print.
+"""Parses how a user names a record or a partition, in both notations that we print.
 
 For example, commands take noetl.events:3:1042, and logs show noetl.events[3]@1042.
 """
@@ -25,7 +25,7 @@ class RecordPlace(NamedTuple):
 
 
 def parse_record(text: str) -> RecordPlace | None:
-    """Parse the place of a record, or return None. The topic may contain colons."""
+    """Parse the name of a record, or return None. The topic may contain colons."""
     found = _RECORD.fullmatch(text.strip())
     if found is None:
         return None

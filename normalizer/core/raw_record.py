@@ -4,28 +4,29 @@ import msgspec
 
 
 class CutValue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Facts about a record that's too large for memory. RawRecord has only its beginning."""
+    """Facts about a record that's too large for memory. Its RawRecord has only the first bytes."""
 
     value_bytes: int
     record_bytes: int
     sha256: bytes
-    """Of the whole value."""
+    """The hash of the whole value."""
     crc: int
-    """CRC-32 of the whole key and value, as `record_crc` computes it."""
+    """The CRC-32 of the whole key and value, as `record_crc` computes it."""
 
 
 class RawRecord(msgspec.Struct, frozen=True, gc=False):
     """One record of a log: from Kafka, a file line, a table row, or a quarantine entry.
 
-    Code that makes many of them passes positional arguments, because keywords take twice as long.
+    - topic, incarnation, partition, and offset are its coordinates, which never change. Together
+      with an event's index in the record they identify that event. `topic` is None for a record
+      that isn't from a log (in `normalizer filter`). Its events get no derived ids.
+    - `recorded_ms` is the time that the log recorded, in milliseconds since 1970, or None.
+    - `shape` and `index` are set only in a record that `denormalize` made from a stored row.
+      They're the shape of the original event, and its index in the original record.
+    - `cut` is set for a record that's too large for memory. Such a record is always rejected.
 
-    (topic, incarnation, partition, offset) are its coordinates and never change. With an event's
-    index in the record they identify that event. `topic` is None for a record that isn't from a log
-    (in the filter), and its events get no derived ids. `recorded_ms` is the time that the log
-    recorded, in milliseconds since 1970, or None. `shape` and `index` are set only in a record that
-    `denormalize` made from a stored row. They're the shape of the original event, and its index in
-    the original record. `cut` is set for a record that's too large for memory. It's rejected
-    whatever it holds.
+    Code that makes many of them passes the arguments by position, because keywords take twice as
+    long.
     """
 
     value: bytes | None
@@ -42,7 +43,7 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def value_bytes(self) -> int:
-        """Return the bytes of the whole value, even if only its beginning is in memory."""
+        """Return the size of the whole value, even if only its first bytes are in memory."""
         return len(self.value or b"") if self.cut is None else self.cut.value_bytes
 
     @property

@@ -9,14 +9,14 @@ from normalizer.jsontext import Json, Number, parse
 
 
 def restore_unstorable(tree: Json, path: Path, marked: Callable[[Path], bool]) -> Json:
-    """Replace U+FFFD by U+0000 at every marked path. Uses one stack frame per level."""
+    """Replace U+FFFD by U+0000 at every marked path. Takes one stack frame per level."""
     if isinstance(tree, str) and not isinstance(tree, Number):
         return _marked(tree, path, marked)
     if isinstance(tree, list):
         items: list[Json] = []
         inner = child_path(path, "[]")
         for item in tree:
-            items.append(restore_unstorable(item, inner, marked))  # noqa: PERF401 - two frames a level
+            items.append(restore_unstorable(item, inner, marked))  # noqa: PERF401 - a comprehension would take two frames per level
         return items
     if isinstance(tree, dict):
         members: dict[str, Json] = {}
@@ -36,7 +36,7 @@ def _marked(text: str, path: Path, marked: Callable[[Path], bool]) -> str:
 def restore_headers(
     headers: bytes | None, marked: Callable[[Path], bool]
 ) -> tuple[tuple[str, bytes | None], ...]:
-    """Return the headers of the record, in the same order within each name."""
+    """Return the headers of the record. Values of the same name stay in their order."""
     tree = (
         None
         if headers is None

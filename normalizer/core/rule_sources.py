@@ -1,7 +1,7 @@
 """Hashes the sources of the rules, so that a native lane built from other rules isn't used.
 
 The lane carries the hash of the rules that it was built from. This file imports only the standard
-library, because the lane's build runs it before this package is installed.
+library, because the build of the lane runs it before this package is installed.
 """
 
 import hashlib
@@ -17,14 +17,15 @@ _TEXT: Final = rb'"""(?:[^"\\]|\\.|"(?!""))*+"""'
 _PROSE: Final = re.compile(
     rb"^[ \t]*(?P<prose>#[^\n]*|%b)\n|[bfrBFR]*%b" % (_TEXT, _TEXT), re.DOTALL | re.MULTILINE
 )
-"""A docstring, or a comment on its own lines, or any other long text, which isn't prose."""
+"""Matches a docstring, a comment on its own lines, or any other long text. The group `prose` isn't
+set for the last."""
 
 
 def rules_sha256(package: Path = _HERE) -> str:
-    """The hash of every source that decides what a record becomes, as it is on the disk.
+    """Return the hash of every source that decides what a record becomes, as it is on the disk.
 
-    A lane that was built from other sources may answer differently, so it isn't used. Docstrings
-    and comments don't count.
+    A lane that was built from other sources may return other events, so it isn't used. Docstrings
+    and comments on their own lines don't change the hash.
     """
     digest = hashlib.sha256()
     paths = chain((package / "core").rglob("*.py"), (package / name for name in _BESIDE_CORE))

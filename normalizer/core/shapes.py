@@ -1,6 +1,7 @@
-"""Recognizes from its top-level keys which producer wrote a wire event. No rule depends on it.
+"""Recognizes an event's shape, i.e. which producer wrote it, by its top-level keys.
 
-Source: docs/spec/wire-shapes.md#d1, #d2.
+The shape is only stored with the event. No rule depends on it. Source: docs/spec/wire-shapes.md#d1,
+#d2.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,7 +23,7 @@ Shape = Literal[
     "executor",
     "unknown",
 ]
-"""A closed list (#d2)."""
+"""All shapes. A new one needs a change of the specification (#d2)."""
 
 BatchKey = Literal["events", "records"]
 
@@ -53,7 +54,7 @@ _EXECUTOR: Final = frozenset(("step", "status", "created_at", "context"))
 
 
 def is_named(fields: Collection[str]) -> bool:
-    """Return whether a key names the event's type, so it's neither wrapped nor a batch."""
+    """Return whether a key names the event's type, so that it's neither a wrapper nor a batch."""
     return "event_type" in fields or "name" in fields
 
 
@@ -82,7 +83,7 @@ def holds_event(payload: Mapping[str, object]) -> bool:
 
 
 def batch_key(members: Mapping[str, object]) -> BatchKey | None:
-    """Return the key of a batch's events, the first with a list (W4), or None."""
+    """Return the key of a batch's events, i.e. the first with a list (W4), or None."""
     if is_named(members):
         return None
     return next((key for key in _BATCH_KEYS if _is_list(members.get(key))), None)

@@ -1,7 +1,7 @@
 """Checks the limits of a record over its bytes, before anything is decoded.
 
-Nearly every record is too short to exceed a limit, and costs one or two comparisons. Source:
-docs/spec/wire-shapes.md#l2, #l3.
+Nearly every record is too short to exceed a limit, so checking it takes one or two comparisons.
+Source: docs/spec/wire-shapes.md#l2, #l3.
 """
 
 import re
@@ -19,38 +19,40 @@ MAX_RECORD_BYTES: Final = 16 << 20
 HEAD_BYTES: Final = 1 << 16
 """How many bytes to keep of a value, or a key, that's too large to store."""
 MAX_NESTING: Final = 256
-"""The most levels of a record, including a batch or a wrapper around its events."""
+"""The most levels of nesting in a record, including a batch or a wrapper around its events."""
 MAX_ITEMS: Final = 10_000
 """The most events in one batch."""
 MAX_EXPONENTS: Final = 10_000
-"""The most numbers with an exponent beyond SMALL_EXPONENT. `1e300` has 5 bytes, but 301 in the
-database."""
+"""The most numbers with an exponent beyond SMALL_EXPONENT. Such a number grows in the database:
+`1e300` has 5 bytes, and is stored with 301."""
 SMALL_EXPONENT: Final = 22
 PLAIN_BYTES: Final = 5 * MAX_EXPONENTS
-"""A text this short can't hold too many such numbers, because `1e23,` takes 5 bytes."""
+"""A text up to this size can't have too many such numbers, because `1e23,` takes 5 bytes."""
 MAX_WRITTEN_BYTES: Final = 16 << 20
-"""The most bytes of a text with its numbers written out, as jsonb prints them."""
+"""The most bytes of a text with all of its numbers written out, as jsonb prints them."""
 MAX_BATCH_BYTES: Final = 64 << 20
-"""The most bytes of a batch's outer fields and wrappers, copied into each of its items. Without
-this limit a record of a few megabytes could become terabytes of rows."""
+"""The most bytes of a batch's fields and wrappers, counted once per event, because they're copied
+into each of its events. Without this limit, a record of a few megabytes could become terabytes of
+rows."""
 
 _SHORT: Final = 64
 """A number with at most this many digits and a small exponent is far below its limits."""
 
 LIGHT_BYTES: Final = 1 << 16
 LIGHT_VALUES: Final = 2_000
-"""A record below both limits is normalized within some tens of milliseconds."""
+"""A record below both limits is normalized in less than about 50 milliseconds."""
 
 _NO_LIST: Final = bytes(set(range(256)) - set(b"[{]},"))
 _INNERMOST: Final = re.compile(rb"[\[{],*[\]}]")
 _DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _EXPONENT: Final = b"0e0"
-"""Without its signs, every number with an exponent contains this. Other text may too."""
+"""If its signs are removed and its digits replaced by 0, every number with an exponent contains
+this. Other text may contain it too."""
 _WITH_EXPONENT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
 
 
 def check_size(record: RawRecord) -> None:
-    """Raise RecordRejectedError if the value, or the record with key and headers, is too large."""
+    """Raise RecordRejectedError if the value, or the whole record, is too large."""
     if (value_bytes := record.value_bytes) > MAX_VALUE_BYTES:
         raise RecordRejectedError(
             "too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {value_bytes}"
@@ -64,7 +66,7 @@ def check_size(record: RawRecord) -> None:
 
 
 def record_size(record: RawRecord) -> int:
-    """Return the bytes of value, key, and headers in memory."""
+    """Return how many bytes of value, key, and headers are in memory."""
     size = len(record.value or b"") + len(record.key or b"")
     if record.headers:
         size += sum([len(name) + len(text or b"") for name, text in record.headers])
@@ -72,30 +74,32 @@ def record_size(record: RawRecord) -> int:
 
 
 def check_depth(text: bytes, most: int) -> None:
-    """Raise RecordRejectedError for JSON with more levels than `most`."""
+    """Raise RecordRejectedError for JSON with more levels of nesting than `most`."""
     if is_deeper(text, most):
         raise too_deep()
 
 
 def too_deep() -> RecordRejectedError:
-    """Return the error for JSON that's too deep."""
+    """Return the error for JSON with too many levels."""
     return RecordRejectedError(
         "too_deep", f"expected at most {MAX_DEPTH} levels below a field, got more"
     )
 
 
 def may_be_expansive(text: bytes) -> bool:
-    """Return whether `check_numbers` might reject the JSON, because of too many exponents.
+    """Return whether `check_numbers` might reject the JSON for too many exponents.
 
-    Without too many, 8 MiB plus 400 digits for each of 10,000 numbers are below MAX_WRITTEN_BYTES.
+    Below that number of exponents it can't exceed MAX_WRITTEN_BYTES either, because that's more
+    than 8 MiB plus 400 digits for each of 10,000 numbers.
     """
     return len(text) > PLAIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
 
 
 def check_numbers(text: bytes) -> None:
-    """Raise RecordRejectedError for too large numbers, too many exponents, or too many bytes.
+    """Raise RecordRejectedError for numbers that are too large, or take too much space.
 
-    It checks in this order. `text` is valid JSON, apart from the limits of its numbers.
+    It checks, in this order, single numbers, the number of exponents, and the bytes when written
+    out. `text` must be valid JSON, except that its numbers may be beyond the limits.
     """
     beyond = 0
     written = len(text)
@@ -132,7 +136,7 @@ def check_items(events: bytes) -> None:
 
 
 def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
-    """Raise RecordRejectedError if the outer fields, copied into each item, are too long."""
+    """Raise RecordRejectedError if a batch's own fields, copied into each event, are too large."""
     total = items * sum(len(key) + _written_bytes(value) for key, value in shared)
     if total > MAX_BATCH_BYTES:
         raise RecordRejectedError(
@@ -145,8 +149,8 @@ def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
 def is_heavy(record: RawRecord) -> bool:
     """Return whether normalizing the record may take longer than some tens of milliseconds.
 
-    A record that's rejected only for its size isn't heavy. Escaped commas count too, because an
-    event inside a string may be full of them.
+    A record that's rejected only for its size doesn't take long. Escaped commas count too, because
+    an event inside a string may be full of them.
     """
     value, headers = record.value or b"", record.headers
     size = len(value)
@@ -172,7 +176,7 @@ def _numbers_with_exponent(text: bytes) -> Counter[bytes]:
 
 
 def _written_bytes(value: bytes) -> int:
-    """Return the bytes of a valid value with its numbers written out."""
+    """Return the bytes of a valid value with all of its numbers written out."""
     if not _exponents_at_most(value):
         return len(value)
     return len(value) + sum(
@@ -184,7 +188,7 @@ def _written_bytes(value: bytes) -> int:
 def _written_out(number: bytes) -> tuple[int, int]:
     """Return the length of a number as jsonb prints it, and its exponent.
 
-    Raises NumberError if it's beyond the limits.
+    Raises NumberError if the number is beyond the limits.
     """
     mantissa, _, sent = number.lower().partition(b"e")
     if len(mantissa) > _SHORT or len(sent) > _SHORT or abs(exponent := int(sent)) > SMALL_EXPONENT:

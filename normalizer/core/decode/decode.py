@@ -1,7 +1,7 @@
-"""Decodes the bytes of a record into wire events. Unwraps envelopes and splits batches.
+"""Decodes the bytes of a record into wire events: opens envelopes, splits batches.
 
-Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #w8, #w9, #b1, #b2, #l2, #l3.
-The limits of a record are in `bounds`.
+Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #w8, #w9, #b1, #b2, #l2, #l3. The
+limits of a record are in `bounds`.
 """
 
 import re
@@ -68,11 +68,11 @@ from normalizer.jsontext import MAX_DEPTH, is_deeper
 NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
 _LIST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?=[ \t\r\n]*\[)")
-"""A list, with its byte order mark if there is one."""
+"""The beginning of a JSON list, with the byte order mark before it if there is one."""
 
 
 class UndecodableItem(msgspec.Struct, frozen=True, gc=False):
-    """An item of a batch that was rejected before it was decoded."""
+    """An event of a batch that was rejected before it was decoded."""
 
     index: int
     reason: Reason
@@ -82,10 +82,11 @@ class UndecodableItem(msgspec.Struct, frozen=True, gc=False):
 def decode_events(
     value: bytes, sanitizer: Sanitizer, cloudevent: Mapping[str, str] = NO_ATTRIBUTES
 ) -> Iterable[WireEvent | UndecodableItem]:
-    """Return the events of a record in order, or none for an empty batch.
+    """Return the events of a record in order, or nothing for an empty batch.
 
-    `cloudevent` are the attributes of a CloudEvent in binary mode (#w8).
-    Raises RecordRejectedError or RecordIgnoredError, before the first event, for the whole record.
+    `cloudevent` holds the attributes of a CloudEvent in binary mode, which are in the headers
+    (#w8). Raises RecordRejectedError or RecordIgnoredError for the whole record, before the first
+    event.
     """
     begins_an_object = value.startswith(b"{")
     if not begins_an_object and value.startswith(b"\0"):
@@ -99,14 +100,15 @@ def decode_events(
             check_depth(value, EVENT_DEPTH)
             if len(value) > PLAIN_BYTES:
                 reject_numbers(value)
-            return (WireEvent.read(value, content),)  # nothing to unwrap: nearly every record
+            return (WireEvent.read(value, content),)  # nothing to unwrap, as in nearly every record
     return _RecordDecoder(sanitizer, search).read(value, cloudevent)
 
 
 class _RecordDecoder:
-    """Decodes one record. If it has a sign, cleans its text at each level.
+    """Decodes one record, and removes secrets from its text at each level.
 
-    `search` finds the parts of the record with a sign. It's None if there are none.
+    `search` finds the parts of the record that may hold a secret or unstorable text. It's None if
+    no part may.
     """
 
     def __init__(self, sanitizer: Sanitizer, search: Search | None) -> None:
@@ -129,7 +131,7 @@ class _RecordDecoder:
         if bare := _LIST.match(value):
             text = value[bare.end() :]
             reject_invalid(text)
-            value = b'%b{"events":%b}' % (bare[0], text)  # a batch without outer fields (#w4)
+            value = b'%b{"events":%b}' % (bare[0], text)  # a batch without fields of its own (#w4)
         return self.decode(value, is_record=is_record)
 
     def _decode_batch(self, batch: Level, key: BatchKey) -> Iterator[WireEvent | UndecodableItem]:
@@ -149,7 +151,7 @@ class _RecordDecoder:
             if not (k in shared and same_json(shared[k], raw))
         ]
         check_shared(outer + kept, len(items))
-        # Check once for all items, because a wrapper's text holds the whole batch.
+        # Check once for all events, because a wrapper's text holds the whole batch.
         are_deep = any(is_deeper(wrapper.text, EVENT_DEPTH) for wrapper in wrappers)
         return (
             self._decode_item(batch, shared, index, item, are_deep=are_deep)
@@ -159,9 +161,11 @@ class _RecordDecoder:
     def _decode_item(
         self, batch: Level, shared: dict[str, Raw], index: int, item: Raw, *, are_deep: bool
     ) -> WireEvent | UndecodableItem:
-        """Decode one item with its inherited fields (#b1). Unwraps it at most once (#b2).
+        """Decode one event of a batch with the fields that it inherits (#b1).
 
-        `are_deep` means that a wrapper around the batch is too deep.
+        Unwraps it once (#b2).
+
+        `are_deep` is True if a wrapper around the batch has too many levels.
         """
         text = bytes(item)
         try:
@@ -178,7 +182,7 @@ class _RecordDecoder:
             return UndecodableItem(index, why.reason, why.detail)
 
     def _open(self, content: "Level | str") -> Level:
-        """Unwrap a JSON string, then a feed wrapper, each once (#w1, #w2)."""
+        """Unwrap a JSON string, then a feed wrapper, each at most once (#w1, #w2)."""
         level = self.open_text(content) if isinstance(content, str) else content
         if not is_wrapper(level.fields):
             return level
@@ -189,7 +193,8 @@ class _RecordDecoder:
                 text = _text_decoder.decode(payload)
             case b"{" if holds_event(_members_decoder.decode(payload)):
                 text = bytes(payload).decode()
-                # The event counts its own levels, so the wrapper's text must not include them.
+                # The levels of the event are checked separately, so leave it out of the wrapper's
+                # text.
                 level = msgspec.structs.replace(
                     level, fields=fields, text=msgspec.json.encode(fields)
                 )
@@ -206,7 +211,7 @@ class _RecordDecoder:
         return content
 
     def _open_envelope(self, unwrapped: Unwrapped, *, bom: bool) -> Level:
-        """Decode the content of foreign envelopes, and their other fields (#w7, #w9)."""
+        """Decode the content of foreign envelopes, and the envelopes' other fields (#w7, #w9)."""
         decoder = self
         if unwrapped.encoded:
             _reject_invalid_utf8(unwrapped.value)
@@ -227,17 +232,18 @@ class _RecordDecoder:
         return msgspec.structs.replace(level, supplies=SUPPLIED)
 
     def decode(self, text: bytes, *, is_record: bool = False) -> "Level | str":
-        """Decode one level: an object, or the text in a JSON string.
+        """Decode one level: the fields of an object, or the text in a JSON string.
 
-        For a record, foreign envelopes are opened first, so that their content is cleaned as an
-        event.
+        For a record, foreign envelopes are opened first, so that secrets in their content are
+        removed as in any other event.
         """
         bom = text.startswith(BOM)
         if bom:
             text = text[len(BOM) :]
         replaced: dict[int | None, set[Path]] = {}
         if (has_sign := self._search) is not None:
-            if not is_record:  # without its escapes, a text may have signs that the record lacks
+            # Without its escapes, this text may show a secret that the record's text hides.
+            if not is_record:
                 has_sign = self._sanitizer.search(text) or self._sanitizer.suspects
             reject_numbers(text)
             tree = parse_tree(text, has_sign)
@@ -257,7 +263,7 @@ class _RecordDecoder:
                 return self._open_envelope(unwrapped, bom=bom)
         if not isinstance(content, str):
             return Level(text, content, replaced, bom)
-        # A byte order mark before a JSON string counts as one before its text.
+        # A byte order mark before a JSON string counts as one before the text in it.
         return "\ufeff" + content.removeprefix("\ufeff") if bom else content
 
 

@@ -21,7 +21,7 @@ from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets, parse
 
 
 def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
-    """Return the fields of a JSON object, or the text of a JSON string, at any depth.
+    """Return the fields of a JSON object, or the text in a JSON string, at any depth.
 
     Raises RecordRejectedError for any other value, and for text that isn't valid JSON to its last
     byte.
@@ -29,7 +29,8 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
     try:
         content = _decoder.decode(text)
     except msgspec.ValidationError as error:
-        # It's another kind of value. But if the JSON is broken further on, that's the reason (#l2).
+        # It's another kind of value. But if the JSON is also broken further on, then that is the
+        # error to report (#l2).
         reject_invalid(text)
         check_depth(text, MAX_NESTING)
         kind = "".join(_KIND.findall(str(error)))
@@ -40,10 +41,11 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
 
 
 def unframe(value: bytes) -> bytes:
-    """Return the JSON after a schema registry's frame: a zero byte, and four bytes of schema id.
+    """Return the JSON behind a schema registry's header: a zero byte and a four-byte schema id.
 
-    Raises RecordRejectedError if it isn't JSON, because Avro and Protobuf have the same frame. The
-    decoder handles JSON that's too deep. Source: docs/spec/wire-shapes.md#w6.
+    Raises RecordRejectedError if it isn't JSON, because records in Avro and Protobuf have the same
+    header. JSON with too many levels is returned, and rejected by the decoder. Source:
+    docs/spec/wire-shapes.md#w6.
     """
     text = value[_FRAME_BYTES:]
     try:
@@ -58,7 +60,7 @@ def unframe(value: bytes) -> bytes:
 
 
 def reject_numbers(text: bytes) -> None:
-    """Raise RecordRejectedError for bad JSON, or for numbers too long when written out."""
+    """Raise RecordRejectedError for bad JSON, or for numbers that get too long when written out."""
     if may_be_expansive(text):
         content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
         is_event = (
@@ -71,7 +73,7 @@ def reject_numbers(text: bytes) -> None:
 def reject_invalid(text: bytes) -> None:
     """Raise RecordRejectedError for text that isn't one JSON value.
 
-    Lone surrogates are fine (#v5).
+    Lone surrogates are allowed (#v5).
     """
     try:
         _raw_decoder.decode(_SURROGATES.sub(rb"\\ufffd", text))
@@ -80,7 +82,10 @@ def reject_invalid(text: bytes) -> None:
 
 
 def parse_tree(text: bytes, has_sign: Search | None = None) -> Json:
-    """Parse a JSON text, or only the parts of it that have a sign. Raises RecordRejectedError."""
+    """Parse a JSON text, or with `has_sign` only the parts for which that returns True.
+
+    Raises RecordRejectedError.
+    """
     try:
         return parse_suspicious(text, has_sign) if has_sign else parse(text.decode())
     except (ValueError, RecursionError) as error:
@@ -88,9 +93,9 @@ def parse_tree(text: bytes, has_sign: Search | None = None) -> Json:
 
 
 def _unreadable(text: bytes, error: Exception) -> RecordRejectedError:
-    """Return the error in our own words, because a library's message may quote content."""
+    """Return the error in our own words, because a library's message may quote the record."""
     if isinstance(error, RecursionError):
-        # It's too deep to decode. If it's also truncated, it counts as broken (#l2).
+        # It has too many levels to decode. If it's also cut off, report that instead (#l2).
         braces = brackets(text)
         if braces.count(b"{") == braces.count(b"}"):
             return too_deep()
@@ -121,4 +126,4 @@ _FRAME_BYTES: Final = 5
 _SURROGATES: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 EVENT_DEPTH: Final = MAX_DEPTH + 1
-"""The most levels of an event, including its own object."""
+"""The most levels of an event, including the event's own object."""

@@ -1,4 +1,4 @@
-"""Reads the headers of a record: their JSON without secrets, and the trace id.
+"""Reads the headers of a record: as JSON without secrets, and the trace id.
 
 Source: docs/spec/wire-shapes.md#v6, #w8.
 """
@@ -17,17 +17,19 @@ from normalizer.jsontext import Json, write
 TRACEPARENT: Final = re.compile(
     "(?!ff|00.{54})[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
-"""A valid traceparent: trace id, span id, and flags. In version 00 nothing follows."""
+"""A valid traceparent: trace id, span id, and flags. In version 00 nothing follows these."""
 _SPECVERSION: Final = "ce_specversion"
 NOT_TEXT: Final = "base64:"
-"""The prefix of a value that isn't UTF-8, which is kept in base64."""
+"""The prefix of a value that isn't UTF-8. It's stored in base64."""
 
 
 class Headers(msgspec.Struct, frozen=True, gc=False):
-    """The headers of a record. `json` maps names to text or null, or to a list for a repeated name.
+    """The headers of a record.
 
-    `cloudevent` holds the attributes of a CloudEvent in binary mode, under the names of an event's
-    fields (#w8).
+    - `json` is an object with a text, null, or, for a name that occurs more than once, a list.
+    - `replaced` has the paths at which unstorable text was replaced.
+    - `cloudevent` has the attributes of a CloudEvent in binary mode, under the names of an event's
+      fields (#w8).
     """
 
     json: bytes | None = None

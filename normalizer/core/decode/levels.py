@@ -1,4 +1,4 @@
-"""Combines the levels of a record into a wire event: the event, its batch, and wrappers.
+"""Combines the levels of a record, i.e. an event, its batch, and wrappers, into a wire event.
 
 Source: docs/spec/wire-shapes.md#w2, #w5, #w7, #b1, #v5.
 """
@@ -19,14 +19,14 @@ from normalizer.core.shapes import is_wrapper
 from normalizer.envelope import Rule
 
 MAX_COERCIONS: Final = 20
-"""How many paths of replaced text become coercions. The last one records that there are more."""
+"""How many paths of replaced text become coercions. The last of them says that there are more."""
 
 
 class Level(msgspec.Struct, frozen=True, gc=False):
     """The JSON object of one event, batch, or wrapper, and how it was decoded.
 
-    `supplies` names the fields that an event in this wrapper takes from it if it lacks them. With
-    `is_kept`, the wrapper's other fields are kept in `extra`.
+    `supplies` are the names of fields that an event without them takes from this wrapper. With
+    `is_kept`, the wrapper's other fields are stored in the event's `extra`.
     """
 
     text: bytes
@@ -39,7 +39,7 @@ class Level(msgspec.Struct, frozen=True, gc=False):
 
 
 def within(level: Level, outermost: Level) -> Level:
-    """Return the level with one more wrapper around all of its wrappers."""
+    """Return the level with `outermost` as a wrapper around all of its wrappers."""
     wrapper = outermost if level.wrapper is None else within(level.wrapper, outermost)
     return msgspec.structs.replace(level, wrapper=wrapper)
 
@@ -53,9 +53,9 @@ def wrappers_around(level: Level) -> Iterator[Level]:
 
 
 def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, Raw]) -> WireEvent:
-    """Build the event with its inherited fields, its wrappers' fields, and its coercions.
+    """Build the event, with the fields of its batch and wrappers, and its coercions.
 
-    The depth of the wrappers around a batch was checked with the batch.
+    The levels of the wrappers around a batch were checked with the batch.
     """
     text, fields = level.text, level.fields
     levels = [level] if batch is None else [level, batch]
@@ -89,12 +89,12 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
 
 
 def supplied_fields(wrapper: Level, names: tuple[str, ...]) -> dict[str, Raw]:
-    """Return the fields that a wrapper supplies to an event that lacks them (#w5, #w7)."""
+    """Return the fields that a wrapper supplies to an event without them (#w5, #w7)."""
     return {name: raw for name in names if (raw := wrapper.fields.get(name, NULL)) != NULL}
 
 
 def kept_beside(wrapper: Level) -> dict[str, Raw]:
-    """Return a wrapper's other fields, which each event in it keeps in `extra`."""
+    """Return a wrapper's other fields, which each event in it stores in `extra`."""
     if not wrapper.is_kept:
         return {}
     opened = "payload" if is_wrapper(wrapper.fields) else None
@@ -102,7 +102,7 @@ def kept_beside(wrapper: Level) -> dict[str, Raw]:
 
 
 def _adopt(wrapper: Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dict[str, str]:
-    """Keep the other fields of a wrapper in `extra`. Returns their names there."""
+    """Store a wrapper's other fields in `extra`. Returns the names that they get there."""
     names: dict[str, str] = {}
     for key, raw in kept_beside(wrapper).items():
         if key in fields and _same_value(fields[key], raw):
@@ -115,7 +115,7 @@ def _adopt(wrapper: Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dic
 
 
 def unstorable_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
-    """Return a coercion for each path where text was replaced, sorted by path."""
+    """Return a coercion for each path at which text was replaced, sorted by path."""
     paths_text = sorted(set(map(dotted_path, paths)))
     coercions = [
         _coercion("unstorable_text", path_text) for path_text in paths_text[:MAX_COERCIONS]
@@ -126,16 +126,20 @@ def unstorable_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
 
 
 def _inherited(shared: dict[str, Raw], own: dict[str, Raw]) -> dict[str, Raw]:
-    """Return the outer fields that an item inherits because it has no value of its own.
+    """Return the batch's fields that an event inherits because it has no value of its own.
 
-    An item's own value under one name of a field also excludes outer values under its other names.
+    A field may have several names. If the event has a value under one, the batch's values under the
+    rest don't count.
     """
     has_own = {CANONICAL_NAME.get(key, key) for key, raw in own.items() if raw != NULL}
     return {k: raw for k, raw in shared.items() if CANONICAL_NAME.get(k, k) not in has_own}
 
 
 def _same_value(a: Raw, b: Raw) -> bool:
-    """Return whether two values are equal. An id may be text in one and a number in the other."""
+    """Return whether two values are equal.
+
+    An id may be a string in one and a number in the other.
+    """
     return (
         same_json(a, b) or text_or_number(decode_value(a)) == text_or_number(decode_value(b)) != ""
     )

@@ -9,17 +9,18 @@ from normalizer.core.redaction.sanitize import Sanitizer
 
 SAMPLE_BYTES: Final = 2_048
 ENCODED: Final = b"data_base64"
-"""The key of a CloudEvent under which nothing can be seen. Source: docs/spec/wire-shapes.md#w7."""
+"""The key of a CloudEvent whose content is in base64, so that secrets in it can't be found. Source:
+docs/spec/wire-shapes.md#w7."""
 _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def take_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
     """Return the first 2 kB as text, or None if they aren't text or may hold a secret.
 
-    The last byte of a value can make its first one a secret, for example in `{"value": x, ...,
-    "name": "DB_PASSWORD"}`. So it searches the whole value, and a value that's too large to search
-    has no sample. It doesn't cut secrets out, because a rejected value often isn't JSON, so nobody
-    can know where a secret in it ends.
+    It searches the whole value, because its end can make its beginning a secret, for example in
+    `{"value": x, ..., "name": "DB_PASSWORD"}`. So a value that's too large to search has no sample.
+    If it may hold a secret, there's no sample either. Cutting the secret out isn't possible,
+    because a rejected value often isn't JSON, so nobody can know where the secret ends.
     """
     if len(value) > MAX_VALUE_BYTES or ENCODED in value or sanitizer.suspects(value):
         return None
@@ -27,7 +28,7 @@ def take_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
 
 
 def _as_text(value: bytes, size: int) -> str | None:
-    """Return the first `size` bytes without a cut character, or None if it isn't UTF-8 text."""
+    """Return the first `size` bytes without a cut character, or None if they aren't UTF-8 text."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         text = decoder.decode(value[:size], final=len(value) <= size)

@@ -1,8 +1,8 @@
 """An operator's table of shapes: other names of an event's fields, and other places of values.
 
-Before the rules read an event of such a shape, its members get the names that the rules know, as if
-the producer had sent those. docs/adding-a-shape.md shows how to write a table. Source:
-docs/spec/wire-shapes.md#d3.
+An event has the shape of a table if it has that shape's keys. Then its fields get the names that
+the rules know, before any rule reads them, as if the producer had sent these.
+docs/adding-a-shape.md shows how to write a table. Source: docs/spec/wire-shapes.md#d3.
 """
 
 import re
@@ -23,7 +23,8 @@ from normalizer.errors import ConfigurationError
 FIELDS: Final = frozenset(
     name for name in COLUMN_KEYS if CANONICAL_NAME.get(name, name) == name
 ) | {"attempt", "retry_count", "max_attempts"}
-"""The possible targets of an alias or a place: the columns, and the three counts of tries (#n1)."""
+"""The fields that an alias or a place may stand for: the columns, and the three counts of tries
+(#n1)."""
 
 _NAMES: Final = {names[0]: names for names in PAIRS}
 _NAME: Final = re.compile("[a-z][a-z0-9_]{0,39}")
@@ -34,14 +35,18 @@ _Words = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
 class ShapeVector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A record of the shape, and the canonical line that it must give."""
+    """A record of the shape, and the canonical line that it must become."""
 
     raw: str
     gives: str
 
 
 class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One shape. `aliases` maps keys to fields, and `places` maps fields to paths in order."""
+    """One shape.
+
+    `aliases` has the field that each key stands for. `places` has, for a field, the paths at which
+    to look for its value, in order.
+    """
 
     keys: _Words
     aliases: dict[str, str] = {}
@@ -49,7 +54,7 @@ class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     vectors: Annotated[tuple[ShapeVector, ...], Meta(min_length=1)]
 
     def read(self, event: WireEvent) -> WireEvent:
-        """Return the event with its members under the names that the rules know."""
+        """Return the event with its fields under the names that the rules know."""
         fields = dict(event.fields)
         renamed: dict[str, str] = {}
         conflicts: list[str] = []
@@ -78,13 +83,13 @@ class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every shape of a table, by name, in the order in which to try them."""
+    """All shapes of a table by name, in the order in which they're tried."""
 
     shapes: Annotated[dict[str, TableShape], Meta(min_length=1)]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a table. Raises ConfigurationError, which names each mistake."""
+        """Read a table. Raises ConfigurationError, which lists every mistake."""
         try:
             table = msgspec.convert(tomllib.loads(text), cls)
         except tomllib.TOMLDecodeError as error:
@@ -97,7 +102,10 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that are equal for tables which read every event alike."""
+        """Return 16 hexadecimal digits.
+
+        Two tables that read every event the same way have the same.
+        """
         read_as = [
             (name, sorted(shape.keys), [*shape.aliases.items()], [*shape.places.items()])
             for name, shape in self.shapes.items()
@@ -106,7 +114,7 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def documented(self) -> frozenset[str]:
-        """Every key that the table names."""
+        """Return every key that the table names."""
         return frozenset(
             name for shape in self.shapes.values() for name in (*shape.keys, *shape.aliases)
         )
@@ -119,7 +127,7 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "", event
 
     def mistakes(self) -> Iterator[str]:
-        """Yield the mistakes in a table."""
+        """Yield a description of each mistake in the table."""
         for name, shape in self.shapes.items():
             where = f"shapes.{name}"
             if not _NAME.fullmatch(name) or name in SHAPES:
@@ -137,7 +145,7 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def vector_mistake(name: str, number: int, vector: ShapeVector, gives: Iterable[str]) -> str:
-    """Describe how a vector differs from its record's line, or return ''."""
+    """Describe how the result differs from the vector's canonical line, or return ''."""
     given = "; ".join(gives) or "nothing"
     if given == vector.gives:
         return ""
@@ -158,7 +166,7 @@ def _first_value(fields: dict[str, Raw], field: str) -> Raw:
 
 
 def _sent_at(fields: dict[str, Raw], paths: Iterable[str]) -> Raw:
-    """Return the value of the first path that has one, or NULL."""
+    """Return the value at the first path that has one, or NULL."""
     for path in paths:
         first, *steps = path.split(".")
         raw = fields.get(first, NULL)

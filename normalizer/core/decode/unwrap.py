@@ -1,8 +1,8 @@
 """Takes an event out of foreign envelopes: CloudEvents, Kafka Connect, and Debezium.
 
-This happens before shapes are recognized. It reads a value in which no key names an event type, and
-returns the JSON inside, which is then cleaned and decoded as if it were the record. Source:
-docs/spec/wire-shapes.md#w7, #w8, #w9.
+The decoder calls it for a value in which no key names an event type. It returns the JSON inside the
+envelopes, from which secrets are then removed, and which is decoded as if it were the record.
+Source: docs/spec/wire-shapes.md#w7, #w8, #w9.
 """
 
 import binascii
@@ -23,10 +23,10 @@ from normalizer.core.shapes import is_named
 from normalizer.jsontext import Json, Number, parse, write
 
 TYPE_PREFIX: Final = "io.noetl."
-"""The prefix of the event type in `type` of a CloudEvent that this project writes."""
+"""The prefix of the event type in the `type` of a CloudEvent that this project writes."""
 
 SUPPLIED: Final = ("event_id", "event_type", "created_at")
-"""The fields that an envelope supplies to an event without them."""
+"""The fields that an event without them takes from its envelope."""
 
 ATTRIBUTES: Final = {"id": "event_id", "type": "event_type", "time": "created_at"}
 """The attributes of a CloudEvent that are fields of an event."""
@@ -38,9 +38,10 @@ _JSON_COLUMNS: Final = ("context", "payload", "result", "meta")
 class Unwrapped(msgspec.Struct, frozen=True, gc=False):
     """The content of envelopes, as JSON.
 
-    `value` is an event, a batch, or a string with either. `attributes` is an object with the
-    envelopes' own attributes, under the names of an event's fields, or None. With `encoded`, the
-    value was in base64, so it hasn't been searched for secrets yet.
+    - `value` is an event, a batch, or a string with either.
+    - `attributes` is an object with the envelopes' own attributes, under the names of an event's
+      fields, or None.
+    - With `encoded`, the value was in base64, so it wasn't searched for secrets yet.
     """
 
     value: bytes
@@ -49,7 +50,7 @@ class Unwrapped(msgspec.Struct, frozen=True, gc=False):
 
 
 class _RawValues:
-    """Values as they were sent."""
+    """Reads and writes values that are still the bytes that were sent."""
 
     def members(self, value: Any) -> Mapping[str, Any] | None:
         if isinstance(value, dict):
@@ -67,7 +68,7 @@ class _RawValues:
 
 
 class _TreeValues:
-    """Values of a text that had to be parsed."""
+    """Reads and writes values of a text that was parsed."""
 
     def members(self, value: Any) -> Mapping[str, Any] | None:
         return value if isinstance(value, dict) else None
@@ -84,11 +85,8 @@ class _TreeValues:
 
 
 Values: TypeAlias = _RawValues | _TreeValues
-"""Reads and writes values.
-
-`members` returns None for anything but an object, and `string` for anything but a string. `parse`
-raises ValueError or RecursionError.
-"""
+"""Reads and writes values. `members` returns None for a value that isn't an object, and `string`
+for one that isn't a string. `parse` raises ValueError or RecursionError."""
 
 RAWS: Final = _RawValues()
 TREES: Final = _TreeValues()
@@ -97,8 +95,9 @@ TREES: Final = _TreeValues()
 def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
     """Return the content of foreign envelopes, or None if there are none.
 
-    It opens each kind at most once, in a fixed order, and stops once a key names an event type.
-    Raises RecordIgnoredError if the envelope says that there's no event.
+    It opens each kind at most once, in a fixed order, and stops when a key names an event type.
+    Raises RecordIgnoredError if the envelope says that there's no event, for example for a deleted
+    row.
     """
     envelope = _Envelope(values)
     inner: Any = None
@@ -116,7 +115,10 @@ def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
 
 
 class _Envelope:
-    """Opens one kind of envelope after the other. Each method returns whether it was this kind."""
+    """Opens one kind of envelope after the other.
+
+    Each method returns whether the value had its kind of envelope.
+    """
 
     def __init__(self, values: Values) -> None:
         self._values = values
@@ -139,7 +141,7 @@ class _Envelope:
         return True
 
     def connect(self, members: Mapping[str, Any]) -> bool:
-        """Open a value with its schema, as written by Kafka Connect's JSON converter (#w9)."""
+        """Open a value with its schema, as Kafka Connect's JSON converter writes it (#w9)."""
         if members.keys() != {"schema", "payload"}:
             return False
         if members["payload"] in (None, NULL):
@@ -159,7 +161,7 @@ class _Envelope:
         return True
 
     def outbox(self, members: Mapping[str, Any]) -> bool:
-        """Open a row of the outbox that Debezium's event router expects (#w9)."""
+        """Open a row of the outbox table that Debezium's event router reads (#w9)."""
         if not members.keys() >= {"aggregatetype", "aggregateid", "payload"}:
             return False
         self._keep({name: value for name, value in members.items() if name != "payload"})
@@ -167,7 +169,10 @@ class _Envelope:
         return True
 
     def attributes_text(self) -> bytes | None:
-        """Return the attributes as JSON, named so that they don't look like a batch."""
+        """Return the attributes as a JSON object, or None.
+
+        It always has the key `event_type`, so that it isn't taken for a batch.
+        """
         named = {"event_type": None} | self._attributes
         return self._values.write(named) if self._attributes else None
 
@@ -177,7 +182,10 @@ class _Envelope:
             self._attributes.setdefault(name if field in attributes else field, value)
 
     def _column(self, name: str, value: Any) -> Any:
-        """Return the column of a captured row. A jsonb column arrives as text."""
+        """Return the value of a captured row's column.
+
+        A jsonb column comes as text, so parse that.
+        """
         text = self._values.string(value) if name in _JSON_COLUMNS else None
         if text is None or text.lstrip(" \t\r\n")[:1] not in {"{", "["}:
             return value

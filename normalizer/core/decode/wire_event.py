@@ -1,8 +1,8 @@
-"""Decodes one wire event for the rules: fields, nested objects, and the rest for `extra`.
+"""Decodes one wire event for the rules: its fields, nested objects, and the rest for `extra`.
 
-It keeps values as the bytes that were sent. It also decodes scalars and the four objects that rules
-read (context, payload, result, and meta). Deeper objects are decoded only for a rule that reads
-them.
+Values stay the bytes that were sent. In addition it decodes scalars, and the four objects that
+rules read (context, payload, result, and meta). A deeper object is decoded only when a rule reads
+it.
 """
 
 from collections.abc import Iterable
@@ -27,10 +27,11 @@ from normalizer.jsontext import Number
 
 
 class Layout(msgspec.Struct, frozen=True, gc=False):
-    """Facts that follow from the top-level keys of an event.
+    """What follows from the top-level keys of an event.
 
-    `unread` holds the keys that don't become columns. `shape_with_payload` is the shape of an event
-    with these keys if its payload is an object, and `shape` if it isn't.
+    `unread` holds the keys that aren't columns. `shape` and `shape_with_payload` are the shape of
+    an event with these keys, i.e. which producer wrote it. The second applies if its payload is an
+    object.
     """
 
     unread: tuple[str, ...]
@@ -39,10 +40,10 @@ class Layout(msgspec.Struct, frozen=True, gc=False):
 
 
 class WireEvent(msgspec.Struct, gc=False):
-    """One event while the rules read it.
+    """One event, while the rules read it.
 
-    `sent` and `nested` hold the decoded fields, `fields` the top-level values as they were sent.
-    Rules add to `extra` and `coercions`, which become the columns of those names.
+    `fields` has the top-level values as they were sent. `sent` and `nested` have the decoded ones.
+    Rules add to `extra` and `coercions`, which become the columns of these names.
     """
 
     sent: SentFields
@@ -95,20 +96,23 @@ class WireEvent(msgspec.Struct, gc=False):
         return event
 
     def keep_extra(self, name: str) -> None:
-        """Keep a field in `extra`, because no rule could use it."""
+        """Store a field in `extra`, because no rule could use it."""
         self.extra[name] = self.fields[name]
 
     def drop_alias(self, name: str) -> None:
-        """Keep the weaker of two names with different values in `extra`, and record that (#a1)."""
+        """Store a field in `extra`, because its other name has another value (#a1).
+
+        The coercion alias_conflict records that.
+        """
         self.keep_extra(name)
         self.flag("alias_conflict", name)
 
     def flag(self, rule: Rule, field: str) -> None:
-        """Record a coercion whose original value is kept in `extra`."""
+        """Record a coercion of a field whose original value is stored in `extra`."""
         self.coercions.append({"rule": rule, "field": field})
 
     def coerce(self, rule: Rule, field: str, original: object) -> None:
-        """Record a coercion with the original value: its meaning was changed or guessed."""
+        """Record that a rule changed or guessed a value, with the original value."""
         self.coercions.append({"rule": rule, "field": field, "from": original})
 
     def original(self, field: str) -> Raw:
@@ -120,11 +124,11 @@ class WireEvent(msgspec.Struct, gc=False):
         return raw
 
     def names_its_previous(self) -> bool:
-        """Return whether the event names the one before it, as a Rust server's rows do (#s16)."""
+        """Return whether the event names the one before it, as rows of a Rust server do (#s16)."""
         return self.fields.get("prev_event_id", NULL) != NULL
 
     def _read_payload(self, others: dict[str, Raw]) -> NestedObject:
-        """Read the context, or the payload if there is no context (#a1, #x1)."""
+        """Read the context, or the payload if there's no context (#a1, #x1)."""
         sent, fields = self.sent, self.fields
         context = others.get("context", ABSENT) if sent.context is None else fields["context"]
         payload = others.get("payload", ABSENT) if sent.payload is None else fields["payload"]
@@ -138,7 +142,7 @@ class WireEvent(msgspec.Struct, gc=False):
 
 
 def nested_object(raw: Raw) -> NestedObject:
-    """Decode an object for the rules, or return NOTHING for any other value."""
+    """Decode an object for the rules. Returns NOTHING for any other value."""
     if raw is ABSENT or raw == NULL:
         return NOTHING
     try:
@@ -159,8 +163,8 @@ def _layout(names: tuple[str, ...]) -> Layout:
 _remembered_layout: Final = lru_cache(maxsize=1024)(_layout)
 _COMMON_BYTES: Final = 8192
 _COMMON_KEYS: Final = 64
-"""Don't cache events with more keys. Producers have few layouts, but a hostile one may send any.
-The cache takes at most forty megabytes."""
+"""Don't cache an event with more keys than this. Producers use few sets of keys, but a hostile one
+may send any number of them. The cache takes at most forty megabytes."""
 
 
 def _read_others(fields: dict[str, Raw]) -> tuple[SentFields, dict[str, Raw]]:

@@ -13,7 +13,7 @@ PAIRS: Final = (
     ("context", "payload"),
     ("created_at", "timestamp", "event_time", "ingest_time"),
 )
-"""Names for the same field, the strongest first. Source: docs/spec/wire-shapes.md#a1, #a2."""
+"""Names of the same field, the strongest first. Source: docs/spec/wire-shapes.md#a1, #a2."""
 
 CANONICAL_NAME: Final = {alias: names[0] for names in PAIRS for alias in names}
 
@@ -27,8 +27,7 @@ COLUMN_KEYS: Final = frozenset(
 )
 """The keys that become columns.
 
-Every other key is kept in `extra` as it was sent, even if a rule reads it (#v1).
-"""
+Any other key is stored in `extra` as it was sent, even if a rule reads it (#v1)."""
 
 
 class NestedObject(msgspec.Struct, frozen=True, gc=False):
@@ -62,8 +61,8 @@ class NestedObject(msgspec.Struct, frozen=True, gc=False):
 class SentFields(msgspec.Struct, frozen=True, gc=False):
     """Every top-level field that a rule reads.
 
-    None means absent, null, or not an object although a rule reads an object. A Raw holds the bytes
-    as they were sent, or is ABSENT.
+    None means that the field is absent or null, or isn't an object although rules read it as one. A
+    Raw has the bytes that were sent, or is ABSENT.
     """
 
     attempt: Value = None
@@ -105,10 +104,10 @@ NOTHING: Final = NestedObject()
 class NestedObjects(msgspec.Struct, frozen=True, gc=False):
     """The nested objects that may hold an outcome, an error, a duration, or a command.
 
-    `payload` is the context, or the payload if there is no context. The names are paths:
+    `payload` is the context, or the payload if there's no context. The names are paths:
     payload_result_context is payload.result.context, result_inner is result.context.result, and
-    result_response is result.context.response. `deep` means that an object other than the payload
-    itself was decoded, which is rare.
+    result_response is result.context.response. `deep` is True if any object besides the payload was
+    decoded, which is rare.
     """
 
     payload: NestedObject
@@ -127,5 +126,5 @@ NOTHING_NESTED: Final = NestedObjects(NOTHING)
 
 
 def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the path under the strongest name: `context.error` also for `payload.error`."""
+    """Return the path with the strongest name of its field: `context.error` for `payload.error`."""
     return (CANONICAL_NAME.get(path[0], path[0]), *path[1:])

@@ -1,4 +1,4 @@
-"""Reads single JSON values of a wire event: texts, integers, and raw bytes."""
+"""Reads single JSON values of a wire event: text, integers, and raw bytes."""
 
 from typing import Final, TypeAlias
 
@@ -14,12 +14,13 @@ ABSENT: Final = Raw(b"")
 NULL: Final = Raw(b"null")
 
 Value: TypeAlias = object
-"""A decoded value. A number with a point or an exponent is a Number, which is a str, so the rules
-compare exact types to recognize texts and integers. Absent and null are both None."""
+"""A decoded value. It's None for both an absent field and null. A number with a point or an
+exponent is a Number, which is a subclass of str, so the rules compare exact types to recognize text
+and integers."""
 
 
 class RecordRejectedError(Exception):
-    """This record, or one event in it, is rejected."""
+    """A record, or one event of it, is rejected."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -28,16 +29,16 @@ class RecordRejectedError(Exception):
 
 
 class RecordIgnoredError(Exception):
-    """This record correctly holds no event. The message says why."""
+    """A record holds no event, and that's no error. The message says why."""
 
 
 def text(value: Value) -> str:
-    """Return a text, or '' for everything else."""
+    """Return the value if it's text, otherwise ''."""
     return value if type(value) is str else ""
 
 
 def as_integer(value: Value) -> int | None:
-    """Return an integer as jsonb holds it: 2e1 is 20, and 2.0 is not an integer."""
+    """Return the value if jsonb would hold it as an integer: 2e1 is 20, but 2.0 isn't one."""
     if type(value) is int:
         return value
     if isinstance(value, Number):
@@ -47,7 +48,7 @@ def as_integer(value: Value) -> int | None:
 
 
 def text_or_number(value: Value) -> str:
-    """Return a text or a number as text, or '' for everything else (#p1, #k1)."""
+    """Return text or a number as text, otherwise '' (#p1, #k1)."""
     if type(value) is str:
         return value
     if type(value) is int:
@@ -56,7 +57,7 @@ def text_or_number(value: Value) -> str:
 
 
 def within_bytes(field: str, value: str, max_bytes: int) -> str:
-    """Return the text. Raises RecordRejectedError if it is longer than `max_bytes` (#l1)."""
+    """Return the text. Raises RecordRejectedError if it's longer than `max_bytes` (#l1)."""
     if len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
         raise RecordRejectedError(
             "too_large", f"{field}: expected at most {max_bytes} bytes, got {len(value.encode())}"
@@ -77,8 +78,8 @@ def first_byte(raw: Raw) -> bytes:
 def same_json(a: Raw, b: Raw) -> bool:
     """Return whether two raw values are equal as JSON, however they're spelled.
 
-    Two values of four megabytes take a second or two, so large records are never normalized on the
-    event loop.
+    Comparing two values of four megabytes takes a second or two. That's one reason why large
+    records are never normalized on the event loop.
     """
     return a == b or canonical_json(bytes(a)) == canonical_json(bytes(b))
 

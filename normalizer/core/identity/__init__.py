@@ -1,12 +1,12 @@
-"""Which records are the same record, and which the same event.
+"""Finds out which records are the same record, and which report the same event.
 
-coordinates    identifies events by their coordinates
-stored_events  the rows that reconciling reads from the database, and its plan
-reconcile      finds out whether it's the same record, the same event, or another event with the
-               same id
-collisions     decides which events share an id
+coordinates    identifies events by their coordinates: topic, partition, offset, ...
+stored_events  the stored rows that reconciling reads, and the plan that it returns
+reconcile      finds out whether an event is a record read again, another report of a stored event,
+               or another event with the same id
+collisions     decides which of several events with one id a report belongs to
 merge          merges two reports of one event into one row
-conflicts      keeps the values that lost in a merge
-merge_flags    what a row remembers about its reports
+conflicts      stores the values that lost in a merge
+merge_flags    the bits in which a row records facts about its reports
 digests        compares JSON values by their digests
 """

@@ -1,8 +1,8 @@
 """Decides which of several events with the same id a report belongs to, and assigns other ids.
 
-Two reports are about one event if event_id, execution, and class of the type are equal. If both
-name a command, it must be equal too. Otherwise, if both name a step, that must be equal. Source:
-docs/spec/wire-shapes.md#m2, #m3.
+Two reports are about the same event if event_id, execution, and class of the event type are equal.
+If both name a command, the command must be equal too. If not, and both name a step, the step must
+be equal. Source: docs/spec/wire-shapes.md#m2, #m3.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ HASHED_REGION: Final = 1 << 62 | 1 << 61
 """Ids with bits 62 and 61 set hold no time, but 61 bits of a hash."""
 
 MAX_SIBLINGS: Final = 8
-"""How many other events may share an id with its holder. Further ones get a derived id."""
+"""How many more events may share an id with the first. Any further event gets an id derived from
+its coordinates."""
 
 _HASH_BITS: Final = (1 << 61) - 1
 
@@ -31,10 +32,14 @@ def match_strength(
     report: Envelope,
     read_steps: Callable[[Envelope], Collection[str]] = reported_steps,
 ) -> int:
-    """Return how surely a report is about the row's event: 3 by command, 2 by step, 1, or 0.
+    """Return how surely a report is about the row's event.
 
-    1 means that nothing speaks against it, and 0 that it's another event. `read_steps` may cache
-    the result of `reported_steps`, which decodes the row.
+    - 3: both name the same command.
+    - 2: both name the same step.
+    - 1: nothing in them differs that tells events apart.
+    - 0: it's another event.
+
+    `read_steps` may cache the result of `reported_steps`, which decodes the row.
     """
     if row.execution_id != report.execution_id or not is_same_class(row, report):
         return 0
@@ -46,19 +51,20 @@ def match_strength(
 
 
 def is_same_class(a: Envelope, b: Envelope) -> bool:
-    """Return whether both types are spellings of the same class."""
+    """Return whether both event types are spellings of the same class."""
     return a.event_type == b.event_type or event_class(a.event_type) == event_class(b.event_type)
 
 
 def are_rivals(row: Envelope, event: Envelope) -> bool:
-    """Return whether a report without step and command could be about either one."""
+    """Return whether a report without step and command could be about either event."""
     return row.execution_id == event.execution_id and is_same_class(row, event)
 
 
 def sibling_ids(event_id: int, execution_id: int) -> list[int]:
-    """Return the ids, in order, for an execution's events whose own id belongs to another event.
+    """Return the ids for events of an execution whose own id belongs to another event, in order.
 
-    2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution and 1 to 8.
+    An id is 2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution, and a number from
+    1 to 8.
     """
     return [
         HASHED_REGION
@@ -72,7 +78,7 @@ def sibling_ids(event_id: int, execution_id: int) -> list[int]:
 
 
 def with_event_id(event: Envelope, event_id: int) -> Envelope:
-    """Return the event under another id than its producer's, with a coercion that records it."""
+    """Return the event under this id instead of its producer's, with a coercion that records it."""
     coercion = msgspec.json.encode(
         {"rule": "event_id_conflict", "field": "event_id", "from": event.event_id}
     )

@@ -1,4 +1,4 @@
-"""Keeps the values of reports that lost in a merge, in `extra`."""
+"""Stores the values that lost in a merge of reports, in the row's `extra`."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -28,22 +28,23 @@ WHOLE_COLUMNS: Final[tuple[str, ...]] = (
 )
 PAYLOADS: Final[tuple[str, ...]] = ("context", "result")
 CONFLICTING_VALUES: Final = "conflicting_values"
-"""The key of `extra` with the values that lost: column -> values."""
+"""The key of `extra` that holds the values that lost, as lists by column."""
 MAX_VALUES: Final = 8
-"""How many values of a column to keep, the shortest first. The winning one counts too."""
+"""How many values of a column to store, the shortest first. The value that won counts too."""
 MAX_KEPT_BYTES: Final = 32 * 1024 * 1024
-"""How many bytes of a column's values to keep, as jsonb text: as many as in two maximal records."""
+"""How many bytes of a column's values to store, as jsonb text. It's the size of two maximal
+records."""
 _MORE: Final = "more"
-"""The key that names the columns with more reported values than are kept."""
+"""The key that lists the columns of which more values were reported than are stored."""
 _KEPT_COLUMNS: Final = frozenset({*Evidence._fields, *WHOLE_COLUMNS, *PAYLOADS, _MORE})
 _KEPT_KEYS: Final = ("extra.", "meta.", "headers.")
 _OWN_KEY: Final = f"extra.{CONFLICTING_VALUES}"
-"""Keeps a producer's own key of that name, like any other value that lost."""
+"""The column under which a producer's own field of that name is stored, if it lost."""
 _DIGITS: Final = 19
 by_bytes: Final = itemgetter(1)
 JsonObject = dict[str, msgspec.Raw]
 ValuesByDigest = dict[Digest, bytes]
-"""The different values of a column, each in one of its spellings."""
+"""The different values of a column by digest, each in one of its spellings."""
 _object_decoder: msgspec.json.Decoder[JsonObject] = msgspec.json.Decoder(JsonObject)
 _conflicts_decoder: msgspec.json.Decoder[dict[str, list[msgspec.Raw]]] = msgspec.json.Decoder(
     dict[str, list[msgspec.Raw]]
@@ -51,7 +52,7 @@ _conflicts_decoder: msgspec.json.Decoder[dict[str, list[msgspec.Raw]]] = msgspec
 
 
 class Conflicts:
-    """Collects the values that lost while two reports are merged: column -> values."""
+    """Collects, by column, the values that lose while two reports are merged."""
 
     def __init__(self, stored: Envelope, report: Envelope, digests: Digests) -> None:
         self.digests = digests
@@ -60,7 +61,7 @@ class Conflicts:
         mine, before = self._split_extra(stored.extra)
         theirs, _ = self._split_extra(report.extra)
         self.extras = (mine, theirs)
-        """The `extra` of both without the values that earlier merges kept there."""
+        """The `extra` of both, without the values that earlier merges have stored there."""
         self._before = before
 
     def add(self, column: str, value: bytes, digest: Digest) -> None:
@@ -70,7 +71,7 @@ class Conflicts:
     def write_into(
         self, extra: bytes | None, stored: Envelope, winners: dict[str, Any]
     ) -> bytes | None:
-        """Add the values that lost to `extra`, except those that won in the end."""
+        """Add the values that lost to `extra`, except for those that won in the end."""
         lost = self._losers({**winners, "extra": extra}, stored)
         if lost == self._before and extra == self.extras[0]:
             return stored.extra
@@ -81,10 +82,10 @@ class Conflicts:
         return encode_object(own)
 
     def _losers(self, winners: dict[str, Any], stored: Envelope) -> dict[str, list[bytes]]:
-        """Return the values to keep of each column, without the one that won.
+        """Return the values to store of each column, without the one that won.
 
-        The winner counts towards the limits, so the kept values don't depend on the order of the
-        reports.
+        The winner counts towards the limits, so that the stored values don't depend on the order in
+        which reports arrive.
         """
         lost: dict[str, list[bytes]] = {}
         objects: dict[str, JsonObject] = {}
@@ -111,7 +112,7 @@ class Conflicts:
         return lost
 
     def _digest(self, value: Any) -> Digest:
-        """The digest of a column's value or of a member of an object."""
+        """Return the digest of a column's value, or of a member of an object."""
         if isinstance(value, bytes):
             return self.digests.of(value)
         return digest_of_text(canonical_value(value))
@@ -133,7 +134,10 @@ class Conflicts:
 
 
 def _kept_digests(values: ValuesByDigest) -> list[Digest]:
-    """The digests of the values to keep, ordered by bytes: the shortest, within the limits."""
+    """Return the digests of the values to store, sorted by bytes.
+
+    These are the shortest values, up to the limits.
+    """
     first: list[Digest] = []
     kept_bytes = 0
     for digest in sorted(values)[:MAX_VALUES]:
@@ -145,7 +149,7 @@ def _kept_digests(values: ValuesByDigest) -> list[Digest]:
 
 
 def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
-    """Encode the values that lost. If a producer's own value is the only one, it stays as sent."""
+    """Encode the values that lost. If the only one is a producer's own field, it stays as sent."""
     own = lost.get(_OWN_KEY, [])
     if len(lost) == len(own) == 1 and _decode_kept(own[0], digests) is None:
         return own[0]
@@ -157,7 +161,7 @@ def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
 
 
 def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | None:
-    """Return the values that an earlier merge kept, or None if a producer sent this key."""
+    """Return the values that an earlier merge stored, or None if a producer sent this key."""
     try:
         conflicts = _conflicts_decoder.decode(value)
     except msgspec.MsgspecError:
@@ -171,13 +175,13 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
     )
     if not kept or not is_ours:
         return None
-    # Write a single value of a producer as it is, unless it looks like kept values.
+    # A single value of a producer is written as it is, unless it looks like values of a merge.
     own = kept.get(_OWN_KEY, [])
     return None if len(kept) == len(own) == 1 and _decode_kept(own[0], digests) is None else kept
 
 
 def kept_values(row: Envelope) -> list[tuple[str, bytes]]:
-    """Return column and value of each value that lost. A producer's own value may look like one."""
+    """Return column and value of each value that lost. It also returns a producer's lookalike."""
     if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
         return []
     try:
@@ -188,20 +192,20 @@ def kept_values(row: Envelope) -> list[tuple[str, bytes]]:
 
 
 def reported_steps(row: Envelope) -> tuple[str, ...]:
-    """Return the steps that reports of the row named but that lost, as far as they're kept."""
+    """Return the steps that reports of the row named, but that lost and are still stored."""
     return tuple(
         msgspec.json.decode(value) for column, value in kept_values(row) if column == "step"
     )
 
 
 class ReportedSteps:
-    """Caches `reported_steps` for each state of a row, because thousands may need it."""
+    """Caches `reported_steps` for each state of a row, because thousands of events may need it."""
 
     def __init__(self) -> None:
         self._known: dict[int | None, tuple[bytes | None, tuple[str, ...]]] = {}
 
     def of(self, row: Envelope) -> tuple[str, ...]:
-        """Return the steps that reports of the row named but that lost."""
+        """Return the steps that reports of the row named, but that lost."""
         extra, steps = self._known.get(row.event_id, (None, ()))
         if extra is not row.extra:
             steps = reported_steps(row)
@@ -217,18 +221,18 @@ _kept_decoder: msgspec.json.Decoder[_Kept] = msgspec.json.Decoder(_Kept)
 
 
 def canonical_value(value: Any) -> bytes:
-    """Return a column's value as jsonb text, which orders two values and keeps the loser."""
+    """Return a column's value as jsonb text, by which two values are ordered."""
     if isinstance(value, datetime):
         value = value.isoformat(timespec="microseconds").replace("+00:00", "Z")
     text = msgspec.json.encode(value)
-    # A text without escapes or a short integer is already canonical.
+    # Text without escapes and a short integer are already canonical.
     if (text[:1] == b'"' and b"\\" not in text) or (text.isdigit() and len(text) < _DIGITS):
         return text
     return canonical_json(text)
 
 
 def decode_object(value: bytes | None) -> JsonObject:
-    """Return the members of a JSON object, or none for None."""
+    """Return the members of a JSON object, or {} for None."""
     return {} if value is None else _object_decoder.decode(value)
 
 

@@ -1,4 +1,4 @@
-"""Identifies events by their coordinates, and finds ids that are derived from coordinates."""
+"""Identifies events by their coordinates, and computes the ids that are derived from these."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,18 +15,18 @@ SourceKey = tuple[str | None, int, int]
 """Topic, incarnation, and partition of a record."""
 
 DedupHorizon = Mapping[SourceKey, int]
-"""An offset for each source. A record below it may already be stored, and any other is new."""
+"""The dedup horizon: an offset per source. Only a record below it may already be stored."""
 
 NO_DEDUP_HORIZON: Final[DedupHorizon] = MappingProxyType({})
 
 DEDUP_ALWAYS: Final = 1 << 62
-"""A horizon above every offset, for a source that others may be writing right now."""
+"""A dedup horizon above every offset, for a source that others may be writing right now."""
 
 DERIVED_REGION: Final = 1 << 62
-"""No producer's id is this high. We derive or assign ids from here on."""
+"""No producer's id is this high. Ids that we derive or assign are at least this."""
 
 SALTS: Final = range(4)
-"""The salts, so the number of ids that can be derived from an event's coordinates."""
+"""A number that goes into a derived id. So an event has as many derived ids as there are salts."""
 
 
 def event_coordinates(event: Event) -> Coordinates:
@@ -43,7 +43,7 @@ def event_coordinates(event: Event) -> Coordinates:
 
 
 def source_key(event: Event) -> SourceKey:
-    """Return the partition that the event's record came from."""
+    """Return topic, incarnation, and partition of the event's record."""
     return event_coordinates(event)[:3]
 
 

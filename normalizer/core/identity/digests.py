@@ -1,7 +1,8 @@
-"""Compares JSON values by the digests that PostgreSQL computes of their jsonb text.
+"""Compares JSON values by the digests that PostgreSQL computes of their text as jsonb.
 
-Two spellings of one value have the same jsonb. So nothing is decoded or sorted here, and a value of
-megabytes doesn't block the event loop. `reconcile` loads missing digests from the database.
+Two spellings of the same value have the same text as jsonb, so nothing is decoded or sorted here,
+and a value of megabytes doesn't block the event loop. `reconcile` gets missing digests from the
+database.
 """
 
 import hashlib
@@ -9,9 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 Digest = tuple[int, bytes]
-"""The length in bytes of the value's jsonb text, and its sha256, or the text itself if it's short.
-
-"""
+"""The length in bytes of the value's jsonb text, and its sha256. A short text is stored instead of
+its sha256."""
 
 SHORT: Final = 64
 _SMALL: Final = 4_096
@@ -20,7 +20,7 @@ _LITERALS: Final = frozenset((b"true", b"false", b"null", b"{}", b"[]"))
 
 
 class Digests:
-    """The known digests. Also collects the values whose digests are missing."""
+    """The digests that are known, and the values whose digests are missing."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Digest] = {}
@@ -35,7 +35,7 @@ class Digests:
         return digest
 
     def missing(self) -> list[bytes]:
-        """Return the values whose digests `of` didn't know."""
+        """Return the values that `of` was called for without knowing their digests."""
         return list(self._missing)
 
     def learn(self, values: Sequence[bytes], digests: Iterable[Digest]) -> None:
@@ -46,18 +46,21 @@ class Digests:
 
 
 def digest_of_text(text: bytes) -> Digest:
-    """Return the digest of a value that is canonical jsonb text."""
+    """Return the digest of a value that is canonical jsonb text already."""
     return len(text), text if len(text) <= SHORT else hashlib.sha256(text).digest()
 
 
 def digest_hash(digest: Digest) -> bytes:
-    """Return the sha256 of the value's jsonb as text."""
+    """Return the sha256 of the value's jsonb text."""
     length, content = digest
     return hashlib.sha256(content).digest() if length <= SHORT else content
 
 
 def _own_digest(value: bytes) -> Digest | None:
-    """Return the digest of a small value that's already jsonb text, like most differing values."""
+    """Return the digest of a small value that's jsonb text already, or None.
+
+    Most values that differ between reports are like this.
+    """
     if len(value) > _SMALL:
         return None
     is_canonical = (

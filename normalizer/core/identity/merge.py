@@ -1,11 +1,13 @@
 """Merges two reports of one event into one row, column by column.
 
-Merging is commutative, associative, and idempotent, so records may arrive in any order, twice, and
-in any batches, and still give the same content. Three things depend on the order: the row's
-coordinates, which are those of the report that was read first, and two flags. MERGED is set only if
-a later report changed the row. ELSEWHERE depends on the order if a file is read before its topic,
-if one of two reports is redriven after the other, and if reports have no record time. For example,
-the topic's report flags a file's row, but the file's report doesn't flag the topic's row.
+Merging is commutative, associative, and idempotent. So records may arrive in any order, twice, and
+in any batches, and the content of the row is still the same. Three things do depend on the order:
+
+- the row's coordinates, which are those of the report that was read first,
+- the flag MERGED, which is set only if a later report changed the row,
+- the flag ELSEWHERE, but only if a file is read before its topic, if one of two reports is redriven
+  after the other, or if reports have no record time. For example, the topic's report sets the flag
+  of a file's row, but the file's report doesn't set the flag of the topic's row.
 
 It compares JSON values by their digests, so it never decodes a large value. Source:
 docs/spec/wire-shapes.md#m4, #v3.
@@ -55,9 +57,9 @@ _list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(li
 def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
     """Merge the report into the row. Returns `stored` itself if the report adds nothing.
 
-    The row keeps the id and coordinates of `stored`, because the ledger counts a row where it was
-    stored. If `digests` has missing digests afterwards, the result may be wrong, so load them and
-    merge again.
+    The row keeps the id and the coordinates of `stored`, because the ledger counts a row where it
+    was stored. If `digests` has missing digests afterwards, the result may be wrong. Then load them
+    and merge again.
     """
     conflicts = Conflicts(stored, report, digests)
     evidence, reported = Evidence.unpack(stored.evidence), Evidence.unpack(report.evidence)
@@ -91,7 +93,7 @@ def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
 
 
 def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
-    """Request nearly every digest that a row's merge needs, so that a batch needs one query."""
+    """Request nearly every digest that merging a row needs, so that one query loads them."""
     sent = {column: [getattr(report, column) for report in reports] for column in _JSON}
     compared: defaultdict[str, list[bytes | None]] = defaultdict(list)
     for column in PAYLOADS:
@@ -100,7 +102,7 @@ def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
         for sent_object in _differing(sent[column]):
             for key, member in decode_object(sent_object).items():
                 compared[f"{column}.{key}"].append(bytes(member))
-    # Merging compares kept values with the one that won, even if all reports agree.
+    # Merging compares the stored values that lost with the winner, even if all reports are equal.
     for name, value in chain.from_iterable(map(kept_values, reports)):
         compared[name].append(value)
         digests.of(value)
@@ -135,7 +137,8 @@ def _is_elsewhere(stored: Envelope, report: Envelope) -> bool:
     """Return whether an event of a call is reported in another log, or before its row's record."""
     if event_class(stored.event_type) not in CALL_CLASSES:
         return False
-    if report.recorded_at is None:  # a job read it from a file, so its place tells nothing
+    # A job read it from a file, so its place in the log says nothing.
+    if report.recorded_at is None:
         return report.merge_flags & ELSEWHERE != 0
     *log, offset, index = event_coordinates(stored)
     *other_log, other_offset, other_index = event_coordinates(report)
@@ -151,7 +154,7 @@ def _higher_ranked(
 ) -> Any:
     """Return the value with the stronger evidence: declared, then derived, then defaulted.
 
-    With equal evidence the greater value wins.
+    If the evidence is equal, it returns the greater value.
     """
     mine, theirs = getattr(stored, column), getattr(report, column)
     if mine == theirs or theirs is None:
@@ -167,7 +170,10 @@ def _higher_ranked(
 
 
 def _greater_value(column: str, a: Any, b: Any, conflicts: Conflicts) -> Any:
-    """Return the greater value by bytes, and keep the other. An absent value or '' always loses."""
+    """Return the greater value by bytes, and store the other.
+
+    An absent value or '' always loses.
+    """
     if b in (None, ""):
         return a
     if a in (None, ""):
@@ -181,7 +187,10 @@ def _greater_value(column: str, a: Any, b: Any, conflicts: Conflicts) -> Any:
 def _greater_json(
     column: str, a: bytes | None, b: bytes | None, conflicts: Conflicts
 ) -> bytes | None:
-    """Return the greater of two JSON values. Absent and null lose. Payloads compare by hash."""
+    """Return the greater of two JSON values. Absent and null lose.
+
+    Payloads are compared by hash.
+    """
     if a == b or b in (None, b"null"):
         return a or b
     if a in (None, b"null"):
@@ -214,7 +223,7 @@ def _merge_objects(
 
 
 def _merge_members(mine: JsonObject, column: str, theirs: JsonObject, conflicts: Conflicts) -> bool:
-    """Merge the second object into the first. Returns whether that changed it."""
+    """Merge the second object into the first. Returns whether that changed the first."""
     changed = False
     for key, value in theirs.items():
         before = mine.get(key)

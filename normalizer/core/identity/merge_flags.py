@@ -1,6 +1,7 @@
 """The bits of `merge_flags`, which record facts about a row's reports and its id.
 
-Source: docs/spec/wire-shapes.md#m5.
+A row is merged from one or more reports, i.e. records about its event. Source:
+docs/spec/wire-shapes.md#m5.
 """
 
 from datetime import timedelta
@@ -17,28 +18,26 @@ WITHOUT_STEP: Final = 1
 WITHOUT_COMMAND: Final = 2
 """The row has a command, but one of its reports named none."""
 MERGED: Final = 4
-"""A report changed the row after it was stored. Never compared, because it depends on the order."""
+"""A report changed the row after it was stored. Comparisons ignore it, because it depends on the
+order in which reports arrive."""
 SHARES_ID: Final = 8
 """Another event has, or had, the same id."""
 HAS_RIVAL: Final = 16
-"""An event of the same execution and class has the same id, or the row's reports name two steps.
-
-A report without a step or a command may then have been merged into the wrong row.
-"""
+"""An event of the same execution and class has the same id, or the row's reports name two steps. So
+a report without a step or a command may have been merged into the wrong row."""
 ELSEWHERE: Final = 32
-"""Another report of a call's event lies in another log, or before the row's own in its log.
-
-The row has the coordinates of the one that was read first.
-"""
+"""An event of a call was also reported in another log, or before the row's own record in its log.
+The row has the coordinates of the report that was read first."""
 
 LATE: Final = timedelta(seconds=5)
-"""A record that reaches its log this much after its event tells nothing by its place there."""
+"""If a record reached its log this much later than its event, its place in the log says nothing
+about the order of events."""
 
 _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
 
 
 def lacks(row: Envelope) -> int:
-    """Return WITHOUT_STEP and WITHOUT_COMMAND, if the row or one of its reports lacks these."""
+    """Return WITHOUT_STEP and WITHOUT_COMMAND, each if the row or one of its reports lacks it."""
     return (
         row.merge_flags & (WITHOUT_STEP | WITHOUT_COMMAND)
         | (0 if row.step else WITHOUT_STEP)
@@ -47,9 +46,10 @@ def lacks(row: Envelope) -> int:
 
 
 def place_in_log(row: Envelope) -> str | None:
-    """Return the coordinates, if their order in the log is the order in which events happened.
+    """Return the coordinates if records are in the log in the order of their events, else None.
 
-    It isn't if the record came late, or if another report could have given the row its coordinates.
+    They may not be if the record came late, or if another report could have given the row its
+    coordinates.
     """
     if row.recorded_at is None or row.created_at is None or row.merge_flags & ELSEWHERE:
         return None
@@ -59,7 +59,10 @@ def place_in_log(row: Envelope) -> str | None:
 
 
 def with_flags(row: Envelope, flags: int) -> Envelope:
-    """Return the row with these flags. Adds a coercion if a report may be about another event."""
+    """Return the row with these flags set.
+
+    Adds the coercion ambiguous_report if a report of the row may be about another event.
+    """
     flags |= row.merge_flags
     if flags != row.merge_flags:
         row = msgspec.structs.replace(row, merge_flags=flags)
@@ -75,7 +78,7 @@ def with_coercion(coercions: bytes | None, coercion: bytes) -> bytes:
 
 
 def is_ambiguous(row: Envelope) -> bool:
-    """Return whether the row records that a report may be about another event."""
+    """Return whether a report of the row may be about another event (ambiguous_report)."""
     return (
         row.coercions is not None
         and b"ambiguous_report" in row.coercions

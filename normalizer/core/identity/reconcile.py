@@ -1,8 +1,8 @@
 """Reconciles a batch's events with the stored rows: rows to insert, rows to update, outcomes.
 
-It decides identity: the same record read again, another report of the same event, or another event
-with the same id. It contains no SQL. `StoredEvents` returns the rows to compare with. Source:
-docs/spec/wire-shapes.md#m1, #m2, #m3, #g5.
+It finds out, for each event, whether its record was read before, whether it's another report of a
+stored event, or whether it's another event with the same id. It contains no SQL. `StoredEvents`
+returns the rows to compare with. Source: docs/spec/wire-shapes.md#m1, #m2, #m3, #g5.
 """
 
 from collections import Counter
@@ -50,9 +50,10 @@ async def reconcile(
 ) -> WritePlan:
     """Decide for each event whether it becomes a row, is merged into one, or is a duplicate.
 
-    A record with the same coordinates is the same record, whatever id today's rules give it. So
-    below the dedup horizon, a record that isn't found by its id is looked up by its coordinates.
-    Only events that are compared become Envelopes. Every other event is a new row as it is.
+    A record with the same coordinates is the same record, even if the rules of today give it
+    another id. So below the dedup horizon, where a record may be stored already, a record that
+    isn't found by its id is looked up by its coordinates. Only events that must be compared become
+    Envelopes. Any other event becomes a row as it is.
     """
     ids = [stored_id(event) for event in events]
     id_counts = Counter(ids)
@@ -74,7 +75,7 @@ async def reconcile(
 
 
 class _Reconciler:
-    """The state while one batch is reconciled: stored rows, and the batch's rows so far."""
+    """The state while a batch is reconciled: stored rows, and the batch's rows so far."""
 
     def __init__(
         self, stored: StoredEvents, known: dict[int, Coordinates], dedup_horizon: DedupHorizon
@@ -96,9 +97,9 @@ class _Reconciler:
     async def reconcile(
         self, events: Sequence[Event], ids: Sequence[int], doubtful: Sequence[int]
     ) -> WritePlan:
-        """Reconcile the doubtful events one by one. Every other event is a new row as it is.
+        """Reconcile the doubtful events one by one. Any other event becomes a row as it is.
 
-        `ids` is parallel to `events`, and `doubtful` holds indexes into both.
+        `ids` has the id of each of `events`, and `doubtful` has indexes into both.
         """
         self._rows = dict(zip(ids, events, strict=True))
         outcomes: list[tuple[Outcome, int]] = [("stored", event_id) for event_id in ids]
@@ -111,7 +112,8 @@ class _Reconciler:
         for number, event in zip(doubtful, doubtful_events, strict=True):
             outcomes[number] = await self._reconcile(event)
             await self._stored.pause()
-        # A batch that died before its commit may have merged these in an earlier transaction.
+        # If an earlier try of this batch died before its commit, its first transaction may have
+        # merged these.
         merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
         merged_records = [record for record in self._merged_records if record[0] not in merged]
         for number, event in zip(doubtful, doubtful_events, strict=True):
@@ -127,7 +129,10 @@ class _Reconciler:
         )
 
     async def _load_rows(self, events: Sequence[Envelope]) -> None:
-        """Find where these records are stored, and lock every row they report on, in one order."""
+        """Find where these records are stored, and lock every row that they report on.
+
+        Rows are locked in one order, so that two processes can't deadlock.
+        """
         unknown = [event for event in events if not self._is_stored(event)]
         if self._dedup_horizon:
             below = {
@@ -170,7 +175,7 @@ class _Reconciler:
         ]
 
     async def _load_digests(self) -> bool:
-        """Load the digests that merging missed. Returns whether it missed any."""
+        """Load the digests that a merge was missing. Returns whether any were missing."""
         missing = self._digests.missing()
         if missing:
             self._digests.learn(missing, await self._stored.digests(missing))
@@ -193,9 +198,9 @@ class _Reconciler:
         return self._known.get(stored_id(event)) == event_coordinates(event)
 
     async def _resolve(self, event: Envelope) -> tuple[Outcome, int]:
-        """Resolve an event whose id is taken. Merge it into a row, or give it another id.
+        """Resolve an event whose id is taken: merge it into a row, or give it another id.
 
-        An event without a producer's id is compared only with rows of its derived ids.
+        An event without an id from its producer is compared only with rows of its derived ids.
         """
         if is_derived(event):
             return await self._resolve_by_coordinates(event)
@@ -226,9 +231,10 @@ class _Reconciler:
         return self._add(with_event_id(event, free))
 
     async def _resolve_by_coordinates(self, event: Envelope) -> tuple[Outcome, int]:
-        """Resolve an event with ids derived from its coordinates, with salts 0 to 3.
+        """Resolve an event with ids that are derived from its coordinates, with salts 0 to 3.
 
-        This is for an event without a producer's id, and for one of too many that share an id.
+        This is for an event without an id from its producer, and for an event whose id too many
+        others share.
         """
         derived = is_derived(event)
         for salt in SALTS:
@@ -253,13 +259,13 @@ class _Reconciler:
 
     @staticmethod
     def _with_id(event: Envelope, event_id: int, *, derived: bool) -> Envelope:
-        """Return the event under this id, with a coercion if its producer gave another one."""
+        """Return the event under this id, with a coercion if its producer sent another one."""
         if derived:
             return msgspec.structs.replace(event, event_id=event_id)
         return with_event_id(event, event_id)
 
     def _may_have_siblings(self, holder: Envelope, event: Envelope) -> bool:
-        """Return whether the event may belong to another row than its id's holder."""
+        """Return whether the event may belong to another row than the one stored under its id."""
         alike = match_strength(holder, event, self._steps.of)
         return alike == 0 or (alike < _BY_COMMAND and holder.merge_flags & SHARES_ID != 0)
 

@@ -18,17 +18,17 @@ class StoredEvents(Protocol):
     """The stored rows. Every returned row stays locked until the transaction ends."""
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        """Return the coordinates of these (ascending) ids that are stored."""
+        """Return the coordinates of those of these ids that are stored. The ids are ascending."""
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        """Return the complete rows of these (ascending) ids that are stored."""
+        """Return the complete rows of those of these ids that are stored. The ids are ascending."""
 
     async def find_rows_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was stored in or merged into.
 
-        Records that aren't stored are left out. The rules may give them another id today.
+        Records that aren't stored are left out. The rules of today may give the event another id.
         """
 
     async def find_merged(
@@ -37,10 +37,10 @@ class StoredEvents(Protocol):
         """Return the id of the row that each of these records was merged into."""
 
     async def digests(self, values: Sequence[bytes]) -> list[Digest]:
-        """Return the length and sha256 of each JSON value's jsonb as text."""
+        """Return the length and sha256 of each JSON value's text as jsonb."""
 
     async def find_assigned(self, coordinates: Coordinates) -> int | None:
-        """Return the id that was assigned to the event at these coordinates."""
+        """Return the id that was assigned to the event at these coordinates, or None."""
 
     async def assign(self, coordinates: Coordinates) -> int:
         """Return a new id for the event at these coordinates.
@@ -49,16 +49,17 @@ class StoredEvents(Protocol):
         """
 
     async def pause(self) -> None:
-        """Let other tasks run from time to time. Called after each compared event."""
+        """Let other tasks run from time to time. It's called after each compared event."""
 
 
 class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows that a batch inserts and updates, both ascending by event_id.
+    """The rows that a batch inserts and updates, both sorted by event_id.
 
-    `outcomes` is parallel to the batch's events and holds each event's outcome and row id.
-    `merged_records` holds the records whose reports were merged into another record's row, each
-    with the id of that row. `flagging` holds those of them that only set ELSEWHERE, which are
-    duplicates. `ambiguous` counts the stored rows that became ambiguous in this batch.
+    - `outcomes` has the outcome and the row id of each of the batch's events.
+    - `merged_records` has the records whose reports were merged into another record's row, each
+      with the id of that row.
+    - `flagging` has those of them that only set ELSEWHERE, which count as duplicates.
+    - `ambiguous` is the number of stored rows that became ambiguous in this batch.
     """
 
     inserts: list[Event]

@@ -7,8 +7,8 @@ from typing import Final
 
 _BEGIN: Final = re.compile(r"""[\[{]\s{0,4}["\[{]""")
 _MOST_BROKEN: Final = 16
-"""The most false beginnings of JSON to try per text. Each may be read to the end of the text, so
-more of them would take long."""
+"""How many times to try text that looks like the beginning of JSON but isn't. Each try may read to
+the end of the text, so more would take long."""
 _decoder: Final = json.JSONDecoder()
 
 

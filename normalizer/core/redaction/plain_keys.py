@@ -1,6 +1,6 @@
-"""Judges all keys of an object together, and finds out fast that a value needs no search.
+"""Checks all keys of an object together, and finds out fast that a value needs no search.
 
-The keys of events recur, so it caches what it found out about them.
+It caches the results by keys, because most events have the same keys.
 """
 
 import re
@@ -17,14 +17,16 @@ from normalizer.jsontext import Json
 
 _REMEMBERED_CHARS: Final = 500
 _MAY_SAY: Final = re.compile("[=:@ ]")
-"""A short key without one of these is a name, and holds no value."""
+"""A short key without one of these characters is a name, and can't contain a secret value."""
 
 
 class KeyFacts(NamedTuple):
-    """What the keys of an object say.
+    """What follows from the keys of an object.
 
-    `secrecy` returns which values of a key are secret, or None if none is. If not `are_plain`, a
-    key itself must be cleaned. Only if `may_name` can a member make another one secret.
+    - `secrecy` returns which values of a key are secret, or None if none is.
+    - `are_plain` is False if a key itself may contain a secret or unstorable text.
+    - `may_name` is True if one member may say that another one is secret, as in {"name":
+      "DB_PASSWORD", "value": x}.
     """
 
     secrecy: Callable[[str], Secrecy | None]
@@ -33,7 +35,7 @@ class KeyFacts(NamedTuple):
 
 
 class PlainKeys:
-    """Judges the keys of objects."""
+    """Checks the keys of objects."""
 
     def __init__(self, texts: SecretText, members: SecretMembers) -> None:
         self._texts = texts
@@ -41,7 +43,10 @@ class PlainKeys:
         self._remembered: Final = lru_cache(maxsize=2048)(self._remember)
 
     def judge(self, names: Collection[str], *, at_top: bool) -> KeyFacts:
-        """Return what the keys of an object say. At the top, those of an event are never secret."""
+        """Return what follows from these keys. `at_top` means that they're the keys of an event.
+
+        The values of an event's own keys, such as `name`, are never secret.
+        """
         keys = "\n".join(names)
         if len(keys) <= _REMEMBERED_CHARS and keys.count("\n") < len(names):
             return self._remembered(keys, at_top)
@@ -78,7 +83,7 @@ class PlainKeys:
 
 
 def is_harmless(value: Json) -> bool:
-    """Find out with a fast check that a value holds no secret and no unstorable text."""
+    """Return whether a quick check shows that a value holds no secret and no unstorable text."""
     if type(value) is not str:
         return not value or not isinstance(value, (list, dict))
     return (

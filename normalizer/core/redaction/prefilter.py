@@ -1,7 +1,8 @@
 """Searches a text for signs of anything that must not be stored.
 
-The search takes a few microseconds and nearly always finds nothing. Only a text with a sign is
-parsed. Source: docs/spec/wire-shapes.md#r6.
+A sign is a short piece of text without which there's no secret, for example `password`. The search
+takes a few microseconds and nearly always finds none. Only a text with a sign is parsed. Source:
+docs/spec/wire-shapes.md#r6.
 """
 
 import re
@@ -19,19 +20,21 @@ from normalizer.core.redaction.secret_tokens import TOKENS
 from normalizer.jsontext import MAX_DIGITS
 
 Search: TypeAlias = Callable[[bytes], bool]
-"""Tells whether a text has a sign."""
+"""Returns whether a text has a sign."""
 
 _SEPARATORS: Final = b"-_+ \t\r\n\\"
-"""Removed before the search. JSON in a text has backslashes before its quotes."""
+"""Characters that are removed before the search. JSON inside a text has backslashes before its
+quotes."""
 _FOLDED: Final = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789.=", b"abcdefghijklmnopqrstuvwxyz000000000::"
 )
-"""Leaves fewer than 32 kinds of bytes, which halves the automaton's table."""
+"""Makes letters small and all digits the same. That leaves fewer than 32 kinds of bytes, which
+halves the size of the automaton's table."""
 _LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
-"""A number beyond the limits has a run of this many digits before or after its point."""
+"""A number that's beyond the limits has this many digits in a row, before or after its point."""
 _AT_ONCE_BYTES: Final = 1 << 16
 _FEW: Final = 8
-"""Looking for up to eight signs one by one is faster than the automaton."""
+"""Searching for up to eight signs one by one is faster than the automaton."""
 
 
 def _looked_at(text: bytes) -> bytes:
@@ -47,10 +50,10 @@ _DISGUISES: Final = {
         (b"\xf0", rb"\x9d[\x90-\x9f]"),
     )
 }
-"""Disguises of a word by their first byte: invisible characters inside it, and letters in another
-style. Searching for one byte is far faster than for two, or for one of several."""
+"""Ways to hide a word, by their first byte: invisible characters inside the word, or letters in
+another style. Searching for one byte is far faster than for two, or for one of several."""
 _BEGINS: Final = rb"(?:(?<![A-Za-z])|(?<=\\[bfnrt]))"
-"""Before a word there is no letter, or an escape that ends in one."""
+"""What comes before a word: no letter, or an escape that ends in a letter."""
 _WEAK_SIGNS: Final = {
     b"://": re.compile(
         rb"://(?:[^\s\"\\/@:]*+:(?!\d{1,5}[/?#\"'\\<>,;)])(?:[^\s\"\\:@]|\\.|:(?!//))*+"
@@ -79,11 +82,11 @@ _WEAK_SIGNS: Final = {
         for sign in signs
     },
 }
-"""Signs that are common in harmless text. They count only if the expression matches the text."""
+"""Signs that are common in harmless text. They count only if their expression matches the text."""
 
 
 def _spelled(words: Iterable[str]) -> set[bytes]:
-    """Return the signs of words, with nothing or a dot between any two parts."""
+    """Return the signs of words, with nothing or a dot between their parts."""
     return {
         _looked_at("".join(spelled).encode())
         for word in words
@@ -103,13 +106,17 @@ class Prefilter:
         self._search_for: Final = lru_cache(maxsize=256)(self._search_for_few)
 
     def suspects(self, text: bytes) -> bool:
-        """Return whether the text must be parsed and cleaned. False positives, but no misses."""
+        """Return whether the text must be parsed and cleaned. It may say so without need.
+
+        If it returns False, the text has nothing to clean.
+        """
         return self.search(text) is not None
 
     def search(self, text: bytes) -> Search | None:
         """Return None if the text has no sign. Otherwise return a search for parts of the text.
 
-        It finds what `suspects` finds, but faster, because it looks only for the signs of the text.
+        That search returns what `suspects` returns, but is faster, because it only looks for the
+        signs that the text has.
         """
         if b"\\" in text and (b"\\u" in text or b"\\/" in text):
             return self.suspects  # an escape may hide any word
@@ -131,7 +138,7 @@ class Prefilter:
         return self.suspects if is_long else self._search_for(frozenset(signs))
 
     def _search_for_few(self, signs: frozenset[int]) -> Search:
-        """Return a search for these signs, or for all if they're many."""
+        """Return a search for these signs, or for all signs if these are many."""
         if len(signs) > _FEW:
             return self.suspects
         strong = tuple([self._signs[sign] for sign in signs if sign >= len(_WEAK_SIGNS)])
@@ -156,15 +163,17 @@ class Prefilter:
         return has_sign
 
     def automaton(self) -> tuple[list[bytes], int, bytes, bytes]:
-        """Return the parts from which the native lane builds its own search.
+        """Return what the native lane needs to build the same search.
 
-        These are the signs with the weak ones first, how many are weak, the fold of each byte, and
-        the bytes to remove.
+        It returns the signs, the weak ones first, how many are weak, the byte that each byte is
+        folded to, and the bytes to remove.
         """
         return self._signs, len(_WEAK_SIGNS), _FOLDED, _SEPARATORS
 
     def _signs_in_long(self, looked_at: bytes) -> set[int]:
-        """Search piece by piece up to the first strong sign, because a hit takes 160 bytes.
+        """Search a long text in pieces, up to the first strong sign.
+
+        Each hit takes 160 bytes of memory.
 
         Pieces overlap, because a sign may begin in one and end in the next.
         """

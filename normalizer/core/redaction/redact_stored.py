@@ -1,7 +1,7 @@
-"""Removes secrets from a stored row, as today's rules define them.
+"""Removes secrets from a stored row, as the rules of today define them.
 
-A row keeps the producer's values under the same keys, so the rules treat it like a record that
-arrives today. Ids and times are never secret. It's idempotent.
+A row stores the producer's values under the same keys, so they're treated like those of a record
+that arrives today. Ids and times are never secret. Redacting a row twice changes nothing more.
 """
 
 from typing import Final
@@ -18,7 +18,7 @@ DOCUMENTS: Final = ("context", "result", "meta", "coercions")
 
 
 def may_hide(row: Envelope, sanitizer: Sanitizer) -> bool:
-    """Return whether the row must be cleaned. False positives, but no misses."""
+    """Return whether the row must be cleaned. It may say so without need, but misses no secret."""
     documents = (getattr(row, name) for name in (*DOCUMENTS, "extra", "headers"))
     texts = (text.encode() for name in TEXTS if (text := getattr(row, name)))
     return any(sanitizer.suspects(part) for part in (*documents, *texts) if part)
@@ -37,7 +37,7 @@ def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
             changed[name] = write(kept).encode() if name in DOCUMENTS else kept
     if row.extra is not None:
         extra = _object(row.extra)
-        # Without event_type the sanitizer could mistake it for a batch or a wrapper and skip its
+        # Without an event_type, the sanitizer could take it for a batch or a wrapper, and skip its
         # text.
         kept = _cleaned({"event_type": "", **extra}, sanitizer)
         if "event_type" not in extra:
@@ -53,7 +53,7 @@ def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
 
 
 def redact_stored_text(text: str, sanitizer: Sanitizer) -> str:
-    """Clean a single text, like one under the key `error`."""
+    """Remove secrets from a single text, as if it were under the key `error`."""
     if not sanitizer.suspects(text.encode()):
         return text
     kept = _cleaned({"event_type": "", "error": text}, sanitizer)["error"]

@@ -1,8 +1,8 @@
 """Removes secrets from JSON text, and replaces text that PostgreSQL can't store.
 
-The prefilter nearly always finds nothing. Only after a hit is the text parsed, and it keeps its own
-bytes unless something in it must change. Source: docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4,
-#r5, #r6.
+The prefilter has found a sign of something to remove before this is called, which is rare. Then the
+text is parsed. It keeps its own bytes unless something in it must change. Source:
+docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4, #r5, #r6.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,10 @@ _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
 
 
 class Cleaned(NamedTuple):
-    """The text, and the paths of replaced text by item of a batch. None is everything else."""
+    """The clean text, and the paths at which unstorable text was replaced.
+
+    The paths are by index of the event in a batch. None stands for everything outside these events.
+    """
 
     text: str
     replaced: dict[int | None, set[Path]]
@@ -57,37 +60,36 @@ class Sanitizer:
         self.keys: Final = PlainKeys(self.texts, self.secret_members)
 
     def clean(self, text: str, tree: Json, has_sign: Search | None = None) -> Cleaned:
-        """Clean `text`, whose tree is `tree`. Returns the same text if nothing must change.
+        """Clean `text`, which `tree` was parsed from. Returns the same text if nothing must change.
 
-        `has_sign` is a faster search for parts of the text. Text that will be unwrapped is cleaned
-        later: a record that's a JSON string, the payload of a feed wrapper, or a string in a batch.
-        It's idempotent.
+        `has_sign` is a faster search for signs in parts of this text. Text that the decoder unwraps
+        is cleaned after that: a record that's a JSON string, the payload of a feed wrapper, or a
+        string in a batch. Cleaning twice changes nothing more.
         """
-        # Without its escapes, a string may have a sign that the text lacks.
+        # A string without its escapes may have a sign that the text lacks.
         rewriter = _Rewriter(self, self.suspects if has_sign is None or "\\" in text else has_sign)
         cleaned = rewriter.record(tree)
         return Cleaned(write_tree(cleaned) if rewriter.changed else text, rewriter.replaced)
 
     def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[Path]]:
-        """Clean the headers of a record. Also returns the paths of replaced text."""
+        """Clean the headers of a record. Also returns the paths at which text was replaced."""
         rewriter = _Rewriter(self, self.suspects)
         cleaned = rewriter.walk(headers, ("headers",), "plain")
         return cleaned, rewriter.replaced.get(None, set())
 
 
 _Mode: TypeAlias = Literal["root", "plain", "reference", "untouched"]
-"""How much of a subtree may change. Not an Enum, because looking up its members took a quarter of
-the time.
+"""How much of a subtree may change. It isn't an Enum, because looking up its members would take a
+quarter of the time.
 
-root       everything but the values of the envelope's own keys
+root       everything except the values of the envelope's own keys
 plain      everything
-reference  everything but the address of a stored result
-untouched  only text that cannot be stored
-"""
+reference  everything except the address of a stored result
+untouched  only text that PostgreSQL can't store"""
 
 
 class _Rewriter:
-    """Walks over one tree, cleans it, and records what was changed."""
+    """Walks over one tree, cleans it, and records what it changed."""
 
     def __init__(self, sanitizer: Sanitizer, has_sign: Search, *, within_texts: int = 0) -> None:
         self._sanitizer = sanitizer
@@ -99,7 +101,7 @@ class _Rewriter:
         self.replaced: dict[int | None, set[Path]] = {}
 
     def record(self, tree: Json) -> Json:
-        """Clean the value of a record: an event, a batch of events, or either one wrapped."""
+        """Clean the value of a record: an event, a batch of events, or either one in a wrapper."""
         if not isinstance(tree, dict) or _opens(tree) or (key := batch_key(tree)) is None:
             return self._event(tree)
         items = tree[key]
@@ -119,7 +121,7 @@ class _Rewriter:
         if isinstance(tree, dict) and is_wrapper(tree):
             payload = tree["payload"]
             if isinstance(payload, dict) and holds_event(payload):
-                # Make it text, which stays unchanged until the decoder unwraps it.
+                # Turn it into text. The decoder unwraps the text, and cleans it then.
                 payload, self.changed = write(payload), True
             if isinstance(payload, str):
                 self.changed |= isinstance(tree, Repeated)
@@ -128,8 +130,11 @@ class _Rewriter:
                 return wrapper | {"payload": self._wrapped(payload)}
         return self.walk(tree, (), "root")
 
-    def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901, PLR0912 - one frame a level
-        """Clean a tree. Returns the same object if nothing changes. One stack frame per level."""
+    def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901, PLR0912 - one stack frame per level
+        """Clean a tree. Returns the same object if nothing changes.
+
+        Takes one stack frame per level.
+        """
         if isinstance(tree, str):
             return self._text(tree, path, mode)
         if isinstance(tree, list):
@@ -148,7 +153,7 @@ class _Rewriter:
             return items
         if not isinstance(tree, dict):
             return tree
-        # The text still holds the earlier value of a repeated key, which may be a secret.
+        # The text still has the earlier value of a repeated key, which may be a secret.
         self.changed |= isinstance(tree, Repeated)
         keys, at_top = self._sanitizer.keys, mode == "root"
         facts = keys.judge(tree, at_top=at_top)
@@ -185,13 +190,16 @@ class _Rewriter:
         return kept_tree
 
     def _wrapped(self, text: str) -> str:
-        """Return JSON text with unstorable characters escaped, to replace when it's unwrapped."""
+        """Return JSON text with unstorable characters escaped.
+
+        They're replaced once it's unwrapped.
+        """
         escaped = _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         self.changed |= escaped != text
         return escaped
 
     def _redact_neighbours(self, items: list[Json], *, copied: bool) -> list[Json]:
-        """Return the list without the items that earlier items make secret."""
+        """Return the list without the items that earlier items show to be secret."""
         for at, kept in self._sanitizer.secret_members.items(items):
             if items[at] != kept:
                 items = items if copied else items.copy()
@@ -248,7 +256,7 @@ class _Rewriter:
         return None if inner.changed else text
 
     def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
-        """Return the cleaned keys, all different."""
+        """Return the cleaned keys. All of them are different."""
         keys: list[str] = []
         taken: set[str] = set()
         numbers: dict[str, int] = {}
@@ -279,7 +287,7 @@ class _Rewriter:
 def _opens(tree: dict[str, Json]) -> bool:
     """Return whether this is a feed wrapper whose payload the decoder opens.
 
-    A list beside the payload is no batch then, but one more field to clean.
+    If it is, a list beside the payload isn't a batch, but one more field to clean.
     """
     if not is_wrapper(tree):
         return False

@@ -1,6 +1,6 @@
-"""Finds passwords in command lines, by each program's options for them.
+"""Finds passwords in command lines, by the options of each program.
 
-Options that name their content (`--password`) are found without this table.
+An option that names its content, such as `--password`, is found without this table.
 """
 
 import re
@@ -14,21 +14,20 @@ _COLON: Final = ":"
 
 
 class _Command(NamedTuple):
-    """How a program, or one of its subcommands, takes a password. Names are expressions."""
+    """How a program, or one of its subcommands, takes a password. Names are regular expressions."""
 
     name: str
     next: tuple[str, ...] = ()
-    """Options whose next word is a password."""
+    """Options that are followed by a password as the next word."""
     glued: tuple[str, ...] = ()
-    """Options that begin the word of the password."""
+    """Options that are followed by a password in the same word."""
     user: Mapping[str, str] = {}
-    """Options whose value is a user and a password, and what separates the two."""
+    """Options whose value is a user and a password, with the character between the two."""
     nth: Mapping[str, int] = {}
-    """Words after which the n-th word that isn't an option is a password. "" is the program itself.
-
-    """
+    """Words after which the n-th word that isn't an option is a password. "" stands for the program
+    itself."""
     names_after: tuple[str, ...] = ()
-    """Words that a name and then its value follow. "" is the program itself."""
+    """Words that are followed by a name and its value. "" stands for the program itself."""
 
 
 _COMMANDS: Final = (
@@ -72,15 +71,17 @@ PROGRAMS: Final = (
     *("usermod", "rar", "zip", "ipmitool", "sqlcmd", "bcp", "isql", "osql", "ldap", "snmp"),
     *("openssl", "doctl", "freerdp", "curl", "httpie", "smbclient", "lftp"),
 )
-"""How programs with options begin, or end: a sign only if an option follows."""
+"""What names of programs with options begin or end with. It's a sign only if such an option
+follows."""
 WITH_OPTION: Final = (
     r"(?is)\A(?>.*?{}[\w\-]{{0,20}}(?=[\s\"',\\]))(?>.*?(?:[\s\"'=]|\\[nrt])"
     r"(?:-[A-Za-z]{{0,6}}[abkptuwx]|--(?:user|proxy-user|cookie|auth|body)|/p:))"
 )
-"""A text with a program and an option of the table anywhere behind it. It is atomic, so that a text
-full of programs is read once."""
+"""Matches a text with a program and, anywhere after it, an option of the table. The groups are
+atomic, so that a text full of programs is read only once."""
 _BETWEEN_ITEMS: Final = ('","', '",n"', '",rn"', '",nt"')
-"""Between two words in a list, as the prefilter sees JSON: in a text, a line feed is `n`."""
+"""What the prefilter sees between two words of a JSON list. In JSON inside a text, a line feed is
+`n`."""
 COMMAND_SIGNS: Final = (
     *("sshpass", "rediscli", "rabbitmqctl", "vaultlogin", "unseal", "obscure", "httpa", "httpsa"),
     *("httpget", "httppost", "httpput", "httpdelete", "httppatch", "sudos", "fromliteral"),
@@ -98,16 +99,16 @@ _ANY: Final = "|".join(f"({command.name})" for command in _COMMANDS)
 _NAME: Final = re.compile(_ANY)
 _PROGRAM: Final = re.compile(rf"""(?<![\w.\-=@:])(?:{_ANY})(?=["',\s])""")
 _MOST_PROGRAMS: Final = 4
-"""The most programs in one command line, such as `sudo docker login`. More would make a long one
-expensive."""
+"""How many programs of one command line to check, as in `sudo docker login`. Without a limit, a
+long command line would take long."""
 _WORD: Final = re.compile(
     r"""(?:"(?=[^\s,\])])(?:[^"\\\n]|\\.)*+"|'(?=[^\s,\])])[^'\n]*+'|[^\s"'|;&\\]|&(?=[^\s&])|\\(?!\n)|["'])++"""
 )
-"""A word of a shell. A quote before a blank closes what the whole command stands in."""
+"""A word of a shell. A quote before a blank ends the text that the whole command is in."""
 _BLANKS: Final = re.compile(r"(?:[ \t]|\\\n)*+")
 _REACH_WORDS: Final = 200
-"""How many words of a command line to read. Not characters, because one word may be all that curl
-sends."""
+"""How many words of a command line to read. The limit is in words instead of characters, because a
+single word may hold all the data that curl sends."""
 _AROUND: Final = "\"'\\`[](),"
 _USER_FLAG: Final = re.compile(r"-[A-Za-z]{0,6}?[uU]")
 _FED: Final = re.compile(
@@ -118,9 +119,9 @@ _FED: Final = re.compile(
 )
 
 Hides = Callable[[str, str], bool]
-"""Tells whether the value of a name is a secret."""
+"""Returns whether the value of a name is a secret."""
 Span = tuple[int, int, int]
-"""The index of a word, and the start and the end of the secret in it."""
+"""The index of a word, and where the secret in it starts and ends."""
 
 
 def secrets_in_words(words: Sequence[str], hides: Hides) -> Iterator[Span]:
@@ -137,7 +138,7 @@ def secrets_in_words(words: Sequence[str], hides: Hides) -> Iterator[Span]:
 
 
 def cut_commands(text: str, hides: Hides) -> str:
-    """Cut the passwords of command lines in the text."""
+    """Cut the passwords of command lines out of the text."""
     found: set[tuple[int, int]] = set()
     at = 0
     while program := _PROGRAM.search(text, at):
@@ -155,7 +156,7 @@ def cut_commands(text: str, hides: Hides) -> str:
 
 
 def _words_from(text: str, at: int) -> list[tuple[int, int]]:
-    """Return where the words of a command line are, without the quotes and brackets around them."""
+    """Return where each word of a command line is, without quotes and brackets around it."""
     spans: list[tuple[int, int]] = []
     while len(spans) < _REACH_WORDS and (word := _WORD.match(text, at)):
         start = word.start() + len(word[0]) - len(word[0].lstrip(_AROUND))
@@ -182,7 +183,7 @@ def _find_secrets(
 
 
 def _password_of_user(user: Mapping[str, str], at: int, word: str, before: str) -> Iterator[Span]:
-    """Return the password of `-u name:password`, in every way to write it."""
+    """Return where the password is in `-u name:password`, in every form in which it's written."""
     option, sign, value = word.partition("=")
     if word.startswith("--"):
         separator = user.get(option) if sign else None
@@ -204,7 +205,7 @@ def _password_of_user(user: Mapping[str, str], at: int, word: str, before: str) 
 
 
 def _behind(words: Sequence[str], first: int, word: str) -> int:
-    """Return the index behind the word, or behind all words if it is not among them."""
+    """Return the index after this word, or after all words if the word isn't there."""
     if not word:
         return first
     return words.index(word, first) + 1 if word in words[first:] else len(words)
@@ -217,7 +218,7 @@ def _nth(words: Sequence[str], first: int, n: int) -> Iterator[Span]:
 
 
 def _value_of_name(words: Sequence[str], first: int, hides: Hides) -> Iterator[Span]:
-    """Return the value behind the first word that names a secret."""
+    """Return the value after the first word that names a secret."""
     plain = [at for at in range(first, len(words)) if not words[at].startswith("-")]
     for name, value in pairwise(plain):
         if "=" not in words[name] and hides(words[name], words[value]):

@@ -1,6 +1,7 @@
-"""Finds members of a list or an object whose neighbors make them secret.
+"""Finds members of a list or an object that are secret because of the members beside them.
 
-Source: docs/spec/wire-shapes.md#r7: lists of arguments, and names with their values.
+For example, the value in {"name": "DB_PASSWORD", "value": x}, or the word after `--password` in a
+list of arguments. Source: docs/spec/wire-shapes.md#r7.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,18 +22,15 @@ NEVER_SECRET: Final = frozenset(
         *("context", "payload", "result", "meta", "events", "records"),
     )
 )
-"""The envelope's own keys.
-
-A word that an operator adds never hides their values. For example, with `name` added, node_name
-must still name the step.
-"""
+"""The envelope's own keys. A word that an operator adds never makes their values secret. For
+example, with the word `name`, node_name must still name the step."""
 
 _NAME_KEYS: Final = frozenset(
     "name key field param parameter variable var env header property prop attribute attr option"
     " setting k".split()
 )
 _KIND_KEYS: Final = frozenset(("type", "id", "label", "title"))
-"""Keys of form fields: their value counts only if it names a password."""
+"""Keys of form fields. They make a value secret only if they name a password."""
 _OF_THE_EVENT: Final = NEVER_SECRET | _KIND_KEYS
 _JWK_SECRETS: Final = frozenset("d p q dp dq qi k oth".split())
 _VALUE_KEYS: Final = frozenset(
@@ -57,17 +55,17 @@ _SAYS_SECRET: Final = (
 )
 _ENDS_OF_NAMES: Final = ("Name", "Key", "_name", "_key")
 _LONGEST_COMMAND: Final = 1000
-"""In a longer list, look only at options that name their content."""
+"""In a longer list, look only for options that name their content."""
 
 
 class SecretMembers:
-    """Finds members of lists and objects whose neighbors make them secret."""
+    """Finds members of lists and objects that are secret because of the members beside them."""
 
     def __init__(self, text: SecretText) -> None:
         self._text = text
 
     def may_name(self, keys: Iterable[str], *, at_top: bool) -> bool:
-        """Return whether `keys` could find something in an object with these keys."""
+        """Return whether `keys` could find anything in an object with these keys."""
         own = {key for key in keys if not (at_top and key in _OF_THE_EVENT)}
         if len(own) < 2:
             return False
@@ -81,7 +79,7 @@ class SecretMembers:
     def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
         """Return the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}.
 
-        At the top of an event its own keys and its identity count neither as names nor as values.
+        At the top of an event, the event's own keys and its ids are neither names nor values.
         """
         if at_top:
             tree = {key: value for key, value in tree.items() if key not in _OF_THE_EVENT}
@@ -127,6 +125,6 @@ class SecretMembers:
 
 
 def _value_keys(name_key: str) -> frozenset[str]:
-    """Return the keys beside which `name_key` is a name: `envValue` beside `envName`."""
+    """Return the keys whose values `name_key` names: `envValue` for `envName`."""
     stem = name_key[: -len("Name")] if name_key.endswith("ame") else name_key[: -len("Key")]
     return frozenset((f"{stem}value", f"{stem}Value"))

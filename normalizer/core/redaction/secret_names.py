@@ -1,7 +1,7 @@
 """Decides whether the value of a key is secret.
 
-Source: docs/spec/wire-shapes.md#r1, #r2, #r7: some words count anywhere in a key,
-the rest only as whole words.
+Some words count anywhere in a key, the rest only as whole words. Source:
+docs/spec/wire-shapes.md#r1, #r2, #r7.
 """
 
 import re
@@ -42,7 +42,7 @@ SECRET_WHOLE_WORDS: Final = (
     ),
     *("time_code", "recovery_code", "backup_code", "verification_code", "security_code"),
 )
-"""Secret as whole words: `next_auth`, but neither `author` nor `tokens`."""
+"""These count only as whole words: `next_auth` is secret, but `author` and `tokens` aren't."""
 
 _WHOSE: Final = (
     "db|database|sql|pg|postgres|mysql|redis|mongo|smtp|imap|mail|email|ftp|ssh|ldap|proxy|http|"
@@ -73,17 +73,18 @@ _DESCRIBES: Final = re.compile(
     "|expiry|expires|expires__?in|expiration|ttl|age|date|time|days|seconds|enabled|required|valid"
     "|present|exists|expired|details|source|format|label|rotation|reset__?at))$"
 )
-"""Keys that describe a secret: how many, of which kind, when, where. They never hold one."""
+"""Keys that say something about a secret (how many, of which kind, when, where) but never hold one.
+"""
 _SECRET_ID: Final = re.compile("(?:^|_)secret__?id$")
-"""The exception: an application logs in to a vault with it."""
+"""The exception to these: an application signs in to a vault with this id."""
 
 _HUMPS: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _ODD_CASE: Final = re.compile("[a-z][A-Z][a-z][A-Z]")
-"""Capitals that begin no words: `pAsSwOrD`."""
+"""Capital letters that don't begin words, as in `pAsSwOrD`."""
 _PARTS: Final = re.compile("[A-Za-z]+|[0-9]+")
 _APART: Final = re.compile("[^A-Za-z0-9_+ .:=-]|[.:=][_+ -]*[.:=]")
-"""Stands between the parts of a word. The prefilter ignores everything else that may stand there.
-Two words with one of these in between are joined by two `_`, others by one."""
+"""Characters that stand between two words. The prefilter ignores all others that may be there. Two
+words with one of these between them are joined by `__`, and parts of one word by `_`."""
 _FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     ord("-"): "_"
 }
@@ -93,7 +94,7 @@ _INVISIBLE: Final = re.compile(
 _STYLED: Final = re.compile("[\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff]")
 _REMEMBERED_CHARS: Final = 100
 _LONGEST_NAME: Final = 1000
-"""Judge only the beginning and the end of a longer key."""
+"""Of a longer key, check only the beginning and the end."""
 
 
 class Secrecy(Enum):
@@ -105,10 +106,10 @@ class Secrecy(Enum):
 
 
 class Redaction:
-    """The words that make a key secret, including an operator's. None can be removed.
+    """The words that make a key secret, including those that an operator added.
 
-    An added word counts anywhere in a key, and hides numbers too. An operator who adds `iban` means
-    its value, whatever its type.
+    No word can be removed. An added word counts anywhere in a key, and makes numbers secret too. An
+    operator who adds `iban` means its value, whatever its type.
     """
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
@@ -117,7 +118,7 @@ class Redaction:
         self._remembered = lru_cache(maxsize=4096)(self._secrecy)
 
     def secrecy(self, key: str) -> Secrecy:
-        """Return which values of the key are secret. Caches only short keys."""
+        """Return which values of the key are secret. Results are cached for short keys only."""
         return (self._remembered if len(key) <= _REMEMBERED_CHARS else self._secrecy)(key)
 
     def _secrecy(self, key: str) -> Secrecy:
@@ -141,12 +142,12 @@ class Redaction:
 
 
 def plain_letters(text: str) -> str:
-    """Return the text with plain letters, and without invisible characters before them."""
+    """Return the text with plain letters, and without invisible characters inside words."""
     return _INVISIBLE.sub("", _STYLED.sub(lambda styled: normalize("NFKC", styled[0]), text))
 
 
 def _any_word(words: Iterable[str]) -> Callable[[str], object]:
-    """Build a search for any of the words, none of which may be empty."""
+    """Build a search for any of the words. None of them may be empty."""
     return re.compile("|".join(map(re.escape, words))).search
 
 

@@ -1,6 +1,6 @@
-"""Cuts out secrets with their own recognizable form, whatever word precedes them.
+"""Cuts out secrets with their own recognizable form, whatever word comes before them.
 
-Each rule gives the text without its secrets, in time proportional to the text.
+Each function returns the text without its secrets, and takes time proportional to the text.
 """
 
 import re
@@ -46,7 +46,7 @@ _FORM_FIELD: Final = re.compile(
     r"""(?i)\bname=["'](?P<name>[^"'\r\n]{1,100})["'][^\r\n]{0,200}\r?\n(?:[\w-]{1,50}:[^\r\n]{0,200}\r?\n){0,5}"""
     r"""\r?\n(?P<value>[^\r\n]+)"""
 )
-"""A field of a form in parts: its header, an empty line, its value."""
+"""A field of a multipart form: its header, an empty line, and its value."""
 _ROW: Final = re.compile(r"""\s*,?\s*\((?P<values>(?:'(?:[^']|'')*+'|[^'()]|\([^()]*+\))*+)\)""")
 _VALUE: Final = re.compile(
     r"""\s*(?:'(?P<value>(?:[^']|'')*+)'|(?:[^',()]|\([^()]*+\))*+)[^,]*+,?"""
@@ -54,13 +54,14 @@ _VALUE: Final = re.compile(
 _TUPLE: Final = re.compile(
     r"""(?<![\w\])])\(b?(?P<quote>["'])(?P<name>[\w.\- ]{1,100}+)(?P=quote),\s{0,4}b?(?=["'])"""
 )
-"""The beginning of a pair as Python prints it. A call's arguments follow a name instead."""
+"""The beginning of a pair as Python prints it. A function call has a name before the parenthesis.
+"""
 _SIGNATURE: Final = re.compile(
     r"(?i)(?:(?:[?&;]|&amp;|%26)sig(?:nature)?=|(?<!\w)sig(?:nature)?=(?=[\w%+/.~-]{16}))"
     r"(?P<value>[^\s&\"'<>,;]++)"
     r"|[?&](?:amp;)?(?:code|key)=(?P<generated>[\w%+/.~-]{16,}+)"
 )
-"""A signature, or a sign-in code or key, which only its random look tells from other values."""
+"""A signature, or a sign-in code or key that only its random look shows to be secret."""
 _COOKIES: Final = re.compile(
     r"""(?i)(?<![A-Za-z])cookie[\\"']{0,8}\s{0,4}(?:[:=]|\s)\s{0,4}[\\"']{0,8}"""
     r"""(?P<value>[\w.\-]+=[^\s;,"'\\]*+(?:;\s*[\w.\-]+(?:=[^\s;,"'\\]*+)?)*+)"""
@@ -82,7 +83,7 @@ _PORT: Final = re.compile(r"""\d{1,5}(?:[/?#"'<>,;)\]\\]|\Z)""")
 
 
 def cut_private_keys(text: str) -> str:
-    """Cut private keys from first to last line, or a truncated one to the end of the text."""
+    """Cut private keys from the first to the last line. One that's cut off is cut to the end."""
     return _PEM.sub(REDACTED, text)
 
 
@@ -96,7 +97,7 @@ def cut_tokens(text: str) -> str:
 
 
 def cut_urls(text: str) -> str:
-    """Cut the password of a URL's user, or a user that is a token."""
+    """Cut the password of a URL's user. A user that is a token is cut too."""
     cuts = Cuts(text)
     for match in _URL.finditer(text):
         at = match.start(1)
@@ -108,12 +109,12 @@ def cut_urls(text: str) -> str:
 
 
 def _cut_user(cuts: Cuts, url: str, at: int) -> None:
-    """Cut the secret of a URL that begins at `at`, behind its `://`."""
+    """Cut the secret of a URL. `at` is where the URL begins, after its `://`."""
     authority = url[: match_end(_AUTHORITY, url, 0)]
     user, has_user, host = authority.rpartition("@")
     name, has_password, password = user.partition(":")
     if has_user and has_password:
-        if looks_generated(name) or password == "x-oauth-basic":  # noqa: S105 - means: no password
+        if looks_generated(name) or password == "x-oauth-basic":  # noqa: S105 - GitHub's placeholder for no password
             cuts.add(at, at + len(name))  # the user is a token, and the password a placeholder
         if not host.startswith("sha256:"):
             cuts.add(at + len(name) + 1, at + len(user))
@@ -121,14 +122,14 @@ def _cut_user(cuts: Cuts, url: str, at: int) -> None:
         if len(name) >= SHORTEST_TOKEN and looks_random(name):
             cuts.add(at, at + len(name))
     else:
-        # The password has an unescaped character that ends an authority, such as a slash.
+        # The password has an unescaped character that ends the authority of a URL, such as a slash.
         name, has_password, password = url.rpartition("@")[0].partition(":")
         if has_password and not re.search(r"""[/?#"'<>]""", name) and not _PORT.match(password):
             cuts.add(at + len(name) + 1, at + len(name) + 1 + len(password))
 
 
 def cut_cookies(text: str) -> str:
-    """Cut the content of cookie headers, including names."""
+    """Cut the content of cookie headers, including the names of the cookies."""
     cuts = Cuts(text)
     for match in _COOKIES.finditer(text):
         cuts.add(*match.span("value"))
@@ -136,7 +137,7 @@ def cut_cookies(text: str) -> str:
 
 
 def cut_statements(text: str) -> str:
-    """Cut `PASSWORD 'x'`, and other SQL and settings with no sign between word and value."""
+    """Cut the value of `PASSWORD 'x'`, and of other SQL and settings without a sign before it."""
     cuts = Cuts(text)
     for match in _QUOTED_NEXT.finditer(text):
         if not match["name"] or quoted_at(text, match.end()):
@@ -162,7 +163,7 @@ def cut_inserted(text: str, is_secret: Callable[[str], bool]) -> str:
 
 
 def cut_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
-    """Cut the value of a secret field in a form that is sent in parts."""
+    """Cut the value of a secret field in a multipart form."""
     cuts = Cuts(text)
     for field in _FORM_FIELD.finditer(text):
         if is_secret(field["name"]):
@@ -191,7 +192,7 @@ def cut_addresses(text: str) -> str:
 
 
 def cut_signatures(text: str) -> str:
-    """Cut the signatures, codes and keys of URLs, which give access to anyone."""
+    """Cut the signatures, codes, and keys of URLs, which give access to anyone."""
     cuts = Cuts(text)
     for match in _SIGNATURE.finditer(text):
         generated = match["generated"]

@@ -1,6 +1,7 @@
 """Cuts secrets that a sentence names: `using token x`, `the password for jane is x`.
 
-In a sentence nothing marks a value, so it must look like one. A word of only letters never does.
+In a sentence nothing marks where a value is, so the value must look like one. A word of only
+letters never does.
 """
 
 import re
@@ -12,7 +13,7 @@ from normalizer.core.redaction.secret_names import Secrecy
 from normalizer.core.redaction.secret_values import Cuts, is_worth, looks_generated
 
 SECOND_WORDS: Final = ("key", "string", "word", "phrase", "wd", "code")
-"""Words that mean a secret only with the word before them: `api key`."""
+"""Words that mean a secret only together with the word before them, as in `api key`."""
 
 _GENERATED: Final = re.compile(r"(?<![\w/.:@\-])[A-Za-z0-9+_~=][A-Za-z0-9+/_~=\-]{11,}+", re.ASCII)
 _WORDS_BEFORE: Final = re.compile(r"[\w.\-]+")
@@ -22,7 +23,7 @@ _MIXED: Final = re.compile(
     r"""(?<![\w/.:@\-])(?=[^\s"'`()<>,;]{0,40}[0-9])(?=[^\s"'`()<>,;]{0,40}[A-Za-z])"""
     r"""(?:[^\W_]|[!#$%&*+^~])[^\s"'`()<>\[\]{},;/:]{6,}+"""
 )
-"""Letters and digits, as people and programs make passwords."""
+"""Letters and digits mixed, as in passwords of people and programs."""
 _FILLERS: Final = "is|was|are|for|provided|given|supplied|entered|used|sent"
 _SAID: Final = re.compile(
     rf"""(?i)(?:(?P<before>[a-z][a-z\-]{{1,20}})[ ])?(?!(?:{_FILLERS})\b)(?P<name>[\w.]+)"""
@@ -32,13 +33,17 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_]{8,}\Z", re.ASCII)
 _HEX: Final = re.compile(r"(?:[0-9a-f]{32,}|[0-9A-F]{32,})\Z")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}|[0-9]+[A-Za-z]{1,2}\Z")
 _WHOSE_SECRET: Final = ("client", "api", "app", "shared", "webhook", "consumer")
-"""Words before `secret` that mean its value. Otherwise the name of a stored secret may follow."""
+"""Words before `secret` after which its value may follow. After other words, the name of a stored
+secret may follow."""
 _OF_A_PARSER: Final = ("unexpected", "next", "end", "last", "first")
-"""Words before `token` that mean a word of a language."""
+"""Words before `token` with which it means a word of a programming language."""
 
 
 def cut_said(text: str, secrecy: Callable[[str], Secrecy]) -> str:
-    """Cut values that look random near the name of a secret. Right after it, be less strict."""
+    """Cut values near the name of a secret that look random.
+
+    Right after the name, a value needs to look less random.
+    """
     cuts = Cuts(text)
     for match in _GENERATED.finditer(text):
         if looks_generated(match[0]) and _is_near_name(text, match.start(), secrecy):
@@ -59,7 +64,7 @@ def _is_near_name(text: str, at: int, secrecy: Callable[[str], Secrecy]) -> bool
 
 
 def _is_said(text: str, at: int, value: str, secrecy: Callable[[str], Secrecy]) -> bool:
-    """Return whether the words right before a value name it, and it looks like what they name."""
+    """Return whether the words right before a value name a secret, and the value looks like one."""
     near = [word.start() for word in _WORDS_BEFORE.finditer(text, max(0, at - _CHARS_BEFORE), at)]
     for start in near[-_WORDS_OF_SAID:]:
         if said := _SAID.match(text, start, at):

@@ -1,8 +1,8 @@
 """Cuts secrets out of text, and leaves the rest as it is.
 
-It recognizes a secret by its prefix or by the text before it: a word that would make a key secret,
-a scheme, the user of a URL, or an option of a program. Each rule takes time proportional to the
-text. Source: docs/spec/wire-shapes.md#r3, #r7.
+It recognizes a secret by its prefix, or by the text before it: a word that would make a key secret,
+a scheme such as Bearer, the user of a URL, or an option of a program. Each rule takes time
+proportional to the text. Source: docs/spec/wire-shapes.md#r3, #r7.
 """
 
 import re
@@ -54,9 +54,9 @@ SIGNS: Final = (
     *COMMAND_SIGNS,
     *("signature=", "?code=", "&code=", "?key=", "&key=", "pass.word", "pass.phrase"),
 )
-"""Further signs that the rules here search for, in the spelling of the prefilter."""
+"""Further signs of the rules in this file, spelled as the prefilter searches for them."""
 _ALWAYS: Final = ("",)
-"""Every text has this sign."""
+"""The sign of a rule that applies to every text."""
 _PIECE_CHARS: Final = 1 << 13
 _BLANK: Final = re.compile(r"\s")
 _INVISIBLE: Final = "\u00ad\u200b-\u200f\u2060\ufeff"
@@ -72,13 +72,14 @@ _NAMED: Final = re.compile(
     """,
     re.VERBOSE,
 )
-"""A name and the sign after it. The match ends before the value, which may hold another name."""
+"""A name and the sign after it, such as `password =`. The match ends before the value, because the
+value may hold another name."""
 _WITH_BLANKS: Final = re.compile(r"""[^;"'\n=]+(?=;\s{0,4}[A-Za-z][\w ]{0,40}=)""")
-"""A value of a connection string, up to the semicolon, because it may hold spaces."""
+"""A value of a connection string up to the semicolon. It may hold spaces."""
 _BRACKETS: Final = re.compile(
     r"""\[(?=\s*\\*["'])[^\[\]{}]++\]|\((?=\s*\\*["'])[^(){}]++\)|\{(?=\s*\\*["'])[^\[\]{}]++\}"""
 )
-"""A list or an object that holds text, without nested ones."""
+"""A list or an object that holds text, but no other list or object."""
 _OPTION: Final = re.compile(
     r"-(?<!\w-)(?<!\w--)(?<!---)(?P<name>[A-Za-z][\w\-]*+)[\"']?,?\s+(?=[^\s\-])"
 )
@@ -105,13 +106,14 @@ _NUMBER: Final = re.compile(r"[+-]?[\d.,:]+%?\Z")
 _REFERENCE: Final = re.compile(r"[A-Za-z_][\w.]*[(\[]|(?:self|config|settings|os|args)\.\w")
 """A value in source code: a call or an attribute."""
 _IDENTIFIER: Final = re.compile("[_-]|[a-z][A-Z]|[Aa]uthorization$|^[A-Z]{4,}$")
-"""A name that does not occur in prose."""
+"""A name that doesn't occur in prose."""
 
 
 class SecretText:
     """Cuts secrets out of texts.
 
-    `secrecy` tells which values of a name are secret, `suspects` whether a text must be parsed.
+    `secrecy` returns which values of a name are secret, and `suspects` whether a text must be
+    parsed.
     """
 
     def __init__(
@@ -148,10 +150,11 @@ class SecretText:
         )
 
     def cut(self, text: str, *, is_suspicious: bool = False) -> str:
-        """Return the text without its secrets. Idempotent. If `is_suspicious`, it isn't searched.
+        """Return the text without its secrets. Cutting twice changes nothing more.
 
-        In a long text it reads only pieces with a sign, and the pieces before and after each,
-        because a secret may lie on either side of its sign, and a sign may cross a border.
+        With `is_suspicious`, it doesn't search for a sign first. Of a long text it reads only
+        pieces with a sign, and the piece before and after each, because a secret may be on either
+        side of its sign, and a sign may be at the border of two pieces.
         """
         if len(text) <= _PIECE_CHARS:
             return self._cut(text) if is_suspicious or self.may_hold_secret(text) else text
@@ -190,7 +193,7 @@ class SecretText:
         return self.hides(name, value) and not is_word(value)
 
     def _cut_named(self, text: str) -> str:
-        """Cut the value of `word = value` in every spelling, if `word` as a key is secret."""
+        """Cut the value of `word = value`, in every notation, if `word` would make a key secret."""
         cuts = Cuts(text)
         for match in _NAMED.finditer(text):
             if match.start("name") < cuts.end:
@@ -255,7 +258,7 @@ class SecretText:
 
 
 def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
-    """Cut a value without quotes: any value after `=`, but in prose not a word."""
+    """Cut a value without quotes: any value after `=`, but in prose only one that isn't a word."""
     text, at, sign = cuts.whole, match.end(), match["sign"]
     spaced = match[0][-1].isspace()
     is_prose = sign == ":" and spaced and not _IDENTIFIER.search(match["name"])

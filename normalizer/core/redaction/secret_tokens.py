@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 _HEX_BEGINS: Final = ("0", *"abcdef", *(f"{first}0" for first in "abcdef"))
-"""The beginnings of hexadecimal digits, with 1 to 9 replaced by 0."""
+"""What hexadecimal digits begin with, if 1 to 9 are replaced by 0."""
 
 _AWS: Final = "(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16}(?![A-Za-z0-9])"
 _GITLAB: Final = (
@@ -106,13 +106,10 @@ TOKENS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (("eyjrijoi",), "eyJrIjoi[A-Za-z0-9+/]{70,}={0,3}"),
     (("opseyj",), "ops_eyJ[A-Za-z0-9+/]{100,}={0,3}"),
 )
-"""The signs and the expression of each token.
-
-The prefilter searches for a sign first. It's lower case, with 0 for each digit, without `-`, `_`,
-`+`, and spaces.
-"""
+"""The signs and the expression of each token. The prefilter searches for a sign first. A sign is
+lower case, with 0 for each digit, and without `-`, `_`, `+`, and spaces."""
 
 TOKEN: Final = re.compile(
     "(?<![A-Za-z0-9])(?:" + "|".join(pattern for _, pattern in TOKENS) + ")", re.ASCII
 )
-"""Any of them, unless it begins within a word."""
+"""Matches any of them, unless it begins within a word."""

@@ -51,7 +51,7 @@ _MIXED: Final = re.compile(r"(?=.*[a-z])(?=.*[A-Z])")
 
 
 class Cuts:
-    """Collects the parts to cut out of a text, in order."""
+    """Collects the parts to cut out of a text, from left to right."""
 
     def __init__(self, whole: str) -> None:
         self.whole = whole
@@ -59,14 +59,14 @@ class Cuts:
         self._kept: list[str] = []
 
     def add(self, start: int, end: int) -> None:
-        """Cut from `start` to `end`, unless it's already cut or empty."""
+        """Cut from `start` to `end`, unless that's already cut or empty."""
         if start < self.end or end <= start:
             return
         self._kept += (self.whole[self.end : start], REDACTED)
         self.end = end
 
     def text(self) -> str:
-        """Return the text with every cut replaced."""
+        """Return the text with each part replaced that was cut."""
         return "".join((*self._kept, self.whole[self.end :])) if self._kept else self.whole
 
 
@@ -78,7 +78,7 @@ def cut_next(cuts: Cuts, at: int) -> None:
 
 
 def quoted_at(text: str, at: int) -> tuple[int, int] | None:
-    """Return the start and the end of the quoted text that begins at `at`."""
+    """Return where the quoted text at `at` starts and ends, or None."""
     match = _ESCAPED.get(text[at : at + 1], _QUOTED).match(text, at)
     return match.span("value") if match else None
 
@@ -90,20 +90,20 @@ def match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def is_worth(value: str, *, quoted: bool = False, loose: bool = False) -> bool:
-    """Return whether a value may be a secret, and not a placeholder or a word about one."""
+    """Return whether a value may be a secret instead of a placeholder or a word about one."""
     if not value or len(value) > LONGEST_PLACEHOLDER:
         return bool(value)
     if _PLACEHOLDER.match(value):
         return False
     if loose and is_word(value) and value.isupper():
-        return False  # as usage lines write it: --password PASSWORD
+        return False  # as in usage lines: --password PASSWORD
     return not is_harmless_word(value) or (
         quoted and value.lower() in ("secret", "password", "default")
     )
 
 
 def is_harmless_word(value: str) -> bool:
-    """Return whether this is a harmless word in the position of a secret."""
+    """Return whether this is a harmless word in the place of a secret, such as `missing`."""
     return value.lower().strip(":.,;!?") in _HARMLESS_WORDS
 
 
@@ -123,13 +123,13 @@ def looks_random(value: str) -> bool:
 
 
 def looks_generated(value: str) -> bool:
-    """Return whether a long word has digits and letters in both cases, unlike natural words."""
+    """Return whether a word is long and has digits and letters in both cases, unlike real words."""
     has_digit = any(map(str.isdigit, value))
     return len(value) >= SHORTEST_TOKEN and has_digit and _MIXED.match(value) is not None
 
 
 def looks_base64(value: str) -> bool:
-    """Return whether this looks like user and password in base64."""
+    """Return whether this looks like a user and password in base64."""
     if value.endswith("=") or (
         len(value) >= SHORTEST_TOKEN and looks_random(value) and _MIXED.match(value)
     ):

@@ -1,7 +1,7 @@
-"""Parses the parts of a suspicious text that have a sign, and leaves the others as they were sent.
+"""Parses the parts of a text that have a sign of a secret, and leaves the rest as it was sent.
 
-Reading, walking, and writing everything would take most of the time, because a large record usually
-has a sign of a secret in one of its values. Source: docs/spec/wire-shapes.md#r6.
+Parsing and writing everything would take most of the time, because a large record usually has a
+sign in only one of its values. Source: docs/spec/wire-shapes.md#r6.
 """
 
 import json
@@ -20,9 +20,9 @@ from normalizer.jsontext import (
 )
 
 _SEARCHED_LEVELS: Final = 8
-"""Deeper parts are parsed as a whole, because each level costs one more search."""
+"""A deeper part is parsed as a whole, because each level takes one more search."""
 _SHORT: Final = 1_000
-"""A shorter text is parsed faster than it's searched."""
+"""A shorter text is parsed without a search, which is faster."""
 _QUOTE: Final = b'"'
 _QUOTE_ESCAPED: Final = b"\\u0022"
 _CONTAINERS: Final = b"{["
@@ -51,7 +51,7 @@ _exact: Final = json.JSONDecoder(
 def parse_suspicious(text: bytes, has_sign: Search) -> Json:
     """Return the tree of a JSON text, in which objects and lists without a sign are `Raw`.
 
-    `has_sign` tells whether a part has a sign. Raises as `parse_whole` does.
+    `has_sign` returns whether a part has a sign. Raises the errors of `parse_whole`.
     """
     return _parse(text, has_sign, 0)
 
@@ -59,8 +59,8 @@ def parse_suspicious(text: bytes, has_sign: Search) -> Json:
 def parse_whole(text: bytes) -> Json:
     """Return the tree of a JSON text, in which numbers are integers, or `Raw` as they were sent.
 
-    The last value of a repeated key counts. Raises ValueError if it isn't JSON or a number is
-    beyond the limits, and RecursionError far beyond any accepted depth.
+    If a key is repeated, the last value counts. Raises ValueError if it isn't JSON or a number is
+    beyond the limits, and RecursionError for far more levels than are accepted.
     """
     if len(text) <= MAX_MAGNITUDE or _MANY_DIGITS not in text.translate(_DIGITS):
         try:
@@ -68,7 +68,7 @@ def parse_whole(text: bytes) -> Json:
             if _has_all_keys(text, tree):
                 return cast("Json", tree)
         except (msgspec.DecodeError, RecursionError):
-            pass  # such as a lone surrogate
+            pass  # for example for a lone surrogate
     return cast("Json", _exact.decode(text.decode()))
 
 
@@ -99,7 +99,7 @@ def _parse(text: bytes, has_sign: Search, level: int) -> Json:
             elif text.startswith(b"["):
                 return [_part(raw, has_sign, level + 1) for raw in _decode_list(text)]
         except (msgspec.DecodeError, RecursionError):
-            pass  # such as a lone surrogate
+            pass  # for example for a lone surrogate
     return parse_whole(text)
 
 
@@ -111,10 +111,11 @@ def _part(raw: Raw, has_sign: Search, level: int) -> Json:
 
 
 def _has_all_keys(text: bytes, tree: object) -> bool:
-    """Return whether a tree has all that its text has, so that no key is repeated.
+    """Return whether a tree has everything that its text has, i.e. no key was repeated.
 
-    Nothing shorter says the same as what the encoder writes, so nothing is missing from a text of
-    the same length. A longer one has as many quotes, two for each key, unless one is escaped.
+    The encoder writes the shortest form of a tree. So if the text has the same length, the tree
+    lacks nothing. If the text is longer, the tree lacks nothing if both have the same number of
+    quotes, of which each key has two, and none is escaped.
     """
     written = _encode(tree)
     return len(written) == len(text) or (

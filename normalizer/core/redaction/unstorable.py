@@ -1,10 +1,11 @@
-"""Replaces text that PostgreSQL can't store, and names the paths where it did."""
+"""Replaces text that PostgreSQL can't store. Its paths name the places at which it did."""
 
 import re
 from typing import Final, TypeAlias
 
 Path: TypeAlias = tuple[str, ...]
-"""The keys from the event down to a text, with `[]` for an item of a list. At most MAX_PATH."""
+"""The keys from the event down to a text, with `[]` for an item of a list. At most MAX_PATH of
+them."""
 
 MAX_PATH: Final = 8
 
@@ -14,14 +15,14 @@ _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 def replace_unstorable(text: str) -> str:
-    """Return the text with U+FFFD for each U+0000 and each lone surrogate."""
+    """Return the text with U+FFFD in place of each U+0000 and each lone surrogate."""
     if text.isascii() and "\0" not in text:
         return text
     return _UNSTORABLE.sub(REPLACEMENT, text)
 
 
 def child_path(path: Path, key: str) -> Path:
-    """Return the path of the value under `key`, or of an item under `[]`, below `path`."""
+    """Return the path of the value under `key` below `path`. `[]` is the key of a list's items."""
     return (*path, key) if len(path) < MAX_PATH else path
 
 

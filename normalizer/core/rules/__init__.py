@@ -1,9 +1,9 @@
-"""The rules, one a module, in the order an event meets them.
+"""The rules, one per module, in the order in which they are applied to an event.
 
 event_types      maps the spellings of an event type to its class
 names            event_type, step, worker_id, command_id, node_type
 status           the status, and how strong its evidence is
-identifiers      the ids of the event, its execution and its parents
+identifiers      the ids of the event, its execution, and its parents
 timestamps       the time of the event
 attempt_numbers  how many retries came before this attempt
 durations        the duration in seconds

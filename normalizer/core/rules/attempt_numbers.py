@@ -1,4 +1,4 @@
-"""Resolves how many retries came before this attempt, and the rank of the evidence.
+"""Finds out how many retries came before this attempt, and how well that's known.
 
 Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
 """
@@ -26,7 +26,7 @@ _COUNTED_FROM_ONE: Final = (
     "result.context.retry.attempt",
     "result.context.data.attempt_number",
 )
-"""Fields that count attempts from one, in the order in which they are tried."""
+"""Fields that count attempts from one, in the order in which they're tried."""
 _DIGITS: Final = re.compile("0*[0-9]{1,5}")
 
 Attempts: TypeAlias = tuple[int, Rank]
@@ -34,7 +34,7 @@ Attempts: TypeAlias = tuple[int, Rank]
 
 
 def resolve_attempts(event: WireEvent) -> Attempts:
-    """Return the first valid count. An invalid one before it becomes a coercion."""
+    """Return the first valid count. An invalid count before it is recorded as a coercion."""
     if event.meta.attempts is not None:
         explicit = _count(event, "meta.attempts", event.meta.attempts)
         if explicit is not None:
@@ -71,7 +71,7 @@ def resolve_max_attempts(event: WireEvent) -> int | None:
 
 
 def meta_has_attempts(event: WireEvent, count: int) -> bool:
-    """Return whether the meta already holds this number, as an integer."""
+    """Return whether the meta already has this number, as an integer."""
     sent = event.meta.attempts
     if sent is None or type(sent) is str:
         return False
@@ -107,7 +107,7 @@ def _count(event: WireEvent, field: str, value: Value) -> int | None:
 
 
 def _as_count(value: Value) -> int | None:
-    """Return a count from 0 to MAX_ATTEMPTS, from an integer or digits."""
+    """Return a count from 0 to MAX_ATTEMPTS, from an integer or digits, otherwise None."""
     if type(value) is int:
         number: int | None = value
     elif type(value) is str:

@@ -1,4 +1,4 @@
-"""Resolves the duration of an event, in seconds.
+"""Finds the duration of an event, in seconds.
 
 Source: docs/spec/wire-shapes.md#u1, #u2, #s6.
 """
@@ -24,21 +24,21 @@ _FIELDS: Final = (
     "context.response.duration_ms",
     "result.context.response.duration_ms",
 )
-"""The fields that hold milliseconds, in the order in which they are tried."""
+"""The fields that hold milliseconds, in the order in which they're tried."""
 
 _MAX_OF_WORK_S: Final = 30 * 24 * 3600
 _MAX_S: Final = 10 * 365 * 24 * 3600
-"""30 days for a call, a command, or a step, and ten years for everything else. A longer duration
-was sent in another unit, for example nanoseconds as seconds."""
+"""30 days for a call, a command, or a step, and ten years for anything else. A longer duration was
+sent in another unit, for example nanoseconds as seconds."""
 _WORK: Final = re.compile("(?:call|action|command|step)(?![a-z0-9])", re.IGNORECASE)
-"""The beginning of an event type of a call, a command, or a step."""
+"""What the event type of a call, a command, or a step begins with."""
 
-# Exact, because no accepted number has more digits than this.
+# The result is exact, because no accepted number has more digits than this.
 _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
 
 
 def resolve_duration(event: WireEvent, event_type: str) -> float | None:
-    """Return the duration declared at the top level, or the first nested one."""
+    """Return the duration declared at the top level, otherwise the first nested one, or None."""
     if event.sent.duration is not None and (seconds := _declared(event, event_type)) is not None:
         return seconds
     if event.nested.payload.duration_ms is None and not event.nested.deep:

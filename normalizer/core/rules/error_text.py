@@ -1,4 +1,4 @@
-"""Resolves the text of an event's error.
+"""Finds the text of an event's error.
 
 Source: docs/spec/wire-shapes.md#x2, #s6.
 """
@@ -40,7 +40,7 @@ def _deeper(nested: NestedObjects) -> tuple[Raw, ...]:
 
 
 def _error(raw: Raw) -> str:
-    """Return a text, an object's message, or the JSON of anything else, or '' for no error.
+    """Return a text, an object's message, or the JSON of any other value. '' means no error.
 
     `false` isn't an error either, because many tools return `{"error": false}`.
     """

@@ -1,7 +1,7 @@
 """Maps each spelling of an event type to its class.
 
-Producers spell an event type in several ways. The table projector.event_kinds says what each class
-means for the projections.
+Producers spell an event type in several ways, for example call.done and action_done. The table
+projector.event_kinds says what each class means for the projections.
 """
 
 from typing import Final
@@ -55,7 +55,7 @@ CALL_CLASSES: Final = frozenset(
         *("command.completed", "command.failed", "command.cancelled", "call.done", "call.error"),
     )
 )
-"""The classes of events with a role in a call. A test compares them with event_kinds."""
+"""The classes of events that belong to a call. A test compares them with event_kinds."""
 
 _CLASS_OF: Final[dict[str, str]] = {
     spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings

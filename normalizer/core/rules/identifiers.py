@@ -1,4 +1,4 @@
-"""Resolves the ids of an event: event_id, execution_id, catalog_id, and the parents' ids.
+"""Reads the ids of an event: event_id, execution_id, catalog_id, and the ids of its parents.
 
 Source: docs/spec/wire-shapes.md#i1, #i2, #i3, #i4, #k3.
 """
@@ -19,11 +19,17 @@ _DIGITS: Final = re.compile("[0-9]{1,19}")
 
 
 class NoId(NamedTuple):
-    """A value that isn't an id: opaque text, nothing, or a value that can't be an id."""
+    """A value that isn't a numeric id.
+
+    - opaque: text, or a number that's too large, which is replaced by a hash.
+    - missing: no value, an empty text, or 0.
+    - negative: a number below 0.
+    - invalid: a value of another type.
+    """
 
     kind: Literal["opaque", "missing", "negative", "invalid"]
     text: str = ""
-    """The value, or the name of its type if it's neither text nor a number."""
+    """The value as text, or the name of its type if it's neither text nor a number."""
 
 
 def resolve_execution_id(event: WireEvent) -> int:
@@ -59,7 +65,7 @@ def resolve_event_id(event: WireEvent) -> int | None:
 
 
 def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
-    """Return the id of something else. An invalid one doesn't reject the event (#i4)."""
+    """Return an id that refers to something else. An invalid one doesn't reject the event (#i4)."""
     value = getattr(event.sent, name)
     if value is None:
         return None
@@ -77,7 +83,10 @@ def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
 
 
 def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) -> int | None:
-    """Return the execution that began this one. A start event may name it in its context (#k3)."""
+    """Return the execution that began this one, or None.
+
+    The event that begins an execution may name its parent in its context (#k3).
+    """
     nested = event.nested
     parent = resolve_secondary_id(event, "parent_execution_id")
     values = (nested.payload.parent_execution_id, nested.result_context.parent_execution_id)
@@ -92,7 +101,7 @@ def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) 
 
 
 def keep_child_execution_id(event: WireEvent) -> None:
-    """Keep the child execution that a result names in `extra`, as it was sent (#k3)."""
+    """Store the child execution that a result names in `extra`, as it was sent (#k3)."""
     child = event.nested.result.child_execution_id
     if child and child != NULL:
         event.extra.setdefault("child_execution_id", child)

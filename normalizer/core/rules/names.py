@@ -1,4 +1,4 @@
-"""Resolves the names of an event: event_type, step, worker_id, command_id, node_type.
+"""Reads the names of an event: event_type, step, worker_id, command_id, node_type.
 
 Source: docs/spec/wire-shapes.md#e1, #k1, #k2, #p1, #a1, #l1, #s6.
 """
@@ -43,7 +43,7 @@ def resolve_event_type(event: WireEvent) -> str:
 
 
 def resolve_command_id(event: WireEvent) -> str | None:
-    """Return the command as text (#k2). Raises RecordRejectedError if it is too long."""
+    """Return the command as text (#k2). Raises RecordRejectedError if it's too long."""
     top, nested = event.sent.command_id, event.nested
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
         return top
@@ -79,7 +79,7 @@ def resolve_step(event: WireEvent, command_id: str | None) -> str:
 
 
 def resolve_worker_id(event: WireEvent) -> str | None:
-    """Return the worker (#k1). Raises RecordRejectedError if it is too long."""
+    """Return the worker, or None (#k1). Raises RecordRejectedError if it's too long."""
     sent = event.sent
     top = sent.worker_id
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
@@ -102,7 +102,7 @@ def resolve_worker_id(event: WireEvent) -> str | None:
 
 
 def resolve_node_type(event: WireEvent) -> str | None:
-    """Return the node's type, or None if there is none."""
+    """Return the node's type, or None if there's none."""
     sent = event.sent.node_type
     if sent is None or sent == "":
         return None
@@ -113,7 +113,7 @@ def resolve_node_type(event: WireEvent) -> str | None:
 
 
 def parse_iteration(command_id: str) -> int | None:
-    """Return the loop iteration of a command: the n of `:i{n}` at its end."""
+    """Return the loop iteration of a command, i.e. the n of `:i{n}` at its end, or None."""
     match = _ITERATION_OF_COMMAND.search(command_id)
     iteration = int(match[1]) if match else None
     return None if iteration is None or iteration > MAX_ITERATION else iteration
@@ -131,7 +131,7 @@ def _deeper_commands(nested: NestedObjects) -> tuple[Value, ...]:
 
 
 def _command(value: Value) -> str:
-    """Return a text or an integer as text, or '' for everything else."""
+    """Return text, or an integer as text, otherwise ''."""
     if type(value) is str:
         return value
     number = as_integer(value)

@@ -1,7 +1,7 @@
-"""Resolves the status of an event, and the rank of its evidence.
+"""Finds the status of an event, and how strong its evidence is.
 
-Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10,
-#s11, #s13, #s14, #s16.
+Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10, #s11, #s13, #s14,
+#s16.
 """
 
 import re
@@ -42,23 +42,21 @@ _OTHER_WORDS: Final = (
     | {"INITIALIZED": "INITIALIZED"}
     | dict.fromkeys(("IN_PROGRESS", "PROGRESS"), "RUNNING")
 )
-"""Words of all other events.
-
-Add a new one that isn't an outcome here. Others stay, in upper case.
-"""
+"""The words of events that don't end a call. Add a new word that isn't an outcome here. A word that
+isn't listed is stored in upper case."""
 _FAILED_PREFIX: Final = "FAILED_"
 _FAILURES: Final = frozenset(("FAILED", "ERROR", "CANCELLED"))
 _NESTED_ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED"))
 _ENDINGS: Final = _NESTED_ENDINGS | {"SKIPPED"}
 _NOWHERE: Final = (None, None, None)
 _WEAKER: Final = frozenset(("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED"))
-"""Canonical words that are weaker than the name of an event that ends something."""
+"""Canonical words that count less than the type of an event that ends something."""
 _REMEMBERED: Final = 1024
-"""The number of cached results. A platform uses few words, and an unknown word takes one entry."""
+"""How many results to cache. A platform uses few words, and each unknown word takes one entry."""
 _UNKNOWN: Final = "UNKNOWN"
 
 _WORK: Final = frozenset(("call", "command", "step", "action"))
-"""First words of event types of a call, a command or a step."""
+"""What the event types of a call, a command, or a step begin with."""
 _NAME_WORDS: Final = re.compile("[^A-Za-z0-9]+")
 _OF_NAME: Final = (
     ("CANCELLED", frozenset(("cancel", "cancelled", "canceled"))),
@@ -75,9 +73,10 @@ _OF_NAME: Final = (
 class TypeMeaning(NamedTuple):
     """The status that an event type implies, and which other evidence counts.
 
-    With `ends`, the event ends something. With `by_servers`, servers derive the declared status
-    from the type, so a status equal to it is no further evidence. With `any_word`, a user's own
-    word may be the nested status.
+    - `ends` means that the event ends something.
+    - `by_servers` means that servers derive the declared status from the type, so a declared status
+      that is equal proves nothing more.
+    - `any_word` means that the nested status may be a user's own word.
     """
 
     status: str
@@ -96,7 +95,7 @@ def resolve_status(event: WireEvent, event_type: str) -> Status:
 
 @lru_cache(maxsize=_REMEMBERED)
 def meaning_of_type(event_type: str) -> TypeMeaning:
-    """Return the meaning of an event type (#s1, #s7, #s10, #s11)."""
+    """Return what an event type implies (#s1, #s7, #s10, #s11)."""
     listed = _NAME_WORDS.split(event_type.lower())
     words = {*listed, "timedout"} if ("timed", "out") in pairwise(listed) else set(listed)
     status = next((status for status, named in _OF_NAME if words & named), "RUNNING")
@@ -121,7 +120,7 @@ def _declared(event: WireEvent) -> str:
 
 
 def _of_call(event: WireEvent, declared: str) -> Status:
-    """Return one of four words: a declared failure, a nested failure, or else COMPLETED."""
+    """Return one of four words: a declared failure, else a nested failure, else COMPLETED."""
     outcome = _call_outcome(declared)
     if outcome in _FAILURES:
         return _as_declared(event, declared, outcome)
@@ -164,7 +163,7 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
 
 
 def _stored_payload_status(event: WireEvent) -> Value:
-    """Return `result.context.status`, unless it is a tool's word (#s16)."""
+    """Return `result.context.status`, unless it's the status of a tool (#s16)."""
     own = event.nested.result.status
     if type(own) is str and not _is_unknown(own) and not event.names_its_previous():
         return None
@@ -172,7 +171,11 @@ def _stored_payload_status(event: WireEvent) -> Value:
 
 
 def _nested_status(name: TypeMeaning, values: tuple[Value, ...]) -> str | None:
-    """Return the status that nested words imply: a failure, else one other than COMPLETED (#s3)."""
+    """Return the status that nested words imply, or None.
+
+    That's the first failure, otherwise the first word other than COMPLETED, otherwise COMPLETED
+    (#s3).
+    """
     words = [
         found
         for value in values
@@ -183,10 +186,12 @@ def _nested_status(name: TypeMeaning, values: tuple[Value, ...]) -> str | None:
 
 
 class _Judged(NamedTuple):
-    """The status from the declared word and the event type.
+    """The status that follows from the declared word and the event type.
 
-    With `decided`, nested evidence doesn't count. With `overruled`, the type overruled the word.
-    With `kept`, the word is kept in `extra`, because it says more than the status.
+    - `decided` means that nested evidence doesn't count.
+    - `overruled` means that the type counts more than the declared word.
+    - `kept` means that the declared word is stored in `extra`, because it says more than the
+      status.
     """
 
     status: str
@@ -229,7 +234,7 @@ def _deep_outcomes(nested: NestedObjects) -> tuple[Value, ...]:
         nested.payload_result_context.status,
         nested.payload_result_context.terminal_state,
         nested.payload_response.status,
-        # A stored row keeps the payload under result.context, with the same fields (#s6).
+        # A stored row has the payload under result.context, with the same fields (#s6).
         nested.result_context.status,
         nested.result_context.terminal_state,
         nested.result_inner.status,
@@ -249,7 +254,7 @@ def _other_word(sent: str) -> str:
     return _known_other_word(sent[:MAX_STATUS_BYTES]) or sent.upper()
 
 
-# Both take only the beginning of a word, because no known word is longer, and the cache must not
+# Both functions get only the beginning of a word. No known word is longer, and the cache must not
 # hold megabytes of text.
 @lru_cache(maxsize=_REMEMBERED)
 def _known_call_outcome(sent: str) -> str | None:
@@ -264,9 +269,9 @@ def _known_other_word(sent: str) -> str | None:
 
 
 def _nested_word(sent: str, name: TypeMeaning) -> str | None:
-    """Return the word if it's evidence.
+    """Return the canonical word if it's evidence, otherwise None.
 
-    An ending counts only if the event ends (#s3, #s8, #s10).
+    A word for an ending counts only if the event ends something (#s3, #s8, #s10).
     """
     if _is_unknown(sent):
         return None

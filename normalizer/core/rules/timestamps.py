@@ -1,4 +1,4 @@
-"""Resolves the time of an event, and the rank of its evidence.
+"""Finds the time of an event, and how strong its evidence is.
 
 Source: docs/spec/wire-shapes.md#t1, #t2, #t3, #t4, #a2.
 """
@@ -16,19 +16,19 @@ from normalizer.snowflake import decode
 
 SOURCES: Final = ("created_at", "timestamp", "event_time", "ingest_time")
 _NO_OTHERS: Final = (None,) * (len(SOURCES) - 1)
-"""The values of most events for every source but the first."""
+"""What most events have for every source except the first."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
-"""The latest accepted time of an event without a record time."""
+"""The latest time that's accepted for an event without a record time."""
 ONE_DAY: Final = timedelta(days=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _MAX_RECORDED_MS: Final = 253_402_214_399_999
 """The end of 9999-12-30, so that adding one day doesn't overflow."""
 
 CreatedAt: TypeAlias = tuple[datetime | None, Rank]
-"""When the event happened, UTC, and the rank of its evidence."""
+"""When the event happened, in UTC, and the rank of its evidence."""
 
 
 _TEXT: Final = re.compile(
@@ -36,28 +36,24 @@ _TEXT: Final = re.compile(
     r"(?:[Tt ](?!24)[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+|)|)"
     r"(?:[Zz]|[+-][0-9]{2}(?::?[0-5][0-9]|)|)|)"
 )
-"""`(?:x|)` matches what `(?:x)?` matches, in half the time.
-
-Python 3.14 would read 24:00 as the next day.
-"""
+"""`(?:x|)` matches what `(?:x)?` matches, in half the time. 24:00 is excluded, because Python 3.14
+would read it as the next day."""
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 
-# Exact, because no accepted number has more digits than this.
+# The result is exact, because no accepted number has more digits than this.
 _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
 _UNITS: Final = (
     (Decimal(20_000_000_000_000_000), -3),
     (Decimal(20_000_000_000_000), 0),
     (Decimal(20_000_000_000), 3),
 )
-"""Above this, a number counts nano-, micro-, or milliseconds.
-
-Times 10 to this power gives microseconds.
-"""
+"""A number above the first counts nano-, micro-, or milliseconds. Multiplied by 10 to the power of
+the second, it's microseconds."""
 _SECONDS: Final = 6
 
 
 def recorded_at(recorded_ms: int | None) -> datetime | None:
-    """Return the time that the log recorded, or None if it's outside the calendar."""
+    """Return the time that the log recorded, or None if no datetime can hold it."""
     if recorded_ms is None or not 0 <= recorded_ms <= _MAX_RECORDED_MS:
         return None
     return EPOCH + recorded_ms * _MILLISECOND
@@ -71,7 +67,7 @@ def to_recorded_ms(recorded: datetime | None) -> int | None:
 def resolve_created_at(
     event: WireEvent, event_id: int | None, recorded: datetime | None, *, in_log: bool
 ) -> CreatedAt:
-    """Return the producer's time, the time inside the producer's id, or else the log's.
+    """Return the producer's time, otherwise the time inside the producer's id or the log's.
 
     Raises RecordRejectedError if an event in a log has none of them.
     """
@@ -101,7 +97,7 @@ def parse_time(value: Value) -> datetime | None:
 
 
 def _declared(event: WireEvent, latest: datetime) -> datetime | None:
-    """Return the first readable time. A different one after it is kept in `extra`."""
+    """Return the first readable time. A different one after it is stored in `extra`."""
     sent = event.sent
     values = (sent.created_at, sent.timestamp, sent.event_time, sent.ingest_time)
     candidates = values[:1] if values[1:] == _NO_OTHERS else values
@@ -136,7 +132,7 @@ def _of_text(text: str) -> datetime | None:
         if time.tzinfo is UTC:
             return time
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):  # a 30th of February, a year before the first
+    except (ValueError, OverflowError):  # a 30th of February, or a year before the first
         return None
 
 

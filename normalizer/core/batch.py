@@ -1,4 +1,4 @@
-"""What one transaction writes: a range of offsets per partition, with the records' outcomes."""
+"""The batch that one transaction writes: a range of offsets per partition, with outcomes."""
 
 import zlib
 from collections.abc import Iterator, Sequence

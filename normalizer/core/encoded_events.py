@@ -92,7 +92,7 @@ class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
 Event = Envelope | EncodedEvent
 
 Outcome = Event | Rejected | Ignored
-"""What became of one event, or of a record without events."""
+"""The result for one event, or for a record without events."""
 
 CALL_RECORDS: Final = 200
 """The most records that the lane reads in one call, which takes about two milliseconds."""

@@ -8,8 +8,7 @@ event. Source: docs/spec/wire-shapes.md#v3.
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 Rank: TypeAlias = Literal[0, 1, 2]
-"""How well a value is known. Of two reports of an event, the value with the higher rank is stored.
-"""
+"""How well a value is known. If two reports differ, the value with the higher rank is stored."""
 
 NOT_SENT: Final = 0
 FROM_LOG: Final = 0

@@ -1,8 +1,8 @@
-"""Reads a source of history, normalizes it, and stores it like the service.
+"""Reads a source of history, normalizes its records, and stores the events as the service does.
 
-It reads and normalizes batches while it writes earlier ones, one at a time and in order. Each batch
-moves the job's own positions in its transaction, so a kill at any time neither loses nor duplicates
-an event.
+It reads and normalizes further batches while it writes the earlier ones, one at a time and in
+order. The transaction of each batch also moves the job's own positions. So if the job is killed at
+any time, no event is lost or stored twice.
 """
 
 import asyncio
@@ -35,22 +35,22 @@ from normalizer.store.retry import write_with_retry
 from normalizer.store.store import Store
 
 BATCHES_WAITING: Final = 1
-"""The number of full batches that wait in memory, besides the one being written and the one being
-filled. It keeps both sides busy if one batch takes longer than the next.
-"""
+"""How many full batches may wait in memory, besides the one that's being written and the one that's
+being filled. With one waiting, neither reading nor writing has to stop if one batch takes longer
+than the next."""
 
 _Filled = tuple[BatchBuilder, float | None]
-"""A full batch, and the share of the source up to its end."""
+"""A full batch, and the share of the source that's read when the batch ends."""
 
 _log: Final = get_logger()
 
 
 class Backfill:
-    """One run of a backfill. `run` returns at the source's end or after a stop.
+    """One run of a backfill. `run` returns at the end of the source, or after a stop.
 
-    `build_positions` builds the positions that its batches move, if these are more than the run's
-    own. Without `accept_expired` it fails at the first event that's older than the retention of
-    events.
+    `build_positions` builds the positions that the batches move, if these are more than the run's
+    own. Without `accept_expired`, the run fails at the first event that's older than the retention
+    of events.
     """
 
     def __init__(
@@ -107,7 +107,10 @@ class Backfill:
     async def _transfer(
         self, run: JobRun, store: Store, positions: JobPositions, tasks: asyncio.TaskGroup
     ) -> None:
-        """Transfer from the positions to the end. Batches fill while earlier ones are written."""
+        """Read from the positions to the end.
+
+        While a batch is written, the next ones are filled.
+        """
         queue: asyncio.Queue[_Filled | None] = asyncio.Queue(BATCHES_WAITING)
         writing = tasks.create_task(self._write_batches(store, queue), name="write")
         broken: FatalError | None = None
@@ -125,7 +128,7 @@ class Backfill:
     async def _full_batches(
         self, run: JobRun, positions: JobPositions
     ) -> AsyncGenerator[_Filled, None]:
-        """Yield full batches, and then the rest, even if the source failed."""
+        """Yield full batches, and then the rest, even if the source has failed."""
         builder = BatchBuilder()
         try:
             positions_now = await run.positions(self._parts)
@@ -148,7 +151,10 @@ class Backfill:
         yield builder, self._share_read
 
     async def _write_batches(self, store: Store, queue: asyncio.Queue[_Filled | None]) -> None:
-        """Write batches up to None. After a stop, only take them from the queue."""
+        """Write batches from the queue until None comes.
+
+        After a stop, take them without writing.
+        """
         while (filled := await queue.get()) is not None:
             builder, share = filled
             if builder and await self._write(store, builder.build(), builder.records):
@@ -157,7 +163,7 @@ class Backfill:
     async def _pages(
         self, positions: dict[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """Yield the source's pages. During an outage of the source, wait and then continue."""
+        """Yield the source's pages. If the source has an outage, wait and then continue."""
         while True:
             try:
                 async with contextlib.aclosing(self._source.read(positions)) as read:
@@ -179,7 +185,7 @@ class Backfill:
                 return
 
     async def _write(self, store: Store, batch: Batch, records: int) -> bool:
-        """Write the batch. Returns False if a stop came first."""
+        """Write the batch. Returns False if a stop came before that."""
         await self.runner.throttle.acquire(records, self._stopping)
         if self._stopping.is_set():
             return False
@@ -194,7 +200,10 @@ class Backfill:
 async def normalize_pages(
     page: SourcePage, normalize: Normalize, *, room: int | None = None
 ) -> AsyncGenerator[tuple[SourcePage, list[Item]], None]:
-    """Yield the page in slices with the outcomes of its records, so that other tasks can run."""
+    """Yield the page in pieces, each with the outcomes of its records.
+
+    Other tasks can run between two pieces.
+    """
     async for items in slices(page.records, normalize, room=room):
         left = len(page.records) - len(items)
         piece, page = cut_page(page, len(items)) if left else (page, page)
@@ -212,5 +221,5 @@ def _after(page: SourcePage, at: ReadPosition, *, keyed: bool) -> ReadPosition:
 
 
 def _passed(whole: SourcePage, page: SourcePage) -> float:
-    """Return the share of the whole page up to the end of this piece."""
+    """Return which share of the whole page has been read at the end of this piece."""
     return (page.next_offset - whole.from_offset) / (whole.next_offset - whole.from_offset)

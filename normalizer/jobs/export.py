@@ -1,7 +1,8 @@
 """Exports stored events as canonical lines, with the same bytes every time.
 
-It reads events by id, one page per statement, so that no snapshot gets old and an outage costs no
-page that was already read. The lines are the same as the filter's, and a backfill can read them.
+It reads events by id, one page per statement. So no snapshot gets old, and after an outage only one
+page is read again. The lines are the same as those of `normalizer filter`, and a backfill can read
+them.
 """
 
 import fcntl
@@ -35,11 +36,15 @@ from normalizer.store.session import READ_ONLY
 ROWS_A_CHUNK: Final = 5_000
 LEVEL: Final = 3
 PIECE_BYTES: Final = 1 << 20
-"""Compress in pieces of this size, because the output depends on where the input is cut."""
+"""Compress in pieces of this size. The compressed bytes depend on where the input is cut, so
+they're the same for the same lines."""
 
 
 class ExportSelection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events to export. None everywhere means all. Times are of created_at."""
+    """Which events to export. None everywhere means all of them.
+
+    Times are compared with created_at.
+    """
 
     from_time: datetime | None = None
     to_time: datetime | None = None
@@ -61,7 +66,7 @@ class Export:
         self._share: Callable[[], float | None] = lambda: None
 
     def done(self) -> WorkDone:
-        """Return how many events are written, and the share of all ids passed."""
+        """Return how many events are written, and the share of all ids."""
         return WorkDone("events", self._events, self._share())
 
     async def run(
@@ -69,10 +74,10 @@ class Export:
         write: Callable[[bytes], object],
         to_line: Callable[[Envelope], bytes] = to_canonical,
     ) -> int:
-        """Write the line of every event.
+        """Write the line of every event. Returns the number of events.
 
-        Raises StoreUnavailableError, FatalError, and what `write` raises. A FatalError may mean
-        that somebody inserted a row that no line can hold.
+        Raises StoreUnavailableError, FatalError, and the errors of `write`. A FatalError may mean
+        that somebody inserted a row with SQL that no canonical line can hold.
         """
         try:
             async for rows in self._pages():
@@ -91,7 +96,10 @@ class Export:
                 yield rows
 
     async def _id_ranges(self) -> AsyncIterator[IdRange]:
-        """Yield all ranges of ids, or just one for named executions, whose rows an index finds."""
+        """Yield ranges that cover all ids.
+
+        If executions are given, it yields a single range, because an index finds their rows.
+        """
         if self._selection.executions:
             yield ALL_IDS
             return
@@ -148,11 +156,12 @@ PACKERS: Final[Mapping[str, Callable[[], _Packer]]] = {".zst": _zstd, ".gz": _gz
 
 
 class ExportFile:
-    """A file that gets its name only when it's complete. The end of `with` completes it.
+    """A file that gets its name only when it's complete, i.e. when its `with` block ends.
 
-    It's compressed with zstd (.zst) or gzip (.gz), depending on its name, or else plain. Its bytes
-    don't depend on how the lines are split between calls. Until it's complete it has a similar
-    name, locked by this process. It overwrites an unfinished file of a killed process.
+    Depending on its name it's compressed with zstd (.zst), with gzip (.gz), or not at all. Its
+    bytes don't depend on how the lines are divided between calls of `write`. Until it's complete it
+    has a similar name, and is locked by this process. It overwrites the unfinished file of a killed
+    process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -181,7 +190,7 @@ class ExportFile:
     ) -> None:
         assert self._file
         is_complete = False
-        # The lock ends when the file is closed, so until then nobody else has this name.
+        # The lock ends when the file is closed. Until then no other process writes this file.
         with self._file:
             try:
                 if error is None:
@@ -193,17 +202,16 @@ class ExportFile:
             except OSError as failure:
                 raise FatalError(f"{self._path}: {failure.strerror}") from failure
             finally:
-                # The temporary name is free once the file is complete, so the next export may have
-                # it.
+                # Once the file is complete, another export may use the temporary name, so don't
+                # remove that file.
                 if not is_complete:
                     self._unfinished.unlink(missing_ok=True)
 
     def _opened(self) -> BinaryIO:
         """Open the unfinished file, empty and locked.
 
-        Raises BlockingIOError if another process has it.
-
-        If the file lost its name before we locked it, another process has completed or removed it.
+        Raises BlockingIOError if another process is writing it. If the file lost its name before we
+        locked it, another process has completed or removed it, so open it again.
         """
         while True:
             file = self._unfinished.open("ab")

@@ -1,9 +1,10 @@
-"""Erases one execution: its events, calls, notes, and quarantined bytes. Counts stay.
+"""Erases one execution: its events, calls, notes, and quarantined bytes. Its counts stay.
 
-First, a separate transaction puts its id on a list, and from then on every writer ignores its
-events. Once every transaction has ended that may not have seen the list, the earlier rows are
-deleted. Each step can stop anywhere, and runs again after a deadlock or an outage. After a kill,
-the same command resumes. Source: the table forgotten_executions in 0001_create_normalizer.sql.
+First, a separate transaction adds the execution's id to a list, and from then on every writer
+ignores its events. Transactions that began before that may not have seen the list. Once they have
+ended, the rows that are stored are deleted. Each step can be interrupted at any time, and is
+repeated after a deadlock or an outage. After a kill, the same command resumes. Source: the table
+forgotten_executions in 0001_create_normalizer.sql.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from normalizer.store.patient_session import PatientSession
 
 ROWS_A_STEP: Final = 5_000
 _ABORT_AFTER_S: Final = 120.0
-"""Longer than the longest batch, of which one statement may take a minute."""
+"""This is longer than the longest batch, of which one statement may take a minute."""
 _SESSION: Final = {"lock_timeout": "70s", "statement_timeout": "80s"}
 _LEAST_TIMEOUT_MS: Final = 80_000
 _TIMEOUT_AN_EVENT_MS: Final = 1
@@ -38,7 +39,7 @@ RecordKey = tuple[object, ...]
 
 
 class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
-    """An execution by its number, and by the text of its id if that isn't a number."""
+    """An execution by its number. `text` is its id if that isn't a number."""
 
     execution_id: int
     text: str | None = None
@@ -59,19 +60,19 @@ class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> set[str]:
-        """Return every form in which bytes may name the execution."""
+        """Return every form of the execution's id that may occur in a record."""
         return {str(self.execution_id)} | ({self.text} if self.text else set())
 
 
 class ErasureReason(msgspec.Struct, frozen=True, kw_only=True):
-    """The operator who erases, and the reason. Kept indefinitely, so it must not quote content."""
+    """The operator who erases, and the reason. It's never deleted, so it must not quote content."""
 
     who: str
     why: str
 
 
 class ErasedCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """The counts of deleted events, calls, notes of merged records, and quarantined records."""
+    """How many events, calls, notes about merged records, and quarantined records were deleted."""
 
     events: int
     calls: int
@@ -86,7 +87,7 @@ class ErasedCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Found(msgspec.Struct, kw_only=True):
-    """The execution's stored events: their ids and records, and the names that they use for it."""
+    """The execution's stored events: ids, records, and the names that they use for it."""
 
     names: set[str]
     event_ids: list[int] = []
@@ -95,10 +96,10 @@ class _Found(msgspec.Struct, kw_only=True):
 
 
 class Forget:
-    """One erasure. Both methods wait for the database once it has answered.
+    """One erasure. Both methods wait for the database once it has responded.
 
-    They raise StoreUnavailableError if it never answered or an earlier batch doesn't end, and
-    FatalError. Run it again after that.
+    They raise StoreUnavailableError if it never responds or if an earlier batch doesn't end, and
+    FatalError. You may run the same command again after that.
     """
 
     def __init__(self, database_url: str, execution: ForgottenExecution) -> None:
@@ -130,13 +131,13 @@ class Forget:
             self._session.terminate()
 
     async def run(self, reason: ErasureReason) -> ErasedCounts:
-        """Erase the execution. Returns the counts that this run deleted."""
+        """Erase the execution. Returns how much this run has deleted."""
         try:
             await self._session.run_once(self._check_not_divergent)
             await self._session.fetch(statements.ADD_FORGOTTEN, self._id, reason.who, reason.why)
             await self._wait_for_writers()
-            # Delete rows that are found through the events first, because a resumed run could no
-            # longer find them.
+            # First delete the rows that are found through the events. If the events were deleted
+            # first, a resumed run couldn't find these rows.
             found = await self._find()
             rejected = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))
@@ -148,7 +149,10 @@ class Forget:
         return ErasedCounts(events=events, calls=found.calls, reports=reports, rejected=rejected)
 
     async def _check_not_divergent(self, connection: asyncpg.Connection) -> None:
-        """Fail if projections are known to differ, because the remaining counts would be wrong."""
+        """Raise FatalError if projections may differ from the events.
+
+        Then the counts that stay would be wrong.
+        """
         if await connection.fetchval(statements.IS_DIVERGENT, self._id):
             raise self._divergent()
 
@@ -160,7 +164,7 @@ class Forget:
         )
 
     async def _wait_for_writers(self) -> None:
-        """Wait for transactions that may have read the list before the execution was on it."""
+        """Wait for transactions that may have read the list before the execution was added."""
         table = "normalizer.forgotten_executions"
         if not await readers_end(self._session.fetch, table, _ABORT_AFTER_S):
             raise StoreUnavailableError(
@@ -180,7 +184,10 @@ class Forget:
         return found
 
     async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
-        """Find the rejected records that name it in their entry, key, value, or headers."""
+        """Find the rejected records that name the execution.
+
+        The name may be in the quarantine's entry, or in the record's key, value, or headers.
+        """
         stored = _pattern(names)
         sought = [max(_UNESCAPED.findall(name), key=len, default="").encode() for name in names]
         entries = await self._session.fetch(statements.FIND_ENTRIES, self._id)
@@ -213,7 +220,7 @@ class Forget:
         return len(record_keys)
 
     async def _drop_notes(self, found: _Found, connection: asyncpg.Connection) -> None:
-        """Delete the notes of the store and the drift detector about these events."""
+        """Delete the notes of the store and of the drift detector about these events."""
         ids = found.event_ids
         record_keys = [list(column) for column in zip(*found.record_keys, strict=True)] or [[]] * 4
         await connection.execute(statements.DELETE_ASSIGNED_IDS, ids)
@@ -222,7 +229,7 @@ class Forget:
     async def _each_page(self, statement: str, found: _Found) -> int:
         """Run the statement on every page of merged records.
 
-        Returns how many named these events.
+        Returns how many are about these events.
         """
         reports = pages = 0
         last: tuple[object, ...] = ("", 0, 0, 0, 0)
@@ -242,7 +249,7 @@ class Forget:
             deleted = await self._session.run_once(self._delete_unless_locked, if_slow=if_slow)
             if deleted is not None:
                 return deleted
-            # Wait outside the transaction, so that writers and retention can continue.
+            # Wait outside of the transaction, so that writers and retention can continue.
             await asyncio.sleep(_LOCKED_PAUSE_S)
 
     async def _delete_unless_locked(self, connection: asyncpg.Connection) -> int | None:
@@ -268,11 +275,12 @@ class Forget:
 
 
 _UNESCAPED: Final = re.compile("[0-9A-Za-z_.:@ -]+")
-"""Characters that no JSON writer escapes. Names of these are searched for first."""
+"""Characters that no JSON writer escapes. The longest run of them in a name is searched for first.
+"""
 
 
 def _opaque_names(coercions: bytes | None) -> set[str]:
-    """Return the execution's names that aren't numbers."""
+    """Return the ids of the execution that aren't numbers."""
     return {
         original
         for each in read_coercions(coercions)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-# Retention skips these too, because their counts would be wrong.
+# If this is true, the counts that stay would be wrong. Retention skips such executions too.
 IS_DIVERGENT: Final = """
     select exists (
         select
@@ -72,7 +72,7 @@ _KEY: Final = "source_topic, source_incarnation, source_partition, offset_block,
 
 FIND_MERGED_RECORDS: Final = f"{_PAGE} {_FOUND}"
 
-# Deletes the notes of merged records about these events.
+# Deletes the notes about merged records of these events.
 DELETE_MERGED_RECORDS: Final = f"""
     {_PAGE},
     emptied as (
@@ -94,7 +94,8 @@ DELETE_MERGED_RECORDS: Final = f"""
     {_FOUND}
 """  # noqa: S608 - parts from this module
 
-# A page, with only those bytes that may contain a name. The caller checks whether they do.
+# Reads a page of quarantined records. It returns bytes only if they may contain one of the names.
+# The caller checks whether they do.
 READ_RAW: Final = """
     select   source_topic, source_incarnation, source_partition, source_offset,
              case when may.name_it then key end as key,
@@ -132,7 +133,7 @@ _OF_THESE: Final = """
 """
 _ERASED_TEXT: Final = "'erased with its execution'"
 
-# Also entries whose bytes retention has deleted.
+# Also finds entries whose bytes retention has deleted.
 FIND_ENTRIES: Final = """
     select source_topic, source_incarnation, source_partition, source_offset
     from   normalizer.quarantine
@@ -151,9 +152,9 @@ EMPTY_ATTEMPTS: Final = f"""
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
 """  # noqa: S608 - parts from this module
 
-# The row stays indefinitely, so that reading the record again doesn't bring its bytes back. It
-# counts only rows that weren't empty yet, because an earlier try may have committed although its
-# answer was lost.
+# The row is never deleted, so that reading the record again doesn't store its bytes again. The
+# statement counts only rows that aren't empty yet, because an earlier try may have been committed
+# although its response was lost.
 EMPTY_RAW: Final = f"""
     with gone as (
         update normalizer.quarantine_raw as raw
@@ -183,7 +184,8 @@ DELETE_ASSIGNED_IDS: Final = (
     "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
 )
 
-# An example is a value of the record that it names, which gave a row or was merged into one.
+# A drift finding quotes a value of a record. That record either was stored as a row, or was merged
+# into one, so look in both.
 DELETE_DRIFT: Final = """
     delete from normalizer.drift_findings
     where  (source_topic, source_incarnation, source_partition, source_offset) in (
@@ -205,7 +207,7 @@ DELETE_DRIFT: Final = """
 
 LOCK_EXECUTION: Final = "select projector.lock_executions(array[$1::bigint])"
 
-# Skips locked rows, because their writer may be waiting for the execution.
+# Skips locked rows, because the process that locked one may be waiting for the execution.
 LOCK_EVENTS: Final = """
     with locked as (
         select   event_id

@@ -1,11 +1,9 @@
-"""Redacts secrets that today's rules find in stored rows, while other writers work.
+"""Redacts secrets that today's rules find in stored rows, while other processes write.
 
-The order is: events, texts about records, then names that counters are grouped by.
-
-It rewrites events page by page from the run's position on, and the triggers update the projections.
-The other tables come last, because a counter reaches zero only after no row has its name any more.
-A resumed run reads all of them again. Rejected bytes stay as received for a limited time, and no
-rule changes them.
+It rewrites events first, page by page from the run's position on, and triggers update the
+projections. Then it redacts texts about records, and last the names in the keys of counters,
+because a counter reaches zero only when no row has its name any more. A resumed run reads all
+tables except events again. Rejected bytes stay as they were received until retention deletes them.
 """
 
 from collections import Counter
@@ -26,9 +24,10 @@ from normalizer.jobs.renormalize import Rewrite
 from normalizer.jobs.rewrite_rows import RewritePlan
 
 BLOCKS_A_STEP: Final = 64
-"""The number of 8 KiB blocks per step."""
+"""How many 8 KiB blocks one step reads."""
 COUNTERS_A_STEP: Final = 20_000
-"""Rows of counters in one statement. Rows of one time stay together, so there may be more."""
+"""About how many counters one statement reads. Counters of the same time stay together, so there
+may be more."""
 
 TEXTS: Final = (
     ("normalizer.quarantine", "detail"),
@@ -42,14 +41,15 @@ TEXTS: Final = (
     ("projector.deployment_marks", "playbook"),
     ("projector.deployment_marks", "version"),
 )
-"""Tables with a text column that may quote a record."""
+"""The text columns that may quote a record, with their tables."""
 
 RedactedCounts = Counter[str]
-"""Table and column -> rows that were changed, or in a dry run the most that would be."""
+"""How many rows were changed, by table and column. In a dry run, how many would be changed at most.
+"""
 
 
 class Redact(Rewrite):
-    """One run. `counts` covers every table but events, whose rows are in the totals."""
+    """One run. `counts` has every table except events, whose rows are in the run's totals."""
 
     def __init__(self, runner: JobRunner, sanitizer: Sanitizer) -> None:
         super().__init__(runner, _rewrite_plan(sanitizer))
@@ -57,20 +57,20 @@ class Redact(Rewrite):
 
     @property
     def counts(self) -> RedactedCounts:
-        """Return what this process changed."""
+        """Return what this process has changed."""
         return self._others.counts
 
     async def _finish(self) -> None:
         await self._others.redact()
 
     async def _turn(self) -> bool:
-        """Wait for live traffic. Returns whether to continue."""
+        """Wait while live traffic has lag. Returns whether to continue."""
         await self._runner.throttle.acquire(0, self._stopping)
         return not self._stopping.is_set()
 
 
 class RedactDryRun(RewriteDryRun):
-    """Counts the changes of a run by table and column. Only reads, and shows no content."""
+    """Counts the changes of a run by table and column. It only reads, and shows no content."""
 
     def __init__(self, database_url: str, sanitizer: Sanitizer) -> None:
         super().__init__(database_url, _rewrite_plan(sanitizer), Diff(self._note))
@@ -104,9 +104,9 @@ def _rewrite_plan(sanitizer: Sanitizer) -> RewritePlan:
 
 
 class _OtherTables:
-    """Redacts every table but events. Without `writes` it only reads.
+    """Redacts every table except events. Without `writes` it only reads.
 
-    `turn` waits for live traffic, and returns whether to continue.
+    `turn` waits while live traffic has lag, and returns whether to continue.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class _OtherTables:
         self.counts: RedactedCounts = Counter()
 
     async def redact(self) -> None:
-        """Redact until `turn` returns false. Raises StoreUnavailableError and FatalError."""
+        """Redact until `turn` returns False. Raises StoreUnavailableError and FatalError."""
         for table, column in TEXTS:
             await self._redact_table(table, partial(self._redact_texts, table, column))
         for counted_in, named, timed in await self._fetch(statements.COUNTED_TEXTS):
@@ -140,7 +140,7 @@ class _OtherTables:
     async def _redact_table(
         self, table: str, redact: Callable[[int, int], Awaitable[bool]]
     ) -> None:
-        """Redact step by step. Repeat a step if somebody else changed a row in the meantime."""
+        """Redact in steps. If another process changed a row in the meantime, repeat the table."""
         is_done = False
         while not is_done:
             is_done, block = True, 0

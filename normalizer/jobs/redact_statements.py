@@ -1,8 +1,8 @@
-"""The SQL statements that redact secrets in every table but `events`.
+"""The SQL statements that redact secrets in every table except `events`.
 
-The tables have no key in common, so they're read block by block. A changed row moves to another
-block and is read again there. Counters are read by the time at the beginning of their key, which
-redaction never changes.
+The tables have no key in common, so they're read by blocks of the disk. A changed row moves to
+another block, and is read again there. Counters are read by the time that comes first in their key,
+which redaction never changes.
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ _IN_BLOCKS: Final = """
 
 
 def read_texts(table: str, column: str) -> str:
-    """Build the statement that reads the texts in these blocks."""
+    """Build the statement that reads the texts in a range of blocks."""
     return f"""
         select ctid::text as row_id, {column} as said
         from   {table}
@@ -26,7 +26,7 @@ def read_texts(table: str, column: str) -> str:
 
 
 def change_texts(table: str, column: str) -> str:
-    """Build the statement that changes texts that nobody else has changed in the meantime."""
+    """Build the statement that changes texts, unless another process has changed them meanwhile."""
     return f"""
         update {table} as kept
         set    {column} = wanted.becomes
@@ -38,7 +38,8 @@ def change_texts(table: str, column: str) -> str:
     """  # noqa: S608 - names from this module
 
 
-# The counters with texts in their keys: table, column, and the time at the beginning of the key.
+# Selects the counters with text in their keys: table, column, and the column of the time that comes
+# first in the key.
 COUNTED_TEXTS: Final = """
     select   counter.relname::text as counter_table, name.attname::text as text_column,
              moment.attname::text as time_column
@@ -62,7 +63,7 @@ COUNTED_TEXTS: Final = """
 
 
 def step_end(counted_in: str, timed: str) -> str:
-    """Build the statement that finds the end of the next step, or null after the last one."""
+    """Build the statement that returns where the next step ends, or null after the last step."""
     return f"""
         select max(at)
         from   (

@@ -1,7 +1,8 @@
-"""Runs quarantined records through today's rules and the same store again.
+"""Applies today's rules to quarantined records, and stores the events in the same way.
 
-A record keeps the coordinates of its entry. Every attempt is recorded in the transaction of its
-rows. A run tries each entry once. A record that fails again stays. Successful ones stay visible.
+A record keeps the coordinates of its entry in the quarantine. The transaction that writes its rows
+also records the attempt. A run tries each entry once. An entry that fails again stays in
+quarantine. An entry that succeeds is marked as redriven, and stays visible.
 """
 
 import base64
@@ -31,7 +32,7 @@ from normalizer.store.read_only import read_only_connection
 from normalizer.store.sorted_outcomes import SortedOutcomes
 
 ENTRIES_A_PAGE: Final = 50
-"""Each entry may have up to 1 MiB in memory, in up to three batches."""
+"""How many entries to read at once. Each may take up to 1 MiB of memory, in up to three batches."""
 PART: Final[PartKey] = ("quarantine", 0, 0)
 
 EntryCoordinates = tuple[str | None, int, int, int]
@@ -44,8 +45,8 @@ _headers: Final[msgspec.json.Decoder[list[tuple[str, str | None]]]] = msgspec.js
 class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries to try. None everywhere means all that are still in quarantine.
 
-    Times are of quarantined_at. `version` is that of the rules that rejected the record. Without
-    `again`, entries that today's rules have already tried are left out.
+    Times are compared with quarantined_at. `version` is the version of the rules that rejected the
+    record. Without `again`, entries that today's rules have tried already are left out.
     """
 
     reason: str | None = None
@@ -60,7 +61,7 @@ class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def takes_all(self) -> bool:
-        """Return whether no option narrows the selection."""
+        """Return whether no option limits the selection."""
         return msgspec.structs.replace(self, again=False) == RedriveSelection()
 
 
@@ -70,7 +71,10 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuarantineSource:
-    """Quarantined records as a source. Attempts are recorded under `run`."""
+    """Quarantined records as a source of history.
+
+    Attempts are recorded for the job and run in `_run`.
+    """
 
     keyed = False
     cluster_id = None
@@ -88,7 +92,8 @@ class QuarantineSource:
         self._defaults = defaults or FieldDefaults({})
         self._run: tuple[str, int] = ("", 0)
         self._entries: dict[int, list[_Entry]] = {}
-        """Entries by their record's offset in the part. A later page may repeat a record."""
+        """The entries by their record's offset in the part. A later page may have the same record
+        again."""
         self._unreadable: dict[EntryCoordinates, str] = {}
         self._last_id = 0
         self._entries_read = 0
@@ -98,25 +103,25 @@ class QuarantineSource:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Do nothing, because every statement has its own connection."""
+        """Do nothing, because every statement uses a connection of its own."""
 
     def positions(self, run: JobRun) -> JobPositions:
-        """Return the positions that its batches move, with the outcome of each entry."""
+        """Return positions that also record the outcome of each entry when a batch moves them."""
         self._run = (run.spec.job_id, run.number)
         return _RedrivePositions(run, self)
 
     def normalized_by(self, normalize: Normalize) -> Normalize:
-        """Normalize a record whose bytes are kept. A record without bytes has no outcomes."""
+        """Return a function that normalizes a record, or returns () if its bytes are gone."""
         return lambda record: (
             () if _entry_coordinates(record) in self._unreadable else normalize(record)
         )
 
     def share(self) -> float | None:
-        """Return the share of entries tried."""
+        """Return the share of entries that were tried."""
         return min(self._entries_read / self._entries_in_all, 1.0) if self._entries_in_all else None
 
     async def count(self) -> int:
-        """Count the entries that this run still has to try within its limit."""
+        """Count the entries that this run still has to try, up to its limit."""
         async with read_only_connection(self._database_url) as connection:
             found: int = await connection.fetchval(
                 f"select count(*) from ({job_statements.READ_ENTRIES}) as entry",  # noqa: S608 - a constant
@@ -133,9 +138,9 @@ class QuarantineSource:
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """Yield entries by id, each once, even if reading breaks and resumes.
+        """Yield entries by id, each once, even if reading is interrupted and resumed.
 
-        Entries of the same record in a page become one record.
+        Entries of the same record within a page become one record.
         """
         next_offset = positions[PART].next_offset
         self._entries_in_all = self._entries_in_all or await self.count()
@@ -150,8 +155,8 @@ class QuarantineSource:
                 self._entries.setdefault(offset, []).append(
                     _Entry(quarantine_id=entry["quarantine_id"], index=entry["source_index"])
                 )
-            # Yielded entries may be in an uncommitted batch, so page by the last id, not by the
-            # tables.
+            # Entries that were yielded may be in a batch that isn't committed yet. So continue
+            # after the last id instead of asking the tables which entries were tried.
             self._last_id = entries[-1]["quarantine_id"]
             self._entries_read += len(entries)
             yield SourcePage(
@@ -165,10 +170,10 @@ class QuarantineSource:
     def entry_outcomes(
         self, part: PartitionBatch, sorted_outcomes: SortedOutcomes
     ) -> list[tuple[int, str, str]]:
-        """Yield id, outcome, and detail for each entry of the part's records.
+        """Return id, outcome, and detail for each entry of the part's records.
 
-        An entry is one event of its record. If today's rules find no such event but reject
-        anything, they rejected the record as a whole.
+        An entry is about one event of its record. If today's rules find no such event, but reject
+        something, then they have rejected the record as a whole.
         """
         failures: defaultdict[EntryCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
         for (topic, incarnation, partition, offset, index), why in sorted_outcomes.excluded.items():
@@ -247,13 +252,16 @@ class QuarantineSource:
 
 
 def redrive_job(runner: JobRunner, source: QuarantineSource, normalize: Normalize) -> Backfill:
-    """Build the job that tries the entries. Entries ignored by retention or erasure stay."""
+    """Build the job that tries the entries.
+
+    If retention or an erasure excludes an entry's events, the entry stays in quarantine.
+    """
     tries = source.normalized_by(normalize)
     return Backfill(runner, source, tries, build_positions=source.positions, accept_expired=True)
 
 
 class _RedrivePositions(JobPositions):
-    """The run's positions, together with the outcomes of the entries."""
+    """The positions of the run, together with the outcomes of the entries."""
 
     def __init__(self, run: JobRun, source: QuarantineSource) -> None:
         super().__init__(run)
@@ -267,7 +275,7 @@ class _RedrivePositions(JobPositions):
         batch_id: int,
         sorted_outcomes: SortedOutcomes,
     ) -> None:
-        """Move the positions, record each entry's attempt, and mark the successful ones."""
+        """Move the positions, record the attempt for each entry, and mark those that succeeded."""
         await super().move(connection, moves, batch_id, sorted_outcomes)
         entry_outcomes = [
             entry_outcome
@@ -290,7 +298,10 @@ class _RedrivePositions(JobPositions):
     def _outcome_counts(
         self, part: PartitionBatch, totals: OutcomeTotals, sorted_outcomes: SortedOutcomes
     ) -> tuple[int, ...]:
-        """Return the counts. A record that's rejected again isn't a duplicate."""
+        """Return the counts.
+
+        A record that's rejected again counts as rejected, not as a duplicate.
+        """
         again = len(sorted_outcomes.rejections) - totals.quarantined if part.items else 0
         kept = msgspec.structs.replace(totals, duplicate=totals.duplicate - again)
         return (*msgspec.structs.astuple(kept), 0, 0, again)

@@ -1,9 +1,9 @@
-"""Updates rows stored by older rules to the result of today's rules.
+"""Updates rows that older rules stored to the result of today's rules.
 
-It rebuilds the original event from each row and normalizes it again. Keys never change. A row that
-today's rules would reject stays and is listed. A row with an equal result isn't written at all, so
-it keeps its version. The triggers update the projections as for any update. `redact` rewrites rows
-the same way, with another function for one row.
+It rebuilds the original event from each row, and normalizes it again. Keys never change. If today's
+rules would reject the event, the row stays, and the run lists it. If the result is equal, nothing
+is written, so the row keeps its version. The projections' triggers fire as for any update. `redact`
+rewrites rows the same way, with another function per row.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import STATEMENT_ENDED
 
 ROWS_A_CHUNK: Final = 1_000
-"""The number of rows to lock while they're renormalized, for some tens of milliseconds."""
+"""How many rows to lock while they're renormalized, which takes some tens of milliseconds."""
 PART: Final[PartKey] = ("events", 0, 0)
 _ROUNDS: Final = 5
 
@@ -50,7 +50,10 @@ _log: Final = get_logger()
 
 
 class RenormalizeSelection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which outdated rows. None everywhere means all. Times are of created_at."""
+    """Which outdated rows to update. None everywhere means all.
+
+    Times are compared with created_at.
+    """
 
     shape: str | None = None
     rule: str | None = None
@@ -58,7 +61,7 @@ class RenormalizeSelection(msgspec.Struct, frozen=True, kw_only=True):
     to_time: datetime | None = None
 
     def parameters(self, version: int) -> tuple[object, ...]:
-        """Return the parameters of the statement."""
+        """Return the parameters of the statement that selects the rows."""
         rule = None if self.rule is None else msgspec.json.encode([{"rule": self.rule}])
         return (version, self.shape, rule, self.from_time, self.to_time)
 
@@ -80,7 +83,7 @@ class Rewrite:
         self._outage = Outage(_log)
         self._page_rows = ROWS_A_CHUNK
         self._changing: list[int] = []
-        """The rows that the current page changes."""
+        """The ids of the rows that the current page changes."""
         self._failures_of_one = 0
         self._rejected: dict[int, str | None] = {}
         """The rows of the current page that the database rejected, each with its SQLSTATE."""
@@ -93,7 +96,10 @@ class Rewrite:
             self._session.terminate()
 
     async def _work(self, run: JobRun, _tasks: asyncio.TaskGroup) -> None:
-        """Rewrite page by page from the position on. After a failure, repeat from the last page."""
+        """Rewrite pages from the position on.
+
+        After a failure, repeat from the last committed page.
+        """
         at = (await run.positions([SourcePart(key=PART, start=0)]))[PART]
         while not self._stopping.is_set():
             finishing = False
@@ -110,15 +116,16 @@ class Rewrite:
             except RetryableError as error:
                 if finishing or not self._give_way(error):
                     await wait_at_most(self._stopping, back_off_s(self._outage.failed(error)))
-                # A commit may have succeeded although its answer was lost.
+                # A commit may have succeeded although its response was lost.
                 at = await self._stored_position(run, at)
             else:
                 return
 
     def _give_way(self, error: RetryableError) -> bool:
-        """Try a quarter of the page, and in the end leave a row whose projection keeps failing.
+        """Make the page smaller, or give up a row for which a projection keeps failing.
 
-        Returns False if these rows aren't the cause, or if the failure may end by itself.
+        Returns False if these rows aren't the cause, or if the failure may end by itself. Then the
+        caller waits before it tries again.
         """
         if not isinstance(error, StoreUnavailableError):
             return False
@@ -135,7 +142,7 @@ class Rewrite:
         return True
 
     async def _finish(self) -> None:
-        """Finish after the last row. Repeated after an outage."""
+        """Do the work that comes after the last row. It's repeated after an outage."""
 
     async def _stored_position(self, run: JobRun, at: ReadPosition) -> ReadPosition:
         try:
@@ -144,7 +151,7 @@ class Rewrite:
             return at
 
     async def _rewrite(self, run: JobRun, ids: IdRange, at: ReadPosition) -> ReadPosition:
-        """Write the next page of a range in a transaction. Returns the position after it."""
+        """Write the next page of a range in one transaction. Returns the position after it."""
         throttle = self._runner.throttle
         most = throttle.max_batch_rows(ROWS_A_CHUNK)
         await throttle.acquire(most, self._stopping)
@@ -207,7 +214,7 @@ class Rewrite:
     async def _find_rejected(
         self, rest: IdRange, connection: asyncpg.Connection
     ) -> dict[int, str | None]:
-        """Find the rows whose new form the database rejects. Writes nothing permanently."""
+        """Find the rows whose new form the database rejects. The caller rolls everything back."""
         found, _ = await self._rewrite_page(connection, rest)
 
         async def change(some: Sequence[Envelope]) -> None:
@@ -218,7 +225,7 @@ class Rewrite:
     async def _rewrite_page(
         self, connection: asyncpg.Connection, rest: IdRange
     ) -> tuple[RewrittenPage, int]:
-        """Read the next page of a range, and return it with the id that it reaches."""
+        """Read and rewrite the next page of a range. Returns it with the page's last id."""
         what = self._plan
         records, last_id = await fetch_rows(connection, what.find, rest, *what.parameters)
         if len(records) > self._page_rows:
@@ -226,7 +233,7 @@ class Rewrite:
             last_id = records[-1]["event_id"]
         rows = [Envelope(**record) for record in records]
         if what.may_change:
-            # A row that was read without a lock may have changed since.
+            # The rows were read without a lock. Lock those that may change, and read them again.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
             rows = list((await StoredRows(connection).rows(ids)).values())
         found = await rewrite_rows(rows, what.rewrite, self._rejected)

@@ -1,4 +1,4 @@
-"""Renormalizes one stored row with today's rules, under the same keys."""
+"""Renormalizes one stored row with today's rules. Its keys stay the same."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,7 +17,8 @@ KEYS: Final = (
     *("event_id", "execution_id", "source_topic", "source_incarnation"),
     *("source_partition", "source_offset", "source_index", "merge_flags"),
 )
-"""The row's keys, its origin, and how it was merged. No rule ever changes these."""
+"""The row's keys, the coordinates of its record, and how it was merged. No rule ever changes these.
+"""
 
 SET_BY_STORE: Final = frozenset(("event_id_conflict", "ambiguous_report"))
 
@@ -42,9 +43,9 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
 def renormalize_row(
     row: Envelope, normalize: Callable[[RawRecord], tuple[Normalized, ...]]
 ) -> Envelope | Unreadable:
-    """Return the row that today's rules give for the original events.
+    """Return the row that today's rules give for the row's event.
 
-    A row merged from several reports either stays the same or is Unreadable.
+    A row that was merged from several reports either stays the same, or is Unreadable.
     """
     record = denormalize(row)
     match normalize(record):
@@ -66,15 +67,15 @@ def renormalize_row(
         **kept,
     )
     if row.merge_flags & MERGED and changes_between(row, today):
-        # The row comes from several records, and a single rebuilt event may not say everything that
-        # they did. Only the records themselves could tell whether the rules or the rebuilding
-        # changed it.
+        # The row was merged from several records, and the rebuilt event may lack something that one
+        # of them said. Without the records, nobody can tell whether the rules changed the row, or
+        # the rebuilding did.
         return Unreadable(reason="merged_row", detail=_MERGED)
     return today
 
 
-# A row merged from several records is rebuilt as one event. Values that only another record sent,
-# and the store's notes about the row's id, stay where the merge put them.
+# A row that was merged from several records is rebuilt as one event. Values that only another
+# record sent, and the store's notes about the row's id, stay where the merge put them.
 
 
 def _with_other_values(

@@ -11,14 +11,15 @@ from normalizer.jobs.dry_run.diff import changes_between
 from normalizer.jobs.renormalize_row import Unreadable
 
 _ROWS_A_SLICE: Final = 50
-"""The number of rows to renormalize without a pause, in a few milliseconds."""
+"""How many rows to renormalize before other tasks may run. That takes a few milliseconds."""
 
 
 class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows to read, and how to rewrite each one.
+    """Which rows to read, and how to rewrite each of them.
 
-    `find` is a statement whose first parameters are bounds. It locks the rows, unless there is
-    `may_change`, in which case only rows that may change are locked.
+    `find` is a statement whose first two parameters are the first and the last id. It locks the
+    rows. If there's a `may_change`, `find` doesn't lock, and only rows for which that returns True
+    are locked.
     """
 
     find: str
@@ -45,7 +46,10 @@ async def rewrite_rows(
     rewrite: Callable[[Envelope], Envelope | Unreadable],
     rejected: dict[int, str | None],
 ) -> RewrittenPage:
-    """Renormalize each row. Rows that the database rejected are unreadable."""
+    """Rewrite each row.
+
+    A row in `rejected`, i.e. that the database rejected, becomes Unreadable.
+    """
     found = RewrittenPage(rows=len(rows))
     for number, row in enumerate(rows):
         if number % _ROWS_A_SLICE == 0:

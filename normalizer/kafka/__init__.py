@@ -1,6 +1,6 @@
 """Reads and writes Kafka. No other package imports aiokafka.
 
-connection       what every client shares: options, partitions, records, translated errors
+connection       the options, partitions, records, and translated errors that every client shares
 access_tokens    keeps the access token of SASL OAUTHBEARER for all clients of the process
 token_sources    requests a token from an authorization server, or signs one for AWS
 token_sessions   replaces a connection before the token that it signed in with expires

@@ -1,4 +1,4 @@
-"""What every Kafka client shares: options, partitions, records, and the translation of errors."""
+"""The parts that every Kafka client shares: options, partitions, records, translated errors."""
 
 import asyncio
 import ssl
@@ -65,7 +65,7 @@ class Bounds(NamedTuple):
 
 
 class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read of one partition, from from_offset up to, but not including, next_offset.
+    """The records of one partition from from_offset up to, but not including, next_offset.
 
     The offsets in this range that have no record are holes, for example transaction markers.
     """

@@ -148,7 +148,7 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
 def _raw(record: RawRecord) -> tuple[object, ...]:
     """Return the row that holds a record's bytes.
 
-    Of a record over 1 MiB, the row has only the first 64 KiB, and the hash of the value.
+    If the record has over 1 MiB, the row has only its first 64 KiB, and the hash of the value.
     """
     value, key = record.value or b"", record.key or b""
     headers = msgspec.json.encode(

@@ -53,7 +53,7 @@ _DISGUISES: Final = {
 """Ways to hide a word, by their first byte: invisible characters inside the word, or letters in
 another style. Searching for one byte is far faster than for two, or for one of several."""
 _BEGINS: Final = rb"(?:(?<![A-Za-z])|(?<=\\[bfnrt]))"
-"""What comes before a word: no letter, or an escape that ends in a letter."""
+"""Matches before a word: either no letter is there, or an escape that ends in a letter."""
 _WEAK_SIGNS: Final = {
     b"://": re.compile(
         rb"://(?:[^\s\"\\/@:]*+:(?!\d{1,5}[/?#\"'\\<>,;)])(?:[^\s\"\\:@]|\\.|:(?!//))*+"

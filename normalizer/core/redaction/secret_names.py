@@ -94,7 +94,7 @@ _INVISIBLE: Final = re.compile(
 _STYLED: Final = re.compile("[\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff]")
 _REMEMBERED_CHARS: Final = 100
 _LONGEST_NAME: Final = 1000
-"""Of a longer key, check only the beginning and the end."""
+"""If a key is longer, check only its beginning and its end."""
 
 
 class Secrecy(Enum):

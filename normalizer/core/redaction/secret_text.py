@@ -152,7 +152,7 @@ class SecretText:
     def cut(self, text: str, *, is_suspicious: bool = False) -> str:
         """Return the text without its secrets. Cutting twice changes nothing more.
 
-        With `is_suspicious`, it doesn't search for a sign first. Of a long text it reads only
+        With `is_suspicious`, it doesn't search for a sign first. If the text is long, it reads only
         pieces with a sign, and the piece before and after each, because a secret may be on either
         side of its sign, and a sign may be at the border of two pieces.
         """

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 _HEX_BEGINS: Final = ("0", *"abcdef", *(f"{first}0" for first in "abcdef"))
-"""What hexadecimal digits begin with, if 1 to 9 are replaced by 0."""
+"""The beginnings of hexadecimal digits, with 0 for each of 1 to 9."""
 
 _AWS: Final = "(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16}(?![A-Za-z0-9])"
 _GITLAB: Final = (

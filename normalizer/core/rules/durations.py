@@ -31,7 +31,7 @@ _MAX_S: Final = 10 * 365 * 24 * 3600
 """30 days for a call, a command, or a step, and ten years for anything else. A longer duration was
 sent in another unit, for example nanoseconds as seconds."""
 _WORK: Final = re.compile("(?:call|action|command|step)(?![a-z0-9])", re.IGNORECASE)
-"""What the event type of a call, a command, or a step begins with."""
+"""Matches the beginning of an event type of a call, a command, or a step."""
 
 # The result is exact, because no accepted number has more digits than this.
 _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)

@@ -56,7 +56,7 @@ _REMEMBERED: Final = 1024
 _UNKNOWN: Final = "UNKNOWN"
 
 _WORK: Final = frozenset(("call", "command", "step", "action"))
-"""What the event types of a call, a command, or a step begin with."""
+"""The first words of event types of a call, a command, or a step."""
 _NAME_WORDS: Final = re.compile("[^A-Za-z0-9]+")
 _OF_NAME: Final = (
     ("CANCELLED", frozenset(("cancel", "cancelled", "canceled"))),

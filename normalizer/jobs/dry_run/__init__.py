@@ -1,4 +1,4 @@
-"""Dry runs, which find out what a job would change, without writing.
+"""Dry runs: find out what a job would change, without writing.
 
 backfill_dry_run   what a backfill of a source would change
 rewrite_dry_run    what renormalizing or redacting would change in stored rows

@@ -1,7 +1,7 @@
 """Finds out what a backfill of a source would change, without writing.
 
-It reconciles each batch with the stored rows and with the rows that earlier batches would have
-stored. So a real run makes exactly these changes, unless others write in the meantime.
+It reconciles each batch with the stored rows, and with the rows that the earlier batches would have
+stored. So a real run makes exactly these changes, unless other processes write in the meantime.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from normalizer.store.sorted_outcomes import is_expired
 
 
 class BackfillDryRun:
-    """Reads a source once from its beginning. The diff covers everything that was read."""
+    """Reads a source once from its beginning, and collects what a backfill would change."""
 
     def __init__(
         self,
@@ -78,10 +78,10 @@ class BackfillDryRun:
         return WorkDone("records", self._records_read, self._source.share())
 
     async def run(self) -> None:
-        """Read the source and fill the diff, even if it's cancelled. Propagates errors.
+        """Read the source and fill the diff, even if it's cancelled. Raises the source's errors.
 
-        A backfill leaves rows as they are that an older version of the rules stored. `stale` holds
-        what renormalize would change in them.
+        If an older version of the rules stored a row, a backfill leaves it as it is. `stale` has
+        what renormalize would change in such rows.
         """
         with Overlay() as overlay:
             try:
@@ -104,7 +104,7 @@ class BackfillDryRun:
                 await self._compare(batch, overlay)
 
     async def _batches(self, positions: dict[PartKey, ReadPosition]) -> AsyncGenerator[Batch, None]:
-        """Yield full batches, and then the rest, even if the source failed, like a real run."""
+        """Yield full batches, and then the rest, even if the source has failed."""
         builder = BatchBuilder()
         broken: FatalError | None = None
         try:
@@ -137,10 +137,7 @@ class BackfillDryRun:
         await self._note_rejections(rejections, overlay)
 
     def _events_and_rejected(self, batch: Batch) -> tuple[list[Envelope], list[RejectedRecord]]:
-        """Return events to reconcile, and rejections.
-
-        Events that would be ignored are only counted.
-        """
+        """Return the events to reconcile, and the rejections. Events to ignore are only counted."""
         events: list[Envelope] = []
         rejections: list[RejectedRecord] = []
         for record, outcomes in batch.items():
@@ -222,7 +219,7 @@ class BackfillDryRun:
 
 
 class _StoredAndPending:
-    """Reads rows that are stored or would be stored, and remembers them as they were at first."""
+    """Reads rows that are stored, or that would be stored, and keeps them as they were at first."""
 
     def __init__(
         self, stored: StoredRows, connection: asyncpg.Connection, overlay: Overlay
@@ -270,7 +267,7 @@ class _StoredAndPending:
         await self._stored.pause()
 
     async def read_same(self, events: Sequence[Envelope], write_plan: WritePlan) -> None:
-        """Fetch the rows that were stored from the same records as this batch's."""
+        """Fetch the rows that were stored from the same records as this batch's events."""
         same = sorted(
             row
             for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)

@@ -1,7 +1,7 @@
 """Collects the changes that a job would make: counts, old and new values, and examples.
 
-It stays small however long the history is, because it keeps a limited number of different changes
-for each field and only counts the rest.
+However long the history is, it stays small, because it keeps a limited number of different changes
+per field, and only counts the rest.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,10 +23,8 @@ FIELDS: Final = tuple(
         *("source_index", "merge_flags"),
     }
 )
-"""Every column that rules decide.
-
-Keys never change, and a new version or flag alone doesn't count.
-"""
+"""Every column whose value the rules decide. The rest are keys, which never change, and columns
+whose change alone doesn't count, such as the version of the rules."""
 
 KINDS: Final = (
     *("new", "merged", "changed", "rejected", "unchanged", "ignored", "expired", "forgotten"),
@@ -39,11 +37,14 @@ MAX_LETTERS: Final = 60
 _list: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 FieldChanges = dict[str, tuple[Any, Any]]
-"""Field -> (from, to), in a form that compares by value and can be printed."""
+"""The old and the new value per field, in a form that's compared by value and can be printed."""
 
 
 class RowChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of the diff. `fields` holds the changes, `reason` why a record would be rejected."""
+    """One changed row.
+
+    `fields` has the changes, and `reason` says why a record would be rejected.
+    """
 
     what: str
     event_id: str = ""
@@ -59,7 +60,7 @@ class _Pairs(msgspec.Struct):
 
 
 class Diff:
-    """Collects the changes. `sink` gets every changed row, one by one."""
+    """Collects the changes. `sink` is called with every changed row."""
 
     def __init__(self, sink: Callable[[RowChange], object] | None = None) -> None:
         self._sink = sink
@@ -69,11 +70,11 @@ class Diff:
         self._rejected_examples: dict[str, list[str]] = {}
 
     def count(self, what: str) -> int:
-        """Return the number of rows or records of a kind, one of `KINDS`."""
+        """Return the number of rows or records of a kind, which is one of `KINDS`."""
         return self._rows.get(what, 0)
 
     def add(self, what: str, event: Envelope | None = None) -> None:
-        """Add a row that's `new` or `unchanged`, or a record that would give no row."""
+        """Count a row that's `new` or `unchanged`, or a record that would give no row."""
         self._rows[what] = self.count(what) + 1
         if self._sink and event is not None:
             self._sink(RowChange(what=what, event_id=str(event.event_id)))
@@ -133,7 +134,7 @@ _WHY: Final = {
 
 
 def changes_between(before: Envelope, after: Envelope) -> FieldChanges:
-    """Return the fields that differ in value, whatever their spelling."""
+    """Return the fields whose values differ. Two spellings of one JSON value are the same."""
     changes: FieldChanges = {}
     for field in FIELDS:
         old, new = getattr(before, field), getattr(after, field)
@@ -146,7 +147,7 @@ def changes_between(before: Envelope, after: Envelope) -> FieldChanges:
 
 
 def rejected_coordinates(record: RawRecord, rejected: Rejected) -> str:
-    """Return the coordinates of a rejected event."""
+    """Return the coordinates of a rejected event, as text."""
     return f"{record.coordinates}#{rejected.index}" if rejected.index else record.coordinates
 
 

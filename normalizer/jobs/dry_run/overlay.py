@@ -1,6 +1,6 @@
 """Keeps the rows that a dry run would have written, so that later records can merge into them.
 
-They're in a file without a name, so memory use stays flat and no file is left behind.
+The rows are in a temporary file without a name. So memory use doesn't grow, and no file is left.
 """
 
 import sqlite3
@@ -28,9 +28,9 @@ _place: Final[msgspec.msgpack.Decoder[Coordinates]] = msgspec.msgpack.Decoder(Co
 
 
 class Overlay:
-    """Remembers the rows, ids, and rejections that a dry run would have stored.
+    """Keeps the rows, ids, and rejections that a dry run would have stored.
 
-    The end of its `with` block deletes them.
+    Leaving its `with` block deletes them.
     """
 
     def __init__(self) -> None:
@@ -45,20 +45,20 @@ class Overlay:
         self._files.close()
 
     def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        """Return the coordinates of the given ids that would be stored."""
+        """Return the coordinates of those of these ids that would be stored."""
         return {
             event_id: _place.decode(coordinates)
             for event_id, coordinates in self._find("place", event_ids)
         }
 
     def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        """Return the given rows that would be stored or changed, in their new form."""
+        """Return those of these rows that would be stored or changed, in their new form."""
         return {event_id: _row.decode(row) for event_id, row in self._find("row", event_ids)}
 
     def keep(self, new: Iterable[Envelope], changed: Iterable[tuple[Envelope, Envelope]]) -> None:
-        """Keep rows that would be stored, and the before and after of rows that would be changed.
+        """Keep rows that would be stored, and rows that would be changed, before and after.
 
-        A row that's changed again keeps its first form as `before`.
+        If a row is changed again, its first form stays as the one before.
         """
         rows: list[tuple[Envelope, bytes | None]] = [(row, None) for row in new]
         rows += [(row, msgspec.msgpack.encode(stored)) for stored, row in changed]
@@ -81,28 +81,28 @@ class Overlay:
         self._files.execute("commit")
 
     def new(self) -> Iterator[Envelope]:
-        """Yield every row that would be stored, in its final form, by id."""
+        """Yield every row that would be stored, in its final form, sorted by id."""
         for (row,) in self._files.execute(
             "select row from event where stored is null order by event_id"
         ):
             yield _row.decode(row)
 
     def changed(self) -> Iterator[tuple[Envelope, Envelope]]:
-        """Yield every row that would be changed, as it is and in its final form, by id."""
+        """Yield every row that would be changed, as it is and in its final form, sorted by id."""
         for stored, row in self._files.execute(
             "select stored, row from event where stored is not null order by event_id"
         ):
             yield _row.decode(stored), _row.decode(row)
 
     def find_assigned(self, coordinates: Coordinates) -> int | None:
-        """Return the id that would have been assigned to these coordinates."""
+        """Return the id that would have been assigned at these coordinates, or None."""
         found = self._files.execute(
             "select event_id from assigned where place = ?", (msgspec.msgpack.encode(coordinates),)
         ).fetchone()
         return None if found is None else int(found[0])
 
     def assign(self, coordinates: Coordinates) -> int:
-        """Assign an id below zero, instead of the one that the database would assign."""
+        """Assign an id below zero, in place of the one that the database would assign."""
         self._assigned -= 1
         self._files.execute(
             "insert into assigned values (?, ?)",
@@ -111,7 +111,7 @@ class Overlay:
         return self._assigned
 
     def reject(self, coordinates: Coordinates) -> bool:
-        """Note a rejection. Returns whether it's the first for these coordinates."""
+        """Note a rejection. Returns whether it's the first at these coordinates."""
         return (
             self._files.execute(
                 "insert or ignore into rejected values (?)", (msgspec.msgpack.encode(coordinates),)

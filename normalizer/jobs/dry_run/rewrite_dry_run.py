@@ -18,7 +18,7 @@ from normalizer.store.session import READ_ONLY
 
 
 class RewriteDryRun:
-    """Fills a diff with the changes that a run would make. Only reads."""
+    """Fills a diff with the changes that a run would make. It only reads."""
 
     def __init__(self, database_url: str, plan: RewritePlan, diff: Diff) -> None:
         self._plan = plan
@@ -36,7 +36,7 @@ class RewriteDryRun:
         return WorkDone("rows", self._rows_read, self._id_ranges.share())
 
     async def run(self) -> None:
-        """Renormalize every row. Raises StoreUnavailableError and FatalError."""
+        """Rewrite every row in memory, and compare. Raises StoreUnavailableError and FatalError."""
         try:
             await self._compare_all()
         finally:
@@ -49,7 +49,7 @@ class RewriteDryRun:
                 last_id = await self._compare(IdRange(last_id + 1, ids.high))
 
     async def _compare(self, rest: IdRange) -> int:
-        """Compare the next page of a range. Returns the id that it reaches."""
+        """Compare the next page of a range. Returns the last id of the page."""
         records, last_id = await self._session.run_once(partial(self._fetch, rest))
         what = self._plan
         before = {record["event_id"]: Envelope(**record) for record in records}
@@ -74,7 +74,7 @@ class RewriteDryRun:
 
 
 class RenormalizeDryRun(RewriteDryRun):
-    """Fills a diff with the changes that renormalizing would make. Only reads."""
+    """Fills a diff with the changes that renormalizing would make. It only reads."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Walks all stored events page by page, in ranges of ids with few rows each."""
+"""Divides all stored events into ranges of ids, with a limited number of rows each."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, NamedTuple
@@ -9,7 +9,7 @@ from normalizer.jobs.engine import job_statements
 from normalizer.jobs.sources.row_pages import fetch_page
 
 Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
-"""Returns the rows of a statement, like `Session.fetch`."""
+"""Returns the rows of a statement, as `Session.fetch` does."""
 
 
 BELOW_ALL_IDS: Final = -(1 << 63) - 1
@@ -18,7 +18,7 @@ _GREATEST_ID: Final = (1 << 63) - 1
 
 
 class IdRange(NamedTuple):
-    """Ids from `low` to `high`, both inclusive."""
+    """Ids from `low` to `high`, including both."""
 
     low: int
     high: int
@@ -30,13 +30,13 @@ ALL_IDS: Final = IdRange(BELOW_ALL_IDS + 1, _GREATEST_ID)
 async def fetch_rows(
     connection: asyncpg.Connection, statement: str, ids: IdRange, *values: object
 ) -> tuple[list[asyncpg.Record], int]:
-    """Return the rows of a range that fit in memory, and the id up to which they're complete."""
+    """Return as many rows of a range as fit in memory, and the id up to which none is missing."""
     rows, are_all = await fetch_page(connection, statement, *ids, *values)
     return rows, ids.high if are_all else rows[-1]["event_id"]
 
 
 class IdRangeWalk:
-    """Walks all stored events in the order of their ids, a limited number at a time."""
+    """Yields ranges of ids that cover all stored events, in ascending order."""
 
     def __init__(self, fetch: Fetch, rows: int) -> None:
         self._fetch = fetch
@@ -45,13 +45,16 @@ class IdRangeWalk:
         self._rows_walked = 0
 
     def share(self) -> float | None:
-        """Return the share walked so far, by statistics, or None before the first range."""
+        """Return the share of rows in the ranges so far, or None before the first range.
+
+        The total is the server's estimate.
+        """
         return min(self._rows_walked / self._rows_in_all, 1.0) if self._rows_in_all else None
 
     async def after(self, event_id: int, *, rows_walked: int = 0) -> AsyncGenerator[IdRange, None]:
-        """Yield ranges of ids above this one. Propagates database errors. You can restart it.
+        """Yield ranges of ids above this one. Raises the database's errors. May be called again.
 
-        `rows_walked` is the number of rows up to this id, if an earlier walk counted them.
+        `rows_walked` is the number of rows up to this id, if an earlier call has counted them.
         """
         ((self._rows_in_all,),) = await self._fetch(job_statements.ROWS_IN_ALL)
         self._rows_walked = rows_walked

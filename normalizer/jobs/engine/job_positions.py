@@ -24,10 +24,11 @@ from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import LOCK_DEDUP_HORIZON, is_already_committed
 
 NOTHING_REWRITTEN = (0, 0, 0)
-"""A backfill has no changed, unchanged, or rejected rows. It stores records or leaves them."""
+"""The counts of changed, unchanged, and rejected rows in a backfill, which rewrites no row."""
 
 ANNOUNCED_AHEAD: Final = 65_536
-"""Announce in steps of this many offsets, because each waits for the service's batch in flight."""
+"""Raise the service's dedup horizon in steps of this many offsets, because each step waits for the
+batch that the service has in flight."""
 
 
 _SOURCE: Final = attrgetter("topic", "incarnation", "partition")
@@ -35,9 +36,9 @@ _OFFSET: Final = attrgetter("offset")
 
 
 class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """The offsets from `first` to `end` of a source. `shuffled` means that they don't ascend.
+    """The offsets of one source that a batch has, from `first` up to, but not including, `end`.
 
-    A record may occur twice in a shuffled span.
+    `shuffled` is True if they don't ascend. Then a record may occur twice.
     """
 
     first: int
@@ -46,11 +47,11 @@ class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobPositions:
-    """The positions of one run, with the same locks and checks as the service's.
+    """The positions of one run. Batches lock and check them like those of the service.
 
-    If `keyed`, the key of a range's last record says where to resume. Offsets noted as `expired`
-    count when a batch passes over them. `cluster_id` is the Kafka cluster that it reads, and each
-    topic must belong to it.
+    With `keyed`, a run resumes at the key of the last record instead of its offset. Offsets noted
+    as expired are counted when a batch moves past them. `cluster_id` is the Kafka cluster that the
+    job reads, and each topic must belong to it.
     """
 
     def __init__(self, run: JobRun, *, keyed: bool = False, cluster_id: str | None = None) -> None:
@@ -59,7 +60,7 @@ class JobPositions:
         self._cluster_id = cluster_id
         self._expired: dict[PartKey, list[tuple[int, int]]] = {}
         self._spans: dict[SourceKey, _OffsetSpan] = {}
-        """The positions of the last locked batch."""
+        """The offsets of the last locked batch, by source."""
 
     def note_expired(self, part: PartKey, spans: Iterable[tuple[int, int]]) -> None:
         """Note the ranges (first, next) that retention deleted before they could be read."""
@@ -68,9 +69,9 @@ class JobPositions:
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock the positions in key order. Returns None if this batch was already committed.
+        """Lock the positions, sorted by key. Returns None if this batch was committed already.
 
-        Raises FencedError (another runner took the job over), PositionMovedError and
+        Raises FencedError (another runner has taken over the job), PositionMovedError, and
         AnotherClusterError.
         """
         if self._cluster_id is not None:
@@ -96,7 +97,7 @@ class JobPositions:
         batch_id: int,
         sorted_outcomes: SortedOutcomes,
     ) -> None:
-        """Move each position to the end of its range and add to the run's totals.
+        """Move each position to the end of its part, and add to the run's totals.
 
         Call it after `lock` for the same batch, in the same transaction.
         """
@@ -125,7 +126,7 @@ class JobPositions:
         totals: OutcomeTotals,
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - the same
     ) -> tuple[int, ...]:
-        """Return the counts from records to rejected, in the column order of MOVE_PARTS."""
+        """Return the counts in the order of MOVE_PARTS, from records to rejected."""
         return (*msgspec.structs.astuple(totals), *NOTHING_REWRITTEN)
 
     def _cursor(self, part: PartitionBatch) -> str | None:
@@ -146,11 +147,11 @@ async def _reached(
     spans: Mapping[SourceKey, _OffsetSpan],
     cluster_id: str | None,
 ) -> DedupHorizon:
-    """Return the dedup horizons: offsets below which records may have been written before.
+    """Return the dedup horizons: offsets below which a record may have been written before.
 
-    The job's own positions don't tell, because other jobs and the service read the same records.
-    Before the job writes records ahead of the service's position, it raises the service's horizon,
-    because they won't be new to it.
+    The job's own positions don't tell that, because other jobs and the service read the same
+    records. If the job is about to write records ahead of the service's position, it first raises
+    the service's dedup horizon. Otherwise the service would take these records for new.
     """
     if not spans:
         return NO_DEDUP_HORIZON
@@ -173,13 +174,13 @@ async def _reached(
 async def read_dedup_horizon(
     connection: asyncpg.Connection, sources: Collection[SourceKey]
 ) -> DedupHorizon:
-    """Return the dedup horizons of these sources, without locks."""
+    """Return the dedup horizons of these sources, without locking them."""
     columns = [[source[at] for source in sources] for at in range(3)]
     return _offsets(await connection.fetch(job_statements.READ_DEDUP_HORIZON, *columns))
 
 
 def _offset_spans(parts: Iterable[PartitionBatch]) -> dict[SourceKey, _OffsetSpan]:
-    """Return the span of offsets of the records in each source."""
+    """Return the range of offsets of the records of each source."""
     records = [record for part in parts for record, _ in part.items]
     offsets: dict[SourceKey, list[int]] = defaultdict(list)
     for source, offset in zip(map(_SOURCE, records), map(_OFFSET, records), strict=True):

@@ -1,7 +1,8 @@
 """One run of a job, protected by an advisory lock and an epoch.
 
-The epoch makes it correct, because every batch checks it in its own transaction. The advisory lock,
-on its own connection, keeps a second runner from starting. It's free as soon as this process dies.
+The epoch keeps a second runner of the same job from writing, because every batch checks the epoch
+in its own transaction. The advisory lock, on a connection of its own, keeps a second runner from
+starting at all. It's released as soon as this process dies.
 """
 
 from collections.abc import Iterable
@@ -31,7 +32,8 @@ _SESSION: Final = {
 
 _LOCK_SESSION: Final = {
     "idle_in_transaction_session_timeout": "0",
-    # A runner whose machine or network is gone holds the lock for a minute, not for hours.
+    # If a runner's machine or network is gone, the server ends its session, and so releases the
+    # lock, after a minute instead of hours.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
@@ -65,7 +67,7 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
-    """End an incomplete job that nobody runs. Returns False if there is none with this id.
+    """End an incomplete job that no process is running. Returns False if there's none with this id.
 
     Raises StoreUnavailableError and FatalError.
     """
@@ -82,7 +84,7 @@ async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
 
 
 class JobRun:
-    """One run of a job while this process is its runner. Use `async with` on `JobRun.begin`.
+    """One run of a job, while this process is its runner. Use `JobRun.begin` with `async with`.
 
     Every method raises StoreUnavailableError, or FatalError if another runner has the job.
     """
@@ -109,9 +111,9 @@ class JobRun:
 
     @classmethod
     async def begin(cls, database_url: str, spec: JobSpec, *, owner: str) -> Self:
-        """Resume the last run of the job, or begin the next one if that run is over.
+        """Resume the last run of the job, or begin the next one if that run has read everything.
 
-        Raises FatalError if another process runs it now.
+        Raises FatalError if another process is running the job.
         """
         run = cls(database_url, spec, owner)
         try:
@@ -129,7 +131,7 @@ class JobRun:
         await self._release()
 
     async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
-        """Return the position of each part of the run. New parts begin at their start."""
+        """Return the position of each part of the run. A new part begins at its start."""
         rows = [(*part.key, part.start, part.end) for part in parts]
         if rows:
             await self._fetch(job_statements.ADD_PARTS, *map(list, zip(*rows, strict=True)))
@@ -156,7 +158,7 @@ class JobRun:
             raise self._lost()
 
     async def end(self, state: RunState, reason: str, heartbeat: RunHeartbeat) -> None:
-        """Store the result, or that the run was stopped and can resume."""
+        """Store the result, or that the run was stopped and can be resumed."""
         last = (*msgspec.structs.astuple(heartbeat), state, reason)
         if not await self._fetch(job_statements.END_RUN, self.epoch, *last):
             raise self._lost()
@@ -186,10 +188,11 @@ class JobRun:
         self._lock.terminate()
 
     async def _take_lock(self, connection: asyncpg.Connection) -> None:
-        """Take the job's lock in a transaction that stays open. Called again after an outage.
+        """Take the job's lock, in a transaction that stays open. Called again after an outage.
 
-        A session's lock would stay with a pooler after this process has ended. If the server
-        doesn't know yet that our last connection is lost, this ends that session.
+        A lock of the session would stay with a pooler after this process has ended. If our last
+        connection broke and the server hasn't noticed yet, its session still holds the lock, so end
+        that session.
         """
         self._lock_transaction = lock = connection.transaction()
         await lock.start()

@@ -4,9 +4,9 @@ from typing import Final
 
 from normalizer.store.rows import SELECTED
 
-# Only positions that a process moves, because a pause doesn't help one that nobody reads. A
-# heartbeat comes every three seconds, or later if the database is busy, which is just when a job
-# must wait.
+# Selects only positions that a process is moving. If nobody reads a partition, pausing the job
+# doesn't help it. A process writes its heartbeat every three seconds. If the database is busy it
+# comes later, but then the job must wait too, so a minute is allowed.
 LIVE_POSITIONS: Final = """
     select topic, partition, position.next_offset, position.cluster_id
     from   normalizer.source_heartbeats as reported
@@ -14,8 +14,9 @@ LIVE_POSITIONS: Final = """
     where  not reported.stopped and reported.heartbeat_at > now() - interval '1 minute'
 """
 
-# The last read of each partition in its newest incarnation, and the number of incarnations. A
-# deleted position counts, because the next position continues in its incarnation.
+# Selects what was last read of each partition, in its newest incarnation, and the number of
+# incarnations. A deleted position counts too, because the next position continues in its
+# incarnation.
 LAST_READ: Final = """
     with known as (
         select topic, incarnation, partition, epoch, next_offset, cluster_id, last_offset,
@@ -52,7 +53,7 @@ END_LOST: Final = """
     and    (classid::bigint << 32 | objid::bigint) = $1::bigint and pid = any($2::integer[])
 """
 
-# A run is over once it has nothing left to read. Then the next one begins.
+# A run is over once it has nothing left to read. Then the next run begins.
 LAST_RUN: Final = """
     select   run, owner,
              state = 'complete' or state <> 'running' and (
@@ -210,7 +211,8 @@ LIVE_REACHED: Final = """
            using (topic, incarnation, partition)
 """
 
-# The same without a lock, for a dry run. The service may be storing records that it reads.
+# The dedup horizons without locks, for a dry run. If the service reads a partition, it may be
+# storing records right now, so that horizon is above every offset.
 READ_DEDUP_HORIZON: Final = """
     select topic, incarnation, partition,
            case when live.topic is null then horizon.next_offset else 1::bigint << 62 end
@@ -255,7 +257,7 @@ ROWS_IN_ALL: Final = """
     select greatest(pg_stat_get_live_tuples('normalizer.events'::regclass), 1)
 """
 
-# The last id of a range with this many stored ids. No row if fewer are left.
+# The last id of a range with this many stored ids. Returns no row if fewer are left.
 CHUNK_END: Final = """
     select   event_id
     from     normalizer.events
@@ -265,7 +267,8 @@ CHUNK_END: Final = """
     offset   $2::bigint
 """
 
-# Rows from an older version of the rules. Version 0 marks a row that somebody inserted with SQL.
+# Selects rows from an older version of the rules. Version 0 marks a row that somebody inserted with
+# SQL.
 READ_OUTDATED: Final = f"""
     select   {SELECTED}
     from     normalizer.events
@@ -302,7 +305,7 @@ LIST_ROW_REJECTIONS: Final = """
     limit    $3::integer
 """
 
-# Retention may have deleted an earlier run with the same number, whose attempts stay.
+# Retention may have deleted an earlier run with the same number, whose attempts are still stored.
 _TRIED_IN_RUN: Final = """
     tried.job_id = {job_id}::text and tried.run = {run}::integer
     and tried.tried_at >= (
@@ -312,7 +315,8 @@ _TRIED_IN_RUN: Final = """
     )
 """
 
-# Entries that are still in quarantine and weren't tried in this run, with their bytes if kept.
+# Selects entries that are still in quarantine and weren't tried in this run, with their bytes if
+# these are still stored.
 READ_ENTRIES: Final = f"""
     select   entry.quarantine_id, entry.source_topic, entry.source_incarnation,
              entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
@@ -382,8 +386,8 @@ EVENTS_OF_EXECUTIONS: Final = f"""
     order by event_id
 """  # noqa: S608 - column names of this project
 
-# Takes the runner's lock, so that no runner is active. The epoch fences a runner that lost it. The
-# parts end where reading stopped, so the run is over.
+# Takes the runner's lock, which succeeds only if no runner is active. Raising the epoch fences a
+# runner that has lost its lock. The parts end where reading has stopped, so that the run is over.
 END_UNFINISHED: Final = """
     with ended as (
         update normalizer.jobs as job

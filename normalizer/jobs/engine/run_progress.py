@@ -1,4 +1,4 @@
-"""The progress and the result of a run, as lines."""
+"""The progress and the result of a run, as lines of text."""
 
 from typing import Final
 
@@ -19,8 +19,8 @@ _OUTCOMES: Final = RunTotals.__struct_fields__[RunTotals.__struct_fields__.index
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run. `reason` says why the source is truncated, or why the run failed.
 
-    Totals and throttled time are those of the run. Time and rate are those of this process, which
-    may have resumed the run.
+    Totals and throttled time are those of the whole run. Time and rate are those of this process,
+    which may have resumed the run.
     """
 
     job_id: str
@@ -33,7 +33,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     throttled_s: dict[ThrottleCause, float]
 
     def lines(self) -> list[str]:
-        """Return the result, with the balance of the totals."""
+        """Return the result as lines, with the totals as a sum."""
         head = f"{self.state}: job {self.job_id}, run {self.run}"
         lines = [f"{head}: {self.reason}" if self.reason else head, balance(self.totals)]
         held = [
@@ -67,7 +67,7 @@ async def list_runs(database_url: str, limit: int) -> list[str]:
 
 
 def balance(totals: RunTotals) -> str:
-    """Return one line with the number of records read and the number of each outcome."""
+    """Return one line with the number of records read, and the number of each outcome."""
     holes = f", {totals.holes:,} offsets without a record" if totals.holes else ""
     return (
         f"{totals.records:,} records{holes}: "
@@ -81,12 +81,12 @@ def _outcomes(totals: RunTotals) -> str:
 
 
 class RunProgress(Progress):
-    """Reports the progress of a run at intervals."""
+    """Prints the progress of a run from time to time."""
 
     def report(
         self, totals: RunTotals, share: float | None, throttled_by: ThrottleCause | None
     ) -> None:
-        """Note the progress of the run, and print it if it's time."""
+        """Note the progress of the run, and print it if enough time has passed."""
         self.note(WorkDone("records", totals.records, share))
         held = f", throttled by {_CAUSES[throttled_by]}" if throttled_by else ""
         self.say(f"{held} ({_outcomes(totals) or 'nothing yet'})")

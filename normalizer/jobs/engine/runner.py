@@ -1,7 +1,7 @@
-"""Runs one job, with everything that all jobs share around their work.
+"""Runs one job, with everything that all jobs share.
 
-It allows one runner at a time, reports progress on the screen and in the table, throttles for live
-traffic, stops within a deadline, and stores a result however the run ended.
+It allows one runner at a time, reports progress on the screen and in the database, waits while live
+traffic has lag, stops within a deadline, and stores a result however the run ends.
 """
 
 import asyncio
@@ -33,15 +33,14 @@ from normalizer.runtime.telemetry import Outage, get_logger
 HEARTBEAT_EVERY_S: Final = 1.0
 
 JobWork = Callable[[JobRun, asyncio.TaskGroup], Awaitable[str | None]]
-"""The work of a job. It ends soon after a stop, and returns why the source was truncated, or None.
-
-"""
+"""The work of a job. It returns soon after a stop. Its result says why the source was truncated, or
+is None."""
 
 _log: Final = get_logger()
 
 
 class JobRunner:
-    """Runs one job once. After `stop`, the same command resumes it."""
+    """Runs one job once. After `stop`, the same command resumes the job."""
 
     def __init__(
         self,
@@ -63,7 +62,7 @@ class JobRunner:
     def stop(self) -> None:
         """Let the current transaction end within the deadline, and begin no other.
 
-        It drops other batches in memory, and the next run reads them again.
+        Other batches in memory are dropped. The next run reads their records again.
         """
         _log.info("job.stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()
@@ -72,8 +71,7 @@ class JobRunner:
     async def run(self, work: JobWork, share: Callable[[], float | None]) -> RunResult:
         """Run the work to its end, or until a signal stops it.
 
-        Raises errors that keep it from beginning, or that keep it from storing its result after a
-        stop.
+        Raises an error if the run can't begin, or if its result can't be stored after a stop.
         """
         began_s = time.monotonic()
         run = await JobRun.begin(self.database_url, self.spec, owner=self.settings.owner)
@@ -95,7 +93,7 @@ class JobRunner:
         records_before: int,
         took_s: float,
     ) -> RunResult:
-        """Store the result and return it. Wait for the database until a stop."""
+        """Store the result and return it. In an outage, wait for the database until a stop."""
         outage = Outage(_log)
         while True:
             try:
@@ -154,20 +152,20 @@ class JobRunner:
         return ("complete", "") if truncated is None else ("truncated", truncated)
 
     async def _set_deadline(self) -> None:
-        """Set the deadline once the work is stopped, even before it began."""
+        """Set the deadline once a stop is requested, even if the work hasn't begun."""
         await self._finished.wait()
         if self.stopping.is_set():
             now_s = asyncio.get_running_loop().time()
             self._deadline.reschedule(now_s + self.settings.stop_timeout_s)
 
     async def _write_heartbeats(self, run: JobRun, share: Callable[[], float | None]) -> None:
-        """Report progress on the screen and in the table, and report a silent database."""
+        """Report the progress on the screen and in the database, and log an outage."""
         outage = Outage(_log)
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):
-                # The heartbeat waits for the batch that's being written, and that doesn't count as
-                # silence.
+                # The heartbeat waits for the batch that's being written. As long as that takes, it
+                # isn't an outage.
                 with outage.unless_answered():
                     totals = await run.totals()
                 outage.over()

@@ -1,4 +1,4 @@
-"""Splits pages of a source at record boundaries, and turns them into parts of a job's batch."""
+"""Splits pages of a source between two records, and turns pages into parts of a job's batch."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from normalizer.jobs.sources.source import SourcePage
 
 
 def split_page(page: SourcePage, records: int) -> Iterator[SourcePage]:
-    """Split the page at record boundaries into pages of at most this many records."""
+    """Split the page into pages of at most this many records."""
     while len(page.records) > records:
         piece, page = cut_page(page, records)
         yield piece
@@ -17,7 +17,7 @@ def split_page(page: SourcePage, records: int) -> Iterator[SourcePage]:
 
 
 def cut_page(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
-    """Return a page with this many records and the holes up to the next one, and the rest."""
+    """Return a page with this many records and the holes that follow them, and the rest."""
     boundary = offset_after(records, page.from_offset, page.holes)
     piece = msgspec.structs.replace(
         page,
@@ -35,7 +35,7 @@ def cut_page(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
 
 
 def batch_part(page: SourcePage, items: list[Item], *, epoch: int = 0) -> PartitionBatch:
-    """Return the page as part of a batch, with the outcomes of its records."""
+    """Return the page as a part of a batch, with the outcomes of its records."""
     topic, incarnation, partition = page.part
     return PartitionBatch(
         topic=topic,

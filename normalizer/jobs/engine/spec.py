@@ -14,17 +14,17 @@ _NAMESPACE: Final = b"event-normalizer job\0"
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The identity of a job: its kind, its source, and every option that changes its rows.
+    """The identity of a job: its kind, its source, and every option that affects its rows.
 
-    `source` names the source without secrets. `options` holds the other options as text. Throttle
-    and reporting options aren't part of it.
+    `source` names the source without secrets. `options` has the options as text. Options for
+    throttling and reporting aren't part of it.
     """
 
     kind: JobKind
     source: str
     options: dict[str, str] = {}
     redact_keys: tuple[str, ...] = ()
-    """Only used for display. They change no row."""
+    """The words by which secrets are redacted when the job is displayed. They affect no row."""
 
     @property
     def job_id(self) -> str:
@@ -33,11 +33,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lock_key(self) -> int:
-        """Return the job's advisory lock: 63 bits, so that `pg_locks` shows the same number."""
+        """Return the key of the job's advisory lock.
+
+        It has 63 bits, so `pg_locks` shows the same number.
+        """
         return int.from_bytes(self._digest(), "big") >> 1
 
     def __str__(self) -> str:
-        """Return the text for display, without the secrets that a query or a default may hold."""
+        """Return the job as text, without the secrets that a query or an option may contain."""
         options = "".join(f" {name}={value}" for name, value in sorted(self.options.items()))
         return redact_stored_text(
             f"{self.kind} {self.source}{options}", Sanitizer(self.redact_keys)

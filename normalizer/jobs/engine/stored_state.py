@@ -1,4 +1,4 @@
-"""Reads what the database knows about sources: live positions, incarnations, and file topics."""
+"""Reads what the database knows about sources: positions, incarnations, and topics of files."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,12 @@ from normalizer.store.store import Claim
 
 
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state when a job began. `incarnations` holds the newest one and how many there are.
+    """The state when a job began.
 
-    `live` holds the positions of Kafka partitions, including deleted positions, and `clusters` the
-    cluster of each topic that was read.
+    - `live` has the positions of Kafka partitions, including deleted positions.
+    - `clusters` has the cluster of each topic that was read.
+    - `incarnations` has, by topic and partition, the newest incarnation and how many there are.
+    - `file_topics` has the topics of files from which a record was read.
     """
 
     live: tuple[Claim, ...]
@@ -25,10 +27,11 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     file_topics: frozenset[str]
 
     def resolve_incarnation(self, named: int | None) -> Callable[[str, int], int]:
-        """Return the incarnation of a record that names its topic and partition.
+        """Return a function that returns the incarnation for records of a topic and partition.
 
-        Raises ConfigurationError if there are several and none was given, because records under the
-        wrong one would count as duplicates of stored ones.
+        It returns `named` if that isn't None. Otherwise it raises ConfigurationError if there are
+        several incarnations, because records under the wrong one would count as duplicates of
+        stored records.
         """
 
         def incarnation(topic: str, partition: int) -> int:

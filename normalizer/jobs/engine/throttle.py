@@ -1,8 +1,8 @@
 """Lets a job write its next batch only while live traffic has no lag, and at a limited rate.
 
-It measures the lag from outside: the broker's end of the log against the service's position. It
-doesn't wait for a log that no process reads, because a pause would help nobody. A record's wait
-begins when the end of the log was first seen beyond the position, whatever the producer's clock
+It compares the broker's end of each log with the service's position. It ignores a log that no
+process reads, because pausing the job wouldn't help there. A record counts as waiting from the
+moment at which the log was first seen to reach beyond the position, whatever the producer's clock
 shows.
 """
 
@@ -26,42 +26,46 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
 
 CHECK_EVERY_S: Final = 0.5
 YIELD_AT_S: Final = 2.0
-"""A job pauses while live records wait this long or longer."""
+"""A job pauses while the oldest unread live record has waited this long or longer."""
 REMEMBERED_S: Final = 120.0
-"""How long to remember ends of the log."""
+"""How long to keep past ends of the log."""
 LINE_EVERY_S: Final = 10.0
 
 ThrottleCause = Literal["live_lag", "max_rate"]
 
 
 class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the oldest unread live record has waited, and where. None if none waits."""
+    """How long the oldest unread live record has waited, and in which partition.
+
+    None if there's none.
+    """
 
     seconds: float | None = None
     partition: str = ""
 
 
 class LiveLagHistory:
-    """Past ends of the log, which tell since when records beyond a position have been there.
+    """The past ends of each log. They show since when there are records beyond a position.
 
-    It can't see waits longer than `REMEMBERED_S`.
+    A wait of more than `REMEMBERED_S` looks as long as that.
     """
 
     def __init__(self) -> None:
         self._samples: dict[KafkaPartition, deque[tuple[float, int]]] = {}
 
     def note(self, now_s: float, ends: Mapping[KafkaPartition, int]) -> None:
-        """Remember where each log ends now."""
+        """Note where each log ends now."""
         for partition, end in ends.items():
             samples = self._samples.setdefault(partition, deque())
             if not samples or samples[-1][1] != end:
                 samples.append((now_s, end))
-            # Keep the last entry before the limit, because the position may not have reached it.
+            # Keep the last entry before the limit, because the position may not have reached its
+            # end.
             while len(samples) > 1 and samples[1][0] < now_s - REMEMBERED_S:
                 samples.popleft()
 
     def behind_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float | None:
-        """Return how long the record at this offset has waited, or None if there is none."""
+        """Return how long the record at this offset has waited, or None if there's none yet."""
         return max(
             (now_s - at_s for at_s, end in self._samples.get(partition, ()) if end > next_offset),
             default=None,
@@ -69,16 +73,17 @@ class LiveLagHistory:
 
 
 class LiveLagSource(Protocol):
-    """The throttle's source for the lag of live traffic."""
+    """Measures the lag of live traffic for a Throttle."""
 
     async def read(self) -> LiveLag:
-        """Return the lag of live traffic. Raises RetryableError if that's unknown."""
+        """Return the lag of live traffic. Raises RetryableError if that can't be measured now."""
 
 
 class LiveTraffic:
-    """Reads live traffic from a broker and the positions. Use `async with`, inside the log's.
+    """Measures the lag of live traffic from the brokers and the stored positions.
 
-    It keeps one connection, because a new one for each reading costs several milliseconds.
+    Use it with `async with`, inside the block of `log`. It keeps one database connection, because
+    opening one per measurement would take several milliseconds.
     """
 
     def __init__(
@@ -142,9 +147,9 @@ class LiveTraffic:
 
 
 class Throttle:
-    """Lets batches through one by one. `throttled_s` counts the seconds spent on each cause.
+    """Lets batches through one by one. `throttled_s` has the seconds spent waiting, by cause.
 
-    It ignores live traffic if `live` is None. `max_rate` is in records per second.
+    It doesn't measure live traffic if `live` is None. `max_rate` is in records per second.
     """
 
     def __init__(
@@ -169,15 +174,21 @@ class Throttle:
         self.throttled_by: ThrottleCause | None = None
 
     def throttled_before(self, throttled_s: tuple[float, float]) -> None:
-        """Add the throttled time of this run's earlier processes, by live lag and by --max-rate."""
+        """Set how long earlier processes of this run were throttled.
+
+        The two numbers are seconds, for live lag and for --max-rate.
+        """
         self.throttled_s["live_lag"], self.throttled_s["max_rate"] = throttled_s
 
     def max_batch_rows(self, most: int) -> int:
-        """Return the most rows per batch, few enough that a low rate doesn't come in bursts."""
+        """Return the most rows per batch.
+
+        With a low rate there are fewer, so that they don't come in bursts.
+        """
         return most if self._max_rate is None else max(1, min(most, round(self._max_rate / 2)))
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Keep reading the lag of live traffic until the stop."""
+        """Measure the lag of live traffic every half second, until the stop."""
         while self._live and not stop.is_set():
             await self._check_lag(self._live)
             self._checked.set()
@@ -192,17 +203,17 @@ class Throttle:
         if self._max_rate:
             now_s = self._clock()
             self._let_through += records
-            # Time that passed without records earns no credit.
+            # Time in which no records came doesn't allow more records later.
             earliest_s = now_s - self._let_through / self._max_rate
             self._began_s = now_s if self._began_s is None else max(self._began_s, earliest_s)
             await self._wait("max_rate", self._ahead_s, stop)
 
     def refund(self, records: int) -> None:
-        """Return back the allowance of records that didn't exist."""
+        """Give back the allowance for records that were announced but didn't exist."""
         self._let_through -= records
 
     def _lag_s(self) -> float:
-        """Return the seconds until the next look at live traffic, or 0 to continue."""
+        """Return the seconds until the lag should be checked again, or 0 to continue."""
         behind_s = self._lag.seconds
         return CHECK_EVERY_S / 5 if behind_s is not None and behind_s >= YIELD_AT_S else 0.0
 
@@ -245,7 +256,8 @@ class Throttle:
         try:
             self._lag = await live.read()
         except RetryableError as error:
-            # If neither the broker nor the database answers, nobody can write a live record anyway.
+            # If the brokers and the database are both unreachable, nobody can write a live record
+            # anyway.
             self._lag = LiveLag()
             if not self._lag_unknown:
                 self._log.warning("job.live_lag_unknown", why=str(error))

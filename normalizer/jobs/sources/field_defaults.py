@@ -26,10 +26,11 @@ def parse_defaults(settings: Iterable[str]) -> dict[str, str]:
 
 
 class FieldDefaults:
-    """Fields for values that lack them, or have null, under every name of the pair.
+    """Adds fields to values that have none, or null, under every name of the field.
 
-    A VALUE that's valid JSON is that value, and any other is a string, such as an id or a time.
-    Only objects are completed. A JSON string, a list, or a broken value stays as it is.
+    If VALUE is valid JSON, the field gets that value. Otherwise it gets a string, for example an id
+    or a time. Fields are only added to objects. A JSON string, a list, or broken JSON stays as it
+    is.
     """
 
     def __init__(self, defaults: Mapping[str, str]) -> None:
@@ -42,7 +43,7 @@ class FieldDefaults:
         return bool(self._members)
 
     def complete(self, value: bytes | None) -> bytes | None:
-        """Append the missing fields as last members, because the last of duplicates counts."""
+        """Append the missing fields at the end, because the last of duplicate keys counts."""
         if value is None or not self._members:
             return value
         try:
@@ -64,7 +65,7 @@ class FieldDefaults:
 
 
 def _as_json(value: str) -> bytes:
-    """Return the value unchanged if it's JSON, or else as a JSON string."""
+    """Return the value unchanged if it's JSON, otherwise as a JSON string."""
     text = value.encode()
     try:
         msgspec.json.decode(text)

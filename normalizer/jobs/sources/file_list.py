@@ -14,7 +14,7 @@ _log: Final = get_logger()
 
 
 def list_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files and the visible files in folders, in the order of their names."""
+    """Yield the files, and the visible files in the folders, sorted by name within each folder."""
     for path in paths:
         if path.is_dir():
             yield from sorted(_files_in(path))
@@ -30,10 +30,10 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """Yield every visible regular file in the folder. Raises if the folder can't be read.
+    """Yield every visible regular file in the folder. Raises FatalError if it can't be read.
 
-    It doesn't follow a link to a folder, which may lead to files that are read anyway, or to
-    itself. A warning names everything that it skips.
+    It doesn't follow a link to a folder, because the link may lead back to itself, or to files that
+    are read anyway. It logs a warning for everything that it skips.
     """
     for place, folders, names in os.walk(folder, onerror=_fail):
         folders[:] = [name for name in folders if not name.startswith(".")]

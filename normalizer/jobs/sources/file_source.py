@@ -1,9 +1,9 @@
 """Reads the lines and rows of files and folders as records, each with its coordinates.
 
-The topic of a file is a hash of its first 64 KiB, so a file keeps it when it's renamed,
-recompressed, or grows. A line's number, from 1, is its offset. A line printed by `kcat -J` keeps
-its own coordinates and time, in the live incarnation of its topic. Source:
-docs/spec/wire-shapes.md#g6.
+The topic of a file is a hash of its first 64 KiB, so it stays the same if the file is renamed,
+compressed in another way, or grows. The offset of a line is its number, from 1. A line that was
+printed by `kcat -J` keeps its own coordinates and time, in the live incarnation of its topic.
+Source: docs/spec/wire-shapes.md#g6.
 """
 
 import asyncio
@@ -42,10 +42,10 @@ LONGEST_LINE_BYTES: Final = 1 << 26
 
 
 IncarnationOf = Callable[[str, int], int]
-"""Returns the incarnation of records of a topic and partition."""
+"""Returns the incarnation for records of a topic and partition."""
 
 _Numbered = tuple[Sequence[int], list[RawRecord]]
-"""Ascending numbers of lines or rows, and their records."""
+"""The numbers of lines or rows, ascending, and their records."""
 _PLACE: Final = attrgetter("topic", "partition")
 
 _log: Final = get_logger()
@@ -63,9 +63,10 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileSource:
-    """Every file that the paths name, including the contents of folders, in the order of names.
+    """Every file that the paths name, including those in folders, sorted by name.
 
-    `known` holds the topics of files that were read before, so that a grown file is recognized.
+    `known` are the topics of files that were read before. With them a file that has grown is
+    recognized.
     """
 
     keyed = False
@@ -106,7 +107,7 @@ class FileSource:
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """Yield file after file, each from the line of its position."""
+        """Yield the pages of one file after the other, each from the line of its position on."""
         for key in sorted(positions.keys() - {file.key for file in self._files}):
             if positions[key].next_offset > positions[key].start:
                 _log.warning("file.gone", topic=key[0], next_line=positions[key].next_offset)
@@ -129,7 +130,10 @@ class FileSource:
             self._read_bytes += file.packed_bytes
 
     def share(self) -> float | None:
-        """Return the share of the files' stored bytes, compressed or not."""
+        """Return the share of the files' bytes that was read.
+
+        For a compressed file, compressed bytes count.
+        """
         total = sum(file.packed_bytes for file in self._files)
         read = self._read_bytes + (self._open.read_bytes if self._open else 0)
         return min(read / total, 1.0) if total else None
@@ -164,9 +168,9 @@ class FileSource:
     async def _read(self, file: _File, from_line: int) -> AsyncGenerator[_Numbered, None]:
         """Read about a mebibyte at a time. May include lines before `from_line`.
 
-        Slow work runs in a thread, such as waiting for a disk or searching a dump for its rows.
-        Lines are unpacked and decoded here, because two threads that compete for Python's lock
-        would take longer.
+        Slow work runs in a thread, for example waiting for a disk, or searching a dump for its
+        rows. But lines are decompressed and decoded here, because two threads that compete for
+        Python's lock would take longer.
         """
         self._cut = False
         with await asyncio.to_thread(Unpacked.open, file.path) as stream:
@@ -187,7 +191,7 @@ class FileSource:
             self._cut = stream.cut
 
     def _lines(self, stream: Unpacked, file: _File, from_line: int) -> Iterator[_Numbered]:
-        """Yield the lines of a file, without a truncated last line."""
+        """Yield the lines of a file, except for a last line that's truncated."""
         watched = EndDetector(stream)
         number = 1
         for text in texts(watched, longest_bytes=LONGEST_LINE_BYTES):
@@ -203,7 +207,7 @@ class FileSource:
             yield numbers, records
 
     def _ends_whole(self, stream: Unpacked, file: _File, number: int, line: bytes) -> bool:
-        """Return whether the last line is complete although its newline is missing."""
+        """Return whether the last line is complete although it has no newline at its end."""
         if stream.cut:
             return False
         if is_whole(line) or line.isspace():
@@ -214,9 +218,9 @@ class FileSource:
     def _page(
         self, file: _File, from_offset: int, numbers: Sequence[int], records: list[RawRecord]
     ) -> SourcePage | None:
-        """Return a page of lines. Blank lines before and between them are holes.
+        """Return a page of lines, or None if there are none.
 
-        Returns None if there are no lines.
+        Blank lines before and between them are holes.
         """
         unread = bisect_left(numbers, from_offset)
         numbers, records = numbers[unread:], records[unread:]
@@ -232,7 +236,7 @@ class FileSource:
         )
 
     def _completed(self, records: list[RawRecord], file: _File) -> list[RawRecord]:
-        """Add missing fields to each record, and the incarnation to those that name their topic."""
+        """Add missing fields to each record, and the incarnation if it names its topic."""
         if self._defaults:
             records = [replace(one, value=self._defaults.complete(one.value)) for one in records]
         incarnations = {

@@ -1,4 +1,4 @@
-"""Fetches rows of a statement in pages that fit in memory, because a row may hold megabytes."""
+"""Fetches rows of a statement in pages that fit in memory, because a row may have megabytes."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,15 +9,14 @@ BYTES_A_PAGE: Final = 8 << 20
 """End a page at this many bytes of JSON and text, estimated from the rows read so far."""
 FIRST_ROWS: Final = 16
 MAX_ROWS: Final = 100
-"""Fetch at most this many rows at once, because large rows may follow small ones. More would save
-little.
-"""
+"""Fetch at most this many rows at once, because large rows may follow small ones. Fetching more
+would save little."""
 
 _SIZED: Final = (str, bytes)
 
 
 class PageSize:
-    """Counts the rows of a page and their bytes, and says how many rows to fetch next."""
+    """Counts the rows of a page and their bytes, and decides how many rows to fetch next."""
 
     def __init__(self, max_rows: int = MAX_ROWS) -> None:
         self._max_rows = max_rows
@@ -30,7 +29,7 @@ class PageSize:
         return self._bytes >= BYTES_A_PAGE
 
     def next_rows(self) -> int:
-        """Return how many rows to fetch at once."""
+        """Return how many rows to fetch next."""
         if not self._rows:
             return FIRST_ROWS
         fitting = (BYTES_A_PAGE - self._bytes) * self._rows // max(self._bytes, 1)
@@ -45,10 +44,11 @@ class PageSize:
 async def fetch_page(
     connection: asyncpg.Connection, statement: str, *values: object
 ) -> tuple[list[asyncpg.Record], bool]:
-    """Return rows in order, and whether they're all of them. Call it within a transaction."""
+    """Return rows in order, and whether these are all. Call it within a transaction."""
     rows: list[asyncpg.Record] = []
     page = PageSize()
-    # `connection.cursor` would name its statement, and others behind a pooler may use that name.
+    # `connection.cursor` would give its statement a name, and behind a pooler another session may
+    # already use that name.
     cursor = await (await connection.prepare(statement)).cursor(*values)
     while True:
         fetched = await cursor.fetch(fetch_size := page.next_rows())

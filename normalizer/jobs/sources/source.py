@@ -9,11 +9,11 @@ import msgspec
 from normalizer.core.raw_record import RawRecord
 
 PartKey = tuple[str, int, int]
-"""(topic, incarnation, partition) of a part of a source, and of the position in it."""
+"""(topic, incarnation, partition), which identifies a part of a source and the position in it."""
 
 
 class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of a source: the offsets from `start` to `end`, which is None if unknown."""
+    """One part of a source: the offsets from `start` to `end`. `end` is None if it isn't known."""
 
     key: PartKey
     start: int
@@ -34,12 +34,12 @@ class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
-    """The offsets of one part from from_offset up to, but not including, next_offset.
+    """The records of one part, from from_offset up to, but not including, next_offset.
 
-    `records` are in the part's order. A record may have other coordinates than the part. For
-    example, a line that kcat wrote keeps those in Kafka. `holes` are ranges (first, next) of
-    offsets without a record. `expired` are the holes that Kafka's retention deleted before they
-    could be read.
+    `records` are in the part's order. A record may have other coordinates than the part, for
+    example a line that kcat wrote, which has those in Kafka. `holes` are the ranges (first, next)
+    of offsets without a record. `expired` are those holes that Kafka's retention deleted before
+    they could be read.
     """
 
     part: PartKey
@@ -59,11 +59,11 @@ class HistorySource(Protocol):
 
     @property
     def cluster_id(self) -> str | None:
-        """Return the Kafka cluster once the parts are known, or None if it isn't a topic."""
+        """Return the Kafka cluster once the parts are known. None if it isn't a topic."""
 
     @property
     def truncated(self) -> str | None:
-        """Return why the source ended too early, once it was read, or None if it didn't."""
+        """Return why the source ended too early, or None if it didn't. Valid after reading."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -75,13 +75,13 @@ class HistorySource(Protocol):
     ) -> None: ...
 
     async def parts(self) -> list[SourcePart]:
-        """Return the present parts with their ends. Propagates the source's errors."""
+        """Return the present parts with their ends. Raises the source's errors."""
 
     def read(self, positions: Mapping[PartKey, ReadPosition]) -> AsyncGenerator[SourcePage, None]:
         """Yield pages from the positions on, only of parts that have one. The caller closes it.
 
-        Raises FatalError if it can't continue, and RetryableError if it can later.
+        Raises FatalError if it can't continue, and RetryableError if it can continue later.
         """
 
     def share(self) -> float | None:
-        """Return the share that has been read, from 0 to 1, or None if unknown."""
+        """Return the share that has been read, from 0 to 1, or None if that isn't known."""

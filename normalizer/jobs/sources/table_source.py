@@ -1,7 +1,7 @@
-"""Reads the rows of a PostgreSQL table or query as records, page by page along its key.
+"""Reads the rows of a PostgreSQL table or query as records, page by page along a key.
 
 A row's topic is `pg:` and the table's name, and its offset is the event_id. Rows of two executions
-may share an event_id, so the partition comes from the execution's id. Source:
+may have the same event_id, so the partition is computed from the execution's id. Source:
 docs/spec/wire-shapes.md#g6.
 """
 
@@ -28,17 +28,20 @@ ROWS_A_PAGE: Final = 2_000
 
 _SESSION: Final = {
     "transaction_read_only": "on",
-    # The source may be any database, so a snapshot lasts only for one page: a few short statements.
+    # The source may be any database. So a snapshot lasts only for one page, i.e. a few short
+    # statements.
     "statement_timeout": "10s",
 }
 _EVENT_ID: Final = re.compile(r"-?[0-9]{1,19}")
 _ITS_OWN: Final = frozenset(("22", "28", "3D", "3F", "42"))
-"""SQLSTATE classes caused by the operator's input: an address, table, column, query, or cast."""
+"""Classes of SQLSTATE that the operator's input causes: an address, table, column, query, or cast.
+"""
 _REFUSALS: Final = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InsufficientPrivilegeError,
 )
-"""The ones for a refused sign-in or a missing right, in which case the command was right."""
+"""Errors of these classes for a rejected sign-in or a missing right, which the command didn't
+cause."""
 
 _TABLE: Final = """
     select   wanted.oid::text as name,
@@ -63,11 +66,11 @@ _TABLE: Final = """
 
 
 class TableSource:
-    """Every row of a table or a query. Each page is a separate statement with a short snapshot.
+    """Every row of a table or a query. Each page is read in a transaction of its own.
 
-    `key` lists the columns that order the rows and are unique together. For a table the default is
-    the primary key. Rows that are added behind the position while it reads are left to a second
-    run.
+    `key` are the columns by which the rows are sorted, and which are unique together. For a table
+    the default is the primary key. Rows that are added before the position while it reads aren't
+    read. A second run reads them.
     """
 
     keyed = True
@@ -105,7 +108,10 @@ class TableSource:
         self._connection.terminate()
 
     async def parts(self) -> list[SourcePart]:
-        """Return the only part, with numbered rows. Raises ConfigurationError and FatalError."""
+        """Return the only part, in which rows are numbered.
+
+        Raises ConfigurationError and FatalError.
+        """
         try:
             async with self._connection.use() as connection:
                 await self._prepare(connection)
@@ -135,7 +141,10 @@ class TableSource:
             self._read_rows = next_offset
 
     def share(self) -> float | None:
-        """Return the share of the estimated rows, or None for a query or without statistics."""
+        """Return the share of rows that was read, or None for a query or without statistics.
+
+        The total is PostgreSQL's estimate.
+        """
         return min(self._read_rows / self._rows, 1.0) if self._rows else None
 
     @property
@@ -157,7 +166,10 @@ class TableSource:
         )
 
     def _check_key(self, keys: Sequence[str]) -> None:
-        """Check the keys, because rows with an equal key or none would be lost between pages."""
+        """Check the keys.
+
+        A row with a key of another row, or with null in it, could be skipped between pages.
+        """
         for key, following in pairwise((*keys, "")):
             if "null" in key and None in msgspec.json.decode(key):
                 raise self._failed(f"a row's key holds null: {key}")
@@ -165,12 +177,13 @@ class TableSource:
                 raise self._failed(f"two rows have the key {key}, so give a unique one with --key")
 
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
-        """Return the next rows. Reads one more, to compare its key."""
+        """Return the next rows. It fetches one more, to compare its key with that of the last."""
         statement = self._first_page if cursor is None else self._next_page
         values = [] if cursor is None else msgspec.json.decode(cursor, type=list[str])
         try:
             async with self._connection.use() as connection:
-                # With `async with`, a cancelled job would wait for a silent server's ROLLBACK.
+                # With `async with`, a cancelled job would wait for a silent server to respond to
+                # ROLLBACK.
                 transaction = connection.transaction()
                 await transaction.start()
                 rows, are_all = await fetch_page(connection, statement, *values)
@@ -203,7 +216,10 @@ class TableSource:
         )
 
     def _translated(self, error: BaseException) -> NormalizerError:
-        """Translate the source's error, and keep the message if it's about the operator's input."""
+        """Translate the source's error.
+
+        The message is kept if the operator's input caused the error.
+        """
         if isinstance(error, asyncpg.QueryCanceledError):
             return FatalError(
                 f"{self._name}: a page took longer than {_SESSION['statement_timeout']}. Is there "
@@ -216,7 +232,10 @@ class TableSource:
         return FatalError(f"{self._name}: source {translate_error(error)}")
 
     def _failed(self, why: str) -> FatalError:
-        """Build the error. It becomes the job's reason and may quote a row, so redact secrets."""
+        """Build the error.
+
+        It's stored as the job's reason and may quote a row, so redact secrets.
+        """
         return FatalError(f"{self._name}: {redact_stored_text(why, self._sanitizer)}")
 
 
@@ -225,10 +244,10 @@ def _is_its_own(error: BaseException) -> TypeGuard[asyncpg.PostgresError]:
 
 
 def _pages_along(relation: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:
-    """Build the statements for the first page and for later pages, after a key given as texts.
+    """Build the statements for the first page, and for later pages after a given key.
 
-    Each returns rows with a null key first, because no later page would: null is neither after a
-    value nor before it.
+    The key is given as texts. Each statement returns rows with a null key first, because the
+    comparison with a key is never true for null, so no later page would return them.
     """
     names = [f"source.{_quoted(name)}" for name in key]
     columns = ", ".join(names)

@@ -1,7 +1,7 @@
-"""Reads ranges of a topic's partitions, under the same coordinates as the service.
+"""Reads ranges of a topic's partitions, with the same coordinates as the service.
 
-Its records belong to the live incarnation, so they're the same records as those that the service
-has stored or will store. Source: docs/spec/wire-shapes.md#m1, #g6.
+Its records belong to the live incarnation of the topic. So they're the same records as those that
+the service has stored or will store. Source: docs/spec/wire-shapes.md#m1, #g6.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping
@@ -27,8 +27,8 @@ from normalizer.store.store import Claim
 class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
     """Which records of a topic to read. None everywhere means all.
 
-    Offsets are per partition, and times in milliseconds since 1970. It reads from the first record
-    at `from_ms` or later, up to but not including the first one at `to_ms` or later.
+    Offsets are per partition, and times are in milliseconds since 1970. It reads from the first
+    record at `from_ms` or later, up to, but not including, the first record at `to_ms` or later.
     """
 
     partitions: tuple[int, ...] = ()
@@ -39,10 +39,10 @@ class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicSource:
-    """A range of a topic, all partitions at once, up to where each ends now.
+    """A range of a topic, in all partitions at once, up to where each ends now.
 
-    `live` holds the service's positions, and a topic that the service reads is first compared with
-    them. `clusters` holds the cluster of each known topic.
+    `live` are the service's positions. A topic that the service reads is compared with them first,
+    because it may have been recreated. `clusters` has the cluster of each topic that was read.
     """
 
     keyed = False
@@ -68,7 +68,7 @@ class TopicSource:
         self._offset_ranges: dict[PartKey, OffsetRange] = {}
         self._sizes: dict[PartKey, int] = {}
         self._read: dict[PartKey, int] = {}
-        """The offsets read of each part."""
+        """How many offsets of each part were read."""
         self._expired: list[ExpiredRange] = []
 
     async def __aenter__(self) -> Self:
@@ -115,7 +115,8 @@ class TopicSource:
     ) -> AsyncGenerator[SourcePage, None]:
         """Yield every partition from its position to its end.
 
-        An earlier process of the run may have read a log that no longer exists.
+        If an earlier process of the run read a log that no longer exists, the rest of it is yielded
+        as expired.
         """
         for key, at in positions.items():
             _, incarnation, _ = key
@@ -145,7 +146,7 @@ class TopicSource:
             raise
 
     def share(self) -> float | None:
-        """Return the share of the run's offsets, wherever this process began."""
+        """Return the share of the run's offsets that was read, also by earlier processes."""
         total = sum(self._sizes.values())
         return sum(self._read.values()) / total if total else None
 
@@ -162,7 +163,7 @@ class TopicSource:
     async def _check_incarnation(
         self, log: TopicReader, bounds: Mapping[KafkaPartition, Bounds]
     ) -> None:
-        """Raise FatalError if the topic isn't the one of the service's positions."""
+        """Raise FatalError if the topic isn't the one that the service's positions belong to."""
         self.cluster_id = cluster_id = await log.cluster_id()
         known = self._cluster_of_topic
         if known not in {None, cluster_id}:

@@ -37,13 +37,13 @@ from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 _expired_option: Final = click.option(
     "--accept-expired",
     is_flag=True,
-    help="Skip events older than the retention horizon.",
+    help="Ignore events older than the retention of events. Without it the job fails at the first.",
 )
 
 
 @click.group()
 def backfill() -> None:
-    """Replay history through the same rules into the same store. A second run adds nothing.
+    """Read history into the service's tables, with its rules. A second run adds nothing.
 
     \b
     normalizer backfill topic noetl.events --from-time 2026-01-01
@@ -65,9 +65,11 @@ def backfill() -> None:
     multiple=True,
     help="Only this partition. Repeatable.",
 )
-@click.option("--from-offset", type=OFFSET, help="First offset in each partition.")
+@click.option("--from-offset", type=OFFSET, help="First offset to read in each partition.")
 @click.option("--to-offset", type=OFFSET, help="Stop before this offset.")
-@click.option("--from-time", metavar="TIME", help="2026-01-31, or 2026-01-31T12:00:00Z; UTC.")
+@click.option(
+    "--from-time", metavar="TIME", help="Start at this time: 2026-01-31, or 2026-01-31T12:00:00Z."
+)
 @click.option("--to-time", metavar="TIME", help="Stop before this time.")
 @changes_option
 @_expired_option
@@ -84,17 +86,15 @@ def backfill_topic(
     changes: Path | None,
     **run_options: Any,
 ) -> None:
-    """Backfill a topic up to its present end, or a part of it.
-
-    A part is a range of offsets or times.
+    """Backfill a topic up to its present end, or a range of it.
 
     \b
     normalizer backfill topic noetl.events
     normalizer backfill topic noetl.events --from-time 2026-01-01 --to-time 2026-02-01
     normalizer backfill topic other.events --partition 3 --from-offset 1000 --to-offset 2000
 
-    Records keep their coordinates, so nothing is stored twice if the service has read them, or
-    will.
+    Records keep their topic, partition, and offset, so nothing is stored twice, whether the
+    service has read them before or reads them later.
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
         raise click.UsageError("give the range by offset or by time, not both")
@@ -134,12 +134,14 @@ def backfill_topic(
     type=click.Choice(["auto", "lines", "dump"]),
     default="auto",
     show_default=True,
-    help='One record per line, or a single {"result":[...]} or [...].',
+    help="The format of the files. lines: one record per line. dump: a single JSON document, "
+    'either [...] or {"result":[...]}. auto: detect which.',
 )
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="Incarnation for records that name their topic. Default: the live one.",
+    help="The incarnation of records that name their topic, i.e. how often that was recreated "
+    "before. Default: the live one.",
 )
 @set_option
 @changes_option
@@ -191,14 +193,14 @@ def backfill_file(
 
 @backfill.command("table")
 @click.argument("table", required=False)
-@click.option("--query", help="Read the rows of a query instead. They need an event_id.")
+@click.option("--query", help="Read the rows of this query instead. It needs a column event_id.")
 @click.option(
     "--source-url",
     envvar="SOURCE_DATABASE_URL",
     show_envvar=True,
-    help="Database of the table. Default: DATABASE_URL.",
+    help="The database with the table. Default: DATABASE_URL.",
 )
-@click.option("--name", help="Name of the source in coordinates. Default: the table's name.")
+@click.option("--name", help="NAME in the events' topic pg:NAME. Default: the table's name.")
 @click.option(
     "--key", help="Comma-separated columns that identify a row. Default: the primary key."
 )

@@ -1,4 +1,4 @@
-"""Checks what this process is allowed to do in Kafka and PostgreSQL, one line per check."""
+"""Checks what this process is allowed to do in Kafka and PostgreSQL, with one line per check."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -29,9 +29,9 @@ _GONE: Final = "if the topic was recreated with fewer partitions, use `normalize
 
 
 async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResult]:
-    """Check Kafka, then the database, then whether they belong together. Changes nothing.
+    """Check Kafka, then the database, then whether the two belong together. Changes nothing.
 
-    Checks that depend on a failed check are left out.
+    A check that needs the result of a failed check is left out.
     """
     kafka = KafkaCheck(settings, log)
     database = DatabaseCheck(settings)
@@ -58,7 +58,7 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
             about, remedy = end.trouble
             findings = [CheckResult(about, f"no answer in {ANSWER_S:.0f} s", remedy)]
         except NormalizerError as error:
-            # The steps that compare the two may fail at either.
+            # The steps that compare Kafka with the database may fail at either of the two.
             at = kafka if isinstance(error, BrokerUnavailableError) else end
             about, remedy = at.trouble
             findings = [CheckResult(about, error.what, error.remedy or remedy)]
@@ -67,7 +67,7 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
 
 
 async def _clusters(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:
-    """Check that each topic was read from the cluster that answers."""
+    """Check that each topic was read from the cluster that we're connected to."""
     if not kafka.bounds or not database.readable:
         return
     topics = {partition.topic for partition in kafka.bounds}

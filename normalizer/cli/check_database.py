@@ -1,4 +1,4 @@
-"""Checks PostgreSQL, as far as the service needs it."""
+"""Checks everything in PostgreSQL that the service needs."""
 
 import re
 import time
@@ -72,7 +72,7 @@ _TRIGGERS: Final = """
            )
 """
 NAMED: Final = 5
-"""The most missing rights to name. A login without the role lacks dozens."""
+"""The most missing rights to list. A user without the role lacks dozens."""
 
 
 _GRANTED_TO_PUBLIC: Final = """
@@ -94,7 +94,7 @@ _CLUSTERS_OF_TOPICS: Final = """
 
 
 class DatabaseCheck:
-    """Checks PostgreSQL, as far as the service needs it."""
+    """Checks everything in PostgreSQL that the service needs."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.required_database_url
@@ -126,7 +126,7 @@ class DatabaseCheck:
             yield CheckResult(about, f"PostgreSQL {version // 10_000}, as {user}{pooler}")
 
     async def migrations(self) -> AsyncIterator[CheckResult]:
-        """Check that migrations are applied, and none was edited."""
+        """Check that all migrations are applied, and none was edited."""
         if not self.answers:
             return
         statuses = await read_status(self._url)
@@ -158,7 +158,7 @@ class DatabaseCheck:
             yield CheckResult("migrations", f"{len(statuses) - newer} applied{of_newer}")
 
     async def triggers(self) -> AsyncIterator[CheckResult]:
-        """Check that the triggers that keep the views run for this login."""
+        """Check that the triggers that update the projections run for this user."""
         if not self.migrated:
             return
         async with read_only_connection(self._url) as connection:
@@ -183,7 +183,7 @@ class DatabaseCheck:
             return
         async with read_only_connection(self._url) as connection:
             user, is_writer, is_reader = await connection.fetchrow(_ROLES)
-            # Without the rights to a schema the server says nothing about the objects in it.
+            # Without the right to a schema, the server says nothing about the objects in it.
             missing = await _missing(connection, schemas=True) or await _missing(
                 connection, schemas=False
             )
@@ -206,7 +206,7 @@ class DatabaseCheck:
             yield CheckResult("rights", "may write events, positions, quarantine, and projections")
 
     async def statistics(self) -> AsyncIterator[CheckResult]:
-        """Check the right to see the age of other roles' snapshots."""
+        """Check the right to see how old the snapshots of other roles are."""
         if not self.readable:
             return
         async with read_only_connection(self._url) as connection:
@@ -219,7 +219,8 @@ class DatabaseCheck:
             else "other roles' snapshots are hidden, so the alert NormalizerSnapshotHeld can't "
             "fire",
             "" if sees else f"grant pg_read_all_stats to {user};",
-            # On many managed servers nobody may grant it, and everything else works without.
+            # This is only a warning. On many managed servers nobody may grant the right, and
+            # everything except this alert works without it.
             warns=not sees,
         )
 
@@ -233,13 +234,13 @@ class DatabaseCheck:
             "full_page_writes",
             "on" if is_on else "off: after a crash the server may not start again",
             "" if is_on else "alter system set full_page_writes = on; select pg_reload_conf();",
-            # Only a warning, because some file systems never tear a page, so it may be off on
+            # This is only a warning. Some file systems never tear a page, so it may be off on
             # purpose.
             warns=not is_on,
         )
 
     async def public_rights(self) -> AsyncIterator[CheckResult]:
-        """Check that no reader can fill the disk with rights that every login has."""
+        """Check that no reader can fill the disk, with rights that every user has by default."""
         if not self.answers:
             return
         async with read_only_connection(self._url) as connection:
@@ -254,7 +255,7 @@ class DatabaseCheck:
             "people you trust"
             if granted
             else "",
-            # On managed servers nobody may revoke them.
+            # On managed servers nobody may revoke these rights.
             warns=bool(granted),
         )
 
@@ -262,7 +263,7 @@ class DatabaseCheck:
         """Check that the server's clock agrees with this machine's."""
         if not self.answers:
             return
-        # Measure only the statement, not the begin and end of its transaction.
+        # Begin the transaction first, so that only the time of the statement is measured.
         async with read_only_connection(self._url) as connection, connection.transaction():
             before_s = time.time()
             theirs_s = float(
@@ -289,9 +290,10 @@ class DatabaseCheck:
 
 @cache
 def _granted() -> tuple[tuple[str, str, str, str | None], ...]:
-    """List the writer's grants in the migrations: object kind, object name, right, and column.
+    """List the rights that the migrations grant to the writer, as (kind, object, right, column).
 
-    The database's own catalog doesn't help, because a restore may have lost a grant.
+    They're read from the migrations instead of the database's catalog, because a restore may have
+    lost some.
     """
     return tuple(
         ((kind or "table").upper(), what, right.upper(), field)

@@ -1,4 +1,4 @@
-"""Checks variables that aren't settings: unknown ones, and those of tracing."""
+"""Checks environment variables that aren't settings: unknown ones, and those for tracing."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,7 +9,7 @@ from normalizer.observability.tracing import leads_to_grpc, why_untraced
 
 
 def check_environment(environ: Mapping[str, str], settings: Settings) -> Iterator[CheckResult]:
-    """Check that something reads each variable, and that spans can be sent if tracing is on."""
+    """Check that each variable has a reader, and that spans can be sent if tracing is on."""
     for unknown in unknown_variables(environ):
         yield CheckResult(
             f"variable {unknown.name}",
@@ -24,5 +24,5 @@ def check_environment(environ: Mapping[str, str], settings: Settings) -> Iterato
             warns=True,
         )
     if mistake := why_untraced(environ) or leads_to_grpc(environ):
-        # Only a warning, because the service works without spans.
+        # This is only a warning, because the service works without tracing.
         yield CheckResult("tracing", mistake.what, mistake.remedy, warns=True)

@@ -1,4 +1,4 @@
-"""Checks the brokers, as far as the service needs them."""
+"""Checks everything in Kafka that the service needs."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -25,14 +25,14 @@ _UNUSED: Final = "new: no process has joined it yet"
 
 
 class KafkaCheck:
-    """Checks the brokers, as far as the service needs them."""
+    """Checks everything in Kafka that the service needs."""
 
     def __init__(self, settings: Settings, log: TopicReader) -> None:
         self._settings = settings
         self._log = log
         self.cluster_id: str | None = None
         self.bounds: dict[KafkaPartition, Bounds | None] = {}
-        """The bounds of every existing partition. None if it has no leader."""
+        """The first offset and the end of every existing partition, or None if it has no leader."""
         self._servers = ",".join(settings.kafka_bootstrap_servers)
         self.trouble = (
             f"kafka {self._servers}",
@@ -59,7 +59,7 @@ class KafkaCheck:
         return f"{tool} --bootstrap-server {self._servers} --topic {topic} {options}"
 
     async def topic(self, topic: str) -> AsyncIterator[CheckResult]:
-        """Check that the topic exists and is readable, and report its retention."""
+        """Check that the topic exists and can be read, and report its retention."""
         if self.cluster_id is None:
             return
         try:
@@ -91,7 +91,7 @@ class KafkaCheck:
             yield finding
 
     async def group(self) -> AsyncIterator[CheckResult]:
-        """Check that the group is visible, and report its members."""
+        """Check that this user may see the group, and report its members."""
         if self.cluster_id is None:
             return
         group = self._settings.kafka_group_id
@@ -104,7 +104,7 @@ class KafkaCheck:
             yield CheckResult(f"group {group}", said)
 
     async def why_reset(self, partition: KafkaPartition, row: asyncpg.Record) -> OtherLog | None:
-        """Return why a partition isn't the one of its position, or None if it is."""
+        """Return why a partition isn't the one that its position belongs to, or None if it is."""
         cluster_ids = (row["cluster_id"], self.cluster_id or "")
         if self.bounds.get(partition) is None and cluster_ids[0] == cluster_ids[1]:
             return None

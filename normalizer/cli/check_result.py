@@ -6,7 +6,7 @@ import msgspec
 class CheckResult(msgspec.Struct, frozen=True):
     """One line of the report. If a check fails or warns, `remedy` says what to do about it.
 
-    With `warns` the service works anyway, so the command doesn't fail.
+    With `warns`, the service works in spite of the finding, so the command doesn't fail.
     """
 
     about: str

@@ -1,8 +1,8 @@
-"""Runs another program over the contract's vectors and compares its lines.
+"""Runs another program over the contract's vectors, and compares its lines with the expected ones.
 
-The program reads all vectors in one run. Between two vectors it reads a marker: an event that every
-program can pass on, and whose id shows where the lines of the next vector begin. So a program that
-writes one line too few or too many fails only in that vector.
+The program reads all vectors in one run. Before each vector it reads a marker, i.e. an event that
+every program can pass on. The marker's id shows where the lines of the next vector begin. So a
+program that writes one line too few or too many fails only in that vector.
 """
 
 import os
@@ -21,16 +21,17 @@ import msgspec
 from normalizer.errors import ConfigurationError
 
 FOLDER: Final = Path(__file__).parents[1] / "vectors"
-"""A link to contract/vectors/ in a checkout, a folder of files in an installed wheel."""
+"""In a checkout, a link to contract/vectors/. In an installed wheel, a folder of files."""
 
 Level = Literal["lines", "shapes", "rules"]
 LEVELS: Final[tuple[Level, ...]] = ("lines", "shapes", "rules")
-"""The levels of a test. Each level includes the ones before it.
+"""How much of the contract a program must fulfill. Each level includes those before it.
 
-lines    canonical lines are returned byte for byte
-shapes   events of every shape become canonical lines, unless a rule must judge their status
-rules    every record gives the filter's line, or is rejected for the same reason
-"""
+lines    The program returns canonical lines unchanged, byte for byte.
+shapes   It also turns events of every producer into canonical lines, unless a rule has to decide
+         their status.
+rules    It returns the same line as `normalizer normalize` for every record, or rejects the
+         record for the same reason."""
 
 
 class ExpectedRejection(msgspec.Struct, frozen=True):
@@ -40,7 +41,7 @@ class ExpectedRejection(msgspec.Struct, frozen=True):
 
 
 class Vector(msgspec.Struct, frozen=True, kw_only=True):
-    """A record and its expected outcome. `raw_hex` holds bytes that aren't UTF-8."""
+    """A record and its expected outcome. `raw_hex` has the bytes if they aren't UTF-8."""
 
     id: str
     about: str
@@ -51,7 +52,7 @@ class Vector(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One line that a program reads, and the lines that it must write."""
+    """One line for the program to read, and the lines that it must write for it."""
 
     id: str
     about: str
@@ -67,7 +68,7 @@ class VectorMismatch(msgspec.Struct, frozen=True):
 
 
 def read_cases(level: Level) -> list[Case]:
-    """Return every case of a level and of those before it."""
+    """Return every case of a level and of the levels before it."""
     vectors = [
         _vector_decoder.decode(line)
         for line in (FOLDER / "records.ndjson").read_bytes().split(b"\n")
@@ -96,7 +97,7 @@ def run_program(
 ) -> tuple[list[VectorMismatch], str]:
     """Run the program over the cases. Returns the cases in which its lines differ, and its failure.
 
-    The failure is "" for a program that ends with 0 in time. Raises ConfigurationError if the
+    The failure is "" if the program ends in time with exit code 0. Raises ConfigurationError if the
     program can't be started.
     """
     given = b"".join(
@@ -122,7 +123,7 @@ def run_program(
 
 
 def _read_output(program: subprocess.Popen[bytes], within_s: float) -> tuple[bytes, str]:
-    """Return its output and how it failed. The caller kills a program that is still running."""
+    """Return the program's output, and how it failed. The caller kills it if it's still running."""
     assert program.stdout
     ends_at_s = time.monotonic() + within_s
     left_s, output, chunk = within_s, bytearray(), b"-"
@@ -162,7 +163,7 @@ def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:
 def _mismatches(cases: Sequence[Case], output: bytes) -> Iterator[VectorMismatch]:
     printed: list[list[str | ExpectedRejection]] = [[] for _ in cases]
     markers: list[list[str | ExpectedRejection]] = [[] for _ in cases]
-    begun = markers[0]  # Lines before the first marker are in the right place.
+    begun = markers[0]  # lines before the first marker belong before it
     for line in (ended.removesuffix(b"\n") for ended in BytesIO(output)):
         if (found := _MARKER.search(line)) and int(found[1]) < len(cases):
             number = int(found[1])
@@ -212,12 +213,13 @@ def _shortened(text: str) -> str:
 
 
 _MARKED: Final = "1777777777777"
-"""The beginning of a marker's id. The number of the next vector follows."""
+"""The beginning of a marker's id. The number of the vector follows."""
 _MARKER: Final = re.compile(rf"(?<![0-9]){_MARKED}([0-9]{{6}})(?![0-9])".encode())
 _LONGEST: Final = 400
 _BEFORE: Final = 60
 _MOST_BYTES: Final = 4 << 20
-"""Twice the output of all vectors. A program that never stops writing would fill the memory."""
+"""The most output to read, which is twice that of all vectors. A program that never stops writing
+would fill the memory."""
 
 
 class _Reason(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Loads the settings of a command, prints an error as one line, and sets the exit code."""
+"""Loads the settings of a command, prints an error on one line, and sets the exit code."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 def load_settings(*needs: str) -> Settings:
     """Read the settings from the environment, and end the process if they're wrong.
 
-    Nothing is logged from here on until a command configures its own log.
+    From here on nothing is logged until a command configures its own log.
     """
     telemetry.configure(level="critical")
     return settings_or_exit(lambda: environment.load(os.environ, needs=needs))
@@ -43,7 +43,7 @@ def normalizer_or_exit(settings: Settings) -> Normalizer:
 
 
 def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:
-    """Return the result of the work, and end the process with one line if it fails."""
+    """Return the result of the work, and end the process with an error if it fails."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work)
@@ -52,7 +52,7 @@ def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def exit_with_error(error: NormalizerError) -> NoReturn:
-    """Print the error on its own lines, and end the process with its exit code."""
+    """Print the error, and end the process with its exit code."""
     for line in str(error).splitlines():
         click.echo(f"error: {masked_url(line)}", err=True)
     raise SystemExit(exit_code_for(error)) from error

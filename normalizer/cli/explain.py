@@ -1,6 +1,6 @@
-"""Explains where one record went, and by which rules.
+"""Explains what happened to one record, and by which rules.
 
-It shows the tables first, and then the record itself if the log still has it.
+It looks in the tables first, and then at the record itself if Kafka still has it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -102,7 +102,7 @@ _CREATED_AT: Final = ("the log's time, or none", "the time inside the event id",
 
 
 def parse_coordinates(text: str) -> RecordPlace:
-    """Parse the place of a record. Raises ConfigurationError."""
+    """Parse the coordinates of a record. Raises ConfigurationError."""
     place = parse_record(text)
     if place is None:
         raise ConfigurationError(f"expected {RECORD_FORM}; got {text!r}")
@@ -117,7 +117,7 @@ async def explain(
     incarnation: int | None = None,
     normalizer: Normalizer,
 ) -> list[str]:
-    """Yield lines that explain what happened to the record.
+    """Return lines that explain what happened to the record.
 
     Raises StoreUnavailableError and FatalError.
     """
@@ -142,7 +142,7 @@ async def explain(
 async def _read_from_topic(
     log: TopicReader | None, at: RecordPlace, position: asyncpg.Record | None
 ) -> tuple[RawRecord | None, str]:
-    """Return the record as the log has it now, and a sentence about it."""
+    """Return the record as Kafka has it now, or None, and a sentence about it."""
     if position is None:
         return None, "not read, because the service has no position there to compare it with"
     if log is None:
@@ -184,9 +184,9 @@ async def _outcome_lines(
     position: asyncpg.Record | None,
     outcomes: tuple[Normalized, ...],
 ) -> list[str]:
-    """Show the record's rows in the tables.
+    """Describe the record's rows in the tables.
 
-    A job may have stored one that the service never read.
+    There may be rows although the service never read the record, because a job stored them.
     """
     topic, _, partition, offset = key
     events = await connection.fetch(_EVENTS_OF, *key)
@@ -215,7 +215,7 @@ async def _outcome_lines(
 
 
 async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:
-    """Find an event of this record that is stored in another record's row."""
+    """Find the row of another record that this record's event was merged into or repeats."""
     assert event.event_id is not None
     ids = [event.event_id, *sibling_ids(event.event_id, event.execution_id)]
     rows = [row for one in ids if (row := await connection.fetchrow(_EVENT_BY_ID, one))]
@@ -229,7 +229,7 @@ async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> l
 
 
 def _named(row: asyncpg.Record) -> Envelope:
-    """Return the fields that tell the row's event from others with its id."""
+    """Return the fields that distinguish the row's event from others with the same id."""
     names = ("execution_id", "event_type", "status", "step", "command_id")
     return Envelope(**{name: row[name] for name in names})
 

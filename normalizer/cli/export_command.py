@@ -30,7 +30,9 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
 
 @click.command()
 @click.argument("file", type=NewPath(path_type=Path, allow_dash=True))
-@click.option("--from-time", metavar="TIME", help="First created_at, such as 2026-01-31, in UTC.")
+@click.option(
+    "--from-time", metavar="TIME", help="Start at this created_at, such as 2026-01-31 (UTC)."
+)
 @click.option("--to-time", metavar="TIME", help="Stop before this time.")
 @click.option(
     "--execution", "executions", type=ID, multiple=True, help="Only this execution. Repeatable."
@@ -41,8 +43,8 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     type=click.Choice(FORMATS),
     default="canonical",
     show_default=True,
-    help="canonical: the same lines as `normalizer normalize`. cloudevents: each line as the data "
-    "of a CloudEvent 1.0.",
+    help="What each line is. canonical: the event, in the same bytes as `normalizer normalize` "
+    "prints. cloudevents: a CloudEvent 1.0 with the event as its data.",
 )
 def export(
     *,
@@ -61,9 +63,9 @@ def export(
     normalizer export events.ndjson.zst --format cloudevents
 
     FILE is compressed with zstd if its name ends in .zst, with gzip if it ends in .gz, and plain
-    text otherwise. The same events always give the same bytes. `normalizer backfill file` reads
-    them, but takes every value as declared, because the lines don't show which values were
-    defaults. If the database is unreachable, it waits and then continues from the same place.
+    text otherwise. The same events always give the same bytes. `normalizer backfill file` can read
+    the file. It takes every value for one that the producer sent, because the lines don't show
+    which values were guessed. If the database is unreachable, the export waits and then continues.
     """
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
@@ -89,7 +91,7 @@ def export(
 
 
 async def _plain(work: Export, to_line: Callable[[Envelope], bytes], progress: Progress) -> None:
-    """Write lines to stdout. On a terminal they also serve as progress."""
+    """Write lines to stdout. On a terminal the lines themselves show the progress."""
     with contextlib.ExitStack() as reporting:
         if not sys.stdout.isatty():
             reporting.enter_context(progress.reporting(work.done))
@@ -97,7 +99,7 @@ async def _plain(work: Export, to_line: Callable[[Envelope], bytes], progress: P
 
 
 async def _cancelled_by_signals(work: Coroutine[Any, Any, int]) -> int:
-    """End the process cleanly on a signal, and remove unfinished output."""
+    """End the process on a signal, after removing unfinished output."""
     task = asyncio.current_task()
     assert task
 

@@ -1,6 +1,6 @@
-"""Runs the rules alone: reads raw records and writes canonical events, one per line.
+"""Applies the rules without a server: reads raw records, and writes canonical events, one per line.
 
-A rejected record gives `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` in its place.
+For a rejected record it writes `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` instead.
 Source: docs/spec/envelope.md#c2, #c8.
 """
 
@@ -26,8 +26,8 @@ def filter_lines(
 ) -> int:
     """Normalize every line of the source. Returns how many records or events were rejected.
 
-    It writes the result of all it has read before it waits for more input. Raises what the sink
-    raises.
+    Before it waits for more input, it writes the results for everything that it has read. Raises
+    the errors of the sink.
     """
     normalize = normalizer.normalize
     rejected = 0

@@ -24,29 +24,29 @@ def _execution(text: str) -> ForgottenExecution:
 
 @click.command()
 @click.argument("execution", type=_execution)
-@click.option("--who", help="Who does this.  [default: user@host]")
-@click.option("--why", required=True, help="Why. Kept with the erasure, so don't quote content.")
+@click.option("--who", help="Who erases it.  [default: user@host]")
+@click.option("--why", required=True, help="Why. It's never deleted, so don't quote content.")
 @click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
 def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run: bool) -> None:
-    """Erase EXECUTION: its events, calls, and quarantined bytes. Counts stay.
+    """Erase an execution: its events, calls, and quarantined bytes. Its counts stay.
 
     \b
     normalizer forget 543942402461926429 --why "request 17" --dry-run
     normalizer forget 543942402461926429 --why "request 17" --who alice
 
-    EXECUTION is its number, or the text that its producer used as id. Events of it that arrive
-    later, from Kafka or a file, are ignored. Quarantined records lose their bytes if these contain
-    the id (but not inside a longer word or number). normalizer.forgotten_executions keeps who,
-    when, and why.
+    EXECUTION is the execution's number, or the text that its producer used as its id. Its events
+    that arrive later, from Kafka or a file, are ignored. A quarantined record that contains the id
+    loses its bytes, unless the id is part of a longer word or number. The table
+    normalizer.forgotten_executions records who erased it, when, and why.
 
-    It doesn't cover executions that this one started, the Kafka log itself, events that a relay has
-    published, backups, or files made by `normalizer export` and `projector maintain`.
+    It doesn't erase executions that this one started, the records in Kafka, events that a relay has
+    published, backups, or files written by `normalizer export` and `projector maintain`.
     docs/operate/erase.md says how to find all executions of a person.
 
-    Run it as the owner of the database. After a stop or a kill, run the same command to resume.
+    Run it as the owner of the database. If it was interrupted, run the same command to resume.
 
-    Exit codes: 0 done, 2 wrong usage or settings, 3 the database did not answer, or the execution
-    has an open divergence. In that case run `projector repair --executions ID` first.
+    Exit codes: 0 done, 2 wrong usage or settings, 3 the database didn't respond, or the projections
+    of the execution may be wrong. In that case run `projector repair --executions ID` first.
     """
     settings = load_settings("database_url")
     if not why.strip():

@@ -1,4 +1,4 @@
-"""Runs a job or its dry run, with a screen, a throttle, and a clean stop on a signal."""
+"""Runs a job or its dry run, with a screen and a throttle, and stops it on a signal."""
 
 import contextlib
 import sys
@@ -31,7 +31,7 @@ from normalizer.runtime.slices import Normalize
 
 
 def configure_screen(settings: Settings) -> Screen:
-    """Return a screen on standard error, and send logs to it."""
+    """Return a screen on standard error. The log is printed on it too."""
     screen = Screen(sys.stderr)
     telemetry.configure(
         level=settings.log_level,
@@ -49,7 +49,7 @@ def run_job(
     screen: Screen,
     max_rate: float | None,
 ) -> RunResult:
-    """Run the job. A signal stops it cleanly, or ends the process if the job hasn't begun."""
+    """Run the job. A signal stops it, or ends the process if the job hasn't begun."""
 
     async def run() -> RunResult:
         async with contextlib.AsyncExitStack() as opened:
@@ -66,7 +66,7 @@ def run_job(
 async def _throttle(
     settings: Settings, max_rate: float | None, opened: contextlib.AsyncExitStack
 ) -> Throttle:
-    """Build the throttle, which watches live traffic if brokers are configured."""
+    """Build the throttle. If brokers are configured, it measures the lag of live traffic."""
     logger = telemetry.get_logger()
     live = None
     if settings.kafka_bootstrap_servers:
@@ -84,7 +84,7 @@ def run_dry(
     changes: Path | None,
     screen: Screen,
 ) -> NoReturn:
-    """Print what would change, and end."""
+    """Print what would change, and end the process."""
     database_url = settings.required_database_url
 
     async def dry_run(diff: Diff) -> tuple[Diff, bool, FatalError | None]:
@@ -119,10 +119,10 @@ def run_dry(
 
 @contextlib.contextmanager
 def collecting_diff(path: Path | None) -> Iterator[Diff]:
-    """Yield a diff that also writes each row to the file, if one is named.
+    """Yield a diff that also writes each changed row to the file, if one is given.
 
-    The file must be new, so that a dry run changes nothing even if somebody names the source
-    itself. If the block fails, the file is removed, or the corrected command would find it.
+    The file must be new. So a dry run changes nothing, even if somebody names the source itself. If
+    the block fails, the file is removed, because otherwise the corrected command would fail.
     """
     if path is None:
         yield Diff()
@@ -148,7 +148,7 @@ class _Trial(Protocol):
 
 
 async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
-    """Run the trial and show its progress. Returns whether a signal ended it."""
+    """Run the dry run and show its progress. Returns whether a signal ended it."""
     async with until_signal() as block:
         with Progress(screen, "dry run").reporting(trial.done):
             await trial.run()
@@ -158,10 +158,10 @@ async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
 def end_dry_run(
     lines: Iterable[str], *, partial: bool, broken: FatalError | None = None
 ) -> NoReturn:
-    """Print what would change, and exit, with code 1 if it's only `partial`.
+    """Print what would change, and exit, with code 1 if the dry run was `partial`.
 
-    If `broken` would end the real run, that run would still store everything before it, so print
-    that too.
+    `broken` is an error that would end the real run. That run would still store everything before
+    it, so this is printed too.
     """
     if partial or broken:
         click.echo("it ended early, so this covers only the part that was read", err=True)
@@ -174,7 +174,7 @@ def end_dry_run(
 
 
 class _ScreenStream:
-    """A stream for log lines on the screen, where they replace the live line."""
+    """A stream for log lines on the screen. A log line replaces the screen's progress line."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen

@@ -1,4 +1,4 @@
-"""Options that the commands of jobs share: rate, missing fields, time range."""
+"""Options that several commands of jobs share: rate, missing fields, time range."""
 
 import functools
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import msgspec
 
 from normalizer.runtime.command_line import FiniteRange, NewPath
 
-# As large as the columns that they're compared with. A larger number would fail in the database, or
-# make a job wait for a row that can't exist.
+# The limits are those of the columns that the numbers are compared with. A larger number would fail
+# in the database, or make a job wait for a row that can't exist.
 SMALL_NUMBER: Final = click.IntRange(0, (1 << 31) - 1)
 OFFSET: Final = click.IntRange(0, (1 << 63) - 1)
 ID: Final = click.IntRange(-(1 << 63), (1 << 63) - 1)
@@ -26,7 +26,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def history_options(command: _Command) -> _Command:
-    """Add the options of every command that writes: its rate and its dry run."""
+    """Add the options of every command that writes: --max-rate and --dry-run."""
     for option in (
         click.option("--max-rate", type=RATE, help="At most this many records per second."),
         click.option("--dry-run", is_flag=True, help="Write nothing, but print what would change."),
@@ -40,12 +40,12 @@ set_option: Final = click.option(
     "defaults",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A value for a field that rows lack, such as created_at. Repeatable.",
+    help="Add this field to records without it, for example created_at=2026-01-31. Repeatable.",
 )
 
 
 def changes_option(command: _Command) -> _Command:
-    """Add the option that lists the rows of a dry run. It's an error in a real run."""
+    """Add the option --changes, which lists the rows of a dry run. In a real run it's an error."""
 
     @functools.wraps(command)
     def checked(*, dry_run: bool, changes: Path | None, **options: Any) -> Any:
@@ -57,7 +57,7 @@ def changes_option(command: _Command) -> _Command:
         "--changes",
         type=NewPath(path_type=Path),
         metavar="FILE",
-        help="With --dry-run: list every row that would change in this new file, one JSON object "
+        help="With --dry-run: write every row that would change to this new file, one JSON object "
         "per line.",
     )(cast("_Command", checked))
 
@@ -72,7 +72,7 @@ def selection_texts(selection: msgspec.Struct) -> dict[str, str]:
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """Parse a time, in UTC if it has no zone. Raises UsageError."""
+    """Parse a time. Without a zone it's UTC. Raises UsageError."""
     if text is None:
         return None
     try:
@@ -83,7 +83,7 @@ def parse_time(text: str | None) -> datetime | None:
 
 
 def parse_times(first: str | None, after: str | None) -> tuple[datetime | None, datetime | None]:
-    """Parse --from-time and --to-time. Raises UsageError, also if no time lies between them."""
+    """Parse --from-time and --to-time. Raises UsageError if there's no time between them."""
     times = parse_time(first), parse_time(after)
     raise_if_empty("time", *times)
     return times
@@ -96,5 +96,5 @@ def raise_if_empty(unit: str, first: Any, after: Any) -> None:
 
 
 def to_milliseconds(time: datetime | None) -> int | None:
-    """Return milliseconds since 1970. Kafka has no earlier times."""
+    """Return milliseconds since 1970, or 0 for an earlier time, because Kafka has none."""
     return None if time is None else max(0, round(time.timestamp() * 1000))

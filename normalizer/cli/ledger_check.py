@@ -1,15 +1,19 @@
 """Checks that positions, tables, and log account for every offset of each partition.
 
-`explained` means that every offset up to the position gave a record or is in a known gap, and that
-the tables hold as many rows as the totals say. `LOST` means that a record can still be read inside
-a gap, or that rows are missing. `MORE` means that there are rows that no total counts. `RECREATED`
-means that the topic was recreated, and `ANOTHER CLUSTER` that other brokers answer than those that
-were read. `UNREADABLE` means that the log is damaged at the position, or that the batch there
-unpacks to more than the limit.
+The findings:
 
-Offsets older than the log's retention, or of an earlier incarnation, can't be checked, so they're
-only counted. Rows that a job stored, such as a backfill or redrive, count in the totals of its run,
-whatever their coordinates. Rows that retention deleted count in `archived_rows`.
+explained        Every offset up to the position had a record or is in a known gap, and the tables
+                 have as many rows as the totals say.
+LOST             A record can still be read at an offset that's in a gap, or rows are missing.
+MORE             There are rows that aren't in any total.
+RECREATED        The topic was recreated.
+ANOTHER CLUSTER  The brokers belong to another cluster than the one that was read.
+UNREADABLE       The log is damaged at the position, or the batch there decompresses to more than
+                 the limit.
+
+Offsets older than the log's retention, or of an earlier incarnation of the topic, can't be checked,
+so they're only counted. Rows that a job stored, for example a backfill, belong to the totals of its
+run, whatever their coordinates are. Rows that retention deleted are counted in `archived_rows`.
 """
 
 from collections import Counter, defaultdict
@@ -57,14 +61,15 @@ _ROWS_A_CHUNK: Final = 500_000
 async def verify_ledger(
     database_url: str, log: TopicReader | None
 ) -> AsyncIterator[PartitionFinding | RunFinding]:
-    """Check every position, partition by partition. Without a log, compare it with the tables only.
+    """Check every position, partition by partition. Without a log, compare only with the tables.
 
     After the partitions come the runs of jobs that wrote anything. If a partition's leader doesn't
-    answer, only the tables are compared, and BrokerUnavailableError at the end names the partition.
+    respond, the partition is compared with the tables only, and a BrokerUnavailableError at the end
+    names it.
 
-    It reads the tables in chunks, each with its own snapshot. Rows beyond the positions read at the
-    start don't count, so the chunks are consistent together. Raises StoreUnavailableError,
-    FatalError, and what the log raises.
+    The tables are read in chunks, each with its own snapshot. Rows beyond the positions that were
+    read at the start don't count, so the chunks fit together. Raises StoreUnavailableError,
+    FatalError, and the errors of the log.
     """
     async with read_only_connection(
         database_url,
@@ -73,7 +78,7 @@ async def verify_ledger(
         statement_timeout="120s",
         plan_cache_mode="force_custom_plan",
     ) as connection:
-        # Read both in one snapshot, because a batch adds to both.
+        # Read positions and gaps in the same snapshot, because a batch changes both.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             positions = [LedgerPosition(**row) for row in await connection.fetch(POSITIONS)]
             gaps = await _gaps(connection)
@@ -112,7 +117,7 @@ async def verify_ledger(
 async def _log_bounds(
     log: TopicReader | None, positions: Sequence[LedgerPosition]
 ) -> tuple[dict[PartitionKey, Bounds], AbstractSet[KafkaPartition]]:
-    """Return the log bounds of each newest position, and the partitions without a leader."""
+    """Return the bounds of each newest position's log, and the partitions without a leader."""
     if log is None:
         return {}, frozenset()
     newest = {
@@ -125,7 +130,7 @@ async def _log_bounds(
 
 
 class _Gaps(msgspec.Struct):
-    """The gaps of one partition: how many offsets count as holes, and which, by reason."""
+    """The gaps of one partition: how many offsets are holes, and which ranges are missing."""
 
     offsets: int = 0
     missing: list[tuple[int, int]] = []
@@ -226,7 +231,8 @@ async def _rows(
 ) -> tuple[Counter[PartitionKey], Counter[JobRunKey], Counter[PartitionKey], Counter[JobRunKey]]:
     """Count rows by partition and by run: stored and quarantined, present and archived.
 
-    Count again if retention deleted rows meanwhile, which would be missed or counted twice.
+    If retention deleted rows in the meantime, it counts again, because it might have missed these
+    rows or counted them twice.
     """
     taken = await connection.fetch(ARCHIVED)
     while True:
@@ -253,7 +259,10 @@ async def _stored_rows(
     positions: Sequence[LedgerPosition],
     runs: Sequence[asyncpg.Record],
 ) -> tuple[Counter[PartitionKey], Counter[JobRunKey]]:
-    """Count rows of `events` by the partition or the run that stored them, up to the given ones."""
+    """Count rows of `events` by the partition or the run that stored them.
+
+    Rows beyond the given positions and runs don't count.
+    """
     by_partition: Counter[PartitionKey] = Counter()
     by_run: Counter[JobRunKey] = Counter()
 

@@ -1,4 +1,4 @@
-"""The positions of the ledger check, and its findings about partitions and runs."""
+"""The positions that the ledger check reads, and its findings about partitions and runs."""
 
 import msgspec
 
@@ -38,12 +38,12 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def last(self) -> LastRecord | None:
-        """Return the last record that was read, or None before the first."""
+        """Return the last record that was read, or None if none was."""
         return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
 
     @property
     def key(self) -> PartitionKey:
-        """(topic, incarnation, partition)."""
+        """Return (topic, incarnation, partition)."""
         return (self.topic, self.incarnation, self.partition)
 
 
@@ -51,8 +51,8 @@ class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
     """The findings about one partition.
 
     Each sentence in `wrong` is a reason for exit code 1: LOST, MORE, RECREATED, ANOTHER CLUSTER, or
-    UNREADABLE. `unverified` counts offsets in gaps that are older than the log, so nobody can know
-    whether they held a record.
+    UNREADABLE. `unverified` is the number of offsets in gaps that are older than the log, so that
+    nobody can know whether they had a record.
     """
 
     position: LedgerPosition
@@ -80,7 +80,7 @@ class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """The findings about one run of a job. `wrong` is as for a partition."""
+    """The findings about one run of a job. `wrong` is as in a PartitionFinding."""
 
     job_id: str
     run: int

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-# read_to is the highest position ever, including before it was set back.
+# read_to is the highest position that the partition ever had, even if an operator has set it back.
 POSITIONS: Final = """
     select   topic, incarnation, partition, cluster_id, start_offset, next_offset,
              greatest(next_offset, (
@@ -44,7 +44,8 @@ STORED: Final = """
 """
 
 
-# Batches of a run commit in ascending order, so the last one shows how far the totals reach.
+# The batches of a run commit in ascending order, so the last one shows which rows the totals
+# include.
 RUNS: Final = """
     select   job.job_id, job.run, job.spec, written.last_batch_id,
              sum(part.stored)::bigint as stored, sum(part.quarantined)::bigint as quarantined

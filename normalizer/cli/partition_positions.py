@@ -1,7 +1,7 @@
-"""Shows the positions of partitions. Skips a record, rewinds a position, or retires a partition.
+"""Shows positions of partitions. Skips records, sets a position back, or retires a partition.
 
-Before it skips offsets, it reads them. A record goes to quarantine, and an unreadable offset
-becomes a gap.
+Before it skips offsets, it reads them. A record goes to quarantine. An offset that can't be read
+becomes part of a gap.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from normalizer.store.position_changes import PositionChange, change_position, m
 from normalizer.store.read_only import read_only_connection
 
 MOST_OFFSETS: Final = 10_000
-"""The most offsets to skip at once: one transaction, whose records are kept in memory."""
-EMPTY_ANSWERS: Final = 3  # A quota delays an answer, so a single empty one proves nothing.
+"""The most offsets to skip at once. They're one transaction, and its records are kept in memory."""
+EMPTY_ANSWERS: Final = 3  # a quota delays records, so a single empty response proves nothing
 
 _POSITIONS: Final = """
     select   topic, incarnation, partition, next_offset, start_offset, owner, epoch, records, holes,
@@ -58,12 +58,12 @@ class PartitionPosition(msgspec.Struct, kw_only=True):
 
     @property
     def at(self) -> KafkaPartition:
-        """Return the partition in Kafka's notation."""
+        """Return the topic and partition."""
         return KafkaPartition(self.topic, self.partition)
 
 
 class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of a position that was made, or would be made."""
+    """A change of a position that was made, or in a dry run would be made."""
 
     change: PositionChange
     part: PartitionBatch
@@ -88,10 +88,10 @@ class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
 async def read_positions(
     settings: Settings, log: TopicReader | None, topic: str | None, partition: int | None
 ) -> list[PartitionPosition]:
-    """Read every matching position, with the newest incarnation of each partition first.
+    """Read every matching position. The newest incarnation of each partition comes first.
 
     Raises StoreUnavailableError, FatalError, and ConfigurationError for a partition that was never
-    read. While a broker is unreachable, only its log ends are missing.
+    read. If brokers are unreachable, only the ends of their logs are missing.
     """
     async with read_only_connection(settings.required_database_url) as connection:
         rows = await connection.fetch(_POSITIONS, topic, partition)
@@ -127,7 +127,7 @@ async def skip(
 ) -> MovedPosition:
     """Skip the record at the position, or all records before `to`.
 
-    Raises what `change_position` does.
+    Raises the errors of `change_position`.
     """
     position = (await read_positions(settings, log, *at))[0]
     if to is not None and not offset < to <= offset + MOST_OFFSETS:
@@ -158,7 +158,10 @@ async def rewind(
     change: PositionChange,
     dry_run: bool,
 ) -> MovedPosition:
-    """Set the position back. Records that are read again are duplicates. Raises as `skip` does."""
+    """Set the position back. Stored records that are read again are duplicates.
+
+    Raises as `skip` does.
+    """
     position = (await read_positions(settings, log, *at))[0]
     if not position.start_offset <= offset < position.next_offset:
         raise ConfigurationError(
@@ -183,7 +186,7 @@ async def retire(
     change: PositionChange,
     dry_run: bool,
 ) -> MovedPosition:
-    """Exclude the partition from the view freshness. Raises what `change_position` does."""
+    """Exclude the partition from the view freshness. Raises the errors of `change_position`."""
     position = (await read_positions(settings, log, *at))[0]
     part = _part(position, position.next_offset, position.next_offset)
     return await _done(settings, change, part, dry_run=dry_run)
@@ -202,7 +205,7 @@ async def _passed(
     offset: int,
     to: int | None,
 ) -> tuple[list[RawRecord], int]:
-    """Return the records that can be read there, and the next offset to read."""
+    """Return the records that can be read in the range to skip, and the next offset to read."""
     if log is None:
         raise ConfigurationError(
             f"{position.at}: set KAFKA_BOOTSTRAP_SERVERS, because skipped offsets are read first"
@@ -228,7 +231,10 @@ async def _passed(
 async def _read(
     log: TopicReader, position: PartitionPosition, offset: int, to: int | None, end: int
 ) -> tuple[list[RawRecord], int]:
-    """Return the records before `to`, or else the record at `offset` or the next one's offset."""
+    """Return the records before `to`, with `to`.
+
+    Without `to`, return the record at `offset`, or if there's none the offset of the next record.
+    """
     records: list[RawRecord] = []
     first, last, empty_answers = offset, to or min(end, offset + MOST_OFFSETS), 0
     while offset < last and empty_answers < EMPTY_ANSWERS:
@@ -264,7 +270,7 @@ def _part(
     records: Sequence[RawRecord] = (),
     details: Sequence[str] = (),
 ) -> PartitionBatch:
-    """Return the skipped range. Its offsets without a record are holes."""
+    """Return the skipped range as a part of a batch. Its offsets without a record are holes."""
     return PartitionBatch(
         topic=position.topic,
         incarnation=position.incarnation,

@@ -1,4 +1,4 @@
-"""The commands that show, move, and retire the position of a partition."""
+"""The commands that show, change, and retire the position of a partition."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -35,9 +35,9 @@ def _partition(text: str) -> KafkaPartition:
 def _changes(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of every command that changes a position."""
     for option in (
-        click.option("--who", help="Who does this.  [default: user@host]"),
+        click.option("--who", help="Who changes it.  [default: user@host]"),
         click.option(
-            "--why", required=True, help="Why. Kept with the change, so don't quote content."
+            "--why", required=True, help="Why. It's stored with the change, so don't quote content."
         ),
         click.option("--dry-run", is_flag=True, help="Only print what would be done."),
         click.argument("at", metavar="TOPIC:PARTITION", type=_partition),
@@ -48,7 +48,7 @@ def _changes(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def position() -> None:
-    """Show, skip, rewind, and retire the positions of partitions.
+    """Show and change how far each partition was read.
 
     \b
     normalizer position show
@@ -56,8 +56,8 @@ def position() -> None:
     normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
     normalizer position retire old.events:3 --why "the topic is noetl.events now"
 
-    A process that reads the partition continues from the new position. normalizer.position_changes
-    keeps every change.
+    A process that reads the partition continues from the new position. The table
+    normalizer.position_changes records every change.
     """
 
 
@@ -71,8 +71,8 @@ def show(*, at: str, as_json: bool) -> None:
     normalizer position show
     normalizer position show noetl.events:3 --json
 
-    log_end is missing if KAFKA_BOOTSTRAP_SERVERS isn't set, if no broker answers, or if another
-    cluster answers.
+    log_end is missing if KAFKA_BOOTSTRAP_SERVERS isn't set, if no broker responds, or if it names
+    another cluster.
     """
     settings = load_settings("database_url")
     topic, partition = parse_partition(at) or (at or None, None)
@@ -90,9 +90,14 @@ def show(*, at: str, as_json: bool) -> None:
 @position.command()
 @_changes
 @click.option(
-    "--offset", type=OFFSET, required=True, help="The present position, which must be this one."
+    "--offset",
+    type=OFFSET,
+    required=True,
+    help="The offset of the present position. Otherwise nothing is changed.",
 )
-@click.option("--to", type=click.IntRange(1), help="The offset to read next.")
+@click.option(
+    "--to", type=click.IntRange(1), help="The offset to read next. Default: skip one record."
+)
 def skip(
     *,
     at: KafkaPartition,
@@ -104,19 +109,19 @@ def skip(
 ) -> None:
     """Move the position past the next record.
 
-    The record goes to quarantine if it can be read.
+    With --to, it moves past all records before that offset.
 
     \b
     normalizer position skip noetl.events:3 --offset 1042 --dry-run --why "what is it?"
     normalizer position skip noetl.events:3 --offset 1042 --why "poison, see ticket 17"
     normalizer position skip noetl.events:3 --offset 1042 --to 1100 --why "broken segment"
 
-    A readable record goes to quarantine as `skipped`, and `normalizer quarantine redrive --reason
-    skipped` brings it back. Unreadable offsets, up to the next readable record or to --to, become a
-    gap with reason `skipped`.
+    A record that can be read goes to quarantine with reason `skipped`, and `normalizer quarantine
+    redrive --reason skipped` stores it later. Offsets that can't be read, up to the next record or
+    to --to, become a gap with reason `skipped`.
 
-    Exit codes: 0 done, 1 the position is not at --offset and nothing was changed, 2 wrong usage or
-    settings, 3 no answer.
+    Exit codes: 0 done, 1 the position isn't at --offset, so nothing was changed, 2 wrong usage or
+    settings, 3 the database or the brokers didn't respond.
     """
     move = partial(skip_position, at=at, offset=offset, to=to, dry_run=dry_run)
     _run("skip", who, why, move)
@@ -132,8 +137,8 @@ def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_ru
     normalizer position rewind noetl.events:3 --offset 900 --dry-run --why "what would it be?"
     normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
 
-    Events that are already stored count as duplicates then, and missing ones are stored. The column
-    `rewound` counts these offsets, so that the totals still balance.
+    Events that are already stored count as duplicates, and missing ones are stored. The column
+    `rewound` counts the offsets that are read again, so that the totals still balance.
 
     Exit codes: 0 done, 1 the position has changed and nothing was done, 2 wrong usage or settings,
     3 no answer.
@@ -147,14 +152,15 @@ def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_ru
 def retire(*, at: KafkaPartition, who: str | None, why: str, dry_run: bool) -> None:
     """Retire a partition that nobody will read again.
 
-    For example, its topic was renamed.
+    Use it, for example, if its topic was renamed.
 
     \b
     normalizer position retire old.events:3 --why "the topic is noetl.events now"
 
-    The view freshness ignores it from then on, and so do the API's as_of and the alert for a log
-    that nobody reads. Position, totals, and rows stay, and the ledger accounts for them. Remove the
-    topic from KAFKA_TOPICS first, because a claim reverts this.
+    From then on the view freshness leaves the partition out, and so do the API's as_of and the
+    alert for a log that nobody reads. Its position, totals, and rows stay, and `normalizer ledger
+    verify` still checks them. Remove the topic from KAFKA_TOPICS first, because a process that
+    claims the partition reverts this.
 
     Exit codes: 0 done, 1 the position has changed and nothing was done, 2 wrong usage or settings,
     3 no answer.

@@ -1,4 +1,4 @@
-"""The program `normalizer` and the module of each command."""
+"""The program `normalizer`, and the module of each command."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -42,10 +42,8 @@ GROUPS: Final = {
         "conform": "rule_commands",
     },
 }
-"""The commands in the order of --help, with the module of each.
-
-Only the module of the command that runs is imported.
-"""
+"""The commands in the order of --help, with the module of each. Only the module of the command that
+runs is imported."""
 
 _MODULES: Final = {name: module for group in GROUPS.values() for name, module in group.items()}
 
@@ -85,7 +83,10 @@ class CommandGroup(Program):
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, is_set: bool) -> None:  # noqa: FBT001 - as click passes it
-    """Print the version, and which core an installation runs where no setting turns it off."""
+    """Print the version, and whether this installation uses the native core.
+
+    It's the native core unless a setting turns that off.
+    """
     if not is_set:
         return
     why = import_module("normalizer.runtime.native_lane").why_not_installed()
@@ -107,13 +108,13 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_set: bool) -> None
     help="Show the version and the core, then exit.",
 )
 def main() -> None:
-    """Normalize raw workflow events from Kafka into canonical rows in PostgreSQL, exactly once.
+    """Turn raw workflow events from Kafka into canonical rows in PostgreSQL, exactly once.
 
     \b
-    normalizer up                      the whole stack with traffic, on this machine
-    normalizer check                   check what it needs here
-    normalizer run                     the service, until SIGTERM
-    normalizer normalize < raw.ndjson  the rules alone, as a filter
+    normalizer up                      start the whole stack with traffic on this machine
+    normalizer check                   check everything that the service needs
+    normalizer run                     run the service until SIGTERM
+    normalizer normalize < raw.ndjson  apply the rules to lines, without a server
 
     Settings come from environment variables. `normalizer config` documents each one.
 
@@ -124,5 +125,5 @@ def main() -> None:
       2    wrong usage or settings
       3    no answer, a refused sign-in, or an error that a retry can't fix
       4    the service can't continue, but a restart helps
-      130  ended at once by a signal: the second one, or the first if there is nothing to finish
+      130  ended at once by a signal: a second one, or the first if nothing was unfinished
     """

@@ -44,7 +44,7 @@ def quarantine() -> None:
 @quarantine.command("list")
 @click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
 @click.option("--topic", help="Only of this topic.")
-@click.option("--redriven", is_flag=True, help="Include entries that a redrive has stored since.")
+@click.option("--redriven", is_flag=True, help="Include entries that redrive has stored since.")
 @click.option("--limit", type=LIMIT, default=50, show_default=True)
 def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
     """List the latest records in quarantine, newest first.
@@ -118,15 +118,16 @@ def redrive(
 ) -> None:
     """Try rejected records again.
 
-    For example, the rules or the database were fixed.
+    Use it, for example, after the rules or the database were fixed.
 
     \b
     normalizer quarantine redrive --reason invalid_id --dry-run
     normalizer quarantine redrive --reason invalid_id --limit 100
     normalizer quarantine redrive --reason missing_time --set created_at=2026-01-31
 
-    Records keep their coordinates, and every attempt is recorded. A record stays in quarantine if
-    it fails again, if it's older than the retention of events, or if its execution was forgotten.
+    A record keeps its topic, partition, and offset, and every attempt is recorded. It stays in
+    quarantine if it fails again, if it's older than the retention of events, or if its execution
+    was erased (`normalizer forget`).
     Without a selection it prints how many there are and asks you to confirm. --yes skips that. Run
     it as the owner, or as a user with the roles normalizer_redriver and normalizer_writer, because
     rejected bytes may hold secrets.
@@ -156,7 +157,7 @@ def redrive(
 
 
 def _ask_for_all(rejected: int) -> None:
-    """Ask whether to try all of them, and end the process if not."""
+    """Ask whether to try all of them, and end the process if the answer is no."""
     if not rejected:
         return
     warning = f"without a selection all {rejected:,} rejected records are tried"

@@ -81,9 +81,14 @@ def verify_command() -> None:
     \b
     normalizer ledger verify
 
-    LOST: a record is missing. MORE: there are rows that no total counts. RECREATED: the topic isn't
-    the one that was read. ANOTHER CLUSTER: the brokers aren't the ones that were read, and
-    KAFKA_BOOTSTRAP_SERVERS may be wrong. UNREADABLE: no reader gets past the batch at the position.
+    \b
+    LOST             A record is missing.
+    MORE             There are rows that aren't in any total.
+    RECREATED        The topic isn't the one that was read.
+    ANOTHER CLUSTER  The brokers belong to another cluster than the one that was read.
+                     KAFKA_BOOTSTRAP_SERVERS may be wrong.
+    UNREADABLE       The record batch at the position can't be decoded.
+
     Without KAFKA_BOOTSTRAP_SERVERS only the tables are compared.
     """
     settings = load_settings("database_url")
@@ -105,7 +110,7 @@ def verify_command() -> None:
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="Incarnation of a recreated topic. Default: the newest.",
+    help="The incarnation, if the topic was recreated. 0 is the first. Default: the newest.",
 )
 def explain(*, coordinates: str, incarnation: int | None) -> None:
     """Show what happened to a record, or why it has no row.
@@ -114,7 +119,8 @@ def explain(*, coordinates: str, incarnation: int | None) -> None:
     normalizer explain noetl.events:3:1042
     normalizer explain 'noetl.events[3]@1042'
 
-    If Kafka still has the record, it also shows today's canonical event for it, redacted.
+    If Kafka still has the record, it also shows the canonical event that today's rules give for it,
+    without secrets.
     """
     settings = load_settings("database_url")
     database_url = settings.required_database_url

@@ -24,20 +24,20 @@ from normalizer.runtime.signals import stop_on_signals
 
 GROUP: Final = "relay"
 TABLE_GROUP: Final = "relay-from-postgres"
-"""Suffixes of the service's group. In one group the relay and the service would share partitions.
-"""
+"""Suffixes of the service's group. If the relay joined the service's own group, the two would share
+its partitions, and each would read only some of them."""
 
 
 @click.command()
 @reset_option
 @shapes_option
 @click.option(
-    "--from-postgres", is_flag=True, help="Publish the stored events of DATABASE_URL instead."
+    "--from-postgres", is_flag=True, help="Publish the events stored in DATABASE_URL instead."
 )
 @click.option(
     "--unregister",
     is_flag=True,
-    help="End --from-postgres for good, so that the database stops recording changes.",
+    help="End --from-postgres permanently: the database stops recording changes for it.",
 )
 def relay(
     *, accept_reset: bool, accept_shapes: bool, from_postgres: bool, unregister: bool
@@ -49,13 +49,13 @@ def relay(
     DATABASE_URL=postgresql://writer:secret@db/events \\
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer relay --from-postgres
 
-    Canonical events go to KAFKA_CANONICAL_TOPIC. For each rejected record, its place and reason
-    (never its bytes) go to KAFKA_REJECTED_TOPIC. Both topics must exist. Readers with
-    isolation.level=read_committed see each event exactly once, even if processes are killed.
+    Canonical events go to KAFKA_CANONICAL_TOPIC. For each rejected record, its topic, partition,
+    offset, and reason (never its bytes) go to KAFKA_REJECTED_TOPIC. Both topics must exist. Readers
+    with isolation.level=read_committed see each event exactly once, even if processes are killed.
 
-    The first form normalizes KAFKA_TOPICS and needs no database. It doesn't merge reports of the
-    same event. You can run any number at once. They share the partitions in the group
-    KAFKA_GROUP_ID.relay.
+    The first form normalizes KAFKA_TOPICS and needs no database. If two records report the same
+    event, it publishes both. You can run any number of processes at once. They share the
+    partitions in the group KAFKA_GROUP_ID.relay.
 
     With --from-postgres a single process publishes the stored, merged events: first all of them,
     then each new or changed one, with a revision in a header. A database can have one such relay.

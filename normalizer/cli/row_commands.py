@@ -67,9 +67,9 @@ def renormalize(
     normalizer renormalize --rule status_unmapped --from-time 2026-01-01
     normalizer renormalize
 
-    It rebuilds what the producer sent from each row and normalizes it again. Projections follow.
-    Keys never change. A row stays as it is, and is listed, if today's rules would reject it, or if
-    it's a merged row that they would change.
+    It rebuilds what the producer sent from each row, and normalizes it again. Projections are
+    updated with the rows, and keys never change. A row stays as it is, and is listed, if today's
+    rules would reject it, or if they would change a row that was merged from several records.
     """
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
@@ -102,10 +102,10 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
     normalizer redact --dry-run
     normalizer redact
 
-    It covers events, details of rejections, and the names that counters are grouped by. Projections
-    follow. The dry run counts by table and column and shows no content. Rejected bytes stay as
-    received (see `projector maintain --keep-raw`). NORMALIZER_REDACT_KEYS applies too. Run it as
-    the owner.
+    It redacts events, texts about rejected records, and the names that counters are grouped by.
+    Projections are updated with the rows. The dry run counts rows by table and column, and shows no
+    content. Bytes of rejected records stay as they were received (see `projector maintain
+    --keep-raw`). NORMALIZER_REDACT_KEYS applies too. Run it as the owner of the database.
     """
     settings = load_settings("database_url")
     sanitizer = Sanitizer(settings.redact_keys)
@@ -130,7 +130,7 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
 
 @click.command()
 @click.option("--limit", type=LIMIT, default=20, show_default=True)
-@click.option("--end", metavar="JOB", help="End this interrupted job, instead of resuming it.")
+@click.option("--end", metavar="JOB", help="End this interrupted job for good.")
 def jobs(*, limit: int, end: str | None) -> None:
     """List the runs of jobs, newest first.
 

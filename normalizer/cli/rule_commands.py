@@ -33,9 +33,9 @@ def normalize(*, file: str, strict: bool) -> None:
     echo '{"execution_id":"7","name":"call.done","step":"s","payload":{}}' | normalizer normalize
     normalizer normalize --strict records.ndjson.gz > events.ndjson
 
-    A rejected record gives {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} in its place.
-    Blank lines are skipped. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES apply. Exit 1 also if a
-    compressed file is truncated.
+    For a rejected record it writes {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} instead.
+    Blank lines are skipped. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES apply. It also exits
+    with 1 if a compressed file is truncated.
     """
     normalizer = normalizer_or_exit(load_settings())
     with contextlib.ExitStack() as opened:
@@ -71,8 +71,9 @@ def schema() -> None:
     type=click.Choice(conformance.LEVELS),
     default="lines",
     show_default=True,
-    help="lines: returns canonical lines unchanged. shapes: also normalizes events whose status no "
-    "rule has to judge. rules: also every other record, and every rejection.",
+    help="How much of the contract to test. lines: the program returns canonical events unchanged. "
+    "shapes: it also normalizes raw events, except those whose status a rule has to decide. rules: "
+    "it also normalizes those events, and rejects records for the right reason.",
 )
 @click.option(
     "--show",
@@ -93,7 +94,7 @@ def schema() -> None:
 def conform(
     *, level: conformance.Level, show: int, within: float, command: tuple[str, ...]
 ) -> None:
-    """Test a program against the contract in contract/.
+    """Test another program against the contract in contract/.
 
     \b
     normalizer conform -- cat
@@ -102,7 +103,7 @@ def conform(
 
     The program reads raw or canonical events on standard input, one per line, writes canonical
     ones, and exits with 0 when its input ends. For a rejected event it writes
-    {"quarantine":{"reason":CODE,...}} in its place. Exit 1 if its lines differ.
+    {"quarantine":{"reason":CODE,...}} instead. Exit 1 if its lines differ.
     """
     cases = conformance.read_cases(level)
     try:
@@ -119,7 +120,7 @@ def conform(
 
 @click.command()
 def config() -> None:
-    """Print every setting: its meaning, default, and value. Secrets are masked.
+    """Print every setting with its meaning, default, and value. Secrets are masked.
 
     \b
     normalizer config

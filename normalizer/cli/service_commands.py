@@ -39,10 +39,13 @@ from normalizer.up.process_group import ProcessGroup
 reset_option: Final = click.option(
     "--accept-reset",
     is_flag=True,
-    help="Read a recreated topic, or another cluster, as a new incarnation.",
+    help="Accept that a topic was recreated or moved to another cluster, and read it from its "
+    "beginning.",
 )
 shapes_option: Final = click.option(
-    "--accept-shapes", is_flag=True, help="Continue with another table of shapes."
+    "--accept-shapes",
+    is_flag=True,
+    help="Accept that NORMALIZER_SHAPES has changed since the partitions were read.",
 )
 
 
@@ -54,7 +57,7 @@ shapes_option: Final = click.option(
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Run this many processes here. They share the partitions and one /metrics.",
+    help="Run this many processes on this machine. They share the partitions and one /metrics.",
 )
 def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     """Read, normalize, and store until SIGTERM or Ctrl-C. A second signal ends it at once.
@@ -63,10 +66,10 @@ def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     DATABASE_URL=postgresql://writer:secret@db/events \\
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer run
 
-    You can run any number at once. They share the partitions. Killing one at any moment neither
-    loses nor duplicates an event. One process keeps about one processor busy. --processes 2 runs
-    two of them, and restarts one that dies. Several commands on one machine need different ports,
-    for example with NORMALIZER_HTTP_PORT=0.
+    You can run any number of processes at once, and they share the partitions. If one is killed, no
+    event is lost or stored twice. A process uses about one CPU core. --processes 2 runs two of
+    them, and restarts one that dies. If you run the command twice on one machine, the two need
+    different ports, for example with NORMALIZER_HTTP_PORT=0.
 
     \b
     curl localhost:9464/metrics   explained by `normalizer metrics`
@@ -104,7 +107,7 @@ async def run_service(
 
 
 def load_logged_settings(*needs: str) -> Settings:
-    """Read the settings and configure the log. Ends the process if they're wrong."""
+    """Read the settings and configure the log. Ends the process if the settings are wrong."""
     settings = load_settings(*needs)
     telemetry.configure(
         level=settings.log_level,
@@ -116,7 +119,7 @@ def load_logged_settings(*needs: str) -> Settings:
 
 
 def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
-    """Run a service in this process. If it fails, log a line and exit with its code."""
+    """Run a service in this process. If it fails, log a line, and exit with the error's code."""
     collect_rarely()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -130,7 +133,7 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
 
 
 def _log_mistakes() -> None:
-    """Warn about variables of the environment that the service doesn't use."""
+    """Warn about environment variables that nothing reads."""
     for mistake in environment.unknown_variables(os.environ):
         telemetry.get_logger().warning("settings.unknown_variable", why=str(mistake))
 
@@ -153,7 +156,7 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 @click.command()
 @click.option("--folder", type=NewPath(path_type=Path), default=Path(".noetl"), show_default=True)
 @click.option(
-    "--no-kafka", is_flag=True, help="Backfill the records from a file, which needs no Java."
+    "--no-kafka", is_flag=True, help="Read the records from a file instead, which needs no Java."
 )
 @click.option("--no-traffic", is_flag=True, help="Start everything, but send no traffic.")
 @click.option("--rate", type=RATE, default=200.0, show_default=True, help="Events per second.")
@@ -181,8 +184,8 @@ def up(
     normalizer up --rate 2000 --seed 7
     normalizer up --no-kafka
 
-    The simulator makes the traffic. It's part of the source but not of the wheel, so an installed
-    wheel starts everything without traffic.
+    The simulator sends the traffic. It's in the source but not in the wheel, so an installed wheel
+    starts everything without traffic.
     """
     telemetry.configure(level="critical")
     options = Options(

@@ -23,7 +23,7 @@ def test_prose_does_not_change_the_hash(copied: Path) -> None:
     shapes = copied / "core" / "shapes.py"
     text = shapes.read_text()
 
-    shapes.write_text(text.replace('"""A closed', '# A comment.\n"""A "new" word, and a closed'))
+    shapes.write_text(text.replace('"""All shapes', '# A comment.\n"""All "new" shapes'))
 
     assert shapes.read_text() != text
     assert rules_sha256(copied) == rules_sha256()

@@ -1,7 +1,8 @@
 """Reads stored events for the relay: all of them once, then those that were inserted or changed.
 
-The table `event_changes` holds the changes since the relay's registration. The relay reads only
-changes below the oldest running transaction, so that nothing can commit behind it.
+From the relay's registration on, the table `event_changes` records every change. The relay reads a
+change only if its transaction is older than every running transaction. So no change can be
+committed later with a number that the relay has already passed.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -36,17 +37,20 @@ RESTORED: Final = (
     f"passed; {START_AGAIN}"
 )
 CHANGED_ROWS: Final = 250
-"""The number of changed events to read at once. Each read is one query per partition of them."""
+"""How many changed events to read at once. Each read is one query per partition of the table
+`events`."""
 
 
 class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
-    """The position of the relay of one registration.
+    """How far the relay with this registration has read.
 
-    `event_id` is set during the first pass, in which all stored events up to it are sent. After
-    that all changes up to (transaction_id, change_id) are sent, and `ids_sent` ids of the next
-    change. `noted_at` is the time of the latest change among them. A revision is `revision_base`
-    plus a transaction's number, and no revision below `revision` is sent. `changes_table` is the
-    table that it reads the changes from.
+    - During the first pass, which sends all stored events, `event_id` is the last id sent. After
+      that it's None.
+    - Then all changes up to (transaction_id, change_id) are sent, and of the next change the first
+      `ids_sent` ids. `noted_at` is the time of the latest change that was sent.
+    - `revision_base` plus the number of a transaction is a revision. No revision below `revision`
+      is sent any more.
+    - `changes_table` identifies the table that the changes are read from.
     """
 
     registration: str
@@ -69,10 +73,10 @@ def first_position(
 ) -> TablePosition:
     """Return the position before every event. `before` is that of an earlier registration.
 
-    Revisions begin at the clock, in microseconds, and grow by one per transaction, which is slower.
-    So they're greater than those of all earlier registrations, even if the database was restored
-    into a cluster with fewer transactions. If the clock was set back, they still begin above the
-    last revision.
+    Revisions begin at the server's clock, in microseconds, and grow by one per transaction, which
+    is slower than the clock. So they're greater than those of all earlier registrations, even if
+    the database was restored into a cluster with lower transaction numbers. If the clock was set
+    back, they begin above the last revision.
     """
     first_revision = max(now.clock_us, before.revision + 1 if before else 0)
     return TablePosition(
@@ -85,7 +89,7 @@ def first_position(
 
 
 def table_position(committed: CommittedOffset | None) -> TablePosition | None:
-    """Read the position committed to Kafka, or return None if there is none of ours."""
+    """Read the position that was committed to Kafka. Returns None if there's none of this relay."""
     try:
         return None if committed is None else _decoder.decode(committed.metadata)
     except msgspec.MsgspecError:
@@ -95,8 +99,9 @@ def table_position(committed: CommittedOffset | None) -> TablePosition | None:
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     """Events in the order in which to send them, and the position after them.
 
-    The position's revision never falls from page to page. An event is as it was at that revision,
-    or newer. If it changes after that, a later page with a greater revision has it.
+    The position's revision never gets lower from page to page. An event is in the state that it had
+    at that revision, or a newer one. If it changes later, another page with a greater revision has
+    it again.
     """
 
     position: TablePosition
@@ -104,9 +109,9 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Horizon(NamedTuple):
-    """The cluster's oldest running transaction, and the one after the last that has ended.
+    """The numbers of the oldest running transaction, and of the next one that begins.
 
-    Also the server's clock, and the table of changes.
+    It also has the server's clock, and identifies the table of changes.
     """
 
     oldest_running: int
@@ -123,7 +128,7 @@ class Registration(NamedTuple):
 
 
 class RelayState(NamedTuple):
-    """Whether position and database belong together, and the age of the oldest change left."""
+    """Whether the relay's position belongs to the database, and the oldest unsent change's age."""
 
     is_registered: bool
     was_restored: bool
@@ -148,7 +153,7 @@ class StoredEventReader:
         self._session.terminate()
 
     async def registration(self) -> Registration | None:
-        """Return the registered relay, or None while no changes are recorded."""
+        """Return the registered relay, or None if no changes are being recorded."""
         rows = await self._session.fetch(sql.READ_REGISTRATION)
         return Registration(*rows[0]) if rows else None
 
@@ -161,15 +166,15 @@ class StoredEventReader:
         return Horizon(*(await self._session.fetch(sql.READ_HORIZON))[0])
 
     async def take_transaction(self) -> int:
-        """Take a transaction's number.
+        """Begin a transaction and return its number.
 
-        All transactions that are writing already have lower numbers.
+        Every transaction that has written has a lower one.
         """
         ((transaction_id,),) = await self._session.fetch(sql.TAKE_TRANSACTION)
         return int(transaction_id)
 
     async def first_pass(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
-        """Yield all stored events after the position, in the order of their ids."""
+        """Yield all stored events after the position, sorted by id."""
         assert position.event_id is not None
         walk = IdRangeWalk(self._session.fetch, EVENTS_A_PAGE)
         async for ids in walk.after(position.event_id):
@@ -185,18 +190,21 @@ class StoredEventReader:
         yield EventPage(position=msgspec.structs.replace(position, event_id=None))
 
     async def changed(self, position: TablePosition) -> EventPage | None:
-        """Return the events of the next changes, ordered by their last change, or None.
+        """Return the events of the next changes, sorted by their last change, or None.
 
-        The events are as they are now. Deleted events are left out.
+        The events are in their present state. Deleted events are left out.
         """
         return await self._session.run_once(partial(self._read_changed, position))
 
     async def state(self, position: TablePosition) -> RelayState:
-        """Return whether the relay can continue from this position, and how much is left."""
+        """Return whether the relay can continue from this position, and its lag."""
         return RelayState(*(await self._session.fetch(sql.READ_STATE, *_marks(position)))[0])
 
     async def delete_sent(self, position: TablePosition) -> None:
-        """Delete the changes up to the position and store it, unless another relay took over."""
+        """Delete the changes up to the position, and store the position.
+
+        Does nothing if another relay has taken over.
+        """
         await self._session.fetch(sql.DELETE_SENT, *_marks(position))
 
     async def _read_changed(
@@ -217,7 +225,10 @@ class StoredEventReader:
     async def _read_rows(
         self, ids: Sequence[int], start: int, connection: asyncpg.Connection
     ) -> tuple[list[asyncpg.Record], int]:
-        """Return rows of ids[start:] that fit in memory, each at its last place, and the end."""
+        """Return the rows of ids[start:] that fit in memory, and the index after the last one.
+
+        An id that occurs several times counts only at its last place.
+        """
         last_places = {event_id: place for place, event_id in enumerate(ids)}
         rows: list[asyncpg.Record] = []
         page = PageSize(CHANGED_ROWS)
@@ -235,7 +246,7 @@ class StoredEventReader:
 
 
 async def unregister(database_url: str) -> None:
-    """Stop recording changes and delete the recorded ones, however long that takes.
+    """Stop recording changes, and delete the recorded ones, however long that takes.
 
     Raises StoreUnavailableError and FatalError.
     """
@@ -254,7 +265,10 @@ async def unregister(database_url: str) -> None:
 async def _read_range(
     ids: IdRange, connection: asyncpg.Connection
 ) -> tuple[int, list[asyncpg.Record], int]:
-    """Return the oldest transaction, rows as of then or newer, and the id of the last row."""
+    """Return the oldest running transaction, rows, and the last row's id.
+
+    The rows are in the state before that transaction, or in a newer one.
+    """
     running = await connection.fetchval(sql.READ_HORIZON)
     rows, last_id = await fetch_rows(connection, ALL_EVENTS, ids)
     return running, rows, last_id

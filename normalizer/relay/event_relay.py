@@ -1,4 +1,7 @@
-"""Sends stored events to Kafka, each page in one transaction with its position."""
+"""Sends stored events to Kafka.
+
+One Kafka transaction writes each page together with its position.
+"""
 
 import asyncio
 import contextlib
@@ -39,20 +42,21 @@ IDLE_S: Final = 0.2
 RETRY_S: Final = 1.0
 CHECK_EVERY_S: Final = 1.0
 UNKNOWN_S: Final = 10.0
-"""After this long without a check, PostgreSQL or Kafka counts as silent."""
+"""If nothing was heard from PostgreSQL or Kafka for this long, it counts as silent."""
 COMMIT_EVERY_S: Final = 3_600.0
-"""Commit at least this often, because Kafka forgets an offset after some days."""
+"""Commit at least this often, because Kafka deletes an offset that wasn't committed for some days.
+"""
 
 _log: Final = get_logger()
 
 Outcomes = Counter[tuple[str, str]]
-"""Counts by shape and outcome: `stored` in the canonical topic, or `quarantined`."""
+"""How many events were stored in the canonical topic, or quarantined, by shape and outcome."""
 
 
 class EventRelay:
-    """The one relay of a database.
+    """The only relay of a database.
 
-    `run` ends after `stop`, or with an error that no retry fixes.
+    `run` ends after `stop`, or with an error that no retry can fix.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -68,10 +72,10 @@ class EventRelay:
         self._lag_s = 0.0
         self._waits_for: str | None = "the first page has not been sent yet"
         self.outcomes = Outcomes()
-        """Like everything below, safe to read from any thread."""
+        """It's safe to read from any thread, and so is everything below."""
 
     def stop(self) -> None:
-        """Let `run` finish the current page within the deadline, and end. Doesn't wait."""
+        """Make `run` finish the current page within the deadline, and end. Returns at once."""
         if self._deadline and not self._stopping.is_set():
             now_s = asyncio.get_running_loop().time()
             self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
@@ -79,21 +83,21 @@ class EventRelay:
 
     @property
     def waits_for(self) -> str | None:
-        """Return why nothing is being sent."""
+        """Return why nothing is being sent, or None."""
         return self._waits_for or self._silence()
 
     @property
     def lag_s(self) -> float:
-        """Return the age of the oldest unsent change. It grows while there is no news."""
+        """Return the age of the oldest unsent change. It grows while the relay can't check it."""
         unknown_s = time.monotonic() - self._checked_at_s
         return self._lag_s + (unknown_s if self.waits_for else 0.0)
 
     def heartbeat_age_s(self) -> float:
-        """Return the time since the event loop last ran."""
+        """Return how many seconds ago the event loop last ran."""
         return time.monotonic() - self._heartbeat_s
 
     async def run(self) -> None:
-        """Send until `stop`, and retry after an outage. Raises FatalError."""
+        """Send until `stop` is called, and retry after an outage. Raises FatalError."""
         _log.info("relay.started", topic=self._settings.kafka_canonical_topic)
         self._keep_heartbeat()
         try:
@@ -128,7 +132,8 @@ class EventRelay:
         producer = TransactionalProducer(
             settings,
             settings.kafka_group_id,
-            # Kafka keeps offsets only of existing partitions. It doesn't matter which one we use.
+            # Kafka keeps offsets only of existing partitions, so use partition 0 of the output
+            # topic.
             KafkaPartition(settings.kafka_canonical_topic, 0),
             max_batch_bytes=min(self._limits.values()),
         )
@@ -146,16 +151,16 @@ class EventRelay:
             await producer.stop()
 
     async def _begin(self, producer: TransactionalProducer) -> TablePosition:
-        """Return the position to continue from. Registers the relay first if necessary.
+        """Return the position to continue from. If the relay isn't registered yet, register it.
 
-        Raises FatalError if position and database don't belong together.
+        Raises FatalError if the position doesn't belong to this database.
         """
         group_id = self._settings.kafka_group_id
         position = table_position(await producer.committed())
         registered = await self._reader.registration()
         if registered is None:
-            # Commit to Kafka first. The other way round, a kill in between would look like a lost
-            # position.
+            # Commit to Kafka first. If the process registered first and was killed in between, it
+            # would look like a lost position.
             now = await self._reader.horizon()
             position = first_position(secrets.token_hex(8), now, position)
             await producer.commit((), position.committed())
@@ -187,10 +192,10 @@ class EventRelay:
         return position
 
     async def _wait_for_writers(self) -> None:
-        """Wait for all transactions that are already writing.
+        """Wait for all transactions that are writing now.
 
-        One of them may have written events before it saw the registration, so they aren't recorded
-        as changes. The first pass must see them.
+        One of them may have written events before it could see the registration. These events
+        aren't recorded as changes, so the first pass must read them.
         """
         later = await self._reader.take_transaction()
         while not self._stopping.is_set():
@@ -206,7 +211,7 @@ class EventRelay:
             await wait_at_most(self._stopping, IDLE_S)
 
     async def _pages(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
-        """Yield everything after the position, and then the changes, until `stop`."""
+        """Yield all events after the position, and then the changes, until `stop`."""
         if position.event_id is not None:
             async with contextlib.aclosing(self._reader.first_pass(position)) as first_pass:
                 async for page in first_pass:
@@ -235,9 +240,10 @@ class EventRelay:
             await self._check(position, "another relay has sent later changes")
 
     async def _check(self, position: TablePosition, went_back: str) -> None:
-        """Note the lag. Raises FatalError if position and database don't belong together.
+        """Note the lag. Raises FatalError if the position doesn't belong to this database.
 
-        `went_back` says why changes after the position may have been sent and deleted.
+        `went_back` is the error's message if changes after the position were already sent and
+        deleted.
         """
         state = await self._reader.state(position)
         if not state.is_registered:
@@ -252,7 +258,7 @@ class EventRelay:
         self._checked_at_s = self._heard_at_s = time.monotonic()
 
     async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], Outcomes]:
-        """Return the page's records and counts, working for a few milliseconds at a time."""
+        """Return the page's records and counts. Other tasks can run every few milliseconds."""
         records, outcomes = [], Outcomes()
         due_s = time.perf_counter() + SLICE_S
         for event in page.events:
@@ -279,9 +285,9 @@ class EventRelay:
         return rejection, "quarantined"
 
     def _note_success(self) -> None:
-        """Note that a page was sent, or that there is none.
+        """Note that a page was sent, or that there's no page to send.
 
-        Reading one says nothing about Kafka.
+        Call it only then. Reading a page says nothing about Kafka.
         """
         self._outage.over()
         self._waits_for = None

@@ -1,4 +1,4 @@
-"""Answers /metrics, /livez and /readyz for the relay of stored events, from its own threads."""
+"""Serves /metrics, /livez, and /readyz for the relay of stored events, from its own threads."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from normalizer.runtime.telemetry import get_logger
 from normalizer.runtime.version import VERSION
 
 SOURCE: Final = ("normalizer.events", "0")
-"""The topic and partition under which the lag is reported: the table."""
+"""The topic and partition under which the lag is reported. They stand for the table."""
 
 _log: Final = get_logger()
 
@@ -27,7 +27,7 @@ _log: Final = get_logger()
 def monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
     """Serve the probes inside the block.
 
-    Raises ConfigurationError if the address can't be bound.
+    Raises ConfigurationError if it can't listen at the address.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)

@@ -20,9 +20,9 @@ MESSAGE_LIMIT: Final = "max.message.bytes"
 
 
 async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]:
-    """Return the largest record that each output topic takes, in bytes.
+    """Return, for each output topic, the largest batch that it accepts, in bytes.
 
-    Raises BrokerUnavailableError for a missing topic, which the client might otherwise create.
+    Raises BrokerUnavailableError for a missing topic, because aiokafka might otherwise create it.
     """
     limits = {}
     for topic in (settings.kafka_canonical_topic, settings.kafka_rejected_topic):
@@ -34,10 +34,11 @@ async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]
 
 
 def canonical_record(event: Envelope, topic: str, *, revision: int | None = None) -> OutputRecord:
-    """Build the record of a canonical event, keyed by its execution.
+    """Build the record of a canonical event, with its execution as the key.
 
-    Only a row of PostgreSQL, which has a revision, gets a place. Reports of one event are compared
-    there, and nowhere else.
+    The header `place` has the event's coordinates if the log has records in the order of their
+    events. Only a row of PostgreSQL, which has a revision, gets this header, because reports of one
+    event are compared only there.
     """
     headers = {
         "event_id": event.event_id,
@@ -59,9 +60,9 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
 
 
 def build_traceparent(event: Envelope) -> str | None:
-    """Return the traceparent header of the raw record that the event's `trace_id` is from.
+    """Return the traceparent header of the raw record that the event's `trace_id` comes from.
 
-    Returns None without one, and if `trace_id` and header come from two merged reports with
+    Returns None if there's no trace id, or if trace id and header come from two merged reports with
     different traces. Source: docs/spec/wire-shapes.md#v6.
     """
     if event.trace_id is None or event.headers is None:
@@ -93,7 +94,10 @@ def too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | N
 
 
 def unwritable(event: Envelope, why: ValueError) -> Rejected:
-    """Reject a stored event that no line may hold, because somebody wrote its row with SQL."""
+    """Reject a stored event that no canonical line may hold.
+
+    Somebody wrote its row with SQL.
+    """
     return Rejected(
         reason="invalid_json",
         detail=f"event {event.event_id}: {why}",
@@ -103,7 +107,7 @@ def unwritable(event: Envelope, why: ValueError) -> Rejected:
 
 
 def rejection_record(source: RawRecord, rejected: Rejected, topic: str) -> OutputRecord:
-    """Build the record that says why an event or record was rejected, without its bytes."""
+    """Build the record that says why an event or a record was rejected, without its bytes."""
     rejection = {
         "topic": source.topic,
         "partition": source.partition,

@@ -1,4 +1,4 @@
-"""Builds the output of one part of a batch, and counts the outcomes of its events."""
+"""Builds the output for one part of a batch, and counts the outcomes of its events."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from normalizer.store.store import CommittedBatch
 
 
 class PartOutput:
-    """The output of one part of a batch, and the outcomes of its events."""
+    """The output for one part of a batch, and the outcomes of its events."""
 
     def __init__(self, settings: Settings, limits: Mapping[str, int], part: PartitionBatch) -> None:
         self._settings = settings
@@ -29,7 +29,10 @@ class PartOutput:
         self._rejections: list[RejectedRecord] = []
 
     async def make_records(self) -> list[OutputRecord]:
-        """Build the records in the order of their events, a few milliseconds of work at a time."""
+        """Build the records in the order of their events.
+
+        Other tasks can run every few milliseconds.
+        """
         records = []
         due_s = time.perf_counter() + SLICE_S
         for source, outcomes in self._part.items:
@@ -47,7 +50,7 @@ class PartOutput:
         return records
 
     def committed(self, *, commit_s: float) -> CommittedBatch:
-        """Return the counts of the part, for after its transaction has committed."""
+        """Return the counts of the part. Call it after its transaction was committed."""
         return CommittedBatch(
             events=self._events,
             new=self._events,

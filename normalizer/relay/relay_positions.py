@@ -1,7 +1,8 @@
 """The metadata committed with an offset: how far a partition was read, of which log, by whom.
 
-Kafka keeps a text with each committed offset. The relay stores there what `source_positions` holds
-for the service. With it the relay notices a recreated topic, and an owner that was killed.
+Kafka stores a text with each committed offset. The relay stores there what the service stores in
+`source_positions`. With it the relay notices that a topic was recreated, or that the previous owner
+was killed.
 """
 
 from typing import Final
@@ -17,7 +18,7 @@ NO_TRY: Final = LastTry()
 
 
 class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """The log that was read up to the offset, its last record, and the owner's next step.
+    """The log that was read up to the offset, its last record, and the owner's next try.
 
     `shapes` is the fingerprint of the table of shapes that it was read with, or ''.
     """
@@ -29,7 +30,7 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
     last_try: LastTry = NO_TRY
 
     def trying(self, slice_records: int | None) -> "RelayPosition":
-        """Return the same position while its owner works on at most that many records."""
+        """Return the position for a time in which its owner works on at most this many records."""
         last_try = msgspec.structs.replace(self.last_try, slice_records=slice_records)
         return msgspec.structs.replace(self, last_try=last_try)
 
@@ -39,11 +40,11 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NO_POSITION: Final = RelayPosition(cluster_id="")
-"""The position for an offset that somebody has set by hand."""
+"""The position for an offset that somebody has set with another program."""
 
 
 def read_position(committed: CommittedOffset, otherwise: RelayPosition) -> RelayPosition:
-    """Read the committed metadata, or return `otherwise` if somebody set the offset by hand."""
+    """Read the committed metadata. Returns `otherwise` if another program set the offset."""
     try:
         return _decoder.decode(committed.metadata)
     except msgspec.MsgspecError:
@@ -57,7 +58,7 @@ def claim_from(
     position: RelayPosition,
     slice_records: int | None = None,
 ) -> Claim:
-    """Return the claim of this epoch, which continues at the position found."""
+    """Return a claim with this epoch, which continues from the position."""
     last = position.last
     return Claim(
         topic=partition.topic,

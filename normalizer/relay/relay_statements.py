@@ -13,19 +13,21 @@ REGISTER: Final = """
     on conflict on constraint event_relay_pkey do nothing
 """
 
-# One statement, so that changes recorded for a relay that registers later stay. It deletes the
-# registration first, because a running relay locks in the same order (DELETE_SENT).
+# It's one statement, so that changes recorded for a relay that registers later aren't deleted. It
+# deletes the registration first, because a running relay locks the two in that order too
+# (DELETE_SENT).
 UNREGISTER: Final = """
     with gone as (delete from normalizer.event_relay returning true)
     delete from normalizer.event_changes
     where  (select count(*) from gone) >= 0
 """
 
-# Takes a number above those of all transactions that have one.
+# Begins a transaction with a number above those of all transactions that have one.
 TAKE_TRANSACTION: Final = "select pg_current_xact_id()::text::bigint"
 
-# From a snapshot: the first transaction that may still be running, and the one after the last that
-# has ended. Also the server's clock, and a table's oid, which a dump doesn't keep.
+# Returns, from a snapshot, the first transaction that may still be running, and the one after the
+# last that has ended. Also the server's clock, and the table's oid, which isn't the same after a
+# restore from a dump.
 READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,
@@ -33,7 +35,7 @@ READ_HORIZON: Final = """
            'normalizer.event_changes'::regclass::oid::bigint as changes_table
 """
 
-# Returns whole changes until they have $3 ids or more.
+# Returns whole changes, until these have $3 ids or more.
 FIND_CHANGES: Final = """
     with later as (
         select   transaction_id, change_id, event_ids, noted_at,
@@ -55,8 +57,8 @@ FIND_CHANGES: Final = """
     order by later.transaction_id, change_id
 """
 
-# Keeps the changes of another registration, and those recorded after the latest sent change ($3),
-# because the relay has passed their number but not sent them.
+# Keeps the changes of another registration. It also keeps changes that were recorded after the
+# latest sent change ($3), because the relay has passed their number without sending them.
 DELETE_SENT: Final = """
     with moved as (
         update normalizer.event_relay
@@ -71,8 +73,8 @@ DELETE_SENT: Final = """
     and    exists (select from moved)
 """
 
-# A transaction can have a number that the relay passed, or one that isn't given out yet, only if
-# the database was restored and gives its numbers out again.
+# A change can have the number of a transaction that the relay has passed, or of one that hasn't
+# begun, only if the database was restored and gives its numbers out again.
 READ_STATE: Final = """
     select exists (
                select from normalizer.event_relay where registration = $4::text

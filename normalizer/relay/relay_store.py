@@ -1,8 +1,9 @@
 """The relay's store: claims partitions, and writes batches to the output topics.
 
-A claim starts the one live producer of a partition, reads its committed offset, and commits it
-again as its own. Each part of a batch is written in one transaction with its next offset. A failed
-part is never retried under the same claim, because only a new claim shows whether it succeeded.
+A claim starts the only live producer of a partition, reads its committed offset, and commits that
+offset again with itself as the owner. Each part of a batch is written in one transaction, together
+with its next offset. A part that fails is never retried under the same claim, because only a new
+claim shows whether the transaction succeeded.
 """
 
 import asyncio
@@ -40,9 +41,9 @@ from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
 
 
 class RelayStore:
-    """Reads its group's offsets and writes to the two output topics of the settings.
+    """Reads the offsets of its group, and writes to the two output topics of the settings.
 
-    `on_commit` is called after each committed part. `group_id` must be of the relay alone.
+    `on_commit` is called after each committed part. No other program may use the group.
     """
 
     server_pid = None
@@ -65,7 +66,8 @@ class RelayStore:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # All at once, because each takes its full timeout while the output doesn't answer.
+        # Close all of them at the same time. While the brokers are unreachable, each takes its full
+        # timeout.
         async with asyncio.TaskGroup() as tasks:
             for partition in self._owned:
                 tasks.create_task(self._disown(partition), name=f"disown {partition}")
@@ -84,8 +86,8 @@ class RelayStore:
     ) -> Claim:
         """Claim the partition. Fences every earlier owner and aborts its open transaction.
 
-        A partition without a committed offset begins at `log_start`. A partition that its last
-        owner didn't release becomes a suspect (`LastTry`). Raises BrokerUnavailableError,
+        A partition without a committed offset begins at `log_start`. If the last owner didn't
+        release the partition, it becomes a suspect (see `LastTry`). Raises BrokerUnavailableError,
         FencedError, FatalError, AnotherClusterError unless `accept_reset`, and ShapesChangedError
         if the table of shapes has changed.
         """
@@ -129,16 +131,16 @@ class RelayStore:
         return claim
 
     async def release_claims(self) -> None:
-        """Note that no record of any claimed partition is being processed any more.
+        """Record that no record of any claimed partition is being processed any more.
 
-        A partition whose commit is in flight or has failed is left to its next owner.
+        A partition whose commit is in flight or has failed isn't released.
         """
         async with asyncio.TaskGroup() as tasks:
             for where, owned in self._owned.items():
                 tasks.create_task(self._release(where, owned), name=f"release {where}")
 
     async def take_alone(self, claim: Claim) -> None:
-        """Note that only the next record of the partition is being processed."""
+        """Record that the process works on the partition's next record, and on nothing else."""
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
         await self._commit(where, owned, owned.position.trying(ALONE))
@@ -162,7 +164,7 @@ class RelayStore:
         return await self._move(claim, began)
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:  # noqa: ARG002 - a store's signature
-        """Skip offsets that can no longer be read. Raises FencedError and PositionMovedError."""
+        """Skip offsets that can't be read any more. Raises FencedError and PositionMovedError."""
         moved = msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)
         return await self._move(claim, moved)
 
@@ -171,11 +173,11 @@ class RelayStore:
         return ""
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
-        """Write each part in its own transaction, all at once.
+        """Write the parts, each in its own transaction, all at the same time.
 
-        Raises PartsLostError with the reason for each part that wasn't written: FencedError if
-        another process claimed its partition, otherwise PositionMovedError, which means claim it
-        again.
+        Raises PartsLostError with the reason for each part that wasn't written. That's a
+        FencedError if another process has claimed its partition, otherwise a PositionMovedError,
+        after which the partition must be claimed again.
         """
         async with asyncio.TaskGroup() as tasks:
             parts = [
@@ -189,7 +191,10 @@ class RelayStore:
         return sum(written, OutcomeTotals())
 
     async def _write_part(self, part: PartitionBatch) -> OutcomeTotals | PositionError:
-        """Return the error, because raising it would cancel the tasks of the other parts."""
+        """Write one part.
+
+        It returns an error, because raising it would cancel the other parts' tasks.
+        """
         output = PartOutput(self._settings, self._limits, part)
         records = await output.make_records()
         where = KafkaPartition(part.topic, part.partition)
@@ -256,7 +261,7 @@ class RelayStore:
     def _owned_under(self, where: KafkaPartition, epoch: int) -> "_OwnedPartition":
         """Return the partition as this claim owns it.
 
-        Raises PositionMovedError if the claim is gone.
+        Raises PositionMovedError if the claim is no longer in force.
         """
         owned = self._owned.get(where)
         if owned is None or owned.epoch != epoch:
@@ -269,10 +274,10 @@ class RelayStore:
 
 
 async def clusters_read(topics: TopicReader, settings: Settings, topic: str) -> set[str]:
-    """Return the clusters of the relay's offsets for the partitions of this topic.
+    """Return the clusters from which the relay's committed offsets of this topic come.
 
-    An offset lives in the cluster that's read, so an offset from another cluster is a mirror's
-    copy.
+    An offset is stored in the cluster that's read. So an offset from another cluster was copied by
+    a mirror.
     """
     partitions = await topics.partitions(topic)
     offsets = await topics.committed(settings.kafka_group_id, partitions)
@@ -283,7 +288,7 @@ async def clusters_read(topics: TopicReader, settings: Settings, topic: str) -> 
 def relay_stores(
     settings: Settings, on_commit: Callable[[CommittedBatch], None]
 ) -> tuple[RelayStore, RelayStore, RelayStore]:
-    """Return the same store for everything, because a partition has one producer."""
+    """Return the same store three times, because a partition has only one producer."""
     store = RelayStore(settings, on_commit=on_commit)
     return store, store, store
 
@@ -291,8 +296,8 @@ def relay_stores(
 class _OwnedPartition(NamedTuple):
     """A claimed partition: its producer, and its last committed position.
 
-    `next_offset` is None while a commit is in flight, and after a failed commit. Nobody knows
-    whether that one succeeded, so committing the earlier offset might set the position back.
+    `next_offset` is None while a commit is in flight, and after a failed commit. Then nobody knows
+    whether that commit succeeded, so committing the earlier offset could set the position back.
     """
 
     producer: TransactionalProducer

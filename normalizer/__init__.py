@@ -1,20 +1,19 @@
-"""Normalizes the events of four producers into one envelope, stored exactly once in PostgreSQL.
+"""Turns the events of four producers into one canonical form, stored exactly once in PostgreSQL.
 
-The packages are listed in the order an event meets them. docs/flow.md follows one event the same
+The packages, in the order in which they handle an event. docs/flow.md follows one event the same
 way, and each package lists its own modules like this.
 
 consumer/       the loop: fetch, normalize, store, commit
-kafka/          reads records from Kafka, the only importer of aiokafka
+kafka/          reads and writes Kafka. No other package imports aiokafka
 core/           the rules, without I/O, clock, or randomness
 envelope        the canonical event and its bytes, also for producers
 producer_models  the Python server's requests as pydantic models
 snowflake       mints, reads, and derives ids
 jsontext        parses JSON and keeps every number as it was written
 errors          every error, sorted by what the caller must do
-store/          writes a batch in one transaction, the only code that writes events
+store/          writes a batch in one transaction. No other package writes events
 observability/  the consumer's counters and traces
 monitoring/     /metrics, /livez, /readyz
-
 relay/          the same loop, but it writes canonical events to a Kafka topic
 jobs/           backfill, redrive, renormalize, redact, forget, and export, with the same core and
                 store
@@ -29,9 +28,9 @@ config/         settings, passwords, TLS files
 To use it as a library, import from here: `from normalizer import Normalizer`, or one of the other
 six names in `__all__`. They open no connection and read no clock. docs/library.md shows each one.
 
-Imports point one way, and import-linter checks it: cli > up, relay > jobs > monitoring > consumer >
-observability > kafka, files, store, embedded > postgres > runtime > config > producer_models >
-core > envelope > snowflake, jsontext > errors.
+Imports go in one direction only, and import-linter checks it: cli > up, relay > jobs > monitoring >
+consumer > observability > kafka, files, store, embedded > postgres > runtime > config >
+producer_models > core > envelope > snowflake, jsontext > errors.
 """
 
 from importlib import import_module
@@ -64,7 +63,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use, because most commands don't need the rules."""
+    """Import a public name when it's first used, because most commands don't need the rules."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'envelope')}"), name)

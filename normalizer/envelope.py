@@ -21,7 +21,8 @@ from normalizer.jsontext import (
 )
 
 RULES_VERSION: Final = 5
-"""Stored with every row as `normalizer_version`. Raise it whenever a rule changes a result."""
+"""The version of the rules, stored with every row as `normalizer_version`. Raise it whenever a rule
+changes a result."""
 
 
 CALL_DONE: Final = ("call.done", "action_done", "call_done")
@@ -48,12 +49,13 @@ Rule = Literal[
     "attempts_invalid",
     "duration_invalid",
 ]
-"""The `rule` of a coercion: every way in which a rule changes or guesses the meaning of a value.
+"""The `rule` of a coercion. Each is a way in which a rule changes or guesses the meaning of a
+value.
 
 bom_stripped            a byte order mark before the JSON was removed
 unstorable_text         U+0000 or a lone surrogate became U+FFFD at `field`
-alias_conflict          both names of a pair were sent with different values, and the one in `field`
-                        lost
+alias_conflict          both names of a field were sent with different values, and the value under
+                        `field` wasn't used
 meta_not_object         meta wasn't an object, so it's in extra
 status_not_text         status wasn't a string, so it's in extra
 status_overruled        the declared status was weaker than other evidence in the event
@@ -63,12 +65,11 @@ invalid_secondary_id    catalog_id or a parent's id wasn't a valid id
 event_id_conflict       the id belonged to another event (set by the store)
 ambiguous_report        two events have the id, and a report of the row lacks step or command, so it
                         may be about the other event (set by the store)
-created_at_unreadable   a time could not be read or lies outside the bounds
+created_at_unreadable   a time couldn't be read or is outside the limits
 attempts_invalid        the number of attempts wasn't valid
 duration_invalid        the duration was negative, or too long for its event
 
-Source: docs/spec/wire-shapes.md#v2.
-"""
+Source: docs/spec/wire-shapes.md#v2."""
 
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
@@ -76,9 +77,9 @@ RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One canonical event and where it came from. The fields are the columns of `events`.
 
-    JSON columns (context, result, meta, extra, coercions, headers) are UTF-8 JSON bytes that
-    PostgreSQL can store. They're the producer's own bytes, unless a rule replaced something in
-    them. None means absent. Only execution_id, event_type, and status are required. `event_id` and
+    JSON columns (context, result, meta, extra, coercions, headers) are UTF-8 JSON that PostgreSQL
+    can store. They're the producer's own bytes, unless a rule replaced something in them. None
+    means absent. Only execution_id, event_type, and status are required. `event_id` and
     `created_at` are None only for an event that isn't from a log and whose producer sent none.
     `attempts` is also written into the meta.
 
@@ -125,10 +126,12 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A rejected record, or one rejected event of a record. It goes to quarantine.
 
-    `detail` is our own sentence and never quotes the record. `shape` is '' if no shape was
-    recognized. `sqlstate` is set if the database rejected the row. `sample` holds the beginning of
-    the record, the first time the rules reject it. It's None if the bytes aren't text or may hold a
-    secret. `execution_id` is the one in the value. It's None if it can't be read.
+    - `detail` is our own sentence, and never quotes the record.
+    - `shape` is the producer's format, or '' if it wasn't recognized.
+    - `sqlstate` is set if the database rejected the row.
+    - `sample` has the first bytes of the record as text. It's None if they aren't text or may hold
+      a secret, and it's only set on the record's first rejected event.
+    - `execution_id` is the one in the value, or None if it can't be read.
     """
 
     reason: Reason
@@ -152,9 +155,9 @@ Normalized = Envelope | Rejected | Ignored
 def canonical_json(value: bytes) -> bytes:
     """Return JSON as canonical bytes, which are the same for every spelling of a value.
 
-    The result is compact UTF-8. Keys are sorted by their bytes, and the last of duplicate keys
-    stays. Strings escape only what they must, and numbers look as jsonb prints them. Raises
-    ValueError if it isn't JSON, or if it holds a number or a lone surrogate that no event may hold.
+    The result is compact UTF-8. Keys are sorted by their bytes, and of duplicate keys the last is
+    kept. Strings escape only what they must, and numbers look as jsonb prints them. Raises
+    ValueError if it isn't JSON, or if it has a number or a lone surrogate that no event may have.
     Source: docs/spec/envelope.md#c5, #c6, #c7.
     """
     if len(value) <= MAX_MAGNITUDE or not _LONG_NUMBER.search(value):
@@ -175,10 +178,11 @@ def with_attempts(meta: bytes, attempts: int) -> bytes:
 def to_canonical(event: Envelope) -> bytes:
     """Return the canonical line of an event, without a line feed. It redacts nothing.
 
-    The nine fields of noetl-events 0.1 come first. Only event_id and created_at may be missing. The
-    extensions follow if they have a value. As when reading, an optional id below 1, an empty word,
-    the step `unknown`, and the result null count as absent. Raises ValueError with the field's name
-    for a value that no line may hold. Source: docs/spec/envelope.md#c1, #c2, #c3, #c4, #c11.
+    The nine fields of noetl-events 0.1 come first. Only event_id and created_at may be missing.
+    Further fields follow if they have a value. An optional id below 1, an empty word, the step
+    `unknown`, and the result null count as absent, as they do when an event is read. Raises
+    ValueError with the field's name for a value that no line may hold. Source:
+    docs/spec/envelope.md#c1, #c2, #c3, #c4, #c11.
     """
     _check(event)
     present, field = [], ""
@@ -206,8 +210,8 @@ def _check(event: Envelope) -> None:
 
 
 def _as_written(text: str) -> msgspec.Raw:
-    # A value may hold millions of numbers, nearly all of them canonical. Checking each takes
-    # seconds.
+    # A value may have millions of numbers, nearly all of them canonical already. Checking all of
+    # them would take seconds.
     if len(text) < _PLAIN and text[0] != "-" and "e" not in text and "E" not in text:
         return msgspec.Raw(text)
     return msgspec.Raw(canonical_number(text).encode())
@@ -263,7 +267,7 @@ def _time(time: datetime | None) -> str | None:
 
 
 def _seconds(seconds: float | None) -> str | None:
-    """Return seconds such as 0.018 or 2.0: a point, no exponent, no negative zero (#c4)."""
+    """Return seconds such as 0.018 or 2.0, with a point and without exponent or minus (#c4)."""
     if seconds is None:
         return None
     text = canonical_number(repr(float(seconds)))

@@ -36,11 +36,10 @@ Reason = Literal[
     "rejected_by_database",
     "skipped",
 ]
-"""The reasons to reject a record, a closed list in the order of docs/spec/wire-shapes.md#l2.
+"""The reasons to reject a record, in the order of docs/spec/wire-shapes.md#l2. There are no others.
 
-Only `skipped`, the last one, comes from no rule. It means that an operator moved the position past
-the record.
-"""
+No rule uses the last one, `skipped`. It means that an operator moved the position past the
+record."""
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
@@ -64,8 +63,8 @@ class ConfigurationError(NormalizerError):
 class RetryableError(NormalizerError):
     """Nothing was written. Back off and retry.
 
-    `sign_in_refused` is True if the other end answers but refuses the sign-in. Then retry only as
-    often as `SignInTries` allows. It's None if the other end hasn't answered at all.
+    `sign_in_refused` is True if the server responds but rejects the sign-in. Then retry only as
+    often as `SignInTries` allows. It's None if the server hasn't responded at all.
     """
 
     def __init__(
@@ -76,9 +75,9 @@ class RetryableError(NormalizerError):
 
 
 class StoreUnavailableError(RetryableError):
-    """The database is unreachable, overloaded, out of space, or read-only, or refuses the sign-in.
+    """The database is unreachable, overloaded, full, or read-only, or rejects the sign-in.
 
-    `sqlstate` is None if the database didn't answer.
+    `sqlstate` is None if the database didn't respond.
     """
 
     def __init__(
@@ -94,11 +93,11 @@ class StoreUnavailableError(RetryableError):
 
 
 class ProjectionFailedError(StoreUnavailableError):
-    """The database is available, but a projection failed or hit the statement timeout."""
+    """The database is available, but a projection failed, or reached the statement timeout."""
 
 
 class BrokerUnavailableError(RetryableError):
-    """The broker is unreachable, or refuses the sign-in."""
+    """The broker is unreachable, or rejects the sign-in."""
 
 
 class PositionError(NormalizerError):
@@ -111,15 +110,15 @@ class PositionError(NormalizerError):
 
 
 class FencedError(PositionError):
-    """A newer epoch owns the partition. Drop it until the group assigns it again."""
+    """Another process has claimed the partition. Drop it until the group assigns it again."""
 
 
 class PositionMovedError(PositionError):
-    """The position has changed, but nobody else owns it. Claim it again.
+    """The position has changed, but no other process owns it. Claim it again.
 
-    Either an operator moved it, or a commit succeeded although its answer was lost, and the batch
-    was halved since. In that case no event is lost, but the metrics lack the outcomes of that
-    commit.
+    There are two causes. An operator moved it, or a commit succeeded although its response was
+    lost, and the batch was halved since. In the second case no event is lost, but the metrics lack
+    the outcomes of that commit.
     """
 
 
@@ -128,13 +127,14 @@ class TopicResetError(PositionError):
 
 
 class AnotherClusterError(TopicResetError):
-    """The topic belongs to another Kafka cluster than the one that answers. Claim nothing."""
+    """The topic belongs to another Kafka cluster than the one we're connected to. Claim nothing."""
 
     REMEDY: Final = (
         "correct the address and restart. If you moved to this cluster on purpose, start once "
         "with --accept-reset"
     )
-    """The likely cause is a wrong address. Accepting it would mix the events of two clusters."""
+    """A wrong address is the most likely cause. Accepting the cluster would mix the events of two.
+    """
 
     def __init__(self, known: str, answering: str, *, topic: str, partition: int) -> None:
         super().__init__(
@@ -147,11 +147,14 @@ class AnotherClusterError(TopicResetError):
 
 
 class ShapesChangedError(PositionError):
-    """The table of shapes changed since the last batch. Start again with --accept-shapes."""
+    """The table of shapes has changed since the last batch. Start again with --accept-shapes."""
 
 
 class PartsLostError(NormalizerError):
-    """Some parts of a batch weren't written, one for each of these reasons. The others were."""
+    """Some parts of a batch weren't written, each for one of these reasons.
+
+    The rest was written.
+    """
 
     def __init__(self, reasons: Sequence[PositionError]) -> None:
         super().__init__("; ".join(map(str, reasons)))
@@ -159,7 +162,7 @@ class PartsLostError(NormalizerError):
 
 
 class FatalError(NormalizerError):
-    """Continuing would be wrong. Log once and exit non-zero."""
+    """Continuing would be wrong. Log once, and exit with a code other than 0."""
 
 
 class ProcessStuckError(FatalError):
@@ -167,12 +170,12 @@ class ProcessStuckError(FatalError):
 
 
 class SignInTries:
-    """Counts refused sign-ins in a row.
+    """Counts rejected sign-ins in a row.
 
-    A refusal may be temporary: for example, a password was changed on one side first, or a broker
-    has just started. A lasting one means a wrong setting, and retries don't help. A try without any
-    answer counts as neither, because PgBouncer keeps its clients waiting for 15 s after its server
-    has refused it.
+    A rejection may be temporary. For example, a password was changed on one side first, or a broker
+    has just started. If it lasts, a setting is wrong and retries don't help. A try without any
+    response changes nothing, because PgBouncer keeps its clients waiting for 15 s after its server
+    has rejected PgBouncer itself.
     """
 
     MOST: Final = 5
@@ -181,7 +184,10 @@ class SignInTries:
         self._refused = 0
 
     def failed(self, error: RetryableError) -> None:
-        """Count a failed try. Raises FatalError at the last allowed refusal."""
+        """Count a failed try.
+
+        Raises FatalError when the sign-in was rejected five times in a row.
+        """
         if error.sign_in_refused is None:
             return
         self._refused = self._refused + 1 if error.sign_in_refused else 0
@@ -196,7 +202,7 @@ class SignInTries:
 def pick_worst(
     errors: BaseExceptionGroup[BaseException], *kinds: type[BaseException]
 ) -> BaseException:
-    """Pick the one error to raise for a group: the first of the most important kind."""
+    """Return the one error to raise for a group: the first one of the most important kind."""
     leaves = [
         pick_worst(error, *kinds) if isinstance(error, BaseExceptionGroup) else error
         for error in errors.exceptions

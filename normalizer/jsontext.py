@@ -1,6 +1,7 @@
 """Parses JSON into a tree that keeps numbers as written, writes it, and measures its depth.
 
-Parsing here is slow, so only text that must be cleaned or printed canonically comes here.
+Parsing here is slow. So it's used only for text from which something may have to be removed, or
+that must be printed in canonical form.
 """
 
 import json
@@ -17,23 +18,19 @@ from typing import Final, TypeAlias, cast
 from msgspec import Raw
 
 MAX_DIGITS: Final = 400
-"""The most digits that a number may have, as written and as jsonb prints it.
-
-Source: docs/spec/wire-shapes.md#l3.
-"""
+"""The most digits that a number may have, both as written and as jsonb prints it. Source:
+docs/spec/wire-shapes.md#l3."""
 MAX_EXPONENT: Final = 400
 MAX_MAGNITUDE: Final = 308
 """A number must be below ten to this power, so that readers can convert it to a double (#l3)."""
 
 MAX_DEPTH: Final = 126
-"""The most levels below a field of an event.
-
-The event's own object makes it 127, and Rust readers accept 128.
-"""
+"""The most levels below a field of an event. With the event's own object it's 127, and Rust readers
+accept 128."""
 
 STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _LIST: Final = ord("[")
-"""The byte's number, because looking for b"[" in bytes takes five times as long."""
+"""The number of the byte, because searching bytes for b"[" takes five times as long."""
 _BRACES: Final = bytes.maketrans(b"[]", b"{}")
 _STEPS: Final = bytes.maketrans(b"{}", b"\x01\xff")
 _NO_OUTLINE: Final = bytes(set(range(256)) - set(b'[{]}"'))
@@ -47,7 +44,7 @@ class Number(str):
 
 
 class Repeated(dict[str, "Json"]):
-    """A JSON object with a repeated key, so its text holds a value that the tree lacks."""
+    """A JSON object with a repeated key. Its text has a value that the tree lacks."""
 
 
 class NumberError(ValueError):
@@ -55,21 +52,21 @@ class NumberError(ValueError):
 
 
 Json: TypeAlias = "bool | int | Raw | Number | str | list[Json] | dict[str, Json] | None"
-"""A parsed value. Here a number is a Number. In a suspicious text it's an int or a Raw, and what
-isn't parsed is a Raw too."""
+"""A parsed value. A number is a Number. In a text that may hold secrets, it's an int or a Raw
+instead, and parts that aren't parsed are a Raw too."""
 
 
 def parse(text: str) -> Json:
     """Parse one JSON value. The last value of a repeated key counts, as in jsonb.
 
-    Strings may hold U+0000 and lone surrogates. Raises ValueError if it isn't JSON or a number is
-    beyond the limits, and RecursionError far beyond any accepted depth.
+    Strings may contain U+0000 and lone surrogates. Raises ValueError if it isn't JSON or a number
+    is beyond the limits, and RecursionError for far more levels than are accepted.
     """
     return cast("Json", _decoder.decode(text))
 
 
 def parse_canonical(text: str) -> Json:
-    """Parse the same way, but sort the keys and write numbers as jsonb prints them."""
+    """Parse as `parse` does, but sort the keys and write numbers as jsonb prints them."""
     return cast("Json", _canonical_decoder.decode(text))
 
 
@@ -81,11 +78,12 @@ def write(tree: Json) -> str:
 
 
 quote: Callable[[str], str] = encode_basestring
-"""Write a JSON string: escapes quotes, backslashes, and controls, with short forms if possible."""
+"""Write a JSON string. It escapes quotes, backslashes, and control characters, with the short form
+of an escape if there is one."""
 
 
 def checked_number(text: str) -> Number:
-    """Return the number as written. Raises ValueError beyond the limits (#l3)."""
+    """Return the number as written. Raises ValueError if it's beyond the limits (#l3)."""
     if (known := _SMALL.get(text)) is not None:
         return known
     check_number(text)
@@ -99,7 +97,7 @@ def check_number(text: str) -> None:
 
 
 def canonical_number(text: str) -> Number:
-    """Return the number as jsonb prints it: no exponent, no -0, trailing zeros stay.
+    """Return the number as jsonb prints it: no exponent, no -0, and trailing zeros stay.
 
     Source: docs/spec/envelope.md#c7.
     """
@@ -113,8 +111,8 @@ def canonical_number(text: str) -> Number:
 
 def is_deeper(text: bytes, most: int) -> bool:
     """Return whether JSON has more levels than `most`."""
-    # A text with no more opening brackets than allowed levels can't be too deep. A list takes at
-    # least two bytes, a nested object five: `{"":}`.
+    # A text with no more opening brackets than allowed levels can't have too many. A list takes at
+    # least two bytes, and a nested object five: `{"":}`.
     return (
         len(text) > 2 * most
         and (len(text) > 5 * most or _LIST in text)
@@ -124,8 +122,8 @@ def is_deeper(text: bytes, most: int) -> bool:
 
 
 def brackets(text: bytes) -> bytes:
-    """Return the brackets of JSON outside of strings, all of them as braces."""
-    # Without escapes, each quote begins or ends a string. Two adjacent quotes hold no bracket.
+    """Return the brackets of JSON outside of strings, with a brace for each."""
+    # Without escapes, each quote begins or ends a string, and an empty string has no bracket in it.
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     return STRINGS.sub(b"", text.translate(_BRACES, _NO_OUTLINE).replace(b'""', b""))
@@ -156,7 +154,7 @@ def _check_limits(text: str) -> None:
 
 
 def _write(tree: Json, out: Callable[[str], object]) -> None:
-    # One frame per level, because depth 256 must fit into any caller's stack.
+    # Take only one stack frame per level, because 256 levels must fit into any caller's stack.
     if (scalar := _SCALARS.get(type(tree))) is not None:
         out(scalar(tree))
     elif isinstance(tree, dict):
@@ -183,7 +181,8 @@ def _write(tree: Json, out: Callable[[str], object]) -> None:
 
 
 _SMALL: Final = {str(number): Number(number) for number in range(-99, 1_000)}
-"""Shared objects for small numbers. Without them a list of millions takes hundreds of megabytes."""
+"""Shared objects for small numbers. Without them a list of millions of numbers takes hundreds of
+megabytes."""
 
 _SCALARS: Final[dict[type, Callable[..., str]]] = {
     Number: str,
@@ -193,7 +192,7 @@ _SCALARS: Final[dict[type, Callable[..., str]]] = {
     bool: {True: "true", False: "false"}.__getitem__,
     NoneType: {None: "null"}.__getitem__,
 }
-"""How to write each type that has no members."""
+"""How to write a value of each type that has no members."""
 
 
 def reject_constant(name: str) -> Number:
@@ -208,7 +207,7 @@ def _sorted_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def plain_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    """Return an object, and a Repeated one if it has a repeated key."""
+    """Return an object, or a Repeated if a key is repeated."""
     last = dict(pairs)
     return last if len(last) == len(pairs) else Repeated(last)
 

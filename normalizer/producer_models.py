@@ -1,17 +1,16 @@
-"""The Python server's two requests as pydantic models that read leniently and write canonically.
+"""The Python server's two requests as pydantic models that accept much and write canonical lines.
 
     class EventRequest(producer_models.EventRequest): ...
 
     request = EventRequest.model_validate_json(body)
     line = request.to_canonical()
 
-Both accept complete canonical lines and events of every other shape: each name of a field
+Both accept complete canonical lines and events of every other producer: each name of a field
 (`event_type` or `name`, `payload` or `context`, ...), ids as numbers or text, any JSON as context,
 and unknown fields. Attributes have the names and types that the server's handlers use. A value of
-another type stays as it was sent, and the rules judge it. The model itself rejects only an invalid
-execution_id or event type. `to_canonical` applies the rules of `Normalizer`, including redaction.
-
-Needs the extra `pydantic`. Source: docs/spec/wire-shapes.md#a1, #a2, #i1.
+another type stays as it was sent, and the rules decide what it means. The model itself rejects only
+an invalid execution_id or event type. `to_canonical` applies the rules of `Normalizer`, including
+redaction. Needs the extra `pydantic`. Source: docs/spec/wire-shapes.md#a1, #a2, #i1.
 """
 
 import json
@@ -43,7 +42,7 @@ _TOO_DEEP: Final = "too_deep: expected JSON of fewer levels"
 
 
 class WrittenFloat(float):
-    """A float that remembers its digits as written, such as 1.50, or more than a double holds."""
+    """A float that keeps its digits as written, such as 1.50, or more than a double holds."""
 
     __slots__ = ("text",)
 
@@ -78,12 +77,13 @@ Sent: Final = WrapValidator(_or_as_sent)
 
 
 class ProducerModel(BaseModel):
-    """The base of both models. Unknown fields stay in `model_extra`."""
+    """The base of both models. Unknown fields are in `model_extra`."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
     normalizer: ClassVar[Normalizer] = Normalizer()
-    """A subclass may set another one, with more words that make a key secret."""
+    """A subclass may set another Normalizer, for example one with more words that make a key
+    secret."""
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
@@ -118,10 +118,12 @@ class ProducerModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_names_of_fields(cls, sent: Any) -> Any:
-        """Rename what was sent to the model's names. The stronger name of each pair counts.
+        """Rename the fields that were sent to the model's names.
+
+        The stronger name of each pair counts.
 
         Null means absent (#a1), and so does a step such as `unknown` (#p1). Pydantic's aliases
-        don't work here: a subclass that declares a field again would lose them.
+        don't work here, because a subclass that declares a field again would lose them.
         """
         if not isinstance(sent, dict):
             return sent
@@ -176,7 +178,7 @@ class EventEmitRequest(ProducerModel):
 
 
 def _tree(value: Any) -> Json:
-    """Return the JSON tree of a value, with numbers as written and an enum as its value."""
+    """Return the JSON tree of a value, with numbers as written, and an enum as its value."""
     if isinstance(value, WrittenFloat):
         return Number(value.text)
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Mints ids, reads the time inside them, and derives one for an event without an id.
+"""Mints ids, reads the time inside them, and derives an id for an event without one.
 
-The layout of every application is 41 bits of milliseconds since 2024-01-01T00:00:00Z, 10 bits of
-node, 12 bits of sequence. Source: docs/spec/wire-shapes.md#g1, #g2, #g4.
+In an application's id, 41 bits are milliseconds since 2024-01-01T00:00:00Z, 10 bits the node, and
+12 bits a sequence number. Source: docs/spec/wire-shapes.md#g1, #g2, #g4.
 """
 
 import struct
@@ -24,7 +24,7 @@ _MAX_SEQUENCE: Final = 4095
 _TIME_BITS: Final = 41
 _SMALLEST_SNOWFLAKE: Final = 1 << 40
 _DERIVED: Final = 1 << 62
-"""The bit of ids that we derive. Application ids won't reach it before 2058."""
+"""The bit that's set in ids that we derive. Ids of applications won't reach it before 2058."""
 _HASHED: Final = _DERIVED | 1 << 61
 _DERIVED_MAX_MS: Final = (1 << 39) - 1
 _DOUBLED_SHIFT: Final = 23
@@ -32,10 +32,8 @@ _DOUBLED_MASK: Final = 0x7FFC00
 _DOUBLED_MARK: Final = 0x040000
 
 Layout = Literal["application", "doubled", "derived"]
-"""`doubled` is from NoETL's database function.
-
-Such an id is twice the application id of that moment.
-"""
+"""How an id holds its time. NoETL's database function makes `doubled` ids, which are twice the
+application id of that moment."""
 
 
 class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -53,7 +51,7 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class SnowflakeGenerator:
     """Mints ascending ids for one node, in the application layout. Threads may share it.
 
-    When a millisecond is full or the clock steps back, ids continue from the last one, so no id
+    If a millisecond is full or the clock is set back, ids continue after the last one, so no id
     repeats. The database's `gen_snowflake()` gives the same ids, bit for bit.
     """
 
@@ -79,10 +77,10 @@ class SnowflakeGenerator:
 
 
 def decode(event_id: int, near_ms: int | None = None) -> Decoded | None:
-    """Read the time inside an id, or return None if it has none (#g2).
+    """Return the time inside an id, or None if it has none (#g2).
 
     `near_ms` is the time that Kafka recorded. It decides between the two layouts if the bits alone
-    don't. A time more than a day after it is rejected.
+    don't. If the time in the id is more than a day after it, the result is None.
     """
     if event_id < _SMALLEST_SNOWFLAKE or event_id & _HASHED == _HASHED:
         return None
@@ -101,9 +99,9 @@ def derive_id(
     recorded_ms: int | None,
     salt: int = 0,
 ) -> int:
-    """Derive the id of the event at these coordinates. Reading the record again gives the same id.
+    """Derive the id of the event at these coordinates. It's the same each time the record is read.
 
-    `salt` 1, 2, 3 are for an id that other coordinates have taken (#g4).
+    Use `salt` 1, 2, or 3 if other coordinates have taken the id (#g4).
     """
     packed = _COORDINATES.pack(
         incarnation & 0xFFFFFFFF,

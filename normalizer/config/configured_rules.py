@@ -26,13 +26,13 @@ class _Record(msgspec.Struct):
 def configured_normalizer(settings: Settings) -> Normalizer:
     """Build the rules that the settings configure.
 
-    Raises ConfigurationError for an invalid table.
+    Raises ConfigurationError for an invalid table of shapes.
     """
     return Normalizer(settings.redact_keys, read_shapes(settings))
 
 
 def read_shapes(settings: Settings) -> ShapeTable | None:
-    """Read the configured table of shapes and check it against its own vectors.
+    """Read the configured table of shapes, and check it against its own vectors.
 
     Raises ConfigurationError, which lists every mistake.
     """

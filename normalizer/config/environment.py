@@ -1,4 +1,4 @@
-"""Reads the settings from environment variables and reports all mistakes at once."""
+"""Reads the settings from environment variables, and reports all mistakes at once."""
 
 import difflib
 import re
@@ -37,19 +37,19 @@ PROJECTOR_VARIABLES: Final = (
     "PROJECTOR_TIMEOUT_S",
     "PROJECTOR_TOKEN",
 )
-"""Variables that the options of `projector` read."""
+"""The variables that options of `projector` read."""
 _VARIABLES: Final = (*(variable(field.name) for field in FIELDS), *PROJECTOR_VARIABLES)
 _PREFIXES: Final = {
     "NORMALIZER_": "`normalizer config`",
     "PROJECTOR_": "the `--help` of `projector serve` or `maintain`",
-    # Variables of other programs begin with it too.
+    # Variables of other programs begin with KAFKA_ too.
     "KAFKA_": "",
 }
 """Where to find the list of each prefix's variables."""
 _TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _HTTP_URL: Final = re.compile(r"https?://[^\s/@?#]+(/[^\s@#]*)?")
 _EXTENSION: Final = re.compile(r"(?!auth=)[A-Za-z]+=[\x21-\x7e]+")
-"""RFC 7628, section 3.1. `auth` is excluded, because it's the token itself."""
+"""An extension as in RFC 7628, section 3.1. `auth` is excluded, because it's the token itself."""
 _NEEDED_BY: Final = {
     "OAUTHBEARER": (
         "kafka_sasl_oauthbearer_token_endpoint_url",
@@ -64,7 +64,7 @@ _SERVICE_LINK: Final = re.compile(
 
 
 class UnknownVariable(msgspec.Struct, frozen=True):
-    """A variable that nothing reads, and the one its author probably meant."""
+    """A variable that nothing reads, and the one that was probably meant."""
 
     name: str
     advice: str
@@ -102,11 +102,11 @@ def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
-    """Find variables that look like ours but that nothing reads, with the likely intended name.
+    """Find variables that look like ours but that nothing reads, with the one probably meant.
 
-    Other programs use the prefix KAFKA_ too, so those are reported only if they resemble ours. The
-    addresses that Kubernetes adds for every service, such as NORMALIZER_PORT or KAFKA_SERVICE_HOST,
-    aren't reported.
+    Other programs use the prefix KAFKA_ too, so a variable with it is reported only if it resembles
+    one of ours. Kubernetes adds addresses for every service, such as NORMALIZER_PORT or
+    KAFKA_SERVICE_HOST, which aren't reported.
     """
     found = []
     for name in sorted(set(environ) - set(_VARIABLES)):
@@ -139,7 +139,7 @@ def unused_variables(settings: Settings) -> list[UnknownVariable]:
 
 
 def describe_settings(settings: Settings) -> str:
-    """Return every variable with its description, unit, default, and current value, as an env file.
+    """Return every variable with its description, unit, default, and value, as an env file.
 
     Variables at their default are commented out. Secrets are masked.
     """
@@ -159,7 +159,7 @@ def describe_settings(settings: Settings) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Return whether the bytes from the operating system were UTF-8."""
+    """Return whether the bytes that the operating system passed were UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -169,7 +169,7 @@ def is_text(text: str) -> bool:
 
 def _is_of_others(name: str, value: str) -> bool:
     return (
-        # `. .noetl/env` sets them in your shell
+        # `. .noetl/env` sets these in your shell
         name in {"NORMALIZER_URL", "PROJECTOR_URL"}
         or _SERVICE_LINK.fullmatch(name) is not None
         or (name.endswith("_PORT") and "://" in value)
@@ -181,11 +181,11 @@ def _field(name: str) -> FieldInfo:
 
 
 def _converted(field: FieldInfo, text: str) -> Any:
-    """Convert the value of one variable. Raises ValueError, whose message never holds a secret."""
+    """Convert the value of one variable. Raises ValueError, whose message never has a secret."""
     if not is_text(text):
         raise ValueError("not UTF-8")
     if len(text) > 1 and text[0] == text[-1] in "\"'" and not is_secret(field):
-        # A password may be in quotes.
+        # A password may begin and end with a quote.
         raise ValueError("the value is in quotes, and only a shell removes them: leave them out")
     kind = get_args(field.type)[0]
     if get_origin(kind) is tuple:
@@ -210,7 +210,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"DATABASE_URL: {DATABASE_URL_FORM}"
     for server in settings.kafka_bootstrap_servers:
         address = _HOST_PORT.fullmatch(server)
-        # A resolver silently takes a port that is too large modulo 65,536.
+        # If a port is too large, a resolver silently takes it modulo 65,536.
         if address is None or not 1 <= int(address[1]) <= _LAST_PORT:
             yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
     yield from _topic_contradictions(settings)

@@ -14,7 +14,7 @@ DATABASE_URL_FORM: Final = (
 def is_database_url(text: str) -> bool:
     """Return whether hosts and ports can be parsed. If not, asyncpg's error may show a password.
 
-    To a URL parser, the part of a password after an unescaped # or / looks like a port.
+    In that case the part of a password after an unescaped # or / looks like a port to a URL parser.
     """
     try:
         for host in urlsplit(text).netloc.rpartition("@")[2].split(","):

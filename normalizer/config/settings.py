@@ -1,4 +1,4 @@
-"""Declares every setting: its default, bounds, unit and description."""
+"""Declares every setting: its default, bounds, unit, and description."""
 
 import os
 import socket
@@ -26,8 +26,8 @@ def _about(
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an operator can set, with a description for each field.
 
-    The variable of a field is its name in capitals, with NORMALIZER_ in front unless it begins with
-    KAFKA_ or is DATABASE_URL. An empty variable counts as not set.
+    A field's environment variable is its name in capitals, with NORMALIZER_ before it, except for
+    DATABASE_URL and names that begin with KAFKA_. An empty variable counts as not set.
     """
 
     database_url: Annotated[
@@ -217,7 +217,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.database_url
 
     def secrets(self) -> tuple[str, ...]:
-        """Return every secret among the values, in each spelling that a library may print."""
+        """Return every secret among the values, in each form in which a library may print it."""
         in_url = passwords_in(self.database_url or "")
         plain = [getattr(self, field.name) for field in FIELDS if is_secret(field)]
         return tuple(dict.fromkeys(text for text in [*in_url, *plain] if text))
@@ -234,7 +234,7 @@ def variable(name: str) -> str:
 
 
 def field_meta(field: FieldInfo) -> Meta:
-    """Return the bounds, description, unit, and secrecy of a field."""
+    """Return the bounds, the description, the unit, and whether the value is a secret."""
     meta = get_args(field.type)[1]
     assert isinstance(meta, Meta)
     return meta

@@ -1,4 +1,4 @@
-"""Loads the TLS files, and names the one that can't be used."""
+"""Loads the TLS files, and names a file that can't be used."""
 
 import contextlib
 import os
@@ -16,12 +16,15 @@ _DEFAULT_ROOT: Final = Path("~/.postgresql/root.crt")
 
 
 def kafka_tls(settings: Settings) -> ssl.SSLContext:
-    """Build the TLS context for brokers. Raises ConfigurationError, which names the variables."""
+    """Build the TLS context for the brokers.
+
+    Raises ConfigurationError, which names the variables.
+    """
     with _loading("KAFKA_SSL_CA_FILE"):
         context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
     if settings.kafka_ssl_cert_file:
         with _loading("KAFKA_SSL_CERT_FILE or KAFKA_SSL_KEY_FILE"):
-            # Without an answer to this question, OpenSSL would ask at the terminal.
+            # Return an empty password. Otherwise OpenSSL would prompt for one at the terminal.
             context.load_cert_chain(
                 settings.kafka_ssl_cert_file, settings.kafka_ssl_key_file, lambda: ""
             )
@@ -29,7 +32,10 @@ def kafka_tls(settings: Settings) -> ssl.SSLContext:
 
 
 def system_tls(database_url: str) -> ssl.SSLContext | None:
-    """Trust the system's authorities for sslrootcert=system, like libpq. Otherwise return None."""
+    """Return a context that trusts the system's authorities, or None.
+
+    It's for sslrootcert=system, which means the same as in libpq.
+    """
     if address_option(database_url, "sslrootcert") != "system":
         return None
     context = ssl.create_default_context()
@@ -76,13 +82,13 @@ def unfit_file(database_url: str) -> ConfigurationError | None:
 
 
 def address_option(database_url: str, name: str) -> str | None:
-    """Return an option of the address, or its environment variable, like libpq."""
+    """Return an option of the address, or its environment variable, as libpq does."""
     given = parse_qs(urlsplit(database_url).query).get(name, [""])[-1]
     return given or os.environ.get(f"PG{name.upper()}")
 
 
 def why_unfit(error: OSError) -> str:
-    """Say why a file can't be loaded. OpenSSL doesn't say what's wrong with a key."""
+    """Say why a file can't be loaded. OpenSSL gives no reason if a key is wrong."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or "not PEM, or locked by a password").replace("_", " ").lower()
     return str(error.strerror)

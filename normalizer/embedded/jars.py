@@ -44,10 +44,11 @@ _DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]
 
 
 async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -> Path:
-    """Return the folder of jars, and download them first if necessary.
+    """Return the folder of jars. Downloads them first if necessary.
 
-    `report` gets progress lines. `cache` defaults to `event-normalizer` in XDG_CACHE_HOME or
-    ~/.cache. Two concurrent callers download once. Raises KafkaMissingError.
+    `report` is called with lines about the progress. `cache` defaults to `event-normalizer` in
+    XDG_CACHE_HOME or ~/.cache. If two callers need the jars at the same time, they're downloaded
+    once. Raises KafkaMissingError.
     """
     await java()
     cache = cache if cache is not None else _default_cache()
@@ -62,7 +63,7 @@ async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -
 
 
 async def java() -> Path:
-    """Return Java 17 or newer, from JAVA_HOME or else from PATH. Raises KafkaMissingError."""
+    """Return Java 17 or newer, from JAVA_HOME or from PATH. Raises KafkaMissingError."""
     home = os.environ.get("JAVA_HOME")
     at_home = Path(home) / "bin" / "java" if home else None
     found = at_home if at_home is not None and at_home.exists() else shutil.which("java")
@@ -85,7 +86,7 @@ async def java() -> Path:
 
 
 async def _download(jars: Path, report: Callable[[str], None]) -> None:
-    """Download to a temporary folder, then rename it, so that the final folder is complete."""
+    """Download to a temporary folder and rename it, so that the final folder is always complete."""
     maven = shutil.which("mvn")
     if maven is None:
         raise KafkaMissingError("Kafka is downloaded with Maven: run `apt-get install maven`")

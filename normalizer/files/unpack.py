@@ -1,4 +1,4 @@
-"""Reads a file, decompressed if it's gzip or zstd, and notes whether it was truncated."""
+"""Reads a file, decompresses gzip and zstd, and notes whether it was truncated."""
 
 import zlib
 from pathlib import Path
@@ -10,11 +10,10 @@ from normalizer.errors import FatalError
 
 _PLAIN_BYTES: Final = 1 << 20
 _PACKED_BYTES: Final = 1 << 17
-"""Compressed bytes per step. The result may be many times larger."""
+"""Compressed bytes per step. The decompressed bytes may be many times as many."""
 _PIECE_BYTES: Final = 1 << 12
 """Decompress this many bytes at once. A few bytes may hold a thousand equal lines (in zstd, four
-bytes can be 128 KiB), so a whole step might not fit in memory.
-"""
+bytes can be 128 KiB), so a whole step might not fit in memory."""
 _AHEAD_BYTES: Final = 1 << 22
 """Bytes to read from the file at once. The first read takes only one step."""
 _GZIP: Final = b"\x1f\x8b"
@@ -24,9 +23,9 @@ _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in ra
 
 
 class Unpacked:
-    """The bytes of a file. `with` closes it. It may have several frames or members.
+    """The bytes of a file, which may have several frames or members. `with` closes it.
 
-    `cut` is true if the file ended inside a frame, so it's incomplete. `read_bytes` counts bytes of
+    `cut` is True if the file ended inside a frame, so it's incomplete. `read_bytes` counts bytes of
     the file itself, before decompression.
     """
 
@@ -60,13 +59,14 @@ class Unpacked:
 
     @property
     def is_drained(self) -> bool:
-        """Return whether everything read ahead is consumed, and the file may hold more."""
+        """Return whether everything read ahead is consumed, and the file may have more."""
         return self._taken_of_ahead >= len(self._ahead) and not self._ended
 
     def read_ahead(self) -> None:
         """Read ahead for `read1`. Call it when drained, in a thread, because a disk may hang.
 
-        It raises no errors. `read1` does later, after it has returned the bytes before the error.
+        It raises no errors. `read1` raises them later, after it has returned the bytes before the
+        error.
         """
         assert self.is_drained
         try:
@@ -91,7 +91,7 @@ class Unpacked:
             ) from error
 
     def _unpack(self) -> bytes:
-        """Decompress the next bytes, about as many as one read of a plain file gives."""
+        """Decompress the next bytes, about as many as one read of a plain file returns."""
         unpacked = bytearray()
         while len(unpacked) < _PLAIN_BYTES:
             packed = self._taken() or (b"" if unpacked else self._read())
@@ -145,7 +145,7 @@ class Unpacked:
 
 
 class Beginning(NamedTuple):
-    """The first bytes of a file, decompressed. Fewer if the file is shorter or truncated."""
+    """The first bytes of a file, decompressed. There are fewer if it's shorter or truncated."""
 
     content: bytes
     cut: bool

@@ -15,7 +15,7 @@ from normalizer.runtime.version import VERSION
 
 
 class GaugeCollector(Collector):
-    """Gauges, read at the moment of the scrape, and the totals of ServiceCounters."""
+    """The gauges, read at the moment of the scrape, and the totals of ServiceCounters."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class GaugeCollector(Collector):
         self._degraded = degraded
 
     def describe(self) -> list[Family]:
-        """Return nothing, because registering must not poll."""
+        """Return nothing, because registering this collector must not poll."""
         return []
 
     def collect(self) -> Iterator[Family]:
@@ -86,7 +86,7 @@ def lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
 
 
 def database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
-    """Yield the metrics that the database reported."""
+    """Yield the metrics that were read from the database."""
     yield family("normalizer_database_up", {(): lag_monitor.database_up})
     yield family("normalizer_database_writable", {(): lag_monitor.writable})
     yield family(

@@ -13,22 +13,25 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.store.store import Claim
 
 SEND_TIMEOUT_S: Final = 4.0
-"""A vanished host sends nothing at all, so the client needs its own timeout."""
+"""If the server's machine is gone, no error comes from it, so the client needs a timeout of its
+own."""
 
 _log: Final = get_logger()
 
 _SESSION: Final = {
     "statement_timeout": "3s",
-    # The next heartbeat replaces one that's lost in a server crash.
+    # If a server crash loses this heartbeat, the next one replaces it.
     "synchronous_commit": "off",
     "search_path": "normalizer, public",
 }
 
-# Writes only partitions that are still claimed, because a lost one has a new owner that reports it.
-# It reads the position without a lock, so the heartbeat doesn't wait for a batch. The first row of
-# a partition that's behind can only say "since now". Later rows say since when: since the log was
-# last fully read, or since the mark that the position has passed. A stopped partition counts as
-# behind and keeps its mark, because the broker may report the end of another log.
+# Writes only partitions that this process still owns. A lost partition has a new owner that reports
+# it. The position is read without a lock, so the heartbeat doesn't wait for a batch.
+#
+# behind_since says since when records are unread. At first it can only be "since now". Later it's
+# the time at which the log was last fully read, or the time of a mark, i.e. of an earlier end of
+# the log, that the position has passed since. A stopped partition counts as behind and keeps its
+# mark, because the broker may report the end of another log.
 _HEARTBEAT: Final = """
     with mine as (
         select   owned.*, position.next_offset,
@@ -80,9 +83,9 @@ _HEARTBEAT: Final = """
     where  (reported.incarnation, reported.epoch) <= (excluded.incarnation, excluded.epoch)
 """
 
-# A process with a wrong address, for example, gets no claim, so it has no row. It updates the row
-# of the last owner, but only after that owner has been silent long enough for the views to call it
-# dead. If that owner comes back, it replaces the whole row.
+# A process with a wrong address, for example, gets no claim, so it has no row of its own. It
+# updates the row of the last owner, but only after that owner has been silent for so long that the
+# views call it dead. If that owner comes back, it replaces the whole row.
 _STOPPED_WITHOUT_CLAIM: Final = """
     update normalizer.source_heartbeats as reported
     set    stopped = true,
@@ -95,7 +98,7 @@ _STOPPED_WITHOUT_CLAIM: Final = """
 
 
 class ObservedLog(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a partition's log as the broker last reported it, and how long ago."""
+    """The end of a partition's log as the broker last reported it, and how long ago that was."""
 
     log_end: int
     partition_count: int
@@ -116,7 +119,10 @@ class Heartbeat:
         observed: Mapping[KafkaPartition, ObservedLog],
         stopped: Collection[KafkaPartition],
     ) -> None:
-        """Report these partitions. After an error, leave it to the next call."""
+        """Report these partitions.
+
+        An error is only logged, because the next call reports them again.
+        """
         rows = [
             (
                 *(*partition, claim.incarnation, claim.epoch),

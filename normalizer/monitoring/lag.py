@@ -1,8 +1,8 @@
-"""Polls Kafka and PostgreSQL for lag, retention and reachability.
+"""Polls Kafka and PostgreSQL for lag, retention, and reachability.
 
-It has its own event loop and covers all partitions of the topics, so it reports the lag even while
-the service hangs, and for partitions whose process is dead. A value that can't be read keeps its
-last state. The exception is the end of a log, because an old one doesn't tell what's unread.
+It has its own event loop and covers all partitions of the topics. So it reports the lag even while
+the service hangs, and for partitions whose process is dead. A value that can't be read stays as it
+was. The end of a log is the exception, because an old one doesn't say how much is unread.
 """
 
 import asyncio
@@ -39,13 +39,15 @@ LEADER_TIMEOUT_S: Final = 2.0
 UNREAD_TIMEOUT_S: Final = 2.0
 RETENTION_EVERY_S: Final = 300.0
 BOUNDS_LAST_S: Final = 15.0
-"""Five polls. After this long a log's end is unknown, because the log may have grown."""
+"""Five polls. After this long without a report, the end of a log is unknown, because it may have
+grown."""
 
 _log: Final = get_logger()
 
 _SESSION: Final = {
     "statement_timeout": "3s",
-    # A part of the poll's time, so that a lock doesn't use up the time for the rest.
+    # This is a part of the poll's time, so that a lock doesn't use up the time for the other
+    # values.
     "lock_timeout": "500ms",
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",
@@ -53,7 +55,10 @@ _SESSION: Final = {
 
 
 class LagMonitor:
-    """Polls when called. Lives in one event loop, but any thread may read its attributes."""
+    """Polls when it's called.
+
+    It belongs to one event loop, but any thread may read its attributes.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -80,18 +85,20 @@ class LagMonitor:
         self.writable = False
         self.missing_migrations: tuple[str, ...] = ()
         self.divergent: tuple[int, float] | None = None
-        """The number of executions and hours, and for how many seconds. None while unknown."""
+        """The number of divergent executions and hours, and for how many seconds. None while
+        unknown."""
         self.unverified_s: dict[str, float] = {}
         self.snapshot_s: float | None = None
-        """Age of the oldest snapshot. None while unknown, or without the right to see it."""
+        """The age of the oldest snapshot. None while unknown, or without the right to see it."""
         self.jobs: dict[tuple[str, str], int] = {}
         self.progress: dict[str, float] = dict.fromkeys(JOB_KINDS, 1.0)
 
     @property
     def partitions(self) -> Mapping[KafkaPartition, PartitionLag]:
-        """Return the lag of each partition whose end is known, or none without the positions.
+        """Return the lag of each partition whose end is known. It's empty without the positions.
 
-        The position may be older, because while nobody can read it, nobody can move it either.
+        A position may have been read a while ago. If nobody can read it now, nobody can move it
+        either.
         """
         positions = self._positions
         if positions is None:
@@ -110,14 +117,14 @@ class LagMonitor:
 
     @property
     def unmeasured(self) -> list[KafkaPartition]:
-        """Return partitions whose end no broker has reported for `BOUNDS_LAST_S`, in order."""
+        """Return the partitions whose end no broker has reported for `BOUNDS_LAST_S`, sorted."""
         oldest_s = time.monotonic() - BOUNDS_LAST_S
         known_at_s = self._bounds_at_s
         return sorted(one for one in self._existing if known_at_s.get(one, -math.inf) < oldest_s)
 
     @property
     def lag_records(self) -> int | None:
-        """Return the unread records of all partitions, or None if any are unknown."""
+        """Return the unread records of all partitions, or None if any of them is unknown."""
         partitions = self.partitions
         if not partitions or self.unmeasured:
             return None
@@ -125,13 +132,13 @@ class LagMonitor:
 
     @property
     def missing_topics(self) -> tuple[str, ...]:
-        """Return the topics in KAFKA_TOPICS that the brokers answer they don't have."""
+        """Return the topics in KAFKA_TOPICS that don't exist, according to the brokers."""
         topics = self._settings.kafka_topics if self.broker_up else ()
         return tuple(one for one in topics if not self._counts[one])
 
     @property
     def observed(self) -> Mapping[KafkaPartition, ObservedLog]:
-        """Return where each log ends, as the broker last reported."""
+        """Return where each log ends, as the broker last reported it."""
         now_s = time.monotonic()
         return {
             one: ObservedLog(
@@ -143,10 +150,7 @@ class LagMonitor:
         }
 
     async def poll(self) -> None:
-        """Poll Kafka and PostgreSQL at once. The `*_up` attributes show which failed.
-
-        `waiting` holds our server processes with slow statements. It looks up who blocks them.
-        """
+        """Poll Kafka and PostgreSQL at the same time. The `*_up` attributes show which failed."""
         async with asyncio.TaskGroup() as tasks:
             if self.has_database:
                 tasks.create_task(self._poll_database(), name="poll the database")
@@ -174,10 +178,10 @@ class LagMonitor:
             await self._log.close()
 
     async def find_oldest_unread(self) -> None:
-        """Read the time of the record at each position with lag, longest unchecked first.
+        """Read the time of the record at each position with lag.
 
-        Only the lag in seconds and the time to expiry need it, and it costs one fetch per
-        partition.
+        The partition that was read longest ago comes first. Only the lag in seconds and the time to
+        expiry need this, and it takes one fetch per partition.
         """
         if not self.broker_up:
             return
@@ -185,7 +189,7 @@ class LagMonitor:
         polled_at_s = max(self._bounds_at_s.values(), default=0.0)
         for partition, lag in self.partitions.items():
             if self._bounds_at_s[partition] < polled_at_s:
-                continue  # its leader is unreachable, so reading it would delay the others
+                continue  # its leader is unreachable, so reading it would delay the rest
             known_at, _ = self._oldest.get(partition, (None, None))
             if not lag.lag_records:
                 self._oldest.pop(partition, None)
@@ -199,7 +203,8 @@ class LagMonitor:
                     record = await self._log.first_record(partition, at, end)
                     recorded_ms = record.recorded_ms if record else None
                     if recorded_ms is None:
-                        # An unreadable batch hides its time, so its age counts from now.
+                        # The batch can't be decoded, so its time is unknown. Count its age from now
+                        # on.
                         recorded_ms = wall_ms()
                     self._oldest[partition] = (at, recorded_ms)
         except (NormalizerError, TimeoutError) as error:
@@ -230,7 +235,7 @@ class LagMonitor:
         await self._log.close()
 
     async def _poll_database(self) -> None:
-        """Poll whether the server answers, and separately what its tables and views say."""
+        """Poll whether the server responds, and separately what its tables and views say."""
         reads: tuple[Callable[[asyncpg.Connection], Awaitable[None]], ...] = (
             self._poll_migrations,
             self._poll_positions,
@@ -243,7 +248,7 @@ class LagMonitor:
                 row = await connection.fetchrow(sql.READ_SERVER)
                 answers, self.writable, self.snapshot_s = True, row["writable"], row["snapshot_s"]
                 for read in reads:
-                    # Values that are locked, slow, missing, or unreadable stay as they are.
+                    # A value stays as it is if its table is locked, slow, missing, or unreadable.
                     with contextlib.suppress(asyncpg.PostgresError):
                         await read(connection)
         self.database_up = answers

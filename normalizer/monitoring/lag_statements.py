@@ -4,7 +4,7 @@ from typing import Final
 
 READ_SERVER: Final = """
     select   current_setting('transaction_read_only') = 'off' as writable,
-             -- Without this right the transactions of other roles are hidden: nothing is known.
+             -- Without this right, transactions of other roles are hidden, so the age is unknown.
              case when pg_has_role('pg_read_all_stats', 'usage')
                   then coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0) end
                  ::double precision as snapshot_s
@@ -12,7 +12,7 @@ READ_SERVER: Final = """
     where    backend_xmin is not null
     and      backend_type = 'client backend'
     and      pid <> pg_backend_pid()
-    -- It has a snapshot, which keeps no other vacuum from a row.
+    -- A running vacuum has a snapshot too, but that doesn't stop another vacuum.
     and      pid not in (select pid from pg_stat_progress_vacuum)
 """
 READ_AGREEMENT: Final = """
@@ -35,7 +35,7 @@ READ_JOBS: Final = """
     where    state in ('running', 'interrupted')
     group by kind, state
 """
-# No value of an execution that was erased.
+# Stores no value of an execution that was erased.
 ADD_DRIFT: Final = """
     insert into normalizer.drift_findings (
         shape, field, type, kind, source_topic, source_incarnation, source_partition,

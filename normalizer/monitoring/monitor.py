@@ -1,7 +1,7 @@
-"""Answers /metrics, /livez, and /readyz for a running service, from its own threads.
+"""Serves /metrics, /livez, and /readyz for a running service, from its own threads.
 
-Alive means that the event loop still runs, even in an outage. Ready means more: topics exist,
-partitions are assigned and claimed, broker and database answer, the database is writable and
+Alive means that the event loop still runs, even in an outage. Ready means more: the topics exist,
+partitions are assigned and claimed, brokers and database respond, the database is writable and
 migrated, and no partition is stopped.
 """
 
@@ -30,19 +30,18 @@ from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
 
 HEARTBEAT_LIMIT_S: Final = 30.0
 REPORT_EVERY_S: Final = 3.0
-"""How often to read the ends of the logs. Each time sends a heartbeat."""
+"""How often to read the ends of the logs. Each time a heartbeat is sent."""
 SILENT_S: Final = 5.0
-"""While the broker is silent, send a heartbeat this often. After 10 s without one, the views call
-the partitions dead instead of the broker unreachable."""
+"""While the broker is silent, send a heartbeat this often. After 10 s without one, the views would
+call the process dead instead of the broker unreachable."""
 FENCED_LIMIT_S: Final = 30.0
-"""By then a rebalance that takes a partition away has ended."""
+"""A rebalance that takes a partition away has ended by then."""
 HANGING_S: Final = 5.0
 FRESH_S: Final = 1.0
-"""Probes and scrapes within a second share one poll."""
+"""Probes and scrapes within this time share one poll."""
 POLL_TIMEOUT_S: Final = 5.5
-"""A probe waits this long for a poll, then reports what it knows. Shorter than scrapers' timeouts.
-
-"""
+"""A probe waits this long for a poll, and then reports what it knows. That's shorter than the
+timeouts of scrapers."""
 
 _log: Final = get_logger()
 
@@ -51,7 +50,7 @@ class Monitor:
     """Serves the probes at `url` inside `with Monitor(settings, service) as monitor`."""
 
     def __init__(self, settings: Settings, service: Service) -> None:
-        """Raises ConfigurationError if the address can't be bound."""
+        """Raises ConfigurationError if it can't listen at the address."""
         self._service = service
         self.lag_monitor = LagMonitor(settings)
         self._heartbeat = Heartbeat(settings.database_url or "")
@@ -84,15 +83,15 @@ class Monitor:
         self._thread.join(timeout=2.0)
 
     def livez(self) -> HttpResponse:
-        """Fail if the event loop hangs, but not in an outage, which a restart wouldn't end."""
+        """Fail if the event loop hangs, but not in an outage, which a restart can't end."""
         age_s = self._service.heartbeat_age_s()
         return probe_response({"heartbeat_age_s": round(age_s, 3)}, ok=age_s < HEARTBEAT_LIMIT_S)
 
     def readyz(self) -> HttpResponse:
         """Fail while there are reasons. The body lists all of them.
 
-        `degraded` concerns only some partitions and doesn't fail the probe. A rollout would
-        otherwise stop, although a new process can't improve anything.
+        `degraded` is about single partitions and doesn't fail the probe. Otherwise a rollout would
+        stop, although a new process can't do better.
         """
         self._wait_for(self._poll())
         reasons = list(self.reasons())
@@ -141,7 +140,7 @@ class Monitor:
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
     def degraded(self) -> Iterator[str]:
-        """Yield the partitions that this process can't read as it should, and why."""
+        """Yield a line for each partition that this process can't read as it should."""
         ownership = self._service.ownership
         unreachable = ownership.unreachable
         for partition, why in unreachable.items():
@@ -188,7 +187,10 @@ class Monitor:
             self._polled_at_s = time.monotonic()
 
     async def _poll_for_metrics(self) -> None:
-        """Also read unread records, which may take seconds, unless a later scrape already has."""
+        """Poll, and also read unread records, which may take seconds.
+
+        It skips the latter if a later scrape has done it already.
+        """
         scraped_at_s = time.monotonic()
         await self._poll()
         async with self._polling:
@@ -238,7 +240,7 @@ class Monitor:
     async def _keep_reporting(self) -> None:
         """Report until the monitor stops.
 
-        No report waits for another, because a broker may hang.
+        The reports run independently, because a broker may hang.
         """
         async with asyncio.TaskGroup() as tasks:
             reports = [
@@ -262,7 +264,7 @@ class Monitor:
         while not self._stopping.is_set():
             try:
                 await work()
-            except Exception as error:  # noqa: BLE001 - if this ended, the views would call us dead
+            except Exception as error:  # noqa: BLE001 - if this task ended, the views would call the process dead
                 log_mistake("monitor.report_failed", error)
             await wait_at_most(wake, wait_s)
 

@@ -8,9 +8,10 @@ from normalizer.kafka import Bounds
 
 
 class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
-    """The lag of one partition. `next_offset` is the stored position, or 0 before the first.
+    """The lag of one partition. `next_offset` is the stored position, or 0 if there's none.
 
-    `oldest_unread_ms` is None if every record is read, or before the first look.
+    `oldest_unread_ms` is the time of the oldest unread record. It's None if every record is read,
+    or if that record wasn't read yet.
     """
 
     next_offset: int
@@ -29,7 +30,7 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, self.bounds.end - self.unread_from)
 
     def lag_s(self, now_s: float) -> float | None:
-        """Return the age of the oldest unread record, or None before the first look at it."""
+        """Return the age of the oldest unread record, or None if its time isn't known yet."""
         if not self.lag_records:
             return 0.0
         if self.oldest_unread_ms is None:

@@ -1,8 +1,8 @@
 """A small HTTP server for probes, on its own threads.
 
 It uses only the standard library, because prometheus-client's own server has a single path and no
-JSON. Each request has its own thread, so it gets an answer even while the service's loop hangs.
-When too many clients have connected without sending a request, a new one replaces the oldest.
+JSON. Each request has its own thread, so it gets a response even while the service's loop hangs. If
+too many clients have connected without sending a request, a new one replaces the oldest.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from normalizer.runtime.telemetry import log_mistake
 REQUEST_S: Final = 10.0
 """Disconnect a client that sends nothing for this long."""
 MAX_CONNECTIONS: Final = 100
-"""The most connections, each with a thread. A probe and a scraper need two."""
+"""The most connections. Each has a thread. A probe and a scraper need two."""
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """The response of a path."""
+    """The response for a path."""
 
     status: HTTPStatus
     content_type: str
@@ -37,20 +37,20 @@ class HttpResponse(msgspec.Struct, frozen=True):
 
 
 def probe_response(body: dict[str, Any], *, ok: bool) -> HttpResponse:
-    """Build a probe's response: the body as JSON, with 200 or 503."""
+    """Build a probe's response: the body as JSON, with status 200 or 503."""
     status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
     return HttpResponse(status, "application/json", msgspec.json.encode(body) + b"\n")
 
 
 Routes = Mapping[str, Callable[[], HttpResponse | Collector]]
-"""Metrics are a Collector, because the client chooses their format."""
+"""What each path returns. Metrics are a Collector, because the client chooses their format."""
 
 
 class ProbeServer:
-    """Answers at `url` inside `with ProbeServer(...) as probes`."""
+    """Serves requests at `url` inside `with ProbeServer(...) as probes`."""
 
     def __init__(self, host: str, port: int, routes: Routes) -> None:
-        """Raises ConfigurationError where the address cannot be bound."""
+        """Raises ConfigurationError if it can't listen at the address."""
         try:
             self._server = _Server(host, port, routes)
         except OSError as error:

@@ -58,15 +58,16 @@ from normalizer.runtime.version import VERSION
 from normalizer.store.store import CommittedBatch
 
 FLUSH_S: Final = 3.0
-"""How long the end of the process waits for the last spans, as part of the pod's grace period."""
+"""How long the process waits for the last spans when it ends. That's a part of the pod's grace
+period."""
 _FILLING: Final = ("fetch", "normalize")
-"""The stages that fill a batch. The others belong to the batch before it."""
+"""The stages in which a batch is filled. The other stages belong to the batch before it."""
 
 _log: Final = get_logger()
 
 
 def open_tracer(settings: Settings) -> "BatchTracer":
-    """Open a tracer as OTEL_* configure them.
+    """Open a tracer as the OTEL_* variables configure it.
 
     Raises the SDK's errors for values that it can't read.
     """
@@ -86,7 +87,7 @@ def open_tracer(settings: Settings) -> "BatchTracer":
 
 
 class BatchTracer:
-    """The Tracer that makes spans. A batch has about five, whatever its size."""
+    """The Tracer that makes spans. A batch has about five spans, whatever its size."""
 
     def __init__(self, settings: Settings, provider: TracerProvider, limits: SpanLimits) -> None:
         self._provider = provider
@@ -103,7 +104,7 @@ class BatchTracer:
         )
 
     def begin(self) -> InSpans:
-        """Note that a batch begins to fill. The result returns the block of its spans."""
+        """Note that a batch begins to fill. The result returns the block in which to write it."""
         self._building = _Stages()
         return partial(self._in_spans, stages=self._building)
 
@@ -141,7 +142,7 @@ class BatchTracer:
         return _ids(commit)
 
     def close(self) -> None:
-        """Send unsent spans. Those that take longer than FLUSH_S are lost."""
+        """Send unsent spans. If that takes longer than FLUSH_S, the rest are lost."""
         closing = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
         closing.start()
         closing.join(FLUSH_S)
@@ -190,7 +191,7 @@ class BatchTracer:
                 root.end()
 
     def _describe(self, root: Span, batch: Batch) -> None:
-        """Add which records the batch holds, and links to the spans that produced them."""
+        """Add which records the batch has, and links to the spans that produced them."""
         root.set_attributes(
             {
                 "messaging.batch.message_count": sum(len(part.items) for part in batch.parts),
@@ -208,7 +209,7 @@ class BatchTracer:
 
 
 class _Interval:
-    """When a stage of a batch began and ended, and how much of that time it worked."""
+    """When a stage of a batch began and ended, and how long it worked in that time."""
 
     def __init__(self, seconds: float) -> None:
         self.end_ns = time.time_ns()
@@ -239,8 +240,8 @@ class _Stages:
     def note(self, stage: str, seconds: float) -> None:
         """Note that a stage has just worked for this long.
 
-        The first fetch that counts is the one whose records were normalized first, because earlier
-        ones found nothing.
+        The fetch of a batch begins with the fetch whose records were normalized first, because the
+        fetches before that found nothing.
         """
         interval = _Interval(seconds)
         earlier = self._intervals.get(stage)

@@ -22,7 +22,7 @@ class CommitMetrics:
 
     def __init__(self, metrics: ServiceMetrics) -> None:
         self._metrics = metrics
-        # shapes of an operator's table appear with their first event
+        # Shapes of an operator's table get their counters with their first event.
         for shape in (*SHAPES, NO_SHAPE):
             for outcome in OUTCOMES:
                 metrics.outcomes.labels(shape=shape, outcome=outcome)

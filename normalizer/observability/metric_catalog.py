@@ -1,7 +1,7 @@
-"""The catalog of metrics: every one with its meaning and what to do about it.
+"""The catalog of metrics: every metric with its meaning and what to do about it.
 
-The catalog is the documentation: `normalizer metrics` prints it, and the docs site lists it.
-Label values are closed lists. An execution id is never a label.
+The catalog is the documentation. `normalizer metrics` prints it, and the docs site lists it. The
+values of each label are fixed lists. An execution id is never a label.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ JOB_STATES: Final = ("running", "interrupted")
 SCOPES: Final = ("all", "range", "sample")
 
 NO_SHAPE: Final = "none"
-"""The shape of an item that's unreadable, or that holds no event."""
+"""The shape of a record that can't be read, or that has no event."""
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,7 +236,7 @@ CATALOGUE: Final = (
         hint="It's our bug. Nothing is lost. Report the records that the log line `lane.panicked` "
         "names, and set NORMALIZER_CORE=python meanwhile.",
     ),
-    # Reports of the broker and the database at the scrape, the same from every process.
+    # What the broker and the database report at the scrape. It's the same from every process.
     Metric(
         name="normalizer_broker_up",
         kind="gauge",

@@ -13,8 +13,8 @@ from normalizer.core.raw_record import RawRecord
 def producer_spans(batch: Batch, limit: int | None) -> tuple[list[Link], int]:
     """Return at most `limit` links of a batch, and how many producers' spans got none.
 
-    If there are more, sampled spans come first, and one span of each trace comes before a second
-    one of any.
+    If there are more spans than that, sampled spans come first, and one span of each trace comes
+    before a second span of any trace.
     """
     found: dict[tuple[str, str], tuple[bool, RawRecord]] = {}
     for part in batch.parts:

@@ -1,4 +1,4 @@
-"""The service's counters for Prometheus. All label values start at zero."""
+"""The service's counters for Prometheus. Each starts at zero for all of its label values."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -70,7 +70,7 @@ class ServiceMetrics:
 def family(name: str, values: Mapping[Sequence[str], float | None]) -> Family:
     """Build a metric with a value for each tuple of label values, in the order of its labels.
 
-    A None value is unknown. It's left out, because 0 would look like a fact.
+    A value of None is unknown. It's left out, because 0 would look like a fact.
     """
     metric = _BY_NAME[name]
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily

@@ -70,7 +70,7 @@ def operation(kind: str, name: str = "") -> dict[str, str]:
 
 
 def destination_attributes(batch: Batch) -> dict[str, str]:
-    """Return topic and partition, if they're the same for the whole batch."""
+    """Return topic and partition, each if it's the same for the whole batch."""
     topics = {part.topic for part in batch.parts}
     partitions = {(part.topic, part.partition) for part in batch.parts}
     where = {}

@@ -28,10 +28,10 @@ _log: Final = get_logger()
 
 
 class Tracer(Protocol):
-    """Receives what happens to the batches of one process."""
+    """Is notified of what happens to the batches of one process."""
 
     def begin(self) -> InSpans:
-        """Note that a batch begins to fill. It's written in the block that the result returns."""
+        """Note that a batch begins to fill. Write it in the block that the result returns."""
 
     def note(self, stage: str, seconds: float, /) -> None:
         """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
@@ -50,7 +50,7 @@ class NoopTracer:
     """The tracer of a process that makes no spans."""
 
     def begin(self) -> InSpans:
-        """Return what makes a block without spans."""
+        """Return a function that makes a block without spans."""
         return lambda _: contextlib.nullcontext()
 
     def note(self, _stage: str, _seconds: float) -> None:
@@ -68,9 +68,9 @@ class NoopTracer:
 
 @contextlib.contextmanager
 def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Tracer]:
-    """Open the tracer that the environment asks for, and send its spans until the block ends.
+    """Open the tracer that the environment configures, and send its spans until the block ends.
 
-    A problem with tracing gives one log line and changes nothing else.
+    A problem with tracing is logged in one line, and changes nothing else.
     """
     tracer = _open_tracer(settings, environ)
     try:
@@ -101,7 +101,7 @@ def _open_tracer(settings: Settings, environ: Mapping[str, str]) -> Tracer:
 
 
 def why_untraced(environ: Mapping[str, str]) -> ConfigurationError | None:
-    """Return why this build can't trace as the environment asks, and what to do about it."""
+    """Return why this build can't trace as the environment wants, and what to do about it."""
     if not _is_wanted(environ):
         return None
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip()
@@ -119,7 +119,7 @@ def why_untraced(environ: Mapping[str, str]) -> ConfigurationError | None:
 
 
 def leads_to_grpc(environ: Mapping[str, str]) -> ConfigurationError | None:
-    """Return the error for an endpoint whose port is most likely the collector's for gRPC."""
+    """Return the error for an endpoint whose port is most likely the collector's port for gRPC."""
     endpoint = _first(environ, _ENDPOINTS)
     if not _is_wanted(environ) or not _GRPC_PORT.search(endpoint):
         return None
@@ -138,12 +138,12 @@ def _is_wanted(environ: Mapping[str, str]) -> bool:
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, str]) -> str:
-    """Return the variable for traces if it's set, or the one for all signals."""
+    """Return the variable for traces if it's set, otherwise the one for all signals."""
     return next((text for name in names if (text := environ.get(name, "").strip())), "")
 
 
 def header_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the values of the headers of each request, most often an API key."""
+    """Return the values of the headers of each request, which are most often API keys."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
     pairs = [pair for name in names for pair in environ.get(name, "").split(",")]
     return tuple(value for pair in pairs if (value := pair.partition("=")[2].strip()))

@@ -1,5 +1,5 @@
 """Connections to PostgreSQL, for the projector too.
 
-database             opens connections to PostgreSQL, for the projector too
+database             opens every connection, and closes it
 database_connection  one such connection, which applies its settings in every transaction
 """

@@ -1,7 +1,7 @@
 """Opens every connection to PostgreSQL, for the normalizer and the projector.
 
-Settings that apply to all connections belong here. A test in tests/rules fails on a call to asyncpg
-anywhere else.
+Settings that apply to all connections belong here. A test in tests/rules fails if asyncpg's
+functions that connect are called anywhere else.
 """
 
 import asyncio
@@ -27,9 +27,8 @@ from normalizer.postgres.database_connection import (
 )
 
 COMMAND_TIMEOUT_S: Final = 90.0
-"""Longer than any statement_timeout we set, so that a network that drops answers can't block us
-indefinitely.
-"""
+"""This is longer than any statement_timeout that we set. So a network that drops responses can't
+block us indefinitely."""
 _HOST_S: Final = 2.0
 """If the address has several hosts, try the next one after this long."""
 
@@ -47,7 +46,7 @@ _READERS: Final = """
     select coalesce(array_agg(virtualtransaction), '{}')
     from   pg_locks
     where  relation = $1::text::regclass and pid <> pg_backend_pid()
-    -- Databases made from one template have tables with the same oid.
+    -- Two databases made from one template have tables with the same oid.
     and    database = (select oid from pg_database where datname = current_database())
 """
 _THOSE_LEFT: Final = """
@@ -63,7 +62,7 @@ _MISTAKES: Final = (
     ssl.SSLError,
 )
 _opened: Final[set[str]] = set()
-"""Addresses that this process has connected to before."""
+"""The addresses that this process has connected to before."""
 
 
 class UnfitFileError(OSError):
@@ -79,7 +78,7 @@ def check_url(database_url: str, name: str = "the database's address") -> None:
 class PoolerError(asyncpg.ProtocolViolationError):  # type: ignore[misc]
     """A pooler ended the connection while it was being opened, before any statement ran.
 
-    Its text names users, databases, and what the pooler waits for. It holds no secret.
+    Its message names users, databases, and what the pooler waits for. It contains no secret.
     """
 
 
@@ -93,12 +92,12 @@ async def connect(
 ) -> Connection:
     """Open a connection. The caller closes it and handles asyncpg's errors.
 
-    Raises ConfigurationError for an invalid address and for an option in it that the client or a
-    pooler rejects. Raises UnfitFileError, which counts as an outage, if its TLS files worked
-    before.
+    Raises ConfigurationError for an invalid address, or if the client or a pooler rejects an option
+    in it. Raises UnfitFileError, which counts as an outage, if a TLS file can't be loaded that
+    worked before.
 
-    `session` holds server settings for each transaction, in addition to UTC and no JIT. Without
-    `command_timeout_s` a statement waits as long as the server can be reached. `of_pool` holds the
+    `session` are server settings for each transaction, in addition to UTC and no JIT. Without
+    `command_timeout_s` a statement waits as long as the server can be reached. `of_pool` are the
     arguments that asyncpg's pool adds.
     """
     check_url(database_url)
@@ -118,7 +117,8 @@ async def connect(
         message = f"a connection pooler rejects a setting in DATABASE_URL: {error}"
         raise ConfigurationError(message) from error
     except _MISTAKES as error:
-        # Otherwise the server behind the socket is down, or its certificate isn't trusted.
+        # If no file is at fault, the server behind the socket is down, or its certificate isn't
+        # trusted.
         mistake = unfit_file(database_url)
         if mistake is None and isinstance(error, asyncpg.ClientConfigurationError):
             mistake = ConfigurationError(f"the database's address: {' '.join(str(error).split())}")
@@ -144,7 +144,7 @@ async def connect(
 
 @contextlib.asynccontextmanager
 async def open_connection(database_url: str, **options: Any) -> AsyncIterator[Connection]:
-    """Open a connection for a block. Takes the options of `connect` and raises the same errors."""
+    """Open a connection for a block. Takes the options of `connect`, and raises the same errors."""
     async with closing(await connect(database_url, **options)) as connection:
         yield connection
 
@@ -171,7 +171,7 @@ def describe_server_error(error: asyncpg.PostgresError) -> str:
 async def release(lock: Transaction) -> None:
     """Roll back a transaction that holds a lock, within CLOSE_S, however the work ended.
 
-    Closing the connection isn't enough: the server or a pooler may notice that much later.
+    Closing the connection isn't enough, because the server or a pooler may notice that much later.
     """
     with contextlib.suppress(*DATABASE_ERRORS):
         async with asyncio.timeout(CLOSE_S):
@@ -184,7 +184,7 @@ async def readers_end(
     """Wait until every other transaction that may have read the table has ended.
 
     Returns False if they didn't end in time. A transaction that has read the table holds at least
-    the weakest lock on it until it ends.
+    the weakest lock on it until it ends, so the locks show which ones these are.
     """
     until_s = time.monotonic() + within_s
     ((readers,),) = await fetch(_READERS, table)
@@ -198,7 +198,7 @@ async def readers_end(
 async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:
     """Connect, and skip hosts that are silent or still starting.
 
-    asyncpg itself skips hosts that refuse the connection or don't match target_session_attrs.
+    asyncpg itself skips hosts that reject the connection or don't match target_session_attrs.
     """
     *others, last = _rotations(database_url)
     timeout = _HOST_S if others else CONNECT_S
@@ -217,7 +217,7 @@ async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:
 
 
 def _rotations(database_url: str) -> list[str]:
-    """Return the address once per host, each time with another host in front."""
+    """Return the address once per host, each time with another host first."""
     parts = urlsplit(database_url)
     login, at, hosts = parts.netloc.rpartition("@")
     names = hosts.split(",")

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL that applies its settings in each transaction, so poolers work."""
+"""A connection to PostgreSQL that works behind poolers: it sets its settings per transaction."""
 
 import contextlib
 import socket
@@ -32,11 +32,9 @@ DATABASE_ERRORS: Final = (
 )
 """The errors that ending a transaction or a connection can raise."""
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-"""TCP keepalive: seconds of silence, seconds between probes, and probes.
-
-It notices a vanished server after a minute. It doesn't end a slow statement, because the server's
-kernel answers the probes.
-"""
+"""TCP keepalive: seconds of silence, seconds between probes, and the number of probes. So a server
+that's gone is noticed after a minute. A slow statement isn't ended, because the server's kernel
+responds to the probes."""
 
 
 class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
@@ -57,11 +55,11 @@ class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]
-    """A connection that applies its settings in each transaction, not in the session.
+    """A connection that applies its settings in each transaction instead of the session.
 
-    Behind a pooler in transaction mode other clients share the session, and our next transaction
+    Behind a pooler in transaction mode, other clients share the session, and our next transaction
     may run in another one. So every statement runs in a transaction, if necessary in one of its
-    own. The exception is VACUUM, which can't run in one and uses the settings of its role.
+    own. VACUUM is the exception. It can't run in a transaction, and uses the settings of its role.
     """
 
     is_pooled = False
@@ -71,7 +69,8 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # asyncpg turns JIT off for the session while it looks up a type. Ours is off already.
+        # asyncpg turns JIT off for the session while it looks up a type. Prevent that, because ours
+        # is off.
         self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
         _probe(self._transport.get_extra_info("socket"))
 
@@ -96,9 +95,9 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         return self._server_pid or int(super().get_server_pid())
 
     async def execute(self, query: str, *args: Any, **options: Any) -> Any:
-        """Execute statements in a transaction, but VACUUM outside of one."""
+        """Execute statements in a transaction, except VACUUM and CREATE DATABASE."""
         if query.startswith("BEGIN"):
-            # asyncpg begins a transaction with this statement, so the settings go with it.
+            # asyncpg begins a transaction with this statement, so send the settings with it.
             return await self._begin(query, **options)
         if query.startswith(_OUTSIDE):
             return await super().execute(query, **options)
@@ -124,7 +123,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         """Find out whether a pooler is in between, by comparing server processes.
 
         A server without a pooler runs each statement in the process that it named when we
-        connected. A pooler can't, so it gives each client a made-up number.
+        connected. A pooler can't know that process yet, so it names a made-up number.
         """
         other = _OTHER_PROCESS.format(self.get_server_pid())
         return str(await super().execute(other, timeout=CONNECT_S)) == "SELECT 1"
@@ -132,7 +131,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
     async def _in_transaction(
         self, call: Callable[..., Awaitable[Any]], *args: Any, **options: Any
     ) -> Any:
-        """Return the call's result, from the open transaction or from a new one."""
+        """Return the call's result, in the open transaction or in a new one."""
         self._check_open()
         if self.is_in_transaction():
             return await call(*args, **options)
@@ -162,7 +161,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
 
 
 def _probe(connected: socket.socket) -> None:
-    """Turn on TCP keepalive, so that nobody waits indefinitely for a server that vanished."""
+    """Turn on TCP keepalive, so that nobody waits indefinitely for a server that's gone."""
     if connected.family == socket.AF_UNIX:
         return
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

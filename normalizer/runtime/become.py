@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def become(arguments: list[str]) -> None:
-    """Become the command, so never return. Drop rights first, which clears the death signal."""
+    """Become the command, so never return. First drop rights, which resets the death signal."""
     parent, death_signal, uid, gid = map(int, arguments[:4])
     if uid >= 0:
         os.setgroups([])
@@ -25,7 +25,7 @@ def become(arguments: list[str]) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:  # the parent died before the kernel knew about the death signal
         os._exit(1)
-    # Python ignores it, and a child would inherit that
+    # Python ignores SIGPIPE, and the child would inherit that.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     command = arguments[4:]
     try:

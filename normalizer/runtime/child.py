@@ -1,8 +1,8 @@
 """Starts a child process that dies with its parent, even on kill -9.
 
-The script `become` runs first. It drops root's rights, requests a signal from the kernel for the
-parent's death, and becomes the command. The kernel sends that signal when the *thread* that started
-the child ends, so start children from the main thread.
+The script `become` runs first. It drops root's rights, asks the kernel for a signal when the parent
+dies, and becomes the command. The kernel sends that signal when the *thread* that started the child
+ends, so start children from the main thread.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _BECOME = Path(__file__).with_name("become.py")
 
 
 class Child:
-    """One child process. `stop` or `kill` it, or leave the `async with` block."""
+    """One child process. Call `stop` or `kill`, or leave the `async with` block."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class Child:
         death_signal: signal.Signals = signal.SIGKILL,
         cwd: Path = Path("/"),
     ) -> Self:
-        """Start a child in its own session, so that a terminal's Ctrl-C doesn't reach it.
+        """Start a child in its own session, so that Ctrl-C in a terminal doesn't reach it.
 
         The command needs its full path, and `env` is its whole environment. Its output is appended
         to `log`, or inherited if that's None. `owner` is the (uid, gid) to run as.
@@ -78,11 +78,11 @@ class Child:
         return await self._process.wait()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal. A child that has ended ignores it."""
+        """Send a signal. Does nothing if the child has ended."""
         send_signal(self._process, number)
 
     async def stop(self, *signals: signal.Signals, deadline_s: float = 10.0) -> int:
-        """Send each signal in turn (default SIGTERM), wait `deadline_s`, then SIGKILL.
+        """Send each signal in turn (default SIGTERM), wait `deadline_s` after each, then SIGKILL.
 
         Returns the exit code.
         """
@@ -100,10 +100,10 @@ class Child:
 
 
 def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    """Send a signal to a child. A child that has ended ignores it.
+    """Send a signal to a child. Does nothing if the child has ended.
 
-    The child's own method first checks whether it has ended, which may consume its exit code. Then
-    the event loop would report 255.
+    It doesn't use the child's own method, because that first checks whether the child has ended,
+    which may consume its exit code. Then the event loop would report 255.
     """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -113,13 +113,16 @@ def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> 
 def same_imports() -> dict[str, str]:
     """Return an environment in which `python -m` imports the same modules as this process.
 
-    By default `python -m` looks in the current folder first, which may hold another version.
+    By default `python -m` looks in the current folder first, which may have another version.
     """
     return {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
 
 
 async def until_ended(pid: int) -> None:
-    """Return when that process has ended, whether it's a child or not. At once if it's unknown."""
+    """Return when that process has ended, whether it's a child or not.
+
+    It returns at once if there's no such process.
+    """
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

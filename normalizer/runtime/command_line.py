@@ -18,7 +18,7 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Program(click.Group):
-    """Ends every command alike: exit 130 on a signal, a message and exit 3 on a full disk."""
+    """Ends every command the same way: exit 130 on a signal, or exit 3 if the disk is full."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command that the command line names."""
@@ -33,7 +33,7 @@ class Program(click.Group):
             raise SystemExit(FAILED) from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reject arguments that aren't valid text, which no database, log, or broker accepts."""
+        """Reject arguments that aren't valid text. No database, log, or broker accepts them."""
         for argument in args:
             if not is_text(argument):
                 raise click.UsageError(f"{argument!r} is not UTF-8", ctx)
@@ -44,9 +44,8 @@ class Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Import the command.
 
-        From here on a signal raises an exception, so the command can clean up.
-
-        SIGTERM acts like Ctrl-C until the command installs its own handler.
+        From here on a signal raises an exception, so that the command can clean up. SIGTERM acts
+        like Ctrl-C until the command installs its own handler.
         """
         found = super().resolve_command(ctx, args)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -55,7 +54,7 @@ class Program(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command. Ctrl-C ends it with exit code 130."""
+        """Run the command. Ctrl-C ends it with exit code 130."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -63,7 +62,7 @@ class Program(click.Group):
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
-    """Act like Ctrl-C: a running event loop cancels its task instead of losing an exception.
+    """Act as Ctrl-C does: a running event loop cancels its task instead of losing an exception.
 
     A shell starts background programs with SIGINT ignored. SIGTERM must end those too, so it raises
     KeyboardInterrupt wherever the program is.
@@ -74,7 +73,7 @@ def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
 
 
 class FiniteRange(click.FloatRange):
-    """A range that rejects infinity and NaN. A plain comparison would let NaN through."""
+    """A range that rejects infinity and NaN. A plain comparison would let NaN pass."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -87,9 +86,9 @@ class FiniteRange(click.FloatRange):
 
 
 class NewPath(click.Path):
-    """A path that need not exist yet, but isn't empty.
+    """A path that needn't exist yet, but isn't empty.
 
-    An empty one would mean the current folder.
+    An empty path would mean the current folder.
     """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -112,9 +111,9 @@ def open_standard_streams() -> None:
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for good
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - it stays open
 
 
 def discard_output() -> None:
-    """Discard output after stdout failed, or Python would fail again to flush it at exit."""
+    """Discard output after stdout failed. Otherwise Python would fail again to flush it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

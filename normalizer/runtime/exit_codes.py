@@ -5,22 +5,22 @@ from typing import Final
 from normalizer.errors import ConfigurationError, NormalizerError, ProcessStuckError
 
 FOUND: Final = 1
-"""The command found a problem. For example, a check failed, --strict met a rejected record,
-a record is lost, rows differ, a source was truncated, a dry run was stopped, a record isn't in the
-views yet, or `up` couldn't start.
-"""
+"""The command found a problem. For example, a check failed, --strict found a rejected record, a
+record is lost, rows differ, a source was truncated, a dry run was stopped, a record isn't in the
+views yet, or `up` couldn't start."""
 MISUSED: Final = 2
 """Wrong usage or settings. A restart doesn't help."""
 FAILED: Final = 3
-"""No answer, a refused sign-in, or another error that retries can't fix. A restart doesn't help."""
+"""No response, a rejected sign-in, or another error that retries can't fix. A restart doesn't help.
+"""
 STUCK: Final = 4
 """The client hangs, or we have a bug. Restart the process."""
 STOPPED_AT_ONCE: Final = 130
-"""A signal ended it at once."""
+"""A signal ended the process at once."""
 
 
 def exit_code_for(error: NormalizerError) -> int:
-    """Return the exit code of a command that this error ends."""
+    """Return the exit code of a command that ends with this error."""
     match error:
         case ConfigurationError():
             return MISUSED

@@ -41,7 +41,7 @@ class LogStream:
     def _write_bytes(self, data: bytes) -> None:
         """Write in pieces that a pipe takes whole or not at all.
 
-        So a line of this length never mixes with lines of other writers to the pipe.
+        So a line of this length is never mixed with lines of other writers to the pipe.
         """
         if self._is_torn:
             data = b"\n" + data

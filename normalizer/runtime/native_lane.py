@@ -1,7 +1,8 @@
 """Decides at the start of a process whether the native lane reads records before Python does.
 
-The lane is used if it's installed, was built from these sources, and knows the settings. It is
-turned off after MOST_PANICS, and Python reads every record then. A log line says which core runs.
+The native lane is a library in Rust that reads most records faster. It's used if it's installed,
+was built from the same rules, and supports the settings. After MOST_PANICS panics it's turned off,
+and Python reads every record. A log line says which core runs.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ _log: Final = get_logger()
 
 
 def why_not_installed() -> str:
-    """Why no process of this installation can use the lane. Empty if one can."""
+    """Return why no process of this installation can use the lane, or '' if one can."""
     try:
         built_from = getattr(import_module(MODULE), "RULES_SHA256", "")
     except ImportError as error:
@@ -34,7 +35,7 @@ def why_not_installed() -> str:
 
 
 def why_python(settings: Settings) -> str:
-    """Why Python alone reads the records under these settings. Empty if the lane reads them too."""
+    """Return why only Python reads the records with these settings, or '' if the lane does too."""
     if settings.core == "python":
         return "NORMALIZER_CORE is python"
     if settings.shapes is not None:
@@ -43,7 +44,7 @@ def why_python(settings: Settings) -> str:
 
 
 class GuardedLane:
-    """The lane of one process. After MOST_PANICS it leaves every record to Python."""
+    """The lane of one process. After MOST_PANICS panics it leaves every record to Python."""
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
@@ -51,14 +52,15 @@ class GuardedLane:
         self.panics = 0
 
     def is_on(self) -> bool:
-        """Return whether it still reads records."""
+        """Return whether the lane is still used."""
         return self.panics < MOST_PANICS
 
     def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:
-        """As `Lane.read`. A panic is logged with the records that were read.
+        """Read as `Lane.read` does. A panic is logged with the records that were being read.
 
-        Records of a call that panicked are left to Python when they're read again. Otherwise one
-        bad record could use up MOST_PANICS, for example while its batch has no room for it.
+        If records of a call that panicked come again, they're left to Python. Otherwise one bad
+        record could use up MOST_PANICS, for example if it's read again because its batch had no
+        room for it.
         """
         if not self.is_on() or self._have_panicked(records):
             return [None] * len(records)
@@ -77,12 +79,12 @@ class GuardedLane:
         return outcomes
 
     def _have_panicked(self, records: Sequence[RawRecord]) -> bool:
-        """Return whether one of them was in a call that panicked."""
+        """Return whether any of these records was in a call that panicked."""
         return bool(self._panicked) and any(one.coordinates in self._panicked for one in records)
 
 
 def open_lane(settings: Settings) -> GuardedLane | None:
-    """Open the lane of this process, or none where Python reads every record. Logs which."""
+    """Open the lane of this process, or return None if only Python reads records. Logs which."""
     if why := why_python(settings):
         _log.info("core.chosen", core="python", why=why)
         return None

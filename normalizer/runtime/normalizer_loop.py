@@ -18,7 +18,7 @@ MESSAGE_BYTES: Final = 1 << 20
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Normalize records until standard input ends."""
     with contextlib.suppress(OSError):  # if memory runs out, the kernel should kill this process
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     source, sink = sys.stdin.buffer, sys.stdout.buffer

@@ -18,22 +18,23 @@ from normalizer.envelope import Normalized
 from normalizer.runtime.child import same_imports, send_signal
 
 FRAME: Final = 8
-"""The size of the length before each message, in bytes. Length 0 ends an answer."""
+"""The size of the length before each message, in bytes. A length of 0 ends the outcomes of a
+record."""
 ENDING_S: Final = 2.0
 ANSWER_S: Final = 120.0
-"""The longest wait for an answer. The most costly record takes some seconds."""
+"""The longest wait for the outcomes of a record. The most expensive record takes some seconds."""
 _PIPE_BYTES: Final = 1 << 20
 
 
 class NormalizerProcessDiedError(Exception):
-    """The child ended during a record, most likely out of memory, or gave no answer."""
+    """The child ended during a record, most likely because memory ran out, or sent no outcomes."""
 
 
 class NormalizerProcess:
-    """The helper process. It starts when first needed, restarts after it died, and ends by `stop`.
+    """The helper process. It's started when it's first needed, and again after it died.
 
-    It exits with this process, because the other end of its pipe closes. If it takes longer than
-    `answer_s` for a record, it's frozen or hangs, so it's killed.
+    It exits with this process, because the other end of its pipe closes, and `stop` ends it. If it
+    takes longer than `answer_s` for a record, it's frozen or hangs, so it's killed.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class NormalizerProcess:
         self._turn = asyncio.Lock()
 
     async def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
-        """Return the outcomes of one record. One call at a time. Raises NormalizerProcessDiedError.
+        """Return the outcomes of one record. Raises NormalizerProcessDiedError.
 
-        Cancelling the call kills the child, so that its late answer can't look like the next one.
+        It normalizes one record at a time. Cancelling the call kills the child, so that late
+        outcomes can't be taken for those of the next record.
         """
         async with self._turn:
             process = self.process = self.process or await self._start()
@@ -70,7 +72,7 @@ class NormalizerProcess:
                 raise
 
     async def stop(self) -> None:
-        """End the child, if there is one."""
+        """End the child, if there's one."""
         async with self._turn:
             await self._end()
 
@@ -84,7 +86,7 @@ class NormalizerProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # a traceback isn't a JSON log line
                 limit=_PIPE_BYTES,
-                start_new_session=True,  # a terminal's Ctrl-C is for the parent
+                start_new_session=True,  # Ctrl-C in a terminal is for the parent
             )
         except OSError as error:
             raise NormalizerProcessDiedError(f"it can't start: {error.strerror}") from error

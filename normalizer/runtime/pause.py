@@ -8,9 +8,8 @@ from typing import Final
 
 FIRST_WAIT_S: Final = 0.1
 LONGEST_WAIT_S: Final = 2.0
-"""It's short, because a batch that waited for a lock must be stored within five seconds of its
-release.
-"""
+"""It's short, because a batch that waited for a lock must be stored within five seconds after the
+lock was released."""
 
 
 def back_off_s(

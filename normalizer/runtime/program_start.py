@@ -9,11 +9,12 @@ from normalizer.runtime.exit_codes import STOPPED_AT_ONCE
 
 
 def start(program: str) -> None:
-    """Import the commands of a program and run the one that the command line names.
+    """Import the commands of a program, and run the one that the command line names.
 
-    The kernel drops signals that the first process of a container has no handler for. The handler
-    raises nothing, because an import may swallow an exception. Ignored signals stay ignored,
-    because a shell starts background programs with Ctrl-C ignored.
+    It installs a handler first, because the kernel drops signals for which the first process of a
+    container has none. The handler exits at once instead of raising, because an import may swallow
+    an exception. A signal that's ignored stays ignored, because a shell starts background programs
+    with Ctrl-C ignored.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:

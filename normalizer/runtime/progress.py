@@ -15,7 +15,7 @@ RATE_OVER_S: Final = 15.0
 
 
 class WorkDone(NamedTuple):
-    """How much is done, and the share of all work, or None if unknown."""
+    """How much is done, and the share of all work, or None if that isn't known."""
 
     what: str
     amount: int
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Reports the progress of work at intervals."""
+    """Prints the progress of work from time to time."""
 
     def __init__(
         self, screen: Screen, name: str, clock: Callable[[], float] = time.monotonic
@@ -46,14 +46,14 @@ class Progress:
 
     @property
     def records_per_s(self) -> float:
-        """Return the rate over the last seconds."""
+        """Return the rate over the last 15 seconds."""
         if len(self._samples) < 2:
             return 0.0
         (first_s, first, _), (last_s, last, _) = self._samples[0], self._samples[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
     def note(self, done: WorkDone) -> None:
-        """Note the progress. A count of something else starts over."""
+        """Note the progress. If something else is counted from now on, the rate starts over."""
         if done.what != self._what:
             self._what = done.what
             self._samples.clear()
@@ -75,7 +75,7 @@ class Progress:
     def reporting(
         self, done: Callable[[], WorkDone], *, every_s: float = EVERY_S
     ) -> Iterator[None]:
-        """Report while the block runs, then clear the live line."""
+        """Print the progress while the block runs, then clear the live line."""
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle
 

@@ -8,10 +8,10 @@ _CLEAR = "\r\x1b[K"
 
 
 class Screen:
-    """`print_line` prints permanent lines, `print_live` a line that the next one replaces.
+    """`print_line` prints permanent lines, and `print_live` a line that the next one replaces.
 
-    When the stream takes no more lines (its reader is gone, or the disk is full), `is_read` becomes
-    false and all output is discarded, because no job depends on it.
+    If the stream takes no more lines (its reader is gone, or the disk is full), `is_read` becomes
+    False and all output is discarded, because no job depends on it.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -25,7 +25,7 @@ class Screen:
         self._write(f"{text}\n", is_live=False)
 
     def print_live(self, text: str) -> None:
-        """Replace the live line on a terminal. Elsewhere print an ordinary line."""
+        """Replace the live line on a terminal. On another stream, print an ordinary line."""
         self._write(text if self.rewrites else f"{text}\n", is_live=self.rewrites)
 
     def clear_live(self) -> None:

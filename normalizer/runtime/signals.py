@@ -1,4 +1,4 @@
-"""Handles the signals that stop a process: the first cleanly, any later one at once.
+"""Handles the signals that stop a process. The first stops it, and any later one ends it at once.
 
 The second signal loses nothing, because uncommitted work is rolled back.
 """
@@ -22,7 +22,7 @@ def stop_on_signals(
     abort: Callable[[], object] = lambda: None,
     signals: Sequence[signal.Signals] = _SIGNALS,
 ) -> Iterator[None]:
-    """Call `stop` on the first signal. A second one calls `abort` and ends the process."""
+    """Call `stop` on the first signal. A second signal calls `abort` and ends the process."""
     loop = asyncio.get_running_loop()
     is_stopping = False
 

@@ -1,4 +1,4 @@
-"""Reads records slice by slice, so that the event loop runs in between."""
+"""Normalizes records in slices of a few milliseconds, so that other tasks can run in between."""
 
 import sys
 import time
@@ -13,13 +13,14 @@ from normalizer.envelope import Normalized
 from normalizer.runtime.telemetry import get_logger
 
 SLICE_S: Final = 0.002
-"""Long enough that a round of the event loop costs little. Short, because each of a dozen
-statements of the batch being written waits for a slice while its connection idles.
-"""
+"""How long one slice takes. It's long enough that a round of the event loop takes little of the
+time. It's short, because each of a dozen statements of the batch being written waits for a slice
+while its connection idles."""
 SLOW_S: Final = 0.5
 LARGE_BYTES: Final = 1 << 20
 _LOOK_EVERY: Final = 8
-"""Records between two looks at the clock: most take less than a tenth of a millisecond."""
+"""How many records to normalize between two looks at the clock. Most take less than a tenth of a
+millisecond."""
 
 Normalize = Callable[[RawRecord], tuple[Normalized, ...]]
 NormalizeHeavy = Callable[[RawRecord], Awaitable[tuple[Normalized, ...] | None]]
@@ -37,9 +38,10 @@ async def slices(
 ) -> AsyncGenerator[list[Item], None]:
     """Yield records with their outcomes, in order, a few milliseconds of work at a time.
 
-    Let other tasks run between two slices. A slice also ends when all outcomes so far reach `room`
-    rows. `normalize` takes what the `lane` leaves, and `heavy` what of it is heavy. When `heavy`
-    returns None, the iteration ends. Large and slow heavy records are logged by their coordinates.
+    Other tasks can run between two slices. A slice also ends when the outcomes so far reach `room`
+    rows. The `lane` reads records first. If it leaves a record, `heavy` normalizes it if that would
+    take long, and otherwise `normalize` does. If `heavy` returns None, the iteration ends. A large
+    or slow heavy record is logged by its coordinates.
     """
     items: list[Item] = []
     rows = 0
@@ -69,7 +71,7 @@ async def slices(
 def _read(
     records: Sequence[RawRecord], lane: Lane | None
 ) -> Iterator[tuple[Sequence[RawRecord], Sequence[tuple[Outcome, ...] | None]]]:
-    """Records with what the lane made of each, None where it's left to Python."""
+    """Yield records, with the outcomes from the lane, or None if Python must normalize a record."""
     if lane is None:
         yield records, [None] * len(records)
         return
@@ -91,7 +93,7 @@ def _calls(records: Sequence[RawRecord]) -> Iterator[Sequence[RawRecord]]:
 
 
 async def _timed(heavy: NormalizeHeavy, record: RawRecord) -> tuple[Normalized, ...] | None:
-    """The outcomes of a heavy record. Logs it if it was large or slow."""
+    """Return the outcomes of a heavy record. Logs it if it was large or slow."""
     before_s = time.perf_counter()
     outcomes = await heavy(record)
     took_s = time.perf_counter() - before_s

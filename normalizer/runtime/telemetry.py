@@ -22,7 +22,7 @@ from normalizer.runtime.log_stream import LogStream
 
 ECS_VERSION: Final = "8.17.0"
 REPEAT_AFTER_S: Final = 30.0
-"""Repeated lines of one kind from a library are logged again after this time, with a count."""
+"""If a library repeats a line, it's logged again after this time, with a count."""
 
 SILENT_AFTER_S: Final = 10.0
 """Longer than most statements take, and longer than most waits for a lock."""
@@ -35,9 +35,10 @@ def configure(
     secrets: Iterable[str] = (),
     stream: TextIO | None = None,
 ) -> None:
-    """Log to `stream` (standard error by default) as JSON, as ECS JSON, or pretty on a terminal.
+    """Log to `stream` (standard error by default) as JSON, as ECS JSON, or in plain text.
 
-    Lines of libraries such as aiokafka and asyncio go the same way from WARNING on.
+    Plain text is for a terminal. Lines of libraries such as aiokafka and asyncio go to the same
+    stream, if their level is WARNING or higher.
     """
     out = sys.stderr if stream is None else stream
     if stream is None:
@@ -69,7 +70,10 @@ def configure(
 
 
 def _discard_unwritten() -> None:
-    """Discard unwritten lines, which Python would fail to flush at exit, changing its exit code."""
+    """Discard unwritten lines.
+
+    Python would fail to flush them at exit, and change the exit code.
+    """
     try:
         sys.stderr.flush()
     except OSError:
@@ -99,21 +103,21 @@ def describe_error(error: BaseException) -> str:
 
 
 def log_mistake(event: str, error: BaseException) -> None:
-    """Log an unexpected error. Its traceback may show content, so it goes to level debug."""
+    """Log an unexpected error. Its traceback may show content, so it's logged at level debug."""
     logger = get_logger()
     logger.error(event, why=f"unexpected error, our bug: {describe_error(error)}")
     logger.debug("process.traceback", exc_info=error)
 
 
 class Masker:
-    """A structlog processor that masks secrets in every text of a line, nested ones included."""
+    """A structlog processor that masks secrets in every text of a line, including nested ones."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = sorted((text for text in secrets if len(text) > 2), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-        """Return the line with its secrets masked and with timestamp, level, and event first."""
+        """Return the line with its secrets masked, and with timestamp, level, and event first."""
         ordered = {key: line[key] for key in _FIRST if key in line} | dict(line)
         return {key: self._masked(value) for key, value in ordered.items()}
 
@@ -146,7 +150,7 @@ _TOKEN: Final = re.compile(
 
 
 class LibraryLogHandler(logging.Handler):
-    """Logs lines of libraries with our logger, and repeated lines of one kind as a count."""
+    """Logs lines of libraries with our logger. Repeated lines of one kind become a count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(level=logging.WARNING)
@@ -190,7 +194,7 @@ class Outage:
     def failed(self, error: RetryableError) -> int:
         """Count another failed try. Returns how many have failed in a row.
 
-        Raises FatalError if the sign-in was refused too often.
+        Raises FatalError if the sign-in was rejected too often.
         """
         self._sign_in_tries.failed(error)
         self._tries += 1
@@ -201,7 +205,7 @@ class Outage:
         return self._tries
 
     def silent(self, why: str) -> None:
-        """Log that there is no answer yet. A failure later is logged as well."""
+        """Log that there's no response yet. A failure after that is logged too."""
         if self._since_s is None:
             self._begin(why)
             self._is_silent = True
@@ -213,7 +217,7 @@ class Outage:
 
     @contextlib.contextmanager
     def unless_answered(self) -> Iterator[None]:
-        """Log that the database doesn't answer if the block takes longer than SILENT_AFTER_S."""
+        """Log that the database doesn't respond if the block takes longer than SILENT_AFTER_S."""
         silence = f"database: no answer for {SILENT_AFTER_S:g} s"
         timer = asyncio.get_running_loop().call_later(SILENT_AFTER_S, self.silent, silence)
         try:
@@ -235,7 +239,7 @@ class Outage:
 
 
 class ServiceCounters(msgspec.Struct):
-    """Counts what the process has done since it started, for the live line and the tests."""
+    """Counts what the process has done since it started."""
 
     batches: int = 0
     records: int = 0
@@ -272,7 +276,7 @@ _ECS: Final = {
 def _as_ecs(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     """Return the line in the Elastic Common Schema.
 
-    Fields that it doesn't define go below `normalizer`.
+    Fields that the schema doesn't define go below `normalizer`.
     """
     event, why = line.pop("event"), line.get("why")
     ecs = {name: line.pop(key) for key, name in _ECS.items() if key in line}
@@ -285,5 +289,5 @@ def _as_ecs(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
 def _as_json(line: object, **_options: object) -> str:
     try:
         return msgspec.json.encode(line, enc_hook=str).decode()
-    except UnicodeEncodeError:  # A text such as a file name may hold bytes that aren't UTF-8.
+    except UnicodeEncodeError:  # text such as a file name may have bytes that aren't UTF-8
         return json.dumps(line, default=str)

@@ -1,6 +1,6 @@
 """`normalizer up`, which starts and stops PostgreSQL, Kafka, normalizer, dashboard, and traffic.
 
-flow           the whole run, on one page
+flow           the whole run, step by step
 stackfile      the folder .noetl/ with its lock, stack.json, and the password file
 servers        starts the database and the broker
 programs       starts normalizer, projector, and traffic as child processes

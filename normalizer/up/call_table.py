@@ -26,7 +26,7 @@ _WORDS: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 async def keep_showing_calls(database_url: str, screen: Screen) -> None:
     """Print the table every half minute, even during outages.
 
-    Raises BrokenPipeError once nobody reads it.
+    Raises BrokenPipeError once nobody reads the output.
     """
     next_table_s = time.monotonic() + _FIRST_TABLE_S
     while screen.is_read:
@@ -47,7 +47,10 @@ async def show_calls(database_url: str, screen: Screen) -> None:
 
 
 async def _calls_by_attempts(connection: asyncpg.Connection) -> str:
-    """Format the finished calls in `projector.call_outcomes_by_attempt`, one line per attempt."""
+    """Format the finished calls, one line per number of attempts.
+
+    They come from the view `projector.call_outcomes_by_attempt`.
+    """
     rows = await connection.fetch(_CALLS, timeout=_READ_S)
     counts: dict[int, dict[str, int]] = {}
     for row in rows:

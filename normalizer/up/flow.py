@@ -1,4 +1,4 @@
-"""Runs the whole stack until it is stopped."""
+"""Runs the whole stack until it's stopped."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ _NO_FILE: Final = (
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the command.
 
-    `rate` is in events per second. With `for_s` None it runs until a signal.
+    `rate` is in events per second. If `for_s` is None, it runs until a signal.
     """
 
     folder: Path = Path(".noetl")
@@ -55,9 +55,9 @@ async def up(
     environ: Mapping[str, str] = os.environ,
     screen: Screen | None = None,
 ) -> int:
-    """Run the stack. Returns the exit code, 0 if a signal or `for_s` stopped it.
+    """Run the stack. Returns the exit code, which is 0 if a signal or `for_s` stopped it.
 
-    The first SIGINT, SIGTERM, or SIGHUP stops everything cleanly. A second one ends it at once.
+    The first SIGINT, SIGTERM, or SIGHUP stops everything in order. A second one ends it at once.
     """
     run = _Run(options, environ, screen or Screen())
     code = 0
@@ -123,7 +123,7 @@ class _Run:
         return self._options.traffic and has_simulator()
 
     async def _migrate(self, database_url: str) -> None:
-        """Migrate, and print one line for all files, besides each that says what it waits for."""
+        """Migrate. Prints one line for all files, and each line that says what it waits for."""
 
         def report(line: str) -> None:
             if not line.startswith("applied "):
@@ -146,7 +146,8 @@ class _Run:
         programs = Programs(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
         live = log is not None and self._sends_traffic
-        # The default window of a day would show one hour that has just begun and 23 empty ones.
+        # With the default window of a day, the page would show one hour that has just begun and 23
+        # empty ones.
         self.screen.print_line(f"dashboard: {stack.api_url}{'/?last=15m' if live else ''}")
         if log is None:
             if has_simulator():
@@ -167,7 +168,7 @@ class _Run:
             )
 
     async def _watch(self, stack: Stack) -> None:
-        """Watch until cancelled or until `for_s` is over.
+        """Watch the processes until cancelled, or until `for_s` is over.
 
         Raises EmbeddedError if a process fails.
         """
@@ -195,7 +196,10 @@ class _Run:
 
     @contextlib.contextmanager
     def _without_stack_file(self) -> Iterator[None]:
-        """Remove stack.json after the block, because it exists only while everything runs."""
+        """Remove stack.json before and after the block.
+
+        It exists only while everything runs.
+        """
         forget_stack(self._folder)
         try:
             yield

@@ -17,14 +17,14 @@ _WHY_NOT: Final = (
 
 
 class LaneWatch:
-    """Compares the installed lane with the one that was installed when this was made."""
+    """Compares the installed lane with the one that was installed when this object was created."""
 
     def __init__(self, *, look_s: float = _LOOK_S) -> None:
         self._look_s = look_s
         self._seen = _stamp()
 
     async def until_built(self) -> None:
-        """Return when another lane is installed, and a new process can use it."""
+        """Return when another lane is installed that a new process can use."""
         while True:
             await asyncio.sleep(self._look_s)
             if (stamp := _stamp()) != self._seen:
@@ -34,7 +34,7 @@ class LaneWatch:
 
 
 def _stamp() -> tuple[str, int, int] | None:
-    """Return what changes with each installation. The lane itself isn't loaded."""
+    """Return a value that changes with each installation. The lane itself isn't loaded."""
     importlib.invalidate_caches()
     spec = PathFinder.find_spec(MODULE)
     if spec is None or spec.origin is None:
@@ -47,7 +47,7 @@ def _stamp() -> tuple[str, int, int] | None:
 
 
 async def _is_usable() -> bool:
-    """Ask a new process, because this one couldn't load the lane a second time."""
+    """Check in a new process, because this one couldn't load the lane a second time."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _WHY_NOT),
         env=same_imports(),

@@ -1,8 +1,9 @@
-"""Runs several service processes on one machine, restarts them, and answers their probes.
+"""Runs several service processes on one machine, restarts them, and serves their probes.
 
 Each process is a separate `normalizer run`, and the consumer group shares the partitions among
 them, as among processes on different machines. /metrics has the metrics of all of them, with a
-label for each. /readyz fails if it fails for one of them, /livez if it fails for a running one.
+label for each. /readyz fails if it fails for any process, and /livez if it fails for any running
+process.
 """
 
 import asyncio
@@ -37,14 +38,15 @@ from normalizer.runtime.telemetry import get_logger
 OPEN_METRICS: Final = "application/openmetrics-text"
 """The format that supports exemplars."""
 LABEL: Final = "process"
-"""The label of the metrics of each process: 0, 1, and so on."""
+"""The label that the metrics of each process get: 0, 1, and so on."""
 HOST: Final = "127.0.0.1"
 RESTART_S: Final = 1.0
 LONGEST_WAIT_S: Final = 30.0
 STEADY_S: Final = 60.0
-"""A process that lived this long restarts after RESTART_S. Others restart later each time."""
+"""A process that lived this long is restarted after RESTART_S. If it died sooner, it's
+restarted later each time."""
 ANSWER_S: Final = 6.0
-"""Longer than a process takes to answer a probe while its servers are unreachable."""
+"""Longer than a process takes to respond to a probe while its servers are unreachable."""
 GRACE_S: Final = 5.0
 FINAL_CODES: Final = frozenset((MISUSED, FAILED))
 """Exit codes that a restart doesn't fix: wrong settings, and errors that retries can't fix."""
@@ -58,14 +60,15 @@ class ProcessGroup:
     def __init__(
         self, settings: Settings, environ: Mapping[str, str], arguments: Sequence[str], count: int
     ) -> None:
-        """Raises ConfigurationError if the address of the probes can't be bound."""
+        """Raises ConfigurationError if it can't listen at the address of the probes."""
         self._settings = settings
         self._environ = environ
         self._name = settings.instance or f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        """Each process keeps its name, and so its place in the group, through restarts."""
+        """Each process keeps its name, and so its partitions in the group, through restarts."""
         self._command = [sys.executable, "-m", "normalizer", "run", *arguments]
         self._ports = [0] * count
-        """Chosen at each start, because somebody may take the port of a process that ended."""
+        """Chosen at each start, because another program may take the port of a process that ended.
+        """
         self._all = range(count)
         self._children: dict[int, Child] = {}
         self._stopping = asyncio.Event()
@@ -79,7 +82,7 @@ class ProcessGroup:
         self.url = self._probes.url
 
     async def run(self) -> int:
-        """Keep all processes running until `stop`. Returns the exit code of the group."""
+        """Keep all processes running until `stop` is called. Returns the exit code of the group."""
         with self._probes:
             _log.info("processes.listening", url=self.url, processes=len(self._all))
             async with asyncio.TaskGroup() as tasks:
@@ -89,19 +92,22 @@ class ProcessGroup:
         return self._code
 
     def stop(self) -> None:
-        """Stop every process cleanly, without waiting."""
+        """Stop every process. Returns at once."""
         self._stopping.set()
 
     def _running(self) -> list[int]:
-        """Return the numbers of the running processes. The others are being restarted."""
+        """Return the numbers of the running processes.
+
+        Those that aren't running are being restarted.
+        """
         children = [(number, self._children.get(number)) for number in self._all]
         return [number for number, child in children if child and child.returncode is None]
 
     async def _keep(self, number: int) -> None:
         """Run one process until the stop, and restart it when it dies.
 
-        Restarts back off, because a process that keeps dying at once would make its group rebalance
-        endlessly and keep a processor busy.
+        Restarts back off. Otherwise a process that keeps dying at once would make its group
+        rebalance endlessly, and use up a CPU core.
         """
         wait_s = RESTART_S
         while not self._stopping.is_set():
@@ -117,7 +123,7 @@ class ProcessGroup:
         try:
             child = await self._start(number)
         except OSError as error:
-            # The system has no process, memory, or port for it at the moment. The others continue.
+            # The system has no process, memory, or port for it at the moment. The rest continue.
             _log.warning("process.not_started", process=number, why=str(error))
             return
         self._children[number] = child
@@ -142,14 +148,14 @@ class ProcessGroup:
         )
 
     async def _stop_all(self) -> None:
-        """Wait for the stop, then stop all processes at once."""
+        """Wait for the stop, then stop all processes at the same time."""
         await self._stopping.wait()
         async with asyncio.TaskGroup() as tasks:
             for number, child in self._children.items():
                 tasks.create_task(self._stop_child(child), name=f"stop {number}")
 
     async def _stop_child(self, child: Child) -> None:
-        """Stop it cleanly, and kill it if that takes too long."""
+        """Stop a process, and kill it if that takes too long."""
         await child.stop(deadline_s=self._settings.stop_timeout_s + GRACE_S)
 
     def _environment(self, number: int) -> dict[str, str]:
@@ -161,7 +167,10 @@ class ProcessGroup:
         return {**self._environ, **same_imports(), **own}
 
     def _answers(self, path: str, numbers: Sequence[int]) -> list[tuple[int, int, bytes]]:
-        """Request a path of these processes at once. Returns number, status, and body of each."""
+        """Request a path from these processes at the same time.
+
+        Returns number, status, and body.
+        """
         with ThreadPoolExecutor(len(self._all)) as pool:
             ports = [self._ports[number] for number in numbers]
             return list(pool.map(partial(_answer, path), numbers, ports))

@@ -36,7 +36,7 @@ def has_simulator() -> bool:
 
 
 class Programs:
-    """Starts the programs with logs in `folder` and the few variables they need."""
+    """Starts the programs with logs in `folder` and only the variables that they need."""
 
     def __init__(
         self, folder: Path, stack: Stack, supervisor: Supervisor, environ: Mapping[str, str]
@@ -74,7 +74,7 @@ class Programs:
             await program.until_ready(has_claimed)
 
     async def start_projector(self) -> str:
-        """Start the projector, and return the dashboard's address when it answers."""
+        """Start the projector. Returns the dashboard's address once it responds."""
         port = keep_ports(self._folder / "ports.json", [_PROJECTOR])[_PROJECTOR]
         program = self._program(
             _PROJECTOR,
@@ -102,7 +102,7 @@ class Programs:
         await self._supervisor.start("traffic", program, may_end=True)
 
     async def replay_file(self, *, seed: int, report: Callable[[str], None]) -> None:
-        """Backfill the same records from a file, which is written once and then reused."""
+        """Backfill the records from a file, which is written once and then reused."""
         file = self._folder / f"traffic-{seed}.ndjson"
         if not file.exists():
             report(f"writing {FILE_EVENTS:,} events to {file}")

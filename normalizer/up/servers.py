@@ -37,7 +37,10 @@ async def start_postgres(
 async def start_kafka(
     folder: Path, stack: Stack, supervisor: Supervisor, report: Callable[[str], None]
 ) -> Settings:
-    """Start Kafka and return its address. Prints why and returns nothing if parts are missing."""
+    """Start Kafka and return its address.
+
+    If parts are missing, it prints which, and returns none.
+    """
     try:
         jars = await kafka_jars(report)
     except KafkaMissingError as missing:

@@ -21,9 +21,9 @@ _PGPASS: Final = "pgpass"
 
 
 class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Addresses of the running stack, for tools and tests. `database_url` is the owner's.
+    """The addresses of the running stack, for tools and tests. `database_url` is the owner's.
 
-    `normalizer_url` has /metrics, /livez and /readyz.
+    `normalizer_url` has /metrics, /livez, and /readyz.
     """
 
     database_url: str
@@ -45,8 +45,7 @@ def only_one(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            # The database's user must be able to enter the folder. An existing folder keeps its
-            # rights.
+            # The database's user must be able to enter the folder. Its other rights stay.
             folder.chmod(folder.stat().st_mode | 0o111)
         lock = (folder / "lock").open("a+")
     except OSError as error:

@@ -42,7 +42,7 @@ class ChildProgram(StackProcess):
 class Supervisor:
     """The running processes. Leaving the `async with` block stops them in reverse order.
 
-    A process that ends unexpectedly restarts after `pause_s`.
+    A process that ends unexpectedly is restarted after `pause_s`.
     """
 
     def __init__(self, *, pause_s: float = 1.0) -> None:
@@ -63,7 +63,10 @@ class Supervisor:
         return {name: part.pid for name, part in self._processes.items()}
 
     async def start(self, name: str, part: StackProcess, *, may_end: bool = False) -> None:
-        """Start it, and return when it runs. It's stopped later even if it never gets ready."""
+        """Start a process, and return when it runs.
+
+        It's stopped later even if it never gets ready.
+        """
         self._processes[name] = part
         self._stops.push_async_callback(part.stop)
         if may_end:
@@ -71,7 +74,7 @@ class Supervisor:
         await part.start()
 
     def restart(self, name: str) -> None:
-        """Tell it to end. `keep_running` starts it again."""
+        """Make a process end. `keep_running` starts it again."""
         self._processes[name].send_signal(signal.SIGTERM)
 
     async def keep_running(
@@ -96,7 +99,10 @@ class Supervisor:
         *,
         may_end: bool,
     ) -> None:
-        """Restart one process. `may_end` allows exit code 0. Ten ends in a minute are too many."""
+        """Restart one process. With `may_end`, exit code 0 isn't an error.
+
+        Ten ends within a minute are too many.
+        """
         ends: collections.deque[float] = collections.deque(maxlen=_ENDS_AT_MOST)
         while True:
             code = await part.wait()

@@ -1,0 +1,76 @@
+"""The site of `make docs`: what a tired operator types finds the page of the symptom."""
+
+import functools
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.integration.page.browsing import looking
+
+ROOT: Final = Path(__file__).parents[3]
+
+QUESTIONS: Final = {
+    "lag grows but consumer alive": "lag",
+    "too many open files": "process-ends",
+    "restore from backup": "backup",
+    "OOMKilled": "process-ends",
+    "replay dead letter queue": "quarantine",
+    "dashboard not updating": "page-is-old",
+    "password authentication failed": "sign-in",
+    "gdpr delete user data": "erase",
+    "stuck in rebalance": "not-assigned",
+    "consumer stuck on bad message": "batch-waits",
+    "kafka down": "kafka-away",
+    "disk full postgres": "disk-full",
+    "how to scale consumers": "scale-out",
+    "upgrade without downtime": "upgrade",
+    "secret leaked into events table": "redact",
+    "topic deleted and recreated": "partition-stopped",
+    "messages expired before being read": "records-expire",
+}
+"""Each with its page of docs/operate, which must be among the first three hits."""
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("site")
+    command = (sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder)
+    variables = {"PYTHONPATH": ".", "NO_MKDOCS_2_WARNING": "1"}
+    subprocess.run(command, cwd=ROOT, env=variables, check=True)
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+async def test_search_finds_the_page_of_each_symptom(site: str, browser: Browser) -> None:
+    hits: dict[str, list[str]] = {}
+    async with looking(browser, site) as page:
+        box, links = page.locator(".md-search__input"), page.locator(".md-search-result__item > a")
+        for question in QUESTIONS:
+            await box.fill("")
+            await box.press("Shift")
+            await links.first.wait_for(state="detached")
+            await box.fill(question)
+            await box.press("Shift")
+            await links.first.wait_for(state="attached")
+            addresses = await links.evaluate_all("links => links.map(link => link.pathname)")
+            hits[question] = addresses[:3]
+
+    assert {
+        question: found
+        for question, found in hits.items()
+        if f"/operate/{QUESTIONS[question]}/" not in found
+    } == {}

@@ -20,11 +20,11 @@ R = TypeVar("R", bound=ApiRow)
 
 
 class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
-    """Rows of one snapshot, and how fresh they are.
+    """Rows that were read in one snapshot, with how current they are.
 
-    as_of: the rows include every record that the log had at this time, in every partition. It's
-    null while a partition was never read, or none is known. read_at: the time of the query by the
-    database's clock. behind_s: the seconds between them.
+    The rows include every record that Kafka had received before `as_of`, in every partition.
+    `as_of` is null if no partition is known, or if one was never read. `read_at` is the time of the
+    query by the database's clock, and `behind_s` the seconds from `as_of` to `read_at`.
     """
 
     of_the_clock: ClassVar = frozenset({"as_of", "behind_s", "read_at", "until"})
@@ -36,10 +36,11 @@ class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
 
 
 class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
-    """Groups within [since, until). `truncated` is true if `limit` left some out.
+    """The groups of a view in the window from `since` up to, but not including, `until`.
 
-    every: the width of the counted intervals, and of `at`. The requested window is rounded outwards
-    to it. since and until are the rounded bounds, and exact for the rows.
+    `truncated` is true if there are more groups than `limit`. `every` is the length of the
+    intervals that were counted, for example an hour, and of the intervals in `at`. The requested
+    window is widened to whole intervals, and `since` and `until` are the widened bounds.
     """
 
     since: Timestamp
@@ -49,10 +50,11 @@ class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
 
 
 class PagedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True, omit_defaults=True):
-    """A page of a list. `next` is the cursor of the following page, or null on the last page.
+    """One page of a list.
 
-    total: how many rows the list has, only on its first page. at_least: it has more than that.
-    total is left out if counting takes too long.
+    `next` is the cursor of the following page, or null on the last page. `total` is the number of
+    rows of the whole list, and only the first page has it. `at_least` replaces it if counting would
+    take too long: the list has more rows than that.
     """
 
     # The start of a window that ends now isn't a whole hour.

@@ -52,11 +52,10 @@ def build(
 ) -> ASGIApp:
     """Build the app. The caller opens both readers before it runs, and closes them afterwards.
 
-    Probes and scrapes read through `own`, so that no number of requests for answers can fail or
-    delay them. Concurrent scrapes share one read.
-
-    Pages of `origins` may also read the answers and send the token. The caller runs `ends`, and
-    stops it to end the waits of requests.
+    Probes and scrapes of metrics read through the connections of `own`, so that they work however
+    many other requests there are. Scrapes at the same time share one read. Pages of the sites in
+    `origins` may also read the answers and send the token. The caller also runs `ends`, the task
+    that long polls wait for, and stops it to end them.
     """
     visible = visible or VisibleSettings()
     thresholds = visible.thresholds

@@ -18,11 +18,11 @@ _ENDED: Final = Statement("""
 
 
 class ExecutionEnds:
-    """The executions that requests wait for. However many wait, they use one connection at most.
+    """The executions that requests are waiting for (`?wait=`), which all share one connection.
 
-    `run` is the task that queries: at once for a new request, and again `pause_s` after each query
-    while one waits. It outlives the requests that it began for. Above `most` requests, or after
-    `stop`, nobody waits.
+    `run` is the task that asks the database which of them have ended: at once for a new request,
+    and then every `pause_s` while any request waits. If more than `most` requests wait, or after
+    `stop`, a new request gets its answer at once.
     """
 
     def __init__(self, reader: Reader, *, pause_s: float = 1.0, most: int = _MOST) -> None:

@@ -37,9 +37,9 @@ class LimitedConnection(H11Protocol):
         self._stalled_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Add it to the idle connections, and close the longest idle one if too many are open.
+        """Add it to the idle connections. If there are too many, close the longest idle one.
 
-        So a client that opens many loses its own.
+        So a client that opens many connections only loses its own.
         """
         super().connection_made(transport)
         self._idle[self] = None

@@ -24,9 +24,10 @@ _WEEK_S: Final = 600.0
 
 
 class OutcomeMetrics:
-    """Gauges that are read from the views at a scrape, but not too often.
+    """Gauges of how calls and executions end, read from the views when Prometheus scrapes them.
 
-    Gauges in the registry `named` have names of steps, which not everybody may read.
+    Scrapes within a short time share one read. Gauges with the names of steps are in the registry
+    `named`, because only clients with the token may read these names.
     """
 
     def __init__(

@@ -148,9 +148,10 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
     ) = None
 
     def bounds(self, now: datetime) -> tuple[datetime, datetime]:
-        """Return start (included) and end (not included). Defaults are the same as for counts.
+        """Return the start of the window, which belongs to it, and the end, which doesn't.
 
-        So a call whose worker's clock is ahead, for example, is in the list if it's in the counts.
+        Lists and counts have the same default window. So a call that is counted is also in the
+        list, even if its worker's clock is ahead.
         """
         since, until = self.requested(now)
         grain: Grain = "minute" if until - since <= _SHORT else "hour"
@@ -180,9 +181,10 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
         return by_minute or until - since <= _SHORT
 
     def buckets(self, now: datetime, finest: Grain) -> tuple[Grain, datetime, datetime]:
-        """Return the grain, and the bounds rounded outwards to whole buckets of counts.
+        """Return the interval to count by, and the bounds of the window in whole intervals.
 
-        The grain is the finest with counts, or that of `at` if it's wider.
+        The interval is the shortest that the counts still have for this window, or `at` if that is
+        longer.
         """
         since, until = self.requested(now)
         counted: Grain = finest

@@ -42,10 +42,11 @@ class ResponseCache:
     async def get(
         self, key: str, run: Callable[[], Awaitable[tuple[bytes, str, str, str | None]]]
     ) -> tuple[CachedResponse, bool]:
-        """Return the response, and whether it comes from the cache or from a request in flight.
+        """Return the response, and whether the cache or another request in progress had it.
 
-        An error of `run` is raised in all requests that waited for it, and not cached. If they ran
-        one after the other, the last would wait for all timeouts.
+        If `run` raises an error, every request that waits for the same response raises it too, and
+        nothing is cached. If each of them tried again, one after the other, the last would wait for
+        all of their timeouts.
         """
         known = self._answers.get(key)
         if known is not None and time.monotonic() - known.made_s < FRESH_S:

@@ -56,9 +56,10 @@ class StaticFiles:
         return _sent(request, file)
 
     async def asset_of_version(self, request: Request) -> Response:
-        """Serve the same under a versioned address, so that browsers cache it permanently.
+        """Serve the files under an address with their version, which browsers cache forever.
 
-        A file requested for another version, by a page from before an upgrade, isn't cached.
+        A page that was loaded before an upgrade asks for files of the old version. The answer to
+        such a request isn't cached.
         """
         response = await self.asset(request)
         if request.path_params["version"] == self._version:

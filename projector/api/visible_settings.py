@@ -6,12 +6,12 @@ from projector.api.thresholds import DEFAULT, Thresholds
 
 
 class VisibleSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """thresholds: of the tiles. grafana: the address of a Grafana with our dashboards, or null.
+    """The settings that the page may show.
 
-    docs: an address to put before the path of a page of the documentation, or "".
-
-    topics, brokers: where the normalizer should read, to show before the first record. The
-    projector doesn't connect to them.
+    `thresholds` are those of the tiles. `grafana` is the address of a Grafana with our dashboards,
+    or null. `docs` is put in front of the path of a page of the documentation, and may be empty.
+    `topics` and `brokers` say where the normalizer should read, which the page shows before the
+    first record. The projector doesn't connect to them.
     """
 
     thresholds: Thresholds = msgspec.field(default_factory=lambda: dict(DEFAULT))

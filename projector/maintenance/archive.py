@@ -55,11 +55,12 @@ class ArchiveFolder:
         return str(self._path)
 
     async def finish(self, connection: asyncpg.Connection) -> None:
-        """Rename the files of this database's committed transactions, remove aborted ones.
+        """Give the files of committed transactions their final names. Remove those of aborted ones.
 
-        The server forgets the status of very old transactions, and after a restore it has yet to
-        reach some. Then a complete file gets its name, too: a backfill knows what is stored, so a
-        file too many does no harm. Raises FatalError if a file can't be renamed or removed.
+        For two kinds of transactions the server can't say whether they committed: very old ones,
+        and after a restore those that it hasn't reached again. A complete file of such a
+        transaction gets its final name as well, which does no harm, because a backfill skips the
+        events that are stored. Raises FatalError if a file can't be renamed or removed.
         """
         here = [str(one) for one in await connection.fetchrow(_HERE)]
         for path in sorted(self._path.glob(".*.unfinished")):

@@ -148,11 +148,12 @@ class _Retention:
             self._failures = 0
 
     async def _archive(self, groups: Sequence[Group]) -> None:
-        """Lock executions and rows, and delete each group that's complete and still silent.
+        """Lock executions and their rows, and delete each group that is complete and still silent.
 
-        It locks executions first, and rows in a later statement, which therefore reads what the
-        previous writer committed. It skips locked executions and rows, because another session may
-        keep the lock for long and may wait for another one. Then the group stays.
+        It locks the executions first. The rows are locked in a later statement, which therefore
+        sees what the previous writer has committed. Executions and rows that another session has
+        locked are skipped, because that session may keep its lock for long, or wait for one of
+        ours. A group with a skipped execution or row isn't deleted.
         """
         connection, timeout_ms = self._connection, _timeout_ms(groups)
         everybody = [one for group in groups for one in group.execution_ids]
@@ -194,10 +195,10 @@ class _Retention:
 async def _hours(
     connection: asyncpg.Connection, before: datetime
 ) -> AsyncIterator[tuple[datetime, datetime]]:
-    """The time before `before`, cut after each hour in which events arrived.
+    """The time before `before`, cut into ranges of whole hours in which events arrived.
 
-    An execution that never falls silent may have millions of old events. Each statement that looks
-    for candidates reads those of one hour.
+    Each statement that looks for executions to delete reads the events of one range, because an
+    execution that never falls silent may have millions of old events.
     """
     since = BEFORE_ALL
     bounds = (since, before)

@@ -63,9 +63,10 @@ async def drop_minutes(
 async def drop_hours(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Delete counts of archived events in hours before `before`, and rows whose sums are all 0.
+    """Delete the counts of archived events in hours before `before`, and rows whose sums are all 0.
 
-    Counts of stored events stay, however old they are, so verification gives the same result.
+    The counts of stored events stay, however old they are, because verification compares them with
+    the events.
     """
     until = start_of_hour(before)
     for table, time, measures in HOURS:

@@ -1,6 +1,7 @@
-"""Deletes merged records whose events are all deleted. Once a day, because it reads them all.
+"""Deletes merged records whose events are all deleted, once a day, because it reads all of them.
 
-They're useless, because such a record would be expired, or stored as new, when it's read again.
+Nothing needs such a record: if its Kafka record is read again, that is either ignored as expired or
+stored as a new event.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -33,10 +33,10 @@ async def drop_jobs(
 
 
 class OldRows(NamedTuple):
-    """Rows of a table that are deleted only by their age, according to the column `time`.
+    """A table whose rows are deleted only because of their age, which is in the column `time`.
 
-    `delete` is the statement that deletes at most $2 rows from before $1 and returns how many.
-    `report` says what was deleted, with that number.
+    `delete` is a statement that deletes at most $2 rows that are older than $1, and returns how
+    many. `report` is a sentence with that number.
     """
 
     table: str

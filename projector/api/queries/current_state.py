@@ -66,10 +66,11 @@ class StormsParams(Parameters, frozen=True, kw_only=True):
 
 
 class Storm(ApiRow, frozen=True, kw_only=True):
-    """The last 5 minutes (now) and the 60 minutes before (baseline) of one step.
+    """The retries of one step in the last 5 minutes, beside the 60 minutes before (the baseline).
 
-    ratio: retries per first attempt. ratio_baseline is null if nothing ended in the baseline.
-    ratio_vs_baseline is also null if nothing was retried in it.
+    `ratio` is the number of retries for each first attempt. `ratio_baseline` is null if nothing
+    ended in the baseline. `ratio_vs_baseline` is `ratio` divided by it, and is also null if nothing
+    was retried in the baseline.
     """
 
     step: str

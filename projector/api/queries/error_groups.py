@@ -108,10 +108,10 @@ class CallsOf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorGroupDetail(ErrorGroup, frozen=True, kw_only=True):
-    """A group, and the common values of its calls.
+    """A group of errors, with the most frequent steps, playbooks, and workers of its calls.
 
-    counted: the number of calls behind the lists by_step, by_playbook, by_attempts, by_status, and
-    by_worker, which are the latest 1,000 of the group in the window.
+    The lists by_step, by_playbook, by_attempts, by_status, and by_worker are made from the latest
+    1,000 calls of the group in the window. `counted` is how many calls these are.
     """
 
     counted: int

@@ -16,10 +16,11 @@ _MEASURES: Final = {"calls": "calls"}
 
 
 def has_text(error_class: str, text: str, sought: str) -> str:
-    """Build SQL for whether errors of a class have this text. `sought` is the text as a class.
+    """Build a SQL condition that is true for classes of errors which contain the text `sought`.
 
-    A text of only numbers and quoted parts, for example `#` or `{?:#}`, must be the whole class,
-    because most classes contain it.
+    `sought` is written as a class: without numbers and quoted parts. If nothing else is left of it,
+    for example `#` or `{?:#}`, it must be the whole class, because most classes contain such a
+    text.
     """
     return f"""(
                 strpos(lower({error_class}), lower({text})) > 0

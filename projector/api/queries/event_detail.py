@@ -22,9 +22,10 @@ class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventDetail(ApiRow, frozen=True, kw_only=True):
-    """canonical and as_sent are JSON texts, because a JSON parser may round ids in a payload.
+    """One event: as the canonical envelope, and as its producer sent it.
 
-    as_sent is the record rebuilt from the row. Redacted values stay redacted.
+    Both `canonical` and `as_sent` are JSON in a string, because many JSON parsers round large ids.
+    `as_sent` is rebuilt from the row, so redacted values stay redacted.
     """
 
     event_id: str

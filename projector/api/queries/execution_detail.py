@@ -54,9 +54,10 @@ async def execution(
 
 
 class OrderedCall(CallRow, frozen=True, kw_only=True):
-    """ordinal: the position of the call in its step and iteration, by time, from 0.
+    """A call of the execution.
 
-    If it is greater than attempts, a new command was issued for the same step.
+    `ordinal` is its position among the calls of the same step and iteration, ordered by time, from
+    0. If it is greater than `attempts`, the step was issued again as a new command.
     """
 
     ordinal: int

@@ -54,9 +54,11 @@ class StuckReason(ApiRow, frozen=True, kw_only=True):
 
 
 class ExecutionRow(StuckReason, frozen=True, kw_only=True):
-    """status: RUNNING, or that of its first end event. contradicting: its end events disagree.
+    """An execution.
 
-    silent_s, waits_for, and the fields after it are null if it is not stuck: see stuck_reasons.
+    `status` is RUNNING, or the status of its first end event. `contradicting` is true if it has
+    several end events that disagree. `silent_s`, `waits_for`, and the fields after it describe a
+    stuck execution (stuck_reasons), and are null for any other.
     """
 
     playbook: str

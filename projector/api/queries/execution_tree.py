@@ -14,10 +14,11 @@ MOST_NODES: Final = 500
 
 
 class TreeNode(ApiRow, frozen=True, kw_only=True):
-    """depth: 0 is the execution itself, -1 its parent, 1 its children. children: how many it has.
+    """An execution of the tree.
 
-    Its parents come first, the furthest on top. After that, each execution comes before those that
-    it started.
+    `depth` is 0 for the requested execution, -1 for its parent, and 1 for the executions that it
+    started. `children` is how many executions it has started. Its ancestors come first, the most
+    distant one on top. Each execution comes before those that it started.
     """
 
     execution_id: str

@@ -44,11 +44,12 @@ def to_the_minute(
     absent: Sequence[str] = (),
     where: str = "true",
 ) -> str:
-    """Build a subquery over stored rows by `moment`, and over erased ones.
+    """Build a subquery over the calls in a table by `moment`, and over calls that were erased.
 
-    Only the roll-up of its hour is left of an erased call. So it counts at the start of its hour,
-    where the query adds the hour's counts and subtracts those of the stored rows. `absent` lists
-    keys that the roll-up doesn't have. With a filter by one of these, erased rows don't count.
+    Of an erased call, only the counts of its hour are left. The query counts it at the start of
+    that hour, with the hour's counts minus those of the calls that are still stored. `absent` lists
+    the keys that these counts don't have. If a request filters by one of these keys, erased calls
+    aren't counted.
     """
     keys, counts = _ROLL_UPS[view]
     listed = ", ".join(keys)
@@ -75,10 +76,10 @@ _COLUMNS: Final = {"worker": "worker_id"}
 
 
 class Grains(msgspec.Struct, frozen=True, kw_only=True):
-    """The statements of one endpoint by hour and by minute.
+    """The statements of one endpoint: one that counts by hour, and one by minute.
 
-    With `slow_minutes`, the statement by minute reads single calls, so it's used only for short
-    windows or if `at` is a minute.
+    With `slow_minutes`, the statement by minute reads single calls, so it's only used for short
+    windows, or if `at` is a minute.
     """
 
     hours: Statement

@@ -78,9 +78,10 @@ class SearchHit(ApiRow, frozen=True, kw_only=True):
 
 
 class SearchAnswer(ApiAnswer[SearchHit], frozen=True, kw_only=True):
-    """The hits. error_class is the text that was searched in errors, or null if an id was found.
+    """The hits of a search.
 
-    In it, `#` is any number, and `?` any quoted part.
+    `error_class` is the text that was searched in the classes of errors, or null if an id was
+    found. In a class, `#` stands for any number, and `?` for any quoted part.
     """
 
     error_class: str | None

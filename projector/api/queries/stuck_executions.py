@@ -67,9 +67,10 @@ async def stuck_by_age(snapshot: Snapshot, params: StuckGroupsParams) -> ApiAnsw
 
 
 class StuckExecution(StuckReason, frozen=True, kw_only=True):
-    """age_s: since its first event. silent_s: since its last. begun: has a start event.
+    """A stuck execution.
 
-    waits_for and the fields after it: as in /executions.
+    `age_s` is the time since its first event, and `silent_s` the time since its last event. `begun`
+    is true if it has a start event. `waits_for` and the fields after it are those of /executions.
     """
 
     playbook: str

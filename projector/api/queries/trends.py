@@ -18,11 +18,12 @@ R = TypeVar("R", bound=ApiRow)
 
 
 class TrendAnswer(GroupedAnswer[R], Generic[R], frozen=True, kw_only=True):
-    """Groups, each with a trend: one value for each of trend_intervals intervals.
+    """Groups with their trends. A trend has one value for each of `trend_intervals` intervals.
 
-    The first interval begins at trend_from, and each is trend_every_s seconds long. calls: of all
-    groups. unfinished: the last interval isn't over yet, so its sums will grow. Values `_before`
-    are from the window of the same length that ends at `since`.
+    The first interval begins at `trend_from`, and each is `trend_every_s` seconds long.
+    `unfinished` is true if the last interval isn't over, so its value will still grow. `calls` is
+    the sum over all groups. The fields that end in `_before` are from the window of the same length
+    that ends at `since`.
     """
 
     trend_from: Timestamp

@@ -14,11 +14,11 @@ MOST_FAILURES: Final = 20
 
 
 class Chunks:
-    """The number of items per statement, from `size` at first up to `most`.
+    """How many items a statement gets: `size` at first, and later up to `most`.
 
-    It aims at `target_s` seconds per statement. `too_much` lists the errors after which fewer
-    items, or other ones, may succeed. If `most_failures` items fail alone one after the other, the
-    items aren't the cause.
+    The number changes so that a statement takes about `target_s` seconds. `too_much` lists the
+    errors after which fewer or other items may succeed. If `most_failures` items in a row fail on
+    their own, the items aren't the cause.
     """
 
     def __init__(
@@ -42,7 +42,8 @@ class Chunks:
     ) -> AsyncIterator[T]:
         """Call `work` on a few items at a time, in order. Yields each item that fails even alone.
 
-        Raises the error of the last of `most_failures`.
+        After `most_failures` such items in a row it raises the error of the last one, because then
+        the items aren't the cause.
         """
         at = 0
         while at < len(items):

@@ -18,9 +18,9 @@ Renderer = Callable[[Fact, RenderChoices], RenderedEvent]
 class Deployment(DeploymentTraits, frozen=True, kw_only=True):
     """A server and a worker of certain releases, each as the function that renders its events.
 
-    `again`: how the server reports an event that its worker has already reported, under one id.
-    `layered`: whether an event arrives as its client sent it, as the row of either server, or as
-    all three. `share`: its share of all executions.
+    `again` is how the server reports an event a second time, under the id of the worker's report.
+    `layered` is true if an event may arrive as its client sent it, as the row of either server, or
+    as all three. `share` is the share of this pair in all executions.
     """
 
     server: Renderer

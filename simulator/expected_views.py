@@ -30,13 +30,14 @@ _CLOSING: Final = frozenset(("playbook.completed", "playbook.failed", "playbook.
 
 
 class ExpectedViews(msgspec.Struct):
-    """The rows that the views must show for one execution, and the real outcome.
+    """The rows that the views must show for one execution, and how it really went.
 
-    `counts` are its events by kind. `really` is how the execution ended on the platform: None if
-    not every report of an end arrived, or if they disagree. `real_calls` has, by command, how each
-    of its attempts ended on the platform ('' if it did not): only commands whose every event has
-    its true number, and whose every end was reported. `inferred_calls` has the same of retried
-    commands of which some events lack their number, with what is numbered.
+    `counts` holds its events by kind. `really` is how the execution ended on the platform. It's
+    None if a report of an end is missing, or if the ends disagree. `real_calls` has, by command,
+    how each attempt ended on the platform, or an empty text if it didn't end. It has only those
+    commands whose events all have their true number, and whose ends were all reported.
+    `inferred_calls` has the same for retried commands with events that lack their number, together
+    with which events are numbered.
     """
 
     execution: ActualExecution

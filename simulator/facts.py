@@ -8,12 +8,12 @@ from simulator.ids import Minter
 
 
 class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
-    """How the producers of a deployment behave, in whatever shapes they write.
+    """How the producers of a deployment behave, whatever shapes they write.
 
-    `numbered`: whether the worker reports the number of the try, so that one command may have
-    several. `reissues`: whether the server may issue a retry under its command's id again.
-    `batches`: whether the worker sends what happens at one instant as one batch. `callbacks`:
-    whether it can hand work over and complete later.
+    `numbered` is true if the worker reports which try an event is of, so one command may have
+    several tries. `reissues` is true if the server may issue a retry again under the id of its
+    command. `batches` is true if the worker sends everything that happens at one instant as one
+    batch. `callbacks` is true if the worker can hand work over and complete it later.
     """
 
     name: str
@@ -28,10 +28,11 @@ class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommandTry(msgspec.Struct):
-    """One try of one command. `attempts` counts the retries before it.
+    """One try of one command. `attempts` is the number of tries before it.
 
-    `named`: the command's id contains its step, and `iteration` is the part for a loop. `facts` are
-    (kind, number) of its events, in order; `outcome` is '' while it runs.
+    `named` is true if the command's id contains its step, and `iteration` is the part of the id
+    that stands for the iteration of a loop. `facts` holds (kind, number) of its events, in order.
+    `outcome` is empty while it runs.
     """
 
     command_id: str
@@ -50,11 +51,13 @@ class CommandTry(msgspec.Struct):
 class PlaybookRun(msgspec.Struct):
     """One run of a playbook.
 
-    `text` is its id as the platform writes it (digits, or anything); `execution_id` is the number
-    used everywhere else, a hash if `opaque`. `deployment` names the producers that report it,
-    `minters` make the ids of its server's events and of its worker's. `facts` are (kind, step,
-    number) of its server's events, `calls` every try of every command, `running` the current one,
-    `trailing` those whose completion is reported only after the end. `outcome` is '' until it ends.
+    `text` is its id as the platform writes it, which may be digits or any other text.
+    `execution_id` is the number that is used everywhere else. It's a hash if the id is `opaque`.
+    `deployment` names the producers that report the run, and `minters` make the ids of the server's
+    and of the worker's events. `facts` holds (kind, step, number) of the server's events. `calls`
+    holds every try of every command, `running` the try that runs now, and `trailing` the tries
+    whose completion is reported only after the end of the run. `outcome` is empty until the run
+    ends.
     """
 
     number: int
@@ -76,9 +79,10 @@ class PlaybookRun(msgspec.Struct):
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """A call's input or result: as it's sent, and as it may be kept (JSON, sorted keys).
+    """The input or result of a call: as the platform sends it, and as it may be stored.
 
-    They differ if it holds a secret, or text that PostgreSQL cannot store.
+    Both are JSON with sorted keys. They differ if it holds a secret, or text that PostgreSQL can't
+    store.
     """
 
     sent: msgspec.Raw
@@ -87,12 +91,14 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 class Fact(msgspec.Struct):
-    """One thing that happened. `outcome` is '' unless it ends something.
+    """One thing that happened on the platform.
 
-    `number` counts facts. `event_id` is the one the platform assigned; the producer may leave it
-    out of a report. `error` is the text as it is sent and as it may be kept. `pending` is a
-    completion that only hands work over: a callback reports the real one. `shares_id`: an earlier
-    fact has the same event_id, because two node numbers collided.
+    `outcome` is empty unless the fact ends something. `number` counts the facts from the first one
+    on. `event_id` is the id that the platform assigned, which the producer may leave out of a
+    report. `error` is the error text as it is sent and as it may be stored. `pending` marks a
+    completion that only hands work over, whose real completion comes as a callback. `shares_id` is
+    true if an earlier fact has the same event_id, because two nodes of the id generator had the
+    same number.
     """
 
     number: int

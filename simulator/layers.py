@@ -167,9 +167,10 @@ def _python_result(sent: dict[str, Any], by_name: str) -> dict[str, Any]:
 
 
 def _row(client: RenderedEvent, shape: str, meta: dict[str, Any]) -> RenderedEvent:
-    """Build the common part of both rows. The answer is the client's, with the row's own evidence.
+    """Build the fields that the rows of both servers have in common, with the evidence of a row.
 
-    `meta` is what only this server adds to it, so that each layer changes the merged row.
+    `meta` holds what only this server adds to the event's meta, so that each layer changes the
+    merged row.
     """
     fact, sent = client.fact, client.body
     top = _OF_NAME[fact.kind]

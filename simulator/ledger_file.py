@@ -30,11 +30,13 @@ _encoder = msgspec.json.Encoder()
 
 
 class ExpectedOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The expected outcome of one event of a record: one of three.
+    """What must become of one event of a record: a row, a quarantine entry, or nothing.
 
-    `event` names the event (reports of one event share it) and `fact` the fact it reports;
-    `reported` are the fields of the report, with long contexts and results as digests; `shares_id`
-    if an earlier event has the same id. `quarantine` is a reason, `ignored` says why.
+    For a row, `event` is the number of the event, which all reports of it share, and `fact` the
+    number of the fact that it reports. `reported` holds the fields of the report, with digests in
+    place of long contexts and results. `shares_id` is true if an earlier event has the same id. For
+    a quarantine entry, `quarantine` is the reason. For an event that must be ignored, `ignored`
+    says why.
     """
 
     event: int | None = None
@@ -54,10 +56,10 @@ class LedgerHeader(msgspec.Struct, kw_only=True, tag="begin", tag_field="line"):
 
 
 class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record", tag_field="line"):
-    """One record at its coordinates in the log or the file.
+    """One record, with its coordinates in the topic or the file.
 
-    `copy` is true if the same bytes were sent before. `headers` are those that may be kept, and
-    `trace` is the trace they name.
+    `copy` is true if the same bytes were sent before. `headers` are the headers that may be stored,
+    and `trace` is the trace id in them.
     """
 
     partition: int

@@ -1,7 +1,8 @@
-"""Adds one oddity to a sound report.
+"""Changes a correct report in one way that real producers do, for example a status in lower case.
 
-Each oddity is one rule of docs/spec/wire-shapes.md, and changes the body and its expected fields
-together. An oddity that does not fit a report leaves it unchanged.
+Each of these oddities is one rule of docs/spec/wire-shapes.md. It changes the body of the report
+and the fields that a reader must get from it together. An oddity that doesn't fit a report leaves
+it unchanged.
 """
 
 from collections.abc import Callable

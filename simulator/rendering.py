@@ -31,13 +31,14 @@ T = TypeVar("T")
 
 
 class ReportedFields(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The canonical fields of one report. None means absent.
+    """The canonical fields that a reader must get from one report. None stands for no value.
 
-    `event_id` None: to be derived from the coordinates. `created_us` None: the log's own time. The
-    ranks decide between values when reports of one event are merged. `pending`: a completion that
-    only hands over. `call_index` is filled in by the ledger, which has only digests of long values.
-    `context` and `result` are as they may be kept; `meta` and `extra` hold at least these, `rules`
-    are all coercions. `shape` starts the shape's name.
+    If `event_id` is None, a reader derives the id from the coordinates. If `created_us` is None, it
+    takes the time of the record in Kafka. The ranks decide which value wins when reports of one
+    event are merged. `pending` marks a completion that only hands work over. The ledger fills in
+    `call_index`, because it has only digests of long values. `context` and `result` are as they may
+    be stored. `meta` and `extra` must hold at least these keys. `rules` are all coercions. `shape`
+    is how the name of the shape begins.
     """
 
     execution_id: int
@@ -135,9 +136,9 @@ def start_event(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -
 def report_status(
     reported: ReportedFields, word: status_words.StatusWord, *, alone: bool = False
 ) -> str | None:
-    """Report the status of an event that isn't a call.done. Returns the word to write.
+    """Choose the word for the status of an event that isn't a call.done.
 
-    `alone`: it stands at the top and nowhere below.
+    `alone` is true if the word stands at the top of the event and nowhere below it.
     """
     reported.status = word.means
     reported.status_rank = _rank(reported, word.rank, alone=alone)
@@ -149,10 +150,10 @@ def report_status(
 def report_outcome(
     reported: ReportedFields, fact: Fact, top: str | None, *, alone: bool = False
 ) -> str | None:
-    """The status of a call.done: its real outcome, wherever a producer put the word.
+    """Choose how the producer writes the real outcome of a call.done. Returns the word at the top.
 
-    `top` is the word at the top, which may be less specific, or the opposite. Returns it. `alone`:
-    nothing below it says how the call ended.
+    `top` is the word at the top of the event, which may be less specific than the outcome, or even
+    its opposite. `alone` is true if nothing below it says how the call ended.
     """
     reported.status = fact.outcome
     rank = 1 if fact.outcome == "COMPLETED" else 2

@@ -8,11 +8,12 @@ from simulator.rendering import ReportedFields
 
 
 class SentEvent(msgspec.Struct, frozen=True):
-    """One event in a record. Reports of one event have the same `number`.
+    """One event in a record.
 
-    `number` is the number of the fact if the report carries the fact's id, else it is below zero
-    and unique. `fact` 0: nothing on the platform, as in the poison. `shares_id`: the platform gave
-    another event the same id before.
+    All reports of one event have the same `number`. It is the number of the fact if the report
+    carries the fact's event id, and otherwise a negative number that no other event has. `fact` is
+    0 for an event that stands for nothing on the platform, such as a record that must be rejected.
+    `shares_id` is true if the platform gave another event the same id before.
     """
 
     number: int
@@ -37,11 +38,11 @@ SentOutcome = SentEvent | MustReject | MustIgnore
 
 
 class SentRecord(msgspec.Struct, kw_only=True):
-    """A record to send, and the expected outcome of each event, in order.
+    """A record to send, with the expected outcome of each of its events, in order.
 
-    `copy_of_earlier`: the same bytes were sent before, at another offset. `kept_headers`: the
-    headers as they may be kept (a list where a name occurs twice), and `trace_id` the trace they
-    name.
+    `copy_of_earlier` is true if the same bytes were sent before, at another offset. `kept_headers`
+    are the headers that may be stored, with a list for a name that occurs twice. `trace_id` is the
+    trace id in them.
     """
 
     key: bytes | None

@@ -1,6 +1,6 @@
-"""Splits values into partitions by a number and returns them a partition at a time.
+"""Splits values into partitions by a number, and returns them one partition at a time.
 
-A partition is in memory while it is small, and in a file of its own from then on.
+A partition is held in memory while it is small. After that, its values are written to its own file.
 """
 
 from collections.abc import Iterator

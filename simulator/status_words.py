@@ -8,10 +8,11 @@ from typing import Final, NamedTuple
 
 
 class StatusWord(NamedTuple):
-    """A status as written (None: not at all), its meaning, and its rank in a merge of reports.
+    """A status as a producer writes it, what it means, and its rank in a merge of reports.
 
-    rank: 2 a failure declared, 1 another declared word, 0 only the event's name. `overruled`: the
-    word has another meaning than the status; that is a coercion.
+    `word` is None if the producer leaves the status out. The rank is 2 for a failure that is
+    declared, 1 for any other declared status, and 0 if only the event's type tells the status.
+    `overruled` is true if the word alone would mean another status, which is a coercion.
     """
 
     word: str | None

@@ -38,9 +38,10 @@ def records(
     executions: int | None = None,
     lived: Callable[[PlaybookRun], None] = lambda _: None,
 ) -> Generator[SentRecord, None, None]:
-    """Yield records in the order of their time, endlessly, or until `executions` have ended.
+    """Yield records in the order of their time, without an end or until `executions` have ended.
 
-    `lived` is called with each execution when it ends, and with the others when this is closed.
+    `lived` is called with each execution when it ends. When the generator is closed, it is called
+    with those that still run.
     """
     topic = _Topic(mix, seed)
     return topic.records(World(mix, Random(f"{seed}/world"), lived), executions)

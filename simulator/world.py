@@ -43,8 +43,9 @@ class World:
     ) -> Generator[tuple[int, list[Fact]], None, None]:
         """Yield (microseconds since 1970, facts of one execution at that instant), endlessly.
 
-        With `executions`, at most this many are begun (without children), and it ends with them.
-        Those that are still running when it is closed are `lived` too, as they are.
+        With `executions`, it begins at most this many executions, not counting the children that
+        they start, and ends when these have ended. When the generator is closed, `lived` is called
+        for the executions that still run, too, as they are then.
         """
         try:
             yield from self._facts(executions)

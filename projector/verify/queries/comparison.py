@@ -37,9 +37,9 @@ def counter(
     expected: str,
     reports_archived: bool = False,
 ) -> Comparison:
-    """Build the comparison of a counter table, whose first key is a time, by sums over live shards.
+    """Build the comparison of a counter, whose first key is a time, by its sums over live shards.
 
-    With `reports_archived`, it also reports how many events the archived part counts.
+    With `reports_archived`, the verdict also says how many events the archived part counts.
     """
     time, *_ = keys.split()
     columns = ", ".join(keys.split())

@@ -40,9 +40,9 @@ end
 $$;
 
 
--- Every writer must agree on this.
--- protocol: how ids and identity are decided. A migration that changes this raises the number, and
--- fences every process that writes by the old rules:
+-- The settings that every writer must agree on. `protocol` is the version of the rules that give an
+-- event its id. A migration that changes these rules raises it, and fences every process that still
+-- writes by the old ones:
 --     update normalizer.layout set protocol = 2;
 --     update normalizer.source_positions set epoch = epoch + 1;
 --     update normalizer.jobs set epoch = epoch + 1;
@@ -166,10 +166,9 @@ create table normalizer.events (
         event_type not in ('call.done', 'action_done', 'call_done')
         or status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED')
     ),
-    -- The rules never produce such a row. These limits also hold for rows inserted by hand, so that
-    -- projections can compute with their times, sum their durations and use their texts as keys.
-    -- They are wider than what the rules allow: 1,500 bytes still fit into an index key together
-    -- with a playbook.
+    -- Protects the projections from rows that somebody inserts by hand: they sum durations, and use
+    -- these texts as keys. The normalizer's own limits are narrower. A text of 1,500 bytes and the
+    -- path of a playbook still fit into one index key.
     constraint events_words_bounded check (
         octet_length(event_type) between 1 and 200 and octet_length(status) between 1 and 100
         and octet_length(step) <= 1500 and octet_length(worker_id) <= 1500
@@ -182,7 +181,8 @@ create table normalizer.events (
         and ingested_at >= '0001-01-01 00:00:00+00' and ingested_at < '10000-01-01 00:00:00+00'
     ),
     constraint events_duration_possible check (duration between 0 and 315360000),
-    -- A missing value is null, never JSON null: two reports of one event are merged key by key.
+    -- These columns always hold an object or a list, because the reports of an event are merged key
+    -- by key. Any other JSON value, such as a JSON null, could not be merged.
     constraint events_json_forms check (
         jsonb_typeof(meta) = 'object' and jsonb_typeof(extra) = 'object'
         and jsonb_typeof(headers) = 'object' and jsonb_typeof(coercions) = 'array'
@@ -274,8 +274,9 @@ comment on index normalizer.events_by_command is
     'Query: all events of one command, from which its attempts are rebuilt. It asks for '
     'execution_id + 0, so that no index on execution_id alone can serve it.';
 
--- Several ranges for each block, because the partitions of a topic are at very different offsets:
--- 40 times less to read, measured.
+-- int8_minmax_multi_ops stores several ranges of offsets for each block range, because rows of all
+-- partitions lie side by side, and their offsets differ much. A look-up reads a fortieth of what it
+-- reads with a single range.
 create index events_by_source on normalizer.events
     using brin (source_topic, source_partition, source_offset int8_minmax_multi_ops)
     with (pages_per_range = 16);

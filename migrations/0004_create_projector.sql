@@ -1,12 +1,14 @@
--- Schema projector holds read models, which change in the transaction of the events. Its views are
--- the contract. Its tables are private and may change.
+-- The schema projector holds the projections, which triggers update in the transaction that writes
+-- the events. Its views are a contract with their readers. Its tables are private and may change in
+-- any release.
 --
--- Counters are sharded: a transaction counts in a shard that it alone holds until it ends, so
--- writers never wait for each other's counters. Only the sum over all shards means anything.
+-- Each counter has a row in every shard. A transaction locks a shard until it ends, and changes
+-- only the rows of this shard, so writers never wait for each other's counters. The count is the
+-- sum over all shards.
 --
--- A constraint named _possible holds what every event can say: times are within the calendar, a
--- call has a number of attempts that an event can have, and a sum is small enough for the shard of
--- repairs (64) to hold the difference of all shards.
+-- A constraint whose name ends in _possible allows every value that events can lead to: times
+-- within the calendar, attempts that an event can have, and sums so small that the shard of repairs
+-- (64) can hold the difference of all other shards.
 
 create schema projector;
 
@@ -125,9 +127,9 @@ insert into projector.shards (shard)
 select generate_series(-1, 63);
 
 
--- Stand-ins for the transition tables. A trigger has only one of the two on insert and delete. Its
--- function then finds this empty table under the other name. So one function serves insert, update
--- and delete.
+-- One trigger function serves insert, update, and delete. It reads the transition tables `before`
+-- and `after`, but PostgreSQL provides only `after` for an insert, and only `before` for a delete.
+-- The missing name then refers to one of these tables, which are always empty.
 create table projector.before (like normalizer.events including comments);
 
 alter table projector.before add constraint before_is_empty check (false);

@@ -111,8 +111,9 @@ comment on column projector.execution_hours.shard is
 comment on column projector.execution_hours.executions is 'Number of executions.';
 
 
--- Nothing is unique here, so a writer never waits for another one. Two that see a new version at
--- the same time both add a row, and the view takes the earlier.
+-- There is no unique key, so that a writer never waits for another one. If two writers store the
+-- first execution of a version at the same time, both add a row, and the view shows the earlier
+-- time.
 create table projector.deployment_marks (
     playbook text        collate "C" not null,
     version  text        collate "C" not null,
@@ -168,8 +169,9 @@ create type projector.execution_report as (
 );
 
 
--- Tells what rows say about an execution: all of them, or those that a statement changes. Then
--- events and ended ones are those after the statement less those before it.
+-- What a set of events says about one execution: all of its stored events, or those that a
+-- statement changes. In the second case, the numbers of events are those after the statement minus
+-- those before it.
 create type projector.execution_change as (
     execution_id        bigint,
     events              bigint,
@@ -207,7 +209,8 @@ comment on index projector.executions_by_end is
     'Query: executions that ended in an hour (contradicting_executions, '
     'completed_with_failures, verify).';
 
--- Without it a window of ends seems to hold one execution, and a filter is tried for each alone.
+-- Without these statistics the planner expects one execution in a window of ends, and chooses a
+-- plan that checks the filter with a look-up for each execution.
 create statistics projector.ends_of_executions
     on (least(completed_at, failed_at, cancelled_at)) from projector.execution_facts;
 comment on statistics projector.ends_of_executions is

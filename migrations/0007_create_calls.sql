@@ -116,9 +116,9 @@ create index calls_unfinished on projector.call_facts (execution_id) where finis
 comment on index projector.calls_unfinished is
     'Query: the unfinished calls of an execution (view stuck_reasons).';
 
--- With the execution and the attempts, although the query names neither: where command_id is the
--- same in many executions, or a command has many attempts, this index is no worse than the key for
--- what names all three, and without statistics it may be chosen for that.
+-- The query names only the command. The index also has the execution and the attempts because the
+-- planner may choose it, without statistics, for a query that names all three. It's then as fast as
+-- the primary key, also where many executions use the same command_id.
 create index calls_by_command on projector.call_facts (command_id, execution_id, attempts);
 comment on index projector.calls_by_command is
     'Query: the attempts of a command whose execution is not known (view calls).';

@@ -1,5 +1,5 @@
--- One view counts attempts of commands, and one counts how long they took. The reader sums the
--- parts: summing here too would do it twice for long ranges.
+-- Rows are parts that the reader adds up, one for each counter shard. If the view added them up,
+-- too, PostgreSQL would group the rows of a long time range twice.
 create or replace view projector.call_outcomes_by_attempt as
 select hour, playbook, step, attempts, status, calls,
        case when status = 'COMPLETED' then calls else 0 end as succeeded,

@@ -9,8 +9,8 @@ select execution_id, command_id, attempts, step, begun_at, finished_at, status, 
        coalesce(status <> 'COMPLETED' and attempts + 1 >= max_attempts, false) as exhausted,
        attribution = 'inferred' as inferred
 from   (
-           -- Not a CTE: PostgreSQL does not pull up a query with a CTE, and then no key would reach
-           -- an index.
+           -- This is a subquery and not a CTE, because PostgreSQL does not merge a query that has a
+           -- CTE into the query that reads it. A condition on the key could then not use an index.
            select execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
                   finished_at, failed_before,
                   coalesce(projector.ranked_value(step_ranked), '') as step,

@@ -1,6 +1,7 @@
 create or replace view projector.error_groups as
 with recursive class as (
-    -- Jumps from one class to the next by the index, so the cost depends on the number of classes.
+    -- Finds one class after the other with an index look-up each, so the cost depends on the number
+    -- of classes and not on the number of calls.
     (
         select   projector.classify_error(coalesce(projector.call_error(error_ranked), ''))
                      as error_class

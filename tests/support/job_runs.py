@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -132,6 +133,19 @@ def runner(settings: Settings, spec: JobSpec, **throttle: Any) -> JobRunner:
         throttle=Throttle(get_logger(), **({"live": None, "max_rate": None} | throttle)),
         progress=RunProgress(Screen(io.StringIO()), spec.kind),
     )
+
+
+def ndjson(*values: Any) -> bytes:
+    """A value a line."""
+    return b"".join(msgspec.json.encode(value) + b"\n" for value in values)
+
+
+async def backfill_events(database: Database, *events: Any) -> RunResult:
+    """The result of one run over a file with these events."""
+    with tempfile.TemporaryDirectory() as folder:
+        return await backfill_files(
+            database, write_file(Path(folder, "events.ndjson"), ndjson(*events))
+        )
 
 
 async def backfill_files(

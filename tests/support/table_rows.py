@@ -1,7 +1,8 @@
 """Reads what the tables hold, and opens sessions that hold locks."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -26,6 +27,79 @@ async def connected(database: Database) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database.admin_url, server_settings={"jit": "off"})
     try:
         yield connection
+    finally:
+        await connection.close()
+
+
+async def execute(database: Database, statement: str, *values: Any) -> None:
+    """Execute it as a superuser."""
+    async with connected(database) as connection:
+        await connection.execute(statement, *values)
+
+
+async def insert_row(connection: asyncpg.Connection, table: str, **columns: Any) -> None:
+    """Insert a row, with defaults for all that does not matter."""
+    row = {**_ROWS[table], **columns}
+    names, places = ", ".join(row), ", ".join(f"${n}" for n in range(1, len(row) + 1))
+    await connection.execute(f"insert into {table} ({names}) values ({places})", *row.values())
+
+
+async def insert_position(
+    connection: asyncpg.Connection, *, read_to: datetime, **columns: Any
+) -> None:
+    """The position of a partition whose five records were read, the last one of this time."""
+    await insert_row(
+        connection,
+        "normalizer.source_positions",
+        **{
+            "next_offset": 5,
+            "records": 5,
+            "last_recorded_ms": int(read_to.timestamp() * 1000),
+            "committed_at": read_to,
+        }
+        | columns,
+    )
+
+
+_ROWS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "normalizer.source_positions": {
+        "topic": "noetl.events",
+        "incarnation": 0,
+        "partition": 0,
+        "cluster_id": "c",
+        "owner": "o",
+        "start_offset": 0,
+        "next_offset": 0,
+    },
+    "normalizer.quarantine": {
+        "reason": "invalid_json",
+        "detail": "no JSON",
+        "shape": "",
+        "normalizer_version": 1,
+        "source_topic": "noetl.events",
+        "source_incarnation": 0,
+        "source_partition": 0,
+        "source_offset": 4,
+        "source_index": 0,
+        "value_bytes": 7,
+        "batch_id": 1,
+    },
+    "normalizer.jobs": {
+        "job_id": "j",
+        "run": 1,
+        "kind": "backfill",
+        "spec": "",
+        "owner": "o",
+        "lock_key": 1,
+    },
+}
+
+
+async def fetch_value(url: str, query: str) -> Any:
+    """The first value of a query, from a session of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(query)
     finally:
         await connection.close()
 

@@ -5,8 +5,7 @@ import csv
 import gzip
 import io
 import time
-from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -18,105 +17,59 @@ from normalizer.envelope import RULES_VERSION
 from projector.api import downloads
 from projector.api.thresholds import Threshold, Thresholds
 from projector.api.visible_settings import VisibleSettings
-from tests.support.api_client import api_client, get_rows, insert_events
-from tests.support.stack import Database, Stack
-from tests.support.table_rows import connected
+from tests.support.api_client import api_client, get_rows
+from tests.support.stack import Database
+from tests.support.table_rows import connected, execute
 
 DAY: Final = {"last": "24h"}
 FAILED: Final = ("FAILED", "ERROR", "CANCELLED")
-
-_FAMILY: Final = """
-    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
-                                   parent_execution_id, source_topic, source_partition,
-                                   source_offset, context, trace_id)
-    select 900 + number, 90 + number, 'playbook.started', 'flow', 'STARTED',
-           now() - make_interval(mins => 100 - number), parent, 'noetl.events', 2, 70 + number,
-           '{}',
-           case when number < 2 then '4bf92f3577b34da6a3ce929d0e0e4736' end
-    from   (values (0, null), (1, 90), (2, 90), (3, 91), (4, 93)) as child (number, parent);
-
-    insert into normalizer.redrive_attempts
-           (quarantine_id, tried_at, tried_by, normalizer_version, outcome, detail, job_id, run)
-    select quarantine_id, now() - interval '2 minutes', 'operator', 1, 'rejected', 'no JSON', 'j', 1
-    from   normalizer.quarantine;
-"""
-"""An execution 90 with children, grandchildren, and below, and a try to redrive a rejected record.
-
-"""
-
-
-@pytest.fixture(scope="module")
-async def filled(stack: Stack) -> AsyncIterator[Database]:
-    """Three hours of history, read only."""
-    cluster = await stack.cluster("current")
-    async with cluster.database() as made:
-        await insert_events(made, 3_000)
-        connection = await asyncpg.connect(made.admin_url)
-        await connection.execute(_FAMILY)
-        await connection.close()
-        yield made
-
-
-@pytest.fixture
-async def connection(filled: Database) -> AsyncIterator[asyncpg.Connection]:
-    made = await asyncpg.connect(filled.admin_url)
-    yield made
-    await made.close()
 
 
 async def found(client: httpx.AsyncClient, text: str) -> list[tuple[str, dict[str, str]]]:
     return [(hit["kind"], hit["params"]) for hit in await get_rows(client, "search", q=text)]
 
 
-async def test_a_pasted_id_is_found_whatever_it_is_of(client: httpx.AsyncClient) -> None:
+async def test_search_finds_a_pasted_id_whatever_it_is_of(client: httpx.AsyncClient) -> None:
+    """Also with quotes or words around it."""
     call = (await get_rows(client, "calls", failed="true", limit=1))[0]
     execution, command = call["execution_id"], call["command_id"]
     event = (await get_rows(client, f"executions/{execution}/events"))[0]["event_id"]
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    hits = {
+        "execution": {"execution": execution},
+        "event": {"execution": execution, "event": event},
+        "command": {"execution": execution, "command": command},
+        "trace": {"execution": "90", "trace": trace},
+    }
 
-    assert await found(client, execution) == [("execution", {"execution": execution})]
-    assert await found(client, f" {event} ") == [
-        ("event", {"execution": execution, "event": event})
-    ]
-    assert await found(client, command) == [
-        ("command", {"execution": execution, "command": command})
-    ]
-    assert await found(client, "noetl.events:2:71") == [
-        ("event", {"execution": "91", "event": "901"})
-    ]
+    for kind, pasted in (
+        ("execution", f'"{execution}"'),
+        ("execution", f"execution {execution}"),
+        ("execution", f'{{"execution_id":{execution},"why":"it hangs"}}'),
+        ("execution", f"ERROR: execution_id={execution}, step=fetch."),
+        ("event", f"'{event}'"),
+        ("event", f"event {event} of noetl.events[2]@9999999"),
+        ("command", f"`{command}`"),
+        ("command", f"command {command} was claimed."),
+        ("trace", f"traceparent: 00-{trace}-00f067aa0ba902b7-01"),
+    ):
+        assert (kind, hits[kind]) in await found(client, pasted), pasted
+    for kind, pasted in (("execution", execution), ("event", f" {event} "), ("command", command)):
+        assert await found(client, pasted) == [(kind, hits[kind])]
+    traced = [("trace", {"execution": one, "trace": trace}) for one in ("91", "90")]
+    for pasted in (trace, trace.upper(), f"00-{trace}-00f067aa0ba902b7-01"):
+        assert await found(client, pasted) == traced
+    at = ("event", {"execution": "91", "event": "901"})
+    assert await found(client, "noetl.events:2:71") == [at]
+    assert at in await found(client, 'partition.gap at "noetl.events[2]@71".')
     ((kind, params),) = await found(client, "noetl.events:0:4")
     assert kind == "quarantine"
-    rejected = (await client.get(f"/api/v1/quarantine-records/{params['quarantine']}")).json()
-    assert rejected["rows"][0]["source_offset"] == "4"
+    (rejected,) = await get_rows(client, f"quarantine-records/{params['quarantine']}")
+    assert rejected["source_offset"] == "4"
     assert [kind for kind, _ in await found(client, "noetl.events:1:2")] == ["gap"]
-    for nothing in ("  ", "no such thing", "9" * 19, "9" * 30, "noetl.events:7:1", "a:b:c"):
-        assert await found(client, nothing) == [], nothing
-
-
-async def test_search_takes_an_id_with_quotes_or_words_around_it(
-    client: httpx.AsyncClient,
-) -> None:
-    call = (await get_rows(client, "calls", failed="true", limit=1))[0]
-    execution, command = call["execution_id"], call["command_id"]
-    event = (await get_rows(client, f"executions/{execution}/events"))[0]["event_id"]
-
-    for pasted in (
-        f'"{execution}"',
-        f"execution {execution}",
-        f'{{"execution_id":{execution},"why":"it hangs"}}',
-        f"ERROR: execution_id={execution}, step=fetch.",
-    ):
-        assert ("execution", {"execution": execution}) in await found(client, pasted), pasted
-    for pasted in (f"'{event}'", f"event {event} of noetl.events[2]@9999999"):
-        assert ("event", {"execution": execution, "event": event}) in await found(client, pasted)
-    for pasted in (f"`{command}`", f"command {command} was claimed."):
-        hit = ("command", {"execution": execution, "command": command})
-        assert hit in await found(client, pasted), pasted
-    assert ("event", {"execution": "91", "event": "901"}) in await found(
-        client, 'partition.gap at "noetl.events[2]@71".'
-    )
-    assert ("trace", {"execution": "90", "trace": "4bf92f3577b34da6a3ce929d0e0e4736"}) in (
-        await found(client, "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-    )
+    nothing = ("  ", "no such thing", "9" * 19, "9" * 30, "noetl.events:7:1", "a:b:c")
+    for pasted in (*nothing, trace.replace("4", "5")):
+        assert await found(client, pasted) == [], pasted
 
 
 async def test_search_finds_a_command_by_the_beginning_of_its_id(
@@ -145,15 +98,6 @@ async def test_search_finds_the_error_in_a_pasted_log_line(client: httpx.AsyncCl
     assert ("error", {"error_class": row["error_class"]}) in hits
 
 
-async def test_a_trace_is_found_by_its_id_or_a_whole_header(client: httpx.AsyncClient) -> None:
-    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-    expected = [("trace", {"execution": one, "trace": trace}) for one in ("91", "90")]
-
-    for text in (trace, trace.upper(), f"00-{trace}-00f067aa0ba902b7-01"):
-        assert await found(client, text) == expected
-    assert await found(client, trace.replace("4", "5")) == []
-
-
 async def test_an_error_text_is_found_as_it_was_sent(database: Database) -> None:
     """Groups have no numbers and no quoted parts, but copied text has both."""
     errors = (
@@ -164,17 +108,17 @@ async def test_an_error_text_is_found_as_it_was_sent(database: Database) -> None
         '{"a": 1}',
         "Pod worker-7f9c4d-xk2zq evicted: " + "memory, " * 40 + "node 12",
     )
-    async with connected(database) as owner:
-        await owner.execute(
-            """
-            insert into normalizer.events
-                   (event_id, execution_id, event_type, step, status, created_at, command_id, error)
-            select number, number, 'call.done', 'fetch', 'ERROR', now() - interval '9 minutes', 'c',
-                   error
-            from   unnest($1::text[]) with ordinality as sent (error, number)
-            """,
-            errors,
-        )
+    await execute(
+        database,
+        """
+        insert into normalizer.events
+               (event_id, execution_id, event_type, step, status, created_at, command_id, error)
+        select number, number, 'call.done', 'fetch', 'ERROR', now() - interval '9 minutes', 'c',
+               error
+        from   unnest($1::text[]) with ordinality as sent (error, number)
+        """,
+        errors,
+    )
     texts = {error: error for error in errors} | {
         "exceeded after 45s": errors[0],
         "DEADLINE EXCEEDED AFTER 30S": errors[0],
@@ -205,8 +149,8 @@ async def test_an_error_text_is_found_as_it_was_sent(database: Database) -> None
 
 async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Database) -> None:
     """Counted in processor time: other load must not matter."""
-    owner = await asyncpg.connect(database.admin_url)
-    await owner.execute(
+    await execute(
+        database,
         """
         insert into projector.error_hours
                (hour, step, attempts, status, error_class, shard, calls)
@@ -215,9 +159,8 @@ async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Databa
         from   generate_series(1, 500) as error
         cross join generate_series(1, 40) as step
         cross join generate_series(0, 2) as attempts
-        """
+        """,
     )
-    await owner.close()
     longest_s = 0.0
 
     async def watch() -> None:
@@ -239,11 +182,9 @@ async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Databa
 
 
 async def test_error_groups_are_of_the_calls_that_the_filters_leave(database: Database) -> None:
-    connection = await asyncpg.connect(database.admin_url)
-    since: datetime = await connection.fetchval(
-        "select projector.hour_of(now()) - interval '2 hours'"
-    )
-    await connection.execute(
+    since = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    await execute(
+        database,
         """
         insert into normalizer.events
                (event_id, execution_id, event_type, step, status, created_at, command_id, error,
@@ -261,7 +202,6 @@ async def test_error_groups_are_of_the_calls_that_the_filters_leave(database: Da
         """,
         since,
     )
-    await connection.close()
     late = {"since": f"{since:%Y-%m-%dT%H}:30:00Z", "until": f"{since:%Y-%m-%dT%H}:59:00Z"}
     async with api_client(database.url) as client:
         (by_hour,) = await get_rows(client, "error-groups", last="24h", step="fetch")
@@ -284,20 +224,20 @@ async def test_error_groups_are_of_the_calls_that_the_filters_leave(database: Da
 
 async def test_an_error_is_new_in_the_window_in_which_it_was_first_seen(database: Database) -> None:
     """A group that was there six days ago, but not in the window before, is back."""
-    async with connected(database) as owner:
-        await owner.execute(
-            """
-            insert into normalizer.events
-                   (event_id, execution_id, event_type, step, status, created_at, command_id, error)
-            select number, number, 'call.done', 'fetch', 'ERROR',
-                   now() - make_interval(mins => minutes), 'c', error
-            from   (
-                       values (1, 8640, 'no route'), (2, 5, 'no route'),
-                              (3, 5, 'no answer'), (4, 3, 'no answer'),
-                              (5, 90, 'no memory'), (6, 4, 'no memory')
-                   ) as call (number, minutes, error)
-            """
-        )
+    await execute(
+        database,
+        """
+        insert into normalizer.events
+               (event_id, execution_id, event_type, step, status, created_at, command_id, error)
+        select number, number, 'call.done', 'fetch', 'ERROR',
+               now() - make_interval(mins => minutes), 'c', error
+        from   (
+                   values (1, 8640, 'no route'), (2, 5, 'no route'),
+                          (3, 5, 'no answer'), (4, 3, 'no answer'),
+                          (5, 90, 'no memory'), (6, 4, 'no memory')
+               ) as call (number, minutes, error)
+        """,
+    )
     found: dict[str, dict[str, tuple[bool, bool]]] = {}
     async with api_client(database.url) as client:
         for last in ("1h", "3h", "7d"):
@@ -323,9 +263,9 @@ async def test_a_count_is_compared_with_the_window_before_once_its_own_is_over(
     database: Database,
 ) -> None:
     """A steady 100 an hour: the hour that has begun counts less, and that is no change."""
-    owner = await asyncpg.connect(database.admin_url)
-    hour = await owner.fetchval("select projector.hour_of(now())")
-    await owner.execute(
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    await execute(
+        database,
         """
         insert into normalizer.quarantine
                (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
@@ -338,16 +278,13 @@ async def test_a_count_is_compared_with_the_window_before_once_its_own_is_over(
         """,
         hour,
     )
-    await owner.close()
     over = {"last": "6h", "until": hour.isoformat()}
     async with api_client(database.url) as client:
         tiles = [
-            next(
-                tile
-                for tile in await get_rows(client, "tiles", **window)
-                if tile["tile"] == "rejected"
-            )
+            tile
             for window in ({"last": "6h"}, over)
+            for tile in await get_rows(client, "tiles", **window)
+            if tile["tile"] == "rejected"
         ]
 
     assert [(tile["value"], tile["before"]) for tile in tiles] == [(608, 700), (600, 600)]
@@ -356,12 +293,10 @@ async def test_a_count_is_compared_with_the_window_before_once_its_own_is_over(
 
 async def test_the_list_of_a_span_has_what_its_figures_count(database: Database) -> None:
     """Figures of more than two hours begin with an hour."""
-    owner = await asyncpg.connect(database.admin_url)
-    async with owner.transaction():
+    async with connected(database) as owner, owner.transaction():
         # Both calls stand on the edge of a window: it must not move while the test runs.
         await owner.execute(_FAILED_AS_AN_HOUR_BEGAN)
         now: datetime = await owner.fetchval("select now()")
-    await owner.close()
     async with api_client(database.url) as client:
         for last in ("6h", "15m"):
             span = {"last": last, "until": now.isoformat()}
@@ -387,10 +322,7 @@ async def test_a_call_whose_clock_is_ahead_is_listed_where_it_is_counted(
     database: Database, last: str
 ) -> None:
     """It ends in the last second of the running hour or minute, which the counts cover whole."""
-    owner = await asyncpg.connect(database.admin_url)
-    grain = "hour" if last == "6h" else "minute"
-    await owner.execute(_AHEAD.format(grain=grain))
-    await owner.close()
+    await execute(database, _AHEAD.format(grain="hour" if last == "6h" else "minute"))
     async with api_client(database.url) as client:
         counted = await get_rows(client, "error-groups", last=last)
         by_worker = await get_rows(client, "worker-failures", last=last)
@@ -413,8 +345,8 @@ _AHEAD: Final = """
 async def test_the_shares_of_the_matrix_are_of_all_calls_however_few_cells_are_returned(
     database: Database,
 ) -> None:
-    connection = await asyncpg.connect(database.admin_url)
-    await connection.execute(
+    await execute(
+        database,
         """
         insert into normalizer.events
                (event_id, execution_id, event_type, step, status, created_at, command_id)
@@ -424,9 +356,8 @@ async def test_the_shares_of_the_matrix_are_of_all_calls_however_few_cells_are_r
                           (3, 'COMPLETED', '1 hour'), (4, 'FAILED', '1 hour'),
                           (5, 'COMPLETED', '30 hours'), (6, 'ERROR', '30 hours')
                ) as call (number, status, age)
-        """
+        """,
     )
-    await connection.close()
     async with api_client(database.url) as client:
         everything = await get_rows(client, "attempts-matrix", last="24h")
         answer = await client.get("/api/v1/attempts-matrix", params={"last": "24h", "limit": 1})
@@ -583,18 +514,19 @@ async def test_a_download_has_every_event_once_that_was_there_when_it_began(
 ) -> None:
     """Between two pages reports move events to other times, and one event comes."""
     monkeypatch.setattr("projector.api.downloads._EVENTS_A_PAGE", 2)
-    owner = await asyncpg.connect(database.admin_url)
-    await owner.execute(
+    await execute(
+        database,
         """
         insert into normalizer.events (event_id, execution_id, event_type, status, created_at)
         select number, 95, 'call.done', 'COMPLETED', now() - make_interval(mins => 100 - number)
         from   generate_series(1, 6) as number
-        """
+        """,
     )
 
     async def moved(*arguments: Any) -> Any:
         page = await read_page(*arguments)
-        await owner.execute(
+        await execute(
+            database,
             """
             update normalizer.events
             set    created_at = now() - make_interval(hours => event_id::integer / 2)
@@ -602,7 +534,7 @@ async def test_a_download_has_every_event_once_that_was_there_when_it_began(
             insert into normalizer.events (event_id, execution_id, event_type, status)
             values (7, 95, 'call.done', 'COMPLETED')
             on conflict do nothing
-            """
+            """,
         )
         return page
 
@@ -610,7 +542,6 @@ async def test_a_download_has_every_event_once_that_was_there_when_it_began(
     monkeypatch.setattr(downloads, "_page", moved)
     async with api_client(database.url) as client:
         answer = await client.get("/api/v1/executions/95/events.ndjson")
-    await owner.close()
 
     ids = [msgspec.json.decode(line)["event_id"] for line in answer.content.splitlines()]
     assert ids == [1, 2, 3, 4, 5, 6]
@@ -621,6 +552,8 @@ async def test_rows_come_as_csv_and_answers_compressed(client: httpx.AsyncClient
     rows = await get_rows(client, "calls", **params)
 
     answer = await client.get("/api/v1/calls", params=params, headers={"Accept": "text/csv"})
+    by_parameter = await client.get("/api/v1/calls", params={"format": "csv", **params})
+    assert (await client.get("/api/v1/calls?format=xml")).status_code == 400
     plain = await client.get(
         "/api/v1/calls", params=params, headers={"Accept-Encoding": "identity"}
     )
@@ -630,7 +563,9 @@ async def test_rows_come_as_csv_and_answers_compressed(client: httpx.AsyncClient
         raw = b"".join([part async for part in packed.aiter_raw()])
 
     read: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(answer.text)))
-    assert answer.headers["content-type"].startswith("text/csv")
+    for one in (answer, by_parameter):
+        assert one.headers["content-type"].startswith("text/csv")
+    assert by_parameter.text == answer.text
     assert [row["execution_id"] for row in read] == [row["execution_id"] for row in rows]
     assert [row["command_id"] for row in read] == [row["command_id"] or "" for row in rows]
     assert packed.headers["content-encoding"] == "gzip"
@@ -666,24 +601,18 @@ async def test_the_first_page_of_a_list_says_how_long_it_is(
 async def test_only_pages_of_allowed_origins_may_read_and_only_the_token_shows_names(
     filled: Database,
 ) -> None:
-    async with api_client(
-        filled.url, token="a-token-of-some-length", origins=["https://grafana.example"]
-    ) as client:
-        allowed = {"Origin": "https://grafana.example"}
-        asks = {
-            **allowed,
-            "Access-Control-Request-Method": "GET",
-            "Access-Control-Request-Headers": "authorization",
-        }
+    token, origin = "a-token-of-some-length", "https://grafana.example"
+    allowed, signed_in = {"Origin": origin}, {"Authorization": f"Bearer {token}"}
+    asks = {
+        **allowed,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    async with api_client(filled.url, token=token, origins=[origin]) as client:
         before = await client.options("/api/v1/jobs", headers=asks)
-        read = await client.get(
-            "/api/v1/jobs",
-            headers={**allowed, "Authorization": "Bearer a-token-of-some-length"},
-        )
+        read = await client.get("/api/v1/jobs", headers=allowed | signed_in)
         closed = (await client.get("/metrics")).text
-        named = (
-            await client.get("/metrics", headers={"Authorization": "Bearer a-token-of-some-length"})
-        ).text
+        named = (await client.get("/metrics", headers=signed_in)).text
         other = await client.get("/api/v1/jobs", headers={"Origin": "https://other.example"})
         writes = await client.options(
             "/api/v1/jobs", headers={**asks, "Access-Control-Request-Method": "DELETE"}
@@ -691,7 +620,7 @@ async def test_only_pages_of_allowed_origins_may_read_and_only_the_token_shows_n
 
     assert before.status_code == read.status_code == 200
     for answer in (before, read):
-        assert answer.headers["access-control-allow-origin"] == "https://grafana.example"
+        assert answer.headers["access-control-allow-origin"] == origin
     assert (other.status_code, writes.status_code) == (401, 400)
     assert 'step="fetch"' in named
     assert "step=" not in closed
@@ -721,20 +650,17 @@ async def test_metrics_of_outcomes_are_what_the_views_say(
 
 
 async def test_figures_that_can_no_longer_be_read_grow_old(database: Database) -> None:
-    admin = await asyncpg.connect(database.admin_url)
-
     async def age_s(client: httpx.AsyncClient) -> float:
         text = (await client.get("/metrics")).text
         (line,) = (one for one in text.splitlines() if one.startswith("projector_figures_age"))
         return float(line.rpartition(" ")[2])
 
-    async with api_client(database.url) as client:
+    async with connected(database) as admin, api_client(database.url) as client:
         read = await age_s(client)
         async with admin.transaction():
             await admin.execute("lock table normalizer.source_positions in access exclusive mode")
             locked_out = await age_s(client)
         read_again = await age_s(client)
-    await admin.close()
 
     assert read < 1 < locked_out
     assert read_again < 1

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import asyncpg
 import msgspec
@@ -21,6 +21,7 @@ from projector.api.query_strings import parse
 from projector.api.snapshots import Reader, Snapshot, Statement
 from tests.support.api_client import typed_example
 from tests.support.stack import Database, Stack
+from tests.support.table_rows import connected, execute, insert_row
 
 EVENTS: Final = 10_000
 PER_DAY: Final = 80_000
@@ -35,6 +36,12 @@ class Explained(Snapshot):
 
     scanned: tables that are really read from end to end. compared: pairs of rows that no join kept.
     """
+
+    @classmethod
+    def beside(cls, other: Snapshot) -> Self:
+        """The same snapshot, with a minute left."""
+        ends_at_s = time.monotonic() + 60
+        return cls(other._connection, other.read_at, other.as_of, ends_at_s=ends_at_s)
 
     buffers = 0
     compared = 0
@@ -88,7 +95,7 @@ async def small_and_large(stack: Stack) -> AsyncIterator[tuple[Filled, Filled]]:
                 until=datetime.now(UTC) - timedelta(minutes=10),
                 per_day=PER_DAY,
             )
-            await connection.execute(_REFUSED)
+            await insert_row(connection, "normalizer.quarantine")
             await connection.execute("vacuum (freeze, analyze)")
             ids = dict(await connection.fetchrow(_IDS))
             await connection.close()
@@ -99,14 +106,6 @@ async def small_and_large(stack: Stack) -> AsyncIterator[tuple[Filled, Filled]]:
 
 
 _ERROR: Final = "HTTP 503 from https://api.example.com/#"
-_REFUSED: Final = """
-    insert into normalizer.quarantine
-           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
-            source_partition, source_offset, source_index, value_bytes, batch_id)
-    values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 4, 0, 7, 1)
-"""
-
-
 _IDS: Final = """
     select   execution_id::text,
              (
@@ -125,12 +124,7 @@ async def _explained(database: Filled, question: Endpoint, parameters: Parameter
     """The answer, queried a second time: hints are set then."""
     path = {name: text for name, text in database.ids.items() if f"{{{name}}}" in question.path}
     async with database.reader.snapshot() as snapshot:
-        explained = Explained(
-            snapshot._connection,
-            snapshot.read_at,
-            snapshot.as_of,
-            ends_at_s=time.monotonic() + 60,
-        )
+        explained = Explained.beside(snapshot)
         await question.run(snapshot, parameters, **path)
         await question.run(explained, parameters, **path)
     return explained
@@ -154,13 +148,8 @@ async def test_ten_times_the_history_costs_the_same_answer_no_more(
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("/calls", "command"),
-        ("/calls", "error_class"),
-        ("/calls", "parent"),
-        ("/calls", "trace"),
-        ("/executions", "command"),
-        ("/executions", "parent"),
-        ("/executions", "trace"),
+        *(("/calls", name) for name in ("command", "error_class", "parent", "trace")),
+        *(("/executions", name) for name in ("command", "parent", "trace")),
     ],
 )
 async def test_rare_values_are_found_by_index_in_any_window(
@@ -180,23 +169,17 @@ async def test_a_page_of_an_execution_with_many_calls_compares_none_with_all(
     database: Database,
 ) -> None:
     """While the statistics do not know this execution yet."""
-    connection = await asyncpg.connect(database.admin_url)
-    await connection.execute("alter table projector.call_facts set (autovacuum_enabled = off)")
-    await make_history(connection, 4_000, until=datetime.now(UTC))
-    await connection.execute("analyze")
-    await connection.execute(_MANY_CALLS, CALLS)
-    await connection.close()
+    async with connected(database) as connection:
+        await connection.execute("alter table projector.call_facts set (autovacuum_enabled = off)")
+        await make_history(connection, 4_000, until=datetime.now(UTC))
+        await connection.execute("analyze")
+        await connection.execute(_MANY_CALLS, CALLS)
     async with (
         Reader(database.url, connections=1, timeout_s=30) as reader,
         reader.snapshot() as snapshot,
     ):
         first = await execution_calls(snapshot, PagedParams(), "7")
-        explained = Explained(
-            snapshot._connection,
-            snapshot.read_at,
-            snapshot.as_of,
-            ends_at_s=time.monotonic() + 60,
-        )
+        explained = Explained.beside(snapshot)
         await execution_calls(explained, PagedParams(cursor=first.next), "7")
 
     assert explained.compared < CALLS
@@ -205,20 +188,13 @@ async def test_a_page_of_an_execution_with_many_calls_compares_none_with_all(
 async def test_an_event_and_a_page_of_a_download_are_read_without_the_other_events(
     database: Database,
 ) -> None:
-    connection = await asyncpg.connect(database.admin_url)
-    await connection.execute(_MANY_CALLS, 4 * CALLS)
-    await connection.execute("analyze")
-    await connection.close()
+    await execute(database, _MANY_CALLS, 4 * CALLS)
+    await execute(database, "analyze")
     async with (
         Reader(database.url, connections=1, timeout_s=30) as reader,
         reader.snapshot() as snapshot,
     ):
-        explained = Explained(
-            snapshot._connection,
-            snapshot.read_at,
-            snapshot.as_of,
-            ends_at_s=time.monotonic() + 60,
-        )
+        explained = Explained.beside(snapshot)
         values = {"id": 7, "event_ids": [900, 901, 3000]}
         await explained.records(downloads._PAGE, values)
         first = explained.buffers

@@ -5,7 +5,6 @@ import csv
 import io
 import re
 import time
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Final
 
@@ -15,21 +14,13 @@ import pytest
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.api.queries import playbook_detail
 from tests.support.api_client import api_client, get_rows, insert_events
-from tests.support.stack import Database, Stack
+from tests.support.stack import Database
 from tests.support.table_rows import connected
 
 END: Final = """
     insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at)
     values ($1, 777, $2, 'flow', $3, now())
 """
-
-
-@pytest.fixture(scope="module")
-async def filled(stack: Stack) -> AsyncIterator[Database]:
-    """Three hours of history, read only."""
-    async with (await stack.cluster("current")).database() as made:
-        await insert_events(made, 3_000)
-        yield made
 
 
 async def test_a_field_is_a_filter_by_its_own_name(client: httpx.AsyncClient) -> None:
@@ -62,15 +53,6 @@ async def test_links_lead_through_every_page(client: httpx.AsyncClient) -> None:
         row["execution_id"]
         for row in await get_rows(client, "executions", limit=500, status="COMPLETED")
     ]
-
-
-async def test_format_csv_needs_no_header(client: httpx.AsyncClient) -> None:
-    by_header = await client.get(f"{ROOT}/calls?limit=3", headers={"Accept": "text/csv"})
-    by_parameter = await client.get(f"{ROOT}/calls?limit=3&format=csv")
-
-    assert by_parameter.text == by_header.text
-    assert by_parameter.headers["content-type"].startswith("text/csv")
-    assert (await client.get(f"{ROOT}/calls?format=xml")).status_code == 400
 
 
 async def test_the_root_lists_every_question(client: httpx.AsyncClient) -> None:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from projector.api.api_errors import DatabaseRefusedError
 from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
 from projector.api.snapshots import Reader
-from tests.support.api_client import api_client, insert_events
-from tests.support.stack import Database, Stack
+from tests.integration.jobs.test_redrive import as_user
+from tests.support.api_client import api_client
+from tests.support.stack import Database
+from tests.support.table_rows import execute
 
 HOSTILE: Final = (
     "", "' or '1'='1", "'; drop table normalizer.events; --", "\\", "$1", ":since", "a\x00b", "{}",
@@ -36,14 +38,6 @@ PATHS: Final = (
     "/api/v1/executions/9223372036854775808", "/api/v1/executions/" + "9" * 4_000,
     "/api/v1/executions/1/calls/1", "/docs", "/redoc", "/.env", "/server-status",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-async def filled(stack: Stack) -> AsyncIterator[Database]:
-    cluster = await stack.cluster("current")
-    async with cluster.database() as made:
-        await insert_events(made, 1_000)
-        yield made
 
 
 def _cases() -> Iterator[tuple[Endpoint, str, tuple[str, ...]]]:
@@ -144,28 +138,20 @@ async def test_its_connections_see_views_only(filled: Database) -> None:
 
 async def test_a_login_of_its_own_sees_views_only_whatever_role_it_takes(filled: Database) -> None:
     """The role is set in each transaction, because poolers refuse otherwise. SQL could reset it."""
-    login = f"dashboard_{secrets.token_hex(4)}"
-    owner = await asyncpg.connect(filled.admin_url)
-    await owner.execute(f"create role {login} login password 'x' in role projector_reader")
-    parts = urlsplit(filled.url)
-    address = parts._replace(netloc=f"{login}:x@{parts.hostname}:{parts.port}").geturl()
-
-    async with Reader(address, connections=1, timeout_s=5.0) as reader:
+    async with (
+        as_user(filled, "projector_reader") as login,
+        Reader(login.url, connections=1, timeout_s=5.0) as reader,
+    ):
         with pytest.raises(DatabaseRefusedError):
             async with reader.snapshot() as snapshot:
                 await snapshot._connection.execute("reset role; select * from normalizer.events")
 
-    await owner.execute(f"drop role {login}")
-    await owner.close()
-
 
 async def test_a_reader_that_may_read_tables_is_rejected(database: Database) -> None:
-    owner = await asyncpg.connect(database.url)
-    await owner.execute("grant select on normalizer.quarantine_raw to projector_reader")
+    await execute(database, "grant select on normalizer.quarantine_raw to projector_reader")
     async with api_client(database.url) as client:
         answer = await client.get("/readyz")
-    await owner.execute("revoke select on normalizer.quarantine_raw from projector_reader")
-    await owner.close()
+    await execute(database, "revoke select on normalizer.quarantine_raw from projector_reader")
 
     assert answer.status_code == 503
     assert answer.json()["reasons"] == [

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import pytest
 from click.testing import CliRunner
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projector.api import idle_connections
 from projector.api.app import build
@@ -43,6 +43,19 @@ def many_files() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[tuple[Server, tuple[str, int]]]:
+    """A server of this process, and its address."""
+    server = Server(app)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield server, listener.getsockname()
+        finally:
+            server.stop()
+            await task
 
 
 async def test_half_sent_requests_keep_nobody_out(database: Database) -> None:
@@ -87,11 +100,9 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
     async def connections() -> int:
         return len(server.server_state.connections)
 
-    server = Server(large)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        stalled = await asyncio.open_connection(*listener.getsockname())
-        slow = await asyncio.open_connection(*listener.getsockname())
+    async with serving(large) as (server, address):
+        stalled = await asyncio.open_connection(*address)
+        slow = await asyncio.open_connection(*address)
         for _, writer in (stalled, slow):
             writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         try:
@@ -108,8 +119,6 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
         finally:
             for _, writer in (stalled, slow):
                 writer.close()
-            server.stop()
-            await serving
 
     assert size > 0, "the stalled client got everything"
 
@@ -124,15 +133,11 @@ async def test_an_answer_that_fails_halfway_does_not_end_like_a_whole_one(versio
         await moment()
         raise RuntimeError
 
-    server = Server(half)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        reader, writer = await asyncio.open_connection(*listener.getsockname())
+    async with serving(half) as (_, address):
+        reader, writer = await asyncio.open_connection(*address)
         writer.write(b"GET / HTTP/" + version + b"\r\nHost: 127.0.0.1\r\n\r\n")
         (end,) = await asyncio.gather(reader.read(), return_exceptions=True)
         writer.close()
-        server.stop()
-        await serving
 
     assert isinstance(end, ConnectionResetError)
 
@@ -149,12 +154,9 @@ async def test_a_request_with_two_lengths_is_rejected_and_its_connection_ends(
 ) -> None:
     """A proxy that believes the other length reads another request, or none, from the rest."""
     async with Reader(database.url, connections=1, timeout_s=5) as reader:
-        server = Server(
-            build(reader, reader, ends=ExecutionEnds(reader), token=None, host="127.0.0.1")
-        )
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            answers, writer = await asyncio.open_connection(*listener.getsockname())
+        app = build(reader, reader, ends=ExecutionEnds(reader), token=None, host="127.0.0.1")
+        async with serving(app) as (_, address):
+            answers, writer = await asyncio.open_connection(*address)
             writer.write(
                 b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n" + lengths + b"\r\n"
                 b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -162,8 +164,6 @@ async def test_a_request_with_two_lengths_is_rejected_and_its_connection_ends(
             async with asyncio.timeout(20):
                 answer = await answers.read()
             writer.close()
-            server.stop()
-            await serving
 
     assert answer.startswith(b"HTTP/1.1 400 "), answer
     assert answer.count(b"HTTP/1.1 ") == 1, answer

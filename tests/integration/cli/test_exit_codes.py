@@ -10,9 +10,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from tests.support.commands import run_program
 from tests.support.factories import TOPIC
 from tests.support.stack import Database
-from tests.support.table_rows import connected
+from tests.support.table_rows import connected, insert_row
 
 WAITING = {
     "normalizer check": ("normalizer", "check"),
@@ -20,20 +21,6 @@ WAITING = {
     "projector verify": ("projector", "verify"),
     "a job that has not begun": ("normalizer", "redact"),
 }
-
-
-async def ended(*command: str, **environ: str) -> tuple[int | None, str]:
-    """Return the code and all output. Nothing can be typed."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", *command),
-        env=os.environ | environ,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await child.communicate()
-    assert b"Traceback" not in said
-    return child.returncode, said.decode()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +98,7 @@ async def test_a_wrong_password_ends_every_command_by_3(database: Database) -> N
     environ = {"DATABASE_URL": wrong, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 
     ends = {
-        command: await ended(*command.split(), **environ)
+        command: await run_program(sys.executable, "-m", *command.split(), env=os.environ | environ)
         for command in ("normalizer migrate", "normalizer migrate --status", "normalizer jobs")
     }
 
@@ -120,25 +107,13 @@ async def test_a_wrong_password_ends_every_command_by_3(database: Database) -> N
     assert "check the user and the password in DATABASE_URL" in ends["normalizer migrate"][1]
 
 
-async def refuse_two(database: Database) -> None:
-    async with connected(database) as connection:
-        await connection.execute(
-            f"""
-            insert into normalizer.quarantine (
-                reason, detail, shape, normalizer_version, source_topic, source_incarnation,
-                source_partition, source_offset, source_index, value_bytes, batch_id
-            )
-            select 'invalid_json', 'd', 'unknown', 1, '{TOPIC}', 0, 0, n, 0, 1, 1
-            from   generate_series(1, 2) as n
-            """
-        )
-
-
 @pytest.mark.parametrize(("answer", "tried"), [("n\n", 0), ("y\n", 2)])
 async def test_a_redrive_of_all_needs_a_confirmation_at_a_terminal(
     answer: str, tried: int, database: Database
 ) -> None:
-    await refuse_two(database)
+    async with connected(database) as connection:
+        for offset in (1, 2):
+            await insert_row(connection, "normalizer.quarantine", source_offset=offset)
     ours, theirs = pty.openpty()
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "normalizer", "quarantine", "redrive"),

@@ -1,8 +1,6 @@
 """`normalizer position`: past a record or back, beside a live service; nothing is ever LOST."""
 
-import asyncio
 import random
-import sys
 from typing import Any
 
 import msgspec
@@ -17,7 +15,7 @@ from normalizer.errors import BrokerUnavailableError, PositionMovedError
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.kafka.connection import FetchedChunk
 from normalizer.store.position_changes import ChangedPositions, PositionChange, change_position
-from tests.support.commands import invoked
+from tests.support.commands import invoked, typed
 from tests.support.factories import after, batch_of, claim_of, envelope, raw_event, rejected
 from tests.support.job_runs import job_settings
 from tests.support.service_runs import environment, running, send, settings_for, until, watching
@@ -38,19 +36,6 @@ WHY = ("--why", "ticket 17")
 async def position_command(settings: Settings, *arguments: str) -> tuple[int, str]:
     """Exit code and what was said, of `normalizer position ...`."""
     return await invoked(position_commands.position, *arguments, environment=environment(settings))
-
-
-async def typed(settings: Settings, *arguments: str) -> tuple[int, str]:
-    """The same of `normalizer ...` in a process of its own."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "normalizer", *arguments),
-        env=environment(settings),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await child.communicate()
-    assert child.returncode is not None
-    return child.returncode, said.decode()
 
 
 async def lost(database: Database, settings: Settings | None = None) -> list[str]:

@@ -23,13 +23,14 @@ from tests.support.job_runs import (
     backfill_of,
     job_settings,
     ledger_mistakes,
+    ndjson,
     record_lines,
     simulated_records,
     table_contents,
     write_file,
 )
 from tests.support.stack import Database
-from tests.support.table_rows import claimed, connected, open_store, stored_events
+from tests.support.table_rows import claimed, connected, insert_row, open_store, stored_events
 
 _CHANGED_APART = """
     select count(*)
@@ -37,11 +38,6 @@ _CHANGED_APART = """
     where  not exists (select from normalizer.job_batches where job_batches.xmin = events.xmin)
 """
 ADDED = ("stored", "merged", "quarantined")
-
-
-def ndjson(*values: Any) -> bytes:
-    """A value a line."""
-    return b"".join(msgspec.json.encode(value) + b"\n" for value in values)
 
 
 @pytest.mark.every_postgres(oldest_in_soak=True)
@@ -150,7 +146,7 @@ async def test_a_resumed_run_names_what_it_began_to_read_and_does_not_find_again
     folder = tmp_path / "folder"
     folder.mkdir()
     cut = write_file(folder / "cut.ndjson", ndjson(*map(raw_event, range(3)))[:-20])
-    damaged = write_file(folder / "damaged.gz", _long_when_packed())
+    damaged = write_file(folder / "damaged.gz", long_when_packed())
     damaged.write_bytes(damaged.read_bytes()[:-4] + b"none")
     unread = write_file(folder / "unread.ndjson", ndjson(raw_event(9)))
     first = await backfill_files(database, folder)
@@ -225,30 +221,13 @@ async def test_a_last_line_that_cannot_be_reported_to_be_whole_is_cut_off(
     assert (resumed.state, resumed.totals.quarantined) == ("complete", 1)
 
 
-def _long_when_packed() -> bytes:
+def long_when_packed() -> bytes:
     return ndjson(
         *(
             raw_event(number, context={"n": sha256(b"%d" % number).hexdigest()})
             for number in range(4_000)
         )
     )
-
-
-async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(
-    database: Database, tmp_path: Path
-) -> None:
-    path = write_file(tmp_path / "file.zst", _long_when_packed())
-    packed = bytearray(path.read_bytes())
-    damaged = len(packed) * 5 // 6
-    packed[damaged : damaged + 100] = bytes(100)
-    path.write_bytes(packed)
-
-    verdict = await backfill_files(database, path)
-
-    assert verdict.state == "failed"
-    assert "the zstd is damaged before byte" in verdict.reason
-    assert 500 < verdict.totals.stored < 4_000
-    assert await ledger_mistakes(database) == []
 
 
 async def test_a_file_that_overlaps_another_stores_only_what_is_new_whatever_the_rules_say(
@@ -365,14 +344,7 @@ async def test_records_of_a_topic_recreated_need_their_generation(
     path = write_file(tmp_path / "file.ndjson", line)
     async with connected(database) as connection:
         for incarnation in (0, 1):
-            await connection.execute(
-                """
-                insert into normalizer.source_positions
-                       (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
-                values ('noetl.events', $1, 0, 'a cluster', 'one', 0, 0)
-                """,
-                incarnation,
-            )
+            await insert_row(connection, "normalizer.source_positions", incarnation=incarnation)
 
     verdict = await backfill_files(database, path)
 

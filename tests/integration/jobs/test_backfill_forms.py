@@ -163,13 +163,13 @@ async def test_stored_rows_give_the_canonical_bytes_of_what_the_servers_send(
 
         stored = await stored_digests(connection)
         shared = {row["event_id"]: row["others"] for row in await connection.fetch(SHARED_IDS)}
-        maintenance_lock = {key: said for key, said in wanted.items() if key[1] not in shared}
-        assert len(maintenance_lock) > events // 24
-        assert {key: stored.get(key) for key in maintenance_lock} == maintenance_lock
+        alone = {key: said for key, said in wanted.items() if key[1] not in shared}
+        assert len(alone) > events // 24
+        assert {key: stored.get(key) for key in alone} == alone
         assert await connection.fetchval(CONFLICTS) == sum(shared.values())
         assert len(stored) == first.totals.stored
         assert first.totals.stored == first.totals.records
         assert (again.totals.stored, again.totals.duplicate) == (0, first.totals.records)
         assert await ledger_mistakes(database) == []
         if events == MILLION:
-            publish("noetl-event", len(maintenance_lock), first=first, again=again)
+            publish("noetl-event", len(alone), first=first, again=again)

@@ -4,22 +4,21 @@ import asyncio
 import contextlib
 import re
 import signal
-import sys
 from collections.abc import AsyncGenerator, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-import msgspec
 import pytest
 
 from normalizer.cli.job_execution import collecting_diff
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.errors import FatalError, StoreUnavailableError
+from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import JobRun, end_unfinished
+from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveTraffic
@@ -28,6 +27,8 @@ from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage
 from normalizer.kafka import TopicReader
 from normalizer.store.migrate import migrate
 from normalizer.store.reconnecting_connection import ReconnectingConnection
+from tests.integration.jobs.test_backfill_files import long_when_packed
+from tests.support.commands import typed
 from tests.support.factories import raw_event
 from tests.support.job_runs import (
     NORMALIZE,
@@ -35,12 +36,13 @@ from tests.support.job_runs import (
     backfill_of,
     job_settings,
     ledger_mistakes,
+    ndjson,
     runner,
     write_file,
 )
 from tests.support.service_runs import (
     Watcher,
-    environment,
+    process,
     running,
     send,
     settings_for,
@@ -56,8 +58,13 @@ ITS_OWN_END = "select pg_terminate_backend(pg_backend_pid()), $1::bigint, $2::in
 
 @pytest.fixture
 def history(tmp_path: Path) -> Path:
-    lines = b"".join(msgspec.json.encode(raw_event(number)) + b"\n" for number in range(COUNT))
-    return write_file(tmp_path / "history.zst", lines)
+    return write_file(tmp_path / "history.zst", ndjson(*map(raw_event, range(COUNT))))
+
+
+def slow(database: Database, history: Path, **options: Any) -> Backfill:
+    """A backfill of the history in small batches."""
+    settings = job_settings(database, batch_rows=100)
+    return backfill_of(settings, FileSource([history]), str(history), **options)
 
 
 async def test_a_second_runner_is_reported_who_the_first_one_is(
@@ -139,8 +146,7 @@ async def test_a_run_that_retention_deletes_as_it_is_resumed_is_begun_again(
 async def test_a_runner_that_lost_the_job_writes_nothing_more(
     database: Database, history: Path
 ) -> None:
-    settings = job_settings(database, batch_rows=100)
-    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=250.0)
+    flow = slow(database, history, max_rate=250.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         first = tasks.create_task(_failing(flow.run()), name="first")
         await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
@@ -160,30 +166,33 @@ async def _failing(work: Any) -> FatalError:
 
 
 async def test_a_stopped_run_goes_on_where_it_was(database: Database, history: Path) -> None:
-    settings = job_settings(database, batch_rows=100)
-    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=250.0)
+    flow = slow(database, history, max_rate=250.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
         await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
         flow.runner.stop()
         stopped = await task
 
-    resumed = await backfill_files(database, history)
-
     assert stopped.state == "stopped"
     assert 0 < stopped.totals.stored < COUNT
-    assert (resumed.run, resumed.state) == (stopped.run, "complete")
-    assert (resumed.totals.stored, resumed.totals.duplicate) == (COUNT, 0)
+    resumed = await resumes_whole(database, history)
+    assert resumed.run == stopped.run
     # The rate is of what it read itself, not of what was there when it came.
     its_own = resumed.records_per_s * resumed.took_s
     assert its_own == pytest.approx(COUNT - stopped.totals.records)
+
+
+async def resumes_whole(database: Database, history: Path) -> RunResult:
+    """Assert that the next run stores all that is left, once."""
+    resumed = await backfill_files(database, history)
+    stored, twice = resumed.totals.stored, resumed.totals.duplicate
+    assert (resumed.state, stored, twice) == ("complete", COUNT, 0)
     assert await ledger_mistakes(database) == []
+    return resumed
 
 
 async def test_the_rate_is_never_exceeded(database: Database, history: Path) -> None:
-    flow = backfill_of(
-        job_settings(database), FileSource([history]), str(history), max_rate=1_000.0
-    )
+    flow = slow(database, history, max_rate=1_000.0)
 
     verdict = await flow.run()
 
@@ -206,12 +215,7 @@ class LagsAtFirst:
 async def test_it_waits_while_live_traffic_is_behind_and_logs_it(
     database: Database, history: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flow = backfill_of(
-        job_settings(database),
-        FileSource([history]),
-        str(history),
-        live=LagsAtFirst(3),
-    )
+    flow = slow(database, history, live=LagsAtFirst(3))
 
     verdict = await flow.run()
 
@@ -224,66 +228,45 @@ async def test_it_waits_while_live_traffic_is_behind_and_logs_it(
     assert "by live lag" in "\n".join(verdict.lines())
 
 
+class Counting:
+    """The rules, and how many records they have read."""
+
+    records = 0
+
+    def __call__(self, record: RawRecord) -> tuple[Normalized, ...]:
+        self.records += 1
+        return NORMALIZE(record)
+
+    async def count(self) -> int:
+        return self.records
+
+
 async def test_three_batches_are_in_hand_at_most_and_a_stop_loses_none_of_them(
     database: Database, history: Path
 ) -> None:
-    normalized: list[RawRecord] = []
-
-    def normalize(record: RawRecord) -> tuple[Normalized, ...]:
-        normalized.append(record)
-        return NORMALIZE(record)
-
-    async def in_hand() -> int:
-        return len(normalized)
-
     async def looks_left() -> int:
         return live.left
 
-    settings = job_settings(database, batch_rows=100)
-    live = LagsAtFirst(1_000)
-    flow = backfill_of(
-        settings,
-        FileSource([history]),
-        str(history),
-        normalize=normalize,
-        live=live,
-    )
+    live, read = LagsAtFirst(1_000), Counting()
+    flow = slow(database, history, normalize=read, live=live)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
-        seen = await until(in_hand, is_so=lambda count: count >= 300) and live.left
+        seen = await until(read.count, is_so=lambda count: count >= 300) and live.left
         await until(looks_left, is_so=lambda left: left < seen - 1)
-        most = await in_hand()
+        most = read.records
         flow.runner.stop()
         stopped = await task
 
-    resumed = await backfill_files(database, history)
-
     assert most == 300
     assert (stopped.state, stopped.totals.records) == ("stopped", 0)
-    assert (resumed.totals.stored, resumed.totals.duplicate) == (COUNT, 0)
+    await resumes_whole(database, history)
 
 
 async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
     database: Database, history: Path
 ) -> None:
-    live = LagsAtFirst(1_000)
-    read = 0
-
-    def normalize(record: RawRecord) -> tuple[Normalized, ...]:
-        nonlocal read
-        read += 1
-        return NORMALIZE(record)
-
-    async def in_hand() -> int:
-        return read
-
-    flow = backfill_of(
-        job_settings(database, batch_rows=100),
-        FileSource([history]),
-        str(history),
-        normalize=normalize,
-        live=live,
-    )
+    live, read = LagsAtFirst(1_000), Counting()
+    flow = slow(database, history, normalize=read, live=live)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         await connection.execute(
             """
@@ -297,22 +280,15 @@ async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
             """
         )
         task = tasks.create_task(flow.run(), name="backfill")
-        await until(in_hand, is_so=lambda count: count >= 300)
+        await until(read.count, is_so=lambda count: count >= 300)
         live.left = 0
         failed = await task
         await connection.execute("drop function refuse cascade")
 
-    resumed = await backfill_files(database, history)
-
     assert (failed.state, failed.totals.records) == ("failed", 0)
     assert "42501" in failed.reason
-    assert read == 300
-    assert (resumed.state, resumed.totals.stored, resumed.totals.duplicate) == (
-        "complete",
-        COUNT,
-        0,
-    )
-    assert await ledger_mistakes(database) == []
+    assert read.records == 300
+    await resumes_whole(database, history)
 
 
 class BreaksAfter(FileSource):
@@ -348,22 +324,14 @@ async def test_records_read_before_the_source_broke_are_written(
         live.left = 0
         failed = await task
 
-    resumed = await backfill_files(database, history)
-
     assert (failed.state, failed.totals.stored) == ("failed", 250)
     assert "the disk is broken" in failed.reason
-    assert (resumed.state, resumed.totals.stored, resumed.totals.duplicate) == (
-        "complete",
-        COUNT,
-        0,
-    )
-    assert await ledger_mistakes(database) == []
+    await resumes_whole(database, history)
 
 
 @pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_progress_and_result_are_in_the_view(database: Database, history: Path) -> None:
-    settings = job_settings(database, batch_rows=100)
-    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=150.0)
+    flow = slow(database, history, max_rate=150.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
         running_row = await until(
@@ -397,8 +365,7 @@ async def test_a_job_that_no_command_continues_is_ended_by_its_id(
     database: Database, history: Path, state: str
 ) -> None:
     """As one of older rules, or of a file that is gone: else its alert would stay forever."""
-    settings = job_settings(database, batch_rows=100)
-    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=150.0)
+    flow = slow(database, history, max_rate=150.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
         job_id = await until(
@@ -410,9 +377,9 @@ async def test_a_job_that_no_command_continues_is_ended_by_its_id(
         flow.runner.stop()
         await task
         await connection.execute(f"update normalizer.jobs set state = '{state}', ended_at = null")
-        ended = await command(database, "jobs", "--end", job_id)
+        ended = await typed(job_settings(database), "jobs", "--end", job_id)
         row = await connection.fetchrow("select state, reason, ended_at from projector.jobs")
-        again = await command(database, "jobs", "--end", job_id)
+        again = await typed(job_settings(database), "jobs", "--end", job_id)
 
     assert not of_a_running_one
     assert ended == (0, f"job {job_id}: ended\n")
@@ -420,7 +387,7 @@ async def test_a_job_that_no_command_continues_is_ended_by_its_id(
     assert row["reason"].startswith("ended by ")
     assert row["ended_at"] is not None
     assert again == (1, f"job {job_id}: it is running, or there is nothing to end\n")
-    verdict = await backfill_of(settings, FileSource([history]), str(history)).run()
+    verdict = await slow(database, history).run()
     assert (verdict.state, verdict.run) == ("complete", 2)
 
 
@@ -430,8 +397,7 @@ async def test_a_run_through_an_outage_of_the_database_ends_whole(
     url = await postgres_server.create_database("outage")
     await migrate(url, report=lambda _: None)
     database = Database(name="outage", url=url, admin_url=postgres_server.url_for("outage"))
-    settings = job_settings(database, batch_rows=100)
-    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=700.0)
+    flow = slow(database, history, max_rate=700.0)
     async with asyncio.TaskGroup() as tasks:
         async with connected(database) as connection:
             task = tasks.create_task(flow.run(), name="backfill")
@@ -493,29 +459,16 @@ async def test_live_traffic_is_seen_to_wait_unless_nobody_reads_its_log(
     assert unread == [None, 7.0] * 2
 
 
-async def command(database: Database, *arguments: str) -> tuple[int, str]:
-    """Exit code and output of `normalizer ...`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "normalizer", *arguments),
-        env=environment(job_settings(database)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await process.communicate()
-    return process.returncode or 0, said.decode()
-
-
 async def test_the_commands_say_what_they_did(
     database: Database, history: Path, tmp_path: Path
 ) -> None:
-    tried = await command(database, "backfill", "file", str(history), "--dry-run")
-    done = await command(database, "backfill", "file", str(history))
-    listed = await command(database, "jobs")
-    export = await command(database, "export", str(tmp_path / "out.zst"))
-    nothing = await command(database, "renormalize", "--dry-run")
-    empty = await command(database, "quarantine", "redrive")
-    wrong = await command(database, "backfill", "file", str(history), "--set", "x")
+    tried = await typed(job_settings(database), "backfill", "file", str(history), "--dry-run")
+    done = await typed(job_settings(database), "backfill", "file", str(history))
+    listed = await typed(job_settings(database), "jobs")
+    export = await typed(job_settings(database), "export", str(tmp_path / "out.zst"))
+    nothing = await typed(job_settings(database), "renormalize", "--dry-run")
+    empty = await typed(job_settings(database), "quarantine", "redrive")
+    wrong = await typed(job_settings(database), "backfill", "file", str(history), "--set", "x")
 
     assert tried[0] == 0
     assert f"{COUNT:,} new" in tried[1]
@@ -529,29 +482,26 @@ async def test_the_commands_say_what_they_did(
     assert wrong[0] == 2
 
 
-async def test_the_dry_run_of_a_damaged_file_says_what_the_run_stores_before_it_fails(
+async def test_a_damaged_file_keeps_what_came_before_as_its_dry_run_says(
     database: Database, tmp_path: Path
 ) -> None:
-    events = (
-        raw_event(number, context={"n": sha256(b"%d" % number).hexdigest()})
-        for number in range(4_000)
-    )
-    path = tmp_path / "file.zst"
-    write_file(path, b"".join(msgspec.json.encode(event) + b"\n" for event in events))
+    path = write_file(tmp_path / "file.zst", long_when_packed())
     packed = bytearray(path.read_bytes())
     damaged = len(packed) * 5 // 6
     packed[damaged : damaged + 100] = bytes(100)
     path.write_bytes(packed)
 
-    tried = await command(database, "backfill", "file", str(path), "--dry-run")
-    done = await command(database, "backfill", "file", str(path))
+    tried = await typed(job_settings(database), "backfill", "file", str(path), "--dry-run")
+    done = await typed(job_settings(database), "backfill", "file", str(path))
 
     stored = re.search(r"([\d,]+) stored", done[1])
     assert stored
-    assert [tried[0], done[0]] == [3, 3]
-    assert "is damaged before byte" in tried[1]
+    assert 500 < int(stored[1].replace(",", "")) < 4_000
+    for code, said in (tried, done):
+        assert (code, "the zstd is damaged before byte" in said) == (3, True)
     assert "it ended early" in tried[1]
     assert f"{stored[1]} new" in tried[1]
+    assert await ledger_mistakes(database) == []
 
 
 async def test_the_list_of_a_dry_run_is_a_new_file_and_never_that_of_a_run(
@@ -561,14 +511,14 @@ async def test_the_list_of_a_dry_run_is_a_new_file_and_never_that_of_a_run(
     backfill = ("backfill", "file", str(history))
     listed = tmp_path / "changes.ndjson"
 
-    done = await command(database, *backfill, "--dry-run", "--changes", str(listed))
-    forgotten = await command(database, *backfill, "--changes", str(tmp_path / "other"))
+    done = await typed(job_settings(database), *backfill, "--dry-run", "--changes", str(listed))
+    forgotten = await typed(job_settings(database), *backfill, "--changes", str(tmp_path / "other"))
     for rejected, why in ((history, "File exists"), (listed / "file", "Not a directory")):
         with pytest.raises(SystemExit) as ended, collecting_diff(rejected):
             pass
         assert ended.value.code == 2
         assert f"error: --changes: {rejected}: {why}" in capsys.readouterr().err
-    runs = await command(database, "jobs")
+    runs = await typed(job_settings(database), "jobs")
 
     assert (done[0], listed.read_bytes().count(b"\n")) == (0, COUNT)
     assert (forgotten[0], "so add --dry-run" in forgotten[1]) == (2, True)
@@ -583,7 +533,7 @@ async def test_a_source_that_is_cut_off_ends_a_command_by_1(
     cut_off = tmp_path / f"cut-{history.name}"
     cut_off.write_bytes(history.read_bytes()[:-100])
 
-    code, said = await command(database, "backfill", "file", str(cut_off), *dry)
+    code, said = await typed(job_settings(database), "backfill", "file", str(cut_off), *dry)
 
     assert code == 1
     assert "truncated: " in said
@@ -591,19 +541,16 @@ async def test_a_source_that_is_cut_off_ends_a_command_by_1(
 
 
 async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "normalizer", "backfill", "file", str(history), "--max-rate", "250"),
-        env=environment(job_settings(database)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with connected(database) as connection:
+    options = ("file", str(history), "--max-rate", "250")
+    async with (
+        connected(database) as connection,
+        process(job_settings(database), *options, command="backfill") as job,
+    ):
         await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
-        process.send_signal(signal.SIGTERM)
-        said, _ = await process.communicate()
+        job.send_signal(signal.SIGTERM)
+        said, _ = await job.communicate()
 
-    assert process.returncode == 0
+    assert job.returncode == 0
     assert "stopped: job" in said.decode()
     assert "run the same command to resume from here" in said.decode()
 

@@ -11,7 +11,7 @@ from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.jobs.sources.source import ReadPosition
 from normalizer.jobs.sources.table_source import TableSource
-from tests.integration.jobs.test_backfill_runs import command
+from tests.support.commands import typed
 from tests.support.job_runs import backfill_of, job_settings
 from tests.support.noetl_event_table import EVENT_TABLE, insert
 from tests.support.stack import Database
@@ -22,30 +22,6 @@ async def backfilled(database: Database, **options: Any) -> RunResult:
     """The verdict of one run over a table or a query of the same database."""
     source = TableSource(database.url, **options)
     return await backfill_of(job_settings(database), source, str(options)).run()
-
-
-async def test_two_executions_may_have_rows_of_one_id(database: Database) -> None:
-    rows = [
-        {
-            "event_id": 77,
-            "execution_id": execution,
-            "event_type": "call.done",
-            "created_at": "2026-01-31T12:00:00",
-        }
-        for execution in (1, 2, 3)
-    ]
-    async with connected(database) as connection:
-        await connection.execute(EVENT_TABLE)
-        await insert(connection, rows)
-
-        first = await backfilled(database, table="noetl.event")
-        again = await backfilled(database, table="noetl.event")
-
-        events = await stored_events(connection)
-    assert (first.totals.stored, again.totals.duplicate) == (3, 3)
-    assert {event.execution_id for event in events} == {1, 2, 3}
-    assert {event.source_offset for event in events} == {77}
-    assert {event.source_topic for event in events} == {"pg:noetl.event"}
 
 
 async def test_pages_of_large_rows_are_short(database: Database) -> None:
@@ -168,27 +144,29 @@ async def test_a_row_whose_key_holds_null_is_noticed_after_any_number_of_pages(
 async def test_the_command_stores_each_row_of_a_table_once_and_says_so(
     database: Database,
 ) -> None:
+    """Two executions may have rows of one id."""
+    places = [(100 + number, 7) for number in range(1_231)] + [(77, one) for one in (1, 2, 3)]
     rows = [
         {
-            "event_id": 100 + number,
-            "execution_id": 7,
+            "event_id": event_id,
+            "execution_id": execution_id,
             "event_type": "step.enter",
-            "node_name": f"step {number}",
+            "node_name": f"step {event_id}",
             "created_at": "2026-01-31T12:00:00",
         }
-        for number in range(1_234)
+        for event_id, execution_id in places
     ]
     async with connected(database) as connection:
         await connection.execute(EVENT_TABLE)
         await insert(connection, rows)
 
-        first = await command(database, "backfill", "table", "noetl.event")
+        first = await typed(job_settings(database), "backfill", "table", "noetl.event")
         stored = await stored_events(connection)
-        again = await command(database, "backfill", "table", "noetl.event")
+        again = await typed(job_settings(database), "backfill", "table", "noetl.event")
 
         assert await stored_events(connection) == stored
-    assert [event.source_offset for event in stored] == [row["event_id"] for row in rows]
-    assert [event.step for event in stored] == [row["node_name"] for row in rows]
+    assert sorted((one.source_offset, one.execution_id) for one in stored) == sorted(places)
+    assert [one.step for one in stored] == [f"step {one.source_offset}" for one in stored]
     assert {event.source_topic for event in stored} == {"pg:noetl.event"}
     for (code, said), run, outcome in ((first, 1, "stored"), (again, 2, "duplicate")):
         assert code == 0, said
@@ -207,7 +185,7 @@ async def test_wrong_usage_of_the_command_is_said_in_words_and_begins_no_job(
         (("nowhere",), 'relation "nowhere" does not exist'),
         (("nowhere", "--set", "x"), "--set: expected NAME=VALUE; got 'x'"),
     ):
-        code, said = await command(database, "backfill", "table", *arguments)
+        code, said = await typed(job_settings(database), "backfill", "table", *arguments)
 
         assert (code, why in said, "Traceback" in said) == (2, True, False), said
     async with connected(database) as connection:

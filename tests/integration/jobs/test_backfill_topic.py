@@ -16,31 +16,22 @@ from normalizer.jobs.sources.source import ReadPosition
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import TopicReader
 from tests.support.job_runs import backfill_topic
-from tests.support.service_runs import (
-    Watcher,
-    recreate_topic,
-    running,
-    send,
-    settings_for,
-)
-from tests.support.stack import Database, Topic
+from tests.support.service_runs import Watcher, recreate_topic, running, send
+from tests.support.stack import Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
 
 async def wrong(settings: Settings) -> list[str]:
     """What `ledger verify` finds wrong, the log included."""
-    assert settings.database_url
     async with TopicReader(settings) as log:
-        return [
-            text async for one in verify_ledger(settings.database_url, log) for text in one.wrong
-        ]
+        found = verify_ledger(settings.required_database_url, log)
+        return [text async for one in found for text in one.wrong]
 
 
 async def test_a_range_of_offsets_or_times_is_read_and_no_more(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+    settings: Settings, topic: Topic, producer: Any, watcher: Watcher
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
     for number in range(60):
         await producer.send(
             topic.name,
@@ -67,13 +58,8 @@ async def test_a_range_of_offsets_or_times_is_read_and_no_more(
 
 @ONE_PARTITION
 async def test_expired_offsets_are_counted_and_named_in_the_result(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: Any,
-    admin: AIOKafkaAdminClient,
+    settings: Settings, topic: Topic, producer: Any, admin: AIOKafkaAdminClient
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
     await send(producer, topic, range(20))
     await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(before_offset=8)})
 
@@ -91,9 +77,8 @@ async def test_expired_offsets_are_counted_and_named_in_the_result(
 
 @ONE_PARTITION
 async def test_a_topic_recreated_is_not_taken_for_the_one_that_the_service_read(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+    settings: Settings, topic: Topic, producer: Any, watcher: Watcher
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
     await send(producer, topic, range(10))
     async with running(settings):
         await watcher.until_read(topic, {0: 10})
@@ -105,7 +90,7 @@ async def test_a_topic_recreated_is_not_taken_for_the_one_that_the_service_read(
 
 @ONE_PARTITION
 async def test_a_job_goes_on_in_the_incarnation_of_a_deleted_position(
-    database: Database,
+    settings: Settings,
     topic: Topic,
     bootstrap_servers: str,
     producer: Any,
@@ -113,7 +98,6 @@ async def test_a_job_goes_on_in_the_incarnation_of_a_deleted_position(
     watcher: Watcher,
 ) -> None:
     """Under that of the topic before it, its records would pass for others, and be lost."""
-    settings = settings_for(database, topic, bootstrap_servers)
     await send(producer, topic, range(10))
     async with running(settings):
         await watcher.until_read(topic, {0: 10})
@@ -128,21 +112,20 @@ async def test_a_job_goes_on_in_the_incarnation_of_a_deleted_position(
 
     verdict = await backfill_topic(settings, topic)
 
-    incarnations = (await read_stored_state(database.url)).incarnations
+    incarnations = (await read_stored_state(settings.required_database_url)).incarnations
     assert (verdict.totals.stored, verdict.totals.duplicate) == (8, 2)
     assert incarnations[topic.name, 0] == (1, 2)
 
 
 @ONE_PARTITION
 async def test_unread_offsets_of_a_recreated_topic_are_named_in_the_result(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+    settings: Settings, topic: Topic, producer: Any, watcher: Watcher
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
     await send(producer, topic, range(3))
     async with running(settings):
         await watcher.until_read(topic, {0: 3})
     await watcher.connection.execute("update normalizer.source_positions set incarnation = 1")
-    live = (await read_stored_state(database.url)).live
+    live = (await read_stored_state(settings.required_database_url)).live
 
     async with TopicSource(settings, topic.name, TopicRange(), live=live) as source:
         (part,) = await source.parts()
@@ -163,9 +146,8 @@ async def test_unread_offsets_of_a_recreated_topic_are_named_in_the_result(
 
 
 async def test_the_ledger_misses_a_row_that_a_job_stored(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+    settings: Settings, topic: Topic, producer: Any, watcher: Watcher
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
     await send(producer, topic, range(9))
     await backfill_topic(settings, topic)
     assert await wrong(settings) == []

@@ -7,8 +7,7 @@ import gzip
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +25,7 @@ from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.store.session import Session
 from tests.support.factories import raw_event
 from tests.support.job_runs import (
+    backfill_events,
     backfill_files,
     job_settings,
     ledger_mistakes,
@@ -40,17 +40,15 @@ from tests.support.table_rows import connected, stored_events
 END_SESSION: Final = "select pg_terminate_backend($1::integer, 5000)::integer"
 
 
-async def backfill_lines(database: Database, events: Sequence[Mapping[str, Any]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
-        await backfill_files(database, write_file(Path(folder, "f.ndjson"), lines))
-
-
 async def exported(database: Database, path: Path, **selection: Any) -> bytes:
     """The bytes of the file."""
     with ExportFile(path) as packed:
         await Export(database.url, ExportSelection(**selection)).run(packed.write)
     return path.read_bytes()
+
+
+def ids_of(pieces: list[bytes]) -> list[Any]:
+    return [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -115,48 +113,31 @@ async def test_the_same_events_give_the_same_bytes_and_come_back_but_for_how_the
 
 @pytest.mark.parametrize("executions", [(), (7,)])
 async def test_large_rows_are_in_memory_a_few_at_a_time(
-    database: Database, tmp_path: Path, executions: tuple[int, ...]
+    database: Database, executions: tuple[int, ...]
 ) -> None:
     events = [raw_event(number, execution_id=7, result="x" * 100_000) for number in range(150)]
-    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
-    await backfill_files(database, write_file(tmp_path / "f.ndjson", lines))
+    await backfill_events(database, *events)
     pieces: list[bytes] = []
 
     count = await Export(database.url, ExportSelection(executions=executions)).run(pieces.append)
 
-    ids = [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
+    ids = ids_of(pieces)
     assert count == len(ids) == 150
     assert ids == sorted(set(ids), key=int)
     assert max(map(len, pieces)) < 1.1 * BYTES_A_PAGE
-
-
-async def test_no_event_is_missing_where_a_page_or_a_chunk_ends(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ids without a gap: the next page begins with the very next id."""
-    monkeypatch.setattr(export, "ROWS_A_CHUNK", 20)
-    monkeypatch.setattr(row_pages, "BYTES_A_PAGE", 0)
-    events = [raw_event(number, event_id=str(1_000 + number)) for number in range(100)]
-    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
-    await backfill_files(database, write_file(tmp_path / "f.ndjson", lines))
-    pieces: list[bytes] = []
-
-    await Export(database.url, ExportSelection()).run(pieces.append)
-
-    ids = [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
-    assert ids == [1_000 + number for number in range(100)]
 
 
 @pytest.mark.parametrize("executions", [(), (7,)])
 async def test_a_connection_that_is_lost_in_any_page_loses_and_doubles_no_event(
     database: Database, monkeypatch: pytest.MonkeyPatch, executions: tuple[int, ...]
 ) -> None:
+    """Ids without a gap: the next page, or chunk, begins with the very next id."""
     monkeypatch.setattr(export, "ROWS_A_CHUNK", 20)
     monkeypatch.setattr(row_pages, "BYTES_A_PAGE", 0)
     events = [
         raw_event(number, event_id=str(1_000 + number), execution_id=7) for number in range(40)
     ]
-    await backfill_lines(database, events)
+    await backfill_events(database, *events)
     pieces: list[bytes] = []
     transaction = Session.transaction
     begun = ended = 0
@@ -181,18 +162,17 @@ async def test_a_connection_that_is_lost_in_any_page_loses_and_doubles_no_event(
         selection = ExportSelection(executions=executions)
         count = await Export(database.url, selection).run(pieces.append)
 
-    ids = [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
+    ids = ids_of(pieces)
     assert ids == [1_000 + number for number in range(40)]
     assert (count, ended > 0) == (40, True)
 
 
-async def test_executions_and_times_select(database: Database, tmp_path: Path) -> None:
+async def test_executions_and_times_select(database: Database) -> None:
     events = [
         raw_event(number, execution_id=number % 3 + 1, created_at=f"2026-01-{number % 9 + 1:02}")
         for number in range(90)
     ]
-    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
-    await backfill_files(database, write_file(tmp_path / "f.ndjson", lines))
+    await backfill_events(database, *events)
 
     async def count(**selection: Any) -> int:
         written_lines: list[bytes] = []

@@ -13,7 +13,6 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch
 from normalizer.core.drift import DriftDetector
 from normalizer.core.raw_record import RawRecord
-from normalizer.envelope import Rejected
 from normalizer.errors import FatalError, StoreUnavailableError
 from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
@@ -22,10 +21,10 @@ from normalizer.snowflake import hash_text_id
 from normalizer.store import patient_session
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.position_changes import PositionChange, change_position
-from tests.integration.consumer.test_position import typed
 from tests.integration.projections.test_maintain import without_executions
 from tests.support import view_rows
 from tests.support.api_client import api_client, get_rows
+from tests.support.commands import typed
 from tests.support.doc_pages import blocks
 from tests.support.factories import TOPIC, batch_of_records, raw_event, raw_record, snowflake
 from tests.support.job_runs import (
@@ -34,10 +33,19 @@ from tests.support.job_runs import (
     dry_run_of,
     job_settings,
     ledger_mistakes,
+    ndjson,
     write_file,
 )
 from tests.support.stack import Database
-from tests.support.table_rows import claimed, connected, count, open_store, position_of, totals_of
+from tests.support.table_rows import (
+    claimed,
+    connected,
+    count,
+    insert_row,
+    open_store,
+    position_of,
+    totals_of,
+)
 from tests.support.view_rows import differences
 
 GONE: Final = 543_942_402_461_926_429
@@ -58,12 +66,8 @@ def life(execution_id: int, first: int) -> list[dict[str, Any]]:
         {"event_type": "call.done", "status": "ERROR", "error": f"no answer for '{mark}'"},
         {"event_type": "command.issued", "meta": {"attempts": 1}, "context": said},
         {"event_type": "call.done", "meta": {"attempts": 1}, "result": said},
-        {
-            "event_type": "call.done",
-            "meta": {"attempts": 1},
-            "result": said,
-            "context": {"b": mark},
-        },
+        {"event_type": "call.done", "meta": {"attempts": 1}, "context": {"b": mark}}
+        | {"result": said},
         {"event_type": "playbook.completed", "context": said},
     ]
     return [
@@ -172,15 +176,11 @@ async def executions_of_entries(connection: asyncpg.Connection) -> list[int | No
     return [row["execution_id"] for row in rows]
 
 
-async def test_rejected_record_keeps_its_execution_from_the_value_else_the_key(
-    connection: asyncpg.Connection,
-) -> None:
-    assert await executions_of_entries(connection) == [GONE, KEPT, None, GONE, None]
-
-
 async def test_forget_erases_the_execution_of_entries_without_bytes(
     database: Database, connection: asyncpg.Connection
 ) -> None:
+    """An entry has its execution from the value, else from the key."""
+    assert await executions_of_entries(connection) == [GONE, KEPT, None, GONE, None]
     # As retention leaves them: the entry without its bytes.
     await connection.execute("delete from normalizer.quarantine_raw")
 
@@ -192,24 +192,8 @@ async def test_forget_erases_the_execution_of_entries_without_bytes(
     details = await connection.fetch(
         "select detail from normalizer.quarantine where execution_id is null order by source_offset"
     )
-    assert [row["detail"] == "erased with its execution" for row in details] == [
-        True,
-        False,
-        True,
-        False,
-    ]
-
-
-async def test_rejected_record_of_a_forgotten_execution_is_ignored(
-    database: Database, connection: asyncpg.Connection
-) -> None:
-    await forgotten(database)
-
-    batch = await read(database, [raw_record(0, {"execution_id": GONE, "said": MARK}, key=None)])
-
-    assert isinstance(next(batch.items())[1][0], Rejected)
-    assert await where(connection, MARK) == set()
-    assert await ledger_mistakes(database) == []
+    erased_ones = [row["detail"] == "erased with its execution" for row in details]
+    assert erased_ones == [True, False, True, False]
 
 
 async def test_the_page_lists_the_executions_of_a_person(
@@ -245,8 +229,7 @@ async def test_no_replay_brings_it_back(
 
     again = await read(database, records())
     resent = await read(database, records()[:14], topic="another")
-    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in life(GONE, 0))
-    file = write_file(tmp_path / "history.ndjson", lines)
+    file = write_file(tmp_path / "history.ndjson", ndjson(*life(GONE, 0)))
     dry = await dry_run_of(database, file)
     verdict = await backfill_files(database, file)
 
@@ -476,10 +459,7 @@ async def test_forget_deletes_notes_that_a_job_makes_meanwhile(
     read_pages = Forget._each_page
 
     async def noted(self: Forget, statement: str, found: Any) -> int:
-        await connection.execute(
-            "insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key) "
-            "values ('j', 1, 'renormalize', '', '', 1)"
-        )
+        await insert_row(connection, "normalizer.jobs", kind="renormalize")
         await connection.execute(
             "insert into normalizer.job_rejections (job_id, run, event_id, reason, detail) "
             "select 'j', 1, event_id, 'not_an_event', $2 from normalizer.events "

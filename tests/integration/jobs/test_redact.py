@@ -20,7 +20,14 @@ from tests.integration.jobs.test_forget import counts, everything, where
 from tests.support.factories import batch_of, envelope, rejected
 from tests.support.job_runs import job_settings, ledger_mistakes, runner
 from tests.support.stack import Database
-from tests.support.table_rows import claimed, connected, count, open_store, wait_for_lock
+from tests.support.table_rows import (
+    claimed,
+    connected,
+    count,
+    insert_row,
+    open_store,
+    wait_for_lock,
+)
 from tests.support.view_rows import differences
 
 SECRET: Final = "eyJ" + "hbGciOiJIUzINiJ" * 3 + ".eyJzdWIiOiIxIn.clnbmFdXJl"
@@ -190,11 +197,8 @@ async def test_a_row_that_is_reported_again_meanwhile_keeps_what_it_was_reported
 
 async def test_secrets_leave_the_texts_of_jobs(database: Database) -> None:
     async with connected(database) as connection:
-        await connection.execute(
-            "insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, state, reason) "
-            "values ('j', 1, 'backfill', $1, '', 1, 'failed', $1)",
-            f"backfill table query={SECRET}",
-        )
+        said = f"backfill table query={SECRET}"
+        await insert_row(connection, "normalizer.jobs", spec=said, state="failed", reason=said)
 
         _, places = await redacted(database)
 

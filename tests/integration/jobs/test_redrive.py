@@ -23,16 +23,18 @@ from normalizer.jobs.sources.file_source import FileSource
 from tests.support.factories import raw_event
 from tests.support.job_runs import (
     NORMALIZE,
+    backfill_events,
     backfill_files,
     backfill_of,
     job_settings,
     ledger_mistakes,
+    ndjson,
     runner,
     table_contents,
     write_file,
 )
-from tests.support.stack import Database
-from tests.support.table_rows import connected, stored_events
+from tests.support.stack import Cluster, Database
+from tests.support.table_rows import connected
 
 TOPIC = "noetl.events"
 
@@ -54,23 +56,16 @@ def _number(record: RawRecord) -> int:
 
 def lines(count: int) -> bytes:
     """Records as kcat prints them. Every fifth has a header, and isn't an event."""
-    printed = []
-    for number in range(count):
-        value = {"no": "event"} if number % 5 == 0 else raw_event(number)
-        printed.append(
-            msgspec.json.encode(
-                {
-                    "topic": TOPIC,
-                    "partition": number % 3,
-                    "offset": number,
-                    "ts": 1_764_000_000_000 + number,
-                    "key": "1000",
-                    "headers": ["source", "test"],
-                    "payload": msgspec.json.encode(value).decode(),
-                }
-            )
+    values = [{"no": "event"} if n % 5 == 0 else raw_event(n) for n in range(count)]
+    always = {"topic": TOPIC, "key": "1000", "headers": ["source", "test"]}
+    return ndjson(
+        *(
+            {"partition": n % 3, "offset": n, "ts": 1_764_000_000_000 + n}
+            | {"payload": msgspec.json.encode(value).decode()}
+            | always
+            for n, value in enumerate(values)
         )
-    return b"\n".join(printed) + b"\n"
+    )
 
 
 async def rejected(database: Database, tmp_path: Path, count: int = 30) -> None:
@@ -141,45 +136,32 @@ async def test_a_user_with_both_roles_may_redrive_and_a_writer_may_not(
 
 
 @pytest.mark.every_postgres(oldest_in_soak=True)
-async def test_redriven_records_keep_their_coordinates_and_others_stay(
-    database: Database, tmp_path: Path
+async def test_redriven_rows_are_as_if_they_had_never_been_rejected_and_others_stay(
+    database: Database, tmp_path: Path, cluster: Cluster
 ) -> None:
     await rejected(database, tmp_path)
 
     verdict = await redriven(database)
 
     async with connected(database) as connection:
-        events = await stored_events(connection)
+        by_detour = await table_contents(connection)
         entries = await connection.fetch(
             "select reason, count(*), count(redriven_at) from normalizer.quarantine group by 1"
         )
+    async with cluster.database() as other:
+        await backfill_files(other, tmp_path / "file.zst")
+        async with connected(other) as connection:
+            straight = await table_contents(connection)
     mutated = {number for number in range(30) if number % 2 and number % 5}
     assert (verdict.state, verdict.totals.stored, verdict.totals.rejected) == ("complete", 12, 6)
-    assert {(event.source_topic, event.source_offset) for event in events} >= {
-        (TOPIC, number) for number in mutated
-    }
+    assert by_detour["rows"] == straight["rows"]
+    assert by_detour["counters"] == straight["counters"]
     assert {tuple(row) for row in entries} == {("invalid_id", 12, 12), ("not_an_event", 6, 0)}
     assert sorted(await tries(database)) == sorted(
         [(number, "redriven", True, True) for number in mutated]
         + [(number, "rejected", True, False) for number in range(0, 30, 5)]
     )
     assert await ledger_mistakes(database) == []
-
-
-async def test_rows_are_the_same_as_if_they_had_never_been_rejected(
-    database: Database, tmp_path: Path, cluster: Any
-) -> None:
-    await rejected(database, tmp_path)
-    await redriven(database)
-    async with connected(database) as connection:
-        by_detour = await table_contents(connection)
-    async with cluster.database() as other:
-        await backfill_files(other, tmp_path / "file.zst")
-        async with connected(other) as connection:
-            straight = await table_contents(connection)
-
-    assert by_detour["rows"] == straight["rows"]
-    assert by_detour["counters"] == straight["counters"]
 
 
 async def test_a_failed_redrive_is_not_tried_again_under_the_same_rules(
@@ -197,12 +179,10 @@ async def test_a_failed_redrive_is_not_tried_again_under_the_same_rules(
 
 
 async def test_entries_of_one_record_in_two_pages_are_tried_once_each(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redrive, "ENTRIES_A_PAGE", 2)
-    batch = msgspec.json.encode({"events": [{"no": "event"} for _ in range(3)]}) + b"\n"
-    path = write_file(tmp_path / "file.ndjson", batch)
-    await backfill_of(job_settings(database), FileSource([path]), "f").run()
+    await backfill_events(database, {"events": [{"no": "event"}] * 3})
 
     verdict = await redriven(database)
 

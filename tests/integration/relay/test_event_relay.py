@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from msgspec.structs import replace
 
 from normalizer.cli.relay_command import TABLE_GROUP
@@ -31,7 +30,7 @@ from normalizer.relay.event_relay import EventRelay
 from normalizer.relay.relay_statements import REGISTER
 from normalizer.store.session import Session
 from tests.support.factories import after, batch_of, envelope
-from tests.support.relay_runs import output_topics, read_topic, relay_settings, silent_output
+from tests.support.relay_runs import read_topic, silent_output
 from tests.support.service_runs import process, until
 from tests.support.stack import Database, Topic
 from tests.support.table_rows import claimed, connected, open_store, stored_events
@@ -51,14 +50,10 @@ EXECUTIONS = """
 
 
 @pytest.fixture
-async def settings(
-    topic: Topic, bootstrap_servers: str, admin: AIOKafkaAdminClient, database: Database
-) -> AsyncIterator[Settings]:
+def settings(settings: Settings, topic: Topic, database: Database) -> Settings:
     """Settings of a relay of this test's database. The topic only lends its name."""
-    made = relay_settings(topic, bootstrap_servers, database_url=database.url)
-    made = replace(made, kafka_group_id=f"group.{topic.name}.{TABLE_GROUP}")
-    async with output_topics(admin, made):
-        yield made
+    group = f"group.{topic.name}.{TABLE_GROUP}"
+    return replace(settings, database_url=database.url, kafka_group_id=group)
 
 
 @contextlib.asynccontextmanager
@@ -99,6 +94,12 @@ async def until_sent(settings: Settings, count: int) -> list[tuple[int, int, byt
 
         await until(enough, lambda: sent(settings))
     return await sent(settings)
+
+
+async def ends_by(why: str, relaying: Awaitable[None]) -> None:
+    with pytest.raises(FatalError, match=why):
+        async with asyncio.timeout(30):
+            await relaying
 
 
 async def until_position(settings: Settings, *, in_first_pass: bool) -> None:
@@ -322,9 +323,7 @@ async def test_a_second_relay_takes_over_and_the_first_ends(
     async with relaying(settings) as second, connected(database) as connection:
         await until(lambda: second.waits_for is None)
         await connection.execute(INSERT, 1, 1)
-        with pytest.raises(FatalError, match="a database can have only one relay"):
-            async with asyncio.timeout(30):
-                await task
+        await ends_by("a database can have only one relay", task)
         assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
 
 
@@ -357,12 +356,10 @@ async def test_a_lost_position_and_a_restored_database_are_rejected_in_words(
         await until(lambda: relay.waits_for is None)
 
     other = replace(settings, kafka_group_id=f"{settings.kafka_group_id}.other")
-    with pytest.raises(FatalError, match="another relay is registered"):
-        await EventRelay(other).run()
+    await ends_by("another relay is registered", EventRelay(other).run())
     async with connected(database) as connection:
         await connection.execute("update normalizer.event_relay set registration = 'another'")
-    with pytest.raises(FatalError, match=r"the position in group .* is gone"):
-        await EventRelay(settings).run()
+    await ends_by(r"the position in group .* is gone", EventRelay(settings).run())
 
 
 async def _is_zero(connection: asyncpg.Connection, statement: str) -> bool:
@@ -395,9 +392,7 @@ async def test_a_page_below_a_revision_that_was_sent_is_rejected_in_words(
         await _set_position(settings, revision=revision + 1_000_000)
         await connection.execute(INSERT, 2, 2)
 
-        with pytest.raises(FatalError, match="was restored"):
-            async with asyncio.timeout(30):
-                await EventRelay(settings).run()
+        await ends_by("was restored", EventRelay(settings).run())
 
 
 async def test_numbers_that_a_restored_database_gave_again_are_rejected_in_words(
@@ -412,9 +407,7 @@ async def test_numbers_that_a_restored_database_gave_again_are_rejected_in_words
         await connection.execute(INSERT, 6, 9)
         await _set_position(settings, transaction_id=passed)
 
-        with pytest.raises(FatalError, match="was restored"):
-            async with asyncio.timeout(30):
-                await EventRelay(settings).run()
+        await ends_by("was restored", EventRelay(settings).run())
 
 
 async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_change_of_the_next(
@@ -428,9 +421,7 @@ async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_ch
     async with connected(database) as connection:
         await connection.execute("insert into normalizer.event_relay values (true, 'next', 'its')")
         await connection.execute(INSERT, 1, 1)
-        with pytest.raises(FatalError, match="no longer registered"):
-            async with asyncio.timeout(30):
-                await task
+        await ends_by("no longer registered", task)
 
         assert await connection.fetchval("select count(*) from normalizer.event_changes") == 1
 
@@ -552,6 +543,4 @@ async def test_a_position_before_changes_that_were_deleted_is_rejected_in_words(
         await until(lambda: _is_zero(connection, noted))
     await _set_position(settings, transaction_id=before)
 
-    with pytest.raises(FatalError, match="Kafka was set back"):
-        async with asyncio.timeout(30):
-            await EventRelay(settings).run()
+    await ends_by("Kafka was set back", EventRelay(settings).run())

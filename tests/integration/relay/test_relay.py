@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -41,16 +40,6 @@ from tests.support.stack import Topic
 from tests.support.waiting import DEADLINE_S
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
-
-
-@pytest.fixture
-async def settings(
-    topic: Topic, bootstrap_servers: str, admin: AIOKafkaAdminClient
-) -> AsyncIterator[Settings]:
-    """Settings of a relay whose output topics exist."""
-    made = relay_settings(topic, bootstrap_servers)
-    async with output_topics(admin, made):
-        yield made
 
 
 @ONE_PARTITION

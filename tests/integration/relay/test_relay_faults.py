@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
+from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import KafkaPartition, TransactionalProducer
 from normalizer.relay.relay_store import RelayStore, relay_stores
@@ -18,9 +19,7 @@ from normalizer.runtime.pause import LONGEST_WAIT_S
 from tests.support.factories import raw_event
 from tests.support.relay_runs import (
     PARTITIONS,
-    output_topics,
     read_topic,
-    relay_settings,
     relayed_so_far,
     silent_output,
     until_relayed,
@@ -33,52 +32,45 @@ ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
 @ONE_PARTITION
 async def test_a_topic_that_is_deleted_and_created_again_is_read_from_its_start(
-    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+    topic: Topic, settings: Settings, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
 ) -> None:
     """Kafka deletes committed offsets with their topic: nothing is left to compare."""
-    settings = relay_settings(topic, bootstrap_servers)
-    async with output_topics(admin, settings):
-        await send(producer, topic, range(10))
-        async with running(settings, open_stores=relay_stores):
-            await until_relayed(settings, {0: 10})
-        await recreate_topic(admin, topic)
+    (servers,) = settings.kafka_bootstrap_servers
+    await send(producer, topic, range(10))
+    async with running(settings, open_stores=relay_stores):
+        await until_relayed(settings, {0: 10})
+    await recreate_topic(admin, topic)
 
-        async def is_forgotten() -> bool:
-            return not await relayed_so_far(settings, [0])
+    async def is_forgotten() -> bool:
+        return not await relayed_so_far(settings, [0])
 
-        await until(is_forgotten)
-        async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as again:
-            await send(again, topic, range(100, 112))
+    await until(is_forgotten)
+    async with AIOKafkaProducer(bootstrap_servers=servers) as again:
+        await send(again, topic, range(100, 112))
 
-        async with running(settings, open_stores=relay_stores):
-            await until_relayed(settings, {0: 12})
+    async with running(settings, open_stores=relay_stores):
+        await until_relayed(settings, {0: 12})
 
-        lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
-        assert len(lines) == 22
+    assert len(await read_topic(servers, settings.kafka_canonical_topic)) == 22
 
 
 @ONE_PARTITION
 async def test_a_limit_that_is_lowered_while_a_relay_runs_is_obeyed(
-    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+    topic: Topic, settings: Settings, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
 ) -> None:
-    settings = relay_settings(topic, bootstrap_servers)
+    (servers,) = settings.kafka_bootstrap_servers
     letters = random.Random(1).randbytes(2_000).hex()  # lz4 cannot make them small
     large = msgspec.json.encode(raw_event(11, context={"text": letters}))
-    async with output_topics(admin, settings):
-        async with running(settings, open_stores=relay_stores) as service:
-            await send(producer, topic, range(10))
-            await until_relayed(settings, {0: 10})
-            output = ConfigResource(
-                ConfigResourceType.TOPIC,
-                settings.kafka_canonical_topic,
-                {"max.message.bytes": "500"},
-            )
-            await admin.alter_configs([output])
-            await _until_limited(bootstrap_servers, settings.kafka_canonical_topic)
-            await producer.send_and_wait(topic.name, large)
-            await until_relayed(settings, {0: 11})
+    output, limit = settings.kafka_canonical_topic, {"max.message.bytes": "500"}
+    async with running(settings, open_stores=relay_stores) as service:
+        await send(producer, topic, range(10))
+        await until_relayed(settings, {0: 10})
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, output, limit)])
+        await _until_limited(servers, output)
+        await producer.send_and_wait(topic.name, large)
+        await until_relayed(settings, {0: 11})
 
-        (rejected,) = await read_topic(bootstrap_servers, settings.kafka_rejected_topic)
+    (rejected,) = await read_topic(servers, settings.kafka_rejected_topic)
     assert msgspec.json.decode(rejected.value)["quarantine"]["reason"] == "too_large"
     assert service.counters.stored == 10
 
@@ -101,18 +93,15 @@ async def _until_limited(bootstrap_servers: str, name: str) -> None:
 
 
 async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
-    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+    topic: Topic, settings: Settings, producer: AIOKafkaProducer
 ) -> None:
-    settings = relay_settings(topic, bootstrap_servers, batch_age_ms=1_000)
+    settings = msgspec.structs.replace(settings, batch_age_ms=1_000)
 
     async def fail(*_: object) -> None:
         message = "the broker is unreachable"
         raise BrokerUnavailableError(message)
 
-    async with (
-        output_topics(admin, settings),
-        running(settings, open_stores=relay_stores) as service,
-    ):
+    async with running(settings, open_stores=relay_stores) as service:
         await until(lambda: len(service.ownership.claims) == topic.partitions)
         claims = {**service.ownership.claims}
         store = cast("RelayStore", service._store)
@@ -126,24 +115,22 @@ async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
         again = [one.partition for one in sorted(claims) if held.get(one) is not claims[one]]
         assert again == [0]
         assert service.counters.stored == topic.partitions
-        lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
-        assert len(lines) == topic.partitions
+    (servers,) = settings.kafka_bootstrap_servers
+    assert len(await read_topic(servers, settings.kafka_canonical_topic)) == topic.partitions
 
 
 async def test_a_stop_waits_for_silent_output_once_and_not_for_each_partition(
     topic: Topic,
-    bootstrap_servers: str,
+    settings: Settings,
     producer: AIOKafkaProducer,
-    admin: AIOKafkaAdminClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = relay_settings(topic, bootstrap_servers, stop_timeout_s=1)
-    async with output_topics(admin, settings):
-        await send(producer, topic, range(topic.partitions))
-        with silent_output(monkeypatch) as silent:
-            async with running(settings, open_stores=relay_stores):
-                # The first batch may be without a partition whose position was known last.
-                await until(lambda: len(silent.asking) >= 2)
+    settings = msgspec.structs.replace(settings, stop_timeout_s=1)
+    await send(producer, topic, range(topic.partitions))
+    with silent_output(monkeypatch) as silent:
+        async with running(settings, open_stores=relay_stores):
+            # The first batch may be without a partition whose position was known last.
+            await until(lambda: len(silent.asking) >= 2)
 
     assert len(silent.ended_at_s) == len(silent.asking)
     assert max(silent.ended_at_s) - min(silent.ended_at_s) < 1.0
@@ -152,12 +139,10 @@ async def test_a_stop_waits_for_silent_output_once_and_not_for_each_partition(
 @ONE_PARTITION
 async def test_a_partition_whose_output_refuses_at_once_is_claimed_less_and_less_often(
     topic: Topic,
-    bootstrap_servers: str,
+    settings: Settings,
     producer: AIOKafkaProducer,
-    admin: AIOKafkaAdminClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = relay_settings(topic, bootstrap_servers)
     committed, refused_at_s = TransactionalProducer.commit, list[float]()
 
     async def refuse(self: TransactionalProducer, records: Any, *others: Any) -> None:
@@ -168,7 +153,7 @@ async def test_a_partition_whose_output_refuses_at_once_is_claimed_less_and_less
         await committed(self, records, *others)
 
     monkeypatch.setattr(TransactionalProducer, "commit", refuse)
-    async with output_topics(admin, settings), running(settings, open_stores=relay_stores):
+    async with running(settings, open_stores=relay_stores):
         await send(producer, topic, range(1))
         await until_relayed(settings, {0: 1})
 
@@ -177,19 +162,17 @@ async def test_a_partition_whose_output_refuses_at_once_is_claimed_less_and_less
 
 @ONE_PARTITION
 async def test_offsets_that_retention_took_unread_are_passed_and_said(
-    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+    topic: Topic, settings: Settings, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
 ) -> None:
-    settings = relay_settings(topic, bootstrap_servers)
-    async with output_topics(admin, settings):
-        await send(producer, topic, range(10))
-        async with running(settings, open_stores=relay_stores):
-            await until_relayed(settings, {0: 10})
-        await send(producer, topic, range(10, 30))
-        await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(20)})
+    await send(producer, topic, range(10))
+    async with running(settings, open_stores=relay_stores):
+        await until_relayed(settings, {0: 10})
+    await send(producer, topic, range(10, 30))
+    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(20)})
 
-        async with running(settings, open_stores=relay_stores) as service:
-            await until_relayed(settings, {0: 30})
+    async with running(settings, open_stores=relay_stores) as service:
+        await until_relayed(settings, {0: 30})
 
-        assert service.counters.gaps == 1
-        lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
-        assert len(lines) == 20
+    assert service.counters.gaps == 1
+    (servers,) = settings.kafka_bootstrap_servers
+    assert len(await read_topic(servers, settings.kafka_canonical_topic)) == 20

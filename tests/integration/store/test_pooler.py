@@ -26,9 +26,8 @@ from normalizer.postgres.database_connection import Connection
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.cli import main as projector
 from projector.maintenance.maintain import maintenance_lock
-from tests.integration.cli.test_exit_codes import ended
 from tests.support.api_client import api_client
-from tests.support.commands import invoked
+from tests.support.commands import invoked, typed
 from tests.support.job_runs import backfill_files, record_lines, simulated_records, write_file
 from tests.support.pgbouncer import PgBouncer
 from tests.support.service_runs import (
@@ -79,7 +78,7 @@ async def test_a_wrong_login_through_it_ends_the_service_and_says_why(
         settings_for(pooled, topic, bootstrap_servers), database_url=url
     )
 
-    code, log = await ended("normalizer", "run", **environment(settings))
+    code, log = await typed(settings, "run")
 
     last = json.loads(log.splitlines()[-1])
     assert (code, last["event"]) == (3, "process.ended")
@@ -227,11 +226,8 @@ async def test_everything_works_through_it(
     assert report.agrees, "\n".join(report.lines())
     await backfill_files(pooled, history)
     answered = [
-        await ended(*command.split(), **environ)
-        for command in (
-            "normalizer renormalize",
-            f"normalizer export {tmp_path / 'export.zst'}",
-        )
+        await typed(settings, *command.split())
+        for command in ("renormalize", f"export {tmp_path / 'export.zst'}")
     ]
     answered += [
         await invoked(command, *arguments, environment=environ)

@@ -21,22 +21,7 @@ from normalizer.embedded import KafkaBroker, PostgresServer, ports
 from normalizer.embedded.ports import free_port, keep_ports
 from normalizer.runtime.child import until_ended
 from tests.support.stack import Cluster, Stack
-
-
-async def _count(url: str, statement: str) -> int:
-    connection = await asyncpg.connect(url)
-    try:
-        return int(await connection.fetchval(statement))
-    finally:
-        await connection.close()
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+from tests.support.table_rows import fetch_value
 
 
 async def _read_all(bootstrap_servers: str, topic: str) -> list[bytes]:
@@ -61,12 +46,12 @@ async def test_rows_survive_a_kill_on_the_same_port(
     postgres_server: PostgresServer,
 ) -> None:
     url = await postgres_server.create_database("kept")
-    await _execute(url, "create table kept as select 1 as one")
+    await fetch_value(url, "create table kept as select 1 as one")
 
     await postgres_server.kill()
     await postgres_server.start()
 
-    assert await _count(url, "select count(*) from kept") == 1
+    assert await fetch_value(url, "select count(*) from kept") == 1
 
 
 async def test_a_server_whose_port_was_taken_before_it_was_bound_gets_another(
@@ -81,7 +66,7 @@ async def test_a_server_whose_port_was_taken_before_it_was_bound_gets_another(
         monkeypatch.setattr(ports, "free_port", lambda known: next(choices, 0) or free_port(known))
 
         async with server:
-            answer = await _count(server.url, "select 1")
+            answer = await fetch_value(server.url, "select 1")
 
     assert answer == 1
     assert server.port != port
@@ -154,7 +139,7 @@ asyncio.run(main())
     pids = list(map(int, numbers))
     for pid in pids:
         os.kill(pid, 0)
-    answer = await _count(url.decode(), "select 1")
+    answer = await fetch_value(url.decode(), "select 1")
 
     parent.send_signal(number)
     await parent.wait()
@@ -183,7 +168,7 @@ async def test_a_server_without_fsync_recovers_a_brin_index_of_a_truncated_table
         await connection.execute("truncate t")
         await server.kill()
         await server.start()
-        assert await _count(server.url, "select count(*) from t") == 0
+        assert await fetch_value(server.url, "select count(*) from t") == 0
 
 
 @pytest.mark.parametrize("setting", ["on", "off"])

@@ -25,6 +25,7 @@ from normalizer.up.stackfile import Stack as StackFile
 from tests.support.api_client import insert_events
 from tests.support.probe_client import http_get
 from tests.support.stack import Database, Stack
+from tests.support.table_rows import fetch_value
 from tests.support.waiting import moment, until
 
 _STARTED = re.compile(r"Ctrl-C stops it")
@@ -57,9 +58,8 @@ class Running:
         """The number of stored events, once there are this many."""
 
         async def stored() -> int:
-            return await _fetchval(
-                self.stack.database_url, "select count(*) from normalizer.events"
-            )
+            url = self.stack.database_url
+            return int(await fetch_value(url, "select count(*) from normalizer.events"))
 
         return await until(stored, is_so=lambda events: events >= at_least, deadline_s=60)
 
@@ -102,14 +102,6 @@ async def folder(stack: Stack, request: pytest.FixtureRequest) -> Path:
     return stack.folder / f"up-{abs(hash(request.node.name))}"
 
 
-async def _fetchval(url: str, statement: str) -> int:
-    connection = await asyncpg.connect(url)
-    try:
-        return int(await connection.fetchval(statement))
-    finally:
-        await connection.close()
-
-
 async def _until_all_ended(pids: dict[str, int]) -> None:
     async with asyncio.timeout(30):
         for pid in pids.values():
@@ -141,7 +133,7 @@ async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_
             page = await client.get("/")
             freshness = await client.get("/api/v1/freshness")
         ready, health = await http_get(f"{first.normalizer_url}/readyz")
-        view = await _fetchval(
+        view = await fetch_value(
             first.database_url, "select sum(events) from projector.attempts_by_status"
         )
         os.kill(first.pids["normalizer"], signal.SIGKILL)
@@ -163,7 +155,7 @@ async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_
     assert page.headers["content-type"].startswith("text/html")
     assert sum(row["stored"] for row in freshness.json()["rows"]) > 0
     assert not (folder / "stack.json").exists()
-    tables = await _fetchval(
+    tables = await fetch_value(
         empty_database.url, "select count(*) from pg_tables where schemaname !~ '^(pg_|info)'"
     )
     assert tables == 0

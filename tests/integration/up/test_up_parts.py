@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -19,23 +18,6 @@ def _program(log: Path, script: str, name: str = "program") -> ChildProgram:
 
 async def _keep(parts: Supervisor, said: list[str], started: asyncio.Event) -> None:
     await parts.keep_running(report=said.append, started_again=started.set)
-
-
-async def test_a_program_that_ends_is_started_again_and_said(tmp_path: Path) -> None:
-    said: list[str] = []
-    started = asyncio.Event()
-    async with Supervisor(pause_s=0.0) as parts:
-        await parts.start("program", _program(tmp_path / "log", "exec sleep 60"))
-        before = parts.pids["program"]
-        async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(_keep(parts, said, started), name="keep")
-            os.kill(before, signal.SIGKILL)
-            await asyncio.wait_for(started.wait(), 10)
-            after = parts.pids["program"]
-            keeping.cancel()
-
-    assert said == ["program ended (by SIGKILL), restarting it"]
-    assert after != before
 
 
 async def test_a_program_that_cannot_run_is_given_up_with_its_last_words(tmp_path: Path) -> None:

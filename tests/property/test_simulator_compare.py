@@ -30,14 +30,14 @@ class Changed:
 
     def __init__(
         self,
-        held: "MemoryDatabase",
+        held: MemoryDatabase,
         rows: Callable[[list[ActualRow]], list[ActualRow]] = lambda rows: rows,
         quarantined: Callable[[list[ActualQuarantine]], list[ActualQuarantine]] = lambda rows: rows,
         totals: Callable[[dict[int, ActualTotals]], dict[int, ActualTotals]] = lambda totals: (
             totals
         ),
     ) -> None:
-        self._held = held.view()
+        self._held = held
         self._change_rows = rows
         self._change_quarantined = quarantined
         self._change_totals = totals

@@ -1,6 +1,5 @@
 """Every security setting reaches the Kafka client."""
 
-import ssl
 from pathlib import Path
 
 import msgspec
@@ -43,24 +42,6 @@ def test_plain_text_needs_no_more_than_an_address() -> None:
     assert "sasl_plain_password" not in options
 
 
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-async def test_sasl_carries_mechanism_user_and_password(mechanism: str) -> None:
-    settings = Settings(
-        kafka_bootstrap_servers=("a:9092",),
-        kafka_security_protocol="SASL_PLAINTEXT",
-        kafka_sasl_mechanism=mechanism,  # type: ignore[arg-type]
-        kafka_sasl_username="user",
-        kafka_sasl_password="hunter2",
-    )
-
-    options = connection_options(settings)
-
-    assert options["sasl_mechanism"] == mechanism
-    assert options["sasl_plain_username"] == "user"
-    assert options["sasl_plain_password"] == "hunter2"
-    await AIOKafkaConsumer(**options).stop()
-
-
 @pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "AWS_MSK_IAM"])
 async def test_a_sign_in_by_token_shares_its_tokens_among_all_clients(mechanism: str) -> None:
     settings = Settings(
@@ -88,30 +69,6 @@ async def test_the_rack_is_sent_with_every_fetch() -> None:
 
     assert consumer._client_rack == "zone-a"
     await consumer.stop()
-
-
-def test_tls_trusts_the_given_authority_and_shows_our_certificate(files: Path) -> None:
-    context = connection_options(with_tls(files))["ssl_context"]
-
-    assert context.check_hostname
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert [dict(one["subject"][0])["commonName"] for one in context.get_ca_certs()] == [
-        "authority"
-    ]
-
-
-def test_tls_below_sasl_has_both(files: Path) -> None:
-    options = connection_options(
-        with_tls(
-            files,
-            kafka_security_protocol="SASL_SSL",
-            kafka_sasl_username="user",
-            kafka_sasl_password="hunter2",
-        )
-    )
-
-    assert options["ssl_context"]
-    assert options["sasl_plain_username"] == "user"
 
 
 def test_a_key_that_cannot_be_read_says_which_settings_name_it(files: Path) -> None:

@@ -9,12 +9,7 @@ from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Outcome
-from normalizer.errors import (
-    FatalError,
-    FencedError,
-    ProjectionFailedError,
-    StoreUnavailableError,
-)
+from normalizer.errors import FatalError, FencedError, ProjectionFailedError, StoreUnavailableError
 from normalizer.store import retry
 from normalizer.store.retry import (
     TRIES_BEFORE_HALVING,
@@ -22,13 +17,7 @@ from normalizer.store.retry import (
     InFlightBatch,
     write_with_retry,
 )
-from tests.support.factories import (
-    TOPIC,
-    batch_of,
-    claim_of,
-    envelope,
-    together,
-)
+from tests.support.factories import TOPIC, batch_of, claim_of, envelope, together
 from tests.support.waiting import until
 
 RECORDS = 16
@@ -97,15 +86,6 @@ async def test_a_batch_that_goes_in_is_written_once() -> None:
 
     assert log.tried == [RECORDS]
     assert totals == OutcomeTotals(records=RECORDS, outcomes=RECORDS)
-
-
-async def test_a_failure_or_two_halve_nothing() -> None:
-    log = Log(outages=[True] * (TRIES_BEFORE_HALVING - 1))
-
-    totals = await delivered(log, records())
-
-    assert log.tried == [RECORDS] * TRIES_BEFORE_HALVING
-    assert totals.records == RECORDS
 
 
 @pytest.mark.parametrize("bad", [0, 5, RECORDS - 1])
@@ -309,11 +289,7 @@ async def test_in_an_outage_no_part_is_set_aside(
     apart: list[PartitionBatch] = []
 
     totals = await write_with_retry(
-        log,
-        batch,
-        stop=asyncio.Event(),
-        draw=lambda: -1.0,
-        set_aside=taking(apart),
+        log, batch, stop=asyncio.Event(), draw=lambda: -1.0, set_aside=taking(apart)
     )
 
     assert apart == []

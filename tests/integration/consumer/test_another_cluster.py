@@ -21,9 +21,10 @@ from normalizer.relay.relay_positions import RelayPosition
 from normalizer.relay.relay_store import relay_stores
 from normalizer.store.claims import Claim
 from normalizer.store.store import Store
+from tests.support.feed import Feed
 from tests.support.job_runs import backfill_topic
 from tests.support.relay_runs import output_topics, read_topic, relay_settings
-from tests.support.service_runs import Watcher, running, send, settings_for, until
+from tests.support.service_runs import running, send, settings_for, until
 from tests.support.stack import Database, Topic
 
 TWO_PARTITIONS = pytest.mark.parametrize("topic", [2], indirect=True)
@@ -53,74 +54,59 @@ async def until_all_stopped(service: Service, topic: Topic) -> list[str]:
 
 @TWO_PARTITIONS
 async def test_a_wrong_address_stops_every_partition_and_the_right_one_goes_on_with_all(
-    database: Database,
-    topic: Topic,
-    other_cluster: Topic,
-    kafka_broker: KafkaBroker,
-    bootstrap_servers: str,
-    producer: AIOKafkaProducer,
-    admin: AIOKafkaAdminClient,
-    watcher: Watcher,
+    feed: Feed, other_cluster: Topic, kafka_broker: KafkaBroker, admin: AIOKafkaAdminClient
 ) -> None:
-    right = settings_for(database, topic, bootstrap_servers)
-    wrong = settings_for(database, topic, kafka_broker.bootstrap_servers)
-    await send(producer, topic, range(10))
+    right = feed.settings()
+    wrong = settings_for(feed.database, feed.topic, kafka_broker.bootstrap_servers)
+    await feed.send(range(10))
 
     async with running(right) as service:
-        await watcher.until_read(topic, {0: 5, 1: 5})
+        await feed.until_read({0: 5, 1: 5})
         async with running(wrong) as foreign:
             reasons = await until_all_stopped(foreign, other_cluster)
-        await send(producer, topic, range(10, 12))
-        await watcher.until_read(topic, {0: 6, 1: 6})
+        await feed.send(range(10, 12))
+        await feed.until_read({0: 6, 1: 6})
         fenced = service.counters.fenced
-    assert await watcher.events() == 12
+    assert await feed.events() == 12
     assert fenced == 0
-    assert (await watcher.positions(topic)).keys() == {0, 1}
+    assert (await feed.positions()).keys() == {0, 1}
     for why in reasons:
         assert "KAFKA_BOOTSTRAP_SERVERS leads to cluster " in why
         assert "; correct the address and restart. " in why
 
-    await admin.create_partitions({topic.name: NewPartitions(WIDE)})
-    wide = Topic(name=topic.name, partitions=WIDE)
+    await admin.create_partitions({feed.name: NewPartitions(WIDE)})
+    wide = Topic(name=feed.name, partitions=WIDE)
     async with running(right):
-        await watcher.until_claimed(topic, partition=WIDE - 1)
-        async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as knows_all:
+        await feed.until_claimed(partition=WIDE - 1)
+        async with AIOKafkaProducer(bootstrap_servers=feed.bootstrap_servers) as knows_all:
             await send(knows_all, wide, range(12, 20))
-        await watcher.until_read(wide, {0: 8, 1: 8, 2: 2, 3: 2})
+        await feed.watcher.until_read(wide, {0: 8, 1: 8, 2: 2, 3: 2})
 
-    assert await watcher.events() == 20
+    assert await feed.events() == 20
 
 
 @TWO_PARTITIONS
 async def test_a_topic_moves_to_another_cluster_only_by_accept_reset(
-    database: Database,
-    topic: Topic,
-    other_cluster: Topic,
-    kafka_broker: KafkaBroker,
-    bootstrap_servers: str,
-    producer: AIOKafkaProducer,
-    watcher: Watcher,
+    feed: Feed, other_cluster: Topic, kafka_broker: KafkaBroker
 ) -> None:
     """Then the address from before is the wrong one, also for partitions that it never read."""
-    before = settings_for(database, topic, bootstrap_servers)
-    after = settings_for(database, topic, kafka_broker.bootstrap_servers)
-    await send(producer, topic, range(4), partition=0)
+    before = feed.settings()
+    after = settings_for(feed.database, feed.topic, kafka_broker.bootstrap_servers)
+    await feed.send(range(4), partition=0)
     async with running(before):
-        await watcher.until_read(topic, {0: 4, 1: 0})
+        await feed.until_read({0: 4, 1: 0})
 
     async with running(after, accept_reset=True):
-        await watcher.until_read(other_cluster, dict.fromkeys(range(WIDE), 10))
+        await feed.watcher.until_read(other_cluster, dict.fromkeys(range(WIDE), 10))
     async with running(after):
-        await watcher.until_claimed(other_cluster, incarnation=1, epoch=2)
-        await watcher.until_claimed(other_cluster, incarnation=0, epoch=2, partition=3)
-    await watcher.connection.execute("delete from normalizer.source_positions where partition = 1")
+        await feed.watcher.until_claimed(other_cluster, incarnation=1, epoch=2)
+        await feed.watcher.until_claimed(other_cluster, incarnation=0, epoch=2, partition=3)
+    await feed.connection.execute("delete from normalizer.source_positions where partition = 1")
     async with running(before) as service:
-        await until_all_stopped(service, topic)
+        await until_all_stopped(service, feed.topic)
 
-    assert await watcher.events() == 4 + 40
-    incarnations = {
-        number: at["incarnation"] for number, at in (await watcher.positions(topic)).items()
-    }
+    assert await feed.events() == 4 + 40
+    incarnations = {number: at["incarnation"] for number, at in (await feed.positions()).items()}
     assert incarnations == {0: 1, 2: 0, 3: 0}
 
 
@@ -145,43 +131,38 @@ async def test_of_two_clusters_that_begin_a_topic_at_once_one_gets_it(database: 
 
 
 async def test_a_backfill_of_a_partition_that_was_never_read_compares_the_cluster_too(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+    feed: Feed,
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(9))
-    async with Store(database.url, owner="elsewhere") as store:
-        await store.claim(topic.name, 0, cluster_id="another", log_start=0)
+    settings = feed.settings()
+    await feed.send(range(9))
+    async with Store(feed.database.url, owner="elsewhere") as store:
+        await store.claim(feed.name, 0, cluster_id="another", log_start=0)
 
     with pytest.raises(FatalError, match="is of cluster another; correct the address"):
-        await backfill_topic(settings, topic, partitions=(1,))
+        await backfill_topic(settings, feed.topic, partitions=(1,))
 
-    assert await watcher.events() == 0
+    assert await feed.events() == 0
 
 
 @pytest.mark.usefixtures("other_cluster")
 async def test_backfill_from_another_cluster_is_not_this_clusters_log(
-    database: Database,
-    topic: Topic,
-    kafka_broker: KafkaBroker,
-    bootstrap_servers: str,
-    producer: Any,
-    watcher: Watcher,
+    feed: Feed, kafka_broker: KafkaBroker
 ) -> None:
     """Both have records at the same coordinates: they would pass for those that are stored."""
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(9))
-    elsewhere = settings_for(database, topic, kafka_broker.bootstrap_servers)
-    await backfill_topic(elsewhere, topic, partitions=(0, 1))
+    settings = feed.settings()
+    await feed.send(range(9))
+    elsewhere = settings_for(feed.database, feed.topic, kafka_broker.bootstrap_servers)
+    await backfill_topic(elsewhere, feed.topic, partitions=(0, 1))
 
     async with running(settings) as service:
-        await until_all_stopped(service, topic)
-    assert await watcher.events() == 20
+        await until_all_stopped(service, feed.topic)
+    assert await feed.events() == 20
     async with running(settings, accept_reset=True):
-        await watcher.until_claimed(topic, incarnation=1, partition=0)
-        await watcher.until_claimed(topic, incarnation=1, partition=1)
-        await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
+        await feed.until_claimed(incarnation=1, partition=0)
+        await feed.until_claimed(incarnation=1, partition=1)
+        await feed.until_read({0: 3, 1: 3, 2: 3})
 
-    assert await watcher.events() == 20 + 9
+    assert await feed.events() == 20 + 9
 
 
 @TWO_PARTITIONS
@@ -219,17 +200,15 @@ async def commit_for_relay(
     await consumer.stop()
 
 
-async def test_commands_do_not_mix_a_position_with_the_log_of_another_cluster(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(9))
-    async with Store(database.url, owner="elsewhere") as store:
-        await store.claim(topic.name, 0, cluster_id="another", log_start=0)
+async def test_commands_do_not_mix_a_position_with_the_log_of_another_cluster(feed: Feed) -> None:
+    settings = feed.settings()
+    await feed.send(range(9))
+    async with Store(feed.database.url, owner="elsewhere") as store:
+        await store.claim(feed.name, 0, cluster_id="another", log_start=0)
 
     async with TopicReader(settings) as log:
-        (shown,) = await read_positions(settings, log, topic.name, None)
-        findings = [one async for one in check(settings, log) if one.about == f"topic {topic.name}"]
+        (shown,) = await read_positions(settings, log, feed.name, None)
+        findings = [one async for one in check(settings, log) if one.about == f"topic {feed.name}"]
 
     assert shown.log_end is None
     assert any("read from cluster another" in one.message and one.remedy for one in findings)

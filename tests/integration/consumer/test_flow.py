@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -15,8 +15,9 @@ import pytest
 
 from tests.support.api_client import api_client
 from tests.support.doc_pages import DOCS, blocks
-from tests.support.service_runs import running, settings_for, until, watching
-from tests.support.stack import Database, Topic
+from tests.support.feed import Feed
+from tests.support.service_runs import running, until
+from tests.support.stack import Database
 
 ROOT: Final = DOCS.parent
 MOST_STOPS: Final = 12
@@ -55,23 +56,18 @@ def test_every_stop_is_a_function_of_its_file() -> None:
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)
-async def test_the_event_of_the_page_is_called_through_its_stops_in_order(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any
-) -> None:
+async def test_the_event_of_the_page_is_called_through_its_stops_in_order(feed: Feed) -> None:
     record, *_ = blocks("flow.md", "json")
-    await _count_calls_of_functions(database)
+    await _count_calls_of_functions(feed.database)
 
     with _first_calls() as calls:
         async with (
-            watching(database.url) as watcher,
             # The native lane would take three stops at once.
-            running(settings_for(database, topic, bootstrap_servers, core="python")),
+            running(feed.settings(core="python"))
         ):
-            await producer.send_and_wait(
-                topic.name, record.text.strip().encode(), timestamp_ms=1_783_674_000_100
-            )
-            await watcher.until_read(topic, {0: 1})
-        async with api_client(database.url) as client:
+            await feed.send_value(record.text.strip().encode(), timestamp_ms=1_783_674_000_100)
+            await feed.until_read({0: 1})
+        async with api_client(feed.database.url) as client:
             answer = await client.get(
                 "/api/v1/error-rate-by-attempt?step=start&attempts=1&since=2026-07-10T00:00:00Z"
             )
@@ -79,7 +75,7 @@ async def test_the_event_of_the_page_is_called_through_its_stops_in_order(
     reached = [stop for stop in calls if stop in STOPS]
     assert reached == [stop for stop in STOPS if stop not in SQL]
     for stop in SQL:
-        await until(partial(_was_called, database, stop.name))
+        await until(partial(_was_called, feed.database, stop.name))
     (shown,) = blocks("flow.md", "answer")
     assert answer.json()["rows"] == [msgspec.json.decode(shown.text)]
 

@@ -199,22 +199,6 @@ async def test_a_rebalance_takes_every_partition(
     await second.stop(timeout_s=10)
 
 
-@pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
-async def test_every_compression_is_read(
-    topic: Topic, settings: Settings, bootstrap_servers: str, compression: str | None
-) -> None:
-    async with AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers, compression_type=compression
-    ) as producer:
-        await producer.send_and_wait(topic.name, b"x" * 1000, partition=0)
-
-    async with TopicReader(settings) as log:
-        record = await log.record_at(KafkaPartition(topic.name, 0), 0)
-
-    assert record
-    assert record.value == b"x" * 1000
-
-
 @pytest.fixture
 def any_header_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client's own producer in Python: the compiled one encodes names by itself."""

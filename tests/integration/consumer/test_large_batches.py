@@ -18,8 +18,9 @@ from normalizer.core.normalize import Normalizer
 from normalizer.kafka import KafkaPartition, TopicReader, connection, unpacking
 from normalizer.store.position_changes import PositionChange
 from tests.support.factories import raw_event
-from tests.support.service_runs import running, settings_for, watching
-from tests.support.stack import Database, Topic
+from tests.support.feed import Feed
+from tests.support.service_runs import running
+from tests.support.stack import Topic
 
 MIB: Final = 1 << 20
 ONE_PARTITION: Final = pytest.mark.parametrize("topic", [1], indirect=True)
@@ -51,26 +52,25 @@ def padded(number: int, size: int) -> bytes:
 @ONE_PARTITION
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_of_a_batch_that_unpacks_to_a_lot_only_what_is_too_large_is_rejected(
-    topic: Topic, database: Database, bootstrap_servers: str, codec: str
+    feed: Feed, codec: str
 ) -> None:
     too_large = [b" " * (MAX_VALUE_BYTES + 1), b" " * (MAX_RECORD_BYTES + 1)]
     values = [*(padded(n, 7 * MIB) for n in range(8)), *too_large, padded(8, 1_000)]
-    await send_one_batch(bootstrap_servers, topic, values, codec)
+    await send_one_batch(feed.bootstrap_servers, feed.topic, values, codec)
 
-    async with watching(database.url) as watcher:
-        async with running(settings_for(database, topic, bootstrap_servers)):
-            await watcher.until_read(topic, {0: len(values)})
-        stored = await watcher.connection.fetch(
-            "select source_offset from normalizer.events order by source_offset"
-        )
-        rejected = await watcher.connection.fetch(
-            """
-            select reason, value_bytes, value_sha256, whole, length(value)
-            from   normalizer.quarantine
-            join   normalizer.quarantine_raw using (source_topic, source_partition, source_offset)
-            order by source_offset
-            """
-        )
+    async with running(feed.settings()):
+        await feed.until_read({0: len(values)})
+    stored = await feed.connection.fetch(
+        "select source_offset from normalizer.events order by source_offset"
+    )
+    rejected = await feed.connection.fetch(
+        """
+        select reason, value_bytes, value_sha256, whole, length(value)
+        from   normalizer.quarantine
+        join   normalizer.quarantine_raw using (source_topic, source_partition, source_offset)
+        order by source_offset
+        """
+    )
 
     assert [offset for (offset,) in stored] == [*range(8), 10]
     assert [tuple(row) for row in rejected] == [
@@ -108,21 +108,23 @@ async def read_in_a_process(bootstrap_servers: str, topic: Topic, end: int) -> l
 
 @ONE_PARTITION
 async def test_a_batch_that_unpacks_beyond_the_limit_is_named_and_can_be_skipped_as_a_whole(
-    topic: Topic, database: Database, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unpacking, "MOST_BATCH_BYTES", 60 * MIB)
-    await send_one_batch(bootstrap_servers, topic, [padded(n, 7 * MIB) for n in range(10)])
-    await send_one_batch(bootstrap_servers, topic, [padded(11, 1_000)])
-    settings = settings_for(database, topic, bootstrap_servers)
+    await send_one_batch(
+        feed.bootstrap_servers, feed.topic, [padded(n, 7 * MIB) for n in range(10)]
+    )
+    await send_one_batch(feed.bootstrap_servers, feed.topic, [padded(11, 1_000)])
+    settings = feed.settings()
 
-    async with watching(database.url) as watcher, running(settings):
-        await watcher.until_read(topic, {0: 8})
+    async with running(settings):
+        await feed.until_read({0: 8})
         async with TopicReader(settings) as log:
-            (finding,) = [one async for one in verify_ledger(database.url, log)]
-            at = KafkaPartition(topic.name, 0)
+            (finding,) = [one async for one in verify_ledger(feed.database.url, log)]
+            at = feed.partition(0)
             change = PositionChange(action="skip", who="jane", why="test")
             await skip(settings, log, at, 8, to=10, change=change, dry_run=False)
-        await watcher.until_read(topic, {0: 11})
+        await feed.until_read({0: 11})
 
     assert "UNREADABLE: " in str(finding)
     assert "@8: the batch there cannot be read" in str(finding)

@@ -11,10 +11,10 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.envelope import Envelope
 from tests.support.factories import RECORDED_MS, raw_event, snowflake
+from tests.support.feed import Feed
 from tests.support.memory_log import MemoryLog
 from tests.support.python_lane import LEFT_EVERY, PythonLane, install
-from tests.support.service_runs import running, settings_for, watching
-from tests.support.stack import Database, Topic
+from tests.support.service_runs import running
 from tests.support.table_rows import canonical, connected, stored_events
 
 RECORDS = 600
@@ -41,12 +41,7 @@ async def expected_rows(records: list[RawRecord]) -> list[Envelope]:
 @pytest.mark.parametrize("topic", [1], indirect=True)
 @pytest.mark.parametrize("panics_at", [(), (b"execution_id",)], ids=["on", "off by panics"])
 async def test_service_stores_what_python_alone_would_store(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    panics_at: tuple[bytes, ...],
+    feed: Feed, monkeypatch: pytest.MonkeyPatch, panics_at: tuple[bytes, ...]
 ) -> None:
     lanes: list[PythonLane] = []
 
@@ -56,19 +51,19 @@ async def test_service_stores_what_python_alone_would_store(
 
     install(monkeypatch, make_lane)
     records = [
-        RawRecord(msgspec.json.encode(event), topic.name, 0, 0, at, b"7", (), RECORDED_MS + at)
+        RawRecord(msgspec.json.encode(event), feed.name, 0, 0, at, b"7", (), RECORDED_MS + at)
         for at, event in enumerate([*wire_events(), {"no": "event"}])
     ]
     for record in records:
-        await producer.send(
-            topic.name, record.value, key=b"7", partition=0, timestamp_ms=record.recorded_ms
+        await feed.producer.send(
+            feed.name, record.value, key=b"7", partition=0, timestamp_ms=record.recorded_ms
         )
-    await producer.flush()
+    await feed.producer.flush()
 
-    settings = settings_for(database, topic, bootstrap_servers, batch_rows=200)
-    async with watching(database.url) as watcher, running(settings) as service:
-        await watcher.until_read(topic, {0: len(records)})
-    async with connected(database) as connection:
+    settings = feed.settings(batch_rows=200)
+    async with running(settings) as service:
+        await feed.until_read({0: len(records)})
+    async with connected(feed.database) as connection:
         stored = await stored_events(connection)
 
     assert stored == await expected_rows(records)

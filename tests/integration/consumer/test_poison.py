@@ -8,9 +8,10 @@ from aiokafka import AIOKafkaProducer
 
 from normalizer.core.raw_record import RawRecord
 from tests.support.factories import raw_event, raw_record
+from tests.support.feed import Feed
 from tests.support.poison_cases import BIG, POISON, Poison
-from tests.support.service_runs import running, settings_for
-from tests.support.stack import Database, Topic
+from tests.support.service_runs import running
+from tests.support.stack import Topic
 from tests.support.table_rows import assert_ledger_holds, connected
 from tests.support.waiting import until
 
@@ -36,9 +37,7 @@ async def _assert_outcome(
         assert (msgspec.json.decode(kept) if column == "context" else kept) == value
 
 
-async def test_the_whole_list_through_kafka_costs_itself_only(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
+async def test_the_whole_list_through_kafka_costs_itself_only(feed: Feed) -> None:
     every = GOOD_THROUGH_KAFKA // len(POISON)
     expected: dict[int, Poison] = {}
     good = 0
@@ -46,15 +45,12 @@ async def test_the_whole_list_through_kafka_costs_itself_only(
     for at in range(GOOD_THROUGH_KAFKA):
         if at % every == 0 and at // every < len(POISON):
             poison = POISON[at // every]
-            last = await _send(producer, topic, poison.record)
+            last = await _send(feed.producer, feed.topic, poison.record)
             expected[last.offset] = poison
-        last = await _send(producer, topic, raw_record(value=raw_event(at)))
+        last = await _send(feed.producer, feed.topic, raw_record(value=raw_event(at)))
         good += 1
 
-    async with (
-        connected(database) as connection,
-        running(settings_for(database, topic, bootstrap_servers)),
-    ):
+    async with connected(feed.database) as connection, running(feed.settings()):
 
         async def position() -> Any:
             return await connection.fetchval(
@@ -64,7 +60,7 @@ async def test_the_whole_list_through_kafka_costs_itself_only(
         await until(position, is_so=lambda at: at == last.offset + 1, deadline_s=60)
         assert len(expected) == len(POISON)
         for offset, poison in expected.items():
-            await _assert_outcome(connection, topic.name, poison, offset)
+            await _assert_outcome(connection, feed.name, poison, offset)
         counted = await connection.fetchval(
             "select count(*) from normalizer.events where not source_offset = any($1::bigint[])",
             list(expected),

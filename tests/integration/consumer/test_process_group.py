@@ -15,9 +15,9 @@ from normalizer.config.settings import Settings
 from normalizer.runtime.child import Child
 from normalizer.up import process_group
 from normalizer.up.process_group import ProcessGroup
+from tests.support.feed import Feed
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
-from tests.support.service_runs import environment, send, settings_for, until, watching
-from tests.support.stack import Database, Topic
+from tests.support.service_runs import environment, until
 
 
 async def _each_claims_one(group: ProcessGroup) -> bool:
@@ -36,30 +36,29 @@ def pids_of(group: ProcessGroup) -> list[int]:
 
 @pytest.mark.parametrize("topic", [2], indirect=True)
 async def test_processes_share_the_partitions_and_one_that_dies_is_started_again(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any
+    feed: Feed,
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers, instance="pair")
+    settings = feed.settings(instance="pair")
     group = ProcessGroup(settings, environment(settings), [], 2)
     running = asyncio.create_task(group.run())
-    async with watching(database.url) as watcher:
-        await send(producer, topic, range(20))
-        await watcher.until_owned(topic, {"pair-0", "pair-1"})
-        await watcher.until_read(topic, {0: 10, 1: 10})
+    await feed.send(range(20))
+    await feed.until_owned({"pair-0", "pair-1"})
+    await feed.until_read({0: 10, 1: 10})
 
-        first, second = pids_of(group)
-        os.kill(first, signal.SIGKILL)
-        await until(lambda: len(pids_of(group)) == 2 and first not in pids_of(group))
-        await send(producer, topic, range(20, 40))
-        await watcher.until_read(topic, {0: 20, 1: 20})
+    first, second = pids_of(group)
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: len(pids_of(group)) == 2 and first not in pids_of(group))
+    await feed.send(range(20, 40))
+    await feed.until_read({0: 20, 1: 20})
 
-        assert await watcher.events() == 40
-        assert second in pids_of(group)
-        await until(lambda: _each_claims_one(group))
-        values = await scrape_metrics(group.url)
-        for number in ("0", "1"):
-            assert metric_value(values, "normalizer_heartbeat_age_seconds", process=number) < 30
-        status, alive = await http_get(f"{group.url}/livez")
-        assert (status, len(alive["processes"])) == (200, 2)
+    assert await feed.events() == 40
+    assert second in pids_of(group)
+    await until(lambda: _each_claims_one(group))
+    values = await scrape_metrics(group.url)
+    for number in ("0", "1"):
+        assert metric_value(values, "normalizer_heartbeat_age_seconds", process=number) < 30
+    status, alive = await http_get(f"{group.url}/livez")
+    assert (status, len(alive["processes"])) == (200, 2)
 
     pids = pids_of(group)
     group.stop()

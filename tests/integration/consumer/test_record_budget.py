@@ -21,10 +21,10 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.errors import Reason
 from normalizer.runtime.normalizer_process import NormalizerProcess, NormalizerProcessDiedError
 from tests.support.factories import raw_event
+from tests.support.feed import Feed
 from tests.support.measured_service import Measures, measured, read
 from tests.support.results import PrintLine, write_defect
-from tests.support.service_runs import Watcher, running, send, settings_for, until
-from tests.support.stack import Database, Topic
+from tests.support.service_runs import running, send, until
 
 TWO_PARTITIONS: Final = pytest.mark.parametrize("topic", [2], indirect=True)
 ONE_PARTITION: Final = pytest.mark.parametrize("topic", [1], indirect=True)
@@ -112,53 +112,47 @@ CASES: Final[dict[str, Callable[[float], Case]]] = {
 
 
 async def outcome(
-    cases: Sequence[Case],
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    watcher: Watcher,
-    folder: Path,
-    **fields: Any,
+    cases: Sequence[Case], feed: Feed, folder: Path, **fields: Any
 ) -> tuple[float, list[Measures]]:
     """Two processes, with the cases amid small records. Returns the seconds to store others."""
     # A process that is slow keeps its partitions: nobody else is to read these records.
     fields = {"kafka_session_timeout_ms": 45_000} | fields
-    settings = settings_for(database, topic, bootstrap_servers, **fields)
+    settings = feed.settings(**fields)
     files = [folder / "one.json", folder / "two.json"]
     async with contextlib.AsyncExitStack() as opened:
         for number, file in enumerate(files):
             named = msgspec.structs.replace(settings, instance=f"process-{number}")
             await opened.enter_async_context(measured(named, file))
-        await watcher.until_owned(topic, {"process-0", "process-1"})
+        await feed.until_owned({"process-0", "process-1"})
         producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers,
+            bootstrap_servers=feed.bootstrap_servers,
             max_request_size=32 * MIB,
             compression_type="gzip",
             linger_ms=0,
         )
         await opened.enter_async_context(producer)
-        await send(producer, topic, range(SMALL))
+        await send(producer, feed.topic, range(SMALL))
         half = dict.fromkeys(range(2), SMALL // 2)
-        await watcher.until_read(topic, half)
-        before = await watcher.positions(topic)
+        await feed.until_read(half)
+        before = await feed.positions()
         await asyncio.sleep(1.0)  # what is measured by then is what an idle process takes
 
         began_s = time.monotonic()
         values = [value for case in cases for value in case.values]
         for value in values:
-            await producer.send(topic.name, value, partition=0)
-        await send(producer, topic, range(SMALL, 2 * SMALL))
-        await watcher.until_read(topic, {0: SMALL + len(values), 1: SMALL})
+            await producer.send(feed.name, value, partition=0)
+        await send(producer, feed.topic, range(SMALL, 2 * SMALL))
+        await feed.until_read({0: SMALL + len(values), 1: SMALL})
         took_s = time.monotonic() - began_s
         await asyncio.sleep(1.2)  # until both wrote what they measured
 
-        after = await watcher.positions(topic)
+        after = await feed.positions()
         assert {n: at["epoch"] for n, at in after.items()} == {
             n: at["epoch"] for n, at in before.items()
         }
         measures = [read(file) for file in files]
-    assert await watcher.events() == 2 * SMALL + sum(case.stored for case in cases)
-    reasons = await watcher.connection.fetch("select reason from normalizer.quarantine")
+    assert await feed.events() == 2 * SMALL + sum(case.stored for case in cases)
+    reasons = await feed.connection.fetch("select reason from normalizer.quarantine")
     assert sorted(row["reason"] for row in reasons) == sorted(
         case.reason for case in cases if case.reason
     )
@@ -166,13 +160,11 @@ async def outcome(
 
 
 @TWO_PARTITIONS
-async def test_heavy_records_hold_up_nobody(
-    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher, tmp_path: Path
-) -> None:
+async def test_heavy_records_hold_up_nobody(feed: Feed, tmp_path: Path) -> None:
     still_too_much = {"1.3 million of 1e300", "600,000 of 1e399", "240,000 items"}
     cases = [make(0.1 if name in still_too_much else 0.05) for name, make in CASES.items()]
 
-    took_s, measures = await outcome(cases, database, topic, bootstrap_servers, watcher, tmp_path)
+    took_s, measures = await outcome(cases, feed, tmp_path)
 
     assert took_s < 6 * NEIGHBOURS_S  # beside other tests
     assert max(one.normalize_s for one in measures) < 0.5
@@ -183,23 +175,9 @@ async def test_heavy_records_hold_up_nobody(
 @TWO_PARTITIONS
 @pytest.mark.parametrize("case", CASES)
 async def test_a_heavy_record_of_full_size_holds_up_nobody(
-    case: str,
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    watcher: Watcher,
-    tmp_path: Path,
-    say: PrintLine,
+    case: str, feed: Feed, tmp_path: Path, say: PrintLine
 ) -> None:
-    took_s, measures = await outcome(
-        [CASES[case](1)],
-        database,
-        topic,
-        bootstrap_servers,
-        watcher,
-        tmp_path,
-        batch_age_ms=200,
-    )
+    took_s, measures = await outcome([CASES[case](1)], feed, tmp_path, batch_age_ms=200)
     say(f"{case}: {took_s:.2f} s, {measures}")
     lag_s, normalize_s, added_mb, peak_mb = (
         max(getattr(one, name) for one in measures)
@@ -221,18 +199,18 @@ async def test_a_heavy_record_of_full_size_holds_up_nobody(
 
 
 @ONE_PARTITION
-async def test_a_batch_is_cut_by_rows_also_within_what_was_fetched_at_once(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
+async def test_a_batch_is_cut_by_rows_also_within_what_was_fetched_at_once(feed: Feed) -> None:
     for number in range(20):
         items = [raw_event(10 * number + one) for one in range(6)]
-        await producer.send(topic.name, msgspec.json.encode({"execution_id": 7, "events": items}))
-    await producer.flush()
+        await feed.producer.send(
+            feed.name, msgspec.json.encode({"execution_id": 7, "events": items})
+        )
+    await feed.producer.flush()
 
-    async with running(settings_for(database, topic, bootstrap_servers, batch_rows=10)):
-        await watcher.until_read(topic, {0: 20})
+    async with running(feed.settings(batch_rows=10)):
+        await feed.until_read({0: 20})
 
-    rows = await watcher.connection.fetch(
+    rows = await feed.connection.fetch(
         "select count(*) as rows from normalizer.events group by batch_id"
     )
     assert sum(row["rows"] for row in rows) == 120
@@ -293,47 +271,45 @@ async def test_a_helper_that_died_says_so_and_is_started_again() -> None:
 
 
 @ONE_PARTITION
-async def test_a_record_that_the_helper_dies_on_waits_and_is_named(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
+async def test_a_record_that_the_helper_dies_on_waits_and_is_named(feed: Feed) -> None:
     heavy = event(integers(0.2))
-    await producer.send(topic.name, heavy)
-    await producer.flush()
-    async with running(settings_for(database, topic, bootstrap_servers)) as service:
-        await watcher.until_read(topic, {0: 1})
+    await feed.producer.send(feed.name, heavy)
+    await feed.producer.flush()
+    async with running(feed.settings()) as service:
+        await feed.until_read({0: 1})
         process = service.intake.normalizer_process.process
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
 
         with structlog.testing.capture_logs() as lines:
-            await producer.send(topic.name, heavy)
-            await producer.flush()
+            await feed.producer.send(feed.name, heavy)
+            await feed.producer.flush()
             await until(lambda: any(service.intake.dying_records()))
             named = [*service.intake.dying_records()]
-            await watcher.until_read(topic, {0: 2})
+            await feed.until_read({0: 2})
 
         assert [*service.intake.dying_records()] == []
         assert service.counters.rebalances == 1
-    assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: exit code -9"]
+    assert named == [f"record {feed.partition(0)}@1: the helper process died 1 times: exit code -9"]
     assert {"helper.died", "record.slow"} <= {line["event"] for line in lines}
 
 
 @ONE_PARTITION
-async def test_a_helper_that_falls_silent_is_named_and_replaced(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
+async def test_a_helper_that_falls_silent_is_named_and_replaced(feed: Feed) -> None:
     heavy = event(integers(0.2))
-    await producer.send_and_wait(topic.name, heavy)
-    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=5)
+    await feed.send_value(heavy)
+    settings = feed.settings(progress_timeout_s=5)
     async with running(settings) as service:
-        await watcher.until_read(topic, {0: 1})
+        await feed.until_read({0: 1})
         process = service.intake.normalizer_process.process
         assert process is not None
         os.kill(process.pid, signal.SIGSTOP)
 
-        await producer.send_and_wait(topic.name, heavy)
+        await feed.send_value(heavy)
         await until(lambda: any(service.intake.dying_records()))
         named = [*service.intake.dying_records()]
-        await watcher.until_read(topic, {0: 2})
+        await feed.until_read({0: 2})
 
-    assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: no answer in 5 s"]
+    assert named == [
+        f"record {feed.partition(0)}@1: the helper process died 1 times: no answer in 5 s"
+    ]

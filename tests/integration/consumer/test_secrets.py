@@ -10,20 +10,21 @@ from typing import Any, Final
 
 import asyncpg
 import msgspec
-from aiokafka import AIOKafkaProducer
 from structlog.testing import capture_logs
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.embedded.ports import free_port
 from normalizer.store.retry import write_with_retry
+from normalizer.store.store import Store
 from projector.api.endpoints import ENDPOINTS, ROOT
 from tests.support import factories, secret_corpus
 from tests.support.api_client import api_client
 from tests.support.factories import batch_of_records, raw_record
+from tests.support.feed import Feed
 from tests.support.probe_client import fetch_text
-from tests.support.service_runs import process, settings_for
-from tests.support.stack import Cluster, Database, Topic
+from tests.support.service_runs import process
+from tests.support.stack import Cluster, Database
 from tests.support.table_rows import assert_ledger_holds, claimed, connected, open_store
 from tests.support.waiting import until
 
@@ -203,46 +204,45 @@ def server_log_from(log: Path, begin: int) -> str:
 
 
 async def test_no_secret_gets_into_a_table_an_error_or_the_servers_log(
-    cluster: Cluster, database: Database
+    cluster: Cluster, connection: asyncpg.Connection, database: Database
 ) -> None:
     """The server logs every statement with its parameters, and refuses rows of each kind."""
     records = corpus()
     log = cluster.server.log
     begin = log.stat().st_size
     normalize = Normalizer().normalize
-    async with connected(database) as connection:
-        for setting in ("log_statement = 'all'", "log_min_duration_statement = 0"):
-            await connection.execute(f'alter database "{database.name}" set {setting}')
-        await connection.execute(
-            """
-            create function refuse() returns trigger language plpgsql as $$
-            begin
-                if new.source_offset % 50 = 1 then
-                    raise exception 'row: %', new using errcode = '22003';
-                end if;
-                return new;
-            end
-            $$;
-            create trigger refuse before insert on normalizer.events
-                for each row execute function refuse();
-            alter table normalizer.events add constraint events_no_thirteenth
-                check (source_offset % 50 <> 13)
-            """
-        )
-        async with open_store(database) as store:
-            claim = await claimed(store)
-            batch = batch_of_records(claim, [(record, normalize(record)) for record in records])
-            with capture_logs() as lines:
-                totals = await write_with_retry(store, batch, stop=asyncio.Event())
+    for setting in ("log_statement = 'all'", "log_min_duration_statement = 0"):
+        await connection.execute(f'alter database "{database.name}" set {setting}')
+    await connection.execute(
+        """
+        create function refuse() returns trigger language plpgsql as $$
+        begin
+            if new.source_offset % 50 = 1 then
+                raise exception 'row: %', new using errcode = '22003';
+            end if;
+            return new;
+        end
+        $$;
+        create trigger refuse before insert on normalizer.events
+            for each row execute function refuse();
+        alter table normalizer.events add constraint events_no_thirteenth
+            check (source_offset % 50 <> 13)
+        """
+    )
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        batch = batch_of_records(claim, [(record, normalize(record)) for record in records])
+        with capture_logs() as lines:
+            totals = await write_with_retry(store, batch, stop=asyncio.Event())
 
-        rejected = await connection.fetchval(
-            "select count(*) from normalizer.quarantine where reason = 'rejected_by_database'"
-        )
-        assert rejected > 10
-        assert totals.stored > len(list(members()))
-        assert totals.quarantined > rejected + 50
-        assert await leaks(connection) == ["normalizer.quarantine_raw"]
-        await assert_ledger_holds(connection)
+    rejected = await connection.fetchval(
+        "select count(*) from normalizer.quarantine where reason = 'rejected_by_database'"
+    )
+    assert rejected > 10
+    assert totals.stored > len(list(members()))
+    assert totals.quarantined > rejected + 50
+    assert await leaks(connection) == ["normalizer.quarantine_raw"]
+    await assert_ledger_holds(connection)
     logged = server_log_from(log, begin)
     assert "normalizer.quarantine" in logged
     assert "Failing row contains" in logged
@@ -250,25 +250,21 @@ async def test_no_secret_gets_into_a_table_an_error_or_the_servers_log(
     assert re.search(LEAK, str(lines)) is None
 
 
-async def test_no_secret_gets_into_a_log_line_of_the_service(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
+async def test_no_secret_gets_into_a_log_line_of_the_service(feed: Feed) -> None:
     """One process, at its most talkative, with a database that refuses and a bad event type."""
     records = corpus()[::7]
     for record in records:
-        await producer.send(
-            topic.name,
+        await feed.producer.send(
+            feed.name,
             record.value,
             key=record.key,
             partition=0,
             headers=[(name, value or b"") for name, value in record.headers],
         )
-    await producer.flush()
+    await feed.producer.flush()
     port = free_port(set())
-    settings = settings_for(
-        database, topic, bootstrap_servers, log_level="debug", batch_rows=50, http_port=port
-    )
-    async with connected(database) as connection, process(settings) as service:
+    settings = feed.settings(log_level="debug", batch_rows=50, http_port=port)
+    async with connected(feed.database) as connection, process(settings) as service:
 
         async def position() -> Any:
             return await connection.fetchval(
@@ -290,12 +286,10 @@ async def test_no_secret_gets_into_a_log_line_of_the_service(
         assert await leaks(connection) == ["normalizer.quarantine_raw"]
 
 
-async def test_the_last_words_of_a_process_quote_nothing_of_the_row_it_died_of(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
+async def test_the_last_words_of_a_process_quote_nothing_of_the_row_it_died_of(feed: Feed) -> None:
     event = factories.raw_event(error=KEPT, context={"text": KEPT})
-    await producer.send_and_wait(topic.name, msgspec.json.encode(event), partition=0)
-    async with connected(database) as connection:
+    await feed.send_value(msgspec.json.encode(event))
+    async with connected(feed.database) as connection:
         await connection.execute(
             """
             create function refuse() returns trigger language plpgsql as $$
@@ -308,7 +302,7 @@ async def test_the_last_words_of_a_process_quote_nothing_of_the_row_it_died_of(
             """
         )
 
-    async with process(settings_for(database, topic, bootstrap_servers)) as service:
+    async with process(feed.settings()) as service:
         said, _ = await service.communicate()
 
     assert service.returncode not in (0, None)
@@ -317,7 +311,7 @@ async def test_the_last_words_of_a_process_quote_nothing_of_the_row_it_died_of(
 
 
 async def test_no_secret_of_the_corpus_is_in_a_table_a_view_an_answer_or_a_log_line(
-    database: Database,
+    store: Store, connection: asyncpg.Connection, database: Database
 ) -> None:
     """All four shapes, headers, error classes, and records that are rejected."""
     found = list(secret_corpus.secrets())
@@ -332,20 +326,19 @@ async def test_no_secret_of_the_corpus_is_in_a_table_a_view_an_answer_or_a_log_l
         for at, value in enumerate(values)
     ]
     normalize = Normalizer().normalize
-    async with open_store(database) as store, connected(database) as connection:
-        batch = batch_of_records(
-            await claimed(store), [(record, normalize(record)) for record in records]
-        )
-        with capture_logs() as lines:
-            totals = await write_with_retry(store, batch, stop=asyncio.Event())
+    batch = batch_of_records(
+        await claimed(store), [(record, normalize(record)) for record in records]
+    )
+    with capture_logs() as lines:
+        totals = await write_with_retry(store, batch, stop=asyncio.Event())
 
-        assert totals.stored > 500
-        assert totals.quarantined > 50
-        searched = str(lines) + "".join([text async for text in everything(connection)])
-        searched += "".join([text async for text in answers(database, connection)])
-        assert "[REDACTED]" in searched
-        assert [form for form, _, secret in found if secret in searched] == []
-        assert [text for text in secret_corpus.HEADER_SECRETS if text in searched] == []
+    assert totals.stored > 500
+    assert totals.quarantined > 50
+    searched = str(lines) + "".join([text async for text in everything(connection)])
+    searched += "".join([text async for text in answers(database, connection)])
+    assert "[REDACTED]" in searched
+    assert [form for form, _, secret in found if secret in searched] == []
+    assert [text for text in secret_corpus.HEADER_SECRETS if text in searched] == []
 
 
 _EVENTS_A_DETAIL: Final = 100

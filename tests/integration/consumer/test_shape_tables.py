@@ -1,16 +1,16 @@
 """A table of shapes and the position: no two tables read the records of one partition."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from normalizer.errors import ShapesChangedError
-from normalizer.store.store import Claim, ShapesOfProcess
+from normalizer.store.store import Claim, ShapesOfProcess, Store
 from tests.support.doc_pages import blocks
-from tests.support.service_runs import running, send, settings_for, until, watching
-from tests.support.stack import Database, Topic
-from tests.support.table_rows import connected, open_store, position_of
+from tests.support.feed import Feed
+from tests.support.service_runs import running, until
+from tests.support.stack import Database
+from tests.support.table_rows import connected, position_of
 
 
 @pytest.fixture
@@ -22,23 +22,22 @@ def table(tmp_path: Path) -> str:
     return str(path)
 
 
-async def test_a_claim_with_another_table_is_rejected_and_fences_nobody(database: Database) -> None:
+async def test_a_claim_with_another_table_is_rejected_and_fences_nobody(
+    store: Store, database: Database
+) -> None:
     without, by_table = ShapesOfProcess(), ShapesOfProcess("0123456789abcdef")
 
     async def claim(shapes: ShapesOfProcess) -> Claim:
         return await store.claim("t", 0, cluster_id="c", log_start=0, shapes=shapes)
 
-    async with open_store(database) as store:
+    await claim(by_table)
+    with pytest.raises(
+        ShapesChangedError, match=r"with the table of shapes \w{16}, .* no table of"
+    ):
+        await claim(without)
+    await claim(without._replace(accepted=True))
+    with pytest.raises(ShapesChangedError, match=r"with no table of shapes, .* --accept-shapes"):
         await claim(by_table)
-        with pytest.raises(
-            ShapesChangedError, match=r"with the table of shapes \w{16}, .* no table of"
-        ):
-            await claim(without)
-        await claim(without._replace(accepted=True))
-        with pytest.raises(
-            ShapesChangedError, match=r"with no table of shapes, .* --accept-shapes"
-        ):
-            await claim(by_table)
 
     async with connected(database) as connection:
         position = await position_of(connection)
@@ -47,23 +46,22 @@ async def test_a_claim_with_another_table_is_rejected_and_fences_nobody(database
 
 @pytest.mark.parametrize("topic", [1], indirect=True)
 async def test_the_service_stops_a_partition_that_another_table_read(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, table: str
+    feed: Feed, table: str
 ) -> None:
-    without = settings_for(database, topic, bootstrap_servers)
-    by_table = settings_for(database, topic, bootstrap_servers, shapes=table)
-    async with watching(database.url) as watcher:
-        await send(producer, topic, range(3))
-        async with running(without):
-            await watcher.until_read(topic, {0: 3})
+    without = feed.settings()
+    by_table = feed.settings(shapes=table)
+    await feed.send(range(3))
+    async with running(without):
+        await feed.until_read({0: 3})
 
-        await send(producer, topic, range(3, 5))
-        async with running(by_table) as stopped:
-            await until(lambda: bool(stopped.ownership.stopped))
-            (why,) = stopped.ownership.stopped.values()
-            assert (await watcher.positions(topic))[0]["next_offset"] == 3
+    await feed.send(range(3, 5))
+    async with running(by_table) as stopped:
+        await until(lambda: bool(stopped.ownership.stopped))
+        (why,) = stopped.ownership.stopped.values()
+        assert (await feed.position())["next_offset"] == 3
 
-        async with running(by_table, accept_shapes=True):
-            await watcher.until_read(topic, {0: 5})
+    async with running(by_table, accept_shapes=True):
+        await feed.until_read({0: 5})
 
     assert "its records are read with no table of shapes" in why
     assert "--accept-shapes" in why

@@ -11,7 +11,6 @@ from typing import Any, Final
 import msgspec
 import pytest
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -26,6 +25,7 @@ from normalizer.store.store import Store
 from tests.chaos.points import POINTS, gate_at
 from tests.support.deadly_records import DEADLY
 from tests.support.factories import raw_event
+from tests.support.feed import Feed
 from tests.support.lossy_proxy import Proxy
 from tests.support.probe_client import http_get
 from tests.support.relay_runs import (
@@ -37,8 +37,8 @@ from tests.support.relay_runs import (
     until_relayed,
 )
 from tests.support.results import PrintLine
-from tests.support.service_runs import Watcher, process, running, send, settings_for
-from tests.support.stack import Database, Topic
+from tests.support.service_runs import process, running
+from tests.support.stack import Topic
 from tests.support.waiting import moment, until
 
 ONE_PARTITION: Final = pytest.mark.parametrize("topic", [1], indirect=True)
@@ -57,21 +57,22 @@ def in_groups_of_their_own(settings: Settings) -> Iterator[Settings]:
         yield msgspec.structs.replace(settings, kafka_group_id=group)
 
 
-async def send_backlog(producer: AIOKafkaProducer, topic: Topic, first: int) -> dict[int, int]:
+async def send_backlog(feed: Feed, first: int) -> dict[int, int]:
     """Send records to all partitions. Returns where each of them ends."""
-    await send(producer, topic, range(first, first + BACKLOG))
-    return dict.fromkeys(range(topic.partitions), (first + BACKLOG) // topic.partitions)
+    await feed.send(range(first, first + BACKLOG))
+    partitions = feed.topic.partitions
+    return dict.fromkeys(range(partitions), (first + BACKLOG) // partitions)
 
 
-async def reading_s(watcher: Watcher, topic: Topic) -> float:
+async def reading_s(feed: Feed) -> float:
     """From the first claim of the last process to its last commit, by the clock of the database."""
-    found: float = await watcher.connection.fetchval(
+    found: float = await feed.connection.fetchval(
         """
         select extract(epoch from max(committed_at) - min(claimed_at))::double precision
         from   normalizer.source_positions
         where  topic = $1
         """,
-        topic.name,
+        feed.name,
     )
     return found
 
@@ -81,22 +82,17 @@ async def reading_s(watcher: Watcher, topic: Topic) -> float:
     "topic", [12, pytest.param(200, marks=pytest.mark.soak)], indirect=True, ids=["12", "200"]
 )
 async def test_backlog_after_three_kills_takes_at_most_twice_its_calm_time_plus_5_s(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: AIOKafkaProducer,
-    watcher: Watcher,
-    say: PrintLine,
+    feed: Feed, say: PrintLine
 ) -> None:
     (before_insert,) = (point for point in POINTS if point.name == "before the insert")
-    groups = in_groups_of_their_own(settings_for(database, topic, bootstrap_servers))
-    ends = await send_backlog(producer, topic, 0)
+    groups = in_groups_of_their_own(feed.settings())
+    ends = await send_backlog(feed, 0)
     async with process(next(groups)):
-        await watcher.until_read(topic, ends)
-    calm_s = await reading_s(watcher, topic)
+        await feed.until_read(ends)
+    calm_s = await reading_s(feed)
 
-    ends = await send_backlog(producer, topic, BACKLOG)
-    async with gate_at(before_insert, database) as gate:
+    ends = await send_backlog(feed, BACKLOG)
+    async with gate_at(before_insert, feed.database) as gate:
         for _ in range(3):
             async with process(next(groups)) as killed:
                 await gate.until_somebody_waits()
@@ -104,29 +100,29 @@ async def test_backlog_after_three_kills_takes_at_most_twice_its_calm_time_plus_
                 await killed.wait()
             await until(gate.somebody_waits, is_so=lambda waits: not waits)
     async with process(next(groups)):
-        await watcher.until_read(topic, ends)
-    after_s = await reading_s(watcher, topic)
+        await feed.until_read(ends)
+    after_s = await reading_s(feed)
 
-    say(f"{topic.partitions} partitions: calm {calm_s:.1f} s, after three kills {after_s:.1f} s")
+    say(f"{len(ends)} partitions: calm {calm_s:.1f} s, after three kills {after_s:.1f} s")
     assert after_s <= 2 * calm_s + 5
 
 
 @TWO_PARTITIONS
 async def test_suspect_is_read_in_slices_of_1_2_4_records_beside_a_healthy_partition(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+    feed: Feed,
 ) -> None:
-    async with TopicReader(settings_for(database, topic, bootstrap_servers)) as log:
+    async with TopicReader(feed.settings()) as log:
         cluster_id = await log.cluster_id()
-    await send(producer, topic, range(40))
-    async with Store(database.url, owner="killed") as killed:
-        await killed.claim(topic.name, 0, cluster_id=cluster_id, log_start=0, log_end=20)
+    await feed.send(range(40))
+    async with Store(feed.database.url, owner="killed") as killed:
+        await killed.claim(feed.name, 0, cluster_id=cluster_id, log_start=0, log_end=20)
 
     with structlog.testing.capture_logs() as lines:
-        async with running(settings_for(database, topic, bootstrap_servers)) as service:
-            await watcher.until_read(topic, {0: 20, 1: 20})
+        async with running(feed.settings()) as service:
+            await feed.until_read({0: 20, 1: 20})
             await until(suspects_of(service), is_so=lambda found: not found)
 
-    rows = await watcher.connection.fetch(
+    rows = await feed.connection.fetch(
         """
         select   array_agg(count order by batch_id) as sizes
         from     (
@@ -139,8 +135,8 @@ async def test_suspect_is_read_in_slices_of_1_2_4_records_beside_a_healthy_parti
     assert rows[0]["sizes"] == [1, 2, 4, 8, 5]
     assert rows[1]["sizes"] != rows[0]["sizes"]
     claimed = [line for line in lines if line["event"] == "group.partitions_claimed"]
-    assert [one for line in claimed for one in line["suspects"]] == [f"{topic.name}[0]"]
-    assert {one["slice_records"] for one in (await watcher.positions(topic)).values()} == {None}
+    assert [one for line in claimed for one in line["suspects"]] == [f"{feed.partition(0)}"]
+    assert {one["slice_records"] for one in (await feed.positions()).values()} == {None}
 
 
 def suspects_of(service: Any) -> Any:
@@ -159,35 +155,33 @@ def suspects_among(lines: Any) -> list[str]:
 
 @ONE_PARTITION
 async def test_owners_that_stop_in_order_before_they_read_anything_leave_no_suspect(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+    feed: Feed,
 ) -> None:
     (before_insert,) = (point for point in POINTS if point.name == "before the insert")
-    settings = settings_for(database, topic, bootstrap_servers, stop_timeout_s=1)
-    await send(producer, topic, range(5))
-    async with gate_at(before_insert, database) as gate:
+    settings = feed.settings(stop_timeout_s=1)
+    await feed.send(range(5))
+    async with gate_at(before_insert, feed.database) as gate:
         for _ in range(TRIES):
             async with process(settings) as stopped:
                 await gate.until_somebody_waits()
                 stopped.send_signal(signal.SIGTERM)
                 assert await stopped.wait() == 0
-            assert (await watcher.positions(topic))[0]["holder"] is None
+            assert (await feed.position())["holder"] is None
 
     with structlog.testing.capture_logs() as lines:
         async with running(settings):
-            await watcher.until_read(topic, {0: 5})
+            await feed.until_read({0: 5})
 
     assert suspects_among(lines) == []
 
 
 @ONE_PARTITION
-async def test_process_that_joins_again_and_again_has_no_suspect(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
+async def test_process_that_joins_again_and_again_has_no_suspect(feed: Feed) -> None:
     """It lives, so that no record has ended it: the brokers were in trouble."""
-    await send(producer, topic, range(5))
+    await feed.send(range(5))
     tries: list[int] = []
     with structlog.testing.capture_logs() as lines:
-        async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        async with running(feed.settings()) as service:
             fetch = service._membership._reader.fetch
 
             async def in_trouble(partitions: Any, **options: Any) -> Any:
@@ -198,7 +192,7 @@ async def test_process_that_joins_again_and_again_has_no_suspect(
                 return await fetch(partitions, **options)
 
             service._membership._reader.fetch = in_trouble  # type: ignore[method-assign]
-            await watcher.until_read(topic, {0: 5})
+            await feed.until_read({0: 5})
 
     assert tries[-1] >= TRIES
     assert suspects_among(lines) == []
@@ -206,15 +200,10 @@ async def test_process_that_joins_again_and_again_has_no_suspect(
 
 @ONE_PARTITION
 async def test_process_whose_claims_came_to_nothing_has_no_suspect(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: Any,
-    watcher: Watcher,
-    monkeypatch: pytest.MonkeyPatch,
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a leader says where its log ends, but does not give the last record to compare."""
-    await send(producer, topic, range(5))
+    await feed.send(range(5))
     tries: list[KafkaPartition] = []
 
     async def away(kafka: Any, partition: KafkaPartition, *arguments: Any, **options: Any) -> Any:
@@ -226,54 +215,49 @@ async def test_process_whose_claims_came_to_nothing_has_no_suspect(
 
     monkeypatch.setattr(claims, "why_reset", away)
     with structlog.testing.capture_logs() as lines:
-        async with running(settings_for(database, topic, bootstrap_servers)):
-            await watcher.until_read(topic, {0: 5})
+        async with running(feed.settings()):
+            await feed.until_read({0: 5})
 
-    assert (await watcher.positions(topic))[0]["epoch"] == TRIES
+    assert (await feed.position())["epoch"] == TRIES
     assert suspects_among(lines) == []
 
 
 @ONE_PARTITION
 async def test_partition_with_nothing_to_read_is_no_suspect_however_often_its_owners_are_killed(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+    feed: Feed,
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(5))
+    settings = feed.settings()
+    await feed.send(range(5))
     async with running(settings):
-        await watcher.until_read(topic, {0: 5})
-    cluster_id = (await watcher.positions(topic))[0]["cluster_id"]
+        await feed.until_read({0: 5})
+    cluster_id = (await feed.position())["cluster_id"]
     for _ in range(TRIES):
-        async with Store(database.url, owner="killed") as killed:
-            await killed.claim(topic.name, 0, cluster_id=cluster_id, log_start=0, log_end=5)
+        async with Store(feed.database.url, owner="killed") as killed:
+            await killed.claim(feed.name, 0, cluster_id=cluster_id, log_start=0, log_end=5)
 
     with structlog.testing.capture_logs() as lines:
         async with running(settings):
-            await watcher.until_claimed(topic, epoch=TRIES + 2)
-            await send(producer, topic, range(5, 10))
-            await watcher.until_read(topic, {0: 10})
+            await feed.until_claimed(epoch=TRIES + 2)
+            await feed.send(range(5, 10))
+            await feed.until_read({0: 10})
 
     assert suspects_among(lines) == []
 
 
 @TWELVE_PARTITIONS
 async def test_backlog_after_20_lost_commit_answers_takes_its_calm_time_and_has_no_suspect(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: AIOKafkaProducer,
-    watcher: Watcher,
-    say: PrintLine,
+    feed: Feed, say: PrintLine
 ) -> None:
     """In claims and in batches, and the process lives."""
-    settings = settings_for(database, topic, bootstrap_servers)
-    ends = await send_backlog(producer, topic, 0)
+    settings = feed.settings()
+    ends = await send_backlog(feed, 0)
     async with running(settings):
-        await watcher.until_read(topic, ends)
-    calm_s = await reading_s(watcher, topic)
-    ends = await send_backlog(producer, topic, BACKLOG)
+        await feed.until_read(ends)
+    calm_s = await reading_s(feed)
+    ends = await send_backlog(feed, BACKLOG)
 
     with structlog.testing.capture_logs() as lines:
-        async with Proxy(database.url) as proxy:
+        async with Proxy(feed.database.url) as proxy:
             lossy = msgspec.structs.replace(settings, database_url=proxy.url)
             proxy.lose(b"COMMIT;", "cut")
             async with running(lossy):
@@ -282,7 +266,7 @@ async def test_backlog_after_20_lost_commit_answers_takes_its_calm_time_and_has_
                     proxy.lose(b"COMMIT;", "cut")
                 proxy.lose_no_more()
                 began_s = asyncio.get_running_loop().time()
-                await watcher.until_read(topic, ends)
+                await feed.until_read(ends)
                 after_s = asyncio.get_running_loop().time() - began_s
 
     say(f"calm {calm_s:.1f} s, after 20 lost answers {after_s:.1f} s")
@@ -302,24 +286,18 @@ async def reasons_about_kills(port: int) -> list[str]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("topic", [3], indirect=True)
 async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is_stored(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: AIOKafkaProducer,
-    watcher: Watcher,
-    tmp_path: Path,
-    say: PrintLine,
+    feed: Feed, tmp_path: Path, say: PrintLine
 ) -> None:
     before = 2_000
-    await send(producer, topic, range(before), partition=0)
+    await feed.send(range(before), partition=0)
     deadly = msgspec.json.encode(raw_event(before, step=DEADLY))
-    await producer.send_and_wait(topic.name, deadly, partition=0)
-    await send(producer, topic, range(before + 1, before + 11), partition=0)
+    await feed.send_value(deadly)
+    await feed.send(range(before + 1, before + 11), partition=0)
     for partition in (1, 2):
         first = partition * 10_000
-        await send(producer, topic, range(first, first + 1_500), partition=partition)
+        await feed.send(range(first, first + 1_500), partition=partition)
     port = keep_ports(tmp_path / "ports", ["http"])["http"]
-    settings = settings_for(database, topic, bootstrap_servers, http_port=port)
+    settings = feed.settings(http_port=port)
     groups = in_groups_of_their_own(settings)
 
     deaths, reasons = 0, list[str]()
@@ -334,14 +312,14 @@ async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is
         found = [finding async for finding in check(settings, log)]
 
     say(f"{deaths} deaths: {reasons}")
-    position = (await watcher.positions(topic))[0]
+    position = await feed.position()
     assert (position["next_offset"], position["stored"]) == (before, before)
-    where = f"{topic.name}[0]"
+    where = f"{feed.partition(0)}"
     words = f"a process was killed while it processed offset {before} and no other record"
     assert reasons == [f"partition {where}: {words}"]
     assert [one.message for one in found if one.about == f"position of {where}"] == [words]
     async with process(next(groups)):
-        await watcher.until_read(topic, {0: before + 11, 1: 1_500, 2: 1_500})
+        await feed.until_read({0: before + 11, 1: 1_500, 2: 1_500})
 
 
 async def holders(settings: Settings, topic: Topic) -> dict[int, str | None]:
@@ -369,14 +347,10 @@ async def until_all_claimed(
 @pytest.mark.timeout(300)
 @TWELVE_PARTITIONS
 async def test_relayed_backlog_after_five_kills_takes_at_most_twice_its_calm_time_plus_5_s(
-    topic: Topic,
-    bootstrap_servers: str,
-    admin: AIOKafkaAdminClient,
-    producer: AIOKafkaProducer,
-    say: PrintLine,
+    feed: Feed, admin: AIOKafkaAdminClient, say: PrintLine
 ) -> None:
     """Killed between the claim and the first commit: the output takes no record meanwhile."""
-    settings = relay_settings(topic, bootstrap_servers)
+    settings = relay_settings(feed.topic, feed.bootstrap_servers)
     group = settings.kafka_group_id.removesuffix(f".{GROUP}")
     command = msgspec.structs.replace(settings, kafka_group_id=group)
     loop = asyncio.get_running_loop()
@@ -391,28 +365,28 @@ async def test_relayed_backlog_after_five_kills_takes_at_most_twice_its_calm_tim
             )
 
     async with output_topics(admin, settings):
-        ends = await send_backlog(producer, topic, 0)
+        ends = await send_backlog(feed, 0)
         async with process(command, command="relay"):
-            claimed = await until_all_claimed(settings, topic, {})
+            claimed = await until_all_claimed(settings, feed.topic, {})
             began_s = loop.time()
             await until_relayed(settings, ends)
             calm_s = loop.time() - began_s
 
-        ends = await send_backlog(producer, topic, BACKLOG)
+        ends = await send_backlog(feed, BACKLOG)
         await takes(2)
         for _ in range(5):
             async with process(command, command="relay") as killed:
-                claimed = await until_all_claimed(settings, topic, claimed)
+                claimed = await until_all_claimed(settings, feed.topic, claimed)
                 killed.kill()
                 await killed.wait()
         assert sum((await relayed_so_far(settings, ends)).values()) < sum(ends.values())
         await takes(1)
         async with process(command, command="relay"):
-            await until_all_claimed(settings, topic, claimed)
+            await until_all_claimed(settings, feed.topic, claimed)
             began_s = loop.time()
             await until_relayed(settings, ends)
             after_s = loop.time() - began_s
 
         say(f"calm {calm_s:.1f} s, after five kills {after_s:.1f} s")
-        assert (await relayed_lines(bootstrap_servers, settings)).lines.total() == 2 * BACKLOG
+        assert (await relayed_lines(feed.bootstrap_servers, settings)).lines.total() == 2 * BACKLOG
     assert after_s <= 2 * calm_s + 5

@@ -1,4 +1,4 @@
-"""Builds the native lane as a wheel for every Python from 3.11 on: cargo compiles it.
+"""Builds the native lane with cargo, as a wheel for every Python from 3.11 on.
 
 The wheel carries the hash of the rules in the checkout around this folder.
 """
@@ -18,10 +18,10 @@ RULES = HERE.parent / "normalizer" / "core" / "rule_sources.py"
 
 
 class CargoBuild(build_ext):
-    """Takes what cargo built for what a C compiler would build."""
+    """Builds with cargo in place of a C compiler."""
 
     def build_extension(self, ext: Extension) -> None:
-        """Build the module, and put it where the wheel takes it from."""
+        """Build the module, and copy it to the path from which the wheel is packed."""
         rules_sha256 = runpy.run_path(str(RULES))["rules_sha256"]
         subprocess.run(
             ["cargo", "build", "--release", "--locked", "--quiet"],

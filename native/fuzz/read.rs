@@ -1,14 +1,14 @@
-//! Reads a record of any bytes. It must not panic, and each row must have its columns.
+//! Reads a record of any bytes. It must not panic, and each row must have all its columns.
 //!
-//! `make soak ARGS="-k fuzzed_records"` runs it for an hour. The input is the value. After a byte 0
-//! follow the name and the text of a header.
+//! `make soak ARGS="-k fuzzed_records"` runs it for an hour. The input is the value. If it has a
+//! byte 0, the name and the value of a header follow that byte.
 
 #![no_main]
 
 use event_normalizer_lane::{EncodedEvents, Lane, Record, Signs};
 use libfuzzer_sys::fuzz_target;
 
-/// The columns of `normalizer/core/encoded_events.py`.
+/// The number of columns of `normalizer/core/encoded_events.py`.
 const COLUMNS: usize = 34;
 
 thread_local! {
@@ -43,7 +43,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Counts the columns of a row; None unless the last one ends with it.
+/// Counts the columns of a row; None unless the last column ends exactly where the row ends.
 fn columns(mut row: &[u8]) -> Option<usize> {
     let mut count = 0;
     while let Some((length, rest)) = row.split_first_chunk() {

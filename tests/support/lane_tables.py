@@ -26,11 +26,11 @@ _SHAPE_KEYS: Final = {
     **{f"HAS_{key.upper()}": {key} for key in ("event_type", "event_id", "name", "timestamp")},
     **{f"HAS_{key.upper()}": {key} for key in sorted(shapes._EXECUTOR)},
 }
-"""Facts about the shape from the keys of an event, each a bit."""
+"""Facts about the keys of an event, each a bit. The shape is recognized from them."""
 
 
 def tables() -> str:
-    """The whole file."""
+    """Return the text of the file."""
     top = sorted(wire_fields.READ_FIELDS - wire_fields.COLUMN_KEYS)
     columns = sorted(wire_fields.COLUMN_KEYS)
     members = wire_fields.NestedObject.__struct_fields__
@@ -53,27 +53,33 @@ def tables() -> str:
                 "NO_STATUS": ("&str", status._UNKNOWN),
             }
         ),
-        _names("CALL_DONE", "The types of an event that ends a call.", CALL_DONE),
-        _names(
-            "BEGINS", "The types of an event that begins an execution.", event_types.SPELLINGS[0]
-        ),
+        _names("CALL_DONE", "The types of events that end a call.", CALL_DONE),
+        _names("BEGINS", "The types of events that begin an execution.", event_types.SPELLINGS[0]),
         _names(
             "STEP_EXIT",
-            "The types of an event whose nested status may be a user's own word.",
+            "The types of events whose nested status may be a user's own word.",
             next(known for known in event_types.SPELLINGS if known[0] == "step.exit"),
         ),
         _names(
             "LEGACY_EVENT_TYPES",
-            "How the types of the flat rows of 2025 begin.",
+            "The first characters of event types in the flat rows of 2025.",
             shapes._LEGACY_EVENT_TYPES,
         ),
         _names(
-            "WORK", "First words of types of a call, a command, or a step.", sorted(status._WORK)
+            "WORK",
+            "The first words of event types of a call, a command, or a step.",
+            sorted(status._WORK),
         ),
-        _names("FAILURES", "Outcomes that are failures.", sorted(status._FAILURES)),
-        _names("NESTED_ENDINGS", "Nested words for an end.", sorted(status._NESTED_ENDINGS)),
-        _names("ENDINGS", "Words that end something.", sorted(status._ENDINGS)),
-        _names("WEAKER", "Words weaker than the name of an end.", sorted(status._WEAKER)),
+        _names("FAILURES", "The outcomes that are failures.", sorted(status._FAILURES)),
+        _names("NESTED_ENDINGS", "Nested words that mean an end.", sorted(status._NESTED_ENDINGS)),
+        _names(
+            "ENDINGS", "The status words of an event that ends something.", sorted(status._ENDINGS)
+        ),
+        _names(
+            "WEAKER",
+            "Words that count less than the type of an event that ends something.",
+            sorted(status._WEAKER),
+        ),
         _names(
             "COUNTED_FROM_ONE",
             "Fields that count attempts from one, in the order in which they are tried.",
@@ -85,8 +91,10 @@ def tables() -> str:
             durations._FIELDS,
         ),
         _name_words(),
-        _mapping("call_outcome", "The outcome of a finished call.", status._CALL_OUTCOMES),
-        _mapping("other_word", "The canonical word of another event.", status._OTHER_WORDS),
+        _mapping("call_outcome", "Returns the outcome of a finished call.", status._CALL_OUTCOMES),
+        _mapping(
+            "other_word", "Returns the canonical word of any other event.", status._OTHER_WORDS
+        ),
         _pairs(),
         _fields("Top", "A top-level field that a rule reads.", (*top, *columns), named=True),
         _first_column(len(top)),
@@ -98,7 +106,7 @@ def tables() -> str:
 
 def _constants(constants: Mapping[str, tuple[str, object]]) -> str:
     return "".join(
-        f"/// As in Python.\npub const {name}: {kind} = {_literal(value)};\n"
+        f"/// The constant of this name in Python.\npub const {name}: {kind} = {_literal(value)};\n"
         for name, (kind, value) in constants.items()
     )
 
@@ -120,7 +128,7 @@ def _name_words() -> str:
         for word, words in status._OF_NAME
     )
     return (
-        "/// The status that words of an event's type imply; the first that has one counts.\n"
+        "/// Each status, and the words of an event's type that imply it. The first match counts.\n"
         f"pub const NAME_WORDS: &[(&str, &[&str])] = &[\n{lines}];\n"
     )
 
@@ -164,9 +172,9 @@ def _fields(kind: str, says: str, names: Iterable[str], *, named: bool) -> str:
         "#[derive(Clone, Copy, Debug, PartialEq, Eq)]\n"
         f"pub enum {kind} {{\n{variants}}}\n\n"
         f"impl {kind} {{\n"
-        f"    /// How many there are.\n    pub const COUNT: usize = {len(names)};\n"
+        f"    /// The number of fields.\n    pub const COUNT: usize = {len(names)};\n"
         f"{listed if named else ''}"
-        "    /// Finds the field of a key.\n"
+        "    /// Returns the field with this name.\n"
         f"    pub fn of_key(key: &str) -> Option<Self> {{\n        match key {{\n{arms}"
         "            _ => None,\n        }\n    }\n}\n"
     )
@@ -179,7 +187,8 @@ def _first_column(at: int) -> str:
 def _shape_bits() -> str:
     bits = {name: 1 << at for at, name in enumerate(_SHAPE_KEYS)}
     constants = "".join(
-        f"/// A set of keys.\npub const {name}: u32 = {bit};\n" for name, bit in bits.items()
+        f"/// The bit of this fact about the keys.\npub const {name}: u32 = {bit};\n"
+        for name, bit in bits.items()
     )
     keys_by_sets: dict[str, list[str]] = {}
     for key in sorted(set().union(*_SHAPE_KEYS.values())):
@@ -190,9 +199,9 @@ def _shape_bits() -> str:
     )
     executor = " | ".join(f"HAS_{key.upper()}" for key in sorted(shapes._EXECUTOR))
     return (
-        f"{constants}/// All keys of an executor's event.\n"
+        f"{constants}/// The bits of all keys of an executor's event.\n"
         f"pub const EXECUTOR: u32 = {executor};\n\n"
-        "/// Gives the sets that a top-level key is in.\n"
+        "/// Returns the bits that a top-level key sets.\n"
         "pub fn key_sets(key: &str) -> u32 {\n"
         f"    match key {{\n{arms}        _ => 0,\n    }}\n}}\n"
     )

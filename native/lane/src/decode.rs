@@ -1,7 +1,7 @@
 //! Decodes the text of a record into wire events: opens feed wrappers and splits batches.
 //!
-//! Source: docs/spec/wire-shapes.md#w2, #w3, #w4, #w5, #b1, #b2. Envelopes of others, frames, and a
-//! record that is a JSON string are left.
+//! Source: docs/spec/wire-shapes.md#w2, #w3, #w4, #w5, #b1, #b2. A record is left to Python if it's
+//! in another envelope, is framed, or is a JSON string.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use crate::tables::{Top, FIRST_COLUMN, MAX_ITEMS};
 use crate::wire_event::{Fields, WireEvent};
 use crate::wire_values::{same_json, text_or_number, value};
 
-/// The most bytes of outer fields that a batch is given in all of its items together.
+/// The most bytes that all items of a batch inherit from it together.
 const MAX_COPIED_BYTES: usize = 1 << 18;
 
-/// What gets each event of a record, in order, with its index.
+/// A function that is called with each event of a record, in order, and its index.
 type Each<'e> = &'e mut dyn FnMut(u32, WireEvent<'_>) -> Result<(), Left>;
 
 /// Decodes a record.
@@ -47,7 +47,8 @@ pub fn decode_events(text: &str, each: Each<'_>) -> Result<(), Left> {
     })
 }
 
-/// Decodes the items of a batch with what they inherit (#b1); each is unwrapped once (#b2).
+/// Decodes the items of a batch with the fields that they inherit (#b1). At most one wrapper of
+/// each item is opened (#b2).
 fn decode_batch(
     items: Raw<'_>,
     shared: &Fields<'_>,
@@ -79,7 +80,8 @@ fn decode_batch(
     Ok(())
 }
 
-/// Opens a feed wrapper (#w2); gives what's in it, and its other fields.
+/// Opens a feed wrapper (#w2), and calls `then` with the object inside and the wrapper's other
+/// fields.
 fn open(
     mut fields: Fields<'_>,
     then: impl for<'t> FnOnce(Fields<'t>, Option<Fields<'t>>) -> Result<(), Left>,
@@ -109,7 +111,7 @@ fn open(
     then(inner, Some(fields))
 }
 
-/// Makes the event; what its wrappers say besides is kept in `extra`.
+/// Returns the event. Other fields of its wrappers are kept in `extra`.
 fn within<'a>(
     mut fields: Fields<'a>,
     wrappers: &[Option<&Fields<'a>>],
@@ -128,7 +130,8 @@ fn adopt<'a>(
     extra: &mut Vec<(Cow<'a, str>, Raw<'a>)>,
 ) -> Result<(), Left> {
     for &name in &Top::NAMES[FIRST_COLUMN..] {
-        // Another column's name, or another execution, has its place among the keys of the wrapper.
+        // A column that the event has under another name, or an execution other than the event's,
+        // is left to Python.
         let outer = wrapper.of_key(name).filter(|raw| *raw != "null");
         match (outer, fields.of_key(name)) {
             (None, _) => {}
@@ -164,7 +167,7 @@ fn supply_execution<'a>(fields: &mut Fields<'a>, wrapper: &Fields<'a>) {
     }
 }
 
-/// Gives the key of a batch's events, and their list (#w4).
+/// Returns the key that holds the events of a batch, and their list (#w4).
 fn batch_items<'a>(fields: &Fields<'a>) -> Option<(&'static str, Raw<'a>)> {
     if is_named(fields.keys) {
         return None;
@@ -182,14 +185,14 @@ fn is_wrapper(fields: &Fields<'_>) -> bool {
         && !is_named(fields.keys)
 }
 
-/// Tells whether these may be the keys of an envelope of others (#w7, #w9).
+/// Returns whether the keys may be those of an envelope that only Python opens (#w7, #w9).
 fn is_enveloped(fields: &Fields<'_>) -> bool {
     ["specversion", "op", "schema", "aggregatetype"]
         .iter()
         .any(|key| fields.other_sent(key).is_some())
 }
 
-/// Tells whether two values are equal; an id may be text in one and a number in the other.
+/// Returns whether two values are equal. An id as text equals the same id as a number.
 fn same_value(a: Raw<'_>, b: Raw<'_>) -> Result<bool, Left> {
     if same_json(a, b)? {
         return Ok(true);

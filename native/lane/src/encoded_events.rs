@@ -5,17 +5,17 @@ use crate::headers::Headers;
 use crate::record::Record;
 use crate::tables::RULES_VERSION;
 
-/// 2000-01-01, where PostgreSQL counts from, in microseconds since 1970.
+/// 2000-01-01, from which PostgreSQL counts, in microseconds since 1970.
 const EPOCH_US: i64 = 946_684_800_000_000;
 
-/// The events of some records, encoded one behind the other.
+/// The encoded events of some records, one after the other.
 #[derive(Default)]
 pub struct EncodedEvents {
     columns: Vec<u8>,
     events: Vec<Encoded>,
 }
 
-/// What's known of one event, and where its columns end.
+/// Some fields of one event, and where its columns end.
 struct Encoded {
     event_id: i64,
     execution_id: i64,
@@ -24,48 +24,48 @@ struct Encoded {
     end: usize,
 }
 
-/// One event as the columns of its row, with what the write path reads of every event.
+/// One event: the columns of its row, and the fields that the write path reads of every event.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EncodedEvent<'e> {
-    /// As in the columns.
+    /// The column of this name.
     pub event_id: i64,
-    /// As in the columns.
+    /// The column of this name.
     pub execution_id: i64,
-    /// As in the columns.
+    /// The column of this name.
     pub shape: &'static str,
-    /// As in the columns.
+    /// The column of this name.
     pub coercions: Option<&'e str>,
-    /// The row.
+    /// All columns of the row, encoded.
     pub columns: &'e [u8],
 }
 
 impl EncodedEvents {
-    /// Gives how many events there are.
+    /// Returns the number of events.
     #[must_use]
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Tells whether there's no event.
+    /// Returns whether there are no events.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Gives how many bytes all rows have.
+    /// Returns the number of bytes of all rows.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.columns.len()
     }
 
-    /// Forgets all events but the first ones.
+    /// Removes all events after the first `len`.
     pub fn truncate(&mut self, len: usize) {
         self.events.truncate(len);
         self.columns
             .truncate(self.events.last().map_or(0, |event| event.end));
     }
 
-    /// Gives the events in order.
+    /// Returns the events in order.
     pub fn iter(&self) -> impl Iterator<Item = EncodedEvent<'_>> {
         let starts = std::iter::once(0).chain(self.events.iter().map(|event| event.end));
         self.events
@@ -80,7 +80,7 @@ impl EncodedEvents {
             })
     }
 
-    /// Encodes an event behind the others.
+    /// Encodes an event and appends it.
     pub fn push(&mut self, record: &Record<'_>, headers: &Headers, event: Envelope<'_>) {
         let out = &mut self.columns;
         bigint(out, Some(event.execution_id));
@@ -131,7 +131,7 @@ fn sent(raw: &str) -> Option<&str> {
     Some(raw).filter(|raw| !raw.is_empty())
 }
 
-/// Writes a length. No value of a record of the lane comes near 2 GiB.
+/// Writes a length. In the lane, every value of a record is far shorter than 2 GiB.
 fn length(out: &mut Vec<u8>, bytes: usize) {
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
     out.extend_from_slice(&bytes.to_be_bytes());

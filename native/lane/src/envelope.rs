@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use crate::scan::Raw;
 
-/// The columns of an event that its record and the lane don't determine.
+/// The columns of an event that don't come from its coordinates, its headers, or a constant.
 ///
-/// Times are in microseconds since 1970. JSON is what the producer sent, unless a rule changed it.
-/// An empty `context` or `result` is absent.
+/// Times are in microseconds since 1970. JSON columns hold what the producer sent, unless a rule
+/// changed it. An empty `context` or `result` means that it's absent.
 pub struct Envelope<'a> {
     pub execution_id: i64,
     pub event_id: i64,

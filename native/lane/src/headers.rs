@@ -1,7 +1,7 @@
 //! Writes the headers of a record as JSON, and finds the trace id.
 //!
-//! Source: docs/spec/wire-shapes.md#v6. Headers of a CloudEvent, repeated names, and what isn't
-//! printable ASCII are left.
+//! Source: docs/spec/wire-shapes.md#v6. A record is left to Python if its headers are those of a
+//! CloudEvent, repeat a name, or aren't printable ASCII.
 
 use crate::left::Left;
 use crate::record::Record;
@@ -13,13 +13,13 @@ const MAX_BYTES: usize = 50_000;
 /// The headers as they're stored.
 #[derive(Default)]
 pub struct Headers {
-    /// An object: name to text or null; None without headers.
+    /// A JSON object from each name to its text, or null. None if there are no headers.
     pub json: Option<String>,
     /// The trace id of the first valid `traceparent`.
     pub trace_id: Option<String>,
 }
 
-/// Reads the headers of a record. Whether they are suspicious isn't known yet.
+/// Reads the headers of a record. It doesn't check them for secrets.
 pub fn read_headers(record: &Record<'_>) -> Result<Headers, Left> {
     let sent = &record.headers;
     if sent.is_empty() {
@@ -66,8 +66,8 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// Gives the trace id of a valid traceparent: version, trace, span, and flags. Behind them version
-/// 00 has nothing.
+/// Returns the trace id of a valid traceparent: version, trace, span, and flags. In version 00
+/// nothing may follow the flags.
 fn trace_of(text: &str) -> Option<&str> {
     let mut parts = text.splitn(5, '-');
     let (version, trace, span, flags) =

@@ -1,19 +1,19 @@
 //! Why a record is left to Python.
 
-/// Why a record is left to Python. It's never an error of the record: Python may well store it.
+/// Why a record is left to Python. The record may be valid: Python may store it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// It's beyond the sizes that the lane takes.
+    /// The record is larger, or nests deeper, than the lane allows.
     Large,
-    /// It may hold a secret, or text that PostgreSQL cannot hold.
+    /// It may hold a secret, or text that PostgreSQL can't store.
     Suspicious,
     /// It isn't the JSON of an event, a batch, or a feed wrapper.
     Unreadable,
     /// It's in an envelope that only Python opens.
     Foreign,
-    /// Its headers have a form that the lane doesn't write.
+    /// Its headers have a form that the lane doesn't handle.
     Headers,
-    /// A rule reads a value in a way that only Python knows.
+    /// It has a value that only Python handles, for example one with a repeated key.
     Rare,
     /// The rules reject it.
     Rejected,

@@ -1,18 +1,19 @@
-//! The native lane: for each record it answers exactly as the Python rules would, or leaves it.
+//! The native lane: it reads a record with the same result as the Python rules, or leaves it to
+//! Python.
 //!
-//! Python stays the rule book. The lane takes what nearly all producers send nearly always, and
-//! what it doesn't know is [`Left`]. In the order an event meets them:
+//! The Python rules define every result. The lane reads the forms that nearly all producers send.
+//! For any other form it returns [`Left`]. The modules, in the order in which they handle a record:
 //!
-//! - [`prefilter`]: one fast search for secrets, unstorable text, and extreme numbers
-//! - [`headers`]: the headers of a record, and the trace id
-//! - [`decode`]: text to wire events: opens feed wrappers, splits batches
+//! - [`prefilter`]: searches once for secrets, unstorable text, and extreme numbers
+//! - [`headers`]: writes the headers of a record, and finds the trace id
+//! - [`decode`]: decodes a text into wire events: opens feed wrappers, splits batches
 //! - [`scan`]: scans JSON
-//! - [`wire_event`]: one wire event, read for the rules
+//! - [`wire_event`]: holds one wire event while the rules read it
 //! - [`wire_values`]: reads single JSON values
-//! - [`shapes`]: which producer wrote an event
+//! - [`shapes`]: recognizes which producer wrote an event
 //! - [`normalize`]: applies every rule to an event
-//! - [`rules`]: one rule a module
-//! - [`encoded_events`]: the rows for COPY
+//! - [`rules`]: the rules, one per module
+//! - [`encoded_events`]: encodes the rows for COPY
 
 mod decode;
 mod encoded_events;
@@ -39,14 +40,16 @@ pub use prefilter::Signs;
 use prefilter::{Found, Prefilter};
 pub use record::Record;
 
-/// The most bytes of a record's value: a longer one has limits of its own, which Python checks.
+/// The most bytes of a record's value. Python checks further limits of a longer one.
 pub const MAX_BYTES: usize = 50_000;
 
-/// The most bytes that the rows of one record take: those of a call, together, must fit into memory.
+/// The most bytes of the rows of one record. It limits the memory that the rows of one call take.
 const MAX_ROW_BYTES: usize = 300_000;
 
-/// Reads some records into `events`. If `read` panics, all of them are left: `events` is empty, and
-/// the answer None.
+/// Runs `read`, which adds events to `events`.
+///
+/// If it panics, `events` is emptied, and the result is None: all records of the call are left to
+/// Python.
 pub fn caught<T>(
     events: &mut EncodedEvents,
     read: impl FnOnce(&mut EncodedEvents) -> T,
@@ -58,13 +61,13 @@ pub fn caught<T>(
     result.ok()
 }
 
-/// Reads records. It keeps nothing between them.
+/// Reads records. It keeps no state from one record to the next.
 pub struct Lane {
     prefilter: Prefilter,
 }
 
 impl Lane {
-    /// Makes a lane that searches for these signs.
+    /// Creates a lane that searches for these signs.
     #[must_use]
     pub fn new(signs: &Signs) -> Self {
         Self {
@@ -72,9 +75,10 @@ impl Lane {
         }
     }
 
-    /// Adds the events of a record to `events`, or leaves the record and adds nothing.
+    /// Adds the events of a record to `events`. If the record is left to Python, it adds none.
     ///
-    /// `suspects` decides about a text that has only weak signs.
+    /// `suspects` is called with a text that has only weak signs. It returns whether the text may
+    /// hold something that must not be stored.
     ///
     /// # Errors
     ///

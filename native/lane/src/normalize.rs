@@ -1,4 +1,4 @@
-//! Applies every rule to an event, in the order in which reasons to reject it count.
+//! Applies every rule to an event. If several would reject it, the first one counts.
 //!
 //! Source: docs/spec/wire-shapes.md#l2, #v3, #g4.
 
@@ -25,7 +25,7 @@ use crate::snowflake::derive_id;
 use crate::tables::Top;
 use crate::wire_event::WireEvent;
 
-/// Gives the canonical event.
+/// Returns the canonical event.
 pub fn normalize<'a>(
     record: &Record<'_>,
     index: u32,
@@ -76,7 +76,8 @@ pub fn normalize<'a>(
     })
 }
 
-/// Gives the meta with `attempts` as its last key, unless it has them already.
+/// Returns the meta with `attempts` as its last key. A meta that already has this number isn't
+/// changed.
 fn meta_of<'a>(event: &WireEvent<'a>, attempts: i32) -> Result<Cow<'a, str>, Left> {
     let sent = event.meta_sent;
     if meta_has_attempts(event, attempts)? {

@@ -1,39 +1,40 @@
-//! Searches a text for signs of anything that must not be stored, in one pass.
+//! Searches a text in one pass for signs of anything that must not be stored.
 //!
-//! The same search as `normalizer/core/redaction/prefilter.py`, whose signs it's made of. There a text is
-//! folded first. Here an automaton reads it as it is: bytes that are folded into one have one class,
-//! and bytes that are taken out have the class that keeps the state. Some signs are weak, which
-//! means that an expression must match the text too. Only Python has the expressions.
-//! Source: docs/spec/wire-shapes.md#r6.
+//! It finds the same signs as `normalizer/core/redaction/prefilter.py`, from which it gets them.
+//! Python folds the text first. Here an automaton reads the text as it is: bytes that Python folds
+//! into the same byte have the same class, and bytes that Python removes have the class that
+//! doesn't change the state. Some signs are weak: then a regular expression must match the text
+//! too. Only Python has these expressions. Source: docs/spec/wire-shapes.md#r6.
 
 use std::collections::VecDeque;
 
-/// The signs that Python searches for, and how it folds a text before.
+/// The signs that Python searches for, and how it folds a text before the search.
 pub struct Signs {
     /// The signs, weak ones first.
     pub signs: Vec<Vec<u8>>,
     /// How many of them are weak.
     pub weak: usize,
-    /// What each byte is folded into.
+    /// The byte that each byte is folded into.
     pub folded: [u8; 256],
-    /// The bytes that are taken out.
+    /// The bytes that are removed.
     pub separators: Vec<u8>,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// No sign.
     Nothing,
-    /// Only weak signs: Python's expressions decide.
+    /// Only weak signs. Python's expressions decide whether the text is suspicious.
     Weak,
-    /// A sign, so the text must be cleaned.
+    /// A strong sign: Python must clean the text.
     Strong,
 }
 
-/// One automaton over classes of bytes (Aho and Corasick).
+/// An automaton over classes of bytes (Aho-Corasick).
 ///
-/// A state is the place of its row in `next`. States that end a sign come last.
+/// A state is the index of its row in `next`. The states in which a sign ends have the highest
+/// indexes.
 pub struct Prefilter {
     classes: [u8; 256],
     next: Vec<u32>,
@@ -98,7 +99,7 @@ impl Prefilter {
     }
 }
 
-/// Gives the class of each byte, and how many classes there are.
+/// Returns the class of each byte, and the number of classes.
 fn classes(signs: &Signs) -> ([u8; 256], u8) {
     let mut of_folded = [UNUSED; 256];
     let mut count = UNUSED + 1;
@@ -126,7 +127,7 @@ enum End {
     Strong,
 }
 
-/// The automaton while it's built: for each state its row, and what ends there.
+/// The automaton while it's built: the row of each state, and the strongest sign that ends there.
 struct Trie {
     rows: Vec<Vec<usize>>,
     ends: Vec<End>,
@@ -168,7 +169,8 @@ impl Trie {
         self.ends[state] = self.ends[state].max(end);
     }
 
-    /// Completes each row by that of the longest other beginning of a sign that ends there too.
+    /// Fills the missing transitions of each state from its fallback: the longest shorter prefix
+    /// that ends in the same bytes.
     fn link(&mut self) {
         let mut fallback = vec![0; self.rows.len()];
         let mut waiting: VecDeque<usize> = self.rows[0]
@@ -192,7 +194,7 @@ impl Trie {
     }
 }
 
-/// Tells whether an escape may hide any word.
+/// Returns whether the text has an escape that may hide a word.
 fn hides_words(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
@@ -204,7 +206,7 @@ fn hides_words(text: &str) -> bool {
     false
 }
 
-/// Tells whether a word may be disguised: by invisible characters, or letters in another style.
+/// Returns whether invisible characters or styled letters may hide a word.
 fn is_disguised(text: &str) -> bool {
     if text.is_ascii() {
         return false;
@@ -257,7 +259,7 @@ mod tests {
         assert_eq!(prefilter.look("shipin the API_key"), Found::Strong);
         assert_eq!(prefilter.look("apike keyx"), Found::Strong);
         assert_eq!(prefilter.look("apike apik"), Found::Nothing);
-        // A sign within the beginning of a longer one.
+        // This sign is inside the first letters of a longer one.
         assert_eq!(prefilter.look("shin"), Found::Weak);
     }
 

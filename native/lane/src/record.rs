@@ -1,27 +1,27 @@
-//! A record as a log holds it.
+//! A Kafka record as the lane reads it.
 
 use crate::tables::MAX_RECORDED_MS;
 
-/// One record of a log, with its coordinates.
+/// One record of a topic, with its coordinates.
 pub struct Record<'a> {
     /// The bytes of its value.
     pub value: &'a [u8],
-    /// The log.
+    /// The topic.
     pub topic: &'a str,
-    /// Which log of that name.
+    /// The number of the topic's incarnation.
     pub incarnation: i32,
-    /// The part of the log.
+    /// The partition.
     pub partition: i32,
-    /// The place in the part.
+    /// The offset in the partition.
     pub offset: i64,
     /// The names of its headers with their values.
     pub headers: Vec<(&'a str, Option<&'a [u8]>)>,
-    /// The time that the log recorded, in milliseconds since 1970.
+    /// The timestamp of the record, in milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
 }
 
 impl Record<'_> {
-    /// Gives the time that the log recorded; None for one outside the calendar.
+    /// Returns the timestamp of the record; None if it's outside the range that can be stored.
     #[must_use]
     pub fn recorded_ms(&self) -> Option<i64> {
         self.timestamp_ms

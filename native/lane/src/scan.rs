@@ -1,22 +1,23 @@
-//! Scans JSON strictly: whatever it doesn't take leaves the record to Python.
+//! Scans JSON strictly. A record with anything else is left to Python.
 //!
-//! It takes a part of what msgspec takes, never more. Values aren't decoded: they're slices of the
-//! record, as `Raw` is in Python.
+//! It accepts a subset of what msgspec accepts. Values aren't decoded: they're slices of the
+//! record, like `Raw` in Python.
 
 use std::borrow::Cow;
 
 use crate::left::Left;
 
-/// A JSON value as it was sent; empty if the field is absent.
+/// A JSON value as it was sent, or an empty text if the field is absent.
 pub type Raw<'a> = &'a str;
 
 /// No value.
 pub const ABSENT: Raw<'static> = "";
 
-/// The most levels of a record. Deeper ones are rare, and recursion must stay bounded.
+/// The most levels of nesting. Deeper records are rare, and the recursion needs a limit.
 pub const MAX_LEVELS: usize = 64;
 
-/// Scans a text that is one JSON object to its end; `each` gets its members.
+/// Scans a text that is one JSON object, and calls `each` with the key and the value of every
+/// member.
 pub fn object<'a>(
     text: &'a str,
     each: impl FnMut(&'a str, Raw<'a>) -> Result<(), Left>,
@@ -29,7 +30,7 @@ pub fn object<'a>(
     whole(text, end)
 }
 
-/// Gives the items of a text that is one JSON list to its end.
+/// Returns the items of a text that is one JSON list.
 pub fn list(text: &str) -> Result<Vec<Raw<'_>>, Left> {
     let start = blanks(text.as_bytes(), 0);
     if text.as_bytes().get(start) != Some(&b'[') {
@@ -41,7 +42,7 @@ pub fn list(text: &str) -> Result<Vec<Raw<'_>>, Left> {
     Ok(found)
 }
 
-/// Gives the text of a JSON string that was scanned.
+/// Returns the text of a JSON string that was scanned.
 pub fn unescaped(raw: Raw<'_>) -> Result<Cow<'_, str>, Left> {
     let inner = raw
         .strip_prefix('"')
@@ -80,7 +81,7 @@ fn whole(text: &str, end: usize) -> Result<(), Left> {
     }
 }
 
-/// Scans the members of the object at `at`; gives the place behind it.
+/// Scans the members of the object at `at`, and returns the position after it.
 fn members<'a>(
     text: &'a str,
     at: usize,
@@ -117,7 +118,7 @@ fn members<'a>(
     }
 }
 
-/// Scans the items of the list at `at`; gives the place behind it.
+/// Scans the items of the list at `at`, and returns the position after it.
 fn items<'a>(
     text: &'a str,
     at: usize,
@@ -144,7 +145,7 @@ fn items<'a>(
     }
 }
 
-/// Scans the value at `at`; gives the place behind it.
+/// Scans the value at `at`, and returns the position after it.
 fn value(text: &str, at: usize, level: usize) -> Result<usize, Left> {
     let bytes = text.as_bytes();
     match bytes.get(at) {
@@ -159,7 +160,7 @@ fn value(text: &str, at: usize, level: usize) -> Result<usize, Left> {
     }
 }
 
-/// Gives the place behind the blanks that begin at `at`.
+/// Returns the position after the blanks that begin at `at`.
 fn blanks(bytes: &[u8], mut at: usize) -> usize {
     while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
@@ -167,7 +168,7 @@ fn blanks(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Scans the string whose quote is at `at`; gives the place behind it.
+/// Scans the string whose first quote is at `at`, and returns the position after it.
 fn string(bytes: &[u8], at: usize) -> Result<usize, Left> {
     let mut at = at + 1;
     loop {
@@ -192,7 +193,7 @@ fn string(bytes: &[u8], at: usize) -> Result<usize, Left> {
     }
 }
 
-/// Tells whether one of eight bytes may be a quote, a backslash, or a control.
+/// Returns whether one of eight bytes may be a quote, a backslash, or a control character.
 fn holds_end(word: u64) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -221,7 +222,7 @@ fn number(bytes: &[u8], at: usize) -> Result<usize, Left> {
     Ok(at)
 }
 
-/// Gives the place behind one digit or more.
+/// Returns the position after one or more digits.
 fn digits(bytes: &[u8], at: usize) -> Result<usize, Left> {
     let mut end = at;
     while matches!(bytes.get(end), Some(b'0'..=b'9')) {

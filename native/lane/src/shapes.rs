@@ -8,12 +8,13 @@ use crate::tables::{
     RUST_ROW,
 };
 
-/// Tells whether a key names the event's type; then it's neither wrapped nor a batch.
+/// Returns whether one of the keys holds an event's type. Such an object is an event: neither a
+/// wrapper nor a batch.
 pub fn is_named(keys: u32) -> bool {
     keys & (HAS_EVENT_TYPE | HAS_NAME) != 0
 }
 
-/// Gives the shape of an event with these keys.
+/// Returns the shape of an event with these keys.
 pub fn detect_shape(keys: u32, payload_is_object: bool, event_type: &str) -> &'static str {
     let has = |set: u32| keys & set != 0;
     if has(RUST_ROW) {

@@ -16,7 +16,7 @@ const DERIVED_MAX_MS: i64 = (1 << 39) - 1;
 const SMALLEST_SNOWFLAKE: i64 = 1 << 40;
 const TIME_SHIFT: u32 = 22;
 
-/// Gives the time inside a producer's id, in milliseconds since 1970; None if there is none (#g2).
+/// Returns the time inside a producer's id, in milliseconds since 1970; None if it has none (#g2).
 pub fn time_in(id: i64, near_ms: Option<i64>) -> Option<i64> {
     if id < SMALLEST_SNOWFLAKE || id.unsigned_abs() & DERIVED != 0 {
         return None;
@@ -59,7 +59,7 @@ fn hashed(digest: u64) -> u64 {
     HASHED | digest & ((1 << 61) - 1)
 }
 
-/// Ids have bit 63 clear.
+/// Returns the bits as an id. Bit 63 is clear in every id.
 fn id(bits: u64) -> i64 {
     i64::try_from(bits).unwrap_or(i64::MAX)
 }

@@ -1,39 +1,39 @@
 //! Generated from the Python rules: type `python -m tests.support.lane_tables`.
-/// As in Python.
+/// The constant of this name in Python.
 pub const RULES_VERSION: i32 = 5;
-/// As in Python.
+/// The constant of this name in Python.
 pub const MAX_EVENT_TYPE_BYTES: usize = 200;
-/// As in Python.
+/// The constant of this name in Python.
 pub const MAX_WORD_BYTES: usize = 1_000;
-/// As in Python.
+/// The constant of this name in Python.
 pub const MAX_STATUS_BYTES: usize = 100;
-/// As in Python.
+/// The constant of this name in Python.
 pub const MAX_ITEMS: usize = 10_000;
-/// As in Python.
+/// The constant of this name in Python.
 pub const MAX_ATTEMPTS: i32 = 32_767;
-/// As in Python.
+/// The constant of this name in Python.
 pub const MAX_WORK_S: f64 = 2_592_000.0;
-/// As in Python.
+/// The constant of this name in Python.
 pub const MAX_S: f64 = 315_360_000.0;
-/// As in Python.
+/// The constant of this name in Python.
 pub const MAX_RECORDED_MS: i64 = 253_402_214_399_999;
-/// As in Python.
+/// The constant of this name in Python.
 pub const EPOCH_MS: i64 = 1_704_067_200_000;
-/// As in Python.
+/// The constant of this name in Python.
 pub const FAILED_PREFIX: &str = "FAILED_";
-/// As in Python.
+/// The constant of this name in Python.
 pub const NO_STEP: &str = "unknown";
-/// As in Python.
+/// The constant of this name in Python.
 pub const NO_STATUS: &str = "UNKNOWN";
 
-/// The types of an event that ends a call.
+/// The types of events that end a call.
 pub const CALL_DONE: &[&str] = &[
     "call.done",
     "action_done",
     "call_done",
 ];
 
-/// The types of an event that begins an execution.
+/// The types of events that begin an execution.
 pub const BEGINS: &[&str] = &[
     "playbook.initialized",
     "playbook_initialized",
@@ -45,20 +45,20 @@ pub const BEGINS: &[&str] = &[
     "execution_started",
 ];
 
-/// The types of an event whose nested status may be a user's own word.
+/// The types of events whose nested status may be a user's own word.
 pub const STEP_EXIT: &[&str] = &[
     "step.exit",
     "step_completed",
     "step_complete",
 ];
 
-/// How the types of the flat rows of 2025 begin.
+/// The first characters of event types in the flat rows of 2025.
 pub const LEGACY_EVENT_TYPES: &[&str] = &[
     "action_",
     "step_result",
 ];
 
-/// First words of types of a call, a command, or a step.
+/// The first words of event types of a call, a command, or a step.
 pub const WORK: &[&str] = &[
     "action",
     "call",
@@ -66,21 +66,21 @@ pub const WORK: &[&str] = &[
     "step",
 ];
 
-/// Outcomes that are failures.
+/// The outcomes that are failures.
 pub const FAILURES: &[&str] = &[
     "CANCELLED",
     "ERROR",
     "FAILED",
 ];
 
-/// Nested words for an end.
+/// Nested words that mean an end.
 pub const NESTED_ENDINGS: &[&str] = &[
     "CANCELLED",
     "COMPLETED",
     "FAILED",
 ];
 
-/// Words that end something.
+/// The status words of an event that ends something.
 pub const ENDINGS: &[&str] = &[
     "CANCELLED",
     "COMPLETED",
@@ -88,7 +88,7 @@ pub const ENDINGS: &[&str] = &[
     "SKIPPED",
 ];
 
-/// Words weaker than the name of an end.
+/// Words that count less than the type of an event that ends something.
 pub const WEAKER: &[&str] = &[
     "CLAIMED",
     "ENTERED",
@@ -127,7 +127,7 @@ pub const DURATIONS: &[&str] = &[
     "result.context.response.duration_ms",
 ];
 
-/// The status that words of an event's type imply; the first that has one counts.
+/// Each status, and the words of an event's type that imply it. The first match counts.
 pub const NAME_WORDS: &[(&str, &[&str])] = &[
     ("CANCELLED", &["cancel", "canceled", "cancelled"]),
     ("FAILED", &["error", "fail", "failed", "failure", "timedout", "timeout"]),
@@ -136,7 +136,7 @@ pub const NAME_WORDS: &[(&str, &[&str])] = &[
     ("PENDING", &["issued"]),
 ];
 
-/// The outcome of a finished call. `folded` is in upper case, with `_` for `-` and blanks.
+/// Returns the outcome of a finished call. `folded` is in upper case, with `_` for `-` and blanks.
 pub fn call_outcome(folded: &str) -> Option<&'static str> {
     match folded {
         "COMPLETED"
@@ -171,7 +171,7 @@ pub fn call_outcome(folded: &str) -> Option<&'static str> {
     }
 }
 
-/// The canonical word of another event. `folded` is in upper case, with `_` for `-` and blanks.
+/// Returns the canonical word of any other event. `folded` is in upper case, with `_` for `-` and blanks.
 pub fn other_word(folded: &str) -> Option<&'static str> {
     match folded {
         "COMPLETED"
@@ -283,7 +283,7 @@ pub enum Top {
 }
 
 impl Top {
-    /// How many there are.
+    /// The number of fields.
     pub const COUNT: usize = 29;
     /// Their names, in order.
     pub const NAMES: [&'static str; 29] = [
@@ -318,7 +318,7 @@ impl Top {
         "worker_id",
     ];
 
-    /// Finds the field of a key.
+    /// Returns the field with this name.
     pub fn of_key(key: &str) -> Option<Self> {
         match key {
             "attempt" => Some(Self::Attempt),
@@ -410,9 +410,9 @@ pub enum Member {
 }
 
 impl Member {
-    /// How many there are.
+    /// The number of fields.
     pub const COUNT: usize = 23;
-    /// Finds the field of a key.
+    /// Returns the field with this name.
     pub fn of_key(key: &str) -> Option<Self> {
         match key {
             "attempt" => Some(Self::Attempt),
@@ -443,40 +443,40 @@ impl Member {
     }
 }
 
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const RUST_ROW: u32 = 1;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const RUST_REQUEST: u32 = 2;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const NOT_WORKER: u32 = 4;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const PYTHON_ROW: u32 = 8;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const PYTHON_LEGACY: u32 = 16;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const PYTHON: u32 = 32;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const RUST_FLAGS: u32 = 64;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const HAS_EVENT_TYPE: u32 = 128;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const HAS_EVENT_ID: u32 = 256;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const HAS_NAME: u32 = 512;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const HAS_TIMESTAMP: u32 = 1024;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const HAS_CONTEXT: u32 = 2048;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const HAS_CREATED_AT: u32 = 4096;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const HAS_STATUS: u32 = 8192;
-/// A set of keys.
+/// The bit of this fact about the keys.
 pub const HAS_STEP: u32 = 16384;
-/// All keys of an executor's event.
+/// The bits of all keys of an executor's event.
 pub const EXECUTOR: u32 = HAS_CONTEXT | HAS_CREATED_AT | HAS_STATUS | HAS_STEP;
 
-/// Gives the sets that a top-level key is in.
+/// Returns the bits that a top-level key sets.
 pub fn key_sets(key: &str) -> u32 {
     match key {
         "actionable" | "informative" => RUST_FLAGS,

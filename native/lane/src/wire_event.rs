@@ -1,4 +1,5 @@
-//! One wire event, read for the rules: its fields, its nested objects, and the rest for `extra`.
+//! One wire event while the rules read it: its fields, its nested objects, and the rest for
+//! `extra`.
 
 use std::borrow::Cow;
 
@@ -7,21 +8,22 @@ use crate::scan::{object, Raw, ABSENT};
 use crate::tables::{key_sets, Member, Top, FIRST_COLUMN, PAIRS};
 use crate::wire_values::{canonical, present, quote, same_json, value, Value};
 
-/// The most keys of an event that no column is made of. Each is compared with all others.
+/// The most keys of an event that aren't the name of a column. Each is compared with all others.
 const MAX_OTHERS: usize = 64;
 
 /// The members of one JSON object that is an event, a batch, or a wrapper.
 #[derive(Clone)]
 pub struct Fields<'a> {
     top: [Raw<'a>; Top::COUNT],
-    /// Every key that becomes no column, in order, also those that rules read, and nulls.
+    /// Every key that isn't the name of a column, in order. Keys that rules read, and nulls, are
+    /// included.
     pub others: Vec<(&'a str, Raw<'a>)>,
-    /// The sets that its keys are in, for its shape.
+    /// The facts about its keys from which its shape is recognized, as bits.
     pub keys: u32,
 }
 
 impl<'a> Fields<'a> {
-    /// No members.
+    /// Returns fields without members.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -31,32 +33,33 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reads a text that is one object.
+    /// Reads a text that is one JSON object.
     pub fn read(text: &'a str) -> Result<Self, Left> {
         let mut fields = Self::new();
         object(text, |key, raw| fields.add(key, raw))?;
         Ok(fields)
     }
 
-    /// Gives a field as it was sent, also null; empty if there's no such key.
+    /// Returns a field as it was sent, which may be null; empty if there's no such key.
     #[must_use]
     pub fn sent(&self, field: Top) -> Raw<'a> {
         self.top[field as usize]
     }
 
-    /// Gives the value of a field; empty if it's absent or null.
+    /// Returns the value of a field; empty if it's absent or null.
     #[must_use]
     pub fn get(&self, field: Top) -> Raw<'a> {
         present(self.sent(field))
     }
 
-    /// Gives the value of a key that becomes no column; empty if it's absent or null.
+    /// Returns the value of a key that isn't the name of a column; empty if it's absent or null.
     #[must_use]
     pub fn other(&self, key: &str) -> Raw<'a> {
         present(self.other_sent(key).unwrap_or(ABSENT))
     }
 
-    /// Gives the value of a key that becomes no column, also null; None without such a key.
+    /// Returns the value of a key that isn't the name of a column, which may be null; None if
+    /// there's no such key.
     #[must_use]
     pub fn other_sent(&self, key: &str) -> Option<Raw<'a>> {
         self.others
@@ -65,7 +68,7 @@ impl<'a> Fields<'a> {
             .map(|(_, raw)| *raw)
     }
 
-    /// Gives the value of any key as it was sent; None without such a key.
+    /// Returns the value of any key as it was sent; None if there's no such key.
     #[must_use]
     pub fn of_key(&self, key: &str) -> Option<Raw<'a>> {
         match Top::of_key(key) {
@@ -74,7 +77,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Adds a member. A repeated key is left: the last value counts, in the place of the first.
+    /// Adds a member. An object with a repeated key is left to Python, where the last value counts,
+    /// at the position of the first.
     fn add(&mut self, key: &'a str, raw: Raw<'a>) -> Result<(), Left> {
         if key.contains('\\') {
             return Err(Left::Rare);
@@ -97,8 +101,8 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Gives the fields of an item with those that it inherits (#b1): it has no value for them,
-    /// under any of their names.
+    /// Returns the fields of an item together with those that it inherits from its batch (#b1):
+    /// fields that it has under none of their names.
     pub fn inheriting(self, shared: &Self) -> Result<Self, Left> {
         let mut merged = Self::new();
         merged.keys = self.keys;
@@ -132,24 +136,25 @@ impl<'a> Fields<'a> {
         Ok(merged)
     }
 
-    /// Sets a field that a wrapper supplies.
+    /// Sets a field to the value of a wrapper.
     pub fn supply(&mut self, field: Top, raw: Raw<'a>) {
         self.top[field as usize] = raw;
         self.keys |= key_sets(Top::NAMES[field as usize]);
     }
 
-    /// Removes a field.
+    /// Removes a field and returns it.
     pub fn take(&mut self, field: Top) -> Raw<'a> {
         std::mem::replace(&mut self.top[field as usize], ABSENT)
     }
 
-    /// Removes a key that becomes no column.
+    /// Removes a key that isn't the name of a column.
     pub fn take_other(&mut self, key: &str) {
         self.others.retain(|(name, _)| *name != key);
     }
 }
 
-/// What a rule reads inside a payload, a meta, or a result; without members for what's no object.
+/// The members of a payload, a meta, or a result that rules read. It has none if the value isn't an
+/// object.
 #[derive(Clone)]
 pub struct Nested<'a> {
     members: [Raw<'a>; Member::COUNT],
@@ -158,7 +163,7 @@ pub struct Nested<'a> {
 }
 
 impl<'a> Nested<'a> {
-    /// No object.
+    /// The members of a value that isn't an object.
     pub const NOTHING: Self = Self {
         members: [ABSENT; Member::COUNT],
         is_object: false,
@@ -187,13 +192,13 @@ impl<'a> Nested<'a> {
         Ok(nested)
     }
 
-    /// Gives the value of a member; empty if it's absent or null.
+    /// Returns the value of a member; empty if it's absent or null.
     #[must_use]
     pub fn get(&self, member: Member) -> Raw<'a> {
         present(self.members[member as usize])
     }
 
-    /// Reads a member.
+    /// Reads the object that a member holds.
     pub fn inner(&self, member: Member) -> Result<Self, Left> {
         Self::read(self.members[member as usize])
     }
@@ -201,7 +206,7 @@ impl<'a> Nested<'a> {
 
 /// The nested objects that may hold an outcome, an error, a duration, or a command.
 ///
-/// The names read as paths: `payload_result_context` is payload.result.context, `result_inner` is
+/// The names are paths: `payload_result_context` is payload.result.context, `result_inner` is
 /// result.context.result, and `result_response` is result.context.response.
 pub struct NestedObjects<'a> {
     pub payload: Nested<'a>,
@@ -235,7 +240,7 @@ impl<'a> NestedObjects<'a> {
         })
     }
 
-    /// Gives those below the payload that may name a command (#k2), in order.
+    /// Returns the objects below the payload that may hold a command (#k2), in order.
     #[must_use]
     pub fn deeper(&self) -> [&Nested<'a>; 6] {
         [
@@ -252,7 +257,7 @@ impl<'a> NestedObjects<'a> {
 /// The original value of a coercion.
 #[derive(Clone)]
 pub enum From<'a> {
-    /// `extra` has it.
+    /// The value is in `extra`.
     InExtra,
     /// A text, or an id as text.
     Text(Cow<'a, str>),
@@ -271,10 +276,10 @@ pub struct Coercion<'a> {
 pub struct WireEvent<'a> {
     /// The top-level values as they were sent.
     pub fields: Fields<'a>,
-    /// What becomes the column of that name.
+    /// The keys and values of the column `extra`.
     pub extra: Vec<(Cow<'a, str>, Raw<'a>)>,
     coercions: Vec<Coercion<'a>>,
-    /// The context, or the payload where there's no context (#a1, #x1).
+    /// The context, or the payload if there's no context (#a1, #x1).
     pub context: Raw<'a>,
     /// The result.
     pub result: Raw<'a>,
@@ -282,12 +287,12 @@ pub struct WireEvent<'a> {
     pub meta_sent: Raw<'a>,
     /// The meta.
     pub meta: Nested<'a>,
-    /// What nests in context and result.
+    /// The nested objects of the context and the result.
     pub nested: NestedObjects<'a>,
 }
 
 impl<'a> WireEvent<'a> {
-    /// Reads the event that these fields are; `extra` has what its wrappers say besides.
+    /// Reads an event from its fields. `extra` has the other fields of its wrappers.
     pub fn read(fields: Fields<'a>, mut extra: Vec<(Cow<'a, str>, Raw<'a>)>) -> Result<Self, Left> {
         let unread = fields.others.iter().filter(|(_, raw)| *raw != "null");
         extra.extend(unread.map(|&(key, raw)| (Cow::Borrowed(key), raw)));
@@ -316,7 +321,7 @@ impl<'a> WireEvent<'a> {
         Ok(event)
     }
 
-    /// Gives the value of a field; empty if it's absent or null.
+    /// Returns the value of a field; empty if it's absent or null.
     #[must_use]
     pub fn get(&self, field: Top) -> Raw<'a> {
         self.fields.get(field)
@@ -327,7 +332,7 @@ impl<'a> WireEvent<'a> {
         value(self.get(field))
     }
 
-    /// Keeps a field in `extra`, because no rule could use it.
+    /// Keeps a field in `extra`, because no rule could use its value.
     pub fn keep_extra(&mut self, field: Top) {
         let (name, raw) = (Top::NAMES[field as usize], self.fields.sent(field));
         match self.extra.iter_mut().find(|(key, _)| key == name) {
@@ -336,7 +341,8 @@ impl<'a> WireEvent<'a> {
         }
     }
 
-    /// Keeps the weaker of two names with different values in `extra`, and records that (#a1).
+    /// Keeps a field in `extra`, because a stronger name for it has another value, and records that
+    /// (#a1).
     pub fn drop_alias(&mut self, field: Top) {
         self.keep_extra(field);
         self.flag("alias_conflict", Top::NAMES[field as usize]);
@@ -347,12 +353,12 @@ impl<'a> WireEvent<'a> {
         self.coerce(rule, field, From::InExtra);
     }
 
-    /// Records a coercion with the original value: its meaning was changed or guessed.
+    /// Records a coercion with the original value: a rule changed its meaning, or guessed it.
     pub fn coerce(&mut self, rule: &'static str, field: &'static str, from: From<'a>) {
         self.coercions.push(Coercion { rule, field, from });
     }
 
-    /// Gives the column `extra`, None for an empty one.
+    /// Returns the column `extra`; None if it's empty.
     #[must_use]
     pub fn written_extra(&self) -> Option<String> {
         if self.extra.is_empty() {
@@ -366,7 +372,7 @@ impl<'a> WireEvent<'a> {
         let mut out = String::with_capacity(bytes + 2);
         for (key, raw) in &self.extra {
             out.push(if out.is_empty() { '{' } else { ',' });
-            // No key has an escape, so none needs one.
+            // No key has an escape, so the keys need no escaping.
             out.push('"');
             out.push_str(key);
             out.push_str("\":");
@@ -376,8 +382,8 @@ impl<'a> WireEvent<'a> {
         Some(out)
     }
 
-    /// Gives the column `coercions`: several are canonical and ordered by bytes. No rule changes one
-    /// field twice, so none is there twice.
+    /// Returns the column `coercions`. Several coercions are canonical JSON, sorted by bytes. None
+    /// occurs twice, because no rule changes a field twice.
     pub fn written_coercions(&self) -> Result<Option<String>, Left> {
         Ok(match &self.coercions[..] {
             [] => None,

@@ -12,7 +12,7 @@ pub enum Value<'a> {
     Absent,
     /// A string.
     Text(Cow<'a, str>),
-    /// A number without a point and an exponent.
+    /// A number without a point or an exponent.
     Integer(i128),
     /// Any other number, as it was written.
     Number(&'a str),
@@ -32,7 +32,7 @@ pub fn value(raw: Raw<'_>) -> Result<Value<'_>, Left> {
     })
 }
 
-/// Gives a value that is no null, or the absent one.
+/// Returns a value, or the absent one for null.
 pub fn present(raw: Raw<'_>) -> Raw<'_> {
     if raw == "null" {
         ""
@@ -41,7 +41,8 @@ pub fn present(raw: Raw<'_>) -> Raw<'_> {
     }
 }
 
-/// Gives a number as jsonb prints it. One with an exponent or a zero's sign is left.
+/// Returns a number as jsonb prints it. A number with an exponent, or a zero with a sign, is left
+/// to Python.
 pub fn canonical(number: &str) -> Result<&str, Left> {
     const LONG: usize = 100;
     let is_signed_zero = number.starts_with('-') && number.bytes().all(|b| b"-0.".contains(&b));
@@ -51,7 +52,7 @@ pub fn canonical(number: &str) -> Result<&str, Left> {
     Ok(number)
 }
 
-/// Gives a text, or an integer as text; empty for everything else (#k2).
+/// Returns a text, or an integer as text; empty for any other value (#k2).
 pub fn text_or_integer(value: Value<'_>) -> Result<Cow<'_, str>, Left> {
     Ok(match value {
         Value::Text(text) => text,
@@ -61,7 +62,7 @@ pub fn text_or_integer(value: Value<'_>) -> Result<Cow<'_, str>, Left> {
     })
 }
 
-/// Gives a text, or a number as text; empty for everything else (#p1, #k1).
+/// Returns a text, or a number as text; empty for any other value (#p1, #k1).
 pub fn text_or_number(value: Value<'_>) -> Result<Cow<'_, str>, Left> {
     match value {
         Value::Number(number) => canonical(number).map(Cow::Borrowed),
@@ -69,7 +70,8 @@ pub fn text_or_number(value: Value<'_>) -> Result<Cow<'_, str>, Left> {
     }
 }
 
-/// Gives the text if it isn't longer than this: a longer one is rejected (#l1).
+/// Returns the text, or an error if it has more than `most` bytes: Python rejects such a record
+/// (#l1).
 pub fn within_bytes(text: Cow<'_, str>, most: usize) -> Result<Cow<'_, str>, Left> {
     if text.len() > most {
         return Err(Left::Rejected);
@@ -77,8 +79,8 @@ pub fn within_bytes(text: Cow<'_, str>, most: usize) -> Result<Cow<'_, str>, Lef
     Ok(text)
 }
 
-/// Tells whether two values are equal as JSON. Where that takes more than a look, the record is
-/// left.
+/// Returns whether two values are equal as JSON. If a simple comparison can't decide that, the
+/// record is left to Python.
 pub fn same_json(a: Raw<'_>, b: Raw<'_>) -> Result<bool, Left> {
     if a == b {
         return Ok(true);
@@ -86,7 +88,7 @@ pub fn same_json(a: Raw<'_>, b: Raw<'_>) -> Result<bool, Left> {
     let is_nested = |raw: Raw<'_>| raw.starts_with(['{', '[']);
     match (value(a)?, value(b)?) {
         (Value::Number(a), Value::Number(b)) => Ok(canonical(a)? == canonical(b)?),
-        // An exponent may make an integer of a number.
+        // A number with an exponent may equal an integer.
         (Value::Number(number), Value::Integer(_)) | (Value::Integer(_), Value::Number(number)) => {
             canonical(number).map(|_| false)
         }

@@ -1,13 +1,14 @@
-//! The lane answers some records as it did when they were compared with Python's answers.
+//! The lane reads stored records with the same results as when they were compared with Python's.
 //!
 //! `LANE_ANSWERS` names the file, which `tests/support/lane_answers.py` writes and describes. This
-//! test is for mutants of the lane: it takes a second, while the comparison with Python takes minutes.
+//! test is for mutants of the lane: it takes a second, and the comparison with Python takes
+//! minutes.
 
 use std::collections::HashSet;
 
 use event_normalizer_lane::{EncodedEvents, Lane, Record, Signs};
 
-/// What's left of the file. Every number in it has eight bytes.
+/// The unread part of the file. Every number in it has eight bytes.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {

@@ -1,8 +1,8 @@
 //! The native lane as the Python module `event_normalizer_native`.
 //!
-//! `normalizer/core/encoded_events.py` says what Python expects of it. A panic never crosses into
-//! Python, where it would end the service: it's caught for each call, and all records of the call
-//! are left.
+//! `normalizer/core/encoded_events.py` describes what Python expects of it. A panic must not reach
+//! Python, where it would end the service. It's caught in each call, and all records of the call
+//! are left to Python.
 
 use std::panic::set_hook;
 
@@ -11,16 +11,16 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyBytesMethods, PyList, PyString, PyTuple};
 
-/// The most bytes of a record's key: the limits of a longer one are Python's to check.
+/// The most bytes of a record's key. Python checks the limits of a longer one.
 const MAX_KEY_BYTES: usize = 1 << 20;
 
-/// The hash of the rules' sources when this was built, which `setup.py` passes.
+/// The hash of the rules' sources at the time of the build, which `setup.py` passes.
 const RULES_SHA256: &str = match option_env!("RULES_SHA256") {
     Some(sha256) => sha256,
     None => "",
 };
 
-/// Reads records as the Python rules would, or leaves them.
+/// Reads records with the same result as the Python rules, or leaves them to Python.
 #[pyclass(module = "event_normalizer_native")]
 struct Lane {
     rules: Rules,
@@ -53,7 +53,8 @@ impl Lane {
         })
     }
 
-    /// Gives for each record a tuple of its encoded events, or None to leave it to Python.
+    /// Returns for each record a tuple of its encoded events, or None to leave the record to
+    /// Python.
     #[allow(clippy::needless_pass_by_value)] // PyO3 hands over a list by value.
     fn read<'py>(
         &mut self,
@@ -63,7 +64,7 @@ impl Lane {
         let mut events = EncodedEvents::default();
         let read = caught(&mut events, |events| {
             let read = records.iter().map(|record| self.read_one(record, events));
-            // A record that raises is Python's, which knows what to say about it.
+            // If reading a record raises, it's left to Python, which reports the cause.
             read.map(|count| count.unwrap_or(0)).collect()
         });
         let counts = read.unwrap_or_else(|| {
@@ -75,8 +76,8 @@ impl Lane {
 }
 
 impl Lane {
-    /// Reads one record. Gives how many events it holds, none if it's left. After an error, too,
-    /// `events` is as it was.
+    /// Reads one record, and returns the number of its events; 0 if it's left to Python. If it's
+    /// left, or an error is raised, `events` isn't changed.
     fn read_one(&self, record: &Bound<'_, PyAny>, events: &mut EncodedEvents) -> PyResult<usize> {
         let py = record.py();
         let get = |name| record.getattr(name);
@@ -111,7 +112,7 @@ impl Lane {
             .iter()
             .map(|(name, text)| Ok((name.to_str()?, text.as_ref().map(PyBytesMethods::as_bytes))))
             .collect::<PyResult<_>>();
-        // A lone surrogate is no name.
+        // Text with a lone surrogate can't be read here.
         let (Ok(headers), Ok(topic)) = (headers, topic.to_str()) else {
             return Ok(0);
         };
@@ -128,7 +129,7 @@ impl Lane {
         let read = self.rules.read(&record, events, |text| {
             let text = PyBytes::new(py, text.as_bytes());
             let asked = self.suspects.bind(py).call1((text,));
-            // A text that Python can't judge is suspicious.
+            // If Python's check raises, the text counts as suspicious.
             asked.and_then(|answer| answer.is_truthy()).unwrap_or(true)
         });
         Ok(read.map_or(0, |()| events.len() - before))
@@ -145,7 +146,7 @@ impl Lane {
             make.call1((
                 event.event_id,
                 event.execution_id,
-                // Few different ones: each is one object.
+                // There are few different shapes, so each is interned.
                 PyString::intern(py, event.shape),
                 event
                     .coercions
@@ -168,7 +169,8 @@ impl Lane {
 
 #[pymodule]
 fn event_normalizer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    // A panic's message may hold what a producer sent, so nobody prints it. It's counted.
+    // The message of a panic may hold data of a producer, so it isn't printed. The panic is
+    // counted.
     set_hook(Box::new(|_| {}));
     module.add("RULES_SHA256", RULES_SHA256)?;
     module.add_class::<Lane>()

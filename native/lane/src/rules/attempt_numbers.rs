@@ -1,4 +1,4 @@
-//! Resolves how many retries came before this attempt, and the rank of the evidence.
+//! Resolves how many retries came before this attempt, and how strong the evidence is.
 //!
 //! Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
 
@@ -9,9 +9,11 @@ use crate::tables::{Member, Top, COUNTED_FROM_ONE, MAX_ATTEMPTS};
 use crate::wire_event::{From, Nested, WireEvent};
 use crate::wire_values::{value, Value};
 
-/// Gives the first valid count with its rank; an invalid one before it becomes a coercion.
+/// Returns the first valid count with its rank. An invalid count before it is recorded as a
+/// coercion.
 ///
-/// 0: not sent, so it's the first attempt; 1: a field that counts from 1; 2: sent explicitly.
+/// The ranks: 0 means that no count was sent, so this is the first attempt. 1 means a field that
+/// counts from 1, and 2 an explicit count of retries.
 pub fn resolve_attempts(event: &mut WireEvent<'_>) -> Result<(i32, i16), Left> {
     let explicit = event.meta.get(Member::Attempts);
     if let Some(attempts) = count(event, "meta.attempts", explicit)? {
@@ -27,7 +29,7 @@ pub fn resolve_attempts(event: &mut WireEvent<'_>) -> Result<(i32, i16), Left> {
     Ok(count(event, "retry_count", retries)?.map_or((0, 0), |retries| (retries, 2)))
 }
 
-/// Gives the maximum number of attempts; None if it wasn't sent (#n4).
+/// Returns the maximum number of attempts; None if it wasn't sent (#n4).
 pub fn resolve_max_attempts(event: &WireEvent<'_>) -> Result<Option<i32>, Left> {
     let (meta, nested) = (&event.meta, &event.nested);
     for raw in [
@@ -51,7 +53,7 @@ pub fn resolve_max_attempts(event: &WireEvent<'_>) -> Result<Option<i32>, Left> 
     Ok(None)
 }
 
-/// Tells whether the meta already holds this number, as an integer.
+/// Returns whether the meta already holds this number, as an integer.
 pub fn meta_has_attempts(event: &WireEvent<'_>, attempts: i32) -> Result<bool, Left> {
     Ok(match value(event.meta.get(Member::Attempts))? {
         Value::Integer(number) => number == i128::from(attempts),
@@ -60,7 +62,7 @@ pub fn meta_has_attempts(event: &WireEvent<'_>, attempts: i32) -> Result<bool, L
     })
 }
 
-/// Gives the value of each field in `COUNTED_FROM_ONE`, in the same order.
+/// Returns the value of each field in `COUNTED_FROM_ONE`, in the same order.
 fn counted_from_one<'a>(event: &WireEvent<'a>) -> Result<[Raw<'a>; 13], Left> {
     let meta = &event.meta;
     let (payload, stored) = (&event.nested.payload, &event.nested.result_context);
@@ -96,7 +98,7 @@ fn count<'a>(
     Ok(count)
 }
 
-/// Gives a count from 0 to `MAX_ATTEMPTS`, from an integer or digits.
+/// Returns a count from 0 to `MAX_ATTEMPTS`, from an integer or a text of digits.
 fn as_count(value: Value<'_>) -> Result<Option<i32>, Left> {
     let number = match value {
         Value::Integer(number) => i32::try_from(number).ok(),

@@ -1,17 +1,17 @@
 //! Resolves the duration of an event, in seconds.
 //!
-//! Source: docs/spec/wire-shapes.md#u1, #u2, #s6. Numbers with an exponent, or with more digits than
-//! a double holds, are left.
+//! Source: docs/spec/wire-shapes.md#u1, #u2, #s6. A number with an exponent, or with more digits
+//! than a double holds, is left to Python.
 
 use crate::left::Left;
 use crate::tables::{Member, Top, DURATIONS, MAX_S, MAX_WORK_S, WORK};
 use crate::wire_event::{From, WireEvent};
 use crate::wire_values::{value, Value};
 
-/// Any decimal of so many characters has its own double, in the order of the decimals.
+/// The most characters of a number. Up to this length, different decimals are different doubles.
 const MAX_CHARS: usize = 15;
 
-/// Gives the duration declared at the top level, else the first nested one.
+/// Returns the duration at the top level, or else the first nested one.
 pub fn resolve_duration(event: &mut WireEvent<'_>, event_type: &str) -> Result<Option<f64>, Left> {
     if let Some(seconds) = declared(event, event_type)? {
         return Ok(Some(seconds));
@@ -84,7 +84,7 @@ fn is_possible(seconds: f64, event_type: &str) -> bool {
     (0.0..=most).contains(&seconds)
 }
 
-/// Tells whether an event is one of a call, a command, or a step.
+/// Returns whether an event belongs to a call, a command, or a step.
 fn is_work(event_type: &str) -> bool {
     WORK.iter().any(|word| {
         event_type

@@ -1,7 +1,7 @@
 //! Resolves the text of an event's error.
 //!
-//! Source: docs/spec/wire-shapes.md#x2, #s6. An object without a message and a list become
-//! canonical JSON, and are left.
+//! Source: docs/spec/wire-shapes.md#x2, #s6. In Python an object without a message, and a list,
+//! become canonical JSON. The lane leaves such a record to Python.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::tables::{Member, Top};
 use crate::wire_event::{Nested, WireEvent};
 use crate::wire_values::{canonical, value, Value};
 
-/// Gives the text of the first field that holds an error; None if none does.
+/// Returns the text of the first field that holds an error; None if no field does.
 pub fn resolve_error<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a, str>>, Left> {
     let top = event.get(Top::Error);
     if !top.is_empty() && !top.starts_with('"') {
@@ -32,7 +32,7 @@ pub fn resolve_error<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a, str
     Ok(None)
 }
 
-/// Gives a text, an object's message, or the JSON of anything else; empty if there's no error.
+/// Returns a text, an object's message, or the JSON of any other value; empty if there's no error.
 fn error_of(raw: Raw<'_>) -> Result<Cow<'_, str>, Left> {
     if raw == "false" {
         return Ok(Cow::Borrowed(""));

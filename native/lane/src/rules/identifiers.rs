@@ -11,7 +11,7 @@ use crate::tables::{Member, Top, BEGINS};
 use crate::wire_event::{From, WireEvent};
 use crate::wire_values::{value, Value};
 
-/// What a value is as an id.
+/// A value, read as an id.
 enum Id<'a> {
     Number(i64),
     /// A text, or a number beyond 64 bits.
@@ -24,7 +24,7 @@ enum Id<'a> {
     Invalid,
 }
 
-/// Gives the execution's id (#i3).
+/// Returns the execution's id (#i3).
 pub fn resolve_execution_id(event: &mut WireEvent<'_>) -> Result<i64, Left> {
     match parse_id(event.value(Top::ExecutionId)?) {
         Id::Number(id) => Ok(id),
@@ -37,7 +37,7 @@ pub fn resolve_execution_id(event: &mut WireEvent<'_>) -> Result<i64, Left> {
     }
 }
 
-/// Gives the producer's id of the event; None without one (#i3).
+/// Returns the producer's id of the event; None if it sent none (#i3).
 pub fn resolve_event_id(event: &mut WireEvent<'_>) -> Result<Option<i64>, Left> {
     match parse_id(event.value(Top::EventId)?) {
         Id::Number(id) => Ok(Some(id)),
@@ -55,7 +55,7 @@ pub fn resolve_event_id(event: &mut WireEvent<'_>) -> Result<Option<i64>, Left> 
     }
 }
 
-/// Gives the id of something else; an invalid one doesn't reject the event (#i4).
+/// Returns any other id; None if it's invalid, because that doesn't reject the event (#i4).
 pub fn resolve_secondary_id(event: &mut WireEvent<'_>, field: Top) -> Result<Option<i64>, Left> {
     let name = Top::NAMES[field as usize];
     Ok(match parse_id(event.value(field)?) {
@@ -77,7 +77,8 @@ pub fn resolve_secondary_id(event: &mut WireEvent<'_>, field: Top) -> Result<Opt
     })
 }
 
-/// Gives the execution that began this one; a begin may name it in its context (#k3).
+/// Returns the id of the parent execution. An event that begins an execution may have it in its
+/// context (#k3).
 pub fn resolve_parent_execution_id(
     event: &mut WireEvent<'_>,
     event_type: &str,
@@ -100,7 +101,7 @@ pub fn resolve_parent_execution_id(
     Ok(None)
 }
 
-/// Keeps the execution that a result says was begun in `extra`, as it was sent (#k3).
+/// Keeps the id of a child execution, which a result may hold, in `extra` as it was sent (#k3).
 pub fn keep_child_execution_id(event: &mut WireEvent<'_>) {
     const KEY: &str = "child_execution_id";
     let child = event.nested.result.get(Member::ChildExecutionId);

@@ -1,5 +1,7 @@
-//! The rules, one a module, in the order an event meets them. Each answers as its namesake in
-//! `normalizer/core/rules` does, or leaves the record.
+//! The rules, one per module, in the order in which they are applied to an event.
+//!
+//! Each returns the same result as the Python module of the same name in `normalizer/core/rules`,
+//! or leaves the record to Python.
 
 pub mod attempt_numbers;
 pub mod durations;

@@ -11,7 +11,7 @@ use crate::wire_values::{text_or_integer, text_or_number, value, within_bytes, V
 
 const MAX_ITERATION_DIGITS: usize = 10;
 
-/// Gives the event's type as it was sent (#e1).
+/// Returns the event's type as it was sent (#e1).
 pub fn resolve_event_type<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>, Left> {
     let (first, second) = (event.value(Top::EventType)?, event.value(Top::Name)?);
     let has_both = first != Value::Absent && second != Value::Absent;
@@ -26,7 +26,8 @@ pub fn resolve_event_type<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>,
     } else {
         first
     } {
-        // Without ASCII, Python's lower case and its words differ from Rust's.
+        // For letters other than ASCII, Python and Rust differ in lower case and in where words
+        // end.
         Value::Text(text) if !text.is_empty() && text.is_ascii() => {
             within_bytes(text, MAX_EVENT_TYPE_BYTES)
         }
@@ -35,7 +36,7 @@ pub fn resolve_event_type<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>,
     }
 }
 
-/// Gives the command as text (#k2).
+/// Returns the id of the command as text (#k2).
 pub fn resolve_command_id<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a, str>>, Left> {
     let top = event.value(Top::CommandId)?;
     if is_filled(&top) && text_or_integer(top.clone())?.is_empty() {
@@ -46,7 +47,7 @@ pub fn resolve_command_id<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a
     first_word(top, places, Member::CommandId, text_or_integer)
 }
 
-/// Gives the step, empty if none is known (#p1).
+/// Returns the step; empty if it's unknown (#p1).
 pub fn resolve_step<'a>(
     event: &mut WireEvent<'a>,
     command_id: Option<&str>,
@@ -81,7 +82,7 @@ pub fn resolve_step<'a>(
     within_bytes(found, MAX_WORD_BYTES)
 }
 
-/// Gives the worker (#k1).
+/// Returns the id of the worker (#k1).
 pub fn resolve_worker_id<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a, str>>, Left> {
     let top = event.value(Top::WorkerId)?;
     if is_filled(&top) && text_or_number(top.clone())?.is_empty() {
@@ -107,7 +108,7 @@ pub fn resolve_worker_id<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a,
     )
 }
 
-/// Gives the node's type, None if there is none.
+/// Returns the type of the node; None if there is none.
 pub fn resolve_node_type<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a, str>>, Left> {
     let sent = event.value(Top::NodeType)?;
     let is_sent = is_filled(&sent);
@@ -118,7 +119,7 @@ pub fn resolve_node_type<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a,
     Ok(Some(node_type).filter(|text| !text.is_empty()))
 }
 
-/// Gives the loop iteration of a command: the n of `:i{n}` at its end.
+/// Returns the loop iteration of a command: the n of `:i{n}` at the end of its id.
 #[must_use]
 pub fn iteration_of(command_id: &str) -> Option<i32> {
     let (_, digits) = command_id.rsplit_once(":i")?;
@@ -128,13 +129,13 @@ pub fn iteration_of(command_id: &str) -> Option<i32> {
     digits.parse().ok()
 }
 
-/// Tells whether a text is ASCII digits, at least one.
+/// Returns whether a text is one or more ASCII digits, and nothing else.
 #[must_use]
 pub fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Gives the first value that is a word: the given one, or a member of these places.
+/// Returns the first text that isn't empty: from `first`, or from the member of these objects.
 fn first_word<'a, 'n>(
     first: Value<'a>,
     places: impl IntoIterator<Item = &'n Nested<'a>>,
@@ -154,7 +155,7 @@ where
     within_bytes(found, MAX_WORD_BYTES).map(|found| Some(found).filter(|text| !text.is_empty()))
 }
 
-/// Tells whether a value is there, and not an empty text.
+/// Returns whether a value is present, and isn't an empty text.
 fn is_filled(value: &Value<'_>) -> bool {
     match value {
         Value::Absent => false,
@@ -172,7 +173,7 @@ fn step_of(value: Value<'_>) -> Result<Cow<'_, str>, Left> {
     })
 }
 
-/// Gives the step in a command: what's between the first colon and the trailing id.
+/// Returns the step in the id of a command: the text between the first colon and the id at the end.
 fn step_of_command(command_id: &str) -> Option<&str> {
     let (_, rest) = command_id
         .split_once(':')

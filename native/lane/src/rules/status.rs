@@ -1,7 +1,7 @@
-//! Resolves the status of an event, and the rank of its evidence.
+//! Resolves the status of an event, and how strong the evidence is.
 //!
 //! Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10, #s11, #s13,
-//! #s14, #s16. Words that aren't ASCII, or are longer than any status, are left.
+//! #s14, #s16. Words that aren't ASCII, or are longer than any status, are left to Python.
 
 use std::borrow::Cow;
 
@@ -14,8 +14,10 @@ use crate::tables::{
 use crate::wire_event::{From, WireEvent};
 use crate::wire_values::{value, Value};
 
-/// The canonical word, and the rank of its evidence. 0: from the event's type; 1: a declared word;
-/// 2: a failure, declared or found nested.
+/// The canonical word, and the rank of its evidence.
+///
+/// The ranks: 0 means that the event's type implies the word, 1 that it was declared, and 2 that
+/// it's a failure, declared or nested.
 pub type Status<'a> = (Cow<'a, str>, i16);
 
 /// The status that an event type implies, and which other evidence counts.
@@ -23,13 +25,13 @@ struct Meaning {
     status: &'static str,
     /// The event ends something.
     ends: bool,
-    /// Servers derive the declared status from the type, so an equal one is no further evidence.
+    /// Servers derive the declared status from the type, so an equal status isn't further evidence.
     by_servers: bool,
-    /// A user's own word may be the nested status.
+    /// The nested status may be a user's own word.
     any_word: bool,
 }
 
-/// Gives the status of the event.
+/// Returns the status of the event, and its rank.
 pub fn resolve_status<'a>(event: &mut WireEvent<'a>, event_type: &str) -> Result<Status<'a>, Left> {
     let declared = declared(event)?;
     if CALL_DONE.contains(&event_type) {
@@ -39,7 +41,7 @@ pub fn resolve_status<'a>(event: &mut WireEvent<'a>, event_type: &str) -> Result
     }
 }
 
-/// Gives the status declared at the top level, empty for none (#s5).
+/// Returns the status declared at the top level; empty if there is none (#s5).
 fn declared<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>, Left> {
     match event.value(Top::Status)? {
         Value::Absent => Ok(Cow::Borrowed("")),
@@ -52,7 +54,7 @@ fn declared<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>, Left> {
     }
 }
 
-/// Gives one of four words: a declared failure, else a nested failure, else COMPLETED.
+/// Returns one of four words: a declared failure, else a nested failure, else COMPLETED.
 fn of_call<'a>(event: &mut WireEvent<'a>, declared: Cow<'a, str>) -> Result<Status<'a>, Left> {
     let outcome = outcome_of(&declared);
     if let Some(failure) = outcome.filter(|word| FAILURES.contains(word)) {
@@ -117,7 +119,7 @@ fn of_other<'a>(
     Ok((found, rank))
 }
 
-/// Gives the meaning of an event type (#s1, #s7, #s10, #s11).
+/// Returns what an event type implies (#s1, #s7, #s10, #s11).
 fn meaning_of_type(event_type: &str) -> Meaning {
     let lower = event_type.to_ascii_lowercase();
     let begins_with_word = lower.starts_with(|letter: char| letter.is_ascii_alphanumeric());
@@ -145,7 +147,8 @@ fn meaning_of_type(event_type: &str) -> Meaning {
     }
 }
 
-/// Gives the status that nested words imply: a failure, else one other than COMPLETED (#s3).
+/// Returns the status that nested words imply: a failure, or else one other than COMPLETED, if
+/// there is one (#s3).
 fn nested_status(
     event: &WireEvent<'_>,
     meaning: &Meaning,
@@ -167,7 +170,7 @@ fn nested_status(
     Ok(words.into_iter().nth(at))
 }
 
-/// Gives `result.context.status`, unless it's a tool's word (#s16).
+/// Returns `result.context.status`; empty if it's the status of a tool (#s16).
 fn stored_payload_status<'a>(event: &WireEvent<'a>) -> Result<Raw<'a>, Left> {
     let own = value(event.nested.result.get(Member::Status))?;
     let is_word = matches!(&own, Value::Text(text) if !is_unknown(text));
@@ -180,7 +183,8 @@ fn stored_payload_status<'a>(event: &WireEvent<'a>) -> Result<Raw<'a>, Left> {
     Ok(event.nested.result_context.get(Member::Status))
 }
 
-/// Gives the word if it's evidence; an ending only for an event that ends (#s3, #s8, #s10).
+/// Returns the canonical word if it counts as evidence. A word for an end counts only for an event
+/// that ends something (#s3, #s8, #s10).
 fn nested_word(sent: &str, meaning: &Meaning) -> Option<Cow<'static, str>> {
     if is_unknown(sent) {
         return None;
@@ -199,7 +203,7 @@ fn nested_word(sent: &str, meaning: &Meaning) -> Option<Cow<'static, str>> {
     counts.then_some(found)
 }
 
-/// Tells whether an outcome nests in a call, and gives the first failure.
+/// Returns whether a call has a nested outcome, and the first failure among them.
 fn nested_outcomes(event: &WireEvent<'_>) -> Result<(bool, Option<&'static str>), Left> {
     let nested = &event.nested;
     let (mut found, mut failure) = (false, None);
@@ -209,7 +213,7 @@ fn nested_outcomes(event: &WireEvent<'_>) -> Result<(bool, Option<&'static str>)
         nested.payload_result_context.get(Member::Status),
         nested.payload_result_context.get(Member::TerminalState),
         nested.payload_response.get(Member::Status),
-        // A stored row keeps the payload under result.context: the same fields again (#s6).
+        // A stored row has the payload under result.context, so the same fields are there (#s6).
         nested.result_context.get(Member::Status),
         nested.result_context.get(Member::TerminalState),
         nested.result_inner.get(Member::Status),
@@ -229,7 +233,7 @@ fn nested_outcomes(event: &WireEvent<'_>) -> Result<(bool, Option<&'static str>)
     Ok((found, failure))
 }
 
-/// Gives a text that may be a status; nothing for any other value.
+/// Returns a text that may be a status; None for any other value.
 fn text_of(raw: Raw<'_>) -> Result<Option<Cow<'_, str>>, Left> {
     match value(raw)? {
         Value::Text(text) => known_letters(text).map(Some),
@@ -237,7 +241,7 @@ fn text_of(raw: Raw<'_>) -> Result<Option<Cow<'_, str>>, Left> {
     }
 }
 
-/// Gives a text whose upper case Rust and Python agree on, and that isn't longer than a status
+/// Returns a text that has the same upper case in Rust and Python, and isn't longer than a status
 /// (#l1).
 fn known_letters(text: Cow<'_, str>) -> Result<Cow<'_, str>, Left> {
     if text.is_ascii() && text.len() <= MAX_STATUS_BYTES {
@@ -255,7 +259,7 @@ fn outcome_of(sent: &str) -> Option<&'static str> {
     call_outcome(&folded)
 }
 
-/// Gives the canonical word; an unknown word in upper case (#s4).
+/// Returns the canonical word, or an unknown word in upper case (#s4).
 fn canonical_word(sent: &str) -> Cow<'static, str> {
     let folded = fold(sent);
     if folded.starts_with(FAILED_PREFIX) {

@@ -1,7 +1,7 @@
-//! Resolves the time of an event, and the rank of its evidence.
+//! Resolves the time of an event, and how strong the evidence is.
 //!
-//! Source: docs/spec/wire-shapes.md#t1, #t2, #t3, #t4, #a2. A time is counted in microseconds since
-//! 1970. Numbers with an exponent, or with more digits than 128 bits hold, are left.
+//! Source: docs/spec/wire-shapes.md#t1, #t2, #t3, #t4, #a2. Times are in microseconds since 1970.
+//! Numbers with an exponent, or with more digits than 128 bits hold, are left to Python.
 
 use crate::left::Left;
 use crate::record::Record;
@@ -21,17 +21,19 @@ const SOURCES: [Top; 4] = [
 const DAY_US: i64 = 86_400_000_000;
 /// 2000-01-01
 const EARLIEST_US: i64 = 946_684_800_000_000;
-/// 2100-01-01, the latest accepted time of an event without a record time.
+/// 2100-01-01, the latest accepted time of an event whose record has no timestamp.
 const LATEST_US: i64 = 4_102_444_800_000_000;
-/// Above this a number counts nano-, micro-, or milliseconds.
+/// A number above one of these counts nanoseconds, microseconds, or milliseconds.
 const NANOSECONDS: i128 = 20_000_000_000_000_000;
 const MICROSECONDS: i128 = 20_000_000_000_000;
 const MILLISECONDS: i128 = 20_000_000_000;
 const MAX_NUMBER_CHARS: usize = 30;
 
-/// Gives the producer's time, else the time inside the producer's id, else the log's; with its rank.
+/// Returns the producer's time, or else the time inside its id, or else the record's, with its
+/// rank.
 ///
-/// 0: the log's time; 1: the time inside a snowflake id; 2: the producer's.
+/// The ranks: 0 means the timestamp of the record, 1 the time inside a snowflake id, and 2 the
+/// producer's time.
 pub fn resolve_created_at(
     event: &mut WireEvent<'_>,
     event_id: Option<i64>,
@@ -51,7 +53,7 @@ pub fn resolve_created_at(
     recorded_us.map(|us| (us, 0)).ok_or(Left::Rejected)
 }
 
-/// Gives the first readable time; a different one after it is kept in `extra`.
+/// Returns the first readable time. A later field with another time is kept in `extra`.
 fn declared(event: &mut WireEvent<'_>, latest: i64) -> Result<Option<i64>, Left> {
     let mut chosen = None;
     for field in SOURCES {
@@ -77,7 +79,7 @@ fn declared(event: &mut WireEvent<'_>, latest: i64) -> Result<Option<i64>, Left>
     Ok(chosen)
 }
 
-/// Parses a time, cut to microseconds; None if it isn't readable.
+/// Parses a time and truncates it to microseconds; None if it isn't readable.
 fn parse_time(value: Value<'_>) -> Result<Option<i64>, Left> {
     match value {
         Value::Text(text) => match of_text(&text) {
@@ -90,7 +92,7 @@ fn parse_time(value: Value<'_>) -> Result<Option<i64>, Left> {
     }
 }
 
-/// Reads a time as text (#t2); None for any other form, and for a day or an hour that isn't one.
+/// Reads a time as text (#t2); None for any other form, or an impossible date or time of day.
 fn of_text(text: &str) -> Option<i64> {
     let (date, rest) = text.split_at_checked(10)?;
     let (year, month, day) = (
@@ -130,7 +132,7 @@ fn of_clock(clock: &str) -> Option<i64> {
     Some(((hour * 60 + minute) * 60 + second) * 1_000_000 + microseconds)
 }
 
-/// Gives the seconds by which a zone is ahead of UTC; no zone is UTC.
+/// Returns how many seconds a zone is ahead of UTC. An empty zone is UTC.
 fn of_zone(zone: &str) -> Option<i64> {
     if matches!(zone, "" | "Z" | "z") {
         return Some(0);
@@ -148,13 +150,13 @@ fn of_zone(zone: &str) -> Option<i64> {
     (hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
-/// Tells whether a text may be a number: Python reads one in another form than a time.
+/// Returns whether a text may be a number, which Python then reads as a numeric time.
 fn may_be_number(text: &str) -> bool {
     text.bytes()
         .all(|byte| byte.is_ascii_digit() || b"-+.eE".contains(&byte))
 }
 
-/// Reads an exact decimal (#t3); None for what's no number.
+/// Reads an exact decimal (#t3); None if the text isn't a number.
 fn of_number(text: &str) -> Result<Option<i64>, Left> {
     if text.contains(['e', 'E', '+']) || text.len() > MAX_NUMBER_CHARS {
         return Err(Left::Rare);
@@ -193,7 +195,7 @@ fn of_number(text: &str) -> Result<Option<i64>, Left> {
     Ok(i64::try_from(if is_negative { -us } else { us }).ok())
 }
 
-/// Gives the number that exactly `length` ASCII digits are.
+/// Returns the number in a text of exactly `length` ASCII digits.
 fn fixed(text: &str, length: usize) -> Option<i64> {
     (text.len() == length && is_digits(text)).then(|| text.parse().ok())?
 }
@@ -208,9 +210,9 @@ fn days_in(year: i64, month: i64) -> Option<i64> {
     }
 }
 
-/// Gives the days from 1970-01-01 to a day of the calendar.
+/// Returns the number of days from 1970-01-01 to a date.
 fn days_before(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March, so that the day of a leap year is the last one.
+    // Here a year begins in March, so that a leap day is the last day of its year.
     let year = year - i64::from(month <= 2);
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;

@@ -193,7 +193,9 @@ def backfill_file(
 
 @backfill.command("table")
 @click.argument("table", required=False)
-@click.option("--query", help="Read the rows of this query instead. It needs a column event_id.")
+@click.option(
+    "--query", help="Read the rows of this query instead. It must return a column event_id."
+)
 @click.option(
     "--source-url",
     envvar="SOURCE_DATABASE_URL",

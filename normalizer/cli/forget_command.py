@@ -24,8 +24,10 @@ def _execution(text: str) -> ForgottenExecution:
 
 @click.command()
 @click.argument("execution", type=_execution)
-@click.option("--who", help="Who erases it.  [default: user@host]")
-@click.option("--why", required=True, help="Why. It's never deleted, so don't quote content.")
+@click.option("--who", help="Your name, which is recorded.  [default: user@host]")
+@click.option(
+    "--why", required=True, help="The reason. It's never deleted, so don't quote content."
+)
 @click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
 def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run: bool) -> None:
     """Erase an execution: its events, calls, and quarantined bytes. Its counts stay.

@@ -35,9 +35,9 @@ def _partition(text: str) -> KafkaPartition:
 def _changes(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of every command that changes a position."""
     for option in (
-        click.option("--who", help="Who changes it.  [default: user@host]"),
+        click.option("--who", help="Your name, which is recorded.  [default: user@host]"),
         click.option(
-            "--why", required=True, help="Why. It's stored with the change, so don't quote content."
+            "--why", required=True, help="The reason. It's recorded, so don't quote content."
         ),
         click.option("--dry-run", is_flag=True, help="Only print what would be done."),
         click.argument("at", metavar="TOPIC:PARTITION", type=_partition),

@@ -153,7 +153,7 @@ class Claims:
     async def _reachable_bounds(
         self, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, Bounds]:
-        """Return the bounds of partitions whose leader responds, in order, and mark the rest."""
+        """Return the bounds of each partition, and mark those whose leader doesn't respond."""
         wanted = sorted(partitions)
         bounds = await self._kafka.reachable_bounds(wanted)
         for partition in wanted:

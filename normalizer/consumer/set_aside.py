@@ -56,7 +56,7 @@ class PartsSetAside:
 
     @property
     def trying(self) -> tuple[InFlightBatch | None, RecordStore]:
-        """Return the part that's being tried now, and the store that writes it."""
+        """Return the part that's being written now, or None, and the store that writes it."""
         return self._trying, self._store
 
     def add(
@@ -112,9 +112,9 @@ class PartsSetAside:
 
     @asynccontextmanager
     async def turn(self, in_flight: InFlightBatch, stop: asyncio.Event) -> AsyncIterator[None]:
-        """Wait until no other part is being tried. The block is one try to write this part.
+        """Wait until no other part is being written. The block is one attempt to write this part.
 
-        Raises StoreUnavailableError if `stop` was set meanwhile.
+        Raises StoreUnavailableError if `stop` was set while it waited.
         """
         async with self._turn:
             if stop.is_set():

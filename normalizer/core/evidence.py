@@ -19,9 +19,9 @@ FROM_PRODUCER: Final = 2
 class Evidence(NamedTuple):
     """The rank of each column. `pack` writes one decimal digit for each, in this order.
 
-    - `attempts` is NOT_SENT, 1 from a field that counts from 1, or 2 from an explicit count.
-    - `status` is 0 from the event's type, 1 from another word, or 2 from a failure.
-    - `created_at` is FROM_LOG, FROM_ID, or FROM_PRODUCER.
+    - `attempts`: NOT_SENT, 1 for a field that counts from 1, or 2 for an explicit count
+    - `status`: 0 if the event's type implies it, 1 for a declared or nested word, 2 for a failure
+    - `created_at`: FROM_LOG, FROM_ID, or FROM_PRODUCER
     """
 
     attempts: Rank

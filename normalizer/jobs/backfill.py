@@ -48,9 +48,9 @@ _log: Final = get_logger()
 class Backfill:
     """One run of a backfill. `run` returns at the end of the source, or after a stop.
 
-    `build_positions` builds the positions that the batches move, if these are more than the run's
-    own. Without `accept_expired`, the run fails at the first event that's older than the retention
-    of events.
+    Each batch moves the run's position. With `build_positions`, it moves the positions that this
+    function returns instead, which may record more with them. Without `accept_expired`, the run
+    fails at the first event that's older than the retention of events.
     """
 
     def __init__(

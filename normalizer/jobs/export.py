@@ -66,7 +66,7 @@ class Export:
         self._share: Callable[[], float | None] = lambda: None
 
     def done(self) -> WorkDone:
-        """Return how many events are written, and the share of all ids."""
+        """Return how many events were written, and the share of rows read so far."""
         return WorkDone("events", self._events, self._share())
 
     async def run(

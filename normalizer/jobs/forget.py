@@ -280,7 +280,7 @@ _UNESCAPED: Final = re.compile("[0-9A-Za-z_.:@ -]+")
 
 
 def _opaque_names(coercions: bytes | None) -> set[str]:
-    """Return the ids of the execution that aren't numbers."""
+    """Return the execution's ids that the producer sent as text, and that aren't numbers."""
     return {
         original
         for each in read_coercions(coercions)

@@ -65,9 +65,9 @@ class RowIsolation:
         events: Sequence[Event],
         dedup_horizon: DedupHorizon,
     ) -> tuple[dict[int, str | None], WritePlan]:
-        """Return the SQLSTATE of each rejected row by its id, and the plan.
+        """Try to write every row, and roll it back. Returns the rejected rows, and the plan.
 
-        Rolls back every row.
+        Each rejected row is returned as its event id with the SQLSTATE.
         """
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
 

@@ -181,7 +181,10 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
 
 
 def kept_values(row: Envelope) -> list[tuple[str, bytes]]:
-    """Return column and value of each value that lost. It also returns a producer's lookalike."""
+    """Return the column and the value of each value that lost.
+
+    A producer's own field of this name is included if it has the same form.
+    """
     if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
         return []
     try:

@@ -45,22 +45,22 @@ class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LiveLagHistory:
-    """The past ends of each log. They show since when there are records beyond a position.
+    """The recent end offsets of each partition. They show how long a record has waited.
 
-    A wait of more than `REMEMBERED_S` looks as long as that.
+    A record that has waited longer than `REMEMBERED_S` may be reported with a shorter wait.
     """
 
     def __init__(self) -> None:
         self._samples: dict[KafkaPartition, deque[tuple[float, int]]] = {}
 
     def note(self, now_s: float, ends: Mapping[KafkaPartition, int]) -> None:
-        """Note where each log ends now."""
+        """Add the end offsets that were read now."""
         for partition, end in ends.items():
             samples = self._samples.setdefault(partition, deque())
             if not samples or samples[-1][1] != end:
                 samples.append((now_s, end))
             # Keep the last entry before the limit, because the position may not have reached its
-            # end.
+            # offset.
             while len(samples) > 1 and samples[1][0] < now_s - REMEMBERED_S:
                 samples.popleft()
 

@@ -181,9 +181,13 @@ def resolve_attempts(events: Sequence[CallEvent]) -> list[int]:
     1. An attempt is known by a number, or by an issue of its own: an issue without a number is of
        the lowest attempt that nobody names.
     2. An attempt begins with its numbered issue, else with its first numbered claim or start, else
-       with its issue without a number, else just after the attempt before it has ended.
+       with its issue without a number, else just after the attempt before it has ended. If its
+       issue came late, so that the log has its second claim or start first, after an end of the
+       attempt before, it begins with these.
     3. An event without a number is of the last attempt that had begun before it. Their places in
-       the log tell what came first, or else their clocks.
+       the log tell what came first, or else their clocks. An end without a place, where others
+       have one, is rather of the last attempt that has no end in the log, and whose claim or start
+       came before it by the clock.
     4. An attempt has one end of its call (of each call_index), and one of its command. If several
        without a number fall into it, the earlier ones go to attempts before it that have none, or
        else the later ones to attempts after it.
@@ -198,7 +202,8 @@ def resolve_attempts(events: Sequence[CallEvent]) -> list[int]:
     numbers = _numbers(events)
     issues = _issues_by_attempt(events, moments, numbers)
     by_issue = {moment.at_us: number for number, moment in issues.items()}
-    positions = _Positions(numbers, _begins(events, moments, numbers, issues))
+    begins = _begins(events, moments, numbers, issues)
+    positions = _Positions(numbers, _begins_by_turn(events, moments, begins))
     found = []
     for event, moment in zip(events, moments, strict=True):
         if event.number is not None:
@@ -207,6 +212,8 @@ def resolve_attempts(events: Sequence[CallEvent]) -> list[int]:
             found.append(by_issue[moment.at_us])
         else:
             found.append(positions.find(moment, or_at=not event.end_class))
+    if any(moment.in_log for moment in moments):
+        found = _place_late_ends(events, moments, numbers, found)
     slots: dict[tuple[str, int], list[int]] = defaultdict(list)
     for index, event in enumerate(events):
         if event.end_class:
@@ -338,6 +345,38 @@ def _ends_of_attempts(events: Sequence[CallEvent]) -> list[int]:
     ]
 
 
+def _begins_by_turn(
+    events: Sequence[CallEvent], moments: Sequence[_Moment], begins: Sequence[_Moment]
+) -> list[_Moment]:
+    """When each attempt but the first began, also if the record that says so came late.
+
+    A turn in the log is a claim or a start that comes next after an end, and is not the first one
+    since the last attempt began. The next attempt has begun by then. An event that is sent twice
+    counts where it comes first.
+    """
+    first: dict[tuple[str, int, int], tuple[int, int]] = {}
+    for event, moment in zip(events, moments, strict=True):
+        if moment.in_log and (event.end_class or event.role in {"claimed", "started"}):
+            key = event.role, event.at_us, event.nth_call
+            first[key] = min(first.get(key, moment.in_log), moment.in_log)
+    steps = [(in_log, 0, role) for (role, *_), in_log in first.items()]
+    steps += [(begin.in_log, nth, "") for nth, begin in enumerate(begins, 1) if begin.in_log]
+    steps.sort(key=lambda step: (step[0], -step[1]))
+    next_begun = list(accumulate((nth or len(begins) for _, nth, _ in reversed(steps)), min))
+    found = list(begins)
+    begun, seen, before = 0, set[str](), ""
+    for (in_log, nth, role), most in zip(steps, reversed(next_begun), strict=True):
+        if nth:
+            begun, seen = max(begun, nth), set()
+        elif before in {"done", "ended"} and role in seen and begun < most:
+            found[begun] = found[begun]._replace(in_log=in_log)
+            begun += 1
+        if role in {"claimed", "started"}:
+            seen.add(role)
+        before = role
+    return found
+
+
 class _Positions:
     """Finds the last attempt that had begun before a moment."""
 
@@ -370,6 +409,36 @@ class _Steps:
     def below(self, key: Any) -> int:
         """0 if none does."""
         return self._greatest[bisect_left(self._keys, key)]
+
+
+def _place_late_ends(
+    events: Sequence[CallEvent],
+    moments: Sequence[_Moment],
+    numbers: Sequence[int],
+    found: Sequence[int],
+) -> list[int]:
+    """The attempts of events: an end without a place may be the one that an attempt lacks.
+
+    The same clock wrote the claim or the start of an attempt and its end.
+    """
+    ended = {
+        attempts
+        for event, moment, attempts in zip(events, moments, found, strict=True)
+        if event.end_class and (moment.in_log or event.number is not None)
+    }
+    taken_us: dict[int, int] = {}
+    for event, attempts in zip(events, found, strict=True):
+        if event.role in {"claimed", "started"} and attempts not in ended:
+            taken_us[attempts] = min(taken_us.get(attempts, event.at_us), event.at_us)
+    lacking = _Steps(
+        (taken_us[attempts], nth) for nth, attempts in enumerate(numbers, 1) if attempts in taken_us
+    )
+    placed = []
+    for event, moment, attempts in zip(events, moments, found, strict=True):
+        is_late = event.end_class and event.number is None and not moment.in_log
+        nth = lacking.below(event.at_us + 1) if is_late else 0
+        placed.append(numbers[nth - 1] if nth else attempts)
+    return placed
 
 
 def _attempts_of_groups(events: Sequence[CallEvent], numbers: Sequence[int]) -> dict[int, int]:

@@ -9,11 +9,15 @@
 --        below the highest of them. If the first numbered attempt is a retry that nobody issued,
 --        and an end without a number came before its claim or start, there's one before it.
 --     2. An attempt begins at its numbered issue, else at its first numbered claim or start, else
---        at its issue without a number, else just after the end of the attempt before.
+--        at its issue without a number, else just after the end of the attempt before. If its issue
+--        came late, so that the log has a second claim or start first, after an end of the attempt
+--        before, it begins at these.
 --     3. The event is of the last attempt that had begun before it (an issue, claim, or start: also
 --        at the same time), or of the first attempt if none had. Their places in the log tell
 --        what came first, if all events of the command with a place lie in one log. Otherwise the
---        clocks of the producers do.
+--        clocks of the producers do. An end without a place, where others have one, is rather of the
+--        last attempt that has no end in the log, and whose claim or start came before it by the
+--        clock, because one producer wrote all of these.
 --     4. An attempt has one end of its command, and one of each of its calls (by call_index). If
 --        several without a number fall into one attempt, the earlier ones go to attempts before it
 --        that have none, or else the later ones to attempts after it.
@@ -33,6 +37,9 @@
 --     2. the numbered attempts, and what they begin with
 --     3. the attempts of all other issues, and one before the first
 --     4. when each attempt began; `issued_at` is the time of its issue if that has no number
+--     5. turns in the log: a claim or a start that comes next after an end, and is not the first one
+--        since the last attempt began. The next attempt has begun by then. An event that is sent
+--        twice counts where it comes first.
 create or replace function projector.find_attempts(events projector.call_event[])
     returns table (
         execution_id bigint, command_id text, number integer, nth bigint, begun_at timestamptz,
@@ -48,7 +55,7 @@ begin
     return query
         with doubtful as (
             select execution_id, command_id collate "C" as command_id, role, number, created_at,
-                   in_log, reporter is not null as is_end,
+                   call_index, in_log, reporter is not null as is_end,
                    reporter is not null
                    and coalesce(
                            lead(call_index) over (
@@ -189,32 +196,91 @@ begin
                    and issue.nth = try.nth_lacking
                    and not try.is_issued
                    and try.issues >= try.lacking
+        ),
+        started as (
+            select execution_id, command_id, number, nth,
+                   coalesce(
+                       begun_at,
+                       lag(coalesce(ended_at, next_end_at)) over command + interval '1 microsecond',
+                       first_at
+                   ) as begun_at,
+                   in_log, issued_at
+            from   (
+                       select *,
+                              min(at) filter (where number is null) over (
+                                  partition by execution_id, command_id
+                                  order by at desc, number nulls last rows unbounded preceding
+                              ) as next_end_at
+                       from   (
+                                  select *,
+                                         case when nth = 1 then '-infinity' else begun_at end as at
+                                  from   begun
+                                  union all
+                                  select execution_id, command_id, null, null, null, null, null,
+                                         null, null, created_at
+                                  from   doubtful
+                                  where  number is null
+                                  and    ends_attempt
+                              ) as moment
+                   ) as followed
+            where  number is not null
+            window command as (partition by execution_id, command_id order by number)
+        ),
+        -- 5. Turns.
+        step as (
+            select *,
+                   coalesce(max(begins_nth) over so_far, 1) as last_nth,
+                   min(begins_nth) over (
+                       partition by execution_id, command_id
+                       order by in_log, begins_nth nulls last
+                       rows between current row and unbounded following
+                   ) as next_nth,
+                   count(begins_nth) over so_far as part
+            from   (
+                       select   execution_id, command_id, role, is_end, min(in_log) as in_log,
+                                null::bigint as begins_nth
+                       from     doubtful
+                       where    in_log is not null
+                       and      (is_end or role in ('claimed', 'started'))
+                       group by execution_id, command_id, role, is_end, created_at, call_index
+                       union all
+                       select execution_id, command_id, null, null, in_log, nth
+                       from   started
+                       where  nth > 1
+                       and    in_log is not null
+                   ) as placed
+            window so_far as (
+                       partition by execution_id, command_id order by in_log, begins_nth nulls last
+                       rows unbounded preceding
+                   )
+        ),
+        turn as (
+            select *
+            from   (
+                       select execution_id, command_id, in_log, next_nth,
+                              last_nth + row_number() over (
+                                  partition by execution_id, command_id, part order by in_log
+                              ) as nth
+                       from   (
+                                  select *,
+                                         not is_end
+                                         and lag(is_end) over (
+                                             partition by execution_id, command_id, part
+                                             order by in_log, begins_nth nulls last
+                                         )
+                                         and row_number() over (
+                                             partition by execution_id, command_id, part, role
+                                             order by in_log
+                                         ) > 1 as is_turn
+                                  from   step
+                              ) as stepped
+                       where  is_turn
+                   ) as counted
+            where  nth <= coalesce(next_nth, nth)
         )
-        select execution_id, command_id, number, nth,
-               coalesce(
-                   begun_at,
-                   lag(coalesce(ended_at, next_end_at)) over command + interval '1 microsecond',
-                   first_at
-               ) as begun_at,
-               in_log, issued_at
-        from   (
-                   select *,
-                          min(at) filter (where number is null) over (
-                              partition by execution_id, command_id
-                              order by at desc, number nulls last rows unbounded preceding
-                          ) as next_end_at
-                   from   (
-                              select *, case when nth = 1 then '-infinity' else begun_at end as at
-                              from   begun
-                              union all
-                              select execution_id, command_id, null, null, null, null, null, null,
-                                     null, created_at
-                              from   doubtful
-                              where  number is null
-                              and    ends_attempt
-                          ) as moment
-               ) as followed
-        where  number is not null
-        window command as (partition by execution_id, command_id order by number);
+        select execution_id, command_id, number, nth, begun_at,
+               coalesce(turn.in_log, started.in_log) as in_log, issued_at
+        from   started
+        left join turn using (execution_id, command_id, nth);
 end
 $$;

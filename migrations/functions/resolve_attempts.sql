@@ -2,7 +2,7 @@
 -- doubt, by the rules that find_attempts lists:
 --     1. find the attempts, and when each began (find_attempts)
 --     2. assign an event by its number, else by the issue that it is, else to the last attempt that
---        had begun before it
+--        had begun before it; then an end without a place to the last attempt that lacks one
 --     3. count two reports of the same end once, and group the ends
 --     4. if several ends fall into one slot (an attempt has one end of its command, and one of each
 --        of its calls), move them to attempts whose slot is free
@@ -50,7 +50,7 @@ begin
                    and event.role = 'issued'
         ),
         -- 2. The attempt of each event.
-        positioned as (
+        ordered as (
             select *,
                    coalesce(
                        own_nth, issued_nth,
@@ -83,8 +83,43 @@ begin
                            partition by execution_id, command_id
                            order by at, at_once, begins_nth rows unbounded preceding
                        )
-                   ) as ordered
+                   ) as in_order
             where  begins_nth is null
+        ),
+        late_end as (
+            select event_id,
+                   max(lacking_nth) over (
+                       partition by execution_id, command_id
+                       order by created_at, lacking_nth nulls last rows unbounded preceding
+                   ) as nth_lacking
+            from   (
+                       select event_id, execution_id, command_id, created_at,
+                              null::bigint as lacking_nth
+                       from   (
+                                  select *,
+                                         count(in_log) over (
+                                             partition by execution_id, command_id
+                                         ) > 0 as is_placed
+                                  from   ordered
+                              ) as event
+                       where  is_placed
+                       and    slot is not null
+                       and    own_nth is null
+                       and    in_log is null
+                       union all
+                       select   null, execution_id, command_id,
+                                min(created_at) filter (where role in ('claimed', 'started')), nth
+                       from     ordered
+                       group by execution_id, command_id, nth
+                       having   count(coalesce(in_log[1], own_nth)) filter (where slot is not null)
+                                = 0
+                   ) as end_or_attempt
+        ),
+        positioned as (
+            select event_id, execution_id, command_id, created_at, in_log, slot, call_index, ending,
+                   event_class, role, own_nth, coalesce(nth_lacking, nth) as nth
+            from   ordered
+            left join late_end using (event_id)
         ),
         -- 3. Ends, each once.
         report as (

@@ -20,7 +20,13 @@ from normalizer.core.raw_record import RawRecord
 from simulator.view_fold import Row, call_event, fold_execution
 from tests.support import view_rows
 from tests.support.canonical_topic import row_of
-from tests.support.event_histories import manual_changes, repeated, retried_commands, splits
+from tests.support.event_histories import (
+    manual_changes,
+    partly_late,
+    repeated,
+    retried_commands,
+    splits,
+)
 from tests.support.simulator_pipeline import MemoryDatabase
 from tests.support.view_rows import view_differences
 
@@ -190,6 +196,75 @@ def test_a_completed_command_is_of_another_attempt_than_a_failed_call() -> None:
     assert resolve_attempts(events) == [0, 1, 0, 1]
 
 
+@pytest.mark.parametrize("has_place", [True, False])
+def test_a_retry_whose_issue_comes_late_begins_with_its_claim(has_place: bool) -> None:
+    """By the clocks of the workers, all of it happened before the retry was issued."""
+    events = [
+        *(issued(0, 0), claimed(1), started(2), failed(5)),
+        *(claimed(14), started(15), completed(20), issued(100, 1)),
+    ]
+    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
+    in_log[-1] = in_log[-1] if has_place else events[-1]
+
+    assert resolve_attempts(in_log) == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_a_late_issue_takes_no_event_of_the_attempt_after_it() -> None:
+    """The middle one of three attempts has no end, because nobody reported it."""
+    events = [
+        *(issued(0, 0), claimed(1), failed(5), claimed(14)),
+        *(issued(200, 2), claimed(214), completed(220), issued(-100, 1)),
+    ]
+    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events[:-1])]
+
+    assert resolve_attempts([*in_log, events[-1]]) == [0, 0, 0, 1, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "reports_ends_twice",
+    [
+        # The failure of the first attempt comes again, after the retry was claimed.
+        False,
+        # Its command fails after the retry was claimed.
+        True,
+    ],
+)
+def test_an_end_between_a_claim_and_its_start_begins_no_attempt(reports_ends_twice: bool) -> None:
+    late = CallEvent("command.failed", 6, None, "FAILED") if reports_ends_twice else failed(5)
+    events = [
+        *(issued(0, 0), claimed(1), started(2), failed(5)),
+        *(issued(10, 1), claimed(12), late, started(13), failed(15)),
+        *(issued(20, 2), claimed(22), started(23), completed(25)),
+    ]
+    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
+
+    found = resolve_attempts(in_log)
+
+    assert found[8:] == [1, 2, 2, 2, 2]
+
+
+def test_an_end_without_place_is_of_the_attempt_that_lacks_one() -> None:
+    """Its clock says that it's of the other attempt, but the clock of each producer is wrong."""
+    first = [issued(0, 0), started(-25), issued(10, 1), started(-30), done(20)]
+    retry = [issued(200, 0), started(-40), failed(60), issued(300, 1), started(50)]
+    for events, late, found in (
+        (first, CallEvent("command.failed", 50, None, "FAILED"), [0, 0, 1, 1, 1, 0]),
+        (retry, CallEvent("command.failed", 260, None, "FAILED"), [0, 0, 0, 1, 1, 1]),
+    ):
+        in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
+
+        assert resolve_attempts([*in_log, late]) == found
+
+
+def test_an_end_without_place_is_of_no_attempt_that_was_claimed_after_it() -> None:
+    """The retry still runs."""
+    events = [issued(0, 0), started(2), failed(50), issued(100, 1), started(102)]
+    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
+    late = CallEvent("command.failed", 52, None, "FAILED")
+
+    assert resolve_attempts([*in_log, late]) == [0, 0, 0, 1, 1, 0]
+
+
 def test_report_without_place_is_ordered_by_its_clock() -> None:
     """The failure was reported a minute late, so the log has it after the retry."""
     events = [issued(0, 0), issued(100, 1), done(150), failed(5)]
@@ -307,6 +382,10 @@ def issued(at_us: int, number: int | None) -> CallEvent:
     return CallEvent("command.issued", at_us, number, "PENDING")
 
 
+def claimed(at_us: int) -> CallEvent:
+    return CallEvent("command.claimed", at_us, None, "RUNNING")
+
+
 def started(at_us: int) -> CallEvent:
     return CallEvent("command.started", at_us, None, "RUNNING")
 
@@ -331,7 +410,7 @@ def done(at_us: int, number: int | None = None, *, call_index: int = 0) -> CallE
 async def test_views_show_the_fold_of_a_command_in_any_order_and_number_of_its_reports(
     history: History, data: st.DataObject, connection: asyncpg.Connection
 ) -> None:
-    rows = [row for row, _ in history]
+    rows = data.draw(partly_late([row for row, _ in history]))
     again = repeated(data.draw(st.lists(st.sampled_from(rows), max_size=2, unique_by=id)))
     shuffled = data.draw(st.permutations(rows + again))
     transaction = connection.transaction()

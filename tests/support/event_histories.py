@@ -141,6 +141,20 @@ def retried_commands(draw: st.DrawFn) -> list[tuple[Row, int]]:
     return rows
 
 
+@st.composite
+def partly_late(draw: st.DrawFn, rows: Sequence[Row]) -> list[Row]:
+    """The same events, some of them later in the log, or so late that their place tells nothing."""
+    return [
+        row
+        | {
+            "source_offset": row["source_offset"] + draw(st.sampled_from([0, 0, 0, 100])),
+            "recorded_at": row["recorded_at"]
+            and row["recorded_at"] + timedelta(seconds=draw(st.sampled_from([0, 0, 0, 10]))),
+        }
+        for row in rows
+    ]
+
+
 def repeated(rows: Sequence[Row]) -> list[Row]:
     """The same events reported again under other ids."""
     return [row | {"event_id": row["event_id"] + 100} for row in rows]

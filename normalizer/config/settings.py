@@ -86,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     kafka_sasl_oauthbearer_scope: Annotated[
         str | None,
-        _about("With OAUTHBEARER: scopes to request, separated by spaces. If unset, none."),
+        _about("With OAUTHBEARER: scopes to request, separated by spaces. By default none."),
     ] = None
     kafka_sasl_oauthbearer_extensions: Annotated[
         tuple[str, ...],
@@ -97,7 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     kafka_ssl_ca_file: Annotated[
         str | None,
-        _about("With SSL: PEM file of the trusted authorities. If unset, the system's are."),
+        _about("With SSL: PEM file of the trusted authorities. By default the system's are used."),
     ] = None
     kafka_ssl_cert_file: Annotated[
         str | None, _about("With SSL: PEM file of the client certificate, if brokers ask for one.")
@@ -105,8 +105,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_ssl_key_file: Annotated[
         str | None,
         _about(
-            "With SSL: PEM file of the client's key, without a password. Not needed if the "
-            "certificate's file has the key."
+            "With SSL: PEM file of the client's key, without a password. Not needed if the file of "
+            "the certificate contains the key."
         ),
     ] = None
     kafka_client_rack: Annotated[
@@ -119,7 +119,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_session_timeout_ms: Annotated[
         int,
         _about(
-            "After this long without a heartbeat, the group gives the partitions to others.",
+            "After this long without a heartbeat from a process, the group gives its partitions to "
+            "other processes.",
             unit="ms",
             ge=1_000,
             le=1_800_000,
@@ -132,8 +133,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_age_ms: Annotated[
         int,
         _about(
-            "Longest wait of a record for its batch to fill. If writes are fast, a batch is due "
-            "sooner: after twice the time of the last write. A backlog fills batches whole.",
+            "Longest time that a record waits for its batch to fill. After a fast write it's "
+            "shorter: twice the time that the write took. With a backlog, batches are full.",
             unit="ms",
             ge=0,
             le=60_000,
@@ -141,29 +142,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 200
     redact_keys: Annotated[
         tuple[str, ...],
-        _about("More words, comma-separated, that make the value of a key that has them a secret."),
+        _about(
+            "More words that mark a key as secret, comma-separated. The value of a key that has "
+            "one is redacted."
+        ),
     ] = ()
     shapes: Annotated[
         str | None,
         _about(
-            "TOML file of more shapes and their vectors (see docs/adding-a-shape.md). If unset, "
-            "none."
+            "TOML file of more shapes and their vectors, see docs/adding-a-shape.md. By default "
+            "there is none."
         ),
     ] = None
     core: Annotated[
         Literal["native", "python"],
         _about(
-            "What reads records: python, or native, which uses the native lane if it's installed "
-            "and fits, and Python for every record that the lane leaves."
+            "How records are normalized: python, or native. With native, the native lane reads "
+            "most records, and Python the others. If the lane isn't installed, or was built for "
+            "other rules, Python reads all."
         ),
     ] = "native"
     instance: Annotated[
         str | None,
         _about(
-            "Name of this process in positions, in logs, and in the consumer group, which gives a "
-            "named process its partitions back as soon as it restarts. Each process of a group "
-            "needs a name of its own. If unset, positions and logs have host and pid, and the "
-            "group has no name."
+            "Name of this process in positions, in logs, and in the consumer group. A process with "
+            "a name gets its partitions back as soon as it restarts. No two processes of a group "
+            "may have the same name. By default, positions and logs show host and pid, and the "
+            "group knows no name."
         ),
     ] = None
     stop_timeout_s: Annotated[
@@ -178,7 +183,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     progress_timeout_s: Annotated[
         int,
         _about(
-            "If records wait and nothing is stored for this long, rejoin the group, then exit.",
+            "If records wait and nothing is stored for this long, the process rejoins the group. "
+            "If that doesn't help, it exits.",
             unit="s",
             ge=5,
             le=3_600,
@@ -190,7 +196,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "127.0.0.1"
     http_port: Annotated[
         int,
-        _about("Port for them. 0 takes a free port, which the log names.", ge=0, le=65_535),
+        _about(
+            "Port for /metrics, /livez, and /readyz. With 0, a free port is used and logged.",
+            ge=0,
+            le=65_535,
+        ),
     ] = 9464
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],

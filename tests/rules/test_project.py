@@ -7,6 +7,8 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME_LOCK = (ROOT / "requirements.lock").read_text()
@@ -140,3 +142,13 @@ def test_a_second_script_has_a_name_that_no_other_package_installs() -> None:
     assert "$(BIN)/normalizer" not in (ROOT / "Makefile").read_text()
     assert ours["event-normalizer"] == ours["normalizer"]
     assert others.isdisjoint({"event-normalizer", "projector"})
+
+
+@pytest.mark.parametrize("package", ["normalizer", "projector", "simulator"])
+def test_no_pattern_repeats_a_group_possessively(package: str) -> None:
+    """Python 3.11.2 may end `(?:a|b(?=c))*+` too early. `(?>(?:...)*)` means the same."""
+    possessive = re.compile(r"\)(?:[*+?]|\{[\d,]+\})\+")
+
+    found = [path for path in (ROOT / package).rglob("*.py") if possessive.search(path.read_text())]
+
+    assert found == []

@@ -10,20 +10,20 @@ from normalizer.core.redaction.secret_names import REDACTED
 SHORTEST_TOKEN: Final = 16
 """A shorter text of only letters and digits is never a secret."""
 _QUOTED: Final = re.compile(
-    r"""(?P<open>\\*["'`])(?P<value>(?:(?!(?P=open)).|(?P=open)(?P=open))*+)(?:(?P=open)|\Z)""",
+    r"""(?P<open>\\*["'`])(?P<value>(?>(?:(?!(?P=open)).|(?P=open)(?P=open))*))(?:(?P=open)|\Z)""",
     re.DOTALL,
 )
 _ESCAPED: Final = {
-    '"': re.compile(r'"(?P<value>(?:[^"\\]|\\.|"")*+)(?:"|\\?\Z)', re.DOTALL),
-    "'": re.compile(r"'(?P<value>(?:[^'\\]|\\.|'')*+)(?:'|\\?\Z)", re.DOTALL),
+    '"': re.compile(r'"(?P<value>(?>(?:[^"\\]|\\.|"")*))(?:"|\\?\Z)', re.DOTALL),
+    "'": re.compile(r"'(?P<value>(?>(?:[^'\\]|\\.|'')*))(?:'|\\?\Z)", re.DOTALL),
 }
 BARE: Final = re.compile(
     r"""
-    (?: [^\s;&"'`<,\\%]
+    (?>(?: [^\s;&"'`<,\\%]
       | <(?!/) | %(?!26) | \\(?![nrtu"'])
       | &(?!(?:amp;)?(?:[\w.%\-]+(?:\[[\w.%\-]*\])*)?= | [&\s] | \Z)
       | ["'`,](?=\w)(?![\w.\-]+\s*[=:])
-    )++
+    )+)
     """,
     re.VERBOSE,
 )

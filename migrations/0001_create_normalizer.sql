@@ -375,6 +375,7 @@ create table normalizer.source_positions (
     last_recorded_ms bigint,
     last_crc         bigint,
     holder           text,
+    group_id         text        not null default '',
     slice_records    integer,
     claimed_at       timestamptz,
     committed_at     timestamptz,
@@ -440,6 +441,9 @@ comment on column normalizer.source_positions.holder is
     'Random name of the process that may have records in hand. Null once it has given the '
     'partition up in order. If the next owner finds another name than its own, that process was '
     'killed, and the partition is a suspect.';
+comment on column normalizer.source_positions.group_id is
+    'Consumer group of the process that claimed the partition last. Another group claims it only '
+    'after ten seconds without a sign of life. Empty if no group did.';
 comment on column normalizer.source_positions.slice_records is
     'Of a suspect: how many of the next records its owner has in hand at most. 1: it has one, and '
     'no record of any partition besides. 0: an owner ended then, so that record is to blame. Null: '

@@ -8,6 +8,7 @@
     │   └── BrokerUnavailableError the broker is unreachable
     ├── PositionError              this process may not write this partition
     │   ├── FencedError            another process claimed it: wait for the next assignment
+    │   ├── OtherGroupError        another consumer group reads it: wait until that one stops
     │   ├── PositionMovedError     the position has changed: read it again, seek, continue
     │   ├── TopicResetError        the topic was recreated: stop until an operator decides
     │   │   └── AnotherClusterError this is another Kafka cluster: correct the address
@@ -111,6 +112,28 @@ class PositionError(NormalizerError):
 
 class FencedError(PositionError):
     """Another process has claimed the partition. Drop it until the group assigns it again."""
+
+
+class OtherGroupError(PositionError):
+    """Another consumer group reads the partition into this database. Leave it to that group."""
+
+    REMEDY: Final = (
+        "Use one KAFKA_GROUP_ID for one database. Before you change it, stop every process of "
+        "group {}"
+    )
+
+    def __init__(
+        self, other: str, owner: str, group_id: str, *, topic: str, partition: int
+    ) -> None:
+        super().__init__(
+            f"{topic}[{partition}]: left to consumer group {other}, whose process {owner} was "
+            f"alive within the last 10 s, while this process is in group {group_id}. "
+            f"{self.REMEDY.format(other)}",
+            topic=topic,
+            partition=partition,
+        )
+        self.other = other
+        self.owner = owner
 
 
 class PositionMovedError(PositionError):

@@ -1,6 +1,7 @@
 """Checks what this process is allowed to do in Kafka and PostgreSQL, with one line per check."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Final
@@ -10,7 +11,12 @@ from normalizer.cli.check_kafka import KafkaCheck
 from normalizer.cli.check_result import CheckResult
 from normalizer.config.settings import Settings
 from normalizer.core.last_try import BLAMED
-from normalizer.errors import AnotherClusterError, BrokerUnavailableError, NormalizerError
+from normalizer.errors import (
+    AnotherClusterError,
+    BrokerUnavailableError,
+    NormalizerError,
+    OtherGroupError,
+)
 from normalizer.kafka import KafkaPartition, TopicReader
 
 ANSWER_S: Final = 20.0
@@ -48,6 +54,7 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
         (database, database.statistics),
         (database, database.clock),
         (database, partial(_clusters, kafka, database)),
+        (database, partial(_groups, kafka, database, settings.kafka_group_id)),
         (database, partial(_positions, kafka, database)),
     ]
     for end, step in steps:
@@ -77,6 +84,22 @@ async def _clusters(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator
                 f"it was read from cluster {cluster_id}, but cluster {kafka.cluster_id} answers"
             )
             yield CheckResult(f"topic {topic}", message, AnotherClusterError.REMEDY)
+
+
+async def _groups(
+    kafka: KafkaCheck, database: DatabaseCheck, group_id: str
+) -> AsyncIterator[CheckResult]:
+    """Check that no other consumer group reads these topics into this database."""
+    if not kafka.bounds or not database.readable:
+        return
+    partitions = defaultdict[tuple[str, str], list[str]](list)
+    for one in await database.other_groups(kafka.bounds.keys(), group_id):
+        partitions[one.other, one.owner].append(f"{one.topic}[{one.partition}]")
+    for (other, owner), names in partitions.items():
+        message = (
+            f"consumer group {other} (process {owner}) reads {', '.join(names)} into this database"
+        )
+        yield CheckResult(f"group {group_id}", message, OtherGroupError.REMEDY.format(other))
 
 
 async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:

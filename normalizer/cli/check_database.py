@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from functools import cache
 from typing import Final
 
@@ -11,6 +11,8 @@ import asyncpg
 from normalizer.cli.check_result import CheckResult
 from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
+from normalizer.errors import OtherGroupError
+from normalizer.store.claims import find_other_groups
 from normalizer.store.migrate import (
     BY_HAND,
     PRIMARY,
@@ -281,6 +283,13 @@ class DatabaseCheck:
     async def positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
         """Return the newest position of each partition."""
         return await self._fetch(NEWEST_POSITIONS, topics)
+
+    async def other_groups(
+        self, partitions: Collection[tuple[str, int]], group_id: str
+    ) -> list[OtherGroupError]:
+        """Return the partitions that another consumer group reads into this database."""
+        async with read_only_connection(self._url) as connection:
+            return await find_other_groups(connection, partitions, group_id)
 
     async def _fetch(self, statement: str, topics: Sequence[str]) -> list[asyncpg.Record]:
         async with read_only_connection(self._url) as connection:

@@ -37,6 +37,7 @@ class Claims:
         store: RecordStore,
         ownership: Ownership,
         *,
+        group_id: str,
         accept_reset: bool,
         shapes: ShapesOfProcess,
         counters: ServiceCounters,
@@ -45,7 +46,8 @@ class Claims:
         self._kafka = kafka
         self._store = store
         self._ownership = ownership
-        self._claim_position = partial(store.claim, shapes=shapes)
+        self._claim_position = partial(store.claim, group_id=group_id, shapes=shapes)
+        self._group_id = group_id
         self._accept_reset = accept_reset
         self._counters = counters
 
@@ -66,14 +68,17 @@ class Claims:
         """Claim the assigned partitions that aren't claimed yet, and start to read them.
 
         A partition whose next offset is gone from the log is claimed again. A partition whose
-        leader is unreachable is marked and retried later, and the rest are claimed. If another
-        session holds the lock on a position, the error for that is raised only after the rest are
-        claimed. Raises RetryableError if the database or the cluster is unreachable. Claims made
-        before that stay valid.
+        leader is unreachable, or that another consumer group reads, is marked and retried later,
+        and the rest are claimed. If another session holds the lock on a position, the error for
+        that is raised only after the rest are claimed. Raises RetryableError if the database or the
+        cluster is unreachable. Claims made before that stay valid.
         """
         ownership = self._ownership
         self._release_unread()
-        if not (to_claim := ownership.unclaimed()):
+        unclaimed = ownership.unclaimed()
+        others = await self._store.other_groups(unclaimed, self._group_id) if unclaimed else ()
+        ownership.mark_other_groups(unclaimed, others)
+        if not (to_claim := [one for one in unclaimed if not ownership[one].why_other_group]):
             return
         assignment = self._reader.assignments
         cluster_id = await self._kafka.cluster_id()

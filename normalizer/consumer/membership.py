@@ -76,6 +76,7 @@ class Membership:
             self._kafka,
             store,
             self.ownership,
+            group_id=settings.kafka_group_id,
             accept_reset=accept_reset,
             shapes=shapes,
             counters=counters,

@@ -6,14 +6,20 @@ state at any time.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from normalizer.consumer.partition_state import OwnedPartition, PartitionEvent, PartitionState
 from normalizer.consumer.suspects import Suspects
-from normalizer.errors import BrokerUnavailableError, FencedError, PositionError
+from normalizer.errors import (
+    BrokerUnavailableError,
+    FencedError,
+    OtherGroupError,
+    PositionError,
+)
 from normalizer.kafka import GroupReader, KafkaPartition
 from normalizer.runtime.telemetry import ServiceCounters, get_logger
 from normalizer.store.store import Claim
@@ -62,6 +68,15 @@ class Ownership:
         """Return why each unreachable partition's leader doesn't respond, sorted by partition."""
         everything = sorted({**self._partitions}.items())
         return {one: known.why_unreachable for one, known in everything if known.why_unreachable}
+
+    @property
+    def other_groups(self) -> Mapping[str, Sequence[KafkaPartition]]:
+        """Return the partitions that are left to another consumer group, by the reason."""
+        partitions = defaultdict[str, list[KafkaPartition]](list)
+        for one, known in sorted({**self._partitions}.items()):
+            if known.why_other_group:
+                partitions[known.why_other_group].append(one)
+        return partitions
 
     @property
     def gaps(self) -> Mapping[KafkaPartition, tuple[int, int]]:
@@ -161,6 +176,22 @@ class Ownership:
         if self[partition].why_unreachable:
             self.note(partition, why_unreachable="")
             _log.info("partition.recovered", partition=str(partition))
+
+    def mark_other_groups(
+        self, unclaimed: Iterable[KafkaPartition], found: Iterable[OtherGroupError]
+    ) -> None:
+        """Note which unclaimed partitions another consumer group reads. Logged once."""
+        errors = {KafkaPartition(error.topic, error.partition): error for error in found}
+        known = set(self.other_groups)
+        for partition in unclaimed:
+            error = errors.get(partition)
+            why = str(error).removeprefix(f"{partition}: left to ") if error else ""
+            if why != self[partition].why_other_group:
+                self.note(partition, why_other_group=why)
+        for why, partitions in self.other_groups.items():
+            if why not in known:
+                names = [*map(str, partitions)]
+                _log.warning("group.another_reads", partitions=names, why=why)
 
     def __getitem__(self, partition: KafkaPartition) -> OwnedPartition:
         """Return what this process knows about a partition."""

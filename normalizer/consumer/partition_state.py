@@ -88,6 +88,7 @@ class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
       somebody moves the position.
     - `last_claim` stays when the claim ends.
     - `why_unreachable` says why the leader of an assigned or claimed partition doesn't respond.
+    - `why_other_group` says which other consumer group an assigned partition is left to.
     - `gap` is the last range of offsets (first, next) that retention deleted before it was read.
     """
 
@@ -98,6 +99,7 @@ class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
     was_claimed: bool = False
     why_stopped: str = ""
     why_unreachable: str = ""
+    why_other_group: str = ""
     gap: tuple[int, int] | None = None
 
     def after(self, event: PartitionEvent, now_s: float) -> "OwnedPartition | None":
@@ -111,4 +113,5 @@ class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
             since_s=now_s,
             claim=None if event in _EVENTS_THAT_END_CLAIMS else self.claim,
             why_unreachable="",
+            why_other_group="",
         )

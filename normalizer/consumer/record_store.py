@@ -1,14 +1,14 @@
 """The interface of a store. The service writes to PostgreSQL, and the relay to Kafka."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
 from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, OutcomeTotals
-from normalizer.errors import PositionError
+from normalizer.errors import OtherGroupError, PositionError
 from normalizer.store.claims import NO_TABLE
 from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess, Store
 
@@ -55,10 +55,16 @@ class RecordStore(Protocol):
         cluster_id: str,
         log_start: int,
         log_end: int | None = None,
+        group_id: str = "",
         shapes: ShapesOfProcess = NO_TABLE,
         accept_reset: bool = False,
     ) -> Claim:
         """Claim a partition."""
+
+    async def other_groups(
+        self, partitions: Collection[tuple[str, int]], group_id: str
+    ) -> Sequence[OtherGroupError]:
+        """Return those that this group leaves to another consumer group, each with its reason."""
 
     async def release_claims(self) -> None:
         """Record that no record of any claimed partition is being processed any more."""

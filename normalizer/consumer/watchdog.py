@@ -6,6 +6,7 @@ partition that another process claimed by mistake. During an outage no partition
 
 import contextlib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
 from normalizer.consumer.ownership import Ownership
@@ -82,7 +83,8 @@ class Watchdog:
             is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
             return {GROUP} if is_late else None
         unread = self._ownership.in_state(PartitionState.STOPPED, PartitionState.SET_ASIDE)
-        to_read = self._reader.assigned - unread.keys()
+        of_others = chain(*self._ownership.other_groups.values())
+        to_read = self._reader.assigned - unread.keys() - {*of_others}
         try:
             bounds = await self._kafka.reachable_bounds(to_read)
         except RetryableError:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError as PollCancelled
+from itertools import chain
 from typing import Any, Final, Self
 
 from prometheus_client.registry import Collector
@@ -128,8 +129,8 @@ class Monitor:
         if service.is_rebalancing():
             yield "group: partitions are not assigned yet"
         ownership = service.ownership
-        unreachable = ownership.unreachable
-        waiting = [one for one in ownership.unclaimed() if one not in unreachable]
+        named = {*ownership.unreachable, *chain(*ownership.other_groups.values())}
+        waiting = [one for one in ownership.unclaimed() if one not in named]
         if waiting:
             yield f"partitions assigned but not claimed: {', '.join(map(str, waiting))}"
         for partition, age_s in service.ownership.fenced_for_s().items():
@@ -145,6 +146,8 @@ class Monitor:
         unreachable = ownership.unreachable
         for partition, why in unreachable.items():
             yield f"partition {partition} is unreachable: {why.removeprefix(f'{partition}: ')}"
+        for why, partitions in ownership.other_groups.items():
+            yield f"partitions {', '.join(map(str, partitions))} are left to {why}"
         for partition in self.lag_monitor.unmeasured if self.lag_monitor.broker_up else ():
             if partition not in unreachable:
                 yield f"lag of partition {partition} is unknown: no broker reports where it ends"

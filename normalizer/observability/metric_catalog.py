@@ -203,7 +203,7 @@ CATALOGUE: Final = (
         "lock), fenced, or stopped.",
         hint="stopped: /readyz and the log event partition.stopped give the reason. If the topic "
         "was recreated, use `normalizer run --accept-reset`. assigned but not claimed: the "
-        "database is unreachable.",
+        "database is unreachable, or another consumer group reads it.",
         labels={"state": PARTITION_STATES},
     ),
     Metric(
@@ -216,8 +216,8 @@ CATALOGUE: Final = (
         name="normalizer_degraded",
         kind="gauge",
         means="1 while this process can't read some of its partitions as it should: a leader is "
-        "unreachable, the lag is unknown, or a record most likely kills its process. It stays "
-        "ready, because it reads all others.",
+        "unreachable, the lag is unknown, another consumer group reads them, or a record most "
+        "likely kills its process. It stays ready, because it reads all others.",
         hint="`curl .../readyz` lists them under `degraded`.",
     ),
     Metric(

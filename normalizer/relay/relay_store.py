@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
@@ -81,6 +81,7 @@ class RelayStore:
         cluster_id: str,
         log_start: int,
         log_end: int | None = None,
+        group_id: str = "",  # noqa: ARG002 - a store's signature
         shapes: ShapesOfProcess = NO_TABLE,
         accept_reset: bool = False,
     ) -> Claim:
@@ -129,6 +130,14 @@ class RelayStore:
             raise
         self._owned[where] = _OwnedPartition(producer, epoch, position, claim.next_offset)
         return claim
+
+    async def other_groups(
+        self,
+        partitions: Collection[tuple[str, int]],  # noqa: ARG002 - a store's signature
+        group_id: str,  # noqa: ARG002 - a store's signature
+    ) -> tuple[()]:
+        """Return none, because each group has its own positions."""
+        return ()
 
     async def release_claims(self) -> None:
         """Record that no record of any claimed partition is being processed any more.

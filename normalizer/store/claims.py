@@ -3,7 +3,7 @@
 Every function here runs on the given connection, inside a transaction that the caller has begun.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +18,12 @@ from normalizer.core.batch import (
     stored_last_record,
 )
 from normalizer.core.last_try import ALONE, LastTry
-from normalizer.errors import AnotherClusterError, PositionError, ShapesChangedError
+from normalizer.errors import (
+    AnotherClusterError,
+    OtherGroupError,
+    PositionError,
+    ShapesChangedError,
+)
 from normalizer.store.migrate import reject_other_files
 from normalizer.store.protocol import check_protocol
 from normalizer.store.sorted_outcomes import OutcomeCounts
@@ -46,10 +51,14 @@ NO_TABLE: Final = ShapesOfProcess()
 
 
 class Owner(NamedTuple):
-    """This process: the name that operators see, and a random one that no other process has."""
+    """This process: its name for operators, a random one of its own, and its consumer group.
+
+    The group is empty if it claims no partitions for a group.
+    """
 
     name: str
     holder: str
+    group_id: str = ""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,10 +127,11 @@ ADD_DEDUP_HORIZON: Final = """
 _BEGIN_POSITION: Final = """
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
-            dedup_offset, last_offset, last_recorded_ms, last_crc, shapes, holder, claimed_at)
+            dedup_offset, last_offset, last_recorded_ms, last_crc, shapes, holder, group_id,
+            claimed_at)
     select topic, incarnation, partition, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
            $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $6::text, $8::text,
-           clock_timestamp()
+           $9::text, clock_timestamp()
     from   normalizer.dedup_horizon
     where  topic = $1::text and incarnation = $7::integer and partition = $2::integer
     on conflict on constraint source_positions_pkey do nothing
@@ -144,8 +154,8 @@ async def claim_partition(
     """Raise the epoch of the partition's position. From then on the caller owns the partition.
 
     It waits for the previous owner's transaction in flight. Raises FatalError if this version must
-    not write to the database, because of its migrations or its protocol, and ShapesChangedError if
-    the table of shapes has changed.
+    not write to the database, because of its migrations or its protocol, OtherGroupError if another
+    consumer group reads the partition, and ShapesChangedError if the table of shapes has changed.
     """
     await reject_other_files(connection)
     claim_latest = partial(
@@ -173,6 +183,7 @@ async def claim_partition(
             shapes.fingerprint,
             incarnation,
             owner.holder,
+            owner.group_id,
         )
         position = dict(begun) if begun else await claim_latest() or {}
     await check_protocol(connection)
@@ -180,9 +191,49 @@ async def claim_partition(
     return await _alive(connection, Claim(topic=topic, partition=partition, **position))
 
 
-# Waits for the previous owner's transaction in flight.
+# The newest positions that this group must leave to another one. That one has shown a sign of life
+# in the last ten seconds. After that, views call a partition dead too. A stopped process has no
+# record in hand, and a process that may not claim the partition reports itself as stopped.
+_OTHER_GROUPS: Final = """
+    select   position.topic, position.partition, position.group_id, position.owner
+    from     unnest($1::text[], $2::integer[]) as wanted (topic, partition)
+    cross join lateral (
+        select   *
+        from     normalizer.source_positions as latest
+        where    (latest.topic, latest.partition) = (wanted.topic, wanted.partition)
+        order by latest.incarnation desc
+        limit    1
+    ) as position
+    left join normalizer.source_heartbeats as reported
+         on  (reported.topic, reported.partition) = (wanted.topic, wanted.partition)
+         and not reported.stopped
+    where    position.group_id not in ('', $3::text)
+    and      greatest(position.claimed_at, reported.heartbeat_at) > now() - interval '10 seconds'
+    order by position.topic, position.partition
+"""
+
+
+async def find_other_groups(
+    connection: asyncpg.Connection, partitions: Collection[tuple[str, int]], group_id: str
+) -> list[OtherGroupError]:
+    """Find the partitions that this consumer group must leave to another one, and say to which."""
+    if not group_id:
+        return []
+    wanted = map(list, zip(*partitions, strict=True))
+    return [
+        OtherGroupError(other, owner, group_id, topic=topic, partition=partition)
+        for topic, partition, other, owner in await connection.fetch(
+            _OTHER_GROUPS, *wanted, group_id
+        )
+    ]
+
+
+# Waits for the owner's transaction in flight. Only a process of the same group tells by its holder
+# that it was killed. Another group may take a living process's partition, for example after an
+# outage of the database.
 _LOCK_LATEST_POSITION: Final = """
-    select   incarnation, next_offset, holder, slice_records
+    select   incarnation, next_offset, slice_records,
+             case when group_id in ('', $3::text) then holder end as holder
     from     normalizer.source_positions
     where    topic = $1::text and partition = $2::integer
     and      incarnation >= all (
@@ -199,8 +250,8 @@ _LOCK_LATEST_POSITION: Final = """
 _CLAIM: Final = """
     update normalizer.source_positions
     set    owner = $4::text, epoch = epoch + 1, claimed_at = clock_timestamp(),
-           holder = $5::text, slice_records = $6::integer,
-           shapes = case when $8::boolean then $7::text else shapes end
+           holder = $5::text, group_id = $6::text, slice_records = $7::integer,
+           shapes = case when $9::boolean then $8::text else shapes end
     where  (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
     returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc,
               slice_records, shapes
@@ -216,17 +267,18 @@ async def _claim_latest(
     shapes: ShapesOfProcess,
 ) -> dict[str, Any] | None:
     """Claim the position of the latest incarnation. Returns None if there's no position."""
-    found = await connection.fetchrow(_LOCK_LATEST_POSITION, *partition)
+    found = await connection.fetchrow(_LOCK_LATEST_POSITION, *partition, owner.group_id)
     if found is None:
         return None
+    for other_group in await find_other_groups(connection, [partition], owner.group_id):
+        raise other_group
     last_try = LastTry(holder=found["holder"], slice_records=found["slice_records"])
     claimed = await connection.fetchrow(
         _CLAIM,
         partition[0],
         found["incarnation"],
         partition[1],
-        owner.name,
-        owner.holder,
+        *owner,
         last_try.slice_for(owner.holder, next_offset=found["next_offset"], log_end=log_end),
         *shapes,
     )
@@ -308,13 +360,13 @@ _BEGIN_NEXT_INCARNATION: Final = """
         update    normalizer.source_positions
         set       epoch = epoch + 1
         where     topic = $1::text and incarnation = $2::integer and partition = $3::integer
-        returning topic, incarnation, partition, shapes
+        returning topic, incarnation, partition, shapes, group_id
     )
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, shapes,
-            holder, claimed_at)
+            holder, group_id, claimed_at)
     select topic, incarnation + 1, partition, $4::text, $5::text, $6::bigint, $6::bigint, shapes,
-           $7::text, clock_timestamp()
+           $7::text, group_id, clock_timestamp()
     from   earlier
     returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
 """

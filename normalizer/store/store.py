@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Final, Self, TypeVar
@@ -13,7 +13,7 @@ import msgspec
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.envelope import Rejected
-from normalizer.errors import PositionError, StoreUnavailableError
+from normalizer.errors import OtherGroupError, PositionError, StoreUnavailableError
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
 from normalizer.store.batch_plan import BatchPlanner, WriteProgress
 from normalizer.store.claims import (
@@ -25,6 +25,7 @@ from normalizer.store.claims import (
     check_cluster,
     claim_partition,
     find_lost_claims,
+    find_other_groups,
     move_over_gap,
     release_claims,
     take_alone,
@@ -116,6 +117,7 @@ class Store:
         cluster_id: str,
         log_start: int,
         log_end: int | None = None,
+        group_id: str = "",
         shapes: ShapesOfProcess = NO_TABLE,
         accept_reset: bool = False,
     ) -> Claim:
@@ -127,14 +129,15 @@ class Store:
         partition, and it has records up to `log_end`, the partition is a suspect (see `LastTry`).
 
         Raises FatalError if this version must not write to the database, AnotherClusterError if the
-        topic belongs to another cluster and `accept_reset` isn't set, and ShapesChangedError if the
-        table of shapes has changed.
+        topic belongs to another cluster and `accept_reset` isn't set, OtherGroupError if another
+        consumer group reads the partition, and ShapesChangedError if the table of shapes has
+        changed.
         """
         claim = partial(
             claim_partition,
             topic=topic,
             partition=partition,
-            owner=self._owner,
+            owner=self._owner._replace(group_id=group_id),
             cluster_id=cluster_id,
             log_start=log_start,
             log_end=log_end,
@@ -146,6 +149,13 @@ class Store:
             return await claim(connection)
 
         return await self._session.run_once(claim_in_cluster)
+
+    async def other_groups(
+        self, partitions: Collection[tuple[str, int]], group_id: str
+    ) -> Sequence[OtherGroupError]:
+        """Return those that this group leaves to another consumer group, each with its reason."""
+        find = partial(find_other_groups, partitions=partitions, group_id=group_id)
+        return await self._session.run_once(find)
 
     async def release_claims(self) -> None:
         """Record that this process works on no record. If it ends now, no record is to blame."""

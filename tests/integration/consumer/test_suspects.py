@@ -1,9 +1,7 @@
 """A killed owner costs its partitions seconds. A record that kills is named, and costs itself."""
 
 import asyncio
-import itertools
 import signal
-from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
@@ -46,15 +44,8 @@ TWO_PARTITIONS: Final = pytest.mark.parametrize("topic", [2], indirect=True)
 TWELVE_PARTITIONS: Final = pytest.mark.parametrize("topic", [12], indirect=True)
 BACKLOG: Final = 3_600
 TRIES: Final = 3
-
-
-def in_groups_of_their_own(settings: Settings) -> Iterator[Settings]:
-    """The same settings, each time with another group: none waits for the session of a killed
-    process.
-    """
-    for number in itertools.count():
-        group = f"{settings.kafka_group_id}.{number}"
-        yield msgspec.structs.replace(settings, kafka_group_id=group)
+NAME: Final = "one"
+"""The next process of this name takes the killed one's place in the group at once."""
 
 
 async def send_backlog(feed: Feed, first: int) -> dict[int, int]:
@@ -85,21 +76,21 @@ async def test_backlog_after_three_kills_takes_at_most_twice_its_calm_time_plus_
     feed: Feed, say: PrintLine
 ) -> None:
     (before_insert,) = (point for point in POINTS if point.name == "before the insert")
-    groups = in_groups_of_their_own(feed.settings())
+    settings = feed.settings(instance=NAME)
     ends = await send_backlog(feed, 0)
-    async with process(next(groups)):
+    async with process(settings):
         await feed.until_read(ends)
     calm_s = await reading_s(feed)
 
     ends = await send_backlog(feed, BACKLOG)
     async with gate_at(before_insert, feed.database) as gate:
         for _ in range(3):
-            async with process(next(groups)) as killed:
+            async with process(settings) as killed:
                 await gate.until_somebody_waits()
                 killed.kill()
                 await killed.wait()
             await until(gate.somebody_waits, is_so=lambda waits: not waits)
-    async with process(next(groups)):
+    async with process(settings):
         await feed.until_read(ends)
     after_s = await reading_s(feed)
 
@@ -297,12 +288,11 @@ async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is
         first = partition * 10_000
         await feed.send(range(first, first + 1_500), partition=partition)
     port = keep_ports(tmp_path / "ports", ["http"])["http"]
-    settings = feed.settings(http_port=port)
-    groups = in_groups_of_their_own(settings)
+    settings = feed.settings(http_port=port, instance=NAME)
 
     deaths, reasons = 0, list[str]()
     while not reasons:
-        async with process(next(groups), program="tests.support.deadly_records") as killed:
+        async with process(settings, program="tests.support.deadly_records") as killed:
             while killed.returncode is None and not reasons:
                 reasons = await reasons_about_kills(port)
                 await moment()
@@ -318,7 +308,7 @@ async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is
     words = f"a process was killed while it processed offset {before} and no other record"
     assert reasons == [f"partition {where}: {words}"]
     assert [one.message for one in found if one.about == f"position of {where}"] == [words]
-    async with process(next(groups)):
+    async with process(settings):
         await feed.until_read({0: before + 11, 1: 1_500, 2: 1_500})
 
 

@@ -9,7 +9,13 @@ import asyncpg
 import pytest
 
 from normalizer.core.batch import OutcomeTotals
-from normalizer.errors import FencedError, PositionMovedError, StoreUnavailableError
+from normalizer.core.last_try import SHARED
+from normalizer.errors import (
+    FencedError,
+    OtherGroupError,
+    PositionMovedError,
+    StoreUnavailableError,
+)
 from normalizer.store.store import Claim, Store
 from tests.support.factories import (
     TOPIC,
@@ -89,6 +95,46 @@ async def test_the_first_claim_begins_where_the_log_begins(database: Database) -
         )
         position = await position_of(connection, 3)
         assert (position["owner"], position["start_offset"]) == ("me", 40)
+
+
+async def claimed_by_group(store: Store, group_id: str) -> Claim:
+    return await store.claim(TOPIC, 3, cluster_id="c", log_start=0, log_end=5, group_id=group_id)
+
+
+async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no_record(
+    database: Database,
+) -> None:
+    """The owner has one record alone in hand. Its own group would take it for killed by that."""
+    async with (
+        open_store(database, "one") as one,
+        open_store(database, "two") as two,
+        connected(database) as connection,
+    ):
+        claim = await claimed_by_group(one, "first")
+        await one.take_alone(claim)
+        before = await position_of(connection, 3)
+
+        with pytest.raises(OtherGroupError, match="group first, whose process one "):
+            await claimed_by_group(two, "second")
+        (found,) = await two.other_groups([(TOPIC, 3)], "second")
+        assert (found.other, found.owner) == ("first", "one")
+        assert await position_of(connection, 3) == before
+        assert await one.other_groups([(TOPIC, 3)], "first") == []
+
+        await connection.execute(
+            """
+            update normalizer.source_positions set claimed_at = now() - interval '11 seconds';
+            update normalizer.source_heartbeats set heartbeat_at = now() - interval '9 seconds';
+            """
+        )
+        assert len(await two.other_groups([(TOPIC, 3)], "second")) == 1
+        await connection.execute(
+            "update normalizer.source_heartbeats set heartbeat_at = now() - interval '11 seconds'"
+        )
+        taken = await claimed_by_group(two, "second")
+        assert (taken.epoch, taken.slice_records) == (2, SHARED)
+        killed = await claimed_by_group(one, "second")
+        assert killed.slice_records == SHARED
 
 
 async def test_offsets_without_a_record_do_not_delay_the_last_record(database: Database) -> None:

@@ -20,6 +20,7 @@ class Log:
     def __init__(self) -> None:
         self.assigned = frozenset({ONE, TWO})
         self.states: dict[KafkaPartition, PartitionState] = {}
+        self.other_groups: dict[str, list[KafkaPartition]] = {}
         self.rebalancing = False
         self.read = {ONE: 5, TWO: 5}
         self.ends = {ONE: 5, TWO: 5}
@@ -96,6 +97,14 @@ async def test_moving_stopped_and_set_aside_partitions_are_not_stuck(state: Part
     for _ in range(8):
         assert await log.stuck_after(LIMIT_S / 4) is None
         log.watchdog.note_progress(ONE)
+
+
+async def test_partition_left_to_another_group_is_not_stuck() -> None:
+    log = Log()
+    log.ends = {ONE: 5, TWO: 99}
+    log.other_groups = {"consumer group first": [TWO]}
+
+    assert await log.stuck_after(2 * LIMIT_S) is None
 
 
 async def test_nothing_is_stuck_whose_leader_or_whole_cluster_is_away() -> None:

@@ -14,7 +14,7 @@ def check_environment(environ: Mapping[str, str], settings: Settings) -> Iterato
         yield CheckResult(
             f"variable {unknown.name}",
             "unknown, so nothing reads it",
-            f"{unknown.advice}, or unset it",
+            f"correct or unset it: {unknown.advice}",
         )
     for unused in unused_variables(settings):
         yield CheckResult(

@@ -60,10 +60,9 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
             )
         case TimeoutError():
             # A pooler doesn't respond either while its server rejects the pooler's own sign-in.
+            what = f"TCP: {describe_error(error)}" if error.errno else "no answer in time"
             return StoreUnavailableError(
-                f"database: TCP: {describe_error(error)}",
-                remedy=_reaching(error),
-                sign_in_refused=None,
+                f"database: {what}", remedy=_reaching(error), sign_in_refused=None
             )
         case OSError():
             return StoreUnavailableError(
@@ -134,8 +133,8 @@ def _reaching(error: OSError) -> str:
             return "check the host in DATABASE_URL"
         case TimeoutError():
             return (
-                "check host and port in DATABASE_URL, and the firewalls on the way. A pooler "
-                "doesn't answer either while it has no server connection"
+                "is this port PostgreSQL's? Check host and port in DATABASE_URL, and the firewalls "
+                "on the way. A pooler doesn't answer either while it has no server connection"
             )
         case _:
             return "is PostgreSQL running there? Check host and port in DATABASE_URL"

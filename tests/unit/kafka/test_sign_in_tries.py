@@ -154,7 +154,8 @@ def untrusted() -> ssl.SSLCertVerificationError:
             "database: sign-in through a pooler: server login has been failing",
             False,
         ),
-        (TimeoutError(), "database: TCP: TimeoutError", None),
+        (TimeoutError(), "database: no answer in time: is this port PostgreSQL's?", None),
+        (TimeoutError(110, "timed out"), "database: TCP: TimeoutError: timed out", None),
         (
             refusal("08P01", "query_wait_timeout"),
             "database: SQLSTATE 08P01 (ProtocolViolationError)",

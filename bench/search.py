@@ -11,14 +11,14 @@ import argparse
 import asyncio
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from statistics import quantiles
 from typing import Final
 from urllib.parse import urlencode
 
 import asyncpg
 
-from bench.history import make_history
+from bench.history import make_history, repeat_history
 from bench.views import postgres_server
 from normalizer.store.migrate import migrate
 from tests.support.api_client import api_client
@@ -26,7 +26,9 @@ from tests.support.results import command_line, write_results
 
 AIM_S: Final = 1.0
 REPEATS: Final = 20
-DAYS: Final = 30
+COPIES: Final = 28
+"""Copies of one day: in 30 days, because no two may share an hour of the counters."""
+LATER: Final = timedelta(hours=26)
 _MISSING: Final = "an id that isn't stored"
 _STORED: Final = """
     select   call.execution_id::text as execution, call.command_id as command, call.error,
@@ -51,9 +53,11 @@ async def main(options: argparse.Namespace) -> int:
         await migrate(url, report=lambda _: None)
         connection = await asyncpg.connect(url)
         until = datetime.now(UTC)
-        made = await make_history(
-            connection, options.events, until=until, per_day=options.events / DAYS
-        )
+        day = options.events // COPIES
+        first = until - (COPIES - 1) * LATER
+        made = COPIES * await make_history(connection, day, until=first, per_day=day)
+        await repeat_history(connection, COPIES, later=LATER)
+        print(f"loaded in {datetime.now(UTC) - until}", flush=True)
         await connection.execute("vacuum (analyze)")
         calls = await connection.fetchval("select count(*) from projector.call_facts")
         stored = await connection.fetchrow(_STORED)

@@ -16,6 +16,9 @@ const OF_CALLS = ["playbook", "step", "attempts", "status"];
 const OF_RATES = ["playbook", "step", "attempts"];
 const OF_ERRORS = ["playbook", "step", "attempts", "status", "worker"];
 
+/** What changes at most with the window's bounds or a deployment: an idle tab asks for it once a minute. */
+const SELDOM = { every: 60000 };
+
 /**
  * A panel: id, title, subtitle, width; filters: those that its queries have (null: it ignores all);
  * queries(address): path, parameters and options by name; render(answers, context): its nodes.
@@ -32,7 +35,7 @@ export const PANELS = [
     subtitle: "How executions ended. Click a bar for those that ended then, and drag to zoom",
     queries: (address) => ({
       outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
-      deployments: ["deployments", parameters(address, ["playbook"]), { every: 15000 }],
+      deployments: ["deployments", parameters(address, ["playbook"]), SELDOM],
     }),
     render: drawOutcomes,
   },
@@ -41,10 +44,10 @@ export const PANELS = [
     subtitle: "Calls that failed, had an error, or were cancelled. The step that got worst is first",
     queries: (address) => ({
       now: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "at", every: grain(address), limit: 5000 }), pace(address)],
-      before: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "at", every: grain(address), limit: 5000, window: "before" }), pace(address)],
+      before: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "at", every: grain(address), limit: 5000, window: "before" }), SELDOM],
       errors: ["error-rate-by-attempt", parameters(address, OF_RATES, { limit: 5000 }), pace(address)],
-      stepsBefore: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "step", limit: 5000, window: "before" }), pace(address)],
-      deployments: ["deployments", parameters(address, ["playbook"]), { every: 15000 }],
+      stepsBefore: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "step", limit: 5000, window: "before" }), SELDOM],
+      deployments: ["deployments", parameters(address, ["playbook"]), SELDOM],
     }),
     render: drawRate,
   },
@@ -117,7 +120,7 @@ export const PANELS = [
     queries: (address) => ({
       // Many rows, and only full minutes are drawn, so it is queried less often.
       rates: ["events-per-second", only(address, ["event_type"], { last: "2h", every: "minute", limit: 5000 }),
-        { every: 15000 }],
+        SELDOM],
     }),
     render: drawRates,
   },

@@ -10,7 +10,7 @@ const MARKS_SHOWN = 3;
 
 /** The first execution of each version of a playbook, as marks of a chart. */
 const marksOf = ({ rows }) => rows.map((row) => ({ at: new Date(row.first_at).getTime(), word: `${versionName(row)} began` }));
-const versionName = (row) => (row.version === null ? row.playbook : `${row.playbook} ${row.version}`);
+const versionName = (row) => (row.version === null ? row.playbook : `${row.playbook} v${row.version}`);
 
 /** The marks of a chart in words, the latest first, each a link to its playbook's versions. */
 function markList({ rows }, address) {
@@ -57,7 +57,8 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
   if (!now.rows.length) return nothing(now, `No call finished ${windowText(address)}.`);
   const step = STEP_MS[now.every];
   const x = bins(now);
-  const length = new Date(now.since) - new Date(before.since);
+  // Its own length, because it's asked for less often, and may still be that of a minute ago.
+  const length = new Date(before.until) - new Date(before.since);
   const rates = (answer, shift) => {
     const at = new Map(answer.rows.map((row) => [new Date(row.at).getTime() + shift, row.error_rate * 100]));
     return x.map((one) => at.get(one) ?? null);

@@ -41,8 +41,8 @@ class _Ends(Ledger):
 
 
 @contextlib.asynccontextmanager
-async def running_platform(stack: Stack) -> AsyncIterator[Platform]:
-    """Ten hours of a platform, busier in the last, through Kafka and a normalizer of its own."""
+async def reading(stack: Stack) -> AsyncIterator[tuple[Database, Topic, asyncpg.Connection]]:
+    """A database, an empty topic, and a normalizer of its own that reads it."""
     servers = await stack.bootstrap_servers()
     topic = Topic(name=f"noetl.page.{secrets.token_hex(2)}", partitions=6)
     async with contextlib.AsyncExitStack() as started:
@@ -54,6 +54,15 @@ async def running_platform(stack: Stack) -> AsyncIterator[Platform]:
         connection = await asyncpg.connect(database.url)
         started.push_async_callback(connection.close)
         await started.enter_async_context(process(settings_for(database, topic, servers)))
+        yield database, topic, connection
+        await admin.delete_topics([topic.name])
+
+
+@contextlib.asynccontextmanager
+async def running_platform(stack: Stack) -> AsyncIterator[Platform]:
+    """Ten hours of a platform, busier in the last, through Kafka and a normalizer of its own."""
+    servers = await stack.bootstrap_servers()
+    async with reading(stack) as (database, topic, connection):
         ledger = _Ends(topic)
         seeds = iter(range(1, 100))
 
@@ -67,6 +76,5 @@ async def running_platform(stack: Stack) -> AsyncIterator[Platform]:
 
         await play(600, rate=0.3)
         await play(50)
-        url = await started.enter_async_context(serving(database.url))
-        yield Platform(database=database, url=url, connection=connection, play=play)
-        await admin.delete_topics([topic.name])
+        async with serving(database.url) as url:
+            yield Platform(database=database, url=url, connection=connection, play=play)

@@ -1,6 +1,7 @@
 """Nothing is out of place, and pictures to look at.
 
-PICTURES=docs/pictures pytest tests/integration/page/test_looks.py takes the README's again.
+`PICTURES=docs/pictures pytest tests/integration/page -k "picture or walks"` takes those of the
+README and docs/dashboard.md again.
 """
 
 import os

@@ -101,6 +101,11 @@ async def test_each_try_of_an_execution_has_a_row_and_each_event_a_mark(
         assert rows[1:].count(["other calls"]) == bool(of_no_call)
         assert len(rows) == 1 + row["calls"] + bool(of_no_call)
         assert marks == listed == events
+        heights: list[float] = await page.locator(".timeline li").evaluate_all(
+            "(all) => all.map((one) => one.getBoundingClientRect().height)"
+        )
+        # The first has no line above it.
+        assert max(heights) - min(heights) <= 1
 
         # Marks of one moment lie above each other.
         await page.locator(".mark").first.dispatch_event("click")

@@ -50,6 +50,9 @@ function screens(address) {
 
 /** The way back: to the list of this object with its filters, else to the dashboard. */
 export function back(address) {
+  if (address.show === "playbooks" && address.playbook !== undefined) {
+    return h("a", { href: link(address, { playbook: null, version: null }), class: "back" }, "← Playbooks");
+  }
   const list = PART_OF[address.show] ?? "dashboard";
   const [, word] = SCREENS.find(([show]) => show === list);
   const href = list === "dashboard" ? home(address) : link(address, { show: list, reason: address.reason, shape: address.shape });

@@ -97,7 +97,7 @@ export function stuckNow(answers, tiles) {
   const silent = ages?.rows.filter((row) => row.begun);
   const tile = tileOf(tiles, "stuck");
   return { to: "stuck", name: "Stuck executions, now", value: ages ? count(n) : "…",
-    detail: n ? `silent for ${whole(Math.min(...silent.map((row) => row.shortest_s)))} to ${whole(Math.max(...silent.map((row) => row.longest_s)))}`
+    detail: n ? `silent for ${[...new Set([Math.min(...silent.map((row) => row.shortest_s)), Math.max(...silent.map((row) => row.longest_s))].map(whole))].join(" to ")}`
       : "not ended, silent for 5 minutes",
     title: "The line counts those that are stuck now, by the time of their last event. Nobody knows how many were stuck earlier.",
     versus: n ? "line: when they fell silent" : "", trend: n ? trend(tile, tiles) : null,

@@ -14,6 +14,7 @@ export function calls(address) {
   const failed = address.failed === "true";
   const title = [failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls", address.step !== undefined && ["of", address.step || "(no step)"],
     address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
+    address.worker !== undefined && ["by", address.worker || "an unknown worker"], address.playbook !== undefined && ["in", address.playbook || "an unknown playbook"],
     address.error_class !== undefined && ["with the error", address.error_class || "(no text)"]];
   return { title: title.flat().filter(Boolean), panels: [callList(address)] };
 }

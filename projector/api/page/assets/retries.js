@@ -7,7 +7,7 @@ import { drawCoercions } from "./event_panels.js";
 import { percentiles } from "./duration_panel.js";
 import { guide } from "./guides.js";
 import { ended, iterations } from "./lists.js";
-import { FEW_CALLS, execution, expandButton, limit, nothing, showing, sum } from "./panel_parts.js";
+import { FEW_CALLS, execution, expandButton, limit, nothing, showing, stamp, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 import { pace } from "./windows.js";
 
@@ -22,6 +22,7 @@ const playbook = { name: "Playbook", value: (row) => row.playbook,
 const number = (name, field, words = count) =>
   ({ name, number: true, value: (row) => row[field], cell: (row) => words(row[field]) });
 const time = (name, field) => ({ ...number(name, field, clock), time: true });
+const hour = (name, field) => ({ ...number(name, field, (at) => stamp(at, "hour")), time: true });
 const text = (name, field, missing = "–") => ({ name, free: true, value: (row) => row[field], cell: (row) => row[field] ?? missing });
 
 let address_ = {};
@@ -114,7 +115,7 @@ export function playbooks(address) {
         order: (a, b) => (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
         columns: [{ name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(page(), { playbook: row.playbook }) }, row.playbook || "(unknown)") },
           text("Version", "version"), number("Executions", "executions"), number("Completed", "completed"), number("Failed", "failed"),
-          number("Mean duration", "mean_duration_s", span), time("First", "first_hour"), time("Last", "last_hour")] }),
+          number("Mean duration", "mean_duration_s", span), hour("First hour", "first_hour"), hour("Last hour", "last_hour")] }),
     ] };
   }
   const one = ["playbook", "version"];
@@ -122,10 +123,10 @@ export function playbooks(address) {
   return { title: ["Playbook", address.playbook || "(unknown)"], panels: [
     panel({ id: "versions", title: "Versions", subtitle: `Latest first, ${note}. Click a version for its executions`, width: "full",
       path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", key: (row) => row.version,
-      columns: [{ ...text("Version", "version"), cell: (row) => h("a", { href: link(page(), { show: "executions", version: row.version }) }, row.version ?? "(none)") },
+      columns: [{ ...text("Version", "version"), cell: (row) => h("a", { href: link(page(), { show: "executions", version: row.version }) }, row.version ? `v${row.version}` : "(none)") },
         number("Executions", "executions"), number("Completed", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
-        number("p50", "p50_s", span), number("p95", "p95_s", span), number("Failed calls", "failed_calls"), number("Calls", "calls"),
-        time("First", "first_at"), time("Last", "last_at")] }),
+        number("Took, p50", "p50_s", span), number("Took, p95", "p95_s", span), number("Failed calls", "failed_calls"), number("Calls", "calls"),
+        time("First began", "first_at"), time("Last began", "last_at")] }),
     {
       id: "version-errors", title: "Errors by version", width: "full", filters: one,
       subtitle: `Failed calls of each version, ${note}. An error that only one version has is marked`,
@@ -133,8 +134,6 @@ export function playbooks(address) {
         versions: ["versions-of-playbook", parameters(query, one), pace(query)] }),
       render: drawVersionErrors,
     },
-    { id: "all", title: "All playbooks", width: "full", filters: null, queries: () => ({}), render: () =>
-      [h("p", {}, h("a", { href: link(page(), { playbook: null, version: null }) }, "Versions of every playbook"))] },
   ] };
 }
 
@@ -150,7 +149,7 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
   }).filter((row) => latest.some((version) => row.of.has(version)));
   const only = (row) => {
     const having = latest.filter((version) => row.of.has(version));
-    return latest.length > 1 && having.length === 1 ? flag("warn", `only ${having[0] ?? "(none)"}`) : null;
+    return latest.length > 1 && having.length === 1 ? flag("warn", `only ${having[0] ? `v${having[0]}` : "(none)"}`) : null;
   };
   const drawn = limit(rows, expanded);
   return [

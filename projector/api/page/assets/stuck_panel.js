@@ -13,12 +13,12 @@ export const stuckInAll = (ages) => sum(ages.rows.filter((row) => row.begun), "e
 export function drawStuck({ stuck, ages }, { address, expanded }) {
   const { rows } = stuck;
   const drawn = limit(rows, expanded);
+  const begun = ages.rows.filter((row) => row.begun);
   const apart = strays(ages);
   const straysNote = apart ? h("p", {}, `${plural(apart, "execution")} not counted here: no start event was read.`) : null;
   if (!rows.length) return [...empty("No execution is stuck."), straysNote];
   return [
-    h("p", {}, `${plural(stuckInAll(ages), "execution")}: `, ages.rows.filter((row) => row.begun)
-      .map((row) => `${count(row.executions)} silent for ${row.silent_for}`).join(", ")),
+    h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}silent for ${row.silent_for}`).join(", ")}`),
     table("Stuck executions, latest silent first", [
       { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
       { name: "Silent", number: true, value: (row) => row.silent_s, cell: (row) => span(row.silent_s) },

@@ -1,0 +1,172 @@
+"""Ten questions of an operator on one page, each answered in at most three clicks or one paste.
+
+`INCIDENT` is what the page shows: for an hour, version 7 of one playbook fails with a new error on
+one worker.
+"""
+
+import os
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.async_api import Browser, Page
+
+from bench.history import make_history
+from tests.integration.page.browsing import fully_drawn, looking, serving
+from tests.integration.page.platform import reading
+from tests.integration.page.test_answers import HISTORY, STUCK
+from tests.support.stack import Stack
+
+MOST_CLICKS: Final = 3
+_SENT: Final = "deadlock detected: Process 4711 waits for ShareLock on transaction 964958"
+_ERROR: Final = "deadlock detected: Process # waits for ShareLock on transaction #"
+
+Walk = tuple[tuple[str, ...], ...]
+"""What to click, choose, or paste, and the patterns that the screen must show then, in order."""
+
+WALKS: Final[dict[str, Walk]] = {
+    "which step fails, since when, and the record as it was sent": (
+        (f"click #why >> text={_ERROR}", r"First seen\s+\d\d:\d\d", r"Steps\s+insert_rows\s+\d+",
+         r"Workers\s+worker-bad-1\s+\d+"),
+        ("click .calls a.id >> nth=0", "As sent", r"Process \d+ waits for ShareLock"),
+    ),
+    "an execution from a log line": (
+        (f'paste ERROR execution_id="{STUCK}": no answer', f"Execution {STUCK}"),
+    ),
+    "a part of a command's id": ((f"paste {STUCK}:sta", f"Execution {STUCK}"),),
+    "an error text": ((f"paste {_SENT}", re.escape(_ERROR), r"Share\s+[1-9]"),),
+    "is it fresh and complete": (("look", r"Caught up\s+every record is included"),),
+    "what was rejected, why, and how to get it back": (
+        ("click #quarantine >> text=invalid_json", "no JSON"),
+        ("click #records tbody a >> nth=0", "no JSON", "normalizer quarantine redrive --id"),
+    ),
+    "is retrying worth it for a step": (
+        ("choose step insert_rows",),
+        ("click nav.screens >> text=Retries", "Retries saved 13 of 20 failed calls and took"),
+    ),
+    "version 7 beside version 6, and what changed between them": (
+        ("click nav.screens >> text=Playbooks",),
+        ("click #versions >> text=demo/incident/pay >> nth=0", r"v7\s+60\s+88.3%\s+66.7%",
+         r"v6\s+60\s+100%\s+100%", rf"{re.escape(_ERROR)}\s+only v7"),
+    ),
+    "which worker is bad": (
+        ("click nav.screens >> text=Workers", r"Error rate\s+worker-bad-1\s+27\s+27\s+100%"),
+        ("click #workers >> text=worker-bad-1", "Calls without success by worker-bad-1",
+         "deadlock detected"),
+    ),
+    "what is stuck, where, and why": (
+        (f"click #stuck >> text={STUCK}", r"Silent for \d+ min",
+         "start was claimed by worker-4 and never started", r"Running for\s+\d+ min", "Timeline",
+         r"command\.claimed"),
+    ),
+}  # fmt: skip
+
+_PICTURES: Final = {
+    "version 7 beside version 6, and what changed between them": "playbook-desk-light.png",
+    "what is stuck, where, and why": "stuck-desk-light.png",
+}
+"""Of docs/dashboard.md."""
+
+
+@pytest.fixture(scope="module")
+async def incident(stack: Stack) -> AsyncIterator[str]:
+    """The address of a page over the incident, read only."""
+    async with reading(stack) as (database, _, connection):
+        await make_history(connection, 4_000, until=datetime.now(UTC), per_day=32_000)
+        await connection.execute(HISTORY)
+        await connection.execute(INCIDENT)
+        async with serving(database.url) as url:
+            yield url
+
+
+@pytest.mark.parametrize("question", WALKS)
+async def test_operator_finds_the_answer_in_three_clicks_or_one_paste(
+    browser: Browser, incident: str, question: str
+) -> None:
+    walk = WALKS[question]
+    assert len(walk) <= (1 if walk[0][0].startswith("paste") else MOST_CLICKS)
+
+    async with looking(browser, incident) as page:
+        await fully_drawn(page)
+        for action, *patterns in walk:
+            await _act(page, action)
+            await page.wait_for_function(
+                "(pattern) => new RegExp(pattern, 's').test(document.body.innerText)",
+                arg=".+".join(patterns),
+            )
+        if "PICTURES" in os.environ and question in _PICTURES:
+            await page.mouse.move(0, 0)
+            await page.screenshot(path=Path(os.environ["PICTURES"]) / _PICTURES[question])
+
+
+async def _act(page: Page, action: str) -> None:
+    verb, _, what = action.partition(" ")
+    if verb == "click":
+        await page.locator(what).first.click()
+    elif verb == "choose":
+        name, value = what.split()
+        await page.select_option(f"select[name={name}]", value)
+    elif verb == "paste":
+        await page.keyboard.press("/")
+        await page.keyboard.insert_text(what)
+        await page.keyboard.press("Enter")
+    await fully_drawn(page)
+
+
+INCIDENT: Final = """
+    -- Of the history's log, which nobody reads.
+    delete from normalizer.source_positions where topic = 'noetl.events';
+
+    with life as (
+        select number, 700000000000 + number as execution_id,
+               now() - interval '61 minutes' + number * interval '30 seconds' as begun_at,
+               case when number <= 60 then '6' else '7' end as version,
+               number > 60 and number % 3 = 0 as fails,
+               number > 60 and number % 9 = 0 as ends_badly
+        from   generate_series(1, 120) as number
+    ),
+    report as (
+        select life.*, 'playbook.started' as event_type, 'demo/incident/pay' as step,
+               'STARTED' as status, 0 as attempts, 0 as later_s, 0 as ordinal,
+               jsonb_build_object('path', 'demo/incident/pay', 'version', version) as context
+        from   life
+        union all
+        select life.*, event_type, 'insert_rows', status, attempts, attempts * 6 + later_s,
+               attempts * 4 + ordinal, null
+        from   life
+        cross join generate_series(0, case when fails then 1 else 0 end) as attempts
+        cross join lateral (
+            values ('command.issued', 'PENDING', 1, 1),
+                   ('command.claimed', 'RUNNING', 2, 2),
+                   ('command.started', 'RUNNING', 3, 3),
+                   ('call.done', case when fails and attempts = 0 or ends_badly then 'ERROR'
+                                 else 'COMPLETED' end, 4, 4)
+        ) as told (event_type, status, later_s, ordinal)
+        union all
+        select life.*, case when ends_badly then 'playbook.failed' else 'playbook.completed' end,
+               'demo/incident/pay', case when ends_badly then 'FAILED' else 'COMPLETED' end, 0, 14,
+               9, null
+        from   life
+    )
+    insert into normalizer.events
+           (event_id, execution_id, event_type, step, status, attempts, max_attempts, created_at,
+            worker_id, command_id, error, context, source_topic, source_partition, source_offset)
+    select 800000000000 + number * 10 + ordinal, execution_id, event_type, step, status, attempts,
+           2, begun_at + later_s * interval '1 second',
+           case
+               when ordinal in (0, 1, 5, 9) then null
+               when fails and (attempts = 0 or ends_badly) then 'worker-bad-1'
+               else 'worker-' || number % 4
+           end,
+           case when ordinal between 1 and 8 then execution_id || ':insert_rows:1' end,
+           case
+               when status = 'ERROR'
+               then 'deadlock detected: Process ' || 4700 + number
+                    || ' waits for ShareLock on transaction ' || 964000 + number
+           end,
+           context, 'noetl.events', 0, 100 + number * 10 + ordinal
+    from   report
+"""

@@ -5,8 +5,8 @@
     python -m bench.page f79b3ef9 --results                also into docs/results.csv
 
 Both serve the same history, each from its own database. Each round opens both in a new browser, in
-alternating order, and leaves them alone once the load has settled: requests, bytes, the time of the
-page's main thread, and the CPU time of `projector serve`.
+alternating order, and leaves them alone once nothing of the load is left to do: requests, bytes,
+the time of the page's main thread, and the CPU time of `projector serve`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tests.support.results import command_line, write_results
 MOST_REQUESTS: Final = 75
 MOST_KB: Final = 200
 NO_DEARER: Final = 1.05
-SETTLED_S: Final = 5.0
+AFTER_LOAD_S: Final = 5.0
 """Then nothing of the first load is left to do."""
 _CHARTS: Final = "projector/api/page/charts"
 _FILL: Final = """
@@ -138,15 +138,15 @@ async def _visit(browser: Browser, url: str, server: int, idle_s: float) -> Cost
         "performance.getEntriesByName('first-contentful-paint')[0].startTime"
     )
     loaded, bytes_loaded = len(sent), sum(sizes)
-    await asyncio.sleep(min(idle_s, SETTLED_S))
-    asked, bytes_read = len(sent), sum(sizes)
+    await asyncio.sleep(min(idle_s, AFTER_LOAD_S))
+    requested, bytes_read = len(sent), sum(sizes)
     busy, used = await _busy_s(session), _cpu_s(server)
     await asyncio.sleep(idle_s)
     cost = Cost(
         requests=loaded,
         kb=bytes_loaded / 1000,
         first_paint_ms=paint,
-        idle_requests=len(sent) - asked,
+        idle_requests=len(sent) - requested,
         idle_kb=(sum(sizes) - bytes_read) / 1000,
         idle_page_s=await _busy_s(session) - busy,
         idle_server_s=_cpu_s(server) - used,

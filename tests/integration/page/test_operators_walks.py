@@ -144,7 +144,7 @@ INCIDENT: Final = """
                    ('command.started', 'RUNNING', 3, 3),
                    ('call.done', case when fails and attempts = 0 or ends_badly then 'ERROR'
                                  else 'COMPLETED' end, 4, 4)
-        ) as told (event_type, status, later_s, ordinal)
+        ) as part (event_type, status, later_s, ordinal)
         union all
         select life.*, case when ends_badly then 'playbook.failed' else 'playbook.completed' end,
                'demo/incident/pay', case when ends_badly then 'FAILED' else 'COMPLETED' end, 0, 14,

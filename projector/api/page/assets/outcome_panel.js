@@ -57,7 +57,7 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
   if (!now.rows.length) return nothing(now, `No call finished ${windowText(address)}.`);
   const step = STEP_MS[now.every];
   const x = bins(now);
-  // Its own length, because it's asked for less often, and may still be that of a minute ago.
+  // Its own length, because its query runs less often, and may still be that of a minute ago.
   const length = new Date(before.until) - new Date(before.since);
   const rates = (answer, shift) => {
     const at = new Map(answer.rows.map((row) => [new Date(row.at).getTime() + shift, row.error_rate * 100]));

@@ -20,17 +20,12 @@ from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, ExportSelection
 from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.rows import FIND_COORDINATES, LOCK_EVENTS
+from normalizer.store.store import Store
 from projector.database_session import open_connection as projector_connected
 from projector.maintenance.maintain import Keep, maintain
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
-from tests.support.factories import (
-    Outcomes,
-    after,
-    batch_of,
-    envelope,
-    snowflake,
-)
+from tests.support.factories import Outcomes, after, batch_of, envelope, snowflake
 from tests.support.job_runs import backfill_files
 from tests.support.results import write_defect
 from tests.support.service_runs import environment, settings_for
@@ -53,39 +48,39 @@ DERIVED_FROM, HASHED_FROM = 1 << 62, 3 << 61
 
 
 @oldest_in_soak
-async def test_ids_of_every_layout_are_stored_merged_and_folded(database: Database) -> None:
+async def test_ids_of_every_layout_are_stored_merged_and_folded(
+    store: Store, connection: asyncpg.Connection, database: Database
+) -> None:
     """New events, copies, and reports that change rows, of ids from everywhere in 64 bits."""
     ids = [LEAST, -1, 0, 7, snowflake(), snowflake() * 2, DERIVED_FROM | snowflake()]
     ids += [HASHED_FROM - 1, HASHED_FROM + 99, GREATEST]
-    async with open_store(database) as store, connected(database) as connection:
-        claim = await claimed(store)
-        outcomes = []
-        for reports in (
-            [_call(one, "issued", 0, execution_id=9) for one in ids],
-            [_call(one, "issued", 0, execution_id=9) for one in ids],
-            [_call(one, "issued", 3, execution_id=9) for one in ids],
-        ):
-            batch = batch_of(*reports, claim=claim)
-            totals = await store.write(batch)
-            outcomes.append((totals.stored, totals.duplicate, totals.merged))
-            claim = after(claim, batch)
+    claim = await claimed(store)
+    outcomes = []
+    for reports in (
+        [_call(one, "issued", 0, execution_id=9) for one in ids],
+        [_call(one, "issued", 0, execution_id=9) for one in ids],
+        [_call(one, "issued", 3, execution_id=9) for one in ids],
+    ):
+        batch = batch_of(*reports, claim=claim)
+        totals = await store.write(batch)
+        outcomes.append((totals.stored, totals.duplicate, totals.merged))
+        claim = after(claim, batch)
 
-        assert outcomes == [(10, 0, 0), (0, 10, 0), (0, 0, 10)]
-        await assert_ledger_holds(connection)
+    assert outcomes == [(10, 0, 0), (0, 10, 0), (0, 0, 10)]
+    await assert_ledger_holds(connection)
     await assert_folded(database)
 
 
 @oldest_in_soak
 @pytest.mark.parametrize("statement", [FIND_COORDINATES, LOCK_EVENTS])
 async def test_a_look_up_of_ids_uses_the_index_and_plans_without_them(
-    statement: str, database: Database
+    statement: str, store: Store, connection: asyncpg.Connection
 ) -> None:
     ids = [snowflake(number) for number in range(5_000)]
-    async with open_store(database) as store, connected(database) as connection:
-        await store.write(batch_of(*map(envelope, range(1_000)), claim=await claimed(store)))
-        await connection.execute("set plan_cache_mode = force_custom_plan")
+    await store.write(batch_of(*map(envelope, range(1_000)), claim=await claimed(store)))
+    await connection.execute("set plan_cache_mode = force_custom_plan")
 
-        plan = await connection.fetch(f"explain {statement}", ids)
+    plan = await connection.fetch(f"explain {statement}", ids)
 
     lines = " ".join(row[0] for row in plan)
     assert "Index Scan on events_pkey" in lines
@@ -95,17 +90,18 @@ async def test_a_look_up_of_ids_uses_the_index_and_plans_without_them(
 
 
 @oldest_in_soak
-async def test_a_reader_sees_the_timeline_of_ids_of_every_layout(database: Database) -> None:
+async def test_a_reader_sees_the_timeline_of_ids_of_every_layout(
+    store: Store, connection: asyncpg.Connection
+) -> None:
     ids = [snowflake(), DERIVED_FROM | snowflake(), HASHED_FROM + 1]
-    async with open_store(database) as store, connected(database) as connection:
-        claim = await claimed(store)
-        reports = [_call(one, "issued", 0, execution_id=9) for one in ids]
-        await store.write(batch_of(*reports, claim=claim))
+    claim = await claimed(store)
+    reports = [_call(one, "issued", 0, execution_id=9) for one in ids]
+    await store.write(batch_of(*reports, claim=claim))
 
-        await connection.execute("set role projector_reader")
-        shown = await connection.fetch(
-            "select event_id from projector.execution_timeline where execution_id = $1", 9
-        )
+    await connection.execute("set role projector_reader")
+    shown = await connection.fetch(
+        "select event_id from projector.execution_timeline where execution_id = $1", 9
+    )
 
     assert sorted(event_id for (event_id,) in shown) == ids
 
@@ -181,12 +177,11 @@ async def test_random_ids_make_no_relation_and_stop_nobody(
 @pytest.mark.soak
 @every_postgres
 async def test_twenty_thousand_random_ids_make_no_relation_and_stop_nobody(
-    database: Database, tmp_path: Path
+    connection: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
     began_s = time.monotonic()
     await scattered(database, 20_000, tmp_path)
-    async with connected(database) as connection:
-        version = await connection.fetchval("show server_version")
+    version = await connection.fetchval("show server_version")
     write_defect(
         f"20,000 random ids beside three open readers, PostgreSQL {version.split('.')[0]}",
         "no relation more; all stored; maintain, verify, backfill and pg_dump work",
@@ -196,7 +191,10 @@ async def test_twenty_thousand_random_ids_make_no_relation_and_stop_nobody(
 
 
 async def test_the_ledger_counts_so_many_rows_at_a_time_whatever_their_ids(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    connection: asyncpg.Connection,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chunks: list[tuple[int, int]] = []
     counts = ledger_check._counts
@@ -213,13 +211,12 @@ async def test_the_ledger_counts_so_many_rows_at_a_time_whatever_their_ids(
 
     monkeypatch.setattr(ledger_check, "_counts", noted)
     monkeypatch.setattr(ledger_check, "_ROWS_A_CHUNK", 10)
-    async with open_store(database) as store, connected(database) as connection:
-        events = [envelope(number, event_id=number + 1) for number in range(40)]
-        await store.write(batch_of(*events, claim=await claimed(store)))
-        (explained,) = [one async for one in ledger_check.verify_ledger(database.url, None)]
+    events = [envelope(number, event_id=number + 1) for number in range(40)]
+    await store.write(batch_of(*events, claim=await claimed(store)))
+    (explained,) = [one async for one in ledger_check.verify_ledger(database.url, None)]
 
-        stored = "select count(*) from events where event_id between $1 and $2"
-        assert max([await connection.fetchval(stored, *chunk) for chunk in chunks]) == 10
+    stored = "select count(*) from events where event_id between $1 and $2"
+    assert max([await connection.fetchval(stored, *chunk) for chunk in chunks]) == 10
     assert explained.wrong == ()
 
 
@@ -231,24 +228,27 @@ RAISED = """
 """What the first migration asks of one that changes what a writer decides."""
 
 
-async def test_a_raised_protocol_stops_who_claims_and_fences_who_has(database: Database) -> None:
-    async with open_store(database) as store, connected(database) as connection:
-        claim = await claimed(store)
-        await connection.execute(RAISED)
+async def test_a_raised_protocol_stops_who_claims_and_fences_who_has(
+    store: Store, connection: asyncpg.Connection
+) -> None:
+    claim = await claimed(store)
+    await connection.execute(RAISED)
 
-        with pytest.raises(FatalError, match=r"requires protocol 2, but this version .* writes 1"):
-            await claimed(store)
-        with pytest.raises(Exception, match="another process claimed it"):
-            await store.write(batch_of(envelope(), claim=claim))
+    with pytest.raises(FatalError, match=r"requires protocol 2, but this version .* writes 1"):
+        await claimed(store)
+    with pytest.raises(Exception, match="another process claimed it"):
+        await store.write(batch_of(envelope(), claim=claim))
 
-        assert await count(connection, "normalizer.events") == 0
-        epoch = await connection.fetchval("select epoch from normalizer.source_positions")
-        assert epoch == claim.epoch + 1
+    assert await count(connection, "normalizer.events") == 0
+    epoch = await connection.fetchval("select epoch from normalizer.source_positions")
+    assert epoch == claim.epoch + 1
 
 
-async def test_a_claim_that_a_migration_overtakes_is_rejected(database: Database) -> None:
+async def test_a_claim_that_a_migration_overtakes_is_rejected(
+    connection: asyncpg.Connection, database: Database
+) -> None:
     """It waits for the migration's row, and its earlier reads are old by then."""
-    async with open_store(database, "me") as store, connected(database) as connection:
+    async with open_store(database, "me") as store:
         await claimed(store)
         async with connection.transaction():
             await connection.execute(RAISED)
@@ -264,32 +264,32 @@ EARLIER = "update migrations.applied set checksum = 'another' where version in (
 
 
 async def test_the_schema_of_another_build_is_rejected_in_a_sentence_by_every_writer(
-    database: Database, topic: Topic, bootstrap_servers: str, tmp_path: Path
+    connection: asyncpg.Connection,
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    tmp_path: Path,
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
     records = tmp_path / "records.ndjson"
     records.write_bytes(b'{"execution_id":1,"event_type":"step.enter"}\n')
-    async with connected(database) as connection:
-        await connection.execute(EARLIER)
-        await connection.execute("delete from migrations.applied where version = '0009'")
-        relations = await count(connection, "pg_class")
+    await connection.execute(EARLIER)
+    await connection.execute("delete from migrations.applied where version = '0009'")
+    relations = await count(connection, "pg_class")
 
-        with pytest.raises(SchemaMismatchError):
-            await migrate(database.url, report=lambda _: None)
-        answers = [
-            await typed(settings, *arguments)
-            for arguments in (
-                ("run",),
-                ("backfill", "file", str(records)),
-            )
-        ]
+    with pytest.raises(SchemaMismatchError):
+        await migrate(database.url, report=lambda _: None)
+    answers = [
+        await typed(settings, *arguments)
+        for arguments in (("run",), ("backfill", "file", str(records)))
+    ]
 
-        for code, said in answers:
-            assert code == 3, said
-            assert "0001_create_normalizer, 0004_create_projector" in said
-            assert "Run that build, the version of your last deployment" in said
-        assert await count(connection, "pg_class") == relations
-        assert await count(connection, "normalizer.source_positions") == 0
+    for code, said in answers:
+        assert code == 3, said
+        assert "0001_create_normalizer, 0004_create_projector" in said
+        assert "Run that build, the version of your last deployment" in said
+    assert await count(connection, "pg_class") == relations
+    assert await count(connection, "normalizer.source_positions") == 0
 
 
 async def typed(settings: Settings, *arguments: str) -> tuple[int | None, str]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -15,7 +16,7 @@ from normalizer.core.identity.digests import Digest, Digests, digest_of_text
 from normalizer.envelope import Envelope
 from normalizer.store.rows import StoredRows
 from normalizer.store.session import Session
-from normalizer.store.store import CommittedBatch
+from normalizer.store.store import CommittedBatch, Store
 from tests.support.factories import after, batch_of, envelope
 from tests.support.merging import jsonb_text
 from tests.support.stack import Database
@@ -69,20 +70,19 @@ async def test_a_report_that_may_be_of_two_events_is_marked_in_every_order(
 
 
 async def test_two_writers_that_share_ids_count_each_ambiguous_row_once(
-    database: Database,
+    store: Store, connection: asyncpg.Connection, database: Database
 ) -> None:
     """The holder's row lies in another partition, and is marked before the batch is written."""
     seen: list[CommittedBatch] = []
-    async with open_store(database) as store, connected(database) as connection:
-        claims = [await claimed(store, partition) for partition in (0, 1)]
-        first = batch_of(*(envelope(at, event_id=at + 1, **A) for at in range(5)), claim=claims[0])
-        await store.write(first)
-        async with open_store(database, "two", on_commit=seen.append) as second:
-            claim = await claimed(second, 1)
-            reports = [envelope(event_id=at + 1, **D) for at in range(5)]
-            totals = await second.write(batch_of(*reports, claim=claim))
+    claims = [await claimed(store, partition) for partition in (0, 1)]
+    first = batch_of(*(envelope(at, event_id=at + 1, **A) for at in range(5)), claim=claims[0])
+    await store.write(first)
+    async with open_store(database, "two", on_commit=seen.append) as second:
+        claim = await claimed(second, 1)
+        reports = [envelope(event_id=at + 1, **D) for at in range(5)]
+        totals = await second.write(batch_of(*reports, claim=claim))
 
-        rows = await stored_events(connection)
+    rows = await stored_events(connection)
     assert (totals.stored, totals.merged) == (5, 0)
     assert len(rows) == 10
     assert sum(one.ambiguous for one in seen) == 5
@@ -145,7 +145,7 @@ def old_objects_kept() -> Iterator[None]:
 @pytest.mark.usefixtures("old_objects_kept")
 @pytest.mark.parametrize("numbers", [100_000, pytest.param(4_000_000, marks=pytest.mark.soak)])
 async def test_two_reports_that_differ_in_their_last_number_hold_nobody_up(
-    database: Database, numbers: int
+    connection: asyncpg.Connection, database: Database, numbers: int
 ) -> None:
     """By the work of this process between two turns of the loop: others have the cores too."""
     contexts = [b"[%b%d]" % (b"1," * numbers, last) for last in (1, 2)]
@@ -163,11 +163,10 @@ async def test_two_reports_that_differ_in_their_last_number_hold_nobody_up(
 
     assert (totals.stored, totals.merged) == (1, 1)
     assert max(busy_s) < 0.5
-    async with connected(database) as connection:
-        kept = await connection.fetchrow(
-            """
-            select context -> -1 as won, extra #> '{conflicting_values,context,0,-1}' as lost
-            from   normalizer.events
-            """
-        )
+    kept = await connection.fetchrow(
+        """
+        select context -> -1 as won, extra #> '{conflicting_values,context,0,-1}' as lost
+        from   normalizer.events
+        """
+    )
     assert {kept["won"], kept["lost"]} == {"1", "2"}

@@ -17,15 +17,7 @@ from normalizer.errors import (
     StoreUnavailableError,
 )
 from normalizer.store.store import Claim, Store
-from tests.support.factories import (
-    TOPIC,
-    after,
-    batch_of,
-    envelope,
-    rejected,
-    snowflake,
-    together,
-)
+from tests.support.factories import TOPIC, after, batch_of, envelope, rejected, snowflake, together
 from tests.support.lossy_proxy import Proxy, Then
 from tests.support.stack import Database
 from tests.support.table_rows import (
@@ -78,8 +70,10 @@ async def open_gate(connection: asyncpg.Connection) -> None:
     await connection.execute(f"select pg_advisory_unlock({GATE})")
 
 
-async def test_the_first_claim_begins_where_the_log_begins(database: Database) -> None:
-    async with open_store(database, "me") as store, connected(database) as connection:
+async def test_the_first_claim_begins_where_the_log_begins(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    async with open_store(database, "me") as store:
         claim = await store.claim(TOPIC, 3, cluster_id="c", log_start=40)
 
         assert claim == Claim(
@@ -137,31 +131,28 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
         assert killed.slice_records == SHARED
 
 
-async def test_offsets_without_a_record_do_not_delay_the_last_record(database: Database) -> None:
+async def test_offsets_without_a_record_do_not_delay_the_last_record(
+    store: Store, connection: asyncpg.Connection
+) -> None:
     """As of a transaction that a producer aborts while the log is quiet."""
-    async with open_store(database) as store, connected(database) as connection:
-        claim = await claimed(store)
-        records = batch_of(envelope(0), claim=claim)
-        await store.write(records)
-        before = await connection.fetchrow(_LAST_RECORD)
+    claim = await claimed(store)
+    records = batch_of(envelope(0), claim=claim)
+    await store.write(records)
+    before = await connection.fetchrow(_LAST_RECORD)
 
-        await store.write(batch_of(claim=after(claim, records), holes=[(1, 5)]))
+    await store.write(batch_of(claim=after(claim, records), holes=[(1, 5)]))
 
-        assert (await position_of(connection))["next_offset"] == 5
-        assert await connection.fetchrow(_LAST_RECORD) == before
+    assert (await position_of(connection))["next_offset"] == 5
+    assert await connection.fetchrow(_LAST_RECORD) == before
 
 
 _LAST_RECORD = "select last_recorded_at, last_committed_at, delay_s from projector.freshness"
 
 
 async def test_two_processes_that_claim_a_new_partition_at_once_both_get_an_answer(
-    database: Database,
+    connection: asyncpg.Connection, database: Database
 ) -> None:
-    async with (
-        connected(database) as connection,
-        open_store(database, "one") as one,
-        open_store(database, "two") as two,
-    ):
+    async with open_store(database, "one") as one, open_store(database, "two") as two:
         blocking = connection.transaction()
         await blocking.start()
         await connection.execute("lock table normalizer.source_positions in exclusive mode")
@@ -190,21 +181,20 @@ async def test_a_process_that_lost_the_partition_is_fenced(database: Database) -
         assert await count(connection, "normalizer.events") == 1
 
 
-async def test_nothing_is_written_where_there_is_no_position(database: Database) -> None:
-    """A deleted position is begun again by the next claim, of this process or another."""
-    async with open_store(database) as store, connected(database) as connection:
-        claim = await claimed(store)
-        await connection.execute("delete from normalizer.source_positions")
-
-        with pytest.raises(PositionMovedError, match="the position was deleted"):
-            await store.write(batch_of(envelope(0), claim=claim))
-        assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
-        assert (await store.write(batch_of(envelope(0), claim=await claimed(store)))).stored == 1
-
-
-async def test_a_new_incarnation_fences_writers_of_the_old_one(
-    database: Database,
+async def test_nothing_is_written_where_there_is_no_position(
+    store: Store, connection: asyncpg.Connection
 ) -> None:
+    """A deleted position is begun again by the next claim, of this process or another."""
+    claim = await claimed(store)
+    await connection.execute("delete from normalizer.source_positions")
+
+    with pytest.raises(PositionMovedError, match="the position was deleted"):
+        await store.write(batch_of(envelope(0), claim=claim))
+    assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
+    assert (await store.write(batch_of(envelope(0), claim=await claimed(store)))).stored == 1
+
+
+async def test_a_new_incarnation_fences_writers_of_the_old_one(database: Database) -> None:
     async with open_store(database, "one") as one, open_store(database, "two") as two:
         old = await claimed(one)
         await two.begin_incarnation(old, cluster_id="new", log_start=0)
@@ -214,14 +204,10 @@ async def test_a_new_incarnation_fences_writers_of_the_old_one(
 
 
 async def test_of_two_processes_that_see_a_reset_one_begins_the_next_incarnation(
-    database: Database,
+    connection: asyncpg.Connection, database: Database
 ) -> None:
     """A second one would read the topic again: events without ids would come twice."""
-    async with (
-        open_store(database, "one") as one,
-        open_store(database, "two") as two,
-        connected(database) as connection,
-    ):
+    async with open_store(database, "one") as one, open_store(database, "two") as two:
         claims = [await claimed(one), await claimed(two)]
 
         begun = [
@@ -237,44 +223,45 @@ async def test_of_two_processes_that_see_a_reset_one_begins_the_next_incarnation
         assert (await claimed(one)).incarnation == 1
 
 
-async def test_a_gap_is_recorded_once_however_often_it_is_found(database: Database) -> None:
-    async with open_store(database) as store, connected(database) as connection:
-        claim = await claimed(store)
+async def test_a_gap_is_recorded_once_however_often_it_is_found(
+    store: Store, connection: asyncpg.Connection
+) -> None:
+    claim = await claimed(store)
 
-        moved = [await store.record_gap(claim, 5, "expired") for _ in range(2)]
+    moved = [await store.record_gap(claim, 5, "expired") for _ in range(2)]
 
-        assert [one.next_offset for one in moved] == [5, 5]
-        assert await count(connection, "normalizer.gaps") == 1
-        assert await totals_of(connection) == OutcomeTotals(holes=5)
+    assert [one.next_offset for one in moved] == [5, 5]
+    assert await count(connection, "normalizer.gaps") == 1
+    assert await totals_of(connection) == OutcomeTotals(holes=5)
 
 
-async def test_a_position_that_somebody_moved_stops_the_batch(database: Database) -> None:
-    async with open_store(database) as store, connected(database) as connection:
-        claim = await claimed(store)
-        first = batch_of(envelope(0), envelope(1), claim=claim)
-        await store.write(first)
-        for moved_to in (0, 1, 3, 9):
-            await connection.execute(
-                f"""
-                update normalizer.source_positions
-                set    next_offset = {moved_to}, start_offset = {moved_to} - 2
-                """
-            )
+async def test_a_position_that_somebody_moved_stops_the_batch(
+    store: Store, connection: asyncpg.Connection
+) -> None:
+    claim = await claimed(store)
+    first = batch_of(envelope(0), envelope(1), claim=claim)
+    await store.write(first)
+    for moved_to in (0, 1, 3, 9):
+        await connection.execute(
+            f"""
+            update normalizer.source_positions
+            set    next_offset = {moved_to}, start_offset = {moved_to} - 2
+            """
+        )
 
-            with pytest.raises(PositionMovedError, match=f"is {moved_to}, .* begins at 2"):
-                await store.write(batch_of(envelope(2), envelope(3), claim=after(claim, first)))
+        with pytest.raises(PositionMovedError, match=f"is {moved_to}, .* begins at 2"):
+            await store.write(batch_of(envelope(2), envelope(3), claim=after(claim, first)))
 
-        assert await count(connection, "normalizer.events") == 2
+    assert await count(connection, "normalizer.events") == 2
 
 
 @pytest.mark.parametrize("then", ["cut", "silence"])
 async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_again(
-    database: Database, then: Then
+    connection: asyncpg.Connection, database: Database, then: Then
 ) -> None:
     async with (
         Proxy(database.url) as proxy,
         Store(proxy.url, owner="me", command_timeout_s=SILENCE_S) as store,
-        connected(database) as connection,
     ):
         claim = await _begun(store)
         batch = batch_of(envelope(1), rejected(), claim=claim)
@@ -304,12 +291,11 @@ async def _begun(store: Store) -> Claim:
 @pytest.mark.parametrize("statement", [b"BEGIN", b"COPY", b"COMMIT;"])
 @pytest.mark.parametrize("then", ["cut", "silence"])
 async def test_a_connection_lost_in_the_middle_writes_nothing_and_is_recreated(
-    database: Database, statement: bytes, then: Then
+    connection: asyncpg.Connection, database: Database, statement: bytes, then: Then
 ) -> None:
     async with (
         Proxy(database.url) as proxy,
         Store(proxy.url, owner="me", command_timeout_s=SILENCE_S) as store,
-        connected(database) as connection,
     ):
         batch = batch_of(envelope(1), claim=await _begun(store))
         proxy.lose(statement, then, passed_on=False)
@@ -322,9 +308,7 @@ async def test_a_connection_lost_in_the_middle_writes_nothing_and_is_recreated(
         assert (await store.write(batch)).stored == 1
 
 
-async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(
-    database: Database,
-) -> None:
+async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(database: Database) -> None:
     """Without its codec every row would be rejected, healthy ones too."""
     async with (
         Proxy(database.url) as proxy,
@@ -408,9 +392,7 @@ async def test_a_write_that_is_cancelled_lets_go_of_everything(database: Databas
         assert await count(connection, "normalizer.events") == 1
 
 
-async def test_two_writers_with_the_same_new_event_make_one_row_of_both(
-    database: Database,
-) -> None:
+async def test_two_writers_with_the_same_new_event_make_one_row_of_both(database: Database) -> None:
     async with (
         gate(database, "new.source_partition = 0") as connection,
         open_store(database, "first") as first,
@@ -431,9 +413,7 @@ async def test_two_writers_with_the_same_new_event_make_one_row_of_both(
         await assert_ledger_holds(connection)
 
 
-async def test_a_writer_waits_for_the_row_of_another_and_then_merges_it(
-    database: Database,
-) -> None:
+async def test_a_writer_waits_for_the_row_of_another_and_then_merges_it(database: Database) -> None:
     """The first has inserted its row and not committed: the second sees nothing, and collides."""
     async with (
         gate(database, "new.step = 'last'") as connection,
@@ -516,12 +496,9 @@ async def test_a_batch_that_ends_where_the_position_stands_is_known_by_its_epoch
 
 
 async def test_positions_are_locked_in_key_order_whatever_the_order_in_the_batch(
-    database: Database,
+    connection: asyncpg.Connection, database: Database
 ) -> None:
-    async with (
-        open_store(database, "me") as me,
-        connected(database) as connection,
-    ):
+    async with open_store(database, "me") as me:
         claims = [await claimed(me, partition) for partition in (0, 1, 2)]
         blocking = connection.transaction()
         await blocking.start()

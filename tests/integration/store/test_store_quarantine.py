@@ -49,11 +49,7 @@ MARKED: Final = "new.step = 'bad'"
 
 @contextlib.asynccontextmanager
 async def refusing(
-    database: Database,
-    sqlstate: str,
-    *,
-    only: str = MARKED,
-    when: str = "before insert",
+    database: Database, sqlstate: str, *, only: str = MARKED, when: str = "before insert"
 ) -> AsyncIterator[asyncpg.Connection]:
     """Rows for which `only` holds raise this code, in a trigger of each row."""
     async with connected(database) as connection:
@@ -116,10 +112,10 @@ def events(*bad: int, of: int = 20, **marks: Any) -> list[Envelope]:
 
 
 async def test_a_batch_with_a_rejected_row_is_let_go_without_the_collector(
-    database: Database,
+    store: Store, database: Database
 ) -> None:
     """The collector looks once in many batches: what it has to find stays that long."""
-    async with refusing(database, "22000"), open_store(database) as store:
+    async with refusing(database, "22000"):
         batch = batch_of(*events(7), claim=await claimed(store))
         theirs = [batch, *(outcome for _, outcomes in batch.items() for outcome in outcomes)]
         held = [sys.getrefcount(one) for one in theirs]
@@ -133,9 +129,9 @@ async def test_a_batch_with_a_rejected_row_is_let_go_without_the_collector(
 
 
 async def test_an_error_of_the_moment_writes_nothing_and_blames_nobody(
-    database: Database,
+    store: Store, database: Database
 ) -> None:
-    async with refusing(database, "22000") as connection, open_store(database) as store:
+    async with refusing(database, "22000") as connection:
         batch = batch_of(*events(7), claim=await claimed(store))
         for sqlstate in MOMENTS:
             await refuse_with(connection, sqlstate)
@@ -149,8 +145,8 @@ async def test_an_error_of_the_moment_writes_nothing_and_blames_nobody(
         assert (await store.write(batch)).stored == 20
 
 
-async def test_an_error_of_ours_ends_the_process(database: Database) -> None:
-    async with refusing(database, "22000") as connection, open_store(database) as store:
+async def test_an_error_of_ours_ends_the_process(store: Store, database: Database) -> None:
+    async with refusing(database, "22000") as connection:
         batch = batch_of(*events(7), claim=await claimed(store))
         for sqlstate in OURS:
             await refuse_with(connection, sqlstate)
@@ -165,16 +161,12 @@ async def test_an_error_of_ours_ends_the_process(database: Database) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "bad"),
-    [
-        (500, (0, 1, 250, 498, 499)),
-        (120, tuple(range(0, 120, 7))),
-        (120, tuple(range(120))),
-    ],
+    [(500, (0, 1, 250, 498, 499)), (120, tuple(range(0, 120, 7))), (120, tuple(range(120)))],
 )
 async def test_any_number_of_bad_rows_in_a_batch_cost_just_themselves(
-    database: Database, rows: int, bad: tuple[int, ...]
+    store: Store, database: Database, rows: int, bad: tuple[int, ...]
 ) -> None:
-    async with refusing(database, "22003") as connection, open_store(database) as store:
+    async with refusing(database, "22003") as connection:
         batch = batch_of(*events(*bad, of=rows), claim=await claimed(store))
 
         totals = await store.write(batch)
@@ -184,8 +176,10 @@ async def test_any_number_of_bad_rows_in_a_batch_cost_just_themselves(
         await assert_ledger_holds(connection)
 
 
-async def test_a_rejected_row_is_found_by_its_line_in_a_few_tries(database: Database) -> None:
-    async with refusing(database, "22003") as connection, open_store(database) as store:
+async def test_a_rejected_row_is_found_by_its_line_in_a_few_tries(
+    store: Store, database: Database
+) -> None:
+    async with refusing(database, "22003") as connection:
         await connection.execute(
             """
             create sequence tries;
@@ -206,8 +200,10 @@ async def test_a_rejected_row_is_found_by_its_line_in_a_few_tries(database: Data
         assert await connection.fetchval("select last_value from tries") <= 6
 
 
-async def test_an_outage_while_a_bad_row_is_looked_for_blames_nobody(database: Database) -> None:
-    async with refusing(database, "22003") as connection, open_store(database) as store:
+async def test_an_outage_while_a_bad_row_is_looked_for_blames_nobody(
+    store: Store, database: Database
+) -> None:
+    async with refusing(database, "22003") as connection:
         await connection.execute(
             f"""
             create sequence visits;
@@ -234,11 +230,10 @@ async def test_an_outage_while_a_bad_row_is_looked_for_blames_nobody(database: D
         assert (await store.write(batch)).stored == 20
 
 
-async def test_rows_rejected_for_different_reasons_keep_their_own(database: Database) -> None:
-    async with (
-        refusing(database, "22001", only="new.step = 'one'") as connection,
-        open_store(database) as store,
-    ):
+async def test_rows_rejected_for_different_reasons_keep_their_own(
+    store: Store, database: Database
+) -> None:
+    async with refusing(database, "22001", only="new.step = 'one'") as connection:
         outcomes = events(of=10)
         outcomes[2] = msgspec.structs.replace(outcomes[2], step="one")
         outcomes[5] = msgspec.structs.replace(outcomes[5], status="RUNNING")
@@ -259,41 +254,37 @@ async def test_rows_rejected_for_different_reasons_keep_their_own(database: Data
 
 
 async def test_a_row_rejected_by_a_projection_is_found_by_halving(
-    database: Database,
+    store: Store, connection: asyncpg.Connection
 ) -> None:
     """A trigger of the statement names no line."""
-    async with connected(database) as connection, open_store(database) as store:
-        await connection.execute(
-            """
-            create function project() returns trigger language plpgsql as $$
-            begin
-                if exists (select from inserted where step = 'bad') then
-                    raise exception 'no' using errcode = '54000';
-                end if;
-                return null;
-            end
-            $$;
-            create trigger project after insert on normalizer.events
-                referencing new table as inserted for each statement execute function project();
-            """
-        )
+    await connection.execute(
+        """
+        create function project() returns trigger language plpgsql as $$
+        begin
+            if exists (select from inserted where step = 'bad') then
+                raise exception 'no' using errcode = '54000';
+            end if;
+            return null;
+        end
+        $$;
+        create trigger project after insert on normalizer.events
+            referencing new table as inserted for each statement execute function project();
+        """
+    )
 
-        totals = await store.write(batch_of(*events(0, 7, 8), claim=await claimed(store)))
+    totals = await store.write(batch_of(*events(0, 7, 8), claim=await claimed(store)))
 
-        assert (totals.stored, totals.quarantined) == (17, 3)
-        assert await quarantined(connection) == dict.fromkeys((0, 7, 8), "54000")
-        await assert_ledger_holds(connection)
+    assert (totals.stored, totals.quarantined) == (17, 3)
+    assert await quarantined(connection) == dict.fromkeys((0, 7, 8), "54000")
+    await assert_ledger_holds(connection)
 
 
 async def test_a_report_whose_merge_is_rejected_costs_its_record_only(
-    database: Database,
+    store: Store, database: Database
 ) -> None:
-    async with (
-        refusing(
-            database, "54001", only="new.trace_id = 'bad'", when="before update"
-        ) as connection,
-        open_store(database) as store,
-    ):
+    async with refusing(
+        database, "54001", only="new.trace_id = 'bad'", when="before update"
+    ) as connection:
         claim = await claimed(store)
         first = batch_of(*events(of=10), claim=claim)
         await store.write(first)
@@ -316,14 +307,11 @@ async def test_a_report_whose_merge_is_rejected_costs_its_record_only(
 @pytest.mark.parametrize("stored_before", [True, False])
 @pytest.mark.parametrize("bad", [0, 1, 2])
 async def test_of_several_reports_of_one_row_the_rejected_one_alone_is_set_aside(
-    database: Database, bad: int, *, stored_before: bool
+    store: Store, database: Database, bad: int, *, stored_before: bool
 ) -> None:
-    async with (
-        refusing(
-            database, "22003", only="new.error = 'bad'", when="before insert or update"
-        ) as connection,
-        open_store(database) as store,
-    ):
+    async with refusing(
+        database, "22003", only="new.error = 'bad'", when="before insert or update"
+    ) as connection:
         claim = await claimed(store)
         first = batch_of(*([envelope(event_id=5)] if stored_before else [rejected()]), claim=claim)
         await store.write(first)
@@ -339,17 +327,14 @@ async def test_of_several_reports_of_one_row_the_rejected_one_alone_is_set_aside
 
 
 async def test_reports_that_are_rejected_only_together_cost_the_last_one(
-    database: Database,
+    store: Store, database: Database
 ) -> None:
-    async with (
-        refusing(
-            database,
-            "22003",
-            only="new.error is not null and new.trace_id is not null",
-            when="before insert or update",
-        ) as connection,
-        open_store(database) as store,
-    ):
+    async with refusing(
+        database,
+        "22003",
+        only="new.error is not null and new.trace_id is not null",
+        when="before insert or update",
+    ) as connection:
         reports = [envelope(event_id=5, error="e"), envelope(event_id=5, trace_id="t")]
 
         totals = await store.write(batch_of(*reports, claim=await claimed(store)))
@@ -359,17 +344,14 @@ async def test_reports_that_are_rejected_only_together_cost_the_last_one(
 
 
 async def test_a_record_read_again_is_not_blamed_for_reports_of_its_row(
-    database: Database,
+    store: Store, database: Database
 ) -> None:
-    async with (
-        refusing(
-            database,
-            "22003",
-            only="new.error is not null and new.trace_id is not null",
-            when="before update",
-        ) as connection,
-        open_store(database) as store,
-    ):
+    async with refusing(
+        database,
+        "22003",
+        only="new.error is not null and new.trace_id is not null",
+        when="before update",
+    ) as connection:
         original = envelope(event_id=5)
         claims = [await claimed(store, partition) for partition in (0, 1)]
         await store.write(batch_of(original, claim=claims[0]))
@@ -391,16 +373,11 @@ async def test_a_record_read_again_is_not_blamed_for_reports_of_its_row(
 
 
 async def test_a_row_rejected_only_once_another_is_set_aside_is_set_aside_as_well(
-    database: Database,
+    store: Store, database: Database
 ) -> None:
-    async with (
-        refusing(
-            database,
-            "22003",
-            only="new.step = 'bad' or (new.step = 'late' and nextval('visits') > 1)",
-        ) as connection,
-        open_store(database) as store,
-    ):
+    async with refusing(
+        database, "22003", only="new.step = 'bad' or (new.step = 'late' and nextval('visits') > 1)"
+    ) as connection:
         await connection.execute("create sequence visits; grant all on sequence visits to public")
         outcomes = events(1, of=6)
         outcomes[4] = msgspec.structs.replace(outcomes[4], step="late")
@@ -411,8 +388,10 @@ async def test_a_row_rejected_only_once_another_is_set_aside_is_set_aside_as_wel
         assert await quarantined(connection) == {1: "22003", 4: "22003"}
 
 
-async def test_a_rejected_event_leaves_the_other_events_of_its_record(database: Database) -> None:
-    async with refusing(database, "22003") as connection, open_store(database) as store:
+async def test_a_rejected_event_leaves_the_other_events_of_its_record(
+    store: Store, database: Database
+) -> None:
+    async with refusing(database, "22003") as connection:
         record = (envelope(0), envelope(1, step="bad"), envelope(2))
 
         totals = await store.write(batch_of(record, claim=await claimed(store)))
@@ -429,10 +408,10 @@ async def test_a_rejected_event_leaves_the_other_events_of_its_record(database: 
     ],
 )
 async def test_a_record_that_fails_for_no_fault_of_its_own_waits_alone(
-    database: Database, sqlstate: str
+    store: Store, database: Database, sqlstate: str
 ) -> None:
     """The position stops at it. Nothing rejects it, and it's stored once that's possible."""
-    async with refusing(database, sqlstate) as connection, open_store(database) as store:
+    async with refusing(database, sqlstate) as connection:
         in_flight = InFlightBatch()
         sizes: list[int] = []
 
@@ -473,30 +452,31 @@ async def test_a_record_that_fails_for_no_fault_of_its_own_waits_alone(
         await assert_ledger_holds(connection)
 
 
-async def test_a_row_rejected_at_the_commit_costs_its_record_only(database: Database) -> None:
+async def test_a_row_rejected_at_the_commit_costs_its_record_only(
+    store: Store, connection: asyncpg.Connection
+) -> None:
     """It goes in, and only the end of the transaction fails."""
-    async with connected(database) as connection, open_store(database) as store:
-        await connection.execute(
-            f"""
-            create function refuse() returns trigger language plpgsql as $$
-            begin
-                if {MARKED} then
-                    raise exception 'no' using errcode = '22003';
-                end if;
-                return null;
-            end
-            $$;
-            create constraint trigger refuse after insert on normalizer.events
-                deferrable initially deferred for each row execute function refuse();
-            """
-        )
+    await connection.execute(
+        f"""
+        create function refuse() returns trigger language plpgsql as $$
+        begin
+            if {MARKED} then
+                raise exception 'no' using errcode = '22003';
+            end if;
+            return null;
+        end
+        $$;
+        create constraint trigger refuse after insert on normalizer.events
+            deferrable initially deferred for each row execute function refuse();
+        """
+    )
 
-        batch = batch_of(*events(2, of=4), claim=await claimed(store))
+    batch = batch_of(*events(2, of=4), claim=await claimed(store))
 
-        totals = await store.write(batch)
+    totals = await store.write(batch)
 
-        assert (totals.stored, totals.quarantined) == (3, 1)
-        assert await quarantined(connection) == {2: "22003"}
+    assert (totals.stored, totals.quarantined) == (3, 1)
+    assert await quarantined(connection) == {2: "22003"}
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", pytest.param("23505", marks=pytest.mark.soak)])
@@ -526,44 +506,3 @@ async def test_an_outage_fills_no_quarantine_however_long_it_lasts(
 
         assert (await trying).stored == 4
         assert await quarantined(connection) == {}
-
-
-async def test_a_statement_that_takes_too_long_is_an_error_of_the_moment(
-    database: Database,
-) -> None:
-    async with (
-        connected(database) as connection,
-        # The limit is also that of the last write, which compiles every trigger.
-        open_store(database, session={"statement_timeout": "2s"}) as store,
-    ):
-        await connection.execute(
-            """
-            create function refuse() returns trigger language plpgsql as $$
-            begin
-                perform pg_sleep(60);
-                return new;
-            end
-            $$;
-            create trigger refuse before insert on normalizer.events
-                for each row execute function refuse();
-            """
-        )
-        batch = batch_of(*events(of=2), claim=await claimed(store))
-
-        with pytest.raises(StoreUnavailableError, match="57014"):
-            await store.write(batch)
-
-        await let_all_in(connection)
-        assert (await store.write(batch)).stored == 2
-
-
-async def test_a_missing_right_ends_the_process_and_says_on_what(database: Database) -> None:
-    async with connected(database) as connection, open_store(database) as store:
-        claim = await claimed(store)
-        await connection.execute("alter table normalizer.events owner to postgres")
-        await connection.execute("revoke all on normalizer.events from public, noetl")
-
-        with pytest.raises(FatalError, match="42501"):
-            await store.write(batch_of(*events(of=2), claim=claim))
-
-        assert (await position_of(connection))["next_offset"] == 0

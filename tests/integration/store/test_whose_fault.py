@@ -8,7 +8,6 @@ from typing import Final
 import asyncpg
 import pytest
 import structlog
-from aiokafka import AIOKafkaProducer
 
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError, StoreUnavailableError
@@ -18,10 +17,11 @@ from normalizer.store.session import Session
 from normalizer.store.store import Store
 from projector.repair.repair import RepairRequest, repair
 from tests.support.factories import EXECUTION_ID, after, batch_of, envelope, snowflake
+from tests.support.feed import Feed
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
-from tests.support.service_runs import running, send, settings_for, watching
+from tests.support.service_runs import running
 from tests.support.service_runs import until as until_running
-from tests.support.stack import Database, Topic
+from tests.support.stack import Database
 from tests.support.table_rows import (
     assert_ledger_holds,
     claimed,
@@ -114,12 +114,10 @@ async def delivered(store: Store, batch: Batch) -> None:
         *(pytest.param(hold, marks=pytest.mark.soak) for hold in (an_event, a_whole_table)),
     ],
 )
-async def test_a_held_lock_fills_no_quarantine(database: Database, hold: Held) -> None:
-    async with (
-        open_store(database, session=IMPATIENT) as store,
-        connected(database) as connection,
-        connected(database) as holder,
-    ):
+async def test_a_held_lock_fills_no_quarantine(
+    connection: asyncpg.Connection, database: Database, hold: Held
+) -> None:
+    async with open_store(database, session=IMPATIENT) as store, connected(database) as holder:
         claim = await claimed(store)
         first = batch_of(envelope(), claim=claim)
         await store.write(first)
@@ -141,33 +139,32 @@ async def test_a_held_lock_fills_no_quarantine(database: Database, hold: Held) -
 
 @pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
-    database: Database,
+    store: Store, connection: asyncpg.Connection
 ) -> None:
-    async with open_store(database) as store, connected(database) as connection:
-        batch = batch_of(*map(envelope, range(4)), claim=await claimed(store))
-        cancelling = True
-        await connection.execute(
-            """
-            create function linger() returns trigger language plpgsql as
-                $$ begin perform pg_sleep(0.5); return null; end $$;
-            create trigger linger before insert on normalizer.events
-                for each statement execute function linger();
-            """
-        )
+    batch = batch_of(*map(envelope, range(4)), claim=await claimed(store))
+    cancelling = True
+    await connection.execute(
+        """
+        create function linger() returns trigger language plpgsql as
+            $$ begin perform pg_sleep(0.5); return null; end $$;
+        create trigger linger before insert on normalizer.events
+            for each statement execute function linger();
+        """
+    )
 
-        async def cancel() -> None:
-            while cancelling:
-                for pid in await pids_of(connection, "one"):
-                    await connection.execute("select pg_cancel_backend($1)", pid)
+    async def cancel() -> None:
+        while cancelling:
+            for pid in await pids_of(connection, "one"):
+                await connection.execute("select pg_cancel_backend($1)", pid)
 
-        canceller = asyncio.ensure_future(cancel())
-        async with delivering(store, batch):
-            cancelling = False
-            await canceller
+    canceller = asyncio.ensure_future(cancel())
+    async with delivering(store, batch):
+        cancelling = False
+        await canceller
 
-        assert await count(connection, "normalizer.quarantine") == 0
-        assert await count(connection, "normalizer.events") == 4
-        await assert_ledger_holds(connection)
+    assert await count(connection, "normalizer.quarantine") == 0
+    assert await count(connection, "normalizer.events") == 4
+    await assert_ledger_holds(connection)
 
 
 @pytest.mark.every_postgres(oldest_in_soak=True)
@@ -179,53 +176,48 @@ async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
     ],
 )
 async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_it_was(
-    database: Database, sqlstate: str
+    store: Store, connection: asyncpg.Connection, sqlstate: str
 ) -> None:
-    async with open_store(database) as store, connected(database) as connection:
-        await connection.execute(
-            f"""
-            create function projector.refuse() returns trigger language plpgsql as $$
-            begin
-                raise exception 'no' using errcode = '{sqlstate}';
-            end $$;
-            create trigger refuse before insert on projector.execution_facts
-                for each row when (new.execution_id = 13) execute function projector.refuse();
-            """
-        )
-        outcomes = [envelope(0), envelope(1), envelope(2, execution_id=13), envelope(3)]
+    await connection.execute(
+        f"""
+        create function projector.refuse() returns trigger language plpgsql as $$
+        begin
+            raise exception 'no' using errcode = '{sqlstate}';
+        end $$;
+        create trigger refuse before insert on projector.execution_facts
+            for each row when (new.execution_id = 13) execute function projector.refuse();
+        """
+    )
+    outcomes = [envelope(0), envelope(1), envelope(2, execution_id=13), envelope(3)]
 
-        with structlog.testing.capture_logs() as lines:
-            await delivered(store, batch_of(*outcomes, claim=await claimed(store)))
+    with structlog.testing.capture_logs() as lines:
+        await delivered(store, batch_of(*outcomes, claim=await claimed(store)))
 
-        (said,) = [line for line in lines if line["event"] == "projection.failed"]
-        assert said["piece"] == "noetl.events[0]@2 (1 record)"
-        assert f"SQLSTATE {sqlstate}" in said["why"]
-        assert "inside projector." in said["why"]
-        assert await count(connection, "normalizer.quarantine") == 0
-        assert await count(connection, "normalizer.events") == 4
-        assert await count(connection, "projector.execution_facts where execution_id = 13") == 0
-        assert await count(connection, "projector.execution_facts") == 1
-        assert await count(connection, "projector.divergences where execution_id = 13") > 0
-        assert (
-            await count(connection, f"projector.divergences where execution_id = {EXECUTION_ID}")
-            == 0
-        )
+    (said,) = [line for line in lines if line["event"] == "projection.failed"]
+    assert said["piece"] == "noetl.events[0]@2 (1 record)"
+    assert f"SQLSTATE {sqlstate}" in said["why"]
+    assert "inside projector." in said["why"]
+    assert await count(connection, "normalizer.quarantine") == 0
+    assert await count(connection, "normalizer.events") == 4
+    assert await count(connection, "projector.execution_facts where execution_id = 13") == 0
+    assert await count(connection, "projector.execution_facts") == 1
+    assert await count(connection, "projector.divergences where execution_id = 13") > 0
+    assert (
+        await count(connection, f"projector.divergences where execution_id = {EXECUTION_ID}") == 0
+    )
 
-        await connection.execute("drop function projector.refuse cascade")
-        await connection.execute("set search_path = projector, normalizer, public")
-        assert {one.verdict async for one in repair(connection, RepairRequest())} <= {"match"}
-        await assert_ledger_holds(connection)
+    await connection.execute("drop function projector.refuse cascade")
+    await connection.execute("set search_path = projector, normalizer, public")
+    assert {one.verdict async for one in repair(connection, RepairRequest())} <= {"match"}
+    await assert_ledger_holds(connection)
 
 
 @pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_a_projection_that_takes_longer_than_a_statement_may_is_left_out_for_its_record(
-    database: Database,
+    connection: asyncpg.Connection, database: Database
 ) -> None:
     """Else it would be tried forever, for each try ends at the same moment and leaves nothing."""
-    async with (
-        open_store(database, session={"statement_timeout": "1s"}) as store,
-        connected(database) as connection,
-    ):
+    async with open_store(database, session={"statement_timeout": "1s"}) as store:
         await connection.execute(_LINGERS)
         outcomes = [envelope(0), envelope(1, execution_id=13), envelope(2)]
 
@@ -249,14 +241,10 @@ async def test_a_projection_that_takes_longer_than_a_statement_may_is_left_out_f
 
 
 async def test_a_projection_that_somebody_cancels_again_and_again_is_left_out_of_nothing(
-    database: Database,
+    store: Store, connection: asyncpg.Connection, database: Database
 ) -> None:
     """The SQLSTATE is the same as for a statement that took too long. Only the time differs."""
-    async with (
-        open_store(database) as store,
-        connected(database) as connection,
-        connected(database) as owner,
-    ):
+    async with connected(database) as owner:
         await connection.execute(_LINGERS)
         batch = batch_of(envelope(1, execution_id=13), claim=await claimed(store))
         cancelling = True
@@ -279,57 +267,53 @@ async def test_a_projection_that_somebody_cancels_again_and_again_is_left_out_of
         assert await count(connection, "projector.execution_facts where execution_id = 13") == 1
 
 
-async def test_a_constraint_of_a_projection_refuses_no_event(database: Database) -> None:
-    async with open_store(database) as store, connected(database) as connection:
-        await connection.execute(
-            "alter table projector.event_hours add constraint few check (events < 2) not valid"
-        )
+async def test_a_constraint_of_a_projection_refuses_no_event(
+    store: Store, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(
+        "alter table projector.event_hours add constraint few check (events < 2) not valid"
+    )
 
-        await delivered(store, batch_of(*map(envelope, range(3)), claim=await claimed(store)))
+    await delivered(store, batch_of(*map(envelope, range(3)), claim=await claimed(store)))
 
-        assert await count(connection, "normalizer.quarantine") == 0
-        assert await count(connection, "normalizer.events") == 3
-        assert await count(connection, "projector.divergences") > 0
+    assert await count(connection, "normalizer.quarantine") == 0
+    assert await count(connection, "normalizer.events") == 3
+    assert await count(connection, "projector.divergences") > 0
 
 
 async def test_the_trigger_functions_of_projections_are_named_as_errors_are_distinguished_by(
-    database: Database,
+    connection: asyncpg.Connection,
 ) -> None:
     """They have the schema on their search_path: the server's context names them without it."""
-    async with connected(database) as connection:
-        names = await connection.fetch(
-            """
-            select distinct function.proname
-            from   pg_trigger as trigger
-            join   pg_proc    as function on function.oid = trigger.tgfoid
-            where  function.pronamespace = 'projector'::regnamespace
-            """
-        )
+    names = await connection.fetch(
+        """
+        select distinct function.proname
+        from   pg_trigger as trigger
+        join   pg_proc    as function on function.oid = trigger.tgfoid
+        where  function.pronamespace = 'projector'::regnamespace
+        """
+    )
 
     assert names
     assert [name for (name,) in names if not name.startswith("project_")] == []
 
 
 async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its_release(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+    feed: Feed,
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
+    settings = feed.settings()
     loop = asyncio.get_running_loop()
     with structlog.testing.capture_logs() as lines:
-        async with (
-            running(settings) as service,
-            watching(database.url) as watcher,
-            connected(database) as holder,
-        ):
-            await send(producer, topic, range(1), partition=0)
-            await watcher.until_read(topic, {0: 1})
+        async with running(settings) as service, connected(feed.database) as holder:
+            await feed.send(range(1), partition=0)
+            await feed.until_read({0: 1})
             holding = holder.transaction()
             await holding.start()
             await an_execution(holder)
             holder_pid = holder.get_server_pid()
             with Monitor(settings, service) as monitor:
-                await send(producer, topic, range(1, 50), partition=0)
-                await watcher.until_blocked()
+                await feed.send(range(1, 50), partition=0)
+                await feed.until_blocked()
                 begun_s = loop.time()
 
                 async def reasons() -> str:
@@ -344,13 +328,13 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
 
                 await holding.rollback()
                 released_s = loop.time()
-                await watcher.until_read(topic, {0: 50})
+                await feed.until_read({0: 50})
                 assert loop.time() - released_s < STORED_WITHIN_S
                 assert "batch open for" not in await reasons()
-            rejected = await count(watcher.connection, "normalizer.quarantine")
-            stored = await watcher.events()
+            rejected = await count(feed.connection, "normalizer.quarantine")
+            stored = await feed.events()
 
-    assert f"{topic.name}[0]@1" in said
+    assert f"{feed.partition(0)}@1" in said
     assert f"it waits for a lock held by pid {holder_pid} (postgres" in said
     assert metric_value(values, "normalizer_open_batch_seconds") >= 5
     assert (rejected, stored) == (0, 50)
@@ -360,15 +344,11 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
 
 @pytest.mark.parametrize("topic", [2], indirect=True)
 async def test_a_record_that_can_be_neither_stored_nor_rejected_stops_its_partition_and_no_other(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+    feed: Feed,
 ) -> None:
     """As docs/states.md says; `normalizer position skip` is the way past it."""
     stuck, beside = 0, 1
-    async with (
-        running(settings_for(database, topic, bootstrap_servers)) as service,
-        watching(database.url) as watcher,
-        connected(database) as connection,
-    ):
+    async with running(feed.settings()) as service, connected(feed.database) as connection:
         await connection.execute(
             f"""
             create function refuse() returns trigger language plpgsql as $$
@@ -379,24 +359,24 @@ async def test_a_record_that_can_be_neither_stored_nor_rejected_stops_its_partit
                 for each row when (new.source_partition = {stuck}) execute function refuse();
             """
         )
-        await send(producer, topic, range(2), partition=stuck)
+        await feed.send(range(2), partition=stuck)
 
         def are_stuck() -> set[str]:
             return {one.offsets() for one in service.in_flight_batches()}
 
-        await until_running(lambda: f"{topic.name}[{stuck}]@0 (1 record)" in are_stuck())
-        await send(producer, topic, range(5, 9), partition=beside)
-        await watcher.until_read(topic, {beside: 4})
-        await until_running(lambda: f"{topic.name}[{stuck}]@0 (1 record)" in are_stuck())
-        positions = await watcher.positions(topic)
+        await until_running(lambda: f"{feed.name}[{stuck}]@0 (1 record)" in are_stuck())
+        await feed.send(range(5, 9), partition=beside)
+        await feed.until_read({beside: 4})
+        await until_running(lambda: f"{feed.name}[{stuck}]@0 (1 record)" in are_stuck())
+        positions = await feed.positions()
         rejected = await count(connection, "normalizer.quarantine")
 
         # The table first, as writers lock it: the drop itself begins with its partitions.
         async with connection.transaction():
             await connection.execute("lock table normalizer.events in access exclusive mode")
             await connection.execute("drop function refuse cascade")
-        await watcher.until_read(topic, {stuck: 2, beside: 4})
-        assert await watcher.events() == 6
+        await feed.until_read({stuck: 2, beside: 4})
+        assert await feed.events() == 6
         await assert_ledger_holds(connection)
 
     assert positions[stuck]["next_offset"] == 0
@@ -465,39 +445,37 @@ async def test_a_frozen_process_holds_its_locks_no_longer_than_a_statement_may_t
 
 
 async def test_a_locked_position_keeps_no_other_partition_of_the_process_from_its_claim(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+    feed: Feed,
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    async with watching(database.url) as watcher, connected(database) as holder:
+    settings = feed.settings()
+    async with connected(feed.database) as holder:
         async with running(settings):
-            await watcher.until_claimed(topic)
+            await feed.until_claimed()
         holding = holder.transaction()
         await holding.start()
         await holder.execute(
             "select 1 from normalizer.source_positions where partition = 0 for update"
         )
-        await send(producer, topic, range(5), partition=topic.partitions - 1)
+        await feed.send(range(5), partition=feed.topic.partitions - 1)
 
         async with running(settings):
-            await watcher.until_read(topic, {topic.partitions - 1: 5})
+            await feed.until_read({feed.topic.partitions - 1: 5})
             await holding.rollback()
-            await send(producer, topic, range(5, 10), partition=0)
-            await watcher.until_read(topic, {0: 5})
+            await feed.send(range(5, 10), partition=0)
+            await feed.until_read({0: 5})
 
 
-async def test_a_stop_does_not_wait_for_a_held_lock(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
+async def test_a_stop_does_not_wait_for_a_held_lock(feed: Feed) -> None:
     """Well within the time that a batch in flight has to finish."""
     loop = asyncio.get_running_loop()
-    async with watching(database.url) as watcher, connected(database) as holder:
-        async with running(settings_for(database, topic, bootstrap_servers)):
-            await watcher.until_claimed(topic)
+    async with connected(feed.database) as holder:
+        async with running(feed.settings()):
+            await feed.until_claimed()
             holding = holder.transaction()
             await holding.start()
             await holder.execute("lock table projector.event_hours in access exclusive mode")
-            await send(producer, topic, range(5), partition=0)
-            await watcher.until_blocked()
+            await feed.send(range(5), partition=0)
+            await feed.until_blocked()
             stopped_s = loop.time()
         stopping_s = loop.time() - stopped_s
         await holding.rollback()

@@ -312,7 +312,7 @@ MUTANTS: Final = (
                 "for update skip locked)\n",
             ),
         ),
-        tests=("test_an_execution_with_a_locked_row_is_left_for_the_next_time",),
+        tests=("test_an_execution_that_somebody_has_locked_is_left_and_holds_up_no_other",),
         fails='assert await connection.fetchval("select count(*) from normalizer.events") == 4',
     ),
     Mutant(

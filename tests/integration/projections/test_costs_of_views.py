@@ -1,16 +1,13 @@
 """Older rows cost nothing, neither for the reader of a view nor for the writer of an execution."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Final
 
 import asyncpg
 import pytest
 
-from bench.drain import connected, copy
 from bench.history import make_history
-from bench.projections import Row, lives
 from bench.views import SMALL_BUFFERS, buffers_of, day
 from projector.views.catalog import VIEWS
 from tests.support.stack import Cluster, Database
@@ -89,19 +86,6 @@ async def test_no_index_of_ours_asks_autovacuum_to_summarize(database: Database)
     assert [one for one in indexes if "autosummarize" in str(one["reloptions"])] == []
 
 
-@pytest.fixture
-async def writer(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    opened = await connected(database.admin_url)
-    yield opened
-    await opened.close()
-
-
-async def test_an_execution_costs_no_more_as_it_grows(writer: asyncpg.Connection) -> None:
-    touched = await _pages_of_batches(writer, list(lives(1, 20_000)))
-
-    assert sum(touched[-4:]) < 1.25 * sum(touched[1:5])
-
-
 @pytest.mark.timeout(300)
 async def test_a_merge_into_100_000_events_touches_at_most_twice_the_pages_of_one_into_100(
     database: Database,
@@ -147,13 +131,3 @@ _REPORT_AGAIN: Final = """
     set    worker_id = 'worker-7', merge_flags = merge_flags | 4
     where  event_id = $1::bigint * 10000000 + $2::integer
 """
-
-
-async def _pages_of_batches(writer: asyncpg.Connection, rows: list[Row]) -> list[int]:
-    """Pages that the server touches for each thousand: counted, so other load does not matter."""
-    touched = []
-    for first in range(0, len(rows), 1_000):
-        before = await pages_touched(writer)
-        await copy(writer, rows[first : first + 1_000])
-        touched.append(await pages_touched(writer) - before)
-    return touched

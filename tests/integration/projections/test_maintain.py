@@ -45,10 +45,17 @@ from tests.support.factories import (
     raw_record,
     snowflake,
 )
-from tests.support.job_runs import backfill_files, dry_run_of, ledger_mistakes, write_file
+from tests.support.job_runs import (
+    backfill_events,
+    backfill_files,
+    dry_run_of,
+    ledger_mistakes,
+    ndjson,
+    write_file,
+)
 from tests.support.projection_oracle import ViewRows
 from tests.support.stack import Cluster, Database
-from tests.support.table_rows import claimed, open_store, wait_for_lock
+from tests.support.table_rows import claimed, connected, insert_row, open_store, wait_for_lock
 from tests.support.view_rows import differences, event, view_differences
 from tests.support.waiting import until
 
@@ -124,6 +131,11 @@ async def store(connection: asyncpg.Connection, rows: list[Row], recorded_at: da
 def without_executions(views: dict[str, ViewRows]) -> dict[str, ViewRows]:
     """The views that keep their counts when executions are deleted."""
     return {name: rows for name, rows in views.items() if name not in view_rows.OF_EXECUTIONS}
+
+
+async def executions_left(connection: asyncpg.Connection) -> list[int]:
+    left = "select distinct execution_id from normalizer.events order by 1"
+    return [number for (number,) in await connection.fetch(left)]
 
 
 async def test_it_says_first_what_it_would_do_and_does_nothing(
@@ -229,28 +241,6 @@ async def test_whether_executions_are_silent_may_take_long_to_find_out(
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
 
 
-async def test_an_event_that_comes_after_its_execution_left_begins_it_again(
-    connection: asyncpg.Connection,
-) -> None:
-    """Its begin, its end, and its calls count once more."""
-    await store(connection, life(1, OLD), OLD)
-    await run(connection)
-    counts = "select outcome, sum(executions)::integer from projector.execution_outcomes group by 1"
-    before = dict(await connection.fetch(counts))
-    end = event(
-        event_id=id_of(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
-        created_at=NOW,
-    )  # fmt: skip
-
-    await store(connection, [end], NOW)
-
-    row = await connection.fetchrow("select status, events, playbook from projector.executions")
-    assert before == {"BEGUN": 1, "FAILED": 1}
-    assert tuple(row) == ("COMPLETED", 1, "")
-    assert dict(await connection.fetch(counts)) == before | {"COMPLETED": 1}
-    assert await divergent(connection) == {}
-
-
 async def test_a_writer_that_says_it_archives_changes_nothing(
     connection: asyncpg.Connection,
 ) -> None:
@@ -273,8 +263,7 @@ async def test_an_event_goes_only_once_it_is_older_than_horizon_and_margin(
 
     await run(connection)
 
-    left = await connection.fetch("select distinct execution_id from normalizer.events")
-    assert [row["execution_id"] for row in left] == [1]
+    assert await executions_left(connection) == [1]
 
 
 def batch_now(claim: Claim, *events: Envelope) -> Batch:
@@ -408,54 +397,34 @@ async def test_rows_wait_for_a_batch_that_read_the_horizon_before(
     """It may be about to store what was looked for and not found just now."""
     monkeypatch.setattr(retention_horizon, "_PATIENCE_S", 0.2)
     await store(connection, life(1, OLD), OLD)
-    batch = await asyncpg.connect(database.admin_url)
-    await batch.execute("begin; select * from normalizer.retention_horizon")
+    async with connected(database) as batch, batch.transaction():
+        await batch.execute("select * from normalizer.retention_horizon")
 
-    said = await run(connection)
+        said = await run(connection)
 
-    assert "retention of events waits for a batch that is still running" in said
-    assert await connection.fetchval("select count(*) from normalizer.events") == 4
-    await batch.execute("commit")
-    await batch.close()
+        assert "retention of events waits for a batch that is still running" in said
+        assert await executions_left(connection) == [1]
     await run(connection)
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
 
 
-async def test_an_execution_with_a_locked_row_is_left_for_the_next_time(
-    connection: asyncpg.Connection, database: Database
-) -> None:
-    await store(connection, life(1, OLD), OLD)
-    writer = await asyncpg.connect(database.admin_url)
-    await writer.execute("begin")
-    await writer.execute(
-        "select from normalizer.events where event_id = $1 for update", id_of(OLD, 10)
-    )
-
-    await run(connection)
-
-    assert await connection.fetchval("select count(*) from normalizer.events") == 4
-    assert await divergent(connection) == {}
-    await writer.execute("rollback")
-    await writer.close()
-    await run(connection)
-    assert await connection.fetchval("select count(*) from normalizer.events") == 0
-
-
-async def test_an_execution_that_somebody_has_locked_holds_up_no_other(
-    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("locked", ["normalizer.events", "projector.execution_facts"])
+async def test_an_execution_that_somebody_has_locked_is_left_and_holds_up_no_other(
+    locked: str,
+    connection: asyncpg.Connection,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(event_retention, "_PATIENCE_S", 2.0)
     await store(connection, life(1, OLD) + life(2, OLD), OLD)
-    writer = await asyncpg.connect(database.admin_url)
-    await writer.execute("begin")
-    await writer.execute("select from projector.execution_facts where execution_id = 1 for update")
+    async with connected(database) as writer, writer.transaction():
+        await writer.execute(f"select from {locked} where execution_id = 1 limit 1 for update")
 
-    await run(connection)
+        await run(connection)
 
-    left = await connection.fetch("select distinct execution_id from normalizer.events")
-    assert [row["execution_id"] for row in left] == [1]
-    await writer.execute("rollback")
-    await writer.close()
+        assert await connection.fetchval("select count(*) from normalizer.events") == 4
+        assert await executions_left(connection) == [1]
+        assert await divergent(connection) == {}
     await run(connection)
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
 
@@ -500,8 +469,7 @@ async def test_a_backfill_needs_to_be_reported_that_some_of_it_expired(
 ) -> None:
     old = [raw_event(number, event_id=id_of(OLD, number)) for number in range(3)]
     young = raw_event(3, event_id=id_of(NOW), created_at=NOW.isoformat())
-    lines = b"".join(msgspec.json.encode(value) + b"\n" for value in (*old, young))
-    path = write_file(tmp_path / "history.ndjson", lines)
+    path = write_file(tmp_path / "history.ndjson", ndjson(*old, young))
     await run(connection)
 
     diff = await dry_run_of(database, path)
@@ -527,9 +495,7 @@ async def test_a_replay_after_retention_counts_nothing_twice(
     ]
     # One id, two events: the second is kept under a hashed one.
     lines.append(lines[-1] | {"step": "other"})
-    path = write_file(
-        tmp_path / "history.ndjson", b"".join(msgspec.json.encode(one) + b"\n" for one in lines)
-    )
+    path = write_file(tmp_path / "history.ndjson", ndjson(*lines))
     first = await backfill_files(database, path)
     counts = await counted(connection)
     await run(connection)
@@ -650,10 +616,7 @@ async def test_archived_events_can_be_backfilled(
         raw_event(number, created_at=OLD.isoformat(), meta={"attempts": number % 3})
         for number in range(20)
     ]
-    history = write_file(
-        tmp_path / "history.ndjson", b"".join(msgspec.json.encode(one) + b"\n" for one in lines)
-    )
-    await backfill_files(database, history)
+    await backfill_events(database, *lines)
     said = "select event_id, step, status, attempts, created_at, context from normalizer.events"
     before = await connection.fetch(f"{said} order by event_id")
     folder = ArchiveFolder(tmp_path / "gone")
@@ -726,34 +689,11 @@ async def test_nothing_goes_of_an_execution_that_differs_until_it_is_repaired(
     assert await divergent(connection) == {}
 
 
-async def test_merged_records_are_deleted_with_their_row(
+async def test_the_ledger_explains_what_retention_took_of_a_job(
     connection: asyncpg.Connection, database: Database
 ) -> None:
-    young = envelope(5, event_id=id_of(NOW), execution_id=7)
-    async with open_store(database) as store:
-        claim = await claimed(store)
-        for row, worker in ((envelope(0), "w"), (young, "v")):
-            for report in (row, msgspec.structs.replace(row, worker_id=worker)):
-                batch = batch_of(report, claim=claim)
-                await store.write(batch)
-                claim = after(claim, batch)
-    await connection.execute(
-        "update normalizer.events set recorded_at = $1 where event_id = $2", NOW, young.event_id
-    )
-
-    said = await run(connection)
-
-    assert "deleted 1 merged records whose events are deleted" in said
-    left = await connection.fetch("select event_ids from normalizer.merged_records")
-    assert [row["event_ids"] for row in left] == [[young.event_id]]
-
-
-async def test_the_ledger_explains_what_retention_took_of_a_job(
-    connection: asyncpg.Connection, database: Database, tmp_path: Path
-) -> None:
     lines = [raw_event(number) for number in range(3)] + [{"no": "event"}]
-    path = write_file(tmp_path / "events.jsonl", b"\n".join(map(msgspec.json.encode, lines)))
-    await backfill_files(database, path)
+    await backfill_events(database, *lines)
     await connection.execute("update normalizer.events set recorded_at = $1", OLD)
     await connection.execute("update normalizer.quarantine set quarantined_at = $1", OLD)
 
@@ -767,7 +707,7 @@ async def test_the_ledger_explains_what_retention_took_of_a_job(
 async def test_rejections_go_with_their_bytes_and_their_counts_by_hour(
     connection: asyncpg.Connection,
 ) -> None:
-    await connection.execute(_REFUSED, OLD)
+    await reject(connection)
     count = "select sum(rejected)::integer from projector.quarantine_by_reason"
 
     said = await run(connection, Keep(quarantine=timedelta(days=7)))
@@ -820,23 +760,43 @@ async def test_shards_of_quiet_hours_are_added_up(
     assert await view_differences(connection) == {}
 
 
+async def reject(connection: asyncpg.Connection) -> None:
+    """An old rejected record, with its bytes."""
+    place = {"source_partition": 3, "quarantined_at": OLD}
+    await insert_row(connection, "normalizer.quarantine", **place)
+    await connection.execute(
+        "insert into normalizer.quarantine_raw (source_topic, source_incarnation, "
+        "source_partition, source_offset, value, value_sha256, whole, kept_at) "
+        "values ('noetl.events', 0, 3, 4, 'x', 'y', true, $1)",
+        OLD,
+    )
+
+
+async def failing(
+    connection: asyncpg.Connection, keep: Keep, why: str, **options: Any
+) -> list[str]:
+    """What it says before it fails."""
+    said: list[str] = []
+
+    async def hear() -> None:
+        async for done in maintain(connection, keep, dry_run=False, **options):
+            said.append(str(done))  # noqa: PERF401 - what was said before it raised counts
+
+    with pytest.raises(StepsFailedError, match=why):
+        await hear()
+    return said
+
+
 async def test_a_step_that_fails_keeps_no_other_from_its_turn(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     await store(connection, life(1, OLD), NOW)
-    await connection.execute(_REFUSED, OLD)
-    other = await asyncpg.connect(database.admin_url)
-    await other.execute("begin; lock table normalizer.quarantine_raw in access exclusive mode")
+    await reject(connection)
     await connection.execute("set lock_timeout = '100ms'")
-    said = []
+    async with connected(database) as other, other.transaction():
+        await other.execute("lock table normalizer.quarantine_raw in access exclusive mode")
 
-    async def hear() -> None:
-        async for done in maintain(connection, Keep(), dry_run=False):
-            said.append(str(done))  # noqa: PERF401 - what was said before it raised counts
-
-    with pytest.raises(StepsFailedError, match="1 of 4 steps failed: retention of rejected bytes"):
-        await hear()
-    await other.close()
+        said = await failing(connection, Keep(), "1 of 4 steps failed: retention of rejected bytes")
 
     assert (
         "retention of rejected bytes failed: database: SQLSTATE 55P03 (LockNotAvailableError)"
@@ -853,15 +813,8 @@ async def test_events_that_cannot_go_stay_and_leave_no_file(
     await store(connection, rows, OLD)
 
     async def tried() -> list[str]:
-        said = []
-
-        async def hear() -> None:
-            folder = ArchiveFolder(tmp_path)
-            async for done in maintain(connection, WEEK, dry_run=False, folder=folder):
-                said.append(str(done))  # noqa: PERF401 - what was said before it raised counts
-
-        with pytest.raises(StepsFailedError, match="retention of events"):
-            await hear()
+        folder = ArchiveFolder(tmp_path)
+        said = await failing(connection, WEEK, "retention of events", folder=folder)
         assert await connection.fetchval("select count(*) from normalizer.events") == 4
         assert not list(tmp_path.iterdir())
         return said
@@ -906,8 +859,7 @@ async def test_executions_that_take_too_long_together_are_deleted_a_few_at_a_tim
         "kept execution 7: its 4 events take longer than 1 s to delete; the next run tries again"
     )
     assert deleted.startswith("deleted 9 executions with 36 events")
-    left = await connection.fetch("select distinct execution_id from normalizer.events")
-    assert [number for (number,) in left] == [7]
+    assert await executions_left(connection) == [7]
     files = [unpacked(path) for path in tmp_path.iterdir()]
     assert sum(file.count(b"}\n") for file in files) == 36
 
@@ -948,9 +900,9 @@ async def test_merged_records_go_once_all_their_events_are_deleted(
         list(enumerate(merged_into)),
     )
 
-    said = [line async for line in merged_records.drop_merged_records(connection, dry_run=False)]
+    said = await run(connection)
 
-    assert said == ["deleted 3 merged records whose events are deleted"]
+    assert "deleted 3 merged records whose events are deleted" in said
     left = await connection.fetch("select event_ids from normalizer.merged_records")
     assert [row["event_ids"] for row in left] == [merged_into[2]]
 
@@ -1006,12 +958,12 @@ async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
 ) -> None:
     """It has locked one execution, and asks for the other in its next statement."""
     await store(connection, life(1, OLD) + life(2, OLD), OLD)
-    batch, watcher = [await asyncpg.connect(database.admin_url) for _ in range(2)]
-    await batch.execute("set deadlock_timeout = '60s'; begin")
     young = event(event_id=id_of(NOW), execution_id=2, created_at=NOW, recorded_at=NOW)
-    await view_rows.insert(batch, [young])
-
-    async with asyncio.TaskGroup() as group:
+    async with (
+        connected(database) as batch, connected(database) as watcher, asyncio.TaskGroup() as group,
+    ):  # fmt: skip
+        await batch.execute("set deadlock_timeout = '60s'; begin")
+        await view_rows.insert(batch, [young])
         retaining = group.create_task(run(connection), name="retention")
         await until(partial(watcher.fetchval, _SOMEBODY_WAITS))
         await batch.execute(
@@ -1019,11 +971,8 @@ async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
         )
         await batch.execute("commit")
 
-    await batch.close()
-    await watcher.close()
     assert any("executions with" in line for line in retaining.result())
-    left = await connection.fetch("select distinct execution_id from normalizer.events")
-    assert [number for (number,) in left] == [2]
+    assert await executions_left(connection) == [2]
     assert await divergent(connection) == {}
 
 
@@ -1073,21 +1022,22 @@ async def test_gaps_go_and_the_ledger_still_explains_their_offsets(
 
 
 async def test_a_run_that_is_resumed_meanwhile_is_kept(
-    connection: asyncpg.Connection, database: Database, tmp_path: Path
+    connection: asyncpg.Connection, database: Database
 ) -> None:
     keep = msgspec.structs.replace(WEEK, jobs=timedelta(days=30))
-    line = msgspec.json.encode(raw_event(0))
-    await backfill_files(database, write_file(tmp_path / "events.jsonl", line))
+    await backfill_events(database, raw_event(0))
     await connection.execute("update normalizer.jobs set ended_at = $1", OLD)
     await connection.execute("update normalizer.events set recorded_at = $1", OLD)
 
-    runner, watcher = [await asyncpg.connect(database.admin_url) for _ in range(2)]
-    async with asyncio.TaskGroup() as tasks, runner.transaction():
+    async with (
+        connected(database) as runner,
+        connected(database) as watcher,
+        asyncio.TaskGroup() as tasks,
+        runner.transaction(),
+    ):
         await runner.execute("update normalizer.jobs set state = 'running', ended_at = null")
         cleaning = tasks.create_task(run(connection, keep), name="clean")
         await until(partial(watcher.fetchval, _SOMEBODY_WAITS))
-    for session in (runner, watcher):
-        await session.close()
 
     assert not any("runs of jobs" in line for line in cleaning.result())
     for table in ("jobs", "job_parts", "job_batches"):
@@ -1127,18 +1077,4 @@ _SOMEBODY_WAITS: Final = """
         select from pg_stat_activity
         where  datname = current_database() and wait_event_type = 'Lock'
     )
-"""
-
-_REFUSED: Final = """
-    with rejected as (
-        insert into normalizer.quarantine
-               (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
-                source_partition, source_offset, source_index, value_bytes, batch_id,
-                quarantined_at)
-        values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 3, 4, 0, 7, 1, $1)
-    )
-    insert into normalizer.quarantine_raw
-           (source_topic, source_incarnation, source_partition, source_offset, value,
-            value_sha256, whole, kept_at)
-    values ('noetl.events', 0, 3, 4, 'x', 'y', true, $1)
 """

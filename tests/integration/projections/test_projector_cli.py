@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from typing import Final
 
 import asyncpg
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from projector.cli import main
 from tests.integration.jobs.test_redrive import as_user
 from tests.support import view_rows
-from tests.support.commands import invoked
+from tests.support.commands import invoked, run_program
 from tests.support.stack import Database
-from tests.support.table_rows import claimed, connected, open_store
+from tests.support.table_rows import claimed, connected, insert_row, open_store
 from tests.support.view_rows import event
 
 
@@ -23,23 +24,15 @@ async def projector(name: str, *arguments: str, database_url: str = "") -> tuple
     return await invoked(command, *arguments, environment={"DATABASE_URL": database_url})
 
 
-async def typed(*arguments: str, database_url: str) -> tuple[int | None, str]:
+async def typed(*arguments: str, database_url: str) -> tuple[int, str]:
     """The same of `projector ...` in a process of its own."""
-    process = await start(*arguments, database_url=database_url)
-    printed, _ = await process.communicate()
-    return process.returncode, printed.decode()
-
-
-async def start(*arguments: str, database_url: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from projector.cli import main; main()",
-        *arguments,
-        env=os.environ | {"DATABASE_URL": database_url, "PYTHONUNBUFFERED": "1"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    return await run_program(
+        *_PROJECTOR, *arguments, env=os.environ | {"DATABASE_URL": database_url}
     )
+
+
+_PROJECTOR: Final = (sys.executable, "-m", "projector")
+_READ_TO_42: Final = "update normalizer.source_positions set next_offset = 42, holes = 42"
 
 
 async def test_without_a_database_it_says_what_to_type() -> None:
@@ -106,9 +99,7 @@ async def test_wait_returns_once_the_record_is_in_the_views(database: Database) 
         waiting = asyncio.create_task(
             typed("wait", "noetl.events:0:41", database_url=reader.url), name="waiting"
         )
-        await connection.execute(
-            "update normalizer.source_positions set next_offset = 42, holes = 42"
-        )
+        await connection.execute(_READ_TO_42)
         code, printed = await waiting
 
     assert (code, printed) == (0, "noetl.events[0]: read to 42\n")
@@ -120,15 +111,8 @@ async def test_wait_says_that_a_record_in_quarantine_is_not_in_the_views(
     async with open_store(database) as store:
         await claimed(store)
     async with connected(database) as connection:
-        await connection.execute(
-            """
-            update normalizer.source_positions set next_offset = 42, holes = 42;
-            insert into normalizer.quarantine
-                   (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
-                    source_partition, source_offset, source_index, value_bytes, batch_id)
-            values ('invalid_json', 'line 1', '', 1, 'noetl.events', 0, 0, 41, 0, 1, 1)
-            """
-        )
+        await connection.execute(_READ_TO_42)
+        await insert_row(connection, "normalizer.quarantine", source_offset=41)
         async with as_user(database, "projector_reader") as reader:
             kept = await typed("wait", "noetl.events:0:41", database_url=reader.url)
             await connection.execute("update normalizer.quarantine set redriven_at = now()")
@@ -167,7 +151,11 @@ async def test_maintain_says_what_it_would_do_does_it_and_verifies_a_sample(
 
 
 async def test_maintain_goes_on_until_it_is_requested_to_stop(database: Database) -> None:
-    process = await start("maintain", "--every", "1h", database_url=database.admin_url)
+    process = await asyncio.create_subprocess_exec(
+        *(*_PROJECTOR, "maintain", "--every", "1h"),
+        env=os.environ | {"DATABASE_URL": database.admin_url, "PYTHONUNBUFFERED": "1"},
+        stdout=asyncio.subprocess.PIPE,
+    )
     assert process.stdout is not None
     async for line in process.stdout:
         if line.startswith(b"retry_minutes"):
@@ -217,7 +205,7 @@ async def test_a_closed_output_gives_no_traceback_and_the_work_is_done(database:
     reading, writing = os.pipe()
     os.close(reading)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from projector.cli import main; main()", "verify"),
+        *(*_PROJECTOR, "verify"),
         env=os.environ | {"DATABASE_URL": database.url},
         stdout=writing,
         stderr=asyncio.subprocess.PIPE,

@@ -27,11 +27,13 @@ from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 from simulator.view_fold import Row
 from tests.support import view_rows
+from tests.support.commands import run_program
 from tests.support.stack import Database
 from tests.support.view_rows import T0, event, view_differences
 from tests.support.waiting import moment, until
 
 SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
+REPAIR: Final = (sys.executable, "-m", "projector", "repair")
 ALL: Final = RepairRequest(scope=Scope())
 NOTED: Final = RepairRequest()
 COUNTERS: Final = RepairRequest(scope=Scope(), only_counters=True)
@@ -177,26 +179,6 @@ async def tamper(connection: asyncpg.Connection, chance: random.Random, tables: 
                 await connection.execute(f"delete from {table} where {gone}")
 
 
-@pytest.mark.every_postgres(oldest_in_soak=True)
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in (1, 2))]
-)
-async def test_repair_restores_every_tampered_row(
-    seed: int, connection: asyncpg.Connection
-) -> None:
-    chance = random.Random(seed)
-    await fill(connection)
-    tables = list(TAMPERING) if seed == 0 else chance.sample(list(TAMPERING), 3)
-    await tamper(connection, chance, tables)
-
-    said = await repaired(connection, ALL)
-
-    assert {str(one) for one in said if one.verdict != "match"} == set()
-    assert await verified(connection) == set()
-    assert await view_differences(connection) == {}
-    assert await standing(connection) == {}
-
-
 async def test_damaged_ranked_texts_are_found_and_repaired_without_errors(
     connection: asyncpg.Connection,
 ) -> None:
@@ -241,10 +223,6 @@ async def test_constraints_of_projections_reject_impossible_values(
         for change in changes:
             with pytest.raises(asyncpg.CheckViolationError, match=f"{table}_possible"):
                 await connection.execute(f"update {table} set {change}")
-
-
-async def test_every_projection_has_something_to_tamper_with() -> None:
-    assert set(TAMPERING) == {one.name for one in COMPARISONS}
 
 
 async def test_executions_are_repaired_with_their_calls_and_roll_ups_and_nothing_else(
@@ -311,7 +289,7 @@ async def test_a_second_repair_finds_it_busy(database: Database) -> None:
         with pytest.raises(MaintainerBusyError):
             async with maintenance_lock(database.url):
                 pass
-        code, said = await run(database)
+        code, said = await run_program(*REPAIR, env=_environment(database))
 
     assert code == 3
     assert "is maintaining or repairing" in said
@@ -424,14 +402,18 @@ async def test_a_writer_that_is_at_an_execution_is_waited_for_and_folded_with(
     assert await verified(connection) == set()
 
 
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_killed_at_any_moment_the_same_command_comes_to_the_same_end(
     connection: asyncpg.Connection, database: Database
 ) -> None:
+    assert set(TAMPERING) == {one.name for one in COMPARISONS}
     chance = random.Random(5)
     await fill(connection, 1_500)
     await tamper(connection, chance, list(TAMPERING))
     for lines in (0, 4):
-        process = await start(database, "--all")
+        process = await asyncio.create_subprocess_exec(
+            *(*REPAIR, "--all"), env=_environment(database), stdout=asyncio.subprocess.PIPE
+        )
         assert process.stdout is not None
         for _ in range(lines):
             await process.stdout.readline()
@@ -440,11 +422,12 @@ async def test_killed_at_any_moment_the_same_command_comes_to_the_same_end(
         await process.wait()
         await until(partial(connection.fetchval, _NOBODY_ELSE_IS_HERE))
 
-    code, said = await run(database, "--all")
+    code, said = await run_program(*REPAIR, "--all", env=_environment(database))
 
     assert code == 0, said
     assert await verified(connection) == set()
     assert await view_differences(connection) == {}
+    assert await standing(connection) == {}
 
 
 async def test_events_without_their_projections_stand_as_divergent_until_they_are_repaired(
@@ -487,23 +470,8 @@ async def test_off_holds_for_its_transaction_only(connection: asyncpg.Connection
     assert await connection.fetchval(noted) == 1
 
 
-async def start(database: Database, *arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from projector.cli import main; main()",
-        "repair",
-        *arguments,
-        env=os.environ | {"DATABASE_URL": database.admin_url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-
-
-async def run(database: Database, *arguments: str) -> tuple[int | None, str]:
-    process = await start(database, *arguments)
-    said, _ = await process.communicate()
-    return process.returncode, said.decode()
+def _environment(database: Database) -> dict[str, str]:
+    return os.environ | {"DATABASE_URL": database.admin_url}
 
 
 @pytest.mark.soak

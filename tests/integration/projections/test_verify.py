@@ -22,6 +22,7 @@ from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 from tests.support import view_rows
 from tests.support.stack import Database
+from tests.support.table_rows import insert_row
 from tests.support.tampering import TAMPERING
 from tests.support.view_rows import T0, event
 
@@ -77,7 +78,7 @@ async def fill(connection: asyncpg.Connection) -> None:
             for number, (kind, columns) in enumerate(kinds, start=1_000)
         ],
     )
-    await connection.execute(_REFUSAL)
+    await insert_row(connection, "normalizer.quarantine")
 
 
 async def test_equal_rows_are_a_match_after_every_self_test(
@@ -98,9 +99,11 @@ async def test_each_projection_that_was_changed_by_hand_is_divergent_and_only_it
 ) -> None:
     await fill(connection)
     for name, statement in TAMPERING.items():
-        async with _undone(connection):
-            await connection.execute(statement)
-            found = await verdicts(connection)
+        undone = connection.transaction()
+        await undone.start()
+        await connection.execute(statement)
+        found = await verdicts(connection)
+        await undone.rollback()
 
         divergent = {one.projection for one in found.values() if one.verdict == "divergent"}
         # Roll-ups are compared with calls and executions, so they differ from them too.
@@ -143,15 +146,20 @@ async def test_rows_written_behind_the_triggers_are_missed(
     assert "missing" in found["execution_facts"].examples[0]
 
 
-async def test_a_range_and_a_sample_look_at_their_hours_only(
-    connection: asyncpg.Connection,
-) -> None:
-    await fill(connection)
+async def differ_later(connection: asyncpg.Connection) -> None:
+    """Three days later there is one event of execution 2, and its count by hour is wrong."""
     later = event(event_id=2_000, execution_id=2, created_at=T0 + timedelta(days=3))
     await view_rows.insert(connection, [later])
     await connection.execute(
         "update projector.event_hours set events = 5 where hour > $1", T0 + timedelta(days=1)
     )
+
+
+async def test_a_range_and_a_sample_look_at_their_hours_only(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    await differ_later(connection)
     await connection.execute(
         "update projector.execution_facts set events = 5 where execution_id = 2"
     )
@@ -292,11 +300,7 @@ async def test_a_sample_that_matches_elsewhere_takes_no_verdict_back(
     connection: asyncpg.Connection,
 ) -> None:
     await fill(connection)
-    later = event(event_id=2_000, execution_id=2, created_at=T0 + timedelta(days=3))
-    await view_rows.insert(connection, [later])
-    await connection.execute(
-        "update projector.event_hours set events = 5 where hour > $1", T0 + timedelta(days=1)
-    )
+    await differ_later(connection)
 
     await verified(connection)
     await verified(connection, Scope(kind="range", until=T0 + timedelta(hours=1)))
@@ -443,28 +447,3 @@ async def agreement(connection: asyncpg.Connection, projection: str) -> tuple[st
 async def verified(connection: asyncpg.Connection, scope: Scope = DEDUP_ALWAYS) -> None:
     for verdict in (await verdicts(connection, scope)).values():
         assert await record(connection, verdict)
-
-
-def _undone(connection: asyncpg.Connection) -> "_Undone":
-    return _Undone(connection)
-
-
-class _Undone:
-    """A transaction that is always rolled back."""
-
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self._transaction = connection.transaction()
-
-    async def __aenter__(self) -> None:
-        await self._transaction.start()
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._transaction.rollback()
-
-
-_REFUSAL: Final = """
-    insert into normalizer.quarantine
-           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
-            source_partition, source_offset, source_index, value_bytes, batch_id)
-    values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 4, 0, 7, 1)
-"""

@@ -234,8 +234,8 @@ async def test_the_answers_of_a_poll_are_drawn_together(
         await page.goto(platform.url)
         await fully_drawn(page)
         await page.route("**/api/v1/*", hold)
-        # Five are sent less often: settings, choices, deployments, and the window before.
-        await until(count_held, is_so=lambda count: count >= len(requested) - 5)
+        # Six are sent less often: settings, choices, deployments, events, and the window before.
+        await until(count_held, is_so=lambda count: count >= len(requested) - 6)
         before = await page.evaluate("drawings")
         answers = list(held)
         began_s = time.monotonic()

@@ -166,6 +166,23 @@ async def position_of(connection: asyncpg.Connection, partition: int = 0) -> Any
     )
 
 
+async def everything(connection: asyncpg.Connection) -> dict[str, str]:
+    """Table -> all content of its rows as text, including bytes."""
+    tables = await connection.fetch(
+        "select schemaname || '.' || tablename from pg_tables "
+        "where schemaname in ('projector', 'normalizer') order by 1"
+    )
+    return {
+        table: "\n".join(
+            sorted(
+                str([cell.decode("latin-1") if isinstance(cell, bytes) else cell for cell in row])
+                for row in await connection.fetch(f"select * from {table}")
+            )
+        )
+        for (table,) in tables
+    }
+
+
 async def count(connection: asyncpg.Connection, table: str) -> int:
     """The number of rows of a table."""
     counted: int = await connection.fetchval(f"select count(*) from {table}")

@@ -41,6 +41,7 @@ from tests.support.table_rows import (
     claimed,
     connected,
     count,
+    everything,
     insert_row,
     open_store,
     position_of,
@@ -112,21 +113,6 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     async with connected(database) as made:
         await read(database, records())
         yield made
-
-
-async def everything(connection: asyncpg.Connection) -> dict[str, str]:
-    """Table -> all content of its rows as text, including bytes."""
-    tables = await connection.fetch(
-        "select schemaname || '.' || tablename from pg_tables "
-        "where schemaname in ('projector', 'normalizer') order by 1"
-    )
-    return {
-        table: "\n".join(
-            str([cell.decode("latin-1") if isinstance(cell, bytes) else cell for cell in row])
-            for row in await connection.fetch(f"select * from {table}")
-        )
-        for (table,) in tables
-    }
 
 
 async def where(connection: asyncpg.Connection, text: str) -> set[str]:

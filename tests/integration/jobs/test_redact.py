@@ -16,7 +16,7 @@ from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts
 from normalizer.store.session import Session
 from projector.maintenance.maintain import Keep, maintain
-from tests.integration.jobs.test_forget import counts, everything, where
+from tests.integration.jobs.test_forget import counts, where
 from tests.support.factories import batch_of, envelope, rejected
 from tests.support.job_runs import job_settings, ledger_mistakes, runner
 from tests.support.stack import Database
@@ -24,6 +24,7 @@ from tests.support.table_rows import (
     claimed,
     connected,
     count,
+    everything,
     insert_row,
     open_store,
     wait_for_lock,

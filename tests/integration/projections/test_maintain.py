@@ -55,7 +55,14 @@ from tests.support.job_runs import (
 )
 from tests.support.projection_oracle import ViewRows
 from tests.support.stack import Cluster, Database
-from tests.support.table_rows import claimed, connected, insert_row, open_store, wait_for_lock
+from tests.support.table_rows import (
+    claimed,
+    connected,
+    everything,
+    insert_row,
+    open_store,
+    wait_for_lock,
+)
 from tests.support.view_rows import differences, event, view_differences
 from tests.support.waiting import until
 
@@ -152,17 +159,6 @@ async def test_it_says_first_what_it_would_do_and_does_nothing(
 
     assert "would delete 40 executions with 160 events" in said
     assert await everything(connection) == before
-
-
-async def everything(connection: asyncpg.Connection) -> list[Any]:
-    tables = await connection.fetch(
-        "select schemaname || '.' || tablename from pg_tables "
-        "where schemaname in ('projector', 'normalizer') order by 1"
-    )
-    return [
-        (table, sorted(map(str, await connection.fetch(f"select * from {table}"))))
-        for (table,) in tables
-    ]
 
 
 async def test_a_silent_execution_leaves_whole_and_every_count_stays(

@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final, Self
 
 import asyncpg
 
+from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker, PostgresServer
 from tests.chaos.accounts import read_so_far
-from tests.support.pair import Pair
+from tests.support.service_runs import process
 from tests.support.small_disk import SmallDisk
 from tests.support.stack import Database
 from tests.support.waiting import moment, until
@@ -20,6 +21,51 @@ from tests.support.waiting import moment, until
 PATIENCE_S: Final = 240.0
 OURS: Final = "application_name like 'normalizer%'"
 """Connections of the service, in pg_stat_activity."""
+
+
+class Pair:
+    """Two normalizers of one group. One that ends is replaced by another."""
+
+    def __init__(self, settings: Settings, *arguments: str) -> None:
+        self._settings = settings
+        self._arguments = arguments
+        self._running: list[asyncio.subprocess.Process] = []
+        self._exits = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for _ in range(2):
+            await self._start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exits.aclose()
+
+    async def end_one(self, number: signal.Signals) -> None:
+        """The older one gets the signal."""
+        victim = self._running.pop(0)
+        victim.send_signal(number)
+        code = await victim.wait()
+        assert code == (-number if number == signal.SIGKILL else 0)
+        await self._start()
+
+    @contextlib.contextmanager
+    def one_frozen(self) -> Iterator[None]:
+        """The older one stands still meanwhile, and is the younger one afterwards."""
+        victim = self._running.pop(0)
+        self._running.append(victim)
+        victim.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            victim.send_signal(signal.SIGCONT)
+
+    def all_live(self) -> bool:
+        """Whether neither has ended by itself."""
+        return all(one.returncode is None for one in self._running)
+
+    async def _start(self) -> None:
+        child = process(self._settings, *self._arguments)
+        self._running.append(await self._exits.enter_async_context(child))
 
 
 class Faults:

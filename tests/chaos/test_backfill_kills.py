@@ -60,7 +60,12 @@ async def killed_at(
     [(4_000, 2, 300), pytest.param(12_000, 4, 1_000, marks=pytest.mark.soak)],
 )
 async def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
-    database: Database, cluster: Cluster, tmp_path: Path, events: int, kills: int, batch_rows: int
+    database: Database,
+    cluster: Cluster,
+    tmp_path: Path,
+    events: int,
+    kills: int,
+    batch_rows: int,
 ) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - a failure is looked into by its seed

@@ -19,11 +19,14 @@ from aiokafka.errors import KafkaError
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.store.migrate import migrate
 from projector.cli import main as projector
-from tests.chaos.accounts import assert_every_record_is_accounted_for, ends_of, until_read
-from tests.chaos.faults import Faults
+from tests.chaos.accounts import (
+    assert_every_record_is_accounted_for,
+    ends_of,
+    until_read,
+)
+from tests.chaos.faults import Faults, Pair
 from tests.chaos.traffic import records
 from tests.support.commands import invoked
-from tests.support.pair import Pair
 from tests.support.results import PrintLine, write_results
 from tests.support.service_runs import environment, settings_for
 from tests.support.small_disk import SmallDisk, drop_from, move_to, small_disk
@@ -186,7 +189,10 @@ async def test_kills_locks_limits_and_frozen_processes_lose_double_and_refuse_no
 @pytest.mark.soak
 @pytest.mark.timeout(5_400)
 async def test_every_fault_five_times_loses_doubles_and_refuses_nothing(
-    postgres_server: PostgresServer, kafka_broker: KafkaBroker, own_topic: Topic, say: PrintLine
+    postgres_server: PostgresServer,
+    kafka_broker: KafkaBroker,
+    own_topic: Topic,
+    say: PrintLine,
 ) -> None:
     kinds = [
         *("a process is killed", "a process is stopped", "Postgres is killed"),
@@ -208,7 +214,10 @@ async def test_every_fault_five_times_loses_doubles_and_refuses_nothing(
 @pytest.mark.soak
 @pytest.mark.timeout(5 * LASTS_S + 1_800)
 async def test_each_fault_that_lasts_loses_doubles_and_refuses_nothing(
-    postgres_server: PostgresServer, kafka_broker: KafkaBroker, own_topic: Topic, say: PrintLine
+    postgres_server: PostgresServer,
+    kafka_broker: KafkaBroker,
+    own_topic: Topic,
+    say: PrintLine,
 ) -> None:
     """Six minutes each, or CHAOS_FAULT_S seconds, with traffic beside it."""
     kinds = [
@@ -218,7 +227,8 @@ async def test_each_fault_that_lasts_loses_doubles_and_refuses_nothing(
 
     async with on_a_small_disk(postgres_server) as (database, disk):
         figures = await assert_all_is_well_after(
-            *(kinds, postgres_server, kafka_broker, database, own_topic, say, disk), lasts_s=LASTS_S
+            *(kinds, postgres_server, kafka_broker, database, own_topic, say, disk),
+            lasts_s=LASTS_S,
         )
 
     write_results(

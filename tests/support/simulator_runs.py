@@ -3,9 +3,11 @@
 The platform's clock is set to one hour ago: Kafka must not expire the records.
 """
 
+import asyncio
+import contextlib
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from normalizer.config.settings import Settings
 from simulator.actual_rows import DatabaseRows as HeldBy
@@ -17,8 +19,7 @@ from simulator.ledger_file import LedgerFile, read_ledger
 from simulator.mix import Mix
 from simulator.sent_record import SentRecord
 from simulator.simulator_run import SimulatorRun, now_us, run_into_topic
-from tests.support.pair import Pair
-from tests.support.service_runs import DEADLINE_S, Watcher
+from tests.support.service_runs import DEADLINE_S, Watcher, process
 from tests.support.stack import Topic
 from tests.support.waiting import moment
 
@@ -79,7 +80,7 @@ async def drain_topic(
             # A late look would be a late kill.
             now = await read_to(total * kill // (kills + 2), look_every_s=0.01)
             assert now < total, "killed too late to prove anything"
-            await pair.end_one()
+            await pair.kill_one()
         await read_to(total, look_every_s=0.1)
 
 
@@ -88,3 +89,33 @@ async def compare_database(watcher: Watcher, topic: Topic, ledger: Path) -> Comp
     report = await compare(read_ledger(ledger), HeldBy(watcher.connection, topic.name))
     await compare_views(read_ledger(ledger), DatabaseViews(watcher.connection), report)
     return report
+
+
+class Pair:
+    """Two concurrent normalizers, or relays. A killed one is replaced."""
+
+    def __init__(self, settings: Settings, command: str = "run") -> None:
+        self._settings = settings
+        self._command = command
+        self._stack = contextlib.AsyncExitStack()
+        self._running: list[asyncio.subprocess.Process] = []
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        await self._start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def kill_one(self) -> None:
+        """Send SIGKILL to the older one."""
+        victim = self._running.pop(0)
+        victim.kill()
+        await victim.communicate()  # its pipe may be full, and then it never ends
+        await self._start()
+
+    async def _start(self) -> None:
+        self._running.append(
+            await self._stack.enter_async_context(process(self._settings, command=self._command))
+        )

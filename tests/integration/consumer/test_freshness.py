@@ -15,13 +15,19 @@ from normalizer.kafka import KafkaPartition
 from normalizer.monitoring.heartbeat import Heartbeat, ObservedLog
 from normalizer.monitoring.monitor import Monitor
 from normalizer.store.position_changes import PositionChange
-from normalizer.store.store import Store
 from tests.support.api_client import api_client
 from tests.support.factories import TOPIC, after, batch_of, envelope, recorded_at
-from tests.support.feed import Feed
-from tests.support.service_runs import Watcher, process, running, settings_for, until, watching
-from tests.support.stack import Database
-from tests.support.table_rows import claimed
+from tests.support.service_runs import (
+    Watcher,
+    process,
+    running,
+    send,
+    settings_for,
+    until,
+    watching,
+)
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import claimed, open_store
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
@@ -60,42 +66,46 @@ async def until_heartbeat(watcher: Watcher) -> dict[str, Any]:
 
 
 @ONE_PARTITION
-async def test_a_quiet_log_is_quiet_and_up_to_date_though_nothing_comes(feed: Feed) -> None:
-    await feed.send(range(3))
-    async with monitored(feed.settings()):
-        await feed.until_read({0: 3})
-        await until_state(feed.watcher, "caught_up")
+async def test_a_quiet_log_is_quiet_and_up_to_date_though_nothing_comes(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(3))
+    async with monitored(settings_for(database, topic, bootstrap_servers)):
+        await watcher.until_read(topic, {0: 3})
+        await until_state(watcher, "caught_up")
 
         # The first heartbeat after the last write may still count from the mark before it.
         async def nothing_is_behind() -> bool:
-            row = (await freshness(feed.watcher))[0]
+            row = (await freshness(watcher))[0]
             read = (row["next_offset"], row["log_end"], row["unread"], row["behind_s"])
             return read == (3, 3, 0, 0)
 
-        await until(nothing_is_behind, lambda: freshness(feed.watcher))
-        before = (await freshness(feed.watcher))[0]["as_of"]
+        await until(nothing_is_behind, lambda: freshness(watcher))
+        before = (await freshness(watcher))[0]["as_of"]
 
         async def moves() -> bool:
-            row = (await freshness(feed.watcher))[0]
+            row = (await freshness(watcher))[0]
             return bool(row["as_of"] > before and row["behind_s"] == 0)
 
-        await until(moves, lambda: freshness(feed.watcher))
+        await until(moves, lambda: freshness(watcher))
 
 
 @ONE_PARTITION
-async def test_a_claim_is_the_first_heartbeat_of_its_owner(feed: Feed) -> None:
+async def test_a_claim_is_the_first_heartbeat_of_its_owner(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
     """Nothing here sends a later one. A process that ends at each start does not seem alive."""
-    settings = feed.settings()
+    settings = settings_for(database, topic, bootstrap_servers)
 
     async def state() -> str:
-        return str((await freshness(feed.watcher))[0]["state"])
+        return str((await freshness(watcher))[0]["state"])
 
     async with running(settings):
-        await feed.until_claimed()
+        await watcher.until_claimed(topic)
         first = await state()
-        await feed.send(range(3))
-        await feed.until_read({0: 3})
-    await feed.connection.execute(
+        await send(producer, topic, range(3))
+        await watcher.until_read(topic, {0: 3})
+    await watcher.connection.execute(
         """
         update normalizer.source_heartbeats
         set    (partition_count, log_end, end_seen_at, stopped, heartbeat_at)
@@ -103,19 +113,19 @@ async def test_a_claim_is_the_first_heartbeat_of_its_owner(feed: Feed) -> None:
         """
     )
     async with running(settings):
-        await feed.until_claimed(epoch=2)
+        await watcher.until_claimed(topic, epoch=2)
         after_an_hour = await state()
-    reclaimed = (await freshness(feed.watcher))[0]
-    await feed.connection.execute(
+    reclaimed = (await freshness(watcher))[0]
+    await watcher.connection.execute(
         """
         update normalizer.source_heartbeats set heartbeat_at = heartbeat_at - interval '10 seconds';
         update normalizer.source_positions set holder = 'killed'
         """
     )
     later = await state()
-    await feed.send(range(3, 6))
+    await send(producer, topic, range(3, 6))
     async with running(settings):
-        await feed.until_claimed(epoch=3)
+        await watcher.until_claimed(topic, epoch=3)
         suspected = await state()
 
     assert (first, after_an_hour) == ("reading", "reading")
@@ -128,28 +138,33 @@ async def test_a_claim_is_the_first_heartbeat_of_its_owner(feed: Feed) -> None:
 
 @ONE_PARTITION
 async def test_a_process_at_a_wrong_address_stops_a_partition_only_once_its_owner_is_dead(
-    feed: Feed, kafka_broker: KafkaBroker
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    kafka_broker: KafkaBroker,
+    producer: Any,
+    watcher: Watcher,
 ) -> None:
     """It has no claim to report, so it reports on the heartbeat that the owner left."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
     await admin.start()
-    await admin.create_topics([NewTopic(feed.name, 1, 1)])
+    await admin.create_topics([NewTopic(topic.name, 1, 1)])
     await admin.close()
-    right = feed.settings()
-    wrong = settings_for(feed.database, feed.topic, kafka_broker.bootstrap_servers)
-    await feed.send(range(3))
+    right = settings_for(database, topic, bootstrap_servers)
+    wrong = settings_for(database, topic, kafka_broker.bootstrap_servers)
+    await send(producer, topic, range(3))
 
     async with monitored(wrong) as foreign:
         async with monitored(right):
-            await feed.until_read({0: 3})
-            await until_state(feed.watcher, "caught_up")
+            await watcher.until_read(topic, {0: 3})
+            await until_state(watcher, "caught_up")
             await until(lambda: bool(foreign.ownership.stopped))
-            beside = await until_heartbeat(feed.watcher)
-        stopped = await until_state(feed.watcher, "stopped")
-        later = await until_heartbeat(feed.watcher)
+            beside = await until_heartbeat(watcher)
+        stopped = await until_state(watcher, "stopped")
+        later = await until_heartbeat(watcher)
         async with monitored(right):
-            await until_state(feed.watcher, "caught_up")
-            after_the_repair = await until_heartbeat(feed.watcher)
+            await until_state(watcher, "caught_up")
+            after_the_repair = await until_heartbeat(watcher)
 
     assert (beside["state"], after_the_repair["state"]) == ("caught_up", "caught_up")
     assert later["state"] == "stopped"
@@ -157,70 +172,75 @@ async def test_a_process_at_a_wrong_address_stops_a_partition_only_once_its_owne
 
 
 @ONE_PARTITION
-async def test_a_position_that_was_deleted_leaves_no_word_of_an_earlier_process(feed: Feed) -> None:
-    settings = feed.settings()
-    await feed.send(range(3))
+async def test_a_position_that_was_deleted_leaves_no_word_of_an_earlier_process(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(3))
     async with monitored(settings):
-        await feed.until_read({0: 3})
-        await until_state(feed.watcher, "caught_up")
-    await feed.connection.execute("update normalizer.source_heartbeats set epoch = epoch + 5")
+        await watcher.until_read(topic, {0: 3})
+        await until_state(watcher, "caught_up")
+    await watcher.connection.execute("update normalizer.source_heartbeats set epoch = epoch + 5")
 
-    await feed.connection.execute("delete from normalizer.source_positions")
+    await watcher.connection.execute("delete from normalizer.source_positions")
 
     async with monitored(settings):
-        await feed.until_read({0: 3})
-        assert (await until_state(feed.watcher, "caught_up"))["next_offset"] == 3
+        await watcher.until_read(topic, {0: 3})
+        assert (await until_state(watcher, "caught_up"))["next_offset"] == 3
 
 
 async def test_a_topic_that_was_retired_is_not_waited_for_until_it_is_read_again(
-    feed: Feed,
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
     """Its partitions that nobody ever claimed are not waited for either."""
-    settings = feed.settings()
-    await feed.send(range(3), partition=0)
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(3), partition=0)
     async with monitored(settings):
-        await feed.until_read({0: 3})
-        await until_state(feed.watcher, "caught_up")
-    for partition in range(1, feed.topic.partitions):
-        await feed.connection.execute(
+        await watcher.until_read(topic, {0: 3})
+        await until_state(watcher, "caught_up")
+    for partition in range(1, topic.partitions):
+        await watcher.connection.execute(
             "delete from normalizer.source_positions where partition = $1", partition
         )
-    await feed.connection.execute(
+    await watcher.connection.execute(
         """
         update normalizer.source_heartbeats set heartbeat_at = now() - interval '1 hour'
         """
     )
-    before = await freshness(feed.watcher)
+    before = await freshness(watcher)
     change = PositionChange(action="retire", who="me", why="renamed")
-    positions = await read_positions(settings, None, feed.name, 0)
+    positions = await read_positions(settings, None, topic.name, 0)
 
     retired = await retire(settings, None, positions[0].at, change=change, dry_run=False)
 
     assert {row["state"] for row in before.values()} == {"dead", "unclaimed"}
-    assert str(retired).startswith(f"{feed.partition(0)}: from 3 to 3: retired until")
-    assert await freshness(feed.watcher) == {}
-    assert [one.wrong async for one in verify_ledger(feed.database.url, None)] == [()]
-    async with api_client(feed.database.url) as api:
+    assert str(retired).startswith(f"{topic.name}[0]: from 3 to 3: retired until")
+    assert await freshness(watcher) == {}
+    assert [one.wrong async for one in verify_ledger(database.url, None)] == [()]
+    async with api_client(database.url) as api:
         assert (await api.get("/api/v1/freshness")).json()["rows"] == []
     async with monitored(settings):
-        await until_state(feed.watcher, "caught_up")
+        await until_state(watcher, "caught_up")
 
 
 @ONE_PARTITION
 async def test_a_log_whose_batch_waits_is_behind_and_others_are_not_stuck_for_it(
-    feed: Feed,
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
-    await feed.send(range(3))
-    async with monitored(feed.settings()), watching(feed.database.url) as other:
-        await feed.until_read({0: 3})
-        level = await until_state(feed.watcher, "caught_up")
+    await send(producer, topic, range(3))
+    async with (
+        monitored(settings_for(database, topic, bootstrap_servers)),
+        watching(database.url) as other,
+    ):
+        await watcher.until_read(topic, {0: 3})
+        level = await until_state(watcher, "caught_up")
         lock = other.connection.transaction()
         await lock.start()
         await other.connection.execute("lock table normalizer.events in share mode")
-        await feed.send(range(3, 8))
-        behind = await until_state(feed.watcher, "behind")
+        await send(producer, topic, range(3, 8))
+        behind = await until_state(watcher, "behind")
         await lock.rollback()
-        await until_state(feed.watcher, "caught_up")
+        await until_state(watcher, "caught_up")
 
     assert behind["unread"] == 5
     assert behind["behind_s"] > 10
@@ -228,25 +248,26 @@ async def test_a_log_whose_batch_waits_is_behind_and_others_are_not_stuck_for_it
 
 
 async def test_a_log_that_was_never_read_to_an_end_is_as_old_as_the_last_record_read(
-    store: Store, database: Database, watcher: Watcher
+    database: Database, watcher: Watcher
 ) -> None:
     """Or of no known time: what follows may be of any age, also older than the first heartbeat."""
     heartbeat, seen = Heartbeat(database.url), []
 
-    claim = await claimed(store)
+    async with open_store(database) as store:
+        claim = await claimed(store)
 
-    async def report(log_end: int, *, stopped: bool = False) -> None:
-        partition = KafkaPartition(TOPIC, 0)
-        log = ObservedLog(log_end=log_end, partition_count=1, age_s=0)
-        await heartbeat.send({partition: claim}, {partition: log}, [partition] * stopped)
-        seen.append((await freshness(watcher))[0])
+        async def report(log_end: int, *, stopped: bool = False) -> None:
+            partition = KafkaPartition(TOPIC, 0)
+            log = ObservedLog(log_end=log_end, partition_count=1, age_s=0)
+            await heartbeat.send({partition: claim}, {partition: log}, [partition] * stopped)
+            seen.append((await freshness(watcher))[0])
 
-    await report(3)
-    await store.write(first := batch_of(envelope(0), claim=claim))
-    await report(4)
-    await report(0, stopped=True)
-    await store.write(batch_of(envelope(1), envelope(2), claim=after(claim, first)))
-    await report(4)
+        await report(3)
+        await store.write(first := batch_of(envelope(0), claim=claim))
+        await report(4)
+        await report(0, stopped=True)
+        await store.write(batch_of(envelope(1), envelope(2), claim=after(claim, first)))
+        await report(4)
     heartbeat.close()
 
     states, times, behind_s = (
@@ -261,15 +282,17 @@ async def test_a_log_that_was_never_read_to_an_end_is_as_old_as_the_last_record_
 
 
 @ONE_PARTITION
-async def test_a_killed_process_is_dead_and_makes_nothing_stuck(feed: Feed) -> None:
-    settings = feed.settings()
-    await feed.send(range(3))
+async def test_a_killed_process_is_dead_and_makes_nothing_stuck(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(3))
     async with process(settings) as killed:
-        await feed.until_read({0: 3})
-        await until_state(feed.watcher, "caught_up")
+        await watcher.until_read(topic, {0: 3})
+        await until_state(watcher, "caught_up")
         killed.kill()
         await killed.wait()
-    await feed.connection.execute(
+    await watcher.connection.execute(
         """
         update normalizer.source_heartbeats
         set    heartbeat_at = heartbeat_at - interval '10 s',
@@ -279,9 +302,9 @@ async def test_a_killed_process_is_dead_and_makes_nothing_stuck(feed: Feed) -> N
         from   normalizer.source_heartbeats
         """
     )
-    row = await until_state(feed.watcher, "dead")
-    stuck = await feed.connection.fetchval("select count(*) from projector.stuck_executions")
-    async with api_client(feed.database.url) as client:
+    row = await until_state(watcher, "dead")
+    stuck = await watcher.connection.fetchval("select count(*) from projector.stuck_executions")
+    async with api_client(database.url) as client:
         answer = (await client.get("/api/v1/freshness")).json()
         metrics = (await client.get("/metrics")).text
 
@@ -293,14 +316,16 @@ async def test_a_killed_process_is_dead_and_makes_nothing_stuck(feed: Feed) -> N
 
 
 @ONE_PARTITION
-async def test_a_claim_after_an_outage_does_not_make_old_figures_fresh(feed: Feed) -> None:
-    settings = feed.settings()
-    await feed.send(range(3))
+async def test_a_claim_after_an_outage_does_not_make_old_figures_fresh(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(3))
     async with running(settings):
-        await feed.until_read({0: 3})
-    committed = (await freshness(feed.watcher))[0]["last_committed_at"]
+        await watcher.until_read(topic, {0: 3})
+    committed = (await freshness(watcher))[0]["last_committed_at"]
 
     async with running(settings):
-        await feed.until_claimed(epoch=2)
+        await watcher.until_claimed(topic, epoch=2)
 
-    assert (await freshness(feed.watcher))[0]["last_committed_at"] == committed
+    assert (await freshness(watcher))[0]["last_committed_at"] == committed

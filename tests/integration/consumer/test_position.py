@@ -3,9 +3,9 @@
 import random
 from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
@@ -15,13 +15,11 @@ from normalizer.errors import BrokerUnavailableError, PositionMovedError
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.kafka.connection import FetchedChunk
 from normalizer.store.position_changes import ChangedPositions, PositionChange, change_position
-from normalizer.store.store import Store
 from tests.support.commands import invoked, typed
 from tests.support.factories import after, batch_of, claim_of, envelope, raw_event, rejected
-from tests.support.feed import Feed
 from tests.support.job_runs import job_settings
-from tests.support.service_runs import environment, running, until
-from tests.support.stack import Database
+from tests.support.service_runs import environment, running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
 from tests.support.table_rows import (
     assert_ledger_holds,
     claimed,
@@ -52,12 +50,14 @@ async def lost(database: Database, settings: Settings | None = None) -> list[str
         ]
 
 
-async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(feed: Feed) -> None:
+async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
     """Beside a live service, which goes on by itself."""
     # A service that is slow for a while claims nothing again: that would change the epoch.
-    settings = feed.settings(kafka_session_timeout_ms=30_000)
-    at = f"{feed.name}:0"
-    async with connected(feed.database) as connection:
+    settings = settings_for(database, topic, bootstrap_servers, kafka_session_timeout_ms=30_000)
+    at = f"{topic.name}:0"
+    async with connected(database) as connection:
         await connection.execute(
             """
             create function projector.refuse() returns trigger language plpgsql as $$
@@ -68,29 +68,29 @@ async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(feed:
                 for each row when (new.execution_id = 13) execute function projector.refuse();
             """
         )
-        async with running(settings):
-            await feed.send(range(3), partition=0)
+        async with running(settings), watching(database.url) as watcher:
+            await send(producer, topic, range(3), partition=0)
             poison = msgspec.json.encode(raw_event(3, execution_id=13))
-            await feed.send_value(poison)
-            await feed.send(range(4, 9), partition=0)
-            await feed.until_read({0: 3})
+            await producer.send_and_wait(topic.name, poison, partition=0)
+            await send(producer, topic, range(4, 9), partition=0)
+            await watcher.until_read(topic, {0: 3})
 
             elsewhere = await position_command(settings, "skip", at, "--offset", "4", *WHY)
             dry = await position_command(settings, "skip", at, "--offset", "3", *WHY, "--dry-run")
-            assert (await feed.position())["next_offset"] == 3
-            epoch = (await feed.position())["epoch"]
+            assert (await watcher.positions(topic))[0]["next_offset"] == 3
+            epoch = (await watcher.positions(topic))[0]["epoch"]
             done = await typed(settings, "position", "skip", at, "--offset", "3", *WHY)
 
-            await feed.until_read({0: 9})
-            assert (await feed.position())["epoch"] == epoch + 2
-            assert await feed.events() == 8
+            await watcher.until_read(topic, {0: 9})
+            assert (await watcher.positions(topic))[0]["epoch"] == epoch + 2
+            assert await watcher.events() == 8
 
         await connection.execute("drop function projector.refuse cascade")
         change = await connection.fetchrow("select * from normalizer.position_changes")
         rejected = await connection.fetchrow("select * from normalizer.quarantine")
         assert await count(connection, "normalizer.gaps") == 0
         await assert_ledger_holds(connection)
-        assert await lost(feed.database, settings) == []
+        assert await lost(database, settings) == []
         redriven = await typed(settings, "quarantine", "redrive", "--reason", "skipped")
         assert await count(connection, "normalizer.events") == 9
 
@@ -101,36 +101,38 @@ async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(feed:
     assert "1 records to quarantine as skipped, 0 offsets to gaps; epoch" in done[1]
     assert (rejected["reason"], rejected["source_offset"]) == ("skipped", 3)
     assert "ticket 17" in rejected["detail"]
-    assert (change["action"], change["why"], change["topic"]) == ("skip", "ticket 17", feed.name)
+    assert (change["action"], change["why"], change["topic"]) == ("skip", "ticket 17", topic.name)
     assert (change["from_offset"], change["to_offset"], change["incarnation"]) == (3, 4, 0)
     assert "@" in change["who"]
     assert change["epoch"] == epoch + 1
 
 
-async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(feed: Feed) -> None:
-    settings = feed.settings()
-    async with running(settings):
-        await feed.send(range(20), partition=1)
-        await feed.send_value(b"{broken", partition=1)
-        await feed.until_read({1: 21})
-        await feed.connection.execute("delete from normalizer.events where source_offset = 7")
+async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with running(settings), watching(database.url) as watcher:
+        await send(producer, topic, range(20), partition=1)
+        await producer.send_and_wait(topic.name, b"{broken", partition=1)
+        await watcher.until_read(topic, {1: 21})
+        await watcher.connection.execute("delete from normalizer.events where source_offset = 7")
 
         done = await position_command(
-            settings, "rewind", f"{feed.name}:1", "--offset", "5", *WHY, "--who", "me"
+            settings, "rewind", f"{topic.name}:1", "--offset", "5", *WHY, "--who", "me"
         )
 
         async def read_again() -> bool:
-            position = await feed.position(1)
+            position = (await watcher.positions(topic))[1]
             return bool(position["next_offset"] == 21 and position["rewound"] == 16)
 
         await until(read_again)
-        position = await feed.position(1)
-        assert await feed.events() == 20
-        who = await feed.connection.fetchval("select who from normalizer.position_changes")
-        code, shown = await typed(settings, "position", "show", feed.name)
+        position = (await watcher.positions(topic))[1]
+        assert await watcher.events() == 20
+        who = await watcher.connection.fetchval("select who from normalizer.position_changes")
+        code, shown = await typed(settings, "position", "show", topic.name)
 
     misspelt = await position_command(settings, "show", "wrong.topic", "--json")
-    _, as_json = await position_command(settings, "show", f"{feed.name}:1", "--json")
+    _, as_json = await position_command(settings, "show", f"{topic.name}:1", "--json")
     assert done[0] == 0
     assert "from 21 to 5: 16 offsets will be read again" in done[1]
     assert (position["records"], position["duplicate"], position["stored"]) == (37, 15, 21)
@@ -144,20 +146,26 @@ async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(feed: 
     assert (one["partition"], one["next_offset"], one["log_end"], one["rewound"]) == (1, 21, 21, 16)
 
 
-async def test_expired_offsets_are_skipped_as_a_gap(feed: Feed, admin: AIOKafkaAdminClient) -> None:
-    settings = feed.settings()
-    at = f"{feed.name}:0"
-    async with running(settings):
-        await feed.send(range(10), partition=0)
-        await feed.until_read({0: 10})
-    await feed.send(range(10, 30), partition=0)
-    await admin.delete_records({TopicPartition(feed.name, 0): RecordsToDelete(20)})
+async def test_expired_offsets_are_skipped_as_a_gap(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    at = f"{topic.name}:0"
+    async with running(settings), watching(database.url) as watcher:
+        await send(producer, topic, range(10), partition=0)
+        await watcher.until_read(topic, {0: 10})
+    await send(producer, topic, range(10, 30), partition=0)
+    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(20)})
 
     behind = await position_command(settings, "rewind", at, "--offset", "3", *WHY)
     skipped = await position_command(settings, "skip", at, "--offset", "10", *WHY)
     two = await position_command(settings, "skip", at, "--offset", "20", "--to", "22", *WHY)
 
-    async with connected(feed.database) as connection:
+    async with connected(database) as connection:
         gaps = await connection.fetch(
             "select first_offset, next_offset, reason from projector.gaps"
         )
@@ -165,7 +173,7 @@ async def test_expired_offsets_are_skipped_as_a_gap(feed: Feed, admin: AIOKafkaA
             "select source_offset from normalizer.quarantine order by 1"
         )
         position = await position_of(connection)
-        assert await lost(feed.database, settings) == []
+        assert await lost(database, settings) == []
         await assert_ledger_holds(connection)
     assert (behind[0], skipped[0], two[0]) == (2, 0, 0)
     assert "the log begins at 20" in behind[1]
@@ -174,53 +182,57 @@ async def test_expired_offsets_are_skipped_as_a_gap(feed: Feed, admin: AIOKafkaA
     assert (position["next_offset"], position["holes"]) == (22, 10)
 
 
-async def test_invalid_arguments_are_rejected_with_a_sentence(feed: Feed) -> None:
-    async with open_store(feed.database) as store, TopicReader(settings := feed.settings()) as log:
-        claim = await store.claim(feed.name, 0, cluster_id=await log.cluster_id(), log_start=0)
+async def test_invalid_arguments_are_rejected_with_a_sentence(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    async with (
+        open_store(database) as store,
+        TopicReader(settings := settings_for(database, topic, bootstrap_servers)) as log,
+    ):
+        claim = await store.claim(topic.name, 0, cluster_id=await log.cluster_id(), log_start=0)
         await store.write(batch_of(*map(envelope, range(3)), claim=claim))
-    at = f"{feed.name}:0"
+    at = f"{topic.name}:0"
 
     for arguments in (
         ("skip", at, "--offset", "3"),
-        ("skip", feed.name, "--offset", "3", *WHY),
+        ("skip", topic.name, "--offset", "3", *WHY),
         ("skip", at, "--offset", "3", "--to", "3", *WHY),
         ("skip", at, "--offset", "3", *WHY),
         ("rewind", at, "--offset", "3", *WHY),
         ("rewind", at, "--offset", "0", "--why", " "),
-        ("rewind", f"{feed.name}:9", "--offset", "0", *WHY),
+        ("rewind", f"{topic.name}:9", "--offset", "0", *WHY),
     ):
         code, said = await position_command(settings, *arguments)
 
         assert (code, "rror: " in said) == (2, True), (arguments, said)
 
-    async with connected(feed.database) as connection:
+    async with connected(database) as connection:
         assert await count(connection, "normalizer.position_changes") == 0
 
 
 @pytest.mark.every_postgres
-async def test_the_owner_of_a_moved_partition_has_to_claim_it_again(
-    store: Store, connection: asyncpg.Connection, database: Database
-) -> None:
-    claim = await claimed(store)
-    first = batch_of(*map(envelope, range(3)), claim=claim)
-    await store.write(first)
+async def test_the_owner_of_a_moved_partition_has_to_claim_it_again(database: Database) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        first = batch_of(*map(envelope, range(3)), claim=claim)
+        await store.write(first)
 
-    epoch = await change_position(
-        database.url, PositionChange(action="rewind", who="me", why="test"), _back(3, 1)
-    )
+        epoch = await change_position(
+            database.url, PositionChange(action="rewind", who="me", why="test"), _back(3, 1)
+        )
 
-    assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
-    with pytest.raises(PositionMovedError, match="operator:me moved"):
-        await store.write(batch_of(envelope(3), claim=after(claim, first)))
-    again = await claimed(store)
-    assert (again.epoch, again.next_offset) == (epoch + 1, 1)
-    assert await store.lost_claims([again]) == []
-    assert (await store.write(batch_of(*map(envelope, (1, 2, 3)), claim=again))).duplicate == 2
-    await assert_ledger_holds(connection)
+        assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
+        with pytest.raises(PositionMovedError, match="operator:me moved"):
+            await store.write(batch_of(envelope(3), claim=after(claim, first)))
+        again = await claimed(store)
+        assert (again.epoch, again.next_offset) == (epoch + 1, 1)
+        assert await store.lost_claims([again]) == []
+        assert (await store.write(batch_of(*map(envelope, (1, 2, 3)), claim=again))).duplicate == 2
+        await assert_ledger_holds(connection)
 
 
 async def test_an_operator_waits_longer_than_a_statement_of_the_batch_in_hand_may_take(
-    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[dict[str, int]] = []
 
@@ -240,42 +252,44 @@ async def test_an_operator_waits_longer_than_a_statement_of_the_batch_in_hand_ma
 
     lock = ChangedPositions.lock
     monkeypatch.setattr(ChangedPositions, "lock", lock_and_look)
-    claim = await claimed(store)
-    await store.write(batch_of(*map(envelope, range(3)), claim=claim))
-    await change_position(database.url, _by("rewind"), _back(3, 1))
-    await store._session.run_once(look)
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        await store.write(batch_of(*map(envelope, range(3)), claim=claim))
+        await change_position(database.url, _by("rewind"), _back(3, 1))
+        await store._session.run_once(look)
 
     operator, batch = limits
     assert batch["statement_timeout"] < operator["lock_timeout"] < operator["statement_timeout"]
 
 
-async def test_the_ledger_is_explained_after_any_skips_and_rewinds(
-    store: Store, connection: asyncpg.Connection, database: Database
-) -> None:
+async def test_the_ledger_is_explained_after_any_skips_and_rewinds(database: Database) -> None:
     """A log of records, bad records, and holes, which is read, skipped, and rewound at random."""
     chance = random.Random(seed := random.randrange(1 << 32))
     print(f"seed {seed}")  # noqa: T201 - shown where it fails
     log: list[Any] = [
         chance.choice([envelope(at), envelope(at), rejected(), None]) for at in range(200)
     ]
-    claim = await claimed(store)
-    for step in range(1, 41):
-        at = claim.next_offset
-        match chance.choice(["read", "read", "skip", "rewind"]):
-            case "read":
-                batch = _read(log, claim, min(at + chance.randrange(1, 30), len(log)))
-                if batch.parts[0].next_offset > at:
-                    await store.write(batch)
-            case "skip" if at < len(log):
-                part = _read(log, claim, at + 1, skipped=True).parts[0]
-                await change_position(database.url, _by("skip"), part)
-            case "rewind" if at > 0:
-                await change_position(database.url, _by("rewind"), _back(at, chance.randrange(at)))
-        if step % 8 == 0:
-            assert await lost(database) == [], seed
+    async with open_store(database) as store, connected(database) as connection:
         claim = await claimed(store)
-    totals = await totals_of(connection)
-    await assert_ledger_holds(connection)
+        for step in range(1, 41):
+            at = claim.next_offset
+            match chance.choice(["read", "read", "skip", "rewind"]):
+                case "read":
+                    batch = _read(log, claim, min(at + chance.randrange(1, 30), len(log)))
+                    if batch.parts[0].next_offset > at:
+                        await store.write(batch)
+                case "skip" if at < len(log):
+                    part = _read(log, claim, at + 1, skipped=True).parts[0]
+                    await change_position(database.url, _by("skip"), part)
+                case "rewind" if at > 0:
+                    await change_position(
+                        database.url, _by("rewind"), _back(at, chance.randrange(at))
+                    )
+            if step % 8 == 0:
+                assert await lost(database) == [], seed
+            claim = await claimed(store)
+        totals = await totals_of(connection)
+        await assert_ledger_holds(connection)
 
     assert totals.records > 0
 
@@ -303,24 +317,24 @@ def _read(log: list[Any], claim: Any, to: int, *, skipped: bool = False) -> Any:
 
 
 async def test_a_partition_stopped_at_an_unreadable_batch_goes_on_once_it_is_skipped(
-    feed: Feed,
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:
     """The process that stopped it reads on, without a restart."""
-    settings = feed.settings()
-    partition = feed.partition(2)
-    async with running(settings) as service:
-        await feed.send(range(5), partition=2)
-        await feed.until_read({2: 5})
+    settings = settings_for(database, topic, bootstrap_servers)
+    partition = KafkaPartition(topic.name, 2)
+    async with running(settings) as service, watching(database.url) as watcher:
+        await send(producer, topic, range(5), partition=2)
+        await watcher.until_read(topic, {2: 5})
         service.ownership.stop(
-            partition, PositionMovedError("unreadable", topic=feed.name, partition=2)
+            partition, PositionMovedError("unreadable", topic=topic.name, partition=2)
         )
-        await feed.send(range(5, 9), partition=2)
+        await send(producer, topic, range(5, 9), partition=2)
 
-        await position_command(settings, "skip", f"{feed.name}:2", "--offset", "5", *WHY)
+        await position_command(settings, "skip", f"{topic.name}:2", "--offset", "5", *WHY)
 
-        await feed.until_read({2: 9})
+        await watcher.until_read(topic, {2: 9})
         assert service.ownership.stopped == {}
-        assert await feed.events() == 8
+        assert await watcher.events() == 8
 
 
 class SilentLog:
@@ -338,10 +352,11 @@ class SilentLog:
 
 
 async def test_a_log_of_which_nothing_comes_is_not_read_offset_by_offset(
-    store: Store, database: Database
+    database: Database,
 ) -> None:
     """Each such answer takes half a second: ten thousand of them more than an hour."""
-    await claimed(store)
+    async with open_store(database) as store:
+        await claimed(store)
     settings = job_settings(database)
     (position,) = await partition_positions.read_positions(settings, None, None, None)
     log = SilentLog()

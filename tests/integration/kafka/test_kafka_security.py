@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,35 +65,6 @@ ACLS = [
 name or its beginning, and what may be done with it from every host: 3 is Read, 4 is Write."""
 
 
-@dataclass(frozen=True)
-class Secured:
-    """The broker, and what lets a client in."""
-
-    broker: KafkaBroker
-    files: Path
-    endpoint: TokenEndpoint
-
-    def through(self, listener: str, **fields: Any) -> Settings:
-        """Settings that get in at this port; another `at` is the port that is called."""
-        values: dict[str, Any] = {
-            "kafka_bootstrap_servers": (self.broker.listener_address(fields.pop("at", listener)),),
-            "kafka_topics": (TOPIC,),
-            "kafka_group_id": f"group.{listener}.{fields.get('kafka_sasl_mechanism', '')}",
-            "kafka_security_protocol": PROTOCOLS[listener],
-            "kafka_sasl_username": USER,
-            "kafka_sasl_password": PASSWORD,
-            "kafka_ssl_ca_file": str(self.files / "ca.pem"),
-            "kafka_sasl_oauthbearer_token_endpoint_url": self.endpoint.url,
-            "kafka_sasl_oauthbearer_client_id": CLIENT,
-            "kafka_sasl_oauthbearer_client_secret": SECRET,
-            "progress_timeout_s": 20,
-            "http_port": 0,
-        }
-        if listener == "TOKEN":
-            values["kafka_sasl_mechanism"] = "OAUTHBEARER"
-        return Settings(**(values | fields))
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_certificates(tmp_path_factory.mktemp("tls"))
@@ -117,7 +87,7 @@ def _tokens_as_they_were(endpoint: TokenEndpoint) -> None:
 
 
 @pytest.fixture(scope="module")
-async def secured(stack: Stack, files: Path, endpoint: TokenEndpoint) -> AsyncIterator[Secured]:
+async def broker(stack: Stack, files: Path, endpoint: TokenEndpoint) -> AsyncIterator[KafkaBroker]:
     async with KafkaBroker(
         stack.folder / "kafka-secure",
         await kafka_jars(print),
@@ -130,8 +100,7 @@ async def secured(stack: Stack, files: Path, endpoint: TokenEndpoint) -> AsyncIt
         ],
         java_options=[f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={endpoint.jwks_url}"],
     ) as started:
-        made = Secured(started, files, endpoint)
-        async with TopicReader(made.through("PLAINTEXT")) as log:
+        async with TopicReader(through(started, files, endpoint, "PLAINTEXT")) as log:
             for topic in (TOPIC, WRITTEN):
                 await log.create_topic(topic, partitions=1)
         admin = AIOKafkaAdminClient(bootstrap_servers=started.bootstrap_servers)
@@ -140,7 +109,7 @@ async def secured(stack: Stack, files: Path, endpoint: TokenEndpoint) -> AsyncIt
             answer = await admin._send_request(CreateAclsRequest(*acl))
             assert [code for code, _ in answer.creation_responses] == [0]
         await admin.close()
-        yield made
+        yield started
 
 
 def rights() -> dict[str, str]:
@@ -193,6 +162,29 @@ def tokens(endpoint: TokenEndpoint) -> dict[str, str]:
     }
 
 
+def through(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint, listener: str, **fields: Any
+) -> Settings:
+    """Settings that get in at this port; another `at` is the port that is called."""
+    values: dict[str, Any] = {
+        "kafka_bootstrap_servers": (broker.listener_address(fields.pop("at", listener)),),
+        "kafka_topics": (TOPIC,),
+        "kafka_group_id": f"group.{listener}.{fields.get('kafka_sasl_mechanism', '')}",
+        "kafka_security_protocol": PROTOCOLS[listener],
+        "kafka_sasl_username": USER,
+        "kafka_sasl_password": PASSWORD,
+        "kafka_ssl_ca_file": str(files / "ca.pem"),
+        "kafka_sasl_oauthbearer_token_endpoint_url": endpoint.url,
+        "kafka_sasl_oauthbearer_client_id": CLIENT,
+        "kafka_sasl_oauthbearer_client_secret": SECRET,
+        "progress_timeout_s": 20,
+        "http_port": 0,
+    }
+    if listener == "TOKEN":
+        values["kafka_sasl_mechanism"] = "OAUTHBEARER"
+    return Settings(**(values | fields))
+
+
 WAYS_IN = [
     ("TLS", {}),
     ("PASSWORD", {"kafka_sasl_mechanism": "PLAIN"}),
@@ -207,9 +199,13 @@ WAYS_IN = [
 
 @pytest.mark.parametrize(("listener", "fields"), WAYS_IN)
 async def test_the_right_settings_get_in(
-    secured: Secured, listener: str, fields: dict[str, Any]
+    broker: KafkaBroker,
+    files: Path,
+    endpoint: TokenEndpoint,
+    listener: str,
+    fields: dict[str, Any],
 ) -> None:
-    settings = secured.through(listener, **fields)
+    settings = through(broker, files, endpoint, listener, **fields)
 
     async with TopicReader(settings) as log:
         assert await log.partitions(TOPIC) == {KafkaPartition(TOPIC, 0)}
@@ -219,11 +215,16 @@ async def test_the_right_settings_get_in(
     assert await reader.stop(timeout_s=10)
 
 
-async def test_a_broker_that_asks_for_our_certificate_gets_it(secured: Secured) -> None:
-    settings = secured.through(
+async def test_a_broker_that_asks_for_our_certificate_gets_it(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
+) -> None:
+    settings = through(
+        broker,
+        files,
+        endpoint,
         "MUTUAL",
-        kafka_ssl_cert_file=str(secured.files / "cert.pem"),
-        kafka_ssl_key_file=str(secured.files / "key.pem"),
+        kafka_ssl_cert_file=str(files / "cert.pem"),
+        kafka_ssl_key_file=str(files / "key.pem"),
     )
 
     async with TopicReader(settings) as log:
@@ -249,7 +250,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"kafka_sasl_mechanism": "OAUTHBEARER"},
         r"SASL: OAUTHBEARER: The broker does not support the requested SASL mechanism",
     ),
-    "system's authority": ("TLS", {"kafka_ssl_ca_file": None}, f"TLS: .*certificate.*: {SEE_TLS}"),
+    "system's authority": (
+        "TLS",
+        {"kafka_ssl_ca_file": None},
+        f"TLS: .*certificate.*: {SEE_TLS}",
+    ),
     "no certificate of ours": ("MUTUAL", {}, f"TLS: .*alert.*certificate.*: {SEE_TLS}"),
     "a sign-in where there is none": (
         "BOTH",
@@ -275,18 +280,23 @@ async def failure(settings: Settings) -> BrokerUnavailableError:
 
 @pytest.mark.parametrize(("listener", "fields", "sentence"), REFUSED.values(), ids=REFUSED)
 async def test_a_wrong_setting_is_named_by_its_step_and_what_to_set(
-    secured: Secured, listener: str, fields: dict[str, Any], sentence: str
+    broker: KafkaBroker,
+    files: Path,
+    endpoint: TokenEndpoint,
+    listener: str,
+    fields: dict[str, Any],
+    sentence: str,
 ) -> None:
-    error = await failure(secured.through(listener, **dict(fields)))
+    error = await failure(through(broker, files, endpoint, listener, **dict(fields)))
 
     assert re.search(sentence, str(error)), error
     assert error.sign_in_refused
 
 
 async def test_a_certificate_of_another_authority_or_host_is_named(
-    secured: Secured, other_files: Path
+    broker: KafkaBroker, files: Path, other_files: Path, endpoint: TokenEndpoint
 ) -> None:
-    settings = secured.through("TLS")
+    settings = through(broker, files, endpoint, "TLS")
     _, port = settings.kafka_bootstrap_servers[0].split(":")
 
     authority = await failure(
@@ -302,29 +312,32 @@ async def test_a_certificate_of_another_authority_or_host_is_named(
     assert host.sign_in_refused
 
 
-async def test_an_expired_token_is_named_with_its_time(secured: Secured) -> None:
-    secured.endpoint.lifetime_s, secured.endpoint.expires_in = -60, 300
+async def test_an_expired_token_is_named_with_its_time(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
+) -> None:
+    endpoint.lifetime_s, endpoint.expires_in = -60, 300
 
-    settings = secured.through("TOKEN", kafka_sasl_oauthbearer_scope="expired")
+    settings = through(broker, files, endpoint, "TOKEN", kafka_sasl_oauthbearer_scope="expired")
     error = await failure(settings)
 
     assert "SASL: OAUTHBEARER: " in str(error)
     assert "invalid_token" in str(error)
-    assert (
-        f"issuer {secured.endpoint.issuer}, audience {AUDIENCE}, subject {USER}, expired at "
-        in str(error)
+    assert f"issuer {endpoint.issuer}, audience {AUDIENCE}, subject {USER}, expired at " in str(
+        error
     )
     assert "eyJ" not in str(error)
     assert error.sign_in_refused
 
 
-async def test_temporary_errors_are_not_refused_sign_ins(secured: Secured) -> None:
+async def test_temporary_errors_are_not_refused_sign_ins(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
+) -> None:
     async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
     closing = await asyncio.start_server(close, "127.0.0.1", 0)
     port = closing.sockets[0].getsockname()[1]
-    plain = secured.through("PLAINTEXT")
+    plain = through(broker, files, endpoint, "PLAINTEXT")
 
     errors = [
         await failure(settings)
@@ -333,9 +346,9 @@ async def test_temporary_errors_are_not_refused_sign_ins(secured: Secured) -> No
             msgspec.structs.replace(
                 plain, kafka_bootstrap_servers=(f"127.0.0.1:{port}", "127.0.0.1:1")
             ),
-            secured.through("PLAINTEXT", at="TLS"),
-            secured.through("PLAINTEXT", at="PASSWORD"),
-            secured.through("TLS", at="PLAINTEXT"),
+            through(broker, files, endpoint, "PLAINTEXT", at="TLS"),
+            through(broker, files, endpoint, "PLAINTEXT", at="PASSWORD"),
+            through(broker, files, endpoint, "TLS", at="PLAINTEXT"),
         )
     ]
     closing.close()
@@ -347,8 +360,12 @@ async def test_temporary_errors_are_not_refused_sign_ins(secured: Secured) -> No
 
 
 @pytest.mark.parametrize("user", ["bob", "carol"])
-async def test_a_missing_right_is_named_with_what_gives_it(secured: Secured, user: str) -> None:
-    settings = secured.through("PASSWORD", kafka_sasl_username=user, kafka_group_id="closed")
+async def test_a_missing_right_is_named_with_what_gives_it(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint, user: str
+) -> None:
+    settings = through(
+        broker, files, endpoint, "PASSWORD", kafka_sasl_username=user, kafka_group_id="closed"
+    )
     grant = "kafka-acls.sh --add --allow-principal User:NAME --operation Read"
 
     found = await findings(settings)
@@ -372,9 +389,14 @@ async def test_a_missing_right_is_named_with_what_gives_it(secured: Secured, use
     ids=["read for its offset", "write", "write more than one batch"],
 )
 async def test_a_right_that_a_transaction_lacks_is_named_with_what_gives_it(
-    secured: Secured, topic: str, operation: str, values: int
+    broker: KafkaBroker,
+    files: Path,
+    endpoint: TokenEndpoint,
+    topic: str,
+    operation: str,
+    values: int,
 ) -> None:
-    settings = secured.through("PASSWORD", kafka_sasl_username="dave")
+    settings = through(broker, files, endpoint, "PASSWORD", kafka_sasl_username="dave")
     producer = TransactionalProducer(settings, WRITERS, KafkaPartition(topic, 0))
     records = [OutputRecord(topic, b"1", bytes(BATCH_BYTES // 2), [])] * values
     await producer.start()
@@ -387,10 +409,16 @@ async def test_a_right_that_a_transaction_lacks_is_named_with_what_gives_it(
 
 
 async def test_hidden_settings_of_a_topic_are_reported_with_what_shows_them(
-    secured: Secured, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    broker: KafkaBroker,
+    files: Path,
+    endpoint: TokenEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Without them nobody knows when Kafka deletes unread records."""
-    settings = secured.through("PASSWORD", kafka_sasl_username="carol", database_url="postgresql:")
+    settings = through(
+        broker, files, endpoint, "PASSWORD", kafka_sasl_username="carol", database_url="postgresql:"
+    )
     shown = (
         "kafka-acls.sh --add --allow-principal User:NAME "
         f"--operation DescribeConfigs --topic {TOPIC}"
@@ -424,13 +452,17 @@ async def findings(settings: Settings) -> list[tuple[str, str, str]]:
 
 
 async def test_a_token_is_renewed_before_it_expires_and_nothing_notices(
-    secured: Secured, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    broker: KafkaBroker,
+    files: Path,
+    endpoint: TokenEndpoint,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The broker closes a connection at the first request after its token has expired."""
     monkeypatch.setattr(access_tokens, "RENEWED_AFTER", 0.4)  # room for a busy machine
-    secured.endpoint.lifetime_s = 6
-    secured.endpoint.requests.clear()
-    settings = secured.through("TOKEN", kafka_sasl_oauthbearer_scope="renewed")
+    endpoint.lifetime_s = 6
+    endpoint.requests.clear()
+    settings = through(broker, files, endpoint, "TOKEN", kafka_sasl_oauthbearer_scope="renewed")
     partition = KafkaPartition(TOPIC, 0)
     read: list[bytes | None] = []
     reader = GroupReader(settings)
@@ -440,9 +472,9 @@ async def test_a_token_is_renewed_before_it_expires_and_nothing_notices(
     gc.collect()  # what earlier tests left behind warns now
     caplog.clear()
 
-    async with AIOKafkaProducer(bootstrap_servers=secured.broker.bootstrap_servers) as producer:
-        while len(secured.endpoint.requests) < 5:  # the first token has expired by then
-            await producer.send_and_wait(TOPIC, str(len(secured.endpoint.requests)).encode())
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
+        while len(endpoint.requests) < 5:  # the first token has expired by then
+            await producer.send_and_wait(TOPIC, str(len(endpoint.requests)).encode())
             for chunk in await reader.fetch([partition], max_records=100, timeout_s=0.3):
                 read += [record.value for record in chunk.records]
             for log in reader.unverified_logs():
@@ -457,9 +489,9 @@ async def test_a_token_is_renewed_before_it_expires_and_nothing_notices(
 
 
 async def test_a_refused_sign_in_ends_the_service_by_3_after_a_few_tries(
-    secured: Secured, database: Database
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint, database: Database
 ) -> None:
-    fine = secured.through("PASSWORD", database_url=database.url)
+    fine = through(broker, files, endpoint, "PASSWORD", database_url=database.url)
     replaced = msgspec.structs.replace
     wrong = {
         "SASL: PLAIN": replaced(fine, kafka_sasl_password="hunter2"),

@@ -16,7 +16,6 @@ from normalizer.kafka.transactional_producer import TRANSACTION_TIMEOUT_MS
 from normalizer.relay.relay_store import relay_stores
 from normalizer.runtime.pause import wait_at_most
 from tests.integration.simulator.test_simulator_soak import EVENTS, KILLS, MILLION, Timed
-from tests.support.pair import Pair
 from tests.support.relay_runs import (
     GROUP,
     PARTITIONS,
@@ -29,7 +28,7 @@ from tests.support.relay_runs import (
 )
 from tests.support.results import PrintLine, write_results
 from tests.support.service_runs import process, running, until
-from tests.support.simulator_runs import load_topic, traffic_mix
+from tests.support.simulator_runs import Pair, load_topic, traffic_mix
 from tests.support.stack import Topic
 
 
@@ -37,7 +36,11 @@ from tests.support.stack import Topic
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("topic", [6], indirect=True)
 async def test_a_million_events_are_relayed_once_each(
-    topic: Topic, bootstrap_servers: str, admin: AIOKafkaAdminClient, tmp_path: Path, say: PrintLine
+    topic: Topic,
+    bootstrap_servers: str,
+    admin: AIOKafkaAdminClient,
+    tmp_path: Path,
+    say: PrintLine,
 ) -> None:
     timed = Timed(say)
     played = msgspec.structs.replace(traffic_mix(in_flight=2_000), partitions=topic.partitions)
@@ -64,7 +67,7 @@ async def test_a_million_events_are_relayed_once_each(
             async with Pair(command, "relay") as pair:
                 for kill in range(1, KILLS + 1):
                     await relay_to(total * kill // (KILLS + 2))
-                    await pair.end_one()
+                    await pair.kill_one()
                 await relay_to(total)
         with timed("normalizing every record again, also by the filter's way"):
             expected = await expected_lines(bootstrap_servers, topic)

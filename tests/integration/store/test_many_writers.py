@@ -99,36 +99,35 @@ async def deadlocks(connection: asyncpg.Connection) -> int:
 
 
 @pytest.mark.parametrize("spread", [False, True], ids=["by execution", "without keys"])
-async def test_eight_writers_never_deadlock(
-    connection: asyncpg.Connection, database: Database, *, spread: bool
-) -> None:
+async def test_eight_writers_never_deadlock(database: Database, *, spread: bool) -> None:
     rng = Random(7)
     partitions = history(rng, spread=spread)
-    await connection.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
-    stores = [open_store(database, f"writer {number}") for number in range(WRITERS)]
-    try:
-        totals = await asyncio.gather(
-            *(written(store, number, partitions[number]) for number, store in enumerate(stores))
-        )
-    finally:
-        for store in stores:
-            await store.__aexit__(None, None, None)
+    async with connected(database) as connection:
+        await connection.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+        stores = [open_store(database, f"writer {number}") for number in range(WRITERS)]
+        try:
+            totals = await asyncio.gather(
+                *(written(store, number, partitions[number]) for number, store in enumerate(stores))
+            )
+        finally:
+            for store in stores:
+                await store.__aexit__(None, None, None)
 
-    whole = sum(totals, OutcomeTotals())
-    assert whole.merged > 100
-    assert whole.duplicate > 50
-    assert whole.outcomes == sum(map(len, partitions))
-    assert await deadlocks(connection) == 0
-    await assert_ledger_holds(connection)
+        whole = sum(totals, OutcomeTotals())
+        assert whole.merged > 100
+        assert whole.duplicate > 50
+        assert whole.outcomes == sum(map(len, partitions))
+        assert await deadlocks(connection) == 0
+        await assert_ledger_holds(connection)
 
 
 @pytest.mark.parametrize("spread", [False, True], ids=["by execution", "without keys"])
 async def test_retention_and_forget_beside_eight_writers_never_deadlock(
-    connection: asyncpg.Connection, database: Database, *, spread: bool
+    database: Database, *, spread: bool
 ) -> None:
     """Deleted rows are written again in the meantime, and counted once more each time."""
     partitions = history(Random(7), spread=spread)
-    async with connected(database) as maintainer:
+    async with connected(database) as connection, connected(database) as maintainer:
         await connection.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
         stores = [open_store(database, f"writer {number}") for number in range(WRITERS)]
         writers = [written(store, n, partitions[n]) for n, store in enumerate(stores)]
@@ -155,27 +154,26 @@ async def test_retention_and_forget_beside_eight_writers_never_deadlock(
         assert set(verdicts.values()) == {"match"}, verdicts
 
 
-async def test_a_change_that_does_not_last_holds_up_no_batch(
-    store: Store, connection: asyncpg.Connection
-) -> None:
+async def test_a_change_that_does_not_last_holds_up_no_batch(database: Database) -> None:
     """Somebody's trigger takes back what a report adds: it would be merged again forever."""
-    await connection.execute(
-        """
-        create function forget_error() returns trigger language plpgsql as $$
-        begin
-            new.error := null;
-            return new;
-        end
-        $$;
-        create trigger forget before update on normalizer.events
-            for each row execute function forget_error();
-        """
-    )
-    claims = [await claimed(store, partition) for partition in (0, 1)]
-    await store.write(batch_of(envelope(0), claim=claims[0]))
-    reports = [envelope(event_id=snowflake(0), error="e"), envelope(1)]
+    async with connected(database) as connection, open_store(database) as store:
+        await connection.execute(
+            """
+            create function forget_error() returns trigger language plpgsql as $$
+            begin
+                new.error := null;
+                return new;
+            end
+            $$;
+            create trigger forget before update on normalizer.events
+                for each row execute function forget_error();
+            """
+        )
+        claims = [await claimed(store, partition) for partition in (0, 1)]
+        await store.write(batch_of(envelope(0), claim=claims[0]))
+        reports = [envelope(event_id=snowflake(0), error="e"), envelope(1)]
 
-    totals = await store.write(batch_of(*reports, claim=claims[1]))
+        totals = await store.write(batch_of(*reports, claim=claims[1]))
 
-    assert (totals.merged, totals.stored) == (1, 1)
-    assert await connection.fetchval("select count(*) from normalizer.merged_records") == 1
+        assert (totals.merged, totals.stored) == (1, 1)
+        assert await connection.fetchval("select count(*) from normalizer.merged_records") == 1

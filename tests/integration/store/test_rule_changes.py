@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
 import msgspec
 import pytest
 
@@ -18,8 +17,13 @@ from normalizer.snowflake import derive_id, hash_event_id
 from normalizer.store.store import Store
 from tests.integration.jobs.test_backfill_topic import wrong
 from tests.integration.store.test_store_positions import gate, open_gate
-from tests.support.factories import RECORDED_MS, after, batch_of_records, raw_event, raw_record
-from tests.support.feed import Feed
+from tests.support.factories import (
+    RECORDED_MS,
+    after,
+    batch_of_records,
+    raw_event,
+    raw_record,
+)
 from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
@@ -27,9 +31,9 @@ from tests.support.job_runs import (
     ledger_mistakes,
     write_file,
 )
-from tests.support.service_runs import running
-from tests.support.stack import Database
-from tests.support.table_rows import claimed, count, open_store, wait_for_lock
+from tests.support.service_runs import running, settings_for, watching
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import claimed, connected, count, open_store, wait_for_lock
 
 Change = Callable[[pytest.MonkeyPatch], None]
 
@@ -160,29 +164,24 @@ TRUNCATED: Final = "truncate normalizer.source_positions"
     ],
 )
 async def test_a_position_set_back_by_hand_reads_no_record_twice(
-    store: Store,
-    connection: asyncpg.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-    change: Change,
-    hand: str,
+    database: Database, monkeypatch: pytest.MonkeyPatch, change: Change, hand: str
 ) -> None:
-    first = await read(store, history_records())
-    await connection.execute(hand)
-    change(monkeypatch)
+    async with open_store(database) as store, connected(database) as connection:
+        first = await read(store, history_records())
+        await connection.execute(hand)
+        change(monkeypatch)
 
-    again = await read(store, history_records(), at_once=4)
+        again = await read(store, history_records(), at_once=4)
 
-    assert (first.stored, first.merged, first.duplicate) == (ROWS, 2, 1)
-    assert again.duplicate == again.outcomes
-    assert await count(connection, "normalizer.events") == ROWS
-    assert await count(connection, "normalizer.quarantine") == 0
+        assert (first.stored, first.merged, first.duplicate) == (ROWS, 2, 1)
+        assert again.duplicate == again.outcomes
+        assert await count(connection, "normalizer.events") == ROWS
+        assert await count(connection, "normalizer.quarantine") == 0
 
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("live_first", [True, False])
 async def test_a_file_and_the_service_store_one_row_a_record(
-    store: Store,
-    connection: asyncpg.Connection,
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -191,96 +190,103 @@ async def test_a_file_and_the_service_store_one_row_a_record(
     live_first: bool,
 ) -> None:
     path = write_file(tmp_path / "dump.ndjson", kcat_lines(history_records()))
-    if live_first:
-        first: Any = await read(store, history_records())
-        change(monkeypatch)
-        again: Any = (await backfill_files(database, path)).totals
-    else:
-        first = (await backfill_files(database, path)).totals
-        change(monkeypatch)
-        again = await read(store, history_records())
+    async with open_store(database) as store, connected(database) as connection:
+        if live_first:
+            first: Any = await read(store, history_records())
+            change(monkeypatch)
+            again: Any = (await backfill_files(database, path)).totals
+        else:
+            first = (await backfill_files(database, path)).totals
+            change(monkeypatch)
+            again = await read(store, history_records())
 
-    assert (first.stored, first.merged, first.duplicate) == (ROWS, 2, 1)
-    assert again.duplicate == again.outcomes
-    assert await count(connection, "normalizer.events") == ROWS
-    assert await count(connection, "normalizer.quarantine") == 0
+        assert (first.stored, first.merged, first.duplicate) == (ROWS, 2, 1)
+        assert again.duplicate == again.outcomes
+        assert await count(connection, "normalizer.events") == ROWS
+        assert await count(connection, "normalizer.quarantine") == 0
     assert await ledger_mistakes(database) == []
 
 
 async def test_a_file_that_read_ahead_of_the_service_is_met_by_it(
-    store: Store,
-    connection: asyncpg.Connection,
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The service has a position already, and comes to those records later."""
-    await read(store, history_records()[:2])
-    path = write_file(tmp_path / "dump.ndjson", kcat_lines(history_records()[1:]))
-    await backfill_files(database, path)
-    everything(monkeypatch)
+    async with open_store(database) as store, connected(database) as connection:
+        await read(store, history_records()[:2])
+        path = write_file(tmp_path / "dump.ndjson", kcat_lines(history_records()[1:]))
+        await backfill_files(database, path)
+        everything(monkeypatch)
 
-    rest = await read(store, history_records()[2:] + history_records(len(HISTORY)))
+        rest = await read(store, history_records()[2:] + history_records(len(HISTORY)))
 
-    assert (rest.duplicate, rest.stored) == (EVENTS - 2, EVENTS)
-    assert await count(connection, "normalizer.events") == ROWS + EVENTS
+        assert (rest.duplicate, rest.stored) == (EVENTS - 2, EVENTS)
+        assert await count(connection, "normalizer.events") == ROWS + EVENTS
 
 
 async def test_a_deleted_position_still_tells_a_topic_that_was_recreated(
-    store: Store, connection: asyncpg.Connection
+    database: Database,
 ) -> None:
     """Else its records would pass for those that had their coordinates before."""
-    await read(store, history_records())
-    last = await claimed(store)
-    await connection.execute(DELETED)
+    async with open_store(database) as store, connected(database) as connection:
+        await read(store, history_records())
+        last = await claimed(store)
+        await connection.execute(DELETED)
 
-    claim = await store.claim(last.topic, 0, cluster_id="another", log_start=0, accept_reset=True)
+        claim = await store.claim(
+            last.topic, 0, cluster_id="another", log_start=0, accept_reset=True
+        )
 
-    assert (claim.next_offset, claim.epoch) == (0, 1)
-    for name in ("cluster_id", "last_offset", "last_recorded_ms", "last_crc"):
-        assert getattr(claim, name) == getattr(last, name) is not None
+        assert (claim.next_offset, claim.epoch) == (0, 1)
+        for name in ("cluster_id", "last_offset", "last_recorded_ms", "last_crc"):
+            assert getattr(claim, name) == getattr(last, name) is not None
 
 
 async def test_a_rejected_record_that_todays_rules_accept_is_stored(
-    store: Store, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of it is stored yet: a redrive would bring it through as well."""
-    with monkeypatch.context() as patch:
-        rejection(patch)
-        await read(store, history_records())
-    await connection.execute("delete from normalizer.source_positions")
+    async with open_store(database) as store, connected(database) as connection:
+        with monkeypatch.context() as patch:
+            rejection(patch)
+            await read(store, history_records())
+        await connection.execute("delete from normalizer.source_positions")
 
-    again = await read(store, history_records())
+        again = await read(store, history_records())
 
-    assert (again.stored, again.merged, again.duplicate) == (ROWS, 2, 1)
+        assert (again.stored, again.merged, again.duplicate) == (ROWS, 2, 1)
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)
 @pytest.mark.parametrize("live_first", [True, pytest.param(False, marks=pytest.mark.soak)])
 async def test_a_topic_is_read_once_by_the_service_and_by_a_backfill(
-    feed: Feed, monkeypatch: pytest.MonkeyPatch, *, live_first: bool
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    live_first: bool,
 ) -> None:
-    settings = feed.settings()
+    settings = settings_for(database, topic, bootstrap_servers)
     for at, value in enumerate(HISTORY):
-        await feed.producer.send(
-            feed.name, msgspec.json.encode(value), timestamp_ms=RECORDED_MS + at
-        )
-    await feed.producer.flush()
+        await producer.send(topic.name, msgspec.json.encode(value), timestamp_ms=RECORDED_MS + at)
+    await producer.flush()
 
-    for turn in range(3):
-        if (turn % 2 == 0) == live_first:
-            async with running(settings) as service:
-                await feed.until_read({0: len(HISTORY)})
-            if turn < 2:
-                assert service.counters.stored == (ROWS if turn == 0 else 0)
-            await feed.connection.execute("delete from normalizer.source_positions")
-        else:
-            verdict = await backfill_topic(settings, feed.topic)
-            assert verdict.totals.stored == (ROWS if turn == 0 else 0)
-        monkeypatch.undo()
-        (everything, identity)[turn % 2](monkeypatch)
+    async with watching(database.url) as watcher:
+        for turn in range(3):
+            if (turn % 2 == 0) == live_first:
+                async with running(settings) as service:
+                    await watcher.until_read(topic, {0: len(HISTORY)})
+                if turn < 2:
+                    assert service.counters.stored == (ROWS if turn == 0 else 0)
+                await watcher.connection.execute("delete from normalizer.source_positions")
+            else:
+                verdict = await backfill_topic(settings, topic)
+                assert verdict.totals.stored == (ROWS if turn == 0 else 0)
+            monkeypatch.undo()
+            (everything, identity)[turn % 2](monkeypatch)
 
-    assert await feed.events() == ROWS
+        assert await watcher.events() == ROWS
     assert [one for one in await wrong(settings) if not one.startswith("stored")] == []
 
 

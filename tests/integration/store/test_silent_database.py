@@ -13,12 +13,11 @@ from normalizer.monitoring import heartbeat
 from normalizer.monitoring.heartbeat import Heartbeat, ObservedLog
 from normalizer.store.migrate import _connected as migrating
 from normalizer.store.read_only import read_only_connection
-from normalizer.store.store import Store
 from projector.database_session import open_connection as projecting
 from tests.support.factories import TOPIC
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database
-from tests.support.table_rows import claimed, connected, count
+from tests.support.table_rows import claimed, connected, count, open_store
 
 PATIENCE_S = 15
 STATEMENTS = (b"BEGIN", b"select 7", b"select 8", b"COMMIT")
@@ -27,11 +26,11 @@ Connecting = Callable[[str], AbstractAsyncContextManager[asyncpg.Connection]]
 
 
 async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
-    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partition = KafkaPartition(TOPIC, 0)
     seen = {partition: ObservedLog(log_end=9, partition_count=1, age_s=0.0)}
-    async with Proxy(database.url) as proxy:
+    async with open_store(database) as store, Proxy(database.url) as proxy:
         claim = await claimed(store)
         beats = Heartbeat(proxy.url)
         proxy.lose(b"source_heartbeats", "silence", passed_on=False)

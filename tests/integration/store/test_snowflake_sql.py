@@ -42,10 +42,11 @@ def python_ids(instants_ms: list[int], node: int) -> list[int]:
 
 @newest_postgres
 async def test_ids_of_both_generators_at_the_same_instants_tell_the_same_times_and_interleave(
-    connection: asyncpg.Connection,
+    database: Database,
 ) -> None:
     instants = [RECORDED_MS + 7 * at for at in range(200)]
-    theirs = await minted_at(connection, instants)
+    async with connected(database) as connection:
+        theirs = await minted_at(connection, instants)
     ours = python_ids(instants, node=5)
 
     times = [
@@ -68,10 +69,11 @@ async def test_ids_of_both_generators_at_the_same_instants_tell_the_same_times_a
     ],
 )
 async def test_both_generators_mint_the_same_ids_bit_for_bit(
-    connection: asyncpg.Connection, steps: list[int]
+    database: Database, steps: list[int]
 ) -> None:
     instants = [RECORDED_MS + step for step in steps]
-    theirs = await minted_at(connection, instants)
+    async with connected(database) as connection:
+        theirs = await minted_at(connection, instants)
 
     ours = python_ids(instants, NODE)
 
@@ -85,11 +87,12 @@ async def test_both_generators_mint_the_same_ids_bit_for_bit(
 
 @newest_postgres
 async def test_an_id_tells_now_the_databases_node_and_no_doubled_layout(
-    connection: asyncpg.Connection,
+    database: Database,
 ) -> None:
-    before_ms = await _now_ms(connection)
-    minted = decode(await connection.fetchval("select gen_snowflake()"))
-    after_ms = await _now_ms(connection)
+    async with connected(database) as connection:
+        before_ms = await _now_ms(connection)
+        minted = decode(await connection.fetchval("select gen_snowflake()"))
+        after_ms = await _now_ms(connection)
 
     assert minted is not None
     assert before_ms <= minted.time_ms <= after_ms
@@ -116,6 +119,15 @@ async def test_a_row_by_hand_gets_its_id_without_naming_a_schema(database: Datab
         assert minted < await connection.fetchval("select gen_snowflake()")
     finally:
         await connection.close()
+
+
+async def test_100_000_ids_in_a_row_are_unique_and_ascend(database: Database) -> None:
+    async with connected(database) as connection:
+        rows = await connection.fetch("select gen_snowflake() from generate_series(1, 100000)")
+
+    ids = [row[0] for row in rows]
+    assert len(ids) == 100_000
+    assert all(a < b for a, b in pairwise(ids))
 
 
 @every_postgres

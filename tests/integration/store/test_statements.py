@@ -10,6 +10,8 @@ import pytest
 
 import normalizer
 import projector
+from tests.support.stack import Database
+from tests.support.table_rows import connected
 
 FRAGMENTS = {"_PAGE", "_FOUND", "_ACTUAL"}
 """Steps of a `with`, which only a whole statement can have."""
@@ -31,16 +33,17 @@ def statements() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.every_postgres
-async def test_every_statement_can_be_prepared(connection: asyncpg.Connection) -> None:
+async def test_every_statement_can_be_prepared(database: Database) -> None:
     rejected = {}
     seen = 0
-    await connection.execute("set search_path to projector, normalizer, public")
-    for name, text in statements():
-        seen += 1
-        try:
-            await connection.prepare(text)
-        except asyncpg.PostgresError as error:
-            rejected[name] = str(error)
+    async with connected(database) as connection:
+        await connection.execute("set search_path to projector, normalizer, public")
+        for name, text in statements():
+            seen += 1
+            try:
+                await connection.prepare(text)
+            except asyncpg.PostgresError as error:
+                rejected[name] = str(error)
 
     assert seen > 150
     assert "\n".join(f"{name}: {why}" for name, why in rejected.items()) == ""

@@ -1,6 +1,5 @@
 """A process that ends in the middle of a batch, at the last moment before its commit and after."""
 
-import asyncpg
 import pytest
 
 from tests.support.factories import batch_of, envelope, rejected, snowflake
@@ -10,7 +9,7 @@ from tests.support.table_rows import assert_ledger_holds, connected, count, posi
 
 
 async def test_a_crash_before_the_commit_leaves_neither_rows_nor_position(
-    connection: asyncpg.Connection, database: Database
+    database: Database,
 ) -> None:
     writer = Writer(database.url, "one")
     batch = batch_of(envelope(0), rejected(), claim=await writer.claim(0))
@@ -19,12 +18,15 @@ async def test_a_crash_before_the_commit_leaves_neither_rows_nor_position(
         await writer.write(batch, crash="before the commit")
     writer.die()
 
-    assert await count(connection, "normalizer.events") == 0
-    assert await count(connection, "normalizer.quarantine") == 0
-    assert (await position_of(connection))["next_offset"] == 0
+    async with connected(database) as connection:
+        assert await count(connection, "normalizer.events") == 0
+        assert await count(connection, "normalizer.quarantine") == 0
+        assert (await position_of(connection))["next_offset"] == 0
 
 
-async def test_a_merge_before_a_crash_is_counted_as_merged_after_it(database: Database) -> None:
+async def test_a_merge_before_a_crash_is_counted_as_merged_after_it(
+    database: Database,
+) -> None:
     """Rows of another writer are changed in a transaction of their own, before the batch's."""
     one, two = Writer(database.url, "one"), Writer(database.url, "two")
     await one.write(batch_of(envelope(0), claim=await one.claim(0)))

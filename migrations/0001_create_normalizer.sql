@@ -889,12 +889,13 @@ comment on column normalizer.drift_findings.found_at is 'When it was found.';
 grant select, insert on normalizer.drift_findings to normalizer_writer;
 
 
--- On request, an execution is deleted (normalizer forget), and so are secrets stored under
--- older rules (normalizer redact).
+-- `normalizer forget` deletes an execution on request, and `normalizer redact` deletes secrets that
+-- were stored under older rules.
 --
--- Forgetting is retention at any age: the execution leaves whole, and its counts stay
--- (functions/archive_executions.sql). Only its id stays, in a list, so that no writer stores it
--- again.
+-- Forgetting works as retention does, but for an execution of any age: all of its events and calls
+-- are deleted in one transaction, and the counts still include them
+-- (functions/archive_executions.sql). This table lists the ids of forgotten executions, so that no
+-- writer stores their events again.
 create table normalizer.forgotten_executions (
     execution_id bigint      not null,
     at           timestamptz not null default now(),

@@ -111,8 +111,9 @@ def canonical_number(text: str) -> Number:
 
 def is_deeper(text: bytes, most: int) -> bool:
     """Return whether JSON has more levels than `most`."""
-    # A text with no more opening brackets than allowed levels can't have too many. A list takes at
-    # least two bytes, and a nested object five: `{"":}`.
+    # Three cheap checks come before the parsing. A nested list takes two bytes or more, `[]`, and
+    # an object around another value at least five, `{"":` and `}`. So a short text can't be nested
+    # too deeply, and neither can a text with no more opening brackets than allowed levels.
     return (
         len(text) > 2 * most
         and (len(text) > 5 * most or _LIST in text)

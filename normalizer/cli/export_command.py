@@ -43,8 +43,8 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     type=click.Choice(FORMATS),
     default="canonical",
     show_default=True,
-    help="What each line is. canonical: the event, in the same bytes as `normalizer normalize` "
-    "prints. cloudevents: a CloudEvent 1.0 with the event as its data.",
+    help="The format of each line. canonical: the event, byte for byte as `normalizer normalize` "
+    "prints it. cloudevents: a CloudEvent 1.0 that has the event as its data.",
 )
 def export(
     *,

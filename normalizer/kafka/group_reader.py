@@ -144,9 +144,9 @@ class GroupReader:
         return self._fetch_positions.unverified()
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
-        """Mark the log as verified, because it was the same at `compared_ms`.
+        """Mark the log as verified: at `compared_ms` it was the one that was read before.
 
-        The partition stays unverified if it became unverified once more during the comparison.
+        The partition stays unverified if it was marked unverified again during that comparison.
         """
         self._fetch_positions.mark_verified(unverified_log, compared_ms=compared_ms)
 

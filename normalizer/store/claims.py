@@ -324,7 +324,8 @@ def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> N
     if stored != fingerprint:
         raise ShapesChangedError(
             f"{topic}[{partition}]: its records are read with {_table(stored)}, but this process "
-            f"has {_table(fingerprint)}. To continue with that, start once with --accept-shapes",
+            f"has {_table(fingerprint)}. To continue with the table of this process, start "
+            "it once with --accept-shapes",
             topic=topic,
             partition=partition,
         )

@@ -103,7 +103,8 @@ from projector.verify.verdict import Verdict
     type=click.IntRange(0),
     default=2,
     metavar="HOURS",
-    help="Verify this many random hours that still have events. Default: 2. 0 verifies none.",
+    help="Number of hours to verify, drawn at random from those that still have events. Default: "
+    "2. Use 0 to verify none.",
 )
 @click.option(
     "--every", type=parse_span, metavar="SPAN", help="Repeat after this pause, until SIGTERM."

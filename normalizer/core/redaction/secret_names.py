@@ -108,8 +108,9 @@ class Secrecy(Enum):
 class Redaction:
     """The words that make a key secret, including those that an operator added.
 
-    No word can be removed. An added word counts anywhere in a key, and makes numbers secret too. An
-    operator who adds `iban` means its value, whatever its type.
+    An operator can add words, but can't remove any. An added word matches anywhere in a key. Unlike
+    a built-in word, it makes numbers secret, too: after an operator has added `iban`, the value of
+    every key that contains `iban` is redacted, whatever its type.
     """
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:

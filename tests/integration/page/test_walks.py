@@ -112,6 +112,35 @@ async def test_each_try_of_an_execution_has_a_row_and_each_event_a_mark(
         await page.wait_for_url("**event=*")
 
 
+async def test_an_event_that_nobody_numbered_stands_in_the_row_of_its_call(
+    browser: Browser, platform: Platform
+) -> None:
+    execution, command, attempts, event = await platform.connection.fetchrow(
+        """
+        select call.execution_id, call.command_id, call.attempts, event.event_id
+        from   projector.calls as call
+        join   projector.execution_timeline as event
+               on  event.execution_id = call.execution_id
+               and event.command_id = call.command_id
+               and event.created_at = call.finished_at
+               and event.status = call.status
+        where  call.attempts > 0
+        and    event.attempts = 0
+        order by call.execution_id, call.begun_at
+        limit  1
+        """
+    )
+
+    async with looking(browser, f"{platform.url}/?show=execution&execution={execution}") as page:
+        await page.wait_for_selector("#as-sent .json")
+
+        mark = page.locator(f'[data-key="mark-{event}"]')
+        key = await page.locator(".timeline li", has=mark).get_attribute("data-key") or ""
+        row = key.removeprefix(f"row-{command}-").split("-")
+
+    assert row[1] == str(attempts)
+
+
 async def test_events_of_calls_that_have_no_row_are_none_of_the_workflow(
     browser: Browser, platform: Platform
 ) -> None:

@@ -8,6 +8,7 @@ import { attempt, clock, earliest, millis, offset, span } from "./format.js";
 const CALL_EVENTS = ["command.", "call.", "action_"];
 /** Calls beyond those that are listed, and events that name no call. */
 const OTHER = Symbol("other calls");
+const TIMES = ["finished_at", "started_at", "claimed_at", "issued_at"];
 const DRAG_PX = 8;
 /** Round times between two ticks. */
 const STEPS_MS = [1, 10, 100, 1000, 60000, 3600000, 86400000].flatMap((unit, n, all) => [1, 2, 5, 10, 15, 30].map((some) => some * unit)
@@ -15,10 +16,18 @@ const STEPS_MS = [1, 10, 100, 1000, 60000, 3600000, 86400000].flatMap((unit, n, 
 
 export const ofCall = (event) => CALL_EVENTS.some((start) => event.event_type.startsWith(start));
 
+/**
+ * The call that an event was counted in. If its producer named no attempt, that's the call that has the time of the event, or else the last one
+ * of its command that had begun by then.
+ */
 export function callOf(event, callRows) {
   if (!ofCall(event)) return null;
   const here = (call) => call.step === event.step && call.iteration === event.iteration;
   const sameCommand = callRows.filter((call) => event.command_id && call.command_id === event.command_id);
+  if (event.attempts === 0 && sameCommand.some((call) => call.attribution === "inferred")) {
+    return sameCommand.find((call) => TIMES.some((time) => call[time] === event.created_at)) ??
+      sameCommand.findLast((call) => millis(call.begun_at) <= millis(event.created_at)) ?? sameCommand[0];
+  }
   // A worker that sends no attempt number reports the attempt of its command.
   return sameCommand.find((call) => call.attempts === event.attempts) ??
     sameCommand.at(-1) ?? callRows.find((call) => call.attempts === event.attempts && here(call)) ?? null;

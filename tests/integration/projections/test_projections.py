@@ -60,6 +60,61 @@ def call(number: int, kind: str, **columns: Any) -> Row:
     )
 
 
+@pytest.mark.parametrize("in_order", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "ended", "counted"),
+    [
+        ("command.failed", {"status": "FAILED", "error": "no rows"}, ("FAILED", "no rows")),
+        ("command.timeout", {"status": "FAILED", "error": "gave up"}, ("FAILED", "gave up")),
+        ("command.cancelled", {"status": "CANCELLED"}, ("CANCELLED", None)),
+    ],
+)
+async def test_a_command_that_fails_after_its_call_completed_is_a_failed_call(
+    kind: str,
+    ended: dict[str, Any],
+    counted: tuple[str, str | None],
+    in_order: bool,
+    connection: asyncpg.Connection,
+) -> None:
+    """A worker's own check, a server's timeout, and a cancellation, in any order."""
+    rows = [
+        call(1, "command.started"),
+        call(2, "call.done", status="COMPLETED", error="a warning", duration=0.5),
+        call(3, kind, **ended),
+    ]
+    for row in rows if in_order else reversed(rows):
+        await view_rows.insert(connection, [row])
+
+    [shown] = await connection.fetch(
+        "select status, error, finished_at, duration_s from projector.calls"
+    )
+    outcomes = await connection.fetch(
+        "select failed, succeeded from projector.call_outcomes_by_attempt where calls > 0"
+    )
+    failed = await connection.fetchval("select failed_calls from projector.executions")
+
+    assert tuple(shown) == (*counted, T0 + timedelta(seconds=3), 0.5)
+    assert sum(row["failed"] for row in outcomes) == failed == 1
+    assert await view_differences(connection) == {}
+
+
+async def test_events_that_name_no_command_make_no_call_and_are_counted(
+    connection: asyncpg.Connection,
+) -> None:
+    done = [call(n, "call.done", status="COMPLETED", command_id=None) for n in range(3)]
+    await view_rows.insert(connection, done)
+    await view_rows.update(connection, [done[2] | {"command_id": "c"}])
+
+    calls = await connection.fetch("select command_id from projector.calls")
+    without = await connection.fetch(
+        "select step, event_type, status, events from projector.calls_without_command"
+    )
+
+    assert [row["command_id"] for row in calls] == ["c"]
+    assert [tuple(row) for row in without] == [("fetch", "call.done", "COMPLETED", 2)]
+    assert await view_differences(connection) == {}
+
+
 @pytest.mark.parametrize("events", [100, 1_000])
 async def test_a_report_that_changes_a_call_reads_its_command_only(
     events: int, connection: asyncpg.Connection
@@ -152,6 +207,114 @@ def as_reported(execution_id: int, number: int, kind: str, words: dict[str, Any]
     columns = {name: getattr(outcome, name) for name in view_rows.COLUMNS}
     event_id = 10 * execution_id + number
     return event(**columns | {"event_id": event_id, "context": None, "coercions": None})
+
+
+async def test_events_tell_attempt_0_from_a_number_that_nobody_sent(
+    connection: asyncpg.Connection,
+) -> None:
+    """The retry's worker sends no number: only the view of calls knows which attempt it ended."""
+    unsaid = {"evidence": 12, "attempts": 0}
+    await view_rows.insert(
+        connection,
+        [
+            call(1, "command.issued", attempts=0),
+            call(2, "call.done", status="FAILED", **unsaid),
+            call(3, "command.issued", attempts=1),
+            call(4, "call.done", status="COMPLETED", **unsaid),
+            call(5, "call.done", status="COMPLETED", command_id="1:fetch:10", attempts=0),
+        ],
+    )
+
+    counted = """
+        select   status, attempts, sum(events)::integer, sum(attempts_defaulted)::integer
+        from     projector.{}
+        where    event_type = 'call.done'
+        group by status, attempts
+        order by status
+    """
+    for view in ("attempts_by_status", "event_counts"):
+        rows = await connection.fetch(counted.format(view))
+        assert list(map(tuple, rows)) == [("COMPLETED", 0, 2, 1), ("FAILED", 0, 1, 1)], view
+    calls = await connection.fetch(
+        "select attempts, calls from projector.call_outcomes_by_attempt where succeeded > 0"
+    )
+    assert sorted(map(tuple, calls)) == [(0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"context": {"pending_callback": True}},
+        # As a server stores what the worker sent.
+        {"result": {"status": "COMPLETED", "context": {"pending_callback": True}}},
+    ],
+    ids=["context", "result"],
+)
+async def test_work_handed_over_to_a_callback_is_not_finished(
+    columns: dict[str, Any], connection: asyncpg.Connection
+) -> None:
+    parked = call(1, "command.completed", status="COMPLETED", **columns)
+    await view_rows.insert(connection, [parked])
+    assert await connection.fetchval("select status from projector.calls") == "PENDING"
+
+    await view_rows.insert(connection, [call(2, "call.done", status="COMPLETED")])
+
+    assert await connection.fetchval("select status from projector.calls") == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"context": {"path": "flow/a", "version": 3}}, ("flow/a", "3")),
+        # As a server stores what the client sent.
+        ({"result": {"context": {"path": "flow/a", "version": 3}}}, ("flow/a", "3")),
+        (
+            {"context": {"path": ""}, "result": {"context": {"path": "flow/a", "version": 3}}},
+            ("flow/a", "3"),
+        ),
+        (
+            {"context": {"path": "flow/b"}, "result": {"context": {"path": "flow/a"}}},
+            ("flow/b", None),
+        ),
+        ({"result": {"context": {"path": 7, "version": 3}}}, ("the step", None)),
+    ],
+    ids=["context", "result", "empty", "both", "number"],
+)
+async def test_a_playbook_is_named_by_the_event_that_begins_the_execution(
+    columns: dict[str, Any], named: tuple[str, str | None], connection: asyncpg.Connection
+) -> None:
+    begun = event(event_type="playbook.started", step="the step", **columns)
+
+    await view_rows.insert(connection, [begun])
+
+    display = "select playbook, version from projector.executions"
+    assert tuple(await connection.fetchrow(display)) == named
+
+
+async def test_an_execution_ends_by_lifecycle_events_only_and_as_the_first_one_says(
+    connection: asyncpg.Connection,
+) -> None:
+    moments = {name: T0 + timedelta(seconds=n) for n, name in enumerate("abcd")}
+    rows = [
+        event(event_id=1, event_type="workflow.completed", status="COMPLETED"),
+        event(event_id=2, event_type="playbook.completed", status="COMPLETED"),
+        event(event_id=3, event_type="execution_error", status="RUNNING"),
+        event(event_id=4, event_type="command.completed", status="COMPLETED"),
+    ]
+    for row, moment in zip(rows, moments.values(), strict=True):
+        row["created_at"] = moment
+    ask = "select status, contradicting, active_after_end from projector.executions"
+    seen = []
+    for row in rows:
+        await view_rows.insert(connection, [row])
+        seen.append(tuple(await connection.fetchrow(ask)))
+
+    assert seen == [
+        ("RUNNING", False, False),
+        ("COMPLETED", False, False),
+        ("COMPLETED", True, False),
+        ("COMPLETED", True, False),
+    ]
 
 
 async def test_truncating_the_log_empties_what_hangs_on_it(

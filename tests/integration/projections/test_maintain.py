@@ -237,6 +237,28 @@ async def test_whether_executions_are_silent_may_take_long_to_find_out(
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
 
 
+async def test_an_event_that_comes_after_its_execution_left_begins_it_again(
+    connection: asyncpg.Connection,
+) -> None:
+    """Its begin, its end, and its calls count once more."""
+    await store(connection, life(1, OLD), OLD)
+    await run(connection)
+    counts = "select outcome, sum(executions)::integer from projector.execution_outcomes group by 1"
+    before = dict(await connection.fetch(counts))
+    end = event(
+        event_id=id_of(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
+        created_at=NOW,
+    )  # fmt: skip
+
+    await store(connection, [end], NOW)
+
+    row = await connection.fetchrow("select status, events, playbook from projector.executions")
+    assert before == {"BEGUN": 1, "FAILED": 1}
+    assert tuple(row) == ("COMPLETED", 1, "")
+    assert dict(await connection.fetch(counts)) == before | {"COMPLETED": 1}
+    assert await divergent(connection) == {}
+
+
 async def test_a_writer_that_says_it_archives_changes_nothing(
     connection: asyncpg.Connection,
 ) -> None:

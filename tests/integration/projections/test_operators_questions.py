@@ -2,20 +2,18 @@
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 import pytest
 
-from projector.views.catalog import VIEWS
 from projector.views.operator_questions import OPERATOR_QUESTIONS
 from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.api_client import insert_events
 from tests.support.projection_oracle import _bucket, _percentiles, expected_views
 from tests.support.stack import Stack
-from tests.support.view_rows import event
 
 View = list[Row]
 Views = dict[str, View]
@@ -314,21 +312,6 @@ async def test_questions_without_events_are_answered_from_their_source(
     ]
 
 
-async def test_every_example_query_of_a_view_gives_rows(connection: asyncpg.Connection) -> None:
-    at = datetime.now(UTC) - timedelta(minutes=9)
-    failed = {"event_type": "call.done", "status": "FAILED", "error": "HTTP 503", "created_at": at}
-    calls = [event(event_id=n, execution_id=7, command_id=f"7:{n}", **failed) for n in (71, 72)]
-    undone = connection.transaction()
-    await undone.start()
-    await view_rows.insert(connection, calls)
-    await connection.execute(_REDRIVEN)
-
-    silent = [view.name for view in VIEWS if not await connection.fetch(view.example)]
-
-    await undone.rollback()
-    assert silent == []
-
-
 async def test_an_execution_timeline_has_every_event(
     connection: asyncpg.Connection, views: Views
 ) -> None:
@@ -376,13 +359,6 @@ _REST: Final = """
            (job_id, run, topic, incarnation, partition, start_offset, next_offset, records,
             outcomes, stored)
     values ('job-1', 1, 'noetl.events', 0, 0, 0, 3, 3, 3, 3);
-"""
-
-_REDRIVEN: Final = """
-    insert into normalizer.redrive_attempts
-           (quarantine_id, tried_by, normalizer_version, outcome, detail, job_id, run)
-    select quarantine_id, 'o', 1, 'rejected', 'no JSON', 'job-2', 1
-    from   normalizer.quarantine
 """
 
 _COLUMNS: Final = """

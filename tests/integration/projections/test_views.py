@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import pytest
@@ -13,7 +13,8 @@ from projector.views.description import as_json, describe
 from projector.views.operator_questions import OPERATOR_QUESTIONS
 from simulator.view_fold import Row
 from tests.support import view_rows
-from tests.support.stack import Stack
+from tests.support.projection_oracle import expected_views
+from tests.support.stack import Database, Stack
 from tests.support.view_rows import event
 
 PAGE: Final = Path(__file__).parents[3] / "docs" / "views.json"
@@ -84,6 +85,58 @@ async def test_the_contract_of_the_views_is_what_the_database_says(
     assert PAGE.read_text() == as_json(await describe(untouched)), (
         "type: projector views --json > docs/views.json"
     )
+
+
+@pytest.fixture
+async def filled(connection: asyncpg.Connection) -> asyncpg.Connection:
+    """An hour ago until now: something for every view."""
+    await connection.execute(_REST)
+    started = datetime.now(UTC) - timedelta(minutes=40)
+    rows = [
+        *life(1, started, outcome="COMPLETED", tries=("ERROR", "COMPLETED")),
+        *life(2, started, outcome="FAILED", tries=("ERROR", "ERROR")),
+        *life(3, started, outcome="", tries=("COMPLETED",)),
+        *life(4, started, outcome="", tries=()),
+    ]
+    rows[-1]["coercions"] = [{"rule": "opaque_id", "field": "execution_id"}]
+    rows[-1]["recorded_at"] = rows[-1]["created_at"] + timedelta(seconds=90)
+    again = started + timedelta(minutes=20)
+    rows.append(said(1, 90, "command.issued", again, command_id="1:fetch:again"))
+    rows.append(said(1, 91, "playbook.failed", again, status="FAILED"))
+    now = datetime.now(UTC) - timedelta(seconds=30)
+    rows.append(said(4, 95, "command.issued", now, attempts=1, command_id="4:fetch:storm"))
+    rows.append(said(4, 96, "call.done", now, status="COMPLETED"))
+    rows.append(said(4, 97, "command.issued", now, command_id="4:loop:i0", iteration=0))
+    await view_rows.insert(connection, rows)
+    return connection
+
+
+async def test_every_example_query_gives_rows(filled: asyncpg.Connection) -> None:
+    silent = [view.name for view in VIEWS if not await filled.fetch(view.example)]
+
+    assert silent == []
+
+
+async def test_parts_of_several_shards_add_up(
+    filled: asyncpg.Connection, database: Database
+) -> None:
+    """Several shards, some of which take back what others add."""
+    other = await asyncpg.connect(database.admin_url)
+    async with other.transaction():
+        await other.execute("select projector.take_shard()")
+        # Another name for the playbook: its executions and calls are counted again.
+        started = datetime.now(UTC) - timedelta(minutes=45)
+        renamed = said(1, 2, "playbook.started", started, step="", context={"path": "flow/b"})
+        await view_rows.insert(filled, [renamed])
+    await other.close()
+
+    assert await filled.fetchval("select min(calls) from projector.call_outcomes_by_attempt") < 0
+    views, folded = (
+        await view_rows.view_rows(filled),
+        expected_views(await view_rows.stored(filled)),
+    )
+    for view in view_rows.PARTS:
+        assert views[view] == folded[view] != [], view
 
 
 async def test_a_worker_whose_clock_is_wrong_is_named_with_its_skew(
@@ -197,3 +250,83 @@ async def test_silence_after_a_backfill_is_measured_on_the_newest_partition(
     assert list(unread) == [None, [None, None]]
     for silent_s in (*read, open_ended):
         assert silent_s == pytest.approx([1080, 1080], abs=0.01)
+
+
+def life(
+    execution_id: int, started: datetime, *, outcome: str, tries: tuple[str, ...]
+) -> list[Row]:
+    """One execution with one command, issued again after each failure."""
+    rows = [
+        said(execution_id, 1, "playbook.started", started, step="", context={"path": "flow/a"}),
+    ]
+    for attempts, status in enumerate(tries):
+        at = started + timedelta(minutes=attempts)
+        ids: dict[str, Any] = {"attempts": attempts, "command_id": f"{execution_id}:{attempts}"}
+        error = None if status == "COMPLETED" else "HTTP 503"
+        base = 10 * attempts + 10
+        rows += [
+            said(execution_id, base, "command.issued", at, max_attempts=2, **ids),
+            said(execution_id, base + 1, "command.claimed", at + timedelta(seconds=1), **ids),
+            said(
+                execution_id, base + 2, "call.done", at + timedelta(seconds=3), status=status,
+                error=error, duration=2.0, **ids,
+            ),
+        ]  # fmt: skip
+    if outcome:
+        at = started + timedelta(minutes=10)
+        kind = f"playbook.{outcome.lower()}"
+        rows.append(said(execution_id, 80, kind, at, step="", status=outcome))
+    elif not tries:
+        rows.append(
+            said(execution_id, 80, "command.issued", started, command_id=f"{execution_id}:open")
+        )
+    return rows
+
+
+def said(execution_id: int, number: int, kind: str, at: datetime, **columns: Any) -> Row:
+    """An event of the step `fetch`, with its id by execution and number."""
+    defaults = {
+        "step": "fetch", "worker_id": "worker-1", "shape": "executor",
+        "source_topic": "noetl.events",
+    }  # fmt: skip
+    return event(
+        event_id=execution_id * 1_000 + number,
+        execution_id=execution_id,
+        event_type=kind,
+        created_at=at,
+        recorded_at=at + timedelta(milliseconds=5),
+        **defaults | columns,
+    )
+
+
+_REST: Final = """
+    insert into normalizer.source_positions
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, records,
+            holes, last_recorded_ms)
+    values ('noetl.events', 0, 0, 'c', 'o', 0, 5, 3, 2, extract(epoch from now()) * 1000);
+
+    insert into normalizer.gaps (topic, incarnation, partition, missing, offsets, reason)
+    values ('noetl.events', 0, 0, '{[1, 3)}', 2, 'hole');
+
+    insert into normalizer.drift_findings
+           (shape, field, type, kind, source_topic, source_incarnation, source_partition,
+            source_offset, example)
+    values ('worker', 'brand_new', 'number', 'unknown_key', 'noetl.events', 0, 0, 4, '7');
+
+    insert into normalizer.quarantine
+           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
+            source_partition, source_offset, source_index, value_bytes, batch_id)
+    values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 4, 0, 7, 1);
+
+    insert into normalizer.redrive_attempts
+           (quarantine_id, tried_by, normalizer_version, outcome, detail, job_id, run)
+    select quarantine_id, 'o', 1, 'rejected', 'no JSON', 'job-2', 1
+    from   normalizer.quarantine;
+
+    insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, state)
+    values ('job-1', 1, 'backfill', 'file a', 'o', 1, 'complete');
+
+    insert into projector.verifications
+           (projection, scope, verdict, compared, divergent, archived, detail, took_s)
+    values ('event_hours', 'all', 'match', 7, 0, 0, '', 0.1);
+"""

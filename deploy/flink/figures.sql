@@ -1,6 +1,6 @@
 -- The figures, from the canonical events: run after tables.sql in the same session.
 
-CREATE FUNCTION calls_of AS 'functions.calls_of' LANGUAGE PYTHON;
+CREATE FUNCTION ended_calls_of AS 'functions.ended_calls_of' LANGUAGE PYTHON;
 
 -- One row an event: of messages with one execution_id and event_id the one of the greatest revision,
 -- or the first. Both are needed: events of two executions can have one id.
@@ -85,101 +85,67 @@ FROM   (
        )
 WHERE  `nth` = 1;
 
--- The playbook of an execution: the path that the event which begins it names, or else the step of
--- a lifecycle event. The least of texts that begin with rank and time.
-CREATE VIEW executions AS
-SELECT   `execution_id`, SUBSTRING(MIN(`ranked`) FROM 29) AS `playbook`
-FROM     (
-             SELECT `execution_id`,
-                    CASE
-                        WHEN `begins` AND `path` <> ''
-                        THEN '0' || `created_at` || SUBSTRING(`path` FROM 1 FOR 200)
-                        WHEN `step` <> ''
-                        THEN '1' || `created_at` || SUBSTRING(`step` FROM 1 FOR 200)
-                    END AS `ranked`
-             FROM   (
+-- One row for each attempt that ended. An execution is folded again with its new events. Its playbook
+-- is the path that the event which begins it names, or else the step of a lifecycle event: the least
+-- of texts that begin with rank and time.
+CREATE VIEW ended_calls AS
+SELECT COALESCE(SUBSTRING(`named` FROM 29), '') AS `playbook`, `step`, `attempts`, `status`,
+       `error_class`, (`finished_us` - MOD(`finished_us`, 3600000000)) / 1000000 AS `hour_s`,
+       `duration_us`, `queue_us`, `backoff_us`, `exhausted`, `attribution`
+FROM   (
+           SELECT   `execution_id`,
+                    MIN(
+                        CASE
+                            WHEN `begins` AND `path` <> ''
+                            THEN '0' || `created_at` || SUBSTRING(`path` FROM 1 FOR 200)
+                            WHEN (`begins` OR `ends`) AND `step` <> ''
+                            THEN '1' || `created_at` || SUBSTRING(`step` FROM 1 FOR 200)
+                        END
+                    ) AS `named`,
+                    ARRAY_AGG(
+                        ROW(
+                            `command_id`, `event_type`, `created_at`, `number`, `status`, `step`,
+                            `max_attempts`, `duration`, `error`, `pending_callback`,
+                            `call_index`, `place`
+                        )
+                    ) FILTER (WHERE `is_of_call`) AS `said`
+           FROM     (
                         SELECT *,
                                `event_type` IN (
                                    'playbook.initialized', 'playbook_initialized',
                                    'playbook.started', 'playbook_started',
                                    'execution.started', 'execution_start', 'execution.start',
                                    'execution_started'
-                               ) AS `begins`
+                               ) AS `begins`,
+                               `event_type` IN (
+                                   'playbook.completed', 'playbook_completed',
+                                   'execution.completed', 'execution_complete',
+                                   'execution_completed', 'playbook.failed',
+                                   'playbook_failed', 'execution.failed', 'execution_error',
+                                   'execution_failed', 'playbook.cancelled',
+                                   'playbook_cancelled', 'execution.cancelled',
+                                   'execution_cancelled'
+                               ) AS `ends`,
+                               COALESCE(`command_id`, '') <> '' AND `event_type` IN (
+                                   'command.issued', 'command_issued', 'command.claimed',
+                                   'command_claimed', 'command.started', 'action_started',
+                                   'command_started', 'command.completed', 'action_completed',
+                                   'command.failed', 'action_failed', 'command.timed_out',
+                                   'command.timeout', 'command.cancelled', 'call.done',
+                                   'action_done', 'call_done', 'call.error'
+                               ) AS `is_of_call`
                         FROM   `events`
                     )
-             WHERE  `begins`
-             OR     `event_type` IN (
-                        'playbook.completed', 'playbook_completed', 'execution.completed',
-                        'execution_complete', 'execution_completed', 'playbook.failed',
-                        'playbook_failed', 'execution.failed', 'execution_error',
-                        'execution_failed', 'playbook.cancelled', 'playbook_cancelled',
-                        'execution.cancelled', 'execution_cancelled'
-                    )
-         )
-WHERE    `ranked` IS NOT NULL
-GROUP BY `execution_id`;
-
--- One row for each attempt of a command. A command is folded again with each of its events.
-CREATE VIEW calls AS
-SELECT `execution_id`, `command_id`, `iteration`, `attempts`, `step`, `status`, `error_class`,
-       `begun_us`, `finished_us`, `duration_us`, `queue_us`, `exhausted`, `attribution`
-FROM   (
-           SELECT   `execution_id`, `command_id`,
-                    CAST(REGEXP_EXTRACT(`command_id`, ':i([0-9]{1,10})$', 1) AS BIGINT)
-                        AS `iteration`,
-                    ARRAY_AGG(
-                        ROW(
-                            `event_type`, `created_at`, `number`, `status`, `step`,
-                            `max_attempts`, `duration`, `error`, `pending_callback`,
-                            `call_index`, `place`
-                        )
-                    ) AS `said`
-           FROM     `events`
-           WHERE    `command_id` <> ''
-           AND      `event_type` IN (
-                        'command.issued', 'command_issued', 'command.claimed',
-                        'command_claimed', 'command.started', 'action_started',
-                        'command_started', 'command.completed', 'action_completed',
-                        'command.failed', 'action_failed', 'command.timed_out',
-                        'command.timeout', 'command.cancelled', 'call.done', 'action_done',
-                        'call_done', 'call.error'
-                    )
-           GROUP BY `execution_id`, `command_id`
+           WHERE    `begins` OR `ends` OR `is_of_call`
+           GROUP BY `execution_id`
        ),
-       LATERAL TABLE(calls_of(`said`)) AS folded (
-           `attempts`, `step`, `status`, `error_class`, `begun_us`, `finished_us`, `duration_us`,
-           `queue_us`, `exhausted`, `attribution`
+       LATERAL TABLE(ended_calls_of(`said`)) AS folded (
+           `step`, `attempts`, `status`, `error_class`, `finished_us`, `duration_us`, `queue_us`,
+           `backoff_us`, `exhausted`, `attribution`
        )
 WHERE  `step` <> '__orchestrate__';
 
--- Attempts that ended, with the playbook of their execution.
-CREATE VIEW ended_calls AS
-SELECT calls.*, COALESCE(executions.`playbook`, '') AS `playbook`,
-       (`finished_us` - MOD(`finished_us`, 3600000000)) / 1000000 AS `hour_s`
-FROM   calls
-LEFT JOIN executions ON executions.`execution_id` = calls.`execution_id`
-WHERE  calls.`finished_us` IS NOT NULL;
-
--- How long a retry waited after the last failure before it: of the same command, or of the same
--- step and iteration, with one attempt less.
-CREATE VIEW backoffs AS
-SELECT   retry.`hour_s`, retry.`playbook`, retry.`step`, retry.`attempts`, retry.`status`,
-         retry.`begun_us` - MAX(failure.`finished_us`) AS `backoff_us`
-FROM     ended_calls AS retry
-JOIN     ended_calls AS failure
-ON       failure.`execution_id` = retry.`execution_id`
-AND      failure.`attempts` = retry.`attempts` - 1
-AND      failure.`status` <> 'COMPLETED'
-AND      failure.`finished_us` <= retry.`begun_us`
-AND      (
-             failure.`command_id` = retry.`command_id`
-             OR failure.`step` = retry.`step` AND retry.`step` <> ''
-                AND COALESCE(failure.`iteration`, -1) = COALESCE(retry.`iteration`, -1)
-         )
-WHERE    retry.`attempts` > 0
-GROUP BY retry.`execution_id`, retry.`command_id`, retry.`hour_s`, retry.`playbook`, retry.`step`,
-         retry.`attempts`, retry.`status`, retry.`begun_us`;
-
+-- How long a retry waited, its backoff, is measured from the last failure before it.
 CREATE VIEW measured AS
 SELECT `hour_s`, 'duration' AS `measure`, `playbook`, `step`, `attempts`, `status`,
        `duration_us` AS `us`
@@ -191,7 +157,8 @@ FROM   ended_calls
 WHERE  `queue_us` IS NOT NULL
 UNION ALL
 SELECT `hour_s`, 'backoff', `playbook`, `step`, `attempts`, `status`, `backoff_us`
-FROM   backoffs;
+FROM   ended_calls
+WHERE  `backoff_us` IS NOT NULL;
 
 -- The counts themselves are never dropped: one that is would begin again at zero.
 EXECUTE STATEMENT SET

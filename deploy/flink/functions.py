@@ -4,41 +4,50 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from calls import CallEvent, calls_of_command
+from calls import CallEvent, execution_calls
 from pyflink.table import DataTypes
 from pyflink.table.udf import TableFunction, udtf
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIELDS: Final = ("command_id", *CallEvent._fields)
 _CALL: Final = {
-    "attempts": DataTypes.INT(),
     "step": DataTypes.STRING(),
+    "attempts": DataTypes.INT(),
     "status": DataTypes.STRING(),
     "error_class": DataTypes.STRING(),
-    "begun_us": DataTypes.BIGINT(),
     "finished_us": DataTypes.BIGINT(),
     "duration_us": DataTypes.BIGINT(),
     "queue_us": DataTypes.BIGINT(),
+    "backoff_us": DataTypes.BIGINT(),
     "exhausted": DataTypes.BOOLEAN(),
     "attribution": DataTypes.STRING(),
 }
 
 
-class CallsOfCommand(TableFunction):
-    """The attempts of one command, from an array of its events."""
+class EndedCallsOf(TableFunction):
+    """The attempts of one execution that ended, from an array of the events of its calls."""
 
-    def eval(self, events: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        """An event has the fields of CallEvent, in their order. Its time is RFC 3339 text."""
-        folded = calls_of_command(
-            [
-                CallEvent(event_type, _microseconds(created_at), *fields)
-                for event_type, created_at, *fields in events
-            ]
-        )
-        yield from (tuple(getattr(call, name) for name in _CALL) for call in folded)
+    def eval(self, events: Sequence[Any] | None) -> Iterator[tuple[Any, ...]]:
+        """An event has the values of _FIELDS. Its time is RFC 3339 text."""
+        reported = [
+            dict(
+                zip(
+                    _FIELDS,
+                    (command_id, event_type, _microseconds(created_at), *fields),
+                    strict=True,
+                )
+            )
+            for command_id, event_type, created_at, *fields in events or ()
+        ]
+        for call in execution_calls(reported):
+            if call["finished_us"] is not None:
+                failed_us = call["failed_us"]
+                backoff_us = None if failed_us is None else call["begun_us"] - failed_us
+                yield tuple((call | {"backoff_us": backoff_us})[name] for name in _CALL)
 
 
 def _microseconds(created_at: str) -> int:
     return (datetime.fromisoformat(created_at) - _EPOCH) // timedelta(microseconds=1)
 
 
-calls_of = udtf(CallsOfCommand(), result_types=list(_CALL.values()))
+ended_calls_of = udtf(EndedCallsOf(), result_types=list(_CALL.values()))

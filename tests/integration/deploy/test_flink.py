@@ -23,11 +23,14 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from normalizer.envelope import Envelope
 from simulator.mix import Mix
 from tests.integration.deploy.test_flink_tables import done, made_tables
-from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of
+from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of, row_of
+from tests.support.factories import envelope
 from tests.support.flink_cluster import FLINK, FlinkCluster, flink_cluster, kill
+from tests.support.projection_oracle import expected_views
 from tests.support.results import PrintLine, write_results
 from tests.support.simulator_pipeline import simulated_log
 from tests.support.stack import Database, Topic
+from tests.support.waiting import until
 
 MILLION: Final = 1_000_000
 EVENTS: Final = int(os.environ.get("SOAK_EVENTS", MILLION))
@@ -110,6 +113,61 @@ async def test_flink_keeps_the_figures_of_the_projections(
                 "state in the last checkpoint": f"{state_bytes / len(events):.0f} bytes an event",
             },
         )
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("topic", [PARTITIONS], indirect=True)
+async def test_flink_takes_back_what_it_counted_before_it_died(
+    empty_database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    tmp_path: Path,
+) -> None:
+    """Reading again, it may learn of a playbook before it counts a call of it under none."""
+    executions = range(1_000, 1_200)
+    calls = [envelope(n, execution_id=n, step=f"step_{n}", command_id=f"{n}:a") for n in executions]
+    begins = [
+        envelope(
+            10_000 + n, execution_id=n, event_type="playbook.started", step="", status="STARTED",
+            context=b'{"path":"flow/a"}',
+        )
+        for n in executions
+    ]  # fmt: skip
+    expected = expected_views(map(row_of, [*calls, *begins]))
+    assert (await made_tables(empty_database.url))[0] == 0
+    connection = await asyncpg.connect(empty_database.admin_url)
+
+    async def nameless() -> int:
+        query = "select count(*) from flink.call_outcomes_by_attempt where playbook = ''"
+        return int(await connection.fetchval(query))
+
+    async def checkpoint_is_over() -> bool:
+        return bool(cluster.checkpoints()["counts"]["in_progress"] == 0)
+
+    kept = tmp_path / "checkpoints"
+    with flink_cluster(
+        tmp_path / "flink", taskmanagers=2,
+        settings={"execution.checkpointing.dir": kept.as_uri(), "parallelism.default": 2},
+    ) as cluster:  # fmt: skip
+        start = functools.partial(_start, cluster, empty_database, topic, bootstrap_servers)
+        assert await start() == 0
+        await _checkpoint(cluster)
+        await _send(calls, topic, bootstrap_servers)
+        await until(nameless, is_so=len(calls).__eq__, deadline_s=_STALLED_AFTER_S)
+        await until(checkpoint_is_over, deadline_s=_STALLED_AFTER_S)
+        await _send(begins, topic, bootstrap_servers)
+        cluster.stop()
+        for process in ("jobmanager", "taskmanager", "taskmanager"):
+            cluster.start(process)
+        cluster.wait_for_slots(2)
+        assert await start("--from-checkpoint", kept) == 0
+        await _read_to(connection, await _end_offsets(topic, bootstrap_servers))
+        await _next_checkpoint(cluster)
+        differing = await _differences(connection, expected)
+
+    await connection.close()
+    assert not differing, differing
 
 
 async def _start(

@@ -342,6 +342,28 @@ _AHEAD: Final = """
 """
 
 
+async def test_event_counts_can_leave_the_engine_out(database: Database) -> None:
+    owner = await asyncpg.connect(database.admin_url)
+    await owner.execute(
+        """
+        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                       source_topic, source_partition)
+        select number, 1, 'call.done',
+               case when number = 1 then 'fetch' else '__orchestrate__' end,
+               'COMPLETED', now(), 'noetl.events', 0
+        from   generate_series(1, 3) as number
+        """
+    )
+    await owner.close()
+    async with api_client(database.url) as client:
+        answers = [
+            await get_rows(client, "attempts-by-status", last="6h", engine=engine)
+            for engine in ("true", "false")
+        ]
+
+    assert [[row["events"] for row in rows] for rows in answers] == [[3], [1]]
+
+
 async def test_the_shares_of_the_matrix_are_of_all_calls_however_few_cells_are_returned(
     database: Database,
 ) -> None:

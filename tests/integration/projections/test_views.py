@@ -1,5 +1,6 @@
 """Views are the contract: each answers its question, and is described as it is."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -109,6 +110,41 @@ async def filled(connection: asyncpg.Connection) -> asyncpg.Connection:
     rows.append(said(4, 97, "command.issued", now, command_id="4:loop:i0", iteration=0))
     await view_rows.insert(connection, rows)
     return connection
+
+
+async def test_a_view_says_whether_it_leaves_out_the_calls_of_the_engine(
+    connection: asyncpg.Connection,
+) -> None:
+    """The same history twice, once of a step of a playbook and once of the engine's own step."""
+    started = datetime.now(UTC) - timedelta(minutes=40)
+    history = [
+        *life(1, started, outcome="COMPLETED", tries=("ERROR", "COMPLETED")),
+        *life(3, started, outcome="", tries=("COMPLETED",)),
+        *life(4, started, outcome="", tries=()),
+        said(4, 97, "command.issued", started, command_id="4:loop:i0", iteration=0),
+    ]
+    shown: dict[str, list[tuple[Any, ...]]] = {}
+    for step in ("fetch", "__orchestrate__"):
+        undone = connection.transaction()
+        await undone.start()
+        rows = [row | {"step": row["step"] and step} for row in history]
+        await view_rows.insert(connection, rows)
+        for view in VIEWS:
+            figure = "sum(failed_calls)" if view.name == "executions" else "null"
+            query = f"select count(*), {figure} from projector.{view.name}"
+            shown.setdefault(view.name, []).append(tuple(await connection.fetchrow(query)))
+        await undone.rollback()
+
+    with_rows = {name for name, ((rows_of_playbook, _), _) in shown.items() if rows_of_playbook}
+    left_out = {name for name, (playbook, engine) in shown.items() if playbook != engine}
+    saying_so = {
+        one.view.name
+        for one in await describe(connection)
+        if re.search("leaves out.* __orchestrate__|__orchestrate__ are left out", one.comment)
+    }
+
+    assert left_out == saying_so & with_rows
+    assert {"calls", "call_outcomes_by_attempt", "executions"} <= left_out
 
 
 async def test_every_example_query_gives_rows(filled: asyncpg.Connection) -> None:

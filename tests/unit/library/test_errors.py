@@ -1,6 +1,12 @@
 """What errors say of several causes at once."""
 
-from normalizer.errors import AnotherClusterError, FencedError, PartsLostError, PositionMovedError
+from normalizer.errors import (
+    AnotherClusterError,
+    FencedError,
+    OtherGroupError,
+    PartsLostError,
+    PositionMovedError,
+)
 
 
 def test_parts_that_were_lost_are_each_named_with_their_reason() -> None:
@@ -24,3 +30,14 @@ def test_another_cluster_is_named_with_what_to_do() -> None:
         "with --accept-reset"
     )
     assert (error.known, error.topic, error.partition) == ("right", "noetl.events", 2)
+
+
+def test_another_group_is_named_with_what_to_do() -> None:
+    error = OtherGroupError("first", "host-1", "second", topic="noetl.events", partition=2)
+
+    assert str(error) == (
+        "noetl.events[2]: left to consumer group first, whose process host-1 was alive within the "
+        "last 10 s, while this process is in group second. Use one KAFKA_GROUP_ID for one "
+        "database. Before you change it, stop every process of group first"
+    )
+    assert (error.other, error.owner) == ("first", "host-1")

@@ -177,7 +177,7 @@ _LIVES: Final = """
                | ((number % 1024) << 12) | ordinal,
            execution_id, event_type, step, status, attempts, 3, at, worker_id, command_id, duration,
            error, context, jsonb_build_object('attempts', attempts), 212, 'executor',
-           'noetl.events', (number % 8), number / 8 * 5000 + ordinal,
+           'noetl.events', (number % 8), (number / 8 + 1) * 5000 + ordinal,
            at + interval '20 milliseconds', at
     from   said
     order by 1

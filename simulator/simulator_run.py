@@ -45,10 +45,11 @@ async def run_into_topic(
     paced: bool = False,
     stop: asyncio.Event | None = None,
 ) -> int:
-    """Send the run to a topic. Returns how many records once all are acknowledged.
+    """Send the records of the run to a topic. Returns how many, once all are acknowledged.
 
-    `paced`: each record at its own time, else as fast as the broker accepts them. The topic has the
-    number of partitions. `stop` ends it early.
+    If `paced` is true, each record is sent at its own time, and otherwise as fast as the broker
+    accepts it. The records are made for as many partitions as the topic has. `stop` ends the run
+    early.
     """
     async with kafka_producer.producer(bootstrap_servers, topic, ledger.placed) as sender:
         mix = msgspec.structs.replace(run.mix, partitions=await sender.partitions())

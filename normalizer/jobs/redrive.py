@@ -1,8 +1,9 @@
-"""Applies today's rules to quarantined records, and stores the events in the same way.
+"""Normalizes quarantined records again with today's rules, and stores their events.
 
-A record keeps the coordinates of its entry in the quarantine. The transaction that writes its rows
-also records the attempt. A run tries each entry once. An entry that fails again stays in
-quarantine. An entry that succeeds is marked as redriven, and stays visible.
+The events are stored as in normal processing, with the topic, partition, and offset of the original
+record. One transaction stores them and notes the attempt. A run tries each quarantine entry once.
+If it's rejected again, the entry stays in quarantine. Otherwise the entry is marked as redriven,
+and stays visible.
 """
 
 import base64

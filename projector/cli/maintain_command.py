@@ -88,7 +88,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete gaps of the log found longer ago. Default: never.",
+    help="Delete the entries of gaps in Kafka's log that were found longer than this ago. Default: "
+    "never.",
 )
 @click.option(
     "--keep-jobs",
@@ -96,7 +97,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete job runs that ended longer ago, once their rows are deleted. Default: never.",
+    help="Delete job runs that ended longer than this ago, after the events that they stored are "
+    "deleted. Default: never.",
 )
 @click.option(
     "--sample",

@@ -164,8 +164,8 @@ class JobRunner:
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):
-                # The heartbeat waits for the batch that's being written. As long as that takes, it
-                # isn't an outage.
+                # This query waits until the batch that is being written has committed. However long
+                # that takes, it doesn't count as an outage.
                 with outage.unless_answered():
                     totals = await run.totals()
                 outage.over()

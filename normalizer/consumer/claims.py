@@ -75,13 +75,13 @@ class Claims:
         """
         ownership = self._ownership
         self._release_unread()
-        unclaimed = ownership.unclaimed()
-        others = await self._store.other_groups(unclaimed, self._group_id) if unclaimed else ()
-        ownership.mark_other_groups(unclaimed, others)
-        if not (to_claim := [one for one in unclaimed if not ownership[one].why_other_group]):
+        if not (unclaimed := ownership.unclaimed()):
             return
         assignment = self._reader.assignments
         cluster_id = await self._kafka.cluster_id()
+        others = await self._store.other_groups(unclaimed, self._group_id, cluster_id)
+        ownership.mark_other_groups(unclaimed, others)
+        to_claim = [one for one in unclaimed if not ownership[one].why_other_group]
         bounds = await self._reachable_bounds(to_claim)
         begun: dict[str, int] = {}
         locked: StoreUnavailableError | None = None

@@ -62,7 +62,7 @@ class RecordStore(Protocol):
         """Claim a partition."""
 
     async def other_groups(
-        self, partitions: Collection[tuple[str, int]], group_id: str
+        self, partitions: Collection[tuple[str, int]], group_id: str, cluster_id: str
     ) -> Sequence[OtherGroupError]:
         """Return those that this group leaves to another consumer group, each with its reason."""
 

@@ -135,6 +135,7 @@ class RelayStore:
         self,
         partitions: Collection[tuple[str, int]],  # noqa: ARG002 - a store's signature
         group_id: str,  # noqa: ARG002 - a store's signature
+        cluster_id: str,  # noqa: ARG002 - a store's signature
     ) -> tuple[()]:
         """Return none, because each group has its own positions."""
         return ()

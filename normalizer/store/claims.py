@@ -207,23 +207,32 @@ _OTHER_GROUPS: Final = """
     left join normalizer.source_heartbeats as reported
          on  (reported.topic, reported.partition) = (wanted.topic, wanted.partition)
          and not reported.stopped
+    left join normalizer.source_topics as topic on topic.topic = wanted.topic
     where    position.group_id not in ('', $3::text)
+    and      coalesce(topic.cluster_id = $4::text, true)
     and      greatest(position.claimed_at, reported.heartbeat_at) > now() - interval '10 seconds'
     order by position.topic, position.partition
 """
 
 
 async def find_other_groups(
-    connection: asyncpg.Connection, partitions: Collection[tuple[str, int]], group_id: str
+    connection: asyncpg.Connection,
+    partitions: Collection[tuple[str, int]],
+    group_id: str,
+    cluster_id: str | None = None,
 ) -> list[OtherGroupError]:
-    """Find the partitions that this consumer group must leave to another one, and say to which."""
+    """Find the partitions that this consumer group must leave to another one, and say to which.
+
+    With a `cluster_id`, topics of another Kafka cluster are left out, because claiming one of their
+    partitions tells the operator about the wrong cluster.
+    """
     if not group_id:
         return []
     wanted = map(list, zip(*partitions, strict=True))
     return [
         OtherGroupError(other, owner, group_id, topic=topic, partition=partition)
         for topic, partition, other, owner in await connection.fetch(
-            _OTHER_GROUPS, *wanted, group_id
+            _OTHER_GROUPS, *wanted, group_id, cluster_id
         )
     ]
 

@@ -151,10 +151,12 @@ class Store:
         return await self._session.run_once(claim_in_cluster)
 
     async def other_groups(
-        self, partitions: Collection[tuple[str, int]], group_id: str
+        self, partitions: Collection[tuple[str, int]], group_id: str, cluster_id: str
     ) -> Sequence[OtherGroupError]:
         """Return those that this group leaves to another consumer group, each with its reason."""
-        find = partial(find_other_groups, partitions=partitions, group_id=group_id)
+        find = partial(
+            find_other_groups, partitions=partitions, group_id=group_id, cluster_id=cluster_id
+        )
         return await self._session.run_once(find)
 
     async def release_claims(self) -> None:

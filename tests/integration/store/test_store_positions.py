@@ -110,10 +110,12 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
 
         with pytest.raises(OtherGroupError, match="group first, whose process one "):
             await claimed_by_group(two, "second")
-        (found,) = await two.other_groups([(TOPIC, 3)], "second")
+        (found,) = await two.other_groups([(TOPIC, 3)], "second", "c")
         assert (found.other, found.owner) == ("first", "one")
         assert await position_of(connection, 3) == before
-        assert await one.other_groups([(TOPIC, 3)], "first") == []
+        assert await one.other_groups([(TOPIC, 3)], "first", "c") == []
+        # A claim from another cluster ends with an error that says so.
+        assert await two.other_groups([(TOPIC, 3)], "second", "another") == []
 
         await connection.execute(
             """
@@ -121,7 +123,7 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
             update normalizer.source_heartbeats set heartbeat_at = now() - interval '9 seconds';
             """
         )
-        assert len(await two.other_groups([(TOPIC, 3)], "second")) == 1
+        assert len(await two.other_groups([(TOPIC, 3)], "second", "c")) == 1
         await connection.execute(
             "update normalizer.source_heartbeats set heartbeat_at = now() - interval '11 seconds'"
         )

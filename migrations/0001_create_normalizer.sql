@@ -181,7 +181,7 @@ create table normalizer.events (
         and ingested_at >= '0001-01-01 00:00:00+00' and ingested_at < '10000-01-01 00:00:00+00'
     ),
     constraint events_duration_possible check (duration between 0 and 315360000),
-    -- These columns always hold an object or a list, because the reports of an event are merged key
+    -- These columns hold an object or a list, or null, because the reports of an event are merged key
     -- by key. Any other JSON value, such as a JSON null, could not be merged.
     constraint events_json_forms check (
         jsonb_typeof(meta) = 'object' and jsonb_typeof(extra) = 'object'

@@ -28,7 +28,7 @@ MAX_DEPTH: Final = 126
 """The most levels below a field of an event. With the event's own object it's 127, and Rust readers
 accept 128."""
 
-STRINGS: Final = re.compile(rb'"[^"\\]*+(?>(?:\\.[^"\\]*+)*)"', re.DOTALL)
+STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _LIST: Final = ord("[")
 """The number of the byte, because searching bytes for b"[" takes five times as long."""
 _BRACES: Final = bytes.maketrans(b"[]", b"{}")

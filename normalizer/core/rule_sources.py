@@ -13,7 +13,7 @@ from typing import Final
 _HERE: Final = Path(__file__).parents[1]
 _BESIDE_CORE: Final = ("envelope.py", "jsontext.py", "snowflake.py")
 
-_TEXT: Final = rb'"""(?>(?:[^"\\]|\\.|"(?!""))*)"""'
+_TEXT: Final = rb'"""(?>(?:[^"\\]++|\\.|"(?!""))*)"""'
 _PROSE: Final = re.compile(
     rb"^[ \t]*(?P<prose>#[^\n]*|%b)\n|[bfrBFR]*%b" % (_TEXT, _TEXT), re.DOTALL | re.MULTILINE
 )

@@ -56,13 +56,15 @@ _BEGINS: Final = rb"(?:(?<![A-Za-z])|(?<=\\[bfnrt]))"
 """Matches before a word: either no letter is there, or an escape that ends in a letter."""
 _WEAK_SIGNS: Final = {
     b"://": re.compile(
-        rb"://(?:[^\s\"\\/@:]*+:(?!\d{1,5}[/?#\"'\\<>,;)])(?>(?:[^\s\"\\:@]|\\.|:(?!//))*)"
+        rb"://(?:[^\s\"\\/@:]*+:(?!\d{1,5}[/?#\"'\\<>,;)])(?>(?:[^\s\"\\:@]++|(?:\\.)++|:+(?!//))*)"
         rb"|[^\s\"\\/@:]++)@"
     ),
     b"eyj": re.compile(rb"eyJ"),
     b"0e000": re.compile(rb"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{3}"),
     b"pin": re.compile(rb"(?:%bp|P)[Ii][Nn](?![a-z])" % _BEGINS),
-    b"sensitive": re.compile(rb"[Ss]ensitive\\*+\"(?>(?:\s|\\+[nrt])*):(?>(?:\s|\\+[nrt])*)true"),
+    b"sensitive": re.compile(
+        rb"[Ss]ensitive\\*+\"\s*+(?:\\++[nrt]\s*+)*+:\s*+(?:\\++[nrt]\s*+)*+true"
+    ),
     b"otp": re.compile(rb"(?:%bt?o|T?O|To)[Tt][Pp](?![a-z])" % _BEGINS),
     b"psk": re.compile(rb"(?:%bp|P)[Ss][Kk](?![a-z])" % _BEGINS),
     b"pass": re.compile(rb"[Pp][Aa][Ss][Ss](?![A-Za-z])"),

@@ -102,10 +102,11 @@ _MOST_PROGRAMS: Final = 4
 """How many programs of one command line to check, as in `sudo docker login`. Without a limit, a
 long command line would take long."""
 _WORD: Final = re.compile(
-    r"""(?>(?:"(?=[^\s,\])])(?>(?:[^"\\\n]|\\.)*)"|'(?=[^\s,\])])[^'\n]*+'|[^\s"'|;&\\]|&(?=[^\s&])|\\(?!\n)|["'])+)"""
+    r"""(?>(?:"(?=[^\s,\])])(?:[^"\\\n]|\\.)*+"|'(?=[^\s,\])])[^'\n]*+'"""
+    r"""|[^\s"'|;&\\]++|&(?=[^\s&])|\\+(?!\n)|["'])+)"""
 )
 """A word of a shell. A quote before a blank ends the text that the whole command is in."""
-_BLANKS: Final = re.compile(r"(?>(?:[ \t]|\\\n)*)")
+_BLANKS: Final = re.compile(r"[ \t]*+(?:\\\n[ \t]*+)*+")
 _REACH_WORDS: Final = 200
 """How many words of a command line to read. The limit is in words instead of characters, because a
 single word may hold all the data that curl sends."""

@@ -48,10 +48,10 @@ _FORM_FIELD: Final = re.compile(
 )
 """A field of a multipart form: its header, an empty line, and its value."""
 _ROW: Final = re.compile(
-    r"""\s*,?\s*\((?P<values>(?>(?:'(?>(?:[^']|'')*)'|[^'()]|\([^()]*+\))*))\)"""
+    r"""\s*,?\s*\((?P<values>(?>(?:'[^']*+(?:''[^']*+)*+'|[^'()]++|\([^()]*+\))*))\)"""
 )
 _VALUE: Final = re.compile(
-    r"""\s*(?:'(?P<value>(?>(?:[^']|'')*))'|(?>(?:[^',()]|\([^()]*+\))*))[^,]*+,?"""
+    r"""\s*(?:'(?P<value>[^']*+(?:''[^']*+)*+)'|[^',()]*+(?:\([^()]*+\)[^',()]*+)*+)[^,]*+,?"""
 )
 _TUPLE: Final = re.compile(
     r"""(?<![\w\])])\(b?(?P<quote>["'])(?P<name>[\w.\- ]{1,100}+)(?P=quote),\s{0,4}b?(?=["'])"""
@@ -66,7 +66,7 @@ _SIGNATURE: Final = re.compile(
 """A signature, or a sign-in code or key that only its random look shows to be secret."""
 _COOKIES: Final = re.compile(
     r"""(?i)(?<![A-Za-z])cookie[\\"']{0,8}\s{0,4}(?:[:=]|\s)\s{0,4}[\\"']{0,8}"""
-    r"""(?P<value>[\w.\-]+=[^\s;,"'\\]*+(?>(?:;\s*[\w.\-]+(?:=[^\s;,"'\\]*+)?)*))"""
+    r"""(?P<value>[\w.\-]+=[^\s;,"'\\]*+(?>(?:;\s*+[\w.\-]++(?:=[^\s;,"'\\]*+)?)*))"""
 )
 _CREDENTIAL: Final = re.compile(
     r"(?i)(?<![\w])(?P<scheme>bearer|basic)\s+(?P<value>[a-z0-9+/._~-]{8,}+=*+)(?![\w=!])", re.ASCII

@@ -28,9 +28,9 @@ from normalizer.core.redaction.secret_patterns import (
 )
 from normalizer.core.redaction.secret_prose import SECOND_WORDS, cut_said
 from normalizer.core.redaction.secret_values import (
-    BARE,
     LONGEST_PLACEHOLDER,
     Cuts,
+    bare_end,
     cut_next,
     is_harmless_word,
     is_word,
@@ -220,7 +220,7 @@ class SecretText:
                 cuts.add(start, end)
         elif is_authorization and (scheme := _SCHEME.match(text, at)) and _is_scheme(scheme, match):
             at = scheme.end()
-            end = match_end(_REST_OF_LINE if scheme["all"] else BARE, text, at)
+            end = match_end(_REST_OF_LINE, text, at) if scheme["all"] else bare_end(text, at)
             if is_worth(text[at:end]):
                 cuts.add(at, end)
         else:
@@ -265,7 +265,7 @@ def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
     tight = sign is not None and sign != ":" and not spaced
     end = match_end(_WITH_BLANKS, text, at) if tight else at
     if end == at:
-        end = match_end(BARE, text, at)
+        end = bare_end(text, at)
     if end - at > LONGEST_PLACEHOLDER:
         cuts.add(at, end)
         return

@@ -10,20 +10,22 @@ from normalizer.core.redaction.secret_names import REDACTED
 SHORTEST_TOKEN: Final = 16
 """A shorter text of only letters and digits is never a secret."""
 _QUOTED: Final = re.compile(
-    r"""(?P<open>\\*["'`])(?P<value>(?>(?:(?!(?P=open)).|(?P=open)(?P=open))*))(?:(?P=open)|\Z)""",
+    r"""(?P<open>\\*["'`])(?P<value>(?:(?!(?P=open)).|(?P=open)(?P=open))*+)(?:(?P=open)|\Z)""",
     re.DOTALL,
 )
 _ESCAPED: Final = {
-    '"': re.compile(r'"(?P<value>(?>(?:[^"\\]|\\.|"")*))(?:"|\\?\Z)', re.DOTALL),
-    "'": re.compile(r"'(?P<value>(?>(?:[^'\\]|\\.|'')*))(?:'|\\?\Z)", re.DOTALL),
+    '"': re.compile(r'"(?P<value>(?:[^"\\]|\\.|"")*+)(?:"|\\?\Z)', re.DOTALL),
+    "'": re.compile(r"'(?P<value>(?:[^'\\]|\\.|'')*+)(?:'|\\?\Z)", re.DOTALL),
 }
-BARE: Final = re.compile(
+# An atomic group holds a state for each repetition until it ends. So `bare_end` matches a limited
+# number of them at once.
+_BARE: Final = re.compile(
     r"""
-    (?>(?: [^\s;&"'`<,\\%]
-      | <(?!/) | %(?!26) | \\(?![nrtu"'])
+    (?>(?: [^\s;&"'`<,\\%]++
+      | <+(?!/) | %+(?!26) | \\+(?![nrtu"'])
       | &(?!(?:amp;)?(?:[\w.%\-]+(?:\[[\w.%\-]*\])*)?= | [&\s] | \Z)
       | ["'`,](?=\w)(?![\w.\-]+\s*[=:])
-    )+)
+    ){1,1000})
     """,
     re.VERBOSE,
 )
@@ -72,7 +74,7 @@ class Cuts:
 
 def cut_next(cuts: Cuts, at: int) -> None:
     """Cut the value that begins at `at`, quoted or not."""
-    start, end = quoted_at(cuts.whole, at) or (at, match_end(BARE, cuts.whole, at))
+    start, end = quoted_at(cuts.whole, at) or (at, bare_end(cuts.whole, at))
     if is_worth(cuts.whole[start:end], loose=True):
         cuts.add(start, end)
 
@@ -87,6 +89,13 @@ def match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
     """Return the end of the match at `at`, or `at` itself without a match."""
     match = pattern.match(text, at)
     return match.end() if match else at
+
+
+def bare_end(text: str, at: int) -> int:
+    """Return the end of the unquoted value at `at`, or `at` itself if there's none."""
+    while match := _BARE.match(text, at):
+        at = match.end()
+    return at
 
 
 def is_worth(value: str, *, quoted: bool = False, loose: bool = False) -> bool:

@@ -16,7 +16,7 @@ const OF_CALLS = ["playbook", "step", "attempts", "status"];
 const OF_RATES = ["playbook", "step", "attempts"];
 const OF_ERRORS = ["playbook", "step", "attempts", "status", "worker"];
 
-/** What changes at most with the window's bounds or a deployment: an idle tab asks for it once a minute. */
+/** An idle tab asks once a minute for what changes slowly: the window before, deployments, and rates by full minutes. */
 const SELDOM = { every: 60000 };
 
 /**

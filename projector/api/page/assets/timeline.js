@@ -17,8 +17,8 @@ const STEPS_MS = [1, 10, 100, 1000, 60000, 3600000, 86400000].flatMap((unit, n, 
 export const ofCall = (event) => CALL_EVENTS.some((start) => event.event_type.startsWith(start));
 
 /**
- * The call that an event was counted in. If its producer named no attempt, that's the call that has the time of the event, or else the last one
- * of its command that had begun by then.
+ * The call in whose row an event is drawn. If its producer named no attempt and attempts of its command were inferred, that's the call that has
+ * the time of the event, or else the last one that had begun by then. That is a guess: the page doesn't know how the server assigned the event.
  */
 export function callOf(event, callRows) {
   if (!ofCall(event)) return null;

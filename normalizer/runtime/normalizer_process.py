@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -16,6 +17,7 @@ from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.runtime.child import same_imports, send_signal
+from normalizer.runtime.telemetry import get_logger
 
 FRAME: Final = 8
 """The size of the length before each message, in bytes. A length of 0 ends the outcomes of a
@@ -23,7 +25,11 @@ record."""
 ENDING_S: Final = 2.0
 ANSWER_S: Final = 120.0
 """The longest wait for the outcomes of a record. The most expensive record takes some seconds."""
+SLOW_S: Final = 0.5
+LARGE_BYTES: Final = 1 << 20
 _PIPE_BYTES: Final = 1 << 20
+
+_log: Final = get_logger()
 
 
 class NormalizerProcessDiedError(Exception):
@@ -54,13 +60,15 @@ class NormalizerProcess:
         """Return the outcomes of one record. Raises NormalizerProcessDiedError.
 
         It normalizes one record at a time. Cancelling the call kills the child, so that late
-        outcomes can't be taken for those of the next record.
+        outcomes can't be taken for those of the next record. A record of more than LARGE_BYTES, or
+        one that takes SLOW_S, is logged.
         """
         async with self._turn:
             process = self.process = self.process or await self._start()
+            began_s = time.monotonic()
             try:
                 async with asyncio.timeout(self._answer_s):
-                    return tuple([outcome async for outcome in _exchange(process, record)])
+                    outcomes = tuple([outcome async for outcome in _exchange(process, record)])
             except BaseException as error:
                 await self._end()
                 if isinstance(error, TimeoutError):
@@ -70,6 +78,8 @@ class NormalizerProcess:
                 if isinstance(error, (EOFError, ConnectionError)):
                     raise NormalizerProcessDiedError(f"exit code {process.returncode}") from error
                 raise
+            _log_if_slow(record, time.monotonic() - began_s)
+            return outcomes
 
     async def stop(self) -> None:
         """End the child, if there's one."""
@@ -101,6 +111,16 @@ class NormalizerProcess:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ENDING_S):
                 await process.wait()
+
+
+def _log_if_slow(record: RawRecord, took_s: float) -> None:
+    if took_s >= SLOW_S or record.value_bytes > LARGE_BYTES:
+        _log.warning(
+            "record.slow",
+            record=record.coordinates,
+            bytes=record.value_bytes,
+            seconds=round(took_s, 3),
+        )
 
 
 def _write(process: asyncio.subprocess.Process, message: bytes) -> None:

@@ -10,22 +10,17 @@ from normalizer.core.decode.bounds import is_heavy
 from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, Lane, Outcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
-from normalizer.runtime.telemetry import get_logger
 
 SLICE_S: Final = 0.002
 """How long one slice takes. It's long enough that a round of the event loop takes little of the
 time. It's short, because each of a dozen statements of the batch being written waits for a slice
 while its connection idles."""
-SLOW_S: Final = 0.5
-LARGE_BYTES: Final = 1 << 20
 _LOOK_EVERY: Final = 8
 """How many records to normalize between two looks at the clock. Most take less than a tenth of a
 millisecond."""
 
 Normalize = Callable[[RawRecord], tuple[Normalized, ...]]
 NormalizeHeavy = Callable[[RawRecord], Awaitable[tuple[Normalized, ...] | None]]
-
-_log: Final = get_logger()
 
 
 async def slices(
@@ -40,8 +35,7 @@ async def slices(
 
     Other tasks can run between two slices. A slice also ends when the outcomes so far reach `room`
     rows. The `lane` reads records first. If it leaves a record, `heavy` normalizes it if that would
-    take long, and otherwise `normalize` does. If `heavy` returns None, the iteration ends. A large
-    or slow heavy record is logged by its coordinates.
+    take long, and otherwise `normalize` does. If `heavy` returns None, the iteration ends.
     """
     items: list[Item] = []
     rows = 0
@@ -51,7 +45,7 @@ async def slices(
         for record, answer in zip(call, answers, strict=True):
             outcomes = answer
             if outcomes is None and heavy and is_heavy(record):
-                outcomes = await _timed(heavy, record)
+                outcomes = await heavy(record)
                 if outcomes is None:
                     return
             elif outcomes is None:
@@ -90,18 +84,3 @@ def _calls(records: Sequence[RawRecord]) -> Iterator[Sequence[RawRecord]]:
         size += record.value_bytes
     if records:
         yield records[first:]
-
-
-async def _timed(heavy: NormalizeHeavy, record: RawRecord) -> tuple[Normalized, ...] | None:
-    """Return the outcomes of a heavy record. Logs it if it was large or slow."""
-    before_s = time.perf_counter()
-    outcomes = await heavy(record)
-    took_s = time.perf_counter() - before_s
-    if outcomes is not None and (took_s >= SLOW_S or record.value_bytes > LARGE_BYTES):
-        _log.warning(
-            "record.slow",
-            record=record.coordinates,
-            bytes=record.value_bytes,
-            seconds=round(took_s, 3),
-        )
-    return outcomes

@@ -24,10 +24,11 @@ RETRY_S: Final = 5.0
 
 
 class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
-    """Holds one token for all clients of this process, whatever thread or event loop they run in.
+    """Holds one access token that all clients of this process share.
 
-    `generation` is the number of tokens fetched so far. A connection that was opened with a lower
-    generation signed in with an older token. `is_due` is True when it's time to fetch the next one.
+    Clients may run in different threads and event loops. `generation` counts the tokens that were
+    fetched, so a connection opened at a lower generation signed in with an older token. `is_due`
+    says when to fetch the next token.
     """
 
     def __init__(
@@ -82,7 +83,8 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
                 self._renew_at_s = begun_s + RENEWED_AFTER * lifetime_s
                 self._expires_at_s = begun_s + lifetime_s
                 self.generation += 1
-            # Otherwise each request would renew a token that's already due again.
+            # Keep the pause if the new token is due for renewal already. Otherwise every request
+            # would fetch another token.
             if self._clock() < self._renew_at_s:
                 self._retry_at_s = 0.0
 

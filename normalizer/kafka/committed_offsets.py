@@ -1,7 +1,9 @@
 """Reads the offsets that a consumer group has committed, and can wait for open transactions.
 
-aiokafka's own OffsetFetch request has no `require_stable` field. Without it, a broker that's still
-applying the end of a transaction returns the offset from before that transaction.
+The relay commits its offsets in transactions, and must not read one that's about to change.
+aiokafka's own OffsetFetch request lacks the field `require_stable`, so a broker that's still
+applying the end of a transaction would return the offset from before it. This module has a request
+with that field.
 """
 
 import asyncio
@@ -58,9 +60,10 @@ class CommittedOffset(NamedTuple):
 async def read_committed(
     client: Any, group_id: str, partitions: Iterable[KafkaPartition], *, stable: bool
 ) -> dict[KafkaPartition, CommittedOffset]:
-    """Return the group's committed offsets. Partitions without one are left out of the result.
+    """Return the committed offsets of a group. A partition without one is missing in the result.
 
-    With `stable` it waits until no transaction that commits them is open. Raises aiokafka's errors.
+    With `stable`, it waits until no open transaction can change them any more. Raises aiokafka's
+    errors.
     """
     by_topic: defaultdict[str, list[int]] = defaultdict(list)
     for topic, partition in partitions:
@@ -70,9 +73,9 @@ async def read_committed(
 
 
 async def from_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
-    """Send a request to a group's coordinator, and repeat it while that isn't ready.
+    """Send a request to a group's coordinator, and repeat it while the coordinator isn't ready.
 
-    It repeats the request 40 times, every 0.25 s, and then raises the coordinator's error.
+    It makes 41 attempts, 0.25 s apart, and then raises the coordinator's error.
     """
     for _ in range(COORDINATOR_TRIES):
         try:

@@ -67,7 +67,8 @@ class Bounds(NamedTuple):
 class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
     """The records of one partition from from_offset up to, but not including, next_offset.
 
-    The offsets in this range that have no record are holes, for example transaction markers.
+    An offset in between without a record isn't lost. Kafka uses some for transaction markers, for
+    example, and compaction removes records.
     """
 
     partition: KafkaPartition
@@ -101,10 +102,10 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:
-    """Load the certificate and key files.
+    """Load the certificate and key files of the connection to Kafka.
 
-    They could be read when the process started. So if that fails now, somebody may just be renewing
-    them, and we raise an error after which the caller tries again.
+    The files were readable when the process started. So if one isn't now, somebody is probably
+    replacing it, and the error is one after which the caller tries again.
     """
     try:
         return kafka_tls(settings)
@@ -115,8 +116,8 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
 def pace_metadata(client: Any) -> None:
     """Make a consumer's client request metadata at most once per RETRY_BACKOFF_S.
 
-    While a partition has no leader, aiokafka would otherwise send the next request as soon as it
-    has the response to the last.
+    While a partition has no leader, aiokafka would send the next request as soon as it has the
+    response to the last, and so keep a CPU core and a broker busy.
     """
     update = client._metadata_update  # noqa: SLF001 - the public API has no setting for this
     next_at_s = 0.0
@@ -133,9 +134,10 @@ def pace_metadata(client: Any) -> None:
 def close_abandoned(client: Any) -> None:
     """Make a client close the connection of a request whose caller was cancelled.
 
-    aiokafka closes a connection without a response only after its request timeout, and most of our
-    timeouts are shorter. If the caller has given the request up by then, aiokafka keeps the
-    connection open until TCP ends it, about 15 minutes later.
+    aiokafka closes a silent connection only after its request timeout, and most of our timeouts are
+    shorter. Once the caller has stopped waiting, nothing in aiokafka watches the connection, so it
+    would stay open until TCP ends it, about 15 minutes later, and the next requests over it would
+    wait for nothing.
     """
     send = client.send
 
@@ -153,14 +155,15 @@ def close_abandoned(client: Any) -> None:
 
 
 async def start_client(client: Any, settings: Settings, doing: str) -> None:
-    """Start a consumer, producer, or admin client. If it uses a token, keep that renewed.
+    """Start a consumer, producer, or admin client. If it signs in with a token, keep that renewed.
 
-    Raises BrokerUnavailableError, which names the step at which the brokers reject the client, and
-    FatalError if a right is missing.
+    Raises BrokerUnavailableError, which names the step at which the brokers reject the client, such
+    as TLS or SASL, and FatalError if a right is missing.
     """
     if _signs_in_by_token(settings):
-        # aiokafka takes a rejected token for a successful sign-in, and its next requests get no
-        # response. So check the sign-in first.
+        # aiokafka mistakes a rejected token for a successful sign-in, and then its requests get no
+        # response. Check the sign-in first, so that the error gives the broker's reason instead of
+        # a timeout.
         if refusal := await why_unavailable(connection_options(settings)):
             raise refusal
         inner = getattr(client, "_client", None) or getattr(client, "client", client)
@@ -207,11 +210,12 @@ def grant(resource: str, name: str, operation: str = "Read") -> str:
 
 @contextmanager
 def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> Iterator[None]:
-    """Raise our error in place of aiokafka's.
+    """Raise our own error in place of aiokafka's, within this block.
 
-    That's FatalError for a missing right, otherwise BrokerUnavailableError. With `writes`, a
-    missing right to a topic is the right to write to it. `topic` names the topic if aiokafka's
-    error doesn't.
+    A missing right becomes a FatalError that says how to grant it, and everything else becomes a
+    BrokerUnavailableError. `doing` begins the message, for example "reading the cluster id". With
+    `writes`, a missing right to a topic is the right to write to it. `topic` is the topic to name
+    if aiokafka's error doesn't name one.
     """
     try:
         yield
@@ -227,10 +231,9 @@ def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> 
 async def stop_client(client: Any, *, timeout_s: float) -> bool:
     """Stop a consumer or producer, or close an admin client.
 
-    Returns False if that failed or timed out.
-
-    While brokers are unreachable, aiokafka's stop() can end with the CancelledError of a task that
-    it cancelled, and leave its connections open. That error must not cancel our caller.
+    Returns False if that failed or timed out. While brokers are unreachable, aiokafka's stop() may
+    raise the CancelledError of its own task and leave connections open. The error is caught here,
+    because it must not cancel our caller, and the connections are closed.
     """
 
     async def stop() -> bool:

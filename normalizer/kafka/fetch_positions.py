@@ -1,10 +1,13 @@
 """Tracks how far each partition was read, and whether its topic may have been recreated.
 
-aiokafka knows a topic only by its name. If somebody deletes and recreates the topic, it continues
-in the new log without an error. So a partition becomes *unverified* when that could have happened:
-a fetch failed, the broker's response came over another connection than the previous one, or it came
-too late. Records of an unverified partition aren't returned until the caller has compared the log
-with the last record that we read. Each partition is tracked separately.
+aiokafka identifies a topic by name only. If somebody deletes a topic and creates it again, the
+consumer continues in the new log without an error, and we would store its records under the offsets
+of the old one. This module marks a partition as *unverified* whenever that could have happened:
+after a failed fetch, after a fetch that was answered over a new connection, and after a silence of
+more than MAX_SILENCE_MS.
+
+The reader returns no records of an unverified partition until the caller has compared the log with
+the last record that was read from it. Other partitions continue meanwhile.
 """
 
 import asyncio
@@ -31,11 +34,12 @@ that could fail."""
 
 
 class FetchPosition(msgspec.Struct):
-    """How far one partition was read. It moves together with the consumer's own position.
+    """How far one partition was read, and whether its log still has to be verified.
 
-    `last_answer_ms` is the time of the broker's last response, and `answered_over` its connection.
-    `unverified_count` counts how often the log became unverified since it was last compared. 0
-    means that it's verified.
+    It always agrees with the consumer's own position. `last` is the last record that was read.
+    `last_answer_ms` is the time of the broker's latest response, and `answered_over` is the
+    connection that it came over. `unverified_count` is the number of times that the log became
+    unverified since it was last compared, so 0 means that it's verified.
     """
 
     incarnation: int
@@ -53,7 +57,10 @@ class FetchPosition(msgspec.Struct):
 
 
 class UnverifiedLog(NamedTuple):
-    """A partition whose topic may have been recreated, as it was when that became possible."""
+    """A partition whose topic may have been recreated.
+
+    The fields are a copy from that moment, because the position may change during the comparison.
+    """
 
     partition: KafkaPartition
     next_offset: int
@@ -64,8 +71,8 @@ class UnverifiedLog(NamedTuple):
 class FetchPositions(dict[KafkaPartition, FetchPosition]):
     """The fetch positions of a consumer, by partition.
 
-    It watches the brokers' responses, and calls `on_unverified` when a partition becomes
-    unverified.
+    After `listen` it watches the brokers' responses, and it calls `on_unverified` whenever a
+    partition becomes unverified, so that the caller knows to compare its log.
     """
 
     def __init__(self, on_unverified: Callable[[], None]) -> None:
@@ -75,7 +82,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
     def listen(self, client: Any) -> None:
         """Watch every fetch response of this client, and every failed fetch.
 
-        The consumer reports neither to us. After a failure it just fetches again.
+        It wraps the client's `send`, because the consumer hides both from us: after a failure it
+        just fetches again.
         """
         send = client.send
 
@@ -115,9 +123,11 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         ]
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
-        """Mark the log as verified, because it was the same at `compared_ms`.
+        """Mark a partition as verified, after a comparison that found its log unchanged.
 
-        The partition stays unverified if it became unverified once more during the comparison.
+        `unverified_log` is the value that the comparison began with, and `compared_ms` is the time
+        when it ended. If another failure marked the partition during the comparison, it stays
+        unverified, because the comparison may have seen the log from before that failure.
         """
         position = self.get(unverified_log.partition)
         if (
@@ -125,8 +135,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             and position.unverified_count == unverified_log.unverified_count
             and position.last == unverified_log.last
         ):
-            # Responses came during a long comparison, so it must not count as a silence of the
-            # broker.
+            # Responses came during the comparison, so the time that it took must not count as a
+            # silence of the broker.
             position.unverified_count, position.last_answer_ms = (
                 0,
                 max(position.last_answer_ms, compared_ms),
@@ -142,10 +152,10 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             self._on_unverified()
 
     def note_answer(self, partition: KafkaPartition, answer_ms: int, *, over: Any = None) -> None:
-        """Note a response at `answer_ms`, and mark the log as unverified if it came too late.
+        """Note the time of a response, and mark the partition as unverified if it came too late.
 
-        A clock that was set back counts as too late, because then we can't tell how long the
-        silence was.
+        A clock that was set back counts as too late as well, because then nobody can tell how long
+        the broker was silent.
         """
         position = self.get(partition)
         if position is None:

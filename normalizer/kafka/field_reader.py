@@ -1,4 +1,7 @@
-"""Reads the fields of records from bytes that arrive in pieces.
+"""Reads the fields of Kafka records from bytes that arrive in pieces.
+
+The lenient reader uses it to read a compressed batch of any size without holding all of it in
+memory.
 
 So a batch of any size can be read without holding all of it in memory.
 """
@@ -49,10 +52,10 @@ class FieldReader:
         raise CorruptRecordException("a number does not end")
 
     def bytes_or_null(self, *, end: int) -> bytes | None:
-        """Read a length, and that many bytes. A negative length means null.
+        """Read a length, and then that many bytes. A negative length stands for null.
 
-        `end` is the position at which the record ends. Raises CorruptRecordException for a length
-        that goes beyond it.
+        `end` is where the record ends. Raises CorruptRecordException if the length reaches beyond
+        it.
         """
         length = self.number()
         if length > end - self.position:

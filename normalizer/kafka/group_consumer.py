@@ -39,15 +39,16 @@ def new_group_consumer(
         group_instance_id=settings.instance or None,
         enable_auto_commit=False,
         isolation_level="read_committed",
-        # Positions are in PostgreSQL. If an offset is missing, the consumer must raise an error,
-        # because a silent jump to the earliest or latest offset would look like a hole in the log.
+        # Positions are in PostgreSQL, so a missing offset must raise an error here. With "earliest"
+        # or "latest" the consumer would jump there silently, and the records in between would look
+        # as if the log had never had them.
         auto_offset_reset="none",
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=PARTITION_BYTES,
         client_rack=settings.kafka_client_rack,
         session_timeout_ms=settings.kafka_session_timeout_ms,
-        # At most Kafka's default, because a member learns about a rebalance only from the response
-        # to its next heartbeat.
+        # A member learns about a rebalance only from the response to its next heartbeat, so don't
+        # wait longer between heartbeats than Kafka's default.
         heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         max_poll_interval_ms=NEVER_MS,

@@ -1,4 +1,9 @@
-"""Reads the partitions that a consumer group assigns to this process, as chunks of records."""
+"""Reads the partitions that a consumer group assigns to this process, as chunks of records.
+
+The service and the relay read through it. It differs from a plain aiokafka consumer in two ways:
+the caller chooses the offset at which a partition begins, because positions are in PostgreSQL, and
+it returns no record of a log that may have been replaced by another.
+"""
 
 import asyncio
 import contextlib
@@ -41,13 +46,14 @@ NOWHERE: Final = TopicPartition("", 0)
 class GroupReader:
     """Reads this process's partitions of a consumer group from offsets that the caller chooses.
 
-    An assigned partition stays paused until the caller has called `start_reading`. `on_assigned`
-    and `on_revoked` are called during a rebalance and must not wait. `assignments` counts these
-    calls, so that code which waited can see whether the assignment has changed meanwhile.
+    An assigned partition stays paused until the caller calls `start_reading` with an offset.
+    aiokafka calls `on_assigned` and `on_revoked` in the middle of a rebalance, so they must return
+    without waiting. `assignments` counts these calls. Code that has awaited something compares the
+    number with the one from before, to see whether its partitions are still assigned.
 
-    After a failed fetch or a silence of the broker, a topic may have been recreated. The affected
-    partitions are then unverified, `on_unverified` is called, and `fetch` returns none of their
-    records until the caller has compared their logs and called `mark_verified`.
+    A topic may have been recreated during a failed fetch or a silence of the broker. The reader
+    then calls `on_unverified`, and `fetch` returns no records of the affected partitions until the
+    caller has compared their logs (see `unverified`) and called `mark_verified`.
     """
 
     def __init__(
@@ -92,8 +98,8 @@ class GroupReader:
     async def stop(self, *, timeout_s: float) -> bool:
         """Leave the group. Returns False if that took too long, and then the process should exit.
 
-        A half-stopped consumer would keep sending heartbeats, and the group would believe that it
-        still reads its partitions.
+        A consumer that's only half stopped would continue to send heartbeats, so the group would
+        never give its partitions to another process.
         """
         consumer, self._consumer = self._consumer, None
         self._joined = False
@@ -112,9 +118,11 @@ class GroupReader:
         last: LastRecord | None = None,
         compared_ms: int | None = None,
     ) -> None:
-        """Read an assigned partition from this offset on. `last` is the last record read before it.
+        """Read an assigned partition from this offset on.
 
-        `compared_ms` is the wall_ms() at which the log was compared with `last`, by default now.
+        `last` is the last record before the offset, with which the log is compared later.
+        `compared_ms` says when the caller last compared them, in the time of `wall_ms()`. By
+        default that's now.
         """
         last_answer_ms = wall_ms() if compared_ms is None else compared_ms
         self._fetch_positions[partition] = FetchPosition(incarnation, offset, last, last_answer_ms)
@@ -127,10 +135,10 @@ class GroupReader:
             self._consumer.pause(TopicPartition(*partition))
 
     def is_reading(self, partition: KafkaPartition) -> bool:
-        """Return whether the partition is being read.
+        """Return whether `fetch` reads the partition.
 
-        It's False before `start_reading`, and after a fetch for which the log no longer had the
-        offset.
+        It's False before `start_reading`. It becomes False again when the log no longer has the
+        next offset, and then the partition has to be claimed again.
         """
         return partition in self._fetch_positions
 
@@ -144,9 +152,10 @@ class GroupReader:
         return self._fetch_positions.unverified()
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
-        """Mark the log as verified: at `compared_ms` it was the one that was read before.
+        """Mark a partition as verified, so that `fetch` returns its records again.
 
-        The partition stays unverified if it was marked unverified again during that comparison.
+        Call it after a comparison that found the log unchanged at `compared_ms`. The partition
+        stays unverified if another failure marked it during the comparison.
         """
         self._fetch_positions.mark_verified(unverified_log, compared_ms=compared_ms)
 
@@ -155,11 +164,14 @@ class GroupReader:
     ) -> list[FetchedChunk]:
         """Return up to max_records new records of these partitions. Waits timeout_s for the first.
 
-        It returns more if aiokafka can't decode a batch and the lenient reader takes over, i.e. the
-        whole response of the broker. Raises BrokerUnavailableError if the group has a problem
-        (rejoin it), FatalError if a right is missing or another process took our instance name, and
-        UnreadableBatchError for a damaged log. If the log no longer has a partition's next offset,
-        `fetch` stops reading that partition. Claim it again.
+        If aiokafka can't decode a batch, the lenient reader reads it instead, and `fetch` may
+        return more than max_records, because it doesn't split the broker's response. If the log no
+        longer has the next offset of a partition, `fetch` stops reading it, and the caller has to
+        claim it again.
+
+        Raises BrokerUnavailableError if the group has a problem, after which the caller should
+        rejoin it, FatalError if a right is missing or another process took our instance name, and
+        UnreadableBatchError for a damaged log.
         """
         if not self._joined:
             await asyncio.sleep(timeout_s)
@@ -192,8 +204,8 @@ class GroupReader:
         except Exception as error:  # noqa: BLE001 - aiokafka may raise anything on a damaged batch
             self._rewind()
             return await self._read_leniently(consumer, wanted, error)
-        # No other task runs from here on, because `position()` of a partition that's being read
-        # returns without waiting. So aiokafka's positions and ours move in one step.
+        # No other task can run from here on, because `position()` returns without waiting for a
+        # partition that's being read. So aiokafka's positions and ours change together.
         return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
@@ -208,11 +220,11 @@ class GroupReader:
     async def _chunks(
         self, wanted: dict[KafkaPartition, FetchPosition], drained: dict[Any, list[Any]]
     ) -> list[FetchedChunk]:
-        """Build chunks from the drained records and holes, and advance the positions.
+        """Build chunks from the records that the consumer returned, and advance the positions.
 
-        If the caller started a partition again while this call was waiting, for example in a
-        rebalance, seek back to the new position. The call that fetches from there returns those
-        records.
+        A rebalance may end while the consumer fetches, and the caller may start a partition again
+        at another offset. The records that were fetched for it are then dropped, and the consumer
+        seeks to the new offset, from which the next call reads.
         """
         positions = self._fetch_positions
         for one in map(KafkaPartition._make, drained):
@@ -255,9 +267,9 @@ class GroupReader:
     ) -> list[FetchedChunk]:
         """Read one fetch response for each partition with the lenient reader.
 
-        Raises BrokerUnavailableError if no partition returns anything new, because then no record
-        caused the failure. A partition that has no new records, or whose leader is unreachable,
-        doesn't delay the other partitions.
+        Partitions are read at the same time, so one without new records or with an unreachable
+        leader doesn't delay the others. Raises BrokerUnavailableError if no partition returns
+        anything new, because then the failure wasn't caused by a record.
         """
         positions = self._fetch_positions
         starts = {
@@ -278,9 +290,9 @@ class GroupReader:
                 read.append(answer)
         if not read:
             raise BrokerUnavailableError(f"fetching: {type(failure).__name__}") from failure
-        # Move the positions only after every partition was read, because each read may raise. If a
-        # partition became unverified or was started again meanwhile, drop its records. `fetch`
-        # reads them again.
+        # Move the positions only after every partition was read, because an error of one read would
+        # otherwise lose the records of the others. Drop the records of a partition that became
+        # unverified or was started again in the meantime. The next `fetch` reads them again.
         taken = [one for one in read if positions.trusted(one.partition) is wanted[one.partition]]
         for chunk in taken:
             wanted[chunk.partition].advance(chunk)
@@ -301,8 +313,9 @@ class GroupReader:
             return  # The rebalance ended while we were leaving the group.
         for partition in partitions:
             self._consumer.pause(TopicPartition(*partition))
-            # The client needs an offset, or it would request the group's committed one. Any valid
-            # offset will do while the partition is paused.
+            # Without an offset, the client would ask the group for its committed one. Any valid
+            # offset will do, because the partition is paused until `start_reading` seeks to the
+            # right one.
             self._seek(partition, 0)
         self.assigned = partitions
         self.assignments += 1

@@ -1,8 +1,9 @@
 """Reads records from an offset on, even from batches that aiokafka can't decode.
 
-There are two such batches. aiokafka rejects a whole batch if one header name isn't UTF-8, although
-Kafka accepts any bytes. And it can't decompress a batch that doesn't fit in memory. In both cases
-it would never get past the batch. This reader decompresses such a batch record by record.
+aiokafka can't get past two kinds of batch. It rejects a whole batch if one header name isn't UTF-8,
+although Kafka accepts any bytes there. And it can't decompress a batch that doesn't fit in memory.
+`read_leniently` reads such a batch record by record, so that one odd record doesn't stop a
+partition.
 """
 
 import asyncio
@@ -50,9 +51,10 @@ ONE_BATCH: Final = 1
 async def read_each_leniently(
     client: Any, starts: Mapping[KafkaPartition, tuple[int, int]]
 ) -> dict[KafkaPartition, FetchedChunk | NormalizerError]:
-    """Read each partition from its (incarnation, offset), all at the same time.
+    """Read several partitions at the same time, each from its own offset.
 
-    Returns, for each, the result of `read_leniently` or the error that it raised.
+    `starts` has (incarnation, offset) for each partition. Returns for each partition the result of
+    `read_leniently`, or the error that it raised.
     """
 
     async def read(partition: KafkaPartition) -> FetchedChunk | NormalizerError:
@@ -75,11 +77,11 @@ async def read_leniently(
     offset: int,
     most_bytes: int = MOST_BYTES,
 ) -> FetchedChunk:
-    """Return committed records from `offset` on, read with one fetch request.
+    """Return the committed records that one fetch request finds from `offset` on.
 
-    Header names that aren't UTF-8 are repaired. The result holds about CHUNK_BYTES of records at
-    most. A larger batch is read in parts, and for each part it's fetched and decompressed again
-    from its beginning. `client` must be started.
+    The result holds at most about CHUNK_BYTES of records. A larger batch is returned in several
+    calls, and each of them fetches it again and decompresses it from its beginning. Bytes of a
+    header name that aren't UTF-8 are replaced. `client` must be started.
 
     Raises BrokerUnavailableError, and UnreadableBatchError if even this reader can't decode the
     first batch. If a later batch is unreadable, the result ends before it.
@@ -92,8 +94,8 @@ async def read_leniently(
             raise UnreadableBatchError.at(partition, offset, "the broker itself says so") from error
     with contextlib.suppress(Exception):  # aiokafka's own decoder is compiled, so try it first
         return _decode(_records(MemoryRecords, answer, partition, offset), partition, incarnation)
-    # Decode in a thread, because decompressing may take seconds and doesn't need the interpreter
-    # lock.
+    # Decompressing may take seconds and doesn't hold Python's interpreter lock, so decode in a
+    # thread, and the event loop stays free.
     records = _records(_LenientRecords, answer, partition, offset)
     return await asyncio.to_thread(_decode, records, partition, incarnation)
 
@@ -101,10 +103,10 @@ async def read_leniently(
 async def _fetch(
     client: Any, partition: KafkaPartition, offset: int, most_bytes: int
 ) -> tuple[Any, ...]:
-    """Fetch from the partition's leader. Returns the fields of its response after the error code.
+    """Send one fetch request to the partition's leader.
 
-    The last one is the record batches. Those before it are, for example, the first and last
-    offsets.
+    Returns the fields of the response that follow the error code. The last one has the record
+    batches. Earlier ones have, for example, the first and last offsets of the log.
     """
     await client.add_topic(partition.topic)
     request = FetchRequest(
@@ -138,10 +140,10 @@ def _records(
 
 
 def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: int) -> FetchedChunk:
-    """Decode records up to CHUNK_BYTES, and stop at the first one that's damaged.
+    """Decode records until they have CHUNK_BYTES, or until one is damaged.
 
-    Raises UnreadableBatchError only if the damage comes first. Otherwise it returns the records
-    before it, and the next call raises.
+    If records before the damaged one were decoded, it returns them, and the next call raises
+    UnreadableBatchError. It raises at once only if the first record is damaged.
     """
     offset = records.next_fetch_offset
     found: list[RawRecord] = []
@@ -253,9 +255,10 @@ class _CutBytes(bytes):
 
 
 def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes]:
-    """Read the first bytes of the key and value of a record that's too large for memory.
+    """Read only the first bytes of the key and value of a record that's too large for memory.
 
-    The value carries the record's size and checksums, which identify it in place of its content.
+    The value of the result also holds the record's size and checksums, so that the record can be
+    identified without its content.
     """
     crc, key = 0, b""
     key_bytes = fields.number()

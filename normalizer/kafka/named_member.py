@@ -1,13 +1,16 @@
 """Lets a process with a name keep its partitions while it restarts (Kafka's static membership).
 
-The group waits for a named process until its session times out. If the process rejoins before that,
-it gets the same partitions back without a rebalance. aiokafka lacks three things that this needs:
+Without a name, every restart causes two rebalances. With the name in NORMALIZER_INSTANCE, the group
+keeps a process's partitions for it until its session times out, so a process that rejoins in time
+continues without a rebalance. aiokafka supports this only in part, and this module adds what is
+missing:
 
-- Its heartbeats don't carry the name. So if two processes had the same name, each would push the
-  other out of the group, again and again.
-- It never sends the request to leave the group for a member with a name.
-- If the leader of the group restarts, aiokafka doesn't know that it is still the leader, so no
-  member notices new partitions.
+- aiokafka's heartbeats don't carry the name. So if two processes had the same name, each would push
+  the other out of the group, again and again.
+- It never asks to leave the group for a member with a name, so the partitions of a stopped process
+  would wait for the session timeout.
+- If the leader of the group restarts, it doesn't notice that it's still the leader, so nobody
+  assigns new partitions.
 """
 
 import asyncio
@@ -36,9 +39,9 @@ class NamedMember:
     def prepare(self, consumer: Any) -> None:
         """Make a consumer send the name with each request that has a field for it.
 
-        Call it before the consumer is started. Raises FatalError if another process has taken the
-        name over. If we joined again, we would take it back, and then the other process would do
-        the same.
+        Call it before you start the consumer. Raises FatalError if another process has taken the
+        name over. Joining again wouldn't help: we would take the name back, and then the other
+        process would do the same.
         """
         self.check()
         if not self._name:
@@ -74,9 +77,9 @@ def leave_when_stopped(consumer: Any) -> None:
 
 
 def _lead_later(consumer: Any, generation: int) -> None:
-    """Rejoin the group once, 30 s from now, so that the client learns that it's the leader.
+    """Rejoin the group in 30 s, so that the client learns that it's the leader.
 
-    It does nothing if a rebalance has happened by then.
+    It does nothing if a rebalance happens before that, because the client then learns it anyway.
     """
 
     def lead() -> None:

@@ -33,9 +33,10 @@ SILENT_FETCHES: Final = 10
 
 
 class OffsetRange(NamedTuple):
-    """The offsets to read of a partition, from `first` up to, but not including, `after`.
+    """The offsets to read from one partition: `first` up to, but not including, `after`.
 
-    `incarnation` is stored with each record. It says how often the topic was recreated.
+    `incarnation` is stored with each record. It counts how often the topic was recreated, so that
+    equal offsets of an old and a new log aren't confused.
     """
 
     incarnation: int
@@ -93,11 +94,12 @@ class OffsetRangeReader:
     async def read(
         self, offset_ranges: Mapping[KafkaPartition, OffsetRange]
     ) -> AsyncIterator[FetchedChunk | ExpiredRange]:
-        """Yield chunks of records until each range is read to its end.
+        """Yield chunks of records until every range is read to its end.
 
-        If retention has just deleted offsets of a range, it yields them as an ExpiredRange and
-        continues after them. Raises FatalError if the topic was recreated, and UnreadableBatchError
-        if no reader can decode a batch, after all records before that batch were yielded.
+        If Kafka's retention deletes offsets of a range before they're read, it yields them as an
+        ExpiredRange and continues behind them. Raises FatalError if the topic was recreated. If no
+        reader can decode a batch, it first yields all records before that batch, and then raises
+        UnreadableBatchError.
         """
         self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
         if not self._left:
@@ -162,10 +164,11 @@ class OffsetRangeReader:
         return found
 
     async def _read_past_silence(self) -> list[FetchedChunk | ExpiredRange]:
-        """Read records that the log has, although aiokafka returns none.
+        """Read on where aiokafka returns nothing although the log isn't at its end.
 
-        A broker that finds no batch at an offset of a damaged log returns an empty response. Raises
-        UnreadableBatchError if the lenient reader gets nothing either.
+        In a damaged log, a broker may find no batch at an offset and return an empty response, and
+        aiokafka would repeat the request forever. Raises UnreadableBatchError if the lenient reader
+        gets nothing either.
         """
         found = await self._read_leniently()
         if not found:

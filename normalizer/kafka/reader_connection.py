@@ -28,10 +28,10 @@ SILENT_S: Final = 1.0
 
 
 class ReaderConnection:
-    """The two clients of a reader.
+    """Keeps a consumer and an admin client open for its subclasses, for example TopicReader.
 
-    The first call opens them, and so does the first call after an outage. Leaving the `async with`
-    block closes them.
+    The first call opens both clients, and so does the first call after an outage. Leaving the
+    `async with` block closes them.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -58,8 +58,8 @@ class ReaderConnection:
     async def _connected(self, doing: str) -> AsyncIterator[None]:
         """Run the caller's block with open clients, one caller at a time.
 
-        It opens the clients if necessary, and closes them if the block raises
-        BrokerUnavailableError.
+        It opens the clients first if necessary. If the block raises BrokerUnavailableError, it
+        closes them, so that the next caller begins with new connections.
         """
         async with self._turn:
             try:
@@ -92,12 +92,11 @@ class ReaderConnection:
             self._consumer, self._admin = consumer, admin
 
     async def _metadata(self, topics: Iterable[str]) -> Any:
-        """Return the metadata of the cluster and these topics only.
+        """Return the metadata of the cluster and of these topics.
 
-        That of all topics may be megabytes.
-
-        It tries one broker after another, because any of them has the metadata, and waits one
-        second for each. Only for the last one it waits as long as the request timeout.
+        It always names the topics, because the metadata of all of them may have megabytes. Any
+        broker can answer, so it asks one after another and gives each a second. Only the last one
+        gets the whole request timeout.
         """
         request = MetadataRequest([*topics], allow_auto_topic_creation=False)
         client = self._admin._client  # noqa: SLF001 - describe_topics() would create the topics

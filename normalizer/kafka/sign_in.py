@@ -1,7 +1,8 @@
 """Finds the step at which the brokers reject this process, and reports the reason.
 
-aiokafka tries one address after another and doesn't report why each failed. So after a failed start
-we try each address once more, step by step: TCP, TLS, API versions, SASL.
+When aiokafka can't connect, it reports only that no address worked, but not why. So after a failed
+start this module connects to each address once more, step by step (TCP, TLS, API versions, SASL),
+and the error that the operator sees names the step, the reason, and a remedy.
 """
 
 import asyncio
@@ -39,9 +40,10 @@ _SEE_ISSUER: Final = "compare this token with the issuer, audience and time that
 
 
 class Failure(NamedTuple):
-    """The step that failed, why, and what to do.
+    """The step at which a connection failed, why, and what to do about it.
 
-    `is_refusal` is True if the broker responds and rejects us, and False if it's unreachable.
+    `is_refusal` is True if the broker answered and rejected us, and False if it couldn't be
+    reached.
     """
 
     step: str
@@ -51,11 +53,11 @@ class Failure(NamedTuple):
 
 
 async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError | None:
-    """Try every bootstrap server with these client options. Returns None if one of them works.
+    """Try every bootstrap server with these options, and return why none of them works.
 
-    To work, a server must accept the sign-in and name a broker of its cluster that we can reach. If
-    none works, the error is that of a server which rejects us, if there's one, because it says more
-    than that of an unreachable server.
+    Returns None if at least one works, i.e. accepts the sign-in and names a broker of its cluster
+    that we can reach. If servers fail for different reasons, a rejection is returned rather than an
+    unreachable server, because it says more.
     """
     client_options = dict(options)
     hosts = collect_hosts(client_options.pop("bootstrap_servers"), randomize=False)
@@ -102,7 +104,8 @@ async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> Failu
 async def _failure_of_advertised(addresses: Sequence[tuple[str, int]]) -> Failure | None:
     """Connect to the addresses that the brokers advertise. Returns None if one can be reached.
 
-    A client uses a bootstrap server only to learn these addresses, and then only connects to them.
+    A client gets these addresses from a bootstrap server and from then on uses only them. If
+    they're wrong, the sign-in works and everything after it fails.
     """
     async with asyncio.TaskGroup() as tasks:
         tries = {
@@ -137,9 +140,9 @@ class _SteppingConnection(AIOKafkaConnection):  # type: ignore[misc]
 
 
 class _HeedingAuthenticator(OAuthAuthenticator):  # type: ignore[misc]
-    """Responds to a rejected token, so that the broker sends its reason.
+    """Answers a rejected token with the byte for which the broker waits before it sends its reason.
 
-    aiokafka takes the rejection for a success. Source: RFC 7628, section 3.2.3.
+    aiokafka's own class would count the rejection as a success. Source: RFC 7628, section 3.2.3.
     """
 
     async def step(self, payload: bytes | None) -> Any:
@@ -163,8 +166,8 @@ async def _failure_of_tcp(host: str, port: int) -> Failure | None:
 async def _failure_of_step(step: str, error: BaseException, options: Mapping[str, Any]) -> Failure:
     """Build the failure of a step from the error that aiokafka raised in it.
 
-    If the connection was closed, the cause (a TLS error, for example) is in the chain of
-    exceptions.
+    If aiokafka only says that the connection was closed, the cause is in the chain of exceptions,
+    for example a TLS error.
     """
     if tls_error := next((one for one in _chain(error) if isinstance(one, ssl.SSLError)), None):
         return Failure("TLS", _words_of_tls(tls_error), _SEE_TLS)

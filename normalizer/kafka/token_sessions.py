@@ -1,8 +1,9 @@
 """Replaces a connection before the token that it signed in with expires.
 
-aiokafka signs in once per connection. A broker that limits sessions (connections.max.reauth.ms)
-closes a connection at the first request after its token has expired, and that request is lost. So
-we replace a connection as soon as there's a newer token and no request is in flight on it.
+aiokafka signs in only when it opens a connection. But a broker that limits sessions
+(connections.max.reauth.ms) closes a connection at the first request after its token has expired,
+and that request is lost. So as soon as there's a newer token, `renew_connections` replaces each
+connection that has no request in flight.
 """
 
 from typing import Any
@@ -34,8 +35,8 @@ def renew_connections(client: Any, provider: TokenProvider) -> None:
             and generations.get(open_one, provider.generation) < provider.generation
         ):
             open_one.close(reason=CloseReason.IDLE_DROP)
-        # Read it before the sign-in. That uses this token or a newer one, so we never take a
-        # connection for newer than it is.
+        # Read the generation before the sign-in, which uses this token or a newer one. A connection
+        # may then count as older than it is, which costs one extra sign-in, but never as newer.
         generation = provider.generation
         connection = await get_connection(node_id, group=group, **options)
         if connection is not None:

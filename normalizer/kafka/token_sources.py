@@ -33,10 +33,10 @@ class AccessToken(NamedTuple):
 
 
 class TokenUnavailableError(KafkaError):  # type: ignore[misc]
-    """No token could be obtained. The message holds neither a token nor a secret.
+    """No token could be obtained. The message says why, and holds neither a token nor a secret.
 
-    It's a subclass of KafkaError because aiokafka's background tasks handle no other error.
-    `is_refusal` is True if another attempt with the same settings would fail too.
+    `is_refusal` is True if another attempt with the same settings would fail too. It's a subclass
+    of KafkaError, because aiokafka's background tasks handle no other error.
     """
 
     def __init__(self, reason: str, remedy: str, *, is_refusal: bool = False) -> None:

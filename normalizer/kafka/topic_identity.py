@@ -35,12 +35,13 @@ async def why_reset(
 ) -> OtherLog | None:
     """Return why the log isn't the one that was read up to next_offset, or None if it's the same.
 
-    `last` is the last record that was read. `cluster_ids` are the id of the cluster that was read,
-    and of the one that we're connected to. Pass `bounds` only if they were read after the position,
-    because the position may have moved beyond older bounds. Raises BrokerUnavailableError.
+    `last` is the last record that was read, with which the log is compared. `cluster_ids` are the
+    id of the cluster that it came from, and the id of the cluster that we're connected to. Pass
+    `bounds` only if they were read after the position, because the position may be beyond older
+    ones. Raises BrokerUnavailableError.
 
-    It can't notice a recreated topic in two cases: retention or compaction has deleted the last
-    record, or the new topic has the same record at that offset, with the same bytes and time.
+    A recreated topic isn't noticed in two cases: if retention or compaction has deleted the last
+    record, and if the new topic has a record with the same bytes and time at that offset.
     """
     known, cluster_id = cluster_ids
     if known != cluster_id:
@@ -56,11 +57,14 @@ async def why_reset(
                 return _recreated(f"log ends at {bounds.end}, but offset {last.offset} was read")
             record = await log.record_at(partition, last.offset)
             if record is None:
-                # Retention or compaction has deleted the record, or the topic was recreated since
-                # `bounds` were read.
+                # Either retention or compaction has deleted the record, or the topic was recreated
+                # after `bounds` were read. New bounds show which.
                 return _shorter((await log.bounds([partition]))[partition], next_offset)
     except TimeoutError as error:
-        raise BrokerUnavailableError(f"{partition}: no answer when it was compared") from error
+        raise BrokerUnavailableError(
+            f"{partition}: no answer in {COMPARING_S:.0f} s, while its log was compared with "
+            "the last record that was read"
+        ) from error
     if last_record(record) == last:
         return None
     return _recreated(f"offset {last.offset} holds another record than the one that was read")

@@ -43,16 +43,19 @@ NO_LEADER: Final = -1
 
 
 class TopicReader(ReaderConnection):
-    """Reads a topic's first and last offsets, its settings, and single records by offset.
+    """Looks things up in Kafka: the offsets that a log has, settings of a topic, single records.
 
-    It doesn't join a consumer group. Every method raises BrokerUnavailableError if no broker
-    answers within the request timeout.
+    Commands and monitoring use it, because it joins no consumer group and so causes no rebalance.
+    Every method raises BrokerUnavailableError if no broker answers within the request timeout.
+
+        async with TopicReader(settings) as log:
+            bounds = await log.bounds(await log.partitions("noetl.events"))
     """
 
     async def check_sign_in(self) -> None:
-        """Raise BrokerUnavailableError if every broker rejects us.
+        """Raise BrokerUnavailableError if every broker rejects our sign-in.
 
-        A client would take longer to fail.
+        The error comes within seconds, where a normal client would retry until its timeout.
         """
         if error := await why_unavailable(connection_options(self._settings)):
             raise error
@@ -65,9 +68,8 @@ class TopicReader(ReaderConnection):
     async def partitions(self, topic: str) -> frozenset[KafkaPartition]:
         """Return the partitions of a topic, or an empty set if it doesn't exist.
 
-        It never creates the topic.
-
-        Raises FatalError if we may not describe the topic, whether it exists or not.
+        Unlike most requests of Kafka clients, this one never creates the topic. Raises FatalError
+        if we may not describe the topic, whether it exists or not.
         """
         async with self._connected(f"looking up topic {topic}"):
             answer = await self._metadata([topic])
@@ -89,7 +91,9 @@ class TopicReader(ReaderConnection):
             if await self.partitions(topic):
                 return
             await asyncio.sleep(0.1)
-        raise BrokerUnavailableError(f"topic {topic} was created but does not appear")
+        raise BrokerUnavailableError(
+            f"topic {topic} was created, but the brokers do not list it after 10 s"
+        )
 
     async def topic_configs(self, topic: str) -> dict[str, str]:
         """Return the settings of a topic by their names in Kafka, or {} if the topic doesn't exist.
@@ -107,10 +111,11 @@ class TopicReader(ReaderConnection):
         return {entry[0]: entry[1] for entry in entries}
 
     async def group_members(self, group_id: str) -> tuple[str, int]:
-        """Return the state of a consumer group, as Kafka names it, and its number of members.
+        """Return the state of a consumer group, for example "Stable", and its number of members.
 
-        While the cluster creates the group's coordinator (on the first request ever) or loads it
-        (after a start), it repeats the request. Raises FatalError if we may not describe the group.
+        A cluster may need a moment to create the group's coordinator (for the first request ever)
+        or to load it (after a start), so the request is repeated until then. Raises FatalError if
+        we may not describe the group.
         """
         async with self._connected(f"looking up group {group_id}"):
             return await from_coordinator(partial(self._group_members, group_id))
@@ -118,19 +123,20 @@ class TopicReader(ReaderConnection):
     async def committed(
         self, group_id: str, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, CommittedOffset]:
-        """Return the group's committed offsets of these partitions. Those without one are left out.
+        """Return the offsets that a group has committed for these partitions.
 
-        It doesn't wait for open transactions, because in a busy group some partition always has
-        one.
+        A partition without one is missing in the result. It doesn't wait for open transactions,
+        because in a busy group some partition always has one.
         """
         async with self._connected(f"reading the offsets of group {group_id}"):
             client = self._admin._client  # noqa: SLF001 - its public request fails while the coordinator loads
             return await read_committed(client, group_id, partitions, stable=False)
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
-        """Return the first offset and the committed end of each partition. All must exist.
+        """Return each partition's first offset, and the end that readers of committed records see.
 
-        Raises BrokerUnavailableError, which names the partitions whose leader sends no response.
+        All partitions must exist. Raises BrokerUnavailableError if a leader sends no response. The
+        error names its partitions.
         """
         wanted = set(partitions)
         found = await self.reachable_bounds(wanted)
@@ -141,10 +147,11 @@ class TopicReader(ReaderConnection):
     async def reachable_bounds(
         self, partitions: Iterable[KafkaPartition], *, within_s: float = LEADER_S
     ) -> dict[KafkaPartition, Bounds]:
-        """Return the bounds of the partitions whose leader responds within `within_s`.
+        """Return the first and last offsets of those partitions whose leader answers in time.
 
-        It sends one request per leader, all at the same time. Raises FatalError if a right is
-        missing.
+        It sends one request per leader, all at the same time, and waits `within_s` seconds. A
+        partition whose leader doesn't answer by then is missing in the result. Raises FatalError if
+        a right is missing.
         """
         wanted = list(partitions)
         if not wanted:
@@ -177,8 +184,9 @@ class TopicReader(ReaderConnection):
     ) -> RawRecord | None:
         """Return the first committed record from `offset` on and below `next_offset`, or None.
 
-        It's also None if the log no longer reaches back to `offset`, or if even the lenient reader
-        can't decode the batch. It reads only the record's batch, unless the offset is in a hole.
+        The result is also None if the log no longer has `offset`, or if even the lenient reader
+        can't decode the batch. Only the batch with that record is read, unless there's no record at
+        the offset and the search has to continue behind it.
         """
         most_bytes = ONE_BATCH
         while offset < next_offset:
@@ -202,9 +210,10 @@ class TopicReader(ReaderConnection):
         incarnation: int = 0,
         most_bytes: int = MOST_BYTES,
     ) -> FetchedChunk | None:
-        """Return the records of one fetch response, or None if the log doesn't have this offset.
+        """Return the records from `offset` on that one fetch response has.
 
-        Raises UnreadableBatchError if even the lenient reader can't decode the batch there.
+        Returns None if the log doesn't have this offset. Raises UnreadableBatchError if even the
+        lenient reader can't decode the batch there.
         """
         try:
             async with self._connected(f"reading {partition}"):
@@ -220,10 +229,11 @@ class TopicReader(ReaderConnection):
     async def data_offsets(
         self, topic: str, partition: int, ranges: Sequence[tuple[int, int]]
     ) -> list[int]:
-        """Return the offsets in these ranges (first, after) that have a committed record.
+        """Return which offsets in these ranges have a committed record, in ascending order.
 
-        They're in ascending order. Raises UnreadableBatchError if even the lenient reader can't
-        decode a batch.
+        Each range is (first, after), and `after` isn't part of it. Offsets that the log no longer
+        has are left out. Raises UnreadableBatchError if even the lenient reader can't decode a
+        batch.
         """
         where = KafkaPartition(topic, partition)
         bounds = (await self.bounds([where]))[where]
@@ -236,8 +246,8 @@ class TopicReader(ReaderConnection):
         while left:
             chunk = await self.chunk_at(where, left[0][0])
             if chunk is None or chunk.next_offset == left[0][0]:
-                # Retention has just deleted the beginning of this range, so the range can't be
-                # checked any more.
+                # Kafka's retention has just deleted the beginning of this range, so nobody can
+                # check the range any more.
                 del left[0]
                 continue
             at = [record.offset for record in chunk.records]
@@ -268,12 +278,11 @@ class TopicReader(ReaderConnection):
     async def _ask_leader(
         self, partitions: Sequence[KafkaPartition], within_s: float
     ) -> dict[KafkaPartition, Bounds] | FatalError:
-        """Read the bounds from one leader.
+        """Read the first and last offsets of partitions from their leader.
 
-        Returns {} if it's unreachable, and a FatalError if a right is missing.
-
-        It returns that error instead of raising it, because an exception would cancel the requests
-        to the other brokers.
+        Returns {} if the leader is unreachable. If a right is missing, it returns the FatalError
+        instead of raising it, because an exception in a TaskGroup would cancel the requests to the
+        other brokers.
         """
         try:
             with translating_errors("reading the bounds of the log"):

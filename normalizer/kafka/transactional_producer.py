@@ -49,12 +49,13 @@ class OutputRecord(NamedTuple):
 
 
 class TransactionalProducer:
-    """The only producer that can write the results of one input partition of a group.
+    """Writes to Kafka in transactions, as the only live producer for one input partition.
 
-    Its transactional id consists of the group and the partition. So `start` fences an earlier
-    producer of the partition and aborts its open transaction, and from then on only this one can
-    commit. Read the offset after `start`. The offset needs no other fence, because it's committed
-    only in this producer's transactions.
+    Its transactional id consists of the group and the partition. When a process calls `start`,
+    Kafka therefore fences every earlier producer of the partition and aborts its open transaction,
+    and from then on only this one can commit. Read the committed offset after `start`, never before
+    it. The offset needs no other protection, because it's committed only in this producer's
+    transactions.
     """
 
     def __init__(
@@ -73,12 +74,11 @@ class TransactionalProducer:
         self._committing: asyncio.Timeout | None = None
 
     async def start(self) -> int:
-        """Fence all earlier producers of the partition.
+        """Fence all earlier producers of the partition, so that only this one can commit.
 
-        Returns a number that rises with each start.
-
-        The number is the producer's id and, in the last 16 bits, its epoch. Raises
-        BrokerUnavailableError, and FatalError if a right is missing.
+        Returns a number that's higher than that of every earlier start. It's the producer's id and,
+        in the last 16 bits, its epoch. Raises BrokerUnavailableError, and FatalError if a right is
+        missing.
         """
         self._producer = AIOKafkaProducer(
             **connection_options(self._settings),
@@ -110,9 +110,10 @@ class TransactionalProducer:
     async def commit(self, records: Sequence[OutputRecord], committed: CommittedOffset) -> None:
         """Write the records and commit the offset in one transaction.
 
-        Raises FencedError if a later producer was started for the partition. If it raises
-        BrokerUnavailableError, the transaction may or may not have been committed. After either
-        error, only another producer can continue.
+        Raises FencedError if another producer was started for the partition since. After a
+        BrokerUnavailableError nobody knows whether the transaction was committed. This producer
+        can't be used again after either error. A new one has to be started, and the offset that it
+        reads shows what was committed.
         """
         producer = self._producer  # `stop` sets self._producer to None
         try:
@@ -128,7 +129,8 @@ class TransactionalProducer:
             if not isinstance(error.__cause__, (ProducerFenced, InvalidProducerEpoch)):
                 raise
             raise FencedError(
-                f"{self._partition}: another producer has started for this partition",
+                f"{self._partition}: another process has started a producer for this partition, so "
+                "this one can no longer write",
                 topic=self._partition.topic,
                 partition=self._partition.partition,
             ) from error
@@ -136,9 +138,11 @@ class TransactionalProducer:
             self._committing = None
 
     async def stop(self) -> None:
-        """Close the connections. The broker or the next producer aborts an open transaction.
+        """Close the connections.
 
-        A commit in flight fails at once, because a closed client might never get a response.
+        An open transaction is aborted later, by the broker or by the next producer. A commit that's
+        still waiting for its response fails at once, because over a closed client the response
+        might never arrive.
         """
         if self._committing and not self._committing.expired():
             self._committing.reschedule(asyncio.get_running_loop().time())
@@ -165,7 +169,9 @@ class TransactionalProducer:
             transaction = producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - as in start
             if failure := _failure_in(transaction):
                 raise failure from error
-            raise BrokerUnavailableError(f"{self._partition}: its producer has failed") from error
+            raise BrokerUnavailableError(
+                f"{self._partition}: its transactional producer has failed, so a new one is needed"
+            ) from error
 
     async def _commit_offset(self, producer: Any, committed: CommittedOffset) -> None:
         offsets = {TopicPartition(*self._partition): OffsetAndMetadata(*committed)}

@@ -1,8 +1,9 @@
 """Decompresses batches in bounded memory, because a few kilobytes may hold gigabytes.
 
-aiokafka has no limit, and decompresses a whole batch before it reads the first record. A process
-that runs out of memory there would restart and run out of memory again. So we give aiokafka a
-limit, and the lenient reader decompresses a larger batch piece by piece.
+aiokafka decompresses a whole batch before it reads the first record, without a limit. A process
+that ran out of memory there would restart, fetch the same batch, and run out of memory again. So
+aiokafka gets a limit from this module, and the lenient reader decompresses a larger batch piece by
+piece.
 """
 
 import gzip
@@ -56,9 +57,9 @@ class UnpacksTooFarError(NormalizerError):
 
 
 def limit_unpacking(most_bytes: int) -> None:
-    """Make every aiokafka client of this process reject a batch that decompresses to more.
+    """Make every aiokafka client of this process reject a batch that decompresses to more bytes.
 
-    Snappy needs no limit, because a batch decompresses to at most 21 times its size.
+    Snappy needs no limit, because its output is at most 21 times as large as its input.
     """
     for name in ("gzip", "lz4", "zstd"):
         unpack = partial(_unpack, getattr(cramjam, name), most_bytes)
@@ -68,10 +69,10 @@ def limit_unpacking(most_bytes: int) -> None:
 
 
 def _take(fetched: Any, max_records: int | None = None) -> list[Any]:
-    """Take the next records of a fetch response, but at most CHUNK_BYTES of them.
+    """Take the next records of a fetch response, at most CHUNK_BYTES of them.
 
-    It replaces `FetchResult.getall`. A response may have many batches that are each below the
-    limit, but don't fit in memory together.
+    It replaces aiokafka's `FetchResult.getall`, which takes all. A response may have many batches
+    that are each below the limit, but don't fit in memory together.
     """
     if not fetched.check_assignment(fetched._topic_partition) or not fetched.has_more():  # noqa: SLF001 - aiokafka has no limit
         return []
@@ -101,12 +102,10 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
 
 
 def pieces(codec: str, packed: bytes) -> Iterator[bytes]:
-    """Decompress a batch, and yield it in pieces.
+    """Decompress a batch, and yield it in pieces of at most 4 MiB.
 
-    Raises UnpacksTooFarError, and the codec's errors.
-
-    A piece has at most 4 MiB. Snappy without Java's blocks is the exception: it yields one piece of
-    up to 21 times the batch's size.
+    The exception is Snappy without Java's blocks, which is yielded as one piece of up to 21 times
+    the size of the batch. Raises UnpacksTooFarError, and the codec's errors.
     """
     total = 0
     for piece in _CODECS[codec](packed):
@@ -141,10 +140,11 @@ def _snappy(packed: bytes) -> Iterator[bytes]:
 
 
 def _lz4(packed: bytes) -> Iterator[bytes]:
-    """Decompress one block at a time. Each becomes a frame of its own, after the content before it.
+    """Decompress LZ4 one block at a time.
 
-    Source: LZ4 frame format 1.6. The checksums of the frame aren't compared, because the batch has
-    its own.
+    For this, each block is put into a frame of its own, together with the content before it, to
+    which it may refer. Source: LZ4 frame format 1.6. The checksums of the frame aren't compared,
+    because Kafka's batch has its own.
     """
     memory = bytearray(_LZ4_WINDOW_BYTES + _LZ4_BLOCK_BYTES)
     at = 0

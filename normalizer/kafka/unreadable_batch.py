@@ -15,10 +15,11 @@ _IF_TOO_LARGE: Final = (
 
 
 class UnreadableBatchError(PositionError):
-    """A record batch from the broker can't be decoded.
+    """A record batch from the broker can't be decoded, so the partition can't be read any further.
 
     Most likely the broker's log is damaged, or the batch decompresses to more than is allowed. In
-    the latter case `next_offset` is the first offset after the batch.
+    the second case `next_offset` is the first offset after the batch, at which reading can
+    continue.
     """
 
     next_offset: int | None = None

@@ -1,8 +1,9 @@
 """Reads a source of history, normalizes its records, and stores the events as the service does.
 
-It reads and normalizes further batches while it writes the earlier ones, one at a time and in
-order. The transaction of each batch also moves the job's own positions. So if the job is killed at
-any time, no event is lost or stored twice.
+While one batch is written, the next ones are already read and normalized. Batches are written one
+at a time and in order, and each transaction also moves the job's position, so that no event is lost
+or stored twice, no matter when the job is killed. `Backfill` needs a source (`jobs/sources`) and a
+JobRunner, which is the same for all jobs. `redrive` runs it with the quarantine as the source.
 """
 
 import asyncio
@@ -48,8 +49,8 @@ _log: Final = get_logger()
 class Backfill:
     """One run of a backfill. `run` returns at the end of the source, or after a stop.
 
-    Each batch moves the run's position. With `build_positions`, it moves the positions that this
-    function returns instead, which may record more with them. Without `accept_expired`, the run
+    `build_positions` is for jobs that record more than the position in each transaction. It returns
+    the positions that batches move instead of the usual ones. Without `accept_expired`, the run
     fails at the first event that's older than the retention of events.
     """
 
@@ -107,9 +108,9 @@ class Backfill:
     async def _transfer(
         self, run: JobRun, store: Store, positions: JobPositions, tasks: asyncio.TaskGroup
     ) -> None:
-        """Read from the positions to the end.
+        """Read from the positions to the end, and write what was read.
 
-        While a batch is written, the next ones are filled.
+        Two tasks share the work: this one fills batches while the other writes them.
         """
         queue: asyncio.Queue[_Filled | None] = asyncio.Queue(BATCHES_WAITING)
         writing = tasks.create_task(self._write_batches(store, queue), name="write")

@@ -1,8 +1,8 @@
 """Exports stored events as canonical lines, with the same bytes every time.
 
-It reads events by id, one page per statement. So no snapshot gets old, and after an outage only one
-page is read again. The lines are the same as those of `normalizer filter`, and a backfill can read
-them.
+Events are read in the order of their ids, one page per statement. This keeps no snapshot open,
+which would stop VACUUM, and after an outage only one page has to be read again. Each line is the
+same as that of `normalizer normalize`, so a backfill can read the file.
 """
 
 import fcntl
@@ -74,10 +74,10 @@ class Export:
         write: Callable[[bytes], object],
         to_line: Callable[[Envelope], bytes] = to_canonical,
     ) -> int:
-        """Write the line of every event. Returns the number of events.
+        """Write the line of every event, and return the number of events.
 
-        Raises StoreUnavailableError, FatalError, and the errors of `write`. A FatalError may mean
-        that somebody inserted a row with SQL that no canonical line can hold.
+        Raises StoreUnavailableError, FatalError, and the errors of `write`. It's a FatalError if a
+        row can't be written as a canonical line, which happens if somebody inserted it with SQL.
         """
         try:
             async for rows in self._pages():
@@ -147,7 +147,8 @@ def _zstd() -> _Packer:
 
 
 def _gzip() -> _Packer:
-    # zlib writes no name and no time into the header, so the same lines give the same bytes.
+    # The module `gzip` would write the time into the header. zlib writes neither name nor time, so
+    # the same lines give the same bytes.
     return zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
 
 
@@ -158,10 +159,11 @@ PACKERS: Final[Mapping[str, Callable[[], _Packer]]] = {".zst": _zstd, ".gz": _gz
 class ExportFile:
     """A file that gets its name only when it's complete, i.e. when its `with` block ends.
 
-    Depending on its name it's compressed with zstd (.zst), with gzip (.gz), or not at all. Its
-    bytes don't depend on how the lines are divided between calls of `write`. Until it's complete it
-    has a similar name, and is locked by this process. It overwrites the unfinished file of a killed
-    process.
+    It's compressed with zstd if the name ends in .zst, with gzip for .gz, and otherwise not at all.
+    The bytes depend only on the lines, and not on how they're divided between calls of `write`.
+
+    Until it's complete, the file has a hidden name next to the final one, and this process locks
+    it. A file that a killed process left there is overwritten.
     """
 
     def __init__(self, path: Path) -> None:
@@ -210,8 +212,9 @@ class ExportFile:
     def _opened(self) -> BinaryIO:
         """Open the unfinished file, empty and locked.
 
-        Raises BlockingIOError if another process is writing it. If the file lost its name before we
-        locked it, another process has completed or removed it, so open it again.
+        Raises BlockingIOError if another process is writing it. Between opening and locking,
+        another process may complete or remove the file. Then we hold a file without that name, so
+        we open a new one.
         """
         while True:
             file = self._unfinished.open("ab")

@@ -1,10 +1,12 @@
 """Erases one execution: its events, calls, notes, and quarantined bytes. Its counts stay.
 
-First, a separate transaction adds the execution's id to a list, and from then on every writer
-ignores its events. Transactions that began before that may not have seen the list. Once they have
-ended, the rows that are stored are deleted. Each step can be interrupted at any time, and is
-repeated after a deadlock or an outage. After a kill, the same command resumes. Source: the table
-forgotten_executions in 0001_create_normalizer.sql.
+First, a separate transaction adds the execution's id to the table forgotten_executions, and from
+then on every writer ignores its events. A transaction that began earlier may not have seen the new
+id, so we wait until all of these have ended. Only then are the stored rows deleted, because now no
+new ones can appear.
+
+You can interrupt it at any time and run the same command again. After a deadlock or an outage it
+repeats the step itself. Source: the table forgotten_executions in 0001_create_normalizer.sql.
 """
 
 import asyncio
@@ -39,7 +41,7 @@ RecordKey = tuple[object, ...]
 
 
 class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
-    """An execution by its number. `text` is its id if that isn't a number."""
+    """An execution by its number. `text` is the producer's id if that isn't a number."""
 
     execution_id: int
     text: str | None = None
@@ -96,10 +98,11 @@ class _Found(msgspec.Struct, kw_only=True):
 
 
 class Forget:
-    """One erasure. Both methods wait for the database once it has responded.
+    """One erasure: `count` says what it would delete, and `run` does it.
 
-    They raise StoreUnavailableError if it never responds or if an earlier batch doesn't end, and
-    FatalError. You may run the same command again after that.
+    In an outage both wait and then continue. They raise StoreUnavailableError if the database
+    doesn't respond at the start, or if an earlier batch doesn't end, and FatalError. After any of
+    these errors you may run the same command again.
     """
 
     def __init__(self, database_url: str, execution: ForgottenExecution) -> None:
@@ -136,8 +139,8 @@ class Forget:
             await self._session.run_once(self._check_not_divergent)
             await self._session.fetch(statements.ADD_FORGOTTEN, self._id, reason.who, reason.why)
             await self._wait_for_writers()
-            # First delete the rows that are found through the events. If the events were deleted
-            # first, a resumed run couldn't find these rows.
+            # Delete the rows that are found through the events first. Without the events, a resumed
+            # run couldn't find them any more.
             found = await self._find()
             rejected = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))

@@ -94,8 +94,8 @@ DELETE_MERGED_RECORDS: Final = f"""
     {_FOUND}
 """  # noqa: S608 - parts from this module
 
-# Reads a page of quarantined records. It returns bytes only if they may contain one of the names.
-# The caller checks whether they do.
+# Reads a page of quarantined records. A record's bytes are returned only if they may contain one of
+# the names, and the caller then checks whether they really do.
 READ_RAW: Final = """
     select   source_topic, source_incarnation, source_partition, source_offset,
              case when may.name_it then key end as key,
@@ -152,9 +152,9 @@ EMPTY_ATTEMPTS: Final = f"""
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
 """  # noqa: S608 - parts from this module
 
-# The row is never deleted, so that reading the record again doesn't store its bytes again. The
-# statement counts only rows that aren't empty yet, because an earlier try may have been committed
-# although its response was lost.
+# Empties the row instead of deleting it. If the record is read again, the row keeps its bytes from
+# being stored again. Only rows that aren't empty yet are counted, because an earlier try may have
+# been committed although its response was lost.
 EMPTY_RAW: Final = f"""
     with gone as (
         update normalizer.quarantine_raw as raw
@@ -184,8 +184,8 @@ DELETE_ASSIGNED_IDS: Final = (
     "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
 )
 
-# A drift finding quotes a value of a record. That record either was stored as a row, or was merged
-# into one, so look in both.
+# A drift finding quotes a value of a record, which was either stored as a row or merged into one.
+# So look for the record in both places.
 DELETE_DRIFT: Final = """
     delete from normalizer.drift_findings
     where  (source_topic, source_incarnation, source_partition, source_offset) in (

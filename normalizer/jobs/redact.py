@@ -1,9 +1,12 @@
 """Redacts secrets that today's rules find in stored rows, while other processes write.
 
-It rewrites events first, page by page from the run's position on, and triggers update the
-projections. Then it redacts texts about records, and last the names in the keys of counters,
-because a counter reaches zero only when no row has its name any more. A resumed run reads all
-tables except events again. Rejected bytes stay as they were received until retention deletes them.
+It works in three steps. First it rewrites events, page by page from the run's position on, and
+triggers update the projections. Then it redacts the texts about records, such as reasons in the
+quarantine. Last come the names in the keys of counters, because a counter drops to zero only after
+the last row with its name was rewritten.
+
+A resumed run continues with the events where it stopped, but reads all other tables again. The
+bytes of rejected records stay as they were received until retention deletes them.
 """
 
 from collections import Counter

@@ -1,7 +1,8 @@
 """The SQL statements that redact secrets in every table except `events`.
 
-The tables have no key in common, so they're read by blocks of the disk. A changed row moves to
-another block, and is read again there. Counters are read by the time that comes first in their key,
+These tables have no key in common, so they're read by the physical order of their rows (ctid), a
+number of blocks at a time. A changed row moves to a later block and is read there again, which
+changes nothing. Counters are the exception. They're read by the time that comes first in their key,
 which redaction never changes.
 """
 
@@ -38,8 +39,8 @@ def change_texts(table: str, column: str) -> str:
     """  # noqa: S608 - names from this module
 
 
-# Selects the counters with text in their keys: table, column, and the column of the time that comes
-# first in the key.
+# Lists the counters that have text in their keys. Each row has the table, the column with the text,
+# and the column of the time that comes first in the key.
 COUNTED_TEXTS: Final = """
     select   counter.relname::text as counter_table, name.attname::text as text_column,
              moment.attname::text as time_column

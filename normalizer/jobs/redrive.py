@@ -1,9 +1,9 @@
 """Normalizes quarantined records again with today's rules, and stores their events.
 
-The events are stored as in normal processing, with the topic, partition, and offset of the original
-record. One transaction stores them and notes the attempt. A run tries each quarantine entry once.
-If it's rejected again, the entry stays in quarantine. Otherwise the entry is marked as redriven,
-and stays visible.
+Run it after a rule or the database was fixed. Events are stored as in normal processing, under the
+topic, partition, and offset of the original record, and in the same transaction the attempt is
+recorded. Each run tries every selected entry once. An entry that's rejected again stays in
+quarantine. One that succeeds is marked as redriven, but isn't deleted.
 """
 
 import base64
@@ -46,8 +46,9 @@ _headers: Final[msgspec.json.Decoder[list[tuple[str, str | None]]]] = msgspec.js
 class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries to try. None everywhere means all that are still in quarantine.
 
-    Times are compared with quarantined_at. `version` is the version of the rules that rejected the
-    record. Without `again`, entries that today's rules have tried already are left out.
+    Times are compared with quarantined_at, and `version` with the version of the rules that
+    rejected the record. Entries that today's rules have already tried are left out unless `again`
+    is True, because they'd most likely be rejected again.
     """
 
     reason: str | None = None
@@ -156,8 +157,8 @@ class QuarantineSource:
                 self._entries.setdefault(offset, []).append(
                     _Entry(quarantine_id=entry["quarantine_id"], index=entry["source_index"])
                 )
-            # Entries that were yielded may be in a batch that isn't committed yet. So continue
-            # after the last id instead of asking the tables which entries were tried.
+            # Continue after the last id that was read. The tables can't say which entries were
+            # tried, because the latest may be in a batch that isn't committed yet.
             self._last_id = entries[-1]["quarantine_id"]
             self._entries_read += len(entries)
             yield SourcePage(
@@ -171,10 +172,10 @@ class QuarantineSource:
     def entry_outcomes(
         self, part: PartitionBatch, sorted_outcomes: SortedOutcomes
     ) -> list[tuple[int, str, str]]:
-        """Return id, outcome, and detail for each entry of the part's records.
+        """Return (id, outcome, detail) for each quarantine entry of the part's records.
 
-        An entry is about one event of its record. If today's rules find no such event, but reject
-        something, then they have rejected the record as a whole.
+        A record can have several entries, one per event. If today's rules don't find an entry's
+        event in the record any more, but reject the record, that rejection counts for the entry.
         """
         failures: defaultdict[EntryCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
         for (topic, incarnation, partition, offset, index), why in sorted_outcomes.excluded.items():

@@ -1,9 +1,12 @@
 """Updates rows that older rules stored to the result of today's rules.
 
-It rebuilds the original event from each row, and normalizes it again. Keys never change. If today's
-rules would reject the event, the row stays, and the run lists it. If the result is equal, nothing
-is written, so the row keeps its version. The projections' triggers fire as for any update. `redact`
-rewrites rows the same way, with another function per row.
+Run it after an upgrade that changed the rules. From each row it rebuilds the event as the producer
+sent it, and normalizes that again. Three results are possible. If the new row is equal, nothing is
+written. If it's different, the row is updated and the projections' triggers fire as for any update.
+If today's rules would reject the event, the row stays as it is, and the run lists it. Ids and
+coordinates never change.
+
+`redact` uses the class `Rewrite` too, with another function per row.
 """
 
 import asyncio
@@ -122,10 +125,10 @@ class Rewrite:
                 return
 
     def _give_way(self, error: RetryableError) -> bool:
-        """Make the page smaller, or give up a row for which a projection keeps failing.
+        """Make the page smaller after a failure, or give up the row that causes it.
 
-        Returns False if these rows aren't the cause, or if the failure may end by itself. Then the
-        caller waits before it tries again.
+        Returns True if the caller should try again at once. It returns False if the rows didn't
+        cause the failure, or if it may end by itself, and then the caller waits first.
         """
         if not isinstance(error, StoreUnavailableError):
             return False
@@ -173,7 +176,8 @@ class Rewrite:
                     throttle.refund(most - (after.next_offset - at.next_offset))
                     return after
         raise FatalError(
-            f"events {rest.low} to {rest.high}: the database rejects rows in every round"
+            f"events {rest.low} to {rest.high}: the database rejected some rows, and then others "
+            f"without these, {_ROUNDS} times in a row"
         )
 
     async def _write(

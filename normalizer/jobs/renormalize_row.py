@@ -43,9 +43,10 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
 def renormalize_row(
     row: Envelope, normalize: Callable[[RawRecord], tuple[Normalized, ...]]
 ) -> Envelope | Unreadable:
-    """Return the row that today's rules give for the row's event.
+    """Return the row that today's rules give for the event of a stored row.
 
-    A row that was merged from several reports either stays the same, or is Unreadable.
+    A row that was merged from several reports is returned only if it doesn't change. Otherwise the
+    result is Unreadable.
     """
     record = denormalize(row)
     match normalize(record):
@@ -67,15 +68,16 @@ def renormalize_row(
         **kept,
     )
     if row.merge_flags & MERGED and changes_between(row, today):
-        # The row was merged from several records, and the rebuilt event may lack something that one
-        # of them said. Without the records, nobody can tell whether the rules changed the row, or
-        # the rebuilding did.
+        # The row was merged from several records, and the rebuilt event may lack something that
+        # only one of them said. So nobody can tell whether the rules caused the difference, or the
+        # missing records did.
         return Unreadable(reason="merged_row", detail=_MERGED)
     return today
 
 
-# A row that was merged from several records is rebuilt as one event. Values that only another
-# record sent, and the store's notes about the row's id, stay where the merge put them.
+# A merged row is rebuilt as a single event. Its values that only another record sent can't be part
+# of that event, and neither can the store's notes about the row's id, so the functions below copy
+# them from the stored row.
 
 
 def _with_other_values(

@@ -17,9 +17,9 @@ _ROWS_A_SLICE: Final = 50
 class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows to read, and how to rewrite each of them.
 
-    `find` is a statement whose first two parameters are the first and the last id. It locks the
-    rows. If there's a `may_change`, `find` doesn't lock, and only rows for which that returns True
-    are locked.
+    `find` is a statement that selects rows from its first to its second parameter, which are ids.
+    Normally it also locks them. If few rows change, give a `find` without a lock, and as
+    `may_change` a cheap test. Then only rows that pass the test are locked and rewritten.
     """
 
     find: str

@@ -1,7 +1,8 @@
 """Finds out what a backfill of a source would change, without writing.
 
-It reconciles each batch with the stored rows, and with the rows that the earlier batches would have
-stored. So a real run makes exactly these changes, unless other processes write in the meantime.
+It goes through the same steps as a backfill, but keeps the rows in a temporary file instead of
+storing them. Later batches are compared with these rows, too. So a real run makes exactly the
+reported changes, unless other processes write in the meantime.
 """
 
 import contextlib
@@ -78,10 +79,11 @@ class BackfillDryRun:
         return WorkDone("records", self._records_read, self._source.share())
 
     async def run(self) -> None:
-        """Read the source and fill the diff, even if it's cancelled. Raises the source's errors.
+        """Read the source to its end and fill the diff. Raises the source's errors.
 
-        If an older version of the rules stored a row, a backfill leaves it as it is. `stale` has
-        what renormalize would change in such rows.
+        The diff is filled even if the run fails or is cancelled, with the changes found until then.
+        A backfill doesn't change rows that an older version of the rules stored. `stale` has what
+        `normalizer renormalize` would change in them.
         """
         with Overlay() as overlay:
             try:

@@ -1,7 +1,7 @@
 """Collects the changes that a job would make: counts, old and new values, and examples.
 
-However long the history is, it stays small, because it keeps a limited number of different changes
-per field, and only counts the rest.
+A dry run of any length fits in memory: per field, the diff keeps a limited number of different
+changes, each with a few event ids as examples, and only counts the others.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,6 +1,7 @@
 """Keeps the rows that a dry run would have written, so that later records can merge into them.
 
-The rows are in a temporary file without a name. So memory use doesn't grow, and no file is left.
+They're in an SQLite database in a temporary file that has no name, so a dry run needs little memory
+for any number of rows, and leaves nothing behind.
 """
 
 import sqlite3
@@ -56,9 +57,9 @@ class Overlay:
         return {event_id: _row.decode(row) for event_id, row in self._find("row", event_ids)}
 
     def keep(self, new: Iterable[Envelope], changed: Iterable[tuple[Envelope, Envelope]]) -> None:
-        """Keep rows that would be stored, and rows that would be changed, before and after.
+        """Keep rows that would be inserted, and rows that would be changed (before, after).
 
-        If a row is changed again, its first form stays as the one before.
+        If a row is changed more than once, its first form stays as the one before.
         """
         rows: list[tuple[Envelope, bytes | None]] = [(row, None) for row in new]
         rows += [(row, msgspec.msgpack.encode(stored)) for stored, row in changed]

@@ -36,9 +36,9 @@ _OFFSET: Final = attrgetter("offset")
 
 
 class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """The offsets of one source that a batch has, from `first` up to, but not including, `end`.
+    """The offsets that a batch has of one partition: `first` up to, but not including, `end`.
 
-    `shuffled` is True if they don't ascend. Then a record may occur twice.
+    `shuffled` is True if they don't ascend, in which case a record may occur twice.
     """
 
     first: int
@@ -47,11 +47,16 @@ class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobPositions:
-    """The positions of one run. Batches lock and check them like those of the service.
+    """The positions of one run. Each batch locks, checks, and moves them in its transaction.
 
-    With `keyed`, a run resumes at the key of the last record instead of its offset. Offsets noted
-    as expired are counted when a batch moves past them. `cluster_id` is the Kafka cluster that the
-    job reads, and each topic must belong to it.
+    They work like the positions of the service (`store/source_positions.py`), except for these
+    options:
+
+    - With `keyed`, a run resumes at the key of the last record instead of its offset, because the
+      offsets of rows in a table are just counted.
+    - `cluster_id` is the Kafka cluster that the job reads. Topics of another one raise an error.
+
+    Offsets noted with `note_expired` are counted when a batch moves past them.
     """
 
     def __init__(self, run: JobRun, *, keyed: bool = False, cluster_id: str | None = None) -> None:
@@ -69,9 +74,11 @@ class JobPositions:
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock the positions, sorted by key. Returns None if this batch was committed already.
+        """Lock the positions of a batch, and return its dedup horizons.
 
-        Raises FencedError (another runner has taken over the job), PositionMovedError, and
+        A dedup horizon is an offset below which a record may have been written before, so such
+        records have to be looked up. Returns None if the batch was committed already. Raises
+        FencedError if another runner has taken over the job, PositionMovedError, and
         AnotherClusterError.
         """
         if self._cluster_id is not None:
@@ -97,7 +104,7 @@ class JobPositions:
         batch_id: int,
         sorted_outcomes: SortedOutcomes,
     ) -> None:
-        """Move each position to the end of its part, and add to the run's totals.
+        """Move each position to the end of its part of the batch, and add to the run's totals.
 
         Call it after `lock` for the same batch, in the same transaction.
         """
@@ -147,11 +154,12 @@ async def _reached(
     spans: Mapping[SourceKey, _OffsetSpan],
     cluster_id: str | None,
 ) -> DedupHorizon:
-    """Return the dedup horizons: offsets below which a record may have been written before.
+    """Return for each partition the offset below which a record may have been written before.
 
-    The job's own positions don't tell that, because other jobs and the service read the same
-    records. If the job is about to write records ahead of the service's position, it first raises
-    the service's dedup horizon. Otherwise the service would take these records for new.
+    The job's own position isn't enough, because the service and other jobs read the same records.
+    The reverse matters too: if this batch is ahead of the service's position, the service's horizon
+    has to be raised before the batch is written. Otherwise the service would later store these
+    records a second time, because it looks up only records below its horizon.
     """
     if not spans:
         return NO_DEDUP_HORIZON

@@ -1,8 +1,10 @@
 """One run of a job, protected by an advisory lock and an epoch.
 
-The epoch keeps a second runner of the same job from writing, because every batch checks the epoch
-in its own transaction. The advisory lock, on a connection of its own, keeps a second runner from
-starting at all. It's released as soon as this process dies.
+Only one process at a time may run a job. The advisory lock keeps a second runner from starting.
+It's held on a separate connection and ends with the process, so nobody has to clean up after a
+crash. If a runner loses the lock without noticing, for example in a network failure, the epoch
+keeps it from writing: each runner takes the next epoch, and every batch checks it in its own
+transaction.
 """
 
 from collections.abc import Iterable
@@ -32,8 +34,8 @@ _SESSION: Final = {
 
 _LOCK_SESSION: Final = {
     "idle_in_transaction_session_timeout": "0",
-    # If a runner's machine or network is gone, the server ends its session, and so releases the
-    # lock, after a minute instead of hours.
+    # If a runner's machine or network fails, the server should notice within a minute instead of
+    # hours, because the lock is held until it ends the session.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
@@ -86,7 +88,8 @@ async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
 class JobRun:
     """One run of a job, while this process is its runner. Use `JobRun.begin` with `async with`.
 
-    Every method raises StoreUnavailableError, or FatalError if another runner has the job.
+    Every method raises StoreUnavailableError if the database is unreachable, and FatalError if
+    another runner has the job.
     """
 
     def __init__(self, database_url: str, spec: JobSpec, owner: str) -> None:
@@ -111,7 +114,7 @@ class JobRun:
 
     @classmethod
     async def begin(cls, database_url: str, spec: JobSpec, *, owner: str) -> Self:
-        """Resume the last run of the job, or begin the next one if that run has read everything.
+        """Resume the last run of the job, or begin a new run if the last one has read everything.
 
         Raises FatalError if another process is running the job.
         """
@@ -164,7 +167,7 @@ class JobRun:
             raise self._lost()
 
     def _lost(self) -> FatalError:
-        return FatalError(f"job {self.spec.job_id}: another runner took it over")
+        return FatalError(f"job {self.spec.job_id}: another runner took it over, so this one ends")
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         try:
@@ -190,9 +193,9 @@ class JobRun:
     async def _take_lock(self, connection: asyncpg.Connection) -> None:
         """Take the job's lock, in a transaction that stays open. Called again after an outage.
 
-        A lock of the session would stay with a pooler after this process has ended. If our last
-        connection broke and the server hasn't noticed yet, its session still holds the lock, so end
-        that session.
+        A session's lock wouldn't do: behind a pooler, the session continues after this process has
+        ended, and so would the lock. After a broken connection the server may not have noticed yet,
+        and our old session still has the lock. In that case it's ended first.
         """
         self._lock_transaction = lock = connection.transaction()
         await lock.start()

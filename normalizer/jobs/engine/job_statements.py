@@ -4,9 +4,9 @@ from typing import Final
 
 from normalizer.store.rows import SELECTED
 
-# Selects only positions that a process is moving. If nobody reads a partition, pausing the job
-# doesn't help it. A process writes its heartbeat every three seconds. If the database is busy it
-# comes later, but then the job must wait too, so a minute is allowed.
+# Selects only positions that a process is moving, because pausing the job doesn't help a partition
+# that nobody reads. Processes write a heartbeat every three seconds. A minute is allowed, because
+# in a busy database the heartbeat comes later, and that's when the job should pause.
 LIVE_POSITIONS: Final = """
     select topic, partition, position.next_offset, position.cluster_id
     from   normalizer.source_heartbeats as reported
@@ -14,9 +14,9 @@ LIVE_POSITIONS: Final = """
     where  not reported.stopped and reported.heartbeat_at > now() - interval '1 minute'
 """
 
-# Selects what was last read of each partition, in its newest incarnation, and the number of
-# incarnations. A deleted position counts too, because the next position continues in its
-# incarnation.
+# Selects, for the newest incarnation of each partition, what was last read of it, and counts its
+# incarnations. A deleted position counts too, because a new position for the partition would
+# continue in the same incarnation.
 LAST_READ: Final = """
     with known as (
         select topic, incarnation, partition, epoch, next_offset, cluster_id, last_offset,
@@ -211,8 +211,8 @@ LIVE_REACHED: Final = """
            using (topic, incarnation, partition)
 """
 
-# The dedup horizons without locks, for a dry run. If the service reads a partition, it may be
-# storing records right now, so that horizon is above every offset.
+# Returns the dedup horizons without locking them, for a dry run. If the service reads the
+# partition, it may be storing records of it right now, so the horizon is set above every offset.
 READ_DEDUP_HORIZON: Final = """
     select topic, incarnation, partition,
            case when live.topic is null then horizon.next_offset else 1::bigint << 62 end
@@ -257,7 +257,8 @@ ROWS_IN_ALL: Final = """
     select greatest(pg_stat_get_live_tuples('normalizer.events'::regclass), 1)
 """
 
-# The last id of a range with this many stored ids. Returns no row if fewer are left.
+# Returns the id at which a range with this many stored events ends, or no row if fewer events are
+# left.
 CHUNK_END: Final = """
     select   event_id
     from     normalizer.events
@@ -267,8 +268,8 @@ CHUNK_END: Final = """
     offset   $2::bigint
 """
 
-# Selects rows from an older version of the rules. Version 0 marks a row that somebody inserted with
-# SQL.
+# Selects rows that an older version of the rules stored. Version 0 is left out, because somebody
+# inserted such a row with SQL.
 READ_OUTDATED: Final = f"""
     select   {SELECTED}
     from     normalizer.events
@@ -305,7 +306,8 @@ LIST_ROW_REJECTIONS: Final = """
     limit    $3::integer
 """
 
-# Retention may have deleted an earlier run with the same number, whose attempts are still stored.
+# The time is compared too, because retention may have deleted an earlier run with the same number,
+# and the attempts of that run are still stored.
 _TRIED_IN_RUN: Final = """
     tried.job_id = {job_id}::text and tried.run = {run}::integer
     and tried.tried_at >= (
@@ -315,8 +317,8 @@ _TRIED_IN_RUN: Final = """
     )
 """
 
-# Selects entries that are still in quarantine and weren't tried in this run, with their bytes if
-# these are still stored.
+# Selects entries that are still in quarantine and that this run hasn't tried, together with the
+# record's bytes if they haven't been deleted.
 READ_ENTRIES: Final = f"""
     select   entry.quarantine_id, entry.source_topic, entry.source_incarnation,
              entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
@@ -351,7 +353,7 @@ COUNT_TRIED: Final = f"""
     where  {_TRIED_IN_RUN.format(job_id="$1", run="$2")}
 """  # noqa: S608 - a part from this module
 
-# Retention may have deleted an entry since it was read.
+# The join leaves out entries that retention has deleted since they were read.
 ADD_REDRIVE_ATTEMPTS: Final = """
     insert into normalizer.redrive_attempts
            (quarantine_id, tried_by, normalizer_version, outcome, detail, job_id, run)
@@ -386,8 +388,10 @@ EVENTS_OF_EXECUTIONS: Final = f"""
     order by event_id
 """  # noqa: S608 - column names of this project
 
-# Takes the runner's lock, which succeeds only if no runner is active. Raising the epoch fences a
-# runner that has lost its lock. The parts end where reading has stopped, so that the run is over.
+# Ends a job, unless a process is running it: the statement takes the runner's lock, and finds
+# nothing if it can't. The higher epoch fences a runner that has lost its lock without noticing. The
+# parts end where reading has stopped, so that the run counts as over and the next command begins a
+# new one.
 END_UNFINISHED: Final = """
     with ended as (
         update normalizer.jobs as job

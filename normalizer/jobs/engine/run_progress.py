@@ -19,8 +19,8 @@ _OUTCOMES: Final = RunTotals.__struct_fields__[RunTotals.__struct_fields__.index
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run. `reason` says why the source is truncated, or why the run failed.
 
-    Totals and throttled time are those of the whole run. Time and rate are those of this process,
-    which may have resumed the run.
+    A run may have been stopped and resumed. Totals and throttled time then cover all of it, but
+    `took_s` and `records_per_s` only this process.
     """
 
     job_id: str

@@ -1,7 +1,8 @@
 """Runs one job, with everything that all jobs share.
 
-It allows one runner at a time, reports progress on the screen and in the database, waits while live
-traffic has lag, stops within a deadline, and stores a result however the run ends.
+The runner makes sure that no other process runs the same job, writes a heartbeat, prints progress,
+and pauses the job while live traffic has lag. A stop lets the batch in flight commit, within a
+deadline. However the run ends, its result is stored, so that `normalizer jobs` can list it.
 """
 
 import asyncio
@@ -60,18 +61,19 @@ class JobRunner:
         self._deadline = asyncio.timeout(None)
 
     def stop(self) -> None:
-        """Let the current transaction end within the deadline, and begin no other.
+        """Stop the run: let the current transaction end within the deadline, and begin no other.
 
-        Other batches in memory are dropped. The next run reads their records again.
+        Further batches in memory are dropped. The next run reads their records again.
         """
         _log.info("job.stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()
         self._finished.set()
 
     async def run(self, work: JobWork, share: Callable[[], float | None]) -> RunResult:
-        """Run the work to its end, or until a signal stops it.
+        """Run the work to its end, or until a signal stops it, and store and return the result.
 
-        Raises an error if the run can't begin, or if its result can't be stored after a stop.
+        An error of the work becomes part of the result. This raises only if the run can't begin, or
+        if the result can't be stored after a stop.
         """
         began_s = time.monotonic()
         run = await JobRun.begin(self.database_url, self.spec, owner=self.settings.owner)
@@ -143,7 +145,9 @@ class JobRunner:
         except BaseExceptionGroup as errors:
             worst = pick_worst(errors, FencedError, PositionError, FatalError)
             if isinstance(worst, FencedError):
-                raise FatalError(f"job {self.spec.job_id}: another runner took it over") from errors
+                raise FatalError(
+                    f"job {self.spec.job_id}: another runner took it over, so this one ends"
+                ) from errors
             if not isinstance(worst, NormalizerError):
                 raise worst from errors
             return "failed", str(worst)
@@ -164,8 +168,8 @@ class JobRunner:
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):
-                # This query waits until the batch that is being written has committed. However long
-                # that takes, it doesn't count as an outage.
+                # This query may wait for the batch that is being written, which locks the totals
+                # until it commits. However long that takes, it isn't an outage.
                 with outage.unless_answered():
                     totals = await run.totals()
                 outage.over()

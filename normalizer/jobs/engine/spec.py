@@ -14,10 +14,11 @@ _NAMESPACE: Final = b"event-normalizer job\0"
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The identity of a job: its kind, its source, and every option that affects its rows.
+    """Identifies a job: its kind, its source, and every option that affects the rows.
 
-    `source` names the source without secrets. `options` has the options as text. Options for
-    throttling and reporting aren't part of it.
+    Two commands with the same JobSpec are the same job, so the second resumes the first. That's why
+    options for throttling and reporting aren't in it. `source` names the source without secrets,
+    and `options` has the options as text.
     """
 
     kind: JobKind

@@ -16,9 +16,10 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     """The state when a job began.
 
     - `live` has the positions of Kafka partitions, including deleted positions.
-    - `clusters` has the cluster of each topic that was read.
-    - `incarnations` has, by topic and partition, the newest incarnation and how many there are.
-    - `file_topics` has the topics of files from which a record was read.
+    - `clusters` maps each topic that was read to the id of its Kafka cluster.
+    - `incarnations` maps (topic, partition) to its newest incarnation, and to how many there are. A
+      topic gets a new incarnation each time that it's recreated.
+    - `file_topics` are the topics of files from which a record was read.
     """
 
     live: tuple[Claim, ...]
@@ -29,9 +30,9 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     def resolve_incarnation(self, named: int | None) -> Callable[[str, int], int]:
         """Return a function that returns the incarnation for records of a topic and partition.
 
-        It returns `named` if that isn't None. Otherwise it raises ConfigurationError if there are
-        several incarnations, because records under the wrong one would count as duplicates of
-        stored records.
+        If the operator has named one, it returns that. Otherwise it returns the only one, and
+        raises ConfigurationError if the topic was recreated, because it can't know which log the
+        records come from. Under the wrong incarnation they'd count as duplicates of other records.
         """
 
         def incarnation(topic: str, partition: int) -> int:

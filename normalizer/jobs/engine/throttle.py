@@ -1,9 +1,9 @@
 """Lets a job write its next batch only while live traffic has no lag, and at a limited rate.
 
-It compares the broker's end of each log with the service's position. It ignores a log that no
-process reads, because pausing the job wouldn't help there. A record counts as waiting from the
-moment at which the log was first seen to reach beyond the position, whatever the producer's clock
-shows.
+Every half second, `LiveTraffic` compares the end of each log with the service's position, and
+`Throttle` pauses the job while a record has waited for YIELD_AT_S or longer. The wait is measured
+from the moment at which the log was first seen to reach beyond the position, because a producer's
+timestamps may be wrong. A log that no process reads is ignored: pausing the job wouldn't help it.
 """
 
 import asyncio
@@ -45,9 +45,10 @@ class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LiveLagHistory:
-    """The recent end offsets of each partition. They show how long a record has waited.
+    """The recent end offsets of each partition, from which it's known how long a record has waited.
 
-    A record that has waited longer than `REMEMBERED_S` may be reported with a shorter wait.
+    End offsets older than `REMEMBERED_S` are dropped, so a record that has waited longer may be
+    reported with a shorter wait.
     """
 
     def __init__(self) -> None:
@@ -82,8 +83,8 @@ class LiveLagSource(Protocol):
 class LiveTraffic:
     """Measures the lag of live traffic from the brokers and the stored positions.
 
-    Use it with `async with`, inside the block of `log`. It keeps one database connection, because
-    opening one per measurement would take several milliseconds.
+    Use it with `async with`, inside the block of `log`. It keeps one database connection open,
+    because a new one for each measurement would cost several milliseconds.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class LiveTraffic:
 class Throttle:
     """Lets batches through one by one. `throttled_s` has the seconds spent waiting, by cause.
 
-    It doesn't measure live traffic if `live` is None. `max_rate` is in records per second.
+    If `live` is None, live traffic isn't considered. `max_rate` is in records per second.
     """
 
     def __init__(

@@ -30,10 +30,11 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """Yield every visible regular file in the folder. Raises FatalError if it can't be read.
+    """Yield every regular file in the folder that isn't hidden, also from folders inside it.
 
-    It doesn't follow a link to a folder, because the link may lead back to itself, or to files that
-    are read anyway. It logs a warning for everything that it skips.
+    It doesn't follow a link to a folder, because the link may lead back to its own folder, or to
+    files that are read anyway. It logs a warning for everything that it skips. Raises FatalError if
+    a folder can't be read.
     """
     for place, folders, names in os.walk(folder, onerror=_fail):
         folders[:] = [name for name in folders if not name.startswith(".")]

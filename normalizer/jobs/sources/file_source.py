@@ -1,9 +1,10 @@
 """Reads the lines and rows of files and folders as records, each with its coordinates.
 
-The topic of a file is a hash of its first 64 KiB, so it stays the same if the file is renamed,
-compressed in another way, or grows. The offset of a line is its number, from 1. A line that was
-printed by `kcat -J` keeps its own coordinates and time, in the live incarnation of its topic.
-Source: docs/spec/wire-shapes.md#g6.
+A file has no topic and offsets of its own, so they're made up. Its topic is a hash of its first 64
+KiB, which stays the same if the file is renamed, compressed in another way, or grows. The offset of
+a line is its number, from 1. So a second backfill of the file stores nothing twice. A line that
+`kcat -J` has printed keeps its own topic, partition, offset, and time. Source:
+docs/spec/wire-shapes.md#g6.
 """
 
 import asyncio
@@ -63,10 +64,10 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileSource:
-    """Every file that the paths name, including those in folders, sorted by name.
+    """The files that the paths name, and all files in the folders that they name.
 
-    `known` are the topics of files that were read before. With them a file that has grown is
-    recognized.
+    Files in a folder are sorted by name. `known` are the topics of files that were read before, by
+    which a file that has grown since is recognized.
     """
 
     keyed = False
@@ -158,19 +159,19 @@ class FileSource:
             same = files.setdefault(topic, file)
             if same is not file:
                 raise ConfigurationError(
-                    f"{same.path} and {path} begin with the same bytes, so they count as one file: "
-                    "name one of them"
+                    f"{same.path} and {path} begin with the same bytes, so they count as the same "
+                    "file: name only one of them"
                 )
         if not files:
             _log.warning("file.nothing_to_read", paths=[str(path) for path in self._paths])
         return list(files.values())
 
     async def _read(self, file: _File, from_line: int) -> AsyncGenerator[_Numbered, None]:
-        """Read about a mebibyte at a time. May include lines before `from_line`.
+        """Yield about a mebibyte at a time. The first lines may come before `from_line`.
 
-        Slow work runs in a thread, for example waiting for a disk, or searching a dump for its
-        rows. But lines are decompressed and decoded here, because two threads that compete for
-        Python's lock would take longer.
+        Waiting for a disk, and searching a dump for its rows, happens in a thread. Decompressing
+        and decoding lines doesn't, because two threads that compete for Python's lock would take
+        longer.
         """
         self._cut = False
         with await asyncio.to_thread(Unpacked.open, file.path) as stream:

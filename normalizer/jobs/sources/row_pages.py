@@ -47,8 +47,8 @@ async def fetch_page(
     """Return rows in order, and whether these are all. Call it within a transaction."""
     rows: list[asyncpg.Record] = []
     page = PageSize()
-    # `connection.cursor` would give its statement a name, and behind a pooler another session may
-    # already use that name.
+    # Prepare the statement without a name. `connection.cursor` would choose one, and behind a
+    # pooler the session may already have a statement with that name, from another client.
     cursor = await (await connection.prepare(statement)).cursor(*values)
     while True:
         fetched = await cursor.fetch(fetch_size := page.next_rows())

@@ -21,10 +21,10 @@ class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """A position in a part: the next offset to read, and the key of the row before it.
+    """How far a part was read: the next offset, and the key of the row before it in `cursor`.
 
-    `start` and `end` are the bounds of the part when the run began. `end` is None if the run reads
-    as far as it can.
+    `start` and `end` are where the part began and ended when the run began. `end` is None if the
+    run reads as far as it can.
     """
 
     start: int = 0
@@ -36,10 +36,9 @@ class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
 class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
     """The records of one part, from from_offset up to, but not including, next_offset.
 
-    `records` are in the part's order. A record may have other coordinates than the part, for
-    example a line that kcat wrote, which has those in Kafka. `holes` are the ranges (first, next)
-    of offsets without a record. `expired` are those holes that Kafka's retention deleted before
-    they could be read.
+    The position of the part counts in these offsets, but a record may have other coordinates, for
+    example a line of a file that kcat wrote. `holes` are ranges (first, next) of offsets without a
+    record. `expired` are those of them that Kafka's retention deleted before we could read them.
     """
 
     part: PartKey
@@ -51,7 +50,11 @@ class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistorySource(Protocol):
-    """A source of history. `async with` opens and closes it."""
+    """A source of history, such as a topic, files, or a table.
+
+    `async with` opens and closes it. A job first calls `parts`, looks up the position of each part,
+    and then calls `read`.
+    """
 
     @property
     def keyed(self) -> bool:
@@ -78,9 +81,9 @@ class HistorySource(Protocol):
         """Return the present parts with their ends. Raises the source's errors."""
 
     def read(self, positions: Mapping[PartKey, ReadPosition]) -> AsyncGenerator[SourcePage, None]:
-        """Yield pages from the positions on, only of parts that have one. The caller closes it.
+        """Yield pages of the parts that have a position, from there on. The caller closes it.
 
-        Raises FatalError if it can't continue, and RetryableError if it can continue later.
+        Raises FatalError if it can't continue, and RetryableError if it may work later.
         """
 
     def share(self) -> float | None:

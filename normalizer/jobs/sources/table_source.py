@@ -1,8 +1,8 @@
 """Reads the rows of a PostgreSQL table or query as records, page by page along a key.
 
-A row's topic is `pg:` and the table's name, and its offset is the event_id. Rows of two executions
-may have the same event_id, so the partition is computed from the execution's id. Source:
-docs/spec/wire-shapes.md#g6.
+A row gets coordinates as if it were a Kafka record: the topic is `pg:` and the table's name, and
+the offset is the event_id. Two executions may have used the same event_id, so the partition is a
+number that's computed from the execution's id. Source: docs/spec/wire-shapes.md#g6.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ ROWS_A_PAGE: Final = 2_000
 
 _SESSION: Final = {
     "transaction_read_only": "on",
-    # The source may be any database. So a snapshot lasts only for one page, i.e. a few short
-    # statements.
+    # The source may be somebody's production database, so keep snapshots and statements short: one
+    # page each.
     "statement_timeout": "10s",
 }
 _EVENT_ID: Final = re.compile(r"-?[0-9]{1,19}")
@@ -66,11 +66,11 @@ _TABLE: Final = """
 
 
 class TableSource:
-    """Every row of a table or a query. Each page is read in a transaction of its own.
+    """Every row of a table or a query, read page by page, each in its own transaction.
 
-    `key` are the columns by which the rows are sorted, and which are unique together. For a table
-    the default is the primary key. Rows that are added before the position while it reads aren't
-    read. A second run reads them.
+    `key` are the columns that identify a row, by which the rows are sorted. For a table it defaults
+    to the primary key. If a row is added while the table is read, and sorts before the position,
+    it's missed, and a second run reads it.
     """
 
     keyed = True
@@ -156,7 +156,9 @@ class TableSource:
             raise self._failed(f"a row without an event_id, at key {row['key']}")
         offset = int(row["event_id"])
         if not -(1 << 63) <= offset < (1 << 63) - 1:
-            raise self._failed(f"an event_id of more than 63 bits, at key {row['key']}")
+            raise self._failed(
+                f"the row with key {row['key']} has an event_id of more than 63 bits"
+            )
         return RawRecord(
             value=self._defaults.complete(row["value"].encode()),
             topic=f"pg:{self._name}",
@@ -174,7 +176,7 @@ class TableSource:
             if "null" in key and None in msgspec.json.decode(key):
                 raise self._failed(f"a row's key holds null: {key}")
             if key == following:
-                raise self._failed(f"two rows have the key {key}, so give a unique one with --key")
+                raise self._failed(f"two rows have the key {key}, so name more columns with --key")
 
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
         """Return the next rows. It fetches one more, to compare its key with that of the last."""
@@ -244,10 +246,11 @@ def _is_its_own(error: BaseException) -> TypeGuard[asyncpg.PostgresError]:
 
 
 def _pages_along(relation: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:
-    """Build the statements for the first page, and for later pages after a given key.
+    """Build the statements for the first page, and for a page after a given key.
 
-    The key is given as texts. Each statement returns rows with a null key first, because the
-    comparison with a key is never true for null, so no later page would return them.
+    The key is passed as texts. Both statements also look for a row with null in its key, and return
+    it first, so that the caller notices it. Otherwise such a row would be missed without a word,
+    because a comparison with null is never true.
     """
     names = [f"source.{_quoted(name)}" for name in key]
     columns = ", ".join(names)

@@ -1,7 +1,8 @@
 """Reads ranges of a topic's partitions, with the same coordinates as the service.
 
-Its records belong to the live incarnation of the topic. So they're the same records as those that
-the service has stored or will store. Source: docs/spec/wire-shapes.md#m1, #g6.
+The records belong to the topic's newest incarnation, so they have the same coordinates as when the
+service reads them. That's why a record is stored once, no matter whether the backfill or the
+service reads it first. Source: docs/spec/wire-shapes.md#m1, #g6.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping
@@ -27,8 +28,8 @@ from normalizer.store.store import Claim
 class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
     """Which records of a topic to read. None everywhere means all.
 
-    Offsets are per partition, and times are in milliseconds since 1970. It reads from the first
-    record at `from_ms` or later, up to, but not including, the first record at `to_ms` or later.
+    Offsets apply to each partition, and times are in milliseconds since 1970. The range begins at
+    the first record at or after `from_ms`, and ends before the first record at or after `to_ms`.
     """
 
     partitions: tuple[int, ...] = ()
@@ -39,10 +40,11 @@ class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicSource:
-    """A range of a topic, in all partitions at once, up to where each ends now.
+    """A range of a topic. All partitions are read at once, each up to where its log ends now.
 
-    `live` are the service's positions. A topic that the service reads is compared with them first,
-    because it may have been recreated. `clusters` has the cluster of each topic that was read.
+    `live` are the service's positions. They show whether the topic was recreated since the service
+    last read it, and then `parts` raises FatalError. `clusters` maps each topic that was read to
+    its Kafka cluster.
     """
 
     keyed = False
@@ -115,8 +117,8 @@ class TopicSource:
     ) -> AsyncGenerator[SourcePage, None]:
         """Yield every partition from its position to its end.
 
-        If an earlier process of the run read a log that no longer exists, the rest of it is yielded
-        as expired.
+        If an earlier process of the run had a longer log, which no longer exists, the missing
+        offsets are yielded as expired.
         """
         for key, at in positions.items():
             _, incarnation, _ = key

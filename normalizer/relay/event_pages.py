@@ -1,8 +1,9 @@
 """Reads stored events for the relay: all of them once, then those that were inserted or changed.
 
-From the relay's registration on, the table `event_changes` records every change. The relay reads a
-change only if its transaction is older than every running transaction. So no change can be
-committed later with a number that the relay has already passed.
+Once a relay is registered, triggers record the ids of all inserted and changed events in the table
+`event_changes`, under the number of their transaction. Transactions end in another order than
+they're numbered, so the relay reads a change only after every transaction with a lower number has
+ended. That way no change can appear behind its position.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -42,15 +43,19 @@ CHANGED_ROWS: Final = 250
 
 
 class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the relay with this registration has read.
+    """How far a relay has read the stored events. It's committed to Kafka with the events sent.
 
-    - During the first pass, which sends all stored events, `event_id` is the last id sent. After
-      that it's None.
-    - Then all changes up to (transaction_id, change_id) are sent, and of the next change the first
-      `ids_sent` ids. `noted_at` is the time of the latest change that was sent.
-    - `revision_base` plus the number of a transaction is a revision. No revision below `revision`
-      is sent any more.
-    - `changes_table` identifies the table that the changes are read from.
+    The relay first sends all stored events, sorted by id. During that pass `event_id` is the last
+    id sent, and afterwards it's None.
+
+    Then the relay sends changes. All changes up to (transaction_id, change_id) have been sent, and
+    the first `ids_sent` ids of the next one. `noted_at` is the time of the latest change that was
+    sent.
+
+    A revision shows readers which of two records of one event is newer. It's `revision_base` plus a
+    transaction's number, and no revision below `revision` is sent any more. `changes_table`
+    identifies the table with the changes, so that a restored database is noticed. `registration` is
+    the random name that this relay registered with.
     """
 
     registration: str
@@ -71,12 +76,13 @@ class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
 def first_position(
     registration: str, now: "Horizon", before: TablePosition | None = None
 ) -> TablePosition:
-    """Return the position before every event. `before` is that of an earlier registration.
+    """Return the position from which a newly registered relay sends every event.
 
-    Revisions begin at the server's clock, in microseconds, and grow by one per transaction, which
-    is slower than the clock. So they're greater than those of all earlier registrations, even if
-    the database was restored into a cluster with lower transaction numbers. If the clock was set
-    back, they begin above the last revision.
+    `before` is the position of an earlier registration, if there was one. Revisions begin at the
+    server's clock, in microseconds, and grow by one per transaction. There are fewer transactions
+    than microseconds, so the new revisions are higher than all earlier ones, even if the database
+    was restored and its transactions have lower numbers now. If the clock was set back, they begin
+    above the last revision.
     """
     first_revision = max(now.clock_us, before.revision + 1 if before else 0)
     return TablePosition(
@@ -99,9 +105,8 @@ def table_position(committed: CommittedOffset | None) -> TablePosition | None:
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     """Events in the order in which to send them, and the position after them.
 
-    The position's revision never gets lower from page to page. An event is in the state that it had
-    at that revision, or a newer one. If it changes later, another page with a greater revision has
-    it again.
+    Each event is at least as new as the position's revision. If it changes later, a later page
+    contains it again, with a higher revision. From page to page, the revision never gets lower.
     """
 
     position: TablePosition
@@ -109,9 +114,11 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Horizon(NamedTuple):
-    """The numbers of the oldest running transaction, and of the next one that begins.
+    """Which transactions of the database have ended, at the time of the query.
 
-    It also has the server's clock, and identifies the table of changes.
+    Every transaction below `oldest_running` has ended, and none from `next_transaction` on has.
+    `clock_us` is the server's clock in microseconds, and `changes_table` identifies the table of
+    changes.
     """
 
     oldest_running: int
@@ -166,9 +173,9 @@ class StoredEventReader:
         return Horizon(*(await self._session.fetch(sql.READ_HORIZON))[0])
 
     async def take_transaction(self) -> int:
-        """Begin a transaction and return its number.
+        """Begin and end a transaction, and return its number.
 
-        Every transaction that has written has a lower one.
+        Every transaction that has written anything until now has a lower number.
         """
         ((transaction_id,),) = await self._session.fetch(sql.TAKE_TRANSACTION)
         return int(transaction_id)
@@ -190,9 +197,10 @@ class StoredEventReader:
         yield EventPage(position=msgspec.structs.replace(position, event_id=None))
 
     async def changed(self, position: TablePosition) -> EventPage | None:
-        """Return the events of the next changes, sorted by their last change, or None.
+        """Return the events of the next changes, or None if there are none.
 
-        The events are in their present state. Deleted events are left out.
+        Events are sorted by their last change and in their present state, so several changes of an
+        event give one record. Deleted events are left out.
         """
         return await self._session.run_once(partial(self._read_changed, position))
 
@@ -225,9 +233,9 @@ class StoredEventReader:
     async def _read_rows(
         self, ids: Sequence[int], start: int, connection: asyncpg.Connection
     ) -> tuple[list[asyncpg.Record], int]:
-        """Return the rows of ids[start:] that fit in memory, and the index after the last one.
+        """Return the rows of ids[start:] that fit in memory, and the index after the last one read.
 
-        An id that occurs several times counts only at its last place.
+        If an id occurs more than once, its row is returned only at the last place.
         """
         last_places = {event_id: place for place, event_id in enumerate(ids)}
         rows: list[asyncpg.Record] = []
@@ -246,9 +254,9 @@ class StoredEventReader:
 
 
 async def unregister(database_url: str) -> None:
-    """Stop recording changes, and delete the recorded ones, however long that takes.
+    """Stop recording changes, and delete those that were recorded.
 
-    Raises StoreUnavailableError and FatalError.
+    This has no time limit, because there may be many. Raises StoreUnavailableError and FatalError.
     """
     session = Session(
         database_url,
@@ -265,9 +273,10 @@ async def unregister(database_url: str) -> None:
 async def _read_range(
     ids: IdRange, connection: asyncpg.Connection
 ) -> tuple[int, list[asyncpg.Record], int]:
-    """Return the oldest running transaction, rows, and the last row's id.
+    """Return the number of the oldest running transaction, the rows, and the last row's id.
 
-    The rows are in the state before that transaction, or in a newer one.
+    The number is read before the rows. So the rows contain the changes of all transactions below
+    it, and possibly some later ones.
     """
     running = await connection.fetchval(sql.READ_HORIZON)
     rows, last_id = await fetch_rows(connection, ALL_EVENTS, ids)

@@ -1,6 +1,9 @@
-"""Sends stored events to Kafka.
+"""Publishes the stored events of one database to Kafka, for `normalizer relay --from-postgres`.
 
-One Kafka transaction writes each page together with its position.
+Each page of events is written in one Kafka transaction, together with the position after it. So a
+restarted relay continues behind the last committed page, and a reader with
+`isolation.level=read_committed` sees no event twice unless it has changed. A database can have only
+one such relay.
 """
 
 import asyncio
@@ -54,9 +57,10 @@ Outcomes = Counter[tuple[str, str]]
 
 
 class EventRelay:
-    """The only relay of a database.
+    """The relay of a database.
 
-    `run` ends after `stop`, or with an error that no retry can fix.
+    `run` sends events until `stop` is called or an error can't be fixed by a retry. A second relay
+    of the same database fences the first one, which then ends with FatalError.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -132,6 +136,7 @@ class EventRelay:
         producer = TransactionalProducer(
             settings,
             settings.kafka_group_id,
+            # The relay reads no Kafka partition, but its position has to be committed for one.
             # Kafka keeps offsets only of existing partitions, so use partition 0 of the output
             # topic.
             KafkaPartition(settings.kafka_canonical_topic, 0),
@@ -151,7 +156,7 @@ class EventRelay:
             await producer.stop()
 
     async def _begin(self, producer: TransactionalProducer) -> TablePosition:
-        """Return the position to continue from. If the relay isn't registered yet, register it.
+        """Return the position to continue from, and register the relay if none is registered.
 
         Raises FatalError if the position doesn't belong to this database.
         """
@@ -159,8 +164,9 @@ class EventRelay:
         position = table_position(await producer.committed())
         registered = await self._reader.registration()
         if registered is None:
-            # Commit to Kafka first. If the process registered first and was killed in between, it
-            # would look like a lost position.
+            # Commit the position before registering. If the process were killed after registering
+            # and before the commit, the registered relay would have no position, as if Kafka had
+            # lost it.
             now = await self._reader.horizon()
             position = first_position(secrets.token_hex(8), now, position)
             await producer.commit((), position.committed())
@@ -192,10 +198,11 @@ class EventRelay:
         return position
 
     async def _wait_for_writers(self) -> None:
-        """Wait for all transactions that are writing now.
+        """Wait until every transaction that was running at the registration has ended.
 
-        One of them may have written events before it could see the registration. These events
-        aren't recorded as changes, so the first pass must read them.
+        Such a transaction may have written events without recording changes, because it couldn't
+        see the registration yet. The first pass has to read these events, so it must not begin
+        before they're committed.
         """
         later = await self._reader.take_transaction()
         while not self._stopping.is_set():
@@ -240,10 +247,10 @@ class EventRelay:
             await self._check(position, "another relay has sent later changes")
 
     async def _check(self, position: TablePosition, went_back: str) -> None:
-        """Note the lag. Raises FatalError if the position doesn't belong to this database.
+        """Measure the lag, and check that the position still belongs to this database.
 
-        `went_back` is the error's message if changes after the position were already sent and
-        deleted.
+        Raises FatalError if it doesn't. `went_back` is the message for one of the cases: changes
+        after the position were already sent and deleted.
         """
         state = await self._reader.state(position)
         if not state.is_registered:
@@ -285,9 +292,9 @@ class EventRelay:
         return rejection, "quarantined"
 
     def _note_success(self) -> None:
-        """Note that a page was sent, or that there's no page to send.
+        """Note that a page was sent, or that there was no page to send, so an outage is over.
 
-        Call it only then. Reading a page says nothing about Kafka.
+        Reading a page isn't enough, because it doesn't show that Kafka is reachable.
         """
         self._outage.over()
         self._waits_for = None

@@ -20,25 +20,28 @@ MESSAGE_LIMIT: Final = "max.message.bytes"
 
 
 async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]:
-    """Return, for each output topic, the largest batch that it accepts, in bytes.
+    """Return the largest batch, in bytes, that each of the two output topics accepts.
 
-    Raises BrokerUnavailableError for a missing topic, because aiokafka might otherwise create it.
+    Raises BrokerUnavailableError if a topic doesn't exist. It must not be left to aiokafka to find
+    that out, because the broker might create the topic.
     """
     limits = {}
     for topic in (settings.kafka_canonical_topic, settings.kafka_rejected_topic):
         configs = await topics.topic_configs(topic)
         if not configs:
-            raise BrokerUnavailableError(f"topic {topic} does not exist: create it")
+            raise BrokerUnavailableError(
+                f"topic {topic} does not exist: create it, because the relay creates no topics"
+            )
         limits[topic] = int(configs[MESSAGE_LIMIT])
     return limits
 
 
 def canonical_record(event: Envelope, topic: str, *, revision: int | None = None) -> OutputRecord:
-    """Build the record of a canonical event, with its execution as the key.
+    """Build the record of a canonical event. Its key is the execution's id.
 
-    The header `place` has the event's coordinates if the log has records in the order of their
-    events. Only a row of PostgreSQL, which has a revision, gets this header, because reports of one
-    event are compared only there.
+    So all events of an execution are in one partition, in order. A stored event has a `revision`,
+    with which readers tell the newer of two records. Only then the header `place` is added, with
+    the event's coordinates in its log, by which readers compare reports of the event.
     """
     headers = {
         "event_id": event.event_id,
@@ -60,10 +63,11 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
 
 
 def build_traceparent(event: Envelope) -> str | None:
-    """Return the traceparent header of the raw record that the event's `trace_id` comes from.
+    """Return the `traceparent` header of the record that the event came from, or None.
 
-    Returns None if there's no trace id, or if trace id and header come from two merged reports with
-    different traces. Source: docs/spec/wire-shapes.md#v6.
+    It's None if the event has no trace id. It's also None if the event was merged from two reports
+    with different traces, and the stored header belongs to the other one. Source:
+    docs/spec/wire-shapes.md#v6.
     """
     if event.trace_id is None or event.headers is None:
         return None

@@ -1,8 +1,9 @@
-"""The metadata committed with an offset: how far a partition was read, of which log, by whom.
+"""The metadata that the relay commits with each offset of an input partition.
 
-Kafka stores a text with each committed offset. The relay stores there what the service stores in
-`source_positions`. With it the relay notices that a topic was recreated, or that the previous owner
-was killed.
+The service keeps its positions in the table `source_positions`. A relay needs no database, so it
+keeps the same information in the text that Kafka stores with a committed offset: which log was
+read, its last record, and which process owns the partition. When a process takes over a partition,
+it learns from this whether the topic was recreated or the previous owner was killed.
 """
 
 from typing import Final
@@ -18,9 +19,11 @@ NO_TRY: Final = LastTry()
 
 
 class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """The log that was read up to the offset, its last record, and the owner's next try.
+    """Describes the log that was read up to an offset, and the owner that read it.
 
-    `shapes` is the fingerprint of the table of shapes that it was read with, or ''.
+    `last` is the last record that was read. `last_try` says which process owns the partition and
+    how many records it's working on. `shapes` is the fingerprint of the operator's table of wire
+    shapes with which the records were read, or '' without a table.
     """
 
     cluster_id: str

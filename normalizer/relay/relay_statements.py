@@ -13,21 +13,21 @@ REGISTER: Final = """
     on conflict on constraint event_relay_pkey do nothing
 """
 
-# It's one statement, so that changes recorded for a relay that registers later aren't deleted. It
-# deletes the registration first, because a running relay locks the two in that order too
-# (DELETE_SENT).
+# This is one statement, so that it can't delete changes that are recorded for a relay that
+# registers in the meantime. It deletes the registration first, because a running relay locks the
+# two tables in that order (DELETE_SENT), and the other order could deadlock with it.
 UNREGISTER: Final = """
     with gone as (delete from normalizer.event_relay returning true)
     delete from normalizer.event_changes
     where  (select count(*) from gone) >= 0
 """
 
-# Begins a transaction with a number above those of all transactions that have one.
+# Returns a new transaction's number, which is above those of all transactions that have one.
 TAKE_TRANSACTION: Final = "select pg_current_xact_id()::text::bigint"
 
-# Returns, from a snapshot, the first transaction that may still be running, and the one after the
-# last that has ended. Also the server's clock, and the table's oid, which isn't the same after a
-# restore from a dump.
+# Returns the number of the first transaction that may still be running, and of the one after the
+# last that has ended, both from the same snapshot. It also returns the server's clock and the oid
+# of the table of changes. After a restore from a dump, the table has another oid.
 READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,
@@ -57,8 +57,9 @@ FIND_CHANGES: Final = """
     order by later.transaction_id, change_id
 """
 
-# Keeps the changes of another registration. It also keeps changes that were recorded after the
-# latest sent change ($3), because the relay has passed their number without sending them.
+# Deletes the changes that were sent, if this relay is still registered. Changes recorded after the
+# latest sent one ($3) are kept, even if they have a lower number, because they were never sent.
+# Such numbers occur only in a restored database, which READ_STATE reports.
 DELETE_SENT: Final = """
     with moved as (
         update normalizer.event_relay
@@ -73,8 +74,8 @@ DELETE_SENT: Final = """
     and    exists (select from moved)
 """
 
-# A change can have the number of a transaction that the relay has passed, or of one that hasn't
-# begun, only if the database was restored and gives its numbers out again.
+# In a database that was restored, transaction numbers are given out again. It's noticed by a change
+# with a number that the relay has already passed, or with a number that no transaction has had yet.
 READ_STATE: Final = """
     select exists (
                select from normalizer.event_relay where registration = $4::text

@@ -1,9 +1,12 @@
 """The relay's store: claims partitions, and writes batches to the output topics.
 
-A claim starts the only live producer of a partition, reads its committed offset, and commits that
-offset again with itself as the owner. Each part of a batch is written in one transaction, together
-with its next offset. A part that fails is never retried under the same claim, because only a new
-claim shows whether the transaction succeeded.
+To claim a partition, the relay starts a transactional producer for it, which makes Kafka fence the
+previous owner's. It then reads the committed offset and commits it again with itself as the owner.
+Afterwards each part of a batch is written in one transaction with its next offset, so its events
+appear on the output topic exactly once.
+
+If a commit fails, nobody knows whether it was applied. So the relay doesn't retry the part, but
+claims the partition again, and the offset that it then reads shows it.
 """
 
 import asyncio
@@ -41,9 +44,11 @@ from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
 
 
 class RelayStore:
-    """Reads the offsets of its group, and writes to the two output topics of the settings.
+    """Stores batches in Kafka instead of PostgreSQL. The consumer uses it like `Store`.
 
-    `on_commit` is called after each committed part. No other program may use the group.
+    It writes to the two output topics in the settings, and keeps the offsets in the group
+    KAFKA_GROUP_ID.relay. No other program may use that group. `on_commit` is called after each
+    committed part.
     """
 
     server_pid = None
@@ -66,8 +71,8 @@ class RelayStore:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # Close all of them at the same time. While the brokers are unreachable, each takes its full
-        # timeout.
+        # Close all producers at the same time, because while the brokers are unreachable each takes
+        # its full timeout.
         async with asyncio.TaskGroup() as tasks:
             for partition in self._owned:
                 tasks.create_task(self._disown(partition), name=f"disown {partition}")
@@ -85,12 +90,14 @@ class RelayStore:
         shapes: ShapesOfProcess = NO_TABLE,
         accept_reset: bool = False,
     ) -> Claim:
-        """Claim the partition. Fences every earlier owner and aborts its open transaction.
+        """Claim the partition: fence every earlier owner, and abort its open transaction.
 
-        A partition without a committed offset begins at `log_start`. If the last owner didn't
-        release the partition, it becomes a suspect (see `LastTry`). Raises BrokerUnavailableError,
-        FencedError, FatalError, AnotherClusterError unless `accept_reset`, and ShapesChangedError
-        if the table of shapes has changed.
+        A partition without a committed offset begins at `log_start`. If the last owner ended
+        without releasing the partition, it was probably killed, maybe by one of the next records.
+        The partition is then a suspect, and its records are read in small slices (see `LastTry`).
+
+        Raises BrokerUnavailableError, FencedError, FatalError, AnotherClusterError unless
+        `accept_reset`, and ShapesChangedError if the operator's table of shapes has changed.
         """
         where = KafkaPartition(topic, partition)
         if not accept_reset:
@@ -141,9 +148,10 @@ class RelayStore:
         return ()
 
     async def release_claims(self) -> None:
-        """Record that no record of any claimed partition is being processed any more.
+        """Record that this process works on no record of its partitions any more.
 
-        A partition whose commit is in flight or has failed isn't released.
+        The next owners then know that it wasn't killed. A partition whose commit is in flight or
+        has failed isn't released.
         """
         async with asyncio.TaskGroup() as tasks:
             for where, owned in self._owned.items():
@@ -183,11 +191,11 @@ class RelayStore:
         return ""
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
-        """Write the parts, each in its own transaction, all at the same time.
+        """Write the parts of a batch at the same time, each in its own transaction.
 
-        Raises PartsLostError with the reason for each part that wasn't written. That's a
-        FencedError if another process has claimed its partition, otherwise a PositionMovedError,
-        after which the partition must be claimed again.
+        If parts weren't written, raises PartsLostError with a reason for each: a FencedError if
+        another process has claimed the partition, or a PositionMovedError if the partition has to
+        be claimed again.
         """
         async with asyncio.TaskGroup() as tasks:
             parts = [
@@ -261,7 +269,8 @@ class RelayStore:
             await owned.producer.commit(records, position.committed(next_offset))
         except BrokerUnavailableError as error:
             raise PositionMovedError(
-                f"{error}; the next claim of the partition shows whether it succeeded",
+                f"{error}. Nobody knows whether the commit succeeded until the partition is "
+                "claimed again",
                 topic=where.topic,
                 partition=where.partition,
             ) from error
@@ -284,10 +293,10 @@ class RelayStore:
 
 
 async def clusters_read(topics: TopicReader, settings: Settings, topic: str) -> set[str]:
-    """Return the clusters from which the relay's committed offsets of this topic come.
+    """Return the ids of the Kafka clusters for which the relay has committed offsets of this topic.
 
-    An offset is stored in the cluster that's read. So an offset from another cluster was copied by
-    a mirror.
+    Normally there's only one, the cluster that we're connected to. Another one means that a mirror
+    has copied the offsets, and they don't fit this cluster's log.
     """
     partitions = await topics.partitions(topic)
     offsets = await topics.committed(settings.kafka_group_id, partitions)
@@ -304,10 +313,10 @@ def relay_stores(
 
 
 class _OwnedPartition(NamedTuple):
-    """A claimed partition: its producer, and its last committed position.
+    """A claimed partition: its producer, and the last position that was committed.
 
-    `next_offset` is None while a commit is in flight, and after a failed commit. Then nobody knows
-    whether that commit succeeded, so committing the earlier offset could set the position back.
+    `next_offset` is None while a commit is in flight and after one has failed. It's unknown then
+    whether the commit was applied, and committing the earlier offset could set the position back.
     """
 
     producer: TransactionalProducer

@@ -1,8 +1,11 @@
-"""Drops root's rights, requests a signal on the parent's death, and becomes the command.
+"""Prepares a new child process, and then becomes the command that the child is to run.
 
-It's a script, because `preexec_fn` is unsafe with threads. It imports little, because it runs
-before every child, and because Python's own library may be unreadable after the change of user. Its
-arguments are the parent's pid, the death signal, uid, gid (-1 keeps them), and the command with its
+`Child.start` runs it as a script between fork and the command. It drops root's rights if a user is
+given, and asks the kernel for a signal when the parent dies. `subprocess` could do this with
+`preexec_fn`, but that may deadlock in a process with threads. It imports little, because it runs
+before every child, and because after the change of user Python's own library may be unreadable.
+
+Arguments: the parent's pid, the death signal, uid, gid (-1 keeps them), and the command with its
 full path.
 """
 

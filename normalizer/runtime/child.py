@@ -1,8 +1,12 @@
 """Starts a child process that dies with its parent, even on kill -9.
 
-The script `become` runs first. It drops root's rights, asks the kernel for a signal when the parent
-dies, and becomes the command. The kernel sends that signal when the *thread* that started the child
-ends, so start children from the main thread.
+Servers and service processes that `normalizer up` and the tests start must not outlive them. So the
+script `become` runs first in each child. It asks the kernel to send the child a signal when its
+parent dies, and then becomes the command. The kernel sends the signal already when the *thread*
+that started the child ends, so start children from the main thread.
+
+    async with await Child.start("sleeper", ["/bin/sleep", "60"], env={}) as child:
+        ...  # the block's end stops it
 """
 
 import asyncio
@@ -38,8 +42,9 @@ class Child:
     ) -> Self:
         """Start a child in its own session, so that Ctrl-C in a terminal doesn't reach it.
 
-        The command needs its full path, and `env` is its whole environment. Its output is appended
-        to `log`, or inherited if that's None. `owner` is the (uid, gid) to run as.
+        `command` needs the program's full path, and `env` is the whole environment. The output is
+        appended to the file `log`, or goes where ours goes if that's None. `owner` is the (uid,
+        gid) to run as.
         """
         uid, gid = owner if owner is not None else (-1, -1)
         step = [sys.executable, "-I", "-S", _BECOME, os.getpid(), int(death_signal), uid, gid]
@@ -102,8 +107,9 @@ class Child:
 def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     """Send a signal to a child. Does nothing if the child has ended.
 
-    It doesn't use the child's own method, because that first checks whether the child has ended,
-    which may consume its exit code. Then the event loop would report 255.
+    The method of asyncio's process first polls whether the child has ended. That may collect the
+    exit code before the event loop does, which would then report 255 instead. So this calls
+    os.kill.
     """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -111,9 +117,9 @@ def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> 
 
 
 def same_imports() -> dict[str, str]:
-    """Return an environment in which `python -m` imports the same modules as this process.
+    """Return environment variables with which `python -m` imports the same modules as this process.
 
-    By default `python -m` looks in the current folder first, which may have another version.
+    Without them, `python -m` looks in the current folder first, where there may be another version.
     """
     return {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
 

@@ -42,10 +42,11 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Import the command.
+        """Import the module of the command, and prepare for signals.
 
-        From here on a signal raises an exception, so that the command can clean up. SIGTERM acts
-        like Ctrl-C until the command installs its own handler.
+        Until now a signal ended the process at once. From here on it raises an exception, so that
+        the command can clean up. SIGTERM acts like Ctrl-C until the command installs its own
+        handler.
         """
         found = super().resolve_command(ctx, args)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -62,10 +63,11 @@ class Program(click.Group):
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
-    """Act as Ctrl-C does: a running event loop cancels its task instead of losing an exception.
+    """Handle SIGTERM as Ctrl-C is handled at this moment.
 
-    A shell starts background programs with SIGINT ignored. SIGTERM must end those too, so it raises
-    KeyboardInterrupt wherever the program is.
+    If an event loop is running, Ctrl-C cancels its task, which a plain exception wouldn't reliably
+    do. In a background program of a shell Ctrl-C is ignored, but SIGTERM must still end it. So then
+    SIGTERM raises KeyboardInterrupt.
     """
     ctrl_c = signal.getsignal(signal.SIGINT)
     handler = ctrl_c if callable(ctrl_c) else signal.default_int_handler
@@ -105,9 +107,11 @@ def name_unknown_variables() -> None:
 
 
 def open_standard_streams() -> None:
-    """Open standard streams that the caller closed, so that no socket gets the number of one.
+    """Open standard input, output, and error if the caller has closed them.
 
-    The system gives a new file the lowest free number, so each stream gets its own number back.
+    The system gives a new file the lowest free number. If 1 were free, a socket could get it, and
+    printed text would be sent over that socket. Opened in order, each stream gets its own number
+    back.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -115,5 +119,8 @@ def open_standard_streams() -> None:
 
 
 def discard_output() -> None:
-    """Discard output after stdout failed. Otherwise Python would fail again to flush it at exit."""
+    """Discard all further output after writing to stdout has failed.
+
+    Otherwise Python would flush stdout again at exit, and fail again.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

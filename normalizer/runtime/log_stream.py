@@ -1,6 +1,8 @@
 """Writes log lines to a stream, and drops those that the stream doesn't take.
 
-A full disk, or a pipe that nobody reads, must not stop the service.
+A log must never stop the service. If the disk is full, or the log goes to a pipe that nobody reads,
+a plain write would block or raise an error. LogStream waits at most PATIENCE_S and then drops the
+line.
 """
 
 import contextlib
@@ -39,9 +41,10 @@ class LogStream:
             self._stream.flush()
 
     def _write_bytes(self, data: bytes) -> None:
-        """Write in pieces that a pipe takes whole or not at all.
+        """Write in pieces of PIPE_BUF bytes, which a pipe takes whole or not at all.
 
-        So a line of this length is never mixed with lines of other writers to the pipe.
+        So a line up to that length stays in one piece, even if other processes write to the same
+        pipe.
         """
         if self._is_torn:
             data = b"\n" + data

@@ -1,8 +1,9 @@
 """Decides at the start of a process whether the native lane reads records before Python does.
 
-The native lane is a library in Rust that reads most records faster. It's used if it's installed,
-was built from the same rules, and supports the settings. After MOST_PANICS panics it's turned off,
-and Python reads every record. A log line says which core runs.
+The native lane is a library in Rust that gives the same rows as the Python rules, in less time.
+It's used if it's installed, was built from the same version of the rules, and supports the
+settings. A bug in it must not stop the service: a panic is caught and logged, and after MOST_PANICS
+panics Python reads every record. At the start, a log line says which of the two is used.
 """
 
 from collections.abc import Sequence
@@ -56,11 +57,11 @@ class GuardedLane:
         return self.panics < MOST_PANICS
 
     def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:
-        """Read as `Lane.read` does. A panic is logged with the records that were being read.
+        """Read records with the lane. None stands for a record that's left to Python.
 
-        If records of a call that panicked come again, they're left to Python. Otherwise one bad
-        record could use up MOST_PANICS, for example if it's read again because its batch had no
-        room for it.
+        After a panic, the records of that call are remembered and left to Python from then on.
+        Otherwise one bad record could cause all MOST_PANICS panics, for example if it's read again
+        because there was no room for it in its batch.
         """
         if not self.is_on() or self._have_panicked(records):
             return [None] * len(records)

@@ -1,6 +1,8 @@
 """Normalizes heavy records in the helper process, so that the parent's event loop stays free.
 
-A thread wouldn't help, because a C call that reads megabytes holds the interpreter lock.
+A record of several megabytes takes long to normalize, and meanwhile the event loop must send
+heartbeats. A thread wouldn't help, because a C call that reads megabytes holds Python's interpreter
+lock all the time.
 """
 
 import asyncio
@@ -39,8 +41,8 @@ class NormalizerProcessDiedError(Exception):
 class NormalizerProcess:
     """The helper process. It's started when it's first needed, and again after it died.
 
-    It exits with this process, because the other end of its pipe closes, and `stop` ends it. If it
-    takes longer than `answer_s` for a record, it's frozen or hangs, so it's killed.
+    If it takes longer than `answer_s` for a record, it's killed, because it's frozen or hangs.
+    `stop` ends it. If this process dies, the helper ends too, because its end of the pipe closes.
     """
 
     def __init__(
@@ -59,9 +61,9 @@ class NormalizerProcess:
     async def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
         """Return the outcomes of one record. Raises NormalizerProcessDiedError.
 
-        It normalizes one record at a time. Cancelling the call kills the child, so that late
-        outcomes can't be taken for those of the next record. A record of more than LARGE_BYTES, or
-        one that takes SLOW_S, is logged.
+        It handles one record at a time. If the call is cancelled, the helper is killed, because
+        outcomes that it sent later would look like those of the next record. A record of more than
+        LARGE_BYTES, or one that takes SLOW_S, is logged.
         """
         async with self._turn:
             process = self.process = self.process or await self._start()

@@ -18,9 +18,10 @@ def back_off_s(
     *,
     longest_s: float = LONGEST_WAIT_S,
 ) -> float:
-    """Return the seconds to wait after this many failures in a row, doubling each time.
+    """Return how many seconds to wait after this many failures in a row.
 
-    They vary by half, so that processes that failed together don't retry together.
+    The time doubles with each failure, up to `longest_s`. It also varies by up to half, so that
+    processes that failed together don't all retry at the same moment.
     """
     return min(longest_s, FIRST_WAIT_S * 2.0 ** min(tries, 10)) * (0.5 + draw() / 2)
 

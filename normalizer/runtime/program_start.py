@@ -11,10 +11,10 @@ from normalizer.runtime.exit_codes import STOPPED_AT_ONCE
 def start(program: str) -> None:
     """Import the commands of a program, and run the one that the command line names.
 
-    It installs a handler first, because the kernel drops signals for which the first process of a
-    container has none. The handler exits at once instead of raising, because an import may swallow
-    an exception. A signal that's ignored stays ignored, because a shell starts background programs
-    with Ctrl-C ignored.
+    Imports take a moment, in which a signal should already end the program. The first process of a
+    container needs a handler for that, because the kernel drops signals for which it has none. The
+    handler exits at once instead of raising an exception, which an import might swallow. An ignored
+    signal stays ignored, because a shell starts background programs with Ctrl-C ignored.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:

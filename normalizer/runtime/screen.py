@@ -8,10 +8,11 @@ _CLEAR = "\r\x1b[K"
 
 
 class Screen:
-    """`print_line` prints permanent lines, and `print_live` a line that the next one replaces.
+    """Prints lines that stay, and on a terminal one live line that's replaced each time.
 
-    If the stream takes no more lines (its reader is gone, or the disk is full), `is_read` becomes
-    False and all output is discarded, because no job depends on it.
+    `print_line` prints the former, and `print_live` the latter. If the stream can't be written any
+    more, because its reader is gone or the disk is full, `is_read` becomes False and further output
+    is discarded. A job continues in that case, because nothing depends on its output.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:

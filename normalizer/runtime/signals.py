@@ -1,6 +1,7 @@
-"""Handles the signals that stop a process. The first stops it, and any later one ends it at once.
+"""Handles the signals that stop a process: the first stops it in order, a second one at once.
 
-The second signal loses nothing, because uncommitted work is rolled back.
+Ending at once loses nothing, because PostgreSQL rolls back uncommitted work and the next process
+reads its records again.
 """
 
 import asyncio

@@ -31,11 +31,14 @@ async def slices(
     room: int | None = None,
     lane: Lane | None = None,
 ) -> AsyncGenerator[list[Item], None]:
-    """Yield records with their outcomes, in order, a few milliseconds of work at a time.
+    """Yield records with their outcomes, in order, in slices of a few milliseconds of work.
 
-    Other tasks can run between two slices. A slice also ends when the outcomes so far reach `room`
-    rows. The `lane` reads records first. If it leaves a record, `heavy` normalizes it if that would
-    take long, and otherwise `normalize` does. If `heavy` returns None, the iteration ends.
+    Between two slices the caller may await something, so that other tasks can run. A slice also
+    ends when the outcomes so far reach `room` rows, so that the caller can stop when a batch is
+    full.
+
+    The native `lane` reads each record first. A record that it leaves goes to `heavy` if it would
+    take long, otherwise to `normalize`. If `heavy` returns None, the iteration ends.
     """
     items: list[Item] = []
     rows = 0

@@ -35,10 +35,11 @@ def configure(
     secrets: Iterable[str] = (),
     stream: TextIO | None = None,
 ) -> None:
-    """Log to `stream` (standard error by default) as JSON, as ECS JSON, or in plain text.
+    """Configure logging for the process, to `stream` or standard error.
 
-    Plain text is for a terminal. Lines of libraries such as aiokafka and asyncio go to the same
-    stream, if their level is WARNING or higher.
+    `log_format` is json, ecs (JSON with ECS's field names), pretty (text for a terminal), or auto,
+    which is pretty on a terminal and otherwise json. Values in `secrets` are masked in every line.
+    Libraries such as aiokafka and asyncio log to the same stream, from level WARNING on.
     """
     out = sys.stderr if stream is None else stream
     if stream is None:
@@ -70,9 +71,9 @@ def configure(
 
 
 def _discard_unwritten() -> None:
-    """Discard unwritten lines.
+    """Discard lines that couldn't be written, when the process exits.
 
-    Python would fail to flush them at exit, and change the exit code.
+    Otherwise Python would try to flush them at exit, fail, and change the exit code.
     """
     try:
         sys.stderr.flush()
@@ -87,9 +88,11 @@ def get_logger(**context: object) -> FilteringBoundLogger:
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe an error: ours by its message, a system error by its name, any other by its type.
+    """Describe an error for a log line, without quoting anything secret.
 
-    The text of a library's error may quote a record or a secret.
+    Our own errors are described by their message, system errors by their name, such as "Connection
+    refused", and all others by their type only, because a library's text may quote a record or a
+    secret.
     """
     match error:
         case NormalizerError():

@@ -37,7 +37,8 @@ from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 _expired_option: Final = click.option(
     "--accept-expired",
     is_flag=True,
-    help="Ignore events older than the retention of events. Without it the job fails at the first.",
+    help="Ignore events that are older than the retention of events. Without this option, "
+    "the job fails at the first such event.",
 )
 
 
@@ -51,8 +52,8 @@ def backfill() -> None:
     normalizer backfill table noetl.event --source-url postgresql://reader@noetl/noetl
     normalizer backfill file dump.ndjson.zst --dry-run
 
-    You can stop or kill it at any time. Run the same command again to resume. It pauses while a
-    running service has lag.
+    You can stop or kill it at any time, and run the same command again to resume it. While a
+    running service has lag, the backfill pauses, so that live events come first.
     """
 
 
@@ -63,14 +64,19 @@ def backfill() -> None:
     "partitions",
     type=SMALL_NUMBER,
     multiple=True,
-    help="Only this partition. Repeatable.",
+    help="Read only this partition. Repeat the option for more.",
 )
-@click.option("--from-offset", type=OFFSET, help="First offset to read in each partition.")
+@click.option("--from-offset", type=OFFSET, help="The first offset to read in each partition.")
 @click.option("--to-offset", type=OFFSET, help="Stop before this offset.")
 @click.option(
-    "--from-time", metavar="TIME", help="Start at this time: 2026-01-31, or 2026-01-31T12:00:00Z."
+    "--from-time",
+    metavar="TIME",
+    help="Start at the first record at or after this time, for example 2026-01-31 or "
+    "2026-01-31T12:00:00Z.",
 )
-@click.option("--to-time", metavar="TIME", help="Stop before this time.")
+@click.option(
+    "--to-time", metavar="TIME", help="Stop before the first record at or after this time."
+)
 @changes_option
 @_expired_option
 @history_options
@@ -93,8 +99,8 @@ def backfill_topic(
     normalizer backfill topic noetl.events --from-time 2026-01-01 --to-time 2026-02-01
     normalizer backfill topic other.events --partition 3 --from-offset 1000 --to-offset 2000
 
-    Records keep their topic, partition, and offset, so nothing is stored twice, whether the
-    service has read them before or reads them later.
+    Records keep their topic, partition, and offset. So each is stored only once, even if the
+    service has read it before or reads it later.
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
         raise click.UsageError("give the range by offset or by time, not both")
@@ -134,14 +140,16 @@ def backfill_topic(
     type=click.Choice(["auto", "lines", "dump"]),
     default="auto",
     show_default=True,
-    help="The format of the files. lines: one record per line. dump: a single JSON document, "
-    'either [...] or {"result":[...]}. auto: detect which.',
+    help="The format of the files. By default (auto) it's detected for each file. With "
+    "lines, each line is a record. With dump, a file is a single JSON document, either "
+    '[...] or {"result":[...]}.',
 )
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="The incarnation of records that name their topic, i.e. how often that was recreated "
-    "before. Default: the live one.",
+    help="For records that name their topic, as `kcat -J` prints them: how often that topic "
+    "had been recreated when they were written (0 is the first). You need it only if "
+    "the topic was ever recreated. Default: the live topic.",
 )
 @set_option
 @changes_option
@@ -164,10 +172,13 @@ def backfill_file(
     normalizer backfill file events.ndjson.zst
     normalizer backfill file execution_events.json --set execution_id=543942402461926429
 
-    Each line is an event, or a record as printed by `kcat -J`, which keeps its own coordinates. A
-    line that isn't an event goes to quarantine. In a folder it reads all regular files that aren't
-    hidden. It doesn't follow links to folders, but names them in a warning. Save a stream to a file
-    first, because a resumed run reads the file again.
+    Each line is an event, or a record as `kcat -J` prints it. Such a record keeps its own topic,
+    partition, and offset, so it's recognized if the service has stored it. A line that isn't an
+    event goes to quarantine.
+
+    In a folder it reads all regular files that aren't hidden. It doesn't follow links to folders,
+    but names them in a warning. Save a stream to a file first, because a run that was interrupted
+    reads the file again.
     """
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))
@@ -194,17 +205,24 @@ def backfill_file(
 @backfill.command("table")
 @click.argument("table", required=False)
 @click.option(
-    "--query", help="Read the rows of this query instead. It must return a column event_id."
+    "--query",
+    help="Read the rows of this query instead of a table. It must return a column event_id.",
 )
 @click.option(
     "--source-url",
     envvar="SOURCE_DATABASE_URL",
     show_envvar=True,
-    help="The database with the table. Default: DATABASE_URL.",
+    help="The address of the database that has the table. Default: DATABASE_URL.",
 )
-@click.option("--name", help="NAME in the events' topic pg:NAME. Default: the table's name.")
 @click.option(
-    "--key", help="Comma-separated columns that identify a row. Default: the primary key."
+    "--name",
+    help="The stored events get the topic pg:NAME, so that a second run recognizes them. "
+    "Default: the table's name.",
+)
+@click.option(
+    "--key",
+    help="The columns that identify a row, comma-separated. Rows are read in their order. "
+    "Default: the primary key.",
 )
 @set_option
 @changes_option
@@ -229,7 +247,8 @@ def backfill_table(
     normalizer backfill table --key event_id --name recent \\
         --query "select * from noetl.event where created_at >= '2026-01-01'"
 
-    It reads the rows in pages along the key, one statement per page.
+    The table may be large and in use. It's read page by page in the order of its key, with one
+    short statement per page.
     """
     if (table is None) == (query is None):
         raise click.UsageError("name a table or give --query, not both")

@@ -37,7 +37,8 @@ _GONE: Final = "if the topic was recreated with fewer partitions, use `normalize
 async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResult]:
     """Check Kafka, then the database, then whether the two belong together. Changes nothing.
 
-    A check that needs the result of a failed check is left out.
+    It yields a line per check. If a check fails, those that need its result are left out, so that
+    one cause gives one line.
     """
     kafka = KafkaCheck(settings, log)
     database = DatabaseCheck(settings)

@@ -221,8 +221,8 @@ class DatabaseCheck:
             else "other roles' snapshots are hidden, so the alert NormalizerSnapshotHeld can't "
             "fire",
             "" if sees else f"grant pg_read_all_stats to {user};",
-            # This is only a warning. On many managed servers nobody may grant the right, and
-            # everything except this alert works without it.
+            # Only a warning, because on many managed servers nobody may grant this right, and
+            # everything except the alert works without it.
             warns=not sees,
         )
 
@@ -236,8 +236,8 @@ class DatabaseCheck:
             "full_page_writes",
             "on" if is_on else "off: after a crash the server may not start again",
             "" if is_on else "alter system set full_page_writes = on; select pg_reload_conf();",
-            # This is only a warning. Some file systems never tear a page, so it may be off on
-            # purpose.
+            # Only a warning, because some file systems never write half a page, and then an
+            # operator may have turned it off on purpose.
             warns=not is_on,
         )
 
@@ -301,8 +301,8 @@ class DatabaseCheck:
 def _granted() -> tuple[tuple[str, str, str, str | None], ...]:
     """List the rights that the migrations grant to the writer, as (kind, object, right, column).
 
-    They're read from the migrations instead of the database's catalog, because a restore may have
-    lost some.
+    They come from the text of the migrations. The database's own catalog can't be the source,
+    because rights may be missing there, for example after a restore.
     """
     return tuple(
         ((kind or "table").upper(), what, right.upper(), field)

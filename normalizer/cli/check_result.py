@@ -4,9 +4,10 @@ import msgspec
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """One line of the report. If a check fails or warns, `remedy` says what to do about it.
+    """One line of the report: what was checked, the result, and a remedy if it isn't fine.
 
-    With `warns`, the service works in spite of the finding, so the command doesn't fail.
+    With `warns`, the service works in spite of the finding, so the command doesn't fail because of
+    it.
     """
 
     about: str

@@ -1,8 +1,9 @@
 """Runs another program over the contract's vectors, and compares its lines with the expected ones.
 
-The program reads all vectors in one run. Before each vector it reads a marker, i.e. an event that
-every program can pass on. The marker's id shows where the lines of the next vector begin. So a
-program that writes one line too few or too many fails only in that vector.
+Starting the program once per vector would be slow, so it reads all vectors in one run. The question
+is then which of its lines belong to which vector, because a faulty program may write too few or too
+many. So before each vector it reads a marker, an event that every program passes on, with an id
+that we choose. All lines between two markers belong to the vector between them.
 """
 
 import os
@@ -95,10 +96,10 @@ def read_cases(level: Level) -> list[Case]:
 def run_program(
     command: Sequence[str], cases: Sequence[Case], *, within_s: float = 600.0
 ) -> tuple[list[VectorMismatch], str]:
-    """Run the program over the cases. Returns the cases in which its lines differ, and its failure.
+    """Run the program over the cases. Returns the cases with wrong lines, and how it failed.
 
-    The failure is "" if the program ends in time with exit code 0. Raises ConfigurationError if the
-    program can't be started.
+    The failure is "" if the program ended in time with exit code 0. Raises ConfigurationError if it
+    can't be started.
     """
     given = b"".join(
         line + b"\n"

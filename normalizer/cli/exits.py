@@ -23,7 +23,8 @@ _T = TypeVar("_T")
 def load_settings(*needs: str) -> Settings:
     """Read the settings from the environment, and end the process if they're wrong.
 
-    From here on nothing is logged until a command configures its own log.
+    `needs` names the settings that the command can't do without. It also turns logging off until
+    the command configures it.
     """
     telemetry.configure(level="critical")
     return settings_or_exit(lambda: environment.load(os.environ, needs=needs))

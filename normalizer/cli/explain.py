@@ -1,6 +1,7 @@
 """Explains what happened to one record, and by which rules.
 
-It looks in the tables first, and then at the record itself if Kafka still has it.
+It looks up the record in the tables (events, quarantine, gaps), and if Kafka still has it, it also
+applies today's rules to it. The result is text for an operator, line by line.
 """
 
 from collections.abc import Iterable, Iterator

@@ -31,11 +31,20 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
 @click.command()
 @click.argument("file", type=NewPath(path_type=Path, allow_dash=True))
 @click.option(
-    "--from-time", metavar="TIME", help="Start at this created_at, such as 2026-01-31 (UTC)."
+    "--from-time",
+    metavar="TIME",
+    help="Export only events with a created_at at or after this time, for example 2026-01-31"
+    " (UTC).",
 )
-@click.option("--to-time", metavar="TIME", help="Stop before this time.")
 @click.option(
-    "--execution", "executions", type=ID, multiple=True, help="Only this execution. Repeatable."
+    "--to-time", metavar="TIME", help="Export only events with a created_at before this time."
+)
+@click.option(
+    "--execution",
+    "executions",
+    type=ID,
+    multiple=True,
+    help="Export only events of this execution. Repeat the option for more.",
 )
 @click.option(
     "--format",
@@ -43,8 +52,9 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     type=click.Choice(FORMATS),
     default="canonical",
     show_default=True,
-    help="The format of each line. canonical: the event, byte for byte as `normalizer normalize` "
-    "prints it. cloudevents: a CloudEvent 1.0 that has the event as its data.",
+    help="The format of each line. canonical is the event itself, byte for byte as "
+    "`normalizer normalize` prints it. cloudevents is a CloudEvent 1.0 that has the "
+    "event as its data.",
 )
 def export(
     *,
@@ -62,10 +72,12 @@ def export(
     normalizer export - --execution 543942402461926429 | jq .event_type
     normalizer export events.ndjson.zst --format cloudevents
 
-    FILE is compressed with zstd if its name ends in .zst, with gzip if it ends in .gz, and plain
-    text otherwise. The same events always give the same bytes. `normalizer backfill file` can read
-    the file. It takes every value for one that the producer sent, because the lines don't show
-    which values were guessed. If the database is unreachable, the export waits and then continues.
+    FILE is compressed with zstd if its name ends in .zst, and with gzip if it ends in .gz. The same
+    events always give the same bytes. `normalizer backfill file` can read the file. A line doesn't
+    show which of its values a rule has guessed, so the backfill takes all of them for values that
+    the producer sent.
+
+    If the database is unreachable, the export waits and then continues.
     """
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")

@@ -1,7 +1,8 @@
 """Applies the rules without a server: reads raw records, and writes canonical events, one per line.
 
-For a rejected record it writes `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` instead.
-Source: docs/spec/envelope.md#c2, #c8.
+It's the core of `normalizer normalize`. For a rejected record it writes
+`{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` instead of an event. Source:
+docs/spec/envelope.md#c2, #c8.
 """
 
 from typing import BinaryIO, Final
@@ -26,8 +27,8 @@ def filter_lines(
 ) -> int:
     """Normalize every line of the source. Returns how many records or events were rejected.
 
-    Before it waits for more input, it writes the results for everything that it has read. Raises
-    the errors of the sink.
+    You can use it in a pipe: before it waits for more input, it writes the results for everything
+    that it has read. Raises the errors of the sink.
     """
     normalize = normalizer.normalize
     rejected = 0

@@ -26,9 +26,12 @@ def _execution(text: str) -> ForgottenExecution:
 @click.argument("execution", type=_execution)
 @click.option("--who", help="Your name, which is recorded.  [default: user@host]")
 @click.option(
-    "--why", required=True, help="The reason. It's never deleted, so don't quote content."
+    "--why",
+    required=True,
+    help="The reason, for example a ticket number. It's stored and never deleted, so don't "
+    "quote anything that is to be erased.",
 )
-@click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing, but count what would be deleted.")
 def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run: bool) -> None:
     """Erase an execution: its events, calls, and quarantined bytes. Its counts stay.
 

@@ -121,8 +121,9 @@ def run_dry(
 def collecting_diff(path: Path | None) -> Iterator[Diff]:
     """Yield a diff that also writes each changed row to the file, if one is given.
 
-    The file must be new. So a dry run changes nothing, even if somebody names the source itself. If
-    the block fails, the file is removed, because otherwise the corrected command would fail.
+    The file must not exist yet, so that a dry run can't overwrite anything, for example its own
+    source. If the block fails, the file is removed again. Otherwise you'd have to remove it before
+    you repeat the command.
     """
     if path is None:
         yield Diff()
@@ -158,10 +159,11 @@ async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
 def end_dry_run(
     lines: Iterable[str], *, partial: bool, broken: FatalError | None = None
 ) -> NoReturn:
-    """Print what would change, and exit, with code 1 if the dry run was `partial`.
+    """Print what a real run would change, and exit.
 
-    `broken` is an error that would end the real run. That run would still store everything before
-    it, so this is printed too.
+    `partial` says that the dry run didn't see everything, and then the exit code is 1. `broken` is
+    an error that would end the real run too. Everything before it would still be stored, so the
+    changes are printed before the error.
     """
     if partial or broken:
         click.echo("it ended early, so this covers only the part that was read", err=True)

@@ -11,7 +11,7 @@ import msgspec
 
 from normalizer.runtime.command_line import FiniteRange, NewPath
 
-# The limits are those of the columns that the numbers are compared with. A larger number would fail
+# These are the limits of the columns that the numbers are compared with. A larger number would fail
 # in the database, or make a job wait for a row that can't exist.
 SMALL_NUMBER: Final = click.IntRange(0, (1 << 31) - 1)
 OFFSET: Final = click.IntRange(0, (1 << 63) - 1)
@@ -28,8 +28,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def history_options(command: _Command) -> _Command:
     """Add the options of every command that writes: --max-rate and --dry-run."""
     for option in (
-        click.option("--max-rate", type=RATE, help="At most this many records per second."),
-        click.option("--dry-run", is_flag=True, help="Write nothing, but print what would change."),
+        click.option("--max-rate", type=RATE, help="Process at most this many records per second."),
+        click.option(
+            "--dry-run", is_flag=True, help="Write nothing, but print what a real run would change."
+        ),
     ):
         command = option(command)
     return command
@@ -40,7 +42,8 @@ set_option: Final = click.option(
     "defaults",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Add this field to records without it, for example created_at=2026-01-31. Repeatable.",
+    help="Add this field to every record that lacks it, for example created_at=2026-01-31. "
+    "Repeat the option for more fields.",
 )
 
 
@@ -57,8 +60,8 @@ def changes_option(command: _Command) -> _Command:
         "--changes",
         type=NewPath(path_type=Path),
         metavar="FILE",
-        help="With --dry-run: write every row that would change to this new file, one JSON object "
-        "per line.",
+        help="With --dry-run, also write every row that would change to this file, as one JSON "
+        "object per line. The file must not exist yet.",
     )(cast("_Command", checked))
 
 

@@ -61,15 +61,14 @@ _ROWS_A_CHUNK: Final = 500_000
 async def verify_ledger(
     database_url: str, log: TopicReader | None
 ) -> AsyncIterator[PartitionFinding | RunFinding]:
-    """Check every position, partition by partition. Without a log, compare only with the tables.
+    """Check every position, and yield a finding for each partition and then each run of a job.
 
-    After the partitions come the runs of jobs that wrote anything. If a partition's leader doesn't
-    respond, the partition is compared with the tables only, and a BrokerUnavailableError at the end
-    names it.
+    Without a `log`, positions are compared only with the tables. The same happens for a partition
+    whose leader doesn't respond, and at the end a BrokerUnavailableError names these.
 
-    The tables are read in chunks, each with its own snapshot. Rows beyond the positions that were
-    read at the start don't count, so the chunks fit together. Raises StoreUnavailableError,
-    FatalError, and the errors of the log.
+    The tables are read in chunks, each with its own snapshot, while other processes write. To make
+    the chunks fit together, rows beyond the positions that were read at the start don't count.
+    Raises StoreUnavailableError, FatalError, and the errors of the log.
     """
     async with read_only_connection(
         database_url,
@@ -229,10 +228,10 @@ async def _rows(
     positions: Sequence[LedgerPosition],
     runs: Sequence[asyncpg.Record],
 ) -> tuple[Counter[PartitionKey], Counter[JobRunKey], Counter[PartitionKey], Counter[JobRunKey]]:
-    """Count rows by partition and by run: stored and quarantined, present and archived.
+    """Count stored and quarantined rows by partition and by run, including archived ones.
 
-    If retention deleted rows in the meantime, it counts again, because it might have missed these
-    rows or counted them twice.
+    Retention may delete rows while they're counted, and then some could be missed or counted twice.
+    So if it has deleted any in the meantime, they're counted again.
     """
     taken = await connection.fetch(ARCHIVED)
     while True:

@@ -50,9 +50,9 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
 class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
     """The findings about one partition.
 
-    Each sentence in `wrong` is a reason for exit code 1: LOST, MORE, RECREATED, ANOTHER CLUSTER, or
-    UNREADABLE. `unverified` is the number of offsets in gaps that are older than the log, so that
-    nobody can know whether they had a record.
+    Each sentence in `wrong` begins with its kind (LOST, MORE, RECREATED, ANOTHER CLUSTER, or
+    UNREADABLE) and makes the command exit with 1. `unverified` counts offsets in gaps that the log
+    no longer reaches back to, so nobody can know whether they had a record.
     """
 
     position: LedgerPosition

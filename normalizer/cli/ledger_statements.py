@@ -2,7 +2,8 @@
 
 from typing import Final
 
-# read_to is the highest position that the partition ever had, even if an operator has set it back.
+# read_to is the highest position that the partition ever had. It's above next_offset if an operator
+# has set the position back.
 POSITIONS: Final = """
     select   topic, incarnation, partition, cluster_id, start_offset, next_offset,
              greatest(next_offset, (
@@ -44,8 +45,8 @@ STORED: Final = """
 """
 
 
-# The batches of a run commit in ascending order, so the last one shows which rows the totals
-# include.
+# The batches of a run are committed in ascending order, so rows up to the last committed one are in
+# the totals, and later rows aren't.
 RUNS: Final = """
     select   job.job_id, job.run, job.spec, written.last_batch_id,
              sum(part.stored)::bigint as stored, sum(part.quarantined)::bigint as quarantined

@@ -1,7 +1,8 @@
-"""Shows positions of partitions. Skips records, sets a position back, or retires a partition.
+"""Shows the stored positions of partitions, and changes them for an operator.
 
-Before it skips offsets, it reads them. A record goes to quarantine. An offset that can't be read
-becomes part of a gap.
+An operator can skip records, set a position back, or retire a partition. Skipped records aren't
+lost: they're read first and go to quarantine. Only an offset that can't be read becomes part of a
+gap.
 """
 
 from collections.abc import Sequence
@@ -88,10 +89,11 @@ class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
 async def read_positions(
     settings: Settings, log: TopicReader | None, topic: str | None, partition: int | None
 ) -> list[PartitionPosition]:
-    """Read every matching position. The newest incarnation of each partition comes first.
+    """Return every matching position. The newest incarnation of each partition comes first.
 
+    The ends of the logs are read from Kafka. If brokers are unreachable, only these are missing.
     Raises StoreUnavailableError, FatalError, and ConfigurationError for a partition that was never
-    read. If brokers are unreachable, only the ends of their logs are missing.
+    read.
     """
     async with read_only_connection(settings.required_database_url) as connection:
         rows = await connection.fetch(_POSITIONS, topic, partition)
@@ -222,7 +224,10 @@ async def _passed(
         )
     bounds = (await log.bounds([position.at]))[position.at]
     if (to or offset + 1) > bounds.end:
-        raise ConfigurationError(f"{position.at}: the log ends at {bounds.end}")
+        raise ConfigurationError(
+            f"{position.at}: the log ends at offset {bounds.end}, so {to or offset + 1} can't be "
+            "the next offset to read"
+        )
     if offset < bounds.start and to is None:
         return [], bounds.start
     return await _read(log, position, max(offset, bounds.start), to, bounds.end)
@@ -245,7 +250,8 @@ async def _read(
             continue
         if chunk is None:
             raise BrokerUnavailableError(
-                f"{position.at}: Kafka's retention has just deleted offset {offset}"
+                f"{position.at}: Kafka's retention has just deleted offset {offset}. Run the "
+                "command again"
             )
         found = [one for one in chunk.records if to is None or one.offset < to]
         if to is None and found:
@@ -256,8 +262,8 @@ async def _read(
         offset = chunk.next_offset
     if to is None and offset < last:
         raise BrokerUnavailableError(
-            f"{position.at}: no record can be read from {offset} on. If the log is damaged there, "
-            "give --to"
+            f"{position.at}: the brokers return no record from offset {offset} on. If the log is "
+            "damaged there, give the offset to continue at with --to"
         )
     return records, to or min(offset, end)
 

@@ -37,9 +37,14 @@ def _changes(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--who", help="Your name, which is recorded.  [default: user@host]"),
         click.option(
-            "--why", required=True, help="The reason. It's recorded, so don't quote content."
+            "--why",
+            required=True,
+            help="The reason, which is recorded. It's never deleted, so don't quote the content of "
+            "records.",
         ),
-        click.option("--dry-run", is_flag=True, help="Only print what would be done."),
+        click.option(
+            "--dry-run", is_flag=True, help="Change nothing, but print what would be done."
+        ),
         click.argument("at", metavar="TOPIC:PARTITION", type=_partition),
     ):
         command = option(command)
@@ -56,14 +61,16 @@ def position() -> None:
     normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
     normalizer position retire old.events:3 --why "the topic is noetl.events now"
 
-    A process that reads the partition continues from the new position. The table
-    normalizer.position_changes records every change.
+    You don't need to stop anything, because a process that reads the partition continues from the
+    new position. The table normalizer.position_changes records every change.
     """
 
 
 @position.command()
 @click.argument("at", metavar="[TOPIC[:PARTITION]]", default="")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the positions as a JSON array of objects."
+)
 def show(*, at: str, as_json: bool) -> None:
     """Show each partition's position, owner, epoch, and totals. Changes nothing.
 
@@ -71,8 +78,8 @@ def show(*, at: str, as_json: bool) -> None:
     normalizer position show
     normalizer position show noetl.events:3 --json
 
-    log_end is missing if KAFKA_BOOTSTRAP_SERVERS isn't set, if no broker responds, or if it names
-    another cluster.
+    log_end is the end of the log in Kafka. It's missing if KAFKA_BOOTSTRAP_SERVERS isn't set or
+    leads to another cluster, or if no broker responds.
     """
     settings = load_settings("database_url")
     topic, partition = parse_partition(at) or (at or None, None)
@@ -93,10 +100,14 @@ def show(*, at: str, as_json: bool) -> None:
     "--offset",
     type=OFFSET,
     required=True,
-    help="The offset of the present position. Otherwise nothing is changed.",
+    help="Where the position is now, as `show` prints it in next_offset. If it's elsewhere, "
+    "nothing is changed.",
 )
 @click.option(
-    "--to", type=click.IntRange(1), help="The offset to read next. Default: skip one record."
+    "--to",
+    type=click.IntRange(1),
+    help="Skip all records before this offset, which is the one to read next. Default: skip "
+    "one record.",
 )
 def skip(
     *,
@@ -116,9 +127,9 @@ def skip(
     normalizer position skip noetl.events:3 --offset 1042 --why "poison, see ticket 17"
     normalizer position skip noetl.events:3 --offset 1042 --to 1100 --why "broken segment"
 
-    A record that can be read goes to quarantine with reason `skipped`, and `normalizer quarantine
-    redrive --reason skipped` stores it later. Offsets that can't be read, up to the next record or
-    to --to, become a gap with reason `skipped`.
+    A record that can be read goes to quarantine with reason `skipped`, so it isn't lost:
+    `normalizer quarantine redrive --reason skipped` stores it later. Offsets that can't be read, up
+    to the next record or to --to, become a gap with reason `skipped`.
 
     Exit codes: 0 done, 1 the position isn't at --offset, so nothing was changed, 2 wrong usage or
     settings, 3 the database or the brokers didn't respond.
@@ -129,7 +140,12 @@ def skip(
 
 @position.command()
 @_changes
-@click.option("--offset", type=OFFSET, required=True, help="The offset to read next.")
+@click.option(
+    "--offset",
+    type=OFFSET,
+    required=True,
+    help="The offset to read next, which must have been read before.",
+)
 def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
     """Set the position back to --offset, to read records again.
 
@@ -137,8 +153,9 @@ def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_ru
     normalizer position rewind noetl.events:3 --offset 900 --dry-run --why "what would it be?"
     normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
 
-    Events that are already stored count as duplicates, and missing ones are stored. The column
-    `rewound` counts the offsets that are read again, so that the totals still balance.
+    No event is stored twice. An event that's still stored counts as a duplicate, and a missing one
+    is stored again. The column `rewound` counts the offsets that are read again, so that the totals
+    still balance.
 
     Exit codes: 0 done, 1 the position has changed and nothing was done, 2 wrong usage or settings,
     3 no answer.
@@ -157,10 +174,12 @@ def retire(*, at: KafkaPartition, who: str | None, why: str, dry_run: bool) -> N
     \b
     normalizer position retire old.events:3 --why "the topic is noetl.events now"
 
-    From then on the view freshness leaves the partition out, and so do the API's as_of and the
-    alert for a log that nobody reads. Its position, totals, and rows stay, and `normalizer ledger
-    verify` still checks them. Remove the topic from KAFKA_TOPICS first, because a process that
-    claims the partition reverts this.
+    From then on the partition no longer counts as behind: the view freshness leaves it out, and so
+    do the API's as_of and the alert for a log that nobody reads. Its position, totals, and rows
+    stay, and `normalizer ledger verify` still checks them.
+
+    Remove the topic from KAFKA_TOPICS first. Otherwise a process claims the partition again, which
+    reverts this.
 
     Exit codes: 0 done, 1 the position has changed and nothing was done, 2 wrong usage or settings,
     3 no answer.

@@ -42,9 +42,11 @@ def quarantine() -> None:
 
 
 @quarantine.command("list")
-@click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
-@click.option("--topic", help="Only of this topic.")
-@click.option("--redriven", is_flag=True, help="Include entries that redrive has stored since.")
+@click.option(
+    "--reason", type=click.Choice(REASONS), help="Only records that were rejected for this reason."
+)
+@click.option("--topic", help="Only records of this topic.")
+@click.option("--redriven", is_flag=True, help="Also list entries that `redrive` has stored since.")
 @click.option("--limit", type=LIMIT, default=50, show_default=True)
 def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
     """List the latest records in quarantine, newest first.
@@ -68,7 +70,9 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
 
 @quarantine.command("show")
 @click.argument("number", type=ID)
-@click.option("--raw", is_flag=True, help="Show the content as received, including secrets.")
+@click.option(
+    "--raw", is_flag=True, help="Show the record's content as it was received, including secrets."
+)
 def show_quarantined(*, number: int, raw: bool) -> None:
     """Show everything about one entry, with secrets redacted.
 
@@ -76,8 +80,8 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     normalizer quarantine show 17
     normalizer quarantine show 17 --raw
 
-    Run it as the owner, or as a user with the roles normalizer_redriver and normalizer_writer,
-    because rejected bytes may hold secrets.
+    Rejected bytes may hold secrets. So this must run as the owner of the database, or as a user
+    with the roles normalizer_redriver and normalizer_writer.
     """
     settings = load_settings("database_url")
     entry, kept = run_or_exit(quarantine_reader.show_entry(settings.required_database_url, number))
@@ -85,24 +89,36 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 
 
 @quarantine.command()
-@click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
-@click.option("--shape", help="Only of this shape.")
-@click.option("--topic", help="Only of this topic.")
 @click.option(
-    "--version", type=SMALL_NUMBER, help="Only entries rejected by this version of the rules."
+    "--reason", type=click.Choice(REASONS), help="Only records that were rejected for this reason."
+)
+@click.option("--shape", help="Only records of this shape, i.e. producer's format.")
+@click.option("--topic", help="Only records of this topic.")
+@click.option(
+    "--version", type=SMALL_NUMBER, help="Try only entries that this version of the rules rejected."
 )
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="Rejected at or after this time, such as 2026-01-31, in UTC.",
+    help="Try only records rejected at or after this time, for example 2026-01-31 (UTC).",
 )
-@click.option("--to-time", metavar="TIME", help="Stop before this time.")
-@click.option("--id", "ids", type=ID, multiple=True, help="Only this entry. Repeatable.")
+@click.option("--to-time", metavar="TIME", help="Try only records rejected before this time.")
 @click.option(
-    "--again", is_flag=True, help="Include entries that today's rules have already tried."
+    "--id",
+    "ids",
+    type=ID,
+    multiple=True,
+    help="Try only the entry with this id. Repeat the option for more.",
 )
-@click.option("--limit", type=LIMIT, help="At most this many entries.")
-@click.option("--yes", is_flag=True, help="Try all rejected records without asking.")
+@click.option(
+    "--again", is_flag=True, help="Also try entries that today's rules have rejected before."
+)
+@click.option("--limit", type=LIMIT, help="Try at most this many entries.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Without a selection, try all rejected records without asking first.",
+)
 @set_option
 @changes_option
 @history_options
@@ -118,19 +134,21 @@ def redrive(
 ) -> None:
     """Try rejected records again.
 
-    Use it, for example, after the rules or the database were fixed.
+    Use it after the cause was fixed, for example after an upgrade of the rules.
 
     \b
     normalizer quarantine redrive --reason invalid_id --dry-run
     normalizer quarantine redrive --reason invalid_id --limit 100
     normalizer quarantine redrive --reason missing_time --set created_at=2026-01-31
 
-    A record keeps its topic, partition, and offset, and every attempt is recorded. It stays in
-    quarantine if it fails again, if it's older than the retention of events, or if its execution
-    was erased (`normalizer forget`).
-    Without a selection it prints how many there are and asks you to confirm. --yes skips that. Run
-    it as the owner, or as a user with the roles normalizer_redriver and normalizer_writer, because
-    rejected bytes may hold secrets.
+    A record keeps its topic, partition, and offset, so it can't be stored twice. It stays in
+    quarantine if it's rejected again, if it's older than the retention of events, or if its
+    execution was erased (`normalizer forget`). Every attempt is recorded, and `normalizer
+    quarantine show` lists them.
+
+    Without a selection, the command prints how many records there are and asks you to confirm.
+    Rejected bytes may hold secrets. So it must run as the owner of the database, or as a user with
+    the roles normalizer_redriver and normalizer_writer.
     """
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")

@@ -43,8 +43,9 @@ def check() -> None:
     DATABASE_URL=postgresql://writer:secret@db/events \\
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer check
 
-    Each check prints a line: ok, FAIL, or warn. FAIL and warn say what to do. Exit code 1 means
-    that a check failed. A warn alone exits with 0, because the service works anyway.
+    Run it before the first start and after each change of the settings. Each check prints a line
+    that begins with ok, FAIL, or warn. After FAIL and warn the line below says what to do. The exit
+    code is 1 if a check failed. A warn doesn't count, because the service works in spite of it.
     """
     settings = load_settings("database_url", "kafka_bootstrap_servers")
     normalizer_or_exit(settings)
@@ -89,7 +90,7 @@ def verify_command() -> None:
                      KAFKA_BOOTSTRAP_SERVERS may be wrong.
     UNREADABLE       The record batch at the position can't be decoded.
 
-    Without KAFKA_BOOTSTRAP_SERVERS only the tables are compared.
+    Without KAFKA_BOOTSTRAP_SERVERS, the totals are compared only with the tables.
     """
     settings = load_settings("database_url")
     database_url = settings.required_database_url
@@ -110,7 +111,8 @@ def verify_command() -> None:
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="The incarnation, if the topic was recreated. 0 is the first. Default: the newest.",
+    help="Needed only if the topic was recreated: how often that had happened when the "
+    "record was written. 0 is the first topic. Default: the newest.",
 )
 def explain(*, coordinates: str, incarnation: int | None) -> None:
     """Show what happened to a record, or why it has no row.
@@ -119,8 +121,8 @@ def explain(*, coordinates: str, incarnation: int | None) -> None:
     normalizer explain noetl.events:3:1042
     normalizer explain 'noetl.events[3]@1042'
 
-    If Kafka still has the record, it also shows the canonical event that today's rules give for it,
-    without secrets.
+    If Kafka still has the record, it also shows the canonical event that today's rules make of it,
+    with secrets redacted.
     """
     settings = load_settings("database_url")
     database_url = settings.required_database_url

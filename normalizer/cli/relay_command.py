@@ -32,12 +32,15 @@ its partitions, and each would read only some of them."""
 @reset_option
 @shapes_option
 @click.option(
-    "--from-postgres", is_flag=True, help="Publish the events stored in DATABASE_URL instead."
+    "--from-postgres",
+    is_flag=True,
+    help="Publish the events that are stored in DATABASE_URL, instead of reading KAFKA_TOPICS.",
 )
 @click.option(
     "--unregister",
     is_flag=True,
-    help="End --from-postgres permanently: the database stops recording changes for it.",
+    help="End a relay with --from-postgres for good, so that the database stops recording "
+    "changes for it.",
 )
 def relay(
     *, accept_reset: bool, accept_shapes: bool, from_postgres: bool, unregister: bool
@@ -50,16 +53,18 @@ def relay(
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer relay --from-postgres
 
     Canonical events go to KAFKA_CANONICAL_TOPIC. For each rejected record, its topic, partition,
-    offset, and reason (never its bytes) go to KAFKA_REJECTED_TOPIC. Both topics must exist. Readers
-    with isolation.level=read_committed see each event exactly once, even if processes are killed.
+    offset, and reason go to KAFKA_REJECTED_TOPIC, but never its bytes. Both topics must exist.
+    Readers with isolation.level=read_committed see each event exactly once, even if processes are
+    killed.
 
-    The first form normalizes KAFKA_TOPICS and needs no database. If two records report the same
-    event, it publishes both. You can run any number of processes at once. They share the
-    partitions in the group KAFKA_GROUP_ID.relay.
+    The first form reads KAFKA_TOPICS and needs no database. It can't know whether two records
+    report the same event, so it publishes both. You can run any number of processes, which share
+    the partitions in the group KAFKA_GROUP_ID.relay.
 
-    With --from-postgres a single process publishes the stored, merged events: first all of them,
-    then each new or changed one, with a revision in a header. A database can have one such relay.
-    Its first start registers it, and from then on the database records changes until --unregister.
+    With --from-postgres, a single process publishes the events as they're stored, where reports of
+    the same event are merged. It sends all events first, and then each one that's new or has
+    changed, with a revision in a header. Its first start registers it in the database, which then
+    records changes until you run it with --unregister. A database can have only one such relay.
     """
     if (from_postgres or unregister) and (accept_reset or accept_shapes):
         raise click.UsageError(

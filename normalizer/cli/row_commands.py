@@ -44,10 +44,18 @@ SHOWN_REJECTIONS: Final = 20
 
 
 @click.command()
-@click.option("--shape", help="Only rows of this shape.")
-@click.option("--rule", type=click.Choice(RULES), help="Only rows with a coercion by this rule.")
-@click.option("--from-time", metavar="TIME", help="First created_at, such as 2026-01-31, in UTC.")
-@click.option("--to-time", metavar="TIME", help="Stop before this time.")
+@click.option("--shape", help="Only rows of this shape, i.e. producer's format.")
+@click.option(
+    "--rule",
+    type=click.Choice(RULES),
+    help="Only rows in which this rule has changed or guessed a value.",
+)
+@click.option(
+    "--from-time",
+    metavar="TIME",
+    help="Only rows with a created_at at or after this time, for example 2026-01-31 (UTC).",
+)
+@click.option("--to-time", metavar="TIME", help="Only rows with a created_at before this time.")
 @changes_option
 @history_options
 def renormalize(
@@ -67,9 +75,10 @@ def renormalize(
     normalizer renormalize --rule status_unmapped --from-time 2026-01-01
     normalizer renormalize
 
-    It rebuilds what the producer sent from each row, and normalizes it again. Projections are
-    updated with the rows, and keys never change. A row stays as it is, and is listed, if today's
-    rules would reject it, or if they would change a row that was merged from several records.
+    Use it after an upgrade that changed the rules. From each row it rebuilds what the producer
+    sent, and normalizes that again. Ids and coordinates never change, and the projections are
+    updated with the rows. A row stays as it is, and is listed, if today's rules would reject it, or
+    if they would change a row that was merged from several records.
     """
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
@@ -102,10 +111,11 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
     normalizer redact --dry-run
     normalizer redact
 
-    It redacts events, texts about rejected records, and the names that counters are grouped by.
-    Projections are updated with the rows. The dry run counts rows by table and column, and shows no
-    content. Bytes of rejected records stay as they were received (see `projector maintain
-    --keep-raw`). NORMALIZER_REDACT_KEYS applies too. Run it as the owner of the database.
+    Use it after an upgrade or after you added words to NORMALIZER_REDACT_KEYS. It redacts events,
+    texts about rejected records, and the names that counters are grouped by, and it updates the
+    projections. The dry run counts rows by table and column, and shows no content. The bytes of
+    rejected records stay as they were received (see `projector maintain --keep-raw`). Run it as the
+    owner of the database.
     """
     settings = load_settings("database_url")
     sanitizer = Sanitizer(settings.redact_keys)
@@ -130,7 +140,9 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
 
 @click.command()
 @click.option("--limit", type=LIMIT, default=20, show_default=True)
-@click.option("--end", metavar="JOB", help="End this interrupted job for good.")
+@click.option(
+    "--end", metavar="JOB", help="End this interrupted job, which can't be resumed after that."
+)
 def jobs(*, limit: int, end: str | None) -> None:
     """List the runs of jobs, newest first.
 

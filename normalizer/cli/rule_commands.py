@@ -25,7 +25,7 @@ from normalizer.runtime.exit_codes import FOUND
 
 @click.command()
 @click.argument("file", default="-", type=click.Path(exists=True, allow_dash=True, dir_okay=False))
-@click.option("--strict", is_flag=True, help="Exit 1 if anything was rejected.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if any record was rejected.")
 def normalize(*, file: str, strict: bool) -> None:
     """Turn raw records into canonical events, one per line.
 
@@ -33,9 +33,10 @@ def normalize(*, file: str, strict: bool) -> None:
     echo '{"execution_id":"7","name":"call.done","step":"s","payload":{}}' | normalizer normalize
     normalizer normalize --strict records.ndjson.gz > events.ndjson
 
-    For a rejected record it writes {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} instead.
-    Blank lines are skipped. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES apply. It also exits
-    with 1 if a compressed file is truncated.
+    Use it to try the rules on records of your own, or in a pipe. For a rejected record it writes
+    {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} instead of an event. Blank lines are
+    skipped. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES apply. The exit code is 0 even if records
+    were rejected, unless you add --strict, and 1 if a compressed file is truncated.
     """
     normalizer = normalizer_or_exit(load_settings())
     with contextlib.ExitStack() as opened:
@@ -71,16 +72,17 @@ def schema() -> None:
     type=click.Choice(conformance.LEVELS),
     default="lines",
     show_default=True,
-    help="How much of the contract to test. lines: the program returns canonical events unchanged. "
-    "shapes: it also normalizes raw events, except those whose status a rule has to decide. rules: "
-    "it also normalizes those events, and rejects records for the right reason.",
+    help="How much of the contract to test. With lines, the program must return canonical "
+    "events unchanged. With shapes, it must also normalize raw events, except those "
+    "whose status needs a rule. With rules, it must normalize all events, and reject "
+    "invalid records for the right reason.",
 )
 @click.option(
     "--show",
     type=click.IntRange(0),
     default=10,
     show_default=True,
-    help="Print at most this many differences.",
+    help="Print at most this many of the cases that differ.",
 )
 @click.option(
     "--within",
@@ -88,7 +90,7 @@ def schema() -> None:
     default=600,
     show_default=True,
     metavar="SECONDS",
-    help="Kill a program that hasn't ended by then.",
+    help="Kill the program if it hasn't ended after this time.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def conform(
@@ -101,9 +103,10 @@ def conform(
     normalizer conform --level shapes -- ./my-filter --ndjson
     normalizer conform --level rules -- normalizer normalize
 
-    The program reads raw or canonical events on standard input, one per line, writes canonical
-    ones, and exits with 0 when its input ends. For a rejected event it writes
-    {"quarantine":{"reason":CODE,...}} instead. Exit 1 if its lines differ.
+    Use it if you've written a filter in another language. The program has to read raw or canonical
+    events on standard input, one per line, write a canonical event for each, and exit with 0 when
+    its input ends. Instead of a rejected event it writes {"quarantine":{"reason":CODE,...}}. Lines
+    that differ from the expected ones are printed, and the exit code is then 1.
     """
     cases = conformance.read_cases(level)
     try:

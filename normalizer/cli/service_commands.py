@@ -39,13 +39,14 @@ from normalizer.up.process_group import ProcessGroup
 reset_option: Final = click.option(
     "--accept-reset",
     is_flag=True,
-    help="Accept that a topic was recreated or moved to another cluster, and read it from its "
-    "beginning.",
+    help="Accept that a topic was recreated or moved to another cluster, and read it from "
+    "its beginning. Without this option, it isn't read.",
 )
 shapes_option: Final = click.option(
     "--accept-shapes",
     is_flag=True,
-    help="Accept that NORMALIZER_SHAPES has changed since the partitions were read.",
+    help="Accept that NORMALIZER_SHAPES has changed since the partitions were last read. "
+    "Without this option, they stay stopped.",
 )
 
 
@@ -57,7 +58,8 @@ shapes_option: Final = click.option(
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Run this many processes on this machine. They share the partitions and one /metrics.",
+    help="Run this many processes on this machine. They share the partitions, and one "
+    "address serves the probes and metrics of all.",
 )
 def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     """Read, normalize, and store until SIGTERM or Ctrl-C. A second signal ends it at once.
@@ -66,10 +68,10 @@ def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     DATABASE_URL=postgresql://writer:secret@db/events \\
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer run
 
-    You can run any number of processes at once, and they share the partitions. If one is killed, no
-    event is lost or stored twice. A process uses about one CPU core. --processes 2 runs two of
-    them, and restarts one that dies. If you run the command twice on one machine, the two need
-    different ports, for example with NORMALIZER_HTTP_PORT=0.
+    You can run any number of processes, on any number of machines. They share the partitions, and
+    if one is killed, no event is lost or stored twice. A process uses about one CPU core, so
+    --processes 2 runs two of them, and restarts one that dies. If you start the command twice on
+    one machine, give the second another port with NORMALIZER_HTTP_PORT (0 chooses a free one).
 
     \b
     curl localhost:9464/metrics   explained by `normalizer metrics`
@@ -78,7 +80,8 @@ def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     """
     if accept_reset and processes > 1:
         raise click.UsageError(
-            "--accept-reset works with one process only, because a restart would accept any log"
+            "--accept-reset works with one process only, because a process that is restarted "
+            "would accept any log"
         )
     settings = load_logged_settings("database_url", "kafka_bootstrap_servers")
     if processes > 1:
@@ -156,18 +159,28 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 @click.command()
 @click.option("--folder", type=NewPath(path_type=Path), default=Path(".noetl"), show_default=True)
 @click.option(
-    "--no-kafka", is_flag=True, help="Read the records from a file instead, which needs no Java."
+    "--no-kafka",
+    is_flag=True,
+    help="Start no Kafka, and read the records from a file instead, so that Java isn't needed.",
 )
-@click.option("--no-traffic", is_flag=True, help="Start everything, but send no traffic.")
-@click.option("--rate", type=RATE, default=200.0, show_default=True, help="Events per second.")
+@click.option("--no-traffic", is_flag=True, help="Start everything, but send no events.")
+@click.option(
+    "--rate",
+    type=RATE,
+    default=200.0,
+    show_default=True,
+    help="How many events to send per second.",
+)
 @click.option(
     "--seed",
     type=int,
     default=1,
     show_default=True,
-    help="Seed of the traffic. The same seed makes the same traffic.",
+    help="The number from which the traffic is generated. The same seed gives the same events.",
 )
-@click.option("--for", "for_s", type=SECONDS, metavar="SECONDS", help="Stop after this time.")
+@click.option(
+    "--for", "for_s", type=SECONDS, metavar="SECONDS", help="Stop after this many seconds."
+)
 def up(
     *,
     folder: Path,
@@ -184,8 +197,9 @@ def up(
     normalizer up --rate 2000 --seed 7
     normalizer up --no-kafka
 
-    The simulator sends the traffic. It's in the source but not in the wheel, so an installed wheel
-    starts everything without traffic.
+    It starts PostgreSQL, Kafka, the service, and the dashboard, and prints its address. Everything
+    is kept in the folder, so the next start continues where this one stopped. The traffic comes
+    from the simulator, which only a source checkout has. An installed wheel starts everything else.
     """
     telemetry.configure(level="critical")
     options = Options(
@@ -200,8 +214,12 @@ def up(
 
 
 @click.command()
-@click.option("--status", is_flag=True, help="Only list applied and pending migrations.")
-@click.option("--print", "print_script", is_flag=True, help="Only print the SQL, for psql.")
+@click.option(
+    "--status", is_flag=True, help="Change nothing, but list applied and pending migrations."
+)
+@click.option(
+    "--print", "print_script", is_flag=True, help="Change nothing, but print a script for psql."
+)
 def migrate(*, status: bool, print_script: bool) -> None:
     """Migrate the database of DATABASE_URL to the newest schema.
 
@@ -210,11 +228,11 @@ def migrate(*, status: bool, print_script: bool) -> None:
     normalizer migrate
     normalizer migrate --print | psql "$DATABASE_URL"
 
-    --status exits with 1 if a migration is pending, was edited, was applied by hand, or is unknown
-    (applied by a newer release, for example before a rollback). --print needs no DATABASE_URL. Its
-    script applies the migrations that a database lacks, and stores a checksum of each file. Don't
-    run the files themselves with psql, because without checksums nobody can tell which build they
-    came from.
+    With --status, the exit code is 1 if a migration is pending, was edited, was applied by hand, or
+    is unknown, because a newer release applied it. With --print you get a script for a DBA to run
+    with psql, which needs no DATABASE_URL. It applies the migrations that the database lacks, and
+    stores their checksums. Don't run the files in migrations/ themselves, because then nobody can
+    tell which build they came from.
     """
     if print_script:
         click.echo(migration_script(), nl=False)

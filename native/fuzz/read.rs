@@ -1,7 +1,8 @@
-//! Reads a record of any bytes. It must not panic, and each row must have all its columns.
+//! Fuzzes the lane: feeds it records of any bytes, which must never cause a panic or an incomplete
+//! row.
 //!
-//! `make soak ARGS="-k fuzzed_records"` runs it for an hour. The input is the value. If it has a
-//! byte 0, the name and the value of a header follow that byte.
+//! `make soak ARGS="-k fuzzed_records"` runs it for an hour. The fuzzer's input is the value of a
+//! record. After a byte 0 come the name and the value of a header, separated by another 0.
 
 #![no_main]
 
@@ -43,7 +44,8 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Counts the columns of a row; None unless the last column ends exactly where the row ends.
+/// Counts the columns of an encoded row. Returns None unless the last column ends exactly where the
+/// row ends.
 fn columns(mut row: &[u8]) -> Option<usize> {
     let mut count = 0;
     while let Some((length, rest)) = row.split_first_chunk() {

@@ -1,7 +1,8 @@
-//! Decodes the text of a record into wire events: opens feed wrappers and splits batches.
+//! Decodes the text of a record into wire events, i.e. events as a producer sent them.
 //!
-//! Source: docs/spec/wire-shapes.md#w2, #w3, #w4, #w5, #b1, #b2. A record is left to Python if it's
-//! in another envelope, is framed, or is a JSON string.
+//! It opens the wrappers of feeds and splits batches into events. A record in another envelope
+//! (CloudEvents, for example), with framing, or in a JSON string is left to Python. Source:
+//! docs/spec/wire-shapes.md#w2, #w3, #w4, #w5, #b1, #b2.
 
 use std::borrow::Cow;
 
@@ -12,7 +13,7 @@ use crate::tables::{Top, FIRST_COLUMN, MAX_ITEMS};
 use crate::wire_event::{Fields, WireEvent};
 use crate::wire_values::{same_json, text_or_number, value};
 
-/// The most bytes that all items of a batch inherit from it together.
+/// The most bytes that the items of a batch inherit from it, all together. Each item gets a copy.
 const MAX_COPIED_BYTES: usize = 1 << 18;
 
 /// A function that is called with each event of a record, in order, and its index.
@@ -47,8 +48,8 @@ pub fn decode_events(text: &str, each: Each<'_>) -> Result<(), Left> {
     })
 }
 
-/// Decodes the items of a batch with the fields that they inherit (#b1). At most one wrapper of
-/// each item is opened (#b2).
+/// Decodes the items of a batch. Each inherits the fields of the batch that it doesn't have (#b1),
+/// and may itself be in one wrapper (#b2).
 fn decode_batch(
     items: Raw<'_>,
     shared: &Fields<'_>,
@@ -80,8 +81,8 @@ fn decode_batch(
     Ok(())
 }
 
-/// Opens a feed wrapper (#w2), and calls `then` with the object inside and the wrapper's other
-/// fields.
+/// Opens a feed wrapper (#w2) if the object is one, and calls `then` with the object inside and the
+/// wrapper's other fields.
 fn open(
     mut fields: Fields<'_>,
     then: impl for<'t> FnOnce(Fields<'t>, Option<Fields<'t>>) -> Result<(), Left>,
@@ -111,7 +112,7 @@ fn open(
     then(inner, Some(fields))
 }
 
-/// Returns the event. Other fields of its wrappers are kept in `extra`.
+/// Returns the event with these fields. The other fields of its wrappers are kept in `extra`.
 fn within<'a>(
     mut fields: Fields<'a>,
     wrappers: &[Option<&Fields<'a>>],
@@ -130,8 +131,8 @@ fn adopt<'a>(
     extra: &mut Vec<(Cow<'a, str>, Raw<'a>)>,
 ) -> Result<(), Left> {
     for &name in &Top::NAMES[FIRST_COLUMN..] {
-        // A column that the event has under another name, or an execution other than the event's,
-        // is left to Python.
+        // Leave the record to Python if the wrapper has a column that the event lacks or has with
+        // another value.
         let outer = wrapper.of_key(name).filter(|raw| *raw != "null");
         match (outer, fields.of_key(name)) {
             (None, _) => {}
@@ -185,7 +186,7 @@ fn is_wrapper(fields: &Fields<'_>) -> bool {
         && !is_named(fields.keys)
 }
 
-/// Returns whether the keys may be those of an envelope that only Python opens (#w7, #w9).
+/// Returns whether the keys look like those of an envelope that only Python opens (#w7, #w9).
 fn is_enveloped(fields: &Fields<'_>) -> bool {
     ["specversion", "op", "schema", "aggregatetype"]
         .iter()

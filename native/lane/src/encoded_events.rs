@@ -1,4 +1,7 @@
-//! Encodes events as rows of a binary COPY, as `normalizer/core/encoded_events.py` describes them.
+//! Encodes events as rows for PostgreSQL's binary COPY, so that the store can send them as they
+//! are.
+//!
+//! The order of the columns is that of `normalizer/core/encoded_events.py`.
 
 use crate::envelope::Envelope;
 use crate::headers::Headers;

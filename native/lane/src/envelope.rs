@@ -1,4 +1,4 @@
-//! One canonical event with its provenance.
+//! The canonical event that the rules make of a wire event.
 
 use std::borrow::Cow;
 
@@ -6,8 +6,8 @@ use crate::scan::Raw;
 
 /// The columns of an event that don't come from its coordinates, its headers, or a constant.
 ///
-/// Times are in microseconds since 1970. JSON columns hold what the producer sent, unless a rule
-/// changed it. An empty `context` or `result` means that it's absent.
+/// Times are in microseconds since 1970. JSON columns hold the producer's own text, unless a rule
+/// has changed it. An empty `context` or `result` stands for null.
 pub struct Envelope<'a> {
     pub execution_id: i64,
     pub event_id: i64,

@@ -1,7 +1,7 @@
 //! Writes the headers of a record as JSON, and finds the trace id.
 //!
-//! Source: docs/spec/wire-shapes.md#v6. A record is left to Python if its headers are those of a
-//! CloudEvent, repeat a name, or aren't printable ASCII.
+//! Source: docs/spec/wire-shapes.md#v6. Only the common case is handled here. A record is left to
+//! Python if its headers belong to a CloudEvent, repeat a name, or aren't printable ASCII.
 
 use crate::left::Left;
 use crate::record::Record;
@@ -13,13 +13,13 @@ const MAX_BYTES: usize = 50_000;
 /// The headers as they're stored.
 #[derive(Default)]
 pub struct Headers {
-    /// A JSON object from each name to its text, or null. None if there are no headers.
+    /// The headers as a JSON object of texts and nulls. None if the record has no headers.
     pub json: Option<String>,
     /// The trace id of the first valid `traceparent`.
     pub trace_id: Option<String>,
 }
 
-/// Reads the headers of a record. It doesn't check them for secrets.
+/// Reads the headers of a record. The caller has to check them for secrets.
 pub fn read_headers(record: &Record<'_>) -> Result<Headers, Left> {
     let sent = &record.headers;
     if sent.is_empty() {

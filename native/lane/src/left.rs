@@ -1,6 +1,7 @@
-//! Why a record is left to Python.
+//! The reasons for which the lane leaves a record to Python.
 
-/// Why a record is left to Python. The record may be valid: Python may store it.
+/// Why the lane doesn't read a record. It's no verdict: Python then reads the record, and may store
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     /// The record is larger, or nests deeper, than the lane allows.

@@ -1,8 +1,10 @@
-//! The native lane: it reads a record with the same result as the Python rules, or leaves it to
-//! Python.
+//! The native lane: the rules of the normalizer in Rust, for the records that nearly all producers
+//! send.
 //!
-//! The Python rules define every result. The lane reads the forms that nearly all producers send.
-//! For any other form it returns [`Left`]. The modules, in the order in which they handle a record:
+//! The Python rules in `normalizer/core` define every result. For a record that the lane reads, it
+//! gives the same rows, in less time. For any other record it returns [`Left`], and Python
+//! reads it. So a rare form needs no code here. The modules, in the order in which they handle a
+//! record:
 //!
 //! - [`prefilter`]: searches once for secrets, unstorable text, and extreme numbers
 //! - [`headers`]: writes the headers of a record, and finds the trace id
@@ -40,16 +42,17 @@ pub use prefilter::Signs;
 use prefilter::{Found, Prefilter};
 pub use record::Record;
 
-/// The most bytes of a record's value. Python checks further limits of a longer one.
+/// The longest value that the lane reads, in bytes. A longer one is left to Python, which checks
+/// further limits.
 pub const MAX_BYTES: usize = 50_000;
 
-/// The most bytes of the rows of one record. It limits the memory that the rows of one call take.
+/// The most bytes that the rows of one record may take, which limits the memory of a call.
 const MAX_ROW_BYTES: usize = 300_000;
 
-/// Runs `read`, which adds events to `events`.
+/// Runs `read`, which adds events to `events`, and catches its panics.
 ///
-/// If it panics, `events` is emptied, and the result is None: all records of the call are left to
-/// Python.
+/// After a panic, `events` is empty and the result is None, so that all records of the call are
+/// left to Python.
 pub fn caught<T>(
     events: &mut EncodedEvents,
     read: impl FnOnce(&mut EncodedEvents) -> T,
@@ -61,7 +64,7 @@ pub fn caught<T>(
     result.ok()
 }
 
-/// Reads records. It keeps no state from one record to the next.
+/// Reads records. It keeps no state from one record to the next, so their order doesn't matter.
 pub struct Lane {
     prefilter: Prefilter,
 }
@@ -77,8 +80,8 @@ impl Lane {
 
     /// Adds the events of a record to `events`. If the record is left to Python, it adds none.
     ///
-    /// `suspects` is called with a text that has only weak signs. It returns whether the text may
-    /// hold something that must not be stored.
+    /// `suspects` decides about a text in which only weak signs were found. It returns whether the
+    /// text may hold something that must not be stored.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
-//! Applies every rule to an event. If several would reject it, the first one counts.
+//! Applies every rule to an event, in the order of the Python rules.
 //!
-//! Source: docs/spec/wire-shapes.md#l2, #v3, #g4.
+//! If several rules would reject the event, the first one counts. Source:
+//! docs/spec/wire-shapes.md#l2, #v3, #g4.
 
 use std::borrow::Cow;
 

@@ -1,14 +1,19 @@
 //! Searches a text in one pass for signs of anything that must not be stored.
 //!
-//! It finds the same signs as `normalizer/core/redaction/prefilter.py`, from which it gets them.
-//! Python folds the text first. Here an automaton reads the text as it is: bytes that Python folds
-//! into the same byte have the same class, and bytes that Python removes have the class that
-//! doesn't change the state. Some signs are weak: then a regular expression must match the text
-//! too. Only Python has these expressions. Source: docs/spec/wire-shapes.md#r6.
+//! Most records contain nothing suspicious, and this search proves it quickly, so that only the
+//! others need Python's slow expressions. It finds the same signs as
+//! `normalizer/core/redaction/prefilter.py`, which passes them to it.
+//!
+//! Python folds the text before it searches, for example into lower case. Here an automaton reads
+//! the text as it is. Bytes that Python folds into the same byte are one class to it, and a byte
+//! that Python removes doesn't change its state.
+//!
+//! A weak sign, such as `token`, isn't enough by itself. A regular expression must match the text
+//! too, and only Python has these expressions. Source: docs/spec/wire-shapes.md#r6.
 
 use std::collections::VecDeque;
 
-/// The signs that Python searches for, and how it folds a text before the search.
+/// The signs of text that must not be stored, and how Python folds a text before it searches.
 pub struct Signs {
     /// The signs, weak ones first.
     pub signs: Vec<Vec<u8>>,
@@ -33,8 +38,9 @@ pub enum Found {
 
 /// An automaton over classes of bytes (Aho-Corasick).
 ///
-/// A state is the index of its row in `next`. The states in which a sign ends have the highest
-/// indexes.
+/// It finds all signs in one pass, however many there are. A state is the index of its row in
+/// `next`. States in which a sign ends have the highest indexes, so a single comparison shows
+/// whether one was found.
 pub struct Prefilter {
     classes: [u8; 256],
     next: Vec<u32>,
@@ -127,7 +133,7 @@ enum End {
     Strong,
 }
 
-/// The automaton while it's built: the row of each state, and the strongest sign that ends there.
+/// The automaton while it's built: the row of each state, and the strongest sign that ends in it.
 struct Trie {
     rows: Vec<Vec<usize>>,
     ends: Vec<End>,
@@ -169,8 +175,8 @@ impl Trie {
         self.ends[state] = self.ends[state].max(end);
     }
 
-    /// Fills the missing transitions of each state from its fallback: the longest shorter prefix
-    /// that ends in the same bytes.
+    /// Fills the missing transitions of each state from its fallback state, which stands for the
+    /// longest suffix of the bytes read that also begins a sign.
     fn link(&mut self) {
         let mut fallback = vec![0; self.rows.len()];
         let mut waiting: VecDeque<usize> = self.rows[0]

@@ -1,7 +1,7 @@
-//! Scans JSON strictly. A record with anything else is left to Python.
+//! Scans JSON without decoding it: finds the members of objects and the items of lists.
 //!
-//! It accepts a subset of what msgspec accepts. Values aren't decoded: they're slices of the
-//! record, like `Raw` in Python.
+//! It's strict. It accepts only JSON that msgspec accepts too, and a record with anything else is
+//! left to Python. A value is returned as a slice of the record, like `Raw` in Python.
 
 use std::borrow::Cow;
 

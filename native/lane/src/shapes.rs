@@ -1,6 +1,7 @@
-//! Recognizes from its top-level keys which producer wrote a wire event. No rule depends on it.
+//! Recognizes from its top-level keys in which producer's format a wire event is.
 //!
-//! Source: docs/spec/wire-shapes.md#d1, #d2.
+//! The name of the format is stored with the event. No rule depends on it. Source:
+//! docs/spec/wire-shapes.md#d1, #d2.
 
 use crate::tables::{
     EXECUTOR, HAS_CREATED_AT, HAS_EVENT_ID, HAS_EVENT_TYPE, HAS_NAME, HAS_TIMESTAMP,
@@ -8,8 +9,8 @@ use crate::tables::{
     RUST_ROW,
 };
 
-/// Returns whether one of the keys holds an event's type. Such an object is an event: neither a
-/// wrapper nor a batch.
+/// Returns whether one of the keys holds an event's type. If so, the object is an event, and
+/// neither a wrapper nor a batch.
 pub fn is_named(keys: u32) -> bool {
     keys & (HAS_EVENT_TYPE | HAS_NAME) != 0
 }

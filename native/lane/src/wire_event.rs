@@ -1,5 +1,4 @@
-//! One wire event while the rules read it: its fields, its nested objects, and the rest for
-//! `extra`.
+//! Holds one event, as a producer sent it, while the rules read it.
 
 use std::borrow::Cow;
 
@@ -8,7 +7,8 @@ use crate::scan::{object, Raw, ABSENT};
 use crate::tables::{key_sets, Member, Top, FIRST_COLUMN, PAIRS};
 use crate::wire_values::{canonical, present, quote, same_json, value, Value};
 
-/// The most keys of an event that aren't the name of a column. Each is compared with all others.
+/// The most keys of an event that aren't the name of a column. There's a limit because each is
+/// compared with all others.
 const MAX_OTHERS: usize = 64;
 
 /// The members of one JSON object that is an event, a batch, or a wrapper.
@@ -77,8 +77,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Adds a member. An object with a repeated key is left to Python, where the last value counts,
-    /// at the position of the first.
+    /// Adds a member. An object with a repeated key is left to Python, where the last value counts
+    /// but stays at the place of the first.
     fn add(&mut self, key: &'a str, raw: Raw<'a>) -> Result<(), Left> {
         if key.contains('\\') {
             return Err(Left::Rare);
@@ -101,8 +101,8 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Returns the fields of an item together with those that it inherits from its batch (#b1):
-    /// fields that it has under none of their names.
+    /// Returns the fields of an item of a batch, together with those that it inherits (#b1). It
+    /// inherits a field of the batch if it has none of the names of that field.
     pub fn inheriting(self, shared: &Self) -> Result<Self, Left> {
         let mut merged = Self::new();
         merged.keys = self.keys;
@@ -204,10 +204,12 @@ impl<'a> Nested<'a> {
     }
 }
 
-/// The nested objects that may hold an outcome, an error, a duration, or a command.
+/// The objects inside an event in which the rules look for an outcome, an error, a duration, or a
+/// command.
 ///
-/// The names are paths: `payload_result_context` is payload.result.context, `result_inner` is
-/// result.context.result, and `result_response` is result.context.response.
+/// The names are paths. For example, `payload_result_context` is payload.result.context. Two are
+/// shorter than their path: `result_inner` is result.context.result, and `result_response` is
+/// result.context.response.
 pub struct NestedObjects<'a> {
     pub payload: Nested<'a>,
     pub payload_result: Nested<'a>,
@@ -341,8 +343,8 @@ impl<'a> WireEvent<'a> {
         }
     }
 
-    /// Keeps a field in `extra`, because a stronger name for it has another value, and records that
-    /// (#a1).
+    /// Keeps a field in `extra` and records the conflict, because the event has another value under
+    /// a stronger name of the same field (#a1).
     pub fn drop_alias(&mut self, field: Top) {
         self.keep_extra(field);
         self.flag("alias_conflict", Top::NAMES[field as usize]);
@@ -353,7 +355,7 @@ impl<'a> WireEvent<'a> {
         self.coerce(rule, field, From::InExtra);
     }
 
-    /// Records a coercion with the original value: a rule changed its meaning, or guessed it.
+    /// Records a coercion, i.e. that a rule changed or guessed a value, with the original value.
     pub fn coerce(&mut self, rule: &'static str, field: &'static str, from: From<'a>) {
         self.coercions.push(Coercion { rule, field, from });
     }
@@ -382,8 +384,8 @@ impl<'a> WireEvent<'a> {
         Some(out)
     }
 
-    /// Returns the column `coercions`. Several coercions are canonical JSON, sorted by bytes. None
-    /// occurs twice, because no rule changes a field twice.
+    /// Returns the column `coercions`. If there are several, they're written as canonical JSON and
+    /// sorted by their bytes. No two are equal, because no rule changes a field twice.
     pub fn written_coercions(&self) -> Result<Option<String>, Left> {
         Ok(match &self.coercions[..] {
             [] => None,

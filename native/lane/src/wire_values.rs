@@ -41,8 +41,8 @@ pub fn present(raw: Raw<'_>) -> Raw<'_> {
     }
 }
 
-/// Returns a number as jsonb prints it. A number with an exponent, or a zero with a sign, is left
-/// to Python.
+/// Returns a number as jsonb prints it. A number with an exponent, or a zero with a sign, would
+/// have to be converted, so it's left to Python.
 pub fn canonical(number: &str) -> Result<&str, Left> {
     const LONG: usize = 100;
     let is_signed_zero = number.starts_with('-') && number.bytes().all(|b| b"-0.".contains(&b));
@@ -70,8 +70,8 @@ pub fn text_or_number(value: Value<'_>) -> Result<Cow<'_, str>, Left> {
     }
 }
 
-/// Returns the text, or an error if it has more than `most` bytes: Python rejects such a record
-/// (#l1).
+/// Returns the text, or an error if it has more than `most` bytes, because Python rejects such a
+/// record (#l1).
 pub fn within_bytes(text: Cow<'_, str>, most: usize) -> Result<Cow<'_, str>, Left> {
     if text.len() > most {
         return Err(Left::Rejected);

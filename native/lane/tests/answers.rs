@@ -1,8 +1,8 @@
-//! The lane reads stored records with the same results as when they were compared with Python's.
+//! Checks that the lane still reads stored records as it did when they were compared with Python.
 //!
-//! `LANE_ANSWERS` names the file, which `tests/support/lane_answers.py` writes and describes. This
-//! test is for mutants of the lane: it takes a second, and the comparison with Python takes
-//! minutes.
+//! It exists for mutation testing, because the comparison with Python takes minutes and this test
+//! takes a second. `LANE_ANSWERS` names the file with the records and results, which
+//! `tests/support/lane_answers.py` writes and describes.
 
 use std::collections::HashSet;
 

@@ -1,8 +1,8 @@
 //! The native lane as the Python module `event_normalizer_native`.
 //!
-//! `normalizer/core/encoded_events.py` describes what Python expects of it. A panic must not reach
-//! Python, where it would end the service. It's caught in each call, and all records of the call
-//! are left to Python.
+//! The service imports this module if it's installed. `normalizer/core/encoded_events.py` describes
+//! what it expects of it. If the lane panics, the panic is caught, because in Python it would end
+//! the service. All records of that call are then read by the Python rules.
 
 use std::panic::set_hook;
 
@@ -11,10 +11,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyBytesMethods, PyList, PyString, PyTuple};
 
-/// The most bytes of a record's key. Python checks the limits of a longer one.
+/// The longest key of a record that the lane reads, in bytes. A record with a longer key is left to
+/// Python, which checks its limits.
 const MAX_KEY_BYTES: usize = 1 << 20;
 
-/// The hash of the rules' sources at the time of the build, which `setup.py` passes.
+/// The hash of the Python rules from which the lane was built, which `setup.py` passes. Python
+/// doesn't use a lane with another hash.
 const RULES_SHA256: &str = match option_env!("RULES_SHA256") {
     Some(sha256) => sha256,
     None => "",
@@ -33,8 +35,8 @@ struct Lane {
 
 #[pymethods]
 impl Lane {
-    /// `encoded_event` is called with the five fields of an event. `prefilter` has the signs of
-    /// secrets.
+    /// Creates a lane. `encoded_event` makes the Python object of an event from its five fields,
+    /// and `prefilter` holds the signs of secrets to search for.
     #[new]
     fn new(encoded_event: Py<PyAny>, prefilter: &Bound<'_, PyAny>) -> PyResult<Self> {
         let (signs, weak, folded, separators) = prefilter.call_method0("automaton")?.extract()?;
@@ -53,8 +55,8 @@ impl Lane {
         })
     }
 
-    /// Returns for each record a tuple of its encoded events, or None to leave the record to
-    /// Python.
+    /// Reads records. The result has a tuple of encoded events for each, or None for a record that
+    /// Python must read.
     #[allow(clippy::needless_pass_by_value)] // PyO3 hands over a list by value.
     fn read<'py>(
         &mut self,
@@ -76,8 +78,8 @@ impl Lane {
 }
 
 impl Lane {
-    /// Reads one record, and returns the number of its events; 0 if it's left to Python. If it's
-    /// left, or an error is raised, `events` isn't changed.
+    /// Reads one record into `events`, and returns the number of its events. The number is 0 if
+    /// Python must read it. Then, and after an error, `events` is as it was before.
     fn read_one(&self, record: &Bound<'_, PyAny>, events: &mut EncodedEvents) -> PyResult<usize> {
         let py = record.py();
         let get = |name| record.getattr(name);
@@ -169,8 +171,7 @@ impl Lane {
 
 #[pymodule]
 fn event_normalizer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    // The message of a panic may hold data of a producer, so it isn't printed. The panic is
-    // counted.
+    // The message of a panic may quote a record, so it isn't printed. The panic is counted instead.
     set_hook(Box::new(|_| {}));
     module.add("RULES_SHA256", RULES_SHA256)?;
     module.add_class::<Lane>()

@@ -9,11 +9,12 @@ use crate::tables::{Member, Top, COUNTED_FROM_ONE, MAX_ATTEMPTS};
 use crate::wire_event::{From, Nested, WireEvent};
 use crate::wire_values::{value, Value};
 
-/// Returns the first valid count with its rank. An invalid count before it is recorded as a
-/// coercion.
+/// Returns the number of retries before this attempt, and the rank of its evidence.
 ///
-/// The ranks: 0 means that no count was sent, so this is the first attempt. 1 means a field that
-/// counts from 1, and 2 an explicit count of retries.
+/// It's the first valid count that was sent. An invalid count before it is recorded as a coercion.
+///
+/// Rank 0 means that no count was sent, so this is the first attempt. Rank 1 means a field that
+/// counts from 1, and rank 2 an explicit count of retries.
 pub fn resolve_attempts(event: &mut WireEvent<'_>) -> Result<(i32, i16), Left> {
     let explicit = event.meta.get(Member::Attempts);
     if let Some(attempts) = count(event, "meta.attempts", explicit)? {

@@ -1,14 +1,15 @@
 //! Resolves the duration of an event, in seconds.
 //!
-//! Source: docs/spec/wire-shapes.md#u1, #u2, #s6. A number with an exponent, or with more digits
-//! than a double holds, is left to Python.
+//! A number with an exponent, or with more digits than a double holds, is left to Python. Source:
+//! docs/spec/wire-shapes.md#u1, #u2, #s6.
 
 use crate::left::Left;
 use crate::tables::{Member, Top, DURATIONS, MAX_S, MAX_WORK_S, WORK};
 use crate::wire_event::{From, WireEvent};
 use crate::wire_values::{value, Value};
 
-/// The most characters of a number. Up to this length, different decimals are different doubles.
+/// The longest number that's read here, in characters. Up to this length, no two decimals become
+/// the same double.
 const MAX_CHARS: usize = 15;
 
 /// Returns the duration at the top level, or else the first nested one.

@@ -1,7 +1,8 @@
 //! Resolves the text of an event's error.
 //!
-//! Source: docs/spec/wire-shapes.md#x2, #s6. In Python an object without a message, and a list,
-//! become canonical JSON. The lane leaves such a record to Python.
+//! The column `error` holds a text. If an event's error is a list, or an object without a message,
+//! it has to become canonical JSON, and such a record is left to Python. Source:
+//! docs/spec/wire-shapes.md#x2, #s6.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
 //! The rules, one per module, in the order in which they are applied to an event.
 //!
-//! Each returns the same result as the Python module of the same name in `normalizer/core/rules`,
-//! or leaves the record to Python.
+//! Each gives the same result as the Python module of the same name in `normalizer/core/rules`. For
+//! a value that it doesn't handle, it returns an error, and the record is left to Python.
 
 pub mod attempt_numbers;
 pub mod durations;

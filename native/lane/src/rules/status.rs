@@ -1,7 +1,8 @@
 //! Resolves the status of an event, and how strong the evidence is.
 //!
-//! Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10, #s11, #s13,
-//! #s14, #s16. Words that aren't ASCII, or are longer than any status, are left to Python.
+//! A record is left to Python if its status isn't ASCII, or is longer than any known word. Source:
+//! docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10, #s11, #s13, #s14,
+//! #s16.
 
 use std::borrow::Cow;
 
@@ -14,10 +15,10 @@ use crate::tables::{
 use crate::wire_event::{From, WireEvent};
 use crate::wire_values::{value, Value};
 
-/// The canonical word, and the rank of its evidence.
+/// The canonical status, and the rank of its evidence.
 ///
-/// The ranks: 0 means that the event's type implies the word, 1 that it was declared, and 2 that
-/// it's a failure, declared or nested.
+/// Rank 0 means that the event's type implies the status, rank 1 that it was declared, and rank 2
+/// that it's a failure, which was declared or found further down in the event.
 pub type Status<'a> = (Cow<'a, str>, i16);
 
 /// The status that an event type implies, and which other evidence counts.
@@ -25,7 +26,8 @@ struct Meaning {
     status: &'static str,
     /// The event ends something.
     ends: bool,
-    /// Servers derive the declared status from the type, so an equal status isn't further evidence.
+    /// The declared status is no evidence of its own if it equals `status`, because servers derive
+    /// it from the event's type.
     by_servers: bool,
     /// The nested status may be a user's own word.
     any_word: bool,
@@ -54,7 +56,8 @@ fn declared<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>, Left> {
     }
 }
 
-/// Returns one of four words: a declared failure, else a nested failure, else COMPLETED.
+/// Returns the outcome of a call, which is one of four words: the declared failure, or else a
+/// failure further down, or else COMPLETED.
 fn of_call<'a>(event: &mut WireEvent<'a>, declared: Cow<'a, str>) -> Result<Status<'a>, Left> {
     let outcome = outcome_of(&declared);
     if let Some(failure) = outcome.filter(|word| FAILURES.contains(word)) {
@@ -183,8 +186,8 @@ fn stored_payload_status<'a>(event: &WireEvent<'a>) -> Result<Raw<'a>, Left> {
     Ok(event.nested.result_context.get(Member::Status))
 }
 
-/// Returns the canonical word if it counts as evidence. A word for an end counts only for an event
-/// that ends something (#s3, #s8, #s10).
+/// Returns the canonical word if it counts as evidence. A word such as COMPLETED, which says that
+/// something has ended, counts only for an event that ends something (#s3, #s8, #s10).
 fn nested_word(sent: &str, meaning: &Meaning) -> Option<Cow<'static, str>> {
     if is_unknown(sent) {
         return None;
@@ -213,7 +216,8 @@ fn nested_outcomes(event: &WireEvent<'_>) -> Result<(bool, Option<&'static str>)
         nested.payload_result_context.get(Member::Status),
         nested.payload_result_context.get(Member::TerminalState),
         nested.payload_response.get(Member::Status),
-        // A stored row has the payload under result.context, so the same fields are there (#s6).
+        // A row that's read back from the database has the payload under result.context, so its
+        // fields are looked up there too (#s6).
         nested.result_context.get(Member::Status),
         nested.result_context.get(Member::TerminalState),
         nested.result_inner.get(Member::Status),

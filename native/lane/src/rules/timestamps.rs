@@ -1,7 +1,7 @@
 //! Resolves the time of an event, and how strong the evidence is.
 //!
-//! Source: docs/spec/wire-shapes.md#t1, #t2, #t3, #t4, #a2. Times are in microseconds since 1970.
-//! Numbers with an exponent, or with more digits than 128 bits hold, are left to Python.
+//! Times are in microseconds since 1970. A number with an exponent, or with more digits than 128
+//! bits hold, is left to Python. Source: docs/spec/wire-shapes.md#t1, #t2, #t3, #t4, #a2.
 
 use crate::left::Left;
 use crate::record::Record;
@@ -29,11 +29,10 @@ const MICROSECONDS: i128 = 20_000_000_000_000;
 const MILLISECONDS: i128 = 20_000_000_000;
 const MAX_NUMBER_CHARS: usize = 30;
 
-/// Returns the producer's time, or else the time inside its id, or else the record's, with its
-/// rank.
+/// Returns the time of the event, and the rank of its evidence.
 ///
-/// The ranks: 0 means the timestamp of the record, 1 the time inside a snowflake id, and 2 the
-/// producer's time.
+/// It's the producer's time (rank 2) if it sent a valid one, or else the time inside the event's
+/// snowflake id (rank 1), or else the timestamp of the Kafka record (rank 0).
 pub fn resolve_created_at(
     event: &mut WireEvent<'_>,
     event_id: Option<i64>,
@@ -212,7 +211,7 @@ fn days_in(year: i64, month: i64) -> Option<i64> {
 
 /// Returns the number of days from 1970-01-01 to a date.
 fn days_before(year: i64, month: i64, day: i64) -> i64 {
-    // Here a year begins in March, so that a leap day is the last day of its year.
+    // Count years from March, so that a leap day is the last day of its year.
     let year = year - i64::from(month <= 2);
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;

@@ -78,13 +78,13 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One canonical event and where it came from. The fields are the columns of `events`.
 
     JSON columns (context, result, meta, extra, coercions, headers) are UTF-8 JSON that PostgreSQL
-    can store. They're the producer's own bytes, unless a rule replaced something in them. None
-    means absent. Only execution_id, event_type, and status are required. `event_id` and
-    `created_at` are None only for an event that isn't from a log and whose producer sent none.
-    `attempts` is also written into the meta.
+    can store. They hold the producer's own bytes, unless a rule replaced something in them. None
+    means that a value is absent. Only execution_id, event_type, and status are always there.
+    `event_id` and `created_at` are None only if the producer sent none and the event didn't come
+    from a log, which would otherwise provide them. `attempts` is also written into `meta`.
 
-    Pass keyword arguments, because the order may change. (The struct isn't `kw_only`, because
-    msgspec is slow with many keywords.)
+    Pass keyword arguments, because the order of the fields may change. (The struct isn't `kw_only`,
+    because msgspec is slow with many keywords.)
     """
 
     execution_id: int
@@ -126,12 +126,13 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A rejected record, or one rejected event of a record. It goes to quarantine.
 
-    - `detail` is our own sentence, and never quotes the record.
+    - `reason` is a fixed word, and `detail` a sentence that never quotes the record.
     - `shape` is the producer's format, or '' if it wasn't recognized.
-    - `sqlstate` is set if the database rejected the row.
-    - `sample` has the first bytes of the record as text. It's None if they aren't text or may hold
-      a secret, and it's only set on the record's first rejected event.
-    - `execution_id` is the one in the value, or None if it can't be read.
+    - `index` is the place of the event in its record, from 0.
+    - `sqlstate` is set only if the database rejected the row.
+    - `sample` has the first bytes of the record as text. Only the first rejected event of a record
+      has it, and only if the bytes are text and can't hold a secret.
+    - `execution_id` is read from the value if possible, otherwise None.
     """
 
     reason: Reason
@@ -153,12 +154,14 @@ Normalized = Envelope | Rejected | Ignored
 
 
 def canonical_json(value: bytes) -> bytes:
-    """Return JSON as canonical bytes, which are the same for every spelling of a value.
+    """Return JSON in its canonical form, so that equal values have equal bytes.
 
-    The result is compact UTF-8. Keys are sorted by their bytes, and of duplicate keys the last is
-    kept. Strings escape only what they must, and numbers look as jsonb prints them. Raises
-    ValueError if it isn't JSON, or if it has a number or a lone surrogate that no event may have.
-    Source: docs/spec/envelope.md#c5, #c6, #c7.
+    The result is compact UTF-8. Keys are sorted by their bytes, and if a key is repeated, its last
+    value counts. Strings escape only what they must, and numbers look as jsonb prints them. Raises
+    ValueError if it isn't JSON, or if it contains a number or a lone surrogate that no event may
+    have. Source: docs/spec/envelope.md#c5, #c6, #c7.
+
+        canonical_json(b'{ "b": 1e2, "a": null }')  # b'{"a":null,"b":100}'
     """
     if len(value) <= MAX_MAGNITUDE or not _LONG_NUMBER.search(value):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -176,12 +179,14 @@ def with_attempts(meta: bytes, attempts: int) -> bytes:
 
 
 def to_canonical(event: Envelope) -> bytes:
-    """Return the canonical line of an event, without a line feed. It redacts nothing.
+    """Return the canonical line of an event, without a line feed.
 
-    The nine fields of noetl-events 0.1 come first. Only event_id and created_at may be missing.
-    Further fields follow if they have a value. An optional id below 1, an empty word, the step
-    `unknown`, and the result null count as absent, as they do when an event is read. Raises
-    ValueError with the field's name for a value that no line may hold. Source:
+    It redacts nothing, because a `Normalizer` has done that. The line begins with the nine fields
+    of noetl-events 0.1, of which only event_id and created_at may be missing. Other fields follow
+    if they have a value. An optional id below 1, an empty text, the step `unknown`, and the result
+    null count as no value, as they do when an event is read.
+
+    Raises ValueError with the field's name for a value that no line may hold. Source:
     docs/spec/envelope.md#c1, #c2, #c3, #c4, #c11.
     """
     _check(event)
@@ -210,8 +215,8 @@ def _check(event: Envelope) -> None:
 
 
 def _as_written(text: str) -> msgspec.Raw:
-    # A value may have millions of numbers, nearly all of them canonical already. Checking all of
-    # them would take seconds.
+    # A value may have millions of numbers, and parsing each would take seconds. A short number
+    # without a sign or an exponent is canonical already, and nearly all numbers are like that.
     if len(text) < _PLAIN and text[0] != "-" and "e" not in text and "E" not in text:
         return msgspec.Raw(text)
     return msgspec.Raw(canonical_number(text).encode())

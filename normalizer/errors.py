@@ -1,4 +1,4 @@
-"""Every reason to reject a record, and every error, sorted by what the caller must do.
+"""Every error, sorted by what the caller must do, and every reason to reject a record.
 
     NormalizerError
     ├── ConfigurationError         fix the settings (nothing was started)
@@ -48,7 +48,8 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 class NormalizerError(Exception):
     """The base class of every error that this package raises on purpose.
 
-    `what` says what happened, and `remedy` what to do about it. The remedy may be empty.
+    `what` says what happened, and `remedy` what to do about it, if anything can be done. The
+    error's text is both.
     """
 
     def __init__(self, what: str = "", *, remedy: str = "") -> None:
@@ -62,10 +63,11 @@ class ConfigurationError(NormalizerError):
 
 
 class RetryableError(NormalizerError):
-    """Nothing was written. Back off and retry.
+    """Nothing was written, and a retry may succeed. Wait with a growing backoff, and retry.
 
-    `sign_in_refused` is True if the server responds but rejects the sign-in. Then retry only as
-    often as `SignInTries` allows. It's None if the server hasn't responded at all.
+    `sign_in_refused` says whether waiting can help. True means that the server responds but rejects
+    the sign-in, and then `SignInTries` limits the retries. None means that the server hasn't
+    responded at all.
     """
 
     def __init__(
@@ -137,11 +139,11 @@ class OtherGroupError(PositionError):
 
 
 class PositionMovedError(PositionError):
-    """The position has changed, but no other process owns it. Claim it again.
+    """The position has changed, but no other process has claimed the partition. Claim it again.
 
-    There are two causes. An operator moved it, or a commit succeeded although its response was
-    lost, and the batch was halved since. In the second case no event is lost, but the metrics lack
-    the outcomes of that commit.
+    Either an operator has moved the position, or a commit succeeded although its response was lost,
+    and a part of its batch was then written again. In the second case no event is lost, but the
+    metrics lack the outcomes of that commit.
     """
 
 
@@ -193,12 +195,12 @@ class ProcessStuckError(FatalError):
 
 
 class SignInTries:
-    """Counts rejected sign-ins in a row.
+    """Counts rejected sign-ins in a row, and ends the process after five of them.
 
-    A rejection may be temporary. For example, a password was changed on one side first, or a broker
-    has just started. If it lasts, a setting is wrong and retries don't help. A try without any
-    response changes nothing, because PgBouncer keeps its clients waiting for 15 s after its server
-    has rejected PgBouncer itself.
+    A single rejection may be temporary: a password may have been changed on one side first, or a
+    broker may have just started. If it lasts, a setting is wrong, and no retry helps. A try without
+    any response counts as neither success nor rejection, because PgBouncer keeps its clients
+    waiting for 15 s after the server has rejected PgBouncer itself.
     """
 
     MOST: Final = 5

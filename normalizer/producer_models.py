@@ -1,16 +1,19 @@
-"""The Python server's two requests as pydantic models that accept much and write canonical lines.
+"""Pydantic models for the Python server's two requests. They accept old and new events.
 
     class EventRequest(producer_models.EventRequest): ...
 
     request = EventRequest.model_validate_json(body)
     line = request.to_canonical()
 
-Both accept complete canonical lines and events of every other producer: each name of a field
-(`event_type` or `name`, `payload` or `context`, ...), ids as numbers or text, any JSON as context,
-and unknown fields. Attributes have the names and types that the server's handlers use. A value of
-another type stays as it was sent, and the rules decide what it means. The model itself rejects only
-an invalid execution_id or event type. `to_canonical` applies the rules of `Normalizer`, including
-redaction. Needs the extra `pydantic`. Source: docs/spec/wire-shapes.md#a1, #a2, #i1.
+A server that uses them as its request types can receive events of every producer, without changing
+its handlers, and pass each on as a canonical line. The models accept canonical lines, every name
+that a producer uses for a field (`event_type` or `name`, `payload` or `context`, ...), ids as
+numbers or text, any JSON as context, and unknown fields.
+
+Attributes have the names and types that the server's handlers use. A value of another type stays as
+it was sent, because the rules decide what it means. So validation fails only for an invalid
+execution_id or event type. `to_canonical` applies the rules of `Normalizer`, including redaction.
+Needs the extra `pydantic`. Source: docs/spec/wire-shapes.md#a1, #a2, #i1.
 """
 
 import json
@@ -118,12 +121,11 @@ class ProducerModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_names_of_fields(cls, sent: Any) -> Any:
-        """Rename the fields that were sent to the model's names.
+        """Rename the fields that were sent to the names of the model.
 
-        The stronger name of each pair counts.
-
-        Null means absent (#a1), and so does a step such as `unknown` (#p1). Pydantic's aliases
-        don't work here, because a subclass that declares a field again would lose them.
+        If both names of a field were sent, the stronger one counts. Null means absent (#a1), and so
+        does a step such as `unknown` (#p1). Pydantic's aliases would be simpler, but a subclass
+        that declares a field again loses them.
         """
         if not isinstance(sent, dict):
             return sent

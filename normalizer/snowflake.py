@@ -1,7 +1,10 @@
 """Mints ids, reads the time inside them, and derives an id for an event without one.
 
-In an application's id, 41 bits are milliseconds since 2024-01-01T00:00:00Z, 10 bits the node, and
-12 bits a sequence number. Source: docs/spec/wire-shapes.md#g1, #g2, #g4.
+A snowflake is a 63-bit id whose upper bits are a time, so ids sort by time. In the ids of NoETL's
+applications, 41 bits are milliseconds since 2024-01-01T00:00:00Z, 10 bits the node, and 12 bits a
+sequence number. Source: docs/spec/wire-shapes.md#g1, #g2, #g4.
+
+    decode(333895119839481857).time_ms  # the time inside the id, in milliseconds since 1970
 """
 
 import struct
@@ -49,10 +52,11 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SnowflakeGenerator:
-    """Mints ascending ids for one node, in the application layout. Threads may share it.
+    """Mints ascending ids for one node, in the layout of NoETL's applications.
 
-    If a millisecond is full or the clock is set back, ids continue after the last one, so no id
-    repeats. The database's `gen_snowflake()` gives the same ids, bit for bit.
+    Threads may share a generator. No id repeats: if a millisecond is full or the clock is set back,
+    ids continue after the last one. The database function `gen_snowflake()` gives the same ids, bit
+    for bit.
     """
 
     def __init__(self, node: int, clock_ms: Callable[[], int]) -> None:
@@ -77,10 +81,11 @@ class SnowflakeGenerator:
 
 
 def decode(event_id: int, near_ms: int | None = None) -> Decoded | None:
-    """Return the time inside an id, or None if it has none (#g2).
+    """Return the time inside an id and its other parts, or None if the id has no time (#g2).
 
-    `near_ms` is the time that Kafka recorded. It decides between the two layouts if the bits alone
-    don't. If the time in the id is more than a day after it, the result is None.
+    `near_ms` is the time of the record in Kafka. Two layouts can look alike, and then the time
+    that's closer to `near_ms` decides. The result is also None if the time in the id is more than a
+    day after it, because such an id isn't a snowflake.
     """
     if event_id < _SMALLEST_SNOWFLAKE or event_id & _HASHED == _HASHED:
         return None
@@ -99,9 +104,10 @@ def derive_id(
     recorded_ms: int | None,
     salt: int = 0,
 ) -> int:
-    """Derive the id of the event at these coordinates. It's the same each time the record is read.
+    """Derive an id for the event at these coordinates, whose producer sent none.
 
-    Use `salt` 1, 2, or 3 if other coordinates have taken the id (#g4).
+    The same coordinates always give the same id, so an event that's read again is recognized. If
+    the id is taken by other coordinates, derive another with `salt` 1, 2, or 3 (#g4).
     """
     packed = _COORDINATES.pack(
         incarnation & 0xFFFFFFFF,

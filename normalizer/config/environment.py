@@ -102,11 +102,11 @@ def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
-    """Find variables that look like ours but that nothing reads, with the one probably meant.
+    """Find environment variables that look like ours but that nothing reads, for example typos.
 
-    Other programs use the prefix KAFKA_ too, so a variable with it is reported only if it resembles
-    one of ours. Kubernetes adds addresses for every service, such as NORMALIZER_PORT or
-    KAFKA_SERVICE_HOST, which aren't reported.
+    Each comes with the name that was probably meant. Two kinds aren't reported. Other programs use
+    the prefix KAFKA_ too, so such a variable must resemble one of ours. And Kubernetes adds
+    variables for every service, such as NORMALIZER_PORT or KAFKA_SERVICE_HOST.
     """
     found = []
     for name in sorted(set(environ) - set(_VARIABLES)):

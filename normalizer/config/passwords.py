@@ -12,9 +12,10 @@ DATABASE_URL_FORM: Final = (
 
 
 def is_database_url(text: str) -> bool:
-    """Return whether hosts and ports can be parsed. If not, asyncpg's error may show a password.
+    """Return whether this is an address of a database whose hosts and ports can be parsed.
 
-    In that case the part of a password after an unescaped # or / looks like a port to a URL parser.
+    Check it before asyncpg gets the address. If a password contains an unescaped # or /, the parser
+    takes a part of it for a port, and asyncpg's error would show that part.
     """
     try:
         for host in urlsplit(text).netloc.rpartition("@")[2].split(","):

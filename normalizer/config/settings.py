@@ -26,8 +26,9 @@ def _about(
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an operator can set, with a description for each field.
 
-    A field's environment variable is its name in capitals, with NORMALIZER_ before it, except for
-    DATABASE_URL and names that begin with KAFKA_. An empty variable counts as not set.
+    Each field is read from an environment variable. Its name is the field's name in capitals, with
+    NORMALIZER_ before it, except for DATABASE_URL and names that begin with KAFKA_. For example,
+    `batch_rows` is NORMALIZER_BATCH_ROWS. An empty variable counts as not set.
     """
 
     database_url: Annotated[

@@ -44,11 +44,11 @@ _DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]
 
 
 async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -> Path:
-    """Return the folder of jars. Downloads them first if necessary.
+    """Return the folder with Kafka's jars, and download them first if necessary.
 
-    `report` is called with lines about the progress. `cache` defaults to `event-normalizer` in
-    XDG_CACHE_HOME or ~/.cache. If two callers need the jars at the same time, they're downloaded
-    once. Raises KafkaMissingError.
+    `report` is called with lines about the progress. `cache` is the folder above it, by default
+    `event-normalizer` in XDG_CACHE_HOME or ~/.cache. If two processes need the jars at the same
+    time, one downloads them and the other waits. Raises KafkaMissingError.
     """
     await java()
     cache = cache if cache is not None else _default_cache()

@@ -67,15 +67,15 @@ logger.server.level = info
 
 
 class KafkaBroker(StackProcess):
-    """Apache Kafka on 127.0.0.1.
+    """Apache Kafka on 127.0.0.1, as one broker.
 
-    - `folder` has the log, the ports, and the cluster id.
-    - `jars` is the result of `kafka_jars`.
-    - `properties` override the defaults.
-    - `listeners` has the protocols of additional listeners by name, such as {"SECURE": "SASL_SSL"}.
-      Their settings go into `properties`.
-    - `format_arguments` are for the storage tool (such as `--add-scram`), and `java_options` for
-      Java.
+    - `folder` holds its log, its ports, and the cluster id, so a restart continues the cluster.
+    - `jars` is the folder that `kafka_jars` returns.
+    - `properties` are settings of the broker that override the defaults.
+    - `listeners` are additional listeners by name, each with its protocol, such as
+      {"SECURE": "SASL_SSL"}. Their settings go into `properties`.
+    - `format_arguments` are for Kafka's storage tool (such as `--add-scram`), and `java_options`
+      are for Java.
     """
 
     stop_s = 20.0
@@ -150,7 +150,9 @@ class KafkaBroker(StackProcess):
             *self._format_arguments,
         )
         if await child.wait() != 0:
-            raise EmbeddedError(f"Kafka's log could not be formatted:\n{last_words(self.log)}")
+            raise EmbeddedError(
+                f"Kafka's storage tool could not format the log:\n{last_words(self.log)}"
+            )
 
     def _cluster_id(self) -> str:
         """Return the id of the cluster that this broker forms."""

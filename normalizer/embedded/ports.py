@@ -17,9 +17,11 @@ _ATTEMPTS = 1_000
 async def start_on_ports(
     file: Path, names: Sequence[str], start: Callable[[dict[str, int]], Awaitable[None]]
 ) -> None:
-    """Start with the ports of `keep_ports`, or with others if another process takes one of them.
+    """Call `start` with free ports, the same as last time if possible.
 
-    That can happen, because a server binds its port a moment after the port was found free.
+    A port that was free may be taken by another process a moment later, before the server binds it.
+    If `start` fails with an EmbeddedError and one of its ports isn't free any more, `start` is
+    called again with other ports.
     """
     while True:
         ports = keep_ports(file, names)
@@ -45,10 +47,11 @@ def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def free_port(taken: set[int]) -> int:
-    """Return a port on which nobody listens, outside the kernel's range for clients.
+    """Return a port on which nobody listens, outside the range that the kernel gives to clients.
 
-    A client that retries a port in that range while nobody listens can get the same port for its
-    own end. Then it connects to itself, which keeps the server from starting again.
+    Suppose that a client keeps retrying a port in that range while its server restarts. The kernel
+    may choose the very same port for the client's own end. Then the client is connected to itself,
+    and the server can't bind its port any more.
     """
     lowest_of_clients = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 32_768
     highest = lowest_of_clients if lowest_of_clients > _LOWEST + _ATTEMPTS else 65_536

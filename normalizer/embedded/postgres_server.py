@@ -61,12 +61,16 @@ def wheel_binaries() -> Path:
 
 
 class PostgresServer(StackProcess):
-    """PostgreSQL on 127.0.0.1. `stop` closes every connection, and `abort` makes no checkpoint.
+    """PostgreSQL on 127.0.0.1, for `normalizer up` and the tests.
 
-    `folder` has everything: data, port, log, and the password, which only its owner can read. If we
-    are root, the server runs as nobody. If nobody can't reach the folder, data and binaries are in
-    another folder, to which the link `folder/outside` points. `durable=False` turns fsync off, so
-    committed data survives kill -9 but not a power cut. `settings` override the defaults.
+    `folder` holds its data, port, log, and password, which only its owner can read. PostgreSQL
+    doesn't run as root, so if we are root, the server runs as the user `nobody`. If that user can't
+    reach the folder, the data and a copy of the binaries are in a folder elsewhere, to which the
+    link `folder/outside` points.
+
+    `stop` closes every connection. `abort` ends the server faster, without a checkpoint. With
+    `durable=False` fsync is off, so committed data survives kill -9 but not a power cut. `settings`
+    override the defaults.
     """
 
     stop_signals = (signal.SIGINT, signal.SIGQUIT)

@@ -14,10 +14,11 @@ _POLL_S: Final = 0.02
 
 
 class StackProcess:
-    """Runs from `start` (or `async with`) to `stop`, and dies with this process.
+    """The base class of the servers and programs that run as child processes.
 
-    A subclass says how it starts. `stop` sends `stop_signals` one after the other, waits `stop_s`
-    after each, and then sends SIGKILL. `abort` sends `abort_signal`.
+    A process runs from `start` (or `async with`) until `stop`, or until this process ends. `stop`
+    sends `stop_signals` one after the other, waits `stop_s` after each, and then sends SIGKILL.
+    `abort` sends `abort_signal` and doesn't wait. A subclass implements `start`.
     """
 
     stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)

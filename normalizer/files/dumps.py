@@ -1,7 +1,8 @@
 """Reads the rows of an API dump, `{"result":[...]}` or a bare list, one by one.
 
-A dump is one JSON document of any number of lines. This module reads only its list of rows and
-skips the rest. It returns each row as the bytes in the file.
+A dump is a single JSON document, which may have any number of lines and be larger than memory. So
+it's read in pieces: this module finds its list of rows, yields the bytes of each row unchanged, and
+skips everything else.
 """
 
 import codecs
@@ -57,9 +58,10 @@ def is_dump(beginning: bytes) -> bool:
 
 
 def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
-    """Yield pages of (number from 1, row). If the stream ends too early, its `cut` is set.
+    """Yield pages of (number, row). Rows are numbered from 1.
 
-    Raises FatalError if the text isn't JSON, because nobody knows where the next row begins.
+    If the stream ends inside the document, its `cut` is set after the last whole row. Raises
+    FatalError if the text isn't JSON, because nobody can tell where the next row begins.
     """
     reader = _DumpReader(stream, name)
     page: list[tuple[int, bytes]] = []
@@ -102,7 +104,7 @@ class _DumpReader:
         else:
             yield from self._object()
         if not self._is_at_end():
-            raise self._broken("there is more after the end of the dump")
+            raise self._broken("expected the end of the file, because the dump's JSON has ended")
 
     def _object(self) -> Iterator[bytes]:
         self._take("{")
@@ -121,8 +123,8 @@ class _DumpReader:
         self._take("[")
         while self._peek() != "]":
             _, text = self._value()
-            # A complete value is followed by a comma or bracket. If the file ends before that, the
-            # value may be truncated, because half a number looks like a whole one.
+            # A value counts as complete only if a comma or bracket follows it. At the end of a
+            # truncated file, 12 may be the first half of 1234.
             if self._peek() == ",":
                 self._at += 1
             yield text.encode(errors="surrogateescape")

@@ -1,6 +1,7 @@
 """Reads the lines of a byte stream page by page, and the record in each line.
 
-It skips blank lines, but counts them in the line numbers.
+`normalizer normalize` reads standard input with it, and a backfill reads files. Blank lines are
+skipped, but they count in the line numbers.
 """
 
 import base64
@@ -58,11 +59,11 @@ def is_whole(line: bytes) -> bool:
 def pages(
     stream: Readable, *, longest_bytes: int = LONGEST_BYTES
 ) -> Iterator[list[tuple[int, bytes]]]:
-    """Yield pages of (line number from 1, line without its newline).
+    """Yield pages of (number, line). Lines are numbered from 1 and lose their newline.
 
-    A page has the lines that could be read without waiting, so flush your output after each page. A
-    line is cut to `longest_bytes`, which is enough, because an escaped value is shorter than its
-    line.
+    A page has the lines that can be read without waiting. So write the results of a page before you
+    take the next one. A line that's longer than `longest_bytes` is cut, and the rules then reject
+    it as too large.
     """
     number = 1
     for text in texts(stream, longest_bytes=longest_bytes):
@@ -71,11 +72,11 @@ def pages(
 
 
 def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
-    """Yield whole lines with newlines, about a mebibyte at a time. The last may lack its newline.
+    """Yield texts of whole lines, about a mebibyte at a time. The last line may lack its newline.
 
-    A text has the lines that could be read without waiting. It's empty if no line ended. A line
-    that arrives in several chunks is cut to `longest_bytes`. A line in a single chunk isn't cut,
-    because it's in memory anyway.
+    Each text has the lines that can be read without waiting, so it's empty if no line has ended
+    yet. If a line arrives in several chunks, it's cut to `longest_bytes` to save memory. A line
+    that arrives in one chunk is in memory already, so it isn't cut.
     """
     begun = bytearray()
     while chunk := stream.read1(_CHUNK_BYTES):
@@ -117,11 +118,12 @@ def _split_lines(number: int, text: bytes, longest_bytes: int) -> list[tuple[int
 
 
 def topic_named_by(first_bytes: bytes, known: Collection[str]) -> str:
-    """Return the topic of a file, given its first 64 KiB uncompressed, or all of a shorter file.
+    """Return the topic for the records of a file, which is made from its first bytes.
 
-    The topic of a shorter file includes its number of bytes. `known` are the topics of files that
-    were read before, so that a file that has grown since keeps its topic. Source:
-    docs/spec/wire-shapes.md#g6.
+    `first_bytes` are the first 64 KiB, uncompressed, or the whole file if it's shorter. For a
+    shorter file the topic also has the number of bytes. Such a file may grow, and would then get
+    another topic, so its first bytes are also compared with `known`, the topics of files that were
+    read before. Source: docs/spec/wire-shapes.md#g6.
     """
     known_sizes = {int(size) for one in known if (size := one.partition(".")[2]).isdecimal()}
     hashed, begin = hashlib.blake2b(digest_size=8), 0
@@ -162,10 +164,11 @@ _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 def records_in(
     number: int, text: bytes, topic: str, *, longest_bytes: int = LONGEST_BYTES
 ) -> tuple[int, Sequence[int], list[RawRecord]]:
-    """Return the next line's number, and the numbers and records of the lines that aren't blank.
+    """Return the number of the next text's first line, and this text's line numbers and records.
 
-    `number` is the number of this text's first line. Only the last line of a file may lack a
-    newline, and then the returned number has no meaning. See `parse_record`.
+    `number` is the number of this text's first line. Blank lines are left out. If the last line
+    lacks a newline, which only the end of a file may do, the returned next number has no meaning.
+    `parse_record` says what the record of a line is.
     """
     if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
         after = number + len(records)
@@ -179,9 +182,11 @@ def records_in(
 
 
 def parse_record(line: bytes, number: int, topic: str) -> RawRecord:
-    """Return the record of a line, which is in kcat's form with coordinates, or a bare value.
+    """Return the record that a line holds.
 
-    A bare value gets `topic`, and as its offset `number`, the line's number from 1.
+    A line as printed by `kcat -J` is a record with its own topic, partition, offset, and time. Any
+    other line is the value of a record with `topic`, whose offset is `number`, the number of the
+    line.
     """
     try:
         record = _recorded(_kcat.decode(line.removeprefix(BOM)))
@@ -191,10 +196,11 @@ def parse_record(line: bytes, number: int, topic: str) -> RawRecord:
 
 
 def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
-    """Decode all lines at once, in half the time. Returns None unless each line is one record.
+    """Decode all lines in one call, in half the time. Returns None unless each is one record.
 
-    After `}` and a newline no JSON value can continue with `{`. So if there are as many values as
-    lines between such newlines, each line is one value.
+    msgspec decodes values without looking at newlines, so a value could span two lines. That's
+    ruled out by counting: after `}` and a newline, no value can continue with `{`, so if there are
+    as many values as lines, each line is one value.
     """
     lines = _objects(text)
     if not lines:
@@ -208,10 +214,10 @@ def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
 
 
 def _objects(text: bytes) -> int:
-    """Return the number of lines if each begins with `{` and all but the last end in `}`, or 0.
+    """Return the number of lines, or 0 unless each begins with `{` and all but the last end in `}`.
 
-    It looks at each newline, because counting such pairs would take twice as long: a search for a
-    single letter skips all other letters.
+    It searches for each newline and then looks at the letters beside it. Counting `}`, newline, `{`
+    as one pattern would take twice as long, because the search for a single letter is much faster.
     """
     if not text.startswith(b"{"):
         return 0

@@ -23,10 +23,10 @@ _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in ra
 
 
 class Unpacked:
-    """The bytes of a file, which may have several frames or members. `with` closes it.
+    """Reads the decompressed bytes of a file, which may consist of several compressed frames.
 
-    `cut` is True if the file ended inside a frame, so it's incomplete. `read_bytes` counts bytes of
-    the file itself, before decompression.
+    `with` closes it. `cut` becomes True if the file ends inside a frame, so the file is incomplete.
+    `read_bytes` counts the bytes of the file itself, before decompression, to show progress.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -63,10 +63,11 @@ class Unpacked:
         return self._taken_of_ahead >= len(self._ahead) and not self._ended
 
     def read_ahead(self) -> None:
-        """Read ahead for `read1`. Call it when drained, in a thread, because a disk may hang.
+        """Read the next bytes of the file into memory, for the next calls of `read1`.
 
-        It raises no errors. `read1` raises them later, after it has returned the bytes before the
-        error.
+        Call it only if `is_drained`, and in a thread, because a disk or a network drive may hang.
+        It doesn't raise errors. `read1` raises them instead, after it has returned the bytes before
+        the error.
         """
         assert self.is_drained
         try:

@@ -25,13 +25,15 @@ _SESSION: Final = {
     "search_path": "normalizer, public",
 }
 
-# Writes only partitions that this process still owns. A lost partition has a new owner that reports
-# it. The position is read without a lock, so the heartbeat doesn't wait for a batch.
+# Writes a row for each partition that this process still owns. A partition that it has lost belongs
+# to another process, which reports it. The position is read without a lock, so a heartbeat never
+# waits for a batch.
 #
-# behind_since says since when records are unread. At first it can only be "since now". Later it's
-# the time at which the log was last fully read, or the time of a mark, i.e. of an earlier end of
-# the log, that the position has passed since. A stopped partition counts as behind and keeps its
-# mark, because the broker may report the end of another log.
+# behind_since is the time from which on records have been unread. A broker reports only where a log
+# ends now, so for the first unread record it's the time of this report. From then on each report
+# keeps a mark: an end of the log, and when it was seen. Once the position has passed the mark,
+# records have been unread only since that time, so behind_since becomes the mark's time. The mark
+# of a stopped partition doesn't change, because the broker may report the end of another log.
 _HEARTBEAT: Final = """
     with mine as (
         select   owned.*, position.next_offset,
@@ -83,9 +85,9 @@ _HEARTBEAT: Final = """
     where  (reported.incarnation, reported.epoch) <= (excluded.incarnation, excluded.epoch)
 """
 
-# A process with a wrong address, for example, gets no claim, so it has no row of its own. It
-# updates the row of the last owner, but only after that owner has been silent for so long that the
-# views call it dead. If that owner comes back, it replaces the whole row.
+# A process that can't claim a partition, for example because its address is wrong, has no row of
+# its own. So it updates the row of the partition's last owner, but only after that owner has been
+# silent long enough to count as dead. If the owner comes back, it overwrites the row.
 _STOPPED_WITHOUT_CLAIM: Final = """
     update normalizer.source_heartbeats as reported
     set    stopped = true,

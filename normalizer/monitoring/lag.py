@@ -1,8 +1,9 @@
 """Polls Kafka and PostgreSQL for lag, retention, and reachability.
 
-It has its own event loop and covers all partitions of the topics. So it reports the lag even while
-the service hangs, and for partitions whose process is dead. A value that can't be read stays as it
-was. The end of a log is the exception, because an old one doesn't say how much is unread.
+It runs in an event loop of its own and covers every partition of the topics, so the lag is reported
+even while the service hangs, and also for partitions whose process is dead. If a value can't be
+read, its last value stays. The exception is the end of a log, because from an old one nobody can
+tell how much is unread.
 """
 
 import asyncio
@@ -46,8 +47,8 @@ _log: Final = get_logger()
 
 _SESSION: Final = {
     "statement_timeout": "3s",
-    # This is a part of the poll's time, so that a lock doesn't use up the time for the other
-    # values.
+    # Much shorter than the poll's time limit, so that one locked table doesn't keep us from reading
+    # the other values.
     "lock_timeout": "500ms",
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",
@@ -95,10 +96,10 @@ class LagMonitor:
 
     @property
     def partitions(self) -> Mapping[KafkaPartition, PartitionLag]:
-        """Return the lag of each partition whose end is known. It's empty without the positions.
+        """Return the lag of each partition whose log's end is known.
 
-        A position may have been read a while ago. If nobody can read it now, nobody can move it
-        either.
+        It's empty if the positions were never read. A position that was read a while ago is still
+        right: if the database is unreachable for us, no process can move it.
         """
         positions = self._positions
         if positions is None:
@@ -178,10 +179,10 @@ class LagMonitor:
             await self._log.close()
 
     async def find_oldest_unread(self) -> None:
-        """Read the time of the record at each position with lag.
+        """Read the time of the oldest unread record of each partition with lag.
 
-        The partition that was read longest ago comes first. Only the lag in seconds and the time to
-        expiry need this, and it takes one fetch per partition.
+        It takes one fetch per partition and may run out of time, so it begins with the partition
+        that it read longest ago. Only the lag in seconds and the time to expiry need these times.
         """
         if not self.broker_up:
             return

@@ -1,8 +1,12 @@
 """Serves /metrics, /livez, and /readyz for a running service, from its own threads.
 
-Alive means that the event loop still runs, even in an outage. Ready means more: the topics exist,
-partitions are assigned and claimed, brokers and database respond, the database is writable and
-migrated, and no partition is stopped.
+A Monitor runs beside the service, in threads of its own, so it responds even while the service's
+event loop hangs.
+
+/livez fails only if that loop hangs, because a restart doesn't help in an outage. /readyz fails as
+long as the service can't process records: a topic is missing, partitions aren't assigned and
+claimed, the brokers or the database don't respond, the database is read-only or lacks a migration,
+or a partition is stopped.
 """
 
 import asyncio
@@ -89,10 +93,10 @@ class Monitor:
         return probe_response({"heartbeat_age_s": round(age_s, 3)}, ok=age_s < HEARTBEAT_LIMIT_S)
 
     def readyz(self) -> HttpResponse:
-        """Fail while there are reasons. The body lists all of them.
+        """Respond with 503 while the service isn't ready, and list all reasons.
 
-        `degraded` is about single partitions and doesn't fail the probe. Otherwise a rollout would
-        stop, although a new process can't do better.
+        The list `degraded` has problems of single partitions, which don't make the probe fail. If
+        they did, a rollout would stop, although a new process has the same problem.
         """
         self._wait_for(self._poll())
         reasons = list(self.reasons())

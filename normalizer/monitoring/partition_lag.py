@@ -8,10 +8,11 @@ from normalizer.kafka import Bounds
 
 
 class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
-    """The lag of one partition. `next_offset` is the stored position, or 0 if there's none.
+    """The lag of one partition, computed from its position and the bounds of its log.
 
-    `oldest_unread_ms` is the time of the oldest unread record. It's None if every record is read,
-    or if that record wasn't read yet.
+    `next_offset` is the stored position, or 0 if there's none. `oldest_unread_ms` is the time of
+    the oldest unread record, in milliseconds since 1970. It's None if there's no such record, or if
+    it hasn't been read yet.
     """
 
     next_offset: int

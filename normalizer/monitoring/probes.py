@@ -1,8 +1,9 @@
 """A small HTTP server for probes, on its own threads.
 
-It uses only the standard library, because prometheus-client's own server has a single path and no
-JSON. Each request has its own thread, so it gets a response even while the service's loop hangs. If
-too many clients have connected without sending a request, a new one replaces the oldest.
+Each request is handled in its own thread, so it gets a response even while the service's event loop
+hangs. If there are too many connections, the oldest is closed, so that clients which never send a
+request can't block the probes. It's built on the standard library, because prometheus-client's
+server has a single path and no JSON.
 """
 
 import contextlib

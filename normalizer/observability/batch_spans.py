@@ -6,7 +6,8 @@
       write normalizer.events      with each failed try as an event; `send` where the relay writes
         COMMIT                     one for each transaction
 
-Only this module, `producer_spans`, and `span_attributes` import OpenTelemetry.
+Only this module, `producer_spans`, and `span_attributes` import OpenTelemetry, which is an extra.
+Use `tracing` to open a tracer.
 """
 
 import contextlib
@@ -238,10 +239,10 @@ class _Stages:
         self._intervals: dict[str, _Interval] = {}
 
     def note(self, stage: str, seconds: float) -> None:
-        """Note that a stage has just worked for this long.
+        """Note that a stage of the batch has just worked for this long.
 
-        The fetch of a batch begins with the fetch whose records were normalized first, because the
-        fetches before that found nothing.
+        The first fetches may find no records. So a batch counts as begun with the fetch whose
+        records were normalized first.
         """
         interval = _Interval(seconds)
         earlier = self._intervals.get(stage)

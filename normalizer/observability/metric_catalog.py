@@ -1,7 +1,8 @@
 """The catalog of metrics: every metric with its meaning and what to do about it.
 
-The catalog is the documentation. `normalizer metrics` prints it, and the docs site lists it. The
-values of each label are fixed lists. An execution id is never a label.
+`normalizer metrics` and the docs site print this catalog, and tests compare it with the code. The
+possible values of a label are fixed lists, so the number of time series is limited. That's why an
+execution id is never a label.
 """
 
 from collections.abc import Iterator

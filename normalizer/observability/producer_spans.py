@@ -11,10 +11,10 @@ from normalizer.core.raw_record import RawRecord
 
 
 def producer_spans(batch: Batch, limit: int | None) -> tuple[list[Link], int]:
-    """Return at most `limit` links of a batch, and how many producers' spans got none.
+    """Return links to the spans that produced a batch's records, and how many didn't fit.
 
-    If there are more spans than that, sampled spans come first, and one span of each trace comes
-    before a second span of any trace.
+    If there are more than `limit`, sampled spans are preferred, because only these can be looked
+    up. Among them, every trace gets one link before any trace gets a second.
     """
     found: dict[tuple[str, str], tuple[bool, RawRecord]] = {}
     for part in batch.parts:

@@ -68,9 +68,10 @@ class ServiceMetrics:
 
 
 def family(name: str, values: Mapping[Sequence[str], float | None]) -> Family:
-    """Build a metric with a value for each tuple of label values, in the order of its labels.
+    """Build a metric that has a value for each tuple of label values.
 
-    A value of None is unknown. It's left out, because 0 would look like a fact.
+    The tuples have the labels in the metric's order. A value of None is unknown and left out,
+    because a 0 would look like a measured value.
     """
     metric = _BY_NAME[name]
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily

@@ -1,6 +1,7 @@
-"""Decides whether batches have spans, by OpenTelemetry's own variables and the extra `otel`.
+"""Turns tracing of batches on if OpenTelemetry's environment variables ask for it.
 
-Without them, nothing imports OpenTelemetry. docs/tracing.md says what an operator sets.
+Otherwise `tracing` yields a tracer that does nothing, and OpenTelemetry isn't even imported. It's
+installed with the extra `otel`. docs/tracing.md says which variables to set.
 """
 
 import contextlib
@@ -68,9 +69,10 @@ class NoopTracer:
 
 @contextlib.contextmanager
 def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Tracer]:
-    """Open the tracer that the environment configures, and send its spans until the block ends.
+    """Open the tracer that the environment configures, for the duration of the block.
 
-    A problem with tracing is logged in one line, and changes nothing else.
+    At the end of the block it sends the spans that are left. A problem with tracing never affects
+    the service: it's logged in one line, and the batches have no spans.
     """
     tracer = _open_tracer(settings, environ)
     try:

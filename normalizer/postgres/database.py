@@ -1,7 +1,7 @@
 """Opens every connection to PostgreSQL, for the normalizer and the projector.
 
-Settings that apply to all connections belong here. A test in tests/rules fails if asyncpg's
-functions that connect are called anywhere else.
+Every connection is opened here, so this is the place for settings that all of them need. A test in
+tests/rules fails if any other module calls asyncpg's functions to connect.
 """
 
 import asyncio
@@ -76,9 +76,10 @@ def check_url(database_url: str, name: str = "the database's address") -> None:
 
 
 class PoolerError(asyncpg.ProtocolViolationError):  # type: ignore[misc]
-    """A pooler ended the connection while it was being opened, before any statement ran.
+    """A pooler rejected the connection, before any statement ran.
 
-    Its message names users, databases, and what the pooler waits for. It contains no secret.
+    The pooler's own message may be shown to operators. It names users, databases, and what the
+    pooler waits for, and contains no secret.
     """
 
 
@@ -92,13 +93,13 @@ async def connect(
 ) -> Connection:
     """Open a connection. The caller closes it and handles asyncpg's errors.
 
-    Raises ConfigurationError for an invalid address, or if the client or a pooler rejects an option
-    in it. Raises UnfitFileError, which counts as an outage, if a TLS file can't be loaded that
-    worked before.
+    `session` are server settings that apply in each transaction, in addition to UTC and no JIT.
+    Without `command_timeout_s`, a statement waits as long as the server can be reached. `of_pool`
+    are the arguments that asyncpg's pool adds.
 
-    `session` are server settings for each transaction, in addition to UTC and no JIT. Without
-    `command_timeout_s` a statement waits as long as the server can be reached. `of_pool` are the
-    arguments that asyncpg's pool adds.
+    Raises ConfigurationError if the address is invalid, or if the client or a pooler rejects an
+    option in it. Raises UnfitFileError if a TLS file can't be loaded that worked before. Callers
+    treat that as an outage, because the file may just be in the middle of a renewal.
     """
     check_url(database_url)
     options = {
@@ -117,8 +118,8 @@ async def connect(
         message = f"a connection pooler rejects a setting in DATABASE_URL: {error}"
         raise ConfigurationError(message) from error
     except _MISTAKES as error:
-        # If no file is at fault, the server behind the socket is down, or its certificate isn't
-        # trusted.
+        # A file may be the cause. If none is, the server behind the socket is down, or its
+        # certificate isn't trusted, and the error is raised as it is.
         mistake = unfit_file(database_url)
         if mistake is None and isinstance(error, asyncpg.ClientConfigurationError):
             mistake = ConfigurationError(f"the database's address: {' '.join(str(error).split())}")
@@ -169,9 +170,10 @@ def describe_server_error(error: asyncpg.PostgresError) -> str:
 
 
 async def release(lock: Transaction) -> None:
-    """Roll back a transaction that holds a lock, within CLOSE_S, however the work ended.
+    """Roll back a transaction that holds a lock, so that the lock is released at once.
 
     Closing the connection isn't enough, because the server or a pooler may notice that much later.
+    It waits at most CLOSE_S, and ignores a failure.
     """
     with contextlib.suppress(*DATABASE_ERRORS):
         async with asyncio.timeout(CLOSE_S):
@@ -181,10 +183,12 @@ async def release(lock: Transaction) -> None:
 async def readers_end(
     fetch: Callable[..., Awaitable[Sequence[asyncpg.Record]]], table: str, within_s: float
 ) -> bool:
-    """Wait until every other transaction that may have read the table has ended.
+    """Wait until every transaction that may have read the table before now has ended.
 
-    Returns False if they didn't end in time. A transaction that has read the table holds at least
-    the weakest lock on it until it ends, so the locks show which ones these are.
+    Returns False if they haven't ended within `within_s`. A transaction that has read a table holds
+    a lock on it until it ends, so the database's list of locks shows which transactions these are.
+    Use it after a change that later transactions see, to be sure that nobody still works with the
+    old state.
     """
     until_s = time.monotonic() + within_s
     ((readers,),) = await fetch(_READERS, table)

@@ -55,11 +55,12 @@ class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]
-    """A connection that applies its settings in each transaction instead of the session.
+    """A connection that also works behind a pooler, because it needs no session.
 
-    Behind a pooler in transaction mode, other clients share the session, and our next transaction
-    may run in another one. So every statement runs in a transaction, if necessary in one of its
-    own. VACUUM is the exception. It can't run in a transaction, and uses the settings of its role.
+    Behind a pooler in transaction mode, our next transaction may run in another session, which
+    other clients use too. So settings are applied in each transaction, and a statement outside of a
+    transaction gets one of its own. VACUUM is the exception. It can't run in a transaction, so it
+    uses the settings of its role.
     """
 
     is_pooled = False
@@ -69,8 +70,8 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # asyncpg turns JIT off for the session while it looks up a type. Prevent that, because ours
-        # is off.
+        # asyncpg turns JIT off for the session while it looks up a type, and the session may belong
+        # to other clients too. We turn JIT off in each transaction anyway, so prevent that.
         self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
         _probe(self._transport.get_extra_info("socket"))
 
@@ -120,10 +121,11 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         return ""
 
     async def is_of_a_pooler(self) -> bool:
-        """Find out whether a pooler is in between, by comparing server processes.
+        """Find out whether there's a pooler between us and the server.
 
-        A server without a pooler runs each statement in the process that it named when we
-        connected. A pooler can't know that process yet, so it names a made-up number.
+        When a client connects, the server names the process that will run its statements. A pooler
+        can't know that process yet, so it makes up a number. So if a statement runs in another
+        process than the one that was named, there's a pooler.
         """
         other = _OTHER_PROCESS.format(self.get_server_pid())
         return str(await super().execute(other, timeout=CONNECT_S)) == "SELECT 1"

@@ -55,9 +55,10 @@ async def up(
     environ: Mapping[str, str] = os.environ,
     screen: Screen | None = None,
 ) -> int:
-    """Run the stack. Returns the exit code, which is 0 if a signal or `for_s` stopped it.
+    """Run the stack until a signal or for `for_s` seconds, and return the exit code.
 
-    The first SIGINT, SIGTERM, or SIGHUP stops everything in order. A second one ends it at once.
+    The first SIGINT, SIGTERM, or SIGHUP stops everything in order, and a second one ends it at
+    once. The exit code is 0 if it was stopped, either by a signal or after `for_s`.
     """
     run = _Run(options, environ, screen or Screen())
     code = 0
@@ -146,8 +147,8 @@ class _Run:
         programs = Programs(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
         live = log is not None and self._sends_traffic
-        # With the default window of a day, the page would show one hour that has just begun and 23
-        # empty ones.
+        # The page's default window is a day. On a new stack it would show one hour that has just
+        # begun and 23 empty ones.
         self.screen.print_line(f"dashboard: {stack.api_url}{'/?last=15m' if live else ''}")
         if log is None:
             if has_simulator():

@@ -1,9 +1,11 @@
 """Runs several service processes on one machine, restarts them, and serves their probes.
 
-Each process is a separate `normalizer run`, and the consumer group shares the partitions among
-them, as among processes on different machines. /metrics has the metrics of all of them, with a
-label for each. /readyz fails if it fails for any process, and /livez if it fails for any running
-process.
+A Python process uses about one CPU core, so `normalizer run --processes 4` starts four of them.
+Each is a separate `normalizer run`, and the consumer group shares the partitions among them, as it
+would among processes on different machines.
+
+One address serves the probes of all. /metrics has the metrics of all processes, with a label for
+each. /readyz fails if it fails for any process, and /livez if it fails for any that's running.
 """
 
 import asyncio
@@ -104,10 +106,10 @@ class ProcessGroup:
         return [number for number, child in children if child and child.returncode is None]
 
     async def _keep(self, number: int) -> None:
-        """Run one process until the stop, and restart it when it dies.
+        """Run one process until the stop, and restart it whenever it dies.
 
-        Restarts back off. Otherwise a process that keeps dying at once would make its group
-        rebalance endlessly, and use up a CPU core.
+        The waits before restarts grow. Otherwise a process that dies right after its start would
+        make the group rebalance endlessly, and use up a CPU core.
         """
         wait_s = RESTART_S
         while not self._stopping.is_set():

@@ -1,7 +1,7 @@
 """Starts normalizer, projector, and traffic as child processes, each with its own environment.
 
-They don't get the shell's DATABASE_URL, KAFKA_*, and NORMALIZER_*, because that shell may be set up
-for production, which must not get this traffic.
+The children don't inherit DATABASE_URL, KAFKA_*, and NORMALIZER_* from the shell. It may be set up
+for production, which must never get the traffic of this demo.
 """
 
 import importlib.util

@@ -38,9 +38,10 @@ class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Create the folder, and lock it against another run until this process ends.
+    """Create the folder of the stack, and lock it until this process ends.
 
-    Raises ConfigurationError if the folder can't be used, or is in use.
+    The lock keeps a second `normalizer up` from using the same folder. Raises ConfigurationError if
+    the folder can't be used, or if another process has locked it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

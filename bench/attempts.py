@@ -50,6 +50,10 @@ SILENT: Final = 0.01
 """Share of failed attempts that nobody reports the end of."""
 SEVERAL_CALLS: Final = 0.1
 """Share of attempts whose command made a call before, which completed."""
+STARTED_AGAIN: Final = 0.5
+"""Share of these in which the worker reports the start of the second call too."""
+RUNNING: Final = 0.1
+"""Share of commands whose last attempt still runs, or waits for a worker."""
 LATE_US: Final = 5 * SECOND
 """A record that reaches its log later than this has no place in it."""
 FAILURES: Final = (
@@ -188,6 +192,10 @@ def history(row: Row, random: Random) -> History:
     for attempts in range(tries):
         last = attempts == tries - 1
         writer.write("command.issued", "PENDING", attempts, None)
+        is_running = last and random.random() < RUNNING
+        if is_running and random.random() < 0.5:
+            really[attempts] = None
+            break
         clock = writer.clock()
         if random.random() < RECLAIMED:
             _claim(writer, attempts, clock)
@@ -196,12 +204,14 @@ def history(row: Row, random: Random) -> History:
         _claim(writer, attempts, clock)
         writer.now += round(call_us * random.uniform(0.5, 1.5))
         ends = list(random.choice(SUCCESSES if last and succeeds else FAILURES))
-        if not last and random.random() < SILENT:
+        if is_running or (not last and random.random() < SILENT):
             ends = []
         index = 0
         if ends and ends[0][0].startswith("call") and random.random() < SEVERAL_CALLS:
             writer.write("call.done", "COMPLETED", attempts, clock)
             index = 1
+            if random.random() < STARTED_AGAIN:
+                writer.write("command.started", "RUNNING", attempts, clock)
         for kind, status in ends:
             writer.write(kind, status, attempts, clock, index if kind.startswith("call") else 0)
         really[attempts] = _worst([status for _, status in ends])

@@ -182,7 +182,7 @@ def resolve_attempts(events: Sequence[CallEvent]) -> list[int]:
        the lowest attempt that nobody names.
     2. An attempt begins with its numbered issue, else with its first numbered claim or start, else
        with its issue without a number, else just after the attempt before it has ended. If its
-       issue came late, so that the log has its second claim or start first, after an end of the
+       issue came late, so that the log has its second claim or start first, after the end of the
        attempt before, it begins with these.
     3. An event without a number is of the last attempt that had begun before it. Their places in
        the log tell what came first, or else their clocks. An end without a place, where others
@@ -302,7 +302,7 @@ def _begins(
     own: dict[int | None, list[int]] = defaultdict(list)
     for index, event in enumerate(events):
         own[event.number].append(index)
-    ends = sorted(_ends_of_attempts([events[index] for index in own[None]]))
+    ends = _ends_of_attempts([events[index] for index in own[None]])
     begins: list[_Moment] = []
     end_before = ends[0] if ends else None
     for number in numbers:
@@ -320,7 +320,7 @@ def _begins(
             begins.append(begun or after_end or _Moment(first_us))
             after = bisect_right(ends, begun.at_us) if begun else len(ends)
             end_before = ends[after] if after < len(ends) else None
-        end_before = min(_ends_of_attempts([events[index] for index in said]), default=end_before)
+        end_before = next(iter(_ends_of_attempts([events[index] for index in said])), end_before)
     return begins
 
 
@@ -329,20 +329,23 @@ def _first_moment(moments: Iterable[_Moment]) -> _Moment | None:
 
 
 def _ends_of_attempts(events: Sequence[CallEvent]) -> list[int]:
-    """When these events may end an attempt.
+    """When these events may end an attempt, in order."""
+    ends = ((event.role, event.at_us, event.nth_call) for event in events if event.end_class)
+    return sorted(at_us for _, at_us, _ in _without_next_call(ends))
 
-    An end that is followed by one with a greater call_index ends none: the next call of the
-    attempt comes after it.
+
+def _without_next_call(ends: Iterable[tuple[str, Any, int]]) -> set[tuple[str, Any, int]]:
+    """The ends that may end an attempt.
+
+    An end that one with a greater call_index follows does not: the next call of the attempt comes
+    after it.
     """
-    ends = sorted(
-        (event for event in events if event.end_class),
-        key=lambda end: (end.role, end.at_us, end.nth_call),
-    )
-    return [
-        end.at_us
-        for end, after in zip_longest(ends, ends[1:])
-        if after is None or after.role != end.role or after.nth_call <= end.nth_call
-    ]
+    ordered = sorted(set(ends))
+    return {
+        end
+        for end, after in zip_longest(ordered, ordered[1:])
+        if after is None or after[0] != end[0] or after[2] <= end[2]
+    }
 
 
 def _begins_by_turn(
@@ -350,30 +353,35 @@ def _begins_by_turn(
 ) -> list[_Moment]:
     """When each attempt but the first began, also if the record that says so came late.
 
-    A turn in the log is a claim or a start that comes next after an end, and is not the first one
-    since the last attempt began. The next attempt has begun by then. An event that is sent twice
-    counts where it comes first.
+    A turn in the log is a claim or a start that comes next after the end of an attempt, and is not
+    the first one since the last attempt began. The next attempt has begun by then. An event that is
+    sent twice counts where it comes first.
     """
     first: dict[tuple[str, int, int], tuple[int, int]] = {}
     for event, moment in zip(events, moments, strict=True):
         if moment.in_log and (event.end_class or event.role in {"claimed", "started"}):
             key = event.role, event.at_us, event.nth_call
             first[key] = min(first.get(key, moment.in_log), moment.in_log)
-    steps = [(in_log, 0, role) for (role, *_), in_log in first.items()]
-    steps += [(begin.in_log, nth, "") for nth, begin in enumerate(begins, 1) if begin.in_log]
+    ended = _without_next_call(
+        (role, in_log, nth) for (role, _, nth), in_log in first.items() if role in {"done", "ended"}
+    )
+    steps = [
+        (in_log, 0, role, (role, in_log, nth) in ended) for (role, _, nth), in_log in first.items()
+    ]
+    steps += [(begin.in_log, nth, "", False) for nth, begin in enumerate(begins, 1) if begin.in_log]
     steps.sort(key=lambda step: (step[0], -step[1]))
-    next_begun = list(accumulate((nth or len(begins) for _, nth, _ in reversed(steps)), min))
+    next_begun = list(accumulate((step[1] or len(begins) for step in reversed(steps)), min))
     found = list(begins)
-    begun, seen, before = 0, set[str](), ""
-    for (in_log, nth, role), most in zip(steps, reversed(next_begun), strict=True):
+    begun, seen, has_ended = 0, set[str](), False
+    for (in_log, nth, role, ends), most in zip(steps, reversed(next_begun), strict=True):
         if nth:
             begun, seen = max(begun, nth), set()
-        elif before in {"done", "ended"} and role in seen and begun < most:
+        elif has_ended and role in seen and begun < most:
             found[begun] = found[begun]._replace(in_log=in_log)
             begun += 1
         if role in {"claimed", "started"}:
             seen.add(role)
-        before = role
+        has_ended = ends
     return found
 
 

@@ -10,7 +10,7 @@
 --        and an end without a number came before its claim or start, there's one before it.
 --     2. An attempt begins at its numbered issue, else at its first numbered claim or start, else
 --        at its issue without a number, else just after the end of the attempt before. If its issue
---        came late, so that the log has a second claim or start first, after an end of the attempt
+--        came late, so that the log has a second claim or start first, after the end of the attempt
 --        before, it begins at these.
 --     3. The event is of the last attempt that had begun before it (an issue, claim, or start: also
 --        at the same time), or of the first attempt if none had. Their places in the log tell
@@ -37,9 +37,9 @@
 --     2. the numbered attempts, and what they begin with
 --     3. the attempts of all other issues, and one before the first
 --     4. when each attempt began; `issued_at` is the time of its issue if that has no number
---     5. turns in the log: a claim or a start that comes next after an end, and is not the first one
---        since the last attempt began. The next attempt has begun by then. An event that is sent
---        twice counts where it comes first.
+--     5. turns in the log: a claim or a start that comes next after the end of an attempt, and is
+--        not the first one since the last attempt began. The next attempt has begun by then. An
+--        event that is sent twice counts where it comes first.
 create or replace function projector.find_attempts(events projector.call_event[])
     returns table (
         execution_id bigint, command_id text, number integer, nth bigint, begun_at timestamptz,
@@ -58,9 +58,10 @@ begin
                    call_index, in_log, reporter is not null as is_end,
                    reporter is not null
                    and coalesce(
-                           lead(call_index) over (
+                           min(call_index) over (
                                partition by execution_id, command_id collate "C", number, reporter
                                order by created_at, call_index
+                               groups between 1 following and 1 following
                            ) <= call_index,
                            true
                        ) as ends_attempt
@@ -238,13 +239,21 @@ begin
                    count(begins_nth) over so_far as part
             from   (
                        select   execution_id, command_id, role, is_end, min(in_log) as in_log,
+                                is_end
+                                and coalesce(
+                                        lead(call_index) over (
+                                            partition by execution_id, command_id, role
+                                            order by min(in_log), call_index
+                                        ) <= call_index,
+                                        true
+                                    ) as ends_attempt,
                                 null::bigint as begins_nth
                        from     doubtful
                        where    in_log is not null
                        and      (is_end or role in ('claimed', 'started'))
                        group by execution_id, command_id, role, is_end, created_at, call_index
                        union all
-                       select execution_id, command_id, null, null, in_log, nth
+                       select execution_id, command_id, null, null, in_log, null, nth
                        from   started
                        where  nth > 1
                        and    in_log is not null
@@ -264,7 +273,7 @@ begin
                        from   (
                                   select *,
                                          not is_end
-                                         and lag(is_end) over (
+                                         and lag(ends_attempt) over (
                                              partition by execution_id, command_id, part
                                              order by in_log, begins_nth nulls last
                                          )

@@ -120,6 +120,32 @@ def test_an_attempt_ends_with_the_last_call_of_its_command() -> None:
     assert resolve_attempts(events) == [0, 0, 0, 1, 1]
 
 
+def test_an_end_that_is_sent_twice_ends_no_attempt_before_its_next_call() -> None:
+    events = [
+        *(issued(0, 0), done(3), done(3), done(5, call_index=1)),
+        CallEvent("command.failed", 9, 1, "FAILED"),
+    ]
+
+    assert resolve_attempts(events) == [0, 0, 0, 0, 1]
+
+
+def test_the_start_of_a_next_call_begins_no_attempt() -> None:
+    """The retry is queued, claimed, or running."""
+    events = [
+        *(issued(0, 0), claimed(1), started(2), done(3), started(4)),
+        CallEvent("call.done", 5, None, "FAILED", call_index=1),
+        CallEvent("command.failed", 6, None, "FAILED"),
+        *(issued(10, 1), claimed(12), started(13)),
+    ]
+    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
+
+    for read in range(8, len(in_log) + 1):
+        calls = calls_of_command(in_log[:read])
+
+        assert [call.status for call in calls] == ["FAILED", None]
+        assert calls[1].begun_us == 10
+
+
 def test_retries_that_nobody_numbers_are_counted_by_their_issues() -> None:
     """A recovered command isn't a failure: its last attempt completed."""
     events = [

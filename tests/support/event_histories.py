@@ -96,7 +96,8 @@ def event_logs(draw: st.DrawFn, *, most: int = 14) -> list[Row]:
 _ENDS: Final = [
     ["call.done"], ["call.done", "command.completed"], ["call.error", "command.failed"],
     ["call.error"], ["command.failed", "action_done"], ["call.done", "call.done", "call.done"],
-    ["call.done", "call.error", "command.failed"], [],
+    ["call.done", "call.error", "command.failed"],
+    ["call.done", "command.started", "call.error", "command.failed"], [],
 ]  # fmt: skip
 """If a call reports several ends, each belongs to the next call of its command."""
 

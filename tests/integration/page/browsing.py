@@ -165,3 +165,16 @@ CUT_OFF: Final = """
         .filter((one) => one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0)
         .map((one) => one.textContent)
 """
+
+CUT_FILTERS: Final = """
+    () => [...document.querySelectorAll(".filters select")].map((filter) => {
+        const alone = document.createElement("select");
+        alone.append(new Option(filter.selectedOptions[0].textContent));
+        alone.style = "position: absolute; width: max-content; max-width: none";
+        filter.after(alone);
+        const needed = alone.offsetWidth;
+        alone.remove();
+        return [filter.name, needed, filter.offsetWidth];
+    }).filter(([, needed, has]) => needed > has)
+"""
+"""What is chosen in a filter, alone in one that is as wide as it needs."""

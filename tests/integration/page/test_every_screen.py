@@ -7,7 +7,14 @@ from typing import Final
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import CUT_OFF, PHONE, axe, fully_drawn, looking
+from tests.integration.page.browsing import (
+    CUT_FILTERS,
+    CUT_OFF,
+    PHONE,
+    axe,
+    fully_drawn,
+    looking,
+)
 from tests.integration.page.platform import Platform
 
 _TABLES: Final = {
@@ -46,7 +53,9 @@ async def test_everybody_can_read_the_screen_and_reach_all_of_it(
             await page.wait_for_selector("#as-sent")
         assert await page.locator("table").count() >= _TABLES[screen]
 
-        assert await page.evaluate(_WIDER, ".filters select, .wall .legend") == []
+        assert await page.evaluate(_WIDER, ".wall .legend") == []
+        assert await page.evaluate(_HIGHER, "body[data-view=wall], .wall .body") == []
+        assert await page.evaluate(CUT_FILTERS) == []
         assert await axe(page) == []
         # Nothing else depends on the theme.
         await page.emulate_media(color_scheme="dark")
@@ -105,6 +114,11 @@ async def _fits_a_phone(page: Page, screen: str) -> None:
 _WIDER: Final = """
     (places) => [...document.querySelectorAll(places)]
         .filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.outerHTML)
+"""
+
+_HIGHER: Final = """
+    (places) => [...document.querySelectorAll(places)]
+        .filter((one) => one.scrollHeight > one.clientHeight + 1).map((one) => one.outerHTML)
 """
 
 _TOUCHED: Final = ".back, .under a, .turn a, #foot a, tbody a, .calls .id"

@@ -586,13 +586,17 @@ async def test_an_execution_is_zoomed_compared_and_downloaded(
         await page.click(".zooms >> text=Whole")
         assert await page.locator(".mark").count() == marks
 
+        for name in ("Copy the id", "Copy as JSON"):
+            button = page.locator("#execution").get_by_role("button", name=name)
+            assert await button.count() == 1
+
         await page.click("#difference summary")
         assert await page.evaluate(_DIFFERENCE) == [["error", "object"], ["error.code", None]]
 
         # A file may take longer than any answer.
         await page.evaluate("AbortSignal.timeout = () => AbortSignal.abort()")
         async with page.expect_download() as started:
-            await page.click("text=Download its events")
+            await page.get_by_role("button", name="Download its events").click()
         lines = (await (await started.value).path()).read_text().splitlines()
         assert len(lines) == marks
         assert all(str(execution) in line for line in lines)

@@ -7,7 +7,15 @@ from typing import Final
 import pytest
 from playwright.async_api import Browser, Page, Route
 
-from tests.integration.page.browsing import CUT_OFF, DESK, PHONE, fully_drawn, looking, texts
+from tests.integration.page.browsing import (
+    CUT_FILTERS,
+    CUT_OFF,
+    DESK,
+    PHONE,
+    fully_drawn,
+    looking,
+    texts,
+)
 from tests.integration.page.platform import Platform
 
 ZOOMED: Final = (960, 540)
@@ -374,6 +382,7 @@ async def test_filters_are_in_the_address_and_its_next_reader_sees_the_same(
         await fully_drawn(page)
 
         assert re.search(r"\?last=6h&step=[^&]+&attempts=0$", page.url)
+        assert await page.evaluate(CUT_FILTERS) == []
         cell = "#errors tbody tr:nth-child(2)"
         shown = await page.locator(cell).inner_text()
         assert await page.locator("#errors tbody tr").count() == 2

@@ -372,8 +372,13 @@ for (const moved of ["wheel", "touchmove", "keydown", "pointerdown"]) addEventLi
 // Going back from a panel link changes only the hash, so nothing is queried again.
 addEventListener("popstate", async () => {
   if (location.search === opened) return;
-  returning = followed.get(location.search) ?? null;
+  const href = followed.get(location.search) ?? null;
   await open();
+  // After this event, the browser takes the focus away if the address ends with the name of a panel.
+  setTimeout(() => {
+    returning = href;
+    focusAgain();
+  });
 });
 addEventListener("resize", schedule);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

@@ -72,7 +72,7 @@ export function figures(id, spec, unit, words, legendEntries, columns, rows) {
     h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"), list,
       h("div", { class: "under" }, showing({ rows, total: rows.length }, FIGURES_SHOWN), tools(`figures-${id}`))),
     hasUnfinished(spec)
-      ? h("p", { class: "under" }, "The last, faded bar isn't complete yet.") : null,
+      ? h("p", { class: "under" }, `The last, faded ${spec.traces.every(({ as }) => as === "line") ? "part of the line" : "bar"} isn't complete yet.`) : null,
   ];
 }
 

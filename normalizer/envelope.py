@@ -211,7 +211,7 @@ def _check(event: Envelope) -> None:
         ("duration", seconds is None or 0 <= seconds < math.inf),
     ):
         if not is_allowed:
-            raise ValueError(f"{field}: expected a value that a canonical line may hold")
+            raise ValueError(f"{field}: this value is not allowed in a canonical line")
 
 
 def _as_written(text: str) -> msgspec.Raw:

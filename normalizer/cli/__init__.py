@@ -1,31 +1,34 @@
 """The command line: each command reads its settings, calls one function, and prints the result.
 
-program              the program `normalizer`, and the module of each command
-exits                loads settings, and ends a command
-rule_commands        normalize, schema, conform, and config, which need no server
-service_commands     run, up, migrate
-relay_command        relay
-query_commands       check, metrics, explain, ledger
-quarantine_commands  list, show, and redrive quarantined records
-position_commands    show and change the position of a partition
-backfill_commands    backfill from a topic, from files, from a table
-row_commands         renormalize, redact, jobs
-export_command       writes stored events to a file
-forget_command       erases an execution
-job_options          options that several commands of jobs share
-job_execution        runs a job or its dry run, with a screen, and prints the result
-filter               applies the rules to lines, without a server
-check                checks what the service needs
-check_result         one line of the report of check
-check_environment    checks environment variables
-check_kafka          checks the brokers
-check_database       checks PostgreSQL
-conformance          tests another program against the contract's vectors
-explain              shows what happened to one record
-ledger_check         checks that every offset is accounted for
-ledger_findings      the positions that the ledger check reads, and its findings
-ledger_statements    the SQL statements of the ledger check
-partition_positions  shows positions of partitions, and changes one for an operator
+Only a command ends the process. Everything that it calls raises an error instead, and `exits` turns
+that into a line and an exit code.
+
+program              is the program `normalizer`, and names the module of each command.
+exits                loads settings, and ends a command.
+rule_commands        has normalize, schema, conform, and config, which need no server.
+service_commands     has run, up, migrate.
+relay_command        has relay.
+query_commands       has check, metrics, explain, ledger.
+quarantine_commands  lists, shows, and redrives quarantined records.
+position_commands    shows and changes the position of a partition.
+backfill_commands    reads history from a topic, from files, or from a table.
+row_commands         has renormalize, redact, jobs.
+export_command       writes stored events to a file.
+forget_command       erases an execution.
+job_options          has the options that several commands of jobs share.
+job_execution        runs a job or its dry run, with a screen, and prints the result.
+filter               applies the rules to lines, without a server.
+check                checks what the service needs.
+check_result         is one line of the report of check.
+check_environment    checks environment variables.
+check_kafka          checks the brokers.
+check_database       checks PostgreSQL.
+conformance          tests another program against the contract's vectors.
+explain              shows what happened to one record.
+ledger_check         checks that every offset is accounted for.
+ledger_findings      has the positions that the ledger check reads, and its findings.
+ledger_statements    has the SQL statements of the ledger check.
+partition_positions  shows positions of partitions, and changes one for an operator.
 """
 
 from normalizer.cli.program import main

@@ -103,7 +103,10 @@ def backfill_topic(
     service has read it before or reads it later.
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
-        raise click.UsageError("give the range by offset or by time, not both")
+        raise click.UsageError(
+            "give the range by offset or by time, not both: use --from-offset or --from-time, and "
+            "--to-offset or --to-time"
+        )
     raise_if_empty("offset", from_offset, to_offset)
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url", "kafka_bootstrap_servers")

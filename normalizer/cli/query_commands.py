@@ -44,7 +44,7 @@ def check() -> None:
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer check
 
     Run it before the first start and after each change of the settings. Each check prints a line
-    that begins with ok, FAIL, or warn. After FAIL and warn the line below says what to do. The exit
+    that begins with ok, FAIL, or warn. After FAIL or warn, the next line says what to do. The exit
     code is 1 if a check failed. A warn doesn't count, because the service works in spite of it.
     """
     settings = load_settings("database_url", "kafka_bootstrap_servers")

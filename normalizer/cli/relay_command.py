@@ -68,7 +68,8 @@ def relay(
     """
     if (from_postgres or unregister) and (accept_reset or accept_shapes):
         raise click.UsageError(
-            "--accept-reset and --accept-shapes need a relay that reads KAFKA_TOPICS"
+            "--accept-reset and --accept-shapes need a relay that reads KAFKA_TOPICS, so leave "
+            "them out with --from-postgres and --unregister"
         )
     needs = ("database_url",) if unregister or from_postgres else ()
     settings = load_logged_settings(*needs, *(() if unregister else ("kafka_bootstrap_servers",)))

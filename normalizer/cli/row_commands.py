@@ -146,16 +146,17 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
 def jobs(*, limit: int, end: str | None) -> None:
     """List the runs of jobs, newest first.
 
-    Jobs are backfill, renormalize, redact, and redrive.
+    Jobs are backfill, renormalize, redact, and redrive. Each line shows a run's state, its
+    progress, and how many records had which outcome.
 
     \b
     normalizer jobs
     normalizer jobs --end 3f2a9c01d4b8e675
 
-    To continue an incomplete job, run its command again. If that's impossible, for example because
-    its file or topic is gone or the rules have another version by now, end it with --end. The rows
-    that it stored stay, and its command begins a new run. Exit 1 if no job with that id can be
-    ended.
+    To continue an incomplete job, run its command again. If that's impossible, because its file or
+    topic is gone or the rules have another version by now, end the job with --end. Its rows stay
+    stored, and the same command then begins a new run. The exit code is 1 if no job with that id
+    can be ended.
     """
     settings = load_settings("database_url")
     if end:

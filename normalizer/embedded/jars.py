@@ -153,5 +153,7 @@ def _default_cache() -> Path:
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError as error:
-        raise EmbeddedError("no home folder: set XDG_CACHE_HOME") from error
+        raise EmbeddedError(
+            "there is no home folder to keep Kafka in: set XDG_CACHE_HOME to a folder"
+        ) from error
     return Path(base) / "event-normalizer"

@@ -1,16 +1,20 @@
-"""Jobs over history. An operator starts them, and they use the rules and the store of the service.
+"""Jobs over history: backfill, renormalize, redact, and redrive, and also export and forget.
 
-engine/            the parts that all jobs share: id, run, positions, throttle, and progress
-sources/           the sources of history: files, topics, and tables
-dry_run/           finds out what a job would change, without writing
-backfill           reads a source to its end, normalizes its records, and stores the events
-renormalize        updates stored rows of older rules to the result of today's rules
-rewrite_rows       reads pages of stored rows and rewrites them in memory
-renormalize_row    renormalizes one stored row
-redact             redacts secrets that older rules missed, in every table
-redact_statements  the SQL statements of redact for every table except events
-redrive            applies the rules to quarantined records again
-export             writes stored events as canonical lines
-forget             erases one execution and keeps its counts
-forget_statements  the SQL statements of forget
+An operator starts them as commands. They use the rules and the store of the service, so a job's
+events are the same as if the service had read them. A job can be killed at any time, and the same
+command resumes it. While the service has lag, jobs pause.
+
+engine/            has the parts that jobs share: id, run, positions, throttle, and progress.
+sources/           has the sources of history: files, topics, and tables.
+dry_run/           finds out what a job would change, without writing.
+backfill           reads a source to its end, normalizes its records, and stores the events.
+renormalize        updates stored rows of older rules to the result of today's rules.
+rewrite_rows       reads pages of stored rows and rewrites them in memory.
+renormalize_row    renormalizes one stored row.
+redact             redacts secrets that older rules missed, in every table.
+redact_statements  has the SQL statements of redact for every table except events.
+redrive            applies the rules to quarantined records again.
+export             writes stored events as canonical lines.
+forget             erases one execution and keeps its counts.
+forget_statements  has the SQL statements of forget.
 """

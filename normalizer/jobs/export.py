@@ -175,11 +175,16 @@ class ExportFile:
 
     def __enter__(self) -> Self:
         if self._path.exists() and not self._path.is_file():
-            raise FatalError(f"{self._path} is not a regular file, and would be replaced by one")
+            raise FatalError(
+                f"{self._path} is not a regular file, and the export would replace it: choose "
+                "another"
+            )
         try:
             self._file = self._opened()
         except BlockingIOError as error:
-            raise FatalError(f"{self._path}: another export is writing this file") from error
+            raise FatalError(
+                f"{self._path}: another export is writing this file. Wait for it, or choose another"
+            ) from error
         except OSError as error:
             raise FatalError(f"{self._path}: {error.strerror}") from error
         return self

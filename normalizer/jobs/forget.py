@@ -162,7 +162,7 @@ class Forget:
     def _divergent(self) -> FatalError:
         return FatalError(
             f"the projections of execution {self._id} may differ from its events, so its counts "
-            f"cannot be kept; run `projector repair --executions {self._id}`, then the same "
+            f"cannot be kept. Run `projector repair --executions {self._id}`, then the same "
             "command"
         )
 

@@ -1,27 +1,30 @@
 """Reads and writes Kafka. No other package imports aiokafka.
 
-connection       the options, partitions, records, and translated errors that every client shares
-access_tokens    keeps the access token of SASL OAUTHBEARER for all clients of the process
-token_sources    requests a token from an authorization server, or signs one for AWS
-token_sessions   replaces a connection before the token that it signed in with expires
-sign_in          finds the step (TCP, TLS, SASL, ...) at which the brokers reject a client
-reader_connection  opens the clients of a reader when they're first needed
-group_reader     GroupReader reads the partitions that a consumer group assigns to this process
-group_consumer   builds the aiokafka consumer of a group, with its options
-named_member     lets a process with a name keep its partitions while it restarts
-fetch_sizes      limits each request to what its broker's link carries in about a second
+aiokafka's errors are translated into ours here. Several modules work around what it lacks, for
+example static membership, recreated topics, batches that it can't decode, and slow links.
+
+connection       has what every client shares: options, partitions, records, translated errors.
+access_tokens    keeps the access token of SASL OAUTHBEARER for all clients of the process.
+token_sources    requests a token from an authorization server, or signs one for AWS.
+token_sessions   replaces a connection before the token that it signed in with expires.
+sign_in          finds the step (TCP, TLS, SASL, ...) at which the brokers reject a client.
+reader_connection  opens the clients of a reader when they're first needed.
+group_reader     GroupReader reads the partitions that a consumer group assigns to this process.
+group_consumer   builds the aiokafka consumer of a group, with its options.
+named_member     lets a process with a name keep its partitions while it restarts.
+fetch_sizes      limits each request to what its broker's link carries in about a second.
 fetch_positions  tracks how far each partition was read, and whether its topic may have been
-                 recreated
-unreadable_batch  the error for a record batch that neither aiokafka nor we can decode
-range_reader     OffsetRangeReader reads ranges of offsets, without a consumer group
-lenient_reader   reads record batches that aiokafka can't decode
-field_reader     reads the fields of records from bytes that arrive in pieces
-unpacking        decompresses batches in bounded memory
+                 recreated.
+unreadable_batch  has the error for a record batch that neither aiokafka nor we can decode.
+range_reader     OffsetRangeReader reads ranges of offsets, without a consumer group.
+lenient_reader   reads record batches that aiokafka can't decode.
+field_reader     reads the fields of records from bytes that arrive in pieces.
+unpacking        decompresses batches in bounded memory.
 topic_reader     TopicReader reads first and last offsets, settings, and single records of a
-                 topic, without a consumer group
-topic_identity   finds out whether a topic is still the one that was read, or was recreated
-committed_offsets  reads the offsets that a consumer group has committed
-transactional_producer  writes records and a committed offset in one transaction
+                 topic, without a consumer group.
+topic_identity   finds out whether a topic is still the one that was read, or was recreated.
+committed_offsets  reads the offsets that a consumer group has committed.
+transactional_producer  writes records and a committed offset in one transaction.
 """
 
 from normalizer.kafka.committed_offsets import CommittedOffset

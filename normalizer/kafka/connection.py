@@ -80,7 +80,9 @@ class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
 def connection_options(settings: Settings) -> dict[str, Any]:
     """Return the options that every aiokafka client gets: addresses, authentication, and TLS.
 
-    Raises BrokerUnavailableError if a certificate or key file can't be read any more.
+    The result can be passed on as keyword arguments. It also limits how much a batch may decompress
+    to, for all clients of this process. Raises BrokerUnavailableError if a certificate or key file
+    can't be read any more.
     """
     limit_unpacking(FETCH_BYTES)
     options: dict[str, Any] = {
@@ -280,9 +282,9 @@ def raw_record(record: Any, incarnation: int) -> RawRecord:
 
 
 def _missing_right(error: KafkaError, *, writes: bool, topic: str) -> str:
-    """Describe the missing right, and the command that grants it.
+    """Describe the missing right, and the kafka-acls.sh command that grants it.
 
-    The client's error holds the name of a group or topic, or a set of topics.
+    aiokafka's error holds the name of a group or topic, or a set of topics.
     """
     resource = _MISSING_RIGHTS[type(error)]
     names = error.args[0] if error.args else topic if resource == "topic" else ""

@@ -59,7 +59,9 @@ class FieldReader:
         """
         length = self.number()
         if length > end - self.position:
-            raise CorruptRecordException(f"{length} bytes do not fit into their record")
+            raise CorruptRecordException(
+                f"a field claims to have {length} bytes, but its record ends before"
+            )
         return None if length < 0 else b"".join(self.parts(length))
 
     def parts(self, length: int) -> Iterator[bytes]:

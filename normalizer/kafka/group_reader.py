@@ -79,7 +79,8 @@ class GroupReader:
         """Connect to the brokers and join the group.
 
         Raises BrokerUnavailableError if that fails, and then you may call it again. Raises
-        ProcessStuckError if the failed client doesn't stop either.
+        ProcessStuckError if the client that failed can't be stopped either, because a second client
+        in the same process would join the group as another member.
         """
         settings = self._settings
         self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
@@ -91,7 +92,9 @@ class GroupReader:
                     await start_client(self._consumer, settings, doing)
         except BaseException as error:
             if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailableError):
-                raise ProcessStuckError(f"{error}, and the Kafka client does not stop") from error
+                raise ProcessStuckError(
+                    f"{error}, and the Kafka client does not stop, so this process has to end"
+                ) from error
             raise
         self._joined = True
 
@@ -248,7 +251,7 @@ class GroupReader:
                 records and not position.next_offset <= records[0].offset <= next_offset
             ):
                 raise ProcessStuckError(
-                    f"{partition}: the client lost its position: expected offset "
+                    f"{partition}: the Kafka client lost its position: expected offset "
                     f"{position.next_offset}, got {next_offset}"
                 )
             chunks.append(

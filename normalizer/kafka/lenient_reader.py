@@ -240,7 +240,9 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             ]
         if fields.position != end:
             passed = fields.position - end + length
-            raise CorruptRecordException(f"a record of {length} bytes ends after {passed}")
+            raise CorruptRecordException(
+                f"a record claims to have {length} bytes, but its fields take {passed}"
+            )
         appended = self.timestamp_type == self.LOG_APPEND_TIME
         recorded_ms = self.max_timestamp if appended else self.first_timestamp + passed_ms
         return _DefaultRecordPy(

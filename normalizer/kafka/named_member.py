@@ -92,9 +92,11 @@ def _lead_later(consumer: Any, generation: int) -> None:
 
 
 def _is_former_self(answer: Any, name: str) -> bool:
-    """Return whether the group's leader is this process, under its member id from before a restart.
+    """Return whether the leader of the group is this process, as it was before a restart.
 
-    Kafka builds the member id of a named member from the name, a hyphen, and 36 characters.
+    A restarted member gets a new member id, but the group may still name the leader by its old one.
+    Kafka builds the id of a named member from the name, a hyphen, and 36 characters, so the name
+    can be compared.
     """
     leader: str = answer.leader_id
     return leader != answer.member_id and leader[:-36] == f"{name}-"

@@ -96,9 +96,10 @@ class TopicReader(ReaderConnection):
         )
 
     async def topic_configs(self, topic: str) -> dict[str, str]:
-        """Return the settings of a topic by their names in Kafka, or {} if the topic doesn't exist.
+        """Return the settings of a topic, such as retention.ms, by their names in Kafka.
 
-        Raises FatalError if we may not describe the topic's settings, whether it exists or not.
+        Returns {} if the topic doesn't exist. Raises FatalError if we may not describe the topic's
+        settings, whether it exists or not.
         """
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         async with self._connected(f"reading the settings of topic {topic}"):

@@ -48,9 +48,10 @@ _local: Final = threading.local()
 
 
 class UnpacksTooFarError(NormalizerError):
-    """A batch decompresses to more than aiokafka, or any reader here, may take into memory.
+    """A batch decompresses to more bytes than may be held in memory.
 
-    `next_offset` is the first offset after the batch, or 0 if that isn't known.
+    aiokafka and the lenient reader have different limits, and each raises this error beyond its
+    own. `next_offset` is the first offset after the batch, or 0 if that isn't known.
     """
 
     next_offset = 0
@@ -151,7 +152,7 @@ def _lz4(packed: bytes) -> Iterator[bytes]:
     while at < len(packed):
         flags = packed[at + 4]
         if not packed.startswith(_LZ4_FRAME, at) or flags >> 6 != 1 or flags & 1:
-            raise ValueError("not an LZ4 frame, or one with a dictionary")
+            raise ValueError("expected an LZ4 frame without a dictionary")
         at += 15 if flags & 8 else 7
         window = b""
         while size := int.from_bytes(packed[at : at + 4], "little"):

@@ -1,10 +1,13 @@
 """Watches a running consumer, and serves /metrics, /livez, and /readyz for it.
 
-monitor         decides what /metrics, /livez, and /readyz return
-probes          the HTTP server for these, on its own threads
-gauges          present values, read at each scrape
-heartbeat       writes this process's partitions, and the ends of their logs, to source_heartbeats
-lag             polls Kafka and PostgreSQL at each scrape
-lag_statements  its SQL statements
-partition_lag   computes how far one position is behind its log
+It runs on threads of its own beside the consumer, so that a probe gets a response even while the
+consumer's event loop hangs.
+
+monitor         decides what /metrics, /livez, and /readyz return.
+probes          is the HTTP server for these.
+gauges          reads the values that are measured at each scrape, such as the lag.
+heartbeat       writes this process's partitions, and the ends of their logs, to source_heartbeats.
+lag             polls Kafka and PostgreSQL at each scrape.
+lag_statements  has the SQL statements of `lag`.
+partition_lag   computes how far one position is behind its log.
 """

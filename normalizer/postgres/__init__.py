@@ -1,5 +1,8 @@
-"""Connections to PostgreSQL, for the projector too.
+"""Opens connections to PostgreSQL, for the normalizer and the projector.
 
-database             opens every connection, and closes it
-database_connection  one such connection, which applies its settings in every transaction
+All connections come from `database.connect`. They also work behind a pooler in transaction mode,
+because they apply their settings in each transaction and keep no state in the session.
+
+database             opens every connection, and closes it.
+database_connection  is such a connection.
 """

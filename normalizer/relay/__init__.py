@@ -1,15 +1,17 @@
 """The relay: publishes canonical events to Kafka, exactly once, for engines that read them there.
 
-output_records   builds the records of the canonical topic and of the rejected topic
-part_output      builds the output for one part of a batch
-relay_positions  the metadata committed with an offset: how far a partition was read, of which
-                 log, and by which process
-relay_store      the relay's store, which claims partitions and writes batches to Kafka
+It has two forms. `normalizer relay` reads the raw topic as the service does, with the same
+consumer, and needs no database, because its positions are offsets of a consumer group:
 
-With --from-postgres, the relay reads the events from PostgreSQL instead of the raw topic:
+output_records   builds the records of the canonical topic and of the rejected topic.
+part_output      builds the output for one part of a batch.
+relay_positions  has the metadata that is committed with each offset.
+relay_store      claims partitions and writes batches to Kafka. The consumer uses it as its store.
 
-event_relay          sends stored events to Kafka
-event_relay_monitor  serves its /metrics, /livez, and /readyz
-event_pages          reads stored events in an order behind which nothing can commit later
-relay_statements     its SQL statements
+With --from-postgres, it publishes the events that the service has stored in PostgreSQL:
+
+event_relay          sends stored events to Kafka.
+event_relay_monitor  serves its /metrics, /livez, and /readyz.
+event_pages          reads the stored events, and then their changes, so that none is missed.
+relay_statements     has its SQL statements.
 """

@@ -31,11 +31,12 @@ from normalizer.store.session import Session
 
 EVENTS_A_PAGE: Final = 5_000
 START_AGAIN: Final = (
-    "run `normalizer relay --unregister` and start the relay again, which sends every event again"
+    "Run `normalizer relay --unregister`, and start the relay again. It then sends every event "
+    "again"
 )
 RESTORED: Final = (
     "this database was restored, because it reuses transaction numbers that the relay has "
-    f"passed; {START_AGAIN}"
+    f"passed. {START_AGAIN}"
 )
 CHANGED_ROWS: Final = 250
 """How many changed events to read at once. Each read is one query per partition of the table

@@ -173,25 +173,25 @@ class EventRelay:
             await self._reader.register(Registration(position.registration, group_id))
             registered = await self._reader.registration()
         if registered is None or registered.group_id != group_id:
-            raise FatalError(f"another relay is registered: {registered}; {START_AGAIN}")
+            raise FatalError(f"another relay is registered: {registered}. {START_AGAIN}")
         if position is None or position.registration != registered.name:
             raise FatalError(
                 f"the position in group {group_id} is gone (Kafka keeps the offsets of a group "
-                f"without members for offsets.retention.minutes); {START_AGAIN}"
+                f"without members for offsets.retention.minutes). {START_AGAIN}"
             )
         now = await self._reader.horizon()
         if position.transaction_id >= now.next_transaction:
             raise FatalError(
                 "this database was restored: the relay has sent transaction "
-                f"{position.transaction_id}, but the next one is {now.next_transaction}; "
+                f"{position.transaction_id}, but the next one is {now.next_transaction}. "
                 f"{START_AGAIN}"
             )
         if position.changes_table != now.changes_table:
-            raise FatalError(f"this database was restored from a dump; {START_AGAIN}")
+            raise FatalError(f"this database was restored from a dump. {START_AGAIN}")
         await self._check(
             position,
             f"the position in group {group_id} is before changes that were already sent and "
-            f"deleted, so Kafka was set back or lost its last commits; {START_AGAIN}",
+            f"deleted, so Kafka was set back or lost its last commits. {START_AGAIN}",
         )
         if position.event_id is not None:
             await self._wait_for_writers()
@@ -256,6 +256,7 @@ class EventRelay:
         if not state.is_registered:
             raise FatalError(
                 "this relay is no longer registered, so the database doesn't record changes for it"
+                ". Start it again to register it, which sends every event again"
             )
         if state.was_restored:
             raise FatalError(RESTORED)

@@ -1,13 +1,16 @@
-"""`normalizer up`, which starts and stops PostgreSQL, Kafka, normalizer, dashboard, and traffic.
+"""Runs the whole stack on this machine, for `normalizer up`.
 
-flow           the whole run, step by step
-stackfile      the folder .noetl/ with its lock, stack.json, and the password file
-servers        starts the database and the broker
-programs       starts normalizer, projector, and traffic as child processes
-supervisor     starts processes in order, restarts them, and stops them in reverse order
-lane_watch     notices a native lane that is built while the stack runs
-call_table     prints how calls ended, by attempts and status
-process_group  runs several service processes as one, for `normalizer run --processes`
+It starts PostgreSQL, Kafka, the normalizer, the projector's dashboard, and traffic, restarts a part
+that dies, and stops all of them in reverse order. Everything is kept in one folder.
+
+flow           is the whole run, step by step.
+stackfile      has the folder .noetl/ with its lock, stack.json, and the password file.
+servers        starts the database and the broker.
+programs       starts normalizer, projector, and traffic as child processes.
+supervisor     starts processes in order, restarts them, and stops them in reverse order.
+lane_watch     notices a native lane that is built while the stack runs.
+call_table     prints how calls ended, by attempts and status.
+process_group  runs several service processes as one, for `normalizer run --processes`.
 """
 
 from normalizer.up.flow import Options, up

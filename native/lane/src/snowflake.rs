@@ -1,6 +1,7 @@
 //! Reads the time inside an id, and derives one for an event without an id.
 //!
-//! Source: docs/spec/wire-shapes.md#g1, #g2, #g4, #i3.
+//! A snowflake is a 63-bit id whose upper bits are the time at which it was made. Source:
+//! docs/spec/wire-shapes.md#g1, #g2, #g4, #i3.
 
 use blake2b_simd::Params;
 

@@ -170,7 +170,9 @@ async def _reached(
     written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON, *wanted))
     live = _offsets(await connection.fetch(job_statements.LIVE_REACHED, *wanted))
     if any(reached < spans[source].end for source, reached in live.items()):
-        raise RetryTransactionError("a partition was claimed in the meantime")
+        raise RetryTransactionError(
+            "a process has claimed a partition of this batch, so read its dedup horizon again"
+        )
     if any(span.shuffled for span in spans.values()):
         return dict.fromkeys(spans, DEDUP_ALWAYS)
     below = {

@@ -1,10 +1,14 @@
-"""Sources of history. Each has one or more parts, and yields the records of a part in pages.
+"""The sources that a backfill reads: files, topics, and tables.
 
-source             the interface of every source
-row_pages          fetches pages of rows that fit in memory
-field_defaults     adds fields that records lack
-file_source        reads the lines of files and folders
-file_list          finds the files, including those in folders
-topic_source       reads ranges of offsets of a topic
-table_source       reads the rows of a PostgreSQL table or query
+Each source has one or more parts, such as a file or a partition, and yields the records of a part
+in pages. A page says which offsets it covers, so that a later run can continue after it. To add a
+source, implement the protocol in `source`.
+
+source             has the interface of every source.
+row_pages          fetches pages of rows that fit in memory.
+field_defaults     adds fields that records lack.
+file_source        reads the lines of files and folders.
+file_list          finds the files, including those in folders.
+topic_source       reads ranges of offsets of a topic.
+table_source       reads the rows of a PostgreSQL table or query.
 """

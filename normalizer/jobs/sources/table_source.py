@@ -224,8 +224,8 @@ class TableSource:
         """
         if isinstance(error, asyncpg.QueryCanceledError):
             return FatalError(
-                f"{self._name}: a page took longer than {_SESSION['statement_timeout']}. Is there "
-                "an index on its key?"
+                f"{self._name}: reading a page took longer than {_SESSION['statement_timeout']}. "
+                "Create an index on the columns of its key"
             )
         if find_fault(error, copying=False) is Fault.TRANSIENT:
             return StoreUnavailableError(f"source {translate_error(error)}")

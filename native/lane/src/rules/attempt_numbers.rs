@@ -1,6 +1,7 @@
 //! Resolves how many retries came before this attempt, and how strong the evidence is.
 //!
-//! Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
+//! Some producers count attempts from 1, and others count retries from 0. The column `attempts`
+//! counts retries. Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
 
 use crate::left::Left;
 use crate::rules::names::is_digits;

@@ -1,16 +1,17 @@
-"""Read models of the canonical events, grouped by attempts and status, and their upkeep.
+"""Projections: tables and views that count events, calls, and executions by attempts and status.
 
-The projections themselves are SQL, in migrations/. Triggers update them in the transaction of the
-events. This package has everything that an operator does with them:
+The projections are written in SQL, in migrations/. Triggers update them in the transaction that
+stores the events, so a view never lags behind the stored events. This package has what an operator
+runs on them: commands that verify, repair, and shrink them, and an HTTP server with a dashboard.
 
-    database_session.py   a connection with its limits, and retries on locks
-    chunks.py             cuts work into statements that end within the limit
-    event_rows.py         reads the canonical events of rows
-    hours.py              the hours that a table has rows of
-    views/                the views, example queries, docs/views.json
-    verify/               compares projections with the events
-    maintenance/          retention, archive, compaction, statistics
-    repair/               makes projections agree with the events again
-    api/                  an HTTP API over the views, and the dashboard on it
-    cli/                  the commands
+database_session.py   opens connections with time limits, and retries when a lock is held
+chunks.py             splits work into statements that end within the time limit
+event_rows.py         turns rows of events into canonical events
+hours.py              finds the hours in which a table has rows
+views/                the list of views with example queries, and docs/views.json
+verify/               compares projections with the events
+maintenance/          deletes and archives old rows, and compacts counters
+repair/               corrects projections that differ from the events
+api/                  an HTTP API over the views, and the dashboard that uses it
+cli/                  the commands
 """

@@ -1,4 +1,4 @@
-"""Cuts work into statements that end within their session's time limit."""
+"""Splits a long list of items into statements that end within the session's time limit."""
 
 import math
 import time
@@ -10,15 +10,16 @@ import asyncpg
 T = TypeVar("T")
 
 MOST_FAILURES: Final = 20
-"""After this many failures in a row, retention takes the database to be too slow."""
+"""After this many failures in a row, the database is taken to be too slow, and retention stops."""
 
 
 class Chunks:
-    """How many items a statement gets: `size` at first, and later up to `most`.
+    """Decides how many items each statement gets, so that it takes about `target_s` seconds.
 
-    The number changes so that a statement takes about `target_s` seconds. `too_much` lists the
-    errors after which fewer or other items may succeed. If `most_failures` items in a row fail on
-    their own, the items aren't the cause.
+    The first statement gets `size` items. Later ones get more if the last one was fast, but at most
+    `most`. If a statement fails with one of the errors in `too_much`, its items are tried again in
+    smaller chunks, down to one. If `most_failures` single items fail in a row, the database is at
+    fault and not these items, so `run` gives up.
     """
 
     def __init__(
@@ -40,10 +41,10 @@ class Chunks:
     async def run(
         self, items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[None]]
     ) -> AsyncIterator[T]:
-        """Call `work` on a few items at a time, in order. Yields each item that fails even alone.
+        """Call `work` on one chunk after the other, in order, and yield each item that fails alone.
 
-        After `most_failures` such items in a row it raises the error of the last one, because then
-        the items aren't the cause.
+        The caller decides what becomes of such an item. After `most_failures` of them in a row, the
+        last error is raised instead, because then the items are unlikely to be the cause.
         """
         at = 0
         while at < len(items):

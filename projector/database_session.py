@@ -1,4 +1,4 @@
-"""Opens connections with the projector's limits, and translates the errors of asyncpg."""
+"""Opens connections with the projector's time limits, and translates the errors of asyncpg."""
 
 import asyncio
 import math
@@ -56,9 +56,11 @@ def database_url() -> str:
 
 @asynccontextmanager
 async def open_connection(url: str, **settings: str) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection for a block. `settings` override the defaults of the session.
+    """Open a connection with the projector's time limits, and close it after the block.
 
-    Raises StoreUnavailableError if a retry may help, or FatalError if not, by SQLSTATE.
+    `settings` override those of the session, for example `statement_timeout="0"`. A database error
+    in the block is raised as StoreUnavailableError if the same work may succeed later, for example
+    after a restart of PostgreSQL, and otherwise as FatalError. Its SQLSTATE decides which.
     """
     try:
         async with database.open_connection(
@@ -89,10 +91,11 @@ async def with_lock_retry(
     *,
     for_s: float = math.inf,
 ) -> None:
-    """Run `work` in a transaction, with a lock timeout of one second.
+    """Run `work` in a transaction, and again from the start if another session holds a lock.
 
-    On a lock timeout or a deadlock it rolls back, pauses, and retries until it succeeds. After
-    `for_s` seconds it raises the last of these errors.
+    Each attempt waits at most one second for a lock. After a lock timeout or a deadlock, the
+    transaction is rolled back, which releases its own locks, so that the writers that wait for them
+    can continue. After `for_s` seconds, the last of these errors is raised.
     """
     ends_at = time.monotonic() + for_s
     while True:

@@ -1,7 +1,7 @@
-"""Computes the start of an hour, and finds the hours in which a table has rows.
+"""Finds the hours in which a table has rows, without reading all of the rows.
 
-A loose index scan goes from one hour to the next, so an hour costs one index lookup, however many
-rows it has.
+It uses the index to jump from the first row of one hour to the first row of a later hour (a loose
+index scan). So an hour with a million rows costs one index look-up, as an hour with one row does.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -38,9 +38,10 @@ async def find_hours(
     bounds: tuple[datetime, datetime],
     at_once: int,
 ) -> AsyncIterator[Sequence[datetime]]:
-    """Yield the hours from the first bound (included) to the second, in lists of `at_once`.
+    """Yield the hours with rows between the bounds, in ascending lists of at most `at_once` hours.
 
-    `time` is a timestamptz column with an index that begins with it.
+    The first bound is included, the second isn't. `time` names a timestamptz column of `table`,
+    which must be the first column of an index.
     """
     statement = _NEXT_HOURS.format(table=table, time=time)
     since, until = bounds

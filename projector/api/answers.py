@@ -13,18 +13,22 @@ Timestamp = Annotated[datetime, Meta(tz=True)]
 
 
 class ApiRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of an answer. Keys that it isn't grouped by are left out. Ids are strings."""
+    """One row of an answer. Ids are strings.
+
+    A key that the request doesn't group by is left out.
+    """
 
 
 R = TypeVar("R", bound=ApiRow)
 
 
 class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
-    """Rows that were read in one snapshot, with how current they are.
+    """Rows that were read in one snapshot of the database, and how fresh they are.
 
     The rows include every record that Kafka had received before `as_of`, in every partition.
-    `as_of` is null if no partition is known, or if one was never read. `read_at` is the time of the
-    query by the database's clock, and `behind_s` the seconds from `as_of` to `read_at`.
+    `as_of` is null if no partition is known yet, or if one was never read. `read_at` is when the
+    query ran, by the database's clock, and `behind_s` is the number of seconds from `as_of` to
+    `read_at`.
     """
 
     of_the_clock: ClassVar = frozenset({"as_of", "behind_s", "read_at", "until"})
@@ -36,11 +40,12 @@ class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
 
 
 class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
-    """The groups of a view in the window from `since` up to, but not including, `until`.
+    """Counts of a time window, in groups.
 
-    `truncated` is true if there are more groups than `limit`. `every` is the length of the
-    intervals that were counted, for example an hour, and of the intervals in `at`. The requested
-    window is widened to whole intervals, and `since` and `until` are the widened bounds.
+    The counts are stored per minute, hour, or day (`every`), so the requested window is widened to
+    whole intervals. `since` is the start of this wider window and `until` its end, which isn't
+    included. If the request groups by time (`at`), `every` is also the length of each group's
+    interval. `truncated` is true if there are more groups than `limit`.
     """
 
     since: Timestamp
@@ -52,9 +57,9 @@ class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
 class PagedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True, omit_defaults=True):
     """One page of a list.
 
-    `next` is the cursor of the following page, or null on the last page. `total` is the number of
-    rows of the whole list, and only the first page has it. `at_least` replaces it if counting would
-    take too long: the list has more rows than that.
+    `next` is the cursor to request the next page with, or null on the last page. `total` is the
+    number of rows on all pages. Only the first page has it, and only if counting them is fast. If
+    `at_least` is true, there are more rows than `total`.
     """
 
     # The start of a window that ends now isn't a whole hour.

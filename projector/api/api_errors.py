@@ -21,10 +21,10 @@ import msgspec
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of every error response, as in RFC 9457. `reason` is our addition.
+    """The body of every error response, in the form of RFC 9457 with the extra field `reason`.
 
-    type: where the page about the API describes this kind of error. title: the same for every error
-    of the kind. detail: the problem with this request.
+    `type` is the address of the section about this kind of error, and `title` is the same for every
+    error of the kind. `detail` says what is wrong with this request.
     """
 
     type: str

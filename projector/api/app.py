@@ -50,12 +50,13 @@ def build(
     origins: Sequence[str] = (),
     visible: VisibleSettings | None = None,
 ) -> ASGIApp:
-    """Build the app. The caller opens both readers before it runs, and closes them afterwards.
+    """Build the ASGI app of `projector serve`.
 
-    Probes and scrapes of metrics read through the connections of `own`, so that they work however
-    many other requests there are. Scrapes at the same time share one read. Pages of the sites in
-    `origins` may also read the answers and send the token. The caller also runs `ends`, the task
-    that long polls wait for, and stops it to end them.
+    The caller opens both readers before requests arrive, and closes them afterwards. Probes and
+    scrapes of metrics use the connections of `own`, so that they're answered even if requests for
+    data use all connections of `reader`. Requests with `?wait=` wait for `ends`: the caller runs
+    this task, and stops it to end the waits. Pages of the sites in `origins` may read answers in a
+    browser.
     """
     visible = visible or VisibleSettings()
     thresholds = visible.thresholds

@@ -18,9 +18,11 @@ def encode(list_: str, keyset: Sequence[Any]) -> str:
 
 
 def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keyset by name, all None without a cursor. Raises NoSuchPageError.
+    """Return the position that a cursor encodes: the sort columns of the last row, by name.
 
-    Its values have the right types, but may be outside the range of their columns.
+    Without a cursor, every value is None. Raises NoSuchPageError if the cursor is damaged, or was
+    made for another list. The values have the right types, but may be outside the range of their
+    columns.
     """
     if cursor is None:
         return dict.fromkeys(kinds)

@@ -11,11 +11,11 @@ FILE: Final = "examples.json"
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """An example request and its answer.
+    """An example request and its answer, for the OpenAPI document.
 
-    `path` holds the values of the names in the path. `answer` is the body, which is text for a
-    download. `csv` has the answer's rows as CSV. An answer keeps only rows that show a field, or a
-    type of a field, that no earlier row shows.
+    `path` holds the values of the names in the path. `answer` is the body: JSON, or text for a
+    download. `csv` is the same answer as CSV. Only those rows are kept that show a field, or a type
+    of a field, that no earlier row shows.
     """
 
     path: dict[str, str] = {}

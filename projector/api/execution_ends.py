@@ -1,4 +1,4 @@
-"""Waits for the end of executions: one query a second for all that are waited for."""
+"""Lets requests wait for the end of an execution (`?wait=30s`), with one query for all of them."""
 
 import asyncio
 import contextlib
@@ -18,11 +18,11 @@ _ENDED: Final = Statement("""
 
 
 class ExecutionEnds:
-    """The executions that requests are waiting for (`?wait=`), which all share one connection.
+    """The executions that requests are waiting for.
 
-    `run` is the task that asks the database which of them have ended: at once for a new request,
-    and then every `pause_s` while any request waits. If more than `most` requests wait, or after
-    `stop`, a new request gets its answer at once.
+    While any request waits, the task `run` asks the database every `pause_s` which of these
+    executions have ended, and at once for a new request. It needs one connection, however many
+    requests wait. If more than `most` requests wait, or after `stop`, a new request doesn't wait.
     """
 
     def __init__(self, reader: Reader, *, pause_s: float = 1.0, most: int = _MOST) -> None:
@@ -47,9 +47,10 @@ class ExecutionEnds:
     async def wait(
         self, execution_id: int, within_s: float, gone: Coroutine[Any, Any, None]
     ) -> int:
-        """Return when it has ended, after this time, or when `gone` returns.
+        """Wait until the execution has ended, `within_s` has passed, or `gone` returns.
 
-        Returns the number of queries so far.
+        Returns the number of queries so far. It differs after each query, so a cache can use it as
+        a key.
         """
         if self._stopped or sum(map(len, self._waiting.values())) >= self._most:
             gone.close()

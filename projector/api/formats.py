@@ -52,16 +52,16 @@ def row_type(answer: Any) -> type[msgspec.Struct]:
 
 
 def as_csv(answer: ApiAnswer[Any], row: type[msgspec.Struct]) -> bytes:
-    """Return the rows as CSV (RFC 4180) with a header line. Lists and objects are JSON cells.
+    """Return the rows as CSV (RFC 4180) with a header line. Lists and objects are JSON in a cell.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    A text that a spreadsheet would run as a formula, such as `=1+1`, gets an apostrophe in front.
     """
     names = [field.encode_name for field in msgspec.structs.fields(row)]
     return rows_as_csv(names, msgspec.to_builtins(answer.rows))
 
 
 def rows_as_csv(names: list[str], rows: Iterable[dict[str, Any]]) -> bytes:
-    """The same of rows by name."""
+    """Return rows, given as values by column name, as CSV like `as_csv`."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(names)

@@ -1,6 +1,8 @@
-"""Closes connections that send a request too slowly, don't read, or whose answer has failed.
+"""Closes connections of clients that would otherwise hold them open for nothing.
 
-It also closes the longest idle connection when too many are open.
+It closes a connection if the client sends its request too slowly, doesn't read the answer, or has
+been idle for longest when there are too many connections. It also resets a connection whose answer
+failed halfway.
 """
 
 import asyncio
@@ -22,9 +24,10 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class LimitedConnection(H11Protocol):
-    """uvicorn's protocol with time limits for the head and for clients that don't read.
+    """uvicorn's HTTP protocol with a time limit for the request's head, and for reading the answer.
 
-    `idle` holds the server's connections without a request in flight, longest idle first.
+    `idle` is shared by all connections of the server, and holds those that have no request in
+    progress. The one that has been idle for longest comes first.
     """
 
     def __init__(
@@ -37,9 +40,9 @@ class LimitedConnection(H11Protocol):
         self._stalled_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Add it to the idle connections. If there are too many, close the longest idle one.
+        """Count the new connection as idle. If there are too many, close the longest idle one.
 
-        So a client that opens many connections only loses its own.
+        So a client that opens many connections and sends nothing can't keep others from connecting.
         """
         super().connection_made(transport)
         self._idle[self] = None
@@ -83,9 +86,10 @@ class LimitedConnection(H11Protocol):
         self._forget_stalled()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the app, and reset the connection if it fails after its response has begun.
+        """Run the app, and reset the connection if the app fails after its response has begun.
 
-        In HTTP/1.0, which many proxies speak, a closed connection means that the body is complete.
+        Closing isn't enough. In HTTP/1.0, which many proxies speak, a body without a length ends
+        where the connection is closed, so the client would take half an answer for a whole one.
         """
         try:
             await self._whole_app(scope, receive, send)

@@ -22,7 +22,7 @@ SECURITY_HEADERS: Final = {
 }
 _OPEN: Final = ("/livez", "/readyz", "/metrics", "/assets/")
 _OPEN_PAGES: Final = frozenset({"/", "/api", "/openapi.json"})
-"""Pages without data."""
+"""Pages that show no data, so they need no token."""
 _LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -31,15 +31,18 @@ _HOST: Final = re.compile(r"(\[(?P<ipv6>[^][]+)\]|(?P<name>[^][:]+))(:[0-9]{1,5}
 
 
 class AccessMiddleware:
-    """Adds security headers, and requires the token, or a local host name if there is no token.
+    """Requires the token, or without one a local host name, and adds security headers to responses.
 
-    Open paths need neither. `request.state.trusted` says whether the request had it.
+    Probes, metrics, and the files of the page need neither (`_OPEN`, `_OPEN_PAGES`).
+    `request.state.trusted` says whether a request may see everything.
 
-    The host name matters because of DNS rebinding. A page of another site could resolve its own
-    name to this server and read the answers, but its requests have that name.
+    Without a token, a host name such as localhost is required because of DNS rebinding: a page of
+    another site could resolve its own name to this server and then read the answers, but the Host
+    header of its requests has that site's name.
 
-    A request with two lengths ends its connection. A proxy may have used the other length, so the
-    next bytes could be a request that somebody smuggled in this one.
+    A request with two lengths is rejected, and its connection closed. A proxy in front may have
+    used the other length, so the next bytes could be a second request that somebody hid in the
+    first one.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, host: str) -> None:

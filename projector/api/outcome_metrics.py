@@ -26,8 +26,9 @@ _WEEK_S: Final = 600.0
 class OutcomeMetrics:
     """Gauges of how calls and executions end, read from the views when Prometheus scrapes them.
 
-    Scrapes within a short time share one read. Gauges with the names of steps are in the registry
-    `named`, because only clients with the token may read these names.
+    A scrape within ten seconds of the last one gets the same values without a query. Gauges with
+    names of steps are in the separate registry `named`, because only clients that send the token
+    may read these names.
     """
 
     def __init__(
@@ -78,7 +79,10 @@ class OutcomeMetrics:
             limits.labels(figure, "critical").set(threshold.critical)
 
     async def refresh(self, snapshot: Snapshot) -> None:
-        """Read what is older than ten seconds, and the last week if older than ten minutes."""
+        """Query gauges that are too old.
+
+        The recent ones are read again after ten seconds, and last week's after ten minutes.
+        """
         now = time.monotonic()
         if self._recent_at is None or now - self._recent_at >= _RECENT_S:
             self.set_recent(await recent_outcomes(snapshot))

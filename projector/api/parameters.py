@@ -49,8 +49,8 @@ TraceId = Annotated[
     str,
     Meta(
         pattern=f"^[0-9A-Za-z-]{{1,64}}{_END}",
-        description="Executions with an event of this trace, found by at most a thousand events "
-        "of each partition.",
+        description="Only executions with an event of this trace, or their calls. The search stops "
+        "after a thousand events of the trace.",
         extra={"expected": "a trace id of up to 64 letters and digits"},
     ),
 ]
@@ -84,8 +84,8 @@ Shapes = Annotated[
     Meta(
         min_length=1,
         max_length=50,
-        description="Only these wire shapes. '' means not recognized, and sql inserted by hand. "
-        "May be given more than once.",
+        description="Only events that were sent in these formats (wire shapes). '' stands for an "
+        "unknown format, and `sql` for rows inserted by hand. May be given more than once.",
     ),
 ]
 Rules = Annotated[tuple[Rule, ...], _FEW]
@@ -94,8 +94,8 @@ HourOrDay = Annotated[Literal["hour", "day"], Meta(description="How wide `at` is
 MinuteToDay = Annotated[
     Grain,
     Meta(
-        description="How wide `at` is. Minutes exist only for the last 48 hours, and hours "
-        "before that."
+        description="The length of the intervals in `at`. Counts by minute exist only for the last "
+        "48 hours. Older ones are by hour."
     ),
 ]
 _MINUTES_KEPT: Final = timedelta(hours=48)
@@ -108,16 +108,20 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     format: (
         Annotated[
             Literal["json", "csv"],
-            Meta(description="The format of the answer. Default: what the Accept header asks for."),
+            Meta(
+                description="The format of the answer. Default: the one that the Accept header "
+                "prefers, or JSON."
+            ),
         ]
         | None
     ) = None
 
 
 class WindowParams(Parameters, frozen=True, kw_only=True):
-    """A time window: a span up to `until`, or from `since` to `until`.
+    """The parameters for a time window: `last`, `since`, and `until`.
 
-    If `since` is not before `until`, the window and the answer are empty.
+    The window ends at `until`, or now, and begins at `since`, or `last` before its end. If the
+    start isn't before the end, the window is empty, and so is the answer.
     """
 
     last: (
@@ -125,9 +129,9 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
             str,
             Meta(
                 pattern=f"^[1-9][0-9]{{0,3}}[mhd]{_END}",
-                description="A span up to `until`, such as 15m, 24h, or 7d. Default: 24h. It "
-                "begins at a full minute, or a full hour if it's longer than two "
-                "hours. Ignored if `since` is given.",
+                description="The length of the window up to `until`, such as 15m, 24h, or 7d. "
+                "Default: 24h. The window begins at a full minute, or at a full hour if it's "
+                "longer than two hours. Ignored if `since` is given.",
                 extra={"expected": "a span such as 15m, 24h, or 7d"},
             ),
         ]
@@ -139,19 +143,18 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
             datetime,
             Meta(
                 tz=True,
-                description="End of the window, not included. Default: the end of the current "
-                "minute, or of the current hour if the window is longer than two "
-                "hours.",
+                description="The end of the window, which isn't included. Default: the end of the "
+                "current minute, or of the current hour if the window is longer than two hours.",
             ),
         ]
         | None
     ) = None
 
     def bounds(self, now: datetime) -> tuple[datetime, datetime]:
-        """Return the start of the window, which belongs to it, and the end, which doesn't.
+        """Return the start of the window (included) and its end (not included), for a list of rows.
 
-        Lists and counts have the same default window. So a call that is counted is also in the
-        list, even if its worker's clock is ahead.
+        If the request doesn't give a bound, it's rounded outwards to a minute or an hour, as for
+        counts. So a call that is counted is also in the list.
         """
         since, until = self.requested(now)
         grain: Grain = "minute" if until - since <= _SHORT else "hour"
@@ -161,9 +164,10 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         )
 
     def requested(self, now: datetime) -> tuple[datetime, datetime]:
-        """Return the bounds as requested.
+        """Return the bounds as requested, without rounding.
 
-        An empty window is at midnight, so rounding adds nothing.
+        Both bounds of an empty window are the same midnight, so that rounding to any interval keeps
+        it empty.
         """
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
@@ -175,16 +179,19 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
     """Parameters of an endpoint that returns counts of a window."""
 
     def needs_minutes(self, now: datetime) -> bool:
-        """Return whether to read minutes, which is slower: if window or `at` is short."""
+        """Return whether to count by minute, which is slower.
+
+        That's needed for a short window, or if `at` is a minute.
+        """
         since, until = self.requested(now)
         by_minute = getattr(self, "every", "") == "minute" and "at" in getattr(self, "by", ())
         return by_minute or until - since <= _SHORT
 
     def buckets(self, now: datetime, finest: Grain) -> tuple[Grain, datetime, datetime]:
-        """Return the interval to count by, and the bounds of the window in whole intervals.
+        """Return the interval to count by, and the start and end of the window in whole intervals.
 
-        The interval is the shortest that the counts still have for this window, or `at` if that is
-        longer.
+        It's the shortest interval whose counts are stored for the whole window, such as an hour for
+        a window of last week, or the requested width of `at` if that is longer.
         """
         since, until = self.requested(now)
         counted: Grain = finest
@@ -205,7 +212,10 @@ class GroupedParams(CountsParams, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=5_000, description="Maximum number of groups.")] = 1_000
     window: Annotated[
         Literal["this", "before"],
-        Meta(description="`before` is the window of the same length before the given one."),
+        Meta(
+            description="With `before`, the answer is about the window of the same length that "
+            "ends where the given one begins."
+        ),
     ] = "this"
 
 

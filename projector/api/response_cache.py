@@ -1,4 +1,4 @@
-"""Caches responses for one second, so that many open pages cost as much as one."""
+"""Caches responses for one second, so that many open pages cost the database as much as one."""
 
 import asyncio
 import gzip
@@ -17,10 +17,11 @@ _LEVEL: Final = 5
 
 
 class CachedResponse(msgspec.Struct, frozen=True):
-    """A response body, plain and compressed, and its ETag, which changes only if the rows change.
+    """A response body, plain and compressed with gzip, and its ETag.
 
-    `clock` holds the fields that the ETag doesn't cover, as JSON. `next_page` is the cursor of
-    the next page, if there is one.
+    The ETag changes only if the rows change. `clock` is JSON of the fields that change with the
+    time, such as read_at, and that the ETag doesn't cover. `next_page` is the cursor of the next
+    page, or None.
     """
 
     body: bytes
@@ -42,11 +43,11 @@ class ResponseCache:
     async def get(
         self, key: str, run: Callable[[], Awaitable[tuple[bytes, str, str, str | None]]]
     ) -> tuple[CachedResponse, bool]:
-        """Return the response, and whether the cache or another request in progress had it.
+        """Return the response for `key`, and whether it came from the cache or another request.
 
-        If `run` raises an error, every request that waits for the same response raises it too, and
-        nothing is cached. If each of them tried again, one after the other, the last would wait for
-        all of their timeouts.
+        If an identical request is in progress, this one waits for its response. If `run` raises an
+        error, all of these requests raise it, and nothing is cached. If they ran it again one after
+        the other instead, the last would wait for all of their timeouts.
         """
         known = self._answers.get(key)
         if known is not None and time.monotonic() - known.made_s < FRESH_S:
@@ -72,7 +73,10 @@ class ResponseCache:
             del self._running[key]
 
     def _keep(self, key: str, made: CachedResponse) -> None:
-        """Drop responses older than FRESH_S, and the oldest ones above MOST_BYTES."""
+        """Keep the response, and drop those older than FRESH_S.
+
+        If all together are larger than MOST_BYTES, drop the oldest ones.
+        """
         self._drop(key)
         self._answers[key] = made
         self._bytes += _size(made)

@@ -54,9 +54,9 @@ def answer(
     media_type: str = _JSON,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Build a 200 with the body, or a 304 if the client has the same ETag.
+    """Build a response with the body, or a 304 without it if the client already has this ETag.
 
-    `packed` is the body compressed with gzip, for clients that accept it.
+    `packed` is the body compressed with gzip, which is sent to clients that accept it.
     """
     always = {
         "ETag": etag,

@@ -48,10 +48,10 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> None:
-    """Print the address, then serve until SIGTERM or SIGINT.
+    """Serve the API and the dashboard until SIGTERM or SIGINT, after printing the address.
 
-    Raises ConfigurationError if other machines could read without a token, if an origin is invalid,
-    or if the address can't be used.
+    Raises ConfigurationError if other machines could read without a token, if an address in the
+    settings is invalid, or if the port is taken.
     """
     _refuse_exposure(settings)
     _refuse_addresses(settings)
@@ -144,8 +144,8 @@ def _log_to_stderr() -> None:
 
 
 def _refuse_exposure(settings: ApiSettings) -> None:
-    # Other characters can't be sent in a header as they are, and a file easily ends in a line
-    # break.
+    # An HTTP header can't carry other characters as they are. A line break would also be easy to
+    # overlook, because most editors end a file with one.
     if settings.token is not None and not re.fullmatch(f"[!-~]{{{LEAST_TOKEN},}}", settings.token):
         raise ConfigurationError(
             f"PROJECTOR_TOKEN: expected at least {LEAST_TOKEN} ASCII characters without spaces; "

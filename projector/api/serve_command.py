@@ -43,8 +43,8 @@ _DEFAULTS: Final = ", ".join(
     default=4,
     show_default=True,
     show_envvar=True,
-    help="Maximum number of database connections for requests, which wait 5 s for one. Probes and "
-    "scrapes have a separate one.",
+    help="Maximum number of database connections for requests. A request waits up to 5 s for a "
+    "free one. Probes and scrapes of metrics use a separate connection.",
 )
 @click.option(
     "--timeout",
@@ -64,8 +64,9 @@ _DEFAULTS: Final = ", ".join(
     multiple=True,
     metavar="NAME=WARN,CRITICAL",
     show_envvar=True,
-    help="The values from which a figure is a warning, and critical. Repeatable, or separated by "
-    f"spaces in the environment. Defaults: {_DEFAULTS}.",
+    help="The values at which a figure of the page becomes a warning, and critical. Repeat the "
+    f"option for several figures, or separate them by spaces in the environment. Defaults: "
+    f"{_DEFAULTS}.",
 )
 @click.option(
     "--allow-origin",
@@ -74,15 +75,16 @@ _DEFAULTS: Final = ", ".join(
     multiple=True,
     metavar="ORIGIN",
     show_envvar=True,
-    help="Let pages of this origin, such as https://grafana.example, read answers in a browser "
-    "(CORS). Repeatable.",
+    help="Allow pages of another site, such as https://grafana.example, to read answers in a "
+    "browser (CORS). Repeat the option for several sites.",
 )
 @click.option(
     "--grafana",
     envvar="PROJECTOR_GRAFANA",
     metavar="URL",
     show_envvar=True,
-    help="Address of a Grafana with deploy/grafana/dashboards, for links on the page.",
+    help="Address of a Grafana that has the dashboards of deploy/grafana/dashboards. The page "
+    "links to them.",
 )
 @click.option(
     "--docs",
@@ -90,9 +92,9 @@ _DEFAULTS: Final = ", ".join(
     default="",
     metavar="URL",
     show_envvar=True,
-    help="Address of this project's files, such as https://git.example/project/blob/main/. With "
-    "it, a state on the page links to what you do about it. Without it, the page shows the path "
-    "in the project.",
+    help="Address of this project's files, such as https://git.example/project/blob/main/. The "
+    "page links each state to the section that says what to do about it. Without this option, it "
+    "shows only the path of that section.",
 )
 @click.option(
     "--topics",
@@ -100,15 +102,16 @@ _DEFAULTS: Final = ", ".join(
     default="noetl.events",
     show_default=True,
     show_envvar=True,
-    help="Comma-separated topics of the normalizer. The page names them until the first record "
-    "arrives.",
+    help="Comma-separated topics that the normalizer reads. The page shows them until the first "
+    "record arrives, so that you can check them. `projector serve` doesn't read them.",
 )
 @click.option(
     "--brokers",
     envvar="KAFKA_BOOTSTRAP_SERVERS",
     default="",
     show_envvar=True,
-    help="Comma-separated brokers of the normalizer, also only for display.",
+    help="Comma-separated brokers that the normalizer connects to. Like --topics, the page only "
+    "shows them.",
 )
 def serve(
     *,

@@ -51,10 +51,11 @@ _log = structlog.get_logger()
 
 
 class Statement:
-    """SQL with named parameters (`:name::type`), which are sent separately from the text.
+    """A SQL statement with named parameters (`:name::type`), whose values are sent separately.
 
-    `keyset` holds the types of the parameters for the row before a page (`:after_…`). The last
-    columns of a list have the same names.
+    A statement that lists rows in pages also has parameters for the last row of the previous page
+    (`:after_…`), and its last columns have the same names. `keyset` holds the types of these
+    parameters.
     """
 
     def __init__(self, text: str) -> None:
@@ -76,9 +77,9 @@ class Statement:
 
 
 class Snapshot:
-    """One repeatable-read transaction, so everything read through it is consistent.
+    """A repeatable-read transaction: everything that is read through it is from the same moment.
 
-    All its statements together must end by `ends_at_s` on the monotonic clock.
+    All of its statements together must end by `ends_at_s`, a time of the monotonic clock.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class Snapshot:
         return [kind(**record) for record in await self.records(statement, values)]
 
     async def _limit_next(self, within_s: float = math.inf) -> None:
-        """Return the next statement the remaining time, but at most `within_s`."""
+        """Limit the next statement to the time that is left, and at most to `within_s`."""
         left_s = min(self._ends_at_s - time.monotonic(), within_s)
         # 0 would mean no limit.
         limit_ms = math.ceil(max(left_s * 1000, 1))
@@ -155,9 +156,10 @@ class Snapshot:
 
 
 class Reader:
-    """A small pool of connections that can read only views. Use it with `async with`.
+    """A small pool of connections that may only read views. Use it with `async with`.
 
-    Connections are opened on demand, so it can start while the database doesn't answer.
+    A connection is opened when a request needs it, so the server can start while the database is
+    down.
     """
 
     def __init__(self, url: str, *, connections: int, timeout_s: float) -> None:
@@ -194,9 +196,11 @@ class Reader:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """Open a snapshot for the block. Raises ApiError, by the SQLSTATE of the error.
+        """Open a snapshot, and close it after the block.
 
-        Each reader logs why the database can't be used, once until the reason changes.
+        A database error in the block is raised as the ApiError that fits its SQLSTATE. If the
+        database can't be used, the reason is logged, but only once until it changes, because every
+        request would log it.
         """
         try:
             async with self._snapshot() as snapshot:

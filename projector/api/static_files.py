@@ -56,10 +56,10 @@ class StaticFiles:
         return _sent(request, file)
 
     async def asset_of_version(self, request: Request) -> Response:
-        """Serve the files under an address with their version, which browsers cache forever.
+        """Serve a file under an address with the version, so that browsers may cache it forever.
 
-        A page that was loaded before an upgrade asks for files of the old version. The answer to
-        such a request isn't cached.
+        After an upgrade, an open page may still ask for files of the old version. It gets the new
+        file, which browsers then don't cache under the old address.
         """
         response = await self.asset(request)
         if request.path_params["version"] == self._version:

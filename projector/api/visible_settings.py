@@ -8,10 +8,10 @@ from projector.api.thresholds import DEFAULT, Thresholds
 class VisibleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that the page may show.
 
-    `thresholds` are those of the tiles. `grafana` is the address of a Grafana with our dashboards,
-    or null. `docs` is put in front of the path of a page of the documentation, and may be empty.
-    `topics` and `brokers` say where the normalizer should read, which the page shows before the
-    first record. The projector doesn't connect to them.
+    `thresholds` are the values at which a figure becomes a warning. `grafana` is the address of a
+    Grafana that has our dashboards, or null. `docs` is put in front of a page's path to link to the
+    documentation, and may be empty. `topics` and `brokers` are what the normalizer should read. The
+    projector doesn't use them, but the page shows them until the first record has arrived.
     """
 
     thresholds: Thresholds = msgspec.field(default_factory=lambda: dict(DEFAULT))

@@ -1,7 +1,7 @@
-"""The command line of the projector: each command calls one flow and prints its result.
+"""The commands of the program `projector`. Each calls one flow and prints its result.
 
-commands            all commands by name
-command_ends        exit codes, output, and one-line errors
+commands            the program, its help, and its exit codes
+command_ends        runs a flow, and prints an error as one line
 scope_options       parses times, spans, and scopes
 view_commands       views, wait
 verify_command      verify

@@ -36,8 +36,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Ignore events that reached the log longer ago, for example 90d, and delete executions "
-    "that have been silent for longer. Default: keep all.",
+    help="Ignore events that reached Kafka's log longer ago than this, for example 90d, and delete "
+    "executions whose last event is older than this plus the margin. Default: keep all.",
 )
 @click.option(
     "--keep-margin",
@@ -46,8 +46,8 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="7d",
-    help="Keep executions this much longer. Default: 7d. Reports of one event that are at most "
-    "this far apart count once.",
+    help="Delete executions only this much later, so that an event which is reported twice, at "
+    "most this far apart, is counted once. Default: 7d.",
 )
 @click.option(
     "--archive",
@@ -55,7 +55,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=NewPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Write events to this folder before deleting them, as lines that a backfill can read.",
+    help="Write events to files in this folder before they're deleted. `normalizer backfill` can "
+    "read these files back.",
 )
 @click.option(
     "--keep-quarantine",
@@ -63,7 +64,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete quarantine entries, and their counts by hour, after this time. Default: never.",
+    help="Delete quarantine entries that are older than this, and their counts by hour. Default: "
+    "never.",
 )
 @click.option(
     "--keep-raw",
@@ -72,7 +74,8 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="30d",
-    help="Delete the raw bytes of rejected records after this time. Default: 30d.",
+    help="Delete the raw bytes of rejected records that are older than this. After that, these "
+    "records can't be redriven. Default: 30d.",
 )
 @click.option(
     "--keep-hours",
@@ -80,7 +83,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete hourly counts of deleted events after this time. Default: never.",
+    help="Delete counts by hour that are older than this, if their events are deleted too. "
+    "Default: never.",
 )
 @click.option(
     "--keep-gaps",
@@ -88,8 +92,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete the entries of gaps in Kafka's log that were found longer than this ago. Default: "
-    "never.",
+    help="Delete entries about gaps (offsets that were missing in Kafka's log) that were found "
+    "longer ago than this. Default: never.",
 )
 @click.option(
     "--keep-jobs",
@@ -97,19 +101,22 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete job runs that ended longer than this ago, after the events that they stored are "
-    "deleted. Default: never.",
+    help="Delete the records of job runs, such as backfills, that ended longer ago than this. A "
+    "run's record stays as long as events that it stored. Default: never.",
 )
 @click.option(
     "--sample",
     type=click.IntRange(0),
     default=2,
     metavar="HOURS",
-    help="Number of hours to verify, drawn at random from those that still have events. Default: "
-    "2. Use 0 to verify none.",
+    help="After the other steps, verify this many hours, drawn at random from those that still "
+    "have events. Default: 2. Use 0 to verify none.",
 )
 @click.option(
-    "--every", type=parse_span, metavar="SPAN", help="Repeat after this pause, until SIGTERM."
+    "--every",
+    type=parse_span,
+    metavar="SPAN",
+    help="Run again and again until SIGTERM, with this pause after each run.",
 )
 def maintain(
     *,
@@ -126,16 +133,17 @@ def maintain(
     projector maintain                               run once, for cron
     projector maintain --every 15m                   run as a service
 
-    It keeps everything unless you set --keep-events. Then live reading and backfill ignore older
-    events as expired. An execution whose last event is older than that plus the margin is deleted
-    with all its events and calls. Its counts by hour stay. An execution that never falls silent
-    stays. `projector verify` prints how many counts it can no longer check.
+    No event is deleted unless you set --keep-events. If you do, the service and backfills ignore
+    older events as expired, and an execution whose last event is older than that plus the margin is
+    deleted with all its events and calls. Its counts by hour stay, and `projector verify` prints
+    how many counts it can no longer check. An execution that never falls silent is never deleted.
 
-    You can interrupt any step at any time, and the next run continues. Only one maintain or repair
-    runs at a time. Run it as the owner. The view projector.agreement shows the verdicts on the
-    sample. If a step fails, the others still run, but no sample is verified. Exit 1 unless all
-    agree, 3 if a step failed. With --every it prints that and continues. Nothing runs while the
-    clocks of database and client differ by more than an hour.
+    You can stop a run at any time, because the next run continues. Only one maintain or repair runs
+    on a database at a time. Run it as the owner of the tables. The view projector.agreement shows
+    the verdicts on the sample. If a step fails, the others still run, but no sample is verified.
+    Exit 0 if all verdicts are a match, 1 if not, and 3 if a step failed. With --every, it prints
+    failures and continues. It does nothing while the clocks of the database and this machine differ
+    by more than an hour, because a wrong clock would delete rows that aren't old.
     """
     keep = Keep(**{name.removeprefix("keep_"): span for name, span in spans.items() if span})
     folder = ArchiveFolder(archive) if archive and not dry_run else None

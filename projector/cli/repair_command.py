@@ -35,9 +35,7 @@ def repair(
     dry_run: bool,
     which: tuple[str, ...],
 ) -> None:
-    """Make projections agree with the events again.
-
-    Writers and readers continue in the meantime.
+    """Correct projections that differ from the events, while writers and readers continue.
 
     \b
     projector repair                                  all open divergences
@@ -49,9 +47,9 @@ def repair(
 
     An open divergence is an execution or hour that `projector verify` found to differ, or whose
     events had to be stored without updating projections. The view projector.agreement counts them.
-    It rebuilds executions and calls from their events, and corrects counters by their difference.
-    Each step is a short transaction. You can stop or kill a repair at any time. Run the same
-    command again to continue. Run it as the owner.
+    A repair rebuilds executions and calls from their events, and adds what is missing to counters.
+    Each step is a short transaction, so you can stop or kill a repair at any time, and run the same
+    command again to continue. Run it as the owner of the tables.
 
     \b
     call_facts        match: 61,218 rows compared, 3 repaired (0.9 s)
@@ -93,22 +91,30 @@ def _repair_request(
     which: tuple[str, ...], *, executions: bool, hours: bool, counters: bool, all_: bool
 ) -> RepairRequest:
     if executions + hours + counters + all_ > 1:
-        raise click.UsageError("give one of --executions, --hours, --counters, or --all")
+        raise click.UsageError("give only one of --executions, --hours, --counters, and --all")
     if which and not executions and not hours:
-        raise click.UsageError("arguments need --executions ID ... or --hours FROM TO")
+        raise click.UsageError(
+            f"what to repair is unclear from {' '.join(which)}: write --executions ID ... for "
+            "executions, or --hours FROM TO for a range of hours"
+        )
     if executions:
         try:
             ids = tuple(int(one) for one in which)
         except ValueError as error:
-            raise click.BadParameter(f"{' '.join(which)} are not execution ids") from error
+            raise click.BadParameter(
+                f"expected ids of executions, such as 481036337152; got {' '.join(which)}"
+            ) from error
         if not ids:
             raise click.UsageError("--executions needs at least one ID")
         if not all(-(1 << 63) <= one < 1 << 63 for one in ids):
-            raise click.BadParameter("an execution id has at most 64 bits")
+            raise click.BadParameter("an execution id must be a number of at most 64 bits")
         return RepairRequest(scope=Scope(kind="range", execution_ids=ids))
     if hours:
         if len(which) != 2:
-            raise click.UsageError("--hours needs FROM and TO, for example 2026-07-01T09:00 (UTC)")
+            raise click.UsageError(
+                "--hours needs two times, the first hour and the end, for example: --hours "
+                "2026-07-01T09:00 2026-07-01T12:00 (UTC)"
+            )
         return RepairRequest(scope=parse_scope(which[0], which[1], None, None, None))
     if counters or all_:
         return RepairRequest(scope=Scope(), only_counters=counters)

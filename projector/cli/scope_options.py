@@ -25,7 +25,8 @@ def parse_scope(
     if until:
         bounds["until"] = _parse_hour(until, up=True)
         if "since" in bounds and bounds["since"] >= bounds["until"]:
-            raise click.UsageError(f"{until} is not after {since or last}")
+            start = f"--since {since}" if since else f"--last {last}"
+            raise click.UsageError(f"--until {until} must be later than the start, {start}")
     if sample:
         drawn = secrets.randbelow(1_000_000) if seed is None else seed
         return Scope(kind="sample", hours=sample, seed=drawn, **bounds)
@@ -45,9 +46,10 @@ def _parse_hour(text: str, *, up: bool = False) -> datetime:
 
 
 def parse_span(text: str) -> timedelta:
-    """Parse a span such as 90m: up to five digits with m, h, or d. Raises click.BadParameter.
+    """Parse a span such as 90m, 24h, or 7d. Raises click.BadParameter if the text isn't one.
 
-    0 isn't allowed, because somebody who keeps rows for 0 may mean indefinitely.
+    0 isn't a span, because it's ambiguous: `--keep-raw 0d` could mean to delete everything or to
+    keep it indefinitely.
     """
     found = re.fullmatch(r"(?!0+[mhd])([0-9]{1,5})([mhd])", text.strip())
     if found is None:

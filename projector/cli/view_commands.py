@@ -40,13 +40,14 @@ def views(*, in_json: bool) -> None:
     metavar="SECONDS",
 )
 def wait(*, coordinates: str, timeout: float) -> None:
-    """Wait until a record is in every view.
+    """Wait until every view includes a record, for scripts that send a record and then read.
 
     \b
     projector wait noetl.events:3:1042 && psql -c 'select * from projector.executions'
     projector wait 'noetl.events[3]@1042'
 
-    Exit 1 if the record isn't in the views after the timeout, or is in quarantine instead.
+    Prints how far the partition has been read. Exit 1 if the record isn't in the views when the
+    timeout ends, or if it was rejected and is in quarantine instead.
     """
     place = parse_record(coordinates)
     if place is None:

@@ -1,13 +1,14 @@
-"""Writes events to archive files before they're deleted, as canonical lines compressed with zstd.
+"""Writes events to compressed files before retention deletes them (`maintain --archive`).
 
-The transaction that deletes the events writes them first, some rows at a time. Its file is complete
-and on disk before the transaction commits, and gets its final name after that. Until then its name
-contains the transaction's id, so that a later run can ask the server whether it committed.
-`normalizer backfill` reads any number of these files back.
+A file holds canonical events as JSON lines, compressed with zstd, and `normalizer backfill` can
+read it back. The transaction that deletes the events writes the file and syncs it to disk before it
+commits, so no event is deleted that isn't in a file. Until the commit is certain, the file's name
+begins with a dot and contains the id of the transaction. If the process dies before it can rename
+the file, a later run asks PostgreSQL whether that transaction committed.
 
-Several databases may share a folder. The first line of a file encodes the server, the database, and
-the transaction, so no two files begin with the same bytes. That matters because a backfill
-identifies a file by its first bytes, and its records by file and line.
+Several databases may write to one folder. A backfill identifies a file by its first bytes, so each
+file begins with a blank line whose spaces and tabs encode the server, the database, and the
+transaction.
 """
 
 import hashlib
@@ -41,9 +42,10 @@ class _Transaction(NamedTuple):
 
 
 class ArchiveFolder:
-    """A folder of files named by their least and greatest event_id and a hash.
+    """The folder of the archive files, which is created if it's missing.
 
-    Created if missing.
+    A file is named after the smallest and the greatest event_id in it, and a hash of its
+    transaction.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,11 +57,11 @@ class ArchiveFolder:
         return str(self._path)
 
     async def finish(self, connection: asyncpg.Connection) -> None:
-        """Give the files of committed transactions their final names. Remove those of aborted ones.
+        """Give files of committed transactions their final names, and remove those of aborted ones.
 
-        For two kinds of transactions the server can't say whether they committed: very old ones,
-        and after a restore those that it hasn't reached again. A complete file of such a
-        transaction gets its final name as well, which does no harm, because a backfill skips the
+        PostgreSQL can't tell the outcome of a very old transaction, nor, after a restore, of one
+        that it hasn't reached again. If it can't, a complete file gets its final name, and an
+        incomplete one is removed. To keep a file too many is harmless, because a backfill skips
         events that are stored. Raises FatalError if a file can't be renamed or removed.
         """
         here = [str(one) for one in await connection.fetchrow(_HERE)]

@@ -1,12 +1,13 @@
-"""Deletes executions that have been silent long enough, completely, but keeps their counts.
+"""Deletes executions without recent events, with all their events and calls. Their counts stay.
 
-First it raises the horizon, so that earlier records are ignored as expired. Then it deletes each
-execution whose last event reached the log before the horizon minus the margin, because none of its
-records can be stored again. One transaction deletes the execution with all its events and calls.
-Executions that share an event id are deleted together. Source: functions/archive_executions.sql.
+It first raises the retention horizon to a given time, so that the normalizer ignores older records
+as expired. Then it deletes each execution whose last event reached Kafka's log before that time
+minus a margin. A record of such an execution that is read again is ignored, so a deleted execution
+doesn't come back. functions/archive_executions.sql deletes an execution with all its rows in one
+transaction.
 
-Executions that can't be deleted yet stay for the next run: those that aren't silent, those that
-somebody has locked (or a row of them), and those tied to such an execution.
+An execution stays until the next run if it has a recent event, if another session has locked it or
+one of its rows, or if it shares an event id with an execution that stays.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -51,10 +52,11 @@ async def drop_events(
     *,
     dry_run: bool,
 ) -> AsyncIterator[str]:
-    """Ignore records from before `before`, and delete executions silent for the margin too.
+    """Raise the horizon to `before`, and delete executions without events since `before - margin`.
 
-    Yields one line for each change that it makes or would make. Writes events to `folder` first, if
-    there is one. Raises FatalError if it can't write to the folder.
+    Yields a line per change, or with `dry_run` per change that a run would make. With `folder`, the
+    events are first written there, and FatalError is raised if that fails. While an old batch is
+    still running or an open divergence could be anywhere, it deletes nothing and yields the reason.
     """
     if dry_run:
         yield f"would ignore events from before {before:%Y-%m-%dT%H:%M}"
@@ -148,12 +150,13 @@ class _Retention:
             self._failures = 0
 
     async def _archive(self, groups: Sequence[Group]) -> None:
-        """Lock executions and their rows, and delete each group that is complete and still silent.
+        """Lock the executions and their rows, and delete each group that may still be deleted.
 
-        It locks the executions first. The rows are locked in a later statement, which therefore
-        sees what the previous writer has committed. Executions and rows that another session has
-        locked are skipped, because that session may keep its lock for long, or wait for one of
-        ours. A group with a skipped execution or row isn't deleted.
+        One statement locks the executions, and the next one their rows. Each statement sees what
+        was committed before it began, so the second one sees everything that the last writer of an
+        execution has stored. Both skip what another session has locked, because that session may
+        hold its lock for long, or may itself wait for a lock of ours. A group is only deleted if
+        all of it could be locked and none of it has a recent event.
         """
         connection, timeout_ms = self._connection, _timeout_ms(groups)
         everybody = [one for group in groups for one in group.execution_ids]
@@ -195,9 +198,10 @@ class _Retention:
 async def _hours(
     connection: asyncpg.Connection, before: datetime
 ) -> AsyncIterator[tuple[datetime, datetime]]:
-    """The time before `before`, cut into ranges of whole hours in which events arrived.
+    """Yield ranges of time that together cover everything before `before`.
 
-    Each statement that looks for executions to delete reads the events of one range, because an
+    A range ends with an hour in which events arrived. Each search for executions to delete reads
+    the events of only one range. A search of everything could exceed the time limit, because an
     execution that never falls silent may have millions of old events.
     """
     since = BEFORE_ALL

@@ -1,6 +1,9 @@
-"""Keeps reads and writes fast: compacts shards, and deletes old minutes and hours.
+"""Keeps the counters small, so that reading them and adding to them stays fast.
 
-Each step is a short statement. A run can stop after any of them and run again.
+Concurrent writers add to separate rows of a counter, its shards, so that none waits for another.
+Once writers no longer change an hour, this module adds its shards up to one row. It also deletes
+counts by minute, and counts by hour whose events are deleted. Each step is a short statement, so
+you can stop a run after any of them, and the next run continues.
 """
 
 import contextlib
@@ -63,10 +66,10 @@ async def drop_minutes(
 async def drop_hours(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Delete the counts of archived events in hours before `before`, and rows whose sums are all 0.
+    """Delete the counts of deleted events in hours before `before`, and rows that count nothing.
 
-    The counts of stored events stay, however old they are, because verification compares them with
-    the events.
+    The counts of stored events stay, however old they are, because `projector verify` compares them
+    with the events.
     """
     until = start_of_hour(before)
     for table, time, measures in HOURS:
@@ -86,7 +89,7 @@ async def drop_hours(
 async def compact_shards(
     connection: asyncpg.Connection, now: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Add up the rows of several shards, in hours that no writer changes any more."""
+    """Add up the shards of each hour that writers no longer change, into shard 0."""
     until = start_of_hour(now - _QUIET)
     for subject, tables in (("minutes", MINUTES), ("hours", HOURS)):
         since, is_full_scan = await connection.fetchrow(

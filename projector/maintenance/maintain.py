@@ -1,8 +1,9 @@
-"""Runs every maintenance step in a safe order, and reports each change in one line.
+"""Runs every maintenance step in a safe order, and yields one line about each change.
 
-A lock ensures that only one maintainer runs at a time. Any step can be interrupted, and the next
-run continues. If a step fails, the others still run, but the sample isn't verified. So a single
-alert, on the age of the last verified sample, covers both that nothing runs and that a step fails.
+Only one process at a time maintains a database (`maintenance_lock`). You can stop a run anywhere,
+because the next run continues. If a step fails, the others still run, but no sample is verified at
+the end. So one alert on the age of the last verified sample is enough: it fires if no run takes
+place, and also if a step keeps failing.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ class MaintainerBusyError(NormalizerError):
 
 
 class ClocksDifferError(NormalizerError):
-    """One of two clocks is so wrong that nobody can tell what's old."""
+    """The clocks of the database and this machine differ too much to tell which rows are old."""
 
 
 class StepsFailedError(NormalizerError):
@@ -55,12 +56,13 @@ class StepsFailedError(NormalizerError):
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
-    """How long to keep rows. None means indefinitely.
+    """How long to keep each kind of row. None keeps it indefinitely.
 
-    `events` is how old a record may be to be stored. `margin` is how much longer an execution must
-    have been silent before it's deleted, so that two reports of one event at most this far apart
-    count once. `jobs` are deleted only after all of their events. `hours` are counts of deleted
-    events. `minutes` must be at least the two days that the views show.
+    A record that reached the log longer than `events` ago is ignored. An execution is deleted when
+    its last event is older than `events` plus `margin`, so two reports of one event that are at
+    most `margin` apart are counted once. `jobs` applies to finished job runs, which stay until all
+    of their events are deleted, and `hours` to hourly counts of deleted events. `minutes` must be
+    at least two days, because views show counts by minute that far back.
     """
 
     minutes: timedelta = timedelta(days=2)
@@ -82,20 +84,22 @@ async def maintain(
     sample: Scope | None = None,
     folder: ArchiveFolder | None = None,
 ) -> AsyncGenerator[str | Verdict, None]:
-    """Yield one line for each change (with `dry_run`, each possible change), then verdicts.
+    """Run every step, and yield a line per change, then a verdict per projection on the sample.
 
-    It writes events to `folder`, if there is one, before it deletes them. It verifies `sample` at
-    the end if no step failed, and stores its verdicts for the view `agreement`. The caller holds
-    the lock. Raises ClocksDifferError before the first step, because no later run could restore
-    what a wrong clock deletes. Raises StepsFailedError after the last step if the database
-    rejected any.
+    With `dry_run` nothing is changed, and the lines say what a run would do. With `folder`, events
+    are written there before they're deleted. The verdicts are stored for the view `agreement`. The
+    caller must hold `maintenance_lock`.
+
+    Raises ClocksDifferError before the first step if the database's clock differs from this
+    machine's by more than an hour, because a wrong clock would delete rows that no later run could
+    restore. Raises StepsFailedError after the last step if any step failed.
     """
     now: datetime = await connection.fetchval("select now()")
     here = datetime.now(UTC)
     if abs(now - here) > _MOST_SKEW:
         raise ClocksDifferError(
-            f"the database's clock says {now:%Y-%m-%d %H:%M}, this machine's "
-            f"{here:%Y-%m-%d %H:%M}, both UTC, so nothing was done; correct the clock that is wrong"
+            f"nothing was done, because one clock is wrong: the database's clock says "
+            f"{now:%Y-%m-%d %H:%M} UTC, and this machine's {here:%Y-%m-%d %H:%M} UTC"
         )
     steps = _steps(connection, keep, now, folder, dry_run=dry_run)
     failed: list[str] = []
@@ -116,17 +120,20 @@ async def maintain(
 
 @asynccontextmanager
 async def maintenance_lock(url: str) -> AsyncIterator[None]:
-    """Hold the lock of maintenance and repair with a transaction that stays open.
+    """Hold the lock that lets only one process at a time maintain or repair the database.
 
-    A session lock would stay with a pooler after this process has ended. Raises
-    MaintainerBusyError if another process has the lock, and ends the block with
-    StoreUnavailableError if it's lost.
+    The lock belongs to a transaction that stays open. If it belonged to the session, a connection
+    pooler could keep it after this process has ended. Raises MaintainerBusyError if another process
+    holds the lock. If the lock's connection ends, the block is cancelled and raises
+    StoreUnavailableError.
     """
     async with open_connection(url, idle_in_transaction_session_timeout="0") as connection:
         transaction = connection.transaction()
         await transaction.start()
         if not await connection.fetchval("select pg_try_advisory_xact_lock($1::bigint)", _LOCK):
-            raise MaintainerBusyError("another process is maintaining or repairing this database")
+            raise MaintainerBusyError(
+                "another process is maintaining or repairing this database; try again when it ends"
+            )
         try:
             async with _while_open(connection):
                 yield
@@ -151,7 +158,9 @@ async def _while_open(connection: asyncpg.Connection) -> AsyncIterator[None]:
                 connection.remove_termination_listener(end)
     except TimeoutError as error:
         if block.expired():
-            raise StoreUnavailableError("the connection that holds the lock has ended") from error
+            raise StoreUnavailableError(
+                "stopped, because the connection that holds the maintenance lock has ended"
+            ) from error
         raise
 
 
@@ -163,7 +172,7 @@ def _steps(
     *,
     dry_run: bool,
 ) -> dict[str, AsyncIterator[str | Verdict]]:
-    """Yield the steps by name, in order. Iterating over one runs it."""
+    """Return the steps by name, in order. Iterating over one runs it."""
     steps: dict[str, AsyncIterator[str | Verdict]] = {}
     if keep.events is not None:
         before = now - keep.events

@@ -1,7 +1,8 @@
-"""Deletes merged records whose events are all deleted, once a day, because it reads all of them.
+"""Deletes the entries of merged_records whose events are all deleted.
 
-Nothing needs such a record: if its Kafka record is read again, that is either ignored as expired or
-stored as a new event.
+This table says which records reported an event that another record had stored. Once the event is
+deleted, nobody needs the entry: a record that is read again is ignored as expired, or stored as a
+new event. A search reads the whole table, so it runs only once a day.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,7 +1,8 @@
 """Deletes old quarantine entries, raw records, gaps, and job runs.
 
-Each step is a short statement. The next run continues one that was stopped anywhere. The ledger
-stays complete, because archived_rows counts the deleted entries and the offsets of deleted gaps.
+Each step is a short statement, so you can stop a run anywhere, and the next run continues. The
+table archived_rows counts what was deleted. So the totals of a partition still account for every
+offset that was read.
 """
 
 from collections.abc import AsyncIterator
@@ -33,10 +34,11 @@ async def drop_jobs(
 
 
 class OldRows(NamedTuple):
-    """A table whose rows are deleted only because of their age, which is in the column `time`.
+    """A table whose rows are deleted because of their age alone.
 
-    `delete` is a statement that deletes at most $2 rows that are older than $1, and returns how
-    many. `report` is a sentence with that number.
+    `time` is the column with the time that counts. `delete` is a statement that deletes at most $2
+    rows from before $1, and returns how many it deleted. `report` says that number in words, for
+    example "{:,} rows of gaps".
     """
 
     table: str

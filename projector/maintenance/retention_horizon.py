@@ -1,4 +1,4 @@
-"""Raises the retention horizon. Earlier records are ignored as expired."""
+"""Raises the retention horizon: the time before which records are ignored as expired."""
 
 from datetime import datetime
 from typing import Final

@@ -1,7 +1,8 @@
-"""Finds the executions that retention may delete, and those tied to them.
+"""Finds the executions that retention may delete, and groups those that must go together.
 
-An execution may be deleted if all its events reached the log before a time, unless its projections
-are known to differ from its events. Executions that share an event id are deleted together.
+An execution may be deleted if all of its events reached the log before a given time. It may not if
+an open divergence says that its projections differ from its events, because a repair needs the
+events. Executions that share an event id are deleted together or not at all.
 """
 
 from collections.abc import Collection
@@ -16,14 +17,16 @@ from projector.maintenance.open_divergences import AGREES
 
 OLD_ROWS_A_LOOK: Final = 50_000
 _LONGEST_MS: Final = 600_000
-"""It takes all events of an execution to know that it's silent, and it may have millions."""
+"""The time limit of a search. It must read all events of an execution, which may be millions, to
+know that none is recent."""
 EXECUTIONS_A_LOOK: Final = 1_000
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Executions that are deleted together.
+    """Executions that are deleted together or not at all.
 
-    `events` is their number. `blocker` can't be deleted yet.
+    `events` is the number of their events. `blocker` is the id of one that can't be deleted yet, or
+    None.
     """
 
     execution_ids: list[int]
@@ -34,7 +37,7 @@ class Group(msgspec.Struct, frozen=True):
 async def find_candidates(
     connection: asyncpg.Connection, since: datetime, until: datetime, known: Collection[int]
 ) -> list[int]:
-    """Find some executions with an event that arrived in this time, without known ones."""
+    """Find some executions with an event that arrived between these times, except `known` ones."""
     async with connection.transaction():
         await connection.execute(_BY_ARRIVAL)
         rows = await connection.fetch(_CANDIDATES, since, until, list(known), OLD_ROWS_A_LOOK)
@@ -80,7 +83,7 @@ async def count_silent(connection: asyncpg.Connection, before: datetime) -> tupl
 async def _silent_among(
     connection: asyncpg.Connection, before: datetime, execution_ids: Collection[int]
 ) -> dict[int, int]:
-    """Those of them that may go, and how many events each has."""
+    """Return those of these executions that may be deleted, with the number of their events."""
     rows = await _fetch_patiently(connection, _SILENT, list(execution_ids), before)
     return {row["execution_id"]: row["events"] for row in rows}
 

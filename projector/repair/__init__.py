@@ -1,5 +1,5 @@
-"""Makes projections agree with the events again while writers and readers continue.
+"""Corrects projections that differ from the events, while writers and readers continue.
 
 repair.py            rebuilds executions and calls, and corrects counters
-repair_progress.py   reports on standard error what a repair is doing
+repair_progress.py   prints on standard error what a repair is doing
 """

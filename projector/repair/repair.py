@@ -1,13 +1,14 @@
-"""Repairs projections while writers and readers continue.
+"""Corrects projections that differ from the events, while writers and readers continue.
 
-A repair is a `verify` that repairs each range with differences and compares it again. It rebuilds
-an execution and its calls from their events under the lock of the execution. For a counter, one
-statement reads the expected and the actual rows and adds their difference. Additions commute with
-those of writers, so nobody waits.
+A repair runs `verify`, corrects each range in which it finds a difference, and compares that range
+again. It rebuilds an execution and its calls from their events, under the lock of the execution. It
+corrects a counter with one statement that computes the difference between the expected and the
+actual count, and adds it. Writers only add to counters too, so the sum is right in any order, and
+nobody has to wait.
 
-The order is: executions, their calls, counters and roll-ups, then divergences found in the
-meantime. If the process is killed, finished work is correct and the rest is still an open
-divergence. Running the same command again gives the same result.
+Executions are repaired first, then their calls, then the counters that are computed from both, and
+last the divergences that were found meanwhile. If a repair is killed, what it has corrected stays
+correct, and what it hasn't is still an open divergence. Run the same command again to continue.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -29,7 +30,7 @@ SHARD: Final = 64
 """The shard that only repairs write to. `maintain` compacts it together with the others."""
 
 CHUNK_S: Final = 0.1
-"""Target time for one chunk of executions, and so the longest wait of their writers."""
+"""Target time of one transaction, and so the longest that writers of its executions wait."""
 
 MOST_EXECUTIONS: Final = 500
 
@@ -45,7 +46,7 @@ _TOO_MUCH: Final = (
 
 
 class RepairRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to repair, before the open divergences, a scope, only its counters, or nothing."""
+    """A repair of a scope, of only its counters, or (None) of nothing but the open divergences."""
 
     scope: Scope | None = None
     only_counters: bool = False
@@ -57,10 +58,10 @@ async def repair(
     *,
     activity: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[Verdict, None]:
-    """Yield verdicts on the request's scope, then on all open divergences.
+    """Repair the scope of the request, then every open divergence, and yield a verdict on each.
 
-    The caller holds the lock of maintenance. The repair calls `activity` with a phrase about what
-    it's doing.
+    The caller must hold `maintenance_lock`. To report progress, `activity` is called with a phrase
+    about each step, for example "repairing 12 executions".
     """
     if request.scope is not None:
         async for verdict in _repaired(connection, request.scope, request, activity):
@@ -77,9 +78,11 @@ async def preview(connection: asyncpg.Connection, request: RepairRequest) -> Asy
 
 
 async def repair_executions(connection: asyncpg.Connection, execution_ids: Sequence[int]) -> None:
-    """Rebuild these executions and their calls from events, a few in each transaction, in id order.
+    """Rebuild these executions and their calls from their events, in the order of their ids.
 
-    An execution that can't be rebuilt stays unchanged, and the next comparison reports it.
+    Each transaction rebuilds as many as fit into about a tenth of a second, because their writers
+    wait that long. An execution that can't be rebuilt stays unchanged, and the next comparison
+    reports it.
     """
 
     async def rebuild(chunk: Sequence[int]) -> None:

@@ -13,7 +13,10 @@ REPORT_EVERY_S: Final = 10.0
 
 
 class RepairProgress:
-    """Reports the repair's `activity`, which is "" before its first step."""
+    """Prints what a repair is doing (`activity`) every few seconds.
+
+    `activity` is empty before the first step.
+    """
 
     def __init__(self, *, every_s: float = REPORT_EVERY_S) -> None:
         self._every_s = every_s

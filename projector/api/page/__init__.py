@@ -29,9 +29,10 @@ _LOADED_LATER: Final = (
 
 
 def index() -> bytes:
-    """Return index.html, which names its files by version and preloads the dashboard's modules.
+    """Return index.html, with the version in each address and a preload for each module it needs.
 
-    A browser caches the files of a version permanently, and loads them in one round trip.
+    A new version has new addresses, so browsers may cache the files permanently. The preloads let a
+    browser request all modules at once, instead of one level of imports after the other.
     """
     at = f"/assets/{version()}/"
     others = (*_LOADED_BY_ITSELF, *_LOADED_LATER)
@@ -44,7 +45,7 @@ def index() -> bytes:
 def assets() -> dict[str, Path]:
     """Return every file that index.html and its scripts load, by its name under /assets/.
 
-    The charting library is missing if it was installed without Maven (see setup.py).
+    The charting library is left out if the package was built without Maven (see setup.py).
     """
     library = (_FOLDER / "charts" / name for name in _LIBRARY)
     files = [*sorted((_FOLDER / "assets").iterdir()), *(path for path in library if path.exists())]

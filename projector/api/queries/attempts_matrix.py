@@ -22,10 +22,10 @@ class MatrixParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class MatrixCell(ApiRow, frozen=True, kw_only=True):
-    """Finished calls of one attempt (0 is the first) that ended in one status.
+    """The finished calls of one attempt (0 is the first) that ended in one status.
 
-    share: of all calls in the answer. share_of_attempt: of those with the same attempt.
-    share_before is null if no call finished in the window before.
+    `share` is their fraction of all calls in the answer, and `share_of_attempt` of those with the
+    same attempt. `share_before` is `share` in the window before, or null if no call finished then.
     """
 
     attempts: int

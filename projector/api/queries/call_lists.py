@@ -42,10 +42,11 @@ class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class CallRow(ApiRow, frozen=True, kw_only=True):
-    """One attempt of a command. attempts: 0 is the first.
+    """One attempt of a command. `attempts` counts from 0, the first attempt.
 
-    status: PENDING, CLAIMED, RUNNING, or its end.
-    attribution: how its number is known (declared, only, or inferred).
+    `status` is PENDING, CLAIMED, or RUNNING, or how the attempt ended. `attribution` tells how its
+    number is known: `declared` by an event, `only` if the command had no other attempt, or
+    `inferred` from the order of events.
     """
 
     execution_id: str

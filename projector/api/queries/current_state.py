@@ -7,11 +7,12 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
-    """state: caught_up, reading, behind, dead, broker_away, stopped, or unclaimed.
+    """How far a partition has been read into the views.
 
-    as_of: every record that the partition had at this time is in the views. behind_s: seconds from
-    as_of to the heartbeat. delay_s: seconds from the log's timestamp of the last record to its
-    commit in the database. silent_s: seconds since then.
+    `state` is caught_up, reading, behind, dead, broker_away, stopped, or unclaimed. The views have
+    every record that the partition had at the time `as_of`, and `behind_s` is the number of seconds
+    from then to the last heartbeat. `delay_s` is how long after its timestamp in Kafka's log the
+    last record was committed to the database, and `silent_s` is how long ago that was.
     """
 
     topic: str
@@ -66,11 +67,11 @@ class StormsParams(Parameters, frozen=True, kw_only=True):
 
 
 class Storm(ApiRow, frozen=True, kw_only=True):
-    """The retries of one step in the last 5 minutes, beside the 60 minutes before (the baseline).
+    """The retries of a step in the last 5 minutes, and in the 60 minutes before (the baseline).
 
-    `ratio` is the number of retries for each first attempt. `ratio_baseline` is null if nothing
-    ended in the baseline. `ratio_vs_baseline` is `ratio` divided by it, and is also null if nothing
-    was retried in the baseline.
+    A ratio is the number of retries per first attempt. `ratio_baseline` is null if nothing ended in
+    the baseline. `ratio_vs_baseline` is `ratio_now` divided by it, and is also null if nothing was
+    retried in the baseline.
     """
 
     step: str
@@ -104,12 +105,12 @@ async def retry_storms(snapshot: Snapshot, params: StormsParams) -> ApiAnswer[St
 
 
 class Agreement(ApiRow, frozen=True, kw_only=True):
-    """verdict: match, divergent, or inconclusive.
+    """Whether a projection agrees with the events, as `projector verify` found.
 
-    A match of 0 compared rows had nothing to compare.
-
-    compared_since and compared_until bound the compared hours. Null means no limit. For the other
-    times, null means never compared in that scope.
+    `verdict` is match, divergent, or inconclusive. If 0 rows were `compared`, a match means that
+    there was nothing to compare. The hours from `compared_since` to `compared_until` were compared,
+    and null means without a limit. Another time that is null means that no such comparison has
+    taken place.
     """
 
     projection: str

@@ -46,12 +46,14 @@ class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class ErrorGroup(ApiRow, frozen=True, kw_only=True):
-    """Failed calls with one error text, without ids, e-mail addresses, and quoted parts.
+    """Failed calls with the same error text, after ids, e-mail addresses, and quotes are removed.
 
-    share: of all failed calls of the window that match the filters. new: first seen in this window.
-    back: seen earlier, but not in the window of the same length before. steps, attempts, and
-    statuses: of these calls, most frequent first. first_seen_at, last_seen_at, and the sample (the
-    last call) refer to all stored calls, and are null if retention has deleted them.
+    `share` is their fraction of all failed calls in the window that match the filters. `new` is
+    true if the error was first seen in this window, and `back` if it was seen earlier, but not in
+    the window of the same length before. `steps`, `attempts`, and `statuses` are those of these
+    calls, most frequent first. `first_seen_at`, `last_seen_at`, and the sample, which is the last
+    call, come from all stored calls of any window. They're null if retention has deleted these
+    calls.
     """
 
     error_class: str
@@ -73,7 +75,7 @@ class ErrorGroup(ApiRow, frozen=True, kw_only=True):
 
 
 class ErrorGroupsAnswer(TrendAnswer[ErrorGroup], frozen=True, kw_only=True):
-    """Error groups. groups: their number. calls: of all of these groups."""
+    """Error groups. `groups` is how many there are, and `calls` counts the calls in all of them."""
 
     groups: int
 
@@ -101,17 +103,17 @@ class ErrorGroupParams(WindowParams, frozen=True, kw_only=True):
 
 
 class CallsOf(msgspec.Struct, frozen=True, kw_only=True):
-    """calls: how many of the counted calls have this value."""
+    """How many of the counted calls have this value."""
 
     value: str
     calls: int
 
 
 class ErrorGroupDetail(ErrorGroup, frozen=True, kw_only=True):
-    """A group of errors, with the most frequent steps, playbooks, and workers of its calls.
+    """An error group, and where its calls failed most often.
 
-    The lists by_step, by_playbook, by_attempts, by_status, and by_worker are made from the latest
-    1,000 calls of the group in the window. `counted` is how many calls these are.
+    The lists by_step, by_playbook, by_attempts, by_status, and by_worker count the latest calls of
+    the group in the window, at most 1,000. `counted` is how many that are.
     """
 
     counted: int

@@ -16,11 +16,12 @@ _MEASURES: Final = {"calls": "calls"}
 
 
 def has_text(error_class: str, text: str, sought: str) -> str:
-    """Build a SQL condition that is true for classes of errors which contain the text `sought`.
+    """Build a SQL condition: does an error class contain the searched text?
 
-    `sought` is written as a class: without numbers and quoted parts. If nothing else is left of it,
-    for example `#` or `{?:#}`, it must be the whole class, because most classes contain such a
-    text.
+    An error class is an error text in which `#` stands for a number and `?` for a quoted part. The
+    text is searched as it is, and also in this form (`sought`), so that "exit code 137" finds every
+    exit code. If the form has no word left, such as `#`, it must equal the whole class, because
+    most classes contain it.
     """
     return f"""(
                 strpos(lower({error_class}), lower({text})) > 0

@@ -28,8 +28,9 @@ class AttemptsByStatusParams(GroupedParams, frozen=True, kw_only=True):
         Annotated[
             Literal["true", "false"],
             Meta(
-                description="With `false`, events of the step `__orchestrate__` don't count, "
-                "like in counts of calls. Only hours know the step. Default: `true`."
+                description="With `false`, events of the engine's own step `__orchestrate__` "
+                "aren't counted, as in counts of calls. Counts by minute don't have the step, so "
+                "`false` counts by hour. Default: `true`."
             ),
         ]
         | None

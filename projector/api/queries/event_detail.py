@@ -14,7 +14,10 @@ from projector.event_rows import COLUMNS, JSON, to_envelope
 
 
 class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """original: the value that was sent, as JSON text, or null if it's in `extra`."""
+    """A correction of one field. `original` is what was sent, as JSON text.
+
+    It's null if what was sent is in `extra`.
+    """
 
     rule: str
     field: str
@@ -22,10 +25,11 @@ class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventDetail(ApiRow, frozen=True, kw_only=True):
-    """One event: as the canonical envelope, and as its producer sent it.
+    """One event, in its canonical form and as its producer sent it.
 
-    Both `canonical` and `as_sent` are JSON in a string, because many JSON parsers round large ids.
-    `as_sent` is rebuilt from the row, so redacted values stay redacted.
+    `canonical` and `as_sent` are JSON texts in a string, because many JSON parsers round large
+    numbers such as ids. `as_sent` is rebuilt from the stored row, so secrets that were redacted
+    stay redacted.
     """
 
     event_id: str

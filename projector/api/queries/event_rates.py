@@ -210,10 +210,12 @@ class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """lateness: time between the event and its arrival in the log. mean_skew_s: its mean.
+    """Events, by how long after they happened they reached Kafka's log.
 
-    ahead: events that arrived more than a second before they happened, by their producer's clock.
-    on_time: within a second, or unknown. An event on time counts as 0 in the mean.
+    `lateness` is that time as a range, and `mean_skew_s` its mean in seconds. `ahead` counts events
+    that arrived more than a second before they happened by their producer's clock, so that clock is
+    fast. `on_time` counts those within a second, or whose lateness is unknown. An event on time
+    counts as 0 in the mean.
     """
 
     at: Timestamp | None = None

@@ -33,9 +33,9 @@ class ExecutionParams(Parameters, frozen=True, kw_only=True):
             str,
             Meta(
                 pattern=r"^([1-9]|[1-5][0-9]|60)s(?!\n)$",
-                description="Wait until the execution has ended, but at most this long, for "
-                "example 30s. It needn't be known yet. At most 500 requests wait. Others are "
-                "answered at once.",
+                description="Answer when the execution has ended, or after this time, for example "
+                "30s. You can wait for an execution that has no event yet. At most 500 requests "
+                "can wait at the same time. Others are answered at once.",
                 extra={"expected": "a time from 1s to 60s"},
             ),
         ]
@@ -54,17 +54,17 @@ async def execution(
 
 
 class OrderedCall(CallRow, frozen=True, kw_only=True):
-    """A call of the execution.
+    """A call of an execution, with its position.
 
-    `ordinal` is its position among the calls of the same step and iteration, ordered by time, from
-    0. If it is greater than `attempts`, the step was issued again as a new command.
+    `ordinal` counts the calls of the same step and iteration in the order of time, from 0. If it's
+    greater than `attempts`, the step was issued again as a new command, whose attempts start at 0.
     """
 
     ordinal: int
 
 
-# First the keys of the page, then its calls by key, because a join of all of them may compare each
-# call with each attempt.
+# The subquery finds the keys of one page, and the join then looks up each call by its key. A join
+# of all attempts with all calls may compare each attempt with each call.
 _EXECUTION_CALLS = Statement(f"""
     select   {CALL_COLUMNS}, attempt.ordinal, call.begun_at as after_at, call.step as after_step,
              call.command_id as after_command, call.attempts as after_attempts

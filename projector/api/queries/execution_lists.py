@@ -37,10 +37,11 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class StuckReason(ApiRow, frozen=True, kw_only=True):
-    """An execution, and what it waits for if it's stuck, else null.
+    """What a stuck execution waits for. All fields are null if it isn't stuck.
 
-    Stuck: not ended, and without an event for 5 minutes. waits_for: `claim`, `start`, or `finish`,
-    of the open call that has waited longest. It's `next` if no call is open.
+    An execution is stuck if it hasn't ended and has had no event for 5 minutes. `waits_for` is what
+    its open call that has waited longest needs next: a `claim` by a worker, its `start`, or its
+    `finish`. If no call is open, it's `next`: the engine should issue the next step.
     """
 
     execution_id: str
@@ -54,11 +55,11 @@ class StuckReason(ApiRow, frozen=True, kw_only=True):
 
 
 class ExecutionRow(StuckReason, frozen=True, kw_only=True):
-    """An execution.
+    """An execution, and why it's stuck if it is.
 
-    `status` is RUNNING, or the status of its first end event. `contradicting` is true if it has
-    several end events that disagree. `silent_s`, `waits_for`, and the fields after it describe a
-    stuck execution (stuck_reasons), and are null for any other.
+    `status` is RUNNING, or how the execution ended by its first end event. `contradicting` is true
+    if it has several end events that disagree. `silent_s`, `waits_for`, and the fields after it are
+    null unless the execution is stuck.
     """
 
     playbook: str
@@ -96,7 +97,7 @@ _STUCK_REASONS = Statement("""
 
 
 async def with_stuck_reasons(snapshot: Snapshot, rows: list[R]) -> list[R]:
-    """The executions, and why each of them is stuck if it is."""
+    """Return the executions with the reason why each one is stuck, if it is."""
     running = [int(row.execution_id) for row in rows if getattr(row, "ended_at", None) is None]
     if not running:
         return rows

@@ -14,11 +14,11 @@ MOST_NODES: Final = 500
 
 
 class TreeNode(ApiRow, frozen=True, kw_only=True):
-    """An execution of the tree.
+    """An execution in the tree of those that started it and those that it started.
 
-    `depth` is 0 for the requested execution, -1 for its parent, and 1 for the executions that it
-    started. `children` is how many executions it has started. Its ancestors come first, the most
-    distant one on top. Each execution comes before those that it started.
+    `depth` is 0 for the requested execution, -1 for the one that started it, and 1 for those that
+    it started itself. `children` is how many executions a node has started. The most distant
+    ancestor comes first, and each execution comes before those that it started.
     """
 
     execution_id: str

@@ -1,6 +1,7 @@
-"""Builds the statements that group a view by time and keys, once at import.
+"""Builds SQL statements that count the rows of a view by time and by keys.
 
-Parameters are always sent separately, including the keys to group by (`by`).
+They're built once, when the module is imported. The values of a request are always sent as
+parameters, and even the choice of keys (`by`) is one, so no text of a request gets into the SQL.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ FINISHED: Final = """
         and    hour < :until::timestamptz
     ) as finished
 """
-"""Finished calls with the columns of the roll-ups, to count them by minute."""
+"""Finished calls with the same columns as the hourly counts, to count them by minute."""
 _ROLL_UPS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "call_outcomes_by_attempt": (
         ("playbook", "step", "attempts", "status"),
@@ -44,12 +45,12 @@ def to_the_minute(
     absent: Sequence[str] = (),
     where: str = "true",
 ) -> str:
-    """Build a subquery over the calls in a table by `moment`, and over calls that were erased.
+    """Build a subquery that counts stored calls by the minute, and erased calls by the hour.
 
-    Of an erased call, only the counts of its hour are left. The query counts it at the start of
-    that hour, with the hour's counts minus those of the calls that are still stored. `absent` lists
-    the keys that these counts don't have. If a request filters by one of these keys, erased calls
-    aren't counted.
+    If a call was erased, only the hourly counts still include it. The subquery therefore counts
+    each stored call at its `moment`, and adds the counts of the hour, at the start of that hour,
+    minus the stored calls of the hour. `absent` lists the keys that the hourly counts don't have. A
+    request that filters by one of them doesn't count erased calls.
     """
     keys, counts = _ROLL_UPS[view]
     listed = ", ".join(keys)
@@ -76,10 +77,10 @@ _COLUMNS: Final = {"worker": "worker_id"}
 
 
 class Grains(msgspec.Struct, frozen=True, kw_only=True):
-    """The statements of one endpoint: one that counts by hour, and one by minute.
+    """The two statements of an endpoint: one counts by hour, and the other by minute.
 
-    With `slow_minutes`, the statement by minute reads single calls, so it's only used for short
-    windows, or if `at` is a minute.
+    `slow_minutes` says that the statement by minute reads single calls. It's then used only for a
+    short window, or if the request asks for minutes.
     """
 
     hours: Statement
@@ -96,10 +97,10 @@ def grouping_statement(
     where: str = "true",
     having: str = "true",
 ) -> Statement:
-    """Build a statement over a view, or over a subquery.
+    """Build a statement that groups a view or a subquery (`source`), and sums the measures.
 
-    Rows are ordered by `at`, newest first, then by the first measure, greatest first. `having`
-    removes groups whose partial sums add up to 0.
+    The newest `at` comes first, and within it the group with the greatest first measure. `having`
+    removes groups whose parts add up to 0.
     """
     return Statement(
         f"""

@@ -38,11 +38,11 @@ class PlaybookParams(WindowParams, frozen=True, kw_only=True):
 
 
 class VersionRow(ApiRow, frozen=True, kw_only=True):
-    """One version, by its executions that began in the window.
+    """A version of the playbook, with figures of its executions that began in the window.
 
-    completed_rate = completed / (completed + failed + cancelled). first_attempt_rate =
-    first_succeeded / first_calls, of their finished calls. p50_s, p95_s: how long ended executions
-    took.
+    `completed_rate` is completed / (completed + failed + cancelled). `first_attempt_rate` is
+    first_succeeded / first_calls, which count only finished calls. `p50_s` and `p95_s` are
+    percentiles of how long ended executions took.
     """
 
     version: str | None

@@ -31,7 +31,7 @@ RULES: Final[dict[Reason, str]] = {
 
 
 class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
-    """outcome: redriven, rejected (again), or gone (deleted by retention or an erasure)."""
+    """An attempt to redrive. `outcome` is redriven, rejected (again), or gone (already deleted)."""
 
     tried_at: Timestamp
     tried_by: str
@@ -52,9 +52,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 class QuarantinedRecordDetail(QuarantinedRecord, frozen=True, kw_only=True):
     """A rejected record, with what an operator needs to handle it.
 
-    rule: why the record was rejected. tries: attempts to redrive it, newest first, without dry
-    runs. current_rules: the version of this server's rules. The same version always treats a record
-    the same way.
+    `rule` says why the record was rejected. `tries` lists the attempts to redrive it, newest first,
+    without dry runs. `current_rules` is the version of the rules in this server. If the record's
+    `normalizer_version` is the same, the rules decide about it as they did before.
     """
 
     coordinates: str

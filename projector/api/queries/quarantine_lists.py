@@ -76,11 +76,11 @@ class QuarantineRecordsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
-    """A rejected record, or one rejected event of a record.
+    """A rejected record, or one rejected event of a batch in a record.
 
-    sample: the first bytes as text, without secrets. Null if they aren't text, or if anything in
-    the whole record may be a secret. execution_id: from the value, else from the key. Null if
-    neither can be read.
+    `sample` is the beginning of its bytes as text. It's null if they aren't text, or if anything in
+    the record could be a secret. `execution_id` comes from the record's value, or else from its
+    key, and is null if neither could be read.
     """
 
     quarantine_id: str

@@ -52,9 +52,10 @@ async def recent_outcomes(snapshot: Snapshot) -> RecentOutcomes:
 
 
 async def success_of_last_week(snapshot: Snapshot) -> float | None:
-    """Return the share of first attempts that succeeded in the seven days before the recent hours.
+    """Return which fraction of first attempts succeeded in the week before the recent hours.
 
-    Returns None if the counters don't reach back that far, or if no call ended.
+    Returns None if the counters don't reach back that far, or if no first attempt ended in that
+    week.
     """
     (row,) = await snapshot.records(_WEEK, {"hours": CALLS_HOURS - 1})
     since: datetime | None = row["oldest"]

@@ -59,16 +59,20 @@ class SearchParams(WindowParams, frozen=True, kw_only=True):
         Meta(
             min_length=1,
             max_length=4_000,
-            description="Whatever you have: the id of an execution, event, command, or trace, the "
-            "beginning of a command's id, TOPIC:PARTITION:OFFSET or TOPIC[PARTITION]@OFFSET, part "
-            "of the name of a playbook, step, or worker, or part of an error text. Quotes and "
-            "words around an id don't matter.",
+            description="The text to search for: the id of an execution, event, command, or trace, "
+            "the beginning of a command's id, the place of a record (TOPIC:PARTITION:OFFSET or "
+            "TOPIC[PARTITION]@OFFSET), part of the name of a playbook, step, or worker, or part of "
+            "an error text. Quotes and words around an id don't matter, so you can paste a whole "
+            "log line.",
         ),
     ]
 
 
 class SearchHit(ApiRow, frozen=True, kw_only=True):
-    """params: the values that select it, by the name of the parameter or path segment."""
+    """One thing that the text may name.
+
+    `params` has the values to request it with, by parameter.
+    """
 
     kind: Kind
     label: str
@@ -78,10 +82,11 @@ class SearchHit(ApiRow, frozen=True, kw_only=True):
 
 
 class SearchAnswer(ApiAnswer[SearchHit], frozen=True, kw_only=True):
-    """The hits of a search.
+    """What a search has found.
 
-    `error_class` is the text that was searched in the classes of errors, or null if an id was
-    found. In a class, `#` stands for any number, and `?` for any quoted part.
+    If the text isn't an id, it's also searched in error texts, and `error_class` is what was
+    searched for: the text with `#` for each number and `?` for each quoted part. It's null if an id
+    was found.
     """
 
     error_class: str | None
@@ -102,7 +107,10 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
 
 
 def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:
-    """A lookup for each id in a text, at most four of a kind, whatever stands around it."""
+    """Yield a look-up for each id in the text, at most four of a kind.
+
+    It doesn't matter what stands around an id.
+    """
     whole = parse_record(text)
     for place in [whole] if whole else map(parse_record, _few(_PLACE, text)):
         if place is not None:
@@ -119,7 +127,7 @@ def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:
 
 
 def _unquoted(text: str) -> str:
-    """The text without blanks and one pair of quotes around it."""
+    """Return the text without the blanks and the one pair of quotes around it."""
     bare = text.strip()
     quoted = len(bare) > 1 and any(bare[0] + bare[-1] == pair for pair in _QUOTES)
     return bare[1:-1].strip() if quoted else bare
@@ -222,8 +230,9 @@ _BY_COORDINATES: Final = Statement("""
     )
 """)
 
-# A command_id begins with its execution. If it doesn't, it's the id of the event that issued it,
-# and is found by that. Its key is sorted by bytes, so the beginning of an id is a range.
+# Most command_ids begin with the id of their execution. Any other command_id is the id of the event
+# that issued the command, so the search by event finds it. The index sorts by bytes, so all
+# command_ids with the same beginning are one range of it.
 _BY_COMMAND: Final = Statement("""
     select   'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
              command_id = :command::text as exact, array['execution', 'command'] as names,

@@ -35,14 +35,17 @@ class StuckExecutionsParams(PagedParams, frozen=True, kw_only=True):
     begun: (
         Annotated[
             Literal["true", "false"],
-            Meta(description="Whether a start event was read. false for strays, which have none."),
+            Meta(
+                description="Whether the execution has a start event. `false` finds those of which "
+                "only later events were read."
+            ),
         ]
         | None
     ) = None
 
 
 class StuckGroup(ApiRow, frozen=True, kw_only=True):
-    """silent_for: under 1 h, 1 day, or 7 days, or 7 days and more. begun: has a start event."""
+    """Stuck executions that have been silent for about as long. `begun`: with a start event."""
 
     silent_for: str
     begun: bool
@@ -67,10 +70,10 @@ async def stuck_by_age(snapshot: Snapshot, params: StuckGroupsParams) -> ApiAnsw
 
 
 class StuckExecution(StuckReason, frozen=True, kw_only=True):
-    """A stuck execution.
+    """An execution that hasn't ended and has had no event for 5 minutes.
 
-    `age_s` is the time since its first event, and `silent_s` the time since its last event. `begun`
-    is true if it has a start event. `waits_for` and the fields after it are those of /executions.
+    `age_s` is the time since its first event, and `silent_s` since its last one. `begun` is false
+    if no start event was read. `waits_for` and the fields after it mean the same as in /executions.
     """
 
     playbook: str

@@ -26,15 +26,19 @@ class TilesParams(CountsParams, frozen=True, kw_only=True):
 
 
 class TileRow(ApiRow, frozen=True, kw_only=True):
-    """One figure.
+    """A figure at the top of the dashboard, such as the error rate.
 
-    value: numerator / denominator, or null if that's 0. For stuck (now) and rejected it's a number.
-    denominator: for rejected, the events of the window, stored and rejected. For stuck, null.
-    before: the value of the window before. change: value - before, but null for a number while the
-    window is unfinished, because the lengths differ. trend: a value for each interval, or null
-    without a call in it. For stuck, the trend counts how many of those stuck now had their last
-    event in it, because it's unknown how many were stuck then. level: ok, warn, or critical, by the
-    thresholds. Rejected records are compared with the traffic: numerator / denominator.
+    `value` is numerator / denominator, or null if the denominator is 0. For `stuck` and `rejected`
+    it's a number instead: the executions that are stuck now, and the records that were rejected in
+    the window. The denominator of `rejected` is the number of events in the window, stored and
+    rejected, and `stuck` has none. `before` is the value in the window before. `change` is value -
+    before. It's null for a number while the window is unfinished, because then the windows differ
+    in length.
+
+    `trend` has a value per interval, or null if no call ended in it. How many executions were stuck
+    in the past isn't known, so the trend of `stuck` counts when those that are stuck now had their
+    last event. `level` is ok, warn, or critical by the thresholds, which for `rejected` apply to
+    numerator / denominator.
     """
 
     tile: Tile

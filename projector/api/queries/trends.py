@@ -18,12 +18,12 @@ R = TypeVar("R", bound=ApiRow)
 
 
 class TrendAnswer(GroupedAnswer[R], Generic[R], frozen=True, kw_only=True):
-    """Groups with their trends. A trend has one value for each of `trend_intervals` intervals.
+    """Groups with a trend each: one value per interval of the window.
 
-    The first interval begins at `trend_from`, and each is `trend_every_s` seconds long.
-    `unfinished` is true if the last interval isn't over, so its value will still grow. `calls` is
-    the sum over all groups. The fields that end in `_before` are from the window of the same length
-    that ends at `since`.
+    There are `trend_intervals` intervals of `trend_every_s` seconds, and the first begins at
+    `trend_from`. `unfinished` is true if the last interval isn't over, so its value may still grow.
+    `calls` is the sum over all groups. Fields that end in `_before` are about the window of the
+    same length that ends at `since`.
     """
 
     trend_from: Timestamp
@@ -34,7 +34,7 @@ class TrendAnswer(GroupedAnswer[R], Generic[R], frozen=True, kw_only=True):
 
 
 class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """A window, rounded outwards to whole hours (or minutes), and its intervals."""
+    """A window that is widened to whole hours (or minutes), and the intervals of its trend."""
 
     every: Grain
     since: datetime
@@ -107,12 +107,13 @@ def trend_statement(
     where: str = "true",
     chosen: str = "true",
 ) -> Statement:
-    """Build a statement that sums measures over the window, the one before it, and each interval.
+    """Build a statement that sums measures over the window, the window before, and each interval.
 
-    A measure `calls` gives the columns calls, calls_before, and calls_trend. `bins` are the numbers
-    of the trend's intervals. Every row also has in_all, the sum of the first measure over all
-    groups, in_groups, the sum over the groups that `chosen` keeps, and groups, their number. The
-    greatest come first. Without keys there is exactly one row.
+    A measure named `calls` gives the columns calls, calls_before, and calls_trend, a list whose
+    elements belong to the intervals in `bins`. Each row is a group, the greatest first, or without
+    keys there is one row. Each row also has `in_all`, which is the sum of the first measure over
+    all groups, `in_groups`, the same over the groups that satisfy `chosen`, and `groups`, the
+    number of those.
     """
     first = next(iter(measures))
     named = [key_column(key) for key in keys]

@@ -1,10 +1,12 @@
--- The table migrations.applied lists the files that were applied to this database. The numbered
--- files of this folder are applied first, in order, and each only once. The files in functions/ and
--- views/ follow, and `normalizer migrate` applies them again whenever their text changes. Each file
--- runs in its own transaction. Migrations can't be undone. To apply all files with psql instead,
--- run
+-- Records which migrations were applied to this database, in the table migrations.applied.
+--
+-- `normalizer migrate` applies the numbered files of this folder in order, each one once, and then
+-- the files in functions/ and views/, which it applies again whenever their text has changed. Each
+-- file runs in its own transaction. There are no down migrations. You can also apply all files with
+-- psql:
 --     normalizer migrate --print | psql DATABASE
--- This also records the checksums, so a later `normalizer migrate` applies only what is new.
+-- The printed text records the checksums too, so a later `normalizer migrate` applies only new
+-- files.
 
 do $$
 begin

@@ -1,6 +1,8 @@
--- Schema normalizer holds the log of canonical events, and everything that proves that it is
--- complete. Three roles use it: the owner runs migrations, normalizer_writer runs the service and
--- the jobs, projector_reader reads views only. PostgreSQL 15 or newer is required.
+-- The schema normalizer holds the log of canonical events, and the positions and totals that prove
+-- that no record was lost or counted twice. PostgreSQL 15 or newer is required.
+--
+-- Three roles use it: the owner runs migrations, normalizer_writer runs the service and the jobs,
+-- and projector_reader may only read views.
 
 create schema normalizer;
 
@@ -40,9 +42,10 @@ end
 $$;
 
 
--- The settings that every writer must agree on. `protocol` is the version of the rules that give an
--- event its id. A migration that changes these rules raises it, and fences every process that still
--- writes by the old ones:
+-- The settings that every writer must agree on. `protocol` is the version of the rules that derive
+-- the id of an event. Two processes with different rules would store one event under two ids, so a
+-- migration that changes these rules raises the version, and stops every process that still runs
+-- with the old ones by raising the epochs:
 --     update normalizer.layout set protocol = 2;
 --     update normalizer.source_positions set epoch = epoch + 1;
 --     update normalizer.jobs set epoch = epoch + 1;
@@ -60,30 +63,32 @@ comment on column normalizer.layout.one_row is 'Always true: the table has one r
 
 insert into normalizer.layout default values;
 
--- gen_snowflake(): 41 bits of milliseconds since 2024-01-01 UTC, 10 bits of node, 12 bits of
--- sequence. The clock is one ascending number (milliseconds << 12 | sequence): a full millisecond
--- continues in the next one, and a clock that steps back cannot repeat an id.
+-- The clock of gen_snowflake(). An id has 41 bits of milliseconds since 2024-01-01 UTC, 10 bits for
+-- the node, and 12 bits for a number within the millisecond. The clock is a single number that only
+-- grows (milliseconds << 12 | number in the millisecond). So when a millisecond is full it moves on
+-- to the next one, and when the system's clock is set back it doesn't repeat an id.
 create sequence normalizer.snowflake_clock as bigint minvalue 0 start 0;
 comment on sequence normalizer.snowflake_clock is
     'Private: the clock of gen_snowflake(), one ascending number: milliseconds since 2024-01-01 '
     'UTC << 12, plus a number within the millisecond.';
 
 
--- Returns an id of the given millisecond, or the one after the last id if that is later. Only the
--- owner may call it: a caller that chose the time could set the clock ahead for everybody.
--- Its node is 1023, not 64, because the doubled layout looks the same there
--- (docs/spec/wire-shapes.md#g2).
+-- Returns an id of the given millisecond, or of a later one if the clock is already past it. Only
+-- the owner may call this function, because a caller could pass a time far in the future, and then
+-- every later id would get that time. The node is 1023. With node 64, for example, an id could be
+-- taken for one that NoETL's own database function made (docs/spec/wire-shapes.md#g2).
 create function normalizer.snowflake_at(unix_ms bigint) returns bigint
     language plpgsql volatile
 as $$
 declare
     tick bigint;
 begin
-    -- Processes that generate ids wait for each other at this lock. A table and not an advisory
-    -- lock, because anybody may take an advisory lock, while only the owner may lock this table.
-    -- Reads of its row don't wait. The subtransaction is always rolled back, which releases the
-    -- lock at once, also after an error or a cancel. setval() is not transactional, so the clock
-    -- keeps its new value.
+    -- Only one process at a time may advance the clock, so each takes this lock. It's a lock on a
+    -- table that only the owner may lock. Anybody may take an advisory lock, and could block every
+    -- writer with it. Reading the table doesn't wait.
+    --
+    -- The lock is held only for this block, because the exception always rolls the block back.
+    -- setval() isn't undone by a rollback, so the clock keeps its new value.
     begin
         lock table normalizer.layout in exclusive mode;
         select greatest(clock.last_value + 1, (snowflake_at.unix_ms - 1704067200000) << 12)
@@ -166,9 +171,9 @@ create table normalizer.events (
         event_type not in ('call.done', 'action_done', 'call_done')
         or status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED')
     ),
-    -- Protects the projections from rows that somebody inserts by hand: they sum durations, and use
-    -- these texts as keys. The normalizer's own limits are narrower. A text of 1,500 bytes and the
-    -- path of a playbook still fit into one index key.
+    -- The projections sum durations and use these texts as keys of indexes, so a row that somebody
+    -- inserts by hand must not have a text that is too long for an index. The normalizer's own
+    -- limits are narrower. A key has room for a text of 1,500 bytes and the path of a playbook.
     constraint events_words_bounded check (
         octet_length(event_type) between 1 and 200 and octet_length(status) between 1 and 100
         and octet_length(step) <= 1500 and octet_length(worker_id) <= 1500
@@ -181,16 +186,16 @@ create table normalizer.events (
         and ingested_at >= '0001-01-01 00:00:00+00' and ingested_at < '10000-01-01 00:00:00+00'
     ),
     constraint events_duration_possible check (duration between 0 and 315360000),
-    -- These columns hold an object or a list, or null, because the reports of an event are merged key
-    -- by key. Any other JSON value, such as a JSON null, could not be merged.
+    -- These columns hold an object or a list, or null, because several reports of an event are
+    -- merged key by key. Another JSON value, even a JSON null, has no keys to merge.
     constraint events_json_forms check (
         jsonb_typeof(meta) = 'object' and jsonb_typeof(extra) = 'object'
         and jsonb_typeof(headers) = 'object' and jsonb_typeof(coercions) = 'array'
     )
 ) with (
-    -- Autovacuum summarizes new block ranges of the BRIN index. With one request for each range
-    -- (autosummarize), its queue would overflow at a few hundred events a second, and each lost
-    -- request is a line in the server's log.
+    -- Lets autovacuum run often enough to summarize new block ranges of the BRIN index. The
+    -- alternative, `autosummarize`, sends a request per block range. At a few hundred events a
+    -- second the queue of these requests overflows, and the server logs each request that it drops.
     autovacuum_vacuum_insert_threshold = 5000,
     autovacuum_vacuum_insert_scale_factor = 0.01
 );
@@ -201,18 +206,19 @@ comment on table normalizer.events is
 comment on column normalizer.events.event_id is 'Id of the event.';
 comment on column normalizer.events.execution_id is 'Id of the execution.';
 comment on column normalizer.events.event_type is 'Type of the event, in the producer''s spelling.';
-comment on column normalizer.events.step is 'Name of the step; empty if there is none.';
+comment on column normalizer.events.step is 'Name of the step, or empty if there is none.';
 comment on column normalizer.events.status is 'Canonical status, in capitals.';
 comment on column normalizer.events.attempts is
-    'Number of attempts before this one; 0 is the first attempt.';
+    'Number of attempts before this one, so 0 is the first attempt.';
 comment on column normalizer.events.max_attempts is
-    'Number of attempts that are allowed in all; null if not declared.';
+    'Number of attempts that are allowed in all, or null if not declared.';
 comment on column normalizer.events.created_at is
     'When the event happened, by the producer''s clock.';
 comment on column normalizer.events.worker_id is 'Id of the worker.';
 comment on column normalizer.events.command_id is
-    'Id of the command; null if the event names none.';
-comment on column normalizer.events.iteration is 'Index in a loop, from 0; null outside of loops.';
+    'Id of the command, or null if the event names none.';
+comment on column normalizer.events.iteration is
+    'Index in a loop, from 0, or null outside of loops.';
 comment on column normalizer.events.node_type is 'Kind of step, in the producer''s words.';
 comment on column normalizer.events.catalog_id is 'Id of the playbook in the catalog.';
 comment on column normalizer.events.parent_event_id is 'Id of the event that caused this one.';
@@ -220,7 +226,7 @@ comment on column normalizer.events.parent_execution_id is
     'Id of the execution that started this one.';
 comment on column normalizer.events.duration is
     'Seconds that the call took, as the producer measured them.';
-comment on column normalizer.events.error is 'Error text; null if there is none.';
+comment on column normalizer.events.error is 'Error text, or null if there is none.';
 comment on column normalizer.events.context is 'The producer''s context, as JSON.';
 comment on column normalizer.events.result is 'The producer''s result, as JSON.';
 comment on column normalizer.events.meta is
@@ -238,9 +244,9 @@ comment on column normalizer.events.evidence is
 comment on column normalizer.events.shape is 'Wire shape of the record that brought it.';
 comment on column normalizer.events.normalizer_version is 'Version of the rules that made the row.';
 comment on column normalizer.events.source_topic is
-    'Coordinates of the record that stored the row: the Kafka topic; file: or pg: and a name for '
-    'what a job read from there; sql for a row inserted by hand. A later report of the event does '
-    'not change them.';
+    'Coordinates of the record that stored the row: the Kafka topic, file: or pg: and a name for '
+    'what a job read from there, or sql for a row inserted by hand. A later report of the event '
+    'does not change them.';
 comment on column normalizer.events.source_incarnation is
     'Coordinates of the record: how often the topic was deleted and created again.';
 comment on column normalizer.events.source_partition is 'Coordinates of the record: the partition.';
@@ -252,7 +258,7 @@ comment on column normalizer.events.trace_id is
     'Trace that the record belongs to, from its traceparent header.';
 comment on column normalizer.events.recorded_at is
     'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under '
-    'LogAppendTime; null without one.';
+    'LogAppendTime, or null without one.';
 comment on column normalizer.events.merge_flags is
     'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the '
     'command. 4: a report changed the row. 8: another event has the same event_id. 16: another '
@@ -266,17 +272,18 @@ create index events_by_execution on normalizer.events (execution_id, event_id);
 comment on index normalizer.events_by_execution is
     'Query: all events of one execution, in order (timeline, and rebuilding its projections).';
 
--- `execution_id + 0` keeps every other index from serving this query: with old statistics they all
--- look alike, and one of them reads the whole execution.
+-- The query asks for `execution_id + 0`, so that PostgreSQL can't use an index on execution_id
+-- instead. With outdated statistics it can't tell these indexes apart, and with a wrong one it
+-- reads the whole execution.
 create index events_by_command on normalizer.events ((execution_id + 0), hashtext(command_id))
     where command_id is not null;
 comment on index normalizer.events_by_command is
     'Query: all events of one command, from which its attempts are rebuilt. It asks for '
     'execution_id + 0, so that no index on execution_id alone can serve it.';
 
--- int8_minmax_multi_ops stores several ranges of offsets for each block range, because rows of all
--- partitions lie side by side, and their offsets differ much. A look-up reads a fortieth of what it
--- reads with a single range.
+-- Rows of all partitions are stored side by side, and their offsets are far apart. A single range
+-- per block range would therefore span nearly all offsets. int8_minmax_multi_ops stores several
+-- ranges, with which a look-up reads a fortieth as much.
 create index events_by_source on normalizer.events
     using brin (source_topic, source_partition, source_offset int8_minmax_multi_ops)
     with (pages_per_range = 16);
@@ -284,8 +291,9 @@ comment on index normalizer.events_by_source is
     'Query: which event did this record become (explain), and is it stored already under any '
     'id (replay).';
 
--- Not BRIN: new rows take the place of deleted ones, and the summary of a block range only widens.
--- After five turns of retention each look-up would read the whole table.
+-- A B-tree and not BRIN, because new rows fill the space of deleted ones and the summary of a block
+-- range can only widen. After retention has deleted and replaced all rows five times, each look-up
+-- in a BRIN index would read the whole table.
 create index events_by_created on normalizer.events (created_at);
 comment on index normalizer.events_by_created is
     'Query: events of one hour, by created_at (projector verify).';
@@ -296,9 +304,9 @@ comment on index normalizer.events_by_arrival is
     'events).';
 
 
--- The id that the producer sent, if the row has another id because a different event already has
--- that one. Null if the row has the id that was sent. It is compared as JSON and not as a number,
--- because coercions may hold any value.
+-- Returns the event id that the producer sent, if the row is stored under another id because a
+-- different event already had that one. Returns null if the row has the id that was sent. The
+-- result is JSON and not a number, because the JSON of coercions may hold any value.
 create function normalizer.shared_id(coercions jsonb) returns jsonb
     language sql immutable parallel safe
     return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
@@ -309,8 +317,8 @@ create index siblings_by_shared_id on normalizer.events
 comment on index normalizer.siblings_by_shared_id is
     'Query: the siblings of an event, which share its event_id. Their executions leave together.';
 
--- Holds only events with a trace id. It indexes the hash of the id, because trace ids are random,
--- and an index of hashes is half as large.
+-- Indexes only events with a trace id, and only the hash of it. Trace ids are random, so an index
+-- of their hashes is half as large.
 create index events_by_trace on normalizer.events (hashtext(trace_id)) where trace_id is not null;
 comment on index normalizer.events_by_trace is
     'Query: the executions of a trace (search).';
@@ -334,8 +342,9 @@ comment on column normalizer.retention_horizon.one_row is 'Always true: the tabl
 insert into normalizer.retention_horizon default values;
 
 
--- The first claim of a partition compares its cluster with this table. A partition that was never
--- claimed has no position yet, so nothing else says which cluster its topic was read from.
+-- Remembers which Kafka cluster each topic was read from, so that a process that is connected to
+-- another cluster by mistake reads nothing. Positions can't tell, because a partition that no
+-- process has claimed yet has no position.
 create table normalizer.source_topics (
     topic      text not null,
     cluster_id text not null,
@@ -407,7 +416,7 @@ comment on column normalizer.source_positions.partition is 'Partition of the top
 comment on column normalizer.source_positions.cluster_id is 'Id of the Kafka cluster.';
 comment on column normalizer.source_positions.owner is 'Process that claimed the partition.';
 comment on column normalizer.source_positions.epoch is
-    'Number of the claim; a writer with a lower epoch is fenced.';
+    'Number of the claim, which grows with each claim. A transaction with a lower epoch fails.';
 comment on column normalizer.source_positions.start_offset is 'Offset of the first record to read.';
 comment on column normalizer.source_positions.next_offset is 'Offset of the next record to read.';
 comment on column normalizer.source_positions.dedup_offset is
@@ -451,15 +460,15 @@ comment on column normalizer.source_positions.slice_records is
 comment on column normalizer.source_positions.claimed_at is
     'When the last process claimed the partition. Null of a position that is not Kafka''s.';
 comment on column normalizer.source_positions.committed_at is
-    'When the last record was committed; neither a claim nor an offset without a record changes '
+    'When the last record was committed. Neither a claim nor an offset without a record changes '
     'it. Null before the first.';
 comment on column normalizer.source_positions.shapes is
-    'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty '
+    'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by, or empty '
     'without a table. A process with another one does not read them until --accept-shapes.';
 
 
--- This is not part of source_positions, because a batch that waits for a lock holds the lock on its
--- position, and heartbeats must go on meanwhile.
+-- Heartbeats are in a separate table because a batch locks the row of its position. If the batch
+-- has to wait for another lock, the process must still be able to write its heartbeat.
 create table normalizer.source_heartbeats (
     topic           text        not null,
     partition       integer     not null,
@@ -488,7 +497,7 @@ comment on column normalizer.source_heartbeats.partition is 'Partition of the to
 comment on column normalizer.source_heartbeats.incarnation is
     'How often the topic was deleted and created again, from 0.';
 comment on column normalizer.source_heartbeats.epoch is
-    'Number of the claim; a writer with a lower epoch is fenced.';
+    'Number of the claim, which grows with each claim. A transaction with a lower epoch fails.';
 comment on column normalizer.source_heartbeats.partition_count is
     'Number of partitions of the topic, null before the first report. A partition that was never '
     'claimed has no row.';
@@ -518,8 +527,9 @@ create table normalizer.dedup_horizon (
     incarnation      integer not null,
     partition   integer not null,
     next_offset      bigint  not null,
-    -- These identify the log that the records are of. They are null where jobs took the records
-    -- from files or tables, and there is no last record unless a position was deleted.
+    -- These columns tell whether the topic is still the same log. They're null if a job took the
+    -- records from a file or a table. The three of the last record are set only when a position is
+    -- deleted.
     cluster_id       text,
     last_offset      bigint,
     last_recorded_ms bigint,
@@ -682,7 +692,7 @@ comment on column normalizer.quarantine.source_index is
 comment on column normalizer.quarantine.value_bytes is 'Size of the record''s value in bytes.';
 comment on column normalizer.quarantine.recorded_at is
     'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under '
-    'LogAppendTime; null without one.';
+    'LogAppendTime, or null without one.';
 comment on column normalizer.quarantine.sample is
     'The first 2 kB of the record, on its first rejection. Null if they are not text, if anything in '
     'the record may be a secret, if it is larger than 8 MiB, or after retention deleted the bytes.';
@@ -724,7 +734,7 @@ create table normalizer.quarantine_raw (
 
 comment on table normalizer.quarantine_raw is
     'Private: the rejected bytes as received, not redacted, for the owner and for redrive only. '
-    'Complete up to 1 MiB; of a larger record the first 64 KiB and the hash.';
+    'Complete up to 1 MiB. Of a larger record, the first 64 KiB and the hash.';
 comment on column normalizer.quarantine_raw.source_topic is
     'Coordinates of the record: the Kafka topic, or the name of a job''s source.';
 comment on column normalizer.quarantine_raw.source_incarnation is
@@ -735,7 +745,8 @@ comment on column normalizer.quarantine_raw.source_offset is
     'Coordinates of the record: its offset.';
 comment on column normalizer.quarantine_raw.key is 'Key of the record, as received.';
 comment on column normalizer.quarantine_raw.value is 'Value of the record, as received.';
-comment on column normalizer.quarantine_raw.headers is 'Headers of the record; values are base64.';
+comment on column normalizer.quarantine_raw.headers is
+    'Headers of the record. Values are in base64.';
 comment on column normalizer.quarantine_raw.value_sha256 is 'SHA-256 of the whole value.';
 comment on column normalizer.quarantine_raw.whole is
     'True if value holds all bytes, false if only the first 64 KiB.';
@@ -835,9 +846,9 @@ comment on column normalizer.archived_rows.source_incarnation is
 comment on column normalizer.archived_rows.source_partition is
     'Coordinates of the record: the partition.';
 comment on column normalizer.archived_rows.job_id is
-    'Job that wrote the rows; empty if the service did.';
+    'Job that wrote the rows, or empty if the service did.';
 comment on column normalizer.archived_rows.run is
-    'Run of that job; 0 if the service wrote the rows.';
+    'Run of that job, or 0 if the service wrote the rows.';
 comment on column normalizer.archived_rows.events is 'Number of events that retention deleted.';
 comment on column normalizer.archived_rows.quarantined is
     'Number of quarantine entries that retention deleted.';
@@ -847,9 +858,10 @@ comment on column normalizer.archived_rows.holes is
 grant select on normalizer.archived_rows to normalizer_writer;
 
 
--- Drift: top-level fields that a producer sends, but that its documentation does not have, or has
--- with another type. The service stores a limited number of findings for each event shape, with
--- short examples, so this table is a sample. The full values are in the table events.
+-- Drift: top-level fields that a producer sends although its documentation doesn't have them, or
+-- has them with another type. The table is only a sample, because the service stores a limited
+-- number of findings per wire shape, each with a short example. The full values are in the table
+-- events.
 create table normalizer.drift_findings (
     shape              text        not null,
     field              text        not null,
@@ -889,13 +901,10 @@ comment on column normalizer.drift_findings.found_at is 'When it was found.';
 grant select, insert on normalizer.drift_findings to normalizer_writer;
 
 
--- `normalizer forget` deletes an execution on request, and `normalizer redact` deletes secrets that
--- were stored under older rules.
---
--- Forgetting works as retention does, but for an execution of any age: all of its events and calls
--- are deleted in one transaction, and the counts still include them
--- (functions/archive_executions.sql). This table lists the ids of forgotten executions, so that no
--- writer stores their events again.
+-- The executions that `normalizer forget` has deleted on request. It deletes all events and calls
+-- of an execution of any age in one transaction, as retention does for old ones, and the counts
+-- still include them (functions/archive_executions.sql). Writers read this table, so that a record
+-- that is read again doesn't bring such an execution back.
 create table normalizer.forgotten_executions (
     execution_id bigint      not null,
     at           timestamptz not null default now(),
@@ -921,7 +930,7 @@ comment on column normalizer.forgotten_executions.rejected is
     'Number of its rejected records that were emptied. Their coordinates and their reason stay, '
     'for the ledger.';
 comment on column normalizer.forgotten_executions.ended_at is
-    'When the erasure was complete. Null until then; the same command continues it.';
+    'When the erasure was complete. Null until then. The same command continues it.';
 
 grant select on normalizer.forgotten_executions to normalizer_writer;
 

@@ -1,6 +1,6 @@
--- Jobs over history: backfill, renormalize, redrive, redact. A job writes the same rows as the
--- service, so it has positions and totals that must balance too. They move in the transaction of
--- its rows.
+-- Tables of the jobs that process history: backfill, renormalize, redrive, and redact. A job writes
+-- events as the service does, so it also has positions, and totals that must balance. They change
+-- in the transaction that writes the rows.
 
 
 create table normalizer.jobs (
@@ -41,11 +41,12 @@ comment on column normalizer.jobs.lock_key is
     'Key of the advisory lock that the runner holds on a connection of its own. Without the lock '
     'there is no runner.';
 comment on column normalizer.jobs.epoch is
-    'Number of the claim; a writer with a lower epoch is fenced.';
+    'Number of the claim, which grows with each claim. A transaction with a lower epoch fails.';
 comment on column normalizer.jobs.state is 'running, or how the run ended.';
-comment on column normalizer.jobs.reason is 'Why the run ended; empty if there is nothing to add.';
+comment on column normalizer.jobs.reason is
+    'Why the run ended, or empty if there is nothing to add.';
 comment on column normalizer.jobs.progress_ratio is
-    'Share of the source that is done, 0 to 1; null if that is not known.';
+    'Share of the source that is done, 0 to 1, or null if that is not known.';
 comment on column normalizer.jobs.records_per_s is 'Speed, in records per second.';
 comment on column normalizer.jobs.throttled_by_lag_s is
     'Seconds that the run paused because the service lagged.';
@@ -53,7 +54,7 @@ comment on column normalizer.jobs.throttled_by_rate_s is
     'Seconds that the run paused to keep to its rate limit.';
 comment on column normalizer.jobs.started_at is 'When the run started.';
 comment on column normalizer.jobs.updated_at is 'When the runner last wrote this row.';
-comment on column normalizer.jobs.ended_at is 'When the run ended; null while it runs.';
+comment on column normalizer.jobs.ended_at is 'When the run ended, or null while it runs.';
 
 
 create table normalizer.job_parts (
@@ -105,7 +106,7 @@ comment on column normalizer.job_parts.partition is 'Partition of the topic.';
 comment on column normalizer.job_parts.start_offset is 'Offset of the first record to read.';
 comment on column normalizer.job_parts.next_offset is 'Offset of the next record to read.';
 comment on column normalizer.job_parts.end_offset is
-    'Offset to stop before; null if the end is not known.';
+    'Offset to stop before, or null if the end is not known.';
 comment on column normalizer.job_parts.cursor is
     'Key of the last row that was read, if offsets only count rows.';
 comment on column normalizer.job_parts.records is 'Number of records that were read.';

@@ -1,10 +1,11 @@
--- The relay of stored events to Kafka: `normalizer relay --from-postgres`.
+-- Tables of `normalizer relay --from-postgres`, which sends stored events to a Kafka topic.
 --
--- While a relay is registered, every statement that inserts or updates events notes their ids in
--- event_changes, under the id of its transaction. The relay reads them in the order of transaction
--- ids, and only below pg_snapshot_xmin: every transaction below it has ended, so none can still
--- commit a change that the relay has passed. (A number from a sequence may be taken first and
--- committed last.) What is sent is the row as it is then.
+-- While a relay is registered, each statement that inserts or updates events adds their ids to
+-- event_changes, with the id of its transaction. The relay sends the events in the order of
+-- transaction ids. It reads only ids below pg_snapshot_xmin, because all of those transactions have
+-- ended, so none of them can commit a change later that the relay has already passed. A sequence
+-- couldn't ensure that: a transaction may take its number first and commit last. The relay sends
+-- each row as it is when the relay reads it.
 
 
 create table normalizer.event_relay (
@@ -18,11 +19,11 @@ create table normalizer.event_relay (
 );
 
 comment on table normalizer.event_relay is
-    'Private: one row while a relay is registered; without it no change is noted. Every statement '
-    'that writes events reads it.';
+    'Private: one row while a relay is registered. Without it, no change is recorded. Every '
+    'statement that writes events reads it.';
 comment on column normalizer.event_relay.one_row is 'There is one relay at most.';
 comment on column normalizer.event_relay.registration is
-    'A name made when the relay was registered; its position in Kafka names it too.';
+    'A name made when the relay was registered. Its position in Kafka names it too.';
 comment on column normalizer.event_relay.group_id is
     'The consumer group whose offset is the position of the relay.';
 comment on column normalizer.event_relay.sent_transaction_id is

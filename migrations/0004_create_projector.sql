@@ -15,8 +15,8 @@ create schema projector;
 grant usage on schema projector to normalizer_writer, projector_reader;
 
 
--- The meaning of events, in every spelling of normalizer/core/rules/event_types.py. A test compares
--- them.
+-- The meaning of each event type, in every spelling. A test compares this table with
+-- normalizer/core/rules/event_types.py.
 create table projector.event_kinds (
     event_type  text not null,
     event_class text not null,
@@ -40,10 +40,10 @@ comment on column projector.event_kinds.event_class is
     'The one type that all its spellings stand for.';
 comment on column projector.event_kinds.subject is 'What the event is about: execution or call.';
 comment on column projector.event_kinds.role is
-    'An execution begins or ends. Of a call: its command was issued, claimed, started or ended; '
+    'An execution begins or ends. Of a call: its command was issued, claimed, started or ended. '
     'done: the call itself reported its end.';
 comment on column projector.event_kinds.outcome is
-    'Outcome that the type alone implies; empty if none.';
+    'Outcome that the type alone implies, or empty if none.';
 
 insert into projector.event_kinds (event_class, subject, role, outcome, event_type)
 values ('playbook.initialized', 'execution', 'begins', '', 'playbook.initialized'),
@@ -112,7 +112,8 @@ create function projector.call_failed(outcome_ranked text) returns boolean
     return left(outcome_ranked, 1) <> '2';
 
 
--- Rows and not advisory locks, because anybody may take an advisory lock.
+-- A transaction locks one of these rows. An advisory lock wouldn't do, because anybody may take
+-- one.
 create table projector.shards (
     shard smallint not null,
     constraint shards_pkey primary key (shard)
@@ -127,9 +128,10 @@ insert into projector.shards (shard)
 select generate_series(-1, 63);
 
 
--- One trigger function serves insert, update, and delete. It reads the transition tables `before`
--- and `after`, but PostgreSQL provides only `after` for an insert, and only `before` for a delete.
--- The missing name then refers to one of these tables, which are always empty.
+-- The same trigger function runs after insert, update, and delete, and reads the transition tables
+-- `before` and `after`. PostgreSQL provides only `after` for an insert, and only `before` for a
+-- delete. In that case the missing name refers to this empty table, because the schema is in the
+-- search path.
 create table projector.before (like normalizer.events including comments);
 
 alter table projector.before add constraint before_is_empty check (false);
@@ -196,15 +198,15 @@ comment on column projector.verifications.scope is
     'What was compared: all, a range of hours, or a sample.';
 comment on column projector.verifications.verdict is 'match, divergent or inconclusive.';
 comment on column projector.verifications.compared is
-    'Number of rows that were compared; 0 if there was nothing to compare.';
+    'Number of rows that were compared, or 0 if there was nothing to compare.';
 comment on column projector.verifications.divergent is 'Number of rows that differed.';
 comment on column projector.verifications.archived is
     'Number of rows that were left out because retention deleted some of their events.';
 comment on column projector.verifications.detail is 'What differed, or why there is no verdict.';
 comment on column projector.verifications.since is
-    'First hour that was compared; null without a limit.';
+    'First hour that was compared, or null without a limit.';
 comment on column projector.verifications.until is
-    'End of the last hour that was compared; null without a limit.';
+    'End of the last hour that was compared, or null without a limit.';
 comment on column projector.verifications.verified_at is 'When the comparison ended.';
 comment on column projector.verifications.took_s is 'Seconds that the comparison took.';
 
@@ -229,16 +231,16 @@ comment on table projector.divergences is
 comment on column projector.divergences.divergence_id is 'Number of the divergence.';
 comment on column projector.divergences.projection is 'Name of the compared projection.';
 comment on column projector.divergences.execution_id is
-    'Execution whose row differs; null if another kind of row does.';
+    'Execution whose row differs, or null if another kind of row does.';
 comment on column projector.divergences.hour is
-    'Hour whose counts differ; null if another kind of row does.';
+    'Hour whose counts differ, or null if another kind of row does.';
 comment on column projector.divergences.noted_by is
     'verify: a comparison found it. repair: an execution was rebuilt, so its roll-ups may differ. '
     'off: events were stored without their projections.';
 comment on column projector.divergences.noted_at is 'When the divergence was noted.';
 comment on column projector.divergences.ended_at is
-    'When a later comparison found that the projection agrees. Null while the divergence is open; '
-    'retention then deletes nothing of that execution.';
+    'When a later comparison found that the projection agrees. Null while the divergence is open. '
+    'Retention then deletes nothing of that execution.';
 
 create index divergences_open on projector.divergences (projection, execution_id, hour)
     where ended_at is null;
@@ -246,7 +248,7 @@ comment on index projector.divergences_open is
     'Query: open divergences (view agreement, projector repair).';
 
 
--- Where an event is, for a search by its trace or by the coordinates of its record.
+-- An event that a search found by its trace, or by the place of its record in Kafka.
 create type projector.located_event as (
     event_id     bigint,
     execution_id bigint,

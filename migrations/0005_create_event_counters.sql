@@ -1,5 +1,6 @@
--- Counters: events by minute and by hour, how they arrived, what was coerced, and what was
--- rejected. Minutes are for monitoring, hours for reports.
+-- Counters of events: by minute and by hour, by how they arrived, and by which values were
+-- corrected. Counts by minute are for monitoring and are deleted after two days. Those by hour
+-- stay.
 
 
 create table projector.event_minutes (
@@ -25,9 +26,9 @@ comment on column projector.event_minutes.event_type is
     'Type of the event, in the producer''s spelling.';
 comment on column projector.event_minutes.status is 'Canonical status, in capitals.';
 comment on column projector.event_minutes.attempts is
-    'Number of attempts before this one; 0 is the first attempt.';
+    'Number of attempts before this one, so 0 is the first attempt.';
 comment on column projector.event_minutes.shard is
-    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+    'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.event_minutes.events is 'Number of events.';
 comment on column projector.event_minutes.attempts_defaulted is
     'Number of them that do not say which attempt they are of.';
@@ -56,14 +57,14 @@ comment on table projector.event_hours is
     'Private: events by hour of created_at, with their step. Views: event_counts, '
     'attempts_by_status, calls_without_command.';
 comment on column projector.event_hours.hour is 'Start of the hour, UTC.';
-comment on column projector.event_hours.step is 'Name of the step; empty if there is none.';
+comment on column projector.event_hours.step is 'Name of the step, or empty if there is none.';
 comment on column projector.event_hours.event_type is
     'Type of the event, in the producer''s spelling.';
 comment on column projector.event_hours.status is 'Canonical status, in capitals.';
 comment on column projector.event_hours.attempts is
-    'Number of attempts before this one; 0 is the first attempt.';
+    'Number of attempts before this one, so 0 is the first attempt.';
 comment on column projector.event_hours.shard is
-    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+    'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.event_hours.events is 'Number of events.';
 comment on column projector.event_hours.without_command is
     'Number of them that name no command. Events of calls without a command belong to no call.';
@@ -71,8 +72,8 @@ comment on column projector.event_hours.attempts_defaulted is
     'Number of them that do not say which attempt they are of.';
 
 
--- A batch updates most rows of its hour: with half of a page free, the new rows fit beside the old
--- ones, and no index entry is written.
+-- A batch updates most rows of its hour. Half of each page stays free (fillfactor), so that the new
+-- version of a row fits into the page of the old one and needs no new index entry (a HOT update).
 create table projector.arrival_hours (
     hour               timestamptz                not null,
     shape              text           collate "C" not null,
@@ -102,16 +103,16 @@ comment on column projector.arrival_hours.hour is
     'Start of the hour of recorded_at, or of created_at without it, UTC.';
 comment on column projector.arrival_hours.shape is 'Wire shape of the record that brought it.';
 comment on column projector.arrival_hours.worker_id is
-    'Id of the worker; empty if the event names none.';
+    'Id of the worker, or empty if the event names none.';
 comment on column projector.arrival_hours.lateness is
     'Time from created_at to recorded_at. 0: not known. 1: created_at is more than 1 s later. 2: '
     'under 1 s. 3: under 10 s. 4: under 1 min. 5: under 10 min. 6: under 1 h. 7: under 1 day. 8: '
     'longer.';
 comment on column projector.arrival_hours.shard is
-    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+    'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.arrival_hours.events is 'Number of events.';
 comment on column projector.arrival_hours.skew_us is
-    'Sum of the times from created_at to recorded_at, in microseconds; a time under a second, or '
+    'Sum of the times from created_at to recorded_at, in microseconds. A time under a second, or '
     'not known, counts as 0. Numeric: a bigint would overflow at 29 events of ten thousand years.';
 comment on column projector.arrival_hours.attempts_defaulted is
     'Number of them that do not say which attempt they are of.';
@@ -142,7 +143,7 @@ comment on column projector.coercion_hours.shape is 'Wire shape of the record th
 comment on column projector.coercion_hours.rule is
     'Name of the rule that changed or guessed the value.';
 comment on column projector.coercion_hours.shard is
-    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+    'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.coercion_hours.coercions is 'Number of coercions.';
 
 

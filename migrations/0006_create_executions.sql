@@ -56,8 +56,8 @@ comment on column projector.execution_facts.active_at is
 comment on column projector.execution_facts.highest_attempts is 'Highest attempts of its events.';
 comment on column projector.execution_facts.playbook_ranked is
     'Four texts: 0 if the playbook is the path that a begin event names, or 1 if it is the step of '
-    'a lifecycle event; the time; the playbook (its first 200 characters, because it is part of '
-    'keys); its version. The least value wins.';
+    'a lifecycle event, the time, the playbook (its first 200 characters, because it is part of '
+    'keys), and its version. The least value wins.';
 comment on column projector.execution_facts.catalog_id is 'Id of the playbook in the catalog.';
 comment on column projector.execution_facts.parent_execution_id is
     'Id of the execution that started this one.';
@@ -78,7 +78,7 @@ comment on column projector.execution_facts.counted_playbook_ranked is
 comment on column projector.execution_facts.counted_begun is
     'Hour of its begin that roll-ups count it under.';
 comment on column projector.execution_facts.counted_outcome is
-    'Outcome that roll-ups count it under; empty while it runs.';
+    'Outcome that roll-ups count it under, or empty while it runs.';
 comment on column projector.execution_facts.counted_ended is
     'Hour of its end that roll-ups count it under.';
 
@@ -104,14 +104,14 @@ comment on table projector.execution_hours is
     'execution_outcomes.';
 comment on column projector.execution_hours.hour is 'Start of the hour, UTC.';
 comment on column projector.execution_hours.playbook is
-    'Path of the playbook; empty while it is not known.';
+    'Path of the playbook, or empty while it is not known.';
 comment on column projector.execution_hours.outcome is 'BEGUN, or how the executions ended.';
 comment on column projector.execution_hours.shard is
-    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+    'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.execution_hours.executions is 'Number of executions.';
 
 
--- There is no unique key, so that a writer never waits for another one. If two writers store the
+-- The table has no unique key, so that writers never wait for each other. If two of them store the
 -- first execution of a version at the same time, both add a row, and the view shows the earlier
 -- time.
 create table projector.deployment_marks (
@@ -128,7 +128,8 @@ comment on table projector.deployment_marks is
     'retention deletes that execution. View: deployments.';
 comment on column projector.deployment_marks.playbook is 'Path of the playbook.';
 comment on column projector.deployment_marks.version is
-    'Version of the playbook, as the event that begins the execution names it; empty without one.';
+    'Version of the playbook, as the event that begins the execution names it, or empty without '
+    'one.';
 comment on column projector.deployment_marks.first_at is
     'When an execution began that is earlier than every row of this version before it.';
 
@@ -169,9 +170,9 @@ create type projector.execution_report as (
 );
 
 
--- What a set of events says about one execution: all of its stored events, or those that a
--- statement changes. In the second case, the numbers of events are those after the statement minus
--- those before it.
+-- What some events say about one execution. They're either all stored events of the execution, or
+-- those that a statement changes. For a statement, `events` is the difference that it makes: the
+-- number of events after it minus the number before it.
 create type projector.execution_change as (
     execution_id        bigint,
     events              bigint,
@@ -209,8 +210,8 @@ comment on index projector.executions_by_end is
     'Query: executions that ended in an hour (contradicting_executions, '
     'completed_with_failures, verify).';
 
--- Without these statistics the planner expects one execution in a window of ends, and chooses a
--- plan that checks the filter with a look-up for each execution.
+-- Tells the planner how the times of ends are spread. Otherwise it expects a single execution in a
+-- window, and chooses a plan that looks up each execution to check the filter.
 create statistics projector.ends_of_executions
     on (least(completed_at, failed_at, cancelled_at)) from projector.execution_facts;
 comment on statistics projector.ends_of_executions is
@@ -220,8 +221,8 @@ create index executions_by_begin on projector.execution_facts
     using brin (projector.hour_of(begin_at) timestamptz_minmax_multi_ops)
     with (pages_per_range = 32);
 comment on index projector.executions_by_begin is
-    'Query: executions that began in an hour (verify only). Block ranges are as fast as a tree '
-    'of 25 times the size; several ranges for each block, because some events arrive long '
+    'Query: executions that began in an hour (verify only). Block ranges are as fast as a tree of '
+    '25 times the size. They have several ranges for each block, because some events arrive long '
     'after (measured: 400,000 executions, 2 % late).';
 
 create index executions_by_parent on projector.execution_facts (parent_execution_id)

@@ -1,5 +1,5 @@
--- One row for each attempt of a command, and the roll-ups of attempts: by playbook and step, by
--- worker, by error class, how long they took, and first attempts and retries by minute.
+-- Calls: one row per attempt of a command, and counters of attempts by playbook and step, by
+-- worker, by error class, by how long they took, and by minute.
 
 
 create table projector.call_facts (
@@ -39,32 +39,33 @@ comment on table projector.call_facts is
 comment on column projector.call_facts.execution_id is 'Id of the execution.';
 comment on column projector.call_facts.command_id is 'Id of the command.';
 comment on column projector.call_facts.attempts is
-    'Number of attempts before this one; 0 is the first attempt.';
+    'Number of attempts before this one, so 0 is the first attempt.';
 comment on column projector.call_facts.begun_at is 'created_at of the first event of the attempt.';
 comment on column projector.call_facts.issued_at is 'When the command was issued.';
 comment on column projector.call_facts.claimed_at is 'When a worker claimed the command.';
 comment on column projector.call_facts.started_at is 'When the worker started.';
-comment on column projector.call_facts.finished_at is 'When the attempt ended; null while it runs.';
+comment on column projector.call_facts.finished_at is
+    'When the attempt ended, or null while it runs.';
 comment on column projector.call_facts.outcome_ranked is
     'The rank of the end that decides how the attempt ended (projector.end_rank): a failure before '
     'a cancellation before a completion, then the report of the call before that of its command, '
     'then the earlier. finished_at is the time in it.';
 comment on column projector.call_facts.duration_ranked is
     'Who reported it (0 the call, 1 its command), when (projector.encode_time), then the duration '
-    'in microseconds (projector.encode_bigint). The least wins; projector.call_duration_us reads '
+    'in microseconds (projector.encode_bigint). The least wins. projector.call_duration_us reads '
     'it.';
 comment on column projector.call_facts.error_ranked is
     'The rank of a failing end, as outcome_ranked, then its error text, at most 1,000 characters. '
-    'The least wins; projector.call_error reads it.';
+    'The least wins. projector.call_error reads it.';
 comment on column projector.call_facts.step_ranked is
-    'Ranked value (projector.encode_time: 17 characters that sort by time, then the value; the '
+    'Ranked value (projector.encode_time: 17 characters that sort by time, then the value. The '
     'least wins): name of the step.';
 comment on column projector.call_facts.worker_ranked is
     'Ranked value, as step_ranked: id of the worker.';
 comment on column projector.call_facts.max_attempts_ranked is
     'Ranked value, as step_ranked: allowed attempts (projector.encode_bigint).';
 comment on column projector.call_facts.iteration is
-    'Index in a loop, from 0; null outside of loops.';
+    'Index in a loop, from 0, or null outside of loops.';
 comment on column projector.call_facts.failed_before is
     'When the failure before a retry ended: of the same command, or of the same step and '
     'iteration. Null for first attempts.';
@@ -75,10 +76,11 @@ comment on column projector.call_facts.may_be_retried is
     'or starts. If so, the command is rebuilt from all its events with each new one.';
 
 
--- An event of a call, as attempts are computed from it. reporter and the ranked values: see
--- report_on_call. number: the attempts that the event declares. call_index: which call of its
--- command an end is of. It's 0 if the event doesn't say. log and in_log: where its record lies, if
--- that tells when the event happened (aggregate_calls).
+-- An event of a call, with what is needed to compute the attempts of its command. `number` is the
+-- attempt that the event declares, or null. `call_index` says which call of its command an end
+-- belongs to, or is 0 if the event doesn't say. `log` and `in_log` are the place of its record in
+-- Kafka, if that place tells the order of events (aggregate_calls). report_on_call describes
+-- `reporter` and the ranked values.
 create type projector.call_event as (
     event_id            bigint,
     execution_id        bigint,
@@ -116,18 +118,20 @@ create index calls_unfinished on projector.call_facts (execution_id) where finis
 comment on index projector.calls_unfinished is
     'Query: the unfinished calls of an execution (view stuck_reasons).';
 
--- The query names only the command. The index also has the execution and the attempts because the
--- planner may choose it, without statistics, for a query that names all three. It's then as fast as
--- the primary key, also where many executions use the same command_id.
+-- The query asks for the command alone. The index also has the execution and the attempts, because
+-- without statistics the planner may choose it for a query that asks for all three. With them it's
+-- as fast as the primary key, even if many executions use the same command_id.
 create index calls_by_command on projector.call_facts (command_id, execution_id, attempts);
 comment on index projector.calls_by_command is
     'Query: the attempts of a command whose execution is not known (view calls).';
 
 
--- The error class of a text: the text without quoted parts, e-mail addresses, and ids, which are
--- words with a digit or of eight and more letters from a to f. Codes stay: up to three digits after
--- a word such as "code" or "exit", and the number of an HTTP error before its name. An apostrophe
--- within a word is no quote, and a quote without an end reaches to the end of the text.
+-- Returns the error class of an error text, so that texts which differ only in their details are
+-- counted together. It removes quoted parts, e-mail addresses, and ids. A word is an id if it has a
+-- digit, or consists of eight or more letters from a to f. It keeps codes: up to three digits after
+-- a word such as "code" or "exit", and the number in front of the name of an HTTP error. An
+-- apostrophe within a word doesn't begin a quote, and a quote without an end reaches to the end of
+-- the text.
 create function projector.classify_error(error text) returns text
     language sql immutable parallel safe
     return btrim(
@@ -210,13 +214,13 @@ comment on table projector.call_hours is
     'call_outcomes_by_attempt.';
 comment on column projector.call_hours.hour is 'Start of the hour, UTC.';
 comment on column projector.call_hours.playbook is
-    'Path of the playbook; empty while it is not known.';
-comment on column projector.call_hours.step is 'Name of the step; empty if there is none.';
+    'Path of the playbook, or empty while it is not known.';
+comment on column projector.call_hours.step is 'Name of the step, or empty if there is none.';
 comment on column projector.call_hours.attempts is
-    'Number of attempts before this one; 0 is the first attempt.';
+    'Number of attempts before this one, so 0 is the first attempt.';
 comment on column projector.call_hours.status is 'Canonical status, in capitals.';
 comment on column projector.call_hours.shard is
-    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+    'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.call_hours.calls is
     'Number of finished attempts (rows of projector.calls).';
 comment on column projector.call_hours.exhausted is
@@ -252,15 +256,15 @@ comment on table projector.call_times is
 comment on column projector.call_times.hour is 'Start of the hour, UTC.';
 comment on column projector.call_times.measure is 'What was measured: duration, queue or backoff.';
 comment on column projector.call_times.playbook is
-    'Path of the playbook; empty while it is not known.';
-comment on column projector.call_times.step is 'Name of the step; empty if there is none.';
+    'Path of the playbook, or empty while it is not known.';
+comment on column projector.call_times.step is 'Name of the step, or empty if there is none.';
 comment on column projector.call_times.attempts is
-    'Number of attempts before this one; 0 is the first attempt.';
+    'Number of attempts before this one, so 0 is the first attempt.';
 comment on column projector.call_times.status is 'Canonical status, in capitals.';
 comment on column projector.call_times.bucket is
     'Bucket b holds 2^(b/8) up to 2^((b+1)/8) microseconds, -1 holds zero (projector.duration_bucket).';
 comment on column projector.call_times.shard is
-    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+    'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.call_times.calls is
     'Number of finished attempts (rows of projector.calls).';
 
@@ -288,7 +292,7 @@ comment on column projector.worker_hours.hour is 'Start of the hour, UTC.';
 comment on column projector.worker_hours.worker_id is 'Id of the worker.';
 comment on column projector.worker_hours.status is 'Canonical status, in capitals.';
 comment on column projector.worker_hours.shard is
-    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+    'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.worker_hours.calls is
     'Number of finished attempts (rows of projector.calls).';
 comment on column projector.worker_hours.timed is 'Number of attempts with a known duration.';
@@ -316,14 +320,14 @@ comment on table projector.error_hours is
     'Private: failed attempts by error class and the hour of their end. View: '
     'failures_by_error.';
 comment on column projector.error_hours.hour is 'Start of the hour, UTC.';
-comment on column projector.error_hours.step is 'Name of the step; empty if there is none.';
+comment on column projector.error_hours.step is 'Name of the step, or empty if there is none.';
 comment on column projector.error_hours.attempts is
-    'Number of attempts before this one; 0 is the first attempt.';
+    'Number of attempts before this one, so 0 is the first attempt.';
 comment on column projector.error_hours.status is 'Canonical status, in capitals.';
 comment on column projector.error_hours.error_class is
     'Error text without ids, e-mail addresses and quoted parts (projector.classify_error).';
 comment on column projector.error_hours.shard is
-    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+    'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.error_hours.calls is
     'Number of finished attempts (rows of projector.calls).';
 
@@ -346,9 +350,9 @@ comment on table projector.retry_minutes is
     'Private: first attempts and retries by the minute of their end. Views: retries_by_minute, '
     'retry_storms.';
 comment on column projector.retry_minutes.minute is 'Start of the minute, UTC.';
-comment on column projector.retry_minutes.step is 'Name of the step; empty if there is none.';
+comment on column projector.retry_minutes.step is 'Name of the step, or empty if there is none.';
 comment on column projector.retry_minutes.shard is
-    'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
+    'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.retry_minutes.first_tries is 'Number of attempts with attempts = 0.';
 comment on column projector.retry_minutes.retries is 'Number of attempts with attempts > 0.';
 
@@ -360,8 +364,9 @@ create type projector.call_id as (
 );
 
 
--- What the rows of a statement say about the first attempt of a command. is_changed: they say more
--- than can be merged into it.
+-- A statement's changes to the first attempt of a command. `is_changed` is true if they can't
+-- simply be merged into the stored row: a row was changed or deleted, or the command was issued,
+-- claimed, or started more than once. The command is then rebuilt from all of its events.
 create type projector.call_change as (
     execution_id        bigint,
     command_id          text collate "C",

@@ -15,8 +15,9 @@
 -- If projector.off is on, a transaction stores events and moves no projection, and projector repair
 -- corrects the projections later.
 
--- A trigger needs the signature of its function. The bodies are in functions/, which `normalizer
--- migrate` applies next. Until then every write fails, and the service tries it again.
+-- A trigger can only be created if its function exists, so these are placeholders. `normalizer
+-- migrate` replaces them right after by the files in functions/. Until then every write fails with
+-- an error that makes the service try again.
 do $$
 declare
     name text;

@@ -1,5 +1,6 @@
--- The role that migrates may act as the reader: `projector serve` switches to that role, whatever
--- the user of its DATABASE_URL may do. If another role created it, that role must grant it.
+-- Lets the role that runs the migrations act as projector_reader, because `projector serve`
+-- switches to that role for all of its queries. If another role has created projector_reader, it
+-- has to grant it by hand.
 do $$
 begin
     execute format('grant projector_reader to %I', current_user);

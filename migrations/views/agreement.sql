@@ -55,11 +55,11 @@ comment on column projector.agreement.projection is 'name of the compared projec
 comment on column projector.agreement.verdict is 'match, divergent or inconclusive';
 comment on column projector.agreement.scope is 'everything, range or sample';
 comment on column projector.agreement.compared_since is
-    'first hour that was compared; null without a limit';
+    'first hour that was compared, or null without a limit';
 comment on column projector.agreement.compared_until is
-    'end of the last hour that was compared; null without a limit';
+    'end of the last hour that was compared, or null without a limit';
 comment on column projector.agreement.compared is
-    'rows compared; 0 if there was nothing to compare';
+    'rows compared, or 0 if there was nothing to compare';
 comment on column projector.agreement.divergent is
     'executions or hours that are known to differ and were not compared since';
 comment on column projector.agreement.divergent_since is 'when the oldest of them was found';

@@ -19,14 +19,15 @@ comment on view projector.attempts_in_order is
 comment on column projector.attempts_in_order.execution_id is 'id of the execution';
 comment on column projector.attempts_in_order.hour is 'the hour, UTC';
 comment on column projector.attempts_in_order.step is
-    'name of the step; empty if no event names one';
-comment on column projector.attempts_in_order.iteration is 'index in a loop; null outside of loops';
+    'name of the step, or empty if no event names one';
+comment on column projector.attempts_in_order.iteration is
+    'index in a loop, or null outside of loops';
 comment on column projector.attempts_in_order.ordinal is
     'number of the attempt of this step and iteration, by time, from 0';
 comment on column projector.attempts_in_order.attempts is
     'number of attempts before this one: 0 is the first';
 comment on column projector.attempts_in_order.command_id is
-    'id of the command; null if the producer gave none';
+    'id of the command, or null if the producer gave none';
 comment on column projector.attempts_in_order.begun_at is
     'when the first event of the attempt happened';
 comment on column projector.attempts_in_order.status is 'as in calls';

@@ -1,5 +1,5 @@
--- Rows are parts that the reader adds up, one for each counter shard. If the view added them up,
--- too, PostgreSQL would group the rows of a long time range twice.
+-- Returns the rows of each counter shard separately, so the reader has to sum them. If the view
+-- summed them too, PostgreSQL would group the rows of a long time range twice.
 create or replace view projector.call_outcomes_by_attempt as
 select hour, playbook, step, attempts, status, calls,
        case when status = 'COMPLETED' then calls else 0 end as succeeded,
@@ -10,15 +10,15 @@ where  calls <> 0 or exhausted <> 0 or inferred <> 0;
 
 comment on view projector.call_outcomes_by_attempt is
     'How did calls end, by attempt? Each row counts attempts by the hour of their end. failed are '
-    'FAILED, ERROR and CANCELLED; exhausted are the failed ones that were the last allowed '
-    'attempt. inferred are those whose attribution in calls is inferred. Rates are sums divided by '
-    'sums. Rows are parts, as in event_counts. For minutes, count calls by finished_at. Calls of '
-    'the step __orchestrate__ are left out.';
+    'FAILED, ERROR and CANCELLED. exhausted are those of them that were the last allowed attempt. '
+    'inferred are those whose attribution in calls is inferred. Rates are sums divided by sums. '
+    'Rows are parts, as in event_counts. For minutes, count calls by finished_at. Calls of the '
+    'step __orchestrate__ are left out.';
 comment on column projector.call_outcomes_by_attempt.hour is 'the hour, UTC';
 comment on column projector.call_outcomes_by_attempt.playbook is
-    'path of the playbook; empty while it is not known';
+    'path of the playbook, or empty while it is not known';
 comment on column projector.call_outcomes_by_attempt.step is
-    'name of the step; empty if no event names one';
+    'name of the step, or empty if no event names one';
 comment on column projector.call_outcomes_by_attempt.attempts is
     'number of attempts before this one: 0 is the first';
 comment on column projector.call_outcomes_by_attempt.status is 'canonical status';

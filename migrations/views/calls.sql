@@ -65,34 +65,37 @@ comment on view projector.calls is
     'step __orchestrate__ are left out.';
 comment on column projector.calls.hour is 'the hour, UTC';
 comment on column projector.calls.execution_id is 'id of the execution';
-comment on column projector.calls.playbook is 'path of the playbook; empty while it is not known';
+comment on column projector.calls.playbook is
+    'path of the playbook, or empty while it is not known';
 comment on column projector.calls.version is
     'version of the playbook, if the event that begins it names it with the path';
 comment on column projector.calls.parent_execution_id is 'the execution that started it';
-comment on column projector.calls.step is 'name of the step; empty if no event names one';
-comment on column projector.calls.command_id is 'id of the command; null if the producer gave none';
-comment on column projector.calls.iteration is 'index in a loop; null outside of loops';
+comment on column projector.calls.step is 'name of the step, or empty if no event names one';
+comment on column projector.calls.command_id is
+    'id of the command, or null if the producer gave none';
+comment on column projector.calls.iteration is 'index in a loop, or null outside of loops';
 comment on column projector.calls.attempts is 'number of attempts before this one: 0 is the first';
 comment on column projector.calls.status is
-    'COMPLETED, FAILED, ERROR or CANCELLED; before that PENDING, CLAIMED or RUNNING';
+    'COMPLETED, FAILED, ERROR or CANCELLED, and before that PENDING, CLAIMED or RUNNING';
 comment on column projector.calls.begun_at is 'when the first event of the attempt happened';
 comment on column projector.calls.issued_at is 'when the command was issued';
 comment on column projector.calls.claimed_at is 'when a worker took it';
 comment on column projector.calls.started_at is 'when the worker began';
-comment on column projector.calls.finished_at is 'when it ended; null while it runs';
+comment on column projector.calls.finished_at is 'when it ended, or null while it runs';
 comment on column projector.calls.duration_s is
     'seconds it took: as reported, or else from its start to its end';
 comment on column projector.calls.queue_s is 'seconds from issued to claimed';
 comment on column projector.calls.backoff_s is
-    'seconds from the failure before this retry to its begin; null for a first attempt';
+    'seconds from the failure before this retry to its begin. Null for a first attempt';
 comment on column projector.calls.max_attempts is 'number of attempts that are allowed in all';
 comment on column projector.calls.exhausted is 'whether it failed and was the last allowed attempt';
 comment on column projector.calls.worker_id is 'the worker';
 comment on column projector.calls.error is
-    'error text, at most 1,000 characters; null if it completed';
+    'error text, at most 1,000 characters, or null if it completed';
 comment on column projector.calls.error_class is
     'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of '
-    'eight or more letters from a to f; codes stay; null if it did not fail';
+    'eight or more letters from a to f, with codes such as HTTP 404 kept, or null if it did not '
+    'fail';
 comment on column projector.calls.attribution is
     'how the number of the attempt is known. declared: the end that decides names it (or, while it '
     'runs, any event). only: nothing hints at another attempt. inferred: from what else the events '

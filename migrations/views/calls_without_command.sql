@@ -10,7 +10,7 @@ comment on view projector.calls_without_command is
     'call.';
 comment on column projector.calls_without_command.hour is 'the hour, UTC';
 comment on column projector.calls_without_command.step is
-    'name of the step; empty if no event names one';
+    'name of the step, or empty if no event names one';
 comment on column projector.calls_without_command.event_type is 'type in the producer''s spelling';
 comment on column projector.calls_without_command.status is 'canonical status';
 comment on column projector.calls_without_command.events is 'events';

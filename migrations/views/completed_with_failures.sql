@@ -21,9 +21,9 @@ comment on view projector.completed_with_failures is
 comment on column projector.completed_with_failures.hour is 'the hour, UTC';
 comment on column projector.completed_with_failures.execution_id is 'id of the execution';
 comment on column projector.completed_with_failures.playbook is
-    'path of the playbook; empty while it is not known';
+    'path of the playbook, or empty while it is not known';
 comment on column projector.completed_with_failures.ended_at is
-    'the earliest lifecycle end; null while it runs';
+    'the earliest lifecycle end, or null while it runs';
 comment on column projector.completed_with_failures.failed_calls is
     'its attempts that ended FAILED, ERROR or CANCELLED';
 comment on column projector.completed_with_failures.last_failed_at is

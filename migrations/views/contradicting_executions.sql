@@ -21,10 +21,10 @@ comment on view projector.contradicting_executions is
 comment on column projector.contradicting_executions.hour is 'the hour, UTC';
 comment on column projector.contradicting_executions.execution_id is 'id of the execution';
 comment on column projector.contradicting_executions.playbook is
-    'path of the playbook; empty while it is not known';
+    'path of the playbook, or empty while it is not known';
 comment on column projector.contradicting_executions.status is 'canonical status';
 comment on column projector.contradicting_executions.ended_at is
-    'the earliest lifecycle end; null while it runs';
+    'the earliest lifecycle end, or null while it runs';
 comment on column projector.contradicting_executions.completed_at is
     'the first event that ends it as COMPLETED';
 comment on column projector.contradicting_executions.failed_at is

@@ -1,5 +1,5 @@
--- Finished attempts, as roll-ups count them. Calls that the engine makes between two steps are left
--- out.
+-- Finished attempts with the values that the counters count. Calls of the engine's own step
+-- __orchestrate__ aren't counted.
 create or replace view projector.counted_calls as
 select execution_id, command_id, attempts, step, begun_at, finished_at, status, worker_id, error,
        coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))
@@ -9,8 +9,8 @@ select execution_id, command_id, attempts, step, begun_at, finished_at, status, 
        coalesce(status <> 'COMPLETED' and attempts + 1 >= max_attempts, false) as exhausted,
        attribution = 'inferred' as inferred
 from   (
-           -- This is a subquery and not a CTE, because PostgreSQL does not merge a query that has a
-           -- CTE into the query that reads it. A condition on the key could then not use an index.
+           -- A subquery, because PostgreSQL doesn't merge a query that has a CTE into the query
+           -- that reads it. With a CTE, a condition on the key couldn't use an index.
            select execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
                   finished_at, failed_before,
                   coalesce(projector.ranked_value(step_ranked), '') as step,
@@ -32,17 +32,18 @@ comment on view projector.counted_calls is
     'view is granted to nobody and may change.';
 comment on column projector.counted_calls.execution_id is 'id of the execution';
 comment on column projector.counted_calls.command_id is
-    'id of the command; null if the producer gave none';
+    'id of the command, or null if the producer gave none';
 comment on column projector.counted_calls.attempts is
     'number of attempts before this one: 0 is the first';
-comment on column projector.counted_calls.step is 'name of the step; empty if no event names one';
+comment on column projector.counted_calls.step is
+    'name of the step, or empty if no event names one';
 comment on column projector.counted_calls.begun_at is
     'when the first event of the attempt happened';
-comment on column projector.counted_calls.finished_at is 'when it ended; null while it runs';
+comment on column projector.counted_calls.finished_at is 'when it ended, or null while it runs';
 comment on column projector.counted_calls.status is 'canonical status';
 comment on column projector.counted_calls.worker_id is 'the worker';
 comment on column projector.counted_calls.error is
-    'error text, at most 1,000 characters; null if it completed';
+    'error text, at most 1,000 characters, or null if it completed';
 comment on column projector.counted_calls.exhausted is
     'whether it failed and was the last allowed attempt';
 comment on column projector.counted_calls.inferred is 'whether attribution in calls is inferred';

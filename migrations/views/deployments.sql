@@ -10,7 +10,7 @@ comment on view projector.deployments is
 comment on column projector.deployments.hour is 'the hour of first_at, UTC';
 comment on column projector.deployments.playbook is 'path of the playbook';
 comment on column projector.deployments.version is
-    'version of the playbook; null if the events that begin its executions name none';
+    'version of the playbook, or null if the events that begin its executions name none';
 comment on column projector.deployments.first_at is 'when its first execution began';
 
 grant select on projector.deployments to normalizer_writer, projector_reader;

@@ -1,7 +1,7 @@
 create or replace view projector.error_groups as
 with recursive class as (
-    -- Finds one class after the other with an index look-up each, so the cost depends on the number
-    -- of classes and not on the number of calls.
+    -- Finds each class with one index look-up, starting after the previous class. So the cost grows
+    -- with the number of classes and not with the number of calls.
     (
         select   projector.classify_error(coalesce(projector.call_error(error_ranked), ''))
                      as error_class
@@ -53,19 +53,20 @@ cross join lateral (
 ) as last;
 
 comment on view projector.error_groups is
-    'Which error classes exist, when did each occur first and last, and where is a sample? Of '
-    'the stored calls; the sample is the latest. failures_by_error has the counts. Calls of the '
-    'step __orchestrate__ are left out.';
+    'Which error classes exist, when did each occur first and last, and where is a sample? From '
+    'the stored calls. The sample is the latest of them. failures_by_error has the counts. Calls '
+    'of the step __orchestrate__ are left out.';
 comment on column projector.error_groups.error_class is
     'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of '
-    'eight or more letters from a to f; codes stay; null if it did not fail';
+    'eight or more letters from a to f, with codes such as HTTP 404 kept, or null if it did not '
+    'fail';
 comment on column projector.error_groups.first_seen_at is 'when the first of them failed';
 comment on column projector.error_groups.last_seen_at is 'when the last of them failed';
 comment on column projector.error_groups.execution_id is 'id of the execution';
-comment on column projector.error_groups.step is 'name of the step; empty if no event names one';
+comment on column projector.error_groups.step is 'name of the step, or empty if no event names one';
 comment on column projector.error_groups.attempts is
     'number of attempts before this one: 0 is the first';
 comment on column projector.error_groups.error is
-    'error text, at most 1,000 characters; null if it completed';
+    'error text, at most 1,000 characters, or null if it completed';
 
 grant select on projector.error_groups to normalizer_writer, projector_reader;

@@ -10,7 +10,7 @@ comment on view projector.event_counts is
     '__orchestrate__, calls of the engine itself, count here. Add step <> ''__orchestrate__'' to '
     'leave them out, as views of calls do.';
 comment on column projector.event_counts.hour is 'the hour, UTC';
-comment on column projector.event_counts.step is 'name of the step; empty if no event names one';
+comment on column projector.event_counts.step is 'name of the step, or empty if no event names one';
 comment on column projector.event_counts.event_type is 'type in the producer''s spelling';
 comment on column projector.event_counts.status is 'canonical status';
 comment on column projector.event_counts.attempts is

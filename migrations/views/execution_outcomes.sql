@@ -9,7 +9,7 @@ comment on view projector.execution_outcomes is
     'in event_counts. For minutes, count executions by begun_at and ended_at.';
 comment on column projector.execution_outcomes.hour is 'the hour, UTC';
 comment on column projector.execution_outcomes.playbook is
-    'path of the playbook; empty while it is not known';
+    'path of the playbook, or empty while it is not known';
 comment on column projector.execution_outcomes.outcome is
     'BEGUN, or how they ended: COMPLETED, FAILED or CANCELLED';
 comment on column projector.execution_outcomes.executions is 'executions';

@@ -18,14 +18,14 @@ comment on column projector.execution_timeline.created_at is
 comment on column projector.execution_timeline.event_id is 'id of the event';
 comment on column projector.execution_timeline.event_type is 'type in the producer''s spelling';
 comment on column projector.execution_timeline.step is
-    'name of the step; empty if no event names one';
+    'name of the step, or empty if no event names one';
 comment on column projector.execution_timeline.status is 'canonical status';
 comment on column projector.execution_timeline.attempts is
     'number of attempts before this one: 0 is the first';
 comment on column projector.execution_timeline.command_id is
-    'id of the command; null if the producer gave none';
+    'id of the command, or null if the producer gave none';
 comment on column projector.execution_timeline.iteration is
-    'index in a loop; null outside of loops';
+    'index in a loop, or null outside of loops';
 comment on column projector.execution_timeline.worker_id is 'the worker';
 comment on column projector.execution_timeline.max_attempts is
     'number of attempts that are allowed in all';

@@ -38,7 +38,7 @@ comment on view projector.executions is
 comment on column projector.executions.execution_id is 'id of the execution';
 comment on column projector.executions.hour is 'the hour, UTC';
 comment on column projector.executions.playbook is
-    'path of the playbook; empty while it is not known';
+    'path of the playbook, or empty while it is not known';
 comment on column projector.executions.version is
     'version of the playbook, if the event that begins it names it with the path';
 comment on column projector.executions.status is 'RUNNING, COMPLETED, FAILED or CANCELLED';
@@ -46,9 +46,10 @@ comment on column projector.executions.catalog_id is 'id of the playbook in the 
 comment on column projector.executions.parent_execution_id is 'the execution that started it';
 comment on column projector.executions.first_at is 'time of its first event';
 comment on column projector.executions.begun_at is
-    'when the event that begins it happened; null without one';
+    'when the event that begins it happened, or null without one';
 comment on column projector.executions.last_at is 'time of its last event';
-comment on column projector.executions.ended_at is 'the earliest lifecycle end; null while it runs';
+comment on column projector.executions.ended_at is
+    'the earliest lifecycle end, or null while it runs';
 comment on column projector.executions.duration_s is 'seconds from its first event to its end';
 comment on column projector.executions.events is 'events';
 comment on column projector.executions.highest_attempts is 'highest attempts of its events';

@@ -26,7 +26,7 @@ comment on view projector.executions_without_end is
 comment on column projector.executions_without_end.execution_id is 'id of the execution';
 comment on column projector.executions_without_end.hour is 'the hour, UTC';
 comment on column projector.executions_without_end.playbook is
-    'path of the playbook; empty while it is not known';
+    'path of the playbook, or empty while it is not known';
 comment on column projector.executions_without_end.calls is 'how many calls it made';
 comment on column projector.executions_without_end.last_finished_at is
     'when the last of its calls ended';

@@ -23,15 +23,16 @@ comment on column projector.failed_calls.hour is 'the hour, UTC';
 comment on column projector.failed_calls.finished_at is 'when it ended';
 comment on column projector.failed_calls.error_class is
     'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of '
-    'eight or more letters from a to f; codes stay; empty without an error text';
+    'eight or more letters from a to f, with codes such as HTTP 404 kept, or empty without an '
+    'error text';
 comment on column projector.failed_calls.error is
-    'error text, at most 1,000 characters; null if no event has one';
+    'error text, at most 1,000 characters, or null if no event has one';
 comment on column projector.failed_calls.execution_id is 'id of the execution';
 comment on column projector.failed_calls.playbook is
-    'path of the playbook; empty while it is not known';
-comment on column projector.failed_calls.step is 'name of the step; empty if no event names one';
+    'path of the playbook, or empty while it is not known';
+comment on column projector.failed_calls.step is 'name of the step, or empty if no event names one';
 comment on column projector.failed_calls.command_id is
-    'id of the command; null if the producer gave none';
+    'id of the command, or null if the producer gave none';
 comment on column projector.failed_calls.attempts is
     'number of attempts before this one: 0 is the first';
 comment on column projector.failed_calls.status is 'FAILED, ERROR or CANCELLED';

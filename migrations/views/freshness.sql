@@ -90,11 +90,12 @@ comment on column projector.freshness.next_offset is 'offset of the next record 
 comment on column projector.freshness.log_end is
     'the offset after the last committed record of the log';
 comment on column projector.freshness.unread is
-    'offsets from next_offset to log_end; null while that is not known';
+    'offsets from next_offset to log_end, or null while that is not known';
 comment on column projector.freshness.as_of is
     'every record that the log held at this time is in every view';
 comment on column projector.freshness.behind_s is
-    'seconds from as_of to the heartbeat; 0 if everything is stored, null while nothing was read';
+    'seconds from as_of to the heartbeat, or 0 if everything is stored, null while nothing was '
+    'read';
 comment on column projector.freshness.heartbeat_at is
     'when the process that owns the partition last wrote its heartbeat';
 comment on column projector.freshness.end_seen_at is

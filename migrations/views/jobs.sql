@@ -49,14 +49,14 @@ group by job.job_id, job.run;
 comment on view projector.jobs is
     'Which jobs over history run or ran, how far and how fast are they, what throttled them, '
     'and what were the outcomes of their records?';
-comment on column projector.jobs.job_id is 'id of the job; a run that continues keeps it';
+comment on column projector.jobs.job_id is 'id of the job. A run that continues keeps it';
 comment on column projector.jobs.run is 'number of the run, from 1';
 comment on column projector.jobs.kind is 'backfill, renormalize, redrive or redact';
 comment on column projector.jobs.spec is 'its options';
 comment on column projector.jobs.state is 'running, interrupted, or how it ended';
 comment on column projector.jobs.reason is 'why it ended, if there is something to add';
 comment on column projector.jobs.progress_ratio is
-    'share of its source that is done, 0 to 1; null if that is not known';
+    'share of its source that is done, 0 to 1, or null if that is not known';
 comment on column projector.jobs.records_per_s is 'speed, in records per second';
 comment on column projector.jobs.remaining_s is 'seconds that it still needs at this speed';
 comment on column projector.jobs.throttled_by_lag_s is
@@ -77,6 +77,6 @@ comment on column projector.jobs.unchanged is 'stored rows that the job left as 
 comment on column projector.jobs.rejected is 'stored rows that today''s rules would reject';
 comment on column projector.jobs.started_at is 'when it began';
 comment on column projector.jobs.updated_at is 'when the runner last reported its progress';
-comment on column projector.jobs.ended_at is 'when it ended; null while it runs';
+comment on column projector.jobs.ended_at is 'when it ended, or null while it runs';
 
 grant select on projector.jobs to normalizer_writer, projector_reader;

@@ -17,13 +17,14 @@ comment on view projector.late_arrivals is
     'of the rows whose lateness is not unknown is the mean time, below 0 where the clock is ahead.';
 comment on column projector.late_arrivals.hour is 'the hour, UTC';
 comment on column projector.late_arrivals.shape is 'wire shape of the record';
-comment on column projector.late_arrivals.worker_id is 'the worker; empty if the event names none';
+comment on column projector.late_arrivals.worker_id is
+    'the worker, or empty if the event names none';
 comment on column projector.late_arrivals.lateness is
     'how long after it happened Kafka received it';
 comment on column projector.late_arrivals.on_time is 'under a second, or not known';
 comment on column projector.late_arrivals.events is 'events';
 comment on column projector.late_arrivals.skew_s is
-    'seconds from created_at to recorded_at, added up; below 0 if the clock is ahead; an event on '
-    'time counts as 0';
+    'seconds from created_at to recorded_at, added up. It is below 0 if the clock is ahead. An '
+    'event on time counts as 0';
 
 grant select on projector.late_arrivals to normalizer_writer, projector_reader;

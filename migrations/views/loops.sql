@@ -26,7 +26,7 @@ comment on view projector.loops is
     'event. Calls of the step __orchestrate__ are left out.';
 comment on column projector.loops.execution_id is 'id of the execution';
 comment on column projector.loops.hour is 'the hour, UTC';
-comment on column projector.loops.step is 'name of the step; empty if no event names one';
+comment on column projector.loops.step is 'name of the step, or empty if no event names one';
 comment on column projector.loops.issued is 'iterations that were issued';
 comment on column projector.loops.done is 'iterations that completed';
 comment on column projector.loops.failed is

@@ -28,11 +28,11 @@ comment on view projector.open_calls is
 comment on column projector.open_calls.hour is 'the hour, UTC';
 comment on column projector.open_calls.execution_id is 'id of the execution';
 comment on column projector.open_calls.playbook is
-    'path of the playbook; empty while it is not known';
-comment on column projector.open_calls.step is 'name of the step; empty if no event names one';
+    'path of the playbook, or empty while it is not known';
+comment on column projector.open_calls.step is 'name of the step, or empty if no event names one';
 comment on column projector.open_calls.command_id is
-    'id of the command; null if the producer gave none';
-comment on column projector.open_calls.iteration is 'index in a loop; null outside of loops';
+    'id of the command, or null if the producer gave none';
+comment on column projector.open_calls.iteration is 'index in a loop, or null outside of loops';
 comment on column projector.open_calls.attempts is
     'number of attempts before this one: 0 is the first';
 comment on column projector.open_calls.begun_at is 'when the first event of the attempt happened';

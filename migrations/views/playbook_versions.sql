@@ -8,11 +8,11 @@ from     projector.executions
 group by hour, playbook, version;
 
 comment on view projector.playbook_versions is
-    'How do versions of a playbook compare? By the hour of the first event; total_duration_s '
-    'is of those that ended.';
+    'How do versions of a playbook compare? Counted by the hour of the first event. '
+    'total_duration_s adds up those that ended.';
 comment on column projector.playbook_versions.hour is 'the hour, UTC';
 comment on column projector.playbook_versions.playbook is
-    'path of the playbook; empty while it is not known';
+    'path of the playbook, or empty while it is not known';
 comment on column projector.playbook_versions.version is
     'version of the playbook, if the event that begins it names it with the path';
 comment on column projector.playbook_versions.executions is 'executions';

@@ -19,7 +19,7 @@ comment on column projector.quarantine_records.detail is
 comment on column projector.quarantine_records.sqlstate is
     'SQLSTATE, if PostgreSQL rejected the row';
 comment on column projector.quarantine_records.shape is
-    'wire shape of the record; empty if it was not recognized';
+    'wire shape of the record, or empty if it was not recognized';
 comment on column projector.quarantine_records.normalizer_version is
     'version of the rules that rejected it';
 comment on column projector.quarantine_records.topic is 'coordinates of the record';
@@ -32,11 +32,11 @@ comment on column projector.quarantine_records.source_index is
 comment on column projector.quarantine_records.recorded_at is 'when Kafka received it';
 comment on column projector.quarantine_records.value_bytes is 'size of the value in bytes';
 comment on column projector.quarantine_records.redriven_at is
-    'when a redrive stored it; null if none did';
+    'when a redrive stored it, or null if none did';
 comment on column projector.quarantine_records.sample is
-    'first 2 kB of the record, on its first rejection; null if they are not text, if anything in the '
-    'record may be a secret, if it is larger than 8 MiB, or after the bytes were deleted';
+    'first 2 kB of the record, on its first rejection, or null if they are not text, if anything '
+    'in the record may be a secret, if it is larger than 8 MiB, or after the bytes were deleted';
 comment on column projector.quarantine_records.execution_id is
-    'execution that the record names in its value, else in its key; null if neither can be read';
+    'execution that the record names in its value, else in its key, or null if neither can be read';
 
 grant select on projector.quarantine_records to normalizer_writer, projector_reader;

@@ -10,7 +10,7 @@ comment on view projector.retries_by_minute is
     'kept for two days. Calls of the step __orchestrate__ are left out.';
 comment on column projector.retries_by_minute.minute is 'the minute, UTC';
 comment on column projector.retries_by_minute.step is
-    'name of the step; empty if no event names one';
+    'name of the step, or empty if no event names one';
 comment on column projector.retries_by_minute.first_tries is 'attempts with attempts = 0';
 comment on column projector.retries_by_minute.retries is 'attempts with attempts > 0';
 

@@ -43,7 +43,7 @@ comment on view projector.retry_storms is
     'minutes and the running one with the 60 minutes before. storm: at least 20 retries now, and '
     'at least 3 times the usual ratio (0.1 if it is lower or not known). More traffic alone is '
     'not a storm. Calls of the step __orchestrate__ are left out.';
-comment on column projector.retry_storms.step is 'name of the step; empty if no event names one';
+comment on column projector.retry_storms.step is 'name of the step, or empty if no event names one';
 comment on column projector.retry_storms.minute is 'the last minute with a retry';
 comment on column projector.retry_storms.first_tries_now is
     'first attempts that ended in the last 5 minutes';
@@ -59,7 +59,7 @@ comment on column projector.retry_storms.per_minute_baseline is
 comment on column projector.retry_storms.ratio_now is
     'retries_now / first_tries_now, or / 1 without any';
 comment on column projector.retry_storms.ratio_baseline is
-    'retries_baseline / first_tries_baseline, or / 1 without any; null without attempts';
+    'retries_baseline / first_tries_baseline, or / 1 without any, or null without attempts';
 comment on column projector.retry_storms.ratio_vs_baseline is 'ratio_now / ratio_baseline';
 comment on column projector.retry_storms.storm is 'whether it retries much more than usual';
 

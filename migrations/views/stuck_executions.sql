@@ -30,7 +30,7 @@ comment on column projector.stuck_executions.silent_for is
     'silent_s in groups: under 1 h, under 1 day, under 7 days, 7 days and more';
 comment on column projector.stuck_executions.hour is 'the hour, UTC';
 comment on column projector.stuck_executions.playbook is
-    'path of the playbook; empty while it is not known';
+    'path of the playbook, or empty while it is not known';
 comment on column projector.stuck_executions.first_at is 'time of its first event';
 comment on column projector.stuck_executions.last_at is 'time of its last event';
 comment on column projector.stuck_executions.age_s is 'seconds since its first event';

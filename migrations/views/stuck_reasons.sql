@@ -20,16 +20,16 @@ comment on column projector.stuck_reasons.execution_id is 'execution';
 comment on column projector.stuck_reasons.hour is 'the hour of its last event';
 comment on column projector.stuck_reasons.silent_s is 'seconds since its last event';
 comment on column projector.stuck_reasons.waits_for is
-    'what its open call waits for: claim, start or finish; next if no call is open, so that it '
+    'what its open call waits for: claim, start or finish, or next if no call is open, so that it '
     'waits for its next command or its end';
 comment on column projector.stuck_reasons.step is
     'step of that call, or of the last event if no call is open';
 comment on column projector.stuck_reasons.command_id is
-    'command of that call; null if no call is open';
+    'command of that call, or null if no call is open';
 comment on column projector.stuck_reasons.attempts is
-    'attempt of that call; null if no call is open';
+    'attempt of that call, or null if no call is open';
 comment on column projector.stuck_reasons.worker_id is
-    'worker of that call; null if none has claimed it';
+    'worker of that call, or null if none has claimed it';
 comment on column projector.stuck_reasons.open_calls is 'number of its open calls';
 
 grant select on projector.stuck_reasons to normalizer_writer, projector_reader;

@@ -34,7 +34,9 @@ def _run_from_options(options: dict[str, Any], **mix: Any) -> SimulatorRun:
         given[name] = value
     known = {field.name for field in msgspec.structs.fields(Mix)}
     if unknown := ", ".join(sorted(set(given) - known)):
-        raise click.UsageError(f"unknown setting: {unknown}; known: {', '.join(sorted(known))}")
+        raise click.UsageError(
+            f"there is no setting {unknown}; simulator/mix.py has: {', '.join(sorted(known))}"
+        )
     try:
         return SimulatorRun(
             mix=msgspec.convert(given, Mix, strict=False),
@@ -69,7 +71,7 @@ def _traffic_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "settings",
             multiple=True,
             metavar="NAME=VALUE",
-            help="Any other number or switch of the mix (see simulator/mix.py).",
+            help="Set any field of the mix, for example late=0.05. simulator/mix.py lists them.",
         ),
     ):
         command = option(command)
@@ -87,7 +89,8 @@ def main() -> None:
 @click.option(
     "--rate",
     default=0.0,
-    help="Events per second; 0: as fast as the broker accepts them, or 5,000 with --live.",
+    help="Events per second. With 0, records are sent as fast as the broker accepts them, or at "
+    "5,000 events per second with --live.",
 )
 @click.option("--for", "seconds", type=float, help="Stop after this many seconds.")
 @click.option("--live", is_flag=True, help="The platform's clock is the wall clock.")
@@ -102,10 +105,10 @@ def play(
     ledger: Path | None,
     **options: Any,
 ) -> None:
-    """Produce to a topic.
+    """Send records to a topic until the given amount, a signal, or --for ends it.
 
-    Without --live the records carry the platform's own times, from 2025-06-01 on: give such a
-    topic retention.ms=-1, or the broker deletes them.
+    Without --live, the records have the platform's own times, which begin at 2025-06-01. Set
+    retention.ms=-1 for such a topic, because the broker would delete records that old.
     """
     start_us = now_us() if live else None
     wanted_run = _run_from_options(options, rate=rate or _FLAT_OUT_RATE, start_us=start_us)
@@ -152,7 +155,7 @@ def write(
     """Write records to FILE (- is standard output) as `kcat -J` prints them."""
     wanted_run = _run_from_options(options, partitions=partitions)
     if wanted_run.executions is None and wanted_run.events is None:
-        raise click.UsageError("give an amount: --events N or --executions N")
+        raise click.UsageError("a file needs an end, so give --events N or --executions N")
     with _ledger(ledger) as written:
         write_lines(wanted_run, file, topic, written)
 
@@ -187,7 +190,7 @@ class _NoAnswer(click.ClickException):
 
 
 def _lines(ledger: Path) -> Iterator[Line]:
-    """The lines of a ledger, which may break off where its writer was killed."""
+    """Yield the lines of a ledger. The last one is incomplete if its writer was killed."""
     try:
         yield from read_ledger(ledger)
     except msgspec.DecodeError as error:
@@ -197,7 +200,7 @@ def _lines(ledger: Path) -> Iterator[Line]:
 async def _compare(ledger: Path, database_url: str) -> ComparisonReport:
     begin = next(_lines(ledger), None)
     if not isinstance(begin, LedgerHeader):
-        raise click.UsageError(f"{ledger} does not begin like a ledger")
+        raise click.UsageError(f"{ledger} is not a ledger: its first line isn't of the kind begin")
     connection = await asyncpg.connect(database_url)
     try:
         report = await compare(_lines(ledger), DatabaseRows(connection, begin.topic))

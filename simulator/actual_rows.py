@@ -1,6 +1,7 @@
-"""Reads what the database holds of one topic: its rows, its quarantine, its totals.
+"""Reads the rows, the quarantine entries, and the totals that a database has for one topic.
 
-It reads in chunks, each with its own snapshot, so that a comparison blocks nothing.
+The simulator compares them with what it sent. Rows are read a few thousand at a time, each time in
+a short transaction, so that a comparison doesn't hold back vacuum or writers.
 """
 
 from collections.abc import AsyncIterator

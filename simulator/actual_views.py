@@ -1,6 +1,6 @@
-"""Reads what the views of one database show: executions, calls, and counts of events by kind.
+"""Reads executions, calls, and counts of events by kind from the views of a database.
 
-It reads only the views, as a dashboard does.
+It uses only the views, because a dashboard does too.
 """
 
 from collections import Counter

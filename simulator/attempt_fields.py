@@ -1,7 +1,7 @@
-"""The fields in which a producer may report the number of earlier retries.
+"""The fields in which a producer may report how often a call was tried.
 
-Source: docs/spec/wire-shapes.md#n1, #n3: `meta.attempts` and `retry_count` count retries, all
-other fields count tries.
+Producers count differently. `meta.attempts` and `retry_count` are the number of retries, so 0 is
+the first try. All other fields number the tries from 1. Source: docs/spec/wire-shapes.md#n1, #n3.
 """
 
 from typing import Any, Final, Literal, NamedTuple

@@ -1,8 +1,9 @@
-"""Compares a ledger with a database and reports every difference.
+"""Compares a ledger (what was sent) with a database, and reports every difference.
 
-Both sides are split into partitions by execution, which are compared one after the other, so memory
-use is bounded. Rows are found by the coordinates that stored them, so that a wrong id shows up as a
-difference and not as a missing row.
+The events of both are divided into 64 partitions by execution, and only one partition is in memory
+at a time, so that a comparison of any size needs little memory. A row is found by the place of its
+record (partition, offset, and index), not by its id. So a row with a wrong id is reported as
+different, and not as missing.
 """
 
 from collections import defaultdict

@@ -1,8 +1,8 @@
-"""Checks the totals of each partition against the expected outcomes of its records.
+"""Checks the totals that the service has counted for each partition.
 
-A report that changes its row is `merged`, one that does not is a `duplicate`. The order decides
-which is which, and it's known only if all reports of every event are in one partition. Otherwise it
-compares only the sums.
+A second report of an event is counted as `merged` if it changes the stored row, and as `duplicate`
+if it doesn't. The order in which reports are read decides between the two, and it's known only if
+all reports of each event are in one partition. Otherwise only the sum of both is checked.
 """
 
 from collections import Counter

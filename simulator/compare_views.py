@@ -1,8 +1,8 @@
-"""Compares a ledger with the views: every execution, step and call that the views show differently.
+"""Compares a ledger with the views: every execution, step, and call that they show differently.
 
-Executions are compared some hundred at a time, so memory use is bounded. The views must show what
-was reported. For an execution whose ends agree, and for a call whose outcome was reported, they
-must also show what really happened.
+The views must show what was reported. If all reports of an end agree, or a call's outcome was
+reported, they must also show what really happened. A few hundred executions are compared at a time,
+so that a comparison of any size needs little memory.
 """
 
 from collections import Counter, defaultdict

@@ -1,8 +1,8 @@
-"""Which producers run together, and with which ids and shapes they report an execution.
+"""The deployments: pairs of server and worker releases, and how each pair writes events.
 
-Source: docs/spec/wire-shapes.md#python-server, #rust-server, #workerevent.
-The deployments are the pairs of server and worker releases that
-were ever in use together, and three more, so that retries are numbered in every way.
+All pairs that were ever in use together are here, and three more, so that there is a deployment for
+every way of numbering retries. Source: docs/spec/wire-shapes.md#python-server, #rust-server,
+#workerevent.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ Renderer = Callable[[Fact, RenderChoices], RenderedEvent]
 
 
 class Deployment(DeploymentTraits, frozen=True, kw_only=True):
-    """A server and a worker of certain releases, each as the function that renders its events.
+    """A server and a worker of certain releases, each as a function that writes events like it.
 
-    `again` is how the server reports an event a second time, under the id of the worker's report.
-    `layered` is true if an event may arrive as its client sent it, as the row of either server, or
-    as all three. `share` is the share of this pair in all executions.
+    If `again` is set, the server may report an event of the worker a second time under the same id.
+    If `layered` is true, an event may arrive as its client sent it, as a row of either server, or
+    as all three. `share` is the weight of this pair when the deployment of an execution is drawn.
     """
 
     server: Renderer

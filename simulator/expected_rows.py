@@ -1,9 +1,9 @@
-"""Builds the expected row of one event from its reports.
+"""Builds the row that the database must have for an event, from all reports of the event.
 
-Written from the guarantee, not from the normalizer: an event reported more than once is the merge
-of its reports, column by column, in any order. Declared beats derived, derived beats defaulted, and
-present beats absent. Between equals the greater by bytes stays. Source:
-docs/spec/wire-shapes.md#v3, #m4.
+It follows the guarantee in the docs and not the normalizer's code. The reports of an event are
+merged column by column, and their order doesn't matter: a declared value wins over a derived one, a
+derived one over a default, and any value over none. If two are equally good, the greater one (by
+its bytes) wins. Source: docs/spec/wire-shapes.md#v3, #m4.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -17,9 +17,9 @@ from simulator.view_fold import ELSEWHERE, Row
 
 
 class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
-    """A report with its coordinates.
+    """A report, with the place of its record in Kafka.
 
-    `recorded_ms` is the log's time, and `copy` marks a repetition.
+    `recorded_ms` is the time of the record, and `copy` is true if the same bytes were sent before.
     """
 
     partition: int
@@ -33,10 +33,12 @@ class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ExpectedRow(msgspec.Struct):
-    """The row: `columns` and `rules` must be equal, and `objects` must have at least these keys.
+    """The row that an event must have in the database.
 
-    `shape` is how the shape's name begins, `traces` are the traces that the row may name. `own_id`
-    is None for an event whose id must be derived.
+    Its values must equal those in `columns`, and its coercions those in `rules`. Each JSON column
+    in `objects` must have at least these keys. The name of its shape must begin with `shape`, and
+    its trace must be one of `traces`. `own_id` is the id that was sent, or None if the normalizer
+    must derive one.
     """
 
     columns: dict[str, Any]

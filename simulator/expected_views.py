@@ -1,7 +1,8 @@
-"""Folds a ledger into what the views must show of every execution, step, and call.
+"""Computes what the views must show of each execution, step, and call in a ledger.
 
-The reports of a ledger become rows (expected_rows.py), and these are folded (view_fold.py). Beside
-that stands what really happened, as the platform decided it: no fold is part of that.
+It merges the reports of each event into a row (expected_rows.py), and computes the views from the
+rows (view_fold.py). It also returns what really happened, which the simulator knows because it
+decided it. That part comes from no computation, so a mistake in view_fold.py can't hide in it.
 """
 
 from collections import Counter, defaultdict
@@ -30,14 +31,14 @@ _CLOSING: Final = frozenset(("playbook.completed", "playbook.failed", "playbook.
 
 
 class ExpectedViews(msgspec.Struct):
-    """The rows that the views must show for one execution, and how it really went.
+    """The rows that the views must show for an execution, and what really happened.
 
-    `counts` holds its events by kind. `really` is how the execution ended on the platform. It's
-    None if a report of an end is missing, or if the ends disagree. `real_calls` has, by command,
-    how each attempt ended on the platform, or an empty text if it didn't end. It has only those
-    commands whose events all have their true number, and whose ends were all reported.
-    `inferred_calls` has the same for retried commands with events that lack their number, together
-    with which events are numbered.
+    `counts` has the number of its events by kind. `really` is how the execution ended on the
+    platform, or None if not all of its ends were reported or if they disagree. `real_calls` has the
+    outcome of each attempt by command, and an empty text for an attempt that hasn't ended. It
+    covers only commands whose events all have their true number and whose ends were all reported.
+    `inferred_calls` has the same for retried commands some of whose events lack their number, and
+    says which events have it.
     """
 
     execution: ActualExecution
@@ -67,7 +68,7 @@ def expected_lines(lines: Iterable[Line]) -> Iterator[dict[str, Any]]:
 
 
 def expected_views(lines: Iterable[Line]) -> Iterator[ExpectedViews]:
-    """Yield the same, an execution at a time."""
+    """Yield what the views must show, one execution at a time."""
     for rows, real in _executions(lines):
         execution, calls = fold_execution(rows)
         ends = {row["fact"] for row in rows if row["kind"] in _CLOSING}

@@ -1,4 +1,4 @@
-"""The events of the platform in its own terms, before any producer writes them down."""
+"""The events of the platform as they happen, before any producer writes a message about them."""
 
 from typing import Literal
 
@@ -8,12 +8,12 @@ from simulator.ids import Minter
 
 
 class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
-    """How the producers of a deployment behave, whatever shapes they write.
+    """How the producers of a deployment behave, in whatever form they write events.
 
-    `numbered` is true if the worker reports which try an event is of, so one command may have
-    several tries. `reissues` is true if the server may issue a retry again under the id of its
-    command. `batches` is true if the worker sends everything that happens at one instant as one
-    batch. `callbacks` is true if the worker can hand work over and complete it later.
+    If `numbered`, the worker reports the number of a try, so a command may have several tries. If
+    `reissues`, the server may issue a retry again under the id of its command. If `batches`, the
+    worker sends everything that happens at one instant as a single record. If `callbacks`, the
+    worker can hand work over to another system, and complete it later.
     """
 
     name: str
@@ -28,11 +28,11 @@ class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommandTry(msgspec.Struct):
-    """One try of one command. `attempts` is the number of tries before it.
+    """One try of a command. `attempts` is the number of tries before it.
 
-    `named` is true if the command's id contains its step, and `iteration` is the part of the id
-    that stands for the iteration of a loop. `facts` holds (kind, number) of its events, in order.
-    `outcome` is empty while it runs.
+    `named` is true if the id of the command contains its step, and `iteration` is the index in a
+    loop that is part of the id. `facts` has the kind and number of each event of the try, in order.
+    `outcome` is empty until the try ends.
     """
 
     command_id: str
@@ -49,15 +49,16 @@ class CommandTry(msgspec.Struct):
 
 
 class PlaybookRun(msgspec.Struct):
-    """One run of a playbook.
+    """One run of a playbook (an execution).
 
-    `text` is its id as the platform writes it, which may be digits or any other text.
-    `execution_id` is the number that is used everywhere else. It's a hash if the id is `opaque`.
-    `deployment` names the producers that report the run, and `minters` make the ids of the server's
-    and of the worker's events. `facts` holds (kind, step, number) of the server's events. `calls`
-    holds every try of every command, `running` the try that runs now, and `trailing` the tries
-    whose completion is reported only after the end of the run. `outcome` is empty until the run
-    ends.
+    `text` is the id as the platform writes it, in digits or any other characters, and
+    `execution_id` is the number that a reader must make of it. If the id isn't a number, `opaque`
+    is true and the number is a hash. `deployment` names the producers that report the run, and
+    `minters` generate the ids of the server's and the worker's events. `facts` has the kind, step,
+    and number of each event of the server.
+
+    `calls` has every try of every command. `running` is the current one, and `trailing` are those
+    whose completion is reported after the run has ended. `outcome` is empty until the run ends.
     """
 
     number: int
@@ -79,10 +80,10 @@ class PlaybookRun(msgspec.Struct):
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """The input or result of a call: as the platform sends it, and as it may be stored.
+    """The input or result of a call: as it's sent, and as a database may store it.
 
-    Both are JSON with sorted keys. They differ if it holds a secret, or text that PostgreSQL can't
-    store.
+    Both are JSON with sorted keys. They differ if the payload has a secret, which must be redacted,
+    or text that PostgreSQL can't store.
     """
 
     sent: msgspec.Raw
@@ -91,14 +92,13 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 class Fact(msgspec.Struct):
-    """One thing that happened on the platform.
+    """One thing that happened on the platform, such as the start of a command.
 
-    `outcome` is empty unless the fact ends something. `number` counts the facts from the first one
-    on. `event_id` is the id that the platform assigned, which the producer may leave out of a
-    report. `error` is the error text as it is sent and as it may be stored. `pending` marks a
-    completion that only hands work over, whose real completion comes as a callback. `shares_id` is
-    true if an earlier fact has the same event_id, because two nodes of the id generator had the
-    same number.
+    `number` counts the facts from 1, and `event_id` is the id that the platform assigned, although
+    a producer may leave it out. `outcome` is empty unless something ended. `error` is a pair: the
+    error text as it's sent, and as it may be stored. If `pending` is true, the call was only handed
+    over, and its completion follows as a callback. If `shares_id` is true, an earlier fact has the
+    same event_id, because two nodes of the id generator had the same number.
     """
 
     number: int

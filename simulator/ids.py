@@ -1,7 +1,7 @@
-"""The platform's own ids (minted, doubled, and opaque), and the id of an event that brought none.
+"""Generates ids as the platform does, and computes those that a reader must derive.
 
-Written from the spec alone, so that the normalizer's arithmetic has something to be compared with.
-Source: docs/spec/wire-shapes.md#g1, #g2, #g4, #i3.
+The arithmetic is written from the spec and shares no code with the normalizer, so that a comparison
+of the two means something. Source: docs/spec/wire-shapes.md#g1, #g2, #g4, #i3.
 """
 
 import struct

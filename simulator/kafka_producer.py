@@ -1,8 +1,9 @@
-"""Sends records to Kafka and reports their coordinates. The only module that imports the client.
+"""Sends records to Kafka, and reports at which partition and offset each one was stored.
 
-Records are sent in batches built here, one for each partition and turn, so that a batch's first
-offset gives the offset of every record in it. All replicas acknowledge every batch, and the
-producer is idempotent, so a retry duplicates nothing.
+This is the only module of the simulator that imports the Kafka client. It builds the batches
+itself, because the broker returns only the offset of a batch's first record, and the offsets of the
+others follow from it. The producer is idempotent and waits for all replicas, so a retry doesn't
+send a record twice.
 """
 
 import asyncio
@@ -123,9 +124,10 @@ async def send_all(
     now_us: Callable[[], int] | None,
     stop: asyncio.Event,
 ) -> int:
-    """Send `records`: as fast as possible, or paced by their own times.
+    """Send the records, and return how many were sent when they ran out or `stop` was set.
 
-    Returns how many were sent until they ran out or `stop` was set.
+    With `now_us` (a clock), each record waits for its own time. Without it, records are sent as
+    fast as the broker accepts them.
     """
     sent = 0
     begins_us = 0 if now_us is None else now_us()

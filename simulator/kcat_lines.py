@@ -1,8 +1,8 @@
-"""Writes records as `kcat -J` prints them: one JSON object a line.
+"""Writes records as lines of JSON, as `kcat -J` prints them.
 
-A value or key that is not UTF-8 is under `payload_b64` or `key_b64` instead, in base64, although
-kcat itself can't print one. Headers are a flat list: name, value, name, value. A header value that
-isn't UTF-8 is written as the envelope keeps it.
+Headers are a flat list of names and values: `["name", "value", ...]`. A value or key that isn't
+UTF-8 is written in base64 under `payload_b64` or `key_b64`, which kcat itself doesn't do. A header
+value that isn't UTF-8 is written as the canonical envelope stores it.
 """
 
 from base64 import b64encode

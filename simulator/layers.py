@@ -1,8 +1,9 @@
-"""One event in its layers: what the client sent, and the row that each server makes of it.
+"""Writes an event as its client sent it, and as the rows that servers make of it (layers).
 
-A server writes at the top what the event's name says, and keeps what the client sent below its
-result: the Rust server the whole payload, the Python server the result in it. A reader must get the
-same from every layer. Source: docs/spec/wire-shapes.md#s6, #s7, #s16, #k3.
+A server writes the status at the top that belongs to the event's name, and keeps what the client
+sent in the result below: the Rust server the whole payload, and the Python server only the
+payload's result. A reader must get the same event from each of them. Source:
+docs/spec/wire-shapes.md#s6, #s7, #s16, #k3.
 """
 
 from copy import deepcopy
@@ -111,10 +112,10 @@ def _with_result(body: dict[str, Any], word: str | None, tool: str | None) -> di
 
 
 def stored_rows(client: RenderedEvent) -> tuple[RenderedEvent, ...]:
-    """The rows that the Rust server and the Python server make of the client's report.
+    """Build the rows that the Rust server and the Python server make of a client's report.
 
-    A Python server's row of a Rust worker's `step.exit` or `command.completed` is left out: it
-    doesn't say how the event ended (#s16).
+    If a Rust worker sent a `step.exit` or `command.completed`, there is no row of the Python
+    server, because that row wouldn't say how the event ended (#s16).
     """
     kind = client.fact.kind
     if kind not in _OF_NAME:
@@ -167,10 +168,10 @@ def _python_result(sent: dict[str, Any], by_name: str) -> dict[str, Any]:
 
 
 def _row(client: RenderedEvent, shape: str, meta: dict[str, Any]) -> RenderedEvent:
-    """Build the fields that the rows of both servers have in common, with the evidence of a row.
+    """Build the fields that rows of both servers have, with ranks that fit a row.
 
-    `meta` holds what only this server adds to the event's meta, so that each layer changes the
-    merged row.
+    `meta` is what only this server adds to the event's meta. It makes the two rows differ, so that
+    merging one into the other changes the stored row.
     """
     fact, sent = client.fact, client.body
     top = _OF_NAME[fact.kind]

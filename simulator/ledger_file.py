@@ -1,12 +1,13 @@
-"""The ledger: the expected outcome of every record, and what really happened, as JSON lines.
+"""Writes and reads the ledger: a file that says what was sent and what really happened.
 
     begin      the seed, the mix and the topic
-    record     a record's coordinates, and the expected outcome of each event in it
-    execution  one execution as it really went, with the facts its server reported
-    call       one try of one command, with the facts that were reported of it
+    record     the place of a record in Kafka, and what must become of each event in it
+    execution  how an execution really went, with the facts that its server reported
+    call       one try of a command, with the facts that were reported about it
 
-The first line is `begin`, the others are in any order. Facts are numbers: an event names the fact
-that it reports, because a dashboard can only know reported facts.
+Each line is a JSON object of one of these kinds. The first line is `begin`, and the others are in
+any order. A fact is a number, which an event refers to if it reports that fact. A comparison needs
+this, because a dashboard can know only the facts that were reported.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,13 +31,12 @@ _encoder = msgspec.json.Encoder()
 
 
 class ExpectedOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What must become of one event of a record: a row, a quarantine entry, or nothing.
+    """The expected outcome of an event in a record: a row, a quarantine entry, or nothing.
 
-    For a row, `event` is the number of the event, which all reports of it share, and `fact` the
-    number of the fact that it reports. `reported` holds the fields of the report, with digests in
-    place of long contexts and results. `shares_id` is true if an earlier event has the same id. For
-    a quarantine entry, `quarantine` is the reason. For an event that must be ignored, `ignored`
-    says why.
+    If it must become a row, `event` is a number that all reports of the event share, and `fact` is
+    the number of the fact that it reports. `reported` has the fields of the report, with a hash
+    instead of a long context or result. `shares_id` is true if an earlier event has the same id. If
+    it must be rejected, `quarantine` is the reason. If it must be ignored, `ignored` says why.
     """
 
     event: int | None = None
@@ -56,10 +56,10 @@ class LedgerHeader(msgspec.Struct, kw_only=True, tag="begin", tag_field="line"):
 
 
 class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record", tag_field="line"):
-    """One record, with its coordinates in the topic or the file.
+    """A record, with its place in the topic or the file.
 
-    `copy` is true if the same bytes were sent before. `headers` are the headers that may be stored,
-    and `trace` is the trace id in them.
+    `ts` is its time in milliseconds. `copy` is true if the same bytes were sent before. `headers`
+    are those that may be stored, and `trace` is the trace id in them.
     """
 
     partition: int
@@ -198,11 +198,10 @@ def read_ledger(path: Path) -> Iterator[Line]:
 
 
 def value_or_digest(value: Any) -> str | None:
-    """Return JSON in a form that's equal if the values are, or a hash if it's long.
+    """Return a text that is equal for equal values: their JSON, or a hash of it if it's long.
 
-    None stays None.
-
-    `value` is any JSON value. Raw parts of it must have sorted keys.
+    `value` is any JSON value. If it contains raw JSON, that must have sorted keys. None is returned
+    as None.
     """
     if value is None:
         return None

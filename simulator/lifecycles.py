@@ -1,6 +1,7 @@
-"""The life of one execution, as bursts of facts: what happens at one instant, in order.
+"""Generates what happens in one execution, as bursts: the facts of one instant, in order.
 
-A life is a generator. The caller sets `now_us`, takes a burst, and resumes it after its gap.
+A life is a generator. The caller sets `now_us`, takes a burst, and asks for the next one after the
+gap that the burst names.
 """
 
 from collections.abc import Callable, Generator, Iterator

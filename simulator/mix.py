@@ -12,10 +12,11 @@ Count = Annotated[int, Meta(ge=1)]
 
 
 class Mix(msgspec.Struct, frozen=True, kw_only=True):
-    """Shares are between 0 and 1, sizes are in bytes, and times in seconds.
+    """Everything about the traffic that can be set. A share is between 0 and 1.
 
-    `rate` and `in_flight` shape the platform's own clock: `in_flight` concurrent executions make
-    `rate` events in a second of it. The sender decides how fast the records are sent.
+    Sizes are in bytes, and names that end in `_s` are in seconds. `in_flight` executions run at the
+    same time, and together they make `rate` events per second of the platform's own clock. How fast
+    the records are sent is a separate choice of the sender.
     """
 
     rate: Annotated[float, Meta(gt=0, le=1_000_000)] = 200.0

@@ -1,8 +1,8 @@
-"""Changes a correct report in one way that real producers do, for example a status in lower case.
+"""Changes a correct report in one way that real producers do, such as a status in lower case.
 
-Each of these oddities is one rule of docs/spec/wire-shapes.md. It changes the body of the report
-and the fields that a reader must get from it together. An oddity that doesn't fit a report leaves
-it unchanged.
+Each change is a rule of docs/spec/wire-shapes.md. It edits the body of the report, and also the
+fields that a reader must get from it, so that the expected result stays right. A change that
+doesn't fit a report leaves it as it is.
 """
 
 from collections.abc import Callable

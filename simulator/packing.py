@@ -1,6 +1,7 @@
-"""Packs reports into the bytes and headers of a record: wrappers, batches, double encoding.
+"""Packs reports into the value and headers of a record.
 
-Source: docs/spec/wire-shapes.md#w1, #w2, #w4, #w6, #b1, #b2.
+A report may be alone, in a batch, in a wrapper, or encoded as JSON twice. Source:
+docs/spec/wire-shapes.md#w1, #w2, #w4, #w6, #b1, #b2.
 """
 
 from base64 import b64encode

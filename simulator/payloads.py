@@ -1,7 +1,7 @@
-"""The payloads of calls: a seeded pool of every size, some with secrets or odd text.
+"""Makes payloads of calls, in every size, and some with secrets or odd characters.
 
-Each payload is made twice: as it is sent and as it may be kept. Source:
-docs/spec/wire-shapes.md#r1, #r3, #v5.
+The pool is made from a seed. Each payload exists in two forms, as it's sent and as it may be
+stored. Source: docs/spec/wire-shapes.md#r1, #r3, #v5.
 """
 
 from random import Random

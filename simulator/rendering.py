@@ -1,7 +1,8 @@
-"""Renders one fact as one producer reports it: the body, and the fields a reader must get.
+"""Writes a fact as a producer reports it, and notes the fields that a reader must get from it.
 
-`ReportedFields` is filled from the fact and from what the producer chose to leave out, never by
-reading the body again. Source: docs/spec/wire-shapes.md#v1, docs/spec/envelope.md#c9.
+The expected fields (`ReportedFields`) come from the fact and from what the producer chose to leave
+out. They're never read from the written body, because a mistake in writing would then also be
+expected. Source: docs/spec/wire-shapes.md#v1, docs/spec/envelope.md#c9.
 """
 
 from collections.abc import Callable
@@ -31,14 +32,16 @@ T = TypeVar("T")
 
 
 class ReportedFields(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The canonical fields that a reader must get from one report. None stands for no value.
+    """The fields of the canonical envelope that a reader must get from a report. None is no value.
 
-    If `event_id` is None, a reader derives the id from the coordinates. If `created_us` is None, it
-    takes the time of the record in Kafka. The ranks decide which value wins when reports of one
-    event are merged. `pending` marks a completion that only hands work over. The ledger fills in
-    `call_index`, because it has only digests of long values. `context` and `result` are as they may
-    be stored. `meta` and `extra` must hold at least these keys. `rules` are all coercions. `shape`
-    is how the name of the shape begins.
+    If `event_id` is None, the reader must derive an id from the record's place in Kafka. If
+    `created_us` is None, it must use the record's time. The ranks say how well a value is known,
+    and decide which one wins when reports of an event are merged. `pending` is true if a completion
+    only hands the call over. `call_index` is filled in by the ledger, because it has only hashes of
+    long values.
+
+    `context` and `result` are as they may be stored, `meta` and `extra` must have at least these
+    keys, `rules` are all coercions, and `shape` is how the name of the shape begins.
     """
 
     execution_id: int
@@ -136,9 +139,10 @@ def start_event(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -
 def report_status(
     reported: ReportedFields, word: status_words.StatusWord, *, alone: bool = False
 ) -> str | None:
-    """Choose the word for the status of an event that isn't a call.done.
+    """Report the status of an event that isn't a call.done, and return its word.
 
-    `alone` is true if the word stands at the top of the event and nowhere below it.
+    `alone` is true if the word is only at the top of the event. COMPLETED there says no more than
+    the name of some events, so it then has the lowest rank.
     """
     reported.status = word.means
     reported.status_rank = _rank(reported, word.rank, alone=alone)
@@ -150,10 +154,11 @@ def report_status(
 def report_outcome(
     reported: ReportedFields, fact: Fact, top: str | None, *, alone: bool = False
 ) -> str | None:
-    """Choose how the producer writes the real outcome of a call.done. Returns the word at the top.
+    """Report the real outcome of a call.done, and return `top`, the word at the top of the event.
 
-    `top` is the word at the top of the event, which may be less specific than the outcome, or even
-    its opposite. `alone` is true if nothing below it says how the call ended.
+    `top` may say less than the outcome, or even the opposite. A reader then takes the outcome from
+    the fields below, which is a coercion. `alone` is true if no field below says how the call
+    ended.
     """
     reported.status = fact.outcome
     rank = 1 if fact.outcome == "COMPLETED" else 2
@@ -202,9 +207,10 @@ class PayloadForm(NamedTuple):
 def sent_and_kept(
     rendered: RenderedEvent, build: Callable[[PayloadForm], dict[str, Any]]
 ) -> tuple[Any, Any]:
-    """Call `build` on the fact's content as sent and as kept. Returns one object if they're equal.
+    """Build the content as it's sent and as it may be stored, by calling `build` for each of them.
 
-    Changes in the content are then among the report's `rules`.
+    Returns the same object twice if they're equal. If they differ, the rules that change the
+    content are added to the report's `rules`.
     """
     content, error = rendered.fact.content, rendered.fact.error
     sent = build(

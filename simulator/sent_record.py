@@ -8,12 +8,12 @@ from simulator.rendering import ReportedFields
 
 
 class SentEvent(msgspec.Struct, frozen=True):
-    """One event in a record.
+    """An event in a record.
 
-    All reports of one event have the same `number`. It is the number of the fact if the report
-    carries the fact's event id, and otherwise a negative number that no other event has. `fact` is
-    0 for an event that stands for nothing on the platform, such as a record that must be rejected.
-    `shares_id` is true if the platform gave another event the same id before.
+    All reports of an event have the same `number`. If the report carries the fact's event id, it's
+    the number of the fact. Otherwise it's a negative number that no other event has. `fact` is 0 if
+    the event is about nothing that happened, for example in a record that must be rejected.
+    `shares_id` is true if the platform gave the same id to an earlier event.
     """
 
     number: int
@@ -38,11 +38,11 @@ SentOutcome = SentEvent | MustReject | MustIgnore
 
 
 class SentRecord(msgspec.Struct, kw_only=True):
-    """A record to send, with the expected outcome of each of its events, in order.
+    """A record to send, with what must become of each of its events, in order.
 
     `copy_of_earlier` is true if the same bytes were sent before, at another offset. `kept_headers`
-    are the headers that may be stored, with a list for a name that occurs twice. `trace_id` is the
-    trace id in them.
+    are the headers that may be stored, with a list of values if a name occurs twice. `trace_id` is
+    the trace id in them.
     """
 
     key: bytes | None

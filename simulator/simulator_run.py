@@ -1,4 +1,4 @@
-"""Runs a mix: its records and their ledger, into a topic or as lines of a file."""
+"""Sends the records of a mix to a topic, or writes them to a file, and writes their ledger."""
 
 import asyncio
 import time
@@ -45,11 +45,10 @@ async def run_into_topic(
     paced: bool = False,
     stop: asyncio.Event | None = None,
 ) -> int:
-    """Send the records of the run to a topic. Returns how many, once all are acknowledged.
+    """Send the records of the run to a topic, and return their number once all are acknowledged.
 
-    If `paced` is true, each record is sent at its own time, and otherwise as fast as the broker
-    accepts it. The records are made for as many partitions as the topic has. `stop` ends the run
-    early.
+    With `paced`, each record is sent at its own time, and otherwise as fast as the broker accepts
+    it. The number of partitions is taken from the topic. Set `stop` to end the run early.
     """
     async with kafka_producer.producer(bootstrap_servers, topic, ledger.placed) as sender:
         mix = msgspec.structs.replace(run.mix, partitions=await sender.partitions())
@@ -71,5 +70,5 @@ def write_lines(run: SimulatorRun, file: BinaryIO, topic: str, ledger: Ledger) -
 
 
 def now_us() -> int:
-    """The wall clock, in microseconds since 1970."""
+    """Return the time of the wall clock, in microseconds since 1970."""
     return time.time_ns() // 1000

@@ -1,6 +1,7 @@
-"""Splits values into partitions by a number, and returns them one partition at a time.
+"""Divides values into 64 partitions by a number, and returns one partition at a time.
 
-A partition is held in memory while it is small. After that, its values are written to its own file.
+It holds more values than fit into memory, because each partition that grows beyond 512 KiB is
+written to a temporary file.
 """
 
 from collections.abc import Iterator

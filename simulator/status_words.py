@@ -1,18 +1,19 @@
-"""The status words of producers, each with its meaning and its rank.
+"""The words that producers use for a status, with the meaning and rank of each.
 
-The normalizer maps words to meanings, and a producer maps meanings to words. So these tables are
-inverted, and written by hand from the spec. Source: docs/spec/wire-shapes.md#s13, #s14, #e2.
+The normalizer has tables from words to meanings. A producer needs the opposite direction, so these
+tables are written by hand from the spec. Source: docs/spec/wire-shapes.md#s13, #s14, #e2.
 """
 
 from typing import Final, NamedTuple
 
 
 class StatusWord(NamedTuple):
-    """A status as a producer writes it, what it means, and its rank in a merge of reports.
+    """A status as a producer writes it, with its meaning and its rank.
 
-    `word` is None if the producer leaves the status out. The rank is 2 for a failure that is
-    declared, 1 for any other declared status, and 0 if only the event's type tells the status.
-    `overruled` is true if the word alone would mean another status, which is a coercion.
+    `word` is None if the producer leaves the status out. The rank decides which status wins when
+    reports of an event are merged: 2 for a declared failure, 1 for another declared status, and 0
+    if only the type of the event tells. `overruled` is true if the word alone would mean another
+    status, so that reading it is a coercion.
     """
 
     word: str | None

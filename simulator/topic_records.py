@@ -1,7 +1,8 @@
 """Turns facts into records, in the order in which they reach the topic.
 
-Here an event is put into a batch or a wrapper, reported a second time, delayed, or sent again, and
-the poison is mixed in. The same seed and mix give the same records, byte by byte.
+It packs events into batches and wrappers, reports some of them twice, delays some, sends some
+again, and adds records that must be rejected. The same seed and mix give the same records, byte by
+byte.
 """
 
 from collections.abc import Callable, Generator
@@ -38,10 +39,10 @@ def records(
     executions: int | None = None,
     lived: Callable[[PlaybookRun], None] = lambda _: None,
 ) -> Generator[SentRecord, None, None]:
-    """Yield records in the order of their time, without an end or until `executions` have ended.
+    """Yield records in the order of their time, until `executions` have ended or else endlessly.
 
-    `lived` is called with each execution when it ends. When the generator is closed, it is called
-    with those that still run.
+    `lived` is called with each execution when it ends. When you close the generator, it's also
+    called with the executions that still run.
     """
     topic = _Topic(mix, seed)
     return topic.records(World(mix, Random(f"{seed}/world"), lived), executions)

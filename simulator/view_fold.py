@@ -1,8 +1,8 @@
-"""Folds the stored events of one execution into what the views must show of it and its calls.
+"""Computes from the stored events of an execution what the views must show of it and its calls.
 
-The simulator's comparison and the tests share this fold. Attempts and outcomes of calls come from
-deploy/calls.py, so that what is shipped is what is tested. A row is a dict by column. Times are
-aware.
+The simulator and the tests use this computation. How events belong to attempts is decided by
+deploy/calls.py, because that module is shipped and so it's what must be tested. A row is a dict by
+column name, with times in UTC.
 """
 
 import json

@@ -41,11 +41,11 @@ class World:
     def facts(
         self, *, executions: int | None = None
     ) -> Generator[tuple[int, list[Fact]], None, None]:
-        """Yield (microseconds since 1970, facts of one execution at that instant), endlessly.
+        """Yield the facts of one execution at one time, with that time in microseconds since 1970.
 
-        With `executions`, it begins at most this many executions, not counting the children that
-        they start, and ends when these have ended. When the generator is closed, `lived` is called
-        for the executions that still run, too, as they are then.
+        With `executions`, it begins at most this number of executions, not counting their children,
+        and stops when they have ended. Otherwise it never stops. When you close the generator,
+        `lived` is called for the executions that still run.
         """
         try:
             yield from self._facts(executions)

@@ -66,7 +66,7 @@ def test_compare_refuses_what_is_no_ledger(tmp_path: Path) -> None:
     result = run("compare", f"--ledger={tmp_path / 'ledger'}", "--database-url=postgresql://")
 
     assert result.exit_code == 2
-    assert "does not begin like a ledger" in result.output
+    assert "is not a ledger" in result.output
 
 
 def test_a_comparison_that_is_not_possible_is_no_difference(tmp_path: Path) -> None:

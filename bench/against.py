@@ -1,11 +1,11 @@
-"""Compares the drain of this state with that of an earlier commit, in one run.
+"""Compares how fast this checkout and an earlier commit drain a topic, in one run.
 
     python -m bench.against ba60e10                       five pairs of 300,000 events
     python -m bench.against ba60e10 --rounds 1 --events 30000    a smoke test: no figures
     python -m bench.against ba60e10 --results NAME        also into docs/results.csv
 
-Each round runs `bench.drain` of both, in alternating order. A machine that is slow for
-a while is slow for both, so the median of the rounds' ratios counts.
+Each round runs `bench.drain` of both, and the order alternates. If the machine is slow for a while,
+it's slow for both, so the result is the median of the rounds' ratios and not of their times.
 """
 
 import argparse
@@ -107,9 +107,10 @@ def _drain(folder: Path, events: int) -> Run:
 
 
 def _postgres_s(bench: subprocess.Popen[str]) -> float:
-    """The CPU of PostgreSQL while a normalizer runs, which is while the topic is drained.
+    """Return the CPU time that PostgreSQL uses while a normalizer runs, which drains the topic.
 
-    Reading the processes from outside works for every commit, whatever its bench prints.
+    It reads the processes from outside, so that it works for every commit, whatever its bench
+    prints.
     """
     began: float | None = None
     spent = 0.0

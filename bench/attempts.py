@@ -1,12 +1,13 @@
-"""Measures how often attempts that nobody numbered, or only one side, are shown wrong.
+"""Measures how often the views show an attempt wrong if its events don't say which attempt it is.
 
     python -m bench.attempts                               the short form: 1,000 commands a row
     python -m bench.attempts --commands 10000 --results    into docs/results.csv
 
-No server takes part. It makes up commands, each with what really happened and the events that two
-producers with clocks of their own write about it, and folds these events by deploy/calls.py, and by
-that file as it was before attempts followed the log (--against takes another commit). A property
-test holds deploy/calls.py to the SQL. At the end it prints PASS or FAIL for each aim.
+It needs no server. It makes up commands: what really happened to each, and the events that two
+producers with different clocks write about it. It gives these events to deploy/calls.py, and also
+to that file as it was before attempts followed the order of the log (--against names another
+commit). A property test ensures that the SQL of the projections decides like deploy/calls.py. At
+the end it prints PASS or FAIL for each aim.
 """
 
 import argparse
@@ -73,9 +74,9 @@ SUCCESSES: Final = (
 
 
 class History(NamedTuple):
-    """A command: how each of its attempts really ended (None if nobody said), and its events.
+    """A command: how each of its attempts really ended, or None if no event says, and its events.
 
-    An event has the fields of CallEvent by name.
+    Each event is a dict of the fields of CallEvent.
     """
 
     really: dict[int, str | None]
@@ -97,14 +98,14 @@ class Row(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many commands of one row a rule shows wrong.
+    """How many commands of a kind a version of the rules shows wrong.
 
-    `wrong`: retried commands of which an attempt is shown with another end than it had.
-    `left_open`: retried commands of which an attempt is shown open although all its ends arrived.
-    `too_open`: those of them that show more attempts open than nobody reported the end of.
-    `invented`: commands with one attempt that are shown with more.
-    `recovered`: commands whose last of several attempts succeeded.
-    `recognized`: those of them that are shown COMPLETED at that attempt.
+    `wrong` counts retried commands with an attempt that is shown with another end than it had.
+    `left_open` counts those with an attempt that is shown as open although all its ends arrived.
+    `too_open` counts the ones among them that have more open attempts than attempts without a
+    reported end. `invented` counts commands with one attempt that are shown with several.
+    `recovered` counts commands whose last retry succeeded, and `recognized` those of them that are
+    shown so.
     """
 
     single: int

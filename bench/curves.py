@@ -53,11 +53,11 @@ _ALL_AGAIN: Final = "all, sent again"
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """One point: what is in the topic, and who reads it into which database.
+    """A point of a curve: what is in the topic, and who reads it into which database.
 
-    Shares are between 0 and 1. `again`: the records are stored already, and were sent once more, to
-    another topic, or are read once more, from the same offsets. `stored`: the rows of other
-    executions that are there before; None for an empty database.
+    Shares are between 0 and 1. With `again`, the records are stored already: they were "sent" a
+    second time to another topic, or are "read" a second time from the same offsets. `stored` is the
+    number of rows of other executions that the database has before, or None for an empty database.
     """
 
     label: str
@@ -166,12 +166,10 @@ class Bench:
         return drains
 
     async def _measure_stored(self, curve: Curve, rounds: int) -> Drains:
-        """The history grows from point to point.
+        """Measure drains into a database whose history grows from point to point.
 
-        Each drain into it has one into an empty database beside it.
-
-        The result is the ratio of the two, so the drains into empty databases are the first
-        point's.
+        Beside each of them, the same topic is drained into an empty database, and the result is the
+        ratio of both. The drains into empty databases are stored as those of the first point.
         """
         name = "history"
         url = await self._servers.database(name)
@@ -342,9 +340,10 @@ async def main(options: argparse.Namespace) -> None:
 
 
 def _ratios(curve: Curve, drains: Drains) -> list[float]:
-    """The speed of each point as a share of the first one's, the median over rounds.
+    """Return how fast each point is compared with the first one: the median ratio of the rounds.
 
-    Where a point has drains of the first beside it (what is stored), they are its first.
+    If a point was measured beside drains into an empty database (the curve "stored"), it's compared
+    with those.
     """
     first = drains[curve.points[0].label]
     ratios = []

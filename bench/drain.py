@@ -61,9 +61,9 @@ class Stack(NamedTuple):
 
 
 class Drained(NamedTuple):
-    """The result of a drain: records, time, CPU, memory, and the projections' tables it filled.
+    """The result of a drain: records, time, CPU, memory, and which tables of projections it filled.
 
-    `peak_mb` is the sum of all processes, their children included.
+    `peak_mb` is the sum over all processes, including their children.
     """
 
     events: int
@@ -148,9 +148,11 @@ async def drain(
     partitions: int = PARTITIONS,
     core: Core | None = None,
 ) -> Drained:
-    """Measure from when each process holds partitions, without start-up, to the last commit.
+    """Start the processes, and measure how long they take to read the whole topic.
 
-    `core` is for NORMALIZER_CORE, which otherwise is as in this process, or native.
+    The time begins when each process has its partitions, so it doesn't include the start of a
+    process, and it ends with the last commit. `core` sets NORMALIZER_CORE. By default it's the
+    value of this process, or native.
     """
     environment = {
         "PATH": os.environ["PATH"],
@@ -232,10 +234,10 @@ async def _sizes(database_url: str) -> asyncpg.Record:
 
 
 async def _copy_again(database_url: str, filled: tuple[str, ...]) -> tuple[int, float]:
-    """Copy the stored, finished rows into the emptied tables. Returns rows and seconds.
+    """Copy the rows that a drain has stored into the emptied tables. Returns rows and seconds.
 
-    The client copies in the service's batches. The time includes only the encoding of rows, which
-    COPY requires.
+    The rows are copied in batches as large as the service's. The time includes the encoding that
+    COPY requires, but no normalizing.
     """
     connection = await connected(database_url)
     try:

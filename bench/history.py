@@ -1,6 +1,7 @@
-"""Makes a history in SQL: executions at an even rate, each with its steps, calls and retries.
+"""Makes a history in SQL: executions at an even rate, each with steps, calls, and retries.
 
-For figures that need millions of events in minutes. The same numbers give the same rows.
+Benchmarks use it if they need millions of events within minutes. The same numbers always give the
+same rows.
 """
 
 from datetime import datetime, timedelta
@@ -35,9 +36,10 @@ async def make_history(
 
 
 async def repeat_history(connection: asyncpg.Connection, times: int, *, later: timedelta) -> None:
-    """Copy every row of a history, each copy `later` than the one before, without projecting it.
+    """Copy every row of a history several times, each copy `later` than the one before.
 
-    The views read the same as if the copies had been projected, in a fifth of the time.
+    Triggers are off, and the rows of the projections are copied too. The views then show the same
+    as if the copies had been projected, in a fifth of the time.
     """
     shifts = {
         "timestamptz": "{column} + $1::integer * $2::interval",

@@ -1,13 +1,13 @@
-"""Measures the cost of the native lane and of Python, in turn in one run.
+"""Measures how much CPU the native lane (the rules in Rust) and Python need per record, in one run.
 
     python -m bench.lane                     the peers' mix, five rounds
     python -m bench.lane --records 5000 --rounds 3
     python -m bench.lane --shares            by the share of suspicious events, and of batches
 
-Prints microseconds of CPU a record: of Python's rules and its encoding, of the lane, of the records
-that the lane leaves, and of `json.loads` alone. `--shares` prints those of an event by Python alone
-and by the lane with Python, and the cost at 50 % divided by the mean of those at 0 and 100 %. On a
-busy machine only their ratios hold.
+It prints microseconds per record: for Python's rules and its encoding, for the lane, for the
+records that the lane passes on to Python, and for `json.loads` alone. With `--shares` it prints
+them per event for Python alone and for the lane together with Python. It also divides the cost at
+50 % by the mean of the costs at 0 and 100 %. On a busy machine only the ratios mean anything.
 """
 
 import argparse

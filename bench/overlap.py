@@ -1,12 +1,12 @@
-"""Measures how much of a drain one process and its PostgreSQL session work at the same time.
+"""Measures for how much of a drain a process and its PostgreSQL session work at the same time.
 
     python -m bench.overlap                    100,000 events
     NORMALIZER_CORE=python python -m bench.overlap --events 300000
 
-Two samplers watch one process drain a topic. The first reads from /proc every two milliseconds
-whether the process and its session want a processor (state R or D), so a busy machine changes
-little. The second asks PostgreSQL what the session waits for. If both worked all the time, the
-slower of the two would set the pace.
+If both always worked at the same time, the slower of the two would determine the speed. Two
+samplers watch while one process drains a topic. The first reads from /proc every two milliseconds
+whether the process and its session want a processor (state R or D), so a busy machine changes the
+result little. The second asks PostgreSQL what the session waits for.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Compares what the dashboard costs with an earlier commit, in one run.
+"""Compares what the dashboard costs in this checkout and in an earlier commit, in one run.
 
     python -m bench.page f79b3ef9                          five rounds, each idle for 30 s
     python -m bench.page f79b3ef9 --rounds 1 --idle 6      a smoke test: no figures
     python -m bench.page f79b3ef9 --results                also into docs/results.csv
 
-Both serve the same history, each from its own database. Each round opens both in a new browser, in
-alternating order, and leaves them alone once nothing of the load is left to do: requests, bytes,
-the time of the page's main thread, and the CPU time of `projector serve`.
+Both serve the same history, each from a separate database. Each round opens both pages in a new
+browser, in alternating order, and leaves them open after everything is loaded. It counts requests,
+bytes, the time of the page's main thread, and the CPU time of `projector serve`.
 """
 
 import argparse

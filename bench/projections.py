@@ -1,12 +1,12 @@
-"""Measures what the projections cost: in a drain, by the row, in eight sessions, in one execution.
+"""Measures what the projections cost: per drain, per row, in eight sessions, and in one execution.
 
     python -m bench.projections                               the short form: 100,000 events
     python -m bench.projections --events 300000 --results     into docs/results.csv
 
-In one run, on one machine: the service drains a topic without projections, with them, and without
-them again. The rows it stored are then copied, finished, with one projection at a time; eight
-sessions copy at once, each the rows of executions of its own; and one execution of 100,000 events
-is written beside a thousand of 100.
+Everything happens in one run on one machine. The service drains a topic without projections, with
+them, and without them again. Then the rows that it stored are copied with one projection at a time.
+Eight sessions copy at the same time, each of them the rows of different executions. At last, an
+execution of 100,000 events is written, and for comparison a thousand executions of 100 events.
 """
 
 import argparse

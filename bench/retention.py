@@ -1,13 +1,14 @@
-"""Measures retention beside a writer, and proves what it leaves, killed at each named point.
+"""Measures retention while a writer runs, and checks what it leaves if it's killed at any point.
 
     python -m bench.retention                                3,000,000 events, in about 15 minutes
     python -m bench.retention --events 10000000 --results    the full form, into docs/results.csv
 
-Half of the events are old. A writer stores 2,000 new ones a second, first alone and then beside
-`projector maintain`. At each named point of a run the process is killed with SIGKILL, and another
-run begins. At the end every count by hour must be as it was before, `projector verify` must find
-nothing, and the ledger must explain every row. Then executions of 100,000 and of a million events
-leave, one at a time. Exit code 1 if anything is missing, or if the first takes longer than 8 s.
+Half of the events are old. A writer stores 2,000 new ones per second, first alone and then while
+`projector maintain` runs. At each named point of a run the process is killed with SIGKILL, and
+another run starts. At the end every count by hour must be as it was before, `projector verify` must
+find no difference, and `normalizer ledger verify` must explain every row. Then an execution of
+100,000 events and one of a million are deleted, one after the other. Exits with 1 if anything is
+missing, or if the first of the two takes longer than 8 s.
 """
 
 import argparse

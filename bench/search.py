@@ -1,10 +1,10 @@
-"""Measures the searches and the comparison of versions over a long history.
+"""Measures how long the page's searches and its comparison of versions take over a long history.
 
     python -m bench.search                                three million events in thirty days
     python -m bench.search --events 30000000 --results    the full form, into docs/results.csv
 
-Each question runs as the page asks it, with the page's window of 24 hours and with 30 days. It must
-answer within a second. A search by id must not read more than a few blocks, however much is stored.
+Each query runs as the page runs it, with the page's window of 24 hours and with 30 days, and must
+end within a second. A search by id must not read more than a few blocks, however much is stored.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Measures what every view costs a dashboard after three and after thirty days of history.
+"""Measures what each view costs a dashboard after three and after thirty days of history.
 
     python -m bench.views                                the short form: a million in thirty days
     python -m bench.views --events 10000000 --results    the full form, into docs/results.csv
 
-Each view runs its example query for the last 24 hours: the shared buffers it reads must not
-grow with what is older. How long the same query takes is measured: the server's time on a CPU, and
-the 95th percentile by the clock, which the machine's other work makes longer; and so is one for 30
-days of those views that have hours.
+It runs the example query of each view for the last 24 hours. The number of shared buffers that a
+query reads must not grow with the older history. The time is only measured: the CPU time of the
+server, and the 95th percentile of the elapsed time, which other work on the machine makes longer.
+Views with an hour are also measured for 30 days.
 """
 
 import argparse

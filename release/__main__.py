@@ -1,9 +1,9 @@
-"""Builds the release of this commit into dist/, or its image alone.
+"""Builds the release of this commit into dist/, or only its image.
 
-    python -m release [ARGUMENTS OF BUILDAH]          all of it, each thing twice
+    python -m release [ARGUMENTS OF BUILDAH]          everything, each thing twice
     python -m release image [ARGUMENTS OF BUILDAH]    only the image, once, from the work tree
 
-Exits with 1 and one line where a release cannot be made.
+If a release can't be made, it exits with 1 and prints the reason in one line.
 """
 
 import hashlib

@@ -7,9 +7,10 @@ from pathlib import Path
 
 
 def pack(folder: Path, target: Path, epoch: int, *, under: str) -> None:
-    """Write a folder's files as .tar, or compressed if the target's name ends otherwise.
+    """Write a folder's files into an archive: .tar, or a compressed one by the target's name.
 
-    They are under this name in the archive, and all have this time, in seconds since 1970.
+    In the archive they're in the folder `under`, and all have the same time (seconds since 1970),
+    so that the same files always give the same bytes.
     """
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:

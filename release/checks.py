@@ -19,9 +19,10 @@ def compare(first: Path, second: Path) -> None:
 
 
 def install_and_run(root: Path, finished: Path, tools: Path, version: str) -> None:
-    """Install the wheel with the locked libraries alone, run it, and add its list of components.
+    """Install the wheel with the locked libraries, run it, and add its list of components.
 
-    The filter reads every vector of the contract. Raises ReleaseError.
+    `normalizer conform` compares its output with every vector of the contract. Raises ReleaseError
+    if anything fails.
     """
     environment = finished.parent / "installed"
     run(sys.executable, "-m", "venv", "--without-pip", environment, folder=root)

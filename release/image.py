@@ -10,9 +10,10 @@ from release.sources import Commit
 
 
 def build(tree: Path, name: str, commit: Commit, arguments: list[str]) -> None:
-    """Build the image of a tree, with more arguments for buildah. Raises ReleaseError.
+    """Build the image of a tree, passing more arguments on to buildah. Raises ReleaseError.
 
-    Chroot isolation needs no container runtime. All files of the image have the commit's time.
+    It uses chroot isolation, which needs no container runtime. All files of the image have the time
+    of the commit, so that the same tree gives the same image.
     """
     command = (
         *("buildah", "build", "--isolation", "chroot", "--timestamp", str(commit.epoch)),

@@ -46,9 +46,10 @@ def _wheel(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
 
 
 def _native_wheel(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
-    """It's for this machine's kind of Linux, and every Python from 3.11 on.
+    """Build the wheel of the native lane, for this machine's Linux and for Python 3.11 and newer.
 
-    The module names the sources of its crates, but not the home folder that they are in.
+    The compiled module contains the paths of its crates' sources. They're rewritten, so that the
+    builder's home folder isn't among them.
     """
     crates = os.environ.get("CARGO_HOME", Path.home() / ".cargo")
     _hook(
@@ -58,9 +59,9 @@ def _native_wheel(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
 
 
 def _sdist(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
-    """It is packed a second time, because setuptools puts the present time into it.
+    """Build the sdist, and pack it again, because setuptools writes the current time into it.
 
-    A wheel built from it has the bytes of the wheel built from the tree.
+    Raises ReleaseError if a wheel that is built from it differs from the wheel built from the tree.
     """
     sdist = into / _hook("build_sdist", tree, into, tools, commit)
     unpacked = tree.parent / "unpacked"

@@ -1,7 +1,9 @@
 """Adds to a CycloneDX list of components what pip did not install: Debian's packages, and uPlot.
 
-`python release/sbom.py PACKAGES < pip.cdx.json > all.cdx.json` runs while the image is built, with
-the standard library alone. PACKAGES has a line for each: name, version, architecture.
+    python release/sbom.py PACKAGES < pip.cdx.json > all.cdx.json
+
+It runs while the image is built, and uses only the standard library. PACKAGES is a file with a line
+per Debian package: name, version, and architecture.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""Runs the comparison.
+"""Runs the comparison with other programs.
 
     python -m bench.peers                                everything, about an hour
     python -m bench.peers --events 20000 --rounds 1 --seconds 6     to try it out: no figures
     python -m bench.peers --only normalizer,plain --parts drain
 
-The first run installs each contestant in an environment of its own and keeps it; what has no tools
-here (Go, Java, Maven) is left out and counted.
+The first run installs each program in a separate environment, which later runs use again. A program
+whose tools (Go, Java, Maven) aren't installed is left out, and the report says how many were.
 """
 
 import argparse

@@ -18,10 +18,11 @@ class Leaves(msgspec.Struct, frozen=True):
 
 
 class Contestant(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the comparison.
+    """A program that takes part, and its row in the comparison.
 
-    `program` names what `installs` prepares. `members` are processes or tasks that share the topic.
-    `breakable`: it can run without our own guard against poison.
+    `program` is what `installs` prepares for it. `members` is the number of processes or tasks that
+    share the topic. `breakable` is true if it can run without our guard against records that make
+    it fail.
     """
 
     name: str

@@ -1,8 +1,9 @@
-"""Measures how fast a contestant reads a full topic into an empty database, and at what cost.
+"""Measures how fast a program reads a full topic into an empty database, and at what cost.
 
-The clock starts when the contestant's group is stable: starting up is not draining. It ends when
-everything is stored: for the service when its positions stand at the log's end, for the others at
-the end of their last statement, once their group has committed the whole topic.
+The clock starts when the program's consumer group is stable, so the start of its processes doesn't
+count. It ends when everything is stored. For the service, that is when its positions reach the end
+of the log. For the others, it's the end of their last statement, once their group has committed the
+offsets of the whole topic.
 """
 
 import asyncio

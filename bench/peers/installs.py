@@ -1,7 +1,7 @@
-"""Prepares an environment of its own for each contestant, once, in a folder that is kept.
+"""Prepares a separate environment for each program, once, in a folder that later runs use again.
 
-Only ordinary clients are used: uv, go and mvn. A contestant whose tools are missing, or whose
-packages do not come, is left out and counted.
+It runs only ordinary clients: uv, go, and mvn. A program whose tools are missing, or whose packages
+can't be downloaded, is left out and counted.
 """
 
 import re

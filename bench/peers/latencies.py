@@ -1,8 +1,8 @@
-"""Measures how long a record takes from before it is sent until another session sees its row.
+"""Measures the time from just before a record is sent until another session can see its row.
 
-A process of its own sends at a steady rate. A session reads pg_current_snapshot() every few
-milliseconds: a row is visible from the first snapshot that sees its transaction. No table is read
-meanwhile.
+A separate process sends at a steady rate. A session calls pg_current_snapshot() every few
+milliseconds, because a row is visible from the first snapshot that includes its transaction. So no
+table is read while the time is measured.
 """
 
 import asyncio
@@ -41,9 +41,10 @@ _QUIET: Final = (
 
 
 class Latency(msgspec.Struct, kw_only=True):
-    """One run. A record is missing whose row another record made or changed, or that was dropped.
+    """The latencies of one run. Without any stored row, the times are NaN.
 
-    Without any row the times are not a number.
+    `missing` counts records that no row can be found for, because another record stored or changed
+    the row, or because the record was dropped.
     """
 
     who: str

@@ -1,11 +1,11 @@
--- Canonical events in ClickHouse: for search over all of them, and for the figures of figures.sql.
--- ClickHouse 26.2 or newer (text index). Run it once, with the broker's address in place of
--- kafka:9092:
+-- Creates tables for the canonical events in ClickHouse, for searches over all of them and for the
+-- figures of figures.sql. It needs ClickHouse 26.2 or newer (text index). Run it once, with the
+-- broker's address in place of kafka:9092:
 --     clickhouse-client --multiquery < deploy/clickhouse/events.sql
 --
--- Every copy of an event is inserted, and `final` shows the one of the greatest revision. So a
--- message that is read twice, or an event that is sent again, counts once. Always read with
--- `final`.
+-- Kafka may deliver a message twice, and the normalizer sends an event again when it has changed.
+-- Every copy is inserted, and `final` shows only the one with the greatest revision, so always read
+-- with `final`.
 
 create database if not exists normalizer;
 create database if not exists projector;
@@ -40,8 +40,9 @@ create table normalizer.events (
 engine = ReplacingMergeTree(revision)
 order by (execution_id, event_id);
 
--- Canonical lines on their way, with what the headers of their message say ('' if there is none).
--- Keeps nothing. Parquet of history is inserted here too (deploy/flink/README.md).
+-- Passes canonical lines on to the table of events, with the values of their message's headers (''
+-- for a missing one). It stores nothing itself. To load history, insert Parquet files here
+-- (deploy/flink/README.md).
 create table normalizer.canonical_records (
     line          String,
     shape         String,

@@ -1,11 +1,10 @@
--- The figures of the projections, under the same names and with the same columns as in PostgreSQL,
+-- Creates the projections' views in ClickHouse, with the same names and columns as in PostgreSQL,
 -- from the events of events.sql. It needs the function execution_calls (functions.xml).
 --     clickhouse-client --multiquery < deploy/clickhouse/figures.sql
 --
--- A call is what all events of its command say, and a later event can change which attempt an
--- earlier one is of. So an execution is folded whole, again and again while it has new events, into
--- one row, and the views count the newest rows. Nothing is added up that would have to be taken
--- back.
+-- A later event can change which attempt an earlier event belongs to. So an execution with new
+-- events is computed again from all of its events, into a new row, and the views count only the
+-- newest row of each. No count ever has to be corrected.
 
 create table projector.folded_executions (
     execution_id Int64,
@@ -33,8 +32,9 @@ create table projector.folded_executions (
 engine = ReplacingMergeTree(folded_to)
 order by execution_id;
 
--- The executions with events that arrived after the newest fold. A minute is read twice: an insert
--- becomes visible after the time that it is stamped with. After a pause it continues where it was.
+-- Computes the executions with events that arrived after the last run. An insert becomes visible a
+-- little after its timestamp, so each run also reads the minute before again. After a pause it
+-- continues where it stopped.
 create materialized view projector.fold_executions
 refresh every 1 minute append
 to projector.folded_executions as

@@ -2,8 +2,9 @@
 
 CREATE FUNCTION ended_calls_of AS 'functions.ended_calls_of' LANGUAGE PYTHON;
 
--- One row an event: of messages with one execution_id and event_id the one of the greatest revision,
--- or the first. Both are needed: events of two executions can have one id.
+-- One row per event. If several messages have the same execution_id and event_id, it's the one with
+-- the greatest revision, or the first of equals. Both ids are compared, because events of two
+-- executions can have the same event_id.
 CREATE VIEW `events` AS
 SELECT `event_id`, `execution_id`, `event_type`, `step`, `status`, `created_at`, `command_id`,
        `duration`, `error`, `attempts`, `number`, `max_attempts`, `path`, `pending_callback`,
@@ -85,9 +86,9 @@ FROM   (
        )
 WHERE  `nth` = 1;
 
--- One row for each attempt that ended. An execution is folded again with its new events. Its playbook
--- is the path that the event which begins it names, or else the step of a lifecycle event: the least
--- of texts that begin with rank and time.
+-- One row per attempt that ended. An execution is computed again when it gets new events. Its
+-- playbook is the path that its begin event names, or else the step of a lifecycle event. Each
+-- candidate is a text that begins with its rank and time, and the smallest one wins.
 CREATE VIEW ended_calls AS
 SELECT COALESCE(SUBSTRING(`named` FROM 29), '') AS `playbook`, `step`, `attempts`, `status`,
        `error_class`, (`finished_us` - MOD(`finished_us`, 3600000000)) / 1000000 AS `hour_s`,

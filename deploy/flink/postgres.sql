@@ -1,6 +1,6 @@
--- The figures that Flink keeps, in a PostgreSQL database of their own, all in schema flink.
+-- Creates the tables for the figures that Flink computes, in schema flink of a separate PostgreSQL
+-- database. If it fails, it has created nothing.
 --     psql "$FIGURES_URL" --file deploy/flink/postgres.sql
--- If it fails, it has made nothing.
 
 \set ON_ERROR_STOP on
 begin;
@@ -102,8 +102,9 @@ create view flink.call_time_histogram as
 select hour, measure, playbook, step, attempts, status, bucket::smallint as bucket, calls
 from   flink.call_times;
 
--- One job writes at a time: its sessions have this application_name, which start.py sets. So a job
--- from before, which may still run somewhere, changes no figure any more.
+-- Lets only one job write. start.py stores the name of the new job here, and the job's sessions use
+-- it as their application_name. A previous job that still runs somewhere has another name, so its
+-- writes fail.
 create table flink.job (
     name text not null
 );
@@ -146,6 +147,7 @@ $$;
 
 commit;
 
--- Flink and start.py sign in as the role that ran this file, which owns all of it. A reader needs:
+-- Flink and start.py sign in as the role that ran this file, because it owns everything here. To
+-- let another role read, for example Grafana:
 --     grant usage on schema flink to grafana;
 --     grant select on all tables in schema flink to grafana;

@@ -1,11 +1,12 @@
-"""Starts the job of the figures: into empty tables, or from its last checkpoint.
+"""Starts the Flink job that computes the figures, with empty tables or from its last checkpoint.
 
     /opt/normalizer/bin/python deploy/flink/start.py
     /opt/normalizer/bin/python deploy/flink/start.py --from-checkpoint s3://bucket/checkpoints/JOB/chk-42
 
-A job that starts from nothing counts from the beginning of the topic. If the topic has lost records
-since, it would count figures down that are already there, so that this program refuses tables that
-have rows. A job that starts from a checkpoint knows what it had counted.
+A job that starts without a checkpoint counts from the beginning of the topic, so its tables must be
+empty. If they have rows, this program refuses to start it: records that Kafka has deleted since
+would be missing, and the job would lower figures that are right. A job that starts from a
+checkpoint knows what it has already counted.
 
 Environment: FIGURES_URL, KAFKA_BOOTSTRAP_SERVERS, KAFKA_CANONICAL_TOPIC, FLINK_HOME.
 """
@@ -156,11 +157,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Start the job that keeps the figures.")
     parser.add_argument(
         "--from-checkpoint", metavar="PLACE",
-        help="a checkpoint (chk-42), or a local folder, whose newest one is taken",
+        help="continue from this checkpoint, such as s3://bucket/checkpoints/JOB/chk-42, or from "
+        "the newest one in this local folder",
     )  # fmt: skip
     parser.add_argument(
         "--kafka-properties", type=Path, metavar="FILE",
-        help="what Kafka's clients need beside the address: security.protocol=SASL_SSL and so on",
+        help="a file with more properties of Kafka's clients, for example security.protocol="
+        "SASL_SSL",
     )  # fmt: skip
     return parser.parse_args()
 

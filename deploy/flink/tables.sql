@@ -1,5 +1,5 @@
--- Where Flink reads canonical events, and where it keeps the figures. start.py runs it, with your
--- addresses in place of kafka:9092 and postgres:5432.
+-- Tells Flink where to read canonical events, and where to store the figures. start.py runs this
+-- file, with your addresses in place of kafka:9092 and postgres:5432.
 
 SET 'pipeline.name' = 'projections';
 SET 'table.local-time-zone' = 'UTC';
@@ -7,8 +7,8 @@ SET 'table.local-time-zone' = 'UTC';
 SET 'table.optimizer.reuse-optimize-block-with-digest-enabled' = 'true';
 SET 'state.backend.type' = 'rocksdb';
 SET 'execution.checkpointing.interval' = '10 s';
--- Each step of the job passes its results on with a checkpoint, not with each message. So what lies
--- between two checkpoints never reaches PostgreSQL, where a job that dies would leave it: README.md.
+-- Each step of the job passes its results on only with a checkpoint, and not with each message. So
+-- a job that dies has written nothing to PostgreSQL since its last checkpoint (README.md).
 SET 'table.exec.mini-batch.enabled' = 'true';
 SET 'table.exec.mini-batch.allow-latency' = '1 d';
 SET 'table.exec.mini-batch.size' = '100000';

@@ -28,14 +28,17 @@ alter role reader set statement_timeout = '10s';
 alter role reader set idle_in_transaction_session_timeout = '10s';
 alter role reader set default_transaction_read_only = on;
 
--- The service measures how long others hold a snapshot. Only who has this right with the option to grant it, such
--- as a superuser, may grant it: without it all else works, and `normalizer check` says what to type.
+-- The service measures how long other sessions hold a snapshot, and needs this right for it. Only a
+-- role that may pass the right on, such as a superuser, can grant it. Everything else works without
+-- it, and `normalizer check` tells you what to type.
 \set ON_ERROR_STOP off
 grant pg_read_all_stats to normalizer_writer;
 
--- PostgreSQL lets every login make large objects and write messages to the WAL, so a dashboard's login could fill the
--- disk: it can lift the read-only default above. We need neither. This takes both away from all logins in this database,
--- so leave it out if another application in it needs them. Only a superuser may: any other user gets a warning.
+-- By default, every login of PostgreSQL may create large objects and write messages to the WAL. The
+-- login of a dashboard could therefore fill the disk, because it can turn off the read-only default
+-- above. Neither is needed here, and this takes both rights away from all logins in this database.
+-- Leave it out if another application in the database needs them. Only a superuser can do it. Any
+-- other user gets a warning.
 \getenv revoke_from_public REVOKE_FROM_PUBLIC
 \if :{?revoke_from_public}
 select format('revoke execute on function %s from public', oid::regprocedure)

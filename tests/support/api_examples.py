@@ -1,6 +1,6 @@
-"""The generated file projector/api/examples.json: `python -m tests.support.api_examples` writes it.
+"""Writes projector/api/examples.json: `python -m tests.support.api_examples`.
 
-Each operation answers its example request from a real PostgreSQL.
+It asks each operation of the API its example request, with a real PostgreSQL behind it.
 """
 
 import asyncio

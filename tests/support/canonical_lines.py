@@ -1,6 +1,6 @@
-"""Compares the canonical lines of one simulator run: the filter's with an export's.
+"""Compares canonical lines of a simulator run: those of `normalizer normalize` and of an export.
 
-Both are commands in their own processes, and so is the schema that validates every line.
+Both commands run as separate processes, and each line is validated by the schema.
 """
 
 import asyncio
@@ -33,10 +33,11 @@ class ComparedLines(NamedTuple):
 
 
 async def canonical_lines(run: SimulatorRun, database: Database, folder: Path) -> ComparedLines:
-    """Validate every exported line, and compare those of events reported once with the filter's.
+    """Validate every exported line, and compare those that `normalizer normalize` can know.
 
-    The filter knows neither coordinates nor other reports. So it compares events with an id and a
-    time of their own that are reported once, in a record without a line feed.
+    That command sees a record alone, without its place in Kafka or other reports. So the comparison
+    has only events that are reported once, with an id and a time of their own, in a record without
+    a line feed.
     """
     reported_once = await asyncio.to_thread(_write_values, run, folder / "values")
     await normalizer("normalize", database, folder / "values", folder / "filtered")

@@ -55,10 +55,10 @@ class PublishedLog(NamedTuple):
 async def published(
     relay: str, log: Sequence[RawRecord], ledger: Iterable[Line], *, reader_keeps: Kept
 ) -> PublishedLog:
-    """The records that one of RELAYS publishes. Counts differ from stored rows only by merges.
+    """Return the records that one of RELAYS publishes. Only merges change their number.
 
-    Raises AssertionError for an event that is counted in another form than it is stored in, and
-    that the log has only once by its ledger.
+    Raises AssertionError if an event is published in another form than it's stored in, although the
+    ledger says that it's in the log only once.
     """
     stored = await merged_events(log)
     if relay == "from-postgres":

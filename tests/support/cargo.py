@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 
 def why_no_cargo(oldest_minor: int, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return why no cargo of this version can build here, or None if one can, and in CI.
+    """Return why no cargo of this version can build here, or None if one can. In CI it's None.
 
-    A cargo of rustup finds its compilers by HOME, and fails where another user installed them.
+    A cargo that rustup installed finds its compilers by HOME, so it fails if another user installed
+    it.
     """
     if "CI" in environ:
         return None

@@ -1,8 +1,9 @@
-"""Loads canonical records into ClickHouse's engine by the SQL of deploy/clickhouse.
+"""Loads canonical records into ClickHouse's engine (chdb) with the SQL of deploy/clickhouse.
 
-A program for a Python that has chdb: folder of work, file of records, file of rows to write. A
-record is a line [value, names of headers, their values]. Every record is loaded twice, the
-second time after the first was folded. Kafka is left out: its table is one that keeps nothing.
+It's a program for a Python that has chdb, with three arguments: a folder to work in, a file of
+records, and a file to write rows to. A record is a line `[value, names of headers, their values]`.
+Every record is loaded twice, the second time after the calls of the first were computed. There is
+no Kafka, so its table is replaced by one that stores nothing.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Builds the image, and runs it as compose.yaml does: as nobody, on a root that cannot be written.
+"""Builds the image, and runs it as compose.yaml does: as nobody, with a read-only root.
 
-Needs root, buildah, podman and runc. The base is made of Debian's packages by `make base` unless it
-is there. TEST_IMAGE_ARGS are more arguments for buildah, as in `make image ARGS="..."`.
+It needs root, buildah, podman, and runc. If there is no base image, `make base` makes one from
+Debian's packages. TEST_IMAGE_ARGS adds arguments for buildah, like `make image ARGS="..."`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""`normalizer` for tests, killed at once by each record that holds DEADLY.
+"""A `normalizer` for tests that is killed at once by each record that contains DEADLY.
 
 `python -m tests.support.deadly_records run` has the options of `normalizer run`.
 """

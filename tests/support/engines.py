@@ -1,6 +1,7 @@
-"""Environments of their own for engines that are no dependency of the project.
+"""Installs engines such as ClickHouse and Flink, which the project doesn't depend on.
 
-Each is made once, in a folder that is kept. Only soak tests use them.
+Each is installed once, in a separate environment that later runs use again. Only soak tests use
+them.
 """
 
 import shutil

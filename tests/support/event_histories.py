@@ -104,10 +104,11 @@ _ENDS: Final = [
 
 @st.composite
 def retried_commands(draw: st.DrawFn) -> list[tuple[Row, int]]:
-    """The events of a retried command, in order, each with the number of its try.
+    """Generate the events of a retried command, in order, each with the number of its try.
 
-    Issuer and worker number all tries, only retries, none, or some events only. Every try is
-    issued, and ends after it was issued, if it ends. All lie in one log, in order, or none does.
+    The issuer and the worker number all tries, only retries, none, or some events only. Each try is
+    issued, and ends after that if it ends at all. Either all events are in one log in this order,
+    or none of them is.
     """
     issuer, worker = (draw(st.sampled_from(["all", "retries", "none", "some"])) for _ in range(2))
     rows: list[tuple[Row, int]] = []

@@ -1,7 +1,7 @@
-"""What an event of each class means for its execution or call: what the projections count.
+"""The meaning of each class of events, which decides what the projections count.
 
-The database has this table in projector.event_kinds, in every spelling. The folds that run without
-the database have copies: `python -m tests.support.event_kinds` writes them.
+The database has the same table in projector.event_kinds, in every spelling. Computations that run
+without a database have copies, which `python -m tests.support.event_kinds` writes.
 """
 
 import re
@@ -13,11 +13,11 @@ from normalizer.core.rules.event_types import SPELLINGS
 
 
 class EventKind(NamedTuple):
-    """What an event of a class means for its execution or call.
+    """What an event of a class means for its execution or its call.
 
-    An execution begins and ends. A call is issued, claimed, and started. `done` is the outcome of
-    the call itself, and `ended` that of its command. `outcome` is the outcome that the name of the
-    event alone implies.
+    An execution begins and ends. A call is issued, claimed, and started. `done` means that the call
+    itself reports its end, and `ended` that its command does. `outcome` is the outcome that the
+    name of the event implies.
     """
 
     event_class: str

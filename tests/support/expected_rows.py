@@ -1,8 +1,8 @@
-"""The rows that a ledger's records must become, for the oracle of the views.
+"""Computes the rows that the records of a ledger must become, as the truth for tests of the views.
 
-Neither database nor normalizer is read: the rows follow from what the simulator's platform did and
-its producers reported. A ledger knows only how a shape's name begins, and not how often a rule was
-applied: `comparable_views` reduces a view to what it can know.
+It reads neither the database nor the normalizer. The rows follow from what happened on the
+simulator's platform and what its producers reported. A ledger knows only how the name of a shape
+begins, and not how often a rule was applied, so `comparable_views` reduces a view to what it knows.
 """
 
 from collections import Counter, defaultdict

@@ -63,9 +63,9 @@ def raw_event(number: int = 0, /, **fields: Any) -> dict[str, Any]:
 
 
 def envelope(offset: int = 0, /, **fields: Any) -> Envelope:
-    """The canonical event at this offset, from which its id is made too. JSON columns are bytes.
+    """Build the canonical event of the record at this offset. The offset also makes its id.
 
-    `meta` has the same attempts as the column unless it is given.
+    JSON columns are bytes. `meta` has the same attempts as the column unless you pass it.
     """
     attempts = fields.get("attempts", 0)
     values: dict[str, Any] = {
@@ -135,10 +135,10 @@ def claim_of(partition: int = 0, **fields: Any) -> Claim:
 def batch_of(
     *outcomes_of_each: Outcomes, claim: Claim | None = None, holes: Iterable[tuple[int, int]] = ()
 ) -> Batch:
-    """One record for each of `outcomes_of_each`, from the claim's offset on around the holes.
+    """Build a batch with a record for each of `outcomes_of_each`, at offsets from the claim's on.
 
-    Give every outcome the coordinates of its record. Ids stay. The events at odd offsets are
-    encoded, as those of the lane are.
+    It skips the offsets in `holes`, and gives every outcome the place of its record. Ids stay as
+    they are. The events at odd offsets are already encoded, like those of the native lane.
     """
     claim = claim or claim_of()
     gaps = dict(holes)

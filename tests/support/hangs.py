@@ -1,9 +1,9 @@
-"""A test that hangs ends its process, after its timeout.
+"""Ends the process if a test hangs for longer than its timeout.
 
-The timeout of pytest-timeout is an exception, raised once. A callback of asyncio swallows it,
-hypothesis takes it for a failure and tries the same steps again, and a teardown that follows it has
-none. Here a thread of faulthandler waits beside each phase of a test: it prints where every thread
-is, and ends the process. xdist says which test it was, and the others go on.
+pytest-timeout raises an exception once, which may not help: a callback of asyncio swallows it,
+hypothesis takes it for a failure and tries the same steps again, and a teardown after it has no
+timeout. So here a thread of faulthandler waits beside each phase of a test. It prints where every
+thread is, and ends the process. xdist then says which test it was, and runs the others.
 """
 
 import faulthandler

@@ -1,6 +1,6 @@
-"""Hostile raw records from a seed: what the core accepts, PostgreSQL must accept too.
+"""Generates hostile records from a seed: PostgreSQL must accept all that the rules accept.
 
-Each value is a well-formed event with one change, or bytes made of parts of JSON.
+Each value is a well-formed event with one change, or bytes made of pieces of JSON.
 """
 
 import random

@@ -1,8 +1,9 @@
-"""Writes records with the lane's answers, which native/lane/tests/answers.rs compares.
+"""Writes records with the results of the native lane, for native/lane/tests/answers.rs to compare.
 
 A number is eight bytes, little-endian. Bytes and texts follow their length, which is -1 for none.
-The signs of the prefilter come first, then the texts with weak signs that Python calls clean, then
-each record with its events. A record that is left has none.
+The file begins with the prefilter's signs of secrets. Then come the texts that have weak signs but
+that Python finds clean, and then each record with its events. A record that the lane passes on to
+Python has none.
 """
 
 import struct

@@ -1,4 +1,4 @@
-"""The words, names, and limits of the Python rules as Rust, which the native lane is built from.
+"""Writes the words, names, and limits of the Python rules as Rust, for the native lane.
 
 `python -m tests.support.lane_tables` writes native/lane/src/tables.rs.
 """

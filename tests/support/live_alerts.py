@@ -100,9 +100,9 @@ class Alerts:
 
 @contextlib.asynccontextmanager
 async def prometheus(folder: Path, targets: Mapping[str, str]) -> AsyncIterator[Alerts]:
-    """Run a Prometheus that scrapes each target, job -> host and port, and evaluates alerts.yml.
+    """Run a Prometheus that scrapes `targets` (host and port by job) and evaluates alerts.yml.
 
-    The expressions are unchanged, except that a minute lasts a second.
+    The expressions are unchanged, except that each minute in them lasts a second.
     """
     program = shutil.which("prometheus")
     if program is None:

@@ -20,10 +20,11 @@ class _Loss(NamedTuple):
 
 
 class Proxy:
-    """A proxy between a client and the database at `database_url`; `url` leads through it.
+    """A proxy between a client and the database at `database_url`. Connect the client to `url`.
 
-    `lose` arms it once: the next message that contains the statement is passed on, and its answer
-    is dropped (or it is not even passed on). Then the client is disconnected or hears nothing more.
+    After a call of `lose`, it loses one answer: it passes on the next message that contains the
+    statement, but drops the database's answer (or the message too). Then it disconnects the client,
+    or sends it nothing more.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -62,7 +63,7 @@ class Proxy:
     ) -> None:
         """Lose the answer to the next statement that contains these bytes, or the statement too.
 
-        With `after`, the next one after that other statement on the same connection.
+        With `after`, it's the next one after that other statement on the same connection.
         """
         self._armed = _Loss(statement, then, passed_on, after)
         self.lost.clear()

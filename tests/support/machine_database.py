@@ -173,9 +173,9 @@ class MachineDatabase:
         return [tuple(row) for row in rows]
 
     async def archive(self, before: datetime, margin: timedelta, steps: int | None) -> list[Row]:
-        """Raise the horizon and let executions go: the rows that went.
+        """Raise the horizon, and delete executions without recent events. Returns the deleted rows.
 
-        Killed after this number of steps, of one execution or two events each, unless None.
+        A step deletes one execution, or two events. With a number of steps, it's killed after them.
         """
         stored = await view_rows.stored(self._admin)
         assert await raise_horizon(self._projector, before)
@@ -186,9 +186,10 @@ class MachineDatabase:
         return [row for row in stored if row["event_id"] not in left]
 
     async def forget(self, execution_id: int, *, is_killed: bool) -> list[Row]:
-        """Erase the execution, whatever its age: the rows that went.
+        """Erase the execution, whatever its age. Returns the deleted rows.
 
-        If killed, it has put the execution on the list and deleted its notes, but none of its rows.
+        If it's killed, it has listed the execution as forgotten and deleted its notes, but none of
+        its rows.
         """
         stored = await view_rows.stored(self._admin)
         erasure = Forget(self.url, ForgottenExecution(execution_id=execution_id))
@@ -211,10 +212,10 @@ class MachineDatabase:
         assert [tuple(row) for row in await self._admin.fetch(_COUNTED_OTHERWISE)] == []
 
     async def assert_views_are_the_fold(self, archived: Sequence[Row]) -> None:
-        """Counts cover stored and deleted rows, everything else only stored rows.
+        """Check that counts include stored and deleted rows, and everything else only stored rows.
 
-        Each execution that retention or forget deleted is in `archived` under an id of its own: an
-        event that came later began it again.
+        `archived` has each execution that retention or forget deleted, under a new id, because an
+        event that came later began the execution again.
         """
         stored = await view_rows.stored(self._admin)
         expected = expected_views(stored)

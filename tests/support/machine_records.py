@@ -1,9 +1,9 @@
-"""Records for the state machine of the store: few ids and few words, so that many of them meet.
+"""Records for the state machine of the store, with few ids and words, so that many of them collide.
 
-They are drawn once, from a seed: drawing each word of a record by hypothesis took longer than
-writing it. Beside them stands what the simulator's deployments send, one execution after the other:
-every server with every worker that it ever ran with, retries that only one of the two numbers, and
-ids that collide.
+They're drawn once from a seed, because hypothesis took longer to draw each word of a record than to
+write it. In addition there are the records that the simulator's deployments send, one execution
+after the other: every server with every worker that it ever ran with, retries that only one of them
+numbers, and ids that collide.
 """
 
 import random

@@ -1,7 +1,7 @@
-"""Runs the service as a process that measures the delay of its event loop and its memory.
+"""Runs the service as a process that measures its memory and the delay of its event loop.
 
-`python -m tests.support.measured_service FILE` reads settings as `normalizer run` does, runs until
-SIGTERM, and writes its measurements to FILE each second.
+`python -m tests.support.measured_service FILE` reads the same settings as `normalizer run`, runs
+until SIGTERM, and writes its measurements to FILE every second.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ WRITTEN_EVERY_S: Final = 0.5
 
 
 class Measures(msgspec.Struct, kw_only=True):
-    """The maxima so far. `lag_s`: how late a timer of the loop ran.
+    """The greatest values so far. `lag_s` is how late a timer of the event loop ran.
 
-    `normalize_s`: the most processor time that one record took on the loop; a busy machine adds
-    none. `helper_mb` is 0 if no normalizer process was started.
+    `normalize_s` is the most processor time that a record took on the loop, which a busy machine
+    doesn't increase. `helper_mb` is 0 if no normalizer process was started.
     """
 
     lag_s: float = 0.0

@@ -1,7 +1,7 @@
 """Lists every text that the code shows to an operator: `python -m tests.support.messages`.
 
-Read it from top to bottom, aloud, before a release. A text is any string of two words or more that
-isn't a docstring, SQL, or a pattern, so no message can be missing. `{}` is a value.
+Read the list aloud from top to bottom before a release. It has every string of two words or more
+that isn't a docstring, SQL, or a pattern, so no message can be missing. `{}` stands for a value.
 """
 
 import ast

@@ -1,6 +1,6 @@
-"""Runs a command beside one Kafka for all its processes, as `make test` runs pytest.
+"""Runs a command with a Kafka broker for all of its processes, as `make test` runs pytest.
 
-Each process of pytest starts a broker of its own otherwise: three more that start and idle.
+Otherwise each process of pytest would start a broker, which takes time and memory.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""PgBouncer in front of a test's PostgreSQL, as strict as it can be to its clients.
+"""Starts a PgBouncer in front of a test's PostgreSQL, as strict to its clients as it can be.
 
-In transaction mode the sessions take turns, so that hardly two transactions of a client run in one.
-Every setting at the start of a connection that it does not know is rejected.
+In transaction mode it changes sessions so often that two transactions of a client rarely run in the
+same one. It rejects every setting at the start of a connection that it doesn't know.
 """
 
 import os

@@ -13,10 +13,10 @@ from tests.support.factories import raw_record
 
 
 class Poison(msgspec.Struct, frozen=True, kw_only=True):
-    """A record, and how many of its events are stored.
+    """A record, and how many of its events must be stored.
 
-    `reason` is set if it, or an event of it, is rejected. `keeps` are values of the stored row:
-    column -> value, JSON decoded.
+    `reason` is set if the record, or an event of it, must be rejected. `keeps` has values of the
+    stored row by column, with JSON decoded.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""Rows of `events` in, what every view must show out: a plain fold, the oracle of the projections.
+"""Computes from rows of `events` what every view must show, as the truth for tests of projections.
 
-simulator/view_fold.py folds each execution. Here its executions and calls become the rows of the
-views. It sorts and looks, and shares no SQL with what it is compared with. Times are aware, and a
-row is a dict by column.
+simulator/view_fold.py computes the executions and calls, and this module makes the rows of the
+views from them. It's a plain computation in Python that shares no SQL with the projections. Times
+are in UTC, and a row is a dict by column.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Reads a partition in a process of its own, and prints what that took: records, bytes, memory.
+"""Reads a partition as a separate process, and prints what it took: records, bytes, and memory.
 
 `python -m tests.support.read_topic ADDRESS TOPIC END`
 """

@@ -158,10 +158,10 @@ def silent_output(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[SilentProduc
 
 
 class RelayedLines(msgspec.Struct, kw_only=True):
-    """The expected output: digests of canonical lines and reasons of rejections, each counted.
+    """The expected output: how often each canonical line (by its digest) and each rejection occurs.
 
-    `as_filtered` counts the lines that the filter gives too. It knows no coordinates, so it
-    compares events with an id and a time of their own.
+    `as_filtered` counts the lines that `normalizer normalize` prints too. It doesn't know the place
+    of a record in Kafka, so only events with an id and a time of their own are counted.
     """
 
     lines: Counter[bytes] = msgspec.field(default_factory=Counter)

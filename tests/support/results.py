@@ -58,9 +58,9 @@ def write_results(
     *,
     columns: Sequence[str] = ("",),
 ) -> None:
-    """Add a row per figure, in place of all rows that the last run of this name added.
+    """Add a row per figure, and remove all rows that the last run of this name added.
 
-    With several columns the value of a figure has a cell for each, separated by ` | `. An empty
+    If there are several columns, a figure's value has a cell for each, separated by ` | `. An empty
     cell is left out.
     """
     rows = []

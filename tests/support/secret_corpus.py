@@ -1,8 +1,8 @@
-"""Secrets in every form that events carry them in, and harmless texts that look like them.
+"""Secrets in every form in which events carry them, and harmless texts that look like secrets.
 
-Tokens are put together from parts, each with a digest of its number: no text here is a live secret,
-nor looks like one to a scanner of repositories. The prefixes are those that gitleaks and
-detect-secrets publish. secret_forms.ndjson has more forms, where `{}` stands for the secret.
+Each token is put together from parts, with a digest of its number, so no text here is a live secret
+or looks like one to a scanner of repositories. The prefixes are those that gitleaks and
+detect-secrets publish. secret_forms.ndjson has more forms, in which `{}` stands for the secret.
 """
 
 import base64

@@ -68,10 +68,10 @@ async def process(
     log: int = asyncio.subprocess.PIPE,
     prefix: Sequence[str] = (),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run `normalizer run` as a process, killed at the end if it still runs.
+    """Run `normalizer run` as a process, and kill it at the end of the block if it still runs.
 
-    It runs the code in the folder `sources`, or that of this checkout, under the module `program`.
-    `prefix` is a command that runs it.
+    It runs the code in the folder `sources`, or else in this checkout, as the module `program`.
+    `prefix` is a command to run it with.
     """
     child = await asyncio.create_subprocess_exec(
         *prefix,
@@ -208,9 +208,10 @@ async def until(
     holds: Callable[[], bool | Awaitable[bool]],
     otherwise: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
-    """Wait until the condition holds; on a timeout, fail with what `otherwise` returns.
+    """Wait until the condition holds. After the deadline, fail with what `otherwise` returns.
 
-    An awaitable condition takes work, so after half a second it's tried only ten times a second.
+    If the condition is awaitable, checking it takes work. So after half a second it's checked only
+    ten times a second.
     """
     waited_s = 0.0
     while waited_s < DEADLINE_S:

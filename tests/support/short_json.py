@@ -9,9 +9,9 @@ WIDTH: Final = 140
 
 
 def short_json(value: Any, *, indent: int = 0, before: int = 0) -> str:
-    """Return `value` as text whose lines are at most WIDTH long, if its strings are.
+    """Return `value` as JSON whose lines are at most WIDTH long, unless one string is longer.
 
-    before: how many characters stand before it on its first line.
+    `before` is the number of characters in front of it on its first line.
     """
     text = json.dumps(value, ensure_ascii=False)
     if not value or not isinstance(value, dict | list) or indent + before + len(text) < WIDTH:

@@ -1,6 +1,6 @@
-"""Runs the simulator into a topic that two normalizers read, which are killed on the way.
+"""Runs the simulator into a topic that two normalizers read, and kills the normalizers meanwhile.
 
-The platform's clock is set to one hour ago: Kafka must not expire the records.
+The platform's clock is set to one hour ago, because Kafka would delete older records.
 """
 
 import asyncio

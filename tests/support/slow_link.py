@@ -1,8 +1,8 @@
-"""A network namespace whose way to this machine is slow.
+"""A network namespace whose connection to this machine is slow.
 
-Two TUN devices are its ends, and this process carries each packet from one to the other: late,
-paced, and dropped when too many wait. Both ends are the kernel's own TCP. `tc netem` would do the
-same, but not every kernel has it. It takes root, `ip` of iproute2, and /dev/net/tun.
+Its two ends are TUN devices. This process passes each packet from one to the other late and at a
+limited rate, and drops packets when too many wait. The TCP of both ends is the kernel's. `tc netem`
+would do the same, but not every kernel has it. It needs root, `ip` of iproute2, and /dev/net/tun.
 """
 
 import asyncio

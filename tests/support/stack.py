@@ -54,9 +54,10 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def memory_first() -> None:
-    """Keep temporary files in memory, where there is enough.
+    """Keep temporary files in memory if there is enough of it.
 
-    A test's database is two thousand files, made and deleted: on some disks that takes seconds.
+    A database of a test is two thousand files, and to create and delete them takes seconds on some
+    disks.
     """
     memory = Path("/dev/shm")  # noqa: S108 - each user deletes its own files
     if "TMPDIR" not in os.environ and memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30:

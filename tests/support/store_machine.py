@@ -1,8 +1,9 @@
-"""A state machine of the store: random steps on a real database, and a model of what must hold.
+"""A state machine test of the store: random steps on a real database, compared with a model.
 
 The model is the log itself: what was appended to each partition, how far it was read, and who owns
-it. After every step positions and outcomes agree with the model. At the end of an example the
-ledger explains every row, and every view shows what a plain fold of the events gives.
+it. After every step, positions and outcomes must agree with the model. At the end of an example,
+`ledger verify` must explain every row, and every view must show what a plain computation from the
+events gives.
 """
 
 import asyncio
@@ -286,10 +287,11 @@ class StoreMachine(RuleBasedStateMachine):
                 del writer.claims[part.partition]
 
     def _moved(self, writer: Writer, batch: Batch) -> None:
-        """The batch was committed. Of records that were read before none may count again.
+        """Update the model after a commit. A record that was read before must not count again.
 
-        But a report that was merged more than the margin after its row is new once that row is
-        archived: of a batch that has such a one nothing is said.
+        There is an exception: once the row of an event is archived, a report of it that comes later
+        than the margin is a new event. If a batch has such a report, the model expects nothing of
+        it.
         """
         is_again = True
         for part in batch.parts:
@@ -371,9 +373,10 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_divergent)
     @rule(data=st.data(), is_killed=st.sampled_from((False, False, True)))
     def forget(self, data: st.DataObject, *, is_killed: bool) -> None:
-        """Erase an execution of any age, for example one whose records are still to be read.
+        """Erase an execution of any age, for example one with records that are still to be read.
 
-        It may be killed before it deletes the rows. Then another step runs it again, or none does.
+        It may be killed before it deletes the rows. Then another step may run it again, or none
+        does.
         """
         known = {
             one.execution_id

@@ -21,10 +21,10 @@ AUDIENCE: Final = "kafka"
 
 
 class TokenEndpoint:
-    """The server's answer, which a test may change between two requests.
+    """The answer of the token server, which a test may change between two requests.
 
-    A token is valid for `lifetime_s`; the client is given `expires_in`, by default the same. With
-    `answer` set, it is sent in place of a token: a status and a body.
+    A token is valid for `lifetime_s`. The client gets `expires_in` with it, which is the same by
+    default. If `answer` is set, the server sends this status and body instead of a token.
     """
 
     def __init__(self, base_url: str) -> None:

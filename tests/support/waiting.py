@@ -20,9 +20,9 @@ async def until(
     is_so: Callable[[_T], bool] = bool,
     deadline_s: float = DEADLINE_S,
 ) -> _T:
-    """Repeat until the answer is as wanted, and return it. Fails after the deadline.
+    """Call until the result is as wanted, and return it. Fails after the deadline.
 
-    Each answer takes work: after half a second it repeats ten times a second only.
+    After half a second it calls only ten times a second, because each call takes work.
     """
     began_s = time.monotonic()
     while True:

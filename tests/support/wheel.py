@@ -1,6 +1,6 @@
-"""Builds the wheel as the image does: from what the Dockerfile's first stage copies.
+"""Builds the wheel as the image does: from the files that the Dockerfile's first stage copies.
 
-It reads no package index. The charting library comes from Maven or its cache.
+It needs no package index. The charting library comes from Maven or its cache.
 """
 
 import os

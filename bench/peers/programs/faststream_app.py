@@ -1,6 +1,7 @@
-"""FastStream with asyncpg: batches of up to 5,000, acknowledged after they are written.
+"""FastStream with asyncpg: batches of up to 5,000 records, acknowledged after they're written.
 
-Its parser decodes each header as UTF-8 and fails at one that is not, so headers are left out here.
+Headers are left out here, because FastStream's parser decodes each one as UTF-8 and fails if it
+isn't.
 """
 
 import asyncio

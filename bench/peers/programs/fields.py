@@ -1,6 +1,6 @@
-"""Eleven fields of a record, found by their aliases: what a careful script of one's own does.
+"""Reads eleven fields of a record by their known names, as a careful script of your own would.
 
-No rule of the normalizer is here. Wrapped and batched events stay one row with few fields.
+It applies no rule of the normalizer. A wrapped or batched event stays one row with few fields.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Quix Streams with its PostgreSQL sink. The table is created beforehand.
 
-The sink takes a batch's columns from its first row and leaves None out: what is None there would be
-lost for the whole batch. So absent is '' here, and the null of JSON.
+The sink takes the columns of a batch from its first row, and leaves out those that are None. The
+whole batch would then lose these columns, so an absent text is '' here, and absent JSON is null.
 """
 
 import os

@@ -35,7 +35,9 @@ def repair(
     dry_run: bool,
     which: tuple[str, ...],
 ) -> None:
-    """Correct projections that differ from the events, while writers and readers continue.
+    """Correct projections that differ from the events.
+
+    Writers and readers can continue in the meantime.
 
     \b
     projector repair                                  all open divergences

@@ -40,7 +40,9 @@ def views(*, in_json: bool) -> None:
     metavar="SECONDS",
 )
 def wait(*, coordinates: str, timeout: float) -> None:
-    """Wait until every view includes a record, for scripts that send a record and then read.
+    """Wait until every view includes a record.
+
+    A script that sends a record and then reads a view needs this.
 
     \b
     projector wait noetl.events:3:1042 && psql -c 'select * from projector.executions'

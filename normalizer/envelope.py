@@ -1,4 +1,10 @@
-"""The canonical event: its fields and its bytes. Producers can use it as a library."""
+"""The canonical event: its fields and its bytes. Producers can use it as a library.
+
+Whatever format a producer sends, the rules make an Envelope of it, and equal events have equal
+bytes.
+
+    line = to_canonical(Envelope(execution_id=7, event_type="call.done", status="COMPLETED"))
+"""
 
 import contextlib
 import math

@@ -1,4 +1,7 @@
-"""The backfill commands: from a topic, from files, from a table."""
+"""The backfill commands, which read history from a topic, from files, or from a table.
+
+Each builds a source and hands it to the same job (`jobs/backfill.py`), or to its dry run.
+"""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 

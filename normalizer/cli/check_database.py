@@ -1,4 +1,8 @@
-"""Checks everything in PostgreSQL that the service needs."""
+"""Checks everything in PostgreSQL that the service needs, for `normalizer check`.
+
+It looks at the connection, the schema's version, rights, clocks, and some server settings, and
+changes nothing. Each method yields the lines of one check.
+"""
 
 import re
 import time

@@ -1,4 +1,8 @@
-"""Checks environment variables that aren't settings: unknown ones, and those for tracing."""
+"""Checks the environment variables beside the settings, for `normalizer check`.
+
+It finds variables that look like ours but that nothing reads, for example typos, and variables of
+OpenTelemetry with which spans couldn't be sent.
+"""
 
 from collections.abc import Iterator, Mapping
 

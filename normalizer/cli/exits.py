@@ -1,4 +1,8 @@
-"""Loads the settings of a command, prints an error on one line, and sets the exit code."""
+"""Loads the settings of a command, and ends a command that fails.
+
+Code below the commands raises errors and never exits. These functions turn such an error into one
+line on standard error, without passwords, and into the exit code that belongs to its class.
+"""
 
 import asyncio
 import os

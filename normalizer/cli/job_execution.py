@@ -1,4 +1,8 @@
-"""Runs a job or its dry run, with a screen and a throttle, and stops it on a signal."""
+"""Runs a job or its dry run for a command: with progress, a throttle, and a stop on a signal.
+
+A command only builds the job. Everything that all jobs have in common when they run in a terminal
+is here, including the result's exit code.
+"""
 
 import contextlib
 import sys

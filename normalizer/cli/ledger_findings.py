@@ -1,4 +1,7 @@
-"""The positions that the ledger check reads, and its findings about partitions and runs."""
+"""The results of the ledger check: one finding for each partition, and one for each run of a job.
+
+As text, a finding is the line that `normalizer ledger verify` prints.
+"""
 
 import msgspec
 

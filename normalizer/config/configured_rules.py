@@ -1,4 +1,8 @@
-"""Builds the rules from the settings: the operator's secret words and table of shapes."""
+"""Builds the rules from the settings: the operator's secret words and table of wire shapes.
+
+A table of shapes has its own test vectors. If one of them fails, no process starts with that table,
+because it would store wrong values.
+"""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,9 @@
-"""Reads the settings from environment variables, and reports all mistakes at once."""
+"""Reads the settings from environment variables, and reports all mistakes at once.
+
+    settings = load(os.environ, needs=("database_url",))
+
+A message names the variable and what was expected. It never shows the value of a secret.
+"""
 
 import difflib
 import re

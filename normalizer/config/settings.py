@@ -1,4 +1,8 @@
-"""Declares every setting: its default, bounds, unit, and description."""
+"""Declares every setting: its default, bounds, unit, and description.
+
+This is the only place to add one. `environment` reads it, and `normalizer config`, the docs site,
+and the tests of the chart are made from its description.
+"""
 
 import os
 import socket

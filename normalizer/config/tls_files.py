@@ -1,4 +1,8 @@
-"""Loads the TLS files, and names a file that can't be used."""
+"""Loads the TLS files for Kafka and PostgreSQL, and names a file that can't be used.
+
+OpenSSL's own error doesn't name the file, so each file is loaded by itself to find the one at
+fault.
+"""
 
 import contextlib
 import os

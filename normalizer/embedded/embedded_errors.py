@@ -1,4 +1,4 @@
-"""Errors of the embedded servers."""
+"""The errors of an embedded server that can't start. Their messages are for the terminal."""
 
 from pathlib import Path
 

@@ -1,4 +1,8 @@
-"""Downloads Apache Kafka's jars with Maven, once for all checkouts."""
+"""Downloads Apache Kafka's jars with Maven, once for all checkouts.
+
+The first `make run` does it, and the jars stay in the user's cache folder. It needs Java 17 and
+Maven, and says in one line how to install what is missing.
+"""
 
 import asyncio
 import contextlib

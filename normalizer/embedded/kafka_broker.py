@@ -1,4 +1,8 @@
-"""Runs Apache Kafka in a folder, as one process that is both broker and controller."""
+"""Runs Apache Kafka in a folder, as one process that is both broker and controller.
+
+async with KafkaBroker(folder, await kafka_jars(print)) as broker:
+    print(broker.bootstrap_servers)
+"""
 
 import base64
 import os

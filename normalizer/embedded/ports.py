@@ -1,4 +1,8 @@
-"""Finds free ports on 127.0.0.1 that stay the same across restarts."""
+"""Finds free ports on 127.0.0.1 that stay the same across restarts.
+
+The ports of a server are stored in a file. So after a restart its clients find it at the same
+address, and only a port that another program has taken in the meantime is replaced.
+"""
 
 import json
 import random

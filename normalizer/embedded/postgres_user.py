@@ -1,4 +1,8 @@
-"""The system user of an embedded PostgreSQL, and the folders that this user can reach."""
+"""Chooses the system user of an embedded PostgreSQL, and folders that this user can reach.
+
+PostgreSQL doesn't run as root, but containers and CI often do. Then the server runs as `nobody`,
+with copies of its files where that user may read them.
+"""
 
 import importlib.metadata
 import importlib.util

@@ -1,4 +1,8 @@
-"""Reads a file, decompresses gzip and zstd, and notes whether it was truncated."""
+"""Reads a file, decompresses gzip and zstd, and notes whether it was truncated.
+
+The first bytes show how it's compressed, so the name doesn't matter. It never holds more than a
+piece of the file in memory, even if a few compressed bytes become gigabytes.
+"""
 
 import zlib
 from pathlib import Path

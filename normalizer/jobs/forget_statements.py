@@ -1,4 +1,4 @@
-"""The SQL statements that erase an execution."""
+"""The SQL statements with which `forget` finds and erases the rows of an execution."""
 
 from typing import Final
 

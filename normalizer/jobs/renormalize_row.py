@@ -1,4 +1,8 @@
-"""Renormalizes one stored row with today's rules. Its keys stay the same."""
+"""Renormalizes one stored row with today's rules, in memory. Its ids and coordinates stay the same.
+
+`renormalize` and the dry run of a backfill use it. The row holds everything that the producer sent,
+so the event can be rebuilt from it without Kafka.
+"""
 
 from collections.abc import Callable
 from typing import Any, Final

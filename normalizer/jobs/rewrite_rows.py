@@ -1,4 +1,7 @@
-"""Reads pages of stored rows and rewrites each row in memory. The caller stores the changes."""
+"""Rewrites the rows of a page in memory, for renormalize and redact and their dry runs.
+
+The caller reads the page, and stores the changes or counts them.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence

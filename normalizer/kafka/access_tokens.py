@@ -1,4 +1,8 @@
-"""Keeps one access token of SASL OAUTHBEARER for all clients of this process."""
+"""Keeps one access token of SASL OAUTHBEARER for all clients of this process.
+
+It's renewed in a thread before it expires, so that no client has to wait for the authorization
+server, and a short outage of that server isn't noticed.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,8 @@
-"""The parts that every Kafka client shares: options, partitions, records, translated errors."""
+"""The parts that every Kafka client shares: options, start and stop, records, translated errors.
+
+No code outside of this package sees an error of aiokafka. It gets one of ours, which says whether a
+retry helps.
+"""
 
 import asyncio
 import ssl

@@ -1,4 +1,8 @@
-"""Builds the aiokafka consumer of a group. Our positions are in PostgreSQL, not in the group."""
+"""Builds the aiokafka consumer with which GroupReader joins a consumer group.
+
+Our positions are in PostgreSQL. So the consumer commits nothing by itself, and raises an error
+instead of choosing an offset.
+"""
 
 from collections.abc import Callable, Collection
 from typing import Any, Final

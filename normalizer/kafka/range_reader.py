@@ -1,4 +1,8 @@
-"""Reads ranges of offsets, one per partition, without a consumer group and without commits."""
+"""Reads ranges of offsets, one per partition, without a consumer group and without commits.
+
+A backfill of a topic uses it. It doesn't disturb the service's group, and reads each range exactly
+once, to a fixed end.
+"""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, Final, NamedTuple, Self

@@ -1,4 +1,8 @@
-"""Keeps a consumer and an admin client connected, for readers without a consumer group."""
+"""Keeps a consumer and an admin client connected, for readers without a consumer group.
+
+A caller doesn't have to care about outages: a failed call closes the clients, and the next one
+opens new ones.
+"""
 
 import asyncio
 import contextlib

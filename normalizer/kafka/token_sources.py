@@ -1,4 +1,8 @@
-"""Requests access tokens from an authorization server, or signs them with AWS credentials."""
+"""Requests access tokens from an authorization server, or signs them with AWS credentials.
+
+`access_tokens` calls it in a thread. An error never contains the client's secret or a token, and
+says whether another attempt may succeed.
+"""
 
 import base64
 import re

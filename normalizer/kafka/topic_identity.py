@@ -1,4 +1,9 @@
-"""Finds out whether a topic was recreated, or whether we're connected to another cluster."""
+"""Finds out whether a topic was recreated, or whether we're connected to another cluster.
+
+Kafka's protocol doesn't tell a consumer. So the id of the cluster, the end of the log, and the last
+record that was read are compared with what is stored. Reading on in another log would store its
+events under the offsets of the old one.
+"""
 
 import asyncio
 from typing import Final, Literal

@@ -1,4 +1,4 @@
-"""Reads a topic's first and last offsets, its settings, and single records, without a group."""
+"""Looks things up in Kafka without a consumer group: offsets, settings, and single records."""
 
 import asyncio
 import contextlib

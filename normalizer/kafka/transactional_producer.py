@@ -1,4 +1,8 @@
-"""Writes records and a committed offset in one Kafka transaction."""
+"""Writes records and a committed offset in one Kafka transaction, for the relay.
+
+Because both become visible together, a record of the input topic is published exactly once, even if
+the process is killed at any point.
+"""
 
 import asyncio
 from collections import defaultdict

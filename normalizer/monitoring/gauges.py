@@ -1,4 +1,7 @@
-"""The service's gauges, read at the moment of the scrape."""
+"""The service's gauges for Prometheus, such as the lag, read at the moment of the scrape.
+
+A gauge whose value is unknown is left out, because any number would look like a measured one.
+"""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,8 @@
-"""Writes this process's partitions, and where their logs end, to `source_heartbeats`."""
+"""Writes this process's partitions, and where their logs end, to the table `source_heartbeats`.
+
+The views and the API read it to show lag and dead processes without a connection to Kafka. It's
+written every three seconds, on a connection of its own.
+"""
 
 import asyncio
 from collections.abc import Collection, Mapping

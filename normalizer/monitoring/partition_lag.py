@@ -1,4 +1,7 @@
-"""Computes how far a position is behind its log, in offsets and in time."""
+"""Computes how far a position is behind its log, in offsets and in time, and until when it's kept.
+
+It does no I/O. `lag` reads the numbers, and the gauges show the results.
+"""
 
 import math
 

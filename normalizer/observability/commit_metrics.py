@@ -1,4 +1,8 @@
-"""Counts the rows of committed transactions, in one or two passes over a batch."""
+"""Counts the rows of each committed transaction by wire shape, outcome, reason, and rule.
+
+It runs after the commit, so the counters never include rows that were rolled back. One or two
+passes over the batch are enough.
+"""
 
 from collections import Counter
 from collections.abc import Mapping

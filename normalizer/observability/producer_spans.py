@@ -1,4 +1,7 @@
-"""Finds the spans that produced the records of a batch, for its links."""
+"""Finds the spans that produced the records of a batch, so that the batch's span can link to them.
+
+A producer that traces its work sends its span's id in the header `traceparent` of a record.
+"""
 
 from collections import Counter
 from collections.abc import Iterator

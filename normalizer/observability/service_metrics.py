@@ -1,4 +1,8 @@
-"""The service's counters for Prometheus. Each starts at zero for all of its label values."""
+"""The service's counters for Prometheus, as the metric catalog declares them.
+
+Each starts at zero for all of its label values, because an alert on an increase would miss the
+first event of a series that appears only then.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import product

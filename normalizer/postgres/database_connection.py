@@ -1,4 +1,8 @@
-"""A connection to PostgreSQL that works behind poolers: it sets its settings per transaction."""
+"""A connection to PostgreSQL that also works behind a pooler.
+
+asyncpg's own connection relies on its session, for example for settings and prepared statements.
+This one relies on nothing that outlives a transaction.
+"""
 
 import contextlib
 import socket

@@ -1,4 +1,7 @@
-"""Serves /metrics, /livez, and /readyz for the relay of stored events, from its own threads."""
+"""Serves /metrics, /livez, and /readyz for the relay of stored events, from its own threads.
+
+The other form of the relay runs the consumer and is served by `monitoring`.
+"""
 
 import contextlib
 from collections.abc import Iterator

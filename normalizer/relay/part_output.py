@@ -1,4 +1,7 @@
-"""Builds the output for one part of a batch, and counts the outcomes of its events."""
+"""Builds the output records for one part of a batch, and counts the outcomes of its events.
+
+A part has the records of one input partition, and its output is written in one Kafka transaction.
+"""
 
 import asyncio
 import time

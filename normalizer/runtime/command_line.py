@@ -1,4 +1,8 @@
-"""How every command of either program begins and ends."""
+"""Begins and ends every command of `normalizer` and `projector` in the same way.
+
+It makes sure that a signal, a full disk, a closed standard stream, or a reader that goes away ends
+a command with a defined exit code and no traceback.
+"""
 
 import errno
 import math

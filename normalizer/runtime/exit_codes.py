@@ -1,4 +1,4 @@
-"""The exit codes of both programs."""
+"""The exit codes of both programs. Scripts and supervisors decide by them whether to restart."""
 
 from typing import Final
 

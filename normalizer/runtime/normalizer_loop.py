@@ -1,4 +1,7 @@
-"""The loop of the helper process, which reads records from stdin and writes outcomes to stdout."""
+"""The program of the helper process: reads records from stdin, and writes their outcomes to stdout.
+
+`normalizer_process` starts it and talks to it. It ends when its stdin is closed.
+"""
 
 import contextlib
 import pickle

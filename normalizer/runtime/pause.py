@@ -1,4 +1,7 @@
-"""Waits for an event with a time limit, and computes the backoff before a retry."""
+"""Waits for an event with a time limit, and computes the backoff before a retry.
+
+Every loop that retries waits this way, so a stop ends the wait at once.
+"""
 
 import asyncio
 import contextlib

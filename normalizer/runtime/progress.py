@@ -1,4 +1,8 @@
-"""Prints the progress of long work. On a terminal it rewrites the line in place."""
+"""Prints the progress of long work: how much is done, how fast, and how long the rest will take.
+
+On a terminal it rewrites one line in place. Elsewhere, for example in a CI log, it prints a line
+every ten seconds.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Prints permanent lines and one live line, on a terminal or to a plain stream."""
+"""Prints lines to a terminal or a plain stream, and on a terminal also a live progress line."""
 
 import os
 import sys

@@ -1,4 +1,8 @@
-"""Normalizes records in slices of a few milliseconds, so that other tasks can run in between."""
+"""Normalizes records in slices of a few milliseconds, so that other tasks can run in between.
+
+Normalizing is pure computation. Without pauses it would hold up the event loop, which also has to
+send heartbeats and write the previous batch.
+"""
 
 import sys
 import time

@@ -1,4 +1,8 @@
-"""Configures logging, masks secrets, and logs one line per incident, never one per event."""
+"""Configures logging, masks secrets in every line, and keeps an incident from flooding the log.
+
+A log line describes an incident, such as an outage of the database, once when it begins and once
+when it ends. Nothing is logged per event.
+"""
 
 import asyncio
 import atexit

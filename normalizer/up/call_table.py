@@ -1,4 +1,7 @@
-"""Prints the outcomes of calls from time to time, by attempts and status."""
+"""Prints how calls ended, by attempts and status, every half minute while the stack runs.
+
+It's the first proof for a newcomer that events arrive, and it reads the same view as the dashboard.
+"""
 
 import asyncio
 import time

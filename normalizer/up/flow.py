@@ -1,4 +1,4 @@
-"""Runs the whole stack until it's stopped."""
+"""Runs the whole stack: starts its parts in order, watches them, and stops them."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,8 @@
-"""Notices a native lane that is built while the stack runs, so that the normalizer can use it."""
+"""Notices a native lane that is built while the stack runs, so that the normalizer can use it.
+
+`make run` builds the lane in the background, because the build takes a while and the stack works
+without it. Once it's there, the normalizer is restarted.
+"""
 
 import asyncio
 import importlib

@@ -1,4 +1,7 @@
-"""Starts an embedded database and broker."""
+"""Starts the database and the broker of the stack, and prints how to reach them.
+
+If Java or Maven is missing, the stack runs without Kafka, and a line says what to install.
+"""
 
 import shlex
 from collections.abc import Callable

@@ -1,4 +1,8 @@
-"""The state folder: a lock, stack.json, shell variables, and a password file."""
+"""The folder in which a stack keeps its state, and the files in it that tools read.
+
+The lock keeps a second stack out. stack.json has the addresses while everything runs, and other
+files have shell variables and a password file for psql.
+"""
 
 import contextlib
 import fcntl

@@ -1,4 +1,8 @@
-"""Starts processes in order, restarts those that end unexpectedly, and stops them all."""
+"""Starts processes in order, restarts those that end unexpectedly, and stops them all.
+
+A process that ends ten times within a minute is considered broken, and then the whole stack stops
+with the last lines of its log.
+"""
 
 import asyncio
 import collections

@@ -1,4 +1,8 @@
-"""Finds out what renormalizing or redacting would change in stored rows, without writing."""
+"""Finds out what renormalizing or redacting would change in stored rows, without writing.
+
+It reads the same pages as the job and rewrites them with the same function, but collects the
+differences instead of storing them.
+"""
 
 from functools import partial
 

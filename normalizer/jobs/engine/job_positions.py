@@ -1,4 +1,8 @@
-"""Locks, checks, and moves the positions of one run, with the totals of each batch."""
+"""Locks, checks, and moves the positions of one run, in the transaction of each batch.
+
+The store calls it as it calls the positions of the service. Because rows and positions commit
+together, a run that's killed resumes without a gap and without duplicates.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence

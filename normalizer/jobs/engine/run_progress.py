@@ -1,4 +1,4 @@
-"""The progress and the result of a run, as lines of text."""
+"""Formats the progress and the result of a run as lines, for the terminal and `normalizer jobs`."""
 
 from typing import Final
 

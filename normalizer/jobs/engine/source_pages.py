@@ -1,4 +1,8 @@
-"""Splits pages of a source between two records, and turns pages into parts of a job's batch."""
+"""Splits pages of a source, and turns them into parts of a job's batch.
+
+A source yields pages of any size, but a batch has a limited number of rows. Each piece keeps the
+offsets that it covers, including those without a record, so that the position moves over them.
+"""
 
 from collections.abc import Iterator
 

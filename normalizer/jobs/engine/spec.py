@@ -1,4 +1,7 @@
-"""Identifies a job, so that the same command finds the same job again."""
+"""Identifies a job, so that the same command resumes it.
+
+The id is a hash of everything that affects the job's rows. It's the same on every machine.
+"""
 
 import hashlib
 from typing import Final, Literal

@@ -1,4 +1,8 @@
-"""Reads what the database knows about sources: positions, incarnations, and topics of files."""
+"""Reads what the database knows about sources: positions, incarnations, and topics of files.
+
+A job reads it once when it begins. From it the job recognizes a topic that was recreated and a file
+that has grown.
+"""
 
 from collections.abc import Callable
 

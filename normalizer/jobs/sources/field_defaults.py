@@ -1,4 +1,8 @@
-"""Adds missing fields to the values of records, for `--set NAME=VALUE`."""
+"""Adds missing fields to the values of records, for the option `--set NAME=VALUE`.
+
+Exports of other systems often lack a field that every event needs, for example the execution's id
+if the file has only one execution.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Final

@@ -1,4 +1,8 @@
-"""Finds the files of the file source."""
+"""Lists the files that a backfill of files and folders reads.
+
+The order is always the same. What it skips is logged, so that nobody has to wonder about a missing
+file.
+"""
 
 import os
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,7 @@
-"""Fetches rows of a statement in pages that fit in memory, because a row may have megabytes."""
+"""Fetches the rows of a statement in pages that fit in memory, because a row may have megabytes.
+
+It starts with a few rows, and fetches more at once as long as they turn out to be small.
+"""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,8 @@
-"""The interface of a source: its parts, and pages of their records from any position on."""
+"""Defines what a source of history is: parts, and pages of their records from any position on.
+
+A backfill and its dry run work with any source that implements HistorySource. Files, topics,
+tables, and the quarantine do.
+"""
 
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType

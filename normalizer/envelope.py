@@ -1,7 +1,7 @@
 """The canonical event: its fields and its bytes. Producers can use it as a library.
 
-Whatever format a producer sends, the rules make an Envelope of it, and equal events have equal
-bytes.
+The rules turn each event into an Envelope, in whatever format its producer sent it, and equal
+events have equal bytes.
 
     line = to_canonical(Envelope(execution_id=7, event_type="call.done", status="COMPLETED"))
 """

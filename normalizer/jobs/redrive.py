@@ -2,8 +2,8 @@
 
 Run it after a rule or the database was fixed. Events are stored as in normal processing, under the
 topic, partition, and offset of the original record, and in the same transaction the attempt is
-recorded. Each run tries every selected entry once. An entry that's rejected again stays in
-quarantine. One that succeeds is marked as redriven, but isn't deleted.
+recorded. Each run tries every selected entry once. If the record is rejected again, its entry stays
+in quarantine. Otherwise the entry is marked as redriven, but not deleted.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The error for a record batch that can't be decoded, with what to do about it."""
+"""The error for a record batch that can't be decoded, which says where it is and how to skip it."""
 
 from typing import Final, Self
 

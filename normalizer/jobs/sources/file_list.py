@@ -1,7 +1,7 @@
 """Lists the files that a backfill of files and folders reads.
 
-The order is always the same. What it skips is logged, so that nobody has to wonder about a missing
-file.
+The order is always the same. Each skipped file is logged, so that nobody has to wonder about a
+missing one.
 """
 
 import os

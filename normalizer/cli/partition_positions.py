@@ -99,7 +99,10 @@ async def read_positions(
         rows = await connection.fetch(_POSITIONS, topic, partition)
     if topic is not None and not rows:
         at = topic if partition is None else KafkaPartition(topic, partition)
-        raise ConfigurationError(f"{at} was never read into this database")
+        raise ConfigurationError(
+            f"{at} was never read into this database. `normalizer position show` lists all that "
+            "were"
+        )
     positions = [PartitionPosition(**row) for row in rows]
     if log is None:
         return positions

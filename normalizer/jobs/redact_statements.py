@@ -39,8 +39,9 @@ def change_texts(table: str, column: str) -> str:
     """  # noqa: S608 - names from this module
 
 
-# Lists the counters that have text in their keys. Each row has the table, the column with the text,
-# and the column of the time that comes first in the key.
+# Finds the counters whose key contains a text, such as the name of a step, because a secret may be
+# in it. Each row has the table, the column with the text, and the column of the time that comes
+# first in the key.
 COUNTED_TEXTS: Final = """
     select   counter.relname::text as counter_table, name.attname::text as text_column,
              moment.attname::text as time_column

@@ -87,8 +87,9 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
                 self._renew_at_s = begun_s + RENEWED_AFTER * lifetime_s
                 self._expires_at_s = begun_s + lifetime_s
                 self.generation += 1
-            # Keep the pause if the new token is due for renewal already. Otherwise every request
-            # would fetch another token.
+            # If the new token has to be renewed at once, because its lifetime is very short, keep
+            # the pause between requests. Otherwise every request of a client would fetch another
+            # token.
             if self._clock() < self._renew_at_s:
                 self._retry_at_s = 0.0
 

@@ -1,8 +1,8 @@
 //! Decodes the text of a record into wire events, i.e. events as a producer sent them.
 //!
-//! It opens the wrappers of feeds and splits batches into events. A record in another envelope
-//! (CloudEvents, for example), with framing, or in a JSON string is left to Python. Source:
-//! docs/spec/wire-shapes.md#w2, #w3, #w4, #w5, #b1, #b2.
+//! It opens the wrappers of feeds and splits batches into events. A record in another envelope,
+//! such as that of a CloudEvent, is left to Python, and so is one with framing or in a JSON string.
+//! Source: docs/spec/wire-shapes.md#w2, #w3, #w4, #w5, #b1, #b2.
 
 use std::borrow::Cow;
 

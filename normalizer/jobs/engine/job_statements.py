@@ -257,8 +257,8 @@ ROWS_IN_ALL: Final = """
     select greatest(pg_stat_get_live_tuples('normalizer.events'::regclass), 1)
 """
 
-# Returns the id at which a range with this many stored events ends, or no row if fewer events are
-# left.
+# Finds where a range of events ends: from the id $1 on, it returns the id of the event that's $2
+# places further, or no row if there are fewer events.
 CHUNK_END: Final = """
     select   event_id
     from     normalizer.events

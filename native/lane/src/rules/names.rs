@@ -27,8 +27,8 @@ pub fn resolve_event_type<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>,
     } else {
         first
     } {
-        // Python and Rust differ in which letters beyond ASCII have a lower case, and in where
-        // words end.
+        // Only ASCII is read here. Python and Rust differ in the lower case of other letters, and
+        // in where words end.
         Value::Text(text) if !text.is_empty() && text.is_ascii() => {
             within_bytes(text, MAX_EVENT_TYPE_BYTES)
         }

@@ -109,7 +109,10 @@ class TimelineParams(PagedParams, frozen=True, kw_only=True):
 
 
 class TimelineEvent(ApiRow, frozen=True, kw_only=True):
-    """coerced: whether a rule changed or guessed the meaning of a value."""
+    """coerced: whether a rule changed or guessed the meaning of a value.
+
+    numbered: whether its producer sent the number of its attempt. If not, `attempts` is 0.
+    """
 
     event_id: str
     created_at: Timestamp
@@ -124,12 +127,14 @@ class TimelineEvent(ApiRow, frozen=True, kw_only=True):
     error: str | None
     shape: str
     coerced: bool
+    numbered: bool
 
 
 _TIMELINE = Statement("""
     select   event_id::text, created_at, event_type, step, status, attempts, command_id, iteration,
              worker_id, duration, left(error, 1000) as error, shape,
-             coercions is not null as coerced, created_at as after_at, event_id as after_id
+             coercions is not null as coerced, evidence >= 100 as numbered,
+             created_at as after_at, event_id as after_id
     from     projector.execution_timeline
     where    execution_id = :id::bigint
     and      (:step::text[] is null or step = any(:step))

@@ -120,31 +120,59 @@ async def test_each_try_of_an_execution_has_a_row_and_each_event_a_mark(
         await page.wait_for_url("**event=*")
 
 
+@pytest.mark.parametrize(
+    ("time", "kind", "attribution"),
+    [
+        ("finished_at", "%", "inferred"),
+        # The worker numbers its ends, so no number of the command's attempts was inferred.
+        ("issued_at", "%issued", "declared"),
+    ],
+)
 async def test_an_event_that_nobody_numbered_stands_in_the_row_of_its_call(
-    browser: Browser, platform: Platform
+    browser: Browser, platform: Platform, time: str, kind: str, attribution: str
 ) -> None:
     execution, command, attempts, event = await platform.connection.fetchrow(
-        """
+        f"""
         select call.execution_id, call.command_id, call.attempts, event.event_id
         from   projector.calls as call
         join   projector.execution_timeline as event
                on  event.execution_id = call.execution_id
                and event.command_id = call.command_id
-               and event.created_at = call.finished_at
-               and event.status = call.status
+               and event.created_at = call.{time}
+               and event.event_type like $1
         where  call.attempts > 0
-        and    event.attempts = 0
+        and    event.evidence < 100
+        and    $2 = all (
+                   select attribution
+                   from   projector.calls as other
+                   where  other.execution_id = call.execution_id
+                   and    other.command_id = call.command_id
+               )
         order by call.execution_id, call.begun_at
         limit  1
-        """
+        """,
+        kind,
+        attribution,
     )
 
-    async with looking(browser, f"{platform.url}/?show=execution&execution={execution}") as page:
+    async def ended_when_it_was_issued(route: Route) -> None:
+        """As if the attempt before had ended at the microsecond in which the retry was issued."""
+        answer = await route.fetch()
+        content = await answer.json()
+        own = {row["attempts"]: row for row in content["rows"] if row["command_id"] == command}
+        own[attempts - 1]["finished_at"] = own[attempts]["issued_at"]
+        await route.fulfill(response=answer, json=content)
+
+    address = f"{platform.url}/?show=execution&execution={execution}"
+    async with looking(browser, address, visit=False) as page:
+        await page.route("**/calls?*", ended_when_it_was_issued)
+        await page.goto(address)
         await page.wait_for_selector("#as-sent .json")
 
         mark = page.locator(f'[data-key="mark-{event}"]')
         key = await page.locator(".timeline li", has=mark).get_attribute("data-key") or ""
         row = key.removeprefix(f"row-{command}-").split("-")
+        await page.unroute_all(behavior="ignoreErrors")
 
     assert row[1] == str(attempts)
 

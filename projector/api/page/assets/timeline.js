@@ -5,32 +5,32 @@ import { h, status } from "./dom.js";
 import { at } from "./duration_panel.js";
 import { attempt, clock, earliest, millis, offset, span } from "./format.js";
 
-const CALL_EVENTS = ["command.", "call.", "action_"];
+const CALL_EVENT = /^(command|call|action)[._]/;
 /** Calls beyond those that are listed, and events that name no call. */
 const OTHER = Symbol("other calls");
-const TIMES = ["finished_at", "started_at", "claimed_at", "issued_at"];
 const DRAG_PX = 8;
 /** Round times between two ticks. */
 const STEPS_MS = [1, 10, 100, 1000, 60000, 3600000, 86400000].flatMap((unit, n, all) => [1, 2, 5, 10, 15, 30].map((some) => some * unit)
   .filter((one) => one < (all[n + 1] ?? Infinity)));
 
-export const ofCall = (event) => CALL_EVENTS.some((start) => event.event_type.startsWith(start));
+export const ofCall = (event) => CALL_EVENT.test(event.event_type);
+
+/** The time of a call that an event of this type may have set. */
+const timeOf = (type) => ["issued", "claimed", "started"].find((end) => type.endsWith(end)) ?? "finished";
 
 /**
- * The call in whose row an event is drawn. If its producer named no attempt and attempts of its command were inferred, that's the call that has
- * the time of the event, or else the last one that had begun by then. That is a guess: the page doesn't know how the server assigned the event.
+ * The call in whose row an event is drawn. If its producer named no attempt, that's the call of its command that has the time of the event, for
+ * example as issued_at if it's an issue, or else the last one that had begun by then. That is a guess: the page doesn't know how the server
+ * assigned the event.
  */
 export function callOf(event, callRows) {
   if (!ofCall(event)) return null;
-  const here = (call) => call.step === event.step && call.iteration === event.iteration;
-  const sameCommand = callRows.filter((call) => event.command_id && call.command_id === event.command_id);
-  if (event.attempts === 0 && sameCommand.some((call) => call.attribution === "inferred")) {
-    return sameCommand.find((call) => TIMES.some((time) => call[time] === event.created_at)) ??
-      sameCommand.findLast((call) => millis(call.begun_at) <= millis(event.created_at)) ?? sameCommand[0];
-  }
-  // A worker that sends no attempt number reports the attempt of its command.
-  return sameCommand.find((call) => call.attempts === event.attempts) ??
-    sameCommand.at(-1) ?? callRows.find((call) => call.attempts === event.attempts && here(call)) ?? null;
+  const own = callRows.filter((call) => event.command_id ? call.command_id === event.command_id
+    : call.step === event.step && call.iteration === event.iteration);
+  if (event.numbered || !event.command_id) return own.find((call) => call.attempts === event.attempts) ?? null;
+  const time = `${timeOf(event.event_type)}_at`;
+  return own.find((call) => call[time] === event.created_at) ??
+    own.findLast((call) => millis(call.begun_at) <= millis(event.created_at)) ?? own[0] ?? null;
 }
 
 export function drawTimeline({ execution, calls, events, own }, { address, go }) {

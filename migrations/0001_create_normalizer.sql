@@ -451,8 +451,9 @@ comment on column normalizer.source_positions.holder is
     'partition up in order. If the next owner finds another name than its own, that process was '
     'killed, and the partition is a suspect.';
 comment on column normalizer.source_positions.group_id is
-    'Consumer group of the process that claimed the partition last. Another group claims it only '
-    'after ten seconds without a sign of life. Empty if no group did.';
+    'Consumer group of the process that claimed the partition last. Empty if it had none. A process '
+    'of another group may claim the partition ten seconds after this claim and its last heartbeat. '
+    'If this process has reported that it stopped, only the claim counts.';
 comment on column normalizer.source_positions.slice_records is
     'Of a suspect: how many of the next records its owner has in hand at most. 1: it has one, and '
     'no record of any partition besides. 0: an owner ended then, so that record is to blame. Null: '

@@ -103,9 +103,11 @@ class BatchFiller:
         return builder
 
     def _ends(self, due_s: float | None) -> bool:
-        """Return whether to stop fetching: the service stops, or a partition has become a suspect.
+        """Return whether to stop fetching.
 
-        A new suspect is read in a batch that was begun for suspects, so this one ends.
+        That's so if the service stops, or if a partition became a suspect while the batch was
+        empty. The next batch is then begun for suspects. A batch with records isn't ended. It also
+        takes slices of a partition that has become a suspect meanwhile.
         """
         return self._stopping.is_set() or (due_s is None and self._turns.has_suspects)
 

@@ -66,7 +66,8 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
     def is_due(self) -> bool:
         """Return whether to renew the token now.
 
-        After a failed attempt it's False for 5 seconds.
+        It's False for 5 seconds after each call of `renew_in_background`, so that requests don't
+        start several renewals, and a failed one is repeated only after that.
         """
         return self._clock() >= max(self._renew_at_s, self._retry_at_s)
 

@@ -2,8 +2,6 @@
 
 The lenient reader uses it to read a compressed batch of any size without holding all of it in
 memory.
-
-So a batch of any size can be read without holding all of it in memory.
 """
 
 from collections.abc import Iterator

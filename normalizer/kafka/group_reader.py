@@ -53,7 +53,7 @@ class GroupReader:
 
     A topic may have been recreated during a failed fetch or a silence of the broker. The reader
     then calls `on_unverified`, and `fetch` returns no records of the affected partitions until the
-    caller has compared their logs (see `unverified`) and called `mark_verified`.
+    caller has compared their logs (see `unverified_logs`) and called `mark_verified`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The program `projector`, also started by `python -m projector`."""
+"""Starts the program `projector`, so that `python -m projector` does the same as the command."""
 
 from normalizer.runtime.program_start import start
 

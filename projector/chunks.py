@@ -14,12 +14,13 @@ MOST_FAILURES: Final = 20
 
 
 class Chunks:
-    """Decides how many items each statement gets, so that it takes about `target_s` seconds.
+    """Runs a statement over a list of items in chunks, whose size it adapts to the speed.
 
-    The first statement gets `size` items. Later ones get more if the last one was fast, but at most
-    `most`. If a statement fails with one of the errors in `too_much`, its items are tried again in
-    smaller chunks, down to one. If `most_failures` single items fail in a row, the database is at
-    fault and not these items, so `run` gives up.
+    Each chunk should take about `target_s` seconds. The first has `size` items, and the next ones
+    grow up to `most` while statements are fast. If a statement fails with one of the errors in
+    `too_much`, for example a timeout, its items are tried again in smaller chunks, down to one. If
+    `most_failures` single items fail in a row, the database is at fault and not these items, so
+    `run` gives up.
     """
 
     def __init__(

@@ -91,11 +91,12 @@ async def with_lock_retry(
     *,
     for_s: float = math.inf,
 ) -> None:
-    """Run `work` in a transaction, and again from the start if another session holds a lock.
+    """Run `work` in a transaction, and run it again if another session holds a lock that it needs.
 
-    Each attempt waits at most one second for a lock. After a lock timeout or a deadlock, the
-    transaction is rolled back, which releases its own locks, so that the writers that wait for them
-    can continue. After `for_s` seconds, the last of these errors is raised.
+    Each attempt waits for a lock for at most one second. Then it rolls back, so that writers that
+    wait for its own locks can continue, and tries again after a pause. It does the same after a
+    deadlock. After `for_s` seconds the last of these errors is raised. `work` may run several
+    times, so it must not do anything that a rollback can't undo.
     """
     ends_at = time.monotonic() + for_s
     while True:

@@ -1,4 +1,4 @@
-"""Reads canonical events from rows of normalizer.events."""
+"""Turns rows of the table normalizer.events into canonical events, for archives and downloads."""
 
 from collections.abc import Mapping
 from typing import Any, Final

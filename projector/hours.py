@@ -1,7 +1,7 @@
 """Finds the hours in which a table has rows, without reading all of the rows.
 
-It uses the index to jump from the first row of one hour to the first row of a later hour (a loose
-index scan). So an hour with a million rows costs one index look-up, as an hour with one row does.
+It looks up the first row of an hour in the index, and then the first row after that hour, and so on
+(a loose index scan). So an hour costs one look-up, whether it has one row or a million.
 """
 
 from collections.abc import AsyncIterator, Sequence

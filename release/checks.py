@@ -15,7 +15,9 @@ def compare(first: Path, second: Path) -> None:
         name for name in held.keys() | others.keys() if held.get(name) != others.get(name)
     )
     if different:
-        raise ReleaseError(f"built twice, these differ: {', '.join(different)}")
+        raise ReleaseError(
+            f"these must be the same in both builds, but differ: {', '.join(different)}"
+        )
 
 
 def install_and_run(root: Path, finished: Path, tools: Path, version: str) -> None:
@@ -36,7 +38,7 @@ def install_and_run(root: Path, finished: Path, tools: Path, version: str) -> No
     for program in ("normalizer", "projector"):
         said = run(environment / "bin" / program, "--version", folder=elsewhere).decode()
         if version not in said:
-            raise ReleaseError(f"{program} --version says {said.strip()}")
+            raise ReleaseError(f"{program} --version must say {version}, but says {said.strip()}")
     normalizer = environment / "bin" / "normalizer"
     said = run(normalizer, "--version", folder=elsewhere).decode()
     if "core: native" not in said:

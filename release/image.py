@@ -24,7 +24,7 @@ def build(tree: Path, name: str, commit: Commit, arguments: list[str]) -> None:
     try:
         subprocess.run(command, cwd=tree, check=True)
     except FileNotFoundError as error:
-        raise ReleaseError("no buildah: type `apt-get install buildah`") from error
+        raise ReleaseError("buildah isn't installed: type `apt-get install buildah`") from error
     except subprocess.CalledProcessError as error:
         raise ReleaseError(f"buildah: exit code {error.returncode}") from error
 

@@ -42,7 +42,9 @@ def _wheel(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
     wheel = into / _hook("build_wheel", tree, into, tools, commit)
     with zipfile.ZipFile(wheel) as opened:
         if "projector/api/page/charts/uplot.js" not in opened.namelist():
-            raise ReleaseError(f"{wheel.name} has no charts: type `apt-get install maven`")
+            raise ReleaseError(
+                f"{wheel.name} lacks the charting library: type `apt-get install maven`"
+            )
 
 
 def _native_wheel(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
@@ -71,7 +73,7 @@ def _sdist(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
     pack(inside, sdist, commit.epoch, under=inside.name)
     again = unpacked / _hook("build_wheel", inside, unpacked, tools, commit)
     if again.read_bytes() != (into / again.name).read_bytes():
-        raise ReleaseError(f"{sdist.name} gives another wheel than the sources")
+        raise ReleaseError(f"a wheel built from {sdist.name} differs from that of the tree")
 
 
 def _hook(

@@ -1,7 +1,7 @@
-"""The fields in which a producer may report how often a call was tried.
+"""The fields in which a producer may report which attempt of a call an event is about.
 
-Producers count differently. `meta.attempts` and `retry_count` are the number of retries, so 0 is
-the first try. All other fields number the tries from 1. Source: docs/spec/wire-shapes.md#n1, #n3.
+Producers count differently. `meta.attempts` and `retry_count` are numbers of retries, so the first
+attempt is 0. In all other fields the first attempt is 1. Source: docs/spec/wire-shapes.md#n1, #n3.
 """
 
 from typing import Any, Final, Literal, NamedTuple

@@ -1,9 +1,8 @@
-"""Compares a ledger (what was sent) with a database, and reports every difference.
+"""Compares what the simulator sent (its ledger file) with a database, and reports differences.
 
-The events of both are divided into 64 partitions by execution, and only one partition is in memory
-at a time, so that a comparison of any size needs little memory. A row is found by the place of its
-record (partition, offset, and index), not by its id. So a row with a wrong id is reported as
-different, and not as missing.
+It finds a row by the place of its record, which is topic, partition, offset, and index. So a row
+with a wrong id is reported as a row that differs, and not as a missing one. A ledger can be larger
+than memory: both sides are divided into 64 parts by execution, and compared one part at a time.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Checks the ids of rows: the producer's own, derived, or shared by two events."""
+"""Checks the ids of rows: sent by a producer, derived, or shared by two events."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable

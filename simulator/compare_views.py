@@ -1,8 +1,8 @@
-"""Compares a ledger with the views: every execution, step, and call that they show differently.
+"""Compares what the simulator sent with the views, and reports each execution or call that differs.
 
-The views must show what was reported. If all reports of an end agree, or a call's outcome was
-reported, they must also show what really happened. A few hundred executions are compared at a time,
-so that a comparison of any size needs little memory.
+The views must show what was reported. They must also show what really happened, unless producers
+didn't report it or contradicted each other. A few hundred executions are compared at a time, so
+that memory doesn't limit the size of a run.
 """
 
 from collections import Counter, defaultdict

@@ -1,8 +1,8 @@
-"""The deployments: pairs of server and worker releases, and how each pair writes events.
+"""Deployments: which release of the server runs with which release of the worker.
 
-All pairs that were ever in use together are here, and three more, so that there is a deployment for
-every way of numbering retries. Source: docs/spec/wire-shapes.md#python-server, #rust-server,
-#workerevent.
+Each release writes events differently, so a deployment decides what the events of an execution look
+like. All pairs that were ever in use are here, and three more for ways to number retries that would
+otherwise be missing. Source: docs/spec/wire-shapes.md#python-server, #rust-server, #workerevent.
 """
 
 from collections.abc import Callable

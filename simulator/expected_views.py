@@ -1,8 +1,8 @@
-"""Computes what the views must show of each execution, step, and call in a ledger.
+"""Computes what the views must show of each execution, step, and call of a run.
 
-It merges the reports of each event into a row (expected_rows.py), and computes the views from the
-rows (view_fold.py). It also returns what really happened, which the simulator knows because it
-decided it. That part comes from no computation, so a mistake in view_fold.py can't hide in it.
+First it merges the reports of each event into a row (expected_rows.py), and then it computes the
+views from the rows (view_fold.py). Each result also says what really happened, which the simulator
+knows because it made it up. So a mistake in view_fold.py shows as a difference from the truth.
 """
 
 from collections import Counter, defaultdict
@@ -33,12 +33,12 @@ _CLOSING: Final = frozenset(("playbook.completed", "playbook.failed", "playbook.
 class ExpectedViews(msgspec.Struct):
     """The rows that the views must show for an execution, and what really happened.
 
-    `counts` has the number of its events by kind. `really` is how the execution ended on the
-    platform, or None if not all of its ends were reported or if they disagree. `real_calls` has the
-    outcome of each attempt by command, and an empty text for an attempt that hasn't ended. It
-    covers only commands whose events all have their true number and whose ends were all reported.
-    `inferred_calls` has the same for retried commands some of whose events lack their number, and
-    says which events have it.
+    `counts` is the number of its events by kind. `really` is how it really ended, or None if the
+    reports leave that open or contradict each other. `real_calls` has the real outcome of each
+    attempt, by command and attempt, where an empty text means that it hasn't ended. Commands are
+    left out if an event lacks its true number, or if an end wasn't reported. If only numbers are
+    missing and the command was retried, it's in `inferred_calls`, together with which of its events
+    have a number.
     """
 
     execution: ActualExecution

@@ -8,12 +8,12 @@ from simulator.ids import Minter
 
 
 class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
-    """How the producers of a deployment behave, in whatever form they write events.
+    """What the producers of a deployment do differently, apart from the form of their events.
 
-    If `numbered`, the worker reports the number of a try, so a command may have several tries. If
-    `reissues`, the server may issue a retry again under the id of its command. If `batches`, the
-    worker sends everything that happens at one instant as a single record. If `callbacks`, the
-    worker can hand work over to another system, and complete it later.
+    `numbered`: the worker says which try an event belongs to, so one command can have several
+    tries. `reissues`: the server may issue a retry again under the id of its command. `batches`:
+    the worker sends all events of one instant in a single record. `callbacks`: the worker can hand
+    a call over to another system, and report its completion later.
     """
 
     name: str
@@ -28,10 +28,10 @@ class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommandTry(msgspec.Struct):
-    """One try of a command. `attempts` is the number of tries before it.
+    """One try of a command. `attempts` is the number of tries before it, so 0 for the first.
 
-    `named` is true if the id of the command contains its step, and `iteration` is the index in a
-    loop that is part of the id. `facts` has the kind and number of each event of the try, in order.
+    The id of a command may contain the step (`named`) and the index of a loop's iteration
+    (`iteration`). `facts` lists the events of the try in order, as pairs of a kind and a number.
     `outcome` is empty until the try ends.
     """
 
@@ -49,16 +49,16 @@ class CommandTry(msgspec.Struct):
 
 
 class PlaybookRun(msgspec.Struct):
-    """One run of a playbook (an execution).
+    """One run of a playbook, which the normalizer calls an execution.
 
-    `text` is the id as the platform writes it, in digits or any other characters, and
-    `execution_id` is the number that a reader must make of it. If the id isn't a number, `opaque`
-    is true and the number is a hash. `deployment` names the producers that report the run, and
-    `minters` generate the ids of the server's and the worker's events. `facts` has the kind, step,
-    and number of each event of the server.
+    The platform may write its id as any text (`text`), and a reader must make `execution_id` of it.
+    That's a hash if the text isn't a number, and then `opaque` is true. `deployment` names the
+    producers that report the run, and `minters` generate the ids of their events: one for the
+    server's, one for the worker's.
 
-    `calls` has every try of every command. `running` is the current one, and `trailing` are those
-    whose completion is reported after the run has ended. `outcome` is empty until the run ends.
+    `calls` lists every try of every command, `running` is the current try, and `trailing` are tries
+    whose completion is reported only after the run has ended. `facts` lists the server's events as
+    kind, step, and number. `outcome` is empty until the run ends.
     """
 
     number: int
@@ -94,11 +94,12 @@ class Payload(msgspec.Struct, frozen=True):
 class Fact(msgspec.Struct):
     """One thing that happened on the platform, such as the start of a command.
 
-    `number` counts the facts from 1, and `event_id` is the id that the platform assigned, although
-    a producer may leave it out. `outcome` is empty unless something ended. `error` is a pair: the
-    error text as it's sent, and as it may be stored. If `pending` is true, the call was only handed
-    over, and its completion follows as a callback. If `shares_id` is true, an earlier fact has the
-    same event_id, because two nodes of the id generator had the same number.
+    Facts are numbered from 1. `event_id` is the id that the platform gave it, although a producer
+    may leave it out of its report. `error` is a pair: the text that is sent, and the same text as a
+    database may store it. `pending` means that the call was handed over to another system, and that
+    its completion follows as another fact. `shares_id` means that an earlier fact has the same id,
+    because two nodes of the platform's id generator had the same number. `outcome` is empty unless
+    something ended.
     """
 
     number: int

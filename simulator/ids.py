@@ -1,7 +1,8 @@
-"""Generates ids as the platform does, and computes those that a reader must derive.
+"""Generates ids as the platform does, and derives ids as a reader must.
 
-The arithmetic is written from the spec and shares no code with the normalizer, so that a comparison
-of the two means something. Source: docs/spec/wire-shapes.md#g1, #g2, #g4, #i3.
+This arithmetic is written from the spec and shares no code with the normalizer. Otherwise a mistake
+in it would be on both sides of the comparison, and nobody would see it. Source:
+docs/spec/wire-shapes.md#g1, #g2, #g4, #i3.
 """
 
 import struct

@@ -1,9 +1,9 @@
-"""Writes an event as its client sent it, and as the rows that servers make of it (layers).
+"""Writes the same event in up to three forms: as its client sent it, and as servers store it.
 
-A server writes the status at the top that belongs to the event's name, and keeps what the client
-sent in the result below: the Rust server the whole payload, and the Python server only the
-payload's result. A reader must get the same event from each of them. Source:
-docs/spec/wire-shapes.md#s6, #s7, #s16, #k3.
+Each server writes the status that the event's name implies at the top, for example COMPLETED for a
+`call.done`. Below, in `result`, it keeps what the client sent: the Rust server keeps the whole
+payload, and the Python server only the result in it. A reader must get the same event from each
+form. Source: docs/spec/wire-shapes.md#s6, #s7, #s16, #k3.
 """
 
 from copy import deepcopy
@@ -168,10 +168,10 @@ def _python_result(sent: dict[str, Any], by_name: str) -> dict[str, Any]:
 
 
 def _row(client: RenderedEvent, shape: str, meta: dict[str, Any]) -> RenderedEvent:
-    """Build the fields that rows of both servers have, with ranks that fit a row.
+    """Build what the rows of both servers have in common.
 
-    `meta` is what only this server adds to the event's meta. It makes the two rows differ, so that
-    merging one into the other changes the stored row.
+    `meta` is added to the event's meta, and each server adds something else. So when the second row
+    is merged into the first, it changes the stored row.
     """
     fact, sent = client.fact, client.body
     top = _OF_NAME[fact.kind]

@@ -1,13 +1,13 @@
-"""Writes and reads the ledger: a file that says what was sent and what really happened.
+"""Writes and reads the ledger, which is a file that says what was sent and what really happened.
 
     begin      the seed, the mix and the topic
     record     the place of a record in Kafka, and what must become of each event in it
-    execution  how an execution really went, with the facts that its server reported
-    call       one try of a command, with the facts that were reported about it
+    execution  how an execution really went, and the facts that its server reported
+    call       one try of a command, and the facts that were reported about it
 
-Each line is a JSON object of one of these kinds. The first line is `begin`, and the others are in
-any order. A fact is a number, which an event refers to if it reports that fact. A comparison needs
-this, because a dashboard can know only the facts that were reported.
+Each line is a JSON object of one of these kinds. `begin` is the first line, and the others are in
+any order. Facts (what happened on the platform) are numbered, and each event names the fact that it
+reports. So a comparison knows which facts a dashboard can't show because nobody reported them.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,12 +31,12 @@ _encoder = msgspec.json.Encoder()
 
 
 class ExpectedOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The expected outcome of an event in a record: a row, a quarantine entry, or nothing.
+    """What must become of an event in a record: a stored row, a quarantine entry, or nothing.
 
-    If it must become a row, `event` is a number that all reports of the event share, and `fact` is
-    the number of the fact that it reports. `reported` has the fields of the report, with a hash
-    instead of a long context or result. `shares_id` is true if an earlier event has the same id. If
-    it must be rejected, `quarantine` is the reason. If it must be ignored, `ignored` says why.
+    If it must be stored, `event` is the number that all reports of this event have, `fact` the
+    number of the fact that it reports, and `reported` its expected fields. Long values are replaced
+    by a hash. `shares_id` is true if another event has the same id. If it must be rejected,
+    `quarantine` is the reason, and if it must be ignored, `ignored` says why.
     """
 
     event: int | None = None
@@ -198,10 +198,11 @@ def read_ledger(path: Path) -> Iterator[Line]:
 
 
 def value_or_digest(value: Any) -> str | None:
-    """Return a text that is equal for equal values: their JSON, or a hash of it if it's long.
+    """Return a value as JSON text, or as a hash if the text is long, so that a ledger stays small.
 
-    `value` is any JSON value. If it contains raw JSON, that must have sorted keys. None is returned
-    as None.
+    Two values are equal if their texts are, so a comparison doesn't need the values. Keys are
+    sorted for this, and raw JSON in the value must have sorted keys already. None is returned for
+    None.
     """
     if value is None:
         return None

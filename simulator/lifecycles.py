@@ -1,7 +1,7 @@
-"""Generates what happens in one execution, as bursts: the facts of one instant, in order.
+"""Generates what happens in one execution, burst by burst. A burst is all facts of one instant.
 
-A life is a generator. The caller sets `now_us`, takes a burst, and asks for the next one after the
-gap that the burst names.
+An execution is a generator. The caller sets the clock (`now_us`), takes the next burst, and comes
+back after the gap that the burst names. So many executions can run at once without threads.
 """
 
 from collections.abc import Callable, Generator, Iterator

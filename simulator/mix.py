@@ -12,11 +12,11 @@ Count = Annotated[int, Meta(ge=1)]
 
 
 class Mix(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about the traffic that can be set. A share is between 0 and 1.
+    """Everything about the simulated traffic that can be set, with defaults.
 
-    Sizes are in bytes, and names that end in `_s` are in seconds. `in_flight` executions run at the
-    same time, and together they make `rate` events per second of the platform's own clock. How fast
-    the records are sent is a separate choice of the sender.
+    Shares are between 0 and 1, sizes are in bytes, and names that end in `_s` are in seconds.
+    `in_flight` executions run at the same time, and together they make `rate` events per second of
+    the platform's own clock. The sender decides how fast the records are really sent.
     """
 
     rate: Annotated[float, Meta(gt=0, le=1_000_000)] = 200.0

@@ -1,7 +1,7 @@
-"""Makes payloads of calls, in every size, and some with secrets or odd characters.
+"""Makes inputs and results of calls, in every size, some with secrets or odd characters.
 
-The pool is made from a seed. Each payload exists in two forms, as it's sent and as it may be
-stored. Source: docs/spec/wire-shapes.md#r1, #r3, #v5.
+Each payload exists in two forms: as it's sent, and as it may be stored after secrets are redacted.
+The same seed gives the same payloads. Source: docs/spec/wire-shapes.md#r1, #r3, #v5.
 """
 
 from random import Random

@@ -1,4 +1,4 @@
-"""The catalogue: playbooks with their steps, seeded."""
+"""Makes a catalogue of playbooks with their steps. The same seed makes the same catalogue."""
 
 from random import Random
 from typing import Final

@@ -1,8 +1,8 @@
-"""Writes a fact as a producer reports it, and notes the fields that a reader must get from it.
+"""Turns a fact into the event that a producer sends, and into the fields that a reader must get.
 
-The expected fields (`ReportedFields`) come from the fact and from what the producer chose to leave
-out. They're never read from the written body, because a mistake in writing would then also be
-expected. Source: docs/spec/wire-shapes.md#v1, docs/spec/envelope.md#c9.
+The expected fields (`ReportedFields`) are computed from the fact and from what the producer chose
+to leave out. They're never read from the event, because then a mistake in the event would also be
+in the expectation. Source: docs/spec/wire-shapes.md#v1, docs/spec/envelope.md#c9.
 """
 
 from collections.abc import Callable
@@ -32,16 +32,16 @@ T = TypeVar("T")
 
 
 class ReportedFields(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The fields of the canonical envelope that a reader must get from a report. None is no value.
+    """The fields that a reader must get from a report. None means that the report has no value.
 
-    If `event_id` is None, the reader must derive an id from the record's place in Kafka. If
-    `created_us` is None, it must use the record's time. The ranks say how well a value is known,
-    and decide which one wins when reports of an event are merged. `pending` is true if a completion
-    only hands the call over. `call_index` is filled in by the ledger, because it has only hashes of
-    long values.
+    Without `event_id`, the reader must derive an id from the record's place in Kafka, and without
+    `created_us` it must take the record's time. The ranks say how well a value is known, so that
+    the best one wins when several reports of an event are merged. `pending` is true if the call was
+    only handed over to another system. `call_index` is filled in when the ledger is written.
 
-    `context` and `result` are as they may be stored, `meta` and `extra` must have at least these
-    keys, `rules` are all coercions, and `shape` is how the name of the shape begins.
+    Some fields are only a lower bound: `meta` and `extra` must have at least these keys, and
+    `shape` is the beginning of the shape's name. `context` and `result` are as they may be stored,
+    without secrets. `rules` are the names of all coercions.
     """
 
     execution_id: int
@@ -139,10 +139,10 @@ def start_event(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -
 def report_status(
     reported: ReportedFields, word: status_words.StatusWord, *, alone: bool = False
 ) -> str | None:
-    """Report the status of an event that isn't a call.done, and return its word.
+    """Note the status of an event that isn't a call.done, and return the word to write for it.
 
-    `alone` is true if the word is only at the top of the event. COMPLETED there says no more than
-    the name of some events, so it then has the lowest rank.
+    `alone` means that the word is written only at the top of the event. For some events COMPLETED
+    at the top says no more than their name, so it then gets the lowest rank.
     """
     reported.status = word.means
     reported.status_rank = _rank(reported, word.rank, alone=alone)
@@ -154,11 +154,11 @@ def report_status(
 def report_outcome(
     reported: ReportedFields, fact: Fact, top: str | None, *, alone: bool = False
 ) -> str | None:
-    """Report the real outcome of a call.done, and return `top`, the word at the top of the event.
+    """Note the real outcome of a call.done, and return the word to write at the top of the event.
 
-    `top` may say less than the outcome, or even the opposite. A reader then takes the outcome from
-    the fields below, which is a coercion. `alone` is true if no field below says how the call
-    ended.
+    That word, `top`, may be less specific than the outcome, or even say the opposite. The reader
+    must then find the outcome below the top, and note a coercion. `alone` means that there is
+    nothing below the top that says how the call ended.
     """
     reported.status = fact.outcome
     rank = 1 if fact.outcome == "COMPLETED" else 2
@@ -207,10 +207,11 @@ class PayloadForm(NamedTuple):
 def sent_and_kept(
     rendered: RenderedEvent, build: Callable[[PayloadForm], dict[str, Any]]
 ) -> tuple[Any, Any]:
-    """Build the content as it's sent and as it may be stored, by calling `build` for each of them.
+    """Build a part of an event twice: with the content as it's sent, and as it may be stored.
 
-    Returns the same object twice if they're equal. If they differ, the rules that change the
-    content are added to the report's `rules`.
+    `build` makes that part from the content. Most content may be stored as it's sent, and then the
+    same object is returned twice. Otherwise the rules that change it are added to the report's
+    `rules`.
     """
     content, error = rendered.fact.content, rendered.fact.error
     sent = build(

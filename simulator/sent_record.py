@@ -1,4 +1,4 @@
-"""One record as it is sent, and the expected outcome of each event in it."""
+"""A record that the simulator sends, with what must become of each event in it."""
 
 from typing import Any, Literal
 
@@ -8,12 +8,12 @@ from simulator.rendering import ReportedFields
 
 
 class SentEvent(msgspec.Struct, frozen=True):
-    """An event in a record.
+    """An event in a record that is sent.
 
-    All reports of an event have the same `number`. If the report carries the fact's event id, it's
-    the number of the fact. Otherwise it's a negative number that no other event has. `fact` is 0 if
-    the event is about nothing that happened, for example in a record that must be rejected.
-    `shares_id` is true if the platform gave the same id to an earlier event.
+    Several reports of an event have the same `number`: that of the fact if they carry the fact's
+    id, and otherwise a negative number of their own. `fact` is 0 if the event is about nothing that
+    happened, such as an event in a record that must be rejected. `shares_id` is true if the
+    platform gave this id to an earlier event too.
     """
 
     number: int

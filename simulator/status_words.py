@@ -1,7 +1,8 @@
 """The words that producers use for a status, with the meaning and rank of each.
 
-The normalizer has tables from words to meanings. A producer needs the opposite direction, so these
-tables are written by hand from the spec. Source: docs/spec/wire-shapes.md#s13, #s14, #e2.
+The normalizer maps words to meanings. The simulator needs the opposite, and its tables are written
+by hand from the spec, so that they can't share a mistake with the normalizer's. Source:
+docs/spec/wire-shapes.md#s13, #s14, #e2.
 """
 
 from typing import Final, NamedTuple
@@ -10,10 +11,10 @@ from typing import Final, NamedTuple
 class StatusWord(NamedTuple):
     """A status as a producer writes it, with its meaning and its rank.
 
-    `word` is None if the producer leaves the status out. The rank decides which status wins when
-    reports of an event are merged: 2 for a declared failure, 1 for another declared status, and 0
-    if only the type of the event tells. `overruled` is true if the word alone would mean another
-    status, so that reading it is a coercion.
+    `word` is None if the producer leaves the status out. If reports of an event disagree, the
+    status with the highest rank wins: 2 is a declared failure, 1 another declared status, and 0 a
+    status that follows only from the type of the event. `overruled` is true if the event means
+    something else than its word, for example if it says RUNNING but reports a completion.
     """
 
     word: str | None

@@ -39,10 +39,10 @@ def records(
     executions: int | None = None,
     lived: Callable[[PlaybookRun], None] = lambda _: None,
 ) -> Generator[SentRecord, None, None]:
-    """Yield records in the order of their time, until `executions` have ended or else endlessly.
+    """Yield records in the order of their time, until `executions` have ended, or endlessly.
 
-    `lived` is called with each execution when it ends. When you close the generator, it's also
-    called with the executions that still run.
+    `lived` is called with each execution when it ends. When you close the generator, it's called
+    with the executions that still run, too, so that a ledger has all of them.
     """
     topic = _Topic(mix, seed)
     return topic.records(World(mix, Random(f"{seed}/world"), lived), executions)

@@ -1,8 +1,8 @@
-"""Computes from the stored events of an execution what the views must show of it and its calls.
+"""Computes what the views must show of an execution and its calls, from its stored events.
 
-The simulator and the tests use this computation. How events belong to attempts is decided by
-deploy/calls.py, because that module is shipped and so it's what must be tested. A row is a dict by
-column name, with times in UTC.
+The simulator and the tests compare the views with it. deploy/calls.py decides which attempt an
+event belongs to, because that module is shipped, so its decisions are the ones to test. A row is a
+dict by column name, with times in UTC.
 """
 
 import json

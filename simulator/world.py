@@ -1,4 +1,4 @@
-"""The platform: many concurrent executions, their facts in the order of its clock."""
+"""The simulated platform: many concurrent executions, and their facts in order of time."""
 
 from collections.abc import Callable, Generator, Iterator
 from heapq import heapify, heappop, heapreplace
@@ -41,11 +41,12 @@ class World:
     def facts(
         self, *, executions: int | None = None
     ) -> Generator[tuple[int, list[Fact]], None, None]:
-        """Yield the facts of one execution at one time, with that time in microseconds since 1970.
+        """Yield what happens, in the order of time, as pairs: microseconds since 1970, and facts.
 
-        With `executions`, it begins at most this number of executions, not counting their children,
-        and stops when they have ended. Otherwise it never stops. When you close the generator,
-        `lived` is called for the executions that still run.
+        The facts of a pair belong to one execution. With `executions`, at most this number of
+        executions begin, not counting their children, and the generator stops when they have ended.
+        Without it, it never stops. When you close it, `lived` is called for the executions that
+        still run.
         """
         try:
             yield from self._facts(executions)

@@ -1,4 +1,8 @@
-"""The fields that every answer has in addition to its rows."""
+"""The form of every answer: rows, and fields that say how fresh they are.
+
+There are three kinds: all rows (ApiAnswer), counts in groups (GroupedAnswer), and one page of a
+list (PagedAnswer). The OpenAPI document takes its descriptions from the docstrings here.
+"""
 
 from datetime import datetime
 from typing import Annotated, ClassVar, Generic, TypeVar
@@ -25,10 +29,10 @@ R = TypeVar("R", bound=ApiRow)
 class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """Rows that were read in one snapshot of the database, and how fresh they are.
 
-    The rows include every record that Kafka had received before `as_of`, in every partition.
-    `as_of` is null if no partition is known yet, or if one was never read. `read_at` is when the
-    query ran, by the database's clock, and `behind_s` is the number of seconds from `as_of` to
-    `read_at`.
+    The rows include everything that Kafka had received before the time `as_of`, so a client can
+    tell whether an empty answer means that nothing happened, or that the service is behind. `as_of`
+    is null until every known partition has been read once. `read_at` is when the query ran, by the
+    database's clock, and `behind_s` is the number of seconds between the two.
     """
 
     of_the_clock: ClassVar = frozenset({"as_of", "behind_s", "read_at", "until"})
@@ -40,12 +44,13 @@ class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
 
 
 class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
-    """Counts of a time window, in groups.
+    """Counts of a time window, one row per group.
 
-    The counts are stored per minute, hour, or day (`every`), so the requested window is widened to
-    whole intervals. `since` is the start of this wider window and `until` its end, which isn't
-    included. If the request groups by time (`at`), `every` is also the length of each group's
-    interval. `truncated` is true if there are more groups than `limit`.
+    The database stores counts per minute, hour, or day (`every`), so the window is widened to whole
+    intervals. `since` is where the wider window begins and `until` where it ends: for example,
+    09:10 to 10:20 by the hour becomes 09:00 to 11:00. If the request groups by time, each value of
+    `at` is the start of such an interval. `truncated` is true if there are more groups than
+    `limit`.
     """
 
     since: Timestamp
@@ -55,11 +60,11 @@ class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
 
 
 class PagedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True, omit_defaults=True):
-    """One page of a list.
+    """One page of a list. To get the next page, send `next` as the parameter `cursor`.
 
-    `next` is the cursor to request the next page with, or null on the last page. `total` is the
-    number of rows on all pages. Only the first page has it, and only if counting them is fast. If
-    `at_least` is true, there are more rows than `total`.
+    On the last page `next` is null. The first page has `total`, the number of rows on all pages,
+    unless it would take too long to count them. If `at_least` is true, counting stopped early, and
+    there are more rows than `total`.
     """
 
     # The start of a window that ends now isn't a whole hour.

@@ -1,4 +1,8 @@
-"""Metrics of the API, of outcomes, and of the partitions, even when the normalizer is dead."""
+"""The metrics of `projector serve`: its requests, the outcomes of calls, and the partitions.
+
+They also tell about the normalizer. A normalizer that is dead exports nothing, but its partitions
+still appear here, with the state `dead`.
+"""
 
 import math
 import time

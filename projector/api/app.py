@@ -1,4 +1,9 @@
-"""Builds the ASGI app from the endpoints, the page, and the paths about the server itself."""
+"""Builds the ASGI app of `projector serve` from the endpoints, the page, and the other paths.
+
+A request passes the access check (middleware.py), and its query string is parsed. If another
+request for the same answer ran within the last second, it gets that response. Otherwise it opens a
+snapshot of the database, runs its query, and encodes the answer as JSON or CSV.
+"""
 
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -193,7 +198,7 @@ def _bug(name: str, error: Exception) -> Response:
         error=type(error).__name__,
         at=f"{Path(frame.filename).name}:{frame.lineno}",
     )
-    return problem(InternalError("a bug in the server; its log has the details"))
+    return problem(InternalError("this is a bug in the server; its log has the details"))
 
 
 async def _error(request: Request, error: Exception) -> Response:

@@ -1,4 +1,8 @@
-"""Encodes the keyset of a row as an opaque cursor, and decodes it."""
+"""Encodes where a page of a list ends as an opaque text, for a client to get the next page.
+
+The text contains the values of the last row in the columns that the list is sorted by. Unlike a row
+number, they stay right while new rows arrive.
+"""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
@@ -18,11 +22,12 @@ def encode(list_: str, keyset: Sequence[Any]) -> str:
 
 
 def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the position that a cursor encodes: the sort columns of the last row, by name.
+    """Decode a cursor into the position after which the page begins.
 
-    Without a cursor, every value is None. Raises NoSuchPageError if the cursor is damaged, or was
-    made for another list. The values have the right types, but may be outside the range of their
-    columns.
+    The position consists of the values that the last row of the previous page has in the columns
+    that the list is sorted by. All of them are None without a cursor. Raises NoSuchPageError if the
+    cursor is damaged or belongs to another list. The values have the right types, but a client can
+    edit a cursor, so they may be outside the range of their columns.
     """
     if cursor is None:
         return dict.fromkeys(kinds)

@@ -1,4 +1,8 @@
-"""Streams all events of an execution as canonical JSON lines."""
+"""Streams all events of an execution to a client as canonical JSON lines.
+
+An execution may have more events than fit into memory, so they're read a page at a time. Each page
+has a separate snapshot, so that a slow client doesn't keep one open.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple

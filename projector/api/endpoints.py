@@ -1,4 +1,9 @@
-"""Every endpoint: its path and the function that answers it."""
+"""Lists every endpoint: its path, and the function that answers it.
+
+The function's docstring is the question that the endpoint answers, and the types of its parameters
+and of its result describe the endpoint in the OpenAPI document. To add an endpoint, write such a
+function in queries/, and add its path here.
+"""
 
 import inspect
 from collections.abc import Awaitable, Callable

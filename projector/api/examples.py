@@ -1,4 +1,8 @@
-"""Example answers of the API's paths, from a PostgreSQL with three hours of history."""
+"""The example answers in the OpenAPI document, one per operation.
+
+They're real answers of a PostgreSQL with three hours of history, stored in examples.json by `python
+-m tests.support.api_examples`.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping

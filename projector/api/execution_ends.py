@@ -18,11 +18,12 @@ _ENDED: Final = Statement("""
 
 
 class ExecutionEnds:
-    """The executions that requests are waiting for.
+    """The executions that requests with `?wait=` are waiting for.
 
-    While any request waits, the task `run` asks the database every `pause_s` which of these
-    executions have ended, and at once for a new request. It needs one connection, however many
-    requests wait. If more than `most` requests wait, or after `stop`, a new request doesn't wait.
+    While any request waits, the task `run` queries once every `pause_s` which of these executions
+    have ended, and at once when a new request comes. So any number of waiting requests needs one
+    connection and one query a second. If more than `most` requests already wait, or after `stop`,
+    `wait` returns immediately.
     """
 
     def __init__(self, reader: Reader, *, pause_s: float = 1.0, most: int = _MOST) -> None:
@@ -47,10 +48,10 @@ class ExecutionEnds:
     async def wait(
         self, execution_id: int, within_s: float, gone: Coroutine[Any, Any, None]
     ) -> int:
-        """Wait until the execution has ended, `within_s` has passed, or `gone` returns.
+        """Wait until the execution has ended, `within_s` has passed, or the client is `gone`.
 
-        Returns the number of queries so far. It differs after each query, so a cache can use it as
-        a key.
+        Returns the number of queries so far. The caller makes it part of the cache's key, because a
+        response that was cached before the end would otherwise be sent after it.
         """
         if self._stopped or sum(map(len, self._waiting.values())) >= self._most:
             gone.close()

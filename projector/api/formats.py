@@ -1,4 +1,7 @@
-"""Encodes answers as JSON, or their rows as CSV if the request prefers that."""
+"""Encodes answers as JSON, or their rows as CSV if the request prefers that.
+
+A request prefers CSV if it has `format=csv`, or an Accept header that ranks text/csv first.
+"""
 
 import csv
 import io

@@ -1,8 +1,8 @@
-"""Closes connections of clients that would otherwise hold them open for nothing.
+"""Limits how long a client can hold a connection without making progress.
 
-It closes a connection if the client sends its request too slowly, doesn't read the answer, or has
-been idle for longest when there are too many connections. It also resets a connection whose answer
-failed halfway.
+It closes a connection if its client takes too long to send the head of a request or to read the
+response. When there are too many connections, it closes the one that has been idle for longest. If
+the app fails in the middle of a response, it resets the connection, so that the client notices.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class LimitedConnection(H11Protocol):
-    """uvicorn's HTTP protocol with a time limit for the request's head, and for reading the answer.
+    """uvicorn's HTTP protocol, with time limits for sending a request and for reading its response.
 
-    `idle` is shared by all connections of the server, and holds those that have no request in
-    progress. The one that has been idle for longest comes first.
+    `idle` is shared by all connections of the server. It contains those without a request in
+    progress, and the one that has been idle for longest comes first.
     """
 
     def __init__(

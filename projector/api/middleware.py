@@ -1,4 +1,8 @@
-"""Adds security headers to responses, and checks the length, token, and host name of requests."""
+"""Checks each request before it reaches a handler, and adds security headers to each response.
+
+With a token set, requests for data must send it. Without one, the server answers only requests for
+a local host name.
+"""
 
 import hmac
 import re
@@ -66,13 +70,18 @@ class AccessMiddleware:
         scope.setdefault("state", {})["trusted"] = trusted
         if {name for name, _ in scope["headers"]} >= _LENGTHS:
             app = problem(
-                AmbiguousLengthError("send Content-Length or Transfer-Encoding, not both"),
+                AmbiguousLengthError(
+                    "the request has both Content-Length and Transfer-Encoding; send only one"
+                ),
                 {"Connection": "close"},
             )
         elif self._wanted is None:
             if _host_name(Headers(scope=scope).get("host", "")) not in self._hosts:
                 app = problem(
-                    MisdirectedError("without a token, only local host names are accepted")
+                    MisdirectedError(
+                        "without PROJECTOR_TOKEN, the server answers only local host names, such "
+                        "as localhost"
+                    )
                 )
         elif not (_is_open(scope["path"]) or trusted):
             app = problem(

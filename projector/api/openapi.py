@@ -1,4 +1,8 @@
-"""Renders the endpoints as an OpenAPI document, from the types that requests are parsed into."""
+"""Describes the endpoints as an OpenAPI document.
+
+The document is made from the types that requests are parsed into and that answers are encoded from,
+so it can't differ from what the server does.
+"""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The paths about the server itself: probes, metrics, the API's description, and downloads."""
+"""Handles the paths that aren't endpoints: probes, metrics, the OpenAPI document, and downloads."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,8 @@
-"""The types of parameters: ids, words from closed lists, windows of time, and pages."""
+"""The types of the API's parameters: ids, words from fixed lists, time windows, and pages.
+
+Each endpoint has a struct of them, for example with `WindowParams` as its base. The struct is used
+to parse the query string and to describe the endpoint in the OpenAPI document.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -151,10 +155,11 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
     ) = None
 
     def bounds(self, now: datetime) -> tuple[datetime, datetime]:
-        """Return the start of the window (included) and its end (not included), for a list of rows.
+        """Return the window of a list: its start, which is included, and its end, which isn't.
 
-        If the request doesn't give a bound, it's rounded outwards to a minute or an hour, as for
-        counts. So a call that is counted is also in the list.
+        A bound that the request leaves out is rounded outwards to a minute or an hour, as counts
+        are. So if the page shows a count of 12 calls, the list of the same window has these 12
+        calls.
         """
         since, until = self.requested(now)
         grain: Grain = "minute" if until - since <= _SHORT else "hour"
@@ -190,8 +195,8 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
     def buckets(self, now: datetime, finest: Grain) -> tuple[Grain, datetime, datetime]:
         """Return the interval to count by, and the start and end of the window in whole intervals.
 
-        It's the shortest interval whose counts are stored for the whole window, such as an hour for
-        a window of last week, or the requested width of `at` if that is longer.
+        Counts by minute are kept for two days only, so an older window is counted by the hour. If
+        the request asks for a longer interval (`every`), that is used.
         """
         since, until = self.requested(now)
         counted: Grain = finest

@@ -1,4 +1,8 @@
-"""Parses a query string into typed parameters, or raises an error that says what is wrong."""
+"""Parses a query string into the typed parameters of an endpoint.
+
+An unknown or wrong parameter raises an error that names it and says what was expected. If it were
+ignored, a misspelled filter would silently return all rows.
+"""
 
 import re
 from datetime import datetime, timedelta
@@ -33,7 +37,7 @@ def parse(query: bytes, kind: type[_Params]) -> _Params:
         )
     except ValueError as error:
         raise InvalidParameterError(
-            "the query is not percent-encoded UTF-8, or too long"
+            "the query must be percent-encoded UTF-8 with at most 500 parameters"
         ) from error
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     for name, text in pairs:
@@ -42,7 +46,7 @@ def parse(query: bytes, kind: type[_Params]) -> _Params:
     unknown = sorted(set(given) - set(fields))
     if unknown:
         raise InvalidParameterError(
-            f"{unknown[0][:60]!r} is not a parameter here; expected one of: {', '.join(fields)}"
+            f"this path has no parameter {unknown[0][:60]!r}; it has: {', '.join(fields)}"
         )
     for name, field in fields.items():
         if field.required and name not in given:

@@ -1,4 +1,8 @@
-"""Caches responses for one second, so that many open pages cost the database as much as one."""
+"""Caches responses for one second, so that many open pages cost the database as much as one.
+
+The dashboard of each reader sends the same requests every few seconds. Identical requests at the
+same time share one query.
+"""
 
 import asyncio
 import gzip

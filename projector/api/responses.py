@@ -1,4 +1,7 @@
-"""Builds responses: answers with an ETag, and problems."""
+"""Builds HTTP responses: answers with an ETag, and errors (problems).
+
+The ETag lets a page that already has the same rows get a 304 without a body.
+"""
 
 import hashlib
 import re

@@ -1,4 +1,7 @@
-"""Runs the server until SIGTERM or SIGINT."""
+"""Runs the HTTP server of `projector serve` until SIGTERM or SIGINT.
+
+It refuses to start without a token if other machines can reach it.
+"""
 
 import asyncio
 import contextlib
@@ -149,12 +152,12 @@ def _refuse_exposure(settings: ApiSettings) -> None:
     if settings.token is not None and not re.fullmatch(f"[!-~]{{{LEAST_TOKEN},}}", settings.token):
         raise ConfigurationError(
             f"PROJECTOR_TOKEN: expected at least {LEAST_TOKEN} ASCII characters without spaces; "
-            "run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
+            "to make one, run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
     if settings.token is None and not _is_loopback(settings.host):
         raise ConfigurationError(
-            f"--host {settings.host} lets other machines read, so set a token first; run export "
-            "PROJECTOR_TOKEN=$(openssl rand -hex 32)"
+            f"--host {settings.host} lets other machines read, so set a token first; to make one, "
+            "run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
 
 
@@ -162,12 +165,14 @@ def _refuse_addresses(settings: ApiSettings) -> None:
     for origin in settings.origins:
         if re.fullmatch(r"https?://[^/?#*@\s]+", origin) is None:
             raise ConfigurationError(
-                f"--allow-origin {origin!r}: expected a complete origin, such as "
+                f"--allow-origin {origin!r}: expected a complete origin, without a path, such as "
                 "https://grafana.example"
             )
     grafana = settings.visible.grafana
     if grafana and re.fullmatch(r"https?://[^\s\"'<>@]+", grafana) is None:
-        raise ConfigurationError("--grafana: expected an address, such as https://grafana.example")
+        raise ConfigurationError(
+            "--grafana: expected an address of http or https, such as https://grafana.example"
+        )
     docs = settings.visible.docs
     if docs and re.fullmatch(r"https?://[^\s\"'<>@]+/", docs) is None:
         raise ConfigurationError(

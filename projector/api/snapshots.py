@@ -1,4 +1,8 @@
-"""Reads rows of views, with their freshness, from one snapshot of the database."""
+"""Reads rows of views from one snapshot of the database, so that an answer is consistent in itself.
+
+All connections act as the role projector_reader, which may only read views. A snapshot also says
+how fresh the views were when it was taken.
+"""
 
 import math
 import re
@@ -244,7 +248,9 @@ class Reader:
         except TimeoutError as error:
             if pool.get_size() < self._connections:
                 raise DatabaseUnavailableError("the database does not answer") from error
-            raise BusyError("too many requests at once: try again") from error
+            raise BusyError(
+                "all database connections of the server are in use; try again in a few seconds"
+            ) from error
         try:
             yield connection
         finally:
@@ -279,7 +285,10 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
     """
     code = error.sqlstate or ""
     if code == "57014" and timed_out:
-        return TooSlowError(f"the database needed more than {timeout_s:g} s; request less data")
+        return TooSlowError(
+            f"the query was stopped after {timeout_s:g} s; request less data, such as a shorter "
+            "window"
+        )
     if code in ("42501", "22023") and "role" in str(error):
         return DatabaseRefusedError(
             f"the user of DATABASE_URL may not act as {READER}; grant it that role"
@@ -290,7 +299,9 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
             "name of the database in DATABASE_URL"
         )
     if code[:2] in OUTAGE_CLASSES:
-        return DatabaseUnavailableError(f"the database did not answer (SQLSTATE {code})")
+        return DatabaseUnavailableError(
+            f"the database can't be used at the moment (SQLSTATE {code}); try again"
+        )
     if code[:2] == "42":
         return DatabaseRefusedError(
             f"a view is missing or not readable (SQLSTATE {code}); run `normalizer migrate`"

@@ -1,4 +1,4 @@
-"""Serves the dashboard page and its files from memory, where it loads them once at start."""
+"""Serves the dashboard's page and files from memory. They're read from disk once, at start."""
 
 import gzip
 from collections.abc import Mapping

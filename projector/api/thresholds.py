@@ -1,4 +1,8 @@
-"""The settings for the values from which a figure is a warning."""
+"""The thresholds: from which value on a figure of the dashboard is a warning, or critical.
+
+`projector serve --threshold error_rate=0.1,0.25` sets those of one figure. The page and the alerts
+use the same ones.
+"""
 
 import re
 from collections.abc import Iterable
@@ -53,14 +57,16 @@ def parse_thresholds(texts: Iterable[str]) -> Thresholds:
         match = _FORM.fullmatch(text)
         if match is None or match[1] not in TILES:
             raise ConfigurationError(
-                f"threshold {text!r}: expected NAME=WARN,CRITICAL, such as error_rate=0.1,0.25; "
-                f"names: {', '.join(TILES)}"
+                f"threshold {text!r}: expected NAME=WARN,CRITICAL, such as error_rate=0.1,0.25, "
+                f"with one of the names {', '.join(TILES)}"
             )
         warn, critical = float(match[2]), float(match[3])
         tile = next(one for one in TILES if one == match[1])
         if warn == critical or (critical < warn) != (tile in LOWER_IS_WORSE):
             worse = "below" if tile in LOWER_IS_WORSE else "above"
-            raise ConfigurationError(f"threshold {text!r}: critical must be {worse} warn")
+            raise ConfigurationError(
+                f"threshold {text!r}: the second value (critical) must be {worse} the first (warn)"
+            )
         thresholds[tile] = Threshold(warn, critical)
     return thresholds
 

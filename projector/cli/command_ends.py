@@ -1,4 +1,7 @@
-"""Runs a command, and prints an error as one line with the right exit code."""
+"""Runs a command's flow, and turns an error into one line and an exit code.
+
+A traceback would tell an operator less, and could contain event content.
+"""
 
 import asyncio
 from collections.abc import Coroutine

@@ -107,7 +107,9 @@ def _repair_request(
                 f"expected ids of executions, such as 481036337152; got {' '.join(which)}"
             ) from error
         if not ids:
-            raise click.UsageError("--executions needs at least one ID")
+            raise click.UsageError(
+                "--executions needs the ids of executions after it, such as 481036337152"
+            )
         if not all(-(1 << 63) <= one < 1 << 63 for one in ids):
             raise click.BadParameter("an execution id must be a number of at most 64 bits")
         return RepairRequest(scope=Scope(kind="range", execution_ids=ids))

@@ -16,7 +16,7 @@ def parse_scope(
 ) -> Scope:
     """Build the scope from --since, --until, --last, and --sample. Raises click.UsageError."""
     if since and last:
-        raise click.UsageError("give --since or --last, not both")
+        raise click.UsageError("give only one of --since and --last, because each is a start")
     bounds: dict[str, Any] = {}
     if since:
         bounds["since"] = _parse_hour(since)

@@ -59,10 +59,11 @@ class ArchiveFolder:
     async def finish(self, connection: asyncpg.Connection) -> None:
         """Give files of committed transactions their final names, and remove those of aborted ones.
 
-        PostgreSQL can't tell the outcome of a very old transaction, nor, after a restore, of one
-        that it hasn't reached again. If it can't, a complete file gets its final name, and an
-        incomplete one is removed. To keep a file too many is harmless, because a backfill skips
-        events that are stored. Raises FatalError if a file can't be renamed or removed.
+        PostgreSQL no longer knows the outcome of very old transactions, and after a restore it
+        doesn't know those that it hasn't reached again. In these cases a complete file gets its
+        final name, and an incomplete one is removed. A complete file does no harm even if its
+        events weren't deleted, because a backfill skips events that are stored. Raises FatalError
+        if a file can't be renamed or removed.
         """
         here = [str(one) for one in await connection.fetchrow(_HERE)]
         for path in sorted(self._path.glob(".*.unfinished")):
@@ -163,7 +164,7 @@ def _line(row: asyncpg.Record) -> bytes:
     try:
         return to_canonical(to_envelope(row)) + b"\n"
     except ValueError as error:
-        raise FatalError(f"event {row['event_id']}: {error}") from error
+        raise FatalError(f"event {row['event_id']} can't be archived: {error}") from error
 
 
 _HERE: Final = """

@@ -54,9 +54,10 @@ async def drop_events(
 ) -> AsyncIterator[str]:
     """Raise the horizon to `before`, and delete executions without events since `before - margin`.
 
-    Yields a line per change, or with `dry_run` per change that a run would make. With `folder`, the
-    events are first written there, and FatalError is raised if that fails. While an old batch is
-    still running or an open divergence could be anywhere, it deletes nothing and yields the reason.
+    Yields a line about each change, or with `dry_run` about each change that a run would make. If
+    `folder` is given, events are written there before they're deleted, and FatalError is raised if
+    that fails. Nothing is deleted while a batch from before the raise is still running, or while a
+    divergence is open that could affect any execution. The reason is then yielded instead.
     """
     if dry_run:
         yield f"would ignore events from before {before:%Y-%m-%dT%H:%M}"
@@ -198,11 +199,11 @@ class _Retention:
 async def _hours(
     connection: asyncpg.Connection, before: datetime
 ) -> AsyncIterator[tuple[datetime, datetime]]:
-    """Yield ranges of time that together cover everything before `before`.
+    """Yield ranges of time, one after the other, which cover everything before `before`.
 
-    A range ends with an hour in which events arrived. Each search for executions to delete reads
-    the events of only one range. A search of everything could exceed the time limit, because an
-    execution that never falls silent may have millions of old events.
+    The searches for executions to delete read one range each, and so one hour with events at most.
+    A single search could exceed its time limit, because an execution that never falls silent may
+    have millions of old events.
     """
     since = BEFORE_ALL
     bounds = (since, before)

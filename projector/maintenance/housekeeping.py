@@ -66,10 +66,10 @@ async def drop_minutes(
 async def drop_hours(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Delete the counts of deleted events in hours before `before`, and rows that count nothing.
+    """Delete counts by hour, from before `before`, whose events are deleted.
 
-    The counts of stored events stay, however old they are, because `projector verify` compares them
-    with the events.
+    Counts of stored events stay, however old they are, because `projector verify` compares them
+    with the events. Rows that have come to count nothing are deleted too.
     """
     until = start_of_hour(before)
     for table, time, measures in HOURS:

@@ -115,7 +115,10 @@ async def maintain(
             failed.append(name)
             yield f"{name} failed: {sentence(error)}"
     if failed:
-        raise StepsFailedError(f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}")
+        raise StepsFailedError(
+            f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}; the next run tries "
+            "them again"
+        )
 
 
 @asynccontextmanager

@@ -34,11 +34,11 @@ async def drop_jobs(
 
 
 class OldRows(NamedTuple):
-    """A table whose rows are deleted because of their age alone.
+    """A table whose rows are deleted when they reach a certain age.
 
-    `time` is the column with the time that counts. `delete` is a statement that deletes at most $2
-    rows from before $1, and returns how many it deleted. `report` says that number in words, for
-    example "{:,} rows of gaps".
+    `time` is the column to compare with. `delete` is a statement that deletes at most $2 rows from
+    before $1 and returns their number, so that each statement stays short. `report` is what to
+    print about the number, for example "{:,} rows of gaps".
     """
 
     table: str

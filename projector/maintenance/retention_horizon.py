@@ -1,4 +1,8 @@
-"""Raises the retention horizon: the time before which records are ignored as expired."""
+"""Raises the retention horizon: the time before which records are ignored as expired.
+
+An execution may be deleted only once no running transaction can still store a record from before
+the horizon, so this module also waits for such transactions to end.
+"""
 
 from datetime import datetime
 from typing import Final

@@ -1,8 +1,9 @@
-"""Finds the executions that retention may delete, and groups those that must go together.
+"""Finds the executions that retention may delete, and groups those that must be deleted together.
 
-An execution may be deleted if all of its events reached the log before a given time. It may not if
-an open divergence says that its projections differ from its events, because a repair needs the
-events. Executions that share an event id are deleted together or not at all.
+An execution may be deleted if all of its events reached Kafka's log before a given time. It must
+stay if a projection is known to differ from its events, because a repair needs the events. If two
+executions have an event with the same id, they're deleted together or not at all: while one of them
+is stored, a report that is read again must find that this id is taken.
 """
 
 from collections.abc import Collection

@@ -60,8 +60,8 @@ async def repair(
 ) -> AsyncGenerator[Verdict, None]:
     """Repair the scope of the request, then every open divergence, and yield a verdict on each.
 
-    The caller must hold `maintenance_lock`. To report progress, `activity` is called with a phrase
-    about each step, for example "repairing 12 executions".
+    The caller must hold `maintenance_lock`, so that no other repair runs. `activity` is called with
+    a phrase about each step, for example "repairing 12 executions", to report progress.
     """
     if request.scope is not None:
         async for verdict in _repaired(connection, request.scope, request, activity):
@@ -80,9 +80,9 @@ async def preview(connection: asyncpg.Connection, request: RepairRequest) -> Asy
 async def repair_executions(connection: asyncpg.Connection, execution_ids: Sequence[int]) -> None:
     """Rebuild these executions and their calls from their events, in the order of their ids.
 
-    Each transaction rebuilds as many as fit into about a tenth of a second, because their writers
-    wait that long. An execution that can't be rebuilt stays unchanged, and the next comparison
-    reports it.
+    Each transaction rebuilds as many as it can in about a tenth of a second, because writers of
+    these executions have to wait for it. An execution that can't be rebuilt stays as it is, and the
+    next comparison reports it.
     """
 
     async def rebuild(chunk: Sequence[int]) -> None:

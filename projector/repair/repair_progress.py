@@ -1,4 +1,7 @@
-"""Reports on standard error every few seconds what a repair is doing."""
+"""Prints on standard error, every few seconds, what a repair is doing.
+
+A repair of everything may take hours, and prints a verdict only when a projection is finished.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""Reads the comments and columns of the views from a database. docs/views.json is a copy."""
+"""Reads the comments and columns of the views from a database, and prints them as text or JSON.
+
+docs/views.json is such a print. A test compares it with the database.
+"""
 
 from collections.abc import Iterable
 from typing import Final

@@ -1,4 +1,4 @@
-"""Waits until a record is in every view, for scripts and tests."""
+"""Waits until every view includes a record, for scripts and tests."""
 
 import asyncio
 import time

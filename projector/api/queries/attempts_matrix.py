@@ -1,4 +1,4 @@
-"""Finished calls by attempt and status, each cell with its share and a trend."""
+"""Counts finished calls by attempt and status, with each cell's share and trend."""
 
 from collections import Counter
 from typing import Final

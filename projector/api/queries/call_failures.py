@@ -1,4 +1,4 @@
-"""Failed calls: by error, and by worker."""
+"""Counts failed calls by error text, and by worker."""
 
 from typing import Annotated, Literal
 

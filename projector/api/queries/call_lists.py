@@ -1,4 +1,4 @@
-"""Lists of calls with their times and errors, and of calls that have not finished."""
+"""Lists calls with their times and errors, and calls that haven't finished."""
 
 from typing import Annotated, Literal
 
@@ -42,11 +42,12 @@ class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class CallRow(ApiRow, frozen=True, kw_only=True):
-    """One attempt of a command. `attempts` counts from 0, the first attempt.
+    """One attempt of a command. In `attempts`, 0 is the first attempt.
 
-    `status` is PENDING, CLAIMED, or RUNNING, or how the attempt ended. `attribution` tells how its
-    number is known: `declared` by an event, `only` if the command had no other attempt, or
-    `inferred` from the order of events.
+    `status` is PENDING, CLAIMED, or RUNNING until the attempt ends, and then its outcome. Some
+    producers don't number attempts. `attribution` says how we know the number: an event declared it
+    (`declared`), the command had no other attempt (`only`), or we inferred it from the order of the
+    events (`inferred`).
     """
 
     execution_id: str
@@ -80,8 +81,9 @@ CALL_COLUMNS = """
 """
 
 
-# An array of ids finds their rows by index. `in (select ...)` after an `or` wouldn't, and would
-# compare each row of the window with all of them.
+# The filters collect ids in an array, because PostgreSQL can look up the rows of an array's ids in
+# an index. With `in (select ...)` after an `or` it can't, and would compare each row of the window
+# with every id.
 def _calls(of_error: str) -> Statement:
     return Statement(f"""
     select   {CALL_COLUMNS},

@@ -1,4 +1,8 @@
-"""How calls ended: rates by attempt, step and playbook, over time."""
+"""Computes how often calls succeed, fail, and are retried, by attempt, step, and playbook.
+
+The rates come from counts by hour. For a short window, or if the request asks for minutes, single
+calls are counted.
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal

@@ -1,4 +1,8 @@
-"""Percentiles of durations, queue waits, and backoffs, from histograms."""
+"""Computes percentiles of how long calls took, waited for a worker, and waited before a retry.
+
+They're computed from histograms, which are stored by hour. So the 95th percentile of a month costs
+little, and is at most 4.5 % off.
+"""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""The current state: freshness, retry storms, agreement with the log, jobs."""
+"""Answers questions about the present: freshness, retry storms, agreement, and jobs."""
 
 from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.parameters import Parameters, Texts
@@ -7,12 +7,13 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
-    """How far a partition has been read into the views.
+    """How far a partition has been read, and whether its process is alive.
 
-    `state` is caught_up, reading, behind, dead, broker_away, stopped, or unclaimed. The views have
-    every record that the partition had at the time `as_of`, and `behind_s` is the number of seconds
-    from then to the last heartbeat. `delay_s` is how long after its timestamp in Kafka's log the
-    last record was committed to the database, and `silent_s` is how long ago that was.
+    `state` sums it up: caught_up, reading, behind, dead, broker_away, stopped, or unclaimed. The
+    views include every record that the partition had at the time `as_of`, and `behind_s` is the
+    number of seconds from then to the last heartbeat. `delay_s` tells how long it took from the
+    timestamp of the last record until it was committed to the database, and `silent_s` how long ago
+    it was committed.
     """
 
     topic: str
@@ -69,9 +70,9 @@ class StormsParams(Parameters, frozen=True, kw_only=True):
 class Storm(ApiRow, frozen=True, kw_only=True):
     """The retries of a step in the last 5 minutes, and in the 60 minutes before (the baseline).
 
-    A ratio is the number of retries per first attempt. `ratio_baseline` is null if nothing ended in
-    the baseline. `ratio_vs_baseline` is `ratio_now` divided by it, and is also null if nothing was
-    retried in the baseline.
+    A ratio is the number of retries per first attempt, for example 0.5 if every second call is
+    retried once. `ratio_vs_baseline` says how many times higher the ratio is now. It's null if
+    nothing was retried in the baseline, and `ratio_baseline` is null if no call ended in it.
     """
 
     step: str
@@ -105,12 +106,12 @@ async def retry_storms(snapshot: Snapshot, params: StormsParams) -> ApiAnswer[St
 
 
 class Agreement(ApiRow, frozen=True, kw_only=True):
-    """Whether a projection agrees with the events, as `projector verify` found.
+    """The latest result of `projector verify` for a projection.
 
-    `verdict` is match, divergent, or inconclusive. If 0 rows were `compared`, a match means that
-    there was nothing to compare. The hours from `compared_since` to `compared_until` were compared,
-    and null means without a limit. Another time that is null means that no such comparison has
-    taken place.
+    `verdict` is match, divergent, or inconclusive. A match with 0 `compared` rows means that there
+    was nothing to compare. `compared_since` and `compared_until` bound the hours that were
+    compared, and null means that there was no such limit. `all_verified_at`, `range_verified_at`,
+    and `sample_verified_at` are null if that kind of comparison has never run.
     """
 
     projection: str

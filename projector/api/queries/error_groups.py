@@ -1,4 +1,7 @@
-"""Failed calls grouped by error text: lists of groups, and details of one group."""
+"""Groups failed calls by their error text, and shows the details of one group.
+
+Texts that differ only in ids, e-mail addresses, and quoted parts are in the same group.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,14 +49,14 @@ class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class ErrorGroup(ApiRow, frozen=True, kw_only=True):
-    """Failed calls with the same error text, after ids, e-mail addresses, and quotes are removed.
+    """Failed calls whose error texts differ only in ids, e-mail addresses, and quoted parts.
 
-    `share` is their fraction of all failed calls in the window that match the filters. `new` is
-    true if the error was first seen in this window, and `back` if it was seen earlier, but not in
-    the window of the same length before. `steps`, `attempts`, and `statuses` are those of these
-    calls, most frequent first. `first_seen_at`, `last_seen_at`, and the sample, which is the last
-    call, come from all stored calls of any window. They're null if retention has deleted these
-    calls.
+    `share` is their fraction of all failed calls that match the filters. `new` is true if the error
+    first occurred in this window, and `back` if it occurred earlier, but not in the previous
+    window. `steps`, `attempts`, and `statuses` list where it occurs, most frequent first.
+
+    `first_seen_at`, `last_seen_at`, and the sample, which is the latest call, aren't limited to the
+    window. They're null if retention has deleted all of these calls.
     """
 
     error_class: str
@@ -112,8 +115,9 @@ class CallsOf(msgspec.Struct, frozen=True, kw_only=True):
 class ErrorGroupDetail(ErrorGroup, frozen=True, kw_only=True):
     """An error group, and where its calls failed most often.
 
-    The lists by_step, by_playbook, by_attempts, by_status, and by_worker count the latest calls of
-    the group in the window, at most 1,000. `counted` is how many that are.
+    by_step, by_playbook, by_attempts, by_status, and by_worker count only the latest calls of the
+    window, because an error may have millions. `counted` is the number of these calls, at most
+    1,000.
     """
 
     counted: int

@@ -1,4 +1,4 @@
-"""The SQL statements about failed calls grouped by error text."""
+"""The SQL statements that error_groups.py runs."""
 
 from typing import Final
 
@@ -16,12 +16,12 @@ _MEASURES: Final = {"calls": "calls"}
 
 
 def has_text(error_class: str, text: str, sought: str) -> str:
-    """Build a SQL condition: does an error class contain the searched text?
+    """Build a SQL condition that is true if an error class contains the searched text.
 
-    An error class is an error text in which `#` stands for a number and `?` for a quoted part. The
-    text is searched as it is, and also in this form (`sought`), so that "exit code 137" finds every
-    exit code. If the form has no word left, such as `#`, it must equal the whole class, because
-    most classes contain it.
+    An error class is an error text with `#` for each number and `?` for each quoted part. `text` is
+    the searched text as it was typed, and `sought` the same text in that form, so that a search for
+    "timeout after 30 s" finds "timeout after # s". If that form has no word, for example `#`, it
+    must be equal to the whole class, because nearly every class contains a number.
     """
     return f"""(
                 strpos(lower({error_class}), lower({text})) > 0

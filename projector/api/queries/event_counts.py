@@ -1,4 +1,4 @@
-"""Events by attempts and status."""
+"""Counts events by type, status, and attempt."""
 
 from typing import Annotated, Literal
 

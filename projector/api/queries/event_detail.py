@@ -1,4 +1,4 @@
-"""One event: its columns, as it was sent, and its canonical form."""
+"""Shows one event: its columns, what its producer sent, and its canonical form."""
 
 import msgspec
 

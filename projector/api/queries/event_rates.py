@@ -1,4 +1,4 @@
-"""Events over time: rates, retries, coercions, defaults and lateness."""
+"""Counts events over time: rates, retries, corrected values, default values, and lateness."""
 
 from typing import Annotated, Literal
 
@@ -210,12 +210,12 @@ class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """Events, by how long after they happened they reached Kafka's log.
+    """Events, grouped by how long it took until they reached Kafka's log.
 
-    `lateness` is that time as a range, and `mean_skew_s` its mean in seconds. `ahead` counts events
-    that arrived more than a second before they happened by their producer's clock, so that clock is
-    fast. `on_time` counts those within a second, or whose lateness is unknown. An event on time
-    counts as 0 in the mean.
+    `lateness` is a range of that time, and `mean_skew_s` the mean in seconds, in which an event on
+    time counts as 0. `on_time` counts events within a second, and those whose lateness isn't known.
+    `ahead` counts events that reached the log more than a second before they happened, which means
+    that the producer's clock is fast.
     """
 
     at: Timestamp | None = None

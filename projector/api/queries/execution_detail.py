@@ -1,4 +1,4 @@
-"""One execution: its status, its calls, its events, and its rejected records."""
+"""Shows one execution: its status, its calls, its events, and its rejected records."""
 
 from typing import Annotated
 
@@ -54,10 +54,10 @@ async def execution(
 
 
 class OrderedCall(CallRow, frozen=True, kw_only=True):
-    """A call of an execution, with its position.
+    """A call of an execution, with its position among the calls of the same step and iteration.
 
-    `ordinal` counts the calls of the same step and iteration in the order of time, from 0. If it's
-    greater than `attempts`, the step was issued again as a new command, whose attempts start at 0.
+    `ordinal` is that position in the order of time, from 0. Usually it equals `attempts`. If it's
+    greater, the step was issued again as a new command, whose attempts begin at 0 again.
     """
 
     ordinal: int

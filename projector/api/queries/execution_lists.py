@@ -1,4 +1,4 @@
-"""Lists of executions: all, contradicting, and completed with failures."""
+"""Lists executions: all, those with contradicting ends, and completed ones with failed calls."""
 
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -37,11 +37,11 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class StuckReason(ApiRow, frozen=True, kw_only=True):
-    """What a stuck execution waits for. All fields are null if it isn't stuck.
+    """Why an execution is stuck: it hasn't ended, and has had no event for 5 minutes.
 
-    An execution is stuck if it hasn't ended and has had no event for 5 minutes. `waits_for` is what
-    its open call that has waited longest needs next: a `claim` by a worker, its `start`, or its
-    `finish`. If no call is open, it's `next`: the engine should issue the next step.
+    `waits_for` is the next event of the open call that has waited longest: a worker must `claim`
+    it, `start` it, or `finish` it. If no call is open, it's `next`, because the engine should have
+    issued another step. All of these fields are null if the execution isn't stuck.
     """
 
     execution_id: str
@@ -57,9 +57,9 @@ class StuckReason(ApiRow, frozen=True, kw_only=True):
 class ExecutionRow(StuckReason, frozen=True, kw_only=True):
     """An execution, and why it's stuck if it is.
 
-    `status` is RUNNING, or how the execution ended by its first end event. `contradicting` is true
-    if it has several end events that disagree. `silent_s`, `waits_for`, and the fields after it are
-    null unless the execution is stuck.
+    `status` is RUNNING until the first end event, and then what that event says. If another end
+    event says something else, `contradicting` is true. `silent_s`, `waits_for`, and the fields
+    after it are null unless the execution is stuck.
     """
 
     playbook: str

@@ -1,4 +1,4 @@
-"""The executions that started an execution, and those that it started."""
+"""Finds the ancestors and descendants of an execution."""
 
 from typing import Final
 
@@ -14,11 +14,11 @@ MOST_NODES: Final = 500
 
 
 class TreeNode(ApiRow, frozen=True, kw_only=True):
-    """An execution in the tree of those that started it and those that it started.
+    """An execution in the tree of its ancestors and descendants.
 
-    `depth` is 0 for the requested execution, -1 for the one that started it, and 1 for those that
-    it started itself. `children` is how many executions a node has started. The most distant
-    ancestor comes first, and each execution comes before those that it started.
+    `depth` is 0 for the requested execution, -1 for its parent, and 1 for its children. `children`
+    counts the executions that this one has started. The rows can be printed as they come: the most
+    distant ancestor is first, and each execution precedes those that it started.
     """
 
     execution_id: str

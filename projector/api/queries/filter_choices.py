@@ -1,4 +1,4 @@
-"""The values that a reader can filter by."""
+"""Lists the values that a reader of the page can choose as a filter, such as the names of steps."""
 
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.parameters import (

@@ -1,7 +1,7 @@
-"""Builds SQL statements that count the rows of a view by time and by keys.
+"""Builds the SQL statements that count the rows of a view by time and by keys.
 
-They're built once, when the module is imported. The values of a request are always sent as
-parameters, and even the choice of keys (`by`) is one, so no text of a request gets into the SQL.
+Each statement is built once, when its module is imported, so no text of a request can get into the
+SQL. What a request chooses, even the keys to group by, is sent as a parameter.
 """
 
 from collections.abc import Sequence
@@ -45,12 +45,12 @@ def to_the_minute(
     absent: Sequence[str] = (),
     where: str = "true",
 ) -> str:
-    """Build a subquery that counts stored calls by the minute, and erased calls by the hour.
+    """Build a subquery that counts calls to the minute, and also counts calls that were deleted.
 
-    If a call was erased, only the hourly counts still include it. The subquery therefore counts
-    each stored call at its `moment`, and adds the counts of the hour, at the start of that hour,
-    minus the stored calls of the hour. `absent` lists the keys that the hourly counts don't have. A
-    request that filters by one of them doesn't count erased calls.
+    Retention and `normalizer forget` delete calls, but keep their counts by hour. So the subquery
+    counts each stored call at its own time, and everything else that the hour's count has at the
+    start of the hour. `absent` lists the keys that counts by hour don't have. A request that
+    filters by one of them doesn't see deleted calls.
     """
     keys, counts = _ROLL_UPS[view]
     listed = ", ".join(keys)
@@ -79,8 +79,8 @@ _COLUMNS: Final = {"worker": "worker_id"}
 class Grains(msgspec.Struct, frozen=True, kw_only=True):
     """The two statements of an endpoint: one counts by hour, and the other by minute.
 
-    `slow_minutes` says that the statement by minute reads single calls. It's then used only for a
-    short window, or if the request asks for minutes.
+    Set `slow_minutes` if the second one has to read single calls. It's then used only if the window
+    is short, or the request asks for minutes.
     """
 
     hours: Statement
@@ -97,10 +97,11 @@ def grouping_statement(
     where: str = "true",
     having: str = "true",
 ) -> Statement:
-    """Build a statement that groups a view or a subquery (`source`), and sums the measures.
+    """Build a statement that sums `measures` over the rows of a view or a subquery, by `keys`.
 
-    The newest `at` comes first, and within it the group with the greatest first measure. `having`
-    removes groups whose parts add up to 0.
+    The groups of the latest time come first, and among them the one with the greatest first
+    measure. `having` leaves out groups that add up to 0: a view may have a row per counter shard,
+    and the rows of a group may cancel out.
     """
     return Statement(
         f"""

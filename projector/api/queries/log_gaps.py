@@ -1,4 +1,4 @@
-"""Gaps of the log: offsets without a record."""
+"""Lists gaps: offsets of a Kafka partition that have no record."""
 
 from projector.api.answers import ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import (

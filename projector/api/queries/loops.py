@@ -1,4 +1,4 @@
-"""Loops: how many of their issued iterations are done, in one execution or in all running ones."""
+"""Counts the finished iterations of loops, for one execution or for all running ones."""
 
 from projector.api.answers import ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import PagedParams, PagedWindowParams, Texts, parse_id

@@ -1,4 +1,4 @@
-"""How executions ended, over time."""
+"""Counts how executions ended, over time."""
 
 from typing import Annotated, Final, Literal
 

@@ -1,4 +1,4 @@
-"""The versions of one playbook beside each other, and when each version began first."""
+"""Compares the versions of a playbook, and lists when each version was first used."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
@@ -38,11 +38,11 @@ class PlaybookParams(WindowParams, frozen=True, kw_only=True):
 
 
 class VersionRow(ApiRow, frozen=True, kw_only=True):
-    """A version of the playbook, with figures of its executions that began in the window.
+    """A version of a playbook, with figures about its executions that began in the window.
 
-    `completed_rate` is completed / (completed + failed + cancelled). `first_attempt_rate` is
-    first_succeeded / first_calls, which count only finished calls. `p50_s` and `p95_s` are
-    percentiles of how long ended executions took.
+    `completed_rate` is the fraction of ended executions that completed, and `first_attempt_rate`
+    the fraction of finished first attempts that succeeded. `p50_s` and `p95_s` are the median and
+    the 95th percentile of how long its ended executions took.
     """
 
     version: str | None

@@ -1,4 +1,4 @@
-"""Fields that producers leave out, or send without documentation."""
+"""Finds what producers do wrong: fields that they leave out, or send without documentation."""
 
 from typing import Annotated, Literal
 

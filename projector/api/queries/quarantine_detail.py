@@ -1,4 +1,4 @@
-"""One rejected record: coordinates, sample, rule, redrive attempts, and commands to run."""
+"""Shows one rejected record: why it was rejected, what was tried, and which commands may help."""
 
 import shlex
 from typing import Any, Final
@@ -50,11 +50,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuarantinedRecordDetail(QuarantinedRecord, frozen=True, kw_only=True):
-    """A rejected record, with what an operator needs to handle it.
+    """A rejected record, with what an operator needs to decide about it.
 
-    `rule` says why the record was rejected. `tries` lists the attempts to redrive it, newest first,
-    without dry runs. `current_rules` is the version of the rules in this server. If the record's
-    `normalizer_version` is the same, the rules decide about it as they did before.
+    `rule` says why it was rejected. `tries` lists the attempts to redrive it, newest first, without
+    dry runs. `current_rules` is the version of this server's rules: while it equals
+    `normalizer_version`, these rules would decide the same way again. `commands` are shell commands
+    to type, which the API never runs.
     """
 
     coordinates: str

@@ -1,4 +1,4 @@
-"""Rejected records: their number by reason and shape, and a list of them."""
+"""Counts rejected records by reason and wire shape, and lists them."""
 
 from typing import Annotated, Final, Literal
 
@@ -76,11 +76,11 @@ class QuarantineRecordsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
-    """A rejected record, or one rejected event of a batch in a record.
+    """A rejected record, or a rejected event of a batch whose other events may be stored.
 
-    `sample` is the beginning of its bytes as text. It's null if they aren't text, or if anything in
-    the record could be a secret. `execution_id` comes from the record's value, or else from its
-    key, and is null if neither could be read.
+    `sample` is the beginning of its bytes as text. It's null if the bytes aren't text, or if
+    anything in the whole record could be a secret. `execution_id` is read from the record's value,
+    or else from its key, and is null if neither can be read.
     """
 
     quarantine_id: str

@@ -1,4 +1,8 @@
-"""Recent outcomes of calls and executions, for metrics: a few sums, whatever the traffic."""
+"""Sums recent outcomes of calls and executions, for metrics.
+
+Prometheus scrapes every few seconds, so these queries read only sums by hour and cost the same
+whatever the traffic.
+"""
 
 from collections import Counter
 from datetime import datetime
@@ -54,8 +58,8 @@ async def recent_outcomes(snapshot: Snapshot) -> RecentOutcomes:
 async def success_of_last_week(snapshot: Snapshot) -> float | None:
     """Return which fraction of first attempts succeeded in the week before the recent hours.
 
-    Returns None if the counters don't reach back that far, or if no first attempt ended in that
-    week.
+    An alert compares it with the recent hours. It's None if no call ended in that week, or if the
+    counters don't reach back that far.
     """
     (row,) = await snapshot.records(_WEEK, {"hours": CALLS_HOURS - 1})
     since: datetime | None = row["oldest"]

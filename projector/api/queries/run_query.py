@@ -1,4 +1,7 @@
-"""Runs a statement on a snapshot: for all rows, for counts in groups, or for a page of a list."""
+"""Runs a statement on a snapshot, and builds the answer from its rows.
+
+There is a function for each kind of answer: all rows, counts in groups, and a page of a list.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar

@@ -1,4 +1,8 @@
-"""Finds what a pasted text names: an id, the coordinates of a record, a name, or an error."""
+"""Finds what a text means that somebody pasted into the search field.
+
+The text may be an id, the place of a record in Kafka, part of a name or of an error, or a whole log
+line with ids in it. Ids are looked up first, because they're unambiguous.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -82,11 +86,10 @@ class SearchHit(ApiRow, frozen=True, kw_only=True):
 
 
 class SearchAnswer(ApiAnswer[SearchHit], frozen=True, kw_only=True):
-    """What a search has found.
+    """The hits of a search, ids first.
 
-    If the text isn't an id, it's also searched in error texts, and `error_class` is what was
-    searched for: the text with `#` for each number and `?` for each quoted part. It's null if an id
-    was found.
+    If the text isn't an id, the search also looks for it in error texts. `error_class` is then the
+    text in the form that was searched, with `#` for each number and `?` for each quoted part.
     """
 
     error_class: str | None

@@ -1,4 +1,4 @@
-"""Stuck executions, and executions without an end after their last call."""
+"""Lists stuck executions, and executions whose calls have all finished but that never ended."""
 
 from typing import Annotated, Literal
 
@@ -72,8 +72,9 @@ async def stuck_by_age(snapshot: Snapshot, params: StuckGroupsParams) -> ApiAnsw
 class StuckExecution(StuckReason, frozen=True, kw_only=True):
     """An execution that hasn't ended and has had no event for 5 minutes.
 
-    `age_s` is the time since its first event, and `silent_s` since its last one. `begun` is false
-    if no start event was read. `waits_for` and the fields after it mean the same as in /executions.
+    `age_s` is the time since its first event, and `silent_s` the time since its last one. `begun`
+    is false if its start event is missing, for example because Kafka deleted it before it was read.
+    `waits_for` and the fields after it have the same meaning as in /executions.
     """
 
     playbook: str

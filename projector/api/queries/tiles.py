@@ -1,4 +1,7 @@
-"""The figures at the top of the dashboard, with trend, change, and threshold."""
+"""Computes the figures at the top of the dashboard, such as the error rate.
+
+Each has its change against the window before, a trend, and a level by the thresholds.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final

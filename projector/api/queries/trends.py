@@ -1,4 +1,7 @@
-"""Sums of a window, of the window before it, and a trend of equal intervals."""
+"""Sums measures over a window, over the window before it, and over equal intervals (the trend).
+
+The dashboard shows these three together: a figure, its change, and a small chart.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,12 +21,12 @@ R = TypeVar("R", bound=ApiRow)
 
 
 class TrendAnswer(GroupedAnswer[R], Generic[R], frozen=True, kw_only=True):
-    """Groups with a trend each: one value per interval of the window.
+    """Groups, each with a trend: a list with one value per interval, for a small chart.
 
-    There are `trend_intervals` intervals of `trend_every_s` seconds, and the first begins at
-    `trend_from`. `unfinished` is true if the last interval isn't over, so its value may still grow.
-    `calls` is the sum over all groups. Fields that end in `_before` are about the window of the
-    same length that ends at `since`.
+    The first of the `trend_intervals` intervals begins at `trend_from`, and each is `trend_every_s`
+    seconds long. If `unfinished` is true, the last interval isn't over, so its value may still
+    grow. `calls` is the sum over all groups. A field that ends in `_before` is the same figure for
+    the window of equal length that ends at `since`.
     """
 
     trend_from: Timestamp
@@ -107,13 +110,13 @@ def trend_statement(
     where: str = "true",
     chosen: str = "true",
 ) -> Statement:
-    """Build a statement that sums measures over the window, the window before, and each interval.
+    """Build a statement that sums measures over the window, the previous one, and each interval.
 
-    A measure named `calls` gives the columns calls, calls_before, and calls_trend, a list whose
-    elements belong to the intervals in `bins`. Each row is a group, the greatest first, or without
-    keys there is one row. Each row also has `in_all`, which is the sum of the first measure over
-    all groups, `in_groups`, the same over the groups that satisfy `chosen`, and `groups`, the
-    number of those.
+    For a measure `calls`, each group gets the columns `calls`, `calls_before`, and `calls_trend`,
+    which has an element for each interval in `bins`. The greatest group comes first. Without keys,
+    there is a single row. Three columns are equal in every row: `in_all` is the first measure of
+    all groups together, `groups` is the number of groups that satisfy the condition `chosen`, and
+    `in_groups` is the first measure of those.
     """
     first = next(iter(measures))
     named = [key_column(key) for key in keys]

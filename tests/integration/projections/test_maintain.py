@@ -854,7 +854,7 @@ async def test_events_that_cannot_go_stay_and_leave_no_file(
     monkeypatch.undo()
     said = await tried()
 
-    assert f"retention of events failed: event {rows[2]['event_id']}: " in said[0]
+    assert f"retention of events failed: event {rows[2]['event_id']} can't be archived: " in said[0]
 
 
 async def test_executions_that_take_too_long_together_are_deleted_a_few_at_a_time(

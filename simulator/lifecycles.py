@@ -1,7 +1,8 @@
 """Generates what happens in one execution, burst by burst. A burst is all facts of one instant.
 
 An execution is a generator. The caller sets the clock (`now_us`), takes the next burst, and comes
-back after the gap that the burst names. So many executions can run at once without threads.
+back after the gap that the burst names. In this way, thousands of executions run at once in one
+thread.
 """
 
 from collections.abc import Callable, Generator, Iterator

@@ -9,6 +9,7 @@ commit_metrics   counts the rows of a committed transaction.
 
 Tracing is on if OpenTelemetry's environment variables ask for it:
 
+tracer           is the interface through which a service reports what happens to its batches.
 tracing          turns it on or off.
 batch_spans      makes the spans of a batch, from its fetch to its commit.
 producer_spans   finds the spans that produced a batch's records, for links.

@@ -53,7 +53,7 @@ from normalizer.observability.span_attributes import (
     postgres_sink,
     relay_sink,
 )
-from normalizer.observability.tracing import InSpans
+from normalizer.observability.tracer import InSpans
 from normalizer.runtime.telemetry import describe_error, get_logger
 from normalizer.runtime.version import VERSION
 from normalizer.store.store import CommittedBatch

@@ -6,16 +6,14 @@ installed with the extra `otel`. docs/tracing.md says which variables to set.
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
-from normalizer.core.batch import Batch
-from normalizer.errors import ConfigurationError, RetryableError
+from normalizer.errors import ConfigurationError
+from normalizer.observability.tracer import NoopTracer, Tracer
 from normalizer.runtime.telemetry import describe_error, get_logger
-from normalizer.store.store import CommittedBatch
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -23,48 +21,7 @@ _PROTOCOL: Final = "http/protobuf"
 _HTTP_PORT: Final = "the collector's port for HTTP, which is 4318 by default"
 _GRPC_PORT: Final = re.compile(r":4317(/|$)")
 
-InSpans = Callable[[Batch], AbstractContextManager[None]]
-
 _log: Final = get_logger()
-
-
-class Tracer(Protocol):
-    """Is notified of what happens to the batches of one process."""
-
-    def begin(self) -> InSpans:
-        """Note that a batch begins to fill. Write it in the block that the result returns."""
-
-    def note(self, stage: str, seconds: float, /) -> None:
-        """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
-
-    def failed(self, error: RetryableError, /) -> None:
-        """Note that writing failed and will be retried. Called inside the block."""
-
-    def committed(self, written: CommittedBatch, /) -> Mapping[str, str] | None:
-        """Note a committed transaction, inside the block. Returns labels for its exemplar."""
-
-    def close(self) -> None:
-        """Send unsent spans, for a few seconds at most."""
-
-
-class NoopTracer:
-    """The tracer of a process that makes no spans."""
-
-    def begin(self) -> InSpans:
-        """Return a function that makes a block without spans."""
-        return lambda _: contextlib.nullcontext()
-
-    def note(self, _stage: str, _seconds: float) -> None:
-        """Do nothing."""
-
-    def failed(self, _error: RetryableError) -> None:
-        """Do nothing."""
-
-    def committed(self, _written: CommittedBatch) -> None:
-        """Return no labels."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 @contextlib.contextmanager

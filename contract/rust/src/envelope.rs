@@ -1,13 +1,14 @@
+//! The canonical event, and the bytes that are the same for the same event.
+
 use chrono::{DateTime, Datelike, Utc};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::error::Error;
 use crate::json::{self, canonical_json};
+use crate::places::MAX_ATTEMPTS;
 use crate::status::{CALL_DONE, CALL_OUTCOMES};
-use crate::{read, time, Error};
-
-/// The most retries that an event may have behind it.
-pub(crate) const MAX_ATTEMPTS: u16 = 32_767;
+use crate::time;
 
 /// One canonical event: the nine fields that every line has, and the extensions where they are
 /// known. Its JSON fields are held as they were sent, so that no digit of a number is lost.
@@ -87,24 +88,6 @@ impl Envelope {
             duration: None,
             later: Vec::new(),
         }
-    }
-
-    /// Reads one event in the shape of any producer, or a canonical line.
-    ///
-    /// # Errors
-    ///
-    /// What is no event, or belongs to no execution.
-    pub fn read(bytes: &[u8]) -> Result<Self, Error> {
-        read::event(std::str::from_utf8(bytes)?)
-    }
-
-    /// Reads a canonical line; fields that this version does not know are kept in `later`.
-    ///
-    /// # Errors
-    ///
-    /// What is no event, or belongs to no execution.
-    pub fn read_line(bytes: &[u8]) -> Result<Self, Error> {
-        read::line(std::str::from_utf8(bytes)?)
     }
 
     /// Gives the canonical line of the event, without a line feed.
@@ -218,13 +201,6 @@ impl Serialize for Envelope {
         let line = self.to_canonical().map_err(serde::ser::Error::custom)?;
         let raw = RawValue::from_string(line).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Envelope {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        read::event(raw.get()).map_err(serde::de::Error::custom)
     }
 }
 

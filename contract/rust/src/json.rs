@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::Error;
+use crate::error::Error;
 
 /// The most digits that a number may have, as it was written and when its exponent is written out.
 const MAX_DIGITS: usize = 400;

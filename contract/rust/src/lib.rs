@@ -34,6 +34,7 @@
 mod envelope;
 mod error;
 mod json;
+mod places;
 mod read;
 mod shapes;
 #[cfg(feature = "sink")]

@@ -11,8 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::Value;
 
+use crate::envelope::Envelope;
+use crate::error::Error;
 use crate::json::{self, Object};
-use crate::{read, time, Envelope, Error};
+use crate::{read, time};
 
 /// What the local executor and the Rust worker send: the nine fields, as in 0.1.0.
 ///

@@ -7,7 +7,7 @@
 use serde_json::value::RawValue;
 
 use crate::json::filled;
-use crate::read::Places;
+use crate::places::Places;
 
 pub(crate) const CALL_DONE: [&str; 3] = ["call.done", "action_done", "call_done"];
 /// How a call ends.

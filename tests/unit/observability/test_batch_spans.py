@@ -26,7 +26,8 @@ from normalizer.errors import FencedError, StoreUnavailableError
 from normalizer.observability.batch_spans import BatchTracer
 from normalizer.observability.producer_spans import producer_spans
 from normalizer.observability.span_attributes import SCHEMA
-from normalizer.observability.tracing import NoopTracer, header_secrets, tracing
+from normalizer.observability.tracer import NoopTracer
+from normalizer.observability.tracing import header_secrets, tracing
 from normalizer.store.store import CommittedBatch
 from tests.support.factories import envelope, raw_record
 
@@ -192,7 +193,8 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
     code = (
         "import sys; import normalizer.cli; from normalizer.config.settings import Settings;"
         "from normalizer.consumer.service import Service;"
-        "from normalizer.observability.tracing import NoopTracer, tracing\n"
+        "from normalizer.observability.tracer import NoopTracer\n"
+        "from normalizer.observability.tracing import tracing\n"
         "with tracing(Settings(), {}) as tracer: assert type(tracer) is NoopTracer\n"
         "print(sorted(name for name in sys.modules if name.startswith('opentelemetry')))"
     )

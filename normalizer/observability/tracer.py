@@ -1,0 +1,51 @@
+"""The interface through which a service reports what happens to its batches, for traces."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from normalizer.core.batch import Batch
+from normalizer.errors import RetryableError
+from normalizer.store.store import CommittedBatch
+
+InSpans = Callable[[Batch], AbstractContextManager[None]]
+
+
+class Tracer(Protocol):
+    """Is notified of what happens to the batches of one process."""
+
+    def begin(self) -> InSpans:
+        """Note that a batch begins to fill. Write it in the block that the result returns."""
+
+    def note(self, stage: str, seconds: float, /) -> None:
+        """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
+
+    def failed(self, error: RetryableError, /) -> None:
+        """Note that writing failed and will be retried. Called inside the block."""
+
+    def committed(self, written: CommittedBatch, /) -> Mapping[str, str] | None:
+        """Note a committed transaction, inside the block. Returns labels for its exemplar."""
+
+    def close(self) -> None:
+        """Send unsent spans, for a few seconds at most."""
+
+
+class NoopTracer:
+    """The tracer of a process that makes no spans."""
+
+    def begin(self) -> InSpans:
+        """Return a function that makes a block without spans."""
+        return lambda _: contextlib.nullcontext()
+
+    def note(self, _stage: str, _seconds: float) -> None:
+        """Do nothing."""
+
+    def failed(self, _error: RetryableError) -> None:
+        """Do nothing."""
+
+    def committed(self, _written: CommittedBatch) -> None:
+        """Return no labels."""
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -4,21 +4,43 @@
     ├── ConfigurationError         fix the settings (nothing was started)
     ├── RetryableError             back off, then retry the same batch
     │   ├── StoreUnavailableError  the database is unreachable, overloaded, or read-only
-    │   │   └── ProjectionFailedError a projection failed: write without projections in the end
+    │   │   ├── StoreSignInError   it rejects the sign-in: retry as often as SignInTries allows
+    │   │   ├── StoreSilentError   it hasn't responded at all
+    │   │   └── ProjectionFailedError  a projection failed: write without projections in the end
     │   └── BrokerUnavailableError the broker is unreachable
+    │       └── BrokerSignInError  it rejects the sign-in: retry as often as SignInTries allows
     ├── PositionError              this process may not write this partition
     │   ├── FencedError            another process claimed it: wait for the next assignment
     │   ├── OtherGroupError        another consumer group reads it: wait until that one stops
     │   ├── PositionMovedError     the position has changed: read it again, seek, continue
     │   ├── TopicResetError        the topic was recreated: stop until an operator decides
-    │   │   └── AnotherClusterError this is another Kafka cluster: correct the address
-    │   └── ShapesChangedError     the table of shapes changed: stop until --accept-shapes
+    │   │   └── AnotherClusterError  this is another Kafka cluster: correct the address
+    │   ├── ShapesChangedError     the table of shapes changed: stop until --accept-shapes
+    │   └── UnreadableBatchError   nobody can decode a batch of the log: stop until it's skipped
     ├── PartsLostError             parts of a batch had a PositionError, the rest is written
-    └── FatalError                 log once, exit non-zero
-        └── ProcessStuckError      exit, because a new process can continue
+    ├── FatalError                 log once, exit non-zero
+    │   ├── ProcessStuckError      exit, because a new process can continue
+    │   └── MigrationFailedError   a migration failed, and nothing was changed
+    │       └── SchemaMismatchError  another build has migrated the database
+    ├── EmbeddedError              a server of `normalizer up` didn't start
+    │   └── KafkaMissingError      install Java or Maven, or allow the download
+    ├── NotVisibleYetError         `projector wait` has waited in vain
+    ├── InQuarantineError          `projector wait` waits for a record that was rejected
+    ├── MaintainerBusyError        another process maintains this database: try again later
+    ├── ClocksDifferError          correct a clock
+    └── StepsFailedError           the next `projector maintain` does what the database rejected
 
 A rejected record isn't an error. It becomes a `Rejected` and goes to quarantine, and the batch
-continues.
+continues. Other exceptions only tell a caller inside what happened, which translates them:
+
+    NumberError, RecordRejectedError, RecordIgnoredError  the rules, about a record
+    NormalizerProcessDiedError                            the helper process, about itself
+    TokenUnavailableError, TokenRejectedError             an access token for Kafka
+    UnpacksTooFarError                                    decompressing a batch of Kafka's log
+    UnfitFileError, PoolerError                           opening a connection to PostgreSQL
+    RowRejectedError, RetryTransactionError               a transaction that writes a batch
+
+The HTTP API has its own in projector/api/api_errors.py.
 """
 
 from collections.abc import Sequence
@@ -63,18 +85,7 @@ class ConfigurationError(NormalizerError):
 
 
 class RetryableError(NormalizerError):
-    """Nothing was written, and a retry may succeed. Wait with a growing backoff, and retry.
-
-    `sign_in_refused` says whether waiting can help. True means that the server responds but rejects
-    the sign-in, and then `SignInTries` limits the retries. None means that the server hasn't
-    responded at all.
-    """
-
-    def __init__(
-        self, what: str, *, remedy: str = "", sign_in_refused: bool | None = False
-    ) -> None:
-        super().__init__(what, remedy=remedy)
-        self.sign_in_refused = sign_in_refused
+    """Nothing was written, and a retry may succeed. Wait with a growing backoff, and retry."""
 
 
 class StoreUnavailableError(RetryableError):
@@ -83,16 +94,17 @@ class StoreUnavailableError(RetryableError):
     `sqlstate` is None if the database didn't respond.
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        remedy: str = "",
-        sqlstate: str | None = None,
-        sign_in_refused: bool | None = False,
-    ) -> None:
-        super().__init__(what, remedy=remedy, sign_in_refused=sign_in_refused)
+    def __init__(self, what: str, *, remedy: str = "", sqlstate: str | None = None) -> None:
+        super().__init__(what, remedy=remedy)
         self.sqlstate = sqlstate
+
+
+class StoreSignInError(StoreUnavailableError):
+    """The database responds, but rejects the sign-in."""
+
+
+class StoreSilentError(StoreUnavailableError):
+    """The database hasn't responded at all, so nobody knows whether it would reject the sign-in."""
 
 
 class ProjectionFailedError(StoreUnavailableError):
@@ -101,6 +113,10 @@ class ProjectionFailedError(StoreUnavailableError):
 
 class BrokerUnavailableError(RetryableError):
     """The broker is unreachable, or rejects the sign-in."""
+
+
+class BrokerSignInError(BrokerUnavailableError):
+    """The broker responds, but rejects the sign-in, or the settings for it are wrong."""
 
 
 class PositionError(NormalizerError):
@@ -127,12 +143,12 @@ class OtherGroupError(PositionError):
     def __init__(
         self, other: str, owner: str, group_id: str, *, topic: str, partition: int
     ) -> None:
+        self.why = (
+            f"consumer group {other}, whose process {owner} was alive within the last 10 s, while "
+            f"this process is in group {group_id}. {self.REMEDY.format(other)}"
+        )
         super().__init__(
-            f"{topic}[{partition}]: left to consumer group {other}, whose process {owner} was "
-            f"alive within the last 10 s, while this process is in group {group_id}. "
-            f"{self.REMEDY.format(other)}",
-            topic=topic,
-            partition=partition,
+            f"{topic}[{partition}]: left to {self.why}", topic=topic, partition=partition
         )
         self.other = other
         self.owner = owner
@@ -206,22 +222,26 @@ class SignInTries:
     MOST: Final = 5
 
     def __init__(self) -> None:
-        self._refused = 0
+        self._rejected = 0
 
     def failed(self, error: RetryableError) -> None:
         """Count a failed try.
 
         Raises FatalError when the sign-in was rejected five times in a row.
         """
-        if error.sign_in_refused is None:
-            return
-        self._refused = self._refused + 1 if error.sign_in_refused else 0
-        if self._refused == self.MOST:
+        match error:
+            case StoreSilentError():
+                return
+            case StoreSignInError() | BrokerSignInError():
+                self._rejected += 1
+            case _:
+                self._rejected = 0
+        if self._rejected == self.MOST:
             raise FatalError(f"{error} (refused {self.MOST} times)") from error
 
     def succeeded(self) -> None:
         """Count a try that succeeded."""
-        self._refused = 0
+        self._rejected = 0
 
 
 def pick_worst(

@@ -28,6 +28,7 @@ from normalizer.config.settings import Settings
 from normalizer.config.tls_files import kafka_tls
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import (
+    BrokerSignInError,
     BrokerUnavailableError,
     ConfigurationError,
     FatalError,
@@ -85,8 +86,8 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     """Return the options that every aiokafka client gets: addresses, authentication, and TLS.
 
     The result can be passed on as keyword arguments. It also limits how much a batch may decompress
-    to, for all clients of this process. Raises BrokerUnavailableError if a certificate or key file
-    can't be read any more.
+    to, for all clients of this process. Raises BrokerSignInError if a certificate or key file can't
+    be read any more.
     """
     limit_unpacking(FETCH_BYTES)
     options: dict[str, Any] = {
@@ -116,7 +117,7 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     try:
         return kafka_tls(settings)
     except ConfigurationError as error:
-        raise BrokerUnavailableError(str(error), sign_in_refused=True) from error
+        raise BrokerSignInError(str(error)) from error
 
 
 def pace_metadata(client: Any) -> None:
@@ -170,8 +171,8 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
         # aiokafka mistakes a rejected token for a successful sign-in, and then its requests get no
         # response. Check the sign-in first, so that the error gives the broker's reason instead of
         # a timeout.
-        if refusal := await why_unavailable(connection_options(settings)):
-            raise refusal
+        if why := await why_unavailable(connection_options(settings)):
+            raise why
         inner = getattr(client, "_client", None) or getattr(client, "client", client)
         renew_connections(inner, token_provider(settings))
     with translating_errors(doing):
@@ -180,10 +181,10 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
         except (KafkaError, OSError, TimeoutError) as error:
             if isinstance(error, tuple(_MISSING_RIGHTS)):
                 raise
-            refusal = await why_unavailable(connection_options(settings))
-            if refusal is None:
+            why = await why_unavailable(connection_options(settings))
+            if why is None:
                 raise
-            raise refusal from error
+            raise why from error
 
 
 def _signs_in_by_token(settings: Settings) -> bool:

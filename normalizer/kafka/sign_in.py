@@ -16,8 +16,12 @@ from aiokafka.errors import BrokerResponseError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from normalizer.config.passwords import MASK
-from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka.token_sources import TokenUnavailableError, describe_token
+from normalizer.errors import BrokerSignInError, BrokerUnavailableError
+from normalizer.kafka.token_sources import (
+    TokenRejectedError,
+    TokenUnavailableError,
+    describe_token,
+)
 
 _STEP_S: Final = 5.0
 REASON_CHARS: Final = 200
@@ -42,14 +46,14 @@ _SEE_ISSUER: Final = "compare this token with the issuer, audience and time that
 class Failure(NamedTuple):
     """The step at which a connection failed, why, and what to do about it.
 
-    `is_refusal` is True if the broker answered and rejected us, and False if it couldn't be
+    `is_rejected` is True if the broker answered and rejected us, and False if it couldn't be
     reached.
     """
 
     step: str
     reason: str
     remedy: str
-    is_refusal: bool = True
+    is_rejected: bool = True
 
 
 async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError | None:
@@ -65,8 +69,10 @@ async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError 
     try:
         if provider := client_options.get("sasl_oauth_token_provider"):
             await provider.token()
+    except TokenRejectedError as error:
+        return BrokerSignInError(f"token: {error.args[0]}")
     except TokenUnavailableError as error:
-        return BrokerUnavailableError(f"token: {error.args[0]}", sign_in_refused=error.is_refusal)
+        return BrokerUnavailableError(f"token: {error.args[0]}")
     async with asyncio.TaskGroup() as tasks:
         tries = {
             f"{host}:{port}": tasks.create_task(
@@ -77,11 +83,9 @@ async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError 
     failures = {server: failure for server, one in tries.items() if (failure := one.result())}
     if len(failures) < len(tries):
         return None
-    server, failure = min(failures.items(), key=lambda one: not one[1].is_refusal)
-    return BrokerUnavailableError(
-        f"{server}: {failure.step}: {failure.reason}",
-        remedy=failure.remedy,
-        sign_in_refused=failure.is_refusal,
+    server, failure = min(failures.items(), key=lambda one: not one[1].is_rejected)
+    return (BrokerSignInError if failure.is_rejected else BrokerUnavailableError)(
+        f"{server}: {failure.step}: {failure.reason}", remedy=failure.remedy
     )
 
 
@@ -158,7 +162,7 @@ async def _failure_of_tcp(host: str, port: int) -> Failure | None:
         if isinstance(error, OSError) and error.errno:
             # asyncio's own text repeats the address. An unknown host name has a code below 0.
             reason = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
-        return Failure("TCP", reason, _SEE_ADDRESS, is_refusal=False)
+        return Failure("TCP", reason, _SEE_ADDRESS, is_rejected=False)
     writer.close()
     return None
 
@@ -173,7 +177,7 @@ async def _failure_of_step(step: str, error: BaseException, options: Mapping[str
         return Failure("TLS", _words_of_tls(tls_error), _SEE_TLS)
     if not isinstance(error, BrokerResponseError):
         reason = "no answer" if isinstance(error, TimeoutError) else "the connection was closed"
-        return Failure(step, reason, _SEE_PROTOCOL, is_refusal=False)
+        return Failure(step, reason, _SEE_PROTOCOL, is_rejected=False)
     words = next((one for one in error.args if isinstance(one, str)), error.description)
     reason = f"{options['sasl_mechanism']}: {_printable(words, options.get('sasl_plain_password'))}"
     if provider := options.get("sasl_oauth_token_provider"):

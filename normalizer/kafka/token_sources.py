@@ -39,13 +39,15 @@ class AccessToken(NamedTuple):
 class TokenUnavailableError(KafkaError):  # type: ignore[misc]
     """No token could be obtained. The message says why, and holds neither a token nor a secret.
 
-    `is_refusal` is True if another attempt with the same settings would fail too. It's a subclass
-    of KafkaError, because aiokafka's background tasks handle no other error.
+    It's a subclass of KafkaError, because aiokafka's background tasks handle no other error.
     """
 
-    def __init__(self, reason: str, remedy: str, *, is_refusal: bool = False) -> None:
+    def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(f"{reason}: {remedy}")
-        self.is_refusal = is_refusal
+
+
+class TokenRejectedError(TokenUnavailableError):
+    """No token could be obtained, and another attempt with the same settings would fail too."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -53,7 +55,7 @@ class _Answer(msgspec.Struct, frozen=True):
     expires_in: float
 
 
-class _Refusal(msgspec.Struct, frozen=True):
+class _ErrorAnswer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
@@ -92,7 +94,7 @@ def request_token(settings: Settings) -> AccessToken:
         with _opener.open(request, timeout=ANSWER_S) as response:
             answer = msgspec.json.decode(response.read(_MOST_BYTES), type=_Answer, strict=False)
     except HTTPError as error:
-        raise _refusal(url, error) from None
+        raise _http_failure(url, error) from None
     except (OSError, HTTPException, ValueError) as error:
         raise _failure(url, error) from None
     if not _TOKEN.fullmatch(answer.access_token):
@@ -130,17 +132,17 @@ def describe_token(token: str) -> str:
     )
 
 
-def _refusal(url: str, error: HTTPError) -> TokenUnavailableError:
+def _http_failure(url: str, error: HTTPError) -> TokenUnavailableError:
     """Build the error from the error code only, because a description may repeat what we sent."""
     with error:
         try:
-            code = msgspec.json.decode(error.read(_MOST_BYTES), type=_Refusal).error
+            code = msgspec.json.decode(error.read(_MOST_BYTES), type=_ErrorAnswer).error
         except (OSError, HTTPException, ValueError):
             code = ""
     named = f" ({code})" if _ERROR_CODE.fullmatch(code) else ""
-    is_refusal = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _MAY_PASS
+    is_rejected = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _MAY_PASS
     reason, remedy = f"{_place(url)}: HTTP {error.code}{named}", "see KAFKA_SASL_OAUTHBEARER_*"
-    return TokenUnavailableError(reason, remedy, is_refusal=is_refusal)
+    return (TokenRejectedError if is_rejected else TokenUnavailableError)(reason, remedy)
 
 
 def _failure(url: str, error: Exception) -> TokenUnavailableError:
@@ -150,16 +152,14 @@ def _failure(url: str, error: Exception) -> TokenUnavailableError:
             remedy = (
                 "set SSL_CERT_FILE to the PEM file of the authority that signed its certificate"
             )
-            return TokenUnavailableError(
-                f"{_place(url)}: {cause.verify_message}", remedy, is_refusal=True
-            )
+            return TokenRejectedError(f"{_place(url)}: {cause.verify_message}", remedy)
         case OSError():
             return TokenUnavailableError(
                 f"{_place(url)}: {cause.strerror or 'no answer'}", _ITS_URL
             )
         case _:
             reason = f"{_place(url)}: its answer has no access_token with expires_in"
-            return TokenUnavailableError(reason, _ITS_URL, is_refusal=True)
+            return TokenRejectedError(reason, _ITS_URL)
 
 
 def _place(url: str) -> str:

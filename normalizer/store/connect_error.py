@@ -9,13 +9,19 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from normalizer.config.tls_files import address_option
-from normalizer.errors import FatalError, NormalizerError, StoreUnavailableError
+from normalizer.errors import (
+    FatalError,
+    NormalizerError,
+    StoreSignInError,
+    StoreSilentError,
+    StoreUnavailableError,
+)
 from normalizer.postgres.database import PoolerError, UnfitFileError, describe_server_error
 from normalizer.runtime.telemetry import describe_error
 from normalizer.store.sqlstate import translate_error
 
 _SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
-_POOLER_REFUSES: Final = re.compile(
+_POOLER_REJECTS: Final = re.compile(
     r"authentication failed|auth failed|no such (?:user|database)|does not exist|pg_hba"
 )
 """Words in a pooler's message if the password, user, or database is wrong. With any other message
@@ -35,35 +41,30 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
     """
     match error:
         case PoolerError():
-            return StoreUnavailableError(
+            is_rejected = _POOLER_REJECTS.search(str(error))
+            return (StoreSignInError if is_rejected else StoreUnavailableError)(
                 describe_server_error(error),
                 remedy="check the user, the password and the name of the database in DATABASE_URL, "
                 "then the pooler's own lists of users and databases, and its log",
                 sqlstate=error.sqlstate,
-                sign_in_refused=bool(_POOLER_REFUSES.search(str(error))),
             )
         case asyncpg.PostgresError():
-            return _refusal(error, database_url)
+            return _rejection(error, database_url)
         case UnfitFileError():
             return StoreUnavailableError(str(error))
         case ssl.SSLError():
             reason = getattr(error, "verify_message", "") or error.reason
-            return StoreUnavailableError(
-                f"database: TLS: {reason}", remedy=_trusting(error), sign_in_refused=True
-            )
+            return StoreSignInError(f"database: TLS: {reason}", remedy=_trusting(error))
         case ConnectionError() if "rejected SSL upgrade" in str(error):
-            return StoreUnavailableError(
+            return StoreSignInError(
                 "database: TLS: the server offers none",
                 remedy="turn ssl on at the server, or set sslmode=prefer in DATABASE_URL, which "
                 "works without",
-                sign_in_refused=True,
             )
         case TimeoutError():
             # A pooler doesn't respond either while its server rejects the pooler's own sign-in.
             what = f"TCP: {describe_error(error)}" if error.errno else "no answer in time"
-            return StoreUnavailableError(
-                f"database: {what}", remedy=_reaching(error), sign_in_refused=None
-            )
+            return StoreSilentError(f"database: {what}", remedy=_reaching(error))
         case OSError():
             return StoreUnavailableError(
                 f"database: TCP: {describe_error(error)}", remedy=_reaching(error)
@@ -72,17 +73,12 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
             return translate_error(error)
 
 
-def _refusal(error: asyncpg.PostgresError, database_url: str) -> NormalizerError:
+def _rejection(error: asyncpg.PostgresError, database_url: str) -> NormalizerError:
     """Translate the server's error at the sign-in, with what to do about it."""
     code = error.sqlstate or ""
     said = f"database: sign-in: {error.args[0]} (SQLSTATE {code})"
     if code[:2] in _SIGN_IN_CLASSES:
-        return StoreUnavailableError(
-            said,
-            remedy=_signing_in(error, database_url),
-            sqlstate=code,
-            sign_in_refused=True,
-        )
+        return StoreSignInError(said, remedy=_signing_in(error, database_url), sqlstate=code)
     match code:
         case "42501":
             address = urlsplit(database_url)

@@ -26,7 +26,7 @@ def print_result(text: str, *, nl: bool = True) -> None:
         discard_output()
         lost = FatalError(f"cannot write the output: {error.strerror}")
         # Not an OSError, which `connected` would take for the database's.
-        raise _Failure(str(lost), lost) from error
+        raise _CommandError(str(lost), lost) from error
 
 
 def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:
@@ -36,14 +36,14 @@ def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
     except StoreUnavailableError as error:
-        raise _Failure(f"the database did not answer: {error}", error) from error
+        raise _CommandError(f"the database did not answer: {error}", error) from error
     except NormalizerError as error:
-        raise _Failure(str(error), error) from error
+        raise _CommandError(str(error), error) from error
     except KeyboardInterrupt:
         raise SystemExit(STOPPED_AT_ONCE) from None
 
 
-class _Failure(click.ClickException):
+class _CommandError(click.ClickException):
     """An error with its own exit code, because 1 means that a problem was found."""
 
     def __init__(self, message: str, error: NormalizerError) -> None:

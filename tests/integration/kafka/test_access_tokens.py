@@ -8,6 +8,7 @@ import pytest
 
 from normalizer.config.settings import Settings
 from normalizer.kafka.token_sources import (
+    TokenRejectedError,
     TokenUnavailableError,
     describe_token,
     request_token,
@@ -52,13 +53,13 @@ def test_a_token_is_requested_with_the_clients_credentials(endpoint: TokenEndpoi
 def test_a_wrong_secret_is_a_refusal_and_its_echo_is_not_repeated(endpoint: TokenEndpoint) -> None:
     error = refused(client_of(endpoint, kafka_sasl_oauthbearer_client_secret="hunter2"))
 
-    assert error.is_refusal
+    assert isinstance(error, TokenRejectedError)
     assert f"{endpoint.url}: HTTP 401 (invalid_client): see KAFKA_SASL_OAUTHBEARER_" in str(error)
     assert "hunter2" not in str(error)
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_refusal"),
+    ("answer", "is_rejected"),
     [
         ((503, b"", {}), False),
         ((429, b"", {}), False),
@@ -73,18 +74,18 @@ def test_a_wrong_secret_is_a_refusal_and_its_echo_is_not_repeated(endpoint: Toke
     ],
 )
 def test_an_answer_without_a_token_is_an_outage_or_a_refusal(
-    endpoint: TokenEndpoint, answer: tuple[int, bytes, dict[str, str]], is_refusal: bool
+    endpoint: TokenEndpoint, answer: tuple[int, bytes, dict[str, str]], is_rejected: bool
 ) -> None:
     endpoint.answer = answer
 
-    assert refused(client_of(endpoint)).is_refusal is is_refusal
+    assert isinstance(refused(client_of(endpoint)), TokenRejectedError) is is_rejected
 
 
 def test_a_server_that_is_away_is_an_outage_and_its_query_stays_unsaid() -> None:
     url = "http://127.0.0.1:1/token?code=hunter2"
     error = refused(Settings(kafka_sasl_oauthbearer_token_endpoint_url=url))
 
-    assert not error.is_refusal
+    assert not isinstance(error, TokenRejectedError)
     assert "http://127.0.0.1:1/token: Connection refused" in str(error)
     assert "hunter2" not in str(error)
 
@@ -115,4 +116,4 @@ def test_msk_without_credentials_says_where_they_are_looked_for(
     with pytest.raises(TokenUnavailableError, match=r"AWS credentials: .*AWS_") as raised:
         sign_token("eu-central-1")
 
-    assert not raised.value.is_refusal
+    assert not isinstance(raised.value, TokenRejectedError)

@@ -9,7 +9,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch
-from normalizer.errors import BrokerUnavailableError, FatalError, RetryableError, SignInTries
+from normalizer.errors import (
+    BrokerSignInError,
+    BrokerUnavailableError,
+    FatalError,
+    RetryableError,
+    SignInTries,
+    StoreSignInError,
+    StoreSilentError,
+    StoreUnavailableError,
+)
 from normalizer.postgres.database import PoolerError
 from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.connect_error import connect_error
@@ -17,7 +26,7 @@ from normalizer.store.retry import write_with_retry
 from tests.support.factories import batch_of, envelope
 
 AWAY = BrokerUnavailableError("b:9092: TCP: no answer")
-REFUSED = BrokerUnavailableError("b:9092: SASL: PLAIN: no", sign_in_refused=True)
+REFUSED = BrokerSignInError("b:9092: SASL: PLAIN: no")
 
 
 def test_refusals_in_a_row_are_counted_and_an_outage_or_a_success_between_them_clears() -> None:
@@ -117,67 +126,74 @@ def untrusted() -> ssl.SSLCertVerificationError:
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence", "is_refusal"),
+    ("error", "sentence", "kind"),
     [
         (
             untrusted(),
             "database: TLS: self-signed certificate: set sslrootcert in DATABASE_URL to the file",
-            True,
+            StoreSignInError,
         ),
         (
             refusal("28P01", 'password authentication failed for user "writer"'),
             'database: sign-in: password authentication failed for user "writer" (SQLSTATE 28P01)',
-            True,
+            StoreSignInError,
         ),
         (
             refusal("3D000", 'database "none" does not exist'),
             'database: sign-in: database "none" does not exist (SQLSTATE 3D000): check the name',
-            True,
+            StoreSignInError,
         ),
         (
             ConnectionError("PostgreSQL server at '/h:1' rejected SSL upgrade"),
             "database: TLS: the server offers none: turn ssl on at the server",
-            True,
+            StoreSignInError,
         ),
         (
             PoolerError("SASL authentication failed"),
             "database: sign-in through a pooler: SASL authentication failed (SQLSTATE 08P01)",
-            True,
+            StoreSignInError,
         ),
         (
             PoolerError('database "none" does not exist'),
             'database: sign-in through a pooler: database "none" does not exist (SQLSTATE 08P01)',
-            True,
+            StoreSignInError,
         ),
         (
             PoolerError("server login has been failing, cached error: connect failed"),
             "database: sign-in through a pooler: server login has been failing",
-            False,
+            StoreUnavailableError,
         ),
-        (TimeoutError(), "database: no answer in time: is this port PostgreSQL's?", None),
-        (TimeoutError(110, "timed out"), "database: TCP: TimeoutError: timed out", None),
+        (
+            TimeoutError(),
+            "database: no answer in time: is this port PostgreSQL's?",
+            StoreSilentError,
+        ),
+        (
+            TimeoutError(110, "timed out"),
+            "database: TCP: TimeoutError: timed out",
+            StoreSilentError,
+        ),
         (
             refusal("08P01", "query_wait_timeout"),
             "database: SQLSTATE 08P01 (ProtocolViolationError)",
-            False,
+            StoreUnavailableError,
         ),
         (
             ConnectionRefusedError(111, "Connection refused"),
             "database: TCP: ConnectionRefusedError: Connection refused",
-            False,
+            StoreUnavailableError,
         ),
         (
             refusal("57P03", "the database system is starting up"),
             "database: SQLSTATE 57P03 (CannotConnectNowError)",
-            False,
+            StoreUnavailableError,
         ),
     ],
 )
 def test_a_connection_that_fails_names_its_step(
-    error: Exception, sentence: str, is_refusal: bool | None
+    error: Exception, sentence: str, kind: type[RetryableError]
 ) -> None:
     found = connect_error(error, URL)
 
     assert str(found).startswith(sentence)
-    assert isinstance(found, RetryableError)
-    assert found.sign_in_refused is is_refusal
+    assert type(found) is kind

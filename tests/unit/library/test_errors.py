@@ -1,5 +1,10 @@
-"""What errors say of several causes at once."""
+"""Texts of errors about several causes at once, and the tree in which errors.py draws them all."""
 
+import ast
+import re
+
+import normalizer.errors
+import projector.api.api_errors
 from normalizer.errors import (
     AnotherClusterError,
     FencedError,
@@ -7,6 +12,56 @@ from normalizer.errors import (
     PartsLostError,
     PositionMovedError,
 )
+from tests.support.tracked_files import ROOT, tracked
+
+
+def _classes() -> dict[str, tuple[str, str]]:
+    """The error classes of both programs: the file of each, and its base class."""
+    return {
+        node.name: (str(path.relative_to(ROOT)), ast.unparse(node.bases[0]))
+        for path in tracked("normalizer/*.py", "projector/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and node.bases
+        and not node.name.startswith("_")
+        and re.search(r"(Error|Exception)$", ast.unparse(node.bases[0]))
+    }
+
+
+def _drawn(tree: str) -> list[tuple[str, str]]:
+    """Each class of a drawn tree with its base, by the indentation."""
+    above: list[tuple[int, str]] = []
+    pairs = []
+    for match in re.finditer(r"^([ │├└─]*)(\w+Error)\b", tree, re.MULTILINE):
+        depth = len(match[1])
+        above = [one for one in above if one[0] < depth]
+        if above:
+            pairs.append((match[2], above[-1][1]))
+        above.append((depth, match[2]))
+    return pairs
+
+
+def test_every_error_is_drawn_below_its_base_or_listed() -> None:
+    said = normalizer.errors.__doc__ or ""
+    tree, _, below = said.partition("Other exceptions")
+    listed = re.findall(r"\b\w+Error\b", below)
+    in_api = "projector/api/api_errors.py"
+
+    classes = {name: base for name, (file, base) in _classes().items() if file != in_api}
+    drawn = _drawn(tree)
+
+    assert sorted([*(name for name, _ in drawn), *listed, "NormalizerError"]) == sorted(classes)
+    assert {name: base for name, base in drawn if classes[name] != base} == {}
+
+
+def test_every_error_of_the_api_is_drawn() -> None:
+    in_api = {
+        name: base for name, (file, base) in _classes().items() if file.endswith("api_errors.py")
+    }
+
+    drawn = _drawn(projector.api.api_errors.__doc__ or "")
+
+    assert dict(drawn) == {name: base for name, base in in_api.items() if name != "ApiError"}
 
 
 def test_parts_that_were_lost_are_each_named_with_their_reason() -> None:

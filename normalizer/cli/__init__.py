@@ -27,7 +27,6 @@ conformance          tests another program against the contract's vectors.
 explain              shows what happened to one record.
 ledger_check         checks that every offset is accounted for.
 ledger_findings      has the positions that the ledger check reads, and its findings.
-ledger_statements    has the SQL statements of the ledger check.
 partition_positions  shows positions of partitions, and changes one for an operator.
 """
 

@@ -31,17 +31,6 @@ from normalizer.cli.ledger_findings import (
     PartitionKey,
     RunFinding,
 )
-from normalizer.cli.ledger_statements import (
-    ARCHIVED,
-    COUNTED,
-    MISSING,
-    POSITIONS,
-    QUARANTINED,
-    QUARANTINED_BY_RUN,
-    RUNS,
-    STORED,
-    STORED_BY_RUN,
-)
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.kafka import (
     Bounds,
@@ -56,6 +45,40 @@ from normalizer.kafka.lenient_reader import ONE_BATCH
 from normalizer.store.read_only import read_only_connection
 
 _ROWS_A_CHUNK: Final = 500_000
+
+
+# read_to is the highest position that the partition ever had. It's above next_offset if an operator
+# has set the position back.
+_POSITIONS: Final = """
+    select   topic, incarnation, partition, cluster_id, start_offset, next_offset,
+             greatest(next_offset, (
+                 select max(from_offset)
+                 from   normalizer.position_changes as change
+                 where  change.topic = position.topic and change.partition = position.partition
+                 and    change.incarnation = position.incarnation
+             )) as read_to,
+             rewound, records, holes, outcomes, stored, duplicate, merged, quarantined, ignored,
+             last_offset, last_recorded_ms, last_crc,
+             incarnation = max(incarnation) over (partition by topic, partition) as is_newest
+    from     normalizer.source_positions as position
+    order by topic, incarnation, partition
+"""
+
+# The batches of a run are committed in ascending order, so rows up to the last committed one are in
+# the totals, and later rows aren't.
+_RUNS: Final = """
+    select   job.job_id, job.run, job.spec, written.last_batch_id,
+             sum(part.stored)::bigint as stored, sum(part.quarantined)::bigint as quarantined
+    from     normalizer.jobs      as job
+    join     normalizer.job_parts as part using (job_id, run)
+    join     (
+                 select   job_id, run, max(batch_id) as last_batch_id
+                 from     normalizer.job_batches
+                 group by job_id, run
+             ) as written using (job_id, run)
+    group by job.job_id, job.run, written.last_batch_id
+    order by job.job_id, job.run
+"""
 
 
 async def verify_ledger(
@@ -79,9 +102,9 @@ async def verify_ledger(
     ) as connection:
         # Read positions and gaps in the same snapshot, because a batch changes both.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            positions = [LedgerPosition(**row) for row in await connection.fetch(POSITIONS)]
+            positions = [LedgerPosition(**row) for row in await connection.fetch(_POSITIONS)]
             gaps = await _gaps(connection)
-        runs = await connection.fetch(RUNS)
+        runs = await connection.fetch(_RUNS)
         stored, stored_by_run, quarantined, rejected_by_run = await _rows(
             connection, positions, runs
         )
@@ -136,11 +159,32 @@ class _Gaps(msgspec.Struct):
     skipped: int = 0
 
 
+_COUNTED: Final = """
+    select   topic, incarnation, partition, sum(offsets)::bigint
+    from     (
+                 select topic, incarnation, partition, offsets
+                 from   normalizer.gaps
+                 union all
+                 select source_topic, source_incarnation, source_partition, holes
+                 from   normalizer.archived_rows
+                 where  holes > 0
+             ) as counted (topic, incarnation, partition, offsets)
+    group by topic, incarnation, partition
+"""
+
+_MISSING: Final = """
+    select   topic, incarnation, partition, reason, lower(gone), upper(gone)
+    from     normalizer.gaps
+    cross join unnest(missing) as gone
+    order by topic, incarnation, partition, lower(gone)
+"""
+
+
 async def _gaps(connection: asyncpg.Connection) -> defaultdict[PartitionKey, _Gaps]:
     found: defaultdict[PartitionKey, _Gaps] = defaultdict(_Gaps)
-    for *key, offsets in await connection.fetch(COUNTED):
+    for *key, offsets in await connection.fetch(_COUNTED):
         found[tuple(key)].offsets = offsets
-    for topic, incarnation, partition, reason, first, after in await connection.fetch(MISSING):
+    for topic, incarnation, partition, reason, first, after in await connection.fetch(_MISSING):
         gaps = found[topic, incarnation, partition]
         if reason == "skipped":
             gaps.skipped += after - first
@@ -223,6 +267,41 @@ def _differences(*compared: tuple[str, int, int]) -> list[str]:
     ]
 
 
+_ARCHIVED: Final = """
+    select   source_topic, source_incarnation, source_partition, job_id, run, events, quarantined
+    from     normalizer.archived_rows
+    order by source_topic, source_incarnation, source_partition, job_id, run
+"""
+
+_QUARANTINED: Final = """
+    select   rejected.source_topic, rejected.source_incarnation, rejected.source_partition, count(*)
+    from     normalizer.quarantine as rejected
+    join     unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+                 as read (topic, incarnation, partition, read_to)
+             on  rejected.source_topic = read.topic
+             and rejected.source_incarnation = read.incarnation
+             and rejected.source_partition = read.partition
+             and rejected.source_offset < read.read_to
+    where    not exists (
+                 select from normalizer.job_batches as written
+                 where  written.batch_id = rejected.batch_id
+             )
+    group by 1, 2, 3
+"""
+
+_QUARANTINED_BY_RUN: Final = """
+    select   written.job_id, written.run, count(*)
+    from     normalizer.quarantine as rejected
+    join     normalizer.job_batches  as written using (batch_id)
+    join     unnest($1::text[], $2::integer[], $3::bigint[])
+                 as noted (job_id, run, last_batch_id)
+             on  written.job_id = noted.job_id
+             and written.run = noted.run
+             and written.batch_id <= noted.last_batch_id
+    group by 1, 2
+"""
+
+
 async def _rows(
     connection: asyncpg.Connection,
     positions: Sequence[LedgerPosition],
@@ -233,12 +312,12 @@ async def _rows(
     Retention may delete rows while they're counted, and then some could be missed or counted twice.
     So if it has deleted any in the meantime, they're counted again.
     """
-    taken = await connection.fetch(ARCHIVED)
+    taken = await connection.fetch(_ARCHIVED)
     while True:
         stored, stored_by_run = await _stored_rows(connection, positions, runs)
-        rejected = Counter(await _counts(connection, QUARANTINED, positions))
-        rejected_by_run = Counter(await _counts_by_run(connection, QUARANTINED_BY_RUN, runs))
-        before, taken = taken, await connection.fetch(ARCHIVED)
+        rejected = Counter(await _counts(connection, _QUARANTINED, positions))
+        rejected_by_run = Counter(await _counts_by_run(connection, _QUARANTINED_BY_RUN, runs))
+        before, taken = taken, await connection.fetch(_ARCHIVED)
         if before == taken:
             break
     for row in taken:
@@ -251,6 +330,37 @@ async def _rows(
             stored[key] += row["events"]
             rejected[key] += row["quarantined"]
     return stored, stored_by_run, rejected, rejected_by_run
+
+
+_STORED: Final = """
+    select   event.source_topic, event.source_incarnation, event.source_partition, count(*)
+    from     normalizer.events as event
+    join     unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+                 as read (topic, incarnation, partition, read_to)
+             on  event.source_topic = read.topic
+             and event.source_incarnation = read.incarnation
+             and event.source_partition = read.partition
+             and event.source_offset < read.read_to
+    where    event.event_id between $5::bigint and $6::bigint
+    and      not exists (
+                 select from normalizer.job_batches as written
+                 where  written.batch_id = event.batch_id
+             )
+    group by 1, 2, 3
+"""
+
+_STORED_BY_RUN: Final = """
+    select   written.job_id, written.run, count(*)
+    from     normalizer.events    as event
+    join     normalizer.job_batches as written using (batch_id)
+    join     unnest($1::text[], $2::integer[], $3::bigint[])
+                 as noted (job_id, run, last_batch_id)
+             on  written.job_id = noted.job_id
+             and written.run = noted.run
+             and written.batch_id <= noted.last_batch_id
+    where    event.event_id between $4::bigint and $5::bigint
+    group by 1, 2
+"""
 
 
 async def _stored_rows(
@@ -266,8 +376,8 @@ async def _stored_rows(
     by_run: Counter[JobRunKey] = Counter()
 
     async for chunk in IdRangeWalk(connection.fetch, _ROWS_A_CHUNK).after(BELOW_ALL_IDS):
-        by_partition.update(await _counts(connection, STORED, positions, *chunk))
-        by_run.update(await _counts_by_run(connection, STORED_BY_RUN, runs, *chunk))
+        by_partition.update(await _counts(connection, _STORED, positions, *chunk))
+        by_run.update(await _counts_by_run(connection, _STORED_BY_RUN, runs, *chunk))
     return by_partition, by_run
 
 

@@ -30,7 +30,6 @@ from normalizer.cli.position_commands import user_at_host
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
 from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
-from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import end_unfinished
 from normalizer.jobs.engine.run_progress import RunResult, list_runs
 from normalizer.jobs.engine.runner import JobRunner
@@ -182,9 +181,18 @@ def _rejections(database_url: str, result: RunResult) -> Iterator[str]:
         yield "  ... find all of them in normalizer.job_rejections"
 
 
+_LIST_ROW_REJECTIONS: Final = """
+    select   event_id, reason, detail
+    from     normalizer.job_rejections
+    where    job_id = $1::text and run = $2::integer
+    order by event_id
+    limit    $3::integer
+"""
+
+
 async def _rejected_rows(database_url: str, result: RunResult) -> list[asyncpg.Record]:
     async with read_only_connection(database_url) as connection:
         rows: list[asyncpg.Record] = await connection.fetch(
-            job_statements.LIST_ROW_REJECTIONS, result.job_id, result.run, SHOWN_REJECTIONS
+            _LIST_ROW_REJECTIONS, result.job_id, result.run, SHOWN_REJECTIONS
         )
     return rows

@@ -12,9 +12,7 @@ renormalize        updates stored rows of older rules to the result of today's r
 rewrite_rows       reads pages of stored rows and rewrites them in memory.
 renormalize_row    renormalizes one stored row.
 redact             redacts secrets that older rules missed, in every table.
-redact_statements  has the SQL statements of redact for every table except events.
 redrive            applies the rules to quarantined records again.
 export             writes stored events as canonical lines.
 forget             erases one execution and keeps its counts.
-forget_statements  has the SQL statements of forget.
 """

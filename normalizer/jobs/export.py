@@ -21,7 +21,6 @@ import zstandard
 
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import FatalError
-from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import (
     ALL_IDS,
     BELOW_ALL_IDS,
@@ -32,6 +31,7 @@ from normalizer.jobs.engine.id_ranges import (
 from normalizer.runtime.progress import WorkDone
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.session import READ_ONLY
+from normalizer.store.stored_rows import SELECTED
 
 ROWS_A_CHUNK: Final = 5_000
 LEVEL: Final = 3
@@ -49,6 +49,26 @@ class ExportSelection(msgspec.Struct, frozen=True, kw_only=True):
     from_time: datetime | None = None
     to_time: datetime | None = None
     executions: tuple[int, ...] = ()
+
+
+_EVENTS_BETWEEN: Final = f"""
+    select   {SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      ($3::timestamptz is null or created_at >= $3::timestamptz)
+    and      ($4::timestamptz is null or created_at < $4::timestamptz)
+    order by event_id
+"""  # noqa: S608 - column names of this project
+
+_EVENTS_OF_EXECUTIONS: Final = f"""
+    select   {SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      execution_id = any((select $3::bigint[])::bigint[])
+    and      ($4::timestamptz is null or created_at >= $4::timestamptz)
+    and      ($5::timestamptz is null or created_at < $5::timestamptz)
+    order by event_id
+"""  # noqa: S608 - column names of this project
 
 
 class Export:
@@ -112,9 +132,9 @@ class Export:
         self, ids: IdRange, connection: asyncpg.Connection
     ) -> tuple[list[asyncpg.Record], int]:
         if not self._selection.executions:
-            return await fetch_rows(connection, job_statements.EVENTS_BETWEEN, ids, *self._times)
+            return await fetch_rows(connection, _EVENTS_BETWEEN, ids, *self._times)
         wanted = (sorted(self._selection.executions), *self._times)
-        return await fetch_rows(connection, job_statements.EVENTS_OF_EXECUTIONS, ids, *wanted)
+        return await fetch_rows(connection, _EVENTS_OF_EXECUTIONS, ids, *wanted)
 
 
 def _line(event: Envelope, to_line: Callable[[Envelope], bytes]) -> bytes:

@@ -21,7 +21,6 @@ import msgspec
 
 from normalizer.core.coercions import read_coercions
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError
-from normalizer.jobs import forget_statements as statements
 from normalizer.postgres.database import readers_end
 from normalizer.runtime.progress import WorkDone
 from normalizer.snowflake import hash_text_id
@@ -97,6 +96,247 @@ class _Found(msgspec.Struct, kw_only=True):
     calls: int = 0
 
 
+# If this is true, the counts that stay would be wrong. Retention skips such executions too.
+_IS_DIVERGENT: Final = """
+    select exists (
+        select
+        from   projector.divergences
+        where  ended_at is null
+        and    (
+                   execution_id = $1::bigint
+                   or execution_id is null and projection in ('execution_facts', 'call_facts')
+               )
+    )
+"""
+
+_ADD_FORGOTTEN: Final = """
+    insert into normalizer.forgotten_executions (execution_id, who, why)
+    values ($1::bigint, $2::text, $3::text)
+    on conflict on constraint forgotten_executions_pkey do nothing
+"""
+
+_FIND_EVENTS: Final = """
+    select event_id, source_topic, source_incarnation, source_partition, source_offset,
+           case when coercions @> '[{"rule": "opaque_id"}]' then coercions end as coercions
+    from   normalizer.events
+    where  execution_id = $1::bigint
+"""
+
+_COUNT_CALLS: Final = """
+    select count(*) from projector.call_facts where execution_id = $1::bigint
+"""
+
+_PAGE: Final = """
+    with page as materialized (
+        select   source_topic, source_incarnation, source_partition, offset_block, merge_id,
+                 source_offsets, source_indexes, event_ids
+        from     normalizer.merged_records
+        where    (source_topic, source_incarnation, source_partition, offset_block, merge_id)
+                 > ($1::text, $2::integer, $3::integer, $4::bigint, $5::bigint)
+        order by source_topic, source_incarnation, source_partition, offset_block, merge_id
+        limit    $6::integer
+    ),
+    reported as materialized (
+        select source_topic, source_incarnation, source_partition, offset_block, merge_id,
+               one.source_offset, one.source_index, one.event_id, one.number,
+               one.event_id in (select unnest($7::bigint[])) as goes
+        from   page
+        cross join lateral unnest(source_offsets, source_indexes, event_ids) with ordinality
+                               as one (source_offset, source_index, event_id, number)
+    ),
+    left_over as materialized (
+        select   source_topic, source_incarnation, source_partition, offset_block, merge_id,
+                 array_agg(source_offset order by number) filter (where not goes) as source_offsets,
+                 array_agg(source_index order by number) filter (where not goes) as source_indexes,
+                 array_agg(event_id order by number) filter (where not goes) as event_ids
+        from     reported
+        group by source_topic, source_incarnation, source_partition, offset_block, merge_id
+        having   bool_or(goes)
+    )
+"""
+
+_FOUND: Final = """
+    select   (select count(*) from reported where goes), source_topic, source_incarnation,
+             source_partition, offset_block, merge_id
+    from     page
+    order by source_topic desc, source_incarnation desc, source_partition desc, offset_block desc,
+             merge_id desc
+    limit    1
+"""
+
+_KEY: Final = "source_topic, source_incarnation, source_partition, offset_block, merge_id"
+
+_FIND_MERGED_RECORDS: Final = f"{_PAGE} {_FOUND}"
+
+# Deletes the notes about merged records of these events.
+_DELETE_MERGED_RECORDS: Final = f"""
+    {_PAGE},
+    emptied as (
+        delete from normalizer.merged_records
+        where  ({_KEY}) in (select {_KEY} from left_over where event_ids is null)
+    ),
+    shortened as (
+        update normalizer.merged_records as kept
+        set    source_offsets = left_over.source_offsets,
+               source_indexes = left_over.source_indexes,
+               event_ids      = left_over.event_ids
+        from   left_over
+        where  left_over.event_ids is not null
+        and    (kept.source_topic, kept.source_incarnation, kept.source_partition,
+                kept.offset_block, kept.merge_id)
+               = (left_over.source_topic, left_over.source_incarnation, left_over.source_partition,
+                  left_over.offset_block, left_over.merge_id)
+    )
+    {_FOUND}
+"""  # noqa: S608 - parts from this module
+
+# Reads a page of quarantined records. A record's bytes are returned only if they may contain one of
+# the names, and the caller then checks whether they really do.
+_READ_RAW: Final = """
+    select   source_topic, source_incarnation, source_partition, source_offset,
+             case when may.name_it then key end as key,
+             case when may.name_it then value end as value,
+             case when may.name_it then raw.header_values end as headers
+    from     (
+                 select   source_topic, source_incarnation, source_partition, source_offset, key,
+                          value,
+                          (
+                              select string_agg(decode(header ->> 1, 'base64'), '\\x0a'::bytea)
+                              from   jsonb_array_elements(headers) as header
+                              where  header ->> 1 is not null
+                          ) as header_values
+                 from     normalizer.quarantine_raw
+                 where    (source_topic, source_incarnation, source_partition, source_offset)
+                          > ($1::text, $2::integer, $3::integer, $4::bigint)
+                 order by source_topic, source_incarnation, source_partition, source_offset
+                 limit    64
+             ) as raw
+    cross join lateral (
+        select exists (
+                   select
+                   from   unnest($5::bytea[]) as name
+                   where  position(name in key) > 0 or position(name in value) > 0
+                   or     position(name in raw.header_values) > 0
+               ) as name_it
+    ) as may
+    order by source_topic, source_incarnation, source_partition, source_offset
+"""
+
+_OF_THESE: Final = """
+    join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+               as wanted (source_topic, source_incarnation, source_partition, source_offset)
+           using (source_topic, source_incarnation, source_partition, source_offset)
+"""
+
+_ERASED_TEXT: Final = "'erased with its execution'"
+
+# Also finds entries whose bytes retention has deleted.
+_FIND_ENTRIES: Final = """
+    select source_topic, source_incarnation, source_partition, source_offset
+    from   normalizer.quarantine
+    where  execution_id = $1::bigint
+"""
+
+_EMPTY_ENTRIES: Final = f"""
+    update normalizer.quarantine
+    set    detail = {_ERASED_TEXT}, sample = null, execution_id = nullif(execution_id, $5::bigint)
+    where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
+"""  # noqa: S608 - parts from this module
+
+_EMPTY_ATTEMPTS: Final = f"""
+    update normalizer.redrive_attempts
+    set    detail = {_ERASED_TEXT}
+    where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
+"""  # noqa: S608 - parts from this module
+
+# Empties the row instead of deleting it. If the record is read again, the row keeps its bytes from
+# being stored again. Only rows that aren't empty yet are counted, because an earlier try may have
+# been committed although its response was lost.
+_EMPTY_RAW: Final = f"""
+    with gone as (
+        update normalizer.quarantine_raw as raw
+        set    key = null, value = null, headers = null, value_sha256 = '', whole = false,
+               kept_at = 'infinity'
+        from   (
+                   select source_topic, source_incarnation, source_partition, source_offset
+                   from   normalizer.quarantine_raw {_OF_THESE}
+               ) as emptied
+        where  (raw.source_topic, raw.source_incarnation, raw.source_partition, raw.source_offset)
+             = (emptied.source_topic, emptied.source_incarnation, emptied.source_partition,
+                emptied.source_offset)
+        and    raw.kept_at <> 'infinity'
+        returning 1
+    )
+    select count(*) from gone
+"""  # noqa: S608 - parts from this module
+
+_DELETE_ROW_REJECTIONS: Final = """
+    delete from normalizer.job_rejections
+    where  event_id in (
+               select event_id from normalizer.events where execution_id = $1::bigint
+           )
+"""
+
+_DELETE_ASSIGNED_IDS: Final = (
+    "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
+)
+
+# A drift finding quotes a value of a record, which was either stored as a row or merged into one.
+# So look for the record in both places.
+_DELETE_DRIFT: Final = """
+    delete from normalizer.drift_findings
+    where  (source_topic, source_incarnation, source_partition, source_offset) in (
+               select * from unnest($2::text[], $3::integer[], $4::integer[], $5::bigint[])
+           )
+    or     exists (
+               select
+               from   normalizer.merged_records as again
+               cross join lateral unnest(again.source_offsets, again.event_ids)
+                                      as reported (source_offset, event_id)
+               where  again.source_topic = drift_findings.source_topic
+               and    again.source_incarnation = drift_findings.source_incarnation
+               and    again.source_partition = drift_findings.source_partition
+               and    again.offset_block = drift_findings.source_offset >> 12
+               and    reported.source_offset = drift_findings.source_offset
+               and    reported.event_id in (select unnest($1::bigint[]))
+           )
+"""
+
+_LOCK_EXECUTION: Final = "select projector.lock_executions(array[$1::bigint])"
+
+# Skips locked rows, because the process that locked one may be waiting for the execution.
+_LOCK_EVENTS: Final = """
+    with locked as (
+        select   event_id
+        from     normalizer.events
+        where    execution_id = $1::bigint
+        order by event_id
+        for update skip locked
+    )
+    select count(*) as locked,
+           (select count(*) from normalizer.events where execution_id = $1::bigint) as stored
+    from   locked
+"""
+
+_COUNT_EVENTS: Final = """
+    select events from projector.execution_facts where execution_id = $1::bigint
+"""
+
+_DELETE_EXECUTION: Final = "select projector.archive_executions(array[$1::bigint])"
+
+_ADD_ERASED: Final = """
+    update normalizer.forgotten_executions
+    set    events = events + $2::bigint, rejected = rejected + $3::bigint
+    where  execution_id = $1::bigint
+"""
+
+_END: Final = """
+    update normalizer.forgotten_executions
+    set    ended_at = clock_timestamp()
+    where  execution_id = $1::bigint
+"""
+
+
 class Forget:
     """One erasure: `count` says what it would delete, and `run` does it.
 
@@ -127,7 +367,7 @@ class Forget:
             return ErasedCounts(
                 events=len(found.event_ids),
                 calls=found.calls,
-                reports=await self._each_page(statements.FIND_MERGED_RECORDS, found),
+                reports=await self._each_page(_FIND_MERGED_RECORDS, found),
                 rejected=len(await self._rejected_records(found.names)),
             )
         finally:
@@ -137,16 +377,16 @@ class Forget:
         """Erase the execution. Returns how much this run has deleted."""
         try:
             await self._session.run_once(self._check_not_divergent)
-            await self._session.fetch(statements.ADD_FORGOTTEN, self._id, reason.who, reason.why)
+            await self._session.fetch(_ADD_FORGOTTEN, self._id, reason.who, reason.why)
             await self._wait_for_writers()
             # Delete the rows that are found through the events first. Without the events, a resumed
             # run couldn't find them any more.
             found = await self._find()
             rejected = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))
-            reports = await self._each_page(statements.DELETE_MERGED_RECORDS, found)
+            reports = await self._each_page(_DELETE_MERGED_RECORDS, found)
             events = await self._delete(len(found.event_ids))
-            await self._session.fetch(statements.END, self._id)
+            await self._session.fetch(_END, self._id)
         finally:
             self._session.terminate()
         return ErasedCounts(events=events, calls=found.calls, reports=reports, rejected=rejected)
@@ -156,7 +396,7 @@ class Forget:
 
         Then the counts that stay would be wrong.
         """
-        if await connection.fetchval(statements.IS_DIVERGENT, self._id):
+        if await connection.fetchval(_IS_DIVERGENT, self._id):
             raise self._divergent()
 
     def _divergent(self) -> FatalError:
@@ -176,14 +416,12 @@ class Forget:
 
     async def _find(self) -> _Found:
         found = _Found(names=self._execution.names)
-        for event_id, *place, coercions in await self._session.fetch(
-            statements.FIND_EVENTS, self._id
-        ):
+        for event_id, *place, coercions in await self._session.fetch(_FIND_EVENTS, self._id):
             found.event_ids.append(event_id)
             found.record_keys.append(tuple(place))
             found.names |= _opaque_names(coercions)
         self._done = WorkDone("events found", len(found.event_ids))
-        found.calls = (await self._session.fetch(statements.COUNT_CALLS, self._id))[0][0]
+        found.calls = (await self._session.fetch(_COUNT_CALLS, self._id))[0][0]
         return found
 
     async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
@@ -193,11 +431,11 @@ class Forget:
         """
         stored = _pattern(names)
         sought = [max(_UNESCAPED.findall(name), key=len, default="").encode() for name in names]
-        entries = await self._session.fetch(statements.FIND_ENTRIES, self._id)
+        entries = await self._session.fetch(_FIND_ENTRIES, self._id)
         found: set[RecordKey] = {tuple(entry) for entry in entries}
         last: RecordKey = ("", 0, 0, 0)
         read = 0
-        while rows := await self._session.fetch(statements.READ_RAW, *last, sought):
+        while rows := await self._session.fetch(_READ_RAW, *last, sought):
             last = tuple(rows[-1])[:4]
             read += len(rows)
             self._done = WorkDone("rejected records read", read)
@@ -213,10 +451,10 @@ class Forget:
 
         async def empty(connection: asyncpg.Connection) -> None:
             columns = [list(column) for column in zip(*record_keys, strict=True)]
-            await connection.execute(statements.EMPTY_ENTRIES, *columns, self._id)
-            await connection.execute(statements.EMPTY_ATTEMPTS, *columns)
-            emptied = await connection.fetchval(statements.EMPTY_RAW, *columns)
-            await connection.execute(statements.ADD_ERASED, self._id, 0, emptied)
+            await connection.execute(_EMPTY_ENTRIES, *columns, self._id)
+            await connection.execute(_EMPTY_ATTEMPTS, *columns)
+            emptied = await connection.fetchval(_EMPTY_RAW, *columns)
+            await connection.execute(_ADD_ERASED, self._id, 0, emptied)
 
         if record_keys:
             await self._session.run_once(empty)
@@ -226,8 +464,8 @@ class Forget:
         """Delete the notes of the store and of the drift detector about these events."""
         ids = found.event_ids
         record_keys = [list(column) for column in zip(*found.record_keys, strict=True)] or [[]] * 4
-        await connection.execute(statements.DELETE_ASSIGNED_IDS, ids)
-        await connection.execute(statements.DELETE_DRIFT, ids, *record_keys)
+        await connection.execute(_DELETE_ASSIGNED_IDS, ids)
+        await connection.execute(_DELETE_DRIFT, ids, *record_keys)
 
     async def _each_page(self, statement: str, found: _Found) -> int:
         """Run the statement on every page of merged records.
@@ -257,23 +495,21 @@ class Forget:
 
     async def _delete_unless_locked(self, connection: asyncpg.Connection) -> int | None:
         """Return the number of deleted events, or None if the execution or a row is locked."""
-        executions = await connection.fetchval(statements.LOCK_EXECUTION, self._id)
-        events = await connection.fetchval(statements.COUNT_EVENTS, self._id)
+        executions = await connection.fetchval(_LOCK_EXECUTION, self._id)
+        events = await connection.fetchval(_COUNT_EVENTS, self._id)
         if events is not None and not executions:
             return None
         timeout_ms = max(_LEAST_TIMEOUT_MS, _TIMEOUT_AN_EVENT_MS * (events or 0))
         await connection.execute(f"set local statement_timeout = {timeout_ms}")
         wait_s = 2 * timeout_ms / 1000
-        locked, stored = await connection.fetchrow(statements.LOCK_EVENTS, self._id, timeout=wait_s)
+        locked, stored = await connection.fetchrow(_LOCK_EVENTS, self._id, timeout=wait_s)
         if stored != (events or 0):
             raise self._divergent()
         if locked != stored:
             return None
-        await connection.execute(statements.DELETE_ROW_REJECTIONS, self._id)
-        deleted: int = await connection.fetchval(
-            statements.DELETE_EXECUTION, self._id, timeout=wait_s
-        )
-        await connection.execute(statements.ADD_ERASED, self._id, deleted, 0)
+        await connection.execute(_DELETE_ROW_REJECTIONS, self._id)
+        deleted: int = await connection.fetchval(_DELETE_EXECUTION, self._id, timeout=wait_s)
+        await connection.execute(_ADD_ERASED, self._id, deleted, 0)
         return deleted
 
 

@@ -5,6 +5,11 @@ triggers update the projections. Then it redacts the texts about records, such a
 quarantine. Last come the names in the keys of counters, because a counter drops to zero only after
 the last row with its name was rewritten.
 
+The tables other than `events` have no key in common, so they're read by the physical order of their
+rows (ctid), a number of blocks at a time. A changed row moves to a later block and is read there
+again, which changes nothing. Counters are the exception. They're read by the time that comes first
+in their key, which redaction never changes.
+
 A resumed run continues with the events where it stopped, but reads all other tables again. The
 bytes of rejected records stay as they were received until retention deletes them.
 """
@@ -17,11 +22,9 @@ from typing import Final
 
 from normalizer.core.redaction.redact_stored import may_hide, redact_row, redact_stored_text
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.jobs import redact_statements as statements
 from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
-from normalizer.jobs.engine.id_ranges import Fetch
-from normalizer.jobs.engine.job_statements import ALL_EVENTS
+from normalizer.jobs.engine.id_ranges import ALL_EVENTS, Fetch
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize import Rewrite
 from normalizer.jobs.rewrite_rows import RewritePlan
@@ -106,6 +109,94 @@ def _rewrite_plan(sanitizer: Sanitizer) -> RewritePlan:
     )
 
 
+_BLOCKS: Final = """
+    select pg_relation_size($1::text::regclass) / current_setting('block_size')::bigint
+"""
+
+_IN_BLOCKS: Final = """
+    ctid >= format('(%s,0)', $1::bigint)::tid and ctid < format('(%s,0)', $2::bigint)::tid
+"""
+
+
+def _read_texts(table: str, column: str) -> str:
+    """Build the statement that reads the texts in a range of blocks."""
+    return f"""
+        select ctid::text as row_id, {column} as said
+        from   {table}
+        where  {_IN_BLOCKS} and {column} is not null
+    """  # noqa: S608 - names from this module
+
+
+def _change_texts(table: str, column: str) -> str:
+    """Build the statement that changes texts, unless another process has changed them meanwhile."""
+    return f"""
+        update {table} as kept
+        set    {column} = wanted.becomes
+        from   unnest($1::text[], $2::text[], $3::text[]) as wanted (row_id, was, becomes)
+        where  kept.ctid = any($1::text[]::tid[])
+        and    kept.ctid = wanted.row_id::tid
+        and    kept.{column} = wanted.was
+        returning 1
+    """  # noqa: S608 - names from this module
+
+
+# Finds the counters whose key contains a text, such as the name of a step, because a secret may be
+# in it. Each row has the table, the column with the text, and the column of the time that comes
+# first in the key.
+_COUNTED_TEXTS: Final = """
+    select   counter.relname::text as counter_table, name.attname::text as text_column,
+             moment.attname::text as time_column
+    from     pg_constraint as key
+    join     pg_class      as counter on counter.oid = key.conrelid
+    join     pg_attribute  as shard
+             on  shard.attrelid = key.conrelid
+             and shard.attname = 'shard'
+             and shard.attnum = any(key.conkey)
+    join     pg_attribute  as moment
+             on  moment.attrelid = key.conrelid
+             and moment.attnum = key.conkey[1]
+    join     pg_attribute  as name
+             on  name.attrelid = key.conrelid
+             and name.attnum = any(key.conkey)
+             and name.atttypid = 'text'::regtype
+    where    key.contype = 'p'
+    and      key.connamespace = 'projector'::regnamespace
+    order by 1, 2
+"""
+
+
+def _step_end(counted_in: str, timed: str) -> str:
+    """Build the statement that returns where the next step ends, or null after the last step."""
+    return f"""
+        select max(at)
+        from   (
+                   select   {timed} as at
+                   from     projector.{counted_in}
+                   where    {timed} > coalesce($1::timestamptz, '-infinity')
+                   order by {timed}
+                   limit    $2::bigint
+               ) as step
+    """  # noqa: S608 - names from the catalog
+
+
+def _read_names(counted_in: str, named: str, timed: str) -> str:
+    """Build the statement that reads the texts of counters in a range of times, with counts."""
+    return f"""
+        select   {named} as said, count(*) as counters
+        from     projector.{counted_in}
+        where    {timed} > coalesce($1::timestamptz, '-infinity') and {timed} <= $2::timestamptz
+        group by said
+    """  # noqa: S608 - names from the catalog
+
+
+_RENAME_COUNTS: Final = """
+    select projector.rename_counts(
+               $1::text, $2::text, $3::text, coalesce($4::timestamptz, '-infinity'),
+               $5::timestamptz, $6::text[], $7::text[]
+           )
+"""
+
+
 class _OtherTables:
     """Redacts every table except events. Without `writes` it only reads.
 
@@ -130,11 +221,11 @@ class _OtherTables:
         """Redact until `turn` returns False. Raises StoreUnavailableError and FatalError."""
         for table, column in TEXTS:
             await self._redact_table(table, partial(self._redact_texts, table, column))
-        for counted_in, named, timed in await self._fetch(statements.COUNTED_TEXTS):
+        for counted_in, named, timed in await self._fetch(_COUNTED_TEXTS):
             after: datetime | None = None
             while await self._turn():
                 step = (after, COUNTERS_A_STEP)
-                until = (await self._fetch(statements.step_end(counted_in, timed), *step))[0][0]
+                until = (await self._fetch(_step_end(counted_in, timed), *step))[0][0]
                 if until is None:
                     break
                 await self._redact_counts(counted_in, named, timed, (after, until))
@@ -147,14 +238,14 @@ class _OtherTables:
         is_done = False
         while not is_done:
             is_done, block = True, 0
-            while block < (await self._fetch(statements.BLOCKS, table))[0][0]:
+            while block < (await self._fetch(_BLOCKS, table))[0][0]:
                 if not await self._turn():
                     return
                 is_done &= await redact(block, block + BLOCKS_A_STEP)
                 block += BLOCKS_A_STEP
 
     async def _redact_texts(self, table: str, column: str, first: int, end: int) -> bool:
-        rows = await self._fetch(statements.read_texts(table, column), first, end)
+        rows = await self._fetch(_read_texts(table, column), first, end)
         changes = [
             (row["row_id"], row["said"], kept)
             for row in rows
@@ -163,14 +254,14 @@ class _OtherTables:
         done = len(changes)
         if changes and self._writes:
             columns = map(list, zip(*changes, strict=True))
-            done = len(await self._fetch(statements.change_texts(table, column), *columns))
+            done = len(await self._fetch(_change_texts(table, column), *columns))
         self._note(f"{table}.{column}", done)
         return done == len(changes)
 
     async def _redact_counts(
         self, counted_in: str, named: str, timed: str, times: tuple[datetime | None, datetime]
     ) -> None:
-        rows = await self._fetch(statements.read_names(counted_in, named, timed), *times)
+        rows = await self._fetch(_read_names(counted_in, named, timed), *times)
         changes = [
             (row["said"], kept)
             for row in rows
@@ -181,7 +272,7 @@ class _OtherTables:
         if changes and self._writes:
             columns = map(list, zip(*changes, strict=True))
             counters = (counted_in, named, timed, *times)
-            done = (await self._fetch(statements.RENAME_COUNTS, *counters, *columns))[0][0]
+            done = (await self._fetch(_RENAME_COUNTS, *counters, *columns))[0][0]
         self._note(f"projector.{counted_in}.{named}", done)
 
     def _note(self, table: str, rows: int) -> None:

@@ -22,7 +22,6 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import to_recorded_ms
 from normalizer.envelope import RULES_VERSION
 from normalizer.jobs.backfill import Backfill
-from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.runner import JobRunner
@@ -70,6 +69,54 @@ class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_id: int
     index: int
+
+
+# The time is compared too, because retention may have deleted an earlier run with the same number,
+# and the attempts of that run are still stored.
+_TRIED_IN_RUN: Final = """
+    tried.job_id = {job_id}::text and tried.run = {run}::integer
+    and tried.tried_at >= (
+        select started_at
+        from   normalizer.jobs
+        where  job_id = {job_id}::text and run = {run}::integer
+    )
+"""
+
+# Selects entries that are still in quarantine and that this run hasn't tried, together with the
+# record's bytes if they haven't been deleted.
+_READ_ENTRIES: Final = f"""
+    select   entry.quarantine_id, entry.source_topic, entry.source_incarnation,
+             entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
+             raw.key, raw.value, raw.headers::text as headers, raw.whole
+    from     normalizer.quarantine          as entry
+    left join normalizer.quarantine_raw     as raw
+             using (source_topic, source_incarnation, source_partition, source_offset)
+    where    entry.quarantine_id > $1::bigint
+    and      entry.redriven_at is null
+    and      ($3::text is null or entry.reason = $3::text)
+    and      ($4::text is null or entry.shape = $4::text)
+    and      ($5::text is null or entry.source_topic = $5::text)
+    and      ($6::integer is null or entry.normalizer_version = $6::integer)
+    and      ($7::timestamptz is null or entry.quarantined_at >= $7::timestamptz)
+    and      ($8::timestamptz is null or entry.quarantined_at < $8::timestamptz)
+    and      ($9::bigint[] is null or entry.quarantine_id = any($9::bigint[]))
+    and      not exists (
+                 select from normalizer.redrive_attempts as tried
+                 where  tried.quarantine_id = entry.quarantine_id
+                 and    (
+                            (not $10::boolean and tried.normalizer_version >= $11::integer)
+                            or ({_TRIED_IN_RUN.format(job_id="$12", run="$13")})
+                        )
+             )
+    order by entry.quarantine_id
+    limit    $2::bigint
+"""  # noqa: S608 - a part from this module
+
+_COUNT_TRIED: Final = f"""
+    select count(*)
+    from   normalizer.redrive_attempts as tried
+    where  {_TRIED_IN_RUN.format(job_id="$1", run="$2")}
+"""  # noqa: S608 - a part from this module
 
 
 class QuarantineSource:
@@ -126,10 +173,10 @@ class QuarantineSource:
         """Count the entries that this run still has to try, up to its limit."""
         async with read_only_connection(self._database_url) as connection:
             found: int = await connection.fetchval(
-                f"select count(*) from ({job_statements.READ_ENTRIES}) as entry",  # noqa: S608 - a constant
+                f"select count(*) from ({_READ_ENTRIES}) as entry",  # noqa: S608 - a constant
                 *self._parameters(0, None),
             )
-            tried = await connection.fetchval(job_statements.COUNT_TRIED, *self._run)
+            tried = await connection.fetchval(_COUNT_TRIED, *self._run)
         limit = self._selection.limit
         return found if limit is None else min(found, max(0, limit - tried))
 
@@ -207,7 +254,7 @@ class QuarantineSource:
             return []
         async with read_only_connection(self._database_url) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(
-                job_statements.READ_ENTRIES, *self._parameters(self._last_id, left)
+                _READ_ENTRIES, *self._parameters(self._last_id, left)
             )
         return rows
 
@@ -262,6 +309,23 @@ def redrive_job(runner: JobRunner, source: QuarantineSource, normalize: Normaliz
     return Backfill(runner, source, tries, build_positions=source.positions, accept_expired=True)
 
 
+# The join leaves out entries that retention has deleted since they were read.
+_ADD_REDRIVE_ATTEMPTS: Final = """
+    insert into normalizer.redrive_attempts
+           (quarantine_id, tried_by, normalizer_version, outcome, detail, job_id, run)
+    select tried.quarantine_id, $3::text, $4::integer, tried.outcome, tried.detail, $1::text,
+           $2::integer
+    from   unnest($5::bigint[], $6::text[], $7::text[]) as tried (quarantine_id, outcome, detail)
+    join   normalizer.quarantine using (quarantine_id)
+"""
+
+_MARK_REDRIVEN: Final = """
+    update normalizer.quarantine
+    set    redriven_at = now()
+    where  quarantine_id = any($1::bigint[]) and redriven_at is null
+"""
+
+
 class _RedrivePositions(JobPositions):
     """The positions of the run, together with the outcomes of the entries."""
 
@@ -287,7 +351,7 @@ class _RedrivePositions(JobPositions):
         if not entry_outcomes:
             return
         await connection.execute(
-            job_statements.ADD_REDRIVE_ATTEMPTS,
+            _ADD_REDRIVE_ATTEMPTS,
             self._redrive.spec.job_id,
             self._redrive.number,
             self._redrive.owner,
@@ -295,7 +359,7 @@ class _RedrivePositions(JobPositions):
             *map(list, zip(*entry_outcomes, strict=True)),
         )
         redriven = sorted(entry for entry, outcome, _ in entry_outcomes if outcome == "redriven")
-        await connection.execute(job_statements.MARK_REDRIVEN, redriven)
+        await connection.execute(_MARK_REDRIVEN, redriven)
 
     def _outcome_counts(
         self, part: PartitionBatch, totals: OutcomeTotals, sorted_outcomes: SortedOutcomes

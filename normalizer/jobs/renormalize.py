@@ -27,22 +27,23 @@ from normalizer.errors import (
     RetryableError,
     StoreUnavailableError,
 )
-from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
-from normalizer.jobs.engine.job_positions import move_parts
+from normalizer.jobs.engine.job_positions import LOCK_PARTS, move_parts
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
-from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows
+from normalizer.jobs.rewrite_rows import LOCK_OUTDATED, RewritePlan, RewrittenPage, rewrite_rows
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize
 from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.retry import TRIES_BEFORE_HALVING
-from normalizer.store.rows import RowRejectedError, StoredRows, find_rejected_rows, update_rows
+from normalizer.store.row_isolation import find_rejected_rows
+from normalizer.store.rows import RowRejectedError, update_rows
 from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import STATEMENT_ENDED
+from normalizer.store.stored_rows import StoredRows
 
 ROWS_A_CHUNK: Final = 1_000
 """How many rows to lock while they're renormalized, which takes some tens of milliseconds."""
@@ -67,6 +68,14 @@ class RenormalizeSelection(msgspec.Struct, frozen=True, kw_only=True):
         """Return the parameters of the statement that selects the rows."""
         rule = None if self.rule is None else msgspec.json.encode([{"rule": self.rule}])
         return (version, self.shape, rule, self.from_time, self.to_time)
+
+
+_ADD_ROW_REJECTIONS: Final = """
+    insert into normalizer.job_rejections (job_id, run, event_id, reason, detail)
+    select $1::text, $2::integer, rejected.event_id, rejected.reason, rejected.detail
+    from   unnest($3::bigint[], $4::text[], $5::text[]) as rejected (event_id, reason, detail)
+    on conflict on constraint job_rejections_pkey do nothing
+"""
 
 
 class Rewrite:
@@ -188,9 +197,7 @@ class Rewrite:
         connection: asyncpg.Connection,
     ) -> ReadPosition:
         job = (run.spec.job_id, run.number)
-        locked = await connection.fetch(
-            job_statements.LOCK_PARTS, *job, *([value] for value in PART)
-        )
+        locked = await connection.fetch(LOCK_PARTS, *job, *([value] for value in PART))
         if not locked or locked[0]["epoch"] != run.epoch:
             raise FencedError("another runner took over the job", topic=PART[0], partition=0)
         found, last_id = await self._rewrite_page(connection, rest)
@@ -198,7 +205,7 @@ class Rewrite:
         if found.unreadable:
             listed = [(event_id, why.reason, why.detail) for event_id, why in found.unreadable]
             await connection.execute(
-                job_statements.ADD_ROW_REJECTIONS, *job, *map(list, zip(*listed, strict=True))
+                _ADD_ROW_REJECTIONS, *job, *map(list, zip(*listed, strict=True))
             )
         after = ReadPosition(next_offset=at.next_offset + found.rows, cursor=str(last_id))
         outcome_counts = (0, 0, 0, 0, 0, len(found.changed), found.unchanged, len(found.unreadable))
@@ -239,7 +246,7 @@ class Rewrite:
         if what.may_change:
             # The rows were read without a lock. Lock those that may change, and read them again.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
-            rows = list((await StoredRows(connection).rows(ids)).values())
+            rows = list((await StoredRows(connection).lock_rows(ids)).values())
         found = await rewrite_rows(rows, what.rewrite, self._rejected)
         found.rows = len(records)
         self._changing = [row.event_id or 0 for row in found.changed]
@@ -258,7 +265,7 @@ class Renormalize(Rewrite):
         rules_version: int = RULES_VERSION,
     ) -> None:
         plan = RewritePlan(
-            find=job_statements.LOCK_OUTDATED,
+            find=LOCK_OUTDATED,
             parameters=selection.parameters(rules_version),
             rewrite=partial(renormalize_row, normalize=normalize),
         )

@@ -12,9 +12,26 @@ import msgspec
 from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import changes_between
 from normalizer.jobs.renormalize_row import Unreadable
+from normalizer.store.stored_rows import SELECTED
 
 _ROWS_A_SLICE: Final = 50
 """How many rows to renormalize before other tasks may run. That takes a few milliseconds."""
+
+# Selects rows that an older version of the rules stored. Version 0 is left out, because somebody
+# inserted such a row with SQL.
+READ_OUTDATED: Final = f"""
+    select   {SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      normalizer_version between 1 and $3::integer - 1
+    and      ($4::text is null or shape = $4::text)
+    and      ($5::jsonb is null or coercions @> $5::jsonb)
+    and      ($6::timestamptz is null or created_at >= $6::timestamptz)
+    and      ($7::timestamptz is null or created_at < $7::timestamptz)
+    order by event_id
+"""  # noqa: S608 - column names of this project
+
+LOCK_OUTDATED: Final = f"{READ_OUTDATED} for update"
 
 
 class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):

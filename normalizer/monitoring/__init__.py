@@ -8,6 +8,5 @@ probes          is the HTTP server for these.
 gauges          reads the values that are measured at each scrape, such as the lag.
 heartbeat       writes this process's partitions, and the ends of their logs, to source_heartbeats.
 lag             polls Kafka and PostgreSQL at each scrape.
-lag_statements  has the SQL statements of `lag`.
 partition_lag   computes how far one position is behind its log.
 """

@@ -20,7 +20,6 @@ from normalizer.config.settings import Settings
 from normalizer.core.drift import DriftFinding
 from normalizer.errors import FatalError, NormalizerError
 from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant, wall_ms
-from normalizer.monitoring import lag_statements as sql
 from normalizer.monitoring.heartbeat import ObservedLog
 from normalizer.monitoring.partition_lag import PartitionLag
 from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, SCOPES
@@ -53,6 +52,59 @@ _SESSION: Final = {
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",
 }
+
+
+READ_SERVER: Final = """
+    select   current_setting('transaction_read_only') = 'off' as writable,
+             -- Without this right, transactions of other roles are hidden, so the age is unknown.
+             case when pg_has_role('pg_read_all_stats', 'usage')
+                  then coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0) end
+                 ::double precision as snapshot_s
+    from     pg_stat_activity
+    where    backend_xmin is not null
+    and      backend_type = 'client backend'
+    and      pid <> pg_backend_pid()
+    -- A running vacuum has a snapshot too, but that doesn't stop another vacuum.
+    and      pid not in (select pid from pg_stat_progress_vacuum)
+"""
+
+_READ_AGREEMENT: Final = """
+    select   coalesce(sum(divergent), 0)::bigint as divergent,
+             coalesce(extract(epoch from now() - min(divergent_since)), 0)::double precision
+                 as divergent_s,
+             array[
+                 case when bool_and(all_verified_at is not null)
+                      then extract(epoch from now() - min(all_verified_at)) end,
+                 case when bool_and(range_verified_at is not null)
+                      then extract(epoch from now() - min(range_verified_at)) end,
+                 case when bool_and(sample_verified_at is not null)
+                      then extract(epoch from now() - min(sample_verified_at)) end
+             ]::double precision[] as unverified_s
+    from     projector.agreement
+"""
+
+_READ_JOBS: Final = """
+    select   kind, state, count(*) as jobs, min(progress_ratio) as progress_ratio
+    from     projector.jobs
+    where    state in ('running', 'interrupted')
+    group by kind, state
+"""
+
+# Stores no value of an execution that was erased.
+_ADD_DRIFT: Final = """
+    insert into normalizer.drift_findings (
+        shape, field, type, kind, source_topic, source_incarnation, source_partition,
+        source_offset, example
+    )
+    select $1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer, $8::bigint,
+           $9::text
+    where  not exists (
+               select from normalizer.forgotten_executions
+               where  execution_id = any($10::bigint[])
+           )
+    on conflict do nothing
+    returning true
+"""
 
 
 class LagMonitor:
@@ -222,7 +274,7 @@ class LagMonitor:
             return [
                 bool(
                     await connection.fetchval(
-                        sql.ADD_DRIFT,
+                        _ADD_DRIFT,
                         *(one.shape, one.field, one.type, one.kind, one.topic, one.incarnation),
                         *(one.partition, one.offset, one.example, one.execution_ids),
                     )
@@ -246,7 +298,7 @@ class LagMonitor:
         answers = False
         with contextlib.suppress(*FOREIGN_ERRORS):
             async with asyncio.timeout(POLL_TIMEOUT_S), self._connection.use() as connection:
-                row = await connection.fetchrow(sql.READ_SERVER)
+                row = await connection.fetchrow(READ_SERVER)
                 answers, self.writable, self.snapshot_s = True, row["writable"], row["snapshot_s"]
                 for read in reads:
                     # A value stays as it is if its table is locked, slow, missing, or unreadable.
@@ -272,7 +324,7 @@ class LagMonitor:
         }
 
     async def _poll_agreement(self, connection: asyncpg.Connection) -> None:
-        row = await connection.fetchrow(sql.READ_AGREEMENT)
+        row = await connection.fetchrow(_READ_AGREEMENT)
         self.divergent = row["divergent"], row["divergent_s"]
         ages = (math.inf if age is None else age for age in row["unverified_s"])
         self.unverified_s = dict(zip(SCOPES, ages, strict=True))
@@ -280,7 +332,7 @@ class LagMonitor:
     async def _poll_jobs(self, connection: asyncpg.Connection) -> None:
         counts = {(kind, state): 0 for kind in JOB_KINDS for state in JOB_STATES}
         progress = dict.fromkeys(JOB_KINDS, 1.0)
-        for row in await connection.fetch(sql.READ_JOBS):
+        for row in await connection.fetch(_READ_JOBS):
             counts[row["kind"], row["state"]] = row["jobs"]
             if row["state"] == "running":
                 progress[row["kind"]] = row["progress_ratio"] or 0.0

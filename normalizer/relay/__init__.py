@@ -13,5 +13,4 @@ With --from-postgres, it publishes the events that the service has stored in Pos
 event_relay          sends stored events to Kafka.
 event_relay_monitor  serves its /metrics, /livez, and /readyz.
 event_pages          reads the stored events, and then their changes, so that none is missed.
-relay_statements     has its SQL statements.
 """

@@ -4,6 +4,8 @@ Once a relay is registered, triggers record the ids of all inserted and changed 
 `event_changes`, under the number of their transaction. Transactions end in another order than
 they're numbered, so the relay reads a change only after every transaction with a lower number has
 ended. That way no change can appear behind its position.
+
+Statements get transaction ids as bigint: 64 bits, counted from the cluster's first transaction.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -17,17 +19,16 @@ import msgspec
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.id_ranges import (
+    ALL_EVENTS,
     BELOW_ALL_IDS,
     IdRange,
     IdRangeWalk,
     fetch_rows,
 )
-from normalizer.jobs.engine.job_statements import ALL_EVENTS
 from normalizer.jobs.sources.row_pages import PageSize
 from normalizer.kafka import CommittedOffset
-from normalizer.relay import relay_statements as sql
-from normalizer.store.rows import READ_EVENTS
 from normalizer.store.session import Session
+from normalizer.store.stored_rows import READ_EVENTS
 
 EVENTS_A_PAGE: Final = 5_000
 START_AGAIN: Final = (
@@ -144,6 +145,99 @@ class RelayState(NamedTuple):
     lag_s: float
 
 
+_READ_REGISTRATION: Final = "select registration, group_id from normalizer.event_relay"
+
+REGISTER: Final = """
+    insert into normalizer.event_relay (registration, group_id)
+    values ($1::text, $2::text)
+    on conflict on constraint event_relay_pkey do nothing
+"""
+
+# Returns a new transaction's number, which is above those of all transactions that have one.
+_TAKE_TRANSACTION: Final = "select pg_current_xact_id()::text::bigint"
+
+# Returns the number of the first transaction that may still be running, and of the one after the
+# last that has ended, both from the same snapshot. It also returns the server's clock and the oid
+# of the table of changes. After a restore from a dump, the table has another oid.
+_READ_HORIZON: Final = """
+    select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,
+           (extract(epoch from clock_timestamp()) * 1000000)::bigint as clock_us,
+           'normalizer.event_changes'::regclass::oid::bigint as changes_table
+"""
+
+# Returns whole changes, until these have $3 ids or more.
+_FIND_CHANGES: Final = """
+    with later as (
+        select   transaction_id, change_id, event_ids, noted_at,
+                 sum(cardinality(event_ids)) over (order by transaction_id, change_id)
+                     - cardinality(event_ids) as ids_before
+        from     (
+                     select   *
+                     from     normalizer.event_changes
+                     where    (transaction_id, change_id) > ($1::bigint::text::xid8, $2::bigint)
+                     and      transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+                     order by transaction_id, change_id
+                     limit    1000
+                 ) as next
+    )
+    select   transaction_id::text::bigint as transaction_id, change_id, event_ids, noted_at,
+             pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running
+    from     later
+    where    ids_before < $3::integer
+    order by later.transaction_id, change_id
+"""
+
+# Deletes the changes that were sent, if this relay is still registered. Changes recorded after the
+# latest sent one ($3) are kept, even if they have a lower number, because they were never sent.
+# Such numbers occur only in a restored database, which _READ_STATE reports.
+_DELETE_SENT: Final = """
+    with moved as (
+        update normalizer.event_relay
+        set    sent_transaction_id = $1::bigint::text::xid8, sent_change_id = $2::bigint
+        where  registration = $4::text
+        and    (sent_transaction_id, sent_change_id) < ($1::bigint::text::xid8, $2::bigint)
+        returning true
+    )
+    delete from normalizer.event_changes
+    where  (transaction_id, change_id) <= ($1::bigint::text::xid8, $2::bigint)
+    and    noted_at <= $3::timestamptz
+    and    exists (select from moved)
+"""
+
+# In a database that was restored, transaction numbers are given out again. It's noticed by a change
+# with a number that the relay has already passed, or with a number that no transaction has had yet.
+_READ_STATE: Final = """
+    select exists (
+               select from normalizer.event_relay where registration = $4::text
+           ) as is_registered,
+           exists (
+               select from normalizer.event_changes
+               where  (transaction_id, change_id) <= ($1::bigint::text::xid8, $2::bigint)
+               and    noted_at > $3::timestamptz
+           ) or exists (
+               select from normalizer.event_changes
+               where  transaction_id >= pg_snapshot_xmax(pg_current_snapshot())
+           ) as was_restored,
+           exists (
+               select from normalizer.event_relay
+               where  registration = $4::text
+               and    (sent_transaction_id, sent_change_id)
+                      > ($1::bigint::text::xid8, $2::bigint)
+           ) as went_back,
+           coalesce(
+               (
+                   select   extract(epoch from clock_timestamp() - noted_at)
+                   from     normalizer.event_changes
+                   where    (transaction_id, change_id) > ($1::bigint::text::xid8, $2::bigint)
+                   order by transaction_id, change_id
+                   limit    1
+               ),
+               0
+           )::double precision as lag_s
+"""
+
+
 class StoredEventReader:
     """Reads events over one connection.
 
@@ -162,23 +256,23 @@ class StoredEventReader:
 
     async def registration(self) -> Registration | None:
         """Return the registered relay, or None if no changes are being recorded."""
-        rows = await self._session.fetch(sql.READ_REGISTRATION)
+        rows = await self._session.fetch(_READ_REGISTRATION)
         return Registration(*rows[0]) if rows else None
 
     async def register(self, registration: Registration) -> None:
         """Register the relay, so that changes are recorded. Does nothing if one is registered."""
-        await self._session.fetch(sql.REGISTER, *registration)
+        await self._session.fetch(REGISTER, *registration)
 
     async def horizon(self) -> Horizon:
         """Return which transactions of the database are running."""
-        return Horizon(*(await self._session.fetch(sql.READ_HORIZON))[0])
+        return Horizon(*(await self._session.fetch(_READ_HORIZON))[0])
 
     async def take_transaction(self) -> int:
         """Begin and end a transaction, and return its number.
 
         Every transaction that has written anything until now has a lower number.
         """
-        ((transaction_id,),) = await self._session.fetch(sql.TAKE_TRANSACTION)
+        ((transaction_id,),) = await self._session.fetch(_TAKE_TRANSACTION)
         return int(transaction_id)
 
     async def first_pass(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
@@ -207,19 +301,19 @@ class StoredEventReader:
 
     async def state(self, position: TablePosition) -> RelayState:
         """Return whether the relay can continue from this position, and its lag."""
-        return RelayState(*(await self._session.fetch(sql.READ_STATE, *_marks(position)))[0])
+        return RelayState(*(await self._session.fetch(_READ_STATE, *_marks(position)))[0])
 
     async def delete_sent(self, position: TablePosition) -> None:
         """Delete the changes up to the position, and store the position.
 
         Does nothing if another relay has taken over.
         """
-        await self._session.fetch(sql.DELETE_SENT, *_marks(position))
+        await self._session.fetch(_DELETE_SENT, *_marks(position))
 
     async def _read_changed(
         self, position: TablePosition, connection: asyncpg.Connection
     ) -> EventPage | None:
-        changes = await connection.fetch(sql.FIND_CHANGES, *_marks(position)[:2], EVENTS_A_PAGE)
+        changes = await connection.fetch(_FIND_CHANGES, *_marks(position)[:2], EVENTS_A_PAGE)
         if not changes:
             return None
         ids = [event_id for change in changes for event_id in change["event_ids"]]
@@ -254,6 +348,16 @@ class StoredEventReader:
         return rows, start
 
 
+# This is one statement, so that it can't delete changes that are recorded for a relay that
+# registers in the meantime. It deletes the registration first, because a running relay locks the
+# two tables in that order (_DELETE_SENT), and the other order could deadlock with it.
+_UNREGISTER: Final = """
+    with gone as (delete from normalizer.event_relay returning true)
+    delete from normalizer.event_changes
+    where  (select count(*) from gone) >= 0
+"""
+
+
 async def unregister(database_url: str) -> None:
     """Stop recording changes, and delete those that were recorded.
 
@@ -266,7 +370,7 @@ async def unregister(database_url: str) -> None:
         settings={"statement_timeout": "0s"},
     )
     try:
-        await session.fetch(sql.UNREGISTER)
+        await session.fetch(_UNREGISTER)
     finally:
         session.terminate()
 
@@ -279,7 +383,7 @@ async def _read_range(
     The number is read before the rows. So the rows contain the changes of all transactions below
     it, and possibly some later ones.
     """
-    running = await connection.fetchval(sql.READ_HORIZON)
+    running = await connection.fetchval(_READ_HORIZON)
     rows, last_id = await fetch_rows(connection, ALL_EVENTS, ids)
     return running, rows, last_id
 

@@ -449,7 +449,7 @@ MUTANTS: Final = (
         promise="The relay from PostgreSQL passes over nothing",
         changes=(
             SourceChange(
-                "normalizer/relay/relay_statements.py",
+                "normalizer/relay/event_pages.py",
                 "and      transaction_id < pg_snapshot_xmin(pg_current_snapshot())",
                 "",
             ),

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 import asyncpg
 
@@ -26,7 +26,6 @@ from normalizer.errors import FatalError
 from normalizer.jobs.backfill import normalize_pages
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
-from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_positions import read_dedup_horizon
 from normalizer.jobs.engine.source_pages import batch_part
 from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
@@ -35,9 +34,23 @@ from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.quarantine_writer import RejectedRecord
-from normalizer.store.rows import READ_EVENTS, StoredRows
 from normalizer.store.session import READ_ONLY
 from normalizer.store.sorted_outcomes import is_expired
+from normalizer.store.stored_rows import READ_EVENTS, StoredRows
+
+_FIND_QUARANTINED: Final = """
+    select source_topic, source_incarnation, source_partition, source_offset, source_index
+    from   normalizer.quarantine
+    join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+               as wanted (source_topic, source_incarnation, source_partition, source_offset)
+           using (source_topic, source_incarnation, source_partition, source_offset)
+"""
+
+_READ_EXPIRY: Final = """
+    select nullif(expired_before, '-infinity') as expired_before,
+           array(select execution_id from normalizer.forgotten_executions) as forgotten
+    from   normalizer.retention_horizon
+"""
 
 
 class BackfillDryRun:
@@ -93,7 +106,7 @@ class BackfillDryRun:
                 self._fill_diff(overlay)
 
     async def _read(self, overlay: Overlay) -> None:
-        expiry = (await self._session.fetch(job_statements.READ_EXPIRY))[0]
+        expiry = (await self._session.fetch(_READ_EXPIRY))[0]
         self._horizon = expiry["expired_before"]
         self._forgotten = frozenset(expiry["forgotten"])
         parts = await self._source.parts()
@@ -211,7 +224,7 @@ class BackfillDryRun:
         if not records:
             return set()
         rows = await self._session.fetch(
-            job_statements.FIND_QUARANTINED,
+            _FIND_QUARANTINED,
             [record.topic for record in records],
             [record.incarnation for record in records],
             [record.partition for record in records],
@@ -237,7 +250,7 @@ class _StoredAndPending:
         self._known |= await self._stored.find_coordinates(event_ids)
         return self._known | self._overlay.find_coordinates(event_ids)
 
-    async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+    async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         rows = await self._read(event_ids) | self._overlay.rows(event_ids)
         self.before |= rows
         return rows

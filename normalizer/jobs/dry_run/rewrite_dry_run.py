@@ -10,11 +10,10 @@ import asyncpg
 
 from normalizer.envelope import RULES_VERSION, Envelope
 from normalizer.jobs.dry_run.diff import Diff, changes_between
-from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
 from normalizer.jobs.renormalize import ROWS_A_CHUNK, RenormalizeSelection
 from normalizer.jobs.renormalize_row import renormalize_row
-from normalizer.jobs.rewrite_rows import RewritePlan, rewrite_rows
+from normalizer.jobs.rewrite_rows import READ_OUTDATED, RewritePlan, rewrite_rows
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
 from normalizer.store.patient_session import PatientSession
@@ -90,7 +89,7 @@ class RenormalizeDryRun(RewriteDryRun):
         rules_version: int = RULES_VERSION,
     ) -> None:
         plan = RewritePlan(
-            find=job_statements.READ_OUTDATED,
+            find=READ_OUTDATED,
             parameters=selection.parameters(rules_version),
             rewrite=partial(renormalize_row, normalize=normalize),
         )

@@ -12,5 +12,4 @@ source_pages       cuts pages of a source, and turns them into parts of a batch.
 job_positions      locks, checks, and moves the positions of a run with each batch.
 id_ranges          divides all stored events into ranges of ids.
 run_progress       prints the progress and the result of a run, as lines.
-job_statements     has every SQL statement of the jobs.
 """

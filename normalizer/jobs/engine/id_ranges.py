@@ -10,12 +10,11 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from normalizer.jobs.engine import job_statements
 from normalizer.jobs.sources.row_pages import fetch_page
+from normalizer.store.stored_rows import SELECTED
 
 Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 """Returns the rows of a statement, as `Session.fetch` does."""
-
 
 BELOW_ALL_IDS: Final = -(1 << 63) - 1
 """A lower bound. Every event id is above it."""
@@ -31,6 +30,13 @@ class IdRange(NamedTuple):
 
 ALL_IDS: Final = IdRange(BELOW_ALL_IDS + 1, _GREATEST_ID)
 
+ALL_EVENTS: Final = f"""
+    select   {SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    order by event_id
+"""  # noqa: S608 - column names of this project
+
 
 async def fetch_rows(
     connection: asyncpg.Connection, statement: str, ids: IdRange, *values: object
@@ -38,6 +44,23 @@ async def fetch_rows(
     """Return as many rows of a range as fit in memory, and the id up to which none is missing."""
     rows, are_all = await fetch_page(connection, statement, *ids, *values)
     return rows, ids.high if are_all else rows[-1]["event_id"]
+
+
+# An estimate from the server's counters.
+ROWS_IN_ALL: Final = """
+    select greatest(pg_stat_get_live_tuples('normalizer.events'::regclass), 1)
+"""
+
+# Finds where a range of events ends: from the id $1 on, it returns the id of the event that's $2
+# places further, or no row if there are fewer events.
+_CHUNK_END: Final = """
+    select   event_id
+    from     normalizer.events
+    where    event_id >= $1::bigint
+    order by event_id
+    limit    1
+    offset   $2::bigint
+"""
 
 
 class IdRangeWalk:
@@ -62,11 +85,11 @@ class IdRangeWalk:
         To resume after an interruption, pass the last id that was handled and, as `rows_walked`,
         the number of rows up to it, so that `share` continues from there.
         """
-        ((self._rows_in_all,),) = await self._fetch(job_statements.ROWS_IN_ALL)
+        ((self._rows_in_all,),) = await self._fetch(ROWS_IN_ALL)
         self._rows_walked = rows_walked
         low = event_id + 1
         while low <= _GREATEST_ID:
-            end = await self._fetch(job_statements.CHUNK_END, low, self._rows - 1)
+            end = await self._fetch(_CHUNK_END, low, self._rows - 1)
             high = end[0]["event_id"] if end else _GREATEST_ID
             yield IdRange(low, high)
             low = high + 1

@@ -19,7 +19,6 @@ from normalizer.core.identity.coordinates import (
     DedupHorizon,
     SourceKey,
 )
-from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.source import PartKey
 from normalizer.store.claims import ADD_DEDUP_HORIZON, check_cluster
@@ -48,6 +47,34 @@ class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     end: int
     shuffled: bool
+
+
+LOCK_PARTS: Final = """
+    select   part.topic, part.incarnation, part.partition, job.epoch, part.next_offset
+    from     normalizer.job_parts as part
+    join     normalizer.jobs      as job using (job_id, run)
+    join     unnest($3::text[], $4::integer[], $5::integer[])
+                 as wanted (topic, incarnation, partition)
+             using (topic, incarnation, partition)
+    where    part.job_id = $1::text and part.run = $2::integer
+    order by part.topic, part.incarnation, part.partition
+    for no key update of part, job
+"""
+
+_MOVE_REACHED: Final = """
+    update normalizer.dedup_horizon as horizon
+    set    next_offset = moved.next_offset
+    from   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+               as moved (topic, incarnation, partition, next_offset)
+    where  (horizon.topic, horizon.incarnation, horizon.partition)
+         = (moved.topic, moved.incarnation, moved.partition)
+    and    horizon.next_offset < moved.next_offset
+"""
+
+_ADD_BATCH: Final = """
+    insert into normalizer.job_batches (batch_id, job_id, run)
+    values ($1::bigint, $2::text, $3::integer)
+"""
 
 
 class JobPositions:
@@ -89,7 +116,7 @@ class JobPositions:
             for topic, partition in {part.topic: part.partition for part in parts}.items():
                 await check_cluster(connection, topic, partition, self._cluster_id)
         rows = await connection.fetch(
-            job_statements.LOCK_PARTS,
+            LOCK_PARTS,
             self._run.spec.job_id,
             self._run.number,
             [part.topic for part in parts],
@@ -126,10 +153,8 @@ class JobPositions:
         if self._spans:
             sources = [list(column) for column in zip(*self._spans, strict=True)]
             ends = [span.end for span in self._spans.values()]
-            await connection.execute(job_statements.MOVE_REACHED, *sources, ends)
-        await connection.execute(
-            job_statements.ADD_BATCH, batch_id, self._run.spec.job_id, self._run.number
-        )
+            await connection.execute(_MOVE_REACHED, *sources, ends)
+        await connection.execute(_ADD_BATCH, batch_id, self._run.spec.job_id, self._run.number)
 
     def _outcome_counts(
         self,
@@ -153,6 +178,37 @@ class JobPositions:
         )
 
 
+# Raises the dedup horizon before a job writes records that the service hasn't reached yet.
+_ANNOUNCE_AHEAD: Final = """
+    with ahead as (
+        select   position.topic, position.incarnation, position.partition, wanted.next_offset
+        from     normalizer.source_positions as position
+        join     unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+                     as wanted (topic, incarnation, partition, next_offset)
+                 using (topic, incarnation, partition)
+        where    position.dedup_offset < wanted.next_offset
+        order by position.topic, position.incarnation, position.partition
+        for update of position
+    )
+    update normalizer.source_positions as position
+    set    dedup_offset = ahead.next_offset + least(
+               $5::bigint - ahead.next_offset % $5::bigint,
+               9223372036854775807 - ahead.next_offset
+           )
+    from   ahead
+    where  (position.topic, position.incarnation, position.partition)
+         = (ahead.topic, ahead.incarnation, ahead.partition)
+"""
+
+_LIVE_REACHED: Final = """
+    select position.topic, position.incarnation, position.partition, position.dedup_offset
+    from   normalizer.source_positions as position
+    join   unnest($1::text[], $2::integer[], $3::integer[])
+               as wanted (topic, incarnation, partition)
+           using (topic, incarnation, partition)
+"""
+
+
 async def _reached(
     connection: asyncpg.Connection,
     spans: Mapping[SourceKey, _OffsetSpan],
@@ -169,10 +225,10 @@ async def _reached(
         return NO_DEDUP_HORIZON
     wanted = [list(column) for column in zip(*spans, strict=True)]
     ends = [span.end for span in spans.values()]
-    await connection.execute(job_statements.ANNOUNCE_AHEAD, *wanted, ends, ANNOUNCED_AHEAD)
+    await connection.execute(_ANNOUNCE_AHEAD, *wanted, ends, ANNOUNCED_AHEAD)
     await connection.execute(ADD_DEDUP_HORIZON, *wanted, cluster_id)
     written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON, *wanted))
-    live = _offsets(await connection.fetch(job_statements.LIVE_REACHED, *wanted))
+    live = _offsets(await connection.fetch(_LIVE_REACHED, *wanted))
     if any(reached < spans[source].end for source, reached in live.items()):
         raise RetryTransactionError(
             "a process has claimed a partition of this batch, so read its dedup horizon again"
@@ -185,12 +241,25 @@ async def _reached(
     return below | dict.fromkeys(live, DEDUP_ALWAYS)
 
 
+# Returns the dedup horizons without locking them, for a dry run. If the service reads the
+# partition, it may be storing records of it right now, so the horizon is set above every offset.
+_READ_DEDUP_HORIZON: Final = """
+    select topic, incarnation, partition,
+           case when live.topic is null then horizon.next_offset else 1::bigint << 62 end
+    from   normalizer.dedup_horizon as horizon
+    full join normalizer.source_positions as live using (topic, incarnation, partition)
+    join   unnest($1::text[], $2::integer[], $3::integer[])
+               as wanted (topic, incarnation, partition)
+           using (topic, incarnation, partition)
+"""
+
+
 async def read_dedup_horizon(
     connection: asyncpg.Connection, sources: Collection[SourceKey]
 ) -> DedupHorizon:
     """Return the dedup horizons of these sources, without locking them."""
     columns = [[source[at] for source in sources] for at in range(3)]
-    return _offsets(await connection.fetch(job_statements.READ_DEDUP_HORIZON, *columns))
+    return _offsets(await connection.fetch(_READ_DEDUP_HORIZON, *columns))
 
 
 def _offset_spans(parts: Iterable[PartitionBatch]) -> dict[SourceKey, _OffsetSpan]:
@@ -215,10 +284,42 @@ def _offsets(rows: Iterable[asyncpg.Record]) -> dict[SourceKey, int]:
     }
 
 
+_MOVE_PARTS: Final = """
+    update normalizer.job_parts as part
+    set    next_offset = moved.next_offset,
+           cursor      = coalesce(moved.cursor, part.cursor),
+           records     = part.records + moved.records,
+           holes       = part.holes + moved.holes,
+           expired     = part.expired + moved.expired,
+           outcomes    = part.outcomes + moved.outcomes,
+           stored      = part.stored + moved.stored,
+           duplicate   = part.duplicate + moved.duplicate,
+           merged      = part.merged + moved.merged,
+           quarantined = part.quarantined + moved.quarantined,
+           ignored     = part.ignored + moved.ignored,
+           changed     = part.changed + moved.changed,
+           unchanged   = part.unchanged + moved.unchanged,
+           rejected     = part.rejected + moved.rejected
+    from   unnest(
+               $3::text[], $4::integer[], $5::integer[], $6::bigint[], $7::text[], $8::bigint[],
+               $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
+               $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
+               $19::bigint[]
+           ) as moved (
+               topic, incarnation, partition, next_offset, cursor, expired,
+               records, holes, outcomes, stored, duplicate, merged, quarantined, ignored,
+               changed, unchanged, rejected
+           )
+    where  part.job_id = $1::text and part.run = $2::integer
+    and    (part.topic, part.incarnation, part.partition)
+         = (moved.topic, moved.incarnation, moved.partition)
+"""
+
+
 async def move_parts(
     connection: asyncpg.Connection, run: JobRun, rows: Sequence[tuple[object, ...]]
 ) -> None:
     """Move positions. Each row has the columns of MOVE_PARTS."""
     await connection.execute(
-        job_statements.MOVE_PARTS, run.spec.job_id, run.number, *map(list, zip(*rows, strict=True))
+        _MOVE_PARTS, run.spec.job_id, run.number, *map(list, zip(*rows, strict=True))
     )

@@ -15,7 +15,6 @@ import msgspec
 from asyncpg.transaction import Transaction
 
 from normalizer.errors import FatalError
-from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
 from normalizer.postgres.database import release
@@ -68,6 +67,36 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     throttled_by_rate_s: float
 
 
+# Ends a job, unless a process is running it: the statement takes the runner's lock, and finds
+# nothing if it can't. The higher epoch fences a runner that has lost its lock without noticing. The
+# parts end where reading has stopped, so that the run counts as over and the next command begins a
+# new one.
+_END_UNFINISHED: Final = """
+    with ended as (
+        update normalizer.jobs as job
+        set    epoch = epoch + 1, state = 'stopped', reason = $2::text, updated_at = now(),
+               ended_at = now()
+        where  job_id = $1::text
+        and    run = (select max(run) from normalizer.jobs where job_id = $1::text)
+        and    (state = 'running' or state <> 'complete' and exists (
+                   select
+                   from   normalizer.job_parts as part
+                   where  (part.job_id, part.run) = (job.job_id, job.run)
+                   and    (part.next_offset >= part.end_offset) is not true
+               ))
+        and    pg_try_advisory_xact_lock(lock_key)
+        returning job_id, run
+    ),
+    closed as (
+        update normalizer.job_parts as part
+        set    end_offset = next_offset
+        from   ended
+        where  (part.job_id, part.run) = (ended.job_id, ended.run)
+    )
+    select run from ended
+"""
+
+
 async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
     """End an incomplete job that no process is running. Returns False if there's none with this id.
 
@@ -78,11 +107,106 @@ async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
     )
     try:
         async with connection.use() as used:
-            return bool(await used.fetch(job_statements.END_UNFINISHED, job_id, reason))
+            return bool(await used.fetch(_END_UNFINISHED, job_id, reason))
     except FOREIGN_ERRORS as error:
         raise translate_error(error) from error
     finally:
         connection.terminate()
+
+
+_TRY_LOCK: Final = "select pg_try_advisory_xact_lock($1::bigint)"
+
+END_LOST: Final = """
+    select pg_terminate_backend(pid, 5000)
+    from   pg_locks
+    where  locktype = 'advisory' and objsubid = 1 and granted
+    and    (classid::bigint << 32 | objid::bigint) = $1::bigint and pid = any($2::integer[])
+"""
+
+# A run is over once it has nothing left to read. Then the next run begins.
+_LAST_RUN: Final = """
+    select   run, owner,
+             state = 'complete' or state <> 'running' and (
+                 select bool_and(coalesce(part.next_offset >= part.end_offset, false))
+                 from   normalizer.job_parts as part
+                 where  (part.job_id, part.run) = (job.job_id, job.run)
+             ) is true as is_over
+    from     normalizer.jobs as job
+    where    job_id = $1::text
+    order by run desc
+    limit    1
+"""
+
+_BEGIN_RUN: Final = """
+    insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key)
+    values ($1::text, $2::integer, $3::text, $4::text, $5::text, $6::bigint)
+    returning epoch
+"""
+
+RESUME_RUN: Final = """
+    update normalizer.jobs
+    set    owner = $3::text, epoch = epoch + 1, state = 'running', reason = '', ended_at = null,
+           updated_at = now()
+    where  job_id = $1::text and run = $2::integer
+    returning epoch, throttled_by_lag_s, throttled_by_rate_s
+"""
+
+_ADD_PARTS: Final = """
+    insert into normalizer.job_parts (
+        job_id, run, topic, incarnation, partition, start_offset, next_offset, end_offset
+    )
+    select $1::text, $2::integer, part.topic, part.incarnation, part.partition, part.start_offset,
+           part.start_offset, part.end_offset
+    from   unnest($3::text[], $4::integer[], $5::integer[], $6::bigint[], $7::bigint[])
+           as part (topic, incarnation, partition, start_offset, end_offset)
+    on conflict on constraint job_parts_pkey do nothing
+"""
+
+_READ_PARTS: Final = """
+    select   topic, incarnation, partition, start_offset, next_offset, end_offset, cursor
+    from     normalizer.job_parts
+    where    job_id = $1::text and run = $2::integer
+    order by topic, incarnation, partition
+"""
+
+_READ_TOTALS: Final = """
+    select coalesce(sum(records), 0)::bigint     as records,
+           coalesce(sum(holes), 0)::bigint       as holes,
+           coalesce(sum(expired), 0)::bigint     as expired,
+           coalesce(sum(outcomes), 0)::bigint    as outcomes,
+           coalesce(sum(stored), 0)::bigint      as stored,
+           coalesce(sum(duplicate), 0)::bigint   as duplicate,
+           coalesce(sum(merged), 0)::bigint      as merged,
+           coalesce(sum(quarantined), 0)::bigint as quarantined,
+           coalesce(sum(ignored), 0)::bigint     as ignored,
+           coalesce(sum(changed), 0)::bigint     as changed,
+           coalesce(sum(unchanged), 0)::bigint   as unchanged,
+           coalesce(sum(rejected), 0)::bigint     as rejected
+    from   normalizer.job_parts
+    where  job_id = $1::text and run = $2::integer
+"""
+
+# Only under the current epoch, because a runner that lost the job must not report for it.
+_WRITE_HEARTBEAT: Final = """
+    update normalizer.jobs
+    set    progress_ratio = greatest($4::double precision, progress_ratio),
+           records_per_s = $5::double precision,
+           throttled_by_lag_s = $6::double precision, throttled_by_rate_s = $7::double precision,
+           updated_at = now()
+    where  job_id = $1::text and run = $2::integer and epoch = $3::bigint
+    returning true
+"""
+
+_END_RUN: Final = """
+    update normalizer.jobs
+    set    progress_ratio = case when $8::text = 'complete' then 1
+                        else greatest($4::double precision, progress_ratio) end,
+           records_per_s = $5::double precision, throttled_by_lag_s = $6::double precision,
+           throttled_by_rate_s = $7::double precision, state = $8::text, reason = $9::text,
+           updated_at = now(), ended_at = now()
+    where  job_id = $1::text and run = $2::integer and epoch = $3::bigint
+    returning true
+"""
 
 
 class JobRun:
@@ -137,7 +261,7 @@ class JobRun:
         """Return the position of each part of the run. A new part begins at its start."""
         rows = [(*part.key, part.start, part.end) for part in parts]
         if rows:
-            await self._fetch(job_statements.ADD_PARTS, *map(list, zip(*rows, strict=True)))
+            await self._fetch(_ADD_PARTS, *map(list, zip(*rows, strict=True)))
         return {
             (row["topic"], row["incarnation"], row["partition"]): ReadPosition(
                 start=row["start_offset"],
@@ -145,25 +269,23 @@ class JobRun:
                 end=row["end_offset"],
                 cursor=row["cursor"],
             )
-            for row in await self._fetch(job_statements.READ_PARTS)
+            for row in await self._fetch(_READ_PARTS)
         }
 
     async def totals(self) -> RunTotals:
         """Return the committed totals."""
-        (row,) = await self._fetch(job_statements.READ_TOTALS)
+        (row,) = await self._fetch(_READ_TOTALS)
         return RunTotals(**row)
 
     async def heartbeat(self, heartbeat: RunHeartbeat) -> None:
         """Store the progress."""
-        if not await self._fetch(
-            job_statements.WRITE_HEARTBEAT, self.epoch, *msgspec.structs.astuple(heartbeat)
-        ):
+        if not await self._fetch(_WRITE_HEARTBEAT, self.epoch, *msgspec.structs.astuple(heartbeat)):
             raise self._lost()
 
     async def end(self, state: RunState, reason: str, heartbeat: RunHeartbeat) -> None:
         """Store the result, or that the run was stopped and can be resumed."""
         last = (*msgspec.structs.astuple(heartbeat), state, reason)
-        if not await self._fetch(job_statements.END_RUN, self.epoch, *last):
+        if not await self._fetch(_END_RUN, self.epoch, *last):
             raise self._lost()
 
     def _lost(self) -> FatalError:
@@ -201,11 +323,11 @@ class JobRun:
         await lock.start()
         lost = tuple(self._lock_pids)
         self._lock_pids.append(connection.get_server_pid())
-        await connection.execute(job_statements.END_LOST, self.spec.lock_key, lost)
-        if await connection.fetchval(job_statements.TRY_LOCK, self.spec.lock_key):
+        await connection.execute(END_LOST, self.spec.lock_key, lost)
+        if await connection.fetchval(_TRY_LOCK, self.spec.lock_key):
             del self._lock_pids[:-1]
             return
-        last = await connection.fetchrow(job_statements.LAST_RUN, self.spec.job_id)
+        last = await connection.fetchrow(_LAST_RUN, self.spec.job_id)
         by = f" by {last['owner']}" if last else ""
         raise FatalError(
             f"job {self.spec.job_id} ({self.spec}) is already running{by}, and a job can have one "
@@ -222,17 +344,15 @@ class JobRun:
         job_id = self.spec.job_id
         row: asyncpg.Record | None = None
         while row is None:  # retention may delete the run while we resume it
-            last = await connection.fetchrow(job_statements.LAST_RUN, job_id)
+            last = await connection.fetchrow(_LAST_RUN, job_id)
             self.resumed = last is not None and not last["is_over"]
             if self.resumed:
                 self.number = last["run"]
-                row = await connection.fetchrow(
-                    job_statements.RESUME_RUN, job_id, self.number, self.owner
-                )
+                row = await connection.fetchrow(RESUME_RUN, job_id, self.number, self.owner)
             else:
                 self.number = last["run"] + 1 if last else 1
                 row = await connection.fetchrow(
-                    job_statements.BEGIN_RUN,
+                    _BEGIN_RUN,
                     job_id,
                     self.number,
                     self.spec.kind,

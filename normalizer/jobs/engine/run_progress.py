@@ -4,7 +4,6 @@ from typing import Final
 
 import msgspec
 
-from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import RunState, RunTotals
 from normalizer.jobs.engine.throttle import ThrottleCause
 from normalizer.runtime.progress import Progress, WorkDone, duration
@@ -50,10 +49,19 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         return lines
 
 
+_LIST_RUNS: Final = """
+    select   job_id, run, spec, state, reason, progress_ratio, started_at, records, holes, expired,
+             outcomes, stored, duplicate, merged, quarantined, ignored, changed, unchanged, rejected
+    from     projector.jobs
+    order by started_at desc, job_id, run desc
+    limit    $1::integer
+"""
+
+
 async def list_runs(database_url: str, limit: int) -> list[str]:
     """Return the newest runs, one per line. Raises StoreUnavailableError and FatalError."""
     async with read_only_connection(database_url) as connection:
-        rows = await connection.fetch(job_statements.LIST_RUNS, limit)
+        rows = await connection.fetch(_LIST_RUNS, limit)
     lines = []
     for row in rows:
         totals = RunTotals(**{name: row[name] for name in RunTotals.__struct_fields__})

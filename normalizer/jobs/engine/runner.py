@@ -78,7 +78,7 @@ class JobRunner:
         began_s = time.monotonic()
         run = await JobRun.begin(self.database_url, self.spec, owner=self.settings.owner)
         async with run:
-            self.throttle.throttled_before(run.throttled_before_s)
+            self.throttle.set_earlier_throttling(run.throttled_before_s)
             _log.info("job.started", job=self.spec.job_id, run=run.number, resumed=run.resumed)
             before = await run.totals()
             with stop_on_signals(self.stop):

@@ -5,12 +5,12 @@ that has grown.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import asyncpg
 import msgspec
 
 from normalizer.errors import ConfigurationError
-from normalizer.jobs.engine import job_statements
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.source_positions import read_file_topics
 from normalizer.store.store import Claim
@@ -53,11 +53,42 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
         return incarnation
 
 
+# Selects, for the newest incarnation of each partition, what was last read of it, and counts its
+# incarnations. A deleted position counts too, because a new position for the partition would
+# continue in the same incarnation.
+_LAST_READ: Final = """
+    with known as (
+        select topic, incarnation, partition, epoch, next_offset, cluster_id, last_offset,
+               last_recorded_ms, last_crc
+        from   normalizer.source_positions
+        union all
+        select topic, incarnation, partition, 0, coalesce(last_offset + 1, 0), cluster_id,
+               last_offset, last_recorded_ms, last_crc
+        from   normalizer.dedup_horizon as deleted
+        where  cluster_id is not null
+        and    not exists (
+                   select
+                   from   normalizer.source_positions as present
+                   where  (present.topic, present.incarnation, present.partition)
+                        = (deleted.topic, deleted.incarnation, deleted.partition)
+               )
+    )
+    select   distinct on (topic, partition)
+             topic, incarnation, partition, epoch, next_offset, cluster_id, last_offset,
+             last_recorded_ms, last_crc, cluster_id <> '' as is_in_kafka,
+             count(*) over (partition by topic, partition) as incarnations
+    from     known
+    order by topic, partition, incarnation desc
+"""
+
+_CLUSTERS_OF_TOPICS: Final = "select topic, cluster_id from normalizer.source_topics"
+
+
 async def read_stored_state(database_url: str) -> StoredState:
     """Read the state. Raises StoreUnavailableError and FatalError."""
     async with read_only_connection(database_url) as connection:
-        last_read = await connection.fetch(job_statements.LAST_READ)
-        clusters = await connection.fetch(job_statements.CLUSTERS_OF_TOPICS)
+        last_read = await connection.fetch(_LAST_READ)
+        clusters = await connection.fetch(_CLUSTERS_OF_TOPICS)
         file_topics = await read_file_topics(connection)
     return StoredState(
         live=tuple(_claim(row) for row in last_read if row["is_in_kafka"]),

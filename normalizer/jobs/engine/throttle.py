@@ -17,7 +17,6 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from normalizer.errors import RetryableError
-from normalizer.jobs.engine import job_statements
 from normalizer.kafka import Bounds, KafkaPartition, TopicReader
 from normalizer.runtime.pause import wait_at_most
 from normalizer.store.read_only import READ_ONLY_SESSION
@@ -80,6 +79,17 @@ class LiveLagSource(Protocol):
         """Return the lag of live traffic. Raises RetryableError if that can't be measured now."""
 
 
+# Selects only positions that a process is moving, because pausing the job doesn't help a partition
+# that nobody reads. Processes write a heartbeat every three seconds. A minute is allowed, because
+# in a busy database the heartbeat comes later, and that's when the job should pause.
+_LIVE_POSITIONS: Final = """
+    select topic, partition, position.next_offset, position.cluster_id
+    from   normalizer.source_heartbeats as reported
+    join   normalizer.source_positions  as position using (topic, incarnation, partition)
+    where  not reported.stopped and reported.heartbeat_at > now() - interval '1 minute'
+"""
+
+
 class LiveTraffic:
     """Measures the lag of live traffic from the brokers and the stored positions.
 
@@ -133,7 +143,7 @@ class LiveTraffic:
     async def _rows(self) -> list[asyncpg.Record]:
         try:
             async with self._connection.use() as connection:
-                rows: list[asyncpg.Record] = await connection.fetch(job_statements.LIVE_POSITIONS)
+                rows: list[asyncpg.Record] = await connection.fetch(_LIVE_POSITIONS)
         except FOREIGN_ERRORS as error:
             raise translate_error(error) from error
         return rows
@@ -174,7 +184,7 @@ class Throttle:
         self.throttled_s: dict[ThrottleCause, float] = {"live_lag": 0.0, "max_rate": 0.0}
         self.throttled_by: ThrottleCause | None = None
 
-    def throttled_before(self, throttled_s: tuple[float, float]) -> None:
+    def set_earlier_throttling(self, throttled_s: tuple[float, float]) -> None:
         """Set how long earlier processes of this run were throttled.
 
         The two numbers are seconds, for live lag and for --max-rate.

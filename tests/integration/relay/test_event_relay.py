@@ -19,6 +19,7 @@ from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
 from normalizer.relay.event_pages import (
+    REGISTER,
     Horizon,
     Registration,
     StoredEventReader,
@@ -27,7 +28,6 @@ from normalizer.relay.event_pages import (
     unregister,
 )
 from normalizer.relay.event_relay import EventRelay
-from normalizer.relay.relay_statements import REGISTER
 from normalizer.store.session import Session
 from tests.support.factories import after, batch_of, envelope
 from tests.support.relay_runs import read_topic, silent_output

@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 COMPUTING := --numprocesses auto --dist worksteal
 WAITING := --numprocesses 4 --dist worksteal
 WITH_KAFKA := $(BIN)/python -m tests.support.one_kafka $(BIN)/pytest $(WAITING)
-MAIN := tests/rules tests/native tests/integration/store tests/integration/projections tests/integration/consumer
+MAIN := tests/rules tests/native $(addprefix tests/integration/,store projections views verify repair maintenance consumer)
 
 .DEFAULT_GOAL := help
 .PHONY: run native test test-all soak promises lint docs bench lock env image base release clean help

@@ -45,19 +45,32 @@ def _calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
                 yield node
 
 
-def test_a_package_lists_its_modules() -> None:
-    for package in {
-        path.parent for path in tracked("normalizer/__init__.py", "normalizer/**/__init__.py")
-    }:
-        said = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
-        listed = set(re.findall(r"^([a-z_]+)(?:\.py|/)?\s{2,}", said, re.MULTILINE))
-        modules = {path.stem for path in tracked(f"{package.relative_to(ROOT)}/*.py")}
-        modules = {name for name in modules if (package / f"{name}.py").exists()} - {
-            "__init__",
-            "__main__",
-        }
+def test_a_package_lists_its_modules_and_packages() -> None:
+    for path in tracked("normalizer/*__init__.py", "projector/*__init__.py"):
+        package = path.parent
+        said = ast.get_docstring(_parsed(path)) or ""
+        listed = re.findall(r"^ *([a-z_]+)(?:\.py|/)? {2,}\S", said, re.MULTILINE)
+        files = tracked(f"{package.relative_to(ROOT)}/*.py")
+        parts = {file.relative_to(package).parts[0].removesuffix(".py") for file in files}
 
-        assert listed & modules == modules, package.name
+        assert sorted(listed) == sorted(parts - {"__init__", "__main__"}), package.name
+
+
+def test_a_module_has_its_tests_in_the_folder_of_its_package() -> None:
+    """Folder projections has the tests of the projector's own modules, library the normalizer's."""
+    folders: dict[str, set[str]] = {}
+    for path in tracked("normalizer/*.py", "projector/*.py"):
+        program, *packages, _ = path.relative_to(ROOT).parts
+        own = "library" if program == "normalizer" else "projections"
+        folders.setdefault(path.stem, set()).add(packages[0] if packages else own)
+
+    elsewhere = [
+        str(path.relative_to(ROOT))
+        for path in tracked("tests/unit/*/test_*.py", "tests/integration/*/test_*.py")
+        if path.parent.name not in folders.get(path.stem.removeprefix("test_"), {path.parent.name})
+    ]
+
+    assert elsewhere == []
 
 
 def test_no_test_sleeps() -> None:

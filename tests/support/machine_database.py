@@ -104,7 +104,7 @@ class Writer:
     def forget(self) -> None:
         """As a new process, which has a connection already."""
         self.claims.clear()
-        self._store._planner.merge_first_batches = 0
+        self._store._planner.shared_batches_left = 0
 
     def _on_written(self, written: CommittedBatch) -> None:
         self.written = written

@@ -187,13 +187,13 @@ async def test_a_rebalance_takes_every_partition(
 ) -> None:
     partition = KafkaPartition(topic.name, 0)
     reader.start_reading(partition, incarnation=0, offset=0)
-    before = reader.assignments
+    before = reader.group_changes
 
     second = GroupReader(settings)
     await second.start()
     await until(lambda: len(reader.assigned) + len(second.assigned) == topic.partitions)
 
-    assert reader.assignments > before
+    assert reader.group_changes > before
     assert not reader.is_reading(partition)
     assert not reader.assigned & second.assigned
     await second.stop(timeout_s=10)

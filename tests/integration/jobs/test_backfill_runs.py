@@ -16,7 +16,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.errors import FatalError, StoreUnavailableError
 from normalizer.jobs.backfill import Backfill
-from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine import job_run
 from normalizer.jobs.engine.job_run import JobRun, end_unfinished
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.source_pages import split_page
@@ -116,7 +116,7 @@ async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
         ]
 
         with monkeypatch.context() as broken:
-            broken.setattr(job_statements, "END_LOST", ITS_OWN_END)
+            broken.setattr(job_run, "END_LOST", ITS_OWN_END)
             with pytest.raises(
                 StoreUnavailableError
             ):  # the next one is lost before it has the lock
@@ -137,7 +137,7 @@ async def test_a_run_that_retention_deletes_as_it_is_resumed_is_begun_again(
     async with await JobRun.begin(database.url, spec, owner="o"):
         pass
     deleted = "delete from normalizer.jobs where (job_id, run) = ($1, $2) and $3::text is not null"
-    monkeypatch.setattr(job_statements, "RESUME_RUN", deleted)
+    monkeypatch.setattr(job_run, "RESUME_RUN", deleted)
 
     async with await JobRun.begin(database.url, spec, owner="o") as run:
         assert (run.number, run.resumed, run.epoch) == (1, False, 1)

@@ -12,7 +12,7 @@ from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
-from normalizer.store.rows import StoredRows
+from normalizer.store.stored_rows import StoredRows
 from simulator.kafka_producer import producer as play_into
 from simulator.sent_record import SentRecord
 from tests.support.job_runs import (

@@ -21,7 +21,7 @@ from normalizer.snowflake import hash_text_id
 from normalizer.store import patient_session
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.position_changes import PositionChange, change_position
-from tests.integration.projections.test_maintain import without_executions
+from tests.integration.maintenance.test_maintain import without_executions
 from tests.support import view_rows
 from tests.support.api_client import api_client, get_rows
 from tests.support.commands import typed

@@ -17,7 +17,7 @@ from playwright.async_api import Browser, Page
 from bench.history import make_history
 from tests.integration.page.browsing import fully_drawn, looking, serving
 from tests.integration.page.platform import reading
-from tests.integration.page.test_answers import HISTORY, STUCK
+from tests.integration.page.test_page_answers import HISTORY, STUCK
 from tests.support.stack import Stack
 
 MOST_CLICKS: Final = 3

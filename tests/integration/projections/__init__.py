@@ -1,1 +1,1 @@
-"""Views against the fold of their events, verification, repair, and retention."""
+"""Projections against the fold of their events. Views, verify, and repair have own folders."""

@@ -19,8 +19,8 @@ from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, ExportSelection
 from normalizer.store.migrate import SchemaMismatchError, migrate
-from normalizer.store.rows import FIND_COORDINATES, LOCK_EVENTS
 from normalizer.store.store import Store
+from normalizer.store.stored_rows import FIND_COORDINATES, LOCK_EVENTS
 from projector.database_session import open_connection as projector_connected
 from projector.maintenance.maintain import Keep, maintain
 from projector.verify.ranges import Scope

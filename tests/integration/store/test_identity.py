@@ -14,9 +14,9 @@ import pytest
 from normalizer.core.batch import OutcomeTotals
 from normalizer.core.identity.digests import Digest, Digests, digest_of_text
 from normalizer.envelope import Envelope
-from normalizer.store.rows import StoredRows
 from normalizer.store.session import Session
 from normalizer.store.store import CommittedBatch, Store
+from normalizer.store.stored_rows import StoredRows
 from tests.support.factories import after, batch_of, envelope
 from tests.support.merging import jsonb_text
 from tests.support.stack import Database

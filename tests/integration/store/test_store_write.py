@@ -15,9 +15,9 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION
 from normalizer.errors import FatalError
 from normalizer.snowflake import derive_id
-from normalizer.store import rows
-from normalizer.store.rows import MAX_GAP_OFFSETS, StoredRows, _runs
+from normalizer.store import stored_rows
 from normalizer.store.store import Store
+from normalizer.store.stored_rows import MAX_GAP_OFFSETS, StoredRows, _runs
 from projector.database_session import open_connection as projecting
 from projector.repair.repair import RepairRequest, repair
 from tests.support.factories import (
@@ -306,7 +306,7 @@ async def test_many_reports_of_a_large_row_hold_up_no_other_task_and_are_written
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merging them takes longer than a transaction may be idle."""
-    monkeypatch.setattr(rows, "SAY_EVERY_S", 0.2)
+    monkeypatch.setattr(stored_rows, "SAY_EVERY_S", 0.2)
     idle = {"idle_in_transaction_session_timeout": "3s"}
     extra = msgspec.json.encode({f"key{n}": n for n in range(100_000)})
     reports = tuple(envelope(event_id=5, worker_id=f"w{n}") for n in range(240))

@@ -42,9 +42,10 @@ class Source:
         self.now_s = 0.0
         self.fails_at: set[int] = set()
         """The broker is unreachable at the fetches of these numbers."""
+        self.suspect_at = 0
+        """A partition becomes a suspect at the fetch of this number."""
+        self.has_suspects = False
         self.stopping = asyncio.Event()
-
-    has_suspects = False
 
     async def fetch_alone(self) -> list[ClaimedChunk]:
         return []
@@ -52,6 +53,7 @@ class Source:
     async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
         self.waits_s.append(wait_s)
         await asyncio.sleep(0)
+        self.has_suspects |= len(self.waits_s) == self.suspect_at
         if len(self.waits_s) in self.fails_at:
             return None
         if len(self.waits_s) == self._due_at:
@@ -193,6 +195,17 @@ async def test_leftover_records_come_first_in_the_next_batch() -> None:
         (ROWS, 2 * ROWS),
     ]
     assert 0.0 not in source.waits_s[1:], "a fetch came after a pause"
+
+
+async def test_a_batch_ends_before_the_records_of_a_new_suspect() -> None:
+    """The next batch is begun for suspects, after the one that is being written."""
+    source = Source(RECORDS_A_FETCH, 7)
+    source.suspect_at = 1
+
+    builder = await filler_of(source, last_write_s=0.01).fill(None)
+
+    assert builder.records == RECORDS_A_FETCH
+    assert len(source.waits_s) == 1
 
 
 async def test_while_the_last_batch_is_written_the_next_one_goes_on_filling() -> None:

@@ -18,9 +18,8 @@ from normalizer.errors import BrokerUnavailableError
 from normalizer.files.record_lines import NAMED_BY_BYTES, topic_named_by
 from normalizer.jobs.dry_run.diff import changes_between
 from normalizer.jobs.dry_run.overlay import Overlay
-from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
+from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ROWS_IN_ALL, IdRangeWalk
 from normalizer.jobs.engine.job_run import RunTotals
-from normalizer.jobs.engine.job_statements import ROWS_IN_ALL
 from normalizer.jobs.engine.run_progress import RunProgress
 from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.spec import JobSpec

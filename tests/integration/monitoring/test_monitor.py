@@ -23,7 +23,7 @@ from normalizer.core.last_try import BLAMED
 from normalizer.errors import REASONS
 from normalizer.kafka import KafkaPartition
 from normalizer.monitoring import monitor as monitor_module
-from normalizer.monitoring.lag_statements import READ_SERVER
+from normalizer.monitoring.lag import READ_SERVER
 from normalizer.monitoring.monitor import Monitor
 from normalizer.observability.metric_catalog import CATALOGUE
 from normalizer.store.store import Store

@@ -364,7 +364,7 @@ create type projector.call_id as (
 );
 
 
--- A statement's changes to the first attempt of a command. `is_changed` is true if they can't
+-- A statement's changes to the first attempt of a command. `must_rebuild` is true if they can't
 -- simply be merged into the stored row: a row was changed or deleted, or the command was issued,
 -- claimed, or started more than once. The command is then rebuilt from all of its events.
 create type projector.call_change as (
@@ -382,7 +382,7 @@ create type projector.call_change as (
     max_attempts_ranked text collate "C",
     iteration           integer,
     is_numbered         boolean,
-    is_changed          boolean
+    must_rebuild        boolean
 );
 
 

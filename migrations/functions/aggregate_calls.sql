@@ -50,6 +50,7 @@ begin
             cross join lateral (
                 select *
                 from   normalizer.events as one
+                -- `+ 0` and `hashtext` lead to the index on the hash of command ids.
                 where  one.execution_id + 0 = wanted.execution_id
                 and    hashtext(one.command_id) = hashtext(wanted.command_id)
                 and    one.command_id = wanted.command_id
@@ -67,23 +68,23 @@ begin
                        array[event.source_offset, event.source_index] as in_log
             ) as place
                 on  event.recorded_at < event.created_at + interval '5 seconds'
-                and event.merge_flags & 32 = 0
+                and event.merge_flags & 32 = 0 -- ELSEWHERE in core/identity/merge_flags.py
             where  kind.subject = 'call'
         ),
         -- 2. The commands in doubt.
         event as materialized (
             select *,
-                   is_numbered or bool_or(is_repeated) over (
+                   has_retry_number or bool_or(is_repeated) over (
                        partition by execution_id, command_id collate "C"
                    ) as may_be_retried,
                    any_unnumbered and (
-                       is_numbered or bool_or(is_repeated and role = 'issued') over (
+                       has_retry_number or bool_or(is_repeated and role = 'issued') over (
                            partition by execution_id, command_id collate "C"
                        )
                    ) as in_doubt
             from   (
                        select stored.*,
-                              coalesce(max(number) over command > 0, false) as is_numbered,
+                              coalesce(max(number) over command > 0, false) as has_retry_number,
                               bool_or(number is null) over command as any_unnumbered,
                               min(log) over command = max(log) over command as in_one_log,
                               role in ('issued', 'claimed', 'started')

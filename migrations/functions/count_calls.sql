@@ -1,7 +1,8 @@
--- Adds these counts to the roll-ups of calls, in the given shard, or else in the shard of this
--- transaction. New rows are inserted in the order of their keys, so that a time range occupies few
+-- Adds these counts of finished attempts (view counted_calls) to the roll-ups of calls, in the given
+-- shard, or else in the shard of this transaction. New rows are inserted in the order of their keys, so that a time range occupies few
 -- pages. Each insert orders by `max(hour)`, which is the hour of the group, because ordering by the
--- hour itself would sort all calls instead of their sums. The steps:
+-- hour itself would sort all calls instead of their sums. Where a row has a single sum, a sum of 0 is
+-- left out. The steps:
 --     1. sum equal counts
 --     2. attempts by hour
 --     3. histograms
@@ -36,7 +37,6 @@ begin
                  own_shard, sum(calls), coalesce(sum(calls) filter (where exhausted), 0),
                  coalesce(sum(calls) filter (where inferred), 0)
         from     moved
-        where    finished_at is not null
         group by 1, 2, 3, 4, 5
         order by max(hour), 2, 3
         on conflict (hour, playbook, step, attempts, status, shard)
@@ -58,8 +58,7 @@ begin
             values ('duration', moved.duration_us), ('queue', moved.queue_us),
                    ('backoff', moved.backoff_us)
         ) as taken (measure, microseconds)
-        where    moved.finished_at is not null
-        and      taken.microseconds is not null
+        where    taken.microseconds is not null
         group by 1, 2, 3, 4, 5, 6, 7
         having   sum(moved.calls) <> 0
         order by max(moved.hour), 2, 3, 4
@@ -75,7 +74,6 @@ begin
                  coalesce(sum(calls) filter (where duration_us is not null), 0),
                  coalesce(sum(calls::numeric * duration_us), 0)
         from     moved
-        where    finished_at is not null
         group by 1, 2, 3
         order by max(hour), 2
         on conflict (hour, worker_id, status, shard)
@@ -92,8 +90,7 @@ begin
         select   hour, step collate "C", attempts, status collate "C",
                  coalesce(classify_error(error), '') collate "C", own_shard, sum(calls)
         from     moved
-        where    finished_at is not null
-        and      status <> 'COMPLETED'
+        where    status <> 'COMPLETED'
         group by 1, 2, 3, 4, 5
         having   sum(calls) <> 0
         order by max(hour), 2

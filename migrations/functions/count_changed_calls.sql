@@ -25,6 +25,7 @@ begin
         counts := counts || (
             select array_agg(counted)
             from   call_counts(-1, stale_links) as counted
+            -- `counts` subtracts the attempts to recount already.
             where  (counted.execution_id, counted.command_id, counted.attempts) not in (
                        select execution_id, command_id, attempts from unnest(to_recount)
                    )

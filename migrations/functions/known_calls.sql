@@ -1,6 +1,6 @@
 -- Step 2 of project_calls: reads the stored attempts of these commands. `to_rebuild` are the
--- commands whose attempts can't just be merged with the new events: a row changed, they may have a
--- retry, or their issue, claim, or start came at another time. `counted` are the attempts that
+-- commands whose attempts can't just be merged with the new events: `must_rebuild` says so, they may
+-- have a retry, or their issue, claim, or start came at another time. `counted` are the attempts that
 -- roll-ups count, and `failures` those that failed, also uncounted ones, because a retry refers to
 -- the failure before it. `offset 0` makes PostgreSQL find the attempts by their key, and not among
 -- all retries of the execution.
@@ -15,13 +15,13 @@ as $$
 begin
     select array_agg(distinct (reported.execution_id, reported.command_id)::call_command)
                filter (
-                   where reported.is_changed or known.may_be_retried
+                   where reported.must_rebuild or known.may_be_retried
                    or reported.issued_at <> known.issued_at
                    or reported.claimed_at <> known.claimed_at
                    or reported.started_at <> known.started_at
                ),
            array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
-               filter (where known.finished_at is not null or known.attempts > 0),
+               filter (where known.finished_at is not null),
            array_agg(
                (
                    known.execution_id, known.command_id, known.attempts,

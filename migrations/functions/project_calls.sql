@@ -48,7 +48,7 @@ begin
     from   event_kinds
     where  subject = 'call';
     with event as (
-        select true as is_changed, execution_id, command_id, event_type, step, status, created_at,
+        select true as must_rebuild, execution_id, command_id, event_type, step, status, created_at,
                evidence, worker_id, max_attempts, iteration, duration, error, context, result
         from   before
         where  roles ? event_type
@@ -63,7 +63,7 @@ begin
         and    command_id <> ''
     ),
     reported as (
-        select named.is_changed, named.execution_id, named.command_id collate "C" as command_id,
+        select named.must_rebuild, named.execution_id, named.command_id collate "C" as command_id,
                named.created_at, named.iteration, named.role, named.evidence, said.*
         from   (
                    select *, roles ->> event_type as role, outcomes ->> event_type as type_outcome
@@ -89,13 +89,14 @@ begin
                  min(max_attempts_ranked collate "C") as max_attempts_ranked,
                  min(iteration) as iteration,
                  bool_or(evidence_rank(evidence, 'attempts') > 0) as is_numbered,
-                 bool_or(is_changed)
+                 -- Two issues, claims, or starts hint at a second attempt.
+                 bool_or(must_rebuild)
                  or count(*) filter (where role in ('issued', 'claimed', 'started'))
                     > num_nonnulls(
                           min(created_at) filter (where role = 'issued'),
                           min(created_at) filter (where role = 'claimed'),
                           min(created_at) filter (where role = 'started')
-                      ) as is_changed
+                      ) as must_rebuild
         from     reported
         group by execution_id, command_id
     )

@@ -31,15 +31,14 @@ comment on view projector.counted_calls is
     'Private: what do roll-ups count each attempt under? Read projector.calls instead: this '
     'view is granted to nobody and may change.';
 comment on column projector.counted_calls.execution_id is 'id of the execution';
-comment on column projector.counted_calls.command_id is
-    'id of the command, or null if the producer gave none';
+comment on column projector.counted_calls.command_id is 'id of the command';
 comment on column projector.counted_calls.attempts is
     'number of attempts before this one: 0 is the first';
 comment on column projector.counted_calls.step is
     'name of the step, or empty if no event names one';
 comment on column projector.counted_calls.begun_at is
     'when the first event of the attempt happened';
-comment on column projector.counted_calls.finished_at is 'when it ended, or null while it runs';
+comment on column projector.counted_calls.finished_at is 'when it ended';
 comment on column projector.counted_calls.status is 'canonical status';
 comment on column projector.counted_calls.worker_id is 'the worker';
 comment on column projector.counted_calls.error is

@@ -60,41 +60,44 @@ class BatchFiller:
         previous batch is written first, so that the process works on the records of a single batch.
         """
         if not self._turns.has_suspects:
-            return await self._fill(BatchBuilder(), writing, None)
+            return await self._fill(BatchBuilder(), writing, for_suspects=False)
         if writing:
             await asyncio.wait([writing])
         builder = BatchBuilder()
         if alone := await self._turns.fetch_alone():
             await self._add(builder, alone)
             return builder
-        return await self._fill(builder, None, self._clock())
+        return await self._fill(builder, None, for_suspects=True)
 
     async def _fill(
-        self, builder: BatchBuilder, writing: asyncio.Task[None] | None, due_s: float | None
+        self, builder: BatchBuilder, writing: asyncio.Task[None] | None, *, for_suspects: bool
     ) -> BatchBuilder:
-        fetched = few = 0
-        while not (self._ends(due_s) or self._intake.is_full(builder)):
+        due_s = self._clock() if for_suspects else None
+        fetched = small_fetches = 0
+        while not self._must_end(builder, for_suspects=for_suspects):
             left_s = IDLE_S if due_s is None else due_s - self._clock()
             is_due = left_s <= 0 and (writing is None or writing.done())
-            wait_s = FRESH_S if is_due else PAUSE_S
-            if due_s is None:
-                wait_s = IDLE_S
-            elif left_s > 0 and not fetched:
-                wait_s = min(left_s, IDLE_S)
-            elif few and not is_due:
-                await self._pause(writing, min(left_s, IDLE_S if few > 1 else PAUSE_S))
-                wait_s = 0.0
             room = min(self._settings.batch_rows - builder.rows, RECORDS_A_FETCH)
-            chunks = self._left or await self._turns.fetch(room, wait_s)
-            if chunks is None:
-                if builder:
-                    break  # write the batch now, because rejoining or stopping ends its claims
-                await wait_at_most(self._stopping, IDLE_S)
-                continue
-            # Records left over from the last batch don't tell how many there are to fetch.
-            fetched = room if self._left else sum([len(one.records) for _, one in chunks])
-            if fetched:
-                few = few + 1 if fetched < min(room, FEW_RECORDS) else 0
+            if self._left:
+                # Records left over from the last batch don't tell how many there are to fetch.
+                chunks, fetched = self._left, room
+            else:
+                wait_s = IDLE_S
+                if due_s is not None:
+                    wait_s = _wait_s(left_s, fetched, small_fetches, is_due=is_due)
+                if not wait_s:
+                    longest_s = IDLE_S if small_fetches > 1 else PAUSE_S
+                    await self._pause(writing, min(left_s, longest_s))
+                fetch = await self._turns.fetch(room, wait_s)
+                if fetch is None:
+                    if builder:
+                        break  # write the batch now, because rejoining or stopping ends its claims
+                    await wait_at_most(self._stopping, IDLE_S)
+                    continue
+                chunks, fetched = fetch, sum([len(one.records) for _, one in fetch])
+                if fetched:
+                    is_small = fetched < min(room, FEW_RECORDS)
+                    small_fetches = small_fetches + 1 if is_small else 0
             self._left = await self._add(builder, chunks)
             if self._left or (is_due and fetched < room):
                 break
@@ -102,14 +105,14 @@ class BatchFiller:
                 due_s = self._clock() + self._age_s()
         return builder
 
-    def _ends(self, due_s: float | None) -> bool:
-        """Return whether to stop fetching.
+    def _must_end(self, builder: BatchBuilder, *, for_suspects: bool) -> bool:
+        """Return whether to fetch nothing more into the batch.
 
-        That's so if the service stops, or if a partition became a suspect while the batch was
-        empty. The next batch is then begun for suspects. A batch with records isn't ended. It also
-        takes slices of a partition that has become a suspect meanwhile.
+        That's so if it's full, if the service stops, or if a partition has become a suspect. Only
+        batches that were begun for suspects get their records.
         """
-        return self._stopping.is_set() or (due_s is None and self._turns.has_suspects)
+        has_new_suspects = self._turns.has_suspects and not for_suspects
+        return self._stopping.is_set() or has_new_suspects or self._intake.is_full(builder)
 
     async def _add(self, builder: BatchBuilder, chunks: list[ClaimedChunk]) -> list[ClaimedChunk]:
         """Add the chunks to the batch.
@@ -135,3 +138,12 @@ class BatchFiller:
             await wait_at_most(self._stopping, left_s)
         elif writing:
             await asyncio.wait([writing], timeout=PAUSE_S)
+
+
+def _wait_s(left_s: float, fetched: int, small_fetches: int, *, is_due: bool) -> float:
+    """Return how long the next fetch waits for a first record. 0.0 means to pause before it."""
+    if is_due:
+        return FRESH_S
+    if not fetched and left_s > 0:
+        return min(left_s, IDLE_S)  # nothing came, so wait for a record until the batch is due
+    return 0.0 if small_fetches else PAUSE_S

@@ -77,7 +77,7 @@ class Claims:
         self._release_unread()
         if not (unclaimed := ownership.unclaimed()):
             return
-        assignment = self._reader.assignments
+        group_changes = self._reader.group_changes
         cluster_id = await self._kafka.cluster_id()
         others = await self._store.other_groups(unclaimed, self._group_id, cluster_id)
         ownership.mark_other_groups(unclaimed, others)
@@ -96,8 +96,8 @@ class Claims:
                 continue
             if new is None:
                 continue
-            if self._reader.assignments != assignment:
-                return
+            if self._reader.group_changes != group_changes:
+                return  # a rebalance has ended this claim too, so `Membership` releases it
             ownership.note_claim(partition, new, bounds[partition].end)
             self._reader.start_reading(
                 partition,

@@ -97,6 +97,8 @@ class Intake:
                 with self._timed("normalize"):
                     items = await anext(read, None)
                 if items is None:
+                    # A slow record has set its partition aside, or its claim was lost. Either way a
+                    # later claim reads the rest of the chunk again.
                     return None
                 is_last = len(items) == remaining
                 after = chunk.next_offset if is_last else items[-1][0].offset + 1

@@ -174,15 +174,16 @@ class Membership:
 
     def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Note that the batch was committed, except for the parts whose errors are in `lost`."""
-        names = {(error.topic, error.partition) for error in lost}
+        lost_partitions = {(error.topic, error.partition) for error in lost}
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
-            if partition not in names:
+            if partition not in lost_partitions:
                 self._group_offsets.note(partition, part.next_offset)
                 self._rollbacks.pop(partition, None)
                 suspects = self.ownership.suspects
                 suspects.note_commit(partition, len(part.items), part.next_offset)
-        self.on_rollback([one for one in batch.parts if (one.topic, one.partition) in names], lost)
+        lost_parts = [one for one in batch.parts if (one.topic, one.partition) in lost_partitions]
+        self.on_rollback(lost_parts, lost)
 
     def on_rollback(
         self, parts: Sequence[PartitionBatch], lost: Sequence[PositionError] = ()
@@ -306,6 +307,7 @@ class Membership:
             self._join_task.cancel()
         if not self.stopping.is_set():
             self.abort_writes.set()
+            # The writes in flight hold the event that is set now. Later writes get a new one.
             self.abort_writes = asyncio.Event()
 
     async def _keep_verifying(self) -> None:

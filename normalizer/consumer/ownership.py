@@ -141,7 +141,11 @@ class Ownership:
         self._apply(PartitionEvent.SET_ASIDE, partition, epoch)
 
     def stop(self, partition: KafkaPartition, why: PositionError) -> None:
-        """Stop reading the partition until an operator moves its position. The rest continue."""
+        """Stop reading the partition. The rest continue.
+
+        It's claimed again after the next assignment, or, if it was claimed, once an operator has
+        moved its position.
+        """
         if self._apply(PartitionEvent.STOP, partition):
             self.note(partition, why_stopped=str(why))
             self._counters.stopped += 1
@@ -185,7 +189,7 @@ class Ownership:
         known = set(self.other_groups)
         for partition in unclaimed:
             error = errors.get(partition)
-            why = str(error).removeprefix(f"{partition}: left to ") if error else ""
+            why = error.why if error else ""
             if why != self[partition].why_other_group:
                 self.note(partition, why_other_group=why)
         for why, partitions in self.other_groups.items():

@@ -84,8 +84,9 @@ _EVENTS_THAT_END_CLAIMS: Final = {
 class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
     """What this process knows about a partition.
 
-    - `claim` is the claim in force. A stopped partition keeps it, so that the process notices when
-      somebody moves the position.
+    - `claim` is the claim in force. A partition that was stopped while it was claimed keeps its
+      claim, so that the process notices when somebody moves the position. One that was stopped when
+      it was to be claimed has none, so only a new assignment or a restart claims it again.
     - `last_claim` stays when the claim ends.
     - `why_unreachable` says why the leader of an assigned or claimed partition doesn't respond.
     - `why_other_group` says which other consumer group an assigned partition is left to.

@@ -90,7 +90,7 @@ class PartsSetAside:
         batch = Batch(parts=(part,))
         try:
             await write_with_retry(
-                _Turns(self, self._store, in_flight, stop),
+                _WriterInTurn(self, self._store, in_flight, stop),
                 batch,
                 stop=stop,
                 in_flight=in_flight,
@@ -127,7 +127,7 @@ class PartsSetAside:
                 self._trying = None
 
 
-class _Turns(NamedTuple):
+class _WriterInTurn(NamedTuple):
     """Writes one part, and waits before each try until no other part is being tried."""
 
     parts: PartsSetAside

@@ -156,5 +156,6 @@ class Suspects(dict[KafkaPartition, Suspect]):
         if suspect is None:
             return
         self.drop(partition)
+        # Adding it again puts it behind the other suspects, so that each gets its turn.
         if after := suspect.after(records, next_offset):
             self[partition] = after

@@ -64,7 +64,9 @@ class Turns:
         if room <= 0:
             return slices
         others = await self._fetch(healthy, room, 0.0 if slices else SUSPECT_WAIT_S)
-        return slices + others if others is not None else slices or None
+        if others is None:
+            return slices or None
+        return slices + others
 
     async def fetch_alone(self) -> list[ClaimedChunk]:
         """Return one record that must be processed alone, or nothing if there's none.

@@ -124,6 +124,7 @@ def _outcome(
         return _rejected(record, event.reason, event.detail, "", event.index)
     shape = ""
     if shapes is not None:
+        # Never raises. A value that no rule can use is rejected below, under its new name.
         shape, event = shapes.read(event)
     try:
         event_type = resolve_event_type(event)

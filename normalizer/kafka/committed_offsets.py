@@ -69,10 +69,10 @@ async def read_committed(
     for topic, partition in partitions:
         by_topic[topic].append(partition)
     request = _OffsetFetch(group_id, by_topic, stable=stable)
-    return await from_coordinator(partial(_offsets, client, group_id, request))
+    return await retry_until_coordinator_ready(partial(_offsets, client, group_id, request))
 
 
-async def from_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
+async def retry_until_coordinator_ready(ask: Callable[[], Awaitable[_T]]) -> _T:
     """Send a request to a group's coordinator, and repeat it while the coordinator isn't ready.
 
     It makes 41 attempts, 0.25 s apart, and then raises the coordinator's error.

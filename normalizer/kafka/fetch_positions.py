@@ -87,7 +87,7 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         """
         send = client.send
 
-        async def send_and_hear(node_id: Any, request: Any, **options: Any) -> Any:
+        async def send_or_mark_unverified(node_id: Any, request: Any, **options: Any) -> Any:
             if not isinstance(request, FetchRequest):
                 return await send(node_id, request, **options)
             try:
@@ -107,7 +107,7 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
                 await asyncio.sleep(RETRY_BACKOFF_S)
             return answer
 
-        client.send = send_and_hear
+        client.send = send_or_mark_unverified
 
     def trusted(self, partition: KafkaPartition) -> FetchPosition | None:
         """Return the position of a partition that's being read and is verified, otherwise None."""

@@ -31,7 +31,7 @@ from normalizer.kafka.connection import (
 )
 from normalizer.kafka.fetch_positions import FetchPosition, FetchPositions, UnverifiedLog, wall_ms
 from normalizer.kafka.group_consumer import new_group_consumer
-from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_each_leniently
+from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_partitions_leniently
 from normalizer.kafka.named_member import NamedMember, leave_when_stopped
 
 STOP_S: Final = 5.0
@@ -48,8 +48,8 @@ class GroupReader:
 
     An assigned partition stays paused until the caller calls `start_reading` with an offset.
     aiokafka calls `on_assigned` and `on_revoked` in the middle of a rebalance, so they must return
-    without waiting. `assignments` counts these calls. Code that has awaited something compares the
-    number with the one from before, to see whether its partitions are still assigned.
+    without waiting. `group_changes` counts these calls. Code that has awaited something compares
+    the number with the one from before, to see whether its partitions are still assigned.
 
     A topic may have been recreated during a failed fetch or a silence of the broker. The reader
     then calls `on_unverified`, and `fetch` returns no records of the affected partitions until the
@@ -72,7 +72,7 @@ class GroupReader:
         self._joined = False
         self._fetch_positions = FetchPositions(on_unverified)
         self.assigned: frozenset[KafkaPartition] = frozenset()
-        self.assignments = 0
+        self.group_changes = 0
         self.rebalancing = True
 
     async def start(self) -> None:
@@ -283,7 +283,7 @@ class GroupReader:
         }
         client = consumer._client  # noqa: SLF001 - the public API has no access to it
         read: list[FetchedChunk] = []
-        for partition, answer in (await read_each_leniently(client, starts)).items():
+        for partition, answer in (await read_partitions_leniently(client, starts)).items():
             if isinstance(answer, BrokerUnavailableError):
                 positions.mark_unverified([partition])
                 failure = answer
@@ -321,13 +321,13 @@ class GroupReader:
             # right one.
             self._seek(partition, 0)
         self.assigned = partitions
-        self.assignments += 1
+        self.group_changes += 1
         self.rebalancing = False
         self._on_assigned()
 
     def _revoked(self) -> None:
         self.assigned = frozenset()
-        self.assignments += 1
+        self.group_changes += 1
         self.rebalancing = True
         self._fetch_positions.clear()
         self._on_revoked()

@@ -48,7 +48,7 @@ ONE_BATCH: Final = 1
 """The bytes to request for a single record. A broker returns at least one whole batch anyway."""
 
 
-async def read_each_leniently(
+async def read_partitions_leniently(
     client: Any, starts: Mapping[KafkaPartition, tuple[int, int]]
 ) -> dict[KafkaPartition, FetchedChunk | NormalizerError]:
     """Read several partitions at the same time, each from its own offset.

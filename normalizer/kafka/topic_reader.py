@@ -22,8 +22,8 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailableError, FatalError
 from normalizer.kafka.committed_offsets import (
     CommittedOffset,
-    from_coordinator,
     read_committed,
+    retry_until_coordinator_ready,
 )
 from normalizer.kafka.connection import (
     Bounds,
@@ -119,7 +119,7 @@ class TopicReader(ReaderConnection):
         we may not describe the group.
         """
         async with self._connected(f"looking up group {group_id}"):
-            return await from_coordinator(partial(self._group_members, group_id))
+            return await retry_until_coordinator_ready(partial(self._group_members, group_id))
 
     async def committed(
         self, group_id: str, partitions: Iterable[KafkaPartition]

@@ -13,7 +13,8 @@ source_positions    locks, checks, and moves positions with their running totals
 write_transaction   the steps of the transaction that writes a batch
 sorted_outcomes     sorts a batch's outcomes by kind
 batch_plan          plans what a batch writes, in one transaction or two
-rows                reads, inserts, and updates rows of the table `events`
+stored_rows         reads and locks rows of the table `events`
+rows                inserts and updates them
 row_isolation       finds the rows that the database rejects
 quarantine_writer   stores rejected records in their batch's transaction
 position_changes    moves or retires a position for an operator

@@ -26,10 +26,10 @@ from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Rejected
 from normalizer.errors import FatalError
-from normalizer.store.rows import StoredRows
 from normalizer.store.sorted_outcomes import Exclusions, SortedOutcomes, sort_outcomes
+from normalizer.store.stored_rows import StoredRows
 
-_MERGE_FIRST_BATCHES: Final = 1_000
+_SHARED_BATCHES: Final = 1_000
 """After a batch has changed rows of another writer's partition, use two transactions for this many
 batches."""
 
@@ -50,7 +50,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     merged: frozenset[Coordinates]
     merge_first: frozenset[Coordinates]
 
-    def merged_first(self) -> list[tuple[Coordinates, int]]:
+    def merges_before_inserts(self) -> list[tuple[Coordinates, int]]:
         """Return the records that the first of two transactions merges into stored rows.
 
         A record that only sets a flag of a row counts as a duplicate, so it isn't among them.
@@ -66,7 +66,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self,
             write_plan=msgspec.structs.replace(self.write_plan, updates=[], ambiguous=0),
-            merged=self.merged.union(record for record, _ in self.merged_first()),
+            merged=self.merged.union(record for record, _ in self.merges_before_inserts()),
             merge_first=frozenset(),
         )
 
@@ -104,7 +104,7 @@ class BatchPlanner:
 
     def __init__(self, *, accept_expired: bool) -> None:
         self._accept_expired = accept_expired
-        self.merge_first_batches = 0
+        self.shared_batches_left = 0
         """How many more batches use two transactions."""
 
     async def plan(
@@ -149,9 +149,9 @@ class BatchPlanner:
             }
             ours = {source for source in sources if dedup_horizon.get(source, 0) < DEDUP_ALWAYS}
             if any(source_key(row) not in ours for row in write_plan.updates):
-                self.merge_first_batches = _MERGE_FIRST_BATCHES
-        self.merge_first_batches = max(self.merge_first_batches - 1, 0)
-        return self.merge_first_batches > 0
+                self.shared_batches_left = _SHARED_BATCHES
+        self.shared_batches_left = max(self.shared_batches_left - 1, 0)
+        return self.shared_batches_left > 0
 
 
 def _updating_records(

@@ -22,6 +22,7 @@ from normalizer.errors import (
     AnotherClusterError,
     OtherGroupError,
     PositionError,
+    PositionMovedError,
     ShapesChangedError,
 )
 from normalizer.store.migrate import reject_other_files
@@ -129,11 +130,11 @@ _BEGIN_POSITION: Final = """
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
             dedup_offset, last_offset, last_recorded_ms, last_crc, shapes, holder, group_id,
             claimed_at)
-    select topic, incarnation, partition, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
-           $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $6::text, $8::text,
+    select topic, incarnation, partition, coalesce(cluster_id, $4::text), $5::text, $6::bigint,
+           $6::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $7::text, $8::text,
            $9::text, clock_timestamp()
     from   normalizer.dedup_horizon
-    where  topic = $1::text and incarnation = $7::integer and partition = $2::integer
+    where  topic = $1::text and incarnation = $2::integer and partition = $3::integer
     on conflict on constraint source_positions_pkey do nothing
     returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc,
               shapes
@@ -172,23 +173,28 @@ async def claim_partition(
         first = ([topic], [incarnation], [partition])
         await connection.execute(ADD_DEDUP_HORIZON, *first, cluster_id)
         await connection.fetch(LOCK_DEDUP_HORIZON, *first)
-        # If another process adds the position at the same moment, claim the row of that process.
         begun = await connection.fetchrow(
             _BEGIN_POSITION,
             topic,
+            incarnation,
             partition,
             cluster_id,
             owner.name,
             log_start,
             shapes.fingerprint,
-            incarnation,
             owner.holder,
             owner.group_id,
         )
-        position = dict(begun) if begun else await claim_latest() or {}
+        # If another process has just added the position, claim the row of that process.
+        position = dict(begun) if begun else await claim_latest()
+    if position is None:
+        message = f"{topic}[{partition}]: another process added the position and deleted it"
+        raise PositionMovedError(message, topic=topic, partition=partition)
     await check_protocol(connection)
     check_shapes(topic, partition, position.pop("shapes"), shapes.fingerprint)
-    return await _alive(connection, Claim(topic=topic, partition=partition, **position))
+    claim = Claim(topic=topic, partition=partition, **position)
+    await _write_first_heartbeat(connection, claim)
+    return claim
 
 
 # The newest positions that this group must leave to another one. That one has shown a sign of life
@@ -287,9 +293,12 @@ async def _claim_latest(
         partition[0],
         found["incarnation"],
         partition[1],
-        *owner,
+        owner.name,
+        owner.holder,
+        owner.group_id,
         last_try.slice_for(owner.holder, next_offset=found["next_offset"], log_end=log_end),
-        *shapes,
+        shapes.fingerprint,
+        shapes.accepted,
     )
     return dict(claimed) | {"found_slice": last_try.slice_records}
 
@@ -394,6 +403,7 @@ async def begin_next_incarnation(
 
     Raises FencedError and PositionMovedError.
     """
+    # An empty part, only to check epoch and offset.
     await lock_positions(connection, (claim.part(claim.next_offset, claim.next_offset, []),))
     row = await connection.fetchrow(
         _BEGIN_NEXT_INCARNATION,
@@ -405,7 +415,9 @@ async def begin_next_incarnation(
         log_start,
         owner.holder,
     )
-    return await _alive(connection, Claim(topic=claim.topic, partition=claim.partition, **row))
+    begun = Claim(topic=claim.topic, partition=claim.partition, **row)
+    await _write_first_heartbeat(connection, begun)
+    return begun
 
 
 # Writes a heartbeat for the new owner, so that it doesn't look dead before its first regular one.
@@ -431,10 +443,8 @@ _CLAIM_HEARTBEAT: Final = """
 """
 
 
-async def _alive(connection: asyncpg.Connection, claim: Claim) -> Claim:
-    """Write the first heartbeat of a claim."""
+async def _write_first_heartbeat(connection: asyncpg.Connection, claim: Claim) -> None:
     await connection.execute(_CLAIM_HEARTBEAT, claim.topic, claim.incarnation, claim.partition)
-    return claim
 
 
 # It updates partitions of all topics, because no other process has this holder.

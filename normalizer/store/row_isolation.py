@@ -1,7 +1,7 @@
 """Finds the events whose rows the database rejects, by writing rows and rolling them back."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import asyncpg
 
@@ -16,9 +16,13 @@ from normalizer.core.identity.coordinates import (
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
-from normalizer.store.rows import StoredRows, copy_rows, find_rejected_rows, update_rows
+from normalizer.store.rows import RowRejectedError, copy_rows, update_rows
 from normalizer.store.sorted_outcomes import begin_batch, sort_outcomes
 from normalizer.store.source_positions import Positions
+from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, find_fault
+from normalizer.store.stored_rows import StoredRows
+
+Row = TypeVar("Row", Event, Envelope)
 
 _CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
 
@@ -36,6 +40,8 @@ class RowIsolation:
         connection: asyncpg.Connection,
     ) -> dict[Coordinates, Rejected]:
         """Find the events whose rows are rejected, besides those in `row_rejections`."""
+        # `lock` returns None if an earlier commit of this batch succeeded. The next transaction of
+        # the batch finds that out too, and then ignores what is found here.
         dedup_horizon = await self._positions.lock(connection, batch.parts) or NO_DEDUP_HORIZON
         _, exclusions = await begin_batch(connection, batch)
         events = sort_outcomes(batch, row_rejections, exclusions, dedup_horizon).events
@@ -98,3 +104,54 @@ class RowIsolation:
             if (await self._try_rows(connection, [event], dedup_horizon))[0]
         ]
         return rejected_alone or reports[-1:]
+
+
+async def find_rejected_rows(
+    connection: asyncpg.Connection,
+    rows: Sequence[Row],
+    write: Callable[[Sequence[Row]], Awaitable[None]],
+) -> dict[int, str | None]:
+    """Return the SQLSTATE of each rejected row, by event_id. Rolls back every row.
+
+    COPY reports the line of a rejected row, so the rows before that line are good. Without a line
+    it tries the rows in halves. It continues after a rejected row, so that many rejected rows take
+    little more time than a few.
+    """
+    rejected: dict[int, str | None] = {}
+    suspects = [rows]
+    while suspects:
+        some = suspects.pop()
+        rejection = await _try_write(connection, some, write)
+        if rejection is None:
+            continue
+        line = 1 if len(some) == 1 else rejection.line
+        if line is not None and line <= len(some):
+            rejected[some[line - 1].event_id or 0] = rejection.sqlstate
+            some = some[line:]
+        suspects += [some[len(some) // 2 :], some[: len(some) // 2]]
+    return rejected
+
+
+async def _try_write(
+    connection: asyncpg.Connection,
+    rows: Sequence[Row],
+    write: Callable[[Sequence[Row]], Awaitable[None]],
+) -> RowRejectedError | None:
+    """Write the rows and roll them back. Returns the rejection, or None."""
+    if not rows:
+        return None
+    savepoint = connection.transaction()
+    await savepoint.start()
+    rejection: RowRejectedError | None = None
+    try:
+        await write(rows)
+    except RowRejectedError as found:
+        # Make a new exception, because the traceback of `found` refers to this frame and its rows,
+        # so they would stay in memory until the garbage collector runs.
+        rejection = RowRejectedError(found.sqlstate, found.line)
+    except FOREIGN_ERRORS as error:
+        if find_fault(error, copying=False) is not Fault.RECORD:
+            raise
+        rejection = RowRejectedError(getattr(error, "sqlstate", None))
+    await savepoint.rollback()
+    return rejection

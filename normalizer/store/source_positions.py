@@ -114,9 +114,11 @@ LOCK_DEDUP_HORIZON: Final = """
 async def lock_dedup_horizon(
     connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 ) -> DedupHorizon:
-    """Lock and return the dedup horizon of locked positions.
+    """Return the dedup horizon of locked positions that are below it.
 
-    Only partitions whose position is below it are included.
+    It's the column `dedup_offset` of the position. This also locks the partition's row in the table
+    `dedup_horizon`, because a job that writes records of the same partition locks that row too. So
+    two writers of the same records see each other's rows.
     """
     dedup_horizon = {
         (topic, incarnation, partition): dedup_offset

@@ -41,13 +41,16 @@ __all__ = ["Claim", "CommittedBatch", "ShapesOfProcess", "Store"]
 _T = TypeVar("_T")
 
 _MAX_ROUNDS: Final = 10
+"""How often to write a batch at once again, after a race or with more rows rejected. Then it waits
+like any other batch that fails, because so long a row of races hints at something else."""
 
 
 class Store:
     """Writes batches over one connection, which reconnects after an outage.
 
-    Use it as `async with Store(url, owner=...) as store`, from one task at a time. Every method
-    raises StoreUnavailableError (nothing was written, so call it again) or FatalError.
+    Use it as `async with Store(url, owner=...) as store`. Only one task may write. The transactions
+    of several tasks run one after the other. Every method raises StoreUnavailableError (nothing was
+    written, so call it again) or FatalError.
 
     - `positions` replaces the positions of the service. A job passes its own.
     - `session` holds server settings for the connection.

@@ -18,14 +18,10 @@ from normalizer.core.identity.coordinates import DedupHorizon, event_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
-from normalizer.store.rows import (
-    StoredRows,
-    add_merged_records,
-    copy_rows,
-    update_rows,
-)
+from normalizer.store.rows import add_merged_records, copy_rows, update_rows
 from normalizer.store.sorted_outcomes import SortedOutcomes, begin_batch
 from normalizer.store.source_positions import Positions
+from normalizer.store.stored_rows import StoredRows
 
 
 class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +79,7 @@ class WriteTransaction:
         if plan is None or not plan.still_holds(dedup_horizon, exclusions):
             plan = await self._planner.plan(connection, batch, progress, exclusions, dedup_horizon)
         if plan.merge_first:
-            return await self._merge_first(connection, plan, progress)
+            return await self._update_stored_rows(connection, plan, progress)
         outcomes = await self._write_rows(connection, plan, batch_id)
         rejections = plan.sorted_outcomes.rejections
         kept = await self._quarantine(connection, rejections, batch_id, dedup_horizon)
@@ -105,13 +101,13 @@ class WriteTransaction:
             batch_id=batch_id,
         )
 
-    async def _merge_first(
+    async def _update_stored_rows(
         self, connection: asyncpg.Connection, plan: BatchPlan, progress: WriteProgress
     ) -> WriteProgress:
         """Change the stored rows, and write nothing else of the batch."""
         write_plan = plan.write_plan
         await update_rows(connection, write_plan.updates)
-        await add_merged_records(connection, plan.merged_first())
+        await add_merged_records(connection, plan.merges_before_inserts())
         left = plan.after_merge()
         return WriteProgress(
             row_rejections=progress.row_rejections,
@@ -163,14 +159,10 @@ class WriteTransaction:
             if rejection.record.offset < dedup_horizon.get(rejection.coordinates[:3], 0)
         }
         stored_before = await StoredRows(connection).find_rows_at(below) if below else {}
-        kept = iter(
-            await write_quarantine(
-                connection,
-                [one for one in rejections if one.coordinates not in stored_before],
-                batch_id,
-            )
-        )
-        return [one.coordinates not in stored_before and next(kept) for one in rejections]
+        to_store = [one for one in rejections if one.coordinates not in stored_before]
+        kept = await write_quarantine(connection, to_store, batch_id)
+        is_kept = {id(one): is_new for one, is_new in zip(to_store, kept, strict=True)}
+        return [is_kept.get(id(one), False) for one in rejections]
 
 
 def _count(

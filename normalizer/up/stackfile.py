@@ -81,7 +81,7 @@ def write_stack(folder: Path, stack: Stack) -> None:
 
 
 def forget_stack(folder: Path) -> None:
-    """Remove stack.json."""
+    """Remove stack.json and the file of shell variables."""
     for name in (STACK_FILE, SHELL_FILE):
         (folder / name).unlink(missing_ok=True)
 

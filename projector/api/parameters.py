@@ -161,14 +161,14 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         are. So if the page shows a count of 12 calls, the list of the same window has these 12
         calls.
         """
-        since, until = self.requested(now)
+        since, until = self.requested_bounds(now)
         grain: Grain = "minute" if until - since <= _SHORT else "hour"
         return (
             floor(since, grain) if self.since is None else since,
             floor(until, grain, up=True) if self.until is None else until,
         )
 
-    def requested(self, now: datetime) -> tuple[datetime, datetime]:
+    def requested_bounds(self, now: datetime) -> tuple[datetime, datetime]:
         """Return the bounds as requested, without rounding.
 
         Both bounds of an empty window are the same midnight, so that rounding to any interval keeps
@@ -188,7 +188,7 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
 
         That's needed for a short window, or if `at` is a minute.
         """
-        since, until = self.requested(now)
+        since, until = self.requested_bounds(now)
         by_minute = getattr(self, "every", "") == "minute" and "at" in getattr(self, "by", ())
         return by_minute or until - since <= _SHORT
 
@@ -198,9 +198,9 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
         Counts by minute are kept for two days only, so an older window is counted by the hour. If
         the request asks for a longer interval (`every`), that is used.
         """
-        since, until = self.requested(now)
+        since, until = self.requested_bounds(now)
         counted: Grain = finest
-        if finest == "minute" and since < minutes_from(now):
+        if finest == "minute" and since < minutes_kept_from(now):
             counted = "hour"
         by_time = "at" in getattr(self, "by", ())
         params: Grain = getattr(self, "every", counted) if by_time else counted
@@ -272,7 +272,7 @@ def _span(text: str) -> timedelta:
     return timedelta(**{_SPAN_UNITS[text[-1]]: int(text[:-1])})
 
 
-def minutes_from(now: datetime) -> datetime:
+def minutes_kept_from(now: datetime) -> datetime:
     """Return the start of the time for which the views have counts by minute."""
     return floor(now, "hour") - _MINUTES_KEPT
 

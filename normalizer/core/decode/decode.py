@@ -241,18 +241,18 @@ class _RecordDecoder:
         if bom:
             text = text[len(BOM) :]
         replaced: dict[int | None, set[Path]] = {}
-        if (has_sign := self._search) is not None:
+        if (search := self._search) is not None:
             # Without its escapes, this text may show a secret that the record's text hides.
             if not is_record:
-                has_sign = self._sanitizer.search(text) or self._sanitizer.suspects
+                search = self._sanitizer.search(text) or self._sanitizer.suspects
             reject_numbers(text)
-            tree = parse_tree(text, has_sign)
+            tree = parse_tree(text, search)
             check_depth(text, MAX_NESTING)
             if is_record and isinstance(tree, dict) and is_enveloped(tree):
                 whole = parse_tree(text)
                 if unwrapped := _unwrapped(whole, TREES):
                     return self._open_envelope(unwrapped, bom=bom)
-            as_kept, replaced = self._sanitizer.clean(text.decode(), tree, has_sign)
+            as_kept, replaced = self._sanitizer.clean(text.decode(), tree, search)
             text = as_kept.encode()
             content = decode_object_or_text(text)
         else:

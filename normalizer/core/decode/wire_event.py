@@ -99,7 +99,7 @@ class WireEvent(msgspec.Struct, gc=False):
         """Store a field in `extra`, because no rule could use it."""
         self.extra[name] = self.fields[name]
 
-    def drop_alias(self, name: str) -> None:
+    def keep_conflicting_alias(self, name: str) -> None:
         """Store a field in `extra`, because its other name has another value (#a1).
 
         The coercion alias_conflict records that.
@@ -136,7 +136,7 @@ class WireEvent(msgspec.Struct, gc=False):
             self.context = payload
             return sent.payload or NOTHING
         if payload is not ABSENT and not same_json(context, payload):
-            self.drop_alias("payload")
+            self.keep_conflicting_alias("payload")
         self.context = context
         return sent.context or NOTHING
 

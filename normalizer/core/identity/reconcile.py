@@ -43,6 +43,7 @@ from normalizer.core.identity.stored_events import Outcome, StoredEvents, WriteP
 from normalizer.envelope import Envelope
 
 _BY_COMMAND = 3
+"""The strength of a match by command, as `match_strength` returns it."""
 
 
 async def reconcile(
@@ -140,8 +141,8 @@ class _Reconciler:
             }
             self._resolved = await self._stored.find_rows_at(below) if below else {}
         again = [event for event in unknown if event_coordinates(event) not in self._resolved]
-        id_counts = {event_id for event in again if (event_id := stored_id(event)) in self._known}
-        await self._lock({event_id for event_id in id_counts if event_id < HASHED_REGION})
+        taken_ids = {event_id for event in again if (event_id := stored_id(event)) in self._known}
+        await self._lock({event_id for event_id in taken_ids if event_id < HASHED_REGION})
         rows = self._current_rows(again)
         siblings = {
             one
@@ -150,7 +151,7 @@ class _Reconciler:
             for one in sibling_ids(stored_id(event), event.execution_id)
         }
         await self._lock(
-            {event_id for event_id in id_counts if event_id >= HASHED_REGION}
+            {event_id for event_id in taken_ids if event_id >= HASHED_REGION}
             | (siblings - self._rows.keys())
         )
         reports: dict[int, list[Envelope]] = {}
@@ -163,7 +164,7 @@ class _Reconciler:
 
     async def _lock(self, event_ids: Collection[int]) -> None:
         if event_ids:
-            found = await self._stored.rows(sorted(event_ids))
+            found = await self._stored.lock_rows(sorted(event_ids))
             self._rows |= {event_id: found.get(event_id) for event_id in event_ids}
 
     def _current_rows(self, events: Sequence[Envelope]) -> list[Envelope]:
@@ -281,7 +282,7 @@ class _Reconciler:
     async def _row(self, event_id: int) -> Envelope | None:
         """Return the row of this id. Queries it only if the batch hasn't loaded it."""
         if event_id not in self._rows:
-            self._rows[event_id] = (await self._stored.rows([event_id])).get(event_id)
+            self._rows[event_id] = (await self._stored.lock_rows([event_id])).get(event_id)
         return self._loaded(event_id)
 
     def _loaded(self, event_id: int) -> Envelope | None:

@@ -20,7 +20,7 @@ class StoredEvents(Protocol):
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
         """Return the coordinates of those of these ids that are stored. The ids are ascending."""
 
-    async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+    async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         """Return the complete rows of those of these ids that are stored. The ids are ascending."""
 
     async def find_rows_at(

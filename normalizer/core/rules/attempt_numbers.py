@@ -34,7 +34,11 @@ Attempts: TypeAlias = tuple[int, Rank]
 
 
 def resolve_attempts(event: WireEvent) -> Attempts:
-    """Return the first valid count. An invalid count before it is recorded as a coercion."""
+    """Return the first valid count. An invalid count before it is recorded as a coercion.
+
+    The order of the fields decides, not the rank. The rank only decides between two reports of one
+    event.
+    """
     if event.meta.attempts is not None:
         explicit = _count(event, "meta.attempts", event.meta.attempts)
         if explicit is not None:

@@ -36,7 +36,7 @@ def resolve_event_type(event: WireEvent) -> str:
         expected = "expected event_type or name" if chosen is None else "event_type: expected text"
         raise RecordRejectedError("not_an_event", f"{expected}, got {_kind(chosen)}")
     if first is not None and second is not None and second != first:
-        event.drop_alias("name")
+        event.keep_conflicting_alias("name")
     if len(event_type) <= _SHORT_CHARS:
         return event_type
     return within_bytes("event_type", event_type, MAX_EVENT_TYPE_BYTES)
@@ -69,7 +69,7 @@ def resolve_step(event: WireEvent, command_id: str | None) -> str:
     if not step and sent.step is not None and sent.step != "":
         event.keep_extra("step")
     if node_name and step and node_name != step:
-        event.drop_alias("node_name")
+        event.keep_conflicting_alias("node_name")
     elif not node_name and sent.node_name is not None and sent.node_name != "":
         event.keep_extra("node_name")
     nested = event.nested

@@ -141,6 +141,7 @@ def _of_call(event: WireEvent, declared: str) -> Status:
 
 
 def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
+    # Bypass the cache for a longer word, so that the cache doesn't hold megabytes of text.
     judge = _judge if len(declared) <= MAX_STATUS_BYTES else _judge.__wrapped__
     judged = judge(declared, event_type)
     if judged.overruled:
@@ -170,7 +171,7 @@ def _stored_payload_status(event: WireEvent) -> Value:
     return event.nested.result_context.status
 
 
-def _nested_status(name: TypeMeaning, values: tuple[Value, ...]) -> str | None:
+def _nested_status(meaning: TypeMeaning, values: tuple[Value, ...]) -> str | None:
     """Return the status that nested words imply, or None.
 
     That's the first failure, otherwise the first word other than COMPLETED, otherwise COMPLETED
@@ -179,7 +180,7 @@ def _nested_status(name: TypeMeaning, values: tuple[Value, ...]) -> str | None:
     words = [
         found
         for value in values
-        if type(value) is str and (found := _nested_word(value, name)) is not None
+        if type(value) is str and (found := _nested_word(value, meaning)) is not None
     ]
     words = [found for found in words if found != "COMPLETED"] or words
     return next((found for found in words if found in _FAILURES), next(iter(words), None))
@@ -203,15 +204,15 @@ class _Judged(NamedTuple):
 
 @lru_cache(maxsize=_REMEMBERED)
 def _judge(declared: str, event_type: str) -> _Judged:
-    name = meaning_of_type(event_type)
+    meaning = meaning_of_type(event_type)
     if _is_unknown(declared):
-        return _Judged(name.status, 0, decided=False, kept=declared != "")
+        return _Judged(meaning.status, 0, decided=False, kept=declared != "")
     canonical = _other_word(declared)
-    if canonical in _WEAKER and name.ends:
-        return _Judged(name.status, 0, decided=not name.by_servers, overruled=True)
+    if canonical in _WEAKER and meaning.ends:
+        return _Judged(meaning.status, 0, decided=not meaning.by_servers, overruled=True)
     kept = declared.upper() != canonical
-    if name.by_servers and canonical == name.status:
-        return _Judged(name.status, 0, decided=False, kept=kept)
+    if meaning.by_servers and canonical == meaning.status:
+        return _Judged(meaning.status, 0, decided=False, kept=kept)
     return _Judged(within_bytes("status", canonical, MAX_STATUS_BYTES), _rank(canonical), kept=kept)
 
 
@@ -268,7 +269,7 @@ def _known_other_word(sent: str) -> str | None:
     return "FAILED" if folded.startswith(_FAILED_PREFIX) else _OTHER_WORDS.get(folded)
 
 
-def _nested_word(sent: str, name: TypeMeaning) -> str | None:
+def _nested_word(sent: str, meaning: TypeMeaning) -> str | None:
     """Return the canonical word if it's evidence, otherwise None.
 
     A word for an ending counts only if the event ends something (#s3, #s8, #s10).
@@ -277,12 +278,12 @@ def _nested_word(sent: str, name: TypeMeaning) -> str | None:
         return None
     found = _other_word(sent)
     if found in _WEAKER:
-        return None if name.ends else found
-    if found == "COMPLETED" and name.status in _FAILURES:
+        return None if meaning.ends else found
+    if found == "COMPLETED" and meaning.status in _FAILURES:
         return None
     if found in _NESTED_ENDINGS:
-        return found if name.ends else None
-    return found if name.any_word and len(found.encode()) <= MAX_STATUS_BYTES else None
+        return found if meaning.ends else None
+    return found if meaning.any_word and len(found.encode()) <= MAX_STATUS_BYTES else None
 
 
 def _as_declared(event: WireEvent, declared: str, canonical: str) -> Status:

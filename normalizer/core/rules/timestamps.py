@@ -110,7 +110,7 @@ def _declared(event: WireEvent, latest: datetime) -> datetime | None:
         time = parse_time(value)
         if chosen is not None:
             if time != chosen:
-                event.drop_alias(name)
+                event.keep_conflicting_alias(name)
         elif time is not None and EARLIEST <= time <= latest:
             chosen, chosen_value = time, value
         else:

@@ -61,9 +61,9 @@ CALLS: Final = Comparison(
 _FINISHED: Final = """
         from   counted_calls as call
         left join execution_facts as execution using (execution_id)
+        -- The expression of the index calls_by_hour. Every counted call has an end.
         where  hour_of(coalesce(finished_at, begun_at)) >= $1::timestamptz
         and    hour_of(coalesce(finished_at, begun_at)) < $2::timestamptz
-        and    finished_at is not null
 """
 
 CALL_HOURS: Final = counter(

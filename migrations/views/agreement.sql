@@ -47,10 +47,10 @@ left join differed using (projection)
 left join scoped using (projection);
 
 comment on view projector.agreement is
-    'Do the views agree with the stored events? divergent: the number of open divergences of a '
-    'projection, until a comparison that covers them finds agreement. Otherwise the last '
-    'result of `projector verify`. Also when each scope was last compared: all, a range of '
-    'hours, a sample.';
+    'Do the views agree with the stored events? divergent is the number of open divergences of a '
+    'projection. It stays until a comparison that covers them finds agreement. Without open '
+    'divergences, the row has the last result of `projector verify`. It also says when each scope '
+    'was last compared: all, a range of hours, or a sample.';
 comment on column projector.agreement.projection is 'name of the compared projection';
 comment on column projector.agreement.verdict is 'match, divergent or inconclusive';
 comment on column projector.agreement.scope is 'everything, range or sample';

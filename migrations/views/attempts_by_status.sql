@@ -15,13 +15,13 @@ having   sum(events) <> 0;
 
 comment on view projector.attempts_by_status is
     'How many events of each type ended in which status at which attempt (0 is the first), over '
-    'time? Each event is in one bucket: of a minute for the last 48 full hours and the running '
-    'one, of an hour before that. events / bucket_s is the rate per second. The running minute '
-    'is not complete yet. attempts is the number that the event itself was sent with, and 0 if '
-    'it was sent with none: attempts_defaulted says how many of these events were. So don''t '
-    'read calls from it: a retry whose worker sends no number is in the row of attempt 0 here, '
-    'and under its own number in call_outcomes_by_attempt, which counts calls. Events of the '
-    'step __orchestrate__ count here. event_counts can leave them out.';
+    'time? Each event is counted once: by the minute for the last 48 full hours and the current '
+    'one, and by the hour before that. events / bucket_s is the rate per second. The current '
+    'minute is not complete yet. attempts is the number that the event itself was sent with. It is '
+    '0 if it was sent with none, and attempts_defaulted counts these. So do not count calls here: '
+    'a retry whose worker sends no number is counted as attempt 0 here, and under its own number '
+    'in call_outcomes_by_attempt. Events of the step __orchestrate__ are included. event_counts '
+    'can leave them out.';
 comment on column projector.attempts_by_status.bucket_start is 'start of the minute or hour, UTC';
 comment on column projector.attempts_by_status.bucket_s is
     'length of the bucket: 60 or 3,600 seconds';

@@ -12,7 +12,7 @@ comment on view projector.call_outcomes_by_attempt is
     'How did calls end, by attempt? Each row counts attempts by the hour of their end. failed are '
     'FAILED, ERROR and CANCELLED. exhausted are those of them that were the last allowed attempt. '
     'inferred are those whose attribution in calls is inferred. Rates are sums divided by sums. '
-    'Rows are parts, as in event_counts. For minutes, count calls by finished_at. Calls of the '
+    'Always sum rows, as in event_counts. For minutes, count calls by finished_at. Calls of the '
     'step __orchestrate__ are left out.';
 comment on column projector.call_outcomes_by_attempt.hour is 'the hour, UTC';
 comment on column projector.call_outcomes_by_attempt.playbook is

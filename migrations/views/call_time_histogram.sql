@@ -8,7 +8,7 @@ comment on view projector.call_time_histogram is
     '(queue), and how long do retries wait after the failure before them (backoff)? Counted by the '
     'hour of their end. Calls that still wait are in open_calls. projector.percentile(0.95, '
     'bucket, calls) gives seconds, over any hours and keys. It is the middle of a bucket, at most '
-    '4.5 % off. Rows are parts, as in event_counts. Calls of the step __orchestrate__ are left '
+    '4.5 % off. Always sum rows, as in event_counts. Calls of the step __orchestrate__ are left '
     'out.';
 comment on column projector.call_time_histogram.hour is 'the hour, UTC';
 comment on column projector.call_time_histogram.measure is

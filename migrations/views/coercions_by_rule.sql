@@ -5,8 +5,8 @@ group by hour, shape, rule
 having   sum(coercions) <> 0;
 
 comment on view projector.coercions_by_rule is
-    'Which values had their meaning changed or guessed, by which rule, in which shape? By the '
-    'hour in which Kafka received them.';
+    'Which values had their meaning changed or guessed, by which rule, in which shape? Counted by '
+    'the hour in which Kafka received them.';
 comment on column projector.coercions_by_rule.hour is 'the hour, UTC';
 comment on column projector.coercions_by_rule.shape is 'wire shape of the record';
 comment on column projector.coercions_by_rule.rule is 'name of the rule';

@@ -28,8 +28,8 @@ where  finished_at is not null
 and    step <> '__orchestrate__';
 
 comment on view projector.counted_calls is
-    'Private: what do roll-ups count each attempt under? Read projector.calls instead: this '
-    'view is granted to nobody and may change.';
+    'Private: under which keys and with which values do counters count each attempt? Read '
+    'projector.calls instead, because nobody is granted this view and it may change.';
 comment on column projector.counted_calls.execution_id is 'id of the execution';
 comment on column projector.counted_calls.command_id is 'id of the command';
 comment on column projector.counted_calls.attempts is

@@ -6,7 +6,8 @@ from   normalizer.drift_findings;
 
 comment on view projector.drift is
     'What do producers send that is not documented, or has another type than documented, since '
-    'when, and where is an example? A sample: only quiet traffic is examined completely.';
+    'when, and where is an example? This is a sample, because only quiet traffic is examined '
+    'completely.';
 comment on column projector.drift.shape is 'wire shape of the record';
 comment on column projector.drift.field is 'top-level key';
 comment on column projector.drift.type is 'object, list, text, number or bool';

@@ -53,9 +53,9 @@ cross join lateral (
 ) as last;
 
 comment on view projector.error_groups is
-    'Which error classes exist, when did each occur first and last, and where is a sample? From '
-    'the stored calls. The sample is the latest of them. failures_by_error has the counts. Calls '
-    'of the step __orchestrate__ are left out.';
+    'Which error classes exist, when did each occur first and last, and where is a sample? It '
+    'covers all stored calls, and the sample is the latest of them. failures_by_error has the '
+    'counts. Calls of the step __orchestrate__ are left out.';
 comment on column projector.error_groups.error_class is
     'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of '
     'eight or more letters from a to f, with codes such as HTTP 404 kept, or null if it did not '

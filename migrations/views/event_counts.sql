@@ -4,11 +4,11 @@ from   projector.event_hours
 where  events <> 0 or attempts_defaulted <> 0;
 
 comment on view projector.event_counts is
-    'How many events of each step and type ended in which status at which attempt, by hour? Rows '
-    'are parts: several have the same keys, and some are negative, so only sums are true. '
-    'attempts and attempts_defaulted are as in attempts_by_status. Events of the step '
-    '__orchestrate__, calls of the engine itself, count here. Add step <> ''__orchestrate__'' to '
-    'leave them out, as views of calls do.';
+    'How many events of each step and type ended in which status at which attempt, by hour? A '
+    'count is divided over several rows with the same keys, and a row may be negative, so always '
+    'sum them. attempts and attempts_defaulted are as in attempts_by_status. Events of the step '
+    '__orchestrate__, which are calls of the engine itself, are included. Add step <> '
+    '''__orchestrate__'' to leave them out, as views of calls do.';
 comment on column projector.event_counts.hour is 'the hour, UTC';
 comment on column projector.event_counts.step is 'name of the step, or empty if no event names one';
 comment on column projector.event_counts.event_type is 'type in the producer''s spelling';

@@ -4,9 +4,9 @@ from   projector.execution_hours
 where  executions <> 0;
 
 comment on view projector.execution_outcomes is
-    'How many executions began, and how many ended in which status, over time? BEGUN is '
-    'counted in the hour of the begin, the others in the hour of the end. Rows are parts, as '
-    'in event_counts. For minutes, count executions by begun_at and ended_at.';
+    'How many executions began, and how many ended in which status, over time? BEGUN is counted in '
+    'the hour of the begin, the others in the hour of the end. Always sum rows, as in '
+    'event_counts. For minutes, count executions by begun_at and ended_at.';
 comment on column projector.execution_outcomes.hour is 'the hour, UTC';
 comment on column projector.execution_outcomes.playbook is
     'path of the playbook, or empty while it is not known';

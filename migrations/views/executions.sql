@@ -31,10 +31,10 @@ from   (
        ) as facts;
 
 comment on view projector.executions is
-    'What is the state of each execution? status is RUNNING, or the outcome of its earliest '
-    'lifecycle end. contradicting: its ends disagree. active_after_end: something else happened '
-    'after the end. hour is the hour of its first event. failed_calls leaves out calls of the '
-    'step __orchestrate__.';
+    'What is the state of each execution? status is RUNNING, or the outcome of its earliest end '
+    'event. contradicting is true if its end events disagree, and active_after_end if something '
+    'else happened after the end. hour is the hour of its first event. failed_calls leaves out '
+    'calls of the step __orchestrate__.';
 comment on column projector.executions.execution_id is 'id of the execution';
 comment on column projector.executions.hour is 'the hour, UTC';
 comment on column projector.executions.playbook is

@@ -11,10 +11,11 @@ group by hour, shape, worker_id, lateness
 having   sum(events) <> 0;
 
 comment on view projector.late_arrivals is
-    'How long after they happened do events reach Kafka, and whose clock is wrong? By the hour of '
-    'their arrival. clock ahead: the producer''s time is more than a second after Kafka''s. A '
-    'clock that is behind shows as a worker whose events are all late. sum(skew_s) / sum(events) '
-    'of the rows whose lateness is not unknown is the mean time, below 0 where the clock is ahead.';
+    'How long after they happened do events reach Kafka, and whose clock is wrong? Counted by the '
+    'hour of their arrival. clock ahead means that the producer''s time is more than a second '
+    'after Kafka''s. If a clock is behind, all events of that worker look late. The mean time is '
+    'sum(skew_s) / sum(events) of the rows whose lateness is known. It is below 0 if the clock is '
+    'ahead.';
 comment on column projector.late_arrivals.hour is 'the hour, UTC';
 comment on column projector.late_arrivals.shape is 'wire shape of the record';
 comment on column projector.late_arrivals.worker_id is

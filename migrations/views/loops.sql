@@ -21,9 +21,9 @@ cross join lateral (
 ) as looped;
 
 comment on view projector.loops is
-    'How far is each loop: how many of its issued iterations are done? failed: iterations whose '
-    'attempts have all ended, none of them COMPLETED. hour is the hour of the execution''s first '
-    'event. Calls of the step __orchestrate__ are left out.';
+    'How far is each loop: how many of its issued iterations are done? failed counts iterations '
+    'whose attempts have all ended without one that COMPLETED. hour is the hour of the '
+    'execution''s first event. Calls of the step __orchestrate__ are left out.';
 comment on column projector.loops.execution_id is 'id of the execution';
 comment on column projector.loops.hour is 'the hour, UTC';
 comment on column projector.loops.step is 'name of the step, or empty if no event names one';

@@ -4,8 +4,9 @@ from     normalizer.quarantine
 group by projector.hour_of(quarantined_at), reason, shape;
 
 comment on view projector.quarantine_by_reason is
-    'What was rejected, why, and in which shape, by hour? `normalizer quarantine list` shows '
-    'each entry. Counts go with the entries (`projector maintain --keep-quarantine`).';
+    'What was rejected, why, and in which shape, by hour? `normalizer quarantine list` shows each '
+    'entry. When entries are deleted, so are their counts (`projector maintain '
+    '--keep-quarantine`).';
 comment on column projector.quarantine_by_reason.hour is 'the hour, UTC';
 comment on column projector.quarantine_by_reason.reason is 'why';
 comment on column projector.quarantine_by_reason.shape is 'wire shape of the record';

@@ -40,9 +40,10 @@ from   (
 
 comment on view projector.retry_storms is
     'Which steps retry more now than usual? Compares retries per first attempt of the last 5 '
-    'minutes and the running one with the 60 minutes before. storm: at least 20 retries now, and '
-    'at least 3 times the usual ratio (0.1 if it is lower or not known). More traffic alone is '
-    'not a storm. Calls of the step __orchestrate__ are left out.';
+    'minutes and the current one with those of the 60 minutes before. storm is true if there are '
+    'at least 20 retries now, and the ratio is at least 3 times the usual one (0.1 if that is '
+    'lower or not known). So more traffic alone is not a storm. Calls of the step __orchestrate__ '
+    'are left out.';
 comment on column projector.retry_storms.step is 'name of the step, or empty if no event names one';
 comment on column projector.retry_storms.minute is 'the last minute with a retry';
 comment on column projector.retry_storms.first_tries_now is

@@ -19,11 +19,12 @@ and    facts.cancelled_at is null
 and    facts.last_at < facts.as_of - interval '5 minutes';
 
 comment on view projector.stuck_executions is
-    'Which executions have not ended and are silent, since when, and what was their last '
-    'event? Silent for at least 5 minutes, by the as_of of the partition of the last event: '
-    'while nobody reads that partition, nothing becomes stuck. If a backfill took the last event '
-    'from a file or a table, by the newest as_of of the partitions of Kafka. begun is false for '
-    'strays: no event that begins them was ever read. hour is the hour of the first event.';
+    'Which executions have not ended and are silent, since when, and what was their last event? An '
+    'execution is silent if it has had no event for at least 5 minutes. That is measured up to the '
+    'as_of of the partition of its last event, so while nobody reads that partition, none of its '
+    'executions becomes stuck. If a backfill took the last event from a file or a table, the '
+    'newest as_of of any Kafka partition is used. begun is false if no event that begins the '
+    'execution was ever read. hour is the hour of the first event.';
 comment on column projector.stuck_executions.execution_id is 'id of the execution';
 comment on column projector.stuck_executions.begun is 'whether an event that begins it was read';
 comment on column projector.stuck_executions.silent_for is

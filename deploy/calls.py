@@ -186,16 +186,17 @@ def resolve_attempts(events: Sequence[CallEvent]) -> list[int]:
        attempt before, it begins with these.
     3. An event without a number is of the last attempt that had begun before it. Their places in
        the log tell what came first, or else their clocks. An end without a place, where others
-       have one, is rather of the last attempt that has no end in the log, and whose claim or start
-       came before it by the clock.
+       have one, is rather of the last attempt that has neither an end in the log nor a numbered
+       one, and whose claim or start came before it by the clocks.
     4. An attempt has one end of its call (of each call_index), and one of its command. If several
        without a number fall into it, the earlier ones go to attempts before it that have none, or
        else the later ones to attempts after it.
     5. Where an event has no place, or an attempt before the last has no end, the kinds of the ends
        may tell more, in the order of the clocks. An end is of the next attempt if it comes after
-       an end of the command, after one of the same call or a later one, or after a claim or a
-       start, or if it completes the command after a failed call. If that makes one group of ends
-       for each attempt, the groups are of the attempts in this order.
+       an end of the command, or of the same call or a later one. An end of the command is also of
+       the next attempt if it comes after a claim or a start, or if it completes the command after a
+       failed call. If that makes one group of ends for each attempt, the groups are of the attempts
+       in this order.
     A completion is the last of several ends or groups, because only failures are retried.
     """
     moments = _moments(events)
@@ -487,25 +488,26 @@ def _groups_of_ends(events: Sequence[CallEvent]) -> list[list[int]]:
             reports[event.at_us, 0].append(index)
     groups: list[list[int]] = []
     before: CallEvent | None = None
+    is_taken = False
     for key in sorted(reports):
         event = events[reports[key][0]]
         if not event.end_class:
-            before = None
+            is_taken = True
             continue
-        if before is None or not _may_follow(event, before):
+        if before is None or not _may_follow(event, before, is_taken=is_taken):
             groups.append([])
         groups[-1] += reports[key]
-        before = event
+        before, is_taken = event, False
     return groups
 
 
-def _may_follow(end: CallEvent, before: CallEvent) -> bool:
-    """Whether both may be of one attempt."""
+def _may_follow(end: CallEvent, before: CallEvent, *, is_taken: bool) -> bool:
+    """Whether both may be of one attempt. is_taken: a claim or a start lies between them."""
     if before.role == "ended":
         return False
     if end.role == "done":
         return end.nth_call > before.nth_call
-    return end.outcome != "COMPLETED" or before.outcome == "COMPLETED"
+    return not is_taken and (end.outcome != "COMPLETED" or before.outcome == "COMPLETED")
 
 
 def _spread(

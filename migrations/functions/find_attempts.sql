@@ -16,17 +16,17 @@
 --        at the same time), or of the first attempt if none had. Their places in the log tell
 --        what came first, if all events of the command with a place lie in one log. Otherwise the
 --        clocks of the producers do. An end without a place, where others have one, is rather of the
---        last attempt that has no end in the log, and whose claim or start came before it by the
---        clock, because one producer wrote all of these.
+--        last attempt that has neither an end in the log nor a numbered one, and whose claim or
+--        start came before it by the clocks. These may be clocks of several workers, which disagree.
 --     4. An attempt has one end of its command, and one of each of its calls (by call_index). If
 --        several without a number fall into one attempt, the earlier ones go to attempts before it
 --        that have none, or else the later ones to attempts after it.
 --     5. Where an event has no place in that log, or an attempt before the last has no end, the
 --        kinds of the ends may tell more, in the order of the clocks. An end is of the next attempt
---        if it comes after an end of the command, after one of the same call or a later one, or
---        after a claim or a start, or if it completes the command after a failed call. If that
---        makes one group of ends for each attempt, the groups are of the attempts in this order, or
---        of those that they name.
+--        if it comes after an end of the command, or of the same call or a later one. An end of the
+--        command is also of the next attempt if it comes after a claim or a start, or if it
+--        completes the command after a failed call. If that makes one group of ends for each
+--        attempt, the groups are of the attempts in this order, or of those that they name.
 -- A completion is the last of several ends or groups, because only failures are retried.
 -- An attempt ends when its last call does: an end that one with a greater call_index follows does
 -- not end it. deploy/calls.py follows the same rules.

@@ -2,7 +2,8 @@
 -- doubt, by the rules that find_attempts lists:
 --     1. find the attempts, and when each began (find_attempts)
 --     2. assign an event by its number, else by the issue that it is, else to the last attempt that
---        had begun before it; then an end without a place to the last attempt that lacks one
+--        had begun before it. If an end has no place but others have one, assign it to the last
+--        attempt before it that has neither an end with a place nor a numbered one.
 --     3. count two reports of the same end once, and group the ends
 --     4. if several ends fall into one slot (an attempt has one end of its command, and one of each
 --        of its calls), move them to attempts whose slot is free
@@ -140,25 +141,33 @@ begin
             from   (
                        select *,
                               slot is not null and coalesce(
-                                  lag(slot) over in_order = '1'
+                                  lag(slot) over ends = '1'
                                   or case slot
-                                         when '0' then call_index <= lag(call_index) over in_order
-                                         else is_completed and not lag(is_completed) over in_order
+                                         when '0' then call_index <= lag(call_index) over ends
+                                         else takes > lag(takes) over ends
+                                              or is_completed and not lag(is_completed) over ends
                                      end,
                                   true
                               ) as begins_group
                        from   (
-                                  select *
-                                  from   report
-                                  union all
-                                  select execution_id, command_id, null, null, null, null, null,
-                                         null, null, created_at, null
-                                  from   doubtful
-                                  where  role in ('claimed', 'started')
-                              ) as end_or_take
-                       window in_order as (
-                           partition by execution_id, command_id
-                           order by created_at, slot nulls first, call_index, ending, event_class
+                                  select *,
+                                         count(*) filter (where slot is null) over (
+                                             partition by execution_id, command_id
+                                             order by created_at, slot nulls first
+                                         ) as takes
+                                  from   (
+                                             select *
+                                             from   report
+                                             union all
+                                             select execution_id, command_id, null, null, null,
+                                                    null, null, null, null, created_at, null
+                                             from   doubtful
+                                             where  role in ('claimed', 'started')
+                                         ) as end_or_take
+                              ) as counted
+                       window ends as (
+                           partition by execution_id, command_id, slot is null
+                           order by created_at, slot, call_index, ending, event_class
                        )
                    ) as ordered
             window in_order as (

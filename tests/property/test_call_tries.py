@@ -216,6 +216,19 @@ def test_an_end_after_a_claim_or_a_start_is_of_the_next_attempt() -> None:
     assert resolve_attempts(in_log) == resolve_attempts(events) == [0, 0, 1, 1, 1, 0]
 
 
+def test_an_end_after_the_start_of_a_next_call_is_of_the_same_attempt() -> None:
+    """Over several logs. The first worker's clock is ahead of the issuer's, the second's behind."""
+    ends = [
+        *(done(107), done(109, call_index=1)._replace(status="FAILED")),
+        *(done(-8), done(-6, call_index=1)),
+    ]
+    starts = [started(end.at_us - 1) for end in ends]
+
+    found = resolve_attempts([issued(0, 0), issued(100, 1), *starts, *ends])
+
+    assert found[-4:] == [0, 0, 1, 1]
+
+
 def test_a_completed_command_is_of_another_attempt_than_a_failed_call() -> None:
     events = [issued(0, 0), issued(100, 1), failed(105), completed(107)]
 

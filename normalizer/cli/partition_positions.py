@@ -137,8 +137,8 @@ async def skip(
     position = (await read_positions(settings, log, *at))[0]
     if to is not None and not offset < to <= offset + MOST_OFFSETS:
         raise ConfigurationError(
-            f"--to: expected {offset + 1} to {offset + MOST_OFFSETS}, the offset to read next; "
-            f"got {to}"
+            f"--to: expected an offset above --offset, from {offset + 1} to "
+            f"{offset + MOST_OFFSETS}, but got {to}"
         )
     if position.next_offset != offset:
         raise moved_elsewhere(*at, position.next_offset)
@@ -170,8 +170,8 @@ async def rewind(
     position = (await read_positions(settings, log, *at))[0]
     if not position.start_offset <= offset < position.next_offset:
         raise ConfigurationError(
-            f"--offset: expected {position.start_offset} to {position.next_offset - 1}, the "
-            f"offsets that were read; got {offset}"
+            f"--offset: expected an offset that was read before, from {position.start_offset} to "
+            f"{position.next_offset - 1}, but got {offset}"
         )
     start = (await log.bounds([at]))[at].start if log and position.log_end is not None else offset
     if offset < start:

@@ -138,7 +138,7 @@ class _DumpReader:
                 value, end = _json.raw_decode(self._text, self._at)
             except (JSONDecodeError, RecursionError) as error:
                 if not self._may_go_on(error):
-                    raise self._broken("this is not JSON") from error
+                    raise self._broken("expected JSON, got something else") from error
                 if not self._read():
                     raise EOFError from None
                 continue

@@ -118,12 +118,12 @@ def _split_lines(number: int, text: bytes, longest_bytes: int) -> list[tuple[int
 
 
 def topic_named_by(first_bytes: bytes, known: Collection[str]) -> str:
-    """Return the topic for the records of a file, which is made from its first bytes.
+    """Return the topic that the records of a file get: a hash of the file's first bytes.
 
-    `first_bytes` are the first 64 KiB, uncompressed, or the whole file if it's shorter. For a
-    shorter file the topic also has the number of bytes. Such a file may grow, and would then get
-    another topic, so its first bytes are also compared with `known`, the topics of files that were
-    read before. Source: docs/spec/wire-shapes.md#g6.
+    `first_bytes` are the first 64 KiB, uncompressed, or the whole file if it's shorter. The topic
+    of a shorter file also contains its size. If such a file grows, it would get another topic, and
+    a second backfill would store its events again. To prevent that, its beginning is also compared
+    with `known`, the topics of files that were read before. Source: docs/spec/wire-shapes.md#g6.
     """
     known_sizes = {int(size) for one in known if (size := one.partition(".")[2]).isdecimal()}
     hashed, begin = hashlib.blake2b(digest_size=8), 0

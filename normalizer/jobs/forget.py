@@ -281,8 +281,8 @@ _DELETE_ASSIGNED_IDS: Final = (
     "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
 )
 
-# A drift finding quotes a value of a record, which was either stored as a row or merged into one.
-# So look for the record in both places.
+# A drift finding shows an example value from a record, which must go too if the record is erased.
+# The record was either stored as a row or merged into one, so look for it in both places.
 _DELETE_DRIFT: Final = """
     delete from normalizer.drift_findings
     where  (source_topic, source_incarnation, source_partition, source_offset) in (
@@ -379,8 +379,8 @@ class Forget:
             await self._session.run_once(self._check_not_divergent)
             await self._session.fetch(_ADD_FORGOTTEN, self._id, reason.who, reason.why)
             await self._wait_for_writers()
-            # Delete the rows that are found through the events first. Without the events, a resumed
-            # run couldn't find them any more.
+            # Delete the events last. Other rows are found through them, so if a run stopped after
+            # deleting the events, the next run couldn't find these rows.
             found = await self._find()
             rejected = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))

@@ -47,13 +47,15 @@ class FieldReader:
             if byte < 0x80:
                 return (value >> 1) ^ -(value & 1)
             shift += 7
-        raise CorruptRecordException("a number does not end")
+        raise CorruptRecordException(
+            f"a number has more than {_LONGEST_NUMBER} bytes, or the batch ends in it"
+        )
 
     def bytes_or_null(self, *, end: int) -> bytes | None:
-        """Read a length, and then that many bytes. A negative length stands for null.
+        """Read a field of bytes: a length, and then that many bytes. A negative length means null.
 
-        `end` is where the record ends. Raises CorruptRecordException if the length reaches beyond
-        it.
+        `end` is the position at which the record ends. Raises CorruptRecordException if the field
+        would reach beyond it, because then the length is wrong.
         """
         length = self.number()
         if length > end - self.position:
@@ -66,7 +68,9 @@ class FieldReader:
         """Read this many bytes, and yield them in parts of at most 256 KiB."""
         while length > 0:
             if not self.has_more():
-                raise CorruptRecordException(f"{length} bytes are missing")
+                raise CorruptRecordException(
+                    f"the batch ends {length} bytes before the end of a field"
+                )
             part = self._held[self._at : self._at + min(length, _PART_BYTES)]
             self._at += len(part)
             length -= len(part)

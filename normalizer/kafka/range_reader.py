@@ -199,8 +199,8 @@ class OffsetRangeReader:
         offset_range = self._left[one]
         if bounds.start <= offset_range.first:
             raise FatalError(
-                f"{one}: the topic was recreated: offset {offset_range.first} should be read, but "
-                f"the log ends at {bounds.end}"
+                f"{one}: the topic was recreated, because offset {offset_range.first} is to be "
+                f"read, but the log ends at {bounds.end}"
             )
         after = min(bounds.start, offset_range.after)
         self._advance(one, after)
@@ -217,7 +217,7 @@ class OffsetRangeReader:
             end = (await self.bounds([one]))[one].end
             if end < offset_range.after:
                 raise FatalError(
-                    f"{one}: the topic was recreated: it should be read to offset "
+                    f"{one}: the topic was recreated, because it is to be read to offset "
                     f"{offset_range.after}, but the log ends at {end}"
                 )
 

@@ -99,7 +99,9 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
     except cramjam.DecompressionError as error:
         if "whole buffer" not in str(error):
             raise
-        raise UnpacksTooFarError(f"it unpacks to more than {most_bytes} bytes") from error
+        raise UnpacksTooFarError(
+            f"the batch decompresses to more than {most_bytes} bytes"
+        ) from error
 
 
 def pieces(codec: str, packed: bytes) -> Iterator[bytes]:
@@ -112,7 +114,9 @@ def pieces(codec: str, packed: bytes) -> Iterator[bytes]:
     for piece in _CODECS[codec](packed):
         total += len(piece)
         if total > MOST_BATCH_BYTES:
-            raise UnpacksTooFarError(f"it unpacks to more than {MOST_BATCH_BYTES} bytes")
+            raise UnpacksTooFarError(
+                f"the batch decompresses to more than {MOST_BATCH_BYTES} bytes"
+            )
         yield piece
 
 

@@ -164,9 +164,9 @@ class EventRelay:
         position = table_position(await producer.committed())
         registered = await self._reader.registration()
         if registered is None:
-            # Commit the position before registering. If the process were killed after registering
-            # and before the commit, the registered relay would have no position, as if Kafka had
-            # lost it.
+            # Commit the position first, and register then. In the other order, a process that's
+            # killed in between would leave a registration without a position, which looks as if
+            # Kafka had lost the position.
             now = await self._reader.horizon()
             position = first_position(secrets.token_hex(8), now, position)
             await producer.commit((), position.committed())

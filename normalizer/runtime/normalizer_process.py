@@ -101,7 +101,9 @@ class NormalizerProcess:
                 start_new_session=True,  # Ctrl-C in a terminal is for the parent
             )
         except OSError as error:
-            raise NormalizerProcessDiedError(f"it can't start: {error.strerror}") from error
+            raise NormalizerProcessDiedError(
+                f"the helper process can't start: {error.strerror}"
+            ) from error
         _write(process, pickle.dumps(self._rules))
         return process
 

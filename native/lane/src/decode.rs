@@ -1,8 +1,9 @@
 //! Decodes the text of a record into wire events, i.e. events as a producer sent them.
 //!
-//! It opens the wrappers of feeds and splits batches into events. A record in another envelope,
-//! such as that of a CloudEvent, is left to Python, and so is one with framing or in a JSON string.
-//! Source: docs/spec/wire-shapes.md#w2, #w3, #w4, #w5, #b1, #b2.
+//! A record may hold one event, a list of events, or an event in a wrapper with a sequence number,
+//! as change feeds send it. Anything else is left to Python: other envelopes such as a CloudEvent,
+//! values that begin with a schema id, and JSON strings. Source: docs/spec/wire-shapes.md#w2, #w3,
+//! #w4, #w5, #b1, #b2.
 
 use std::borrow::Cow;
 

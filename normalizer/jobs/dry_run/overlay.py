@@ -57,9 +57,10 @@ class Overlay:
         return {event_id: _row.decode(row) for event_id, row in self._find("row", event_ids)}
 
     def keep(self, new: Iterable[Envelope], changed: Iterable[tuple[Envelope, Envelope]]) -> None:
-        """Keep rows that would be inserted, and rows that would be changed (before, after).
+        """Keep the rows that a batch would insert, and the rows that it would change.
 
-        If a row is changed more than once, its first form stays as the one before.
+        A changed row is given in both forms, as (before, after). If several batches change it, the
+        form before the first of them is kept.
         """
         rows: list[tuple[Envelope, bytes | None]] = [(row, None) for row in new]
         rows += [(row, msgspec.msgpack.encode(stored)) for stored, row in changed]

@@ -67,10 +67,10 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     throttled_by_rate_s: float
 
 
-# Ends a job, unless a process is running it: the statement takes the runner's lock, and finds
-# nothing if it can't. The higher epoch fences a runner that has lost its lock without noticing. The
-# parts end where reading has stopped, so that the run counts as over and the next command begins a
-# new one.
+# Ends a job that no process is running. A running process holds the job's lock, and then this
+# statement finds no row. The higher epoch fences a runner that has lost its lock without noticing.
+# The parts end where reading has stopped, so that the run counts as over and the next command
+# begins a new one.
 _END_UNFINISHED: Final = """
     with ended as (
         update normalizer.jobs as job

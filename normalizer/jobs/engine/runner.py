@@ -111,8 +111,8 @@ class JobRunner:
             except RetryableError as error:
                 if self.stopping.is_set():
                     raise StoreUnavailableError(
-                        f"{error}, so the run stays interrupted. Run the same command to resume "
-                        "from the last commit"
+                        f"the result could not be stored ({error}), so the run stays interrupted. "
+                        "Run the same command to resume from the last commit"
                     ) from error
                 await wait_at_most(self.stopping, back_off_s(outage.failed(error)))
             else:
@@ -168,8 +168,8 @@ class JobRunner:
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):
-                # This query may wait for the batch that is being written, which locks the totals
-                # until it commits. However long that takes, it isn't an outage.
+                # A batch that is being written locks the totals until it commits, so this query may
+                # have to wait. However long that takes, it isn't an outage.
                 with outage.unless_answered():
                     totals = await run.totals()
                 outage.over()

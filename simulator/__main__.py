@@ -164,7 +164,7 @@ def write(
 @click.option("--ledger", required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--database-url", required=True)
 def compare_(*, ledger: Path, database_url: str) -> None:
-    """Compare a ledger with a database: rows, rejections, totals, views.
+    """Compare what was sent (--ledger) with a database: rows, rejections, totals, and views.
 
     Exit 1 if they differ, 3 if they could not be compared.
     """

@@ -136,6 +136,6 @@ class DatabaseRows:
         return {record[0]: ActualTotals(*record) for record in found}
 
     async def taken(self, event_ids: list[int]) -> set[int]:
-        """Those of the ids that belong to a row of any topic."""
+        """Return which of these ids belong to a row, of any topic."""
         found = await self._connection.fetch(_TAKEN, event_ids)
         return {record[0] for record in found}

@@ -42,7 +42,7 @@ class RowReader(Protocol):
         ...
 
     async def taken(self, event_ids: list[int]) -> set[int]:
-        """Those of the ids that belong to a row."""
+        """Return which of these ids belong to a row."""
         ...
 
 

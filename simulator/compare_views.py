@@ -90,7 +90,7 @@ def _compare_calls(
 def _compare_real_calls(
     expected: ExpectedViews, actual: list[ActualCall], report: ComparisonReport
 ) -> None:
-    """Compare with what really happened, which nobody folded from events."""
+    """Compare with what really happened, which isn't computed from events."""
     shown = _outcomes(actual)
     for command_id, outcomes in expected.real_calls.items():
         report.real_calls += len(outcomes)
@@ -102,7 +102,10 @@ def _compare_real_calls(
 def _count_inferred_calls(
     expected: ExpectedViews, actual: list[ActualCall], report: ComparisonReport
 ) -> None:
-    """Count the retried commands that are shown otherwise than they went. That's no difference."""
+    """Count retried commands that the views show wrong because their numbers are missing.
+
+    That isn't a difference, because nobody can know better.
+    """
     shown = _outcomes(actual)
     for command_id, (how, outcomes) in expected.inferred_calls.items():
         report.inferred[how] += 1

@@ -40,7 +40,7 @@ class ComparisonReport(msgspec.Struct):
             kept.append(example)
 
     def inferred_shares(self) -> dict[str, str]:
-        """How many of the retried commands are shown otherwise than they went, by what is numbered.
+        """Return how many retried commands the views show wrong, by what their events number.
 
         For example "3 of 2,120 (0.1 %)".
         """

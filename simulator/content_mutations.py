@@ -12,7 +12,7 @@ from simulator.rendering import (
 
 
 def meta_no_object(rendered: RenderedEvent) -> None:
-    """#n2: meta that is no object goes to extra."""
+    """#n2: meta that isn't an object goes to extra."""
     body, reported = rendered.body, rendered.reported
     if rendered.fact.call is None and not reported.attempts_rank:
         body["meta"] = choose_one(rendered, "a note", [1, 2], 7)
@@ -21,14 +21,14 @@ def meta_no_object(rendered: RenderedEvent) -> None:
 
 
 def number_as_step(rendered: RenderedEvent) -> None:
-    """#p1: a number is its text."""
+    """#p1: a step that is a number is read as its text."""
     body, reported = rendered.body, rendered.reported
     if rendered.fact.kind.startswith("subscription.") and "step" in body:
         body["step"], reported.step = 7, "7"
 
 
 def status_no_text(rendered: RenderedEvent) -> None:
-    """#s5: a status that is no string is absent, and kept."""
+    """#s5: a status that isn't a string is read as none, and kept in extra."""
     body, reported = rendered.body, rendered.reported
     if (
         "status" in body
@@ -51,7 +51,7 @@ def unknown_outcome(rendered: RenderedEvent) -> None:
 
 
 def negative_duration(rendered: RenderedEvent) -> None:
-    """#u1: less than no time is no time."""
+    """#u1: a negative duration is read as none."""
     body, reported = rendered.body, rendered.reported
     if is_emit(rendered) and "duration" in body:
         body["duration"] = -1.5
@@ -60,13 +60,13 @@ def negative_duration(rendered: RenderedEvent) -> None:
 
 
 def no_worker(rendered: RenderedEvent) -> None:
-    """#k1: an empty worker is none."""
+    """#k1: an empty worker is read as none."""
     if rendered.fact.worker is None and rendered.reported.shape not in ("worker", "rust_row"):
         rendered.body["worker_id"] = ""
 
 
 def number_as_worker(rendered: RenderedEvent) -> None:
-    """#k1: a number is its text."""
+    """#k1: a worker that is a number is read as its text."""
     if rendered.fact.worker is None and rendered.reported.shape not in ("worker", "rust_row"):
         rendered.body["worker_id"], rendered.reported.worker_id = 17, "17"
 
@@ -112,7 +112,7 @@ def error_object(rendered: RenderedEvent) -> None:
 
 
 def unknown_keys(rendered: RenderedEvent) -> None:
-    """Unknown keys, some of which look like attempts: kept."""
+    """Unknown keys, some of which look like attempts: a reader keeps them in extra."""
     if rendered.reported.shape == "worker":
         return
     kept = {"x_region": {"zone": 3}, "outbox_attempts": 9, "http_retries": 4}
@@ -133,7 +133,7 @@ def secret_keys(rendered: RenderedEvent) -> None:
 
 
 def outputs(rendered: RenderedEvent) -> None:
-    """Additional keys of an emit request: kept."""
+    """Additional keys of an emit request, which a reader keeps in extra."""
     if not is_emit(rendered):
         return
     kept: dict[str, Any] = {
@@ -171,7 +171,7 @@ def command_in_result(rendered: RenderedEvent) -> None:
 
 
 def zero_tries(rendered: RenderedEvent) -> None:
-    """#n1: a zero where tries are counted from 1 is a first try."""
+    """#n1: a 0 in a field that counts tries from 1 means the first try."""
     meta, reported = rendered.body.get("meta"), rendered.reported
     if isinstance(meta, dict) and meta.get("attempt") == 1 and reported.attempts_rank == ONE_BASED:
         meta["attempt"] = reported.meta["attempt"] = 0

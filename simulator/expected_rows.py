@@ -106,9 +106,9 @@ def expected_row(reports: list[LoggedReport]) -> ExpectedRow:
 
 
 def stored_row(reports: list[LoggedReport]) -> Row:
-    """Return the row that the views are folded from.
+    """Return the row from which the expected views are computed.
 
-    Values with only a digest in the ledger are None.
+    Values of which the ledger has only a hash are None.
     """
     columns = expected_row(reports).columns
     reported = [logged.reported for logged in reports]

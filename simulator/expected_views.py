@@ -50,7 +50,7 @@ class ExpectedViews(msgspec.Struct):
 
 
 class _Platform(msgspec.Struct):
-    """What the platform knew of an execution."""
+    """What the platform knows about an execution."""
 
     outcome: str = ""
     ends: set[int] = set()

@@ -76,13 +76,19 @@ def is_hashed(event_id: int) -> bool:
 
 
 def opaque(text: str) -> int:
-    """The 62-bit hash that replaces an execution, catalog or parent id that is no int64."""
+    """Return the 62-bit hash that replaces an id that isn't an int64.
+
+    It's for ids of executions, catalog entries, and parents. Events have opaque_event.
+    """
     digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & (2**62 - 1) | 1 << 62
 
 
 def opaque_event(text: str) -> int:
-    """The hash that replaces an event id that is no int64: bits 62, 61, and 61 more."""
+    """Return the hash that replaces an event id that isn't an int64.
+
+    Bits 62 and 61 are set to mark it, and the other 61 bits are the hash.
+    """
     digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & (2**61 - 1) | _NO_TIME
 
@@ -97,7 +103,7 @@ def derived(
     incarnation: int = 0,
     salt: int = 0,
 ) -> int:
-    """The id of an event that brought none, derived from its coordinates."""
+    """Return the id of an event that was sent without one, derived from its place in Kafka."""
     place = struct.pack(">IIQI", incarnation, partition, offset, index)
     tail = bytes([salt]) if salt else b""
     digest = blake2b(topic.encode() + b"\0" + place + tail, digest_size=8).digest()

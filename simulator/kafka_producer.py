@@ -26,7 +26,7 @@ _TURN_US = 50_000
 
 
 class Producer:
-    """Sends turns of records, with a bounded number of batches in flight."""
+    """Sends records a few thousand at a time (a turn), with a limit on the batches in flight."""
 
     def __init__(self, client: AIOKafkaProducer, topic: str, placed: OnPlaced | None) -> None:
         self._client = client

@@ -63,7 +63,7 @@ _COMPACT: Final = ("command_id", "worker_id")
 
 
 def client_report(fact: Fact, choices: RenderChoices) -> RenderedEvent:
-    """The client's report: a payload, and nothing at the top that says how it ended."""
+    """Build the client's report: a payload, and nothing at the top that says how it ended."""
     created, created_us = time_formats.micros_z(fact.at_us)
     body: dict[str, Any] = {
         "execution_id": fact.execution.execution_id,

@@ -24,7 +24,10 @@ _SAME_INSTANT_US = 11
 
 
 class Lifecycles:
-    """Makes lives, and holds their common state: the clock, the number of facts, probabilities."""
+    """Generates executions, and holds their common state.
+
+    That is the clock, the number of facts so far, and the mix.
+    """
 
     def __init__(
         self, mix: Mix, random: Random, *, begin: StartChild, draw: Callable[[float], Payload]
@@ -38,7 +41,7 @@ class Lifecycles:
         self._mean_gap = mix.in_flight / mix.rate * SECOND_US * _EVENTS_A_GAP
 
     def life(self, execution: PlaybookRun, playbook: Playbook) -> Iterator[Burst]:
-        """One execution from its start to its end, or to where it gets stuck."""
+        """Generate one execution, from its start to its end, or until it gets stuck."""
         random, mix = self._random, self._mix
         draw = random()
         ends_early = draw < mix.stuck + mix.cancelled
@@ -82,7 +85,7 @@ class Lifecycles:
     def _subscription(
         self, execution: PlaybookRun, playbook: Playbook, cause: int
     ) -> Iterator[Burst]:
-        """Deliveries that count their own attempts, which are not those of the event."""
+        """Generate deliveries. They count their own attempts, which aren't those of the event."""
         for kind in ("opened", "delivered", "delivered", "closed"):
             fact = self._fact(f"subscription.{kind}", execution, playbook.path, cause=cause)
             yield [fact], self._gap(0.3)
@@ -202,7 +205,7 @@ class Lifecycles:
     def _fail(
         self, execution: PlaybookRun, call: CommandTry, took_us: int
     ) -> Generator[Burst, None, str]:
-        """A try that the platform does not take for completed, whatever its tool returned."""
+        """Fail a try. The platform doesn't take it for completed, whatever its tool returned."""
         error = ERRORS[int(self._random() * len(ERRORS))]
         call.outcome, *reports = WAYS_TO_FAIL[int(self._random() * len(WAYS_TO_FAIL))]
         facts = []

@@ -119,7 +119,7 @@ def bare_date(rendered: RenderedEvent) -> None:
 
 
 def bad_catalog(rendered: RenderedEvent) -> None:
-    """#i4: a secondary id that is none is absent."""
+    """#i4: a secondary id that can't be an id is read as none."""
     body, reported = rendered.body, rendered.reported
     if reported.catalog_id is not None and "catalog_id" in body:
         body["catalog_id"] = choose_one(rendered, -5, 1.5, [1], {"id": 1}, True)

@@ -100,7 +100,7 @@ _NOUNS: Final = [
 
 
 class PayloadPool:
-    """A pool of payloads. A draw costs one random number."""
+    """A pool of payloads. To draw one takes a single random number, so a run repeats exactly."""
 
     def __init__(self, mix: Mix, random: Random) -> None:
         low = max(mix.event_bytes_low - 200, 0)

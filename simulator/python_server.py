@@ -74,7 +74,10 @@ def batch_item(fact: Fact, choices: RenderChoices) -> RenderedEvent:
 
 
 def _numbers_retries(fact: Fact) -> bool:
-    """One execution in five runs under a release that numbers nothing."""
+    """Return whether the worker numbers retries.
+
+    One execution in five runs under an older release, which doesn't.
+    """
     return fact.execution.number % 5 > 0
 
 

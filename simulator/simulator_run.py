@@ -17,7 +17,7 @@ from simulator.topic_records import records
 
 
 class SimulatorRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Traffic of one mix and seed, until `events` or `executions` have run out."""
+    """The traffic of a mix and a seed. It ends after `events` or `executions`, if given."""
 
     mix: Mix = Mix()
     seed: int = 1

@@ -165,13 +165,16 @@ class _Topic:
             heappush(self._under_way, (arrives_us, next(self._sequence), again))
 
     def _repeated(self, outcome: SentOutcome) -> SentOutcome:
-        """An event without an id that is sent again is another event: nothing can tell."""
+        """Return the outcome of a record that is sent again.
+
+        An event without an id is then a different event, because no reader can tell.
+        """
         if isinstance(outcome, SentEvent) and outcome.reported.event_id is None:
             return SentEvent(next(self._numbers), outcome.fact, outcome.reported)
         return outcome
 
     def _collide(self, facts: list[Fact]) -> None:
-        """Node numbers collide: now and then an event gets the id of another one."""
+        """Give an event the id of another one now and then, as if two nodes had the same number."""
         fact = facts[0]
         if fact.execution.deployment.name != "rust_now" or fact.call is None:
             return

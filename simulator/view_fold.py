@@ -129,7 +129,7 @@ def _last_words(row: Row) -> tuple[bytes, bytes]:
 
 
 def lifecycle_outcome(row: Row) -> str | None:
-    """How its execution ended, if this event says so."""
+    """Return how the execution ended, if this event says so."""
     for outcome in ("COMPLETED", "FAILED", "CANCELLED"):
         if row["event_type"] in LIFECYCLE[outcome]:
             declared = row["status"]
@@ -226,7 +226,10 @@ def call_event(row: Row) -> CallEvent:
 
 
 def place_in_log(row: Row) -> str | None:
-    """Where the row's record lies, unless it came late, or another one lies elsewhere."""
+    """Return the place of the row's record in Kafka.
+
+    Returns None if the record came late, or if another report of the event lies elsewhere.
+    """
     if row["recorded_at"] is None or row["merge_flags"] & ELSEWHERE:
         return None
     if row["recorded_at"] - row["created_at"] >= LATE:

@@ -80,13 +80,13 @@ class World:
                 heappop(heap)
 
     def _new_life(self) -> Iterator[Burst]:
-        """Start a life that becomes `lived` when it is over."""
+        """Run an execution, and pass it to `lived` when it's over."""
         execution, playbook = self._begin(None)
         yield from self._stories.life(execution, playbook)
         self._over(execution)
 
     def _over(self, execution: PlaybookRun) -> None:
-        """End an execution that ended or got stuck, and its children with it."""
+        """Note the end of an execution that has ended or got stuck, and of its children."""
         for one in (execution, *execution.children):
             self._lived(self._living.pop(one.number))
 

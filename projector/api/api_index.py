@@ -17,7 +17,7 @@ class IndexedPath(msgspec.Struct, frozen=True):
 
 
 def build_index(described: Mapping[str, Any]) -> list[IndexedPath]:
-    """Every path of the document, without the index itself."""
+    """Return every path of the OpenAPI document except the index itself."""
     return [
         IndexedPath(path, one["get"]["summary"], one["get"]["tags"][0])
         for path, one in described["paths"].items()

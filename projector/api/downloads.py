@@ -48,9 +48,9 @@ class _Page(NamedTuple):
 
 
 async def download_events(request: Request, reader: Reader) -> Response:
-    """Send the present events by time, each once, in its present form.
+    """Send all stored events of the execution in the order of their time, each once.
 
-    If the database fails after the first page, reset the connection.
+    If the database fails after the first page, the connection is reset, so that the client notices.
     """
     try:
         parse(request.scope["query_string"], Parameters)

@@ -99,7 +99,7 @@ class AccessMiddleware:
 
 
 def shared_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
-    """Let pages of these origins read the answers, with the headers that the API knows."""
+    """Let pages of these origins read answers in a browser, and send the API's headers."""
     return CORSMiddleware(
         app,
         allow_origins=origins,

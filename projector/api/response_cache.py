@@ -37,7 +37,7 @@ class CachedResponse(msgspec.Struct, frozen=True):
 
 
 class ResponseCache:
-    """The responses of the last second, by path and query."""
+    """The responses of the last second, by path and query string."""
 
     def __init__(self) -> None:
         self._answers: dict[str, CachedResponse] = {}

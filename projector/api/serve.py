@@ -114,7 +114,7 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def stop(self) -> None:
-        """Finish requests in flight, of which none waits any longer, then stop."""
+        """Stop: end all waits (`?wait=`), and finish the requests in progress."""
         if self._ends is not None:
             self._ends.stop()
         self.should_exit = True
@@ -127,7 +127,7 @@ def listener_address(listener: socket.socket) -> str:
 
 
 async def _try_database(own: Reader) -> None:
-    """Log at the start why the database can't be used, before anybody sees it on the page."""
+    """Query the database once at the start, so that the log says early why it can't be used."""
     with contextlib.suppress(ApiError):
         async with own.snapshot():
             pass

@@ -279,9 +279,10 @@ async def _refuse_tables(connection: asyncpg.Connection) -> None:
 
 
 def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bool) -> ApiError:
-    """Translate by SQLSTATE. The server's message may contain event content, so don't send it.
+    """Translate an error of PostgreSQL into one that clients may see, by its SQLSTATE.
 
-    57014 before the timeout means that somebody cancelled the statement.
+    The server's message isn't passed on, because it may contain event content. 57014 before the
+    timeout means that somebody cancelled the statement.
     """
     code = error.sqlstate or ""
     if code == "57014" and timed_out:

@@ -78,7 +78,7 @@ async def drop_events(
 
 
 class _Retention:
-    """One run over all executions with events from before `before`."""
+    """A run over all executions that have events from before `before`."""
 
     def __init__(
         self, connection: asyncpg.Connection, before: datetime, folder: ArchiveFolder | None

@@ -48,7 +48,7 @@ async def find_candidates(
 async def find_groups(
     connection: asyncpg.Connection, before: datetime, candidates: Collection[int]
 ) -> list[Group]:
-    """Group the candidates with all executions tied to them, directly or through others."""
+    """Group the candidates with all executions that must be deleted together with them."""
     events: dict[int, int] = {}
     ties: dict[int, set[int]] = {}
     known: set[int] = set()

@@ -32,7 +32,7 @@ class FailuresParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Failures(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """error_class: the error text without ids, e-mail addresses, and quoted parts."""
+    """`error_class` is the error text without ids, e-mail addresses, and quoted parts."""
 
     at: Timestamp | None = None
     step: str | None = None
@@ -64,7 +64,7 @@ class WorkersParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Workers(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """error_rate = failed / calls."""
+    """`error_rate` is the fraction of its calls that failed."""
 
     at: Timestamp | None = None
     worker_id: str | None = None

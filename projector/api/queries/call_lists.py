@@ -153,7 +153,7 @@ _CALLS_OF_ERROR = _calls("""
 async def calls(snapshot: Snapshot, params: CallsParams) -> PagedAnswer[CallRow]:
     """Which calls were there, and how did each end?
 
-    By end, or start if it's running, newest first.
+    Ordered by their end, or by their start if they still run, newest first.
     """
     statement = _CALLS if params.error_class is None else _CALLS_OF_ERROR
     return await run_paged(snapshot, statement, params, CallRow)
@@ -180,7 +180,11 @@ class OpenCallsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class OpenCallRow(ApiRow, frozen=True, kw_only=True):
-    """waiting_s: since it was issued, claimed, or started. Null if nobody reads its partition."""
+    """A call that hasn't finished.
+
+    `waiting_s` is the time since it was issued, claimed, or started, or null if nobody reads its
+    partition.
+    """
 
     execution_id: str
     playbook: str | None

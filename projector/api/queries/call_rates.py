@@ -97,7 +97,7 @@ class CallOutcomesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class CallOutcomes(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
-    """calls: the number of finished calls."""
+    """`calls` is the number of finished calls."""
 
     status: str | None = None
     calls: int
@@ -118,7 +118,7 @@ async def call_outcomes_by_attempt(
 
 
 class ErrorRate(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
-    """error_rate = failed / calls. failed counts FAILED, ERROR, and CANCELLED."""
+    """`error_rate` is failed / calls. `failed` counts FAILED, ERROR, and CANCELLED."""
 
     calls: int
     failed: int
@@ -140,7 +140,7 @@ async def error_rate_by_attempt(
 
 
 class FirstAttempts(StepRow, frozen=True, kw_only=True, omit_defaults=True):
-    """success_rate = succeeded / calls."""
+    """`success_rate` is succeeded / calls."""
 
     calls: int
     succeeded: int
@@ -163,7 +163,7 @@ async def first_attempt_success(
 
 
 class Recovery(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
-    """recovery_rate = recovered / retries."""
+    """`recovery_rate` is recovered / retries."""
 
     retries: int
     recovered: int
@@ -188,7 +188,7 @@ async def retry_recovery(snapshot: Snapshot, params: AttemptParams) -> GroupedAn
 
 
 class Exhaustion(StepRow, frozen=True, kw_only=True, omit_defaults=True):
-    """exhausted_rate = exhausted / failed."""
+    """`exhausted_rate` is exhausted / failed."""
 
     failed: int
     exhausted: int
@@ -209,7 +209,7 @@ async def retry_exhaustion(snapshot: Snapshot, params: StepParams) -> GroupedAns
 
 
 class AttemptsPerSuccess(StepRow, frozen=True, kw_only=True, omit_defaults=True):
-    """attempts_per_success = tries / succeeded, or null if nothing succeeded."""
+    """`attempts_per_success` is tries / succeeded, or null if nothing succeeded."""
 
     tries: int
     succeeded: int

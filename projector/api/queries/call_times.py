@@ -61,7 +61,7 @@ class BackoffsParams(PercentileParams, frozen=True, kw_only=True):
 
 
 class Percentiles(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """Percentiles in seconds, with an error of at most 4.5%. calls: how many were measured."""
+    """Percentiles in seconds, which are at most 4.5 % off. `calls` is how many were measured."""
 
     at: Timestamp | None = None
     playbook: str | None = None

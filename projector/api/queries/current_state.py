@@ -57,7 +57,7 @@ async def freshness(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[Partit
 
 
 async def states(snapshot: Snapshot) -> list[str]:
-    """The state of each partition, for metrics."""
+    """Return the state of each partition, for metrics."""
     return [row["state"] for row in await snapshot.records(_STATES, {})]
 
 
@@ -147,7 +147,10 @@ async def agreement(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[Agreem
 
 
 class JobRow(ApiRow, frozen=True, kw_only=True):
-    """progress_ratio: how much of the source is done, from 0 to 1, or null if unknown."""
+    """A run of a job, such as a backfill.
+
+    `progress_ratio` is how much of its source is done, from 0 to 1, or null if that isn't known.
+    """
 
     job_id: str
     run: int

@@ -38,7 +38,7 @@ class AttemptsByStatusParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class AttemptsByStatus(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """attempts 0 is the first attempt."""
+    """The number of events of a group. In `attempts`, 0 is the first attempt."""
 
     at: Timestamp | None = None
     step: str | None = None

@@ -28,7 +28,11 @@ class EventRateParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class EventRate(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """events_per_s: events divided by the elapsed part of `at`, or of the window."""
+    """Events of a group.
+
+    `events_per_s` is their number divided by the length of the interval, or of the window. The
+    current interval counts only as long as it has lasted.
+    """
 
     at: Timestamp | None = None
     event_type: str | None = None
@@ -77,7 +81,7 @@ class RetriesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Retries(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """retries: calls with attempts above 0. first_tries: with 0. Both by the time they ended."""
+    """`first_tries` counts first attempts that ended in this time, and `retries` the others."""
 
     at: Timestamp | None = None
     step: str | None = None
@@ -119,7 +123,7 @@ class CoercionsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Coercions(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """coercions: values whose meaning a rule changed or guessed."""
+    """`coercions` is the number of values whose meaning a rule changed or guessed."""
 
     at: Timestamp | None = None
     rule: str | None = None
@@ -148,7 +152,7 @@ class ShapesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class ShapeDefaults(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """The number of `events` without their own attempt, status, and time."""
+    """How many events of a wire shape lack an attempt, a status, or a time of their own."""
 
     at: Timestamp | None = None
     shape: str | None = None

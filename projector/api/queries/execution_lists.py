@@ -169,7 +169,11 @@ class EndedParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class Contradiction(ApiRow, frozen=True, kw_only=True):
-    """Times of the first event of each kind of end, and of the last event that isn't an end."""
+    """An execution with ends that disagree, or with events after its end.
+
+    The times are those of the first event of each kind of end, and of the last event that isn't an
+    end.
+    """
 
     execution_id: str
     playbook: str
@@ -209,7 +213,7 @@ async def contradicting_executions(
 
 
 class CompletedWithFailures(ApiRow, frozen=True, kw_only=True):
-    """failed_calls: its failed calls, including those that a later retry recovered."""
+    """`failed_calls` counts its failed calls, including those that a later retry recovered."""
 
     execution_id: str
     playbook: str
@@ -249,7 +253,7 @@ class VersionsParams(WindowParams, frozen=True, kw_only=True):
 
 
 class PlaybookVersion(ApiRow, frozen=True, kw_only=True):
-    """Executions of one version. mean_duration_s: of those that ended."""
+    """Executions of one version. `mean_duration_s` is about those that ended."""
 
     playbook: str
     version: str | None

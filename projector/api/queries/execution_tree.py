@@ -36,7 +36,7 @@ class TreeNode(ApiRow, frozen=True, kw_only=True):
 
 
 class TreeAnswer(ApiAnswer[TreeNode], frozen=True, kw_only=True):
-    """At most 500 executions, 20 levels above and 8 below. truncated: there are more."""
+    """At most 500 executions, 20 levels above and 8 below. `truncated`: there are more."""
 
     truncated: bool
 

@@ -10,7 +10,7 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class Choices(ApiRow, frozen=True, kw_only=True):
-    """The values of each filter in this window, at most 500 of each."""
+    """The values that each filter can have in this window, at most 500 per filter."""
 
     playbooks: list[str]
     steps: list[str]

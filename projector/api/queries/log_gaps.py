@@ -9,7 +9,7 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class Gap(ApiRow, frozen=True, kw_only=True):
-    """Offsets without a record, from first_offset (included) to next_offset."""
+    """Offsets without a record, from `first_offset` (included) to `next_offset` (not included)."""
 
     topic: str
     incarnation: int

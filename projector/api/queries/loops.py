@@ -14,7 +14,11 @@ class OpenLoopsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class OpenLoop(ApiRow, frozen=True, kw_only=True):
-    """Iterations: issued, done, and failed for good. first_at, last_at: of its execution."""
+    """A loop that isn't finished, with its execution's first and last time.
+
+    `issued` is the number of its iterations. `done` counts those that completed, and `failed` those
+    whose attempts have all ended without success.
+    """
 
     execution_id: str
     playbook: str
@@ -56,7 +60,11 @@ async def open_loops(snapshot: Snapshot, params: OpenLoopsParams) -> PagedAnswer
 
 
 class Loop(ApiRow, frozen=True, kw_only=True):
-    """Iterations: issued, done, and failed for good."""
+    """A loop. `issued` is the number of its iterations.
+
+    `done` counts those that completed, and `failed` those whose attempts have all ended without
+    success.
+    """
 
     step: str
     issued: int

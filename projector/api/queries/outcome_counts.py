@@ -18,7 +18,7 @@ class OutcomesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Outcomes(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """Executions: `begun` by the time they began, and the others by the time they ended."""
+    """Numbers of executions: `begun` by their first event, and the others by their end."""
 
     at: Timestamp | None = None
     playbook: str | None = None

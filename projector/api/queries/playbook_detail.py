@@ -26,7 +26,7 @@ class PlaybookParams(WindowParams, frozen=True, kw_only=True):
     version: Texts | None = None
 
     def values(self, now: datetime) -> dict[str, Any]:
-        """The values of the statements."""
+        """Return the values of the statements' parameters."""
         since, until = self.bounds(now)
         return {
             "playbook": self.playbook,
@@ -122,7 +122,7 @@ async def versions_of_playbook(snapshot: Snapshot, params: PlaybookParams) -> Ap
 
 
 class VersionError(ApiRow, frozen=True, kw_only=True):
-    """calls: failed calls of this version with errors of this class."""
+    """`calls` is the number of failed calls of this version with errors of this class."""
 
     version: str | None
     error_class: str
@@ -159,7 +159,7 @@ class DeploymentsParams(WindowParams, frozen=True, kw_only=True):
 
 
 class Deployment(ApiRow, frozen=True, kw_only=True):
-    """first_at: when the first execution of this version began."""
+    """`first_at` is when the first execution of this version began."""
 
     playbook: str
     version: str | None

@@ -32,7 +32,7 @@ class WithoutCommandParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class WithoutCommand(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """events: events of calls without a command_id."""
+    """`events` is the number of events of calls that name no command."""
 
     at: Timestamp | None = None
     step: str | None = None
@@ -71,7 +71,10 @@ class DriftParams(WindowParams, frozen=True, kw_only=True):
 
 
 class DriftRow(ApiRow, frozen=True, kw_only=True):
-    """A top-level key that's undocumented, or undocumented with this type. example: redacted."""
+    """A top-level field that isn't documented, or isn't documented with this type.
+
+    `example` is a value of it, without secrets.
+    """
 
     shape: str
     field: str

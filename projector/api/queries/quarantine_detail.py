@@ -43,7 +43,7 @@ class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A command for a shell. The API never runs it."""
+    """A command that an operator can copy into a shell. The API never runs it."""
 
     purpose: str
     command: str

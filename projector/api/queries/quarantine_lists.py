@@ -28,7 +28,7 @@ class QuarantineParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Quarantine(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """rejected: the number of records and events in quarantine."""
+    """`rejected` is the number of records and events that went to quarantine."""
 
     at: Timestamp | None = None
     reason: str | None = None

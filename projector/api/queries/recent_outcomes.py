@@ -26,10 +26,7 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecentOutcomes(msgspec.Struct, frozen=True, kw_only=True):
-    """`calls` are by step. `stuck` counts executions that began, by how long they've been silent.
-
-    `stuck` is None if the database doesn't keep executions.
-    """
+    """`calls` are by step. `stuck` counts executions by how long they've been silent."""
 
     calls: list[CallSums]
     stuck: dict[str, int]

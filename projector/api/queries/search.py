@@ -55,7 +55,7 @@ Kind = Literal[
 
 
 class SearchParams(WindowParams, frozen=True, kw_only=True):
-    """Names and error texts are searched within the window, and ids in everything stored."""
+    """The text to search for. Ids are found at any age, names and errors only in the window."""
 
     q: Annotated[
         str,

@@ -123,7 +123,10 @@ class WithoutEndParams(PagedParams, frozen=True, kw_only=True):
 
 
 class ExecutionWithoutEnd(ApiRow, frozen=True, kw_only=True):
-    """silent_s: since its last event, or null if nobody reads its partition."""
+    """An execution whose calls have all finished but that hasn't ended.
+
+    `silent_s` is the time since its last event, or null if nobody reads its partition.
+    """
 
     execution_id: str
     playbook: str

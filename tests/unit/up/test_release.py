@@ -46,7 +46,7 @@ def test_differences_between_two_builds_are_named(tmp_path: Path) -> None:
     compare(first, first)
     (second / "new").touch()
 
-    with pytest.raises(ReleaseError, match=r"these differ: new, wheel$"):
+    with pytest.raises(ReleaseError, match=r"but differ: new, wheel$"):
         compare(first, second)
 
 

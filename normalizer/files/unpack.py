@@ -31,6 +31,10 @@ class Unpacked:
 
     `with` closes it. `cut` becomes True if the file ends inside a frame, so the file is incomplete.
     `read_bytes` counts the bytes of the file itself, before decompression, to show progress.
+
+        with Unpacked.open(Path("events.ndjson.gz")) as stream:
+            while chunk := stream.read1():
+                ...
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:

@@ -184,6 +184,9 @@ class ExportFile:
 
     Until it's complete, the file has a hidden name next to the final one, and this process locks
     it. A file that a killed process left there is overwritten.
+
+        with ExportFile(Path("events.ndjson.zst")) as file:
+            await Export(database_url, ExportSelection()).run(file.write)
     """
 
     def __init__(self, path: Path) -> None:

@@ -57,7 +57,14 @@ class ExpiredRange(NamedTuple):
 
 
 class OffsetRangeReader:
-    """Reads the committed records of given ranges. Every method raises BrokerUnavailableError."""
+    """Reads the committed records of given ranges. Every method raises BrokerUnavailableError.
+
+    A chunk has records of one partition, in the order of their offsets:
+
+        async with OffsetRangeReader(settings) as reader:
+            async for chunk in reader.read({KafkaPartition("noetl.events", 3): offset_range}):
+                ...
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

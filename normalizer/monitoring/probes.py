@@ -48,7 +48,13 @@ Routes = Mapping[str, Callable[[], HttpResponse | Collector]]
 
 
 class ProbeServer:
-    """Serves requests at `url` inside `with ProbeServer(...) as probes`."""
+    """Serves requests at `url`, on threads of its own, while the `with` block runs.
+
+    Each path has a function that returns the response, or a collector of metrics.
+
+        with ProbeServer("127.0.0.1", 0, {"/livez": livez, "/metrics": metrics}) as probes:
+            print(probes.url)
+    """
 
     def __init__(self, host: str, port: int, routes: Routes) -> None:
         """Raises ConfigurationError if it can't listen at the address."""

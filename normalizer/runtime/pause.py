@@ -30,7 +30,13 @@ def back_off_s(
 
 
 async def wait_at_most(event: asyncio.Event, wait_s: float) -> bool:
-    """Wait for the event, at most this long. Returns whether it's set."""
+    """Wait for the event, at most this long. Returns whether it's set.
+
+    A loop that retries waits this way, so that a stop ends the wait:
+
+        while not await wait_at_most(stopping, back_off_s(tries)):
+            ...
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
             await event.wait()

@@ -36,7 +36,13 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Prints the progress of work from time to time."""
+    """Prints the progress of work from time to time.
+
+    `reporting` does so while a block runs, and calls a function that says how much is done:
+
+        with Progress(screen, "export").reporting(export.done):
+            await export.run(file.write)
+    """
 
     def __init__(
         self, screen: Screen, name: str, clock: Callable[[], float] = time.monotonic

@@ -23,7 +23,13 @@ def stop_on_signals(
     abort: Callable[[], object] = lambda: None,
     signals: Sequence[signal.Signals] = _SIGNALS,
 ) -> Iterator[None]:
-    """Call `stop` on the first signal. A second signal calls `abort` and ends the process."""
+    """Call `stop` on the first signal. A second signal calls `abort` and ends the process.
+
+    `stop` should only ask the work to end. The block continues until it does:
+
+        with stop_on_signals(service.stop):
+            await service.run()
+    """
     loop = asyncio.get_running_loop()
     is_stopping = False
 

@@ -102,6 +102,7 @@ def _questions(stored: dict[str, str]) -> list[tuple[str, str]]:
         "playbook": stored["playbook"],
         "worker": "worker-1",
         "error text": stored["error"],
+        "part of many names": "e",
         _MISSING: "333895119667515393",
     }
     searches = [
@@ -115,6 +116,10 @@ def _questions(stored: dict[str, str]) -> list[tuple[str, str]]:
             f"/api/v1/{path}?{urlencode({'playbook': stored['playbook'], 'last': last})}",
         )
         for path in ("versions-of-playbook", "errors-by-version", "playbook-versions")
+        for last in ("24h", "7d", "30d")
+    ]
+    versions += [
+        (f"playbook-versions of all playbooks, {last}", f"/api/v1/playbook-versions?last={last}")
         for last in ("24h", "7d", "30d")
     ]
     return searches + versions

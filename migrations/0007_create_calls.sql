@@ -228,6 +228,10 @@ comment on column projector.call_hours.exhausted is
 comment on column projector.call_hours.inferred is
     'Number of attempts whose attribution in calls is inferred.';
 
+create index call_hours_by_step on projector.call_hours (step, hour);
+comment on index projector.call_hours_by_step is
+    'Query: which steps there are, and the calls of a few of them (API: search).';
+
 
 create table projector.call_times (
     hour     timestamptz                not null,

@@ -96,7 +96,7 @@ _OVERVIEW: Final = (
 _EXECUTIONS: Final = (
     Endpoint("/execution-outcomes", outcome_counts.execution_outcomes, example={"every": "hour"}),
     Endpoint("/executions", execution_lists.executions, example={"status": "COMPLETED"}),
-    Endpoint("/playbook-versions", execution_lists.playbook_versions, example={"last": "7d"}),
+    Endpoint("/playbook-versions", playbook_detail.playbook_versions, example={"last": "7d"}),
     Endpoint(
         "/versions-of-playbook",
         playbook_detail.versions_of_playbook,

@@ -5,17 +5,15 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
+from projector.api.answers import ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import (
     ExecutionStatuses,
     Ids,
     PagedWindowParams,
     Texts,
     TraceId,
-    WindowParams,
-    floor,
 )
-from projector.api.queries.run_query import run_paged, run_query
+from projector.api.queries.run_query import run_paged
 from projector.api.snapshots import Snapshot, Statement
 
 
@@ -244,49 +242,3 @@ async def completed_with_failures(
 ) -> PagedAnswer[CompletedWithFailures]:
     """Which executions completed although one of their calls failed?"""
     return await run_paged(snapshot, _FLAWED, params, CompletedWithFailures)
-
-
-class VersionsParams(WindowParams, frozen=True, kw_only=True):
-    """Parameters. The window applies to the first event, in whole hours."""
-
-    playbook: Texts | None = None
-
-
-class PlaybookVersion(ApiRow, frozen=True, kw_only=True):
-    """Executions of one version. `mean_duration_s` is about those that ended."""
-
-    playbook: str
-    version: str | None
-    executions: int
-    completed: int
-    failed: int
-    cancelled: int
-    mean_duration_s: float | None
-    first_hour: Timestamp
-    last_hour: Timestamp
-
-
-_VERSIONS = Statement("""
-    select   playbook, version, sum(executions)::bigint as executions,
-             sum(completed)::bigint as completed, sum(failed)::bigint as failed,
-             sum(cancelled)::bigint as cancelled,
-             sum(total_duration_s)
-                 / nullif(sum(completed + failed + cancelled), 0)::double precision
-                 as mean_duration_s,
-             min(hour) as first_hour, max(hour) as last_hour
-    from     projector.playbook_versions
-    where    hour >= :since::timestamptz and hour < :until::timestamptz
-    and      (:playbook::text[] is null or playbook = any(:playbook))
-    group by playbook, version
-    order by last_hour desc, playbook, version
-    limit    500
-""")
-
-
-async def playbook_versions(
-    snapshot: Snapshot, params: VersionsParams
-) -> ApiAnswer[PlaybookVersion]:
-    """How do the versions of a playbook compare? The latest first."""
-    since, until = params.bounds(snapshot.read_at)
-    values = {"since": floor(since, "hour"), "until": until, "playbook": params.playbook}
-    return await run_query(snapshot, _VERSIONS, values, PlaybookVersion)

@@ -1,4 +1,4 @@
-"""Compares the versions of a playbook, and lists when each version was first used."""
+"""Compares the versions of playbooks, and lists when each version was first used."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
@@ -13,7 +13,56 @@ from projector.api.snapshots import Snapshot, Statement
 MOST: Final = 20_000
 """Their calls are read one by one, so only the newest executions count."""
 LONGEST: Final = timedelta(days=7)
-"""Calls are counted one by one, so only the last part of a longer window counts."""
+"""Executions and calls are counted one by one, so only the end of a longer window counts."""
+
+
+class VersionsParams(WindowParams, frozen=True, kw_only=True):
+    """Parameters. The window applies to the first event, in whole hours.
+
+    Only the last 7 days of a longer window count.
+    """
+
+    playbook: Texts | None = None
+
+
+class PlaybookVersion(ApiRow, frozen=True, kw_only=True):
+    """Executions of one version. `mean_duration_s` is about those that ended."""
+
+    playbook: str
+    version: str | None
+    executions: int
+    completed: int
+    failed: int
+    cancelled: int
+    mean_duration_s: float | None
+    first_hour: Timestamp
+    last_hour: Timestamp
+
+
+# The view playbook_versions would group by hour, too.
+_ALL_VERSIONS: Final = Statement("""
+    select   playbook, version, count(*) as executions,
+             count(*) filter (where status = 'COMPLETED') as completed,
+             count(*) filter (where status = 'FAILED') as failed,
+             count(*) filter (where status = 'CANCELLED') as cancelled,
+             avg(duration_s) as mean_duration_s, min(hour) as first_hour, max(hour) as last_hour
+    from     projector.executions
+    where    hour >= :since::timestamptz and hour < :until::timestamptz
+    and      (:playbook::text[] is null or playbook = any(:playbook))
+    group by playbook, version
+    order by last_hour desc, playbook, version
+    limit    500
+""")
+
+
+async def playbook_versions(
+    snapshot: Snapshot, params: VersionsParams
+) -> ApiAnswer[PlaybookVersion]:
+    """How do the versions of playbooks compare, in at most 7 days? The latest first."""
+    since, until = params.bounds(snapshot.read_at)
+    since = floor(max(since, until - LONGEST), "hour")
+    values = {"since": since, "until": until, "playbook": params.playbook}
+    return await run_query(snapshot, _ALL_VERSIONS, values, PlaybookVersion)
 
 
 class PlaybookParams(WindowParams, frozen=True, kw_only=True):

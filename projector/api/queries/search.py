@@ -21,6 +21,8 @@ from projector.api.snapshots import Snapshot, Statement
 HITS_OF_A_KIND: Final = 10
 
 _IDS_OF_A_KIND: Final = 4
+_FEW_STEPS: Final = 2
+"""The calls of one or two steps are found by index. For more, one pass over all is faster."""
 _QUOTES: Final = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "<>")
 
 # The platform's ids have 15 digits or more. A shorter number counts as an id only if it stands
@@ -30,7 +32,8 @@ _NUMBER: Final = re.compile(
     r"([0-9]{1,19})(?![0-9A-Za-z_-]|[.][0-9]|:\S)",
     re.IGNORECASE,
 )
-_ONE_ID: Final = re.compile(r"[0-9A-Za-z._-]*[0-9][0-9A-Za-z.:@_\[\]-]*")
+_NO_ID: Final = re.compile(r"[^0-9A-Za-z.:@_\[\]-]")
+"""A sign that is in no id and in no coordinates, for example a blank."""
 _PLACE: Final = re.compile(r"[0-9A-Za-z._-]+(?::[0-9]+:[0-9]+|\[[0-9]+\]@[0-9]+)(?![0-9:])")
 _COMMAND: Final = re.compile(
     r"(?<![0-9A-Za-z_.:-])[0-9]{1,19}:[^\s\"'`,;(){}<>]*[^\s\"'`,;(){}<>.:]"
@@ -102,9 +105,11 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
     error_class: str | None = None
     for statement, values in _lookups(text):
         hits += [hit for hit in await _hits(snapshot, statement, values) if hit not in hits]
-    if text and not (hits and _ONE_ID.fullmatch(text)):
+    if text and (not hits or _NO_ID.search(text)):
         ((error_class,),) = await snapshot.records(_ERROR_CLASS, {"text": text})
         sought = _names_values(text, params, snapshot.read_at) | {"error_class": error_class}
+        steps = [step for (step,) in await snapshot.records(_STEPS, sought)]
+        sought["steps"] = steps if len(steps) <= _FEW_STEPS else None
         hits += await _hits(snapshot, _NAMES, sought)
     return SearchAnswer(rows=hits, error_class=error_class, **snapshot.freshness)
 
@@ -273,6 +278,22 @@ _BY_TRACE: Final = Statement("""
 
 _ERROR_CLASS: Final = Statement("select projector.classify_error(:text::text) as error_class")
 
+# The recursion looks up the next step in the index, so it doesn't read every row.
+_STEPS: Final = Statement("""
+    with recursive stored (step) as (
+        select min(step) from projector.call_outcomes_by_attempt
+        union all
+        select (
+                   select min(later.step)
+                   from   projector.call_outcomes_by_attempt as later
+                   where  later.step > stored.step
+               )
+        from   stored
+        where  step is not null
+    )
+    select step from stored where strpos(lower(step), :text::text) > 0
+""")
+
 # Names and error classes from roll-ups, because their number is bounded, and that of events isn't.
 _NAMES: Final = Statement(
     f"""
@@ -286,6 +307,8 @@ _NAMES: Final = Statement(
         select   'step', 'step', step, sum(calls), 'calls'
         from     projector.call_outcomes_by_attempt
         where    hour >= :since and hour < :until
+        -- Null stands for all steps.
+        and      (:steps::text[] is null or step = any(:steps))
         group by step
         union all
         select   'worker', 'worker', worker_id, sum(calls), 'calls'

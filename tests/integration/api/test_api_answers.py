@@ -61,6 +61,9 @@ async def test_search_finds_a_pasted_id_whatever_it_is_of(client: httpx.AsyncCli
         assert await found(client, pasted) == traced
     at = ("event", {"execution": "91", "event": "901"})
     assert await found(client, "noetl.events:2:71") == [at]
+    for pasted in ("noetl.events:2:71", "noetl.events[2]@71", command):
+        answer = (await client.get("/api/v1/search", params={"q": pasted})).json()
+        assert answer["error_class"] is None, "a name was searched too"
     assert at in await found(client, 'partition.gap at "noetl.events[2]@71".')
     ((kind, params),) = await found(client, "noetl.events:0:4")
     assert kind == "quarantine"
@@ -88,6 +91,30 @@ async def test_search_finds_a_command_by_the_beginning_of_its_id(
 
     listed = {params["command"] for kind, params in hits if kind == "command"}
     assert listed == set(sorted(commands)[:10])
+
+
+async def test_search_counts_the_calls_of_few_and_of_many_steps(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    calls = dict(
+        await connection.fetch(
+            """
+            select   step, sum(calls)::bigint
+            from     projector.call_outcomes_by_attempt
+            where    hour >= projector.hour_of(now() - interval '24 hours') and hour < now()
+            group by step
+            """
+        )
+    )
+    named = {text: [step for step in calls if text in step.lower()] for text in [*calls, *"aet"]}
+    assert {1, 2} <= {min(len(steps), 2) for text, steps in named.items() if text}
+    assert max(map(len, named.values())) > 2
+
+    for text, steps in named.items():
+        if text:
+            rows = await get_rows(client, "search", q=text)
+            hits = {row["label"]: row["detail"] for row in rows if row["kind"] == "step"}
+            assert hits == {step: f"{calls[step]:,} calls" for step in steps}, text
 
 
 async def test_search_finds_the_error_in_a_pasted_log_line(client: httpx.AsyncClient) -> None:

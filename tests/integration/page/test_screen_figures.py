@@ -425,6 +425,9 @@ async def _dashboard_marks(page: Page, url: str, connection: asyncpg.Connection)
     for chart in ("outcomes", "rate"):
         drawn: list[float] = await page.evaluate(_MARKS, f"chart-{chart}")
         assert drawn == [int(row["first_at"].timestamp() * 1000) for row in marks]
+        triangles: list[bool] = await page.evaluate(_TRIANGLES, f"chart-{chart}")
+        assert triangles
+        assert all(triangles)
         links = await page.locator(f"#{chart} .marks a").all_inner_texts()
         latest = " v".join(filter(None, (marks[0]["playbook"], marks[0]["version"])))
         assert links[0].startswith(f"{latest}, ")
@@ -437,6 +440,31 @@ _MARKS: Final = """
         return drawn.get(document.getElementById(id)).spec.marks.map(({ at }) => at);
     }
 """
+
+
+_TRIANGLES: Final = """
+    async (id) => {
+        const module = document.querySelector("link[href$='charts.js']").href;
+        const { drawn } = await import(module);
+        const { plot, spec } = drawn.get(document.getElementById(id));
+        const { canvas } = plot.ctx;
+        const copy = new OffscreenCanvas(canvas.width, canvas.height)
+            .getContext("2d", { willReadFrequently: true });
+        copy.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--ink-2");
+        copy.fillRect(0, 0, 1, 1);
+        const ink = copy.getImageData(0, 0, 1, 1).data;
+        copy.clearRect(0, 0, 1, 1);
+        copy.drawImage(canvas, 0, 0);
+        const first = spec.x.map((bin) => Math.min(...spec.marks.map(({ at }) => at)
+            .filter((at) => at >= bin && at < bin + spec.step))).filter(Number.isFinite);
+        return first.map((at) => {
+            const x = Math.round(plot.valToPos(at, "x", true));
+            const { data } = copy.getImageData(x, plot.bbox.top - 2 * devicePixelRatio, 1, 1);
+            return [0, 1, 2, 3].every((n) => Math.abs(data[n] - ink[n]) < 60);
+        });
+    }
+"""
+"""Whether the first mark of each bin has its triangle above the chart."""
 
 
 async def _rates_agree(page: Page, url: str, connection: asyncpg.Connection) -> None:

@@ -195,10 +195,10 @@ function marked(plot, element) {
   const { spec } = drawn.get(element) ?? {};
   if (!spec?.marks?.length) return;
   const { ctx, bbox } = plot;
-  const size = Math.round(plot.pxRatio * 4);
+  const size = Math.round(devicePixelRatio * 4);
   ctx.save();
   ctx.strokeStyle = ctx.fillStyle = colour("ink-2");
-  ctx.lineWidth = plot.pxRatio;
+  ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash([size, size]);
   for (const bin of spec.x) {
     const within = spec.marks.filter(({ at }) => at >= bin && at < bin + spec.step);

@@ -109,10 +109,10 @@ export function playbooks(address) {
   address_ = address;
   if (address.playbook === undefined) {
     return { title: "Playbooks", panels: [
-      panel({ id: "versions", title: "All versions", subtitle: "How executions of each version ended. Click a playbook to compare its versions", width: "full",
+      panel({ id: "versions", title: "All versions", subtitle: "How executions of each version ended, at most of the last 7 days. Click a playbook to compare its versions", width: "full",
         path: "playbook-versions", filters: ["playbook"], none: "No execution began",
         key: (row) => `${row.playbook}-${row.version}`,
-        order: (a, b) => (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
+        order: (a, b) => !a.playbook - !b.playbook || (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
         columns: [{ name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(page(), { playbook: row.playbook }) }, row.playbook || "(unknown)") },
           text("Version", "version"), number("Executions", "executions"), number("Completed", "completed"), number("Failed", "failed"),
           number("Mean duration", "mean_duration_s", span), hour("First hour", "first_hour"), hour("Last hour", "last_hour")] }),
@@ -141,7 +141,7 @@ const MOST_VERSIONS = 4;
 
 /** A row for each error, a column for each of the latest versions. */
 function drawVersionErrors({ errors, versions }, { expanded }) {
-  if (!errors.rows.length) return nothing(errors, `No call failed ${windowText(page())}.`);
+  if (!errors.rows.length) return nothing(errors, `No call of this playbook failed ${windowText(page())}.`);
   const latest = versions.rows.slice(0, MOST_VERSIONS).map((row) => row.version ?? null);
   const rows = [...new Set(errors.rows.map((row) => row.error_class))].map((name) => {
     const own = errors.rows.filter((row) => row.error_class === name);

@@ -62,7 +62,7 @@ export function drawTimeline({ execution, calls, events, own }, { address, go })
         [h("b", {}, call.step || "(no step)"),
           h("small", { title: call.iteration === null ? null : `iteration ${call.iteration}` },
             [call.iteration !== null && `#${call.iteration}`, call.attempts > 0 && attempt(call.attempts)].filter(Boolean).join(" ")),
-          h("small", { class: "out" }, status(call.status), ` ${ended && !call.finished_at ? "no end read" : span(call.duration_s)}`)],
+          h("small", { class: "out" }, status(call.status), call.finished_at ? ` ${span(call.duration_s)}` : ended ? " no end read" : null)],
         bars(call, scale, ended), marks.get(call) ?? [])),
       marks.has(OTHER) ? row("row-other", [h("b", {}, "other calls"), h("small", {}, "without a row here")], [], marks.get(OTHER)) : null),
     calls.next ? h("p", { class: "under" }, `showing the first ${callRows.length} calls`) : null,

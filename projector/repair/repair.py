@@ -146,12 +146,12 @@ async def _repair_range(
 
 def _add_differences(comparison: Comparison) -> str:
     """Build a statement that adds expected minus actual counts to the shard of repairs."""
-    keys, sums = comparison.keys.split(), comparison.sums.split()
+    sums = comparison.sums
     return _ADD.format(
         table=comparison.name,
         actual=comparison.actual,
         expected=comparison.expected,
-        keys=", ".join(keys),
+        keys=", ".join(comparison.keys),
         sums=", ".join(sums),
         summed=", ".join(f"sum(side.sign * typed.{one}) as {one}" for one in sums),
         differs=" or ".join(f"sum(side.sign * typed.{one}) <> 0" for one in sums),

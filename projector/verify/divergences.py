@@ -37,14 +37,14 @@ async def record(connection: asyncpg.Connection, verdict: Verdict) -> bool:
                 verdict.since,
                 verdict.until,
             )
-            await connection.execute(_END_NOTES, verdict.resolved_divergence_ids)
+            await connection.execute(_END_DIVERGENCES, verdict.resolved_divergence_ids)
             if len(verdict.divergent_locations) > MOST_LOCATIONS:
-                await connection.execute(_NOTE_ANYWHERE, verdict.projection)
+                await connection.execute(_ADD_ANYWHERE, verdict.projection)
                 return True
             ids = [at for at in verdict.divergent_locations if isinstance(at, int)]
             hours = [at for at in verdict.divergent_locations if not isinstance(at, int)]
-            await connection.execute(_NOTE_EXECUTIONS, verdict.projection, ids)
-            await connection.execute(_NOTE_HOURS, verdict.projection, hours)
+            await connection.execute(_ADD_EXECUTIONS, verdict.projection, ids)
+            await connection.execute(_ADD_HOURS, verdict.projection, hours)
     except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError):
         return False
     return True
@@ -80,16 +80,16 @@ _OPEN_DIVERGENCES: Final = """
     order by divergence_id
 """
 
-_END_NOTES: Final = """
+_END_DIVERGENCES: Final = """
     update divergences
     set    ended_at = now()
     where  divergence_id = any($1::bigint[])
     and    ended_at is null
 """
 
-# Replaces the note of a known difference, because an earlier comparison may still close the old
-# note.
-_NOTE: Final = """
+# Opens a divergence at each location. One that is open there already is replaced by a new one with
+# the same time, because an earlier comparison that still runs may close the old one.
+_ADD: Final = """
     with replaced as (
         update divergences
         set    ended_at = now()
@@ -110,9 +110,9 @@ _NOTE: Final = """
     group by {at}
 """
 
-_NOTE_EXECUTIONS: Final = _NOTE.format(at="execution_id", type="bigint")
-_NOTE_HOURS: Final = _NOTE.format(at="hour", type="timestamptz")
+_ADD_EXECUTIONS: Final = _ADD.format(at="execution_id", type="bigint")
+_ADD_HOURS: Final = _ADD.format(at="hour", type="timestamptz")
 
-_NOTE_ANYWHERE: Final = """
+_ADD_ANYWHERE: Final = """
     insert into divergences (projection, noted_by) values ($1::text, 'verify')
 """

@@ -30,7 +30,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """The scope to compare: everything, the hours from `since` (included) to `until`, or a sample.
 
     A sample has `hours` hours, drawn with `seed`, and some executions that began in each of them. A
-    range can be limited to `execution_ids`, or to the open divergences (`only_open_divergences`).
+    range can be limited to the open divergences (`only_open_divergences`), or, if only executions
+    and calls are compared, to `execution_ids`.
     """
 
     kind: Literal["all", "range", "sample"] = "all"
@@ -153,12 +154,12 @@ def _cut(ids: Collection[int]) -> list[ExecutionRange]:
 async def _hours(
     connection: asyncpg.Connection, comparison: Comparison, scope: Scope, hours_a_range: int
 ) -> list[HourRange]:
-    """Yield ranges of `hours_a_range` hours with rows, and the empty hours between.
+    """Return ranges of `hours_a_range` hours with rows, and the empty hours between.
 
     A sample has only hours with rows. It draws them from hours that retention hasn't reached,
     because the others have only an archived part, which can't be compared with anything.
     """
-    table, time = comparison.name, comparison.keys.split()[0]
+    table, time = comparison.name, comparison.keys[0]
     if comparison.bounds == "executions":
         table, time = "event_hours", "hour"
     since = scope.since

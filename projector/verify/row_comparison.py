@@ -104,7 +104,7 @@ async def run_self_tests(
     which is longer than the comparison of the same rows.
     """
     for name, (tampered, invented, lost) in _SELF_TESTS.items():
-        column = comparison.keys.split()[0] if name == "invented" else comparison.measure
+        column = comparison.keys[0] if name == "invented" else comparison.measure
         found = await _difference(connection, comparison, verify_range, tampered, [column])
         if not found.expected:
             return 0  # its events are gone, so the next range runs them
@@ -129,7 +129,7 @@ async def _difference(
         actual=comparison.actual,
         expected=comparison.expected,
         observed=observed.format(column=column_parameter),
-        key=comparison.keys.split()[0],
+        key=comparison.keys[0],
         location_type="bigint" if comparison.bounds == "executions" else "timestamptz",
         column=column_parameter,
     )
@@ -153,7 +153,7 @@ def _sentences(
     comparison: Comparison, actual: Sequence[str] | None, expected: Sequence[str] | None
 ) -> Iterator[str]:
     """Return one sentence for each differing row: its key, the actual and the expected values."""
-    keys = comparison.keys.split()
+    keys = comparison.keys
     sides: dict[tuple[Any, ...], list[dict[str, Any] | None]] = {}
     for side, rows in enumerate((actual or (), expected or ())):
         for text in rows:

@@ -7,7 +7,7 @@ from projector.verify.queries.comparison import Comparison, counter
 CALLS: Final = Comparison(
     name="call_facts",
     bounds="executions",
-    keys="execution_id command_id attempts",
+    keys=("execution_id", "command_id", "attempts"),
     measure="begun_at",
     actual="""
         select call.execution_id, call.command_id, call.attempts, call.begun_at, call.issued_at,

@@ -18,9 +18,9 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     bounds: Bounds
-    keys: str
+    keys: tuple[str, ...]
     measure: str
-    sums: str = ""
+    sums: tuple[str, ...] = ()
     actual: str
     expected: str
     archived: str | None = None
@@ -39,20 +39,22 @@ def counter(
 ) -> Comparison:
     """Build the comparison of a counter, whose first key is a time, by its sums over live shards.
 
+    `keys` and `sums` are separated by spaces. Counts by minute are compared only as far back as
+    they're kept.
+
     With `reports_archived`, the verdict also says how many events the archived part counts.
     """
-    time, *_ = keys.split()
-    columns = ", ".join(keys.split())
-    measures = sums.split()
+    columns, measures = keys.split(), sums.split()
+    time = columns[0]
     within = f"{time} >= $1::timestamptz and {time} < $2::timestamptz"
     kept = "(select kept_from from maintenance_state where subject = 'minutes')"
     actual = f"""
-        select   {columns}, {", ".join(f"sum({one}) as {one}" for one in measures)}
+        select   {", ".join(columns)}, {", ".join(f"sum({one}) as {one}" for one in measures)}
         from     {name}
         where    {within}
         and      {f"{time} >= {kept}" if time == "minute" else "true"}
         and      shard >= 0
-        group by {columns}
+        group by {", ".join(columns)}
         having   {" or ".join(f"sum({one}) <> 0" for one in measures)}
     """  # noqa: S608 - constants of this package
     archived = f"""
@@ -63,9 +65,9 @@ def counter(
     return Comparison(
         name=name,
         bounds=bounds,
-        keys=keys,
+        keys=tuple(columns),
         measure=measures[0],
-        sums=sums,
+        sums=tuple(measures),
         actual=actual,
         expected=expected,
         archived=archived if reports_archived else None,

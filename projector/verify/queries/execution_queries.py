@@ -7,7 +7,7 @@ from projector.verify.queries.comparison import Comparison, counter
 EXECUTIONS: Final = Comparison(
     name="execution_facts",
     bounds="executions",
-    keys="execution_id",
+    keys=("execution_id",),
     measure="events",
     actual="""
         select execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,

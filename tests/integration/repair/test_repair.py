@@ -212,8 +212,8 @@ async def test_constraints_of_projections_reject_impossible_values(
     await fill(connection, 100)
     too_much = {False: "9223372036854775807", True: "'NaN'"}
     rejected = {
-        one.name: [f"{one.keys.split()[0]} = {time}" for time in ("'infinity'", "'0001-01-01 BC'")]
-        + [f"{total} = {too_much[total.endswith('_us')]}" for total in one.sums.split()]
+        one.name: [f"{one.keys[0]} = {time}" for time in ("'infinity'", "'0001-01-01 BC'")]
+        + [f"{total} = {too_much[total.endswith('_us')]}" for total in one.sums]
         for one in COMPARISONS
         if one.sums
     }

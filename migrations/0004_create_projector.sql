@@ -89,7 +89,7 @@ values ('playbook.initialized', 'execution', 'begins', '', 'playbook.initialized
 
 
 -- The hour that a moment lies in, UTC.
-create function projector.hour_of(moment timestamptz) returns timestamptz
+create function projector.to_hour(moment timestamptz) returns timestamptz
     language sql immutable parallel safe
     return date_bin('1 hour', moment, '2000-01-01 00:00:00+00');
 

@@ -149,7 +149,7 @@ comment on column projector.coercion_hours.coercions is 'Number of coercions.';
 
 -- An index-only scan needs the time itself, too.
 create index quarantine_by_hour
-    on normalizer.quarantine (projector.hour_of(quarantined_at), reason, shape)
+    on normalizer.quarantine (projector.to_hour(quarantined_at), reason, shape)
     include (quarantined_at);
 comment on index normalizer.quarantine_by_hour is
     'Query: count the entries of some hours by reason and shape (quarantine_by_reason).';

@@ -194,18 +194,18 @@ create type projector.execution_change as (
 );
 
 -- No index may hold a column that changes with each event: that would prevent HOT updates.
-create index executions_by_hour on projector.execution_facts (projector.hour_of(first_at));
+create index executions_by_hour on projector.execution_facts (projector.to_hour(first_at));
 comment on index projector.executions_by_hour is
     'Query: executions by hour of the first event (view executions).';
 
-create index executions_running on projector.execution_facts (projector.hour_of(first_at))
+create index executions_running on projector.execution_facts (projector.to_hour(first_at))
     where completed_at is null and failed_at is null and cancelled_at is null;
 comment on index projector.executions_running is
     'Query: running executions, however old (view stuck_executions).';
 
 create index executions_by_end on projector.execution_facts (
-    projector.hour_of(least(completed_at, failed_at, cancelled_at))
-) where projector.hour_of(least(completed_at, failed_at, cancelled_at)) is not null;
+    projector.to_hour(least(completed_at, failed_at, cancelled_at))
+) where projector.to_hour(least(completed_at, failed_at, cancelled_at)) is not null;
 comment on index projector.executions_by_end is
     'Query: executions that ended in an hour (contradicting_executions, '
     'completed_with_failures, verify).';
@@ -218,7 +218,7 @@ comment on statistics projector.ends_of_executions is
     'Tells the planner how many executions ended in a window.';
 
 create index executions_by_begin on projector.execution_facts
-    using brin (projector.hour_of(begin_at) timestamptz_minmax_multi_ops)
+    using brin (projector.to_hour(begin_at) timestamptz_minmax_multi_ops)
     with (pages_per_range = 32);
 comment on index projector.executions_by_begin is
     'Query: executions that began in an hour (verify only). Block ranges are as fast as a tree of '

@@ -104,12 +104,12 @@ create type projector.call_event as (
 
 -- No index holds a column that changes before an attempt ends, so updates are HOT until then.
 create index calls_by_hour on projector.call_facts (
-    projector.hour_of(coalesce(finished_at, begun_at))
+    projector.to_hour(coalesce(finished_at, begun_at))
 );
 comment on index projector.calls_by_hour is
     'Query: calls by hour of their end, or of their begin if they still run (view calls).';
 
-create index calls_by_begin on projector.call_facts (projector.hour_of(begun_at))
+create index calls_by_begin on projector.call_facts (projector.to_hour(begun_at))
     where finished_at is null;
 comment on index projector.calls_by_begin is
     'Query: unfinished calls by hour of their begin (view open_calls).';

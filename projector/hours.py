@@ -58,7 +58,7 @@ async def find_hours(
 _NEXT_HOURS: Final = """
     with recursive known (hour) as (
         (
-            select   hour_of({time})
+            select   to_hour({time})
             from     {table}
             where    {time} >= $1::timestamptz and {time} < $2::timestamptz
             order by {time}
@@ -66,7 +66,7 @@ _NEXT_HOURS: Final = """
         )
         union all
         select (
-                   select   hour_of({time})
+                   select   to_hour({time})
                    from     {table}
                    where    {time} >= known.hour + interval '1 hour' and {time} < $2::timestamptz
                    order by {time}

@@ -22,7 +22,7 @@ begin
     with moved as materialized (
         select   sum(sign) as calls, playbook, step, attempts, begun_at, finished_at, status,
                  worker_id, error, duration_us, queue_us, backoff_us, exhausted,
-                 inferred, hour_of(finished_at) as hour
+                 inferred, to_hour(finished_at) as hour
         from     unnest(count_calls.counts)
         group by playbook, step, attempts, begun_at, finished_at, status, worker_id, error,
                  duration_us, queue_us, backoff_us, exhausted, inferred
@@ -99,13 +99,13 @@ begin
     )
     -- 6. Retries by minute.
     insert into retry_minutes as counted (minute, step, shard, first_tries, retries)
-    select   minute_of(finished_at), step collate "C", own_shard,
+    select   to_minute(finished_at), step collate "C", own_shard,
              coalesce(sum(calls) filter (where attempts = 0), 0),
              coalesce(sum(calls) filter (where attempts > 0), 0)
     from     moved
     where    finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
     group by 1, 2
-    order by max(minute_of(finished_at)), 2
+    order by max(to_minute(finished_at)), 2
     on conflict (minute, step, shard)
     do update set
         first_tries = counted.first_tries + excluded.first_tries,

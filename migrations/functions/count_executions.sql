@@ -11,10 +11,10 @@ begin
     select   change.hour, change.playbook, change.outcome, own_shard, sum(change.executions)
     from     unnest(count_executions.moved) as move
     cross join lateral (
-        values (move.was_begun, playbook_of(move.was_playbook_ranked), 'BEGUN', -1),
-               (move.was_ended, playbook_of(move.was_playbook_ranked), move.was_outcome, -1),
-               (move.begun, playbook_of(move.playbook_ranked), 'BEGUN', 1),
-               (move.ended, playbook_of(move.playbook_ranked), move.outcome, 1)
+        values (move.was_begun, playbook_path(move.was_playbook_ranked), 'BEGUN', -1),
+               (move.was_ended, playbook_path(move.was_playbook_ranked), move.was_outcome, -1),
+               (move.begun, playbook_path(move.playbook_ranked), 'BEGUN', 1),
+               (move.ended, playbook_path(move.playbook_ranked), move.outcome, 1)
     ) as change (hour, playbook, outcome, executions)
     where    change.hour is not null
     group by change.hour, change.playbook, change.outcome
@@ -39,11 +39,12 @@ begin
                     select * from counted_calls where execution_id = move.execution_id
                 ) as call
                 cross join lateral (
-                    values (-1, playbook_of(move.was_playbook_ranked)),
-                           (1, playbook_of(move.playbook_ranked))
+                    values (-1, playbook_path(move.was_playbook_ranked)),
+                           (1, playbook_path(move.playbook_ranked))
                 ) as way (sign, playbook)
                 where  move.was_outcome is not null
-                and    playbook_of(move.was_playbook_ranked) <> playbook_of(move.playbook_ranked)
+                and    playbook_path(move.was_playbook_ranked)
+                       <> playbook_path(move.playbook_ranked)
             ) as recounted
     where   recounted.counts is not null;
 

@@ -9,7 +9,7 @@ begin
     insert into deployment_marks (playbook, version, first_at)
     select sighted.playbook, sighted.version, sighted.first_at
     from   (
-               select   playbook_of(playbook_ranked) as playbook,
+               select   playbook_path(playbook_ranked) as playbook,
                         playbook_ranked[4] as version, min(begin_at) as first_at
                from     unnest(mark_deployments.moved)
                where    playbook_ranked is distinct from was_playbook_ranked

@@ -38,9 +38,9 @@ begin
             cancelled           = known.cancelled + excluded.cancelled,
             cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
         returning execution_id, counted_playbook_ranked, counted_begun, counted_outcome,
-                  counted_ended, playbook_ranked, begin_at, hour_of(begin_at) as begun,
+                  counted_ended, playbook_ranked, begin_at, to_hour(begin_at) as begun,
                   first_outcome(completed_at, failed_at, cancelled_at) as outcome,
-                  hour_of(least(completed_at, failed_at, cancelled_at)) as ended
+                  to_hour(least(completed_at, failed_at, cancelled_at)) as ended
     )
     select execution_id, counted_playbook_ranked, counted_begun, counted_outcome, counted_ended,
            playbook_ranked, begun, outcome, ended, begin_at

@@ -28,7 +28,7 @@ begin
         hour, step, event_type, status, attempts, shard, events, without_command,
         attempts_defaulted
     )
-    select   hour_of(moved.created_at), moved.step collate "C", moved.event_type collate "C",
+    select   to_hour(moved.created_at), moved.step collate "C", moved.event_type collate "C",
              moved.status collate "C", moved.attempts, own_shard, sum(moved.sign),
              sum(moved.without_command), sum(moved.attempts_defaulted)
     from     (
@@ -58,7 +58,7 @@ begin
     insert into event_minutes as counted (
         minute, event_type, status, attempts, shard, events, attempts_defaulted
     )
-    select   minute_of(moved.created_at), moved.event_type collate "C", moved.status collate "C",
+    select   to_minute(moved.created_at), moved.event_type collate "C", moved.status collate "C",
              moved.attempts, own_shard, sum(moved.sign), sum(moved.attempts_defaulted)
     from     (
                  select -added as sign, created_at, event_type, status, attempts,
@@ -84,7 +84,7 @@ begin
         hour, shape, worker_id, lateness, shard, events, skew_us, attempts_defaulted,
         status_from_name, time_from_log
     )
-    select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
+    select   to_hour(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
              coalesce(moved.worker_id, '') collate "C",
              -- How long after it happened Kafka received an event. arrival_hours.lateness lists
              -- the numbers. Most events arrive within a second, so that case comes first.
@@ -136,7 +136,7 @@ begin
 
     -- 4. Coercions by hour.
     insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
-    select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
+    select   to_hour(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
              left(coercion.value ->> 'rule', 100) collate "C", own_shard, sum(moved.sign)
     from     (
                  select -added as sign, recorded_at, created_at, shape, coercions

@@ -17,13 +17,13 @@ begin
     cross join lateral (
         values ('execution_facts', moved.execution_id, null::timestamptz),
                ('call_facts', moved.execution_id, null),
-               ('event_minutes', null, hour_of(moved.created_at)),
-               ('event_hours', null, hour_of(moved.created_at)),
-               ('arrival_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at))),
-               ('coercion_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at))),
+               ('event_minutes', null, to_hour(moved.created_at)),
+               ('event_hours', null, to_hour(moved.created_at)),
+               ('arrival_hours', null, to_hour(coalesce(moved.recorded_at, moved.created_at))),
+               ('coercion_hours', null, to_hour(coalesce(moved.recorded_at, moved.created_at))),
                -- A call that changes before its execution has a row is counted under no playbook.
-               ('call_hours', null, hour_of(moved.created_at)),
-               ('call_times', null, hour_of(moved.created_at))
+               ('call_hours', null, to_hour(moved.created_at)),
+               ('call_times', null, to_hour(moved.created_at))
     ) as location (projection, execution_id, hour);
     return null;
 exception

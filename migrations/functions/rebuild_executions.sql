@@ -40,10 +40,10 @@ begin
         from   unnest(rebuild_executions.changed) as wanted (execution_id)
         join   execution_facts as known using (execution_id)
         left join lateral (
-            select hour_of(known.begin_at) as begun,
+            select to_hour(known.begin_at) as begun,
                    first_outcome(known.completed_at, known.failed_at, known.cancelled_at)
                        as outcome,
-                   hour_of(least(known.completed_at, known.failed_at, known.cancelled_at)) as ended
+                   to_hour(least(known.completed_at, known.failed_at, known.cancelled_at)) as ended
             where  known.events > 0
         ) as today on true
         where  known.events = 0

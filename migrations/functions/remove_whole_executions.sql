@@ -32,8 +32,8 @@ begin
     select   marked.hour, marked.playbook, marked.outcome, way.shard, sum(way.executions)
     from     execution_facts as known
     cross join lateral (
-        values (known.counted_begun, playbook_of(known.counted_playbook_ranked), 'BEGUN'),
-               (known.counted_ended, playbook_of(known.counted_playbook_ranked),
+        values (known.counted_begun, playbook_path(known.counted_playbook_ranked), 'BEGUN'),
+               (known.counted_ended, playbook_path(known.counted_playbook_ranked),
                 known.counted_outcome)
     ) as marked (hour, playbook, outcome)
     cross join (values (take_shard(), -1), ((-1)::smallint, 1)) as way (shard, executions)

@@ -85,7 +85,7 @@ begin
                    values (move.was_begun), (move.was_ended), (move.begun), (move.ended)
                ) as marked (hour)
                union
-               select rolled.projection, hour_of(changed.finished_at)
+               select rolled.projection, to_hour(changed.finished_at)
                from   (
                           (
                               select * from unnest(counts)

@@ -2,14 +2,14 @@ create or replace view projector.attempts_by_status as
 select   minute as bucket_start, 60 as bucket_s, event_type, status, attempts,
          sum(events)::bigint as events, sum(attempts_defaulted)::bigint as attempts_defaulted
 from     projector.event_minutes
-where    minute >= projector.hour_of(now()) - interval '48 hours'
+where    minute >= projector.to_hour(now()) - interval '48 hours'
 group by minute, event_type, status, attempts
 having   sum(events) <> 0
 union all
 select   hour, 3600, event_type, status, attempts, sum(events)::bigint,
          sum(attempts_defaulted)::bigint
 from     projector.event_hours
-where    hour < projector.hour_of(now()) - interval '48 hours'
+where    hour < projector.to_hour(now()) - interval '48 hours'
 group by hour, event_type, status, attempts
 having   sum(events) <> 0;
 

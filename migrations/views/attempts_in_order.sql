@@ -1,5 +1,5 @@
 create or replace view projector.attempts_in_order as
-select facts.execution_id, projector.hour_of(facts.first_at) as hour, tries.step, tries.iteration,
+select facts.execution_id, projector.to_hour(facts.first_at) as hour, tries.step, tries.iteration,
        tries.ordinal, tries.attempts, tries.command_id, tries.begun_at, tries.status
 from   projector.execution_facts as facts
 cross join lateral (

@@ -1,7 +1,7 @@
 create or replace view projector.calls as
 select hour, execution_id,
        (
-           select projector.playbook_of(execution.playbook_ranked)
+           select projector.playbook_path(execution.playbook_ranked)
            from   projector.execution_facts as execution
            where  execution.execution_id = facts.execution_id
        ) as playbook,
@@ -34,7 +34,7 @@ select hour, execution_id,
 from   (
            select execution_id, attempts, iteration, begun_at, issued_at, claimed_at, started_at,
                   finished_at, failed_before,
-                  projector.hour_of(coalesce(finished_at, begun_at)) as hour,
+                  projector.to_hour(coalesce(finished_at, begun_at)) as hour,
                   command_id,
                   coalesce(projector.ranked_value(step_ranked), '') as step,
                   case

@@ -1,6 +1,6 @@
 create or replace view projector.completed_with_failures as
-select projector.hour_of(least(facts.completed_at, facts.failed_at, facts.cancelled_at)) as hour,
-       facts.execution_id, projector.playbook_of(facts.playbook_ranked) as playbook,
+select projector.to_hour(least(facts.completed_at, facts.failed_at, facts.cancelled_at)) as hour,
+       facts.execution_id, projector.playbook_path(facts.playbook_ranked) as playbook,
        least(facts.completed_at, facts.failed_at, facts.cancelled_at) as ended_at,
        failures.failed_calls, failures.last_failed_at
 from   projector.execution_facts as facts

@@ -2,8 +2,8 @@ create or replace view projector.contradicting_executions as
 select hour, execution_id, playbook, status, ended_at, completed_at, failed_at, cancelled_at,
        active_at as last_activity_at, contradicting, active_after_end
 from   (
-           select projector.hour_of(least(completed_at, failed_at, cancelled_at)) as hour,
-                  execution_id, projector.playbook_of(playbook_ranked) as playbook,
+           select projector.to_hour(least(completed_at, failed_at, cancelled_at)) as hour,
+                  execution_id, projector.playbook_path(playbook_ranked) as playbook,
                   projector.first_outcome(completed_at, failed_at, cancelled_at) as status,
                   least(completed_at, failed_at, cancelled_at) as ended_at,
                   completed_at, failed_at, cancelled_at, active_at,

@@ -1,5 +1,5 @@
 create or replace view projector.deployments as
-select   projector.hour_of(min(first_at)) as hour, playbook,
+select   projector.to_hour(min(first_at)) as hour, playbook,
          nullif(version, '') as version, min(first_at) as first_at
 from     projector.deployment_marks
 group by playbook, deployment_marks.version;

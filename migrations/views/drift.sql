@@ -1,7 +1,7 @@
 create or replace view projector.drift as
 select shape, field, type, kind, source_topic as topic, source_incarnation as incarnation,
        source_partition as partition, source_offset, example, found_at,
-       projector.hour_of(found_at) as hour
+       projector.to_hour(found_at) as hour
 from   normalizer.drift_findings;
 
 comment on view projector.drift is

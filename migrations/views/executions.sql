@@ -18,8 +18,8 @@ select execution_id, hour, playbook, version, status, catalog_id, parent_executi
 from   (
            select execution_id, events, first_at, begin_at as begun_at, last_at, active_at,
                   highest_attempts, catalog_id, parent_execution_id, completed, failed, cancelled,
-                  projector.hour_of(first_at) as hour,
-                  projector.playbook_of(playbook_ranked) as playbook,
+                  projector.to_hour(first_at) as hour,
+                  projector.playbook_path(playbook_ranked) as playbook,
                   nullif(playbook_ranked[4], '') as version,
                   last_event_ranked,
                   least(completed_at, failed_at, cancelled_at) as ended_at,

@@ -1,6 +1,6 @@
 create or replace view projector.executions_without_end as
-select facts.execution_id, projector.hour_of(facts.first_at) as hour,
-       projector.playbook_of(facts.playbook_ranked) as playbook, tries.calls,
+select facts.execution_id, projector.to_hour(facts.first_at) as hour,
+       projector.playbook_path(facts.playbook_ranked) as playbook, tries.calls,
        tries.last_finished_at, facts.last_at,
        extract(epoch from facts.as_of - least(facts.last_at, facts.as_of))::double precision
            as silent_s

@@ -1,9 +1,9 @@
 create or replace view projector.failed_calls as
-select projector.hour_of(finished_at) as hour, finished_at,
+select projector.to_hour(finished_at) as hour, finished_at,
        projector.classify_error(coalesce(projector.call_error(error_ranked), '')) as error_class,
        projector.call_error(error_ranked) as error, execution_id,
        (
-           select projector.playbook_of(execution.playbook_ranked)
+           select projector.playbook_path(execution.playbook_ranked)
            from   projector.execution_facts as execution
            where  execution.execution_id = call_facts.execution_id
        ) as playbook,

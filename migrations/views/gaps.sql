@@ -1,7 +1,7 @@
 create or replace view projector.gaps as
 select topic, partition, incarnation, lower(missing) as first_offset,
        upper(missing) as next_offset, missing, offsets, reason, found_at,
-       projector.hour_of(found_at) as hour
+       projector.to_hour(found_at) as hour
 from   normalizer.gaps;
 
 comment on view projector.gaps is

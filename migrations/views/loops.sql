@@ -1,5 +1,5 @@
 create or replace view projector.loops as
-select facts.execution_id, projector.hour_of(facts.first_at) as hour, looped.step,
+select facts.execution_id, projector.to_hour(facts.first_at) as hour, looped.step,
        looped.issued, looped.done, looped.failed
 from   projector.execution_facts as facts
 cross join lateral (

@@ -1,12 +1,13 @@
 create or replace view projector.open_calls as
-select facts.hour, facts.execution_id, projector.playbook_of(execution.playbook_ranked) as playbook,
+select facts.hour, facts.execution_id,
+       projector.playbook_path(execution.playbook_ranked) as playbook,
        facts.step, facts.command_id, facts.iteration, facts.attempts, facts.begun_at,
        facts.worker_id, facts.waits_for, facts.since,
        extract(epoch from execution.as_of - least(facts.since, execution.as_of))::double precision
            as waiting_s
 from   (
            select execution_id, attempts, iteration, begun_at,
-                  projector.hour_of(begun_at) as hour, command_id,
+                  projector.to_hour(begun_at) as hour, command_id,
                   coalesce(projector.ranked_value(step_ranked), '') as step,
                   projector.ranked_value(worker_ranked) as worker_id,
                   case

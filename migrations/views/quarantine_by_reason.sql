@@ -1,7 +1,7 @@
 create or replace view projector.quarantine_by_reason as
-select   projector.hour_of(quarantined_at) as hour, reason, shape, count(*) as rejected
+select   projector.to_hour(quarantined_at) as hour, reason, shape, count(*) as rejected
 from     normalizer.quarantine
-group by projector.hour_of(quarantined_at), reason, shape;
+group by projector.to_hour(quarantined_at), reason, shape;
 
 comment on view projector.quarantine_by_reason is
     'What was rejected, why, and in which shape, by hour? `normalizer quarantine list` shows each '

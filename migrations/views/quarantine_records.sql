@@ -1,6 +1,6 @@
 -- The rejected bytes are for the owner and for redrive only.
 create or replace view projector.quarantine_records as
-select quarantine_id, projector.hour_of(quarantined_at) as hour, quarantined_at, reason, detail,
+select quarantine_id, projector.to_hour(quarantined_at) as hour, quarantined_at, reason, detail,
        sqlstate, shape, normalizer_version, source_topic as topic,
        source_incarnation as incarnation, source_partition as partition, source_offset,
        source_index, recorded_at, value_bytes, redriven_at, sample, execution_id

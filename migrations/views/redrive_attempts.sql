@@ -1,5 +1,5 @@
 create or replace view projector.redrive_attempts as
-select quarantine_id, tried_at, projector.hour_of(tried_at) as hour, tried_by, outcome, detail,
+select quarantine_id, tried_at, projector.to_hour(tried_at) as hour, tried_by, outcome, detail,
        normalizer_version, job_id, run
 from   normalizer.redrive_attempts;
 

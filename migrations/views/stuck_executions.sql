@@ -6,8 +6,8 @@ select facts.execution_id, facts.begin_at is not null as begun,
            when facts.as_of - facts.last_at < interval '168 hours' then 'under 7 days'
            else '7 days and more'
        end as silent_for,
-       projector.hour_of(facts.first_at) as hour,
-       projector.playbook_of(facts.playbook_ranked) as playbook, facts.first_at, facts.last_at,
+       projector.to_hour(facts.first_at) as hour,
+       projector.playbook_path(facts.playbook_ranked) as playbook, facts.first_at, facts.last_at,
        extract(epoch from facts.as_of - facts.first_at)::double precision as age_s,
        extract(epoch from facts.as_of - facts.last_at)::double precision as silent_s,
        facts.last_event_ranked[2] as last_event_type, facts.last_event_ranked[3] as last_step,

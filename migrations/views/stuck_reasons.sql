@@ -1,6 +1,6 @@
 -- If several calls are open, it names the one that has waited longest.
 create or replace view projector.stuck_reasons as
-select stuck.execution_id, projector.hour_of(stuck.last_at) as hour, stuck.silent_s,
+select stuck.execution_id, projector.to_hour(stuck.last_at) as hour, stuck.silent_s,
        coalesce(waiting.waits_for, 'next') as waits_for,
        coalesce(waiting.step, stuck.last_step) as step, waiting.command_id, waiting.attempts,
        waiting.worker_id, coalesce(waiting.open_calls, 0) as open_calls

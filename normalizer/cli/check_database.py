@@ -160,8 +160,8 @@ class DatabaseCheck:
             )
         if not (pending or edited or by_hand):
             newer = sum(one.state == "unknown" for one in statuses)
-            of_newer = f", {newer} of a newer version" if newer else ""
-            yield CheckResult("migrations", f"{len(statuses) - newer} applied{of_newer}")
+            newer_versions = f", {newer} of a newer version" if newer else ""
+            yield CheckResult("migrations", f"{len(statuses) - newer} applied{newer_versions}")
 
     async def triggers(self) -> AsyncIterator[CheckResult]:
         """Check that the triggers that update the projections run for this user."""

@@ -52,7 +52,7 @@ _COLUMNS: Final = """
     source_partition, source_offset, source_index, ingested_at
 """
 
-_EVENTS_OF: Final = f"""
+_FIND_EVENTS: Final = f"""
     select   {_COLUMNS}
     from     normalizer.events
     where    source_topic = $1::text and source_incarnation = $2::integer
@@ -75,7 +75,7 @@ _REJECTIONS: Final = """
     order by source_index
 """
 
-_GAP_OF: Final = """
+_FIND_GAP: Final = """
     select lower(gone) as first_offset, upper(gone) as next_offset, reason
     from   normalizer.gaps
     cross join unnest(missing) as gone
@@ -190,7 +190,7 @@ async def _outcome_lines(
     There may be rows although the service never read the record, because a job stored them.
     """
     topic, _, partition, offset = key
-    events = await connection.fetch(_EVENTS_OF, *key)
+    events = await connection.fetch(_FIND_EVENTS, *key)
     rejections = await connection.fetch(_REJECTIONS, *key)
     lines = [line for event in events for line in _stored(event)]
     lines += [_rejected(rejection) for rejection in rejections]
@@ -208,7 +208,7 @@ async def _outcome_lines(
             lines += await _reported_before(connection, outcome)
     if lines:
         return lines
-    if gap := await connection.fetchrow(_GAP_OF, *key):
+    if gap := await connection.fetchrow(_FIND_GAP, *key):
         between = f"offsets {gap['first_offset']} to {gap['next_offset']}"
         return [f"no record: {between} are a gap: {_GAPS[gap['reason']]}"]
     why = "it was ignored, or it repeated another record's event, or its row was deleted"

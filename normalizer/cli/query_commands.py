@@ -51,12 +51,12 @@ def check() -> None:
     normalizer_or_exit(settings)
     why = why_python(settings)
     core = CheckResult("core", f"python, because {why}" if why else "native")
-    of_environment = [*check_environment(os.environ, settings), core]
-    for finding in of_environment:
+    environment_findings = [*check_environment(os.environ, settings), core]
+    for finding in environment_findings:
         click.echo(finding)
 
     async def report() -> bool:
-        failed = any(finding.failed for finding in of_environment)
+        failed = any(finding.failed for finding in environment_findings)
         async with TopicReader(settings) as log:
             async for finding in run_check(settings, log):
                 click.echo(finding)

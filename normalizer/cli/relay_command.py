@@ -77,9 +77,9 @@ def relay(
         run_or_exit(unregister_relay(settings.required_database_url))
         return
     if from_postgres:
-        run_until_stopped(_serve_stored(_of_group(settings, TABLE_GROUP)))
+        run_until_stopped(_serve_stored(_with_group(settings, TABLE_GROUP)))
         return
-    settings = replace(_of_group(settings, GROUP), database_url=None)
+    settings = replace(_with_group(settings, GROUP), database_url=None)
     run_until_stopped(
         run_service(
             settings,
@@ -90,7 +90,7 @@ def relay(
     )
 
 
-def _of_group(settings: Settings, suffix: str) -> Settings:
+def _with_group(settings: Settings, suffix: str) -> Settings:
     return replace(settings, kafka_group_id=f"{settings.kafka_group_id}.{suffix}")
 
 

@@ -99,7 +99,7 @@ class RecordStore(Protocol):
 
 
 OnCommit = Callable[[CommittedBatch], None]
-StoresOf = Callable[[Settings, OnCommit], tuple[RecordStore, RecordStore, RecordStore]]
+OpenStores = Callable[[Settings, OnCommit], tuple[RecordStore, RecordStore, RecordStore]]
 """Returns the stores for claims, for batches, and for parts of batches that are set aside. They may
 be the same store."""
 

@@ -33,7 +33,7 @@ from normalizer.consumer.critical_tasks import start_critical_tasks
 from normalizer.consumer.intake import Intake, claimed_parts
 from normalizer.consumer.membership import Membership
 from normalizer.consumer.partition_state import PartitionState
-from normalizer.consumer.record_store import StoresOf, postgres_stores
+from normalizer.consumer.record_store import OpenStores, postgres_stores
 from normalizer.consumer.set_aside import PartsSetAside, without
 from normalizer.consumer.turns import Turns
 from normalizer.consumer.waits import keep_asking
@@ -74,7 +74,7 @@ class Service:
         accept_reset: bool = False,
         accept_shapes: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        open_stores: StoresOf = postgres_stores,
+        open_stores: OpenStores = postgres_stores,
         tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings

@@ -83,8 +83,8 @@ class Watchdog:
             is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
             return {GROUP} if is_late else None
         unread = self._ownership.in_state(PartitionState.STOPPED, PartitionState.SET_ASIDE)
-        of_others = chain(*self._ownership.other_groups.values())
-        to_read = self._reader.assigned - unread.keys() - {*of_others}
+        left_to_others = chain(*self._ownership.other_groups.values())
+        to_read = self._reader.assigned - unread.keys() - {*left_to_others}
         try:
             bounds = await self._kafka.reachable_bounds(to_read)
         except RetryableError:

@@ -280,7 +280,7 @@ def _decode_double(value: bytes) -> float:
     return number
 
 
-_DECODER_OF: Final[Mapping[str, Callable[[bytes], Any]]] = {
+_DECODERS_BY_KIND: Final[Mapping[str, Callable[[bytes], Any]]] = {
     "text": bytes.decode,
     "jsonb": lambda value: value[1:],
     "timestamptz": lambda value: _time(_decode_bigint(value)),
@@ -288,4 +288,4 @@ _DECODER_OF: Final[Mapping[str, Callable[[bytes], Any]]] = {
     "integer": _decode_integer,
     "double precision": _decode_double,
 }
-_DECODERS: Final = tuple((name, _DECODER_OF[kind]) for name, kind in OTHER_COLUMNS.items())
+_DECODERS: Final = tuple((name, _DECODERS_BY_KIND[kind]) for name, kind in OTHER_COLUMNS.items())

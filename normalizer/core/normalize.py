@@ -129,8 +129,8 @@ def _outcome(
     try:
         event_type = resolve_event_type(event)
         layout = event.layout
-        of_keys = layout.shape if event.nested.payload is NOTHING else layout.shape_with_payload
-        shape = record.shape or shape or detect_shape(of_keys, event_type)
+        key_shape = layout.shape if event.nested.payload is NOTHING else layout.shape_with_payload
+        shape = record.shape or shape or detect_shape(key_shape, event_type)
         if headers.replaced:
             event.coercions += unstorable_coercions(headers.replaced)
         keep_child_execution_id(event)

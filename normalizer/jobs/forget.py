@@ -222,7 +222,7 @@ _READ_RAW: Final = """
     order by source_topic, source_incarnation, source_partition, source_offset
 """
 
-_OF_THESE: Final = """
+_JOIN_RECORDS: Final = """
     join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
                as wanted (source_topic, source_incarnation, source_partition, source_offset)
            using (source_topic, source_incarnation, source_partition, source_offset)
@@ -240,13 +240,13 @@ _FIND_ENTRIES: Final = """
 _EMPTY_ENTRIES: Final = f"""
     update normalizer.quarantine
     set    detail = {_ERASED_TEXT}, sample = null, execution_id = nullif(execution_id, $5::bigint)
-    where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
+    where  quarantine_id in (select quarantine_id from normalizer.quarantine {_JOIN_RECORDS})
 """  # noqa: S608 - parts from this module
 
 _EMPTY_ATTEMPTS: Final = f"""
     update normalizer.redrive_attempts
     set    detail = {_ERASED_TEXT}
-    where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
+    where  quarantine_id in (select quarantine_id from normalizer.quarantine {_JOIN_RECORDS})
 """  # noqa: S608 - parts from this module
 
 # Empties the row instead of deleting it. If the record is read again, the row keeps its bytes from
@@ -259,7 +259,7 @@ _EMPTY_RAW: Final = f"""
                kept_at = 'infinity'
         from   (
                    select source_topic, source_incarnation, source_partition, source_offset
-                   from   normalizer.quarantine_raw {_OF_THESE}
+                   from   normalizer.quarantine_raw {_JOIN_RECORDS}
                ) as emptied
         where  (raw.source_topic, raw.source_incarnation, raw.source_partition, raw.source_offset)
              = (emptied.source_topic, emptied.source_incarnation, emptied.source_partition,

@@ -93,8 +93,8 @@ async def _offsets(
         answer = await client.send(coordinator, request, group=ConnectionGroup.COORDINATION)
         found = {
             KafkaPartition(topic, one[0]): (CommittedOffset(one[1], one[3] or ""), one[4])
-            for topic, of_topic, _ in answer.topics
-            for one in of_topic
+            for topic, topic_partitions, _ in answer.topics
+            for one in topic_partitions
         }
         codes = {answer.error_code, *(code for _, code in found.values())} - {0}
         if codes != {UNSTABLE}:
@@ -164,7 +164,7 @@ class _OffsetFetch(Request[_Query]):  # type: ignore[misc]
         self._group_id = group_id
         self._stable = stable
         self._topics: list[tuple[str, list[int], dict[int, bytes]]] = [
-            (topic, [*of_topic], {}) for topic, of_topic in partitions.items()
+            (topic, [*topic_partitions], {}) for topic, topic_partitions in partitions.items()
         ]
 
     def build(self, request_struct_class: Any) -> Any:

@@ -204,8 +204,8 @@ async def _send(producer: Any, records: Sequence[OutputRecord]) -> list[asyncio.
             record
         )
     sent: list[asyncio.Future[Any]] = []
-    for (topic, partition), of_partition in by_partition.items():
-        sent += await _send_batches(producer, topic, partition, of_partition)
+    for (topic, partition), to_send in by_partition.items():
+        sent += await _send_batches(producer, topic, partition, to_send)
     return sent
 
 
@@ -240,7 +240,7 @@ async def _send_batches(
 def _read_errors(producer: Any) -> None:
     """Read the errors that a failed transaction leaves, so that asyncio doesn't log them."""
     batches = producer._message_accumulator._batches.values()  # noqa: SLF001 - nobody else reads them
-    waiting = [batch._drain_waiter for of_partition in batches for batch in of_partition]  # noqa: SLF001 - as above
+    waiting = [batch._drain_waiter for partition_batches in batches for batch in partition_batches]  # noqa: SLF001 - as above
     for future in (producer._txn_manager._transaction_waiter, *waiting):  # noqa: SLF001 - as above
         _failure_in(future)
 

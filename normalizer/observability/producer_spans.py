@@ -27,11 +27,11 @@ def producer_spans(batch: Batch, limit: int | None) -> tuple[list[Link], int]:
                 found.setdefault((trace, span), (sampled, record))
     chosen = list(found)
     if limit is not None and len(found) > limit:
-        of_trace: Counter[str] = Counter()
+        spans_by_trace: Counter[str] = Counter()
         rank = {}
         for trace, span in found:
-            rank[trace, span] = (not found[trace, span][0], of_trace[trace])
-            of_trace[trace] += 1
+            rank[trace, span] = (not found[trace, span][0], spans_by_trace[trace])
+            spans_by_trace[trace] += 1
         chosen = sorted(found, key=rank.__getitem__)[:limit]
     links = [_link(trace, span, *found[trace, span]) for trace, span in chosen]
     return links, len(found) - len(links)

@@ -89,13 +89,13 @@ async def connect(
     application_name: str,
     session: Mapping[str, str] = NO_SETTINGS,
     command_timeout_s: float | None = None,
-    **of_pool: Any,
+    **pool_options: Any,
 ) -> Connection:
     """Open a connection. The caller closes it and handles asyncpg's errors.
 
     `session` are server settings that apply in each transaction, in addition to UTC and no JIT.
-    Without `command_timeout_s`, a statement waits as long as the server can be reached. `of_pool`
-    are the arguments that asyncpg's pool adds.
+    Without `command_timeout_s`, a statement waits as long as the server can be reached.
+    `pool_options` are the arguments that asyncpg's pool adds.
 
     Raises ConfigurationError if the address is invalid, or if the client or a pooler rejects an
     option in it. Raises UnfitFileError if a TLS file can't be loaded that worked before. Callers
@@ -103,7 +103,7 @@ async def connect(
     """
     check_url(database_url)
     options = {
-        **of_pool,
+        **pool_options,
         "command_timeout": command_timeout_s,
         # Every pooler knows this setting and sets it for each client.
         "server_settings": {"application_name": application_name},

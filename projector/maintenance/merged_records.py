@@ -28,9 +28,9 @@ async def drop_merged_records(
     last: Sequence[Any] = ("", 0, 0, 0, 0)
     while page := await connection.fetch(_PAGE, *last, ROWS_A_STEP, IDS_A_STEP):
         *last, _ = page[-1]
-        event_ids = {event_id for *_, of_row in page for event_id in of_row}
+        event_ids = {event_id for *_, row_event_ids in page for event_id in row_event_ids}
         left = {event_id for (event_id,) in await connection.fetch(_STORED, event_ids)}
-        over = [key for *key, of_row in page if left.isdisjoint(of_row)]
+        over = [key for *key, row_event_ids in page if left.isdisjoint(row_event_ids)]
         if over:
             await connection.execute(_DELETE, *zip(*over, strict=True))
             gone += len(over)

@@ -193,7 +193,7 @@ async def _find_executions(
     """
     compared: set[int] = set()
     for hours in await _hours(connection, comparison, scope, 1):
-        rows = await connection.fetch(_EXECUTIONS_OF, hours.low, hours.high)
+        rows = await connection.fetch(_FIND_EXECUTIONS, hours.low, hours.high)
         ids = {row["execution_id"] for row in rows}
         if scope.kind == "sample":
             chance = random.Random(f"{scope.seed}/{hours.low}")  # noqa: S311 - a drawn sample, nothing secret
@@ -240,7 +240,7 @@ _NEXT_EXECUTIONS: Final = """
 """
 
 # An execution is always compared as a whole, so its events in other hours count too.
-_EXECUTIONS_OF: Final = """
+_FIND_EXECUTIONS: Final = """
     select   execution_id,
              -- Not a join: without nested loops it would read all executions.
              exists (
@@ -255,7 +255,7 @@ _EXECUTIONS_OF: Final = """
                  union
                  select execution_id
                  from   execution_facts
-                 where  hour_of(first_at) >= $1::timestamptz and hour_of(first_at) < $2::timestamptz
+                 where  to_hour(first_at) >= $1::timestamptz and to_hour(first_at) < $2::timestamptz
              ) as reported
     order by execution_id
 """

@@ -1,5 +1,6 @@
-"""Words of this project's former dialect stay out, and class and module names are unique."""
+"""Words of this project's former dialect stay out, and names say what a function computes."""
 
+import ast
 import re
 from typing import Final
 
@@ -63,4 +64,25 @@ def test_no_retired_word_is_used() -> None:
         if (match := whole.search(line) or camel.search(line))
     ]
 
+    assert found == []
+
+
+def test_a_name_says_what_it_computes_and_not_only_of_what() -> None:
+    """`start_of_hour` says it, but `hour_of` and `_of_call` leave it open."""
+    created = re.compile(r"^create .*(?:function|view|table) \w+\.(\w+)", re.MULTILINE)
+    bare = re.compile(r"_?(of_\w+|(?!is_|as_)[a-z]+_of)", re.IGNORECASE)
+    names = [
+        (path, node.name)
+        for path in tracked("normalizer/*.py", "projector/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ] + [
+        (path, name)
+        for path in tracked("migrations/*.sql")
+        for name in created.findall(path.read_text())
+    ]
+
+    found = [f"{path.relative_to(ROOT)}: {name}" for path, name in names if bare.fullmatch(name)]
+
+    assert len(names) > 2000
     assert found == []

@@ -18,7 +18,7 @@ from normalizer.core.redaction.secret_names import REDACTED, Redaction, Secrecy
 from normalizer.core.redaction.secret_text import SHORTEST_SECRET, SecretText
 from normalizer.core.redaction.suspicious_parts import (
     is_number,
-    members_of,
+    object_members,
     parse_whole,
     write_tree,
 )
@@ -167,9 +167,9 @@ class _Rewriter:
             members = dict(zip(self._keys(tree, path, mode), tree.values(), strict=True))
             facts = keys.judge(members, at_top=at_top)
         kept_tree = members
-        secrecy_of = facts.secrecy
+        find_secrecy = facts.secrecy
         for key, value in members.items():
-            secrecy = secrecy_of(key)
+            secrecy = find_secrecy(key)
             if secrecy is None and key not in named:
                 if is_harmless(value):
                     continue  # nearly always
@@ -293,7 +293,7 @@ def _opens(tree: dict[str, Json]) -> bool:
         return False
     payload = tree["payload"]
     if isinstance(payload, Raw):
-        members = members_of(payload)
+        members = object_members(payload)
         return members is not None and holds_event(members)
     return isinstance(payload, str) or (isinstance(payload, dict) and holds_event(payload))
 

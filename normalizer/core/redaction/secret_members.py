@@ -31,7 +31,7 @@ _NAME_KEYS: Final = frozenset(
 )
 _KIND_KEYS: Final = frozenset(("type", "id", "label", "title"))
 """Keys of form fields. They make a value secret only if they name a password."""
-_OF_THE_EVENT: Final = NEVER_SECRET | _KIND_KEYS
+_EVENT_KEYS: Final = NEVER_SECRET | _KIND_KEYS
 _JWK_SECRETS: Final = frozenset("d p q dp dq qi k oth".split())
 _VALUE_KEYS: Final = frozenset(
     spelled
@@ -66,7 +66,7 @@ class SecretMembers:
 
     def may_name(self, keys: Iterable[str], *, at_top: bool) -> bool:
         """Return whether `keys` could find anything in an object with these keys."""
-        own = {key for key in keys if not (at_top and key in _OF_THE_EVENT)}
+        own = {key for key in keys if not (at_top and key in _EVENT_KEYS)}
         if len(own) < 2:
             return False
         return (
@@ -82,7 +82,7 @@ class SecretMembers:
         At the top of an event, the event's own keys and its ids are neither names nor values.
         """
         if at_top:
-            tree = {key: value for key, value in tree.items() if key not in _OF_THE_EVENT}
+            tree = {key: value for key, value in tree.items() if key not in _EVENT_KEYS}
         if len(tree) < 2:
             return _NONE
         found = _JWK_SECRETS if "kty" in tree else _NONE

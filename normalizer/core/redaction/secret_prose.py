@@ -35,7 +35,7 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}|[0-9]+[A-Za-z]{1,2}\Z")
 _WHOSE_SECRET: Final = ("client", "api", "app", "shared", "webhook", "consumer")
 """Words before `secret` after which its value may follow. After other words, the name of a stored
 secret may follow."""
-_OF_A_PARSER: Final = ("unexpected", "next", "end", "last", "first")
+_PARSER_WORDS: Final = ("unexpected", "next", "end", "last", "first")
 """Words before `token` with which it means a word of a programming language."""
 
 
@@ -79,7 +79,7 @@ def _is_named(said: re.Match[str], value: str, secrecy: Callable[[str], Secrecy]
     kind = secrecy(name)
     if kind is Secrecy.NUMBERS_TOO:
         return _DATE.match(value) is None
-    if kind is Secrecy.NOTHING or before in _OF_A_PARSER:
+    if kind is Secrecy.NOTHING or before in _PARSER_WORDS:
         return False
     is_value = name.lower().endswith(("token", "key", "jwt")) or (
         name.lower() == "secret" and before in _WHOSE_SECRET

@@ -77,7 +77,7 @@ def write_tree(tree: Json) -> str:
     return _encode(tree).decode()
 
 
-def members_of(raw: Raw) -> dict[str, Raw] | None:
+def object_members(raw: Raw) -> dict[str, Raw] | None:
     """Return the members of an object that was left as it was sent, or None for another value."""
     return _decode_object(raw) if bytes(raw)[:1] == b"{" else None
 

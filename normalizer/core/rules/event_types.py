@@ -57,14 +57,14 @@ CALL_CLASSES: Final = frozenset(
 )
 """The classes of events that belong to a call. A test compares them with event_kinds."""
 
-_CLASS_OF: Final[dict[str, str]] = {
+_CLASSES: Final[dict[str, str]] = {
     spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings
 }
 
 
 def event_class(event_type: str) -> str:
     """Return the class of an event type. An unknown type is its own class."""
-    known = _CLASS_OF.get(event_type)
+    known = _CLASSES.get(event_type)
     if known is not None:
         return known
     if event_type.startswith("workflow_"):

@@ -110,16 +110,16 @@ def keep_child_execution_id(event: WireEvent) -> None:
 def parse_id_value(value: Value) -> int | NoId:
     """Parse a value as an id, or return a NoId that says what it is instead (#i1, #i2)."""
     if type(value) is int:
-        return value if 0 < value <= MAX_ID else _of_number(value, value)
+        return value if 0 < value <= MAX_ID else _no_id_for_number(value, value)
     if type(value) is str and value:
         number = int(value) if _DIGITS.fullmatch(value) else MAX_ID + 1
-        return number if 0 < number <= MAX_ID else _of_number(number, value)
+        return number if 0 < number <= MAX_ID else _no_id_for_number(number, value)
     if value is None or value == "":
         return _MISSING
     return NoId("invalid", value if isinstance(value, Number) else type(value).__name__)
 
 
-def _of_number(number: int, sent: int | str) -> NoId:
+def _no_id_for_number(number: int, sent: int | str) -> NoId:
     if number > MAX_ID:
         return NoId("opaque", str(sent))
     return NoId("negative" if number else "missing", str(sent))

@@ -58,7 +58,7 @@ _UNKNOWN: Final = "UNKNOWN"
 _WORK: Final = frozenset(("call", "command", "step", "action"))
 """The first words of event types of a call, a command, or a step."""
 _NAME_WORDS: Final = re.compile("[^A-Za-z0-9]+")
-_OF_NAME: Final = (
+_TYPE_WORDS: Final = (
     ("CANCELLED", frozenset(("cancel", "cancelled", "canceled"))),
     ("FAILED", frozenset(("error", "failed", "fail", "failure", "timeout", "timedout"))),
     (
@@ -89,8 +89,8 @@ def resolve_status(event: WireEvent, event_type: str) -> Status:
     """Return the status of the event. Raises RecordRejectedError if the word is too long (#l1)."""
     declared = _declared(event)
     if event_type in CALL_DONE:
-        return _of_call(event, declared)
-    return _of_other(event, event_type, declared)
+        return _call_status(event, declared)
+    return _other_status(event, event_type, declared)
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -98,7 +98,7 @@ def meaning_of_type(event_type: str) -> TypeMeaning:
     """Return what an event type implies (#s1, #s7, #s10, #s11)."""
     listed = _NAME_WORDS.split(event_type.lower())
     words = {*listed, "timedout"} if ("timed", "out") in pairwise(listed) else set(listed)
-    status = next((status for status, named in _OF_NAME if words & named), "RUNNING")
+    status = next((status for status, named in _TYPE_WORDS if words & named), "RUNNING")
     return TypeMeaning(
         status,
         ends=status in _ENDINGS,
@@ -119,7 +119,7 @@ def _declared(event: WireEvent) -> str:
     return ""
 
 
-def _of_call(event: WireEvent, declared: str) -> Status:
+def _call_status(event: WireEvent, declared: str) -> Status:
     """Return one of four words: a declared failure, else a nested failure, else COMPLETED."""
     outcome = _call_outcome(declared)
     if outcome in _FAILURES:
@@ -140,7 +140,7 @@ def _of_call(event: WireEvent, declared: str) -> Status:
     return "COMPLETED", 1 if nested else 0
 
 
-def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
+def _other_status(event: WireEvent, event_type: str, declared: str) -> Status:
     # Bypass the cache for a longer word, so that the cache doesn't hold megabytes of text.
     judge = _judge if len(declared) <= MAX_STATUS_BYTES else _judge.__wrapped__
     judged = judge(declared, event_type)

@@ -90,9 +90,9 @@ def resolve_created_at(
 def parse_time(value: Value) -> datetime | None:
     """Parse a time as UTC, cut to microseconds, or return None if it's unreadable."""
     if type(value) is str and _TEXT.fullmatch(value):
-        return _of_text(value)
+        return _parse_text(value)
     if type(value) is int or (isinstance(value, str) and _NUMBER.fullmatch(value)):
-        return _of_number(str(value))
+        return _parse_number(str(value))
     return None
 
 
@@ -126,7 +126,7 @@ def _time_in(event_id: int, recorded: datetime | None, latest: datetime) -> date
     return time if time <= latest else None
 
 
-def _of_text(text: str) -> datetime | None:
+def _parse_text(text: str) -> datetime | None:
     try:
         time = datetime.fromisoformat(text.upper())
         if time.tzinfo is UTC:
@@ -136,7 +136,7 @@ def _of_text(text: str) -> datetime | None:
         return None
 
 
-def _of_number(text: str) -> datetime | None:
+def _parse_number(text: str) -> datetime | None:
     try:
         number = Decimal(checked_number(text))
     except NumberError:

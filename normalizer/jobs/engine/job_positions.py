@@ -270,11 +270,11 @@ def _offset_spans(parts: Iterable[PartitionBatch]) -> dict[SourceKey, _OffsetSpa
         offsets[source].append(offset)
     return {
         source: _OffsetSpan(
-            first=min(of_source),
-            end=max(of_source) + 1,
-            shuffled=not all(map(lt, of_source, of_source[1:])),
+            first=min(source_offsets),
+            end=max(source_offsets) + 1,
+            shuffled=not all(map(lt, source_offsets, source_offsets[1:])),
         )
-        for source, of_source in offsets.items()
+        for source, source_offsets in offsets.items()
     }
 
 

@@ -42,7 +42,7 @@ LONGEST_LINE_BYTES: Final = 1 << 26
 """The most bytes in a line. kcat escapes the value, which can make 8 MiB six times as long."""
 
 
-IncarnationOf = Callable[[str, int], int]
+ResolveIncarnation = Callable[[str, int], int]
 """Returns the incarnation for records of a topic and partition."""
 
 _Numbered = tuple[Sequence[int], list[RawRecord]]
@@ -79,7 +79,7 @@ class FileSource:
         *,
         form: Form = "auto",
         defaults: FieldDefaults | None = None,
-        resolve_incarnation: IncarnationOf = lambda _topic, _partition: 0,
+        resolve_incarnation: ResolveIncarnation = lambda _topic, _partition: 0,
         known: Collection[str] = (),
     ) -> None:
         self._paths = paths

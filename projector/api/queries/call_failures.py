@@ -11,7 +11,7 @@ from projector.api.parameters import (
     Numbers,
     Texts,
 )
-from projector.api.queries.call_rates import of_calls
+from projector.api.queries.call_rates import statements_by_grain
 from projector.api.queries.grouping import ratio, total
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
@@ -42,7 +42,7 @@ class Failures(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     calls: int
 
 
-_FAILURES = of_calls(
+_FAILURES = statements_by_grain(
     "failures_by_error",
     keys=("step", "attempts", "status", "error_class"),
     measures=(total("calls"),),
@@ -73,7 +73,7 @@ class Workers(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     error_rate: float | None
 
 
-_WORKERS = of_calls(
+_WORKERS = statements_by_grain(
     "worker_failures",
     keys=("worker",),
     measures=(total("calls"), total("failed"), ratio("failed", "calls", "error_rate")),

@@ -92,7 +92,7 @@ def _calls(of_error: str) -> Statement:
              coalesce(call.command_id, '') as after_command,
              coalesce(call.iteration, -1) as after_iteration, call.attempts as after_attempts
     from     projector.calls as call
-    where    call.hour >= projector.hour_of(:since::timestamptz)
+    where    call.hour >= projector.to_hour(:since::timestamptz)
     and      call.hour < :until::timestamptz
     and      coalesce(call.finished_at, call.begun_at) >= :since
     and      coalesce(call.finished_at, call.begun_at) < :until
@@ -128,7 +128,7 @@ def _calls(of_error: str) -> Statement:
                  or (call.hour, coalesce(call.finished_at, call.begun_at), call.execution_id,
                      call.step, coalesce(call.command_id, ''), coalesce(call.iteration, -1),
                      call.attempts)
-                    < (projector.hour_of(:after_at), :after_at, :after_id::bigint,
+                    < (projector.to_hour(:after_at), :after_at, :after_id::bigint,
                        :after_step::text, :after_command::text, :after_iteration::integer,
                        :after_attempts::integer)
              )
@@ -205,7 +205,7 @@ _OPEN_CALLS = Statement("""
              call.step as after_step, coalesce(call.command_id, '') as after_command,
              coalesce(call.iteration, -1) as after_iteration, call.attempts as after_attempts
     from     projector.open_calls as call
-    where    call.hour >= projector.hour_of(:since::timestamptz)
+    where    call.hour >= projector.to_hour(:since::timestamptz)
     and      call.hour < :until::timestamptz
     and      call.begun_at >= :since and call.begun_at < :until
     and      (:playbook::text[] is null or call.playbook = any(:playbook))
@@ -255,7 +255,7 @@ _OPEN = Statement("""
              (count(*) filter (where attempts > 0))::integer as retries,
              max(waiting_s) as longest_s, min(since) as since
     from     projector.open_calls
-    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+    where    hour >= projector.to_hour(:since::timestamptz) and hour < :until::timestamptz
     and      begun_at >= :since and begun_at < :until
     and      (:playbook::text[] is null or playbook = any(:playbook))
     and      (:step::text[] is null or step = any(:step))

@@ -21,7 +21,7 @@ from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
 
-def of_calls(
+def statements_by_grain(
     view: str,
     *,
     keys: Sequence[str],
@@ -103,7 +103,7 @@ class CallOutcomes(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
     calls: int
 
 
-_CALL_OUTCOMES = of_calls(
+_CALL_OUTCOMES = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts", "status"),
     measures=(total("calls"),),
@@ -125,7 +125,7 @@ class ErrorRate(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
     error_rate: float | None
 
 
-_ERROR_RATE = of_calls(
+_ERROR_RATE = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts"),
     measures=(total("calls"), total("failed"), ratio("failed", "calls", "error_rate")),
@@ -147,7 +147,7 @@ class FirstAttempts(StepRow, frozen=True, kw_only=True, omit_defaults=True):
     success_rate: float | None
 
 
-_FIRST_ATTEMPTS = of_calls(
+_FIRST_ATTEMPTS = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(total("calls"), total("succeeded"), ratio("succeeded", "calls", "success_rate")),
@@ -170,7 +170,7 @@ class Recovery(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
     recovery_rate: float | None
 
 
-_RECOVERY = of_calls(
+_RECOVERY = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts"),
     measures=(
@@ -195,7 +195,7 @@ class Exhaustion(StepRow, frozen=True, kw_only=True, omit_defaults=True):
     exhausted_rate: float | None
 
 
-_EXHAUSTION = of_calls(
+_EXHAUSTION = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(total("failed"), total("exhausted"), ratio("exhausted", "failed", "exhausted_rate")),
@@ -216,7 +216,7 @@ class AttemptsPerSuccess(StepRow, frozen=True, kw_only=True, omit_defaults=True)
     attempts_per_success: float | None
 
 
-_COST = of_calls(
+_COST = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(

@@ -109,7 +109,7 @@ def _executions(time: str, hour: str, failed_from: str) -> Statement:
     return Statement(f"""
     select   {EXECUTION_COLUMNS}, {time} as after_at, execution_id as after_id
     from     projector.executions
-    where    {hour} >= projector.hour_of(:since::timestamptz) and {hour} < :until::timestamptz
+    where    {hour} >= projector.to_hour(:since::timestamptz) and {hour} < :until::timestamptz
     and      {time} >= :since and {time} < :until
     and      (:playbook::text[] is null or playbook = any(:playbook))
     and      (:version::text[] is null or version = any(:version))
@@ -141,7 +141,7 @@ def _executions(time: str, hour: str, failed_from: str) -> Statement:
     and      (
                  :after_at::timestamptz is null
                  or ({hour}, {time}, executions.execution_id)
-                    < (projector.hour_of(:after_at), :after_at, :after_id::bigint)
+                    < (projector.to_hour(:after_at), :after_at, :after_id::bigint)
              )
     order by {hour} desc, {time} desc, executions.execution_id desc
     limit    :limit::integer
@@ -150,7 +150,7 @@ def _executions(time: str, hour: str, failed_from: str) -> Statement:
 
 _EXECUTIONS: Final = {
     "first_at": _executions("first_at", "hour", ":since"),
-    "ended_at": _executions("ended_at", "projector.hour_of(ended_at)", "'-infinity'"),
+    "ended_at": _executions("ended_at", "projector.to_hour(ended_at)", "'-infinity'"),
 }
 
 
@@ -190,13 +190,13 @@ _CONTRADICTIONS = Statement("""
              last_activity_at, contradicting, active_after_end, ended_at as after_at,
              execution_id as after_id
     from     projector.contradicting_executions
-    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+    where    hour >= projector.to_hour(:since::timestamptz) and hour < :until::timestamptz
     and      ended_at >= :since and ended_at < :until
     and      (:playbook::text[] is null or playbook = any(:playbook))
     and      (
                  :after_at::timestamptz is null
                  or (hour, ended_at, contradicting_executions.execution_id)
-                    < (projector.hour_of(:after_at), :after_at, :after_id::bigint)
+                    < (projector.to_hour(:after_at), :after_at, :after_id::bigint)
              )
     order by hour desc, ended_at desc, contradicting_executions.execution_id desc
     limit    :limit::integer
@@ -224,13 +224,13 @@ _FLAWED = Statement("""
     select   execution_id::text, playbook, ended_at, failed_calls, last_failed_at,
              ended_at as after_at, execution_id as after_id
     from     projector.completed_with_failures
-    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+    where    hour >= projector.to_hour(:since::timestamptz) and hour < :until::timestamptz
     and      ended_at >= :since and ended_at < :until
     and      (:playbook::text[] is null or playbook = any(:playbook))
     and      (
                  :after_at::timestamptz is null
                  or (hour, ended_at, completed_with_failures.execution_id)
-                    < (projector.hour_of(:after_at), :after_at, :after_id::bigint)
+                    < (projector.to_hour(:after_at), :after_at, :after_id::bigint)
              )
     order by hour desc, ended_at desc, completed_with_failures.execution_id desc
     limit    :limit::integer

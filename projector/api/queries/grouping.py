@@ -19,7 +19,7 @@ FINISHED: Final = """
                (status <> 'COMPLETED')::integer as failed, exhausted::integer as exhausted
         from   projector.calls
         where  finished_at is not null
-        and    hour >= projector.hour_of(:since::timestamptz)
+        and    hour >= projector.to_hour(:since::timestamptz)
         and    hour < :until::timestamptz
     ) as finished
 """
@@ -61,7 +61,7 @@ def to_the_minute(
                {", ".join(f"sign * {count} as {count}" for count in counts)}
         from   {stored}
         cross join lateral (
-            values ({time}, 1), (projector.hour_of({time}), -1)
+            values ({time}, 1), (projector.to_hour({time}), -1)
         ) as placed (moment, sign)
         union all
         select hour, {listed}, {"".join("null, " for _ in absent)}{", ".join(counts)}

@@ -36,7 +36,7 @@ _OPEN_LOOPS = Statement("""
              loop.execution_id as after_id, loop.step as after_step
     from     projector.executions as execution
     join     projector.loops      as loop on loop.execution_id = execution.execution_id
-    where    execution.hour >= projector.hour_of(:since::timestamptz)
+    where    execution.hour >= projector.to_hour(:since::timestamptz)
     and      execution.hour < :until::timestamptz
     and      execution.first_at >= :since and execution.first_at < :until
     and      execution.status = 'RUNNING'
@@ -46,7 +46,7 @@ _OPEN_LOOPS = Statement("""
     and      (
                  :after_at::timestamptz is null
                  or (execution.hour, execution.first_at, loop.execution_id, loop.step)
-                    > (projector.hour_of(:after_at), :after_at, :after_id::bigint,
+                    > (projector.to_hour(:after_at), :after_at, :after_id::bigint,
                        :after_step::text)
              )
     order by execution.hour, execution.first_at, loop.execution_id, loop.step

@@ -51,13 +51,13 @@ BY_MINUTE: Final = to_the_minute(
     (
         select begun_at as happened_at, playbook, 'BEGUN' as outcome, 1 as executions
         from   projector.executions
-        where  projector.hour_of(begun_at) >= projector.hour_of(:since::timestamptz)
-        and    projector.hour_of(begun_at) < :until::timestamptz
+        where  projector.to_hour(begun_at) >= projector.to_hour(:since::timestamptz)
+        and    projector.to_hour(begun_at) < :until::timestamptz
         union all
         select ended_at, playbook, status, 1
         from   projector.executions
-        where  projector.hour_of(ended_at) >= projector.hour_of(:since::timestamptz)
-        and    projector.hour_of(ended_at) < :until::timestamptz
+        where  projector.to_hour(ended_at) >= projector.to_hour(:since::timestamptz)
+        and    projector.to_hour(ended_at) < :until::timestamptz
     ) as moved
     """,
     "execution_outcomes",

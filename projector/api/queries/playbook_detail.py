@@ -115,7 +115,7 @@ _OF_PLAYBOOK: Final = """
     begun as materialized (
         select execution_id, version, status, first_at, ended_at, duration_s
         from   projector.executions
-        where  hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+        where  hour >= projector.to_hour(:since::timestamptz) and hour < :until::timestamptz
         and    first_at >= :since and first_at < :until
         and    playbook = :playbook::text
         and    (:version::text[] is null or version = any(:version))

@@ -69,7 +69,7 @@ _CALLS: Final = Statement("""
     select   step, attempts = 0 as first, sum(succeeded)::bigint as succeeded,
              sum(failed)::bigint as failed
     from     projector.call_outcomes_by_attempt
-    where    hour >= projector.hour_of(now()) - make_interval(hours => :hours::integer)
+    where    hour >= projector.to_hour(now()) - make_interval(hours => :hours::integer)
     and      hour <= now()
     group by step, attempts = 0
     having   sum(calls) > 0
@@ -86,7 +86,7 @@ _WEEK: Final = Statement("""
     with span as (
         select until - interval '7 days' as since, until
         from   (
-                   select projector.hour_of(now()) - make_interval(hours => :hours::integer)
+                   select projector.to_hour(now()) - make_interval(hours => :hours::integer)
                ) as recent (until)
     )
     select span.since,

@@ -62,8 +62,8 @@ _FINISHED: Final = """
         from   counted_calls as call
         left join execution_facts as execution using (execution_id)
         -- The expression of the index calls_by_hour. Every counted call has an end.
-        where  hour_of(coalesce(finished_at, begun_at)) >= $1::timestamptz
-        and    hour_of(coalesce(finished_at, begun_at)) < $2::timestamptz
+        where  to_hour(coalesce(finished_at, begun_at)) >= $1::timestamptz
+        and    to_hour(coalesce(finished_at, begun_at)) < $2::timestamptz
 """
 
 CALL_HOURS: Final = counter(
@@ -73,7 +73,7 @@ CALL_HOURS: Final = counter(
     sums="calls exhausted inferred",
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour,
-                 playbook_of(execution.playbook_ranked) as playbook, step, attempts, status,
+                 playbook_path(execution.playbook_ranked) as playbook, step, attempts, status,
                  count(*) as calls, count(*) filter (where exhausted) as exhausted,
                  count(*) filter (where inferred) as inferred
         {_FINISHED}
@@ -92,7 +92,7 @@ CALL_TIMES: Final = counter(
                  duration_bucket(measured.microseconds) as bucket, count(*) as calls
         from     (
                      select finished_at, step, attempts, status, duration_us, queue_us, backoff_us,
-                            playbook_of(execution.playbook_ranked) as playbook
+                            playbook_path(execution.playbook_ranked) as playbook
                      {_FINISHED}
                  ) as taken
         cross join lateral (

@@ -15,9 +15,9 @@ EXECUTIONS: Final = Comparison(
                completed_at, failed, failed_at, cancelled, cancelled_at,
                (counted_playbook_ranked, counted_begun, counted_outcome, counted_ended)
                    is not distinct from (
-                       playbook_ranked, hour_of(begin_at),
+                       playbook_ranked, to_hour(begin_at),
                        first_outcome(completed_at, failed_at, cancelled_at),
-                       hour_of(least(completed_at, failed_at, cancelled_at))
+                       to_hour(least(completed_at, failed_at, cancelled_at))
                    ) as counted_as_it_is
         from   execution_facts
         where  execution_id = any($1::bigint[])
@@ -36,12 +36,12 @@ EXECUTION_HOURS: Final = counter(
     expected="""
         select   hour, playbook, outcome, count(*) as executions
         from     (
-                     select hour_of(begin_at) as hour,
-                            playbook_of(playbook_ranked) as playbook, 'BEGUN' as outcome
+                     select to_hour(begin_at) as hour,
+                            playbook_path(playbook_ranked) as playbook, 'BEGUN' as outcome
                      from   execution_facts
                      union all
-                     select hour_of(least(completed_at, failed_at, cancelled_at)),
-                            playbook_of(playbook_ranked),
+                     select to_hour(least(completed_at, failed_at, cancelled_at)),
+                            playbook_path(playbook_ranked),
                             first_outcome(completed_at, failed_at, cancelled_at)
                      from   execution_facts
                  ) as marked

@@ -181,7 +181,7 @@ async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Databa
         """
         insert into projector.error_hours
                (hour, step, attempts, status, error_class, shard, calls)
-        select projector.hour_of(now()), 'step ' || step, attempts, 'FAILED', 'error ' || error, 0,
+        select projector.to_hour(now()), 'step ' || step, attempts, 'FAILED', 'error ' || error, 0,
                step
         from   generate_series(1, 500) as error
         cross join generate_series(1, 40) as step
@@ -682,7 +682,7 @@ async def test_metrics_of_outcomes_are_what_the_views_say(
 ) -> None:
     calls = await connection.fetchval(
         "select sum(calls)::bigint from projector.call_outcomes_by_attempt "
-        "where hour >= projector.hour_of(now()) - interval '1 hour' and attempts > 0"
+        "where hour >= projector.to_hour(now()) - interval '1 hour' and attempts > 0"
     )
 
     text = (await client.get("/metrics")).text

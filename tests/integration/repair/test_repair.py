@@ -232,7 +232,7 @@ async def test_executions_are_repaired_with_their_calls_and_roll_ups_and_nothing
     await connection.execute("delete from call_facts where execution_id in (1, 2)")
     await connection.execute("delete from execution_facts where execution_id = 3")
     await connection.execute("update event_hours set events = events + 1")
-    await connection.execute("delete from call_hours where hour = hour_of($1)", T0)
+    await connection.execute("delete from call_hours where hour = to_hour($1)", T0)
 
     await repaired(
         connection, RepairRequest(scope=Scope(kind="range", execution_ids=(1, 2, 3, 999)))
@@ -265,7 +265,7 @@ async def test_a_verdict_reached_before_a_repair_ends_no_note_of_that_repair(
     await view_rows.insert(connection, [failed])
     await connection.execute(
         "insert into divergences (projection, hour, noted_by) "
-        "values ('execution_hours', hour_of($1), 'verify')",
+        "values ('execution_hours', to_hour($1), 'verify')",
         T0,
     )
     (verdict,) = [one async for one in verify(connection, Scope(), comparisons=[EXECUTION_HOURS])]

@@ -118,7 +118,7 @@ async def test_a_function_that_stored_values_rest_on_is_a_version_and_never_repe
         """,
     )
 
-    assert {"gen_snowflake", "hour_of", "shared_id"} <= set(rested_on)
+    assert {"gen_snowflake", "to_hour", "shared_id"} <= set(rested_on)
     repeatable = {path.stem for path in (FOLDER / "functions").glob("*.sql")}
     assert repeatable
     assert repeatable.isdisjoint(rested_on)

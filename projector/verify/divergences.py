@@ -87,8 +87,8 @@ _END_DIVERGENCES: Final = """
     and    ended_at is null
 """
 
-# Opens a divergence at each location. One that is open there already is replaced by a new one with
-# the same time, because an earlier comparison that still runs may close the old one.
+# Opens a divergence at each location. It replaces a divergence that is already open there and keeps
+# its time, because an earlier comparison that still runs may close the old one.
 _ADD: Final = """
     with replaced as (
         update divergences

@@ -125,7 +125,7 @@ def _names(name: str, says: str, words: Iterable[str]) -> str:
 def _name_words() -> str:
     lines = "".join(
         f'    ("{word}", &[{", ".join(map(_literal, sorted(words)))}]),\n'
-        for word, words in status._OF_NAME
+        for word, words in status._TYPE_WORDS
     )
     return (
         "/// Each status, and the words of an event's type that imply it. The first match counts.\n"

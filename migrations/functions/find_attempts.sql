@@ -4,24 +4,24 @@
 --
 -- Some events don't say which attempt they are of (their attempts were defaulted). Rules for
 -- these:
---     1. An attempt is known by a number, or by an issue of its own: an issue without a number is
+--    R1. An attempt is known by a number, or by an issue of its own: an issue without a number is
 --        of the lowest attempt that nobody names. Where other issues have numbers, it's only of one
 --        below the highest of them. If the first numbered attempt is a retry that nobody issued,
 --        and an end without a number came before its claim or start, there's one before it.
---     2. An attempt begins at its numbered issue, else at its first numbered claim or start, else
+--    R2. An attempt begins at its numbered issue, else at its first numbered claim or start, else
 --        at its issue without a number, else just after the end of the attempt before. If its issue
 --        came late, so that the log has a second claim or start first, after the end of the attempt
 --        before, it begins at these.
---     3. The event is of the last attempt that had begun before it (an issue, claim, or start: also
+--    R3. The event is of the last attempt that had begun before it (an issue, claim, or start: also
 --        at the same time), or of the first attempt if none had. Their places in the log tell
 --        what came first, if all events of the command with a place lie in one log. Otherwise the
 --        clocks of the producers do. An end without a place, where others have one, is rather of the
 --        last attempt that has neither an end in the log nor a numbered one, and whose claim or
 --        start came before it by the clocks. These may be clocks of several workers, which disagree.
---     4. An attempt has one end of its command, and one of each of its calls (by call_index). If
+--    R4. An attempt has one end of its command, and one of each of its calls (by call_index). If
 --        several without a number fall into one attempt, the earlier ones go to attempts before it
 --        that have none, or else the later ones to attempts after it.
---     5. Where an event has no place in that log, or an attempt before the last has no end, the
+--    R5. Where an event has no place in that log, or an attempt before the last has no end, the
 --        kinds of the ends may tell more, in the order of the clocks. An end is of the next attempt
 --        if it comes after an end of the command, or of the same call or a later one. An end of the
 --        command is also of the next attempt if it comes after a claim or a start, or if it
@@ -32,7 +32,7 @@
 -- not end it. deploy/calls.py follows the same rules.
 
 -- Finds the attempts of commands in doubt, in order (`nth`, from 1), and when each began. `events`
--- are all events of those commands. These are rules 1 and 2 above:
+-- are all events of those commands. It follows R1 and R2 in these steps:
 --     1. issues without a number, in order, at times at which no numbered one was
 --     2. the numbered attempts, and what they begin with
 --     3. the attempts of all other issues, and one before the first

@@ -1,5 +1,5 @@
 -- Assigns each event to an attempt of its command. `events` are all stored events of commands in
--- doubt, by the rules that find_attempts lists:
+-- doubt, by the rules R1 to R5 that find_attempts lists:
 --     1. find the attempts, and when each began (find_attempts)
 --     2. assign an event by its number, else by the issue that it is, else to the last attempt that
 --        had begun before it. If an end has no place but others have one, assign it to the last
@@ -183,6 +183,7 @@ begin
             where  slot is not null
             and    own_nth is not null
         ),
+        -- The attempts whose slot is free, numbered by `nth_free`.
         free as (
             select execution_id, command_id, slot, call_index, nth,
                    row_number() over (
@@ -194,6 +195,8 @@ begin
                    using (execution_id, command_id, slot, call_index, nth)
             where  is_own is null
         ),
+        -- The other ends of a slot, numbered by `place`. `nth_free` of an end is its attempt,
+        -- counted among the free ones. `surplus` is how many more ends than free attempts there are.
         ranked as (
             select *,
                    row_number() over (
@@ -234,6 +237,11 @@ begin
                        and    tries > owns
                    ) as freed
         ),
+        -- R4: each end gets an attempt of its own. `nearest` is the latest one that leaves an
+        -- attempt for each later end, so earlier ends move to attempts before. Where none are left
+        -- before, `place - surplus` counts from the first attempt on, so the later ends move to
+        -- attempts after. For example, three ends in the first of three attempts go to 1, 2, and 3.
+        -- A fourth one would share the first attempt.
         spread as (
             select *, greatest(nearest, place - surplus, 1) as nth_given
             from   (

@@ -340,8 +340,6 @@ class Membership:
             if stuck is None:
                 continue
             why = f"no progress in {limit_s} s although records wait: {', '.join(sorted(stuck))}"
-            if stuck <= self._watchdog.stuck_earlier and not self._must_rejoin:
+            if self._watchdog.note_stuck(stuck) and not self._must_rejoin:
                 raise ProcessStuckError(f"{why}, and it did not help to rejoin the group")
             self.rejoin(why)
-            self._watchdog.restart_clock()
-            self._watchdog.stuck_earlier = stuck

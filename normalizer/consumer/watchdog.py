@@ -73,6 +73,16 @@ class Watchdog:
         self._moved_at_s = dict.fromkeys(self._reader.assigned, self._clock())
         self._rebalancing_since_s = self._clock()
 
+    def note_stuck(self, stuck: set[str]) -> bool:
+        """Note what is stuck, and count its time from now on.
+
+        Returns whether all of it has been stuck since the last call, so rejoining didn't help.
+        """
+        is_stuck_again = stuck <= self.stuck_earlier
+        self.stuck_earlier = stuck
+        self.restart_clock()
+        return is_stuck_again
+
     async def find_stuck(self) -> set[str] | None:
         """Return the partitions that have records but made no progress for `limit_s`, or None.
 

@@ -124,7 +124,7 @@ async def test_a_partition_that_another_process_advanced_is_not_stuck() -> None:
     """The first time it rejoins the group, and only the second time in a row it ends."""
     log = Log()
     log.ends[ONE] = 9
-    log.watchdog.stuck_earlier = await log.stuck_after(LIMIT_S) or set()
+    assert not log.watchdog.note_stuck(await log.stuck_after(LIMIT_S) or set())
     log.watchdog.note_assignment()
     log.ends[TWO] = 9
     await log.stuck_after(LIMIT_S / 8)

@@ -211,7 +211,7 @@ class ProcessStuckError(FatalError):
 
 
 class SignInTries:
-    """Counts rejected sign-ins in a row, and ends the process after five of them.
+    """Counts rejected sign-ins in a row, and raises FatalError at the fifth.
 
     A single rejection may be temporary: a password may have been changed on one side first, or a
     broker may have just started. If it lasts, a setting is wrong, and no retry helps. A try without

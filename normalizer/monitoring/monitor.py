@@ -1,7 +1,6 @@
 """Serves /metrics, /livez, and /readyz for a running service, from its own threads.
 
-A Monitor runs beside the service, in threads of its own, so it responds even while the service's
-event loop hangs.
+It responds even while the service's event loop hangs, and says so.
 
 /livez fails only if that loop hangs, because a restart doesn't help in an outage. /readyz fails as
 long as the service can't process records: a topic is missing, partitions aren't assigned and

@@ -101,7 +101,7 @@ def _drain(folder: Path, events: int) -> Run:
         except KeyboardInterrupt:
             bench.wait()  # it hears Ctrl-C too, and removes its folders
             raise
-    if (run := run_of(said)) is None:
+    if (run := parse_run(said)) is None:
         raise SystemExit(f"bench.drain in {folder.name} exited with {bench.returncode}")
     return run._replace(postgres_us=postgres_s / (run.seconds * run.rate) * 1e6)
 
@@ -132,7 +132,7 @@ def _command(pid: int) -> str:
         return ""
 
 
-def run_of(said: str) -> Run | None:
+def parse_run(said: str) -> Run | None:
     """What `bench.drain` of any commit printed; its ratio is taken from the two times."""
     drain, copy = (pattern.search(said) for pattern in (_DRAIN, _COPY))
     if drain is None or copy is None:

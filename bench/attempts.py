@@ -263,7 +263,7 @@ def _number_open(ends: Mapping[int, str | None]) -> int:
 
 
 @cache
-def rule_of(commit: str) -> ModuleType:
+def rule_at(commit: str) -> ModuleType:
     """The fold as it was at this commit, or as it is."""
     if not commit:
         return calls
@@ -282,7 +282,7 @@ def measure(row: Row, commands: int, commits: Sequence[str]) -> list[Counts]:
     """What each fold makes of the same commands."""
     random = Random(repr(row))
     histories = [history(row, random) for _ in range(commands)]
-    return [judge(rule_of(commit), histories) for commit in commits]
+    return [judge(rule_at(commit), histories) for commit in commits]
 
 
 def main(options: argparse.Namespace) -> int:

@@ -95,7 +95,7 @@ async def _measured(
         costs = {}
         for view in VIEWS:
             query = day(view.example)
-            buffers = await buffers_of(connection, query)
+            buffers = await count_buffers(connection, query)
             costs[view.name] = Cost(buffers, *await _times_ms(connection, query, REPEATS))
         long = {
             view.name: (
@@ -114,7 +114,7 @@ def day(query: str) -> str:
     return _SPAN.sub("interval '24 hours'", query)
 
 
-async def buffers_of(connection: asyncpg.Connection, query: str) -> int:
+async def count_buffers(connection: asyncpg.Connection, query: str) -> int:
     """Shared buffers that a query reads, warm."""
     await connection.fetch(query)
     plan = json.loads(

@@ -122,7 +122,7 @@ def _record(name: str, about: str, raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         sent = {"raw_hex": raw.hex()}
     gives = filtered(raw)
-    return {"id": name, "about": about, "level": level_of(raw, gives), **sent, "gives": gives}
+    return {"id": name, "about": about, "level": vector_level(raw, gives), **sent, "gives": gives}
 
 
 def filtered(raw: bytes) -> list[str | dict[str, str]]:
@@ -139,7 +139,7 @@ def filtered(raw: bytes) -> list[str | dict[str, str]]:
     return gives
 
 
-def level_of(raw: bytes, gives: list[str | dict[str, str]]) -> str:
+def vector_level(raw: bytes, gives: list[str | dict[str, str]]) -> str:
     """`shapes` where a record says one event and no rule has to judge or repair it, else `rules`.
 
     A declared status is judged where it does not stand, but not that of a finished call: every

@@ -99,7 +99,7 @@ async def _warm_up(stack: Servers, options: Options) -> list[str]:
 async def _drains(
     stack: Servers, options: Options, chosen: list[Contestant], found: Findings
 ) -> None:
-    rows = {TOPIC: await stack.ids_in(TOPIC), _FINISHED: await stack.records_of(_FINISHED)}
+    rows = {TOPIC: await stack.ids_in(TOPIC), _FINISHED: await stack.count_records(_FINISHED)}
     for number in range(1, options.rounds + 1):
         turn = (number - 1) * len(chosen) // options.rounds  # each round begins with another
         for who in (*chosen[turn:], *chosen[:turn]):

@@ -61,7 +61,7 @@ async def drain(
     """
     name = f"{who.name}{'-unguarded' if unguarded else ''}-{topic}-{number}"
     group = f"connect-{name}" if who.kind == "connect" else name
-    records = await servers.records_of(topic)
+    records = await servers.count_records(topic)
     url = await servers.create_database(name, who)
     monitor = await asyncpg.connect(url, server_settings={"application_name": MONITOR})
     children = await servers.start(who, topic, url, group, unguarded=unguarded)
@@ -133,7 +133,7 @@ async def _until_read(
 
 
 def _last_words(servers: Servers, group: str) -> str:
-    log = servers.log_of(group)
+    log = servers.log_path(group)
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     said = [line.strip() for line in lines if "stops at" in line or "Error" in line]
     return said[-1][:160] if said else ""

@@ -129,7 +129,7 @@ async def _watch(
             "PATH": os.environ["PATH"],
             "KAFKA_BOOTSTRAP_SERVERS": servers.kafka.bootstrap_servers,
         },
-        log=servers.log_of(f"{topic}-sender"),
+        log=servers.log_path(f"{topic}-sender"),
     )
     snapshots: list[_Snapshot] = []
     ends_s: float | None = None

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from bench.drain import PARTITIONS
 from bench.peers.contestants import Contestant
 from bench.peers.installs import SOURCES
-from bench.peers.programs.fields import row_of
+from bench.peers.programs.fields import to_row
 from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars, remove_folder
 from normalizer.embedded.ports import free_port
 from normalizer.runtime.child import Child
@@ -56,7 +56,7 @@ class Servers:
         )
         await asyncio.sleep(1)
 
-    async def records_of(self, topic: str) -> int:
+    async def count_records(self, topic: str) -> int:
         """How many records the topic has."""
         async with self._reader(topic) as (consumer, partitions):
             return sum((await consumer.end_offsets(partitions)).values())
@@ -64,14 +64,14 @@ class Servers:
     async def ids_in(self, topic: str) -> int:
         """How many rows its records make: repeats have the id of the first."""
         ids: set[str] = set()
-        left = await self.records_of(topic)
+        left = await self.count_records(topic)
         async with self._reader(topic) as (consumer, _):
             await consumer.seek_to_beginning()
             while left:
                 for found in (await consumer.getmany(timeout_ms=1_000)).values():
                     left -= len(found)
                     ids |= {
-                        row_of(one.value, one.partition, one.offset, one.timestamp)[0]
+                        to_row(one.value, one.partition, one.offset, one.timestamp)[0]
                         for one in found
                     }
         return len(ids)
@@ -138,12 +138,12 @@ class Servers:
             command = [*command, *self._connect_files(who, topic, url, group)]
         return [
             await Child.start(
-                who.name, command, env=environ, log=self.log_of(group), cwd=SOURCES.parents[1]
+                who.name, command, env=environ, log=self.log_path(group), cwd=SOURCES.parents[1]
             )
             for _ in range(who.processes)
         ]
 
-    def log_of(self, group: str) -> Path:
+    def log_path(self, group: str) -> Path:
         """What a contestant's processes print."""
         return self.folder / f"{group}.log"
 

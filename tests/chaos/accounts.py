@@ -22,7 +22,7 @@ _WHERE: Final = (
 )
 
 
-async def ends_of(topic: Topic, bootstrap_servers: str) -> dict[int, int]:
+async def log_ends(topic: Topic, bootstrap_servers: str) -> dict[int, int]:
     """The end of each partition."""
     async with _consumer(bootstrap_servers) as consumer:
         ends = await consumer.end_offsets(_partitions(topic))
@@ -72,7 +72,7 @@ async def assert_every_record_is_accounted_for(
             elif isinstance(outcome, (Envelope, Rejected)):
                 index = outcome.index if isinstance(outcome, Rejected) else outcome.source_index
                 rejections.add((topic.name, 0, *at, index))
-    await _assert_positions(connection, log, await ends_of(topic, bootstrap_servers))
+    await _assert_positions(connection, log, await log_ends(topic, bootstrap_servers))
     await _assert_events(connection, reports)
     rows = await connection.fetch(
         f"select {', '.join(_WHERE)} from normalizer.quarantine order by quarantine_id"

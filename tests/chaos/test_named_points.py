@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from normalizer.config.settings import Settings
 from tests.chaos.accounts import (
     assert_every_record_is_accounted_for,
-    ends_of,
+    log_ends,
     read_so_far,
     until_read,
 )
@@ -114,7 +114,7 @@ async def test_a_process_cut_off_from_the_answer_to_its_commit_goes_on_by_itself
         commit_answer_lost(settings, "cut") as (lossy, proxy),
         running(lossy),
     ):
-        await until_read(connection, await ends_of(topic, bootstrap_servers))
+        await until_read(connection, await log_ends(topic, bootstrap_servers))
 
         assert proxy.lost.is_set()
         await assert_every_record_is_accounted_for(connection, topic, bootstrap_servers)
@@ -141,7 +141,7 @@ async def test_a_process_killed_while_another_takes_over_its_partition(
             victim.kill()
             await victim.wait()
             await gate.open()
-            await until_read(connection, await ends_of(topic, bootstrap_servers))
+            await until_read(connection, await log_ends(topic, bootstrap_servers))
 
         await assert_every_record_is_accounted_for(connection, topic, bootstrap_servers)
 
@@ -151,4 +151,4 @@ async def _read_by_another(
 ) -> None:
     (servers,) = settings.kafka_bootstrap_servers
     async with running(settings):
-        await until_read(connection, await ends_of(topic, servers))
+        await until_read(connection, await log_ends(topic, servers))

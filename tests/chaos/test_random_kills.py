@@ -21,7 +21,7 @@ from normalizer.store.migrate import migrate
 from projector.cli import main as projector
 from tests.chaos.accounts import (
     assert_every_record_is_accounted_for,
-    ends_of,
+    log_ends,
     until_read,
 )
 from tests.chaos.faults import Faults, Pair
@@ -143,7 +143,7 @@ async def assert_all_is_well_after(
                 await happen[kind]()
                 say(f"{kind}, {await faults.read():,} records read")
             await faults.until_more_is_read(100)
-        ends = await ends_of(topic, servers)
+        ends = await log_ends(topic, servers)
         async with connected(database) as connection:
             await until_read(connection, ends, deadline_s=max(120, 5 * lasts_s))
             assert pair.all_live(), "a process ended by itself"

@@ -18,7 +18,7 @@ import pytest
 from normalizer.config.settings import Settings
 from tests.chaos.accounts import (
     assert_every_record_is_accounted_for,
-    ends_of,
+    log_ends,
     read_so_far,
     until_read,
 )
@@ -141,7 +141,7 @@ async def test_rolling_kills_lose_and_double_nothing_and_no_partition_stands(
         standing.stop()
         await watch
         traffic.stop()
-        await until_read(connection, await ends_of(topic, bootstrap_servers), deadline_s=60)
+        await until_read(connection, await log_ends(topic, bootstrap_servers), deadline_s=60)
     say(f"{kills} kills, caught up after {caught_up_s:.1f} s")
     say(f"stood for {standing.longest_s:.1f} s at most: partition {standing.longest}")
     async with connected(database) as connection:

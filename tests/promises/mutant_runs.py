@@ -60,7 +60,7 @@ def restore(before: Mapping[Path, str]) -> None:
         path.write_text(text)
 
 
-def files_of(tests: Collection[str]) -> dict[str, Path]:
+def files_with(tests: Collection[str]) -> dict[str, Path]:
     """The file of each test function, in the tree."""
     found: dict[str, Path] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
@@ -76,7 +76,7 @@ def run_tests(tree: Path, tests: Collection[str], database_url: str) -> TestRun:
     """
     report = tree / "report.xml"
     report.unlink(missing_ok=True)
-    nodes = [f"{path}::{name}" for name, path in files_of(tests).items()]
+    nodes = [f"{path}::{name}" for name, path in files_with(tests).items()]
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
         *("-p", "no:xdist", "-k", "not 15", f"--junitxml={report}", *nodes),

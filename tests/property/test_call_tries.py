@@ -19,7 +19,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from simulator.view_fold import Row, call_event, fold_execution
 from tests.support import view_rows
-from tests.support.canonical_topic import row_of
+from tests.support.canonical_topic import to_row
 from tests.support.event_histories import (
     manual_changes,
     partly_late,
@@ -393,7 +393,7 @@ async def calls_after(records: Iterable[RawRecord]) -> list[tuple[int, str | Non
     database = MemoryDatabase()
     for record in records:
         await database.write([(record, _normalize(record))])
-    _, calls = fold_execution(list(map(row_of, database.stored())))
+    _, calls = fold_execution(list(map(to_row, database.stored())))
     return sorted((call["attempts"], call["status"]) for call in calls)
 
 

@@ -19,7 +19,7 @@ from deploy.calls import (
 from normalizer.core.rules import names
 from simulator.view_fold import Row, call_event, call_role, fold_execution
 from tests.support.event_histories import event_logs
-from tests.support.event_kinds import EVENT_KINDS, spellings_of
+from tests.support.event_kinds import EVENT_KINDS, list_spellings
 
 
 @given(rows=event_logs(most=20))
@@ -182,7 +182,7 @@ def test_every_spelling_of_an_event_of_a_call_has_its_role() -> None:
         spelling: (kind.role, kind.outcome, kind.event_class)
         for kind in EVENT_KINDS
         if kind.subject == "call"
-        for spelling in spellings_of(kind)
+        for spelling in list_spellings(kind)
     }
 
     assert spellings == ROLES

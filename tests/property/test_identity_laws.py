@@ -81,14 +81,14 @@ def written(sent: Sequence[Envelope], cuts: set[int] = frozenset()) -> MemoryLog
     return asyncio.run(_rows(sent, cuts))
 
 
-def rows_of(log: MemoryLog) -> list[Envelope]:
+def log_rows(log: MemoryLog) -> list[Envelope]:
     return list(log.rows_by_id.values())
 
 
 def content(log: MemoryLog) -> set[str]:
     """Return the rows without the effects of order: ids, places, and the store's notes on these."""
     said = set()
-    for row in rows_of(log):
+    for row in log_rows(log):
         fields = msgspec.structs.asdict(row) | {
             "merge_flags": row.merge_flags & ~(MERGED | ELSEWHERE | 8)
         }
@@ -123,7 +123,7 @@ def test_reports_that_name_their_step_make_as_many_rows_in_every_order(
     expected = sum(max(1, len(some)) for some in commands)
 
     for order in orders(sent, data):
-        assert len(rows_of(written(order, cuts))) == expected
+        assert len(log_rows(written(order, cuts))) == expected
 
 
 @settings(max_examples=50)
@@ -134,7 +134,7 @@ def test_reports_that_agree_on_naming_their_command_make_the_same_rows_in_every_
     names, sent = given_
     first = written(sent)
 
-    assert len(rows_of(first)) == len(names)
+    assert len(log_rows(first)) == len(names)
     for order in orders(sent, data):
         assert content(written(order, cuts)) == content(first)
 
@@ -148,7 +148,7 @@ def test_where_the_order_decides_a_row_says_so_in_every_order(
     logs = [written(order, cuts) for order in orders(sent, data)]
 
     if len({frozenset(content(log)) for log in logs}) > 1:
-        assert all(any(map(is_ambiguous, rows_of(log))) for log in logs)
+        assert all(any(map(is_ambiguous, log_rows(log))) for log in logs)
 
 
 @settings(max_examples=50)
@@ -158,7 +158,7 @@ def test_a_copy_of_a_report_is_never_a_row_more(
 ) -> None:
     _, sent = given_
     log = written(sent, cuts)
-    before = len(rows_of(log))
+    before = len(log_rows(log))
     again = data.draw(st.lists(st.sampled_from(sent), max_size=6))
     copies = [msgspec.structs.replace(one, source_offset=100 + at) for at, one in enumerate(again)]
 
@@ -167,7 +167,7 @@ def test_a_copy_of_a_report_is_never_a_row_more(
 
     assert outcomes == ["duplicate"] * len(sent)
     assert "stored" not in outcomes_of_copies
-    assert len(rows_of(log)) == before
+    assert len(log_rows(log)) == before
     if before == 1:
         assert set(outcomes_of_copies) <= {"duplicate"}
 
@@ -181,7 +181,7 @@ def test_a_row_is_marked_if_it_has_a_rival_and_a_report_of_it_lacks_a_name(
     log = written(sent, cuts)
     lacking = any(one.step == "" or one.command_id is None for one in sent)
 
-    if len(rows_of(log)) > 1 and lacking:
-        assert any(map(is_ambiguous, rows_of(log)))
+    if len(log_rows(log)) > 1 and lacking:
+        assert any(map(is_ambiguous, log_rows(log)))
     if not lacking:
-        assert not any(map(is_ambiguous, rows_of(log)))
+        assert not any(map(is_ambiguous, log_rows(log)))

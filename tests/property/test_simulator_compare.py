@@ -63,26 +63,26 @@ async def held(play: Play) -> MemoryDatabase:
     return database
 
 
-async def report_of(play: Play, **changes: object) -> ComparisonReport:
+async def compared(play: Play, **changes: object) -> ComparisonReport:
     return await compare(play[1], Changed(await held(play), **changes))  # type: ignore[arg-type]
 
 
 async def test_nothing_changed_is_no_difference(play: Play) -> None:
-    report = await report_of(play)
+    report = await compared(play)
 
     assert report.agrees
     assert list(report.lines())[-1] == "the database agrees with the ledger"
 
 
 async def test_a_missing_row_is_named(play: Play) -> None:
-    report = await report_of(play, rows=lambda rows: rows[1:])
+    report = await compared(play, rows=lambda rows: rows[1:])
 
     assert report.differences == {"missing": 1}
     assert report.examples["missing"][0].startswith(f"{TOPIC}[")
 
 
 async def test_a_row_too_many_is_named(play: Play) -> None:
-    report = await report_of(
+    report = await compared(
         play, rows=lambda rows: [*rows, msgspec.structs.replace(rows[0], source_index=9)]
     )
 
@@ -106,7 +106,7 @@ async def test_one_event_in_two_rows_is_doubled(play: Play) -> None:
         own = next(row for row in rows if row.event_id == second.reported.event_id)
         return [*rows, msgspec.structs.replace(own, event_id=1, **place)]
 
-    report = await report_of(play, rows=doubled)
+    report = await compared(play, rows=doubled)
 
     assert report.differences["doubled"] == 1
 
@@ -133,7 +133,7 @@ _ODD: Final[dict[str, Any]] = {
 async def test_a_column_that_differs_is_named(play: Play, column: str) -> None:
     odd = {column: _ODD.get(column, 99)}
 
-    report = await report_of(
+    report = await compared(
         play, rows=lambda rows: [msgspec.structs.replace(rows[0], **odd), *rows[1:]]
     )
 
@@ -141,7 +141,7 @@ async def test_a_column_that_differs_is_named(play: Play, column: str) -> None:
 
 
 async def test_meta_that_lost_a_key_is_named(play: Play) -> None:
-    report = await report_of(
+    report = await compared(
         play, rows=lambda rows: [msgspec.structs.replace(rows[0], meta="{}"), *rows[1:]]
     )
 
@@ -153,7 +153,7 @@ async def test_quarantine_is_compared_both_ways(play: Play) -> None:
         first = msgspec.structs.replace(rows[0], reason="guessed")
         return [first, *rows[2:], ActualQuarantine(0, 0, 9, "invalid_json")]
 
-    report = await report_of(play, quarantined=changed)
+    report = await compared(play, quarantined=changed)
 
     assert report.differences == {
         "differs in reason": 1,
@@ -171,7 +171,7 @@ async def test_totals_are_compared(play: Play) -> None:
             )
         }
 
-    report = await report_of(play, totals=changed)
+    report = await compared(play, totals=changed)
 
     # Both fields of the partition, and both sums.
     assert report.differences == {"differs in totals": 4}

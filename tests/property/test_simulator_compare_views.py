@@ -53,14 +53,14 @@ class Drawn:
         return self._counts
 
 
-async def report_of(lines: list[Line], **changes: Any) -> ComparisonReport:
+async def compared(lines: list[Line], **changes: Any) -> ComparisonReport:
     report = ComparisonReport()
     await compare_views(lines, Drawn(expected_views(lines), **changes), report)
     return report
 
 
 async def test_views_as_reported_agree(lines: list[Line]) -> None:
-    report = await report_of(lines)
+    report = await compared(lines)
 
     assert report.agrees, "\n".join(report.lines())
     assert min(report.executions, report.calls, report.real_calls) > 20
@@ -80,7 +80,7 @@ def changed(rows: list[Any], **columns: object) -> list[Any]:
 async def test_an_execution_that_differs_is_named(
     lines: list[Line], column: str, value: object
 ) -> None:
-    report = await report_of(lines, executions=lambda rows: changed(rows, **{column: value}))
+    report = await compared(lines, executions=lambda rows: changed(rows, **{column: value}))
 
     assert f"differs in executions.{column}" in report.differences
 
@@ -92,7 +92,7 @@ async def test_an_execution_that_differs_is_named(
      if name not in ("attempts", "duration")],
 )  # fmt: skip
 async def test_a_call_that_differs_is_named(lines: list[Line], column: str, value: object) -> None:
-    report = await report_of(lines, calls=lambda rows: changed(rows, **{column: value}))
+    report = await compared(lines, calls=lambda rows: changed(rows, **{column: value}))
 
     assert f"differs in calls.{column}" in report.differences
 
@@ -101,7 +101,7 @@ async def test_missing_and_surplus_rows_are_named(lines: list[Line]) -> None:
     def one_for_another(rows: list[ActualExecution]) -> list[ActualExecution]:
         return [*rows[1:], msgspec.structs.replace(rows[0], execution_id=1), rows[1]]
 
-    report = await report_of(lines, executions=one_for_another, calls=lambda rows: [*rows, rows[0]])
+    report = await compared(lines, executions=one_for_another, calls=lambda rows: [*rows, rows[0]])
 
     assert report.differences["execution not shown"] == 1
     assert report.differences["number of executions"] == 1
@@ -112,7 +112,7 @@ async def test_a_count_that_is_one_off_is_named(lines: list[Line]) -> None:
     def one_more(counts: Counter[EventCountKey]) -> Counter[EventCountKey]:
         return counts + Counter({next(iter(counts)): 1})
 
-    report = await report_of(lines, counts=one_more)
+    report = await compared(lines, counts=one_more)
 
     assert report.differences == {"differs in event_counts": 1}
 

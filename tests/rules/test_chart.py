@@ -22,7 +22,7 @@ from normalizer.config.settings import Settings
 from projector.api.serve import ApiSettings
 from projector.cli import main as projector
 from tests import chart
-from tests.support.command_tree import commands_of
+from tests.support.command_tree import subcommands
 from tests.support.promtool import run_promtool
 
 ROOT: Final = Path(__file__).parents[2]
@@ -120,7 +120,7 @@ def test_every_command_is_one_that_there_is(name: str) -> None:
     command: click.Command = PROGRAMS[program]
 
     while isinstance(command, click.Group):
-        command = commands_of(command)[words.pop(0)]
+        command = subcommands(command)[words.pop(0)]
     command.make_context(command.name, list(words))
 
 

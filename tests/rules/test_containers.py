@@ -26,7 +26,7 @@ from projector.api.serve import ApiSettings
 from projector.api.serve_command import serve
 from projector.cli import main as projector
 from simulator.__main__ import main as simulator
-from tests.support.command_tree import commands_of
+from tests.support.command_tree import subcommands
 from tests.support.promtool import run_promtool
 
 ROOT = Path(__file__).parents[2]
@@ -259,7 +259,7 @@ def test_every_command_is_one_that_there_is(services: dict[str, Any]) -> None:
 def _parse(group: click.Group, arguments: list[str]) -> None:
     """As typed, up to the point where it would begin to work. Raises UsageError."""
     name, *rest = arguments
-    commands_of(group)[name].make_context(name, rest)
+    subcommands(group)[name].make_context(name, rest)
 
 
 def test_the_topic_that_is_made_is_the_one_that_is_read_and_played_to(

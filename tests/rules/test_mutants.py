@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.promises.mutant_runs import ROOT, files_of
+from tests.promises.mutant_runs import ROOT, files_with
 from tests.promises.mutants import MUTANTS, STAY_GREEN, Mutant
 
 _PAGE = (ROOT / "docs" / "guarantees.md").read_text()
@@ -18,4 +18,4 @@ def test_a_mutant_changes_a_text_that_is_there_once_and_names_its_promise(mutant
 def test_every_test_that_a_mutant_names_is_there() -> None:
     named = {*STAY_GREEN, *(name for mutant in MUTANTS for name in mutant.tests)}
 
-    assert named - files_of(named).keys() == set()
+    assert named - files_with(named).keys() == set()

@@ -97,17 +97,17 @@ class Shape(NamedTuple):
     items: "Shape | None"
 
 
-def shape_of(values: list[Any]) -> Shape:
+def value_shape(values: list[Any]) -> Shape:
     """The shape of all these values together."""
     objects = [one for one in values if isinstance(one, dict)]
     items = [item for one in values if isinstance(one, list) for item in one]
     return Shape(
         types=frozenset(_type(one) for one in values),
         keys={
-            name: shape_of([one[name] for one in objects if name in one])
+            name: value_shape([one[name] for one in objects if name in one])
             for name in sorted({name for one in objects for name in one})
         },
-        items=shape_of(items) if items else None,
+        items=value_shape(items) if items else None,
     )
 
 
@@ -132,7 +132,7 @@ def shortened(name: str, example: Example) -> Example:
         return example
     rows: list[Any] = []
     for row in example.answer["rows"]:
-        if not rows or shape_of([*rows, row]) != shape_of(rows):
+        if not rows or value_shape([*rows, row]) != value_shape(rows):
             rows.append(row)
     answer = {**example.answer, "rows": rows}
     typed = msgspec.convert(answer, _ANSWERS[name])

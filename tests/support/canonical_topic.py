@@ -46,7 +46,7 @@ class PublishedLog(NamedTuple):
     def figures(self) -> tuple[dict[str, list[tuple[Any, ...]]], int]:
         """View -> the rows that a reader must show, and how many of them PostgreSQL does not."""
         counted, stored = (
-            expected_views(map(row_of, events)) for events in (self.counted, self.stored)
+            expected_views(map(to_row, events)) for events in (self.counted, self.stored)
         )
         others = (Counter(counted[view]) - Counter(stored[view]) for view in FIGURES)
         return {view: counted[view] for view in FIGURES}, sum(other.total() for other in others)
@@ -128,13 +128,13 @@ async def merged_events(log: Iterable[RawRecord]) -> list[Envelope]:
     return database.stored()
 
 
-def record_of(event: Envelope, *, revision: int = 0) -> CanonicalRecord:
+def to_record(event: Envelope, *, revision: int = 0) -> CanonicalRecord:
     """The record of an event. If two have the same event_id, the greater revision counts."""
     made = canonical_record(event, "canonical", revision=revision)
     return CanonicalRecord(made.key, made.value, made.headers)
 
 
-def row_of(event: Envelope) -> Row:
+def to_row(event: Envelope) -> Row:
     """The row that the oracle folds."""
     row: dict[str, Any] = msgspec.structs.asdict(event)
     for name in ("context", "result", "coercions"):

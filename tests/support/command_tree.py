@@ -3,7 +3,7 @@
 import click
 
 
-def commands_of(group: click.Group) -> dict[str, click.Command]:
+def subcommands(group: click.Group) -> dict[str, click.Command]:
     """Every command of the group, as --help lists them. Imports the module of each."""
     context = click.Context(group)
     return {

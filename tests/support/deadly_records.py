@@ -17,7 +17,7 @@ DEADLY: Final = "this record kills"
 _normalize: Final = Normalizer.normalize
 
 
-def _die_of(self: Normalizer, record: RawRecord) -> tuple[Normalized, ...]:
+def _die_at(self: Normalizer, record: RawRecord) -> tuple[Normalized, ...]:
     if DEADLY.encode() in (record.value or b""):
         os.kill(os.getpid(), signal.SIGKILL)
     return _normalize(self, record)
@@ -25,5 +25,5 @@ def _die_of(self: Normalizer, record: RawRecord) -> tuple[Normalized, ...]:
 
 if __name__ == "__main__":
     os.environ["NORMALIZER_CORE"] = "python"
-    Normalizer.normalize = _die_of  # type: ignore[method-assign]
+    Normalizer.normalize = _die_at  # type: ignore[method-assign]
     start("normalizer")

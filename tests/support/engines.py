@@ -30,7 +30,7 @@ def python_with(name: str, *requirements: str) -> Path:
     return python
 
 
-def jars_of(pom: Path) -> Path:
+def download_jars(pom: Path) -> Path:
     """A folder with the jars that a pom names."""
     maven = shutil.which("mvn")
     if maven is None:

@@ -43,7 +43,7 @@ EVENT_KINDS: Final[tuple[EventKind, ...]] = (
 """The classes that projections read."""
 
 
-def spellings_of(kind: EventKind) -> tuple[str, ...]:
+def list_spellings(kind: EventKind) -> tuple[str, ...]:
     """Every spelling of the kind's class."""
     found = [known for known in SPELLINGS if known[0] == kind.event_class]
     return found[0] if found else (kind.event_class,)
@@ -75,14 +75,14 @@ def _roles() -> str:
         f'    "{spelling}": ("{kind.role}", "{kind.outcome}", "{kind.event_class}"),\n'
         for kind in EVENT_KINDS
         if kind.subject == "call"
-        for spelling in spellings_of(kind)
+        for spelling in list_spellings(kind)
     )
 
 
 def _lifecycle() -> str:
     return "".join(
         f'    "{kind.outcome or kind.role}": (\n'
-        + "".join(f'        "{spelling}",\n' for spelling in spellings_of(kind))
+        + "".join(f'        "{spelling}",\n' for spelling in list_spellings(kind))
         + "    ),\n"
         for kind in EVENT_KINDS
         if kind.subject == "execution"
@@ -92,12 +92,12 @@ def _lifecycle() -> str:
 def _sql_list(found: re.Match[str]) -> str:
     """Every spelling of the kinds that this list is about, which its first member tells."""
     first = re.findall(r"'([^']+)'", found[0])[0]
-    (of,) = (kind for kind in EVENT_KINDS if first in spellings_of(kind))
+    (of,) = (kind for kind in EVENT_KINDS if first in list_spellings(kind))
     spellings = [
         f"'{spelling}'"
         for kind in EVENT_KINDS
         if kind.subject == of.subject and of.role in {kind.role, "issued"}
-        for spelling in spellings_of(kind)
+        for spelling in list_spellings(kind)
     ]
     return textwrap.fill(
         ", ".join(spellings), _SQL_WIDTH, initial_indent=found[1], subsequent_indent=found[1]

@@ -116,7 +116,7 @@ def ignored() -> Ignored:
     return Ignored(why="tombstone")
 
 
-def claim_of(partition: int = 0, **fields: Any) -> Claim:
+def make_claim(partition: int = 0, **fields: Any) -> Claim:
     """A claim of a partition that was never read."""
     values: dict[str, Any] = {
         "topic": TOPIC,
@@ -132,7 +132,7 @@ def claim_of(partition: int = 0, **fields: Any) -> Claim:
     return Claim(**values | fields)
 
 
-def batch_of(
+def make_batch(
     *outcomes_of_each: Outcomes, claim: Claim | None = None, holes: Iterable[tuple[int, int]] = ()
 ) -> Batch:
     """Build a batch with a record for each of `outcomes_of_each`, at offsets from the claim's on.
@@ -140,7 +140,7 @@ def batch_of(
     It skips the offsets in `holes`, and gives every outcome the place of its record. Ids stay as
     they are. The events at odd offsets are already encoded, like those of the native lane.
     """
-    claim = claim or claim_of()
+    claim = claim or make_claim()
     gaps = dict(holes)
     items: list[Item] = []
     offset = claim.next_offset

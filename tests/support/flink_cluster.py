@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from normalizer.embedded.ports import free_port
-from tests.support.engines import ROOT, jars_of, python_with
+from tests.support.engines import ROOT, download_jars, python_with
 
 FLINK: Final = ROOT / "deploy" / "flink"
 _STARTS_WITHIN_S: Final = 120
@@ -104,7 +104,7 @@ def flink_cluster(
     for name in ("conf", "lib", "log"):
         (folder / name).mkdir(parents=True)
     for jar in (*home.glob("lib/*.jar"), *home.glob("opt/flink-python-*.jar"),
-                *jars_of(FLINK / "pom.xml").glob("*.jar")):  # fmt: skip
+                *download_jars(FLINK / "pom.xml").glob("*.jar")):  # fmt: skip
         (folder / "lib" / jar.name).symlink_to(jar)
     for file in home.glob("conf/*.properties"):
         shutil.copy(file, folder / "conf")

@@ -97,7 +97,7 @@ def job_settings(database: Database, **fields: Any) -> Settings:
     return Settings(**({"database_url": database.url} | fields))
 
 
-def backfill_of(
+def make_backfill(
     settings: Settings,
     source: HistorySource,
     name: str,
@@ -122,7 +122,7 @@ async def backfill_topic(settings: Settings, topic: Topic, **bounds: Any) -> Run
     source = TopicSource(
         settings, topic.name, TopicRange(**bounds), live=known.live, clusters=known.clusters
     )
-    return await backfill_of(settings, source, f"{topic.name} {bounds}").run()
+    return await make_backfill(settings, source, f"{topic.name} {bounds}").run()
 
 
 def runner(settings: Settings, spec: JobSpec, **throttle: Any) -> JobRunner:
@@ -165,10 +165,10 @@ async def backfill_files(
         **source,
     )
     name = " ".join(map(str, paths))
-    return await backfill_of(settings, files, name, accept_expired=accept_expired).run()
+    return await make_backfill(settings, files, name, accept_expired=accept_expired).run()
 
 
-async def dry_run_of(database: Database, *paths: Path) -> Diff:
+async def run_dry(database: Database, *paths: Path) -> Diff:
     """What a backfill of the files would change."""
     diff = Diff()
     batch_rows = job_settings(database).batch_rows

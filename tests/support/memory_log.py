@@ -11,7 +11,7 @@ from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope
 from tests.support.factories import TOPIC, encoded
-from tests.support.merging import digests_of
+from tests.support.merging import python_digests
 
 FIRST_ASSIGNED: Final = 900
 
@@ -20,7 +20,7 @@ class MemoryLog:
     """The stored rows in memory, written like by the store. Remembers the reads."""
 
     def __init__(self, *rows: Envelope) -> None:
-        self.rows_by_id = {id_of(row): row for row in rows}
+        self.rows_by_id = {row_id(row): row for row in rows}
         self.assigned_ids: dict[Coordinates, int] = {}
         self.reports: dict[Coordinates, int] = {}
         self.locked: list[int] = []
@@ -63,7 +63,7 @@ class MemoryLog:
     async def digests(self, values: Sequence[bytes]) -> list[Digest]:
         assert len(values) == len(set(values))
         self.questions += 1
-        return digests_of(values)
+        return python_digests(values)
 
     async def find_assigned(self, coordinates: Coordinates) -> int | None:
         return self.assigned_ids.get(coordinates)
@@ -85,11 +85,11 @@ class MemoryLog:
         )
         _check(write_plan, events)
         for row in write_plan.inserts:
-            assert id_of(row) not in self.rows_by_id, "the database would refuse it"
-            self.rows_by_id[id_of(row)] = to_envelope(row)
+            assert row_id(row) not in self.rows_by_id, "the database would refuse it"
+            self.rows_by_id[row_id(row)] = to_envelope(row)
         for row in write_plan.updates:
-            assert id_of(row) in self.locked, "changed without a lock"
-            self.rows_by_id[id_of(row)] = row
+            assert row_id(row) in self.locked, "changed without a lock"
+            self.rows_by_id[row_id(row)] = row
         self.reports |= dict(write_plan.merged_records)
         return [outcome for outcome, _ in write_plan.outcomes]
 
@@ -101,7 +101,7 @@ class MemoryLog:
 def _check(write_plan: WritePlan, events: Sequence[Envelope]) -> None:
     """Check what holds for every plan."""
     for rows in (write_plan.inserts, write_plan.updates):
-        ids = [id_of(row) for row in rows]
+        ids = [row_id(row) for row in rows]
         assert ids == sorted(set(ids))
     assert len(write_plan.outcomes) == len(events)
     assert [outcome for outcome, _ in write_plan.outcomes].count("stored") == len(
@@ -109,6 +109,6 @@ def _check(write_plan: WritePlan, events: Sequence[Envelope]) -> None:
     )
 
 
-def id_of(row: Event) -> int:
+def row_id(row: Event) -> int:
     assert row.event_id is not None
     return row.event_id

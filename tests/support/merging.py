@@ -15,7 +15,7 @@ class KnownDigests(Digests):
         return digest_of_text(jsonb_text(value))
 
 
-def digests_of(values: Sequence[bytes]) -> list[Digest]:
+def python_digests(values: Sequence[bytes]) -> list[Digest]:
     """The digests of these values."""
     return list(map(KnownDigests().of, values))
 

@@ -65,10 +65,10 @@ class RunningPod:
     async def answers(self, probe: str) -> bool:
         """Whether a probe succeeds, as a kubelet asks: its path, its port, its timeout."""
         wanted = chart.container(self._pod)[probe]
-        path, port = wanted["httpGet"]["path"], self.port_of(wanted["httpGet"]["port"])
+        path, port = wanted["httpGet"]["path"], self.service_port(wanted["httpGet"]["port"])
         return 200 <= await get(f"http://127.0.0.1:{port}{path}", wanted["timeoutSeconds"]) < 400
 
-    def port_of(self, name: str) -> int:
+    def service_port(self, name: str) -> int:
         """Where a named port of the container is. Raises KeyError."""
         return {one["name"]: self._port for one in chart.container(self._pod)["ports"]}[name]
 

@@ -50,7 +50,7 @@ def minute(moment: datetime) -> datetime:
     return moment.replace(second=0, microsecond=0)
 
 
-def _bucket_of(moment: datetime) -> tuple[datetime, int]:
+def _lateness_bucket(moment: datetime) -> tuple[datetime, int]:
     """Its minute in the last 48 hours, or its hour before them, and how many seconds that is."""
     if moment < hour(datetime.now(UTC)) - timedelta(hours=48):
         return hour(moment), 3_600
@@ -67,7 +67,7 @@ def _of_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
     for row in rows:
         created_at, what = row["created_at"], (row["status"], row["attempts"])
         for counted in (
-            minutes[*_bucket_of(created_at), row["event_type"], *what],
+            minutes[*_lateness_bucket(created_at), row["event_type"], *what],
             hours[hour(created_at), row["step"], row["event_type"], *what],
         ):
             counted[0] += 1

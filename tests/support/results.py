@@ -21,7 +21,7 @@ RESULTS: Final = _ROOT / "docs" / "results.csv"
 _DEFECTS: Final = "make soak ARGS=\"-k 'heavy_record_of_full or thousand_random_ids'\""
 
 
-def commit_of(root: Path) -> str:
+def head_commit(root: Path) -> str:
     """The commit that is checked out, and whether its files are changed, figures excepted."""
 
     def git(*arguments: str) -> str:
@@ -40,7 +40,7 @@ def commit_of(root: Path) -> str:
     return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+changes" if changed else "")
 
 
-_COMMIT: Final = commit_of(_ROOT)
+_COMMIT: Final = head_commit(_ROOT)
 """At the import: during a long run others may commit."""
 
 

@@ -136,7 +136,7 @@ def canonical(event: Envelope) -> Envelope:
     return Envelope(**said)
 
 
-async def totals_of(connection: asyncpg.Connection, partition: int = 0) -> OutcomeTotals:
+async def read_totals(connection: asyncpg.Connection, partition: int = 0) -> OutcomeTotals:
     """The running totals of the partition's latest incarnation."""
     names = OutcomeTotals.__struct_fields__
     row = await connection.fetchrow(
@@ -152,7 +152,7 @@ async def totals_of(connection: asyncpg.Connection, partition: int = 0) -> Outco
     return OutcomeTotals(**row)
 
 
-async def position_of(connection: asyncpg.Connection, partition: int = 0) -> Any:
+async def read_position(connection: asyncpg.Connection, partition: int = 0) -> Any:
     """The row of source_positions of the partition's latest incarnation."""
     return await connection.fetchrow(
         """
@@ -273,7 +273,7 @@ async def wait_for_lock(connection: asyncpg.Connection, owner: str) -> None:
     await until(waits, deadline_s=60.0)
 
 
-async def pids_of(connection: asyncpg.Connection, owner: str) -> list[int]:
+async def session_pids(connection: asyncpg.Connection, owner: str) -> list[int]:
     """The server processes of this owner's sessions."""
     rows = await connection.fetch(
         """

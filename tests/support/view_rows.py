@@ -162,12 +162,12 @@ async def view_rows(connection: asyncpg.Connection) -> dict[str, ViewRows]:
         if view in OTHER_SOURCES:
             continue
         kept = [name for name in names if name not in NOT_EXPECTED.get(view, ())]
-        rows = await connection.fetch(_rows_of(view, kept))
+        rows = await connection.fetch(_select_rows(view, kept))
         views[view] = sorted((tuple(row) for row in rows), key=_sort_key)
     return views
 
 
-def _rows_of(view: str, names: Sequence[str]) -> str:
+def _select_rows(view: str, names: Sequence[str]) -> str:
     sums = PARTS.get(view)
     if sums is None:
         return f"select {', '.join(names)} from projector.{view}"

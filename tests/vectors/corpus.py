@@ -81,7 +81,7 @@ def raw_record(vector: Vector, offset: int = 7) -> RawRecord:
     return RawRecord(value=_raw_value(vector), headers=headers, **fields)
 
 
-def reports_of(vector: Vector) -> list[Envelope]:
+def vector_reports(vector: Vector) -> list[Envelope]:
     """The envelopes of a vector of joins.ndjson, in the order they stand there."""
     events = []
     for index, report in enumerate(vector["reports"]):
@@ -151,7 +151,7 @@ def _all_outcomes(name: str, vector: Vector) -> Sequence[Normalized]:
     if name == "groups":
         return [outcome for raw in vector["raws"] for outcome in outcomes({"raw": raw})]
     if name == "joins":
-        reports = reports_of(vector)
+        reports = vector_reports(vector)
         return reports if "two_events" in vector["expect"] else [joined(reports)]
     return outcomes(vector)
 

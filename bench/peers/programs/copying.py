@@ -36,7 +36,7 @@ class Event(msgspec.Struct, gc=False):
 decoder = msgspec.json.Decoder(Event)
 
 
-def row_of(value: bytes, partition: int, offset: int, recorded_ms: int) -> tuple[object, ...]:
+def to_row(value: bytes, partition: int, offset: int, recorded_ms: int) -> tuple[object, ...]:
     event = decoder.decode(value)
     status = event.status or ""
     event_id = event.event_id
@@ -48,16 +48,16 @@ def row_of(value: bytes, partition: int, offset: int, recorded_ms: int) -> tuple
         STATUSES.get(status.lower()) or status.upper(),
         time_of(event.created_at or event.timestamp, recorded_ms),
         event.worker_id,
-        json_of(event.error),
-        json_of(event.context) or json_of(event.payload),
-        json_of(event.result),
-        json_of(event.meta),
+        to_json(event.error),
+        to_json(event.context) or to_json(event.payload),
+        to_json(event.result),
+        to_json(event.meta),
         partition,
         offset,
     )
 
 
-def json_of(raw: msgspec.Raw) -> str | None:
+def to_json(raw: msgspec.Raw) -> str | None:
     text = str(raw, "utf-8")
     return None if text == "null" else text
 
@@ -95,7 +95,7 @@ async def main() -> None:
             for record in records:
                 try:
                     rows.append(
-                        row_of(record.value, record.partition, record.offset, record.timestamp)
+                        to_row(record.value, record.partition, record.offset, record.timestamp)
                     )
                 except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
                     if UNGUARDED:

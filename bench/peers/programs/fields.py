@@ -30,7 +30,7 @@ REFUSED = (ValueError, TypeError, AttributeError, RecursionError)
 """The errors that reading a record without an event may raise."""
 
 
-def row_of(value: bytes, partition: int, offset: int, recorded_ms: int) -> tuple[Any, ...]:
+def to_row(value: bytes, partition: int, offset: int, recorded_ms: int) -> tuple[Any, ...]:
     """One row of COLUMNS. Raises one of REFUSED."""
     event = json.loads(value)
     status = _text(event.get("status")) or ""
@@ -42,7 +42,7 @@ def row_of(value: bytes, partition: int, offset: int, recorded_ms: int) -> tuple
         _text(event.get("event_type") or event.get("name")),
         _text(event.get("step") or event.get("node_name")),
         STATUSES.get(status.lower(), status.upper()),
-        time_of(event.get("created_at") or event.get("timestamp"), recorded_ms),
+        to_time(event.get("created_at") or event.get("timestamp"), recorded_ms),
         _text(event.get("worker_id")),
         _text(event.get("error")),
         _json(context if context is not None else event.get("payload")),
@@ -58,9 +58,9 @@ def guarded_row(
 ) -> tuple[Any, ...] | None:
     """Return the row, or None for a record without an event or one that PostgreSQL would reject."""
     if UNGUARDED:
-        return row_of(value, partition, offset, recorded_ms)
+        return to_row(value, partition, offset, recorded_ms)
     try:
-        row = row_of(value, partition, offset, recorded_ms)
+        row = to_row(value, partition, offset, recorded_ms)
         for field in row:
             if isinstance(field, str):
                 if "\0" in field or "\\u0000" in field or "\\ud" in field or "NaN" in field:
@@ -71,7 +71,7 @@ def guarded_row(
     return row
 
 
-def time_of(value: Any, recorded_ms: int) -> datetime:
+def to_time(value: Any, recorded_ms: int) -> datetime:
     """Return the time of a text or a number, or else Kafka's."""
     try:
         if isinstance(value, str) and not value.isdigit():

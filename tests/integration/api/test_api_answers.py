@@ -101,7 +101,7 @@ async def test_search_counts_the_calls_of_few_and_of_many_steps(
             """
             select   step, sum(calls)::bigint
             from     projector.call_outcomes_by_attempt
-            where    hour >= projector.hour_of(now() - interval '24 hours') and hour < now()
+            where    hour >= projector.to_hour(now() - interval '24 hours') and hour < now()
             group by step
             """
         )

@@ -7,8 +7,8 @@ from tests.support.api_examples import (
     differences,
     insert_example_history,
     request_examples,
-    shape_of,
     shortened,
+    value_shape,
 )
 from tests.support.stack import Database
 
@@ -30,7 +30,7 @@ async def test_each_example_has_the_shape_of_the_answer(database: Database) -> N
     found = [
         f"{name}: {one}"
         for name, example in known.items()
-        for one in differences(shape_of([example.answer]), shape_of([answers[name].answer]))
+        for one in differences(value_shape([example.answer]), value_shape([answers[name].answer]))
     ]
     assert found == []
     assert {name: shortened(name, one) for name, one in known.items()} == known

@@ -20,7 +20,7 @@ from normalizer.up import stackfile
 from normalizer.up.flow import PARTITIONS
 from projector.cli import main as projector
 from tests.integration.page.browsing import browsing, looking, serving
-from tests.support.command_tree import commands_of
+from tests.support.command_tree import subcommands
 from tests.support.doc_pages import DOCS, Block, apply_diff, blocks, copy_tree
 from tests.support.doc_shell import Shell, matches, typed_commands
 from tests.support.service_runs import process, settings_for
@@ -148,7 +148,7 @@ def _without_logs(printed: str) -> str:
 
 
 def _commands(group: click.Group, name: str) -> Iterator[str]:
-    for word, command in sorted(commands_of(group).items()):
+    for word, command in sorted(subcommands(group).items()):
         if isinstance(command, click.Group):
             yield from _commands(command, f"{name} {word}")
         else:
@@ -178,7 +178,7 @@ def test_every_command_teaches_by_example() -> None:
             command: click.Command = group
             for word in line.split()[1:]:
                 assert isinstance(command, click.Group)
-                command = commands_of(command)[word]
+                command = subcommands(command)[word]
             assert re.search(
                 rf"^ *(\S+=\S+ |[^\n]*\| |)*{line}", command.help or "", re.MULTILINE
             ), f"{line} --help shows no example of itself"
@@ -193,7 +193,7 @@ def test_every_command_on_a_page_is_one_that_there_is(page: str) -> None:
         program, *words = line.split()
         command: click.Command = PROGRAMS[program]
         while isinstance(command, click.Group) and words and words[0][0] not in "-<>|.;,":
-            commands = commands_of(command)
+            commands = subcommands(command)
             assert words[0] in commands, f"{page}: {line}"
             command = commands[words.pop(0)]
         known = {name for option in command.params for name in option.opts} | {"--help", "-h"}

@@ -16,7 +16,7 @@ from normalizer.monitoring.heartbeat import Heartbeat, ObservedLog
 from normalizer.monitoring.monitor import Monitor
 from normalizer.store.position_changes import PositionChange
 from tests.support.api_client import api_client
-from tests.support.factories import TOPIC, after, batch_of, envelope, recorded_at
+from tests.support.factories import TOPIC, after, envelope, make_batch, recorded_at
 from tests.support.service_runs import (
     Watcher,
     process,
@@ -263,10 +263,10 @@ async def test_a_log_that_was_never_read_to_an_end_is_as_old_as_the_last_record_
             seen.append((await freshness(watcher))[0])
 
         await report(3)
-        await store.write(first := batch_of(envelope(0), claim=claim))
+        await store.write(first := make_batch(envelope(0), claim=claim))
         await report(4)
         await report(0, stopped=True)
-        await store.write(batch_of(envelope(1), envelope(2), claim=after(claim, first)))
+        await store.write(make_batch(envelope(1), envelope(2), claim=after(claim, first)))
         await report(4)
     heartbeat.close()
 

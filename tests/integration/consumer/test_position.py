@@ -16,7 +16,7 @@ from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.kafka.connection import FetchedChunk
 from normalizer.store.position_changes import ChangedPositions, PositionChange, change_position
 from tests.support.commands import invoked, typed
-from tests.support.factories import after, batch_of, claim_of, envelope, raw_event, rejected
+from tests.support.factories import after, envelope, make_batch, make_claim, raw_event, rejected
 from tests.support.job_runs import job_settings
 from tests.support.service_runs import environment, running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
@@ -26,8 +26,8 @@ from tests.support.table_rows import (
     connected,
     count,
     open_store,
-    position_of,
-    totals_of,
+    read_position,
+    read_totals,
 )
 
 WHY = ("--why", "ticket 17")
@@ -173,7 +173,7 @@ async def test_expired_offsets_are_skipped_as_a_gap(
         rejected = await connection.fetch(
             "select source_offset from normalizer.quarantine order by 1"
         )
-        position = await position_of(connection)
+        position = await read_position(connection)
         assert await lost(database, settings) == []
         await assert_ledger_holds(connection)
     assert (behind[0], skipped[0], two[0]) == (2, 0, 0)
@@ -191,7 +191,7 @@ async def test_invalid_arguments_are_rejected_with_a_sentence(
         TopicReader(settings := settings_for(database, topic, bootstrap_servers)) as log,
     ):
         claim = await store.claim(topic.name, 0, cluster_id=await log.cluster_id(), log_start=0)
-        await store.write(batch_of(*map(envelope, range(3)), claim=claim))
+        await store.write(make_batch(*map(envelope, range(3)), claim=claim))
     at = f"{topic.name}:0"
 
     for arguments in (
@@ -215,7 +215,7 @@ async def test_invalid_arguments_are_rejected_with_a_sentence(
 async def test_the_owner_of_a_moved_partition_has_to_claim_it_again(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:
         claim = await claimed(store)
-        first = batch_of(*map(envelope, range(3)), claim=claim)
+        first = make_batch(*map(envelope, range(3)), claim=claim)
         await store.write(first)
 
         epoch = await change_position(
@@ -224,11 +224,13 @@ async def test_the_owner_of_a_moved_partition_has_to_claim_it_again(database: Da
 
         assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
         with pytest.raises(PositionMovedError, match="operator:me moved"):
-            await store.write(batch_of(envelope(3), claim=after(claim, first)))
+            await store.write(make_batch(envelope(3), claim=after(claim, first)))
         again = await claimed(store)
         assert (again.epoch, again.next_offset) == (epoch + 1, 1)
         assert await store.lost_claims([again]) == []
-        assert (await store.write(batch_of(*map(envelope, (1, 2, 3)), claim=again))).duplicate == 2
+        assert (
+            await store.write(make_batch(*map(envelope, (1, 2, 3)), claim=again))
+        ).duplicate == 2
         await assert_ledger_holds(connection)
 
 
@@ -255,7 +257,7 @@ async def test_an_operator_waits_longer_than_a_statement_of_the_batch_in_hand_ma
     monkeypatch.setattr(ChangedPositions, "lock", lock_and_look)
     async with open_store(database) as store:
         claim = await claimed(store)
-        await store.write(batch_of(*map(envelope, range(3)), claim=claim))
+        await store.write(make_batch(*map(envelope, range(3)), claim=claim))
         await change_position(database.url, _by("rewind"), _back(3, 1))
         await store._session.run_once(look)
 
@@ -289,7 +291,7 @@ async def test_the_ledger_is_explained_after_any_skips_and_rewinds(database: Dat
             if step % 8 == 0:
                 assert await lost(database) == [], seed
             claim = await claimed(store)
-        totals = await totals_of(connection)
+        totals = await read_totals(connection)
         await assert_ledger_holds(connection)
 
     assert totals.records > 0
@@ -300,7 +302,7 @@ def _by(action: Any) -> PositionChange:
 
 
 def _back(position: int, offset: int) -> Any:
-    (part,) = batch_of(claim=claim_of(next_offset=position)).parts
+    (part,) = make_batch(claim=make_claim(next_offset=position)).parts
     return msgspec.structs.replace(part, next_offset=offset)
 
 
@@ -314,7 +316,7 @@ def _read(log: list[Any], claim: Any, to: int, *, skipped: bool = False) -> Any:
             holes[-1] = (holes[-1][0], offset + 1)
         else:
             holes.append((offset, offset + 1))
-    return batch_of(*said, claim=claim, holes=holes)
+    return make_batch(*said, claim=claim, holes=holes)
 
 
 async def test_a_partition_stopped_at_an_unreadable_batch_goes_on_once_it_is_skipped(

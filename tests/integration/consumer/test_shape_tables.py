@@ -10,7 +10,7 @@ from tests.support.doc_pages import blocks
 from tests.support.feed import Feed
 from tests.support.service_runs import running, until
 from tests.support.stack import Database
-from tests.support.table_rows import connected, position_of
+from tests.support.table_rows import connected, read_position
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def test_a_claim_with_another_table_is_rejected_and_fences_nobody(
         await claim(by_table)
 
     async with connected(database) as connection:
-        position = await position_of(connection)
+        position = await read_position(connection)
     assert (position["shapes"], position["epoch"]) == ("", 2)
 
 

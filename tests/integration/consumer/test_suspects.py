@@ -111,7 +111,7 @@ async def test_suspect_is_read_in_slices_of_1_2_4_records_beside_a_healthy_parti
     with structlog.testing.capture_logs() as lines:
         async with running(feed.settings()) as service:
             await feed.until_read({0: 20, 1: 20})
-            await until(suspects_of(service), is_so=lambda found: not found)
+            await until(suspects_in(service), is_so=lambda found: not found)
 
     rows = await feed.connection.fetch(
         """
@@ -130,7 +130,7 @@ async def test_suspect_is_read_in_slices_of_1_2_4_records_beside_a_healthy_parti
     assert {one["slice_records"] for one in (await feed.positions()).values()} == {None}
 
 
-def suspects_of(service: Any) -> Any:
+def suspects_in(service: Any) -> Any:
     async def found() -> list[KafkaPartition]:
         return [*service.ownership.suspects]
 

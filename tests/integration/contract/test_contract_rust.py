@@ -27,7 +27,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.producer_models import EventEmitRequest, EventRequest, ProducerModel
 from simulator.mix import Mix
-from tests.contract import FOLDER, filtered, level_of, lines
+from tests.contract import FOLDER, filtered, lines, vector_level
 from tests.support.cargo import why_no_cargo
 from tests.support.hostile_records import hostile_values
 from tests.support.results import write_results
@@ -132,7 +132,7 @@ def test_the_crate_reads_unjudged_events_as_the_rules_do(examples: Path) -> None
         if not raw.strip() or b"\n" in raw or b"\\u" in raw or brackets > MAX_NESTING:
             continue
         gives = filtered(raw)
-        if level_of(raw, gives) == "shapes":
+        if vector_level(raw, gives) == "shapes":
             cases.append(Case(str(number), "", raw, (_expected(gives[0]),)))
 
     differences, _ = run_program([str(examples / "canonical")], cases)
@@ -157,7 +157,7 @@ def test_the_lines_of_a_simulated_platform_come_back_byte_for_byte(
 
     with lines.open("wb") as sink:
         for record in itertools.chain(log, hostile):
-            sink.writelines(to_canonical(event) + b"\n" for event in _events_of(record))
+            sink.writelines(to_canonical(event) + b"\n" for event in _envelopes_in(record))
     with lines.open("rb") as given, answers.open("wb") as sink:
         subprocess.run([examples / "canonical"], stdin=given, stdout=sink, check=True)
 
@@ -207,17 +207,17 @@ def test_the_python_models_agree_on_every_shape_of_an_event(
 
 
 def _has_opaque_parent(report: str) -> bool:
-    (event,) = _events_of(RawRecord(value=report.encode()))
+    (event,) = _envelopes_in(RawRecord(value=report.encode()))
     return b'"opaque_id"' in (event.coercions or b"")
 
 
-def _events_of(record: RawRecord) -> list[Envelope]:
+def _envelopes_in(record: RawRecord) -> list[Envelope]:
     return [event for event in _normalize(record) if isinstance(event, Envelope)]
 
 
 def _by_python(line: bytes) -> tuple[bytes, bytes, bytes]:
     """A line, what the library makes of it, and what a model of the Python server does."""
-    (event,) = _events_of(RawRecord(value=line))
+    (event,) = _envelopes_in(RawRecord(value=line))
     model = EventEmitRequest.model_validate_json(line)
     return line.rstrip(b"\n"), to_canonical(event), model.to_canonical()
 

@@ -19,7 +19,7 @@ import pytest
 
 from normalizer.envelope import Envelope
 from simulator.mix import Mix
-from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of
+from tests.support.canonical_topic import FIGURES, RELAYS, published, to_record
 from tests.support.engines import ROOT, python_with
 from tests.support.results import PrintLine, write_results
 from tests.support.simulator_pipeline import simulated_log
@@ -38,7 +38,7 @@ def test_clickhouse_counts_what_the_projections_count(
     log, ledger = simulated_log(Mix(in_flight=min(2_000, EVENTS // 100)), 1, EVENTS)
     topic = asyncio.run(published(relay, log, ledger, reader_keeps="last"))
     say(f"{len(log):,} records became {len(topic.sent):,} messages")
-    answer = figures_of(topic.sent, tmp_path)
+    answer = clickhouse_figures(topic.sent, tmp_path)
     expected, differing = topic.figures()
     assert answer["events"] == len(topic.counted)
     for view in FIGURES:
@@ -63,13 +63,13 @@ def test_clickhouse_counts_what_the_projections_count(
         )
 
 
-def figures_of(events: Sequence[Envelope], folder: Path) -> dict[str, Any]:
+def clickhouse_figures(events: Sequence[Envelope], folder: Path) -> dict[str, Any]:
     """What ClickHouse's engine shows of these events."""
     python = python_with("clickhouse", CHDB)
     records, found = folder / "records", folder / "found"
     with records.open("wb") as lines:
         for event in events:
-            record = record_of(event)
+            record = to_record(event)
             names, values = zip(*record.headers, strict=True)
             line = [record.value.decode(), names, [value.decode() for value in values]]
             lines.write(msgspec.json.encode(line) + b"\n")

@@ -20,7 +20,7 @@ from normalizer.store.store import Store
 from projector.api.app import build
 from projector.api.execution_ends import ExecutionEnds
 from projector.api.snapshots import Reader
-from tests.support.factories import batch_of, envelope
+from tests.support.factories import envelope, make_batch
 from tests.support.job_runs import (
     backfill_files,
     record_lines,
@@ -65,7 +65,7 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
 
     assert [line for line in said if not line.startswith("applied ")] == []
     async with Store(writer, owner="one") as store:
-        await store.write(batch_of(envelope(0), claim=await claimed(store)))
+        await store.write(make_batch(envelope(0), claim=await claimed(store)))
     history = write_file(tmp_path / "records", record_lines(simulated_records(200)))
     done = await backfill_files(Database(name="events", url=writer, admin_url=server.url), history)
     assert done.state == "complete"

@@ -23,7 +23,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from normalizer.envelope import Envelope
 from simulator.mix import Mix
 from tests.integration.deploy.test_flink_tables import done, made_tables
-from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of, row_of
+from tests.support.canonical_topic import FIGURES, RELAYS, published, to_record, to_row
 from tests.support.factories import envelope
 from tests.support.flink_cluster import FLINK, FlinkCluster, flink_cluster, kill
 from tests.support.projection_oracle import expected_views
@@ -134,7 +134,7 @@ async def test_flink_takes_back_what_it_counted_before_it_died(
         )
         for n in executions
     ]  # fmt: skip
-    expected = expected_views(map(row_of, [*calls, *begins]))
+    expected = expected_views(map(to_row, [*calls, *begins]))
     assert (await made_tables(empty_database.url))[0] == 0
     connection = await asyncpg.connect(empty_database.admin_url)
 
@@ -232,7 +232,7 @@ async def _send(events: Sequence[Envelope], topic: Topic, bootstrap_servers: str
         for begin in range(0, len(events), 1_000):
             sent = []
             for event in [*events[begin : begin + 1_000]] * 2:
-                record = record_of(event)
+                record = to_record(event)
                 sent.append(
                     await producer.send(
                         topic.name, record.value, key=record.key, headers=list(record.headers)

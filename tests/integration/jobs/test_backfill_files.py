@@ -20,9 +20,9 @@ from tests.support.factories import EXECUTION_ID, raw_event, snowflake
 from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
-    backfill_of,
     job_settings,
     ledger_mistakes,
+    make_backfill,
     ndjson,
     record_lines,
     simulated_records,
@@ -257,7 +257,7 @@ async def test_a_file_that_overlaps_another_stores_only_what_is_new_whatever_the
     await backfill_files(database, write_file(tmp_path / "one.ndjson", recorded(range(10))))
     other = FileSource([write_file(tmp_path / "other.ndjson", recorded(range(5, 15)))])
 
-    verdict = await backfill_of(
+    verdict = await make_backfill(
         job_settings(database), other, "other", normalize=with_another_id
     ).run()
 

@@ -23,9 +23,9 @@ from simulator.mix import Mix
 from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
-    backfill_of,
     job_settings,
     ledger_mistakes,
+    make_backfill,
     simulated_records,
 )
 from tests.support.noetl_event_table import EVENT_TABLE, insert, stream_rows
@@ -87,7 +87,7 @@ def bare(events: int) -> Iterator[tuple[bytes, Envelope]]:
 async def backfilled(database: Database) -> RunResult:
     """The verdict of one run over the table."""
     source = TableSource(database.url, table="noetl.event")
-    return await backfill_of(job_settings(database), source, "noetl.event").run()
+    return await make_backfill(job_settings(database), source, "noetl.event").run()
 
 
 def publish(

@@ -33,9 +33,9 @@ from tests.support.factories import raw_event
 from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
-    backfill_of,
     job_settings,
     ledger_mistakes,
+    make_backfill,
     ndjson,
     runner,
     write_file,
@@ -64,7 +64,7 @@ def history(tmp_path: Path) -> Path:
 def slow(database: Database, history: Path, **options: Any) -> Backfill:
     """A backfill of the history in small batches."""
     settings = job_settings(database, batch_rows=100)
-    return backfill_of(settings, FileSource([history]), str(history), **options)
+    return make_backfill(settings, FileSource([history]), str(history), **options)
 
 
 async def test_a_second_runner_is_reported_who_the_first_one_is(
@@ -317,7 +317,7 @@ async def test_records_read_before_the_source_broke_are_written(
 ) -> None:
     live = LagsAtFirst(1_000)
     source = BreaksAfter(history, 250)
-    flow = backfill_of(job_settings(database, batch_rows=100), source, str(history), live=live)
+    flow = make_backfill(job_settings(database, batch_rows=100), source, str(history), live=live)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
         await source.broke.wait()

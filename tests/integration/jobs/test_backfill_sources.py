@@ -18,8 +18,8 @@ from simulator.sent_record import SentRecord
 from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
-    backfill_of,
     ledger_mistakes,
+    make_backfill,
     record_lines,
     simulated_records,
     table_contents,
@@ -63,7 +63,7 @@ async def test_a_topic_and_its_record_lines_make_the_same_rows(
     )
     settings = settings_for(database, topic, bootstrap_servers, batch_rows=500)
 
-    by_topic = await backfill_of(
+    by_topic = await make_backfill(
         settings, TopicSource(settings, topic.name, TopicRange()), topic.name
     ).run()
     async with connected(database) as connection:

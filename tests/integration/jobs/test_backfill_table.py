@@ -12,7 +12,7 @@ from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.jobs.sources.source import ReadPosition
 from normalizer.jobs.sources.table_source import TableSource
 from tests.support.commands import typed
-from tests.support.job_runs import backfill_of, job_settings
+from tests.support.job_runs import job_settings, make_backfill
 from tests.support.noetl_event_table import EVENT_TABLE, insert
 from tests.support.stack import Database
 from tests.support.table_rows import connected, stored_events
@@ -21,7 +21,7 @@ from tests.support.table_rows import connected, stored_events
 async def backfilled(database: Database, **options: Any) -> RunResult:
     """The verdict of one run over a table or a query of the same database."""
     source = TableSource(database.url, **options)
-    return await backfill_of(job_settings(database), source, str(options)).run()
+    return await make_backfill(job_settings(database), source, str(options)).run()
 
 
 async def test_pages_of_large_rows_are_short(database: Database) -> None:
@@ -96,7 +96,7 @@ async def test_a_sign_in_that_the_source_refuses_is_not_blamed_on_the_address_of
     source = TableSource(url, query="select 1 as event_id", name="elsewhere", key=["event_id"])
 
     with pytest.raises(FatalError) as rejected:
-        await backfill_of(job_settings(database), source, "elsewhere").run()
+        await make_backfill(job_settings(database), source, "elsewhere").run()
 
     reason = str(rejected.value)
     assert reason.startswith("elsewhere: SQLSTATE 28P01: password authentication failed")

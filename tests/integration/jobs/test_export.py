@@ -47,7 +47,7 @@ async def exported(database: Database, path: Path, **selection: Any) -> bytes:
     return path.read_bytes()
 
 
-def ids_of(pieces: list[bytes]) -> list[Any]:
+def exported_ids(pieces: list[bytes]) -> list[Any]:
     return [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
 
 
@@ -121,7 +121,7 @@ async def test_large_rows_are_in_memory_a_few_at_a_time(
 
     count = await Export(database.url, ExportSelection(executions=executions)).run(pieces.append)
 
-    ids = ids_of(pieces)
+    ids = exported_ids(pieces)
     assert count == len(ids) == 150
     assert ids == sorted(set(ids), key=int)
     assert max(map(len, pieces)) < 1.1 * BYTES_A_PAGE
@@ -162,7 +162,7 @@ async def test_a_connection_that_is_lost_in_any_page_loses_and_doubles_no_event(
         selection = ExportSelection(executions=executions)
         count = await Export(database.url, selection).run(pieces.append)
 
-    ids = ids_of(pieces)
+    ids = exported_ids(pieces)
     assert ids == [1_000 + number for number in range(40)]
     assert (count, ended > 0) == (40, True)
 

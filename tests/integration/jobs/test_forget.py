@@ -30,10 +30,10 @@ from tests.support.factories import TOPIC, batch_of_records, raw_event, raw_reco
 from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
-    dry_run_of,
     job_settings,
     ledger_mistakes,
     ndjson,
+    run_dry,
     write_file,
 )
 from tests.support.stack import Database
@@ -44,8 +44,8 @@ from tests.support.table_rows import (
     everything,
     insert_row,
     open_store,
-    position_of,
-    totals_of,
+    read_position,
+    read_totals,
 )
 from tests.support.view_rows import differences
 
@@ -132,7 +132,7 @@ async def test_nothing_of_it_is_left_and_every_count_is(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     before = await counts(connection)
-    totals = await totals_of(connection)
+    totals = await read_totals(connection)
     assert (totals.stored, totals.merged, totals.quarantined) == (12, 2, 5)
     assert len(await where(connection, MARK)) >= 3
     rejected = "select reason, source_offset from normalizer.quarantine order by 2"
@@ -147,7 +147,7 @@ async def test_nothing_of_it_is_left_and_every_count_is(
     assert await where(connection, str(GONE)) == {"normalizer.forgotten_executions"}
     assert differences(await counts(connection), before) == {}
     assert await connection.fetch(rejected) == entries
-    assert await totals_of(connection) == totals
+    assert await read_totals(connection) == totals
     row = await connection.fetchrow("select * from normalizer.forgotten_executions")
     assert (row["who"], row["why"], row["events"], row["rejected"]) == ("alice", "request 17", 6, 4)
     assert row["ended_at"] is not None
@@ -205,7 +205,7 @@ async def test_no_replay_brings_it_back(
     await forgotten(database)
     before = await counts(connection)
     shown_rows = await connection.fetch("select event_id from normalizer.events order by 1")
-    position = await position_of(connection)
+    position = await read_position(connection)
     part = (await read(database, [])).parts[0]
     back = msgspec.structs.replace(
         part, from_offset=position["next_offset"], next_offset=0, items=[]
@@ -216,13 +216,13 @@ async def test_no_replay_brings_it_back(
     again = await read(database, records())
     resent = await read(database, records()[:14], topic="another")
     file = write_file(tmp_path / "history.ndjson", ndjson(*life(GONE, 0)))
-    dry = await dry_run_of(database, file)
+    dry = await run_dry(database, file)
     verdict = await backfill_files(database, file)
 
     assert await where(connection, MARK) == set()
     assert await connection.fetch("select event_id from normalizer.events order by 1") == shown_rows
     assert differences(await counts(connection), before) == {}
-    totals = await totals_of(connection)
+    totals = await read_totals(connection)
     assert len(again.parts[0].items) == 19
     # Two of the ignored ones are rejected records that name it in their value or key.
     assert (totals.stored, totals.ignored, totals.duplicate) == (12, 9, 10)

@@ -17,7 +17,7 @@ from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts
 from normalizer.store.session import Session
 from projector.maintenance.maintain import Keep, maintain
 from tests.integration.jobs.test_forget import counts, where
-from tests.support.factories import batch_of, envelope, rejected
+from tests.support.factories import envelope, make_batch, rejected
 from tests.support.job_runs import job_settings, ledger_mistakes, runner
 from tests.support.stack import Database
 from tests.support.table_rows import (
@@ -81,7 +81,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     ]
     async with open_store(database) as store:
         claim = await claimed(store)
-        await store.write(batch_of(*rows, rejected(detail=f"got {SECRET}"), claim=claim))
+        await store.write(make_batch(*rows, rejected(detail=f"got {SECRET}"), claim=claim))
     async with connected(database) as made:
         await made.execute("set search_path = projector, normalizer, public; set timezone = 'UTC'")
         await made.execute("update normalizer.events set recorded_at = created_at")

@@ -25,9 +25,9 @@ from tests.support.job_runs import (
     NORMALIZE,
     backfill_events,
     backfill_files,
-    backfill_of,
     job_settings,
     ledger_mistakes,
+    make_backfill,
     ndjson,
     runner,
     table_contents,
@@ -71,7 +71,7 @@ def lines(count: int) -> bytes:
 async def rejected(database: Database, tmp_path: Path, count: int = 30) -> None:
     """Fill the quarantine by the rules with the mistake."""
     path = write_file(tmp_path / "file.zst", lines(count))
-    await backfill_of(job_settings(database), FileSource([path]), "f", normalize=strict).run()
+    await make_backfill(job_settings(database), FileSource([path]), "f", normalize=strict).run()
 
 
 async def redriven(database: Database, normalize: Any = NORMALIZE, **selection: Any) -> RunResult:

@@ -79,12 +79,12 @@ async def dry_run(database: Database, **selection: Any) -> tuple[Diff, list[RowC
     return diff, changes
 
 
-def events(count: int, id_of: Callable[[int], int] = snowflake) -> bytes:
+def events(count: int, id_at: Callable[[int], int] = snowflake) -> bytes:
     """Calls, every third of them failed."""
     statuses = ("FAILED", "COMPLETED", "ERROR")
     return ndjson(
         *(
-            raw_event(n, event_id=id_of(n), status=statuses[n % 3], meta={"n": n})
+            raw_event(n, event_id=id_at(n), status=statuses[n % 3], meta={"n": n})
             for n in range(count)
         )
     )

@@ -23,7 +23,7 @@ def endpoint() -> Iterator[TokenEndpoint]:
         yield started
 
 
-def client_of(endpoint: TokenEndpoint, **fields: str) -> Settings:
+def client_settings(endpoint: TokenEndpoint, **fields: str) -> Settings:
     values = {
         "kafka_sasl_oauthbearer_token_endpoint_url": endpoint.url,
         "kafka_sasl_oauthbearer_client_id": CLIENT,
@@ -41,7 +41,7 @@ def refused(settings: Settings) -> TokenUnavailableError:
 
 
 def test_a_token_is_requested_with_the_clients_credentials(endpoint: TokenEndpoint) -> None:
-    settings = client_of(endpoint, kafka_sasl_oauthbearer_scope="events read")
+    settings = client_settings(endpoint, kafka_sasl_oauthbearer_scope="events read")
 
     token = request_token(settings)
 
@@ -51,7 +51,7 @@ def test_a_token_is_requested_with_the_clients_credentials(endpoint: TokenEndpoi
 
 
 def test_a_wrong_secret_is_a_refusal_and_its_echo_is_not_repeated(endpoint: TokenEndpoint) -> None:
-    error = refused(client_of(endpoint, kafka_sasl_oauthbearer_client_secret="hunter2"))
+    error = refused(client_settings(endpoint, kafka_sasl_oauthbearer_client_secret="hunter2"))
 
     assert isinstance(error, TokenRejectedError)
     assert f"{endpoint.url}: HTTP 401 (invalid_client): see KAFKA_SASL_OAUTHBEARER_" in str(error)
@@ -78,7 +78,7 @@ def test_an_answer_without_a_token_is_an_outage_or_a_refusal(
 ) -> None:
     endpoint.answer = answer
 
-    assert isinstance(refused(client_of(endpoint)), TokenRejectedError) is is_rejected
+    assert isinstance(refused(client_settings(endpoint)), TokenRejectedError) is is_rejected
 
 
 def test_a_server_that_is_away_is_an_outage_and_its_query_stays_unsaid() -> None:

@@ -37,10 +37,10 @@ from tests.support import view_rows
 from tests.support.factories import (
     Outcomes,
     after,
-    batch_of,
     batch_of_records,
     envelope,
     ignored,
+    make_batch,
     raw_event,
     raw_record,
     snowflake,
@@ -48,9 +48,9 @@ from tests.support.factories import (
 from tests.support.job_runs import (
     backfill_events,
     backfill_files,
-    dry_run_of,
     ledger_mistakes,
     ndjson,
+    run_dry,
     write_file,
 )
 from tests.support.projection_oracle import ViewRows
@@ -101,7 +101,7 @@ async def divergent(connection: asyncpg.Connection) -> dict[str, tuple[str, ...]
     }
 
 
-def id_of(moment: datetime, number: int = 0) -> int:
+def id_at(moment: datetime, number: int = 0) -> int:
     """An id of the application's layout."""
     return (int(moment.timestamp() * 1000) - EPOCH_MS) << 22 | number
 
@@ -116,7 +116,7 @@ def life(execution_id: int, began: datetime, *, numbers: int = 0) -> list[Row]:
     ]
     return [
         event(
-            event_id=id_of(began, numbers + 10 * execution_id + number),
+            event_id=id_at(began, numbers + 10 * execution_id + number),
             execution_id=execution_id,
             event_type=kind,
             created_at=began + timedelta(seconds=number),
@@ -246,7 +246,7 @@ async def test_an_event_that_comes_after_its_execution_left_begins_it_again(
     counts = "select outcome, sum(executions)::integer from projector.execution_outcomes group by 1"
     before = dict(await connection.fetch(counts))
     end = event(
-        event_id=id_of(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
+        event_id=id_at(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
         created_at=NOW,
     )  # fmt: skip
 
@@ -390,7 +390,7 @@ async def test_records_before_the_horizon_are_ignored_with_any_id(
     ) as store:
         claim = await claimed(store)
         outcomes: list[Outcomes] = [envelope(0), envelope(1, event_id=HASHED_FROM + 1), ignored()]
-        first = batch_of(*outcomes, claim=claim)
+        first = make_batch(*outcomes, claim=claim)
         await store.write(first)
         await run(connection)
         await connection.execute(
@@ -399,7 +399,7 @@ async def test_records_before_the_horizon_are_ignored_with_any_id(
 
         again = await store.write(first)
         unread = (envelope(9, worker_id="w"), envelope(10))
-        late = await store.write(batch_of(*unread, claim=after(claim, first)))
+        late = await store.write(make_batch(*unread, claim=after(claim, first)))
 
     assert (again.stored, again.merged, again.duplicate, again.ignored) == (0, 0, 0, 3)
     assert (late.stored, late.ignored) == (0, 2)
@@ -485,12 +485,12 @@ async def test_two_deletions_at_once_take_turns(
 async def test_a_backfill_needs_to_be_reported_that_some_of_it_expired(
     connection: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
-    old = [raw_event(number, event_id=id_of(OLD, number)) for number in range(3)]
-    young = raw_event(3, event_id=id_of(NOW), created_at=NOW.isoformat())
+    old = [raw_event(number, event_id=id_at(OLD, number)) for number in range(3)]
+    young = raw_event(3, event_id=id_at(NOW), created_at=NOW.isoformat())
     path = write_file(tmp_path / "history.ndjson", ndjson(*old, young))
     await run(connection)
 
-    diff = await dry_run_of(database, path)
+    diff = await run_dry(database, path)
     rejected = await backfill_files(database, path)
     verdict = await backfill_files(database, path, accept_expired=True)
 
@@ -744,7 +744,7 @@ async def test_minutes_are_dropped_and_stay_away(connection: asyncpg.Connection)
     await store(connection, young, NOW)
 
     await run(connection, Keep())
-    await view_rows.insert(connection, [event(event_id=id_of(NOW, 77), created_at=OLD)])
+    await view_rows.insert(connection, [event(event_id=id_at(NOW, 77), created_at=OLD)])
 
     minutes = await connection.fetch("select minute from projector.event_minutes")
     assert all(row["minute"] > NOW - timedelta(days=3) for row in minutes)
@@ -909,9 +909,9 @@ async def test_merged_records_go_once_all_their_events_are_deleted(
 ) -> None:
     """However many ids one row has."""
     monkeypatch.setattr(merged_records, "IDS_A_STEP", 3)
-    kept = event(event_id=id_of(NOW), created_at=NOW)
+    kept = event(event_id=id_at(NOW), created_at=NOW)
     await view_rows.insert(connection, [kept])
-    merged_into = [[id_of(OLD, n) for n in range(5)], [id_of(OLD)], [7, kept["event_id"]], [7]]
+    merged_into = [[id_at(OLD, n) for n in range(5)], [id_at(OLD)], [7, kept["event_id"]], [7]]
     await connection.executemany(
         "insert into normalizer.merged_records values ('t', 0, 0, $1, 1, $2::bigint[], "
         "array_fill(0, array[cardinality($2::bigint[])]), $2)",
@@ -947,7 +947,7 @@ async def test_a_large_execution_is_written_out_a_few_rows_at_a_time(
 ) -> None:
     """Some texts shrink a hundred times, so rows are counted and not their stored bytes."""
     rows = [
-        event(event_id=id_of(OLD, n), execution_id=1, created_at=OLD, context={"text": "x" * 100})
+        event(event_id=id_at(OLD, n), execution_id=1, created_at=OLD, context={"text": "x" * 100})
         for n in range(50)
     ]
     await store(connection, rows, OLD)
@@ -976,7 +976,7 @@ async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
 ) -> None:
     """It has locked one execution, and asks for the other in its next statement."""
     await store(connection, life(1, OLD) + life(2, OLD), OLD)
-    young = event(event_id=id_of(NOW), execution_id=2, created_at=NOW, recorded_at=NOW)
+    young = event(event_id=id_at(NOW), execution_id=2, created_at=NOW, recorded_at=NOW)
     async with (
         connected(database) as batch, connected(database) as watcher, asyncio.TaskGroup() as group,
     ):  # fmt: skip
@@ -985,7 +985,7 @@ async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
         retaining = group.create_task(run(connection), name="retention")
         await until(partial(watcher.fetchval, _SOMEBODY_WAITS))
         await batch.execute(
-            "update normalizer.events set worker_id = 'w' where event_id = $1", id_of(OLD, 10)
+            "update normalizer.events set worker_id = 'w' where event_id = $1", id_at(OLD, 10)
         )
         await batch.execute("commit")
 
@@ -1024,7 +1024,7 @@ async def test_gaps_go_and_the_ledger_still_explains_their_offsets(
     async with open_store(database) as store:
         claim = await claimed(store)
         for hole in ((0, 3), (4, 7)):
-            batch = batch_of(envelope(hole[0]), claim=claim, holes=[hole])
+            batch = make_batch(envelope(hole[0]), claim=claim, holes=[hole])
             await store.write(batch)
             claim = after(claim, batch)
     await connection.execute("update normalizer.gaps set found_at = $1", OLD)

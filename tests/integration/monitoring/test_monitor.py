@@ -47,7 +47,7 @@ async def monitored(settings: Settings, **options: Any) -> AsyncIterator[tuple[S
 
 
 @contextlib.asynccontextmanager
-async def writer_of(database: Database) -> AsyncIterator[tuple[str, str, asyncpg.Connection]]:
+async def writer_session(database: Database) -> AsyncIterator[tuple[str, str, asyncpg.Connection]]:
     """A login with the rights of the writer alone: its name, its address, and an administrator."""
     role = f"test_{secrets.token_hex(6)}"
     parts = urlsplit(database.url)
@@ -151,7 +151,7 @@ async def test_written_rows_are_counted_by_shape_reason_and_rule(
     await producer.send_and_wait(topic.name, None, key=b"7", partition=0)
 
     async with (
-        writer_of(database) as (_, login, _),
+        writer_session(database) as (_, login, _),
         monitored(settings_for(database, topic, bootstrap_servers, database_url=login)) as (_, url),
         watching(database.url) as watcher,
     ):
@@ -455,7 +455,7 @@ async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(
 ) -> None:
     """Without the right to see it 0 would say that nobody holds one."""
     async with (
-        writer_of(database) as (role, url, admin),
+        writer_session(database) as (role, url, admin),
         monitored(settings_for(database, topic, bootstrap_servers, database_url=url)) as (_, own),
     ):
 

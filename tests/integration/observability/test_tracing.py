@@ -77,7 +77,7 @@ async def stopped(process: asyncio.subprocess.Process) -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in lines]
 
 
-def batch_of(endpoint: OtlpEndpoint, link: tuple[str, str]) -> SentSpan:
+def linked_batch(endpoint: OtlpEndpoint, link: tuple[str, str]) -> SentSpan:
     """The one batch's span that links this producer's span."""
     (batch,) = [span for span in endpoint.named("process ") if link in span.links]
     return batch
@@ -105,7 +105,7 @@ async def test_a_trace_is_followed_from_the_producer_to_the_commit(
 
     (sent,) = endpoint.named("send ")
     assert sent.resource["service.name"] == "worker"
-    batch = batch_of(endpoint, (sent.trace_id, sent.span_id))
+    batch = linked_batch(endpoint, (sent.trace_id, sent.span_id))
     assert (batch.name, batch.kind, batch.parent_id) == (
         f"process {topic.name}",
         KINDS["CONSUMER"],
@@ -159,7 +159,7 @@ async def test_the_relay_is_traced_by_the_same_loop(
                 async with running(settings, open_stores=relay_stores, tracer=tracer):
                     await until_relayed(settings, {0: 1})
 
-    batch = batch_of(endpoint, (TRACE, PRODUCER_SPAN))
+    batch = linked_batch(endpoint, (TRACE, PRODUCER_SPAN))
     *_, sent = endpoint.children(batch)
     assert (sent.name, sent.kind) == (
         f"send {settings.kafka_canonical_topic}",

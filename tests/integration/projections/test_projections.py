@@ -15,7 +15,7 @@ from projector.verify.queries.call_queries import CALLS
 from projector.verify.queries.execution_queries import EXECUTIONS
 from simulator.view_fold import Row
 from tests.support import view_rows
-from tests.support.event_kinds import EVENT_KINDS, spellings_of
+from tests.support.event_kinds import EVENT_KINDS, list_spellings
 from tests.support.factories import raw_record
 from tests.support.stack import Database
 from tests.support.view_rows import T0, event, view_differences
@@ -31,7 +31,7 @@ async def test_the_kinds_in_the_database_are_those_of_the_core(
     )
 
     assert sorted(tuple(row) for row in rows) == sorted(
-        (spelling, *kind) for kind in EVENT_KINDS for spelling in spellings_of(kind)
+        (spelling, *kind) for kind in EVENT_KINDS for spelling in list_spellings(kind)
     )
 
 

@@ -29,7 +29,7 @@ from normalizer.relay.event_pages import (
 )
 from normalizer.relay.event_relay import EventRelay
 from normalizer.store.session import Session
-from tests.support.factories import after, batch_of, envelope
+from tests.support.factories import after, envelope, make_batch
 from tests.support.relay_runs import read_topic, silent_output
 from tests.support.service_runs import process, until
 from tests.support.stack import Database, Topic
@@ -120,11 +120,11 @@ async def test_every_row_is_sent_and_a_merged_one_again_with_a_higher_revision(
 ) -> None:
     async with open_store(database) as store:
         claim = await claimed(store)
-        first = batch_of(envelope(1), envelope(2, worker_id=None), claim=claim)
+        first = make_batch(envelope(1), envelope(2, worker_id=None), claim=claim)
         await store.write(first)
         async with relaying(settings):
             await until_sent(settings, 2)
-            again = batch_of(envelope(2, worker_id="w"), envelope(3), claim=after(claim, first))
+            again = make_batch(envelope(2, worker_id="w"), envelope(3), claim=after(claim, first))
             await store.write(again)
             records = await until_sent(settings, 4)
 
@@ -144,7 +144,7 @@ async def test_a_stored_event_has_the_headers_of_its_row(
     kept = msgspec.json.encode({"traceparent": trace})
     event = envelope(1, max_attempts=3, headers=kept, trace_id="0af7651916cd43dd8448eb211c80319c")
     async with open_store(database) as store:
-        await store.write(batch_of(event, claim=await claimed(store)))
+        await store.write(make_batch(event, claim=await claimed(store)))
     async with relaying(settings):
         await until_sent(settings, 1)
 

@@ -4,7 +4,7 @@ from projector.database_session import open_connection as projecting
 from projector.repair.repair import RepairRequest, repair
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
-from tests.support.factories import batch_of, envelope, snowflake
+from tests.support.factories import envelope, make_batch, snowflake
 from tests.support.stack import Database
 from tests.support.table_rows import claimed, open_store
 
@@ -14,14 +14,14 @@ async def test_a_call_that_changed_before_its_execution_was_known_is_counted_und
 ) -> None:
     async with open_store(database) as store:
         call = {"command_id": "c1", "step": ""}
-        unseen = batch_of(
+        unseen = make_batch(
             envelope(0, event_type="command.issued", status="RUNNING", **call),
             envelope(1, event_type="command.completed", **call),
             claim=await claimed(store, 0),
         )
         await store.write(unseen, projections=False)
         await store.write(
-            batch_of(
+            make_batch(
                 envelope(2, event_type="playbook.completed", step="flow/a"),
                 envelope(event_id=snowflake(0), execution_id=2),
                 claim=await claimed(store, 1),
@@ -41,10 +41,10 @@ async def test_a_begin_that_changes_before_its_execution_is_known_is_not_counted
     """Its execution is divergent. Only the repair makes its row, and counts it."""
     begin = {"event_type": "playbook.initialized", "status": "RUNNING", "step": ""}
     async with open_store(database) as store:
-        unseen = batch_of(envelope(0, **begin), claim=await claimed(store, 0))
+        unseen = make_batch(envelope(0, **begin), claim=await claimed(store, 0))
         await store.write(unseen, projections=False)
         again = envelope(0, **begin, worker_id="w", node_type="task")
-        totals = await store.write(batch_of(again, claim=await claimed(store, 1)))
+        totals = await store.write(make_batch(again, claim=await claimed(store, 1)))
 
     async with projecting(database.admin_url) as connection:
         counted = "select outcome, sum(executions)::int from projector.execution_hours group by 1"

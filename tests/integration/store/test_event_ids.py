@@ -25,7 +25,7 @@ from projector.database_session import open_connection as projector_connected
 from projector.maintenance.maintain import Keep, maintain
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
-from tests.support.factories import Outcomes, after, batch_of, envelope, snowflake
+from tests.support.factories import Outcomes, after, envelope, make_batch, snowflake
 from tests.support.job_runs import backfill_files
 from tests.support.results import write_defect
 from tests.support.service_runs import environment, settings_for
@@ -61,7 +61,7 @@ async def test_ids_of_every_layout_are_stored_merged_and_folded(
         [_call(one, "issued", 0, execution_id=9) for one in ids],
         [_call(one, "issued", 3, execution_id=9) for one in ids],
     ):
-        batch = batch_of(*reports, claim=claim)
+        batch = make_batch(*reports, claim=claim)
         totals = await store.write(batch)
         outcomes.append((totals.stored, totals.duplicate, totals.merged))
         claim = after(claim, batch)
@@ -77,7 +77,7 @@ async def test_a_look_up_of_ids_uses_the_index_and_plans_without_them(
     statement: str, store: Store, connection: asyncpg.Connection
 ) -> None:
     ids = [snowflake(number) for number in range(5_000)]
-    await store.write(batch_of(*map(envelope, range(1_000)), claim=await claimed(store)))
+    await store.write(make_batch(*map(envelope, range(1_000)), claim=await claimed(store)))
     await connection.execute("set plan_cache_mode = force_custom_plan")
 
     plan = await connection.fetch(f"explain {statement}", ids)
@@ -96,7 +96,7 @@ async def test_a_reader_sees_the_timeline_of_ids_of_every_layout(
     ids = [snowflake(), DERIVED_FROM | snowflake(), HASHED_FROM + 1]
     claim = await claimed(store)
     reports = [_call(one, "issued", 0, execution_id=9) for one in ids]
-    await store.write(batch_of(*reports, claim=claim))
+    await store.write(make_batch(*reports, claim=claim))
 
     await connection.execute("set role projector_reader")
     shown = await connection.fetch(
@@ -139,7 +139,7 @@ async def scattered(database: Database, events: int, folder: Path) -> None:
         stored = 0
         for first in range(0, events, 150):
             ids = [chance.getrandbits(63) for _ in range(min(150, events - first))]
-            batch = batch_of(
+            batch = make_batch(
                 *(envelope(event_id=one, execution_id=1 + one % 997) for one in ids), claim=claim
             )
             totals = await store.write(batch)
@@ -212,7 +212,7 @@ async def test_the_ledger_counts_so_many_rows_at_a_time_whatever_their_ids(
     monkeypatch.setattr(ledger_check, "_counts", noted)
     monkeypatch.setattr(ledger_check, "_ROWS_A_CHUNK", 10)
     events = [envelope(number, event_id=number + 1) for number in range(40)]
-    await store.write(batch_of(*events, claim=await claimed(store)))
+    await store.write(make_batch(*events, claim=await claimed(store)))
     (explained,) = [one async for one in ledger_check.verify_ledger(database.url, None)]
 
     stored = "select count(*) from events where event_id between $1 and $2"
@@ -237,7 +237,7 @@ async def test_a_raised_protocol_stops_who_claims_and_fences_who_has(
     with pytest.raises(FatalError, match=r"requires protocol 2, but this version .* writes 1"):
         await claimed(store)
     with pytest.raises(Exception, match="another process claimed it"):
-        await store.write(batch_of(envelope(), claim=claim))
+        await store.write(make_batch(envelope(), claim=claim))
 
     assert await count(connection, "normalizer.events") == 0
     epoch = await connection.fetchval("select epoch from normalizer.source_positions")

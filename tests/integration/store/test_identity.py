@@ -17,7 +17,7 @@ from normalizer.envelope import Envelope
 from normalizer.store.session import Session
 from normalizer.store.store import CommittedBatch, Store
 from normalizer.store.stored_rows import StoredRows
-from tests.support.factories import after, batch_of, envelope
+from tests.support.factories import after, envelope, make_batch
 from tests.support.merging import jsonb_text
 from tests.support.stack import Database
 from tests.support.table_rows import claimed, connected, open_store, stored_events
@@ -36,13 +36,13 @@ async def written(database: Database, *reports: dict[str, Any], at_once: int) ->
         claim = await claimed(store)
         for first in range(0, len(reports), at_once):
             some = [envelope(**{"event_id": 5} | one) for one in reports[first : first + at_once]]
-            batch = batch_of(*some, claim=claim)
+            batch = make_batch(*some, claim=claim)
             totals += await store.write(batch)
             claim = after(claim, batch)
     return totals
 
 
-def rules_of(row: Envelope) -> list[str]:
+def coercion_rules(row: Envelope) -> list[str]:
     return [one["rule"] for one in msgspec.json.decode(row.coercions or b"[]")]
 
 
@@ -63,7 +63,7 @@ async def test_a_report_that_may_be_of_two_events_is_marked_in_every_order(
             )
         rows = [row for row in stored if row.execution_id == number]
         assert totals.stored == len(rows) <= 2, (order, at_once)
-        marked = [row for row in rows if "ambiguous_report" in rules_of(row)]
+        marked = [row for row in rows if "ambiguous_report" in coercion_rules(row)]
         assert marked, (order, at_once)
         of_all += len(marked)
         assert counted == of_all
@@ -75,21 +75,21 @@ async def test_two_writers_that_share_ids_count_each_ambiguous_row_once(
     """The holder's row lies in another partition, and is marked before the batch is written."""
     seen: list[CommittedBatch] = []
     claims = [await claimed(store, partition) for partition in (0, 1)]
-    first = batch_of(*(envelope(at, event_id=at + 1, **A) for at in range(5)), claim=claims[0])
+    first = make_batch(*(envelope(at, event_id=at + 1, **A) for at in range(5)), claim=claims[0])
     await store.write(first)
     async with open_store(database, "two", on_commit=seen.append) as second:
         claim = await claimed(second, 1)
         reports = [envelope(event_id=at + 1, **D) for at in range(5)]
-        totals = await second.write(batch_of(*reports, claim=claim))
+        totals = await second.write(make_batch(*reports, claim=claim))
 
     rows = await stored_events(connection)
     assert (totals.stored, totals.merged) == (5, 0)
     assert len(rows) == 10
     assert sum(one.ambiguous for one in seen) == 5
-    assert sum("ambiguous_report" in rules_of(row) for row in rows) == 5
+    assert sum("ambiguous_report" in coercion_rules(row) for row in rows) == 5
 
 
-async def digests_of(database: Database, values: list[bytes]) -> list[Digest]:
+async def stored_digests(database: Database, values: list[bytes]) -> list[Digest]:
     """As the store asks for them."""
     session = Session(database.url, application_name="t", command_timeout_s=60.0, settings={})
     try:
@@ -111,7 +111,7 @@ VALUES: Final = [
 
 async def test_the_databases_digests_are_of_the_text_of_a_jsonb(database: Database) -> None:
     """And so are those that the loop makes itself, of what jsonb writes as it stands."""
-    found = await digests_of(database, VALUES)
+    found = await stored_digests(database, VALUES)
 
     assert found == [digest_of_text(jsonb_text(value)) for value in VALUES]
     known = Digests()
@@ -127,7 +127,7 @@ async def test_the_databases_digests_are_of_the_text_of_a_jsonb(database: Databa
 async def test_a_value_that_is_no_jsonb_equals_itself_alone(database: Database) -> None:
     bad = [b"NaN", rb'{"a":"\u0000"}', b"[1]", b"NaN "]
 
-    found = await digests_of(database, bad)
+    found = await stored_digests(database, bad)
 
     assert found[2] == (3, b"[1]")
     assert len(set(found)) == 4

@@ -16,7 +16,7 @@ from normalizer.store.store import Store
 from projector.maintenance import event_retention
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
-from tests.support.factories import after, batch_of, envelope, snowflake
+from tests.support.factories import after, envelope, make_batch, snowflake
 from tests.support.job_runs import ledger_mistakes
 from tests.support.stack import Database
 from tests.support.table_rows import assert_ledger_holds, claimed, connected, count, open_store
@@ -68,7 +68,7 @@ async def written(store: Store, partition: int, events: list[Envelope]) -> Outco
     claim = await claimed(store, partition)
     totals = OutcomeTotals()
     for start in range(0, len(events), EVENTS_A_BATCH):
-        batch = batch_of(*events[start : start + EVENTS_A_BATCH], claim=claim)
+        batch = make_batch(*events[start : start + EVENTS_A_BATCH], claim=claim)
         totals += await store.write(batch)
         claim = after(claim, batch)
     return totals
@@ -170,10 +170,10 @@ async def test_a_change_that_does_not_last_holds_up_no_batch(database: Database)
             """
         )
         claims = [await claimed(store, partition) for partition in (0, 1)]
-        await store.write(batch_of(envelope(0), claim=claims[0]))
+        await store.write(make_batch(envelope(0), claim=claims[0]))
         reports = [envelope(event_id=snowflake(0), error="e"), envelope(1)]
 
-        totals = await store.write(batch_of(*reports, claim=claims[1]))
+        totals = await store.write(make_batch(*reports, claim=claims[1]))
 
         assert (totals.merged, totals.stored) == (1, 1)
         assert await connection.fetchval("select count(*) from normalizer.merged_records") == 1

@@ -19,7 +19,7 @@ from normalizer.store.migrate import (
 )
 from normalizer.store.migration_files import FOLDER, read_migrations
 from normalizer.store.migration_script import LOCK_KEY, migration_script
-from tests.integration.store.test_privileges import session_of
+from tests.integration.store.test_privileges import session_as
 from tests.support.stack import Database
 
 _FIRST = (FOLDER / "0000_record_migrations.sql").read_text()
@@ -96,7 +96,7 @@ async def test_the_project_s_own_files_apply_once(empty_database: Database) -> N
     assert {one.state for one in status} == {"applied"}
     # None of our logins may make a temporary schema. A copy of a database lacks this right.
     for role in ("projector_reader", "normalizer_writer", "normalizer_redriver"):
-        async with session_of(empty_database, role) as connection:
+        async with session_as(empty_database, role) as connection:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute("create temporary table regnamespace (a integer)")
 

@@ -15,13 +15,13 @@ pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 OURS = "('normalizer', 'projector')"
 
 
-async def names_of(database: Database, query: str) -> list[str]:
+async def queried_names(database: Database, query: str) -> list[str]:
     async with connected(database) as connection:
         return [row[0] for row in await connection.fetch(query)]
 
 
 @contextlib.asynccontextmanager
-async def session_of(database: Database, role: str) -> AsyncIterator[asyncpg.Connection]:
+async def session_as(database: Database, role: str) -> AsyncIterator[asyncpg.Connection]:
     """A login that has this role and no other."""
     async with as_user(database, role) as seen:
         connection = await asyncpg.connect(seen.url)
@@ -35,7 +35,7 @@ async def test_security_definer_functions_search_temporary_schemas_last(
     database: Database,
 ) -> None:
     """Not named, they come first: a caller's own object would be used with the owner's rights."""
-    paths = await names_of(
+    paths = await queried_names(
         database,
         f"""
         select coalesce(array_to_string(proconfig, '; '), '') from pg_proc
@@ -52,7 +52,7 @@ async def test_security_definer_functions_search_temporary_schemas_last(
 
 
 async def test_nobody_was_not_granted_what_writes(database: Database) -> None:
-    open_to_all = await names_of(
+    open_to_all = await queried_names(
         database,
         f"""
         select oid::regprocedure::text from pg_proc
@@ -70,7 +70,7 @@ async def test_nobody_was_not_granted_what_writes(database: Database) -> None:
 async def test_a_writer_acts_for_the_owner_only_to_mint_ids_and_sets_no_sequence(
     database: Database,
 ) -> None:
-    may = await names_of(
+    may = await queried_names(
         database,
         f"""
         select oid::regprocedure::text from pg_proc
@@ -90,7 +90,7 @@ async def test_a_writer_acts_for_the_owner_only_to_mint_ids_and_sets_no_sequence
 async def test_a_reader_has_no_right_to_a_table_and_nobody_may_make_one(
     database: Database,
 ) -> None:
-    rights = await names_of(
+    rights = await queried_names(
         database,
         f"""
         select relation.oid::regclass || ' ' || wanted
@@ -122,7 +122,7 @@ async def test_a_reader_has_no_right_to_a_table_and_nobody_may_make_one(
 
 
 async def test_a_writer_cannot_set_the_clock_of_ids(database: Database) -> None:
-    async with session_of(database, "normalizer_writer") as writer:
+    async with session_as(database, "normalizer_writer") as writer:
         before = await writer.fetchval("select normalizer.gen_snowflake()")
         for attempt in (
             "select normalizer.snowflake_at(99999999999999)",
@@ -142,8 +142,8 @@ async def test_a_writer_cannot_set_the_clock_of_ids(database: Database) -> None:
 async def test_no_lock_that_a_reader_can_take_stops_a_writer(database: Database) -> None:
     """The reader holds advisory keys that writers once waited for, and whatever else it can."""
     async with (
-        session_of(database, "projector_reader") as reader,
-        session_of(database, "normalizer_writer") as writer,
+        session_as(database, "projector_reader") as reader,
+        session_as(database, "normalizer_writer") as writer,
         connected(database) as watching,
     ):
         held = reader.transaction()

@@ -28,7 +28,7 @@ def connection_to(
     )
 
 
-async def pid_of(connection: ReconnectingConnection) -> int:
+async def connection_pid(connection: ReconnectingConnection) -> int:
     async with connection.use() as opened:
         return int(await opened.fetchval("select pg_backend_pid()"))
 
@@ -46,13 +46,13 @@ async def test_a_session_has_its_name_its_settings_and_times_in_utc(database: Da
 
 async def test_a_statement_that_fails_keeps_the_connection(database: Database) -> None:
     one = connection_to(database.url)
-    before = await pid_of(one)
+    before = await connection_pid(one)
 
     with pytest.raises(asyncpg.DivisionByZeroError):
         async with one.use() as opened:
             await opened.fetchval("select 1 / 0")
 
-    assert (await pid_of(one), one.server_pid) == (before, before)
+    assert (await connection_pid(one), one.server_pid) == (before, before)
     one.terminate()
     assert one.server_pid is None
 
@@ -60,14 +60,14 @@ async def test_a_statement_that_fails_keeps_the_connection(database: Database) -
 async def test_after_silence_the_next_one_is_new(database: Database) -> None:
     async with Proxy(database.url) as proxy:
         one = connection_to(proxy.url, command_timeout_s=2.0)
-        before = await pid_of(one)
+        before = await connection_pid(one)
         proxy.lose(b"silent", "silence", passed_on=False)
 
         with pytest.raises(TimeoutError):
             async with one.use() as opened:
                 await opened.execute("select 'silent'")
 
-        assert await pid_of(one) != before
+        assert await connection_pid(one) != before
         one.terminate()
 
 
@@ -81,14 +81,14 @@ async def test_every_connection_is_prepared_and_ended_if_that_fails(database: Da
             raise FatalError("no")
 
     one = connection_to(database.url, prepare)
-    first = await pid_of(one)
+    first = await connection_pid(one)
     one.terminate()
     refuse = True
     with pytest.raises(FatalError):
-        await pid_of(one)
+        await connection_pid(one)
     assert one.server_pid is None
     refuse = False
-    last = await pid_of(one)
+    last = await connection_pid(one)
     one.terminate()
 
     assert (prepared[0], prepared[2]) == (first, last)

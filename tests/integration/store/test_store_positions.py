@@ -17,7 +17,15 @@ from normalizer.errors import (
     StoreUnavailableError,
 )
 from normalizer.store.store import Claim, Store
-from tests.support.factories import TOPIC, after, batch_of, envelope, rejected, snowflake, together
+from tests.support.factories import (
+    TOPIC,
+    after,
+    envelope,
+    make_batch,
+    rejected,
+    snowflake,
+    together,
+)
 from tests.support.lossy_proxy import Proxy, Then
 from tests.support.stack import Database
 from tests.support.table_rows import (
@@ -26,9 +34,9 @@ from tests.support.table_rows import (
     connected,
     count,
     open_store,
-    pids_of,
-    position_of,
-    totals_of,
+    read_position,
+    read_totals,
+    session_pids,
     wait_for_lock,
 )
 from tests.support.waiting import until
@@ -87,7 +95,7 @@ async def test_the_first_claim_begins_where_the_log_begins(
             last_recorded_ms=None,
             last_crc=None,
         )
-        position = await position_of(connection, 3)
+        position = await read_position(connection, 3)
         assert (position["owner"], position["start_offset"]) == ("me", 40)
 
 
@@ -106,13 +114,13 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
     ):
         claim = await claimed_by_group(one, "first")
         await one.take_alone(claim)
-        before = await position_of(connection, 3)
+        before = await read_position(connection, 3)
 
         with pytest.raises(OtherGroupError, match="group first, whose process one "):
             await claimed_by_group(two, "second")
         (found,) = await two.other_groups([(TOPIC, 3)], "second", "c")
         assert (found.other, found.owner) == ("first", "one")
-        assert await position_of(connection, 3) == before
+        assert await read_position(connection, 3) == before
         assert await one.other_groups([(TOPIC, 3)], "first", "c") == []
         # A claim from another cluster ends with an error that says so.
         assert await two.other_groups([(TOPIC, 3)], "second", "another") == []
@@ -138,13 +146,13 @@ async def test_offsets_without_a_record_do_not_delay_the_last_record(
 ) -> None:
     """As of a transaction that a producer aborts while the log is quiet."""
     claim = await claimed(store)
-    records = batch_of(envelope(0), claim=claim)
+    records = make_batch(envelope(0), claim=claim)
     await store.write(records)
     before = await connection.fetchrow(_LAST_RECORD)
 
-    await store.write(batch_of(claim=after(claim, records), holes=[(1, 5)]))
+    await store.write(make_batch(claim=after(claim, records), holes=[(1, 5)]))
 
-    assert (await position_of(connection))["next_offset"] == 5
+    assert (await read_position(connection))["next_offset"] == 5
     assert await connection.fetchrow(_LAST_RECORD) == before
 
 
@@ -175,10 +183,10 @@ async def test_a_process_that_lost_the_partition_is_fenced(database: Database) -
         mine = await claimed(two)
 
         with pytest.raises(FencedError) as fenced:
-            await one.write(batch_of(envelope(0), claim=lost))
+            await one.write(make_batch(envelope(0), claim=lost))
 
         assert (fenced.value.topic, fenced.value.partition) == (TOPIC, 0)
-        assert (await two.write(batch_of(envelope(0), claim=mine))).stored == 1
+        assert (await two.write(make_batch(envelope(0), claim=mine))).stored == 1
     async with connected(database) as connection:
         assert await count(connection, "normalizer.events") == 1
 
@@ -191,9 +199,9 @@ async def test_nothing_is_written_where_there_is_no_position(
     await connection.execute("delete from normalizer.source_positions")
 
     with pytest.raises(PositionMovedError, match="the position was deleted"):
-        await store.write(batch_of(envelope(0), claim=claim))
+        await store.write(make_batch(envelope(0), claim=claim))
     assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
-    assert (await store.write(batch_of(envelope(0), claim=await claimed(store)))).stored == 1
+    assert (await store.write(make_batch(envelope(0), claim=await claimed(store)))).stored == 1
 
 
 async def test_a_new_incarnation_fences_writers_of_the_old_one(database: Database) -> None:
@@ -202,7 +210,7 @@ async def test_a_new_incarnation_fences_writers_of_the_old_one(database: Databas
         await two.begin_incarnation(old, cluster_id="new", log_start=0)
 
         with pytest.raises(FencedError):
-            await one.write(batch_of(envelope(0), claim=old))
+            await one.write(make_batch(envelope(0), claim=old))
 
 
 async def test_of_two_processes_that_see_a_reset_one_begins_the_next_incarnation(
@@ -234,14 +242,14 @@ async def test_a_gap_is_recorded_once_however_often_it_is_found(
 
     assert [one.next_offset for one in moved] == [5, 5]
     assert await count(connection, "normalizer.gaps") == 1
-    assert await totals_of(connection) == OutcomeTotals(holes=5)
+    assert await read_totals(connection) == OutcomeTotals(holes=5)
 
 
 async def test_a_position_that_somebody_moved_stops_the_batch(
     store: Store, connection: asyncpg.Connection
 ) -> None:
     claim = await claimed(store)
-    first = batch_of(envelope(0), envelope(1), claim=claim)
+    first = make_batch(envelope(0), envelope(1), claim=claim)
     await store.write(first)
     for moved_to in (0, 1, 3, 9):
         await connection.execute(
@@ -252,7 +260,7 @@ async def test_a_position_that_somebody_moved_stops_the_batch(
         )
 
         with pytest.raises(PositionMovedError, match=f"is {moved_to}, .* begins at 2"):
-            await store.write(batch_of(envelope(2), envelope(3), claim=after(claim, first)))
+            await store.write(make_batch(envelope(2), envelope(3), claim=after(claim, first)))
 
     assert await count(connection, "normalizer.events") == 2
 
@@ -266,7 +274,7 @@ async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_a
         Store(proxy.url, owner="me", command_timeout_s=SILENCE_S) as store,
     ):
         claim = await _begun(store)
-        batch = batch_of(envelope(1), rejected(), claim=claim)
+        batch = make_batch(envelope(1), rejected(), claim=claim)
         proxy.lose(b"COMMIT;", then)
 
         with pytest.raises(StoreUnavailableError):
@@ -275,8 +283,8 @@ async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_a
         assert proxy.lost.is_set()
         assert await count(connection, "normalizer.events") == 2
         assert await store.write(batch) == OutcomeTotals()
-        assert (await store.write(batch_of(envelope(2), claim=after(claim, batch)))).stored == 1
-        assert await totals_of(connection) == OutcomeTotals(
+        assert (await store.write(make_batch(envelope(2), claim=after(claim, batch)))).stored == 1
+        assert await read_totals(connection) == OutcomeTotals(
             records=4, outcomes=4, stored=3, quarantined=1
         )
         await assert_ledger_holds(connection)
@@ -285,7 +293,7 @@ async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_a
 async def _begun(store: Store) -> Claim:
     """A claim with a first batch written: its connection is there."""
     claim = await claimed(store)
-    first = batch_of(envelope(0), claim=claim)
+    first = make_batch(envelope(0), claim=claim)
     await store.write(first)
     return after(claim, first)
 
@@ -299,7 +307,7 @@ async def test_a_connection_lost_in_the_middle_writes_nothing_and_is_recreated(
         Proxy(database.url) as proxy,
         Store(proxy.url, owner="me", command_timeout_s=SILENCE_S) as store,
     ):
-        batch = batch_of(envelope(1), claim=await _begun(store))
+        batch = make_batch(envelope(1), claim=await _begun(store))
         proxy.lose(statement, then, passed_on=False)
 
         with pytest.raises(StoreUnavailableError):
@@ -321,7 +329,7 @@ async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(database
             await claimed(store)
 
         totals = await store.write(
-            batch_of(envelope(0, context=b'{"a":1}'), claim=await claimed(store))
+            make_batch(envelope(0, context=b'{"a":1}'), claim=await claimed(store))
         )
 
         assert totals.stored == 1
@@ -336,7 +344,7 @@ async def test_a_claim_waits_for_the_zombies_batch_in_flight_and_fences_its_next
         open_store(database, "owner") as owner,
     ):
         old = await claimed(zombie)
-        in_flight = batch_of(envelope(0), claim=old)
+        in_flight = make_batch(envelope(0), claim=old)
         writing = asyncio.ensure_future(zombie.write(in_flight))
         await wait_for_lock(connection, "zombie")
 
@@ -349,8 +357,8 @@ async def test_a_claim_waits_for_the_zombies_batch_in_flight_and_fences_its_next
         claim = await claiming
         assert (claim.epoch, claim.next_offset) == (2, 1)
         with pytest.raises(FencedError):
-            await zombie.write(batch_of(envelope(1), claim=after(old, in_flight)))
-        assert (await owner.write(batch_of(envelope(1), claim=claim))).stored == 1
+            await zombie.write(make_batch(envelope(1), claim=after(old, in_flight)))
+        assert (await owner.write(make_batch(envelope(1), claim=claim))).stored == 1
         await assert_ledger_holds(connection)
 
 
@@ -362,13 +370,13 @@ async def test_a_claim_goes_on_from_before_a_batch_in_flight_that_failed(
         open_store(database, "zombie") as zombie,
         open_store(database, "owner") as owner,
     ):
-        batch = batch_of(envelope(0), claim=await claimed(zombie))
+        batch = make_batch(envelope(0), claim=await claimed(zombie))
         writing = asyncio.ensure_future(zombie.write(batch))
         await wait_for_lock(connection, "zombie")
         claiming = asyncio.ensure_future(claimed(owner))
         await wait_for_lock(connection, "owner")
 
-        for pid in await pids_of(connection, "zombie"):
+        for pid in await session_pids(connection, "zombie"):
             await connection.execute("select pg_terminate_backend($1)", pid)
 
         with pytest.raises(StoreUnavailableError):
@@ -381,16 +389,16 @@ async def test_a_claim_goes_on_from_before_a_batch_in_flight_that_failed(
 async def test_a_write_that_is_cancelled_lets_go_of_everything(database: Database) -> None:
     async with gate(database, "new.step = 'slow'") as connection, open_store(database, "me") as me:
         claim = await claimed(me)
-        writing = asyncio.ensure_future(me.write(batch_of(envelope(0, step="slow"), claim=claim)))
+        writing = asyncio.ensure_future(me.write(make_batch(envelope(0, step="slow"), claim=claim)))
         await wait_for_lock(connection, "me")
 
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
 
-        assert (await me.write(batch_of(envelope(0), claim=claim))).stored == 1
+        assert (await me.write(make_batch(envelope(0), claim=claim))).stored == 1
         await open_gate(connection)
-        await until(lambda: pids_of(connection, "me"), is_so=lambda pids: len(pids) == 1)
+        await until(lambda: session_pids(connection, "me"), is_so=lambda pids: len(pids) == 1)
         assert await count(connection, "normalizer.events") == 1
 
 
@@ -402,10 +410,10 @@ async def test_two_writers_with_the_same_new_event_make_one_row_of_both(database
     ):
         report = envelope(0, event_id=5, error="e")
         other = envelope(0, event_id=5, worker_id="w")
-        slow = asyncio.ensure_future(first.write(batch_of(report, claim=await claimed(first, 0))))
+        slow = asyncio.ensure_future(first.write(make_batch(report, claim=await claimed(first, 0))))
         await wait_for_lock(connection, "first")
 
-        quick = await second.write(batch_of(other, claim=await claimed(second, 1)))
+        quick = await second.write(make_batch(other, claim=await claimed(second, 1)))
         await open_gate(connection)
 
         assert quick.stored == 1
@@ -424,7 +432,7 @@ async def test_a_writer_waits_for_the_row_of_another_and_then_merges_it(database
     ):
         slow = asyncio.ensure_future(
             first.write(
-                batch_of(
+                make_batch(
                     envelope(event_id=5, error="e"),
                     envelope(event_id=snowflake(9), step="last"),
                     claim=await claimed(first, 0),
@@ -435,7 +443,7 @@ async def test_a_writer_waits_for_the_row_of_another_and_then_merges_it(database
         claim = await claimed(second, 1)
         colliding = asyncio.ensure_future(
             second.write(
-                batch_of(envelope(event_id=4), envelope(event_id=5, worker_id="w"), claim=claim)
+                make_batch(envelope(event_id=4), envelope(event_id=5, worker_id="w"), claim=claim)
             )
         )
         await _wait_until_both_wait(connection, "first", "second")
@@ -463,15 +471,15 @@ async def test_an_event_that_another_writer_stores_first_is_a_report_of_it(
         open_store(database, "second") as second,
     ):
         claim = await claimed(second, 1)
-        holder = batch_of(envelope(event_id=5, step="a"), claim=claim)
+        holder = make_batch(envelope(event_id=5, step="a"), claim=claim)
         await second.write(holder)
         event = envelope(event_id=5, step="b")
         claim_of_first = await claimed(first, 0)
         slow = asyncio.ensure_future(
-            first.write(batch_of(event, claim=claim_of_first, holes=[(0, 5)]))
+            first.write(make_batch(event, claim=claim_of_first, holes=[(0, 5)]))
         )
         await wait_for_lock(connection, "first")
-        await second.write(batch_of(event, claim=after(claim, holder)))
+        await second.write(make_batch(event, claim=after(claim, holder)))
         await open_gate(connection)
 
         totals = await slow
@@ -489,7 +497,7 @@ async def test_a_batch_that_ends_where_the_position_stands_is_known_by_its_epoch
     """A zombie whose last commit took effect is fenced all the same: the new owner reads on."""
     async with open_store(database, "one") as one, open_store(database, "two") as two:
         old = await claimed(one)
-        batch = batch_of(envelope(0), claim=old)
+        batch = make_batch(envelope(0), claim=old)
         await one.write(batch)
         await claimed(two)
 
@@ -508,7 +516,7 @@ async def test_positions_are_locked_in_key_order_whatever_the_order_in_the_batch
             "select from normalizer.source_positions where partition = 1 for update"
         )
         batch = together(
-            *(batch_of(envelope(claim.partition), claim=claim) for claim in reversed(claims))
+            *(make_batch(envelope(claim.partition), claim=claim) for claim in reversed(claims))
         )
         writing = asyncio.ensure_future(me.write(batch))
         await wait_for_lock(connection, "me")

@@ -16,7 +16,7 @@ from normalizer.envelope import Envelope
 from normalizer.errors import FatalError, RetryableError, StoreUnavailableError
 from normalizer.store.retry import TRIES_BEFORE_HALVING, InFlightBatch, write_with_retry
 from normalizer.store.store import Store
-from tests.support.factories import after, batch_of, envelope, rejected, snowflake, together
+from tests.support.factories import after, envelope, make_batch, rejected, snowflake, together
 from tests.support.stack import Database
 from tests.support.table_rows import (
     assert_ledger_holds,
@@ -24,7 +24,7 @@ from tests.support.table_rows import (
     connected,
     count,
     open_store,
-    position_of,
+    read_position,
     stored_events,
 )
 from tests.support.waiting import until
@@ -116,7 +116,7 @@ async def test_a_batch_with_a_rejected_row_is_let_go_without_the_collector(
 ) -> None:
     """The collector looks once in many batches: what it has to find stays that long."""
     async with refusing(database, "22000"):
-        batch = batch_of(*events(7), claim=await claimed(store))
+        batch = make_batch(*events(7), claim=await claimed(store))
         theirs = [batch, *(outcome for _, outcomes in batch.items() for outcome in outcomes)]
         held = [sys.getrefcount(one) for one in theirs]
         gc.disable()
@@ -132,7 +132,7 @@ async def test_an_error_of_the_moment_writes_nothing_and_blames_nobody(
     store: Store, database: Database
 ) -> None:
     async with refusing(database, "22000") as connection:
-        batch = batch_of(*events(7), claim=await claimed(store))
+        batch = make_batch(*events(7), claim=await claimed(store))
         for sqlstate in MOMENTS:
             await refuse_with(connection, sqlstate)
 
@@ -147,7 +147,7 @@ async def test_an_error_of_the_moment_writes_nothing_and_blames_nobody(
 
 async def test_an_error_of_ours_ends_the_process(store: Store, database: Database) -> None:
     async with refusing(database, "22000") as connection:
-        batch = batch_of(*events(7), claim=await claimed(store))
+        batch = make_batch(*events(7), claim=await claimed(store))
         for sqlstate in OURS:
             await refuse_with(connection, sqlstate)
 
@@ -167,7 +167,7 @@ async def test_any_number_of_bad_rows_in_a_batch_cost_just_themselves(
     store: Store, database: Database, rows: int, bad: tuple[int, ...]
 ) -> None:
     async with refusing(database, "22003") as connection:
-        batch = batch_of(*events(*bad, of=rows), claim=await claimed(store))
+        batch = make_batch(*events(*bad, of=rows), claim=await claimed(store))
 
         totals = await store.write(batch)
 
@@ -195,7 +195,7 @@ async def test_a_rejected_row_is_found_by_its_line_in_a_few_tries(
             """
         )
 
-        await store.write(batch_of(*events(400, of=500), claim=await claimed(store)))
+        await store.write(make_batch(*events(400, of=500), claim=await claimed(store)))
 
         assert await connection.fetchval("select last_value from tries") <= 6
 
@@ -220,7 +220,7 @@ async def test_an_outage_while_a_bad_row_is_looked_for_blames_nobody(
             $$
             """
         )
-        batch = batch_of(*events(3), claim=await claimed(store))
+        batch = make_batch(*events(3), claim=await claimed(store))
 
         with pytest.raises(StoreUnavailableError, match="53100"):
             await store.write(batch)
@@ -239,7 +239,7 @@ async def test_rows_rejected_for_different_reasons_keep_their_own(
         outcomes[5] = msgspec.structs.replace(outcomes[5], status="RUNNING")
         outcomes[6] = msgspec.structs.replace(outcomes[6], worker_id="\0")
 
-        totals = await store.write(batch_of(*outcomes, rejected(), claim=await claimed(store)))
+        totals = await store.write(make_batch(*outcomes, rejected(), claim=await claimed(store)))
 
         assert (totals.stored, totals.quarantined) == (7, 4)
         rows = await connection.fetch(
@@ -272,7 +272,7 @@ async def test_a_row_rejected_by_a_projection_is_found_by_halving(
         """
     )
 
-    totals = await store.write(batch_of(*events(0, 7, 8), claim=await claimed(store)))
+    totals = await store.write(make_batch(*events(0, 7, 8), claim=await claimed(store)))
 
     assert (totals.stored, totals.quarantined) == (17, 3)
     assert await quarantined(connection) == dict.fromkeys((0, 7, 8), "54000")
@@ -286,14 +286,14 @@ async def test_a_report_whose_merge_is_rejected_costs_its_record_only(
         database, "54001", only="new.trace_id = 'bad'", when="before update"
     ) as connection:
         claim = await claimed(store)
-        first = batch_of(*events(of=10), claim=claim)
+        first = make_batch(*events(of=10), claim=claim)
         await store.write(first)
         reports = [
             envelope(event_id=snowflake(at), trace_id="bad" if at in (4, 9) else "good")
             for at in range(10)
         ]
 
-        totals = await store.write(batch_of(*reports, claim=after(claim, first)))
+        totals = await store.write(make_batch(*reports, claim=after(claim, first)))
 
         assert (totals.merged, totals.quarantined) == (8, 2)
         assert await quarantined(connection) == {14: "54001", 19: "54001"}
@@ -313,12 +313,14 @@ async def test_of_several_reports_of_one_row_the_rejected_one_alone_is_set_aside
         database, "22003", only="new.error = 'bad'", when="before insert or update"
     ) as connection:
         claim = await claimed(store)
-        first = batch_of(*([envelope(event_id=5)] if stored_before else [rejected()]), claim=claim)
+        first = make_batch(
+            *([envelope(event_id=5)] if stored_before else [rejected()]), claim=claim
+        )
         await store.write(first)
         await connection.execute("delete from normalizer.quarantine")
         reports = [envelope(event_id=5, error="bad" if at == bad else f"{at}") for at in range(3)]
 
-        totals = await store.write(batch_of(*reports, claim=after(claim, first)))
+        totals = await store.write(make_batch(*reports, claim=after(claim, first)))
 
         assert totals.quarantined == 1
         assert await quarantined(connection) == {1 + bad: "22003"}
@@ -337,7 +339,7 @@ async def test_reports_that_are_rejected_only_together_cost_the_last_one(
     ) as connection:
         reports = [envelope(event_id=5, error="e"), envelope(event_id=5, trace_id="t")]
 
-        totals = await store.write(batch_of(*reports, claim=await claimed(store)))
+        totals = await store.write(make_batch(*reports, claim=await claimed(store)))
 
         assert (totals.stored, totals.quarantined) == (1, 1)
         assert await quarantined(connection) == {1: "22003"}
@@ -354,7 +356,7 @@ async def test_a_record_read_again_is_not_blamed_for_reports_of_its_row(
     ) as connection:
         original = envelope(event_id=5)
         claims = [await claimed(store, partition) for partition in (0, 1)]
-        await store.write(batch_of(original, claim=claims[0]))
+        await store.write(make_batch(original, claim=claims[0]))
         await connection.execute(
             """
             update normalizer.source_positions
@@ -365,7 +367,7 @@ async def test_a_record_read_again_is_not_blamed_for_reports_of_its_row(
         reports = [envelope(event_id=5, error="e"), envelope(event_id=5, trace_id="t")]
 
         totals = await store.write(
-            together(batch_of(*reports, claim=claims[1]), batch_of(original, claim=claims[0]))
+            together(make_batch(*reports, claim=claims[1]), make_batch(original, claim=claims[0]))
         )
 
         assert (totals.merged, totals.quarantined, totals.duplicate) == (1, 1, 1)
@@ -382,7 +384,7 @@ async def test_a_row_rejected_only_once_another_is_set_aside_is_set_aside_as_wel
         outcomes = events(1, of=6)
         outcomes[4] = msgspec.structs.replace(outcomes[4], step="late")
 
-        totals = await store.write(batch_of(*outcomes, claim=await claimed(store)))
+        totals = await store.write(make_batch(*outcomes, claim=await claimed(store)))
 
         assert (totals.stored, totals.quarantined) == (4, 2)
         assert await quarantined(connection) == {1: "22003", 4: "22003"}
@@ -394,7 +396,7 @@ async def test_a_rejected_event_leaves_the_other_events_of_its_record(
     async with refusing(database, "22003") as connection:
         record = (envelope(0), envelope(1, step="bad"), envelope(2))
 
-        totals = await store.write(batch_of(record, claim=await claimed(store)))
+        totals = await store.write(make_batch(record, claim=await claimed(store)))
 
         assert (totals.stored, totals.quarantined) == (2, 1)
         assert await connection.fetchval("select source_index from normalizer.quarantine") == 1
@@ -419,7 +421,7 @@ async def test_a_record_that_fails_for_no_fault_of_its_own_waits_alone(
             assert in_flight.piece
             sizes.append(sum(len(part.items) for part in in_flight.piece.parts))
 
-        batch = batch_of(*events(5, of=8), claim=await claimed(store))
+        batch = make_batch(*events(5, of=8), claim=await claimed(store))
         trying = asyncio.ensure_future(
             write_with_retry(
                 store,
@@ -435,7 +437,7 @@ async def test_a_record_that_fails_for_no_fault_of_its_own_waits_alone(
             return sizes.count(1) > 20
 
         await until(enough)
-        position = await position_of(connection)
+        position = await read_position(connection)
         assert (position["next_offset"], position["stored"]) == (5, 5)
         assert in_flight.offsets() == "noetl.events[0]@5 (1 record)"
         assert sqlstate in in_flight.last_error_text()
@@ -471,7 +473,7 @@ async def test_a_row_rejected_at_the_commit_costs_its_record_only(
         """
     )
 
-    batch = batch_of(*events(2, of=4), claim=await claimed(store))
+    batch = make_batch(*events(2, of=4), claim=await claimed(store))
 
     totals = await store.write(batch)
 
@@ -485,7 +487,7 @@ async def test_an_outage_fills_no_quarantine_however_long_it_lasts(
 ) -> None:
     """No row goes in at all."""
     async with refusing(database, sqlstate, only="true") as connection, open_store(database) as one:
-        batch = batch_of(*events(of=4), claim=await claimed(one))
+        batch = make_batch(*events(of=4), claim=await claimed(one))
         tries = 0
 
         def draw() -> float:

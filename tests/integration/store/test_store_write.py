@@ -25,10 +25,10 @@ from tests.support.factories import (
     TOPIC,
     Outcomes,
     after,
-    batch_of,
     batch_of_records,
     envelope,
     ignored,
+    make_batch,
     raw_record,
     recorded_at,
     rejected,
@@ -43,9 +43,9 @@ from tests.support.table_rows import (
     count,
     minutes,
     open_store,
-    position_of,
+    read_position,
+    read_totals,
     stored_events,
-    totals_of,
     wait_for_lock,
 )
 
@@ -85,7 +85,7 @@ async def test_every_column_of_a_row_equals_what_was_given(
 ) -> None:
     full, empty = envelope(0, **FULL), envelope(1, **EMPTY, execution_id=1)
 
-    await store.write(batch_of(full, empty, claim=await claimed(store)))
+    await store.write(make_batch(full, empty, claim=await claimed(store)))
 
     assert await stored_events(connection) == [canonical(full), canonical(empty)]
 
@@ -96,7 +96,7 @@ async def test_json_comes_back_with_the_value_it_had_however_it_was_spelt(
     spelt = [b" 1 ", b"-0", b"1E+2", b'"\\u0041\\/"', b'{"a":1,"a":2}', b"[ ]", b"false", b"0.10"]
     events = [envelope(at, context=value) for at, value in enumerate(spelt)]
 
-    await store.write(batch_of(*events, claim=await claimed(store)))
+    await store.write(make_batch(*events, claim=await claimed(store)))
 
     rows = await stored_events(connection)
     assert rows == [canonical(event) for event in events]
@@ -109,9 +109,9 @@ async def test_a_rows_provenance_is_its_record_and_its_batch(
     store: Store, connection: asyncpg.Connection
 ) -> None:
     claim = await claimed(store)
-    first = batch_of(envelope(0), (envelope(1), envelope(2)), claim=claim)
+    first = make_batch(envelope(0), (envelope(1), envelope(2)), claim=claim)
     await store.write(first)
-    await store.write(batch_of(envelope(3), claim=after(claim, first)))
+    await store.write(make_batch(envelope(3), claim=after(claim, first)))
 
     rows = await connection.fetch(
         """
@@ -133,7 +133,7 @@ async def test_each_outcome_is_counted_once_and_the_totals_agree_with_the_tables
     store: Store, connection: asyncpg.Connection
 ) -> None:
     claim = await claimed(store)
-    first = batch_of(
+    first = make_batch(
         envelope(0),
         (envelope(1), rejected(), ignored()),
         ignored(),
@@ -142,7 +142,7 @@ async def test_each_outcome_is_counted_once_and_the_totals_agree_with_the_tables
         claim=claim,
     )
     first_totals = await store.write(first)
-    second = batch_of(
+    second = make_batch(
         envelope(event_id=snowflake(0)),
         envelope(event_id=snowflake(0), error="more"),
         envelope(event_id=snowflake(1), step="another"),
@@ -154,8 +154,8 @@ async def test_each_outcome_is_counted_once_and_the_totals_agree_with_the_tables
         records=4, holes=3, outcomes=6, stored=2, quarantined=2, ignored=2
     )
     assert second_totals == OutcomeTotals(records=3, outcomes=3, stored=1, duplicate=1, merged=1)
-    assert await totals_of(connection) == first_totals + second_totals
-    assert (await position_of(connection))["next_offset"] == 10
+    assert await read_totals(connection) == first_totals + second_totals
+    assert (await read_position(connection))["next_offset"] == 10
     await assert_ledger_holds(connection)
 
 
@@ -163,7 +163,7 @@ async def test_the_counter_moves_with_rows_inserted_and_with_rows_changed(
     store: Store, connection: asyncpg.Connection
 ) -> None:
     claim = await claimed(store)
-    first = batch_of(
+    first = make_batch(
         envelope(0, status="COMPLETED", evidence=12),
         envelope(1, status="FAILED", attempts=2),
         claim=claim,
@@ -175,7 +175,7 @@ async def test_the_counter_moves_with_rows_inserted_and_with_rows_changed(
     }
 
     await store.write(
-        batch_of(
+        make_batch(
             envelope(event_id=snowflake(0), status="ERROR", attempts=1), claim=after(claim, first)
         )
     )
@@ -190,7 +190,7 @@ async def test_the_counter_moves_with_rows_inserted_and_with_rows_changed(
 async def test_a_position_that_does_not_balance_cannot_be_written(
     store: Store, connection: asyncpg.Connection
 ) -> None:
-    await store.write(batch_of(envelope(0), claim=await claimed(store)))
+    await store.write(make_batch(envelope(0), claim=await claimed(store)))
 
     for column in (*OutcomeTotals.__struct_fields__, "next_offset", "start_offset"):
         with pytest.raises(asyncpg.CheckViolationError, match="balance"):
@@ -209,7 +209,7 @@ async def test_totals_never_turn_negative(store: Store, connection: asyncpg.Conn
 async def test_a_batch_that_leaves_an_offset_out_is_our_mistake_and_writes_nothing(
     store: Store, connection: asyncpg.Connection
 ) -> None:
-    batch = batch_of(envelope(0), rejected(), claim=await claimed(store))
+    batch = make_batch(envelope(0), rejected(), claim=await claimed(store))
     (part,) = batch.parts
     short = Batch(parts=(msgspec.structs.replace(part, next_offset=3),))
 
@@ -218,15 +218,15 @@ async def test_a_batch_that_leaves_an_offset_out_is_our_mistake_and_writes_nothi
 
     assert await count(connection, "normalizer.events") == 0
     assert await count(connection, "normalizer.quarantine") == 0
-    assert (await position_of(connection))["next_offset"] == 0
+    assert (await read_position(connection))["next_offset"] == 0
 
 
 async def test_the_position_remembers_the_last_record_and_keeps_it_over_holes(store: Store) -> None:
     claim = await claimed(store)
-    batch = batch_of(envelope(0), ignored(), claim=claim)
+    batch = make_batch(envelope(0), ignored(), claim=claim)
     await store.write(batch)
     later = after(claim, batch)
-    await store.write(batch_of(claim=later, holes=[(2, 5)]))
+    await store.write(make_batch(claim=later, holes=[(2, 5)]))
 
     again = await claimed(store)
 
@@ -255,10 +255,10 @@ async def test_a_replay_from_offset_0_by_another_process_adds_no_row(
         rejected(reason="too_deep"),
     ]
     async with open_store(database, "first") as store:
-        await store.write(batch_of(*outcomes, claim=await claimed(store)))
+        await store.write(make_batch(*outcomes, claim=await claimed(store)))
     async with open_store(database, "second") as store, connected(database) as connection:
         before = await _everything(connection)
-        ours = await totals_of(connection)
+        ours = await read_totals(connection)
         await connection.execute(
             """
             update normalizer.source_positions
@@ -269,7 +269,7 @@ async def test_a_replay_from_offset_0_by_another_process_adds_no_row(
         claim = await claimed(store)
         again = OutcomeTotals()
         for start in range(0, len(outcomes), size):
-            batch = batch_of(*outcomes[start : start + size], claim=claim)
+            batch = make_batch(*outcomes[start : start + size], claim=claim)
             again += await store.write(batch)
             claim = after(claim, batch)
 
@@ -292,7 +292,7 @@ async def test_records_far_apart_are_found_without_those_between_them(
 ) -> None:
     """As in a redrive of a few entries of a long log, whose records would not fit in memory."""
     claim = await claimed(store)
-    await store.write(batch_of(*(envelope(at) for at in range(100)), claim=claim))
+    await store.write(make_batch(*(envelope(at) for at in range(100)), claim=claim))
     wanted = {(TOPIC, 0, 0, at, 0) for at in (3, 70, *range(10_000, 900_000, 30_000))}
 
     found = await StoredRows(connection).find_rows_at(wanted)
@@ -321,11 +321,11 @@ async def test_many_reports_of_a_large_row_hold_up_no_other_task_and_are_written
 
     async with open_store(database, session=idle) as store:
         claim = await claimed(store)
-        first = batch_of(envelope(event_id=5, worker_id="v", extra=extra), claim=claim)
+        first = make_batch(envelope(event_id=5, worker_id="v", extra=extra), claim=claim)
         await store.write(first)
         ticking = asyncio.ensure_future(tick())
         begun_s = time.monotonic()
-        totals = await store.write(batch_of(reports, claim=after(claim, first)))
+        totals = await store.write(make_batch(reports, claim=after(claim, first)))
         took_s = time.monotonic() - begun_s
         ticking.cancel()
 
@@ -340,7 +340,7 @@ async def test_row_that_cannot_be_encoded_goes_to_quarantine(
 ) -> None:
     odd = envelope(before, attempts=1 << 40)
     reports = (*map(envelope, range(before)), odd, envelope(before + 1))
-    batch = batch_of(*reports, claim=await claimed(store))
+    batch = make_batch(*reports, claim=await claimed(store))
 
     totals = await store.write(batch)
 
@@ -354,7 +354,7 @@ async def test_an_id_that_no_salt_frees_is_assigned_and_found_again(
     taken = [derive_id(TOPIC, 0, 0, 4, 0, RECORDED_MS + 4, salt) for salt in range(4)]
     event = envelope(4, event_id=taken[0], step="z")
     claim = await claimed(store)
-    first = batch_of(*(envelope(event_id=one, step="a") for one in taken), event, claim=claim)
+    first = make_batch(*(envelope(event_id=one, step="a") for one in taken), event, claim=claim)
 
     totals = await store.write(first)
 
@@ -369,17 +369,17 @@ async def test_holes_are_gaps_and_an_expired_offset_range_is_one_too(
     store: Store, connection: asyncpg.Connection
 ) -> None:
     claim = await claimed(store)
-    batch = batch_of(envelope(0), claim=claim, holes=[(1, 3)])
+    batch = make_batch(envelope(0), claim=claim, holes=[(1, 3)])
     await store.write(batch)
     claim = await store.record_gap(after(claim, batch), 10, "expired")
-    await store.write(batch_of(envelope(1), claim=claim))
+    await store.write(make_batch(envelope(1), claim=claim))
 
     gaps = await connection.fetch(
         "select first_offset, next_offset, reason from projector.gaps order by first_offset"
     )
     assert [tuple(gap) for gap in gaps] == [(1, 3, "hole"), (3, 10, "expired")]
     assert claim.next_offset == 10
-    assert await totals_of(connection) == OutcomeTotals(records=2, holes=9, outcomes=2, stored=2)
+    assert await read_totals(connection) == OutcomeTotals(records=2, holes=9, outcomes=2, stored=2)
     await assert_ledger_holds(connection)
 
 
@@ -387,10 +387,10 @@ async def test_a_new_incarnation_starts_at_the_log_and_shares_nothing_with_the_o
     store: Store, connection: asyncpg.Connection
 ) -> None:
     old = await claimed(store)
-    await store.write(batch_of(envelope(0), claim=old))
+    await store.write(make_batch(envelope(0), claim=old))
 
     new = await store.begin_incarnation(await claimed(store), cluster_id="other", log_start=4)
-    totals = await store.write(batch_of(envelope(1), claim=new))
+    totals = await store.write(make_batch(envelope(1), claim=new))
 
     assert (new.incarnation, new.epoch, new.next_offset) == (1, 1, 4)
     assert (new.cluster_id, new.last_offset, new.last_crc) == ("other", None, None)
@@ -405,12 +405,12 @@ async def test_a_deleted_position_is_begun_again_in_the_incarnation_that_it_was_
 ) -> None:
     """Under an earlier one its records would be new to a version that gives them other ids."""
     claim = await store.begin_incarnation(await claimed(store), cluster_id="c", log_start=0)
-    first = batch_of(envelope(0), claim=claim)
+    first = make_batch(envelope(0), claim=claim)
     await store.write(first)
     await connection.execute("delete from normalizer.source_positions")
 
     again = await claimed(store)
-    totals = await store.write(batch_of(envelope(0, event_id=77), claim=again))
+    totals = await store.write(make_batch(envelope(0, event_id=77), claim=again))
 
     assert (again.incarnation, again.next_offset, again.last_offset) == (1, 0, 0)
     assert (totals.duplicate, await count(connection, "normalizer.events")) == (1, 1)
@@ -425,7 +425,7 @@ async def test_a_rejection_says_why_where_and_in_which_shape(
     headers = (("h\0", b"\xff"), ("n", None))
     record = raw_record(3, value=b"bytes \x00\xff", key=None, headers=headers)
     claim = await claimed(store)
-    before = batch_of(holes=[(0, 3)], claim=claim)
+    before = make_batch(holes=[(0, 3)], claim=claim)
     await store.write(before)
     await store.write(batch_of_records(after(claim, before), [(record, (rejection,))]))
 
@@ -503,7 +503,7 @@ async def test_several_events_rejected_in_one_record_keep_its_bytes_once(
     store: Store, connection: asyncpg.Connection
 ) -> None:
     totals = await store.write(
-        batch_of((rejected(), envelope(0), rejected()), claim=await claimed(store))
+        make_batch((rejected(), envelope(0), rejected()), claim=await claimed(store))
     )
 
     assert totals.quarantined == 2
@@ -557,7 +557,7 @@ async def test_a_row_by_hand_is_merged_with_a_report_of_the_same_event(
     )
 
     totals = await store.write(
-        batch_of(envelope(event_id=7, error="e"), claim=await claimed(store))
+        make_batch(envelope(event_id=7, error="e"), claim=await claimed(store))
     )
 
     assert totals.merged == 1
@@ -582,7 +582,7 @@ async def test_a_batch_without_projections_is_stored_and_noted_as_divergent(
     await connection.execute(
         "alter table projector.event_hours add constraint refuses check (step <> 'poison')"
     )
-    batch = batch_of(envelope(0, step="poison", execution_id=7), rejected(), claim=claim)
+    batch = make_batch(envelope(0, step="poison", execution_id=7), rejected(), claim=claim)
 
     await store.write(batch, projections=False)
 
@@ -590,7 +590,7 @@ async def test_a_batch_without_projections_is_stored_and_noted_as_divergent(
     assert await count(connection, "normalizer.quarantine") == 1
     assert await count(connection, "projector.execution_facts") == 0
     noted = await connection.fetch("select projection, execution_id from projector.divergences")
-    next_one = batch_of(envelope(2, execution_id=8), claim=after(claim, batch))
+    next_one = make_batch(envelope(2, execution_id=8), claim=after(claim, batch))
     await store.write(next_one)
     assert await count(connection, "projector.execution_facts") == 1
     await connection.execute("alter table projector.event_hours drop constraint refuses")
@@ -613,7 +613,7 @@ async def test_the_loop_is_free_only_while_the_database_works_on_the_rows(
     store: Store, database: Database, table: str, is_free: bool
 ) -> None:
     async with connected(database) as other:
-        batch = batch_of(envelope(0), claim=await claimed(store))
+        batch = make_batch(envelope(0), claim=await claimed(store))
         async with other.transaction():
             mode = "share" if is_free else "exclusive"
             await other.execute(f"lock table {table} in {mode} mode")

@@ -16,7 +16,7 @@ from normalizer.store.retry import InFlightBatch, write_with_retry
 from normalizer.store.session import Session
 from normalizer.store.store import Store
 from projector.repair.repair import RepairRequest, repair
-from tests.support.factories import EXECUTION_ID, after, batch_of, envelope, snowflake
+from tests.support.factories import EXECUTION_ID, after, envelope, make_batch, snowflake
 from tests.support.feed import Feed
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
 from tests.support.service_runs import running
@@ -28,8 +28,8 @@ from tests.support.table_rows import (
     connected,
     count,
     open_store,
-    pids_of,
-    position_of,
+    read_position,
+    session_pids,
     stored_events,
 )
 from tests.support.waiting import until
@@ -119,10 +119,10 @@ async def test_a_held_lock_fills_no_quarantine(
 ) -> None:
     async with open_store(database, session=IMPATIENT) as store, connected(database) as holder:
         claim = await claimed(store)
-        first = batch_of(envelope(), claim=claim)
+        first = make_batch(envelope(), claim=claim)
         await store.write(first)
         reported_again = envelope(event_id=snowflake(), error="reported again")
-        batch = batch_of(reported_again, envelope(2), envelope(3), claim=after(claim, first))
+        batch = make_batch(reported_again, envelope(2), envelope(3), claim=after(claim, first))
         holding = holder.transaction()
         await holding.start()
         await hold(holder)
@@ -132,7 +132,7 @@ async def test_a_held_lock_fills_no_quarantine(
             await holding.rollback()
 
         assert await count(connection, "normalizer.quarantine") == 0
-        assert (await position_of(connection))["next_offset"] == 4
+        assert (await read_position(connection))["next_offset"] == 4
         assert len(await stored_events(connection)) == 3
         await assert_ledger_holds(connection)
 
@@ -141,7 +141,7 @@ async def test_a_held_lock_fills_no_quarantine(
 async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
     store: Store, connection: asyncpg.Connection
 ) -> None:
-    batch = batch_of(*map(envelope, range(4)), claim=await claimed(store))
+    batch = make_batch(*map(envelope, range(4)), claim=await claimed(store))
     cancelling = True
     await connection.execute(
         """
@@ -154,7 +154,7 @@ async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
 
     async def cancel() -> None:
         while cancelling:
-            for pid in await pids_of(connection, "one"):
+            for pid in await session_pids(connection, "one"):
                 await connection.execute("select pg_cancel_backend($1)", pid)
 
     canceller = asyncio.ensure_future(cancel())
@@ -191,7 +191,7 @@ async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_
     outcomes = [envelope(0), envelope(1), envelope(2, execution_id=13), envelope(3)]
 
     with structlog.testing.capture_logs() as lines:
-        await delivered(store, batch_of(*outcomes, claim=await claimed(store)))
+        await delivered(store, make_batch(*outcomes, claim=await claimed(store)))
 
     (said,) = [line for line in lines if line["event"] == "projection.failed"]
     assert said["piece"] == "noetl.events[0]@2 (1 record)"
@@ -222,7 +222,7 @@ async def test_a_projection_that_takes_longer_than_a_statement_may_is_left_out_f
         outcomes = [envelope(0), envelope(1, execution_id=13), envelope(2)]
 
         with structlog.testing.capture_logs() as lines:
-            await delivered(store, batch_of(*outcomes, claim=await claimed(store)))
+            await delivered(store, make_batch(*outcomes, claim=await claimed(store)))
 
         assert [line["piece"] for line in lines if line["event"] == "projection.failed"] == [
             "noetl.events[0]@1 (1 record)"
@@ -246,12 +246,12 @@ async def test_a_projection_that_somebody_cancels_again_and_again_is_left_out_of
     """The SQLSTATE is the same as for a statement that took too long. Only the time differs."""
     async with connected(database) as owner:
         await connection.execute(_LINGERS)
-        batch = batch_of(envelope(1, execution_id=13), claim=await claimed(store))
+        batch = make_batch(envelope(1, execution_id=13), claim=await claimed(store))
         cancelling = True
 
         async def cancel() -> None:
             while cancelling:
-                for pid in await pids_of(connection, "one"):
+                for pid in await session_pids(connection, "one"):
                     await connection.execute("select pg_cancel_backend($1)", pid)
 
         canceller = asyncio.ensure_future(cancel())
@@ -274,7 +274,7 @@ async def test_a_constraint_of_a_projection_refuses_no_event(
         "alter table projector.event_hours add constraint few check (events < 2) not valid"
     )
 
-    await delivered(store, batch_of(*map(envelope, range(3)), claim=await claimed(store)))
+    await delivered(store, make_batch(*map(envelope, range(3)), claim=await claimed(store)))
 
     assert await count(connection, "normalizer.quarantine") == 0
     assert await count(connection, "normalizer.events") == 3

@@ -29,7 +29,7 @@ async def _each_claims_one(group: ProcessGroup) -> bool:
     return claimed == {"0": 1, "1": 1}
 
 
-def pids_of(group: ProcessGroup) -> list[int]:
+def group_pids(group: ProcessGroup) -> list[int]:
     """The process ids of those that run."""
     return [group._children[number].pid for number in group._running()]
 
@@ -45,14 +45,14 @@ async def test_processes_share_the_partitions_and_one_that_dies_is_started_again
     await feed.until_owned({"pair-0", "pair-1"})
     await feed.until_read({0: 10, 1: 10})
 
-    first, second = pids_of(group)
+    first, second = group_pids(group)
     os.kill(first, signal.SIGKILL)
-    await until(lambda: len(pids_of(group)) == 2 and first not in pids_of(group))
+    await until(lambda: len(group_pids(group)) == 2 and first not in group_pids(group))
     await feed.send(range(20, 40))
     await feed.until_read({0: 20, 1: 20})
 
     assert await feed.events() == 40
-    assert second in pids_of(group)
+    assert second in group_pids(group)
     await until(lambda: _each_claims_one(group))
     values = await scrape_metrics(group.url)
     for number in ("0", "1"):
@@ -60,7 +60,7 @@ async def test_processes_share_the_partitions_and_one_that_dies_is_started_again
     status, alive = await http_get(f"{group.url}/livez")
     assert (status, len(alive["processes"])) == (200, 2)
 
-    pids = pids_of(group)
+    pids = group_pids(group)
     group.stop()
 
     assert await running == 0
@@ -101,7 +101,7 @@ async def test_a_process_that_cannot_be_started_now_ends_no_other(
     group = ProcessGroup(Settings(http_port=0), {}, [], 2)
     group._command = [sys.executable, "-c", "import time; time.sleep(60)"]
     running = asyncio.create_task(group.run())
-    await until(lambda: running.done() or len(pids_of(group)) == 2)
+    await until(lambda: running.done() or len(group_pids(group)) == 2)
     start, rejected = Child.start, list[str]()
 
     async def refuse_twice(name: str, *arguments: Any, **options: Any) -> Child:
@@ -111,12 +111,12 @@ async def test_a_process_that_cannot_be_started_now_ends_no_other(
         return await start(name, *arguments, **options)
 
     monkeypatch.setattr(Child, "start", refuse_twice)
-    first, second = pids_of(group)
+    first, second = group_pids(group)
     os.kill(first, signal.SIGKILL)
-    await until(lambda: running.done() or (len(rejected) == 2 and len(pids_of(group)) == 2))
+    await until(lambda: running.done() or (len(rejected) == 2 and len(group_pids(group)) == 2))
 
     assert not running.done()
-    assert second in pids_of(group)
+    assert second in group_pids(group)
     group.stop()
     assert await running == 0
 
@@ -179,7 +179,7 @@ async def test_while_a_process_waits_for_its_next_start_the_others_are_alive(
         _, body = await http_get(f"{group.url}/readyz")
         return bool(body["processes"][0] == {})
 
-    await until(lambda: len(group._children) == 2 and len(pids_of(group)) == 1)
+    await until(lambda: len(group._children) == 2 and len(group_pids(group)) == 1)
     await until(the_other_answers)
 
     assert await http_get(f"{group.url}/livez") == (200, {"processes": [{}]})

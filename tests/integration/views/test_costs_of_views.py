@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from bench.history import make_history
-from bench.views import SMALL_BUFFERS, buffers_of, day
+from bench.views import SMALL_BUFFERS, count_buffers, day
 from projector.views.catalog import VIEWS
 from tests.support.stack import Cluster, Database
 from tests.support.table_rows import pages_touched
@@ -64,7 +64,7 @@ async def _buffers(cluster: Cluster, events: int, days: int) -> dict[str, int]:
             await make_history(connection, events, until=datetime.now(UTC), per_day=events / days)
             await connection.execute(_REJECTED, events // 5, days)
             await connection.execute("vacuum (analyze)")
-            return {view.name: await buffers_of(connection, day(view.example)) for view in VIEWS}
+            return {view.name: await count_buffers(connection, day(view.example)) for view in VIEWS}
         finally:
             await connection.close()
 

@@ -18,7 +18,7 @@ from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, pages, parse_record
 from projector.cli.scope_options import parse_scope, parse_span
-from tests.support.command_tree import commands_of
+from tests.support.command_tree import subcommands
 
 GOOD = '{"execution_id":"7","name":"call.done","step":"s","payload":{}}'
 
@@ -202,7 +202,7 @@ def test_coordinates_that_are_none_are_refused(text: str) -> None:
 
 def every_command(group: click.Group, *path: str) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [path]
-    for name, command in commands_of(group).items():
+    for name, command in subcommands(group).items():
         here = (*path, name)
         found += every_command(command, *here) if isinstance(command, click.Group) else [here]
     return found

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import projector.cli
 from normalizer.cli.program import GROUPS, main
-from tests.support.command_tree import commands_of
+from tests.support.command_tree import subcommands
 
 PROGRAMS: tuple[click.Group, ...] = (main, projector.cli.main)
 NO_VERBS = {"a", "all", "each", "every", "the", "this"}
@@ -17,10 +17,10 @@ NO_VERBS = {"a", "all", "each", "every", "the", "this"}
 def _summaries() -> list[tuple[str, str]]:
     found = []
     for program in PROGRAMS:
-        for name, command in commands_of(program).items():
+        for name, command in subcommands(program).items():
             found.append((name, command.get_short_help_str(1000)))
             if isinstance(command, click.Group):
-                below = commands_of(command)
+                below = subcommands(command)
                 found += [
                     (f"{name} {one}", it.get_short_help_str(1000)) for one, it in below.items()
                 ]
@@ -34,7 +34,7 @@ def test_help_lists_the_commands_in_groups() -> None:
 
     assert sections[-5:] == ["Run", "Inspect", "Repair", "History", "Develop"]
     assert listed == [name for names in GROUPS.values() for name in names]
-    assert sorted(listed) == sorted(commands_of(main))
+    assert sorted(listed) == sorted(subcommands(main))
 
 
 @pytest.mark.parametrize(("command", "summary"), _summaries())

@@ -14,7 +14,7 @@ from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings, variable
 from normalizer.errors import ConfigurationError
 from projector.cli import main as projector
-from tests.support.command_tree import commands_of
+from tests.support.command_tree import subcommands
 
 DSN = "postgresql://writer:s3cr%40t@db:5432/events"
 
@@ -188,7 +188,7 @@ def test_any_variable_of_our_name_that_is_none_of_ours_is_named() -> None:
 
 
 def test_every_variable_that_an_option_of_the_projector_reads_is_known() -> None:
-    options = [option for command in commands_of(projector).values() for option in command.params]
+    options = [option for command in subcommands(projector).values() for option in command.params]
 
     read = {str(option.envvar) for option in options if option.envvar} | {"PROJECTOR_TOKEN"}
     assert {name for name in read if name.startswith("PROJECTOR_")} == set(PROJECTOR_VARIABLES)

@@ -106,7 +106,7 @@ class Taker:
         return msgspec.structs.replace(chunk, from_offset=after, records=chunk.records[room:])
 
 
-def filler_of(
+def make_filler(
     source: Source, settings: Settings = SETTINGS, *, last_write_s: float = 0.0
 ) -> BatchFiller:
     made = BatchFiller(
@@ -120,7 +120,7 @@ async def test_few_records_are_fetched_before_the_batch_is_due_and_when_it_is() 
     """One fetch finds that there are few, one after the wait what the client has, one the rest."""
     source = Source(1, 2, 3, 4, due_at=3)
 
-    builder = await filler_of(source, last_write_s=0.01).fill(None)
+    builder = await make_filler(source, last_write_s=0.01).fill(None)
 
     assert builder.records == 10
     assert source.waits_s == [IDLE_S, 0.0, 0.0, FRESH_S]
@@ -129,7 +129,7 @@ async def test_few_records_are_fetched_before_the_batch_is_due_and_when_it_is() 
 async def test_where_nothing_comes_the_fetch_itself_waits_for_the_batch_to_be_due() -> None:
     source = Source(1, 0, due_at=3)
 
-    builder = await filler_of(source, last_write_s=0.01).fill(None)
+    builder = await make_filler(source, last_write_s=0.01).fill(None)
 
     assert builder.records == 1
     assert source.waits_s == [IDLE_S, 0.0, 0.02, FRESH_S]
@@ -141,7 +141,7 @@ async def test_few_records_and_empty_answers_do_not_stop_a_backlog(gap: tuple[in
     source = Source(RECORDS_A_FETCH, *gap, RECORDS_A_FETCH, RECORDS_A_FETCH)
 
     async with asyncio.timeout(SETTINGS.batch_age_ms / 2000):
-        builder = await filler_of(source, last_write_s=60.0).fill(None)
+        builder = await make_filler(source, last_write_s=60.0).fill(None)
 
     assert builder.rows == ROWS
 
@@ -149,7 +149,7 @@ async def test_few_records_and_empty_answers_do_not_stop_a_backlog(gap: tuple[in
 async def test_a_batch_that_is_due_goes_on_while_there_is_a_backlog() -> None:
     source = Source(*[RECORDS_A_FETCH] * 8)
 
-    assert (await filler_of(source).fill(None)).rows == ROWS
+    assert (await make_filler(source).fill(None)).rows == ROWS
 
 
 async def test_after_a_second_fetch_of_few_the_next_one_waits_until_the_batch_is_due(
@@ -163,7 +163,7 @@ async def test_after_a_second_fetch_of_few_the_next_one_waits_until_the_batch_is
 
     monkeypatch.setattr(batch_filler, "wait_at_most", wait)
 
-    await filler_of(Source(1, 1, 1, due_at=3), last_write_s=0.02).fill(None)
+    await make_filler(Source(1, 1, 1, due_at=3), last_write_s=0.02).fill(None)
 
     assert pauses_s == [PAUSE_S, 0.04]
 
@@ -173,7 +173,7 @@ async def test_a_batch_that_may_become_old_is_fetched_for_meanwhile(second: int)
     """A partition that is not read for seconds looks stuck, and its log has to be compared."""
     source = Source(1, second, 1, 1, 1)
     settings = msgspec.structs.replace(SETTINGS, batch_age_ms=60_000)
-    filling = asyncio.create_task(filler_of(source, settings, last_write_s=60.0).fill(None))
+    filling = asyncio.create_task(make_filler(source, settings, last_write_s=60.0).fill(None))
 
     await source.until_fetches(4)
     source.stopping.set()
@@ -184,7 +184,7 @@ async def test_a_batch_that_may_become_old_is_fetched_for_meanwhile(second: int)
 
 async def test_leftover_records_come_first_in_the_next_batch() -> None:
     source = Source(*[RECORDS_A_FETCH] * 8)
-    filler = filler_of(source, last_write_s=5.0)
+    filler = make_filler(source, last_write_s=5.0)
     filler._left = await source.fetch(20, 0.0) or []
 
     first = (await filler.fill(None)).build()
@@ -202,7 +202,7 @@ async def test_a_batch_ends_before_the_records_of_a_new_suspect() -> None:
     source = Source(RECORDS_A_FETCH, 7)
     source.suspect_at = 1
 
-    builder = await filler_of(source, last_write_s=0.01).fill(None)
+    builder = await make_filler(source, last_write_s=0.01).fill(None)
 
     assert builder.records == RECORDS_A_FETCH
     assert len(source.waits_s) == 1
@@ -212,7 +212,7 @@ async def test_while_the_last_batch_is_written_the_next_one_goes_on_filling() ->
     source = Source(1, 1, 1, 1, 1)
     written = asyncio.Event()
     writing: asyncio.Task[None] = asyncio.create_task(cast("Any", written.wait()))
-    filling = asyncio.create_task(filler_of(source).fill(writing))
+    filling = asyncio.create_task(make_filler(source).fill(writing))
     await source.until_fetches(7)
 
     assert not filling.done()
@@ -227,7 +227,7 @@ async def test_a_stop_ends_the_wait_for_the_batch_to_be_due(
     monkeypatch.setattr(batch_filler, "IDLE_S", 3600.0)
     source = Source(1, 1)
     settings = msgspec.structs.replace(SETTINGS, batch_age_ms=3_600_000)
-    filling = asyncio.create_task(filler_of(source, settings, last_write_s=3600.0).fill(None))
+    filling = asyncio.create_task(make_filler(source, settings, last_write_s=3600.0).fill(None))
     await source.until_fetches(2)
     source.stopping.set()
 
@@ -244,7 +244,7 @@ async def test_a_broker_that_is_away_does_not_hold_up_what_was_fetched(
     source.fails_at = {2}
 
     async with asyncio.timeout(DEADLINE_S):
-        builder = await filler_of(source).fill(None)
+        builder = await make_filler(source).fill(None)
 
     assert builder.records == 3
     assert source.waits_s[1:] == [FRESH_S]
@@ -263,5 +263,5 @@ async def test_a_broker_that_is_away_is_tried_again_from_time_to_time(
     source = Source(3)
     source.fails_at = {1, 2, 3}
 
-    assert (await filler_of(source).fill(None)).records == 3
+    assert (await make_filler(source).fill(None)).records == 3
     assert waits_s == [IDLE_S] * 3

@@ -13,7 +13,7 @@ from normalizer.consumer.intake import Intake
 from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.normalize import Normalizer
 from normalizer.kafka import FetchedChunk, KafkaPartition
-from tests.support.factories import claim_of, raw_event, raw_record
+from tests.support.factories import make_claim, raw_event, raw_record
 from tests.support.waiting import DEADLINE_S, moment
 
 RECORDS = 1_000
@@ -38,7 +38,7 @@ async def fill(loop_is_free: asyncio.Event, builder: BatchBuilder) -> None:
         chunk = FetchedChunk(
             partition=PARTITION, from_offset=0, next_offset=RECORDS, records=records
         )
-        assert await one.add_chunk(builder, claim_of(), chunk) is None
+        assert await one.add_chunk(builder, make_claim(), chunk) is None
         await one.stop()
 
 

@@ -14,7 +14,7 @@ from normalizer.consumer.suspects import (
 )
 from normalizer.core.last_try import ALONE, BLAMED, SHARED, LastTry
 from normalizer.kafka import KafkaPartition
-from tests.support.factories import TOPIC, claim_of
+from tests.support.factories import TOPIC, make_claim
 
 WHERE: Final = KafkaPartition(TOPIC, 0)
 BATCH: Final = 5_000
@@ -41,7 +41,7 @@ class Partition:
         found = self.last_try.slice_records
         stored = self.last_try.slice_for(holder, next_offset=self.position, log_end=LOG_END)
         self.last_try = LastTry(holder=holder, slice_records=stored)
-        claim = claim_of(next_offset=self.position, slice_records=stored, found_slice=found)
+        claim = make_claim(next_offset=self.position, slice_records=stored, found_slice=found)
         now_s = [0.0]
         suspects = Suspects(lambda: now_s[0])
         suspects.add(WHERE, claim, LOG_END)
@@ -139,7 +139,7 @@ def test_record_is_cleared_that_was_in_hand_alone_and_kills_nobody() -> None:
 def test_blamed_record_waits_while_others_are_read() -> None:
     now_s = [0.0]
     suspects = Suspects(lambda: now_s[0])
-    suspects.add(WHERE, claim_of(slice_records=BLAMED, found_slice=ALONE), LOG_END)
+    suspects.add(WHERE, make_claim(slice_records=BLAMED, found_slice=ALONE), LOG_END)
 
     assert [*suspects.due(alone=True), *suspects.due(alone=False)] == []
     now_s[0] = BLAMED_WAIT_S
@@ -149,7 +149,7 @@ def test_blamed_record_waits_while_others_are_read() -> None:
 def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
     suspects = Suspects(lambda: 0.0)
     both = [KafkaPartition(TOPIC, 0), KafkaPartition(TOPIC, 1)]
-    claims = [claim_of(one.partition, slice_records=SHARED) for one in both]
+    claims = [make_claim(one.partition, slice_records=SHARED) for one in both]
     for where, claim in zip(both, claims, strict=True):
         suspects.add(where, claim, LOG_END)
 
@@ -163,7 +163,7 @@ def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
 
 def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
     suspects = Suspects(lambda: 0.0)
-    claim = claim_of(slice_records=SHARED)
+    claim = make_claim(slice_records=SHARED)
     suspects.add(WHERE, claim, LOG_END)
 
     suspects.note_commit(WHERE, 0, 5)
@@ -173,9 +173,9 @@ def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
 
 def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     suspects = Suspects(lambda: 0.0)
-    suspects.add(WHERE, claim_of(slice_records=SHARED), LOG_END)
+    suspects.add(WHERE, make_claim(slice_records=SHARED), LOG_END)
 
-    assert suspects.take(claim_of(epoch=0), 1, 1) is None
+    assert suspects.take(make_claim(epoch=0), 1, 1) is None
     assert [*suspects.due(alone=False)] == [(WHERE, 1)]
 
 

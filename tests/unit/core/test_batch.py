@@ -7,9 +7,9 @@ import pytest
 from normalizer.core.batch import Batch, LastRecord, last_record, record_crc
 from normalizer.core.raw_record import CutValue
 from tests.support.factories import (
-    batch_of,
-    claim_of,
     envelope,
+    make_batch,
+    make_claim,
     raw_record,
     together,
 )
@@ -23,14 +23,14 @@ def pieces(batch: Batch) -> list[Batch]:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_record_or_none_cannot_be_halved(count: int) -> None:
-    batch = batch_of(*[envelope()] * count, holes=[(5, 7), (count, 5)] if count == 0 else ())
+    batch = make_batch(*[envelope()] * count, holes=[(5, 7), (count, 5)] if count == 0 else ())
 
     assert batch.split() is None
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 11])
 def test_halving_to_the_end_gives_every_record_once_and_in_order(count: int) -> None:
-    batch = batch_of(*[envelope()] * count)
+    batch = make_batch(*[envelope()] * count)
 
     cut = pieces(batch)
 
@@ -38,9 +38,9 @@ def test_halving_to_the_end_gives_every_record_once_and_in_order(count: int) -> 
 
 
 def test_pieces_merge_on_to_each_other_and_share_out_the_holes() -> None:
-    batch = batch_of(
+    batch = make_batch(
         *[envelope()] * 5,
-        claim=claim_of(next_offset=10, epoch=3, incarnation=2),
+        claim=make_claim(next_offset=10, epoch=3, incarnation=2),
         holes=[(10, 12), (13, 14), (16, 20), (22, 23)],
     )
 
@@ -55,8 +55,8 @@ def test_pieces_merge_on_to_each_other_and_share_out_the_holes() -> None:
 
 def test_halving_takes_whole_partitions_where_it_can() -> None:
     batch = together(
-        batch_of(envelope(), envelope(), claim=claim_of(0)),
-        batch_of(envelope(), envelope(), claim=claim_of(1)),
+        make_batch(envelope(), envelope(), claim=make_claim(0)),
+        make_batch(envelope(), envelope(), claim=make_claim(1)),
     )
 
     first, second = batch.split() or (batch, batch)
@@ -67,9 +67,9 @@ def test_halving_takes_whole_partitions_where_it_can() -> None:
 
 def test_a_partition_of_holes_alone_stays_whole_and_is_in_one_half_only() -> None:
     batch = together(
-        batch_of(claim=claim_of(0), holes=[(0, 4)]),
-        batch_of(envelope(), envelope(), claim=claim_of(1)),
-        batch_of(claim=claim_of(2), holes=[(0, 9)]),
+        make_batch(claim=make_claim(0), holes=[(0, 4)]),
+        make_batch(envelope(), envelope(), claim=make_claim(1)),
+        make_batch(claim=make_claim(2), holes=[(0, 9)]),
     )
 
     parts = [part for piece in pieces(batch) for part in piece.parts]

@@ -8,14 +8,14 @@ from normalizer.core.batch_builder import MAX_RECORD_BYTES, BatchBuilder
 from normalizer.errors import ProcessStuckError
 from normalizer.kafka import KafkaPartition
 from normalizer.store.store import Claim
-from tests.support.factories import TOPIC, claim_of, envelope, raw_record
+from tests.support.factories import TOPIC, envelope, make_claim, raw_record
 
 ZERO = KafkaPartition(TOPIC, 0)
 
 
 def add(builder: BatchBuilder, *offsets: int, first: int, after: int, epoch: int = 1) -> None:
     items: list[Item] = [(raw_record(offset), (envelope(offset),)) for offset in offsets]
-    builder.add(claim_of(epoch=epoch).part(first, after, items))
+    builder.add(make_claim(epoch=epoch).part(first, after, items))
 
 
 def test_records_in_a_row_leave_no_hole() -> None:
@@ -50,13 +50,13 @@ def test_an_offset_range_without_a_record_is_a_part_too() -> None:
     assert (part.items, part.holes) == ([], ((3, 5),))
 
 
-@pytest.mark.parametrize("held", [{}, {ZERO: claim_of(epoch=2)}])
+@pytest.mark.parametrize("held", [{}, {ZERO: make_claim(epoch=2)}])
 def test_records_of_a_lost_claim_are_left_out(held: dict[KafkaPartition, Claim]) -> None:
     builder = BatchBuilder()
 
     add(builder, 0, first=0, after=1)
 
-    assert len(claimed_parts(builder.build(), {ZERO: claim_of()}).parts) == 1
+    assert len(claimed_parts(builder.build(), {ZERO: make_claim()}).parts) == 1
     assert claimed_parts(builder.build(), held).parts == ()
 
 

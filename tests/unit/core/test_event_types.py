@@ -7,7 +7,7 @@ import pytest
 from deploy.calls import ROLES
 from normalizer.core.rules.event_types import SPELLINGS, event_class
 from simulator.view_fold import LIFECYCLE
-from tests.support.event_kinds import EVENT_KINDS, spellings_of
+from tests.support.event_kinds import EVENT_KINDS, list_spellings
 
 # The table of rule E2 in docs/spec/wire-shapes.md.
 STATED = (
@@ -54,7 +54,7 @@ def test_any_other_word_is_a_class_of_its_own(word: str) -> None:
 
 
 def test_a_kind_is_reported_in_every_spelling_of_its_class() -> None:
-    spellings = {kind.event_class: spellings_of(kind) for kind in EVENT_KINDS}
+    spellings = {kind.event_class: list_spellings(kind) for kind in EVENT_KINDS}
 
     assert spellings["call.done"] == ("call.done", "action_done", "call_done")
     assert spellings["call.error"] == ("call.error",)
@@ -64,5 +64,5 @@ def test_the_plain_fold_of_the_projections_knows_every_spelling_of_every_kind() 
     lifecycle = [kind for kinds in LIFECYCLE.values() for kind in kinds]
 
     assert sorted([*lifecycle, *ROLES]) == sorted(
-        spelling for kind in EVENT_KINDS for spelling in spellings_of(kind)
+        spelling for kind in EVENT_KINDS for spelling in list_spellings(kind)
     )

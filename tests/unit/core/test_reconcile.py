@@ -23,10 +23,10 @@ from tests.support.factories import (
     recorded_at,
     snowflake,
 )
-from tests.support.memory_log import FIRST_ASSIGNED, MemoryLog, id_of
+from tests.support.memory_log import FIRST_ASSIGNED, MemoryLog, row_id
 
 
-def rule_of(row: Envelope) -> Any:
+def first_rule(row: Envelope) -> Any:
     return [one["rule"] for one in msgspec.json.decode(row.coercions or b"[]")]
 
 
@@ -145,8 +145,8 @@ async def test_two_events_with_one_id_are_two_rows(
     assert outcomes == ["stored", "stored"]
     holder, moved = log.rows_by_id[5], log.rows_by_id[sibling()]
     assert (holder.step, moved.step) == (first.step, later.step)
-    assert "event_id_conflict" in rule_of(moved)
-    assert "event_id_conflict" not in rule_of(holder)
+    assert "event_id_conflict" in first_rule(moved)
+    assert "event_id_conflict" not in first_rule(holder)
     assert log.rows_stored == 2
 
 
@@ -159,7 +159,7 @@ async def test_a_copy_that_meets_its_row_under_another_id_says_which_it_brought(
     outcomes = [*await log.take(other), *await log.take(other)]
 
     assert outcomes == ["merged", "duplicate"]
-    assert rule_of(log.rows_by_id[sibling()]) == ["event_id_conflict"]
+    assert first_rule(log.rows_by_id[sibling()]) == ["event_id_conflict"]
     assert log.rows_by_id[5].merge_flags == SHARES_ID
 
 
@@ -190,7 +190,7 @@ async def test_an_id_of_more_events_than_nine_names_none_of_the_others() -> None
     assert again == ["duplicate"] * 11
     assert elsewhere == ["stored"]
     for at in (9, 10):
-        assert "event_id_conflict" in rule_of(log.rows_by_id[id_of(derived(at))])
+        assert "event_id_conflict" in first_rule(log.rows_by_id[row_id(derived(at))])
 
 
 async def test_a_report_goes_to_the_row_of_its_command_before_that_of_its_step() -> None:
@@ -224,7 +224,7 @@ async def test_the_order_decides_which_row_takes_a_report_that_names_nothing() -
         for report in order:
             await log.take(report)
         (row,) = (row for row in log.rows_by_id.values() if row.error == "whose?")
-        assert "ambiguous_report" in rule_of(row)
+        assert "ambiguous_report" in first_rule(row)
         taken.append(row.step)
 
     assert taken == ["a", "b"]
@@ -244,7 +244,7 @@ async def test_a_holder_that_is_gone_leaves_its_siblings_as_they_are() -> None:
 async def test_an_id_without_a_salt_left_is_assigned_and_found_again(*, id_taken: bool) -> None:
     """Whether eight events share the id, or it has no id and its derived ids are taken."""
     event = envelope(9, event_id=5, step="z") if id_taken else derived(9)
-    taken = [id_of(derived(9, salt)) for salt in range(4)]
+    taken = [row_id(derived(9, salt)) for salt in range(4)]
     taken += [5, *sibling_ids(5, EXECUTION_ID)] if id_taken else []
     log = MemoryLog(
         *(envelope(50 + at, event_id=one, step=f"s{at}") for at, one in enumerate(taken))
@@ -254,7 +254,7 @@ async def test_an_id_without_a_salt_left_is_assigned_and_found_again(*, id_taken
 
     assert outcomes == ["stored", "duplicate"]
     assert log.assigned_ids == {event_coordinates(event): FIRST_ASSIGNED}
-    assert ("event_id_conflict" in rule_of(log.rows_by_id[FIRST_ASSIGNED])) == id_taken
+    assert ("event_id_conflict" in first_rule(log.rows_by_id[FIRST_ASSIGNED])) == id_taken
 
 
 async def test_an_id_that_was_assigned_and_whose_row_is_not_there_takes_the_event() -> None:
@@ -262,7 +262,7 @@ async def test_an_id_that_was_assigned_and_whose_row_is_not_there_takes_the_even
     event = derived(9)
     log = MemoryLog(
         *(
-            envelope(50 + salt, event_id=id_of(derived(9, salt)), step=f"s{salt}")
+            envelope(50 + salt, event_id=row_id(derived(9, salt)), step=f"s{salt}")
             for salt in range(4)
         )
     )
@@ -372,14 +372,15 @@ async def test_values_that_earlier_batches_kept_are_requested_together_and_once(
 async def test_a_derived_id_that_is_taken_is_derived_again_with_a_salt(taken: int) -> None:
     event = derived(1)
     others = (
-        envelope(50 + salt, event_id=id_of(derived(1, salt)), step="other") for salt in range(taken)
+        envelope(50 + salt, event_id=row_id(derived(1, salt)), step="other")
+        for salt in range(taken)
     )
     log = MemoryLog(*others)
 
     outcomes = [*await log.take(event), *await log.take(event)]
 
     assert outcomes == ["stored", "duplicate"]
-    assert log.rows_by_id[id_of(derived(1, taken))] == derived(1, taken)
+    assert log.rows_by_id[row_id(derived(1, taken))] == derived(1, taken)
 
 
 async def test_two_records_without_ids_are_two_events_even_where_their_hashes_meet() -> None:
@@ -419,7 +420,7 @@ async def test_an_imported_row_meets_the_record_it_was_derived_from(
     assert log.rows_stored == 1
     assert outcomes[0] == "stored"
     assert outcomes[2:] == ["duplicate", "duplicate"]
-    assert log.rows_by_id[id_of(record)].error == "e"
+    assert log.rows_by_id[row_id(record)].error == "e"
 
 
 async def test_another_event_under_a_derived_looking_id_is_kept_beside_it() -> None:
@@ -430,7 +431,7 @@ async def test_another_event_under_a_derived_looking_id_is_kept_beside_it() -> N
     outcomes = [*await log.take(record), *await log.take(foreign), *await log.take(foreign)]
 
     assert outcomes == ["stored", "stored", "duplicate"]
-    assert log.rows_by_id[sibling(id_of(record))].step == "other"
+    assert log.rows_by_id[sibling(row_id(record))].step == "other"
 
 
 async def test_an_event_that_brings_the_id_of_a_conflict_in_the_same_batch_overwrites_nothing() -> (

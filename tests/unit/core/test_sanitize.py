@@ -13,12 +13,12 @@ from normalizer.core.redaction.secret_names import Secrecy
 from normalizer.core.redaction.suspicious_parts import parse_suspicious, parse_whole
 
 sanitizer = Sanitizer()
-sanitizer_of = cache(Sanitizer)
+find_sanitizer = cache(Sanitizer)
 
 
 def clean(sent: Any, redact_keys: tuple[str, ...] = ()) -> Cleaned:
     text = sent if isinstance(sent, str) else json.dumps(sent)
-    return sanitizer_of(redact_keys).clean(text, parse_whole(text.encode()))
+    return find_sanitizer(redact_keys).clean(text, parse_whole(text.encode()))
 
 
 def cleaned(sent: Any, redact_keys: tuple[str, ...] = ()) -> Any:

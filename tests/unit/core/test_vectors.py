@@ -18,10 +18,10 @@ from tests.vectors.corpus import (
     outcomes,
     parse_json,
     read_vectors,
-    reports_of,
     row_text,
     rows_today,
     stored_rows,
+    vector_reports,
 )
 from tests.vectors.expect import REGIONS, differences, outcome_differences
 
@@ -55,14 +55,14 @@ def test_a_record_that_must_be_looked_into_becomes_the_same(name: str) -> None:
         escaped = raw.replace('"execution_id"', r'"\u0065xecution_id"', 1)
         if escaped == raw:
             continue
-        plain, looked_into = (_outcomes_of(vector | {"raw": text}) for text in (raw, escaped))
+        plain, looked_into = (_vector_outcomes(vector | {"raw": text}) for text in (raw, escaped))
         if plain != looked_into:
             found.append(f"{vector['id']}:\n  {plain}\n  {looked_into}")
 
     assert not found, _shown(found)
 
 
-def _outcomes_of(vector: dict[str, Any]) -> list[str]:
+def _vector_outcomes(vector: dict[str, Any]) -> list[str]:
     """Return the outcomes of a record, without the detail of a rejection, which counts bytes."""
     return [
         row_text(outcome)
@@ -103,7 +103,7 @@ def test_reports_of_one_event_make_one_row_in_every_order() -> None:
 
 
 def _join_differences(vector: dict[str, Any]) -> list[str]:
-    events = reports_of(vector)
+    events = vector_reports(vector)
     found = [
         f"not one event: {a.event_type}, {b.event_type}"
         for a, b in itertools.permutations(events, 2)
@@ -129,7 +129,7 @@ def test_two_events_with_one_id_are_kept_apart() -> None:
     for vector in read_vectors("joins"):
         if "two_events" not in vector["expect"]:
             continue
-        events = reports_of(vector)
+        events = vector_reports(vector)
         assert events[0].event_id is not None
         ids = sibling_ids(events[0].event_id, events[1].execution_id)
         if any(match_strength(a, b) for a, b in itertools.permutations(events, 2)):

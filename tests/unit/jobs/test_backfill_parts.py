@@ -95,7 +95,7 @@ def test_a_value_gets_what_it_lacks_under_any_name(
     assert defaults.complete(value) == completed
 
 
-def page_of(offsets: list[int], from_offset: int, next_offset: int) -> SourcePage:
+def make_page(offsets: list[int], from_offset: int, next_offset: int) -> SourcePage:
     """A page of these offsets. The others are holes."""
     holes = []
     expected = from_offset
@@ -114,7 +114,7 @@ def page_of(offsets: list[int], from_offset: int, next_offset: int) -> SourcePag
 
 @given(st.sets(st.integers(10, 60)), st.integers(1, 9))
 def test_a_page_cut_into_pieces_loses_no_offset(offsets: set[int], size: int) -> None:
-    page = page_of(sorted(offsets), 10, 70)
+    page = make_page(sorted(offsets), 10, 70)
 
     cut = list(split_page(page, size))
 

@@ -40,7 +40,7 @@ class Client:
         return SimpleNamespace(topics=[("t", [(at, code) for at, code in enumerate(self.codes)])])
 
 
-def readings_of(client: Client) -> tuple[FetchPositions, list[str]]:
+def listen_to(client: Client) -> tuple[FetchPositions, list[str]]:
     calls: list[str] = []
     fetch_positions = FetchPositions(lambda: calls.append("doubt"))
     fetch_positions |= {one: FetchPosition(0, 5, None, wall_ms()) for one in (ZERO, ONE, OTHER)}
@@ -54,7 +54,7 @@ def doubted(fetch_positions: FetchPositions) -> set[KafkaPartition]:
 
 async def test_answers_over_one_connection_hang_together() -> None:
     client: Any = Client(0, 0)
-    fetch_positions, calls = readings_of(client)
+    fetch_positions, calls = listen_to(client)
 
     for _ in range(3):
         await client.send(1, FETCH)
@@ -65,7 +65,7 @@ async def test_answers_over_one_connection_hang_together() -> None:
 
 async def test_a_fetch_that_failed_doubts_what_it_requested() -> None:
     client: Any = Client(error=KafkaConnectionError())
-    fetch_positions, calls = readings_of(client)
+    fetch_positions, calls = listen_to(client)
 
     with pytest.raises(KafkaConnectionError):
         await client.send(1, FETCH)
@@ -87,7 +87,7 @@ async def test_an_error_of_a_partition_doubts_it_and_one_of_the_topic_all_of_tha
     error: Any, expected: set[KafkaPartition]
 ) -> None:
     client: Any = Client(0, error.errno)
-    fetch_positions, _ = readings_of(client)
+    fetch_positions, _ = listen_to(client)
 
     await client.send(1, FETCH)
 
@@ -97,7 +97,7 @@ async def test_an_error_of_a_partition_doubts_it_and_one_of_the_topic_all_of_tha
 @pytest.mark.parametrize("error", [NotLeaderForPartitionError, UnknownError])
 async def test_a_fetch_that_was_refused_is_not_repeated_at_once(error: Any) -> None:
     refused: Any = Client(0, error.errno)
-    readings_of(refused)
+    listen_to(refused)
     loop = asyncio.get_running_loop()
 
     began_s = loop.time()
@@ -109,7 +109,7 @@ async def test_a_fetch_that_was_refused_is_not_repeated_at_once(error: Any) -> N
 
 async def test_an_answer_over_another_connection_is_a_doubt() -> None:
     client: Any = Client(0)
-    fetch_positions, _ = readings_of(client)
+    fetch_positions, _ = listen_to(client)
     await client.send(1, FETCH)
     client.reconnect()
 
@@ -120,7 +120,7 @@ async def test_an_answer_over_another_connection_is_a_doubt() -> None:
 
 async def test_a_lost_connection_is_one_doubt() -> None:
     client: Any = Client(0)
-    fetch_positions, _ = readings_of(client)
+    fetch_positions, _ = listen_to(client)
     await client.send(1, FETCH)
     client.error = KafkaConnectionError()
     with pytest.raises(KafkaConnectionError):

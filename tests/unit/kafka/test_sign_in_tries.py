@@ -23,7 +23,7 @@ from normalizer.postgres.database import PoolerError
 from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.connect_error import connect_error
 from normalizer.store.retry import write_with_retry
-from tests.support.factories import batch_of, envelope
+from tests.support.factories import envelope, make_batch
 
 AWAY = BrokerUnavailableError("b:9092: TCP: no answer")
 REFUSED = BrokerSignInError("b:9092: SASL: PLAIN: no")
@@ -106,7 +106,7 @@ async def test_a_batch_is_not_written_for_ever_where_the_sign_in_is_refused() ->
 
     with pytest.raises(FatalError, match="refused 5 times"):
         await write_with_retry(
-            database, batch_of(envelope()), stop=asyncio.Event(), draw=lambda: -1.0
+            database, make_batch(envelope()), stop=asyncio.Event(), draw=lambda: -1.0
         )
 
     assert database.tried == 5

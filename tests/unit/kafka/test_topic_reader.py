@@ -40,7 +40,7 @@ class Admin:
         """Closed by the reader after an outage."""
 
 
-def reader_of(*codes: int) -> TopicReader:
+def make_reader(*codes: int) -> TopicReader:
     reader = TopicReader(Settings(kafka_bootstrap_servers=("none:1",)))
     reader._consumer = reader._admin = Admin(*codes)
     return reader
@@ -53,7 +53,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_group_without_the_right_to_see_it_is_a_missing_right() -> None:
     with pytest.raises(FatalError, match=f"group {GROUP}: authorization: .* --group {GROUP}$"):
-        await reader_of(GroupAuthorizationFailedError.errno).group_members(GROUP)
+        await make_reader(GroupAuthorizationFailedError.errno).group_members(GROUP)
 
 
 @pytest.mark.parametrize(
@@ -65,21 +65,21 @@ async def test_a_group_without_the_right_to_see_it_is_a_missing_right() -> None:
     ],
 )
 async def test_a_coordinator_that_is_not_ready_is_called_again(error: Any) -> None:
-    assert await reader_of(error.errno, error.errno, 0).group_members(GROUP) == ("Stable", 3)
+    assert await make_reader(error.errno, error.errno, 0).group_members(GROUP) == ("Stable", 3)
 
     with pytest.raises(BrokerUnavailableError, match=f"group {GROUP}: {error.__name__}$"):
-        await reader_of(*[error.errno] * 100).group_members(GROUP)
+        await make_reader(*[error.errno] * 100).group_members(GROUP)
 
 
 async def test_any_other_error_of_a_group_is_named() -> None:
     with pytest.raises(BrokerUnavailableError, match=f"group {GROUP}: InvalidGroupIdError$"):
-        await reader_of(InvalidGroupIdError.errno, 0).group_members(GROUP)
+        await make_reader(InvalidGroupIdError.errno, 0).group_members(GROUP)
 
 
 async def test_settings_of_a_topic_are_none_or_a_missing_right_or_an_error_by_its_name() -> None:
-    assert await reader_of(0).topic_configs("t") == {"retention.ms": "7"}
-    assert await reader_of(UnknownTopicOrPartitionError.errno).topic_configs("t") == {}
+    assert await make_reader(0).topic_configs("t") == {"retention.ms": "7"}
+    assert await make_reader(UnknownTopicOrPartitionError.errno).topic_configs("t") == {}
     with pytest.raises(FatalError, match=r"topic t: authorization: .* --topic t$"):
-        await reader_of(TopicAuthorizationFailedError.errno).topic_configs("t")
+        await make_reader(TopicAuthorizationFailedError.errno).topic_configs("t")
     with pytest.raises(BrokerUnavailableError, match=r"topic t: RequestTimedOutError$"):
-        await reader_of(RequestTimedOutError.errno).topic_configs("t")
+        await make_reader(RequestTimedOutError.errno).topic_configs("t")

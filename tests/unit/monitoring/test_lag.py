@@ -13,7 +13,7 @@ from normalizer.monitoring.partition_lag import PartitionLag
 PARTITION = KafkaPartition("noetl.events", 0)
 
 
-def lag_of(next_offset: int, bounds: Bounds) -> PartitionLag:
+def make_lag(next_offset: int, bounds: Bounds) -> PartitionLag:
     return PartitionLag(
         next_offset=next_offset, bounds=bounds, oldest_unread_ms=None, retention_ms=1.0
     )
@@ -27,7 +27,7 @@ def test_a_position_stays_as_it_is_stored_and_deleted_records_are_no_lag(
     next_offset: int, bounds: Bounds, unread: int
 ) -> None:
     """Where Kafka deletes what nobody reads, a position that moved would look like progress."""
-    lag = lag_of(next_offset, bounds)
+    lag = make_lag(next_offset, bounds)
 
     assert (lag.next_offset, lag.lag_records) == (next_offset, unread)
 

@@ -61,7 +61,7 @@ def parent(trace: int, span: int = 1, flags: str = "01") -> str:
     return f"00-{trace:032x}-{span:016x}-{flags}"
 
 
-def part_of(partition: int, sent: Sequence[str | None], topic: str = "noetl.events") -> Any:
+def make_part(partition: int, sent: Sequence[str | None], topic: str = "noetl.events") -> Any:
     items: list[Item] = [
         (
             raw_record(
@@ -87,7 +87,7 @@ def part_of(partition: int, sent: Sequence[str | None], topic: str = "noetl.even
 def linked(
     sent: Sequence[str | None], limit: int | None = 128
 ) -> tuple[list[tuple[int, int]], int]:
-    links, left_out = producer_spans(Batch(parts=(part_of(0, sent),)), limit)
+    links, left_out = producer_spans(Batch(parts=(make_part(0, sent),)), limit)
     return [(link.context.trace_id, link.context.span_id) for link in links], left_out
 
 
@@ -106,7 +106,7 @@ def test_every_span_of_a_producer_is_linked_once() -> None:
 
 
 def test_links_that_are_left_out_are_counted_on_the_span(traced: Traced) -> None:
-    with traced.spans.begin()(Batch(parts=(part_of(0, [parent(n) for n in range(1, 8)]),))):
+    with traced.spans.begin()(Batch(parts=(make_part(0, [parent(n) for n in range(1, 8)]),))):
         pass
 
     batch = traced.ended()["process noetl.events"]
@@ -116,7 +116,7 @@ def test_links_that_are_left_out_are_counted_on_the_span(traced: Traced) -> None
 
 
 def test_a_commit_is_below_the_write_and_its_ids_are_an_exemplar(traced: Traced) -> None:
-    with traced.spans.begin()(Batch(parts=(part_of(0, [None]),))):
+    with traced.spans.begin()(Batch(parts=(make_part(0, [None]),))):
         ids = traced.spans.committed(committed(commit_s=0.5, batch_id=17))
 
     ended = traced.ended()
@@ -138,7 +138,10 @@ def test_a_commit_is_below_the_write_and_its_ids_are_an_exemplar(traced: Traced)
 
 def test_a_failed_try_is_an_event_and_a_lost_batch_is_an_error(traced: Traced) -> None:
     lost = FencedError("fenced: noetl.events[0]", topic="noetl.events", partition=0)
-    with contextlib.suppress(FencedError), traced.spans.begin()(Batch(parts=(part_of(0, [None]),))):
+    with (
+        contextlib.suppress(FencedError),
+        traced.spans.begin()(Batch(parts=(make_part(0, [None]),))),
+    ):
         traced.spans.failed(StoreUnavailableError("database: away", sqlstate="57P01"))
         raise lost
 
@@ -159,7 +162,7 @@ def test_a_failed_try_is_an_event_and_a_lost_batch_is_an_error(traced: Traced) -
 def test_an_error_of_a_library_is_named_and_its_text_is_not_sent(traced: Traced) -> None:
     with (
         pytest.raises(ValueError, match="content"),
-        traced.spans.begin()(Batch(parts=(part_of(0, [None]),))),
+        traced.spans.begin()(Batch(parts=(make_part(0, [None]),))),
     ):
         raise ValueError("content of a record")
 
@@ -176,7 +179,7 @@ def test_the_names_of_attributes_are_those_of_the_conventions(settings: Settings
     in_spans = traced.spans.begin()
     traced.spans.note("fetch", 1.0)
     traced.spans.note("normalize", 1.0)
-    batch = Batch(parts=(part_of(0, [parent(1)]),))
+    batch = Batch(parts=(make_part(0, [parent(1)]),))
     with contextlib.suppress(StoreUnavailableError), in_spans(batch):
         traced.spans.committed(committed())
         raise StoreUnavailableError("away", sqlstate="57P01")

@@ -25,7 +25,7 @@ from normalizer.relay.output_records import canonical_record, rejection_record
 from normalizer.relay.relay_positions import RelayPosition, claim_from, read_position
 from normalizer.store.store import Claim
 from tests.contract import FOLDER
-from tests.support.factories import TOPIC, batch_of, envelope, raw_record, rejected
+from tests.support.factories import TOPIC, envelope, make_batch, raw_record, rejected
 
 WHERE = KafkaPartition("noetl.events", 3)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -214,7 +214,7 @@ async def test_record_that_a_relay_had_alone_is_to_blame_until_it_is_written(
         await killed.take_alone(await claimed(killed))
     async with relay_store.RelayStore(Settings()) as next_one:
         blamed = await claimed(next_one)
-        await next_one.write(batch_of(envelope(0), claim=blamed))
+        await next_one.write(make_batch(envelope(0), claim=blamed))
         await next_one.release_claims()
     async with relay_store.RelayStore(Settings()) as last:
         cleared = await claimed(last)
@@ -237,7 +237,7 @@ async def test_partition_whose_commit_failed_is_not_given_up(
         with monkeypatch.context() as patch:
             patch.setattr(f"{relay_store.__name__}.TransactionalProducer.commit", lost)
             with pytest.raises(PartsLostError):
-                await store.write(batch_of(envelope(0), claim=claim))
+                await store.write(make_batch(envelope(0), claim=claim))
         await store.release_claims()
 
     assert len(committed) == 1

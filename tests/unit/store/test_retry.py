@@ -17,7 +17,7 @@ from normalizer.store.retry import (
     InFlightBatch,
     write_with_retry,
 )
-from tests.support.factories import TOPIC, batch_of, claim_of, envelope, together
+from tests.support.factories import TOPIC, envelope, make_batch, make_claim, together
 from tests.support.waiting import until
 
 RECORDS = 16
@@ -76,7 +76,7 @@ async def delivered(log: Log, batch: Batch) -> OutcomeTotals:
 
 
 def records(count: int = RECORDS) -> Batch:
-    return batch_of(*[envelope()] * count)
+    return make_batch(*[envelope()] * count)
 
 
 async def test_a_batch_that_goes_in_is_written_once() -> None:
@@ -126,9 +126,9 @@ async def test_several_partitions_are_halved_with_their_holes() -> None:
     log = Log(poison=(4,))
     log.healed_after(30)
     batch = together(
-        batch_of(*[envelope()] * 3, claim=claim_of(0), holes=[(1, 4)]),
-        batch_of(claim=claim_of(1), holes=[(0, 9)]),
-        batch_of(*[envelope()] * 3, claim=claim_of(2), holes=[(3, 5)]),
+        make_batch(*[envelope()] * 3, claim=make_claim(0), holes=[(1, 4)]),
+        make_batch(claim=make_claim(1), holes=[(0, 9)]),
+        make_batch(*[envelope()] * 3, claim=make_claim(2), holes=[(3, 5)]),
     )
 
     await delivered(log, batch)
@@ -326,7 +326,7 @@ def _three_partitions() -> tuple[Batch, PartitionBatch]:
     """Four records of each, at 4, 20, and 30, and the part of the first one."""
     batch = together(
         *(
-            batch_of(*[envelope()] * 4, claim=claim_of(partition, next_offset=offset))
+            make_batch(*[envelope()] * 4, claim=make_claim(partition, next_offset=offset))
             for partition, offset in enumerate((4, 20, 30))
         )
     )
@@ -339,7 +339,7 @@ async def test_a_batch_that_waits_is_said_at_once_now_and_then_and_at_its_end(
     """Also while no try has come back yet: a statement waits for a lock."""
     monkeypatch.setattr(retry, "WAITING_AFTER_S", 0.0)
     monkeypatch.setattr(retry, "REPORT_EVERY_S", 0.01)
-    batch = batch_of(envelope(), claim=claim_of(3, next_offset=42))
+    batch = make_batch(envelope(), claim=make_claim(3, next_offset=42))
     let_go = asyncio.Event()
 
     class Locked(Log):

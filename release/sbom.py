@@ -16,7 +16,7 @@ from typing import Any
 def main(packages: Path) -> None:
     """Copy the list from standard input to standard output, with more components."""
     bom = json.load(sys.stdin)
-    bom["components"] += [_uplot(), *map(_of_debian, packages.read_text().splitlines())]
+    bom["components"] += [_uplot(), *map(_list_debian, packages.read_text().splitlines())]
     json.dump(bom, sys.stdout, indent=1, sort_keys=True)
 
 
@@ -28,7 +28,7 @@ def _uplot() -> dict[str, Any]:
     return {**component, "licenses": [{"license": {"id": "MIT"}}]}
 
 
-def _of_debian(line: str) -> dict[str, Any]:
+def _list_debian(line: str) -> dict[str, Any]:
     """A package of the base. Its license is in /usr/share/doc of the image."""
     name, version, architecture = line.split()
     return _component(f"pkg:deb/debian/{name}@{version}?arch={architecture}", name, version)

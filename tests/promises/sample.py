@@ -203,19 +203,19 @@ def _run(tree: Path, module: str, *words: str) -> str | None:
 def _sites(name: str, text: str) -> Iterator[Site]:
     lines = text.split("\n")
     for at, begin, end, new in sorted(
-        _of_sql(lines) if name.endswith(".sql") else set(_of_python(text, lines))
+        _sql_mutations(lines) if name.endswith(".sql") else set(_python_mutations(text, lines))
     ):
         yield Site(name, lines[at], lines[:at].count(lines[at]), begin, end, new)
 
 
-def _of_sql(lines: list[str]) -> Iterator[tuple[int, int, int, str]]:
+def _sql_mutations(lines: list[str]) -> Iterator[tuple[int, int, int, str]]:
     for at, line in enumerate(lines):
         for token in _SQL_TOKENS.finditer(line):
             if new := _SQL_SWAPS.get(token[0]):
                 yield at, *token.span(), new
 
 
-def _of_python(text: str, lines: list[str]) -> Iterator[tuple[int, int, int, str]]:
+def _python_mutations(text: str, lines: list[str]) -> Iterator[tuple[int, int, int, str]]:
     """Operators between two operands, `not`, numbers, and what a function returns."""
     for node in ast.walk(ast.parse(text)):
         match node:

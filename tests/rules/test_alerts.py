@@ -404,7 +404,7 @@ def _checked(
     return {
         "interval": "1m",
         "input_series": [
-            {"series": _of_its_job(key), "values": values} for key, values in series.items()
+            {"series": _with_job(key), "values": values} for key, values in series.items()
         ],
         "alert_rule_test": [
             {
@@ -416,7 +416,7 @@ def _checked(
     }
 
 
-def _of_its_job(series: str) -> str:
+def _with_job(series: str) -> str:
     """The series as Prometheus has it: what is of no other job was scraped from a normalizer."""
     name, _, labels = series.partition("{")
     if not name.startswith("normalizer_") or "job=" in labels:

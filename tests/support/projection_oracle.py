@@ -38,7 +38,7 @@ def expected_views(rows: Iterable[Row]) -> dict[str, ViewRows]:
     folded = list(map(fold_execution, by_execution.values()))
     executions = [execution for execution, _ in folded]
     calls = [call for _, own in folded for call in own]
-    views = _of_events(everything) | _of_executions(executions, calls) | _of_calls(calls)
+    views = _count_events(everything) | _count_executions(executions, calls) | _count_calls(calls)
     return {name: sorted(shown, key=_sort_key) for name, shown in views.items()}
 
 
@@ -57,7 +57,7 @@ def _lateness_bucket(moment: datetime) -> tuple[datetime, int]:
     return minute(moment), 60
 
 
-def _of_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
+def _count_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
     minutes: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     hours: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     without_command: Counter[Any] = Counter()
@@ -105,7 +105,7 @@ def _lateness(created_at: datetime, recorded_at: datetime | None) -> str:
     return "over 1 day"
 
 
-def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str, ViewRows]:
+def _count_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str, ViewRows]:
     failures: dict[int, list[datetime]] = defaultdict(list)
     tries: dict[int, list[datetime | None]] = defaultdict(list)
     for call in calls:
@@ -174,7 +174,7 @@ def _loops(calls: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
         yield (*key, len(iterations), sum(done), failed)
 
 
-def _of_calls(calls: Sequence[Row]) -> dict[str, ViewRows]:
+def _count_calls(calls: Sequence[Row]) -> dict[str, ViewRows]:
     finished = [call for call in calls if call["finished_at"]]
     views: dict[str, ViewRows] = {"calls": [], "open_calls": [], "attempts_in_order": []}
     for call in calls:
@@ -211,7 +211,7 @@ def _of_calls(calls: Sequence[Row]) -> dict[str, ViewRows]:
     views["failures_by_error"] = _counted(errors)
     views["error_groups"] = list(_error_groups(finished))
     views["failed_calls"] = list(_failed_calls(finished))
-    views["worker_failures"] = [(*key, *_of_worker(done)) for key, done in workers.items()]
+    views["worker_failures"] = [(*key, *_count_worker(done)) for key, done in workers.items()]
     views["retries_by_minute"] = [(*key, *counts) for key, counts in minutes.items()]
     views["attempts_in_order"] = list(_in_order(calls))
     views["loops"] = list(_loops(calls))
@@ -262,7 +262,7 @@ def _open_row(call: Row) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _of_worker(done: Sequence[Row]) -> tuple[Any, ...]:
+def _count_worker(done: Sequence[Row]) -> tuple[Any, ...]:
     bad = sum(call["status"] != "COMPLETED" for call in done)
     took = [call["duration_us"] for call in done if call["duration_us"] is not None]
     return len(done), bad, bad / len(done), sum(took) / 1_000_000 / len(took) if took else None

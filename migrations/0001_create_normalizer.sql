@@ -273,8 +273,8 @@ comment on index normalizer.events_by_execution is
     'Query: all events of one execution, in order (timeline, and rebuilding its projections).';
 
 -- The query asks for `execution_id + 0`, so that PostgreSQL can't use an index on execution_id
--- instead. With outdated statistics it can't tell these indexes apart, and with a wrong one it
--- reads the whole execution.
+-- instead. With outdated statistics all of these indexes look equally good to it, but through
+-- another one it would read every event of the execution.
 create index events_by_command on normalizer.events ((execution_id + 0), hashtext(command_id))
     where command_id is not null;
 comment on index normalizer.events_by_command is

@@ -111,9 +111,9 @@ comment on column projector.execution_hours.shard is
 comment on column projector.execution_hours.executions is 'Number of executions.';
 
 
--- The table has no unique key, so that writers never wait for each other. If two of them store the
--- first execution of a version at the same time, both add a row, and the view shows the earlier
--- time.
+-- A unique key would make a writer wait for another one that stores the same version. Without it,
+-- two writers that store the first execution of a version at the same time both add a row, and the
+-- view shows the earlier time.
 create table projector.deployment_marks (
     playbook text        collate "C" not null,
     version  text        collate "C" not null,

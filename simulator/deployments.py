@@ -16,11 +16,12 @@ Renderer = Callable[[Fact, RenderChoices], RenderedEvent]
 
 
 class Deployment(DeploymentTraits, frozen=True, kw_only=True):
-    """A server and a worker of certain releases, each as a function that writes events like it.
+    """A server and a worker that run together, each of a certain release.
 
-    If `again` is set, the server may report an event of the worker a second time under the same id.
-    If `layered` is true, an event may arrive as its client sent it, as a row of either server, or
-    as all three. `share` is the weight of this pair when the deployment of an execution is drawn.
+    `server` and `worker` write an event in the form of their release. If `again` is set, it writes
+    the server's own report of an event that the worker has also reported, under the same id. If
+    `layered` is true, an event may arrive as its client sent it, as a row of either server, or as
+    all three. `share` is the weight of this pair when the deployment of an execution is drawn.
     """
 
     server: Renderer

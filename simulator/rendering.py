@@ -207,11 +207,11 @@ class PayloadForm(NamedTuple):
 def sent_and_kept(
     rendered: RenderedEvent, build: Callable[[PayloadForm], dict[str, Any]]
 ) -> tuple[Any, Any]:
-    """Build a part of an event twice: with the content as it's sent, and as it may be stored.
+    """Build part of an event twice: as the producer sends it, and as a database may store it.
 
-    `build` makes that part from the content. Most content may be stored as it's sent, and then the
-    same object is returned twice. Otherwise the rules that change it are added to the report's
-    `rules`.
+    The two differ if the content has something that can't be stored, for example a password, which
+    is redacted. `build` is called with each form of the content. If the forms are equal, the same
+    object is returned twice. Otherwise the rules that change it are added to the report's `rules`.
     """
     content, error = rendered.fact.content, rendered.fact.error
     sent = build(

@@ -55,8 +55,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=NewPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Write events to files in this folder before they're deleted. `normalizer backfill` can "
-    "read these files back.",
+    help="Before events are deleted, write them to compressed files in this folder, so that "
+    "`normalizer backfill` can restore them. Default: write no files.",
 )
 @click.option(
     "--keep-quarantine",
@@ -64,8 +64,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete quarantine entries that are older than this, and their counts by hour. Default: "
-    "never.",
+    help="Delete quarantine entries (rejected records) that are older than this, for example 90d, "
+    "together with their counts by hour. Default: never.",
 )
 @click.option(
     "--keep-raw",
@@ -74,8 +74,8 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="30d",
-    help="Delete the raw bytes of rejected records that are older than this. After that, these "
-    "records can't be redriven. Default: 30d.",
+    help="Delete the raw bytes of rejected records when they're older than this. Their quarantine "
+    "entries stay, but these records can't be redriven any more. Default: 30d.",
 )
 @click.option(
     "--keep-hours",
@@ -101,8 +101,9 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete the records of job runs, such as backfills, that ended longer ago than this. A "
-    "run's record stays as long as events that it stored. Default: never.",
+    help="Delete what is recorded about job runs, such as backfills, that ended longer ago than "
+    "this. A run stays listed until retention has deleted all events that it stored. Default: "
+    "never.",
 )
 @click.option(
     "--sample",
@@ -116,7 +117,8 @@ from projector.verify.verdict import Verdict
     "--every",
     type=parse_span,
     metavar="SPAN",
-    help="Run again and again until SIGTERM, with this pause after each run.",
+    help="Run until SIGTERM, and pause for this long after each run, for example 15m. Default: run "
+    "once and exit.",
 )
 def maintain(
     *,

@@ -111,7 +111,9 @@ def _repair_request(
                 "--executions needs the ids of executions after it, such as 481036337152"
             )
         if not all(-(1 << 63) <= one < 1 << 63 for one in ids):
-            raise click.BadParameter("an execution id must be a number of at most 64 bits")
+            raise click.BadParameter(
+                "an execution id is a number of at most 64 bits, and one of these is larger"
+            )
         return RepairRequest(scope=Scope(kind="range", execution_ids=ids))
     if hours:
         if len(which) != 2:

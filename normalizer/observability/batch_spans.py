@@ -1,5 +1,7 @@
 """Makes the spans of batches, and sends them with OTLP over HTTP.
 
+A batch has these spans. The indented ones are children of the span above them.
+
     process TOPIC                  CONSUMER, with links to the spans that produced its records
       poll TOPIC                   from the first record's fetch to the last fetch
       normalize

@@ -24,10 +24,10 @@ from typing import Final
 from msgspec.structs import replace
 
 from bench.peers.comparison import ODD
+from normalizer.core.decode.event_cleaner import EventCleaner
 from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent, Lane, encode_columns
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.envelope import Envelope
 from normalizer.runtime.native_lane import MODULE, why_not_installed
 from simulator.mix import Mix
@@ -64,7 +64,7 @@ class _Cores:
     """The lane and the rules in Python, as a process of the service has them."""
 
     def __init__(self) -> None:
-        self._lane: Lane = import_module(MODULE).Lane(EncodedEvent, Prefilter())
+        self._lane: Lane = import_module(MODULE).Lane(EncodedEvent, EventCleaner())
         self._normalizer = Normalizer()
 
     def lane(self, sent: Sequence[RawRecord]) -> list[RawRecord]:

@@ -104,8 +104,8 @@ batches of events take about four milliseconds."""
 class Lane(Protocol):
     """A faster reader of records. It may leave any record to the rules in Python.
 
-    `event_normalizer_native.Lane(EncodedEvent, Prefilter(words))` makes one. It calls EncodedEvent
-    with its five fields by position. `event_normalizer_native.RULES_SHA256` is what
+    `event_normalizer_native.Lane(EncodedEvent, EventCleaner(words))` makes one. It calls
+    EncodedEvent with its five fields by position. `event_normalizer_native.RULES_SHA256` is what
     `normalizer.core.rule_sources.rules_sha256()` returned for the sources that the lane was built
     from.
     """

@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import Final
 
 from normalizer.config.settings import Settings
+from normalizer.core.decode.event_cleaner import EventCleaner
 from normalizer.core.encoded_events import EncodedEvent, Lane
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.core.rule_sources import rules_sha256
 from normalizer.runtime.telemetry import get_logger
 
@@ -90,4 +90,4 @@ def open_lane(settings: Settings) -> GuardedLane | None:
         _log.info("core.chosen", core="python", why=why)
         return None
     _log.info("core.chosen", core="native")
-    return GuardedLane(import_module(MODULE).Lane(EncodedEvent, Prefilter(settings.redact_keys)))
+    return GuardedLane(import_module(MODULE).Lane(EncodedEvent, EventCleaner(settings.redact_keys)))

@@ -1,44 +1,45 @@
 """Writes records with the results of the native lane, for native/lane/tests/answers.rs to compare.
 
 A number is eight bytes, little-endian. Bytes and texts follow their length, which is -1 for none.
-The file begins with the prefilter's signs of secrets. Then come the texts that have weak signs but
-that Python finds clean, and then each record with its events. A record that the lane passes on to
-Python has none.
+The file begins with the signs of secrets. Then come the texts that have a sign and that Python
+cleans for the lane, each with the cleaned text, and then each record with its events. A record that
+the lane passes on to Python has none.
 """
 
 import struct
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from normalizer.core.decode.event_cleaner import EventCleaner
 from normalizer.core.encoded_events import EncodedEvent
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.redaction.prefilter import Prefilter
 from tests.support.native_lane import compare_answers
 
 _NUMBER: Final = struct.Struct("<q")
 
 
-class _RecordingPrefilter(Prefilter):
-    """Keeps the texts that it calls clean."""
+class _RecordingCleaner(EventCleaner):
+    """Keeps the texts that it cleans."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.clean: list[bytes] = []
+        self.cleaned: dict[bytes, bytes] = {}
 
-    def suspects(self, text: bytes) -> bool:
-        """As the prefilter does."""
-        suspects = super().suspects(text)
-        if not suspects:
-            self.clean.append(text)
-        return suspects
+    def clean(self, text: bytes) -> bytes | None:
+        """As EventCleaner does."""
+        cleaned = super().clean(text)
+        if cleaned is not None:
+            self.cleaned[text] = cleaned
+        return cleaned
 
 
 def write_answers(path: Path, module: ModuleType, records: Iterable[RawRecord]) -> None:
     """Compare the lane's answers with Python's, and write those of the records that it may get."""
-    prefilter = _RecordingPrefilter()
-    lane = module.Lane(EncodedEvent, prefilter)
+    cleaner = _RecordingCleaner()
+    lane = module.Lane(EncodedEvent, cleaner)
     parts = []
     for record in records:
         if record.value is None or record.topic is None:
@@ -47,10 +48,10 @@ def write_answers(path: Path, module: ModuleType, records: Iterable[RawRecord]) 
         assert not answers.wrong, answers.wrong
         (answer,) = lane.read([record])
         parts += [*_record(record), *_events(answer or ())]
-    signs, weak, folded, separators = prefilter.automaton()
+    signs, folded, separators = cleaner.automaton()
     head = [_number(len(signs)), *map(_bytes, signs)]
-    head += [_number(weak), _bytes(folded), _bytes(separators)]
-    head += [_number(len(prefilter.clean)), *map(_bytes, prefilter.clean)]
+    head += [_bytes(folded), _bytes(separators)]
+    head += [_number(len(cleaner.cleaned)), *map(_bytes, chain(*cleaner.cleaned.items()))]
     path.write_bytes(b"".join([*head, *parts]))
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.decode.event_cleaner import EventCleaner
 from normalizer.core.encoded_events import (
     CALL_RECORDS,
     EncodedEvent,
@@ -21,7 +22,6 @@ from normalizer.core.encoded_events import (
 )
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.core.rule_sources import rules_sha256
 from normalizer.envelope import Envelope
 
@@ -63,7 +63,7 @@ def native_module() -> ModuleType:
 
 def native_lane() -> Lane:
     """A lane of that module."""
-    lane: Lane = native_module().Lane(EncodedEvent, Prefilter())
+    lane: Lane = native_module().Lane(EncodedEvent, EventCleaner())
     return lane
 
 

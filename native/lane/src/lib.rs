@@ -34,12 +34,13 @@ mod tables;
 mod wire_event;
 mod wire_values;
 
+use std::borrow::Cow;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 pub use encoded_events::{EncodedEvent, EncodedEvents};
 pub use left::Left;
 pub use prefilter::Signs;
-use prefilter::{Found, Prefilter};
+use prefilter::Prefilter;
 pub use record::Record;
 
 /// The longest value that the lane reads, in bytes. A longer one is left to Python, which checks
@@ -80,8 +81,8 @@ impl Lane {
 
     /// Adds the events of a record to `events`. If the record is left to Python, it adds none.
     ///
-    /// `suspects` decides about a text in which only weak signs were found. It returns whether the
-    /// text may hold something that must not be stored.
+    /// `clean` is called for a text that may hold something that must not be stored. It returns the
+    /// text without that, or None if the record must be left to Python.
     ///
     /// # Errors
     ///
@@ -90,25 +91,21 @@ impl Lane {
         &self,
         record: &Record<'_>,
         events: &mut EncodedEvents,
-        mut suspects: impl FnMut(&str) -> bool,
+        mut clean: impl FnMut(&str) -> Option<String>,
     ) -> Result<(), Left> {
         if record.value.len() > MAX_BYTES {
             return Err(Left::Large);
         }
         let text = std::str::from_utf8(record.value).map_err(|_| Left::Unreadable)?;
         let headers = headers::read_headers(record)?;
-        for text in std::iter::once(text).chain(headers.json.as_deref()) {
-            let is_clean = match self.prefilter.look(text) {
-                Found::Nothing => true,
-                Found::Weak => !suspects(text),
-                Found::Strong => false,
-            };
-            if !is_clean {
+        if let Some(json) = headers.json.as_deref() {
+            if self.cleaned(json, &mut clean)? != json {
                 return Err(Left::Suspicious);
             }
         }
+        let text = self.cleaned(text, &mut clean)?;
         let (before, bytes_before) = (events.len(), events.bytes());
-        let read = decode::decode_events(text, &mut |index, event| {
+        let read = decode::decode_events(&text, &mut |index, event| {
             let event = normalize::normalize(record, index, event)?;
             events.push(record, &headers, event);
             if events.bytes() - bytes_before > MAX_ROW_BYTES {
@@ -121,6 +118,18 @@ impl Lane {
         }
         read
     }
+
+    fn cleaned<'t>(
+        &self,
+        text: &'t str,
+        clean: &mut impl FnMut(&str) -> Option<String>,
+    ) -> Result<Cow<'t, str>, Left> {
+        if self.prefilter.has_sign(text) {
+            clean(text).map(Cow::Owned).ok_or(Left::Suspicious)
+        } else {
+            Ok(Cow::Borrowed(text))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -129,8 +138,7 @@ mod tests {
 
     fn lane() -> Lane {
         Lane::new(&Signs {
-            signs: vec![b"weak".to_vec(), b"strong".to_vec()],
-            weak: 1,
+            signs: vec![b"secret".to_vec()],
             folded: std::array::from_fn(|byte| u8::try_from(byte).unwrap_or(0)),
             separators: Vec::new(),
         })
@@ -153,10 +161,10 @@ mod tests {
         let mut events = EncodedEvents::default();
         let good = r#"{"event_type":"a.b","execution_id":7}"#;
 
-        assert_eq!(lane().read(&record(good), &mut events, |_| false), Ok(()));
+        assert_eq!(lane().read(&record(good), &mut events, |_| None), Ok(()));
         let batch = format!("[{good},{good},1]");
         assert_eq!(
-            lane().read(&record(&batch), &mut events, |_| false),
+            lane().read(&record(&batch), &mut events, |_| None),
             Err(Left::Unreadable)
         );
 
@@ -170,7 +178,7 @@ mod tests {
             |items: usize| format!("[{}1]", r#"{"name":"a","execution_id":7},"#.repeat(items));
         let read = |items| {
             let text = batch(items).replace(",1]", "]");
-            lane().read(&record(&text), &mut EncodedEvents::default(), |_| false)
+            lane().read(&record(&text), &mut EncodedEvents::default(), |_| None)
         };
 
         assert_eq!(read(1_000), Ok(()));
@@ -178,36 +186,56 @@ mod tests {
     }
 
     #[test]
-    fn only_weak_signs_are_asked_about() {
-        let read = |word: &str, answer| {
+    fn only_text_with_a_sign_is_cleaned() {
+        let read = |word: &str, cleaned: Option<&str>| {
             let text = format!(r#"{{"event_type":"a.b","execution_id":7,"x":"{word}"}}"#);
-            lane().read(&record(&text), &mut EncodedEvents::default(), |_| answer)
+            let mut events = EncodedEvents::default();
+            let read = lane().read(&record(&text), &mut events, |_| cleaned.map(str::to_owned));
+            read.map(|()| events.iter().next().map(|event| event.execution_id))
+        };
+        let cleaned = r#"{"event_type":"a.b","execution_id":8}"#;
+
+        assert_eq!(read("other", None), Ok(Some(7)));
+        assert_eq!(read("a secret", None), Err(Left::Suspicious));
+        assert_eq!(read("a secret", Some(cleaned)), Ok(Some(8)));
+    }
+
+    #[test]
+    fn headers_are_never_changed() {
+        let text = r#"{"event_type":"a.b","execution_id":7}"#;
+        let read = |cleaned: Option<&str>| {
+            let record = Record {
+                headers: vec![("secret", Some(b"x".as_slice()))],
+                ..record(text)
+            };
+            lane().read(&record, &mut EncodedEvents::default(), |_| {
+                cleaned.map(str::to_owned)
+            })
         };
 
-        assert_eq!(read("weak", false), Ok(()));
-        assert_eq!(read("weak", true), Err(Left::Suspicious));
-        assert_eq!(read("strong", false), Err(Left::Suspicious));
-        assert_eq!(read("other", true), Ok(()));
+        assert_eq!(read(None), Err(Left::Suspicious));
+        assert_eq!(read(Some("{}")), Err(Left::Suspicious));
+        assert_eq!(read(Some(r#"{"secret":"x"}"#)), Ok(()));
     }
 
     #[test]
     fn a_panic_leaves_every_record_and_the_next_call_reads_again() {
         let mut events = EncodedEvents::default();
         let text = r#"{"event_type":"a.b","execution_id":7}"#;
-        let weak = r#"{"event_type":"weak","execution_id":7}"#;
+        let suspicious = r#"{"event_type":"secret","execution_id":7}"#;
 
         let panicked = caught(&mut events, |events| {
-            let good = lane().read(&record(text), events, |_| false);
+            let good = lane().read(&record(text), events, |_| None);
             (
                 good,
-                lane().read(&record(weak), events, |_| panic!("as a bug would")),
+                lane().read(&record(suspicious), events, |_| panic!("as a bug would")),
             )
         });
 
         assert!(panicked.is_none());
         assert!(events.is_empty());
         let again = caught(&mut events, |events| {
-            lane().read(&record(text), events, |_| false)
+            lane().read(&record(text), events, |_| None)
         });
         assert_eq!((again, events.len()), (Some(Ok(())), 1));
     }

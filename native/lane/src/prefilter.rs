@@ -1,39 +1,26 @@
 //! Searches a text in one pass for signs of anything that must not be stored.
 //!
 //! Most records contain nothing suspicious, and this search proves it quickly, so that only the
-//! others need Python's slow expressions. It finds the same signs as
+//! others need Python's slow expressions. It searches for the same signs as
 //! `normalizer/core/redaction/prefilter.py`, which passes them to it.
 //!
 //! Python folds the text before it searches, for example into lower case. Here an automaton reads
 //! the text as it is. Bytes that Python folds into the same byte are one class to it, and a byte
 //! that Python removes doesn't change its state.
 //!
-//! A weak sign, such as `token`, isn't enough by itself. A regular expression must match the text
-//! too, and only Python has these expressions. Source: docs/spec/wire-shapes.md#r6.
+//! A sign doesn't prove that there's a secret. Only Python has the expressions that do. Source:
+//! docs/spec/wire-shapes.md#r6.
 
 use std::collections::VecDeque;
 
 /// The signs of text that must not be stored, and how Python folds a text before it searches.
 pub struct Signs {
-    /// The signs, weak ones first.
+    /// The signs.
     pub signs: Vec<Vec<u8>>,
-    /// How many of them are weak.
-    pub weak: usize,
     /// The byte that each byte is folded into.
     pub folded: [u8; 256],
     /// The bytes that are removed.
     pub separators: Vec<u8>,
-}
-
-/// The result of a search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// No sign.
-    Nothing,
-    /// Only weak signs. Python's expressions decide whether the text is suspicious.
-    Weak,
-    /// A strong sign: Python must clean the text.
-    Strong,
 }
 
 /// An automaton over classes of bytes (Aho-Corasick).
@@ -44,8 +31,7 @@ pub enum Found {
 pub struct Prefilter {
     classes: [u8; 256],
     next: Vec<u32>,
-    first_weak: u32,
-    first_strong: u32,
+    first_end: u32,
 }
 
 const SKIPPED: u8 = 0;
@@ -70,38 +56,27 @@ impl Prefilter {
         for &state in &order {
             next.extend(trie.rows[state].iter().map(|&to| places[to]));
         }
-        let first = |end: End| {
-            let before = order.iter().filter(|&&state| trie.ends[state] < end);
-            before.fold(0, |at, _| at + u32::from(count))
-        };
-        let (first_weak, first_strong) = (first(End::Weak), first(End::Strong));
+        let before = order.iter().filter(|&&state| !trie.ends[state]);
+        let first_end = before.fold(0, |at, _| at + u32::from(count));
         Self {
             classes,
             next,
-            first_weak,
-            first_strong,
+            first_end,
         }
     }
 
-    /// Searches a text.
+    /// Returns whether the text has a sign, or may hide one.
     #[must_use]
-    pub fn look(&self, text: &str) -> Found {
+    pub fn has_sign(&self, text: &str) -> bool {
         if hides_words(text) || is_disguised(text) {
-            return Found::Strong;
+            return true;
         }
-        let mut found = Found::Nothing;
         let mut state = 0;
-        for byte in text.bytes() {
+        text.bytes().any(|byte| {
             let class = self.classes[usize::from(byte)];
             state = self.next[state as usize + usize::from(class)];
-            if state >= self.first_weak {
-                if state >= self.first_strong {
-                    return Found::Strong;
-                }
-                found = Found::Weak;
-            }
-        }
-        found
+            state >= self.first_end
+        })
     }
 }
 
@@ -126,32 +101,20 @@ fn classes(signs: &Signs) -> ([u8; 256], u8) {
     (classes, count)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum End {
-    Nothing,
-    Weak,
-    Strong,
-}
-
-/// The automaton while it's built: the row of each state, and the strongest sign that ends in it.
+/// The automaton while it's built: the row of each state, and whether a sign ends in it.
 struct Trie {
     rows: Vec<Vec<usize>>,
-    ends: Vec<End>,
+    ends: Vec<bool>,
 }
 
 impl Trie {
     fn new(signs: &Signs, classes: &[u8; 256], width: usize) -> Self {
         let mut trie = Self {
             rows: vec![vec![0; width]],
-            ends: vec![End::Nothing],
+            ends: vec![false],
         };
-        for (at, sign) in signs.signs.iter().enumerate() {
-            let end = if at < signs.weak {
-                End::Weak
-            } else {
-                End::Strong
-            };
-            trie.add(sign, classes, end);
+        for sign in &signs.signs {
+            trie.add(sign, classes);
         }
         trie.link();
         for (state, row) in trie.rows.iter_mut().enumerate() {
@@ -160,7 +123,7 @@ impl Trie {
         trie
     }
 
-    fn add(&mut self, sign: &[u8], classes: &[u8; 256], end: End) {
+    fn add(&mut self, sign: &[u8], classes: &[u8; 256]) {
         let width = self.rows[0].len();
         let mut state = 0;
         for &byte in sign {
@@ -168,11 +131,11 @@ impl Trie {
             if self.rows[state][class] == 0 {
                 self.rows[state][class] = self.rows.len();
                 self.rows.push(vec![0; width]);
-                self.ends.push(End::Nothing);
+                self.ends.push(false);
             }
             state = self.rows[state][class];
         }
-        self.ends[state] = self.ends[state].max(end);
+        self.ends[state] = true;
     }
 
     /// Fills the missing transitions of each state from its fallback state, which stands for the
@@ -186,7 +149,7 @@ impl Trie {
             .collect();
         while let Some(state) = waiting.pop_front() {
             let shorter = fallback[state];
-            self.ends[state] = self.ends[state].max(self.ends[shorter]);
+            self.ends[state] |= self.ends[shorter];
             for class in 0..self.rows[state].len() {
                 let (to, other) = (self.rows[state][class], self.rows[shorter][class]);
                 if to == 0 {
@@ -241,7 +204,7 @@ fn is_disguised(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, Prefilter, Signs};
+    use super::{Prefilter, Signs};
 
     fn prefilter() -> Prefilter {
         let mut folded: [u8; 256] = std::array::from_fn(|byte| u8::try_from(byte).unwrap_or(0));
@@ -250,7 +213,6 @@ mod tests {
             signs: ["pin", "in", "apikey", "keyx", "shinz"]
                 .map(|sign| sign.as_bytes().to_vec())
                 .to_vec(),
-            weak: 2,
             folded,
             separators: b"-_ ".to_vec(),
         })
@@ -260,23 +222,23 @@ mod tests {
     fn signs_are_found_in_folded_text() {
         let prefilter = prefilter();
 
-        assert_eq!(prefilter.look("an event"), Found::Nothing);
-        assert_eq!(prefilter.look("a P-I_N"), Found::Weak);
-        assert_eq!(prefilter.look("shipin the API_key"), Found::Strong);
-        assert_eq!(prefilter.look("apike keyx"), Found::Strong);
-        assert_eq!(prefilter.look("apike apik"), Found::Nothing);
+        assert!(!prefilter.has_sign("an event"));
+        assert!(prefilter.has_sign("a P-I_N"));
+        assert!(prefilter.has_sign("shipin the API_key"));
+        assert!(prefilter.has_sign("apike keyx"));
+        assert!(!prefilter.has_sign("apike apik"));
         // This sign is inside the first letters of a longer one.
-        assert_eq!(prefilter.look("shin"), Found::Weak);
+        assert!(prefilter.has_sign("shin"));
     }
 
     #[test]
     fn escapes_and_disguises_are_suspicious() {
         let prefilter = prefilter();
 
-        assert_eq!(prefilter.look("a \\u0041"), Found::Strong);
-        assert_eq!(prefilter.look("a\\/b"), Found::Strong);
-        assert_eq!(prefilter.look("a\u{200b}b"), Found::Strong);
-        assert_eq!(prefilter.look("a\u{200b} é…"), Found::Nothing);
-        assert_eq!(prefilter.look("\u{ff21}"), Found::Strong);
+        assert!(prefilter.has_sign("a \\u0041"));
+        assert!(prefilter.has_sign("a\\/b"));
+        assert!(prefilter.has_sign("a\u{200b}b"));
+        assert!(!prefilter.has_sign("a\u{200b} é…"));
+        assert!(prefilter.has_sign("\u{ff21}"));
     }
 }

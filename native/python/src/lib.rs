@@ -27,7 +27,7 @@ const RULES_SHA256: &str = match option_env!("RULES_SHA256") {
 struct Lane {
     rules: Rules,
     encoded_event: Py<PyAny>,
-    suspects: Py<PyAny>,
+    clean: Py<PyAny>,
     /// How many calls of `read` have panicked.
     #[pyo3(get)]
     panics: u64,
@@ -36,21 +36,20 @@ struct Lane {
 #[pymethods]
 impl Lane {
     /// Creates a lane. `encoded_event` makes the Python object of an event from its five fields,
-    /// and `prefilter` holds the signs of secrets to search for.
+    /// and `cleaner` has the signs of secrets to search for, and removes the secrets.
     #[new]
-    fn new(encoded_event: Py<PyAny>, prefilter: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let (signs, weak, folded, separators) = prefilter.call_method0("automaton")?.extract()?;
+    fn new(encoded_event: Py<PyAny>, cleaner: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let (signs, folded, separators) = cleaner.call_method0("automaton")?.extract()?;
         let rules = Rules::new(&Signs {
             signs,
-            weak,
             folded,
             separators,
         });
-        let suspects = prefilter.getattr("suspects")?.unbind();
+        let clean = cleaner.getattr("clean")?.unbind();
         Ok(Self {
             rules,
             encoded_event,
-            suspects,
+            clean,
             panics: 0,
         })
     }
@@ -130,9 +129,10 @@ impl Lane {
         let before = events.len();
         let read = self.rules.read(&record, events, |text| {
             let text = PyBytes::new(py, text.as_bytes());
-            let asked = self.suspects.bind(py).call1((text,));
-            // If Python's check raises, the text counts as suspicious.
-            asked.and_then(|answer| answer.is_truthy()).unwrap_or(true)
+            // If Python raises, the record is left to it.
+            let cleaned = self.clean.bind(py).call1((text,)).ok()?;
+            let cleaned = cleaned.cast_into::<PyBytes>().ok()?;
+            String::from_utf8(cleaned.as_bytes().to_vec()).ok()
         });
         Ok(read.map_or(0, |()| events.len() - before))
     }

@@ -32,6 +32,8 @@ _FOLDED: Final = bytes.maketrans(
 halves the size of the automaton's table."""
 _LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
 """A number that's beyond the limits has this many digits in a row, before or after its point."""
+_EXPONENT: Final = b"0e000"
+"""So has one with such an exponent."""
 _AT_ONCE_BYTES: Final = 1 << 16
 _FEW: Final = 8
 """Searching for up to eight signs one by one is faster than the automaton."""
@@ -60,7 +62,7 @@ _WEAK_SIGNS: Final = {
         rb"|[^\s\"\\/@:]++)@"
     ),
     b"eyj": re.compile(rb"eyJ"),
-    b"0e000": re.compile(rb"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{3}"),
+    _EXPONENT: re.compile(rb"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{3}"),
     b"pin": re.compile(rb"(?:%bp|P)[Ii][Nn](?![a-z])" % _BEGINS),
     b"sensitive": re.compile(
         rb"[Ss]ensitive\\*+\"\s*+(?:\\++[nrt]\s*+)*+:\s*+(?:\\++[nrt]\s*+)*+true"
@@ -164,13 +166,12 @@ class Prefilter:
 
         return has_sign
 
-    def automaton(self) -> tuple[list[bytes], int, bytes, bytes]:
+    def automaton(self) -> tuple[list[bytes], bytes, bytes]:
         """Return what the native lane needs to build the same search.
 
-        It returns the signs, the weak ones first, how many are weak, the byte that each byte is
-        folded to, and the bytes to remove.
+        It returns the signs, the byte that each byte is folded to, and the bytes to remove.
         """
-        return self._signs, len(_WEAK_SIGNS), _FOLDED, _SEPARATORS
+        return self._signs, _FOLDED, _SEPARATORS
 
     def _signs_in_long(self, looked_at: bytes) -> set[int]:
         """Search a long text in pieces, up to the first strong sign.
@@ -192,3 +193,11 @@ class Prefilter:
 
 def _is_disguised(text: bytes) -> bool:
     return any(lead in text and rest.search(text) for lead, rest in _DISGUISES.items())
+
+
+def may_be_extreme(text: bytes) -> bool:
+    """Return whether the text may have a number that's beyond the limits (#v4)."""
+    looked_at = _looked_at(text)
+    if _LONG_NUMBER in looked_at:
+        return True
+    return _EXPONENT in looked_at and _WEAK_SIGNS[_EXPONENT].search(text) is not None

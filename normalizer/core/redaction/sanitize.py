@@ -52,9 +52,9 @@ class Sanitizer:
 
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
         redaction = Redaction(redact_keys)
-        prefilter = Prefilter(redaction.added_words)
-        self.suspects: Final = prefilter.suspects
-        self.search: Final = prefilter.search
+        self.prefilter: Final = Prefilter(redaction.added_words)
+        self.suspects: Final = self.prefilter.suspects
+        self.search: Final = self.prefilter.search
         self.texts: Final = SecretText(redaction.secrecy, self.suspects)
         self.secret_members: Final = SecretMembers(self.texts)
         self.keys: Final = PlainKeys(self.texts, self.secret_members)

@@ -1,0 +1,49 @@
+"""Removes the secrets of an event before the native lane reads it.
+
+The rules that find secrets exist only in Python. The lane asks for them when it finds a sign of a
+secret in a record, and reads the text that's left. Source: docs/spec/wire-shapes.md#r6.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from normalizer.core.decode.bounds import LIGHT_VALUES, check_depth
+from normalizer.core.decode.decode_json import EVENT_DEPTH, decode_object_or_text, parse_tree
+from normalizer.core.decode.wire_values import RecordRejectedError
+from normalizer.core.redaction.prefilter import may_be_extreme
+from normalizer.core.redaction.sanitize import Sanitizer
+from normalizer.core.shapes import is_named
+
+
+class EventCleaner:
+    """Cleans events for the native lane, with the words that an operator added."""
+
+    def __init__(self, redact_keys: Iterable[str] = ()) -> None:
+        self._sanitizer = Sanitizer(redact_keys)
+        self.automaton: Final = self._sanitizer.prefilter.automaton
+
+    def clean(self, text: bytes) -> bytes | None:
+        """Return the text of a record without its secrets, or None if the lane must leave it.
+
+        Only a JSON object that's an event itself is cleaned here. A wrapper and a batch may hold
+        events as text, which must be cleaned after they're decoded. The lane also leaves text
+        whose escapes may hide a word, text that PostgreSQL can't store, numbers that may be beyond
+        the limits, and an event with more than LIGHT_VALUES values, which would take long.
+        """
+        sanitizer = self._sanitizer
+        search = sanitizer.search(text)
+        if search is None:
+            return text
+        if search == sanitizer.suspects or text.count(b",") > LIGHT_VALUES or may_be_extreme(text):
+            return None
+        try:
+            content = decode_object_or_text(text)
+            if isinstance(content, str) or not is_named(content):
+                return None
+            check_depth(text, EVENT_DEPTH)
+            tree = parse_tree(text, search)
+        except RecordRejectedError:
+            return None
+        cleaned = sanitizer.clean(text.decode(), tree, search)
+        assert not cleaned.replaced  # unstorable text is always escaped
+        return cleaned.text.encode()

@@ -1,0 +1,47 @@
+"""Events that Python cleans for the native lane, and those that the lane leaves."""
+
+from typing import Final
+
+import pytest
+
+from normalizer.core.decode.bounds import LIGHT_VALUES
+from normalizer.core.decode.event_cleaner import EventCleaner
+
+CLEANER: Final = EventCleaner(["iban"])
+EVENT: Final = b'{"event_type":"a","execution_id":1,"context":%b}'
+
+
+@pytest.mark.parametrize(
+    ("sent", "cleaned"),
+    [
+        (b'{"n":1}', b'{"n":1}'),
+        (b'{"password":"p4ssw0rd-9"}', b'{"password":"[REDACTED]"}'),
+        (b'{"iban":"x"}', b'{"iban":"[REDACTED]"}'),
+        (b'{"password":"a","password":null}', b'{"password":null}'),
+        (b'{"password":null,"e":1e-7}', b'{"password":null,"e":1e-7}'),
+    ],
+)
+def test_an_event_is_cleaned(sent: bytes, cleaned: bytes) -> None:
+    assert CLEANER.clean(EVENT % sent) == EVENT % cleaned
+
+
+def test_text_without_a_sign_stays_whatever_it_is() -> None:
+    assert CLEANER.clean(b"no JSON") == b"no JSON"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(EVENT % rb'{"pass\u0077ord":"x"}', id="an escape"),
+        pytest.param(EVENT % rb'{"password":"x\u0000"}', id="unstorable"),
+        pytest.param(EVENT % b'{"password":1e300}', id="an extreme exponent"),
+        pytest.param(EVENT % (b'{"password":%b}' % (b"9" * 300)), id="many digits"),
+        pytest.param(EVENT % (b'{"password":"%b"}' % (b"," * LIGHT_VALUES)), id="many values"),
+        pytest.param(EVENT % (b'{"password":%b}' % (b"[" * 200 + b"]" * 200)), id="too deep"),
+        pytest.param(b'{"event_type":"a","password":"x"', id="cut off"),
+        pytest.param(b'{"password":"x","events":[]}', id="a batch"),
+        pytest.param(b'"password=x"', id="a text"),
+    ],
+)
+def test_other_text_with_a_sign_is_left(text: bytes) -> None:
+    assert CLEANER.clean(text) is None

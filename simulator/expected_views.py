@@ -33,12 +33,11 @@ _CLOSING: Final = frozenset(("playbook.completed", "playbook.failed", "playbook.
 class ExpectedViews(msgspec.Struct):
     """The rows that the views must show for an execution, and what really happened.
 
-    `counts` is the number of its events by kind. `really` is how it really ended, or None if the
-    reports leave that open or contradict each other. `real_calls` has the real outcome of each
-    attempt, by command and attempt, where an empty text means that it hasn't ended. Commands are
-    left out if an event lacks its true number, or if an end wasn't reported. If only numbers are
-    missing and the command was retried, it's in `inferred_calls`, together with which of its events
-    have a number.
+    `counts` is the number of its events by kind. `really` is how the execution really ended, or
+    None if the reports leave that open or contradict each other. `real_calls` has the real outcome
+    of each attempt, or an empty text if it hasn't ended. It leaves out commands of which an end
+    wasn't reported, or of which an event lacks its true number. If a retried command lacks only
+    numbers, it's in `inferred_calls`, together with which of its events are numbered.
     """
 
     execution: ActualExecution

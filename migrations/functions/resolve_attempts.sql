@@ -72,6 +72,8 @@ begin
                               ) as nth_in_log
                        from   (
                                   select *, null::bigint as begins_nth, created_at as at,
+                                         -- At one time, an end comes first, then the begin of an
+                                         -- attempt (1), then all else.
                                          case when slot is null then 2 else 0 end as at_once
                                   from   doubtful
                                   union all

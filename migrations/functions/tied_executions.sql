@@ -14,7 +14,7 @@ as $$
         select event_id, execution_id, shared_id(coercions) #>> '{}' as shared
         from   events
         where  execution_id = any((select tied_executions.execution_ids)::bigint[])
-        and    merge_flags & 8 <> 0
+        and    merge_flags & 8 <> 0 -- SHARES_ID in core/identity/merge_flags.py
     )
     select distinct tied.execution_id, other.execution_id
     from   tied

@@ -129,6 +129,7 @@ class Service:
         self._keep_heartbeat()
         async with contextlib.AsyncExitStack() as opened:
             opened.callback(self._cancel_heartbeat)
+            # PartsSetAside closes its store whenever nothing is set aside any more.
             for store in (self._claims_store, self._store):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self._membership)

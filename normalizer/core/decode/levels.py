@@ -74,13 +74,15 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
     adopted = [(one, _adopt(one, fields, extra)) for one in wrappers]
     if not any(each.bom or each.replaced for each in (*levels, *wrappers)):
         return WireEvent.read(text, fields, index, extra)  # nearly always
+    # The paths in the event at which text was replaced. A level names its own fields, so only paths
+    # of fields that the event got from it count, under the names that they have in the event.
     paths = {canonical_path(path) for path in level.replaced.get(None, ())}
-    if batch is not None and batch.replaced:
+    if batch is not None:
         outer = batch.replaced.get(None, ())
         paths |= {canonical_path(path) for path in outer if path[0] in inherited}
-    for wrapper, names in adopted:
+    for wrapper, names_in_extra in adopted:
+        names = {key: key for key in inherited} | names_in_extra
         outer = wrapper.replaced.get(None, ())
-        names |= {key: key for key in inherited if key not in names}
         paths |= {(names[path[0]], *path[1:]) for path in outer if path[0] in names}
     marked = any(each.bom for each in (*levels, *wrappers))
     coercions = [_coercion("bom_stripped", "value")] if marked else []

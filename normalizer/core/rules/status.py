@@ -120,7 +120,16 @@ def _declared(event: WireEvent) -> str:
 
 
 def _call_status(event: WireEvent, declared: str) -> Status:
-    """Return one of four words: a declared failure, else a nested failure, else COMPLETED."""
+    """Return one of four words: a declared failure, else a nested failure, else COMPLETED.
+
+        declared         nested        status             rank
+        a failure        anything      the declared one   2
+        COMPLETED        no failure    COMPLETED          1 if anything is nested, else 0
+        anything else    no failure    COMPLETED          the same
+        no failure       a failure     the nested one     2
+
+    In the last two cases a coercion records the declared word, unless it's missing or UNKNOWN.
+    """
     outcome = _call_outcome(declared)
     if outcome in _FAILURES:
         return _as_declared(event, declared, outcome)

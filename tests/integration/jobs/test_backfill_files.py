@@ -172,7 +172,7 @@ async def test_two_files_that_begin_alike_are_rejected(database: Database, tmp_p
     write_file(tmp_path / "a.ndjson", ndjson(raw_event(0)))
     write_file(tmp_path / "b.ndjson.zst", ndjson(raw_event(0)))
 
-    with pytest.raises(ConfigurationError, match="count as one file"):
+    with pytest.raises(ConfigurationError, match="count as the same file"):
         await backfill_files(database, tmp_path)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -111,7 +112,7 @@ def _place(event: Envelope) -> tuple[int, int, int]:
 def _all_but_id(event: Envelope) -> tuple[bytes, int, int | None]:
     """The inputs of the figures. Of two events with one id PostgreSQL stores one under another."""
     line = to_canonical(msgspec.structs.replace(event, event_id=None))
-    return line, event.evidence, event.max_attempts
+    return blake2b(line, digest_size=16).digest(), event.evidence, event.max_attempts
 
 
 async def merged_events(log: Iterable[RawRecord]) -> list[Envelope]:

@@ -18,7 +18,8 @@ _DAY: Final = "date_trunc('hour', now() - interval '24 hours')"
 
 
 def count(value: int) -> str:
-    return f"{value:,}"
+    """As the page writes it: from a million on with three digits."""
+    return f"{value:,}" if value < 1_000_000 else f"{value / 1_000_000:.3g}M"
 
 
 def rate(value: float) -> str:

@@ -342,9 +342,10 @@ comment on column normalizer.retention_horizon.one_row is 'Always true: the tabl
 insert into normalizer.retention_horizon default values;
 
 
--- Remembers which Kafka cluster each topic was read from, so that a process that is connected to
--- another cluster by mistake reads nothing. Positions can't tell, because a partition that no
--- process has claimed yet has no position.
+-- Remembers which Kafka cluster each topic was read from. If a process is connected to another
+-- cluster by mistake, it finds out here before it claims a partition, and doesn't read the topic.
+-- The cluster_id in source_positions isn't enough for this, because a partition that no process has
+-- claimed yet has no row there.
 create table normalizer.source_topics (
     topic      text not null,
     cluster_id text not null,

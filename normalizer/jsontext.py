@@ -147,14 +147,14 @@ def _check_limits(text: str) -> None:
     digits = sum(map(str.isdigit, mantissa))
     power = exponent.lstrip("+-").lstrip("0")
     if digits > MAX_DIGITS or len(power) > len(str(MAX_EXPONENT)) or int(power or 0) > MAX_EXPONENT:
-        msg = f"a number of more than {MAX_DIGITS} digits or an exponent beyond {MAX_EXPONENT}"
+        msg = f"a number has more than {MAX_DIGITS} digits or an exponent beyond {MAX_EXPONENT}"
         raise NumberError(msg)
     number = Decimal(text)
     if number and number.adjusted() >= MAX_MAGNITUDE:
-        msg = f"a number of magnitude 1e{MAX_MAGNITUDE} or more"
+        msg = f"a number is too large: its magnitude is 1e{MAX_MAGNITUDE} or more"
         raise NumberError(msg)
     if sum(map(str.isdigit, format(number, "f"))) > MAX_DIGITS:
-        msg = f"a number of more than {MAX_DIGITS} digits when its exponent is written out"
+        msg = f"a number has more than {MAX_DIGITS} digits when its exponent is written out"
         raise NumberError(msg)
 
 

@@ -1,7 +1,7 @@
 """Writes and reads the ledger, which is a file that says what was sent and what really happened.
 
     begin      the seed, the mix and the topic
-    record     the place of a record in Kafka, and what must become of each event in it
+    record     the place of a record in Kafka, and the expected outcome of each event in it
     execution  how an execution really went, and the facts that its server reported
     call       one try of a command, and the facts that were reported about it
 
@@ -31,12 +31,13 @@ _encoder = msgspec.json.Encoder()
 
 
 class ExpectedOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What must become of an event in a record: a stored row, a quarantine entry, or nothing.
+    """What the normalizer must do with an event in a record: store, reject, or ignore it.
 
-    If it must be stored, `event` is the number that all reports of this event have, `fact` the
-    number of the fact that it reports, and `reported` its expected fields. Long values are replaced
-    by a hash. `shares_id` is true if another event has the same id. If it must be rejected,
-    `quarantine` is the reason, and if it must be ignored, `ignored` says why.
+    To be stored, it has an `event`, which is a number that all reports of the same event share, and
+    which isn't the event_id. `fact` is the number of the fact that it reports, and `reported` has
+    the fields that the row must have, with long values replaced by a hash. `shares_id` is true if
+    the platform gave its event_id to an earlier event too. If the event must be rejected,
+    `quarantine` is the expected reason, and if it must be ignored, `ignored` says why.
     """
 
     event: int | None = None
@@ -58,8 +59,9 @@ class LedgerHeader(msgspec.Struct, kw_only=True, tag="begin", tag_field="line"):
 class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record", tag_field="line"):
     """A record, with its place in the topic or the file.
 
-    `ts` is its time in milliseconds. `copy` is true if the same bytes were sent before. `headers`
-    are those that may be stored, and `trace` is the trace id in them.
+    `ts` is the record's timestamp in milliseconds. `copy` is true if the same bytes were sent
+    before. `headers` are those of the record's Kafka headers that the normalizer may store, and
+    `trace` is the trace id in them.
     """
 
     partition: int

@@ -1,4 +1,4 @@
-"""A record that the simulator sends, with what must become of each event in it."""
+"""A record that the simulator sends, with the expected outcome of each event in it."""
 
 from typing import Any, Literal
 
@@ -38,11 +38,11 @@ SentOutcome = SentEvent | MustReject | MustIgnore
 
 
 class SentRecord(msgspec.Struct, kw_only=True):
-    """A record to send, with what must become of each of its events, in order.
+    """A record to send, with the expected outcome of each of its events, in order.
 
     `copy_of_earlier` is true if the same bytes were sent before, at another offset. `kept_headers`
-    are the headers that may be stored, with a list of values if a name occurs twice. `trace_id` is
-    the trace id in them.
+    are those `headers` that the normalizer may store, with a list of values if a name occurs twice.
+    `trace_id` is the trace id in them.
     """
 
     key: bytes | None

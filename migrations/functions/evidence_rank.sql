@@ -1,6 +1,13 @@
--- Returns how an event's attempts, status, or created_at became known: 0, 1, or 2. These are the
--- three digits of the column `evidence`, from left to right, whose comment says what each digit
--- means. Evidence in normalizer/core/evidence.py is the same in Python.
+-- Returns how an event's attempts, status, or created_at became known. These ranks are the three
+-- digits of the column `evidence`, from left to right:
+--
+--              0                       1                            2
+--   attempts   not sent                a field that counts from 1   an explicit count
+--   status     implied by event_type   declared                     a failure, declared or found
+--   created_at Kafka's time            the snowflake id's time      the producer's time
+--
+-- If reports of an event disagree, the value with the higher rank stays. Evidence in
+-- normalizer/core/evidence.py is the same in Python.
 create or replace function projector.evidence_rank(evidence smallint, about text) returns integer
     language sql immutable parallel safe
     return evidence / case about

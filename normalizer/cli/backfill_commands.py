@@ -146,8 +146,8 @@ def backfill_topic(
     type=click.Choice(["auto", "lines", "dump"]),
     default="auto",
     show_default=True,
-    help="The format of the files. By default (auto) it's detected for each file. With "
-    "lines, each line is a record. With dump, a file is a single JSON document, either "
+    help="The format of the files. With 'auto', it's detected for each file. With 'lines', each "
+    "line is a record. With 'dump', a file is a single JSON document, either "
     '[...] or {"result":[...]}.',
 )
 @click.option(
@@ -222,8 +222,9 @@ def backfill_file(
 )
 @click.option(
     "--name",
-    help="The stored events get the topic pg:NAME, so that a second run recognizes them. "
-    "Default: the table's name.",
+    help="Store pg:NAME as the topic of the rows. A second run with the same name recognizes rows "
+    "that are already stored, and stores none of them again. Default: the table's name, or a hash "
+    "of the query.",
 )
 @click.option(
     "--key",

@@ -24,12 +24,14 @@ def _execution(text: str) -> ForgottenExecution:
 
 @click.command()
 @click.argument("execution", type=_execution)
-@click.option("--who", help="Your name, which is recorded.  [default: user@host]")
+@click.option(
+    "--who", help="Your name, for the table normalizer.forgotten_executions.  [default: user@host]"
+)
 @click.option(
     "--why",
     required=True,
-    help="The reason, for example a ticket number. It's stored and never deleted, so don't "
-    "quote anything that is to be erased.",
+    help="Why you erase it, for example a ticket number. The table normalizer.forgotten_executions "
+    "stores this text and is never cleaned up, so don't quote anything that is to be erased.",
 )
 @click.option("--dry-run", is_flag=True, help="Delete nothing, but count what would be deleted.")
 def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run: bool) -> None:

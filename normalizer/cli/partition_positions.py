@@ -213,7 +213,8 @@ async def _passed(
     """Return the records that can be read in the range to skip, and the next offset to read."""
     if log is None:
         raise ConfigurationError(
-            f"{position.at}: set KAFKA_BOOTSTRAP_SERVERS, because skipped offsets are read first"
+            f"{position.at}: nothing can be skipped without Kafka, because the command first reads "
+            "the records from it, to store them in quarantine. Set KAFKA_BOOTSTRAP_SERVERS"
         )
     if (cluster := await log.cluster_id()) != position.cluster_id:
         raise ConfigurationError(

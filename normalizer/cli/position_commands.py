@@ -35,12 +35,15 @@ def _partition(text: str) -> KafkaPartition:
 def _changes(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of every command that changes a position."""
     for option in (
-        click.option("--who", help="Your name, which is recorded.  [default: user@host]"),
+        click.option(
+            "--who",
+            help="Your name, for the table normalizer.position_changes.  [default: user@host]",
+        ),
         click.option(
             "--why",
             required=True,
-            help="The reason, which is recorded. It's never deleted, so don't quote the content of "
-            "records.",
+            help="Why you change the position. The table normalizer.position_changes stores this "
+            "text and is never cleaned up, so don't quote the content of records.",
         ),
         click.option(
             "--dry-run", is_flag=True, help="Change nothing, but print what would be done."

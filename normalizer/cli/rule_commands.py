@@ -72,10 +72,11 @@ def schema() -> None:
     type=click.Choice(conformance.LEVELS),
     default="lines",
     show_default=True,
-    help="How much of the contract to test. With lines, the program must return canonical "
-    "events unchanged. With shapes, it must also normalize raw events, except those "
-    "whose status needs a rule. With rules, it must normalize all events, and reject "
-    "invalid records for the right reason.",
+    help="How much of the contract to test. With 'lines', the program must return canonical "
+    "events unchanged. With 'shapes', it must also turn a raw event of any producer into a "
+    "canonical one, or reject it for the right reason. With 'rules', it must also do "
+    "what else `normalizer normalize` does, for example correct a status that contradicts the "
+    "result, remove a secret, or split a batch.",
 )
 @click.option(
     "--show",

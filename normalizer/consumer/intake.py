@@ -97,8 +97,9 @@ class Intake:
                 with self._timed("normalize"):
                     items = await anext(read, None)
                 if items is None:
-                    # A slow record has set its partition aside, or its claim was lost. Either way a
-                    # later claim reads the rest of the chunk again.
+                    # This process has set the partition aside for a slow record, has lost its claim
+                    # on the partition, or is stopping. The rest of the chunk isn't in the batch, so
+                    # the process that claims the partition next reads it again.
                     return None
                 is_last = len(items) == remaining
                 after = chunk.next_offset if is_last else items[-1][0].offset + 1

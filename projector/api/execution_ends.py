@@ -50,8 +50,9 @@ class ExecutionEnds:
     ) -> int:
         """Wait until the execution has ended, `within_s` has passed, or the client is `gone`.
 
-        Returns the number of queries so far. The caller makes it part of the cache's key, because a
-        response that was cached before the end would otherwise be sent after it.
+        Returns how often `run` has queried which executions ended. The query that finds the end
+        increases this number. The caller adds it to the key of its response cache, so that a
+        response which was cached before the end isn't sent after it.
         """
         if self._stopped or sum(map(len, self._waiting.values())) >= self._most:
             gone.close()

@@ -55,8 +55,9 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=NewPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Before events are deleted, write them to compressed files in this folder, so that "
-    "`normalizer backfill` can restore them. Default: write no files.",
+    help="Keep a copy of deleted events in this folder, from which `normalizer backfill` can "
+    "restore them. The compressed files are written before the events are deleted. Default: keep "
+    "no copy.",
 )
 @click.option(
     "--keep-quarantine",

@@ -44,7 +44,7 @@ _MOST_SKEW: Final = timedelta(hours=1)
 
 
 class MaintainerBusyError(NormalizerError):
-    """Another process is maintaining or repairing this database."""
+    """`projector maintain` or `projector repair` is already running on this database."""
 
 
 class ClocksDifferError(NormalizerError):
@@ -135,7 +135,8 @@ async def maintenance_lock(url: str) -> AsyncIterator[None]:
         await transaction.start()
         if not await connection.fetchval("select pg_try_advisory_xact_lock($1::bigint)", _LOCK):
             raise MaintainerBusyError(
-                "another process is maintaining or repairing this database; try again when it ends"
+                "`projector maintain` or `projector repair` is already running on this database. "
+                "Try again when it has finished"
             )
         try:
             async with _while_open(connection):

@@ -37,10 +37,11 @@ async def verify(
     comparisons: Sequence[Comparison] = COMPARISONS,
     repair_range: RepairRange | None = None,
 ) -> AsyncIterator[Verdict]:
-    """Yield one verdict for each comparison, as soon as it's known. Writes only in `repair_range`.
+    """Yield one verdict for each comparison, as soon as it's known.
 
-    If the scope covers only open divergences, a projection without one has no verdict.
-    Raises FatalError if a self-test fails, and the errors of asyncpg.
+    If the scope covers only open divergences, this yields nothing for a projection that has none.
+    It only reads, so rows change only if `repair_range` is given and changes them. It raises
+    FatalError if a self-test fails, and propagates asyncpg's errors.
     """
     for comparison in comparisons:
         divergences = await open_divergences(connection, comparison)
@@ -168,7 +169,7 @@ class _ComparisonRun:
         return archived
 
     async def _run_self_tests(self, verify_range: VerifyRange) -> None:
-        """Run them once, on the range or a part of it. They take longer than a comparison."""
+        """Run the self-tests once, on the range or, if they time out, on a part of it."""
         if self._self_tests:
             return
         try:

@@ -149,7 +149,11 @@ def _kept_digests(values: ValuesByDigest) -> list[Digest]:
 
 
 def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
-    """Encode the values that lost. If the only one is a producer's own field, it stays as sent."""
+    """Encode the values that lost.
+
+    If the only one is a producer's own field of this name, it stays as sent, unless it could be
+    mistaken for values that a merge stored.
+    """
     own = lost.get(_OWN_KEY, [])
     if len(lost) == len(own) == 1 and _decode_kept(own[0], digests) is None:
         return own[0]
@@ -175,7 +179,10 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
     )
     if not kept or not is_ours:
         return None
-    # A single value of a producer is written as it is, unless it looks like values of a merge.
+    # If a merge has only one value to store, and that is one producer's own field of this name,
+    # `_encode_kept` writes it as sent. It adds our object around the value only if the value could
+    # itself be mistaken for what a merge stores. So our object around any other value isn't ours: a
+    # producer sent it.
     own = kept.get(_OWN_KEY, [])
     return None if len(kept) == len(own) == 1 and _decode_kept(own[0], digests) is None else kept
 

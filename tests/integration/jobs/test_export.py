@@ -281,7 +281,7 @@ async def test_an_event_that_has_no_line_is_named(database: Database, tmp_path: 
             """
         )
 
-    with pytest.raises(FatalError, match="event 7001: context: a number of more than 400 digits"):
+    with pytest.raises(FatalError, match="event 7001: context: a number has more than 400 digits"):
         await exported(database, tmp_path / "file.zst")
 
     assert not list(tmp_path.iterdir())

@@ -292,7 +292,7 @@ async def test_a_second_repair_finds_it_busy(database: Database) -> None:
         code, said = await run_program(*REPAIR, env=_environment(database))
 
     assert code == 3
-    assert "is maintaining or repairing" in said
+    assert "is already running on this database" in said
 
 
 async def test_a_repair_whose_lock_is_lost_ends(

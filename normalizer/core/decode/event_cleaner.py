@@ -7,8 +7,8 @@ secret in a record, and reads the text that's left. Source: docs/spec/wire-shape
 from collections.abc import Iterable
 from typing import Final
 
-from normalizer.core.decode.bounds import LIGHT_VALUES, check_depth
-from normalizer.core.decode.decode_json import EVENT_DEPTH, decode_object_or_text, parse_tree
+from normalizer.core.decode.bounds import LIGHT_VALUES
+from normalizer.core.decode.decode_json import decode_object_or_text, parse_tree
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import may_be_extreme
 from normalizer.core.redaction.sanitize import Sanitizer
@@ -40,7 +40,6 @@ class EventCleaner:
             content = decode_object_or_text(text)
             if isinstance(content, str) or not is_named(content):
                 return None
-            check_depth(text, EVENT_DEPTH)
             tree = parse_tree(text, search)
         except RecordRejectedError:
             return None

@@ -55,9 +55,9 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=NewPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Keep a copy of deleted events in this folder, from which `normalizer backfill` can "
-    "restore them. The compressed files are written before the events are deleted. Default: keep "
-    "no copy.",
+    help="Keep a copy of deleted events in this folder. The compressed files are written before "
+    "the events are deleted. `normalizer backfill file` can read them into another database, but "
+    "not back into this one, which ignores such old events. Default: keep no copy.",
 )
 @click.option(
     "--keep-quarantine",

@@ -49,9 +49,9 @@ def repair(
 
     An open divergence is an execution or hour that `projector verify` found to differ, or whose
     events had to be stored without updating projections. The view projector.agreement counts them.
-    A repair rebuilds executions and calls from their events, and adds what is missing to counters.
-    Each step is a short transaction, so you can stop or kill a repair at any time, and run the same
-    command again to continue. Run it as the owner of the tables.
+    A repair rebuilds executions and calls from their events, and corrects counters by the
+    difference. Each step is a short transaction, so you can stop or kill a repair at any time, and
+    run the same command again to continue. Run it as the owner of the tables.
 
     \b
     call_facts        match: 61,218 rows compared, 3 repaired (0.9 s)

@@ -25,8 +25,8 @@ def parse_scope(
     if until:
         bounds["until"] = _parse_hour(until, up=True)
         if "since" in bounds and bounds["since"] >= bounds["until"]:
-            start = f"--since {since}" if since else f"--last {last}"
-            raise click.UsageError(f"--until {until} must be later than the start, {start}")
+            start = since or f"{bounds['since']:%Y-%m-%dT%H:%M} UTC"
+            raise click.UsageError(f"the end, {until}, must be later than the start, {start}")
     if sample:
         drawn = secrets.randbelow(1_000_000) if seed is None else seed
         return Scope(kind="sample", hours=sample, seed=drawn, **bounds)

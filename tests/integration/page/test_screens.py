@@ -172,6 +172,29 @@ async def test_steps_that_never_succeeded_come_first(browser: Browser, platform:
     assert len(rows) > 1
 
 
+async def test_an_empty_list_of_playbooks_names_the_days_that_were_counted(
+    browser: Browser, platform: Platform
+) -> None:
+    """Of a window above 7 days, the server counts only the last 7."""
+
+    async def without_rows(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, json=await answer.json() | {"rows": []})
+
+    words = {"7d": "in the last 7 days.", "30d": "in the last 7 days of this window."}
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.route("**/api/v1/*version*", without_rows)
+        for last, when in words.items():
+            for playbook, panel, said in (
+                ("", "versions", "No execution began"),
+                ("&playbook=p", "versions", "No execution of this playbook began"),
+                ("&playbook=p", "version-errors", "No call of this playbook failed"),
+            ):
+                await page.goto(f"{platform.url}/?show=playbooks&last={last}{playbook}")
+                assert await page.inner_text(f"#{panel} .empty:not(.loading)") == f"{said} {when}"
+        await page.unroute_all(behavior="ignoreErrors")
+
+
 async def test_walk_new_errors_of_the_last_hour_and_their_steps(
     browser: Browser, platform: Platform
 ) -> None:

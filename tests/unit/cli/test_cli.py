@@ -17,6 +17,7 @@ from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, pages, parse_record
+from projector.cli.repair_command import _repair_request
 from projector.cli.scope_options import parse_scope, parse_span
 from tests.support.command_tree import subcommands
 
@@ -276,6 +277,17 @@ def test_a_time_that_is_beyond_the_calendar_is_none(
 ) -> None:
     with pytest.raises(click.BadParameter, match="is not a time"):
         parse_scope(*bounds, None, None)
+
+
+def test_hours_in_the_wrong_order_are_rejected_without_options_that_repair_lacks() -> None:
+    with pytest.raises(click.UsageError) as raised:
+        _repair_request(
+            ("2026-07-01T09:00", "2026-07-01T08:00"),
+            executions=False, hours=True, counters=False, all_=False,
+        )  # fmt: skip
+
+    assert "2026-07-01T08:00" in str(raised.value)
+    assert "--" not in str(raised.value)
 
 
 def test_bounds_are_rounded_outwards_to_hours() -> None:

@@ -9,7 +9,7 @@ import { guide } from "./guides.js";
 import { ended, iterations } from "./lists.js";
 import { FEW_CALLS, execution, expandButton, limit, nothing, showing, stamp, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
-import { pace } from "./windows.js";
+import { hours, pace } from "./windows.js";
 
 // ---- Columns that several tables have ---------------------------------------------------------
 
@@ -28,8 +28,11 @@ const text = (name, field, missing = "–") => ({ name, free: true, value: (row)
 let address_ = {};
 const page = () => address_;
 
-/** columns may be a function of the rows; timeless: the query has no window; state: what the documentation has a page about. */
-function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, key, state = null }) {
+/** The time that the figures of playbooks are about: of a longer window, the server counts only the last 7 days. */
+const lastDays = (address) => (hours(address) > 7 * 24 ? "in the last 7 days of this window" : windowText(address));
+
+/** columns may be a function of the rows; timeless: the query has no window; when: words for its time; state: what the documentation has a page about. */
+function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, when = windowText, key, state = null }) {
   return {
     id: name, title, subtitle, width, filters,
     queries: (address) => ({ [name]: [path, (timeless ? only : parameters)(address, filters, query), timeless ? {} : pace(address)] }),
@@ -37,7 +40,7 @@ function panel({ id: name, title, subtitle, path, filters = [], query = {}, colu
       const answer = answers[name];
       const rows = order ? [...answer.rows].sort(order) : answer.rows;
       const drawn = limit(rows, expanded);
-      if (!rows.length) return nothing(answer, timeless ? `${none}.` : `${none} ${windowText(address)}.`);
+      if (!rows.length) return nothing(answer, timeless ? `${none}.` : `${none} ${when(address)}.`);
       return [
         table(`${title} as a table`, typeof columns === "function" ? columns(rows) : columns, rows, (row) => `${name}-${key(row)}`, { id: name, ...drawn }),
         h("div", { class: "under" }, showing(answer, drawn.limit), tools(name), state ? guide(state) : null, expandButton(name, rows, expanded, "row", undefined, answer.total > rows.length)),
@@ -110,7 +113,7 @@ export function playbooks(address) {
   if (address.playbook === undefined) {
     return { title: "Playbooks", panels: [
       panel({ id: "versions", title: "All versions", subtitle: "How executions of each version ended, at most of the last 7 days. Click a playbook to compare its versions", width: "full",
-        path: "playbook-versions", filters: ["playbook"], none: "No execution began",
+        path: "playbook-versions", filters: ["playbook"], none: "No execution began", when: lastDays,
         key: (row) => `${row.playbook}-${row.version}`,
         order: (a, b) => !a.playbook - !b.playbook || (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
         columns: [{ name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(page(), { playbook: row.playbook }) }, row.playbook || "(unknown)") },
@@ -122,7 +125,7 @@ export function playbooks(address) {
   const note = "of stored calls, at most the last 7 days";
   return { title: ["Playbook", address.playbook || "(unknown)"], panels: [
     panel({ id: "versions", title: "Versions", subtitle: `Latest first, ${note}. Click a version for its executions`, width: "full",
-      path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", key: (row) => row.version,
+      path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", when: lastDays, key: (row) => row.version,
       columns: [{ ...text("Version", "version"), cell: (row) => h("a", { href: link(page(), { show: "executions", version: row.version }) }, row.version ? `v${row.version}` : "(none)") },
         number("Executions", "executions"), number("Completed", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
         number("Took, p50", "p50_s", span), number("Took, p95", "p95_s", span), number("Failed calls", "failed_calls"), number("Calls", "calls"),
@@ -141,7 +144,7 @@ const MOST_VERSIONS = 4;
 
 /** A row for each error, a column for each of the latest versions. */
 function drawVersionErrors({ errors, versions }, { expanded }) {
-  if (!errors.rows.length) return nothing(errors, `No call of this playbook failed ${windowText(page())}.`);
+  if (!errors.rows.length) return nothing(errors, `No call of this playbook failed ${lastDays(page())}.`);
   const latest = versions.rows.slice(0, MOST_VERSIONS).map((row) => row.version ?? null);
   const rows = [...new Set(errors.rows.map((row) => row.error_class))].map((name) => {
     const own = errors.rows.filter((row) => row.error_class === name);

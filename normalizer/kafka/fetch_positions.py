@@ -126,7 +126,7 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         """Mark a partition as verified, after a comparison that found its log unchanged.
 
         `unverified_log` is the value that the comparison began with, and `compared_ms` is the time
-        when it ended. If another failure marked the partition during the comparison, it stays
+        when it began. If another failure marked the partition during the comparison, it stays
         unverified, because the comparison may have seen the log from before that failure.
         """
         position = self.get(unverified_log.partition)

@@ -228,6 +228,21 @@ def test_a_word_that_an_operator_added_is_cut() -> None:
     assert b'{"iban":"[REDACTED]"}' in cut[0].columns
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("name", b"DB_PASSWORD"), ("value", b"hunter2")),
+        (("event_type", b"a.b"), ("type", b"password"), ("value", b"hunter2")),
+        (("event_type", b"a.b"), ("step", b"password=hunter2")),
+    ],
+)
+def test_a_record_with_a_secret_in_its_headers_is_left(lane: Lane, headers: Any) -> None:
+    """Only in an event are values of keys such as `name` never secret, nor the names of others."""
+    (record,) = raw_records([b'{"event_type":"a.b","execution_id":7}'], headers=headers)
+
+    assert lane.read([record]) == [None]
+
+
 def test_every_form_of_a_secret_is_cut_as_in_python_or_left(lane: Lane) -> None:
     forms = [*secrets()]
     contexts = [*(one.value for one in forms), *harmless()]

@@ -2,8 +2,9 @@
 
 A number is eight bytes, little-endian. Bytes and texts follow their length, which is -1 for none.
 The file begins with the signs of secrets. Then come the texts that have a sign and that Python
-cleans for the lane, each with the cleaned text, and then each record with its events. A record that
-the lane passes on to Python has none.
+cleans for the lane, each with the cleaned text. Headers in which Python finds nothing to clean are
+among them, unchanged. Then comes each record with its events. A record that the lane passes on to
+Python has none.
 """
 
 import struct
@@ -22,11 +23,18 @@ _NUMBER: Final = struct.Struct("<q")
 
 
 class _RecordingCleaner(EventCleaner):
-    """Keeps the texts that it cleans."""
+    """Keeps the texts that it cleans, and headers that need no cleaning."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cleaned: dict[bytes, bytes] = {}
+
+    def suspects(self, headers: bytes) -> bool:
+        """As EventCleaner does."""
+        are_suspicious = super().suspects(headers)
+        if not are_suspicious:
+            self.cleaned[headers] = headers
+        return are_suspicious
 
     def clean(self, text: bytes) -> bytes | None:
         """As EventCleaner does."""

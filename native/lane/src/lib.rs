@@ -39,8 +39,8 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 
 pub use encoded_events::{EncodedEvent, EncodedEvents};
 pub use left::Left;
-pub use prefilter::Signs;
 use prefilter::Prefilter;
+pub use prefilter::Signs;
 pub use record::Record;
 
 /// The longest value that the lane reads, in bytes. A longer one is left to Python, which checks
@@ -81,8 +81,10 @@ impl Lane {
 
     /// Adds the events of a record to `events`. If the record is left to Python, it adds none.
     ///
-    /// `clean` is called for a text that may hold something that must not be stored. It returns the
-    /// text without that, or None if the record must be left to Python.
+    /// `clean` is called for a value that may hold something that must not be stored. It returns the
+    /// value without that, or None if the record must be left to Python. `suspects` is called for
+    /// headers, as JSON, and returns whether they may hold such a thing. If they do, the record is
+    /// left to Python.
     ///
     /// # Errors
     ///
@@ -91,7 +93,8 @@ impl Lane {
         &self,
         record: &Record<'_>,
         events: &mut EncodedEvents,
-        mut clean: impl FnMut(&str) -> Option<String>,
+        suspects: impl FnOnce(&str) -> bool,
+        clean: impl FnOnce(&str) -> Option<String>,
     ) -> Result<(), Left> {
         if record.value.len() > MAX_BYTES {
             return Err(Left::Large);
@@ -99,11 +102,15 @@ impl Lane {
         let text = std::str::from_utf8(record.value).map_err(|_| Left::Unreadable)?;
         let headers = headers::read_headers(record)?;
         if let Some(json) = headers.json.as_deref() {
-            if self.cleaned(json, &mut clean)? != json {
+            if self.prefilter.has_sign(json) && suspects(json) {
                 return Err(Left::Suspicious);
             }
         }
-        let text = self.cleaned(text, &mut clean)?;
+        let text = if self.prefilter.has_sign(text) {
+            clean(text).map(Cow::Owned).ok_or(Left::Suspicious)?
+        } else {
+            Cow::Borrowed(text)
+        };
         let (before, bytes_before) = (events.len(), events.bytes());
         let read = decode::decode_events(&text, &mut |index, event| {
             let event = normalize::normalize(record, index, event)?;
@@ -117,18 +124,6 @@ impl Lane {
             events.truncate(before);
         }
         read
-    }
-
-    fn cleaned<'t>(
-        &self,
-        text: &'t str,
-        clean: &mut impl FnMut(&str) -> Option<String>,
-    ) -> Result<Cow<'t, str>, Left> {
-        if self.prefilter.has_sign(text) {
-            clean(text).map(Cow::Owned).ok_or(Left::Suspicious)
-        } else {
-            Ok(Cow::Borrowed(text))
-        }
     }
 }
 
@@ -161,10 +156,13 @@ mod tests {
         let mut events = EncodedEvents::default();
         let good = r#"{"event_type":"a.b","execution_id":7}"#;
 
-        assert_eq!(lane().read(&record(good), &mut events, |_| None), Ok(()));
+        assert_eq!(
+            lane().read(&record(good), &mut events, |_| true, |_| None),
+            Ok(())
+        );
         let batch = format!("[{good},{good},1]");
         assert_eq!(
-            lane().read(&record(&batch), &mut events, |_| None),
+            lane().read(&record(&batch), &mut events, |_| true, |_| None),
             Err(Left::Unreadable)
         );
 
@@ -178,7 +176,12 @@ mod tests {
             |items: usize| format!("[{}1]", r#"{"name":"a","execution_id":7},"#.repeat(items));
         let read = |items| {
             let text = batch(items).replace(",1]", "]");
-            lane().read(&record(&text), &mut EncodedEvents::default(), |_| None)
+            lane().read(
+                &record(&text),
+                &mut EncodedEvents::default(),
+                |_| true,
+                |_| None,
+            )
         };
 
         assert_eq!(read(1_000), Ok(()));
@@ -190,7 +193,12 @@ mod tests {
         let read = |word: &str, cleaned: Option<&str>| {
             let text = format!(r#"{{"event_type":"a.b","execution_id":7,"x":"{word}"}}"#);
             let mut events = EncodedEvents::default();
-            let read = lane().read(&record(&text), &mut events, |_| cleaned.map(str::to_owned));
+            let read = lane().read(
+                &record(&text),
+                &mut events,
+                |_| true,
+                |_| cleaned.map(str::to_owned),
+            );
             read.map(|()| events.iter().next().map(|event| event.execution_id))
         };
         let cleaned = r#"{"event_type":"a.b","execution_id":8}"#;
@@ -201,21 +209,20 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_never_changed() {
+    fn suspicious_headers_leave_the_record() {
         let text = r#"{"event_type":"a.b","execution_id":7}"#;
-        let read = |cleaned: Option<&str>| {
+        let read = |name: &str, is_suspicious: bool| {
             let record = Record {
-                headers: vec![("secret", Some(b"x".as_slice()))],
+                headers: vec![(name, Some(b"x".as_slice()))],
                 ..record(text)
             };
-            lane().read(&record, &mut EncodedEvents::default(), |_| {
-                cleaned.map(str::to_owned)
-            })
+            let mut events = EncodedEvents::default();
+            lane().read(&record, &mut events, |_| is_suspicious, |_| None)
         };
 
-        assert_eq!(read(None), Err(Left::Suspicious));
-        assert_eq!(read(Some("{}")), Err(Left::Suspicious));
-        assert_eq!(read(Some(r#"{"secret":"x"}"#)), Ok(()));
+        assert_eq!(read("secret", true), Err(Left::Suspicious));
+        assert_eq!(read("secret", false), Ok(()));
+        assert_eq!(read("other", true), Ok(()));
     }
 
     #[test]
@@ -225,17 +232,22 @@ mod tests {
         let suspicious = r#"{"event_type":"secret","execution_id":7}"#;
 
         let panicked = caught(&mut events, |events| {
-            let good = lane().read(&record(text), events, |_| None);
+            let good = lane().read(&record(text), events, |_| true, |_| None);
             (
                 good,
-                lane().read(&record(suspicious), events, |_| panic!("as a bug would")),
+                lane().read(
+                    &record(suspicious),
+                    events,
+                    |_| true,
+                    |_| panic!("as a bug would"),
+                ),
             )
         });
 
         assert!(panicked.is_none());
         assert!(events.is_empty());
         let again = caught(&mut events, |events| {
-            lane().read(&record(text), events, |_| None)
+            lane().read(&record(text), events, |_| true, |_| None)
         });
         assert_eq!((again, events.len()), (Some(Ok(())), 1));
     }

@@ -27,6 +27,7 @@ const RULES_SHA256: &str = match option_env!("RULES_SHA256") {
 struct Lane {
     rules: Rules,
     encoded_event: Py<PyAny>,
+    suspects: Py<PyAny>,
     clean: Py<PyAny>,
     /// How many calls of `read` have panicked.
     #[pyo3(get)]
@@ -45,10 +46,12 @@ impl Lane {
             folded,
             separators,
         });
+        let suspects = cleaner.getattr("suspects")?.unbind();
         let clean = cleaner.getattr("clean")?.unbind();
         Ok(Self {
             rules,
             encoded_event,
+            suspects,
             clean,
             panics: 0,
         })
@@ -127,13 +130,19 @@ impl Lane {
             timestamp_ms: get(intern!(py, "recorded_ms"))?.extract()?,
         };
         let before = events.len();
-        let read = self.rules.read(&record, events, |text| {
+        // If Python raises, the record is left to it.
+        let suspects = |headers: &str| {
+            let headers = PyBytes::new(py, headers.as_bytes());
+            let asked = self.suspects.bind(py).call1((headers,));
+            asked.and_then(|answer| answer.is_truthy()).unwrap_or(true)
+        };
+        let clean = |text: &str| {
             let text = PyBytes::new(py, text.as_bytes());
-            // If Python raises, the record is left to it.
             let cleaned = self.clean.bind(py).call1((text,)).ok()?;
             let cleaned = cleaned.cast_into::<PyBytes>().ok()?;
             String::from_utf8(cleaned.as_bytes().to_vec()).ok()
-        });
+        };
+        let read = self.rules.read(&record, events, suspects, clean);
         Ok(read.map_or(0, |()| events.len() - before))
     }
 

@@ -1,13 +1,14 @@
 """Removes the secrets of an event before the native lane reads it.
 
 The rules that find secrets exist only in Python. The lane asks for them when it finds a sign of a
-secret in a record, and reads the text that's left. Source: docs/spec/wire-shapes.md#r6.
+secret in a record's value, and reads the text that's left. It leaves a record whose headers may
+hold a secret. Source: docs/spec/wire-shapes.md#r6.
 """
 
 from collections.abc import Iterable
 from typing import Final
 
-from normalizer.core.decode.bounds import LIGHT_VALUES
+from normalizer.core.decode.bounds import LIGHT_VALUES, MAX_NESTING, check_depth
 from normalizer.core.decode.decode_json import decode_object_or_text, parse_tree
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import may_be_extreme
@@ -21,6 +22,10 @@ class EventCleaner:
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
         self._sanitizer = Sanitizer(redact_keys)
         self.automaton: Final = self._sanitizer.prefilter.automaton
+
+    def suspects(self, headers: bytes) -> bool:
+        """Return whether headers, as JSON, may hold a secret, so that the lane must leave them."""
+        return self._sanitizer.suspects(headers)
 
     def clean(self, text: bytes) -> bytes | None:
         """Return the text of a record without its secrets, or None if the lane must leave it.
@@ -41,6 +46,7 @@ class EventCleaner:
             if isinstance(content, str) or not is_named(content):
                 return None
             tree = parse_tree(text, search)
+            check_depth(text, MAX_NESTING)  # a secret may be deeper than what's left
         except RecordRejectedError:
             return None
         cleaned = sanitizer.clean(text.decode(), tree, search)

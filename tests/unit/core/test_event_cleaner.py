@@ -37,6 +37,7 @@ def test_text_without_a_sign_stays_whatever_it_is() -> None:
         pytest.param(EVENT % b'{"password":1e300}', id="an extreme exponent"),
         pytest.param(EVENT % (b'{"password":%b}' % (b"9" * 300)), id="many digits"),
         pytest.param(EVENT % (b'{"password":"%b"}' % (b"," * LIGHT_VALUES)), id="many values"),
+        pytest.param(EVENT % (b'{"password":%b}' % (b"[" * 300 + b"]" * 300)), id="too deep"),
         pytest.param(EVENT % (b'{"password":%b' % (b"[" * 2_000)), id="too deep and cut off"),
         pytest.param(b'{"event_type":"a","password":"x"', id="cut off"),
         pytest.param(b'{"password":"x","events":[]}', id="a batch"),

@@ -458,7 +458,7 @@ def _attempts_of_groups(events: Sequence[CallEvent], numbers: Sequence[int]) -> 
     """
     groups = _groups_of_ends(events)
     named = [
-        {events[index].number for index in group if events[index].number is not None}
+        {number for index in group if (number := events[index].number) is not None}
         for group in groups
     ]
     names = {number for some in named for number in some}

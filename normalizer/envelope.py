@@ -217,7 +217,7 @@ def _check(event: Envelope) -> None:
         ("duration", seconds is None or 0 <= seconds < math.inf),
     ):
         if not is_allowed:
-            raise ValueError(f"{field}: this value is not allowed in a canonical line")
+            raise ValueError(f"{field}: its value is not allowed in a canonical event")
 
 
 def _as_written(text: str) -> msgspec.Raw:

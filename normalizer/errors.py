@@ -148,7 +148,7 @@ class OtherGroupError(PositionError):
             f"this process is in group {group_id}. {self.REMEDY.format(other)}"
         )
         super().__init__(
-            f"{topic}[{partition}]: left to {self.why}", topic=topic, partition=partition
+            f"{topic}[{partition}] is left to {self.why}", topic=topic, partition=partition
         )
         self.other = other
         self.owner = owner
@@ -179,8 +179,8 @@ class AnotherClusterError(TopicResetError):
 
     def __init__(self, known: str, answering: str, *, topic: str, partition: int) -> None:
         super().__init__(
-            f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {answering}, topic {topic} is of cluster "
-            f"{known}; {self.REMEDY}",
+            f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {answering}, but topic {topic} was read "
+            f"from cluster {known}; {self.REMEDY}",
             topic=topic,
             partition=partition,
         )
@@ -237,7 +237,7 @@ class SignInTries:
             case _:
                 self._rejected = 0
         if self._rejected == self.MOST:
-            raise FatalError(f"{error} (refused {self.MOST} times)") from error
+            raise FatalError(f"{error} (rejected {self.MOST} times in a row)") from error
 
     def succeeded(self) -> None:
         """Count a try that succeeded."""

@@ -77,7 +77,7 @@ class SnowflakeGenerator:
             tick = max(self._last + 1, (self._clock_ms() - EPOCH_MS) << _NODE_SHIFT)
             ms, sequence = tick >> _NODE_SHIFT, tick & _MAX_SEQUENCE
             if ms >> _TIME_BITS:
-                msg = "the id layout ends in 2093"
+                msg = "there are no more ids, because their layout has no room for times after 2093"
                 raise OverflowError(msg)
             self._last = tick
         return ms << _TIME_SHIFT | self._node << _NODE_SHIFT | sequence

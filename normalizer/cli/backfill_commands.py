@@ -40,7 +40,7 @@ from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 _expired_option: Final = click.option(
     "--accept-expired",
     is_flag=True,
-    help="Ignore events that are older than the retention of events. Without this option, "
+    help="Ignore events that are older than the retention of events, and continue. By default, "
     "the job fails at the first such event.",
 )
 
@@ -67,18 +67,30 @@ def backfill() -> None:
     "partitions",
     type=SMALL_NUMBER,
     multiple=True,
-    help="Read only this partition. Repeat the option for more.",
+    help="The number of a partition to read. Repeat the option for several. By default, all "
+    "partitions are read.",
 )
-@click.option("--from-offset", type=OFFSET, help="The first offset to read in each partition.")
-@click.option("--to-offset", type=OFFSET, help="Stop before this offset.")
+@click.option(
+    "--from-offset",
+    type=OFFSET,
+    help="The first offset to read in each partition, for example 1000.",
+)
+@click.option(
+    "--to-offset",
+    type=OFFSET,
+    help="The offset to stop before in each partition, for example 2000.",
+)
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="Start at the first record at or after this time, for example 2026-01-31 or "
-    "2026-01-31T12:00:00Z.",
+    help="The time to start at, for example 2026-01-31 or 2026-01-31T12:00:00Z. Each partition "
+    "is read from its first record at or after this time.",
 )
 @click.option(
-    "--to-time", metavar="TIME", help="Stop before the first record at or after this time."
+    "--to-time",
+    metavar="TIME",
+    help="The time to stop at, for example 2026-02-28. Each partition is read up to its first "
+    "record at or after this time, which is left out.",
 )
 @changes_option
 @_expired_option
@@ -107,8 +119,8 @@ def backfill_topic(
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
         raise click.UsageError(
-            "give the range by offset or by time, not both: use --from-offset or --from-time, and "
-            "--to-offset or --to-time"
+            "the range of records can't be given by offset and by time at once: use "
+            "--from-offset or --from-time, and --to-offset or --to-time"
         )
     raise_if_empty("offset", from_offset, to_offset)
     first, after = parse_times(from_time, to_time)
@@ -146,16 +158,17 @@ def backfill_topic(
     type=click.Choice(["auto", "lines", "dump"]),
     default="auto",
     show_default=True,
-    help="The format of the files. With 'auto', it's detected for each file. With 'lines', each "
-    "line is a record. With 'dump', a file is a single JSON document, either "
-    '[...] or {"result":[...]}.',
+    help="The format of the files. 'lines' means one record per line. 'dump' means a single JSON "
+    "document in each file, either "
+    '[...] or {"result":[...]}. '
+    "'auto' detects the format of each file.",
 )
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="For records that name their topic, as `kcat -J` prints them: how often that topic "
-    "had been recreated when they were written (0 is the first). You need it only if "
-    "the topic was ever recreated. Default: the live topic.",
+    help="Which topic the records are from, if the topic was deleted and created again: 0 is the "
+    "first one, 1 is the second. You need it only in that case, for records that name their "
+    "topic, as `kcat -J` prints them.",
 )
 @set_option
 @changes_option
@@ -212,24 +225,25 @@ def backfill_file(
 @click.argument("table", required=False)
 @click.option(
     "--query",
-    help="Read the rows of this query instead of a table. It must return a column event_id.",
+    help="The SQL query whose rows to read, instead of a table. It must return a column event_id.",
 )
 @click.option(
     "--source-url",
     envvar="SOURCE_DATABASE_URL",
     show_envvar=True,
-    help="The address of the database that has the table. Default: DATABASE_URL.",
+    help="The address of the database that has the table, for example "
+    "postgresql://reader@noetl/noetl. Default: DATABASE_URL.",
 )
 @click.option(
     "--name",
-    help="Store pg:NAME as the topic of the rows. A second run with the same name recognizes rows "
-    "that are already stored, and stores none of them again. Default: the table's name, or a hash "
-    "of the query.",
+    help="The name under which to store the rows, whose topic becomes pg:NAME. A second run with "
+    "the same name recognizes the rows that the first one stored, and stores none of them "
+    "twice. Default: the table's name, or a hash of the query.",
 )
 @click.option(
     "--key",
-    help="The columns that identify a row, comma-separated. Rows are read in their order. "
-    "Default: the primary key.",
+    help="The columns that identify a row, comma-separated, for example event_id. Rows are read "
+    "in the order of these columns. Default: the table's primary key.",
 )
 @set_option
 @changes_option
@@ -258,7 +272,7 @@ def backfill_table(
     short statement per page.
     """
     if (table is None) == (query is None):
-        raise click.UsageError("name a table or give --query, not both")
+        raise click.UsageError("expected either the name of a table or --query")
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))
     url = source_url or settings.required_database_url

@@ -33,18 +33,21 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="Export only events with a created_at at or after this time, for example 2026-01-31"
-    " (UTC).",
+    help="The earliest created_at to export, for example 2026-01-31 (UTC).",
 )
 @click.option(
-    "--to-time", metavar="TIME", help="Export only events with a created_at before this time."
+    "--to-time",
+    metavar="TIME",
+    help="The time to stop at, for example 2026-02-28 (UTC). Only events with an earlier "
+    "created_at are exported.",
 )
 @click.option(
     "--execution",
     "executions",
     type=ID,
     multiple=True,
-    help="Export only events of this execution. Repeat the option for more.",
+    help="The id of an execution whose events to export. Repeat the option for several. By "
+    "default, the events of all executions are exported.",
 )
 @click.option(
     "--format",
@@ -52,9 +55,8 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     type=click.Choice(FORMATS),
     default="canonical",
     show_default=True,
-    help="The format of each line. canonical is the event itself, byte for byte as "
-    "`normalizer normalize` prints it. cloudevents is a CloudEvent 1.0 that has the "
-    "event as its data.",
+    help="The format of each line. 'canonical' is the event itself, byte for byte as `normalizer "
+    "normalize` prints it. 'cloudevents' is a CloudEvent 1.0 with the event as its data.",
 )
 def export(
     *,

@@ -25,15 +25,22 @@ def _execution(text: str) -> ForgottenExecution:
 @click.command()
 @click.argument("execution", type=_execution)
 @click.option(
-    "--who", help="Your name, for the table normalizer.forgotten_executions.  [default: user@host]"
+    "--who",
+    help="The name of the person who erases the execution, for example alice. It's stored in the "
+    "table normalizer.forgotten_executions.  [default: user@host]",
 )
 @click.option(
     "--why",
     required=True,
-    help="Why you erase it, for example a ticket number. The table normalizer.forgotten_executions "
-    "stores this text and is never cleaned up, so don't quote anything that is to be erased.",
+    help="The reason to erase the execution, for example 'request 17'. It's stored in the table "
+    "normalizer.forgotten_executions, which is never cleaned up, so don't quote anything "
+    "that is to be erased.",
 )
-@click.option("--dry-run", is_flag=True, help="Delete nothing, but count what would be deleted.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Count what would be deleted, but delete nothing.",
+)
 def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run: bool) -> None:
     """Erase an execution: its events, calls, and quarantined bytes. Its counts stay.
 
@@ -57,7 +64,7 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     """
     settings = load_settings("database_url")
     if not why.strip():
-        raise click.BadParameter("expected a reason", param_hint="--why")
+        raise click.BadParameter("expected a reason, but the text is empty", param_hint="--why")
     flow = Forget(settings.required_database_url, execution)
     progress = Progress(configure_screen(settings), "forget")
 

@@ -28,9 +28,15 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def history_options(command: _Command) -> _Command:
     """Add the options of every command that writes: --max-rate and --dry-run."""
     for option in (
-        click.option("--max-rate", type=RATE, help="Process at most this many records per second."),
         click.option(
-            "--dry-run", is_flag=True, help="Write nothing, but print what a real run would change."
+            "--max-rate",
+            type=RATE,
+            help="The most records to process per second, for example 500.",
+        ),
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="Print what a real run would change, but write nothing.",
         ),
     ):
         command = option(command)
@@ -42,7 +48,7 @@ set_option: Final = click.option(
     "defaults",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Add this field to every record that lacks it, for example created_at=2026-01-31. "
+    help="A field to add to every record that lacks it, for example created_at=2026-01-31. "
     "Repeat the option for more fields.",
 )
 
@@ -53,15 +59,18 @@ def changes_option(command: _Command) -> _Command:
     @functools.wraps(command)
     def checked(*, dry_run: bool, changes: Path | None, **options: Any) -> Any:
         if changes and not dry_run:
-            raise click.UsageError("--changes lists the rows of a dry run, so add --dry-run")
+            raise click.UsageError(
+                "--changes can't be used without --dry-run, because it lists the rows that a "
+                "real run would change"
+            )
         return command(dry_run=dry_run, changes=changes, **options)
 
     return click.option(
         "--changes",
         type=NewPath(path_type=Path),
         metavar="FILE",
-        help="With --dry-run, also write every row that would change to this file, as one JSON "
-        "object per line. The file must not exist yet.",
+        help="The file to which a dry run writes every row that would change, as one JSON object "
+        "per line. It needs --dry-run, and the file must not exist yet.",
     )(cast("_Command", checked))
 
 

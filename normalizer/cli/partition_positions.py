@@ -137,8 +137,8 @@ async def skip(
     position = (await read_positions(settings, log, *at))[0]
     if to is not None and not offset < to <= offset + MOST_OFFSETS:
         raise ConfigurationError(
-            f"--to: expected an offset above --offset, from {offset + 1} to "
-            f"{offset + MOST_OFFSETS}, but got {to}"
+            f"--to: expected an offset from {offset + 1} to {offset + MOST_OFFSETS}, which is "
+            f"above --offset, but got {to}"
         )
     if position.next_offset != offset:
         raise moved_elsewhere(*at, position.next_offset)
@@ -176,8 +176,8 @@ async def rewind(
     start = (await log.bounds([at]))[at].start if log and position.log_end is not None else offset
     if offset < start:
         raise ConfigurationError(
-            f"--offset: the log begins at {start}. Load earlier records from a copy of the topic "
-            "with `normalizer backfill`"
+            f"--offset: offset {offset} is no longer in Kafka, because the log begins at {start}. "
+            "Load earlier records from a copy of the topic with `normalizer backfill`"
         )
     part = _part(position, position.next_offset, offset)
     return await _done(settings, change, part, dry_run=dry_run)
@@ -218,8 +218,8 @@ async def _passed(
         )
     if (cluster := await log.cluster_id()) != position.cluster_id:
         raise ConfigurationError(
-            f"{position.at}: the position is of cluster {position.cluster_id}, but this is "
-            f"cluster {cluster}"
+            f"{position.at}: nothing was skipped, because the position belongs to cluster "
+            f"{position.cluster_id}, but KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster}"
         )
     if position.at not in await log.partitions(position.topic):
         raise ConfigurationError(
@@ -229,8 +229,8 @@ async def _passed(
     bounds = (await log.bounds([position.at]))[position.at]
     if (to or offset + 1) > bounds.end:
         raise ConfigurationError(
-            f"{position.at}: the log ends at offset {bounds.end}, so {to or offset + 1} can't be "
-            "the next offset to read"
+            f"{position.at}: the position can't move to offset {to or offset + 1}, because the "
+            f"log ends at offset {bounds.end}"
         )
     if offset < bounds.start and to is None:
         return [], bounds.start
@@ -254,8 +254,8 @@ async def _read(
             continue
         if chunk is None:
             raise BrokerUnavailableError(
-                f"{position.at}: Kafka's retention has just deleted offset {offset}. Run the "
-                "command again"
+                f"{position.at}: nothing was skipped, because Kafka's retention has just deleted "
+                f"offset {offset}. Run the command again"
             )
         found = [one for one in chunk.records if to is None or one.offset < to]
         if to is None and found:
@@ -266,8 +266,9 @@ async def _read(
         offset = chunk.next_offset
     if to is None and offset < last:
         raise BrokerUnavailableError(
-            f"{position.at}: the brokers return no record from offset {offset} on. If the log is "
-            "damaged there, give the offset to continue at with --to"
+            f"{position.at}: the brokers return no record from offset {offset} on, so the next "
+            "one is unknown. If the log is damaged there, give the offset to continue at with "
+            "--to"
         )
     return records, to or min(offset, end)
 

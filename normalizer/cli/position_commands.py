@@ -37,16 +37,20 @@ def _changes(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option(
             "--who",
-            help="Your name, for the table normalizer.position_changes.  [default: user@host]",
+            help="The name of the person who changes the position, for example alice. It's "
+            "stored in the table normalizer.position_changes.  [default: user@host]",
         ),
         click.option(
             "--why",
             required=True,
-            help="Why you change the position. The table normalizer.position_changes stores this "
-            "text and is never cleaned up, so don't quote the content of records.",
+            help="The reason to change the position, for example 'poison, see ticket 17'. It's "
+            "stored in the table normalizer.position_changes, which is never cleaned up, so "
+            "don't quote the content of records.",
         ),
         click.option(
-            "--dry-run", is_flag=True, help="Change nothing, but print what would be done."
+            "--dry-run",
+            is_flag=True,
+            help="Print what would be done, but change nothing.",
         ),
         click.argument("at", metavar="TOPIC:PARTITION", type=_partition),
     ):
@@ -103,14 +107,14 @@ def show(*, at: str, as_json: bool) -> None:
     "--offset",
     type=OFFSET,
     required=True,
-    help="Where the position is now, as `show` prints it in next_offset. If it's elsewhere, "
-    "nothing is changed.",
+    help="The offset at which the position is now, as `normalizer position show` prints it in "
+    "next_offset. If the position is elsewhere, the command changes nothing.",
 )
 @click.option(
     "--to",
     type=click.IntRange(1),
-    help="Skip all records before this offset, which is the one to read next. Default: skip "
-    "one record.",
+    help="The offset to continue at, for example 1100. All records before it are skipped. By "
+    "default, only one record is skipped.",
 )
 def skip(
     *,
@@ -147,7 +151,7 @@ def skip(
     "--offset",
     type=OFFSET,
     required=True,
-    help="The offset to read next, which must have been read before.",
+    help="The offset to read next, for example 900. It must have been read before.",
 )
 def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
     """Set the position back to --offset, to read records again.
@@ -199,7 +203,7 @@ def _run(
 ) -> None:
     settings = load_settings("database_url")
     if not why.strip():
-        raise click.BadParameter("expected a reason", param_hint="--why")
+        raise click.BadParameter("expected a reason, but the text is empty", param_hint="--why")
     change = PositionChange(action=action, who=who or user_at_host(), why=why.strip())
 
     async def moved() -> MovedPosition | PositionMovedError:

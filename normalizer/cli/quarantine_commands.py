@@ -43,11 +43,24 @@ def quarantine() -> None:
 
 @quarantine.command("list")
 @click.option(
-    "--reason", type=click.Choice(REASONS), help="Only records that were rejected for this reason."
+    "--reason",
+    type=click.Choice(REASONS),
+    help="The reason for which the records were rejected, for example missing_time. By default, "
+    "records with any reason are included.",
 )
-@click.option("--topic", help="Only records of this topic.")
-@click.option("--redriven", is_flag=True, help="Also list entries that `redrive` has stored since.")
-@click.option("--limit", type=LIMIT, default=50, show_default=True)
+@click.option(
+    "--topic",
+    help="The topic of the records, for example noetl.events. By default, records of any topic "
+    "are included.",
+)
+@click.option(
+    "--redriven",
+    is_flag=True,
+    help="Also list records that `normalizer quarantine redrive` has stored in the meantime.",
+)
+@click.option(
+    "--limit", type=LIMIT, default=50, show_default=True, help="The most records to list."
+)
 def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
     """List the latest records in quarantine, newest first.
 
@@ -90,34 +103,59 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 
 @quarantine.command()
 @click.option(
-    "--reason", type=click.Choice(REASONS), help="Only records that were rejected for this reason."
+    "--reason",
+    type=click.Choice(REASONS),
+    help="The reason for which the records were rejected, for example missing_time. By default, "
+    "records with any reason are included.",
 )
-@click.option("--shape", help="Only records of this shape, i.e. producer's format.")
-@click.option("--topic", help="Only records of this topic.")
 @click.option(
-    "--version", type=SMALL_NUMBER, help="Try only entries that this version of the rules rejected."
+    "--shape",
+    help="The shape (format of a producer) of the records to try.",
+)
+@click.option(
+    "--topic",
+    help="The topic of the records, for example noetl.events. By default, records of any topic "
+    "are included.",
+)
+@click.option(
+    "--version",
+    type=SMALL_NUMBER,
+    help="The version of the rules that rejected the records to try, for example 4.",
 )
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="Try only records rejected at or after this time, for example 2026-01-31 (UTC).",
+    help="The earliest time at which the records to try were rejected, for example 2026-01-31 "
+    "(UTC).",
 )
-@click.option("--to-time", metavar="TIME", help="Try only records rejected before this time.")
+@click.option(
+    "--to-time",
+    metavar="TIME",
+    help="The time to stop at, for example 2026-02-28 (UTC). Only records that were rejected "
+    "before it are tried.",
+)
 @click.option(
     "--id",
     "ids",
     type=ID,
     multiple=True,
-    help="Try only the entry with this id. Repeat the option for more.",
+    help="The id of an entry to try, as `normalizer quarantine list` prints it. Repeat the "
+    "option for more.",
 )
 @click.option(
-    "--again", is_flag=True, help="Also try entries that today's rules have rejected before."
+    "--again",
+    is_flag=True,
+    help="Also try records that today's rules have already rejected.",
 )
-@click.option("--limit", type=LIMIT, help="Try at most this many entries.")
+@click.option(
+    "--limit",
+    type=LIMIT,
+    help="The most records to try, for example 100.",
+)
 @click.option(
     "--yes",
     is_flag=True,
-    help="Without a selection, try all rejected records without asking first.",
+    help="Try all rejected records without asking first, if no other option selects some of them.",
 )
 @set_option
 @changes_option

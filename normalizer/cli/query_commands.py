@@ -111,8 +111,8 @@ def verify_command() -> None:
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="Needed only if the topic was recreated: how often that had happened when the "
-    "record was written. 0 is the first topic. Default: the newest.",
+    help="Which topic the record is from, if the topic was deleted and created again: 0 is the "
+    "first one, 1 is the second. Default: the newest.",
 )
 def explain(*, coordinates: str, incarnation: int | None) -> None:
     """Show what happened to a record, or why it has no row.

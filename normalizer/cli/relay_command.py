@@ -34,13 +34,14 @@ its partitions, and each would read only some of them."""
 @click.option(
     "--from-postgres",
     is_flag=True,
-    help="Publish the events that are stored in DATABASE_URL, instead of reading KAFKA_TOPICS.",
+    help="Publish the events that are stored in the database of DATABASE_URL, instead of reading "
+    "KAFKA_TOPICS.",
 )
 @click.option(
     "--unregister",
     is_flag=True,
-    help="End a relay with --from-postgres for good, so that the database stops recording "
-    "changes for it.",
+    help="Stop the database from recording changes for a relay with --from-postgres, and exit. "
+    "Use it when you no longer need that relay.",
 )
 def relay(
     *, accept_reset: bool, accept_shapes: bool, from_postgres: bool, unregister: bool
@@ -68,8 +69,8 @@ def relay(
     """
     if (from_postgres or unregister) and (accept_reset or accept_shapes):
         raise click.UsageError(
-            "--accept-reset and --accept-shapes need a relay that reads KAFKA_TOPICS, so leave "
-            "them out with --from-postgres and --unregister"
+            "--accept-reset and --accept-shapes can't be used with --from-postgres or "
+            "--unregister, because they apply only to a relay that reads KAFKA_TOPICS"
         )
     needs = ("database_url",) if unregister or from_postgres else ()
     settings = load_logged_settings(*needs, *(() if unregister else ("kafka_bootstrap_servers",)))

@@ -43,18 +43,28 @@ SHOWN_REJECTIONS: Final = 20
 
 
 @click.command()
-@click.option("--shape", help="Only rows of this shape, i.e. producer's format.")
+@click.option(
+    "--shape",
+    help="The shape (format of a producer) whose rows to update. By default, the rows of all "
+    "shapes are updated.",
+)
 @click.option(
     "--rule",
     type=click.Choice(RULES),
-    help="Only rows in which this rule has changed or guessed a value.",
+    help="The rule whose rows to update, for example status_unmapped. These are the rows in "
+    "which the rule has changed or guessed a value.",
 )
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="Only rows with a created_at at or after this time, for example 2026-01-31 (UTC).",
+    help="The earliest created_at to update, for example 2026-01-31 (UTC).",
 )
-@click.option("--to-time", metavar="TIME", help="Only rows with a created_at before this time.")
+@click.option(
+    "--to-time",
+    metavar="TIME",
+    help="The time to stop at, for example 2026-02-28 (UTC). Only rows with an earlier "
+    "created_at are updated.",
+)
 @changes_option
 @history_options
 def renormalize(
@@ -138,9 +148,11 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
 
 
 @click.command()
-@click.option("--limit", type=LIMIT, default=20, show_default=True)
+@click.option("--limit", type=LIMIT, default=20, show_default=True, help="The most runs to list.")
 @click.option(
-    "--end", metavar="JOB", help="End this interrupted job, which can't be resumed after that."
+    "--end",
+    metavar="JOB",
+    help="The id of an interrupted job to end. It can't be resumed after that.",
 )
 def jobs(*, limit: int, end: str | None) -> None:
     """List the runs of jobs, newest first.

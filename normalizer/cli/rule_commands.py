@@ -25,7 +25,11 @@ from normalizer.runtime.exit_codes import FOUND
 
 @click.command()
 @click.argument("file", default="-", type=click.Path(exists=True, allow_dash=True, dir_okay=False))
-@click.option("--strict", is_flag=True, help="Exit with 1 if any record was rejected.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit with 1 if a record was rejected. Without this option, the exit code is 0 even then.",
+)
 def normalize(*, file: str, strict: bool) -> None:
     """Turn raw records into canonical events, one per line.
 
@@ -83,7 +87,7 @@ def schema() -> None:
     type=click.IntRange(0),
     default=10,
     show_default=True,
-    help="Print at most this many of the cases that differ.",
+    help="The most differing cases to print.",
 )
 @click.option(
     "--within",
@@ -91,7 +95,7 @@ def schema() -> None:
     default=600,
     show_default=True,
     metavar="SECONDS",
-    help="Kill the program if it hasn't ended after this time.",
+    help="The number of seconds after which the program is killed if it's still running.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def conform(

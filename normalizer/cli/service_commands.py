@@ -39,14 +39,14 @@ from normalizer.up.process_group import ProcessGroup
 reset_option: Final = click.option(
     "--accept-reset",
     is_flag=True,
-    help="Accept that a topic was recreated or moved to another cluster, and read it from "
-    "its beginning. Without this option, it isn't read.",
+    help="Read a topic from its beginning if it was recreated or moved to another cluster. By "
+    "default, such a topic isn't read.",
 )
 shapes_option: Final = click.option(
     "--accept-shapes",
     is_flag=True,
-    help="Accept that NORMALIZER_SHAPES has changed since the partitions were last read. "
-    "Without this option, they stay stopped.",
+    help="Continue to read partitions although the file of NORMALIZER_SHAPES has changed since "
+    "they were last read. By default, they stay stopped.",
 )
 
 
@@ -58,7 +58,7 @@ shapes_option: Final = click.option(
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Run this many processes on this machine. They share the partitions, and one "
+    help="The number of processes to run on this machine. They share the partitions, and one "
     "address serves the probes and metrics of all.",
 )
 def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
@@ -80,8 +80,8 @@ def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     """
     if accept_reset and processes > 1:
         raise click.UsageError(
-            "--accept-reset works with one process only, because a process that is restarted "
-            "would accept any log"
+            "--accept-reset can't be used with several processes, because a process that is "
+            "restarted would accept every later reset too. Use it once with a single process"
         )
     settings = load_logged_settings("database_url", "kafka_bootstrap_servers")
     if processes > 1:
@@ -157,11 +157,17 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 
 
 @click.command()
-@click.option("--folder", type=NewPath(path_type=Path), default=Path(".noetl"), show_default=True)
+@click.option(
+    "--folder",
+    type=NewPath(path_type=Path),
+    default=Path(".noetl"),
+    show_default=True,
+    help="The folder in which everything is kept, for example the data and the logs.",
+)
 @click.option(
     "--no-kafka",
     is_flag=True,
-    help="Start no Kafka, and read the records from a file instead, so that Java isn't needed.",
+    help="Read the records from a file instead of starting Kafka, so that Java isn't needed.",
 )
 @click.option("--no-traffic", is_flag=True, help="Start everything, but send no events.")
 @click.option(
@@ -169,17 +175,21 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
     type=RATE,
     default=200.0,
     show_default=True,
-    help="How many events to send per second.",
+    help="The number of events to send per second.",
 )
 @click.option(
     "--seed",
     type=int,
     default=1,
     show_default=True,
-    help="The number from which the traffic is generated. The same seed gives the same events.",
+    help="The seed of the generated traffic, for example 7. The same seed gives the same events.",
 )
 @click.option(
-    "--for", "for_s", type=SECONDS, metavar="SECONDS", help="Stop after this many seconds."
+    "--for",
+    "for_s",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="The number of seconds after which everything stops. By default, it runs until Ctrl-C.",
 )
 def up(
     *,
@@ -215,10 +225,15 @@ def up(
 
 @click.command()
 @click.option(
-    "--status", is_flag=True, help="Change nothing, but list applied and pending migrations."
+    "--status",
+    is_flag=True,
+    help="List the applied and pending migrations, but change nothing.",
 )
 @click.option(
-    "--print", "print_script", is_flag=True, help="Change nothing, but print a script for psql."
+    "--print",
+    "print_script",
+    is_flag=True,
+    help="Print a script that applies the migrations with psql, but change nothing.",
 )
 def migrate(*, status: bool, print_script: bool) -> None:
     """Migrate the database of DATABASE_URL to the newest schema.

@@ -188,11 +188,12 @@ def _field(name: str) -> FieldInfo:
 def _converted(field: FieldInfo, text: str) -> Any:
     """Convert the value of one variable. Raises ValueError, whose message never has a secret."""
     if not is_text(text):
-        raise ValueError("not UTF-8")
+        raise ValueError("expected UTF-8, but got other bytes")
     if len(text) > 1 and text[0] == text[-1] in "\"'" and not is_secret(field):
         # A password may begin and end with a quote.
         raise ValueError(
-            "the value is in quotes, which only a shell would remove: write it without them"
+            "the value is in quotes, which are kept, because no shell removes them here. Write "
+            "it without them"
         )
     kind = get_args(field.type)[0]
     if get_origin(kind) is tuple:

@@ -234,7 +234,8 @@ class Membership:
             if self._must_rejoin:
                 if not await self._reader.stop(timeout_s=REJOIN_S):
                     raise ProcessStuckError(
-                        "the Kafka client does not stop, so only a new process can join"
+                        f"the Kafka client did not stop in {REJOIN_S:.0f} s, so this process "
+                        "can't rejoin the group. It ends, and a new one continues"
                     )
                 await self._find_topics()
                 await self._reader.start()
@@ -339,7 +340,13 @@ class Membership:
             stuck = await self._watchdog.find_stuck()
             if stuck is None:
                 continue
-            why = f"no progress in {limit_s} s although records wait: {', '.join(sorted(stuck))}"
+            why = (
+                f"this process has made no progress in {limit_s} s, although records wait in "
+                f"{', '.join(sorted(stuck))}"
+            )
             if self._watchdog.note_stuck(stuck) and not self._must_rejoin:
-                raise ProcessStuckError(f"{why}, and it did not help to rejoin the group")
+                raise ProcessStuckError(
+                    f"{why}. Rejoining the group did not help, so this process ends, and a new "
+                    "one continues"
+                )
             self.rejoin(why)

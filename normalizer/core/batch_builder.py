@@ -36,8 +36,8 @@ class BatchBuilder:
             self._parts[part.key] = into
         if into.next_offset != part.from_offset:
             raise ProcessStuckError(
-                f"{part.topic}[{part.partition}]: the batch ends at {into.next_offset}, "
-                f"the next records begin at {part.from_offset}"
+                f"{part.topic}[{part.partition}]: the batch expects offset {into.next_offset} "
+                f"next, but the next records begin at offset {part.from_offset}"
             )
         into.items.extend(part.items)
         for first, after in part.holes:

@@ -160,7 +160,7 @@ def encode_columns(event: Envelope) -> bytes:
     try:
         return _encode(event)
     except (struct.error, OverflowError, TypeError) as error:
-        raise ValueError(f"a column cannot hold its value: {error}") from error
+        raise ValueError(f"the event has a value that its column can't hold: {error}") from error
 
 
 def decode_columns(columns: bytes) -> Envelope:
@@ -256,7 +256,7 @@ def _word(text: str | None) -> bytes:
 
 def _microseconds(time: datetime | None) -> int:
     if time is None:
-        raise TypeError("an event of a log has a time")
+        raise TypeError("the event has no time, but every event of a log has one")
     since = time - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 

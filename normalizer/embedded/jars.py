@@ -93,7 +93,9 @@ async def _download(jars: Path, report: Callable[[str], None]) -> None:
     """Download to a temporary folder and rename it, so that the final folder is always complete."""
     maven = shutil.which("mvn")
     if maven is None:
-        raise KafkaMissingError("Kafka is downloaded with Maven: run `apt-get install maven`")
+        raise KafkaMissingError(
+            "Kafka can't be downloaded, because Maven is missing: run `apt-get install maven`"
+        )
     report(f"Downloading Apache Kafka {KAFKA_VERSION} (about 45 MB, once) ...")
     with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
         pom = Path(folder) / "pom.xml"
@@ -158,6 +160,7 @@ def _default_cache() -> Path:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError as error:
         raise EmbeddedError(
-            "there is no home folder to keep Kafka in: set XDG_CACHE_HOME to a folder"
+            "Kafka can't be stored, because this user has no home folder: set XDG_CACHE_HOME to "
+            "a folder"
         ) from error
     return Path(base) / "event-normalizer"

@@ -64,7 +64,7 @@ def free_port(taken: set[int]) -> int:
         port = chooser.randrange(_LOWEST, highest)
         if port not in taken and is_free(port):
             return port
-    raise OSError(f"no free port on 127.0.0.1 between {_LOWEST} and {highest}")
+    raise OSError(f"there is no free port on 127.0.0.1 between {_LOWEST} and {highest}")
 
 
 def is_free(port: int) -> bool:

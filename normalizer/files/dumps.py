@@ -104,7 +104,7 @@ class _DumpReader:
         else:
             yield from self._object()
         if not self._is_at_end():
-            raise self._broken("expected the end of the file, because the dump's JSON has ended")
+            raise self._broken("the JSON document has ended here, but the file continues")
 
     def _object(self) -> Iterator[bytes]:
         self._take("{")
@@ -138,7 +138,7 @@ class _DumpReader:
                 value, end = _json.raw_decode(self._text, self._at)
             except (JSONDecodeError, RecursionError) as error:
                 if not self._may_go_on(error):
-                    raise self._broken("expected JSON, got something else") from error
+                    raise self._broken("expected JSON here, but got other text") from error
                 if not self._read():
                     raise EOFError from None
                 continue

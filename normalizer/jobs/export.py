@@ -199,14 +199,15 @@ class ExportFile:
     def __enter__(self) -> Self:
         if self._path.exists() and not self._path.is_file():
             raise FatalError(
-                f"{self._path} is not a regular file, and the export would replace it: choose "
-                "another"
+                f"{self._path} can't be the output, because it is not a regular file and the "
+                "export would replace it. Choose another path"
             )
         try:
             self._file = self._opened()
         except BlockingIOError as error:
             raise FatalError(
-                f"{self._path}: another export is writing this file. Wait for it, or choose another"
+                f"{self._path} can't be the output, because another export is writing this file. "
+                "Wait for that export, or choose another path"
             ) from error
         except OSError as error:
             raise FatalError(f"{self._path}: {error.strerror}") from error

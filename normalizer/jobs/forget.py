@@ -50,12 +50,12 @@ class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
         """Parse the operator's input. Raises ConfigurationError if it isn't an id."""
         name = text.strip()
         if not name:
-            raise ConfigurationError("EXECUTION: expected an id, got nothing")
+            raise ConfigurationError("EXECUTION: expected an id, but the text is empty")
         if not re.fullmatch(r"-?\d{1,19}", name):
             return cls(execution_id=hash_text_id(name), text=name)
         if not -(1 << 63) <= int(name) < 1 << 63:
             raise ConfigurationError(
-                f"EXECUTION: {name} is not an id, because it has more than 63 bits"
+                f"EXECUTION: {name} can't be an id, because an id has at most 63 bits"
             )
         return cls(execution_id=int(name))
 
@@ -401,9 +401,9 @@ class Forget:
 
     def _divergent(self) -> FatalError:
         return FatalError(
-            f"the projections of execution {self._id} may differ from its events, so its counts "
-            f"cannot be kept. Run `projector repair --executions {self._id}`, then the same "
-            "command"
+            f"execution {self._id} can't be erased yet, because its projections may differ from "
+            "its events, and its counts would stay wrong. Run `projector repair --executions "
+            f"{self._id}`, then this command again"
         )
 
     async def _wait_for_writers(self) -> None:

@@ -185,8 +185,8 @@ class Rewrite:
                     throttle.refund(most - (after.next_offset - at.next_offset))
                     return after
         raise FatalError(
-            f"events {rest.low} to {rest.high}: the database rejected some rows, and then others "
-            f"without these, {_ROUNDS} times in a row"
+            f"events {rest.low} to {rest.high} can't be updated: {_ROUNDS} times in a row, the "
+            "database rejected other rows than before"
         )
 
     async def _write(
@@ -199,7 +199,7 @@ class Rewrite:
         job = (run.spec.job_id, run.number)
         locked = await connection.fetch(LOCK_PARTS, *job, *([value] for value in PART))
         if not locked or locked[0]["epoch"] != run.epoch:
-            raise FencedError("another runner took over the job", topic=PART[0], partition=0)
+            raise FencedError("another process took over this run", topic=PART[0], partition=0)
         found, last_id = await self._rewrite_page(connection, rest)
         await update_rows(connection, found.changed)
         if found.unreadable:

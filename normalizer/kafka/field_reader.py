@@ -48,7 +48,8 @@ class FieldReader:
                 return (value >> 1) ^ -(value & 1)
             shift += 7
         raise CorruptRecordException(
-            f"a number has more than {_LONGEST_NUMBER} bytes, or the batch ends in it"
+            f"a number can't be read, because it has more than {_LONGEST_NUMBER} bytes or the "
+            "batch ends within it"
         )
 
     def bytes_or_null(self, *, end: int) -> bytes | None:
@@ -60,7 +61,7 @@ class FieldReader:
         length = self.number()
         if length > end - self.position:
             raise CorruptRecordException(
-                f"a field claims to have {length} bytes, but its record ends before"
+                f"a field claims to have {length} bytes, but its record ends before the field does"
             )
         return None if length < 0 else b"".join(self.parts(length))
 
@@ -69,7 +70,8 @@ class FieldReader:
         while length > 0:
             if not self.has_more():
                 raise CorruptRecordException(
-                    f"the batch ends {length} bytes before the end of a field"
+                    f"a field can't be read, because the batch ends {length} bytes before the "
+                    "field does"
                 )
             part = self._held[self._at : self._at + min(length, _PART_BYTES)]
             self._at += len(part)

@@ -93,7 +93,8 @@ class GroupReader:
         except BaseException as error:
             if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailableError):
                 raise ProcessStuckError(
-                    f"{error}, and the Kafka client does not stop, so this process has to end"
+                    f"{error}. The Kafka client did not stop in {STOP_S:.0f} s either, so this "
+                    "process ends, and a new one continues"
                 ) from error
             raise
         self._joined = True
@@ -251,8 +252,8 @@ class GroupReader:
                 records and not position.next_offset <= records[0].offset <= next_offset
             ):
                 raise ProcessStuckError(
-                    f"{partition}: the Kafka client lost its position: expected offset "
-                    f"{position.next_offset}, got {next_offset}. This process exits, and the next "
+                    f"{partition}: the Kafka client continued at offset {next_offset}, but the "
+                    f"next offset to read is {position.next_offset}. This process ends, and a new "
                     "one continues from the last committed position"
                 )
             chunks.append(

@@ -216,7 +216,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             for _ in range(self._num_records):
                 yield self._read_record(fields)
             if fields.has_more():
-                raise CorruptRecordException("the batch has more bytes after its last record")
+                raise CorruptRecordException("the batch has more bytes than its records take")
         except UnpacksTooFarError as error:
             error.next_offset = self.next_offset
             raise

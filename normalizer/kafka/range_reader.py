@@ -206,8 +206,8 @@ class OffsetRangeReader:
         offset_range = self._left[one]
         if bounds.start <= offset_range.first:
             raise FatalError(
-                f"{one}: the topic was recreated, because offset {offset_range.first} is to be "
-                f"read, but the log ends at {bounds.end}"
+                f"{one}: offset {offset_range.first} can't be read, because the topic was "
+                f"recreated and its log ends at {bounds.end}"
             )
         after = min(bounds.start, offset_range.after)
         self._advance(one, after)
@@ -220,12 +220,14 @@ class OffsetRangeReader:
             known = await self._consumer.topics()
         for one, offset_range in self._left.items():
             if one.topic not in known:
-                raise FatalError(f"{one}: the topic no longer exists")
+                raise FatalError(
+                    f"{one}: the rest can't be read, because the topic no longer exists"
+                )
             end = (await self.bounds([one]))[one].end
             if end < offset_range.after:
                 raise FatalError(
-                    f"{one}: the topic was recreated, because it is to be read to offset "
-                    f"{offset_range.after}, but the log ends at {end}"
+                    f"{one}: the log can't be read to offset {offset_range.after}, because the "
+                    f"topic was recreated and its log ends at {end}"
                 )
 
     def _advance(self, one: KafkaPartition, position: int) -> None:

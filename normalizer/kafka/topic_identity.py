@@ -67,8 +67,8 @@ async def why_reset(
                 return _shorter((await log.bounds([partition]))[partition], next_offset)
     except TimeoutError as error:
         raise BrokerUnavailableError(
-            f"{partition}: no answer in {COMPARING_S:.0f} s, while its log was compared with "
-            "the last record that was read"
+            f"{partition}: nobody knows whether the topic was recreated, because the brokers did "
+            f"not answer within {COMPARING_S:.0f} s"
         ) from error
     if last_record(record) == last:
         return None

@@ -174,7 +174,8 @@ class TransactionalProducer:
             if failure := _failure_in(transaction):
                 raise failure from error
             raise BrokerUnavailableError(
-                f"{self._partition}: its transactional producer has failed, so a new one is needed"
+                f"{self._partition}: its transactional producer has failed and can't be used "
+                "again, so the relay starts a new one"
             ) from error
 
     async def _commit_offset(self, producer: Any, committed: CommittedOffset) -> None:

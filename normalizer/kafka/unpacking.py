@@ -156,7 +156,10 @@ def _lz4(packed: bytes) -> Iterator[bytes]:
     while at < len(packed):
         flags = packed[at + 4]
         if not packed.startswith(_LZ4_FRAME, at) or flags >> 6 != 1 or flags & 1:
-            raise ValueError("expected an LZ4 frame without a dictionary")
+            raise ValueError(
+                "the batch can't be decompressed, because it isn't an LZ4 frame of version 1 "
+                "without a dictionary"
+            )
         at += 15 if flags & 8 else 7
         window = b""
         while size := int.from_bytes(packed[at : at + 4], "little"):

@@ -62,8 +62,8 @@ class ProbeServer:
             self._server = _Server(host, port, routes)
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {host}:{port}: {error.strerror}: see NORMALIZER_HTTP_HOST and "
-                "NORMALIZER_HTTP_PORT (0: a free port)"
+                f"cannot listen on {host}:{port}: {error.strerror}. Choose another address with "
+                "NORMALIZER_HTTP_HOST and NORMALIZER_HTTP_PORT (0 means a free port)"
             ) from error
         self.port: int = self._server.server_address[1]
         address = f"[{host}]" if ":" in host else host

@@ -123,7 +123,9 @@ class EventRelay:
             try:
                 await self._relay()
             except FencedError as error:
-                raise FatalError(f"{error}: a database can have only one relay") from error
+                raise FatalError(
+                    f"{error}. This relay ends, because a database can have only one relay"
+                ) from error
             except RetryableError as error:
                 self._waits_for = str(error)
                 self._outage.failed(error)
@@ -173,7 +175,10 @@ class EventRelay:
             await self._reader.register(Registration(position.registration, group_id))
             registered = await self._reader.registration()
         if registered is None or registered.group_id != group_id:
-            raise FatalError(f"another relay is registered: {registered}. {START_AGAIN}")
+            raise FatalError(
+                "this relay can't start, because another relay is registered in this database: "
+                f"{registered}. {START_AGAIN}"
+            )
         if position is None or position.registration != registered.name:
             raise FatalError(
                 f"the position in group {group_id} is gone (Kafka keeps the offsets of a group "
@@ -182,12 +187,15 @@ class EventRelay:
         now = await self._reader.horizon()
         if position.transaction_id >= now.next_transaction:
             raise FatalError(
-                "this database was restored: the relay has sent transaction "
-                f"{position.transaction_id}, but the next one is {now.next_transaction}. "
-                f"{START_AGAIN}"
+                "this database was restored to an earlier state: the relay has sent transaction "
+                f"{position.transaction_id}, but the database's next one is "
+                f"{now.next_transaction}. {START_AGAIN}"
             )
         if position.changes_table != now.changes_table:
-            raise FatalError(f"this database was restored from a dump. {START_AGAIN}")
+            raise FatalError(
+                "this database was restored from a dump, so the relay's position in it is no "
+                f"longer valid. {START_AGAIN}"
+            )
         await self._check(
             position,
             f"the position in group {group_id} is before changes that were already sent and "

@@ -30,7 +30,7 @@ async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]
         configs = await topics.topic_configs(topic)
         if not configs:
             raise BrokerUnavailableError(
-                f"topic {topic} does not exist: create it, because the relay creates no topics"
+                f"topic {topic} does not exist, and the relay creates no topics. Create it"
             )
         limits[topic] = int(configs[MESSAGE_LIMIT])
     return limits

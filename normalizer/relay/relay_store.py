@@ -269,8 +269,8 @@ class RelayStore:
             await owned.producer.commit(records, position.committed(next_offset))
         except BrokerUnavailableError as error:
             raise PositionMovedError(
-                f"{error}. Nobody knows whether the commit succeeded until the partition is "
-                "claimed again",
+                f"{error}. Nobody knows whether the commit succeeded, so the relay claims the "
+                "partition again and reads its position",
                 topic=where.topic,
                 partition=where.partition,
             ) from error

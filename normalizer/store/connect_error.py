@@ -57,7 +57,7 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
             return StoreSignInError(f"database: TLS: {reason}", remedy=_trusting(error))
         case ConnectionError() if "rejected SSL upgrade" in str(error):
             return StoreSignInError(
-                "database: TLS: the server offers none",
+                "database: TLS: the server does not offer it",
                 remedy="turn ssl on at the server, or set sslmode=prefer in DATABASE_URL, which "
                 "works without",
             )

@@ -136,9 +136,13 @@ def _reject_other_files(
 ) -> None:
     states = migration_statuses(files, applied)
     if edited := names_in_state(states, "edited"):
-        raise SchemaMismatchError(f"edited after it was applied: {edited}. {REMEDY}")
+        raise SchemaMismatchError(
+            f"these migrations were edited after they were applied: {edited}. {REMEDY}"
+        )
     if by_hand := names_in_state(states, "by hand"):
-        raise SchemaMismatchError(f"applied by hand, without a checksum: {by_hand}. {BY_HAND}")
+        raise SchemaMismatchError(
+            f"these migrations were applied by hand, without a checksum: {by_hand}. {BY_HAND}"
+        )
 
 
 def _pending(
@@ -165,12 +169,14 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     except (OSError, asyncpg.PostgresError) as error:
         raise connect_error(error, database_url) from error
     except (asyncpg.InterfaceError, ValueError) as error:
-        raise ConfigurationError(f"the database refuses the connection: {error}") from error
+        raise ConfigurationError(f"the connection to the database failed: {error}") from error
     try:
         async with closing(connection):
             yield connection
     except _NO_RIGHT as error:
-        raise MigrationFailedError("this user may not migrate", remedy=_OWNER) from error
+        raise MigrationFailedError(
+            "the user of DATABASE_URL may not migrate the database", remedy=_OWNER
+        ) from error
     except BrokenPipeError:
         raise  # nobody reads our output any more
     except FOREIGN_ERRORS as error:
@@ -253,7 +259,9 @@ async def _read_applied(connection: asyncpg.Connection) -> dict[str, AppliedMigr
     try:
         return applied_by_version(await connection.fetch(READ_APPLIED))
     except asyncpg.UndefinedColumnError as error:
-        raise SchemaMismatchError(f"migrations.applied lacks a column. {REMEDY}") from error
+        raise SchemaMismatchError(
+            f"the table migrations.applied lacks a column. {REMEDY}"
+        ) from error
 
 
 def _place(file: Migration, error: asyncpg.PostgresError) -> str:

@@ -100,7 +100,9 @@ def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
     """
     versions = sorted(folder.glob("[0-9]*_*.sql"))
     if not versions:
-        raise ConfigurationError(f"no migrations in {folder}")
+        raise ConfigurationError(
+            f"the folder {folder} has no migrations, so nothing can be applied"
+        )
     repeatable = {
         file.version: file
         for kind in ("functions", "views")

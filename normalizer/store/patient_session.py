@@ -64,7 +64,9 @@ class PatientSession(Session):
                     answer = await self.transaction(work, rolled_back=rolled_back)
             except RowRejectedError as error:
                 why = error.sqlstate or "it can't be encoded or decoded"
-                raise FatalError(f"database: a value was rejected: {why}") from error
+                raise FatalError(
+                    f"database: PostgreSQL rejected a value that was to be stored: {why}"
+                ) from error
             except (RetryTransactionError, RetryableError) as error:
                 failed = _retryable(error)
                 if not self._has_answered:
@@ -86,4 +88,6 @@ class PatientSession(Session):
 def _retryable(error: RetryTransactionError | RetryableError) -> RetryableError:
     if isinstance(error, RetryableError):
         return error
-    return StoreUnavailableError("database: another writer was first")
+    return StoreUnavailableError(
+        "database: another transaction changed the same rows first, so this one was rolled back"
+    )

@@ -147,7 +147,10 @@ class Session:
         try:
             return await self.transaction(work, rolled_back=rolled_back)
         except (RowRejectedError, RetryTransactionError) as error:
-            message = "database: another writer was first"
+            message = (
+                "database: another transaction changed the same rows first, so this one was "
+                "rolled back"
+            )
             raise StoreUnavailableError(message) from error
 
     async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:

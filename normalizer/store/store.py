@@ -268,7 +268,8 @@ class Store:
         )
         if not found:
             raise StoreUnavailableError(
-                f"database: SQLSTATE {failure.sqlstate} for a batch, but for no row of it alone",
+                f"database: PostgreSQL rejected a batch with SQLSTATE {failure.sqlstate}, but "
+                "none of its rows alone, so the batch is tried again",
                 sqlstate=failure.sqlstate,
             )
         return msgspec.structs.replace(progress, row_rejections=progress.row_rejections | found)

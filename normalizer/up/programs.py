@@ -122,7 +122,9 @@ class Programs:
         try:
             await writer.start()
             if await writer.wait() != 0:
-                raise EmbeddedError(f"no traffic:\n{last_words(writer.log)}")
+                raise EmbeddedError(
+                    f"the simulator could not write the file of events:\n{last_words(writer.log)}"
+                )
         finally:
             await writer.stop()
         unfinished.rename(file)

@@ -115,7 +115,8 @@ class Supervisor:
             ends.append(time.monotonic())
             if len(ends) == _ENDS_AT_MOST and ends[-1] - ends[0] < _WITHIN_S:
                 raise EmbeddedError(
-                    f"{part.name} keeps ending. See {part.log}:\n{last_words(part.log)}"
+                    f"{part.name} ended {_ENDS_AT_MOST} times within {_WITHIN_S:.0f} s, so it is "
+                    f"not restarted again. See {part.log}:\n{last_words(part.log)}"
                 )
             report(f"{part.name} ended ({_in_words(code)}), restarting it")
             await asyncio.sleep(self._pause_s)

@@ -79,13 +79,15 @@ class AccessMiddleware:
             if _host_name(Headers(scope=scope).get("host", "")) not in self._hosts:
                 app = problem(
                     MisdirectedError(
-                        "without PROJECTOR_TOKEN, the server answers only local host names, such "
-                        "as localhost"
+                        "the server answers this host name only if PROJECTOR_TOKEN is set; "
+                        "without a token, use a local name such as localhost"
                     )
                 )
         elif not (_is_open(scope["path"]) or trusted):
             app = problem(
-                UnauthorisedError("send the header Authorization: Bearer TOKEN"),
+                UnauthorisedError(
+                    "the request has no valid token; send the header Authorization: Bearer TOKEN"
+                ),
                 {"WWW-Authenticate": "Bearer"},
             )
         await app(scope, receive, send_with_headers)

@@ -156,8 +156,8 @@ def _refuse_exposure(settings: ApiSettings) -> None:
         )
     if settings.token is None and not _is_loopback(settings.host):
         raise ConfigurationError(
-            f"--host {settings.host} lets other machines read, so set a token first; to make one, "
-            "run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
+            f"--host {settings.host} lets other machines read the data, so it needs a token; to "
+            "make one, run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
 
 

@@ -25,7 +25,8 @@ _DEFAULTS: Final = ", ".join(
     default="127.0.0.1",
     show_default=True,
     show_envvar=True,
-    help="Address to listen on. A non-local one needs PROJECTOR_TOKEN.",
+    help="The address to listen on. One that other machines can reach, such as 0.0.0.0, needs "
+    "PROJECTOR_TOKEN.",
 )
 @click.option(
     "--port",
@@ -34,7 +35,7 @@ _DEFAULTS: Final = ", ".join(
     default=8384,
     show_default=True,
     show_envvar=True,
-    help="Port to listen on, or 0 for any free port.",
+    help="The port to listen on. Use 0 for any free port.",
 )
 @click.option(
     "--connections",
@@ -43,7 +44,7 @@ _DEFAULTS: Final = ", ".join(
     default=4,
     show_default=True,
     show_envvar=True,
-    help="Maximum number of database connections for requests. A request waits up to 5 s for a "
+    help="The most database connections to use for requests. A request waits up to 5 s for a "
     "free one. Probes and scrapes of metrics use a separate connection.",
 )
 @click.option(
@@ -55,7 +56,7 @@ _DEFAULTS: Final = ", ".join(
     metavar="SECONDS",
     show_default=True,
     show_envvar=True,
-    help="The longest that one answer may take in the database.",
+    help="The longest time that the database may take for one answer.",
 )
 @click.option(
     "--threshold",
@@ -75,16 +76,16 @@ _DEFAULTS: Final = ", ".join(
     multiple=True,
     metavar="ORIGIN",
     show_envvar=True,
-    help="Allow pages of another site, such as https://grafana.example, to read answers in a "
-    "browser (CORS). Repeat the option for several sites.",
+    help="The site whose pages may read answers in a browser (CORS), such as "
+    "https://grafana.example. Repeat the option for several sites.",
 )
 @click.option(
     "--grafana",
     envvar="PROJECTOR_GRAFANA",
     metavar="URL",
     show_envvar=True,
-    help="Address of a Grafana that has the dashboards of deploy/grafana/dashboards. The page "
-    "links to them.",
+    help="The address of a Grafana that has the dashboards of deploy/grafana/dashboards. The "
+    "page links to them.",
 )
 @click.option(
     "--docs",
@@ -92,9 +93,9 @@ _DEFAULTS: Final = ", ".join(
     default="",
     metavar="URL",
     show_envvar=True,
-    help="Address of this project's files, such as https://git.example/project/blob/main/. The "
-    "page links each state to the section that says what to do about it. Without this option, it "
-    "shows only the path of that section.",
+    help="The address of this project's files, such as https://git.example/project/blob/main/. "
+    "The page links each state to the section that says what to do about it. Without this "
+    "option, it shows only the path of that section.",
 )
 @click.option(
     "--topics",
@@ -102,16 +103,16 @@ _DEFAULTS: Final = ", ".join(
     default="noetl.events",
     show_default=True,
     show_envvar=True,
-    help="Comma-separated topics that the normalizer reads. The page shows them until the first "
-    "record arrives, so that you can check them. `projector serve` doesn't read them.",
+    help="The topics that the normalizer reads, comma-separated. The page shows them until the "
+    "first record arrives, so that you can check them. `projector serve` doesn't read them.",
 )
 @click.option(
     "--brokers",
     envvar="KAFKA_BOOTSTRAP_SERVERS",
     default="",
     show_envvar=True,
-    help="Comma-separated brokers that the normalizer connects to. Like --topics, the page only "
-    "shows them.",
+    help="The brokers that the normalizer connects to, comma-separated. Like --topics, the page "
+    "only shows them.",
 )
 def serve(
     *,

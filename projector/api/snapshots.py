@@ -274,7 +274,8 @@ class Reader:
 async def _refuse_tables(connection: asyncpg.Connection) -> None:
     if await connection.fetchval(_TABLES):
         raise DatabaseRefusedError(
-            f"{READER} can read tables, but must read only views; revoke that right"
+            f"the role {READER} can read tables, although it must read only views; revoke that "
+            "right"
         )
 
 

@@ -36,8 +36,9 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Ignore events that reached Kafka's log longer ago than this, for example 90d, and delete "
-    "executions whose last event is older than this plus the margin. Default: keep all.",
+    help="How long to keep events after they reached Kafka's log, for example 90d. Older events "
+    "are ignored when they're read, and an execution is deleted when its last event is "
+    "older than this plus the margin. Default: keep all.",
 )
 @click.option(
     "--keep-margin",
@@ -46,8 +47,9 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="7d",
-    help="Delete executions only this much later, so that an event which is reported twice, at "
-    "most this far apart, is counted once. Default: 7d.",
+    help="How much longer than --keep-events to keep an execution. If two records report the "
+    "same event, at most this far apart, it's counted once, because the first is still "
+    "stored. Default: 7d.",
 )
 @click.option(
     "--archive",
@@ -55,9 +57,9 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=NewPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Keep a copy of deleted events in this folder. The compressed files are written before "
-    "the events are deleted. `normalizer backfill file` can read them into another database, but "
-    "not back into this one, which ignores such old events. Default: keep no copy.",
+    help="The folder in which to keep a copy of deleted events. The compressed files are written "
+    "before the events are deleted. `normalizer backfill file` can read them into another "
+    "database, but not back into this one, which ignores such old events. Default: keep no copy.",
 )
 @click.option(
     "--keep-quarantine",
@@ -65,8 +67,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete quarantine entries (rejected records) that are older than this, for example 90d, "
-    "together with their counts by hour. Default: never.",
+    help="How long to keep quarantine entries (rejected records), for example 90d. Older ones "
+    "are deleted together with their counts by hour. Default: keep all.",
 )
 @click.option(
     "--keep-raw",
@@ -75,7 +77,7 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="30d",
-    help="Delete the raw bytes of rejected records when they're older than this. Their quarantine "
+    help="How long to keep the raw bytes of rejected records. After that their quarantine "
     "entries stay, but these records can't be redriven any more. Default: 30d.",
 )
 @click.option(
@@ -84,8 +86,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete counts by hour that are older than this, if their events are deleted too. "
-    "Default: never.",
+    help="How long to keep counts by hour, for example 365d. Older counts are deleted only if "
+    "their events are deleted too. Default: keep all.",
 )
 @click.option(
     "--keep-gaps",
@@ -93,8 +95,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete entries about gaps (offsets that were missing in Kafka's log) that were found "
-    "longer ago than this. Default: never.",
+    help="How long to keep entries about gaps (offsets that were missing in Kafka's log) after "
+    "they were found, for example 90d. Default: keep all.",
 )
 @click.option(
     "--keep-jobs",
@@ -102,24 +104,24 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete what is recorded about job runs, such as backfills, that ended longer ago than "
-    "this. A run stays listed until retention has deleted all events that it stored. Default: "
-    "never.",
+    help="How long to keep entries about job runs, such as backfills, after they ended, for "
+    "example 90d. An entry stays until retention has deleted all events that the run "
+    "stored. Default: keep all.",
 )
 @click.option(
     "--sample",
     type=click.IntRange(0),
     default=2,
     metavar="HOURS",
-    help="After the other steps, verify this many hours, drawn at random from those that still "
-    "have events. Default: 2. Use 0 to verify none.",
+    help="The number of hours to verify after the other steps, drawn at random from those that "
+    "still have events. Use 0 to verify none. Default: 2.",
 )
 @click.option(
     "--every",
     type=parse_span,
     metavar="SPAN",
-    help="Run until SIGTERM, and pause for this long after each run, for example 15m. Default: run "
-    "once and exit.",
+    help="The pause between two runs, for example 15m. With this option, the command runs until "
+    "SIGTERM. Default: run once and exit.",
 )
 def maintain(
     *,

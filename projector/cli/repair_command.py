@@ -18,8 +18,18 @@ from projector.verify.ranges import Scope
 
 
 @click.command()
-@click.option("--executions", is_flag=True, help="Repair these executions and their calls: ID ...")
-@click.option("--hours", is_flag=True, help="Repair what happened in these hours: FROM TO.")
+@click.option(
+    "--executions",
+    is_flag=True,
+    help="Repair the executions with these ids and their calls, for example --executions "
+    "481036337152.",
+)
+@click.option(
+    "--hours",
+    is_flag=True,
+    help="Repair what happened from one time to another, for example --hours 2026-07-01T09:00 "
+    "2026-07-02 (UTC).",
+)
 @click.option("--counters", is_flag=True, help="Repair all counters, of all hours.")
 @click.option(
     "--all", "everything", is_flag=True, help="Repair everything, including empty projections."
@@ -93,11 +103,13 @@ def _repair_request(
     which: tuple[str, ...], *, executions: bool, hours: bool, counters: bool, all_: bool
 ) -> RepairRequest:
     if executions + hours + counters + all_ > 1:
-        raise click.UsageError("give only one of --executions, --hours, --counters, and --all")
+        raise click.UsageError(
+            "only one of --executions, --hours, --counters, and --all can be used at once"
+        )
     if which and not executions and not hours:
         raise click.UsageError(
-            f"what to repair is unclear from {' '.join(which)}: write --executions ID ... for "
-            "executions, or --hours FROM TO for a range of hours"
+            f"nobody can tell whether {' '.join(which)} are executions or hours: write "
+            "--executions ID ... for executions, or --hours FROM TO for a range of hours"
         )
     if executions:
         try:
@@ -112,7 +124,7 @@ def _repair_request(
             )
         if not all(-(1 << 63) <= one < 1 << 63 for one in ids):
             raise click.BadParameter(
-                "an execution id is a number of at most 64 bits, and one of these is larger"
+                "one of these ids is too large, because an execution id has at most 64 bits"
             )
         return RepairRequest(scope=Scope(kind="range", execution_ids=ids))
     if hours:

@@ -16,7 +16,9 @@ def parse_scope(
 ) -> Scope:
     """Build the scope from --since, --until, --last, and --sample. Raises click.UsageError."""
     if since and last:
-        raise click.UsageError("give only one of --since and --last, because each is a start")
+        raise click.UsageError(
+            "--since and --last can't be used at once, because each says where the range begins"
+        )
     bounds: dict[str, Any] = {}
     if since:
         bounds["since"] = _parse_hour(since)

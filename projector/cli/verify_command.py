@@ -14,24 +14,44 @@ from projector.verify.verify import verify as compare
 
 
 @click.command()
-@click.option("--since", metavar="TIME", help="First hour, such as 2026-07-01T09:00 (UTC).")
-@click.option("--until", metavar="TIME", help="End, not included. Default: no limit.")
 @click.option(
-    "--last", metavar="SPAN", help="Instead of --since: for example the last 90m, 24h, or 7d."
+    "--since",
+    metavar="TIME",
+    help="The first hour to compare, for example 2026-07-01T09:00 (UTC). By default, there's no "
+    "limit.",
+)
+@click.option(
+    "--until",
+    metavar="TIME",
+    help="The end of the range, for example 2026-07-02 (UTC). It isn't included. By default, "
+    "there's no limit.",
+)
+@click.option(
+    "--last",
+    metavar="SPAN",
+    help="How far back from now the range begins, for example 90m, 24h, or 7d. Use it instead of "
+    "--since.",
 )
 @click.option(
     "--sample",
     type=click.IntRange(1),
     metavar="HOURS",
-    help="Number of random hours that still have events.",
+    help="The number of hours to compare, drawn at random from those that still have events.",
 )
-@click.option("--seed", type=int, help="Seed of the sample, to repeat it.")
+@click.option(
+    "--seed",
+    type=int,
+    help="The seed of the sample, as an earlier run printed it. The same seed draws the same "
+    "hours again.",
+)
 @click.option(
     "--only",
     multiple=True,
     type=click.Choice([comparison.name for comparison in COMPARISONS]),
     metavar="PROJECTION",
-    help="May be repeated: " + ", ".join(comparison.name for comparison in COMPARISONS) + ".",
+    help="The projection to compare: "
+    + ", ".join(comparison.name for comparison in COMPARISONS)
+    + ". Repeat the option for several. By default, all are compared.",
 )
 def verify(
     *,

@@ -13,7 +13,12 @@ from projector.views.wait import InQuarantineError, NotVisibleYetError, wait_for
 
 
 @click.command()
-@click.option("--json", "in_json", is_flag=True, help="Print JSON, with columns and types.")
+@click.option(
+    "--json",
+    "in_json",
+    is_flag=True,
+    help="Print the views as JSON, with the columns and types of each.",
+)
 def views(*, in_json: bool) -> None:
     """List every view, with the question that it answers.
 
@@ -36,7 +41,7 @@ def views(*, in_json: bool) -> None:
     "--timeout",
     type=FiniteRange(0),
     default=30.0,
-    help="Seconds to wait. Default: 30.",
+    help="The number of seconds to wait at most. Default: 30.",
     metavar="SECONDS",
 )
 def wait(*, coordinates: str, timeout: float) -> None:

@@ -163,7 +163,8 @@ async def _while_open(connection: asyncpg.Connection) -> AsyncIterator[None]:
     except TimeoutError as error:
         if block.expired():
             raise StoreUnavailableError(
-                "stopped, because the connection that holds the maintenance lock has ended"
+                "this run was stopped, because the connection that holds the maintenance lock "
+                "has ended. The next run continues"
             ) from error
         raise
 

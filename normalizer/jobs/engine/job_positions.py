@@ -231,7 +231,8 @@ async def _reached(
     live = _offsets(await connection.fetch(_LIVE_REACHED, *wanted))
     if any(reached < spans[source].end for source, reached in live.items()):
         raise RetryTransactionError(
-            "a process has claimed a partition of this batch, so read its dedup horizon again"
+            "another process has claimed a partition of this batch, so this transaction starts "
+            "over and reads the partition's dedup horizon again"
         )
     if any(span.shuffled for span in spans.values()):
         return dict.fromkeys(spans, DEDUP_ALWAYS)

@@ -289,7 +289,9 @@ class JobRun:
             raise self._lost()
 
     def _lost(self) -> FatalError:
-        return FatalError(f"job {self.spec.job_id}: another runner took it over, so this one ends")
+        return FatalError(
+            f"job {self.spec.job_id}: another process took over this run, so this one ends"
+        )
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         try:
@@ -328,10 +330,10 @@ class JobRun:
             del self._lock_pids[:-1]
             return
         last = await connection.fetchrow(_LAST_RUN, self.spec.job_id)
-        by = f" by {last['owner']}" if last else ""
+        place = f" in process {last['owner']}" if last else ""
         raise FatalError(
-            f"job {self.spec.job_id} ({self.spec}) is already running{by}, and a job can have one "
-            "runner at a time"
+            f"job {self.spec.job_id} ({self.spec}) can't start, because it is already "
+            f"running{place}. Wait until that run has ended, or stop it"
         )
 
     async def _begin(self, connection: asyncpg.Connection) -> None:

@@ -146,7 +146,7 @@ class JobRunner:
             worst = pick_worst(errors, FencedError, PositionError, FatalError)
             if isinstance(worst, FencedError):
                 raise FatalError(
-                    f"job {self.spec.job_id}: another runner took it over, so this one ends"
+                    f"job {self.spec.job_id}: another process took over this run, so this one ends"
                 ) from errors
             if not isinstance(worst, NormalizerError):
                 raise worst from errors

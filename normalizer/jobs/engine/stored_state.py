@@ -45,8 +45,9 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
             newest, incarnations = self.incarnations.get((topic, partition), (0, 1))
             if incarnations > 1:
                 raise ConfigurationError(
-                    f"{topic}[{partition}] was recreated, and its newest incarnation is {newest}. "
-                    "Say with --incarnation which one these records are from"
+                    f"{topic}[{partition}] was deleted and created again, so nobody knows which "
+                    "of its logs these records are from. Say it with --incarnation, for example "
+                    f"{newest} for the newest"
                 )
             return newest
 

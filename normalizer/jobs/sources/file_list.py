@@ -26,8 +26,8 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
         elif path.exists() or path == STANDARD_INPUT:
             raise ConfigurationError(
-                f"{path}: a stream can be read only once, but a run must be able to resume, so "
-                "save it as a file first"
+                f"{path}: a stream can't be backfilled, because a run that was interrupted has to "
+                "read it again. Save it as a file first"
             )
         else:
             raise ConfigurationError(f"{path}: no such file or folder")

@@ -159,8 +159,8 @@ class FileSource:
             same = files.setdefault(topic, file)
             if same is not file:
                 raise ConfigurationError(
-                    f"{same.path} and {path} begin with the same bytes, so they count as the same "
-                    "file: name only one of them"
+                    f"{same.path} and {path} can't be read together, because they begin with the "
+                    "same bytes and so count as the same file. Name only one of them"
                 )
         if not files:
             _log.warning("file.nothing_to_read", paths=[str(path) for path in self._paths])

@@ -153,7 +153,9 @@ class TableSource:
 
     def _record(self, row: Mapping[str, Any]) -> RawRecord:
         if not _EVENT_ID.fullmatch(row["event_id"] or ""):
-            raise self._failed(f"a row without an event_id, at key {row['key']}")
+            raise self._failed(
+                f"the row with key {row['key']} has no event_id that is a whole number"
+            )
         offset = int(row["event_id"])
         if not -(1 << 63) <= offset < (1 << 63) - 1:
             raise self._failed(
@@ -174,9 +176,15 @@ class TableSource:
         """
         for key, following in pairwise((*keys, "")):
             if "null" in key and None in msgspec.json.decode(key):
-                raise self._failed(f"a row's key holds null: {key}")
+                raise self._failed(
+                    f"a row has the key {key}, and rows with null in their key could be skipped. "
+                    "Name other columns with --key"
+                )
             if key == following:
-                raise self._failed(f"two rows have the key {key}, so name more columns with --key")
+                raise self._failed(
+                    f"two rows have the same key, {key}, so one of them could be skipped. Name "
+                    "more columns with --key"
+                )
 
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
         """Return the next rows. It fetches one more, to compare its key with that of the last."""
@@ -205,14 +213,16 @@ class TableSource:
             key = self._key_columns or found["key"] or []
         if not key:
             raise ConfigurationError(
-                f"{self._name} has no primary key, so name the columns that identify a row with "
-                "--key"
+                f"{self._name} can't be read in order, because it has no primary key. Name the "
+                "columns that identify a row, for example --key event_id"
             )
         all_of_it = f"select * from {relation} as source"  # noqa: S608 - the operator's own name for it
         columns = (await connection.prepare(all_of_it)).get_attributes()
         types = {column.name: f'"{column.type.schema}"."{column.type.name}"' for column in columns}
         if missing := [name for name in ("event_id", *key) if name not in types]:
-            raise ConfigurationError(f"{self._name} has no column {', '.join(missing)}")
+            raise ConfigurationError(
+                f"{self._name} can't be read, because it has no column {', '.join(missing)}"
+            )
         self._first_page, self._next_page = _pages_along(
             relation, {name: types[name] for name in key}, has_execution="execution_id" in types
         )
@@ -224,8 +234,9 @@ class TableSource:
         """
         if isinstance(error, asyncpg.QueryCanceledError):
             return FatalError(
-                f"{self._name}: reading a page took longer than {_SESSION['statement_timeout']}. "
-                "Create an index on the columns of its key"
+                f"{self._name}: reading a page of rows took longer than "
+                f"{_SESSION['statement_timeout']}. Create an index on the columns of its key, so "
+                "that the database finds each page at once"
             )
         if find_fault(error, copying=False) is Fault.TRANSIENT:
             return StoreUnavailableError(f"source {translate_error(error)}")

@@ -154,12 +154,12 @@ class TopicSource:
 
     def _partitions_to_read(self, known: Collection[KafkaPartition]) -> list[KafkaPartition]:
         if not known:
-            raise ConfigurationError(f"{self._topic}: no such topic")
+            raise ConfigurationError(f"{self._topic}: the brokers have no such topic")
         wanted = sorted(known)
         if self._range.partitions:
             wanted = [KafkaPartition(self._topic, number) for number in self._range.partitions]
         if missing := [str(one) for one in wanted if one not in known]:
-            raise ConfigurationError(f"no such partition: {', '.join(missing)}")
+            raise ConfigurationError(f"the brokers have no such partition: {', '.join(missing)}")
         return wanted
 
     async def _check_incarnation(

@@ -73,7 +73,7 @@ async def test_a_second_runner_is_reported_who_the_first_one_is(
     spec = JobSpec(kind="backfill", source=str(history))
 
     async with await JobRun.begin(database.url, spec, owner="the first"):
-        with pytest.raises(FatalError, match="is already running by the first, and a job"):
+        with pytest.raises(FatalError, match="is already running in process the first\\. Wait"):
             await JobRun.begin(database.url, spec, owner="the second")
 
     async with await JobRun.begin(database.url, spec, owner="the second") as run:
@@ -123,7 +123,7 @@ async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
                 await run.positions([])
 
         await run.positions([])
-        with pytest.raises(FatalError, match="is already running by the first, and a job"):
+        with pytest.raises(FatalError, match="is already running in process the first\\. Wait"):
             await JobRun.begin(database.url, spec, owner="the second")
         lost.terminate()
 
@@ -155,7 +155,7 @@ async def test_a_runner_that_lost_the_job_writes_nothing_more(
         error = await first
         stored = await connection.fetchval("select count(*) from normalizer.events")
 
-    assert "another runner took it over" in str(error)
+    assert "another process took over this run" in str(error)
     assert stored < COUNT
 
 
@@ -521,7 +521,7 @@ async def test_the_list_of_a_dry_run_is_a_new_file_and_never_that_of_a_run(
     runs = await typed(job_settings(database), "jobs")
 
     assert (done[0], listed.read_bytes().count(b"\n")) == (0, COUNT)
-    assert (forgotten[0], "so add --dry-run" in forgotten[1]) == (2, True)
+    assert (forgotten[0], "can't be used without --dry-run" in forgotten[1]) == (2, True)
     assert history.read_bytes() == before
     assert "no job has run" in runs[1]
 

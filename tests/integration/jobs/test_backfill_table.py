@@ -64,13 +64,16 @@ _UNPAGED: Final[list[tuple[dict[str, Any], str]]] = [
             "query": "select 1 as event_id, n / 2 as k from generate_series(1, 9) as n",
             "key": ["k"],
         },
-        "two rows have the key",
+        "two rows have the same key",
     ),
     (
         {"query": "select 1 as event_id, null::text as k", "key": ["k"]},
-        "a row's key holds null",
+        "rows with null in their key",
     ),
-    ({"query": "select 'x' as event_id", "key": ["event_id"]}, "a row without an event_id"),
+    (
+        {"query": "select 'x' as event_id", "key": ["event_id"]},
+        "has no event_id that is a whole number",
+    ),
     (
         {"query": "select 9223372036854775807 as event_id", "key": ["event_id"]},
         "an event_id of more than 63 bits",
@@ -138,7 +141,7 @@ async def test_a_row_whose_key_holds_null_is_noticed_after_any_number_of_pages(
     verdict = await backfilled(database, table="public.history", key=key)
 
     assert verdict.state == "failed"
-    assert "a row's key holds null" in verdict.reason
+    assert "rows with null in their key" in verdict.reason
 
 
 async def test_the_command_stores_each_row_of_a_table_once_and_says_so(
@@ -179,9 +182,9 @@ async def test_wrong_usage_of_the_command_is_said_in_words_and_begins_no_job(
 ) -> None:
     query = ("--query", "select 1 as event_id")
     for arguments, why in (
-        ((), "name a table or give --query, not both"),
-        (("noetl.event", *query), "name a table or give --query, not both"),
-        (query, "no primary key, so name the columns"),
+        ((), "expected either the name of a table or --query"),
+        (("noetl.event", *query), "expected either the name of a table or --query"),
+        (query, "no primary key. Name the columns"),
         (("nowhere",), 'relation "nowhere" does not exist'),
         (("nowhere", "--set", "x"), "--set: expected NAME=VALUE; got 'x'"),
     ):

@@ -510,5 +510,5 @@ async def test_a_refused_sign_in_ends_the_service_by_3_after_a_few_tries(
         assert child.returncode == 3
         assert last["event"] == "process.ended"
         assert sentence in last["why"]
-        assert ("refused 5 times" in last["why"]) is not ("authorization" in sentence)
+        assert ("rejected 5 times in a row" in last["why"]) is not ("authorization" in sentence)
         assert not any(secret in lines for secret in ("hunter2", PASSWORD, SECRET, "eyJ"))

@@ -108,7 +108,9 @@ async def test_an_edited_file_is_rejected_and_nothing_is_applied(
     _write(folder, "0001_create_one", "create table one (a bigint);")
     _write(folder, "0003_create_three", "create table three (a integer);")
 
-    with pytest.raises(MigrationFailedError, match="edited after it was applied: 0001_create_one"):
+    with pytest.raises(
+        MigrationFailedError, match="edited after they were applied: 0001_create_one"
+    ):
         await migrate(empty_database.url, folder=folder, report=_quiet)
 
     status = await read_status(empty_database.url, folder=folder)

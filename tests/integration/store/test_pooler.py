@@ -83,7 +83,7 @@ async def test_a_wrong_login_through_it_ends_the_service_and_says_why(
     last = json.loads(log.splitlines()[-1])
     assert (code, last["event"]) == (3, "process.ended")
     assert f"database: sign-in through a pooler: {text} (SQLSTATE 08P01)" in last["why"]
-    assert "refused 5 times" in last["why"]
+    assert "rejected 5 times in a row" in last["why"]
     assert str(address.password) not in log
 
 
@@ -161,7 +161,7 @@ async def test_a_job_has_one_runner_and_its_lock_ends_with_it(pooled: Database) 
     await open_sessions(pooled.url)
 
     async with await JobRun.begin(pooled.url, spec, owner="one"):
-        with pytest.raises(FatalError, match="is already running by one"):
+        with pytest.raises(FatalError, match="is already running in process one"):
             await JobRun.begin(pooled.url, spec, owner="another")
     async with await JobRun.begin(pooled.url, spec, owner="another") as run:
         assert run.resumed

@@ -28,11 +28,11 @@ def run(*arguments: str, given: str | bytes = "", **environ: str) -> Result:
     return CliRunner().invoke(main, arguments, input=given, env=environ)
 
 
-OUT_OF_PLACE = "need a relay that reads KAFKA_TOPICS"
+OUT_OF_PLACE = "apply only to a relay that reads KAFKA_TOPICS"
 SECRET_URL = "postgresql://u:hunter2@127.0.0.1:1/n"
 COMMANDS = [
     # arguments, input, variables, exit code, words of the output
-    ("run --processes 2 --accept-reset", "", {}, 2, ["--accept-reset works with one process"]),
+    ("run --processes 2 --accept-reset", "", {}, 2, ["--accept-reset can't be used with several"]),
     ("relay --from-postgres --accept-reset", "", {}, 2, [OUT_OF_PLACE]),
     ("relay --from-postgres --accept-shapes", "", {}, 2, [OUT_OF_PLACE]),
     ("relay --unregister --accept-reset", "", {}, 2, [OUT_OF_PLACE]),

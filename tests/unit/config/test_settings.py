@@ -85,7 +85,7 @@ def test_every_mistake_is_reported_at_once() -> None:
         ({"KAFKA_TOPICS": ".."}, "dots, _ and -, as Kafka allows; got '..'"),
         ({"KAFKA_TOPICS": "a" * 250}, f"as Kafka allows; got '{'a' * 60}'"),
         ({"KAFKA_REJECTED_TOPIC": "a/b"}, "KAFKA_REJECTED_TOPIC: expected 1 to 249 letters"),
-        ({"KAFKA_GROUP_ID": "hunter2\udcff"}, "KAFKA_GROUP_ID: not UTF-8"),
+        ({"KAFKA_GROUP_ID": "hunter2\udcff"}, "KAFKA_GROUP_ID: expected UTF-8"),
         (
             {"KAFKA_CANONICAL_TOPIC": "out", "KAFKA_REJECTED_TOPIC": "out"},
             "KAFKA_REJECTED_TOPIC: must not be KAFKA_CANONICAL_TOPIC",

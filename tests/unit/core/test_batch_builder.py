@@ -74,7 +74,7 @@ def test_offsets_that_do_not_meet_are_rejected() -> None:
     builder = BatchBuilder()
     add(builder, 0, first=0, after=1)
 
-    with pytest.raises(ProcessStuckError, match="ends at 1"):
+    with pytest.raises(ProcessStuckError, match="expects offset 1 next"):
         add(builder, 2, first=2, after=3)
 
 

@@ -38,7 +38,7 @@ def test_refusals_in_a_row_are_counted_and_an_outage_or_a_success_between_them_c
     for error in [REFUSED] * 4:
         tries.failed(error)
 
-    with pytest.raises(FatalError, match=r"SASL: PLAIN: no \(refused 5 times\)"):
+    with pytest.raises(FatalError, match=r"SASL: PLAIN: no \(rejected 5 times in a row\)"):
         tries.failed(REFUSED)
 
 
@@ -51,7 +51,7 @@ def test_silence_between_refusals_is_not_counted() -> None:
     for error in [REFUSED, silent] * 4:
         tries.failed(error)
 
-    with pytest.raises(FatalError, match="refused 5 times"):
+    with pytest.raises(FatalError, match="rejected 5 times in a row"):
         tries.failed(REFUSED)
 
 
@@ -104,7 +104,7 @@ async def test_a_batch_is_not_written_for_ever_where_the_sign_in_is_refused() ->
     assert isinstance(error, RetryableError)
     database = Refusing(error)
 
-    with pytest.raises(FatalError, match="refused 5 times"):
+    with pytest.raises(FatalError, match="rejected 5 times in a row"):
         await write_with_retry(
             database, make_batch(envelope()), stop=asyncio.Event(), draw=lambda: -1.0
         )
@@ -145,7 +145,7 @@ def untrusted() -> ssl.SSLCertVerificationError:
         ),
         (
             ConnectionError("PostgreSQL server at '/h:1' rejected SSL upgrade"),
-            "database: TLS: the server offers none: turn ssl on at the server",
+            "database: TLS: the server does not offer it: turn ssl on at the server",
             StoreSignInError,
         ),
         (

@@ -80,9 +80,9 @@ def test_another_cluster_is_named_with_what_to_do() -> None:
     error = AnotherClusterError("right", "wrong", topic="noetl.events", partition=2)
 
     assert str(error) == (
-        "KAFKA_BOOTSTRAP_SERVERS leads to cluster wrong, topic noetl.events is of cluster right; "
-        "correct the address and restart. If you moved to this cluster on purpose, start once "
-        "with --accept-reset"
+        "KAFKA_BOOTSTRAP_SERVERS leads to cluster wrong, but topic noetl.events was read from "
+        "cluster right; correct the address and restart. If you moved to this cluster on purpose, "
+        "start once with --accept-reset"
     )
     assert (error.known, error.topic, error.partition) == ("right", "noetl.events", 2)
 
@@ -91,8 +91,8 @@ def test_another_group_is_named_with_what_to_do() -> None:
     error = OtherGroupError("first", "host-1", "second", topic="noetl.events", partition=2)
 
     assert str(error) == (
-        "noetl.events[2]: left to consumer group first, whose process host-1 was alive within the "
-        "last 10 s, while this process is in group second. Use one KAFKA_GROUP_ID for one "
+        "noetl.events[2] is left to consumer group first, whose process host-1 was alive within "
+        "the last 10 s, while this process is in group second. Use one KAFKA_GROUP_ID for one "
         "database. Before you change it, stop every process of group first"
     )
     assert (error.other, error.owner) == ("first", "host-1")

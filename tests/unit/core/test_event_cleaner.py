@@ -46,3 +46,8 @@ def test_text_without_a_sign_stays_whatever_it_is() -> None:
 )
 def test_other_text_with_a_sign_is_left(text: bytes) -> None:
     assert CLEANER.clean(text) is None
+
+
+def test_headers_with_a_sign_are_suspicious() -> None:
+    assert CLEANER.suspects(b'{"name":"DB_PASSWORD","value":"x"}')
+    assert not CLEANER.suspects(b'{"name":"x"}')

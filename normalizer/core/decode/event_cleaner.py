@@ -8,12 +8,16 @@ hold a secret. Source: docs/spec/wire-shapes.md#r6.
 from collections.abc import Iterable
 from typing import Final
 
-from normalizer.core.decode.bounds import LIGHT_VALUES, MAX_NESTING, check_depth
+from normalizer.core.decode.bounds import MAX_NESTING, check_depth
 from normalizer.core.decode.decode_json import decode_object_or_text, parse_tree
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import may_be_extreme
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.shapes import is_named
+
+LONGEST: Final = 4_000
+"""The most bytes of a text that is cleaned for the lane. For a longer text this would take as long
+as the rules in Python."""
 
 
 class EventCleaner:
@@ -33,13 +37,13 @@ class EventCleaner:
         Only a JSON object that's an event itself is cleaned here. A wrapper and a batch may hold
         events as text, which must be cleaned after they're decoded. The lane also leaves text
         whose escapes may hide a word, text that PostgreSQL can't store, numbers that may be beyond
-        the limits, and an event with more than LIGHT_VALUES values, which would take long.
+        the limits, and text of more than LONGEST bytes.
         """
         sanitizer = self._sanitizer
         search = sanitizer.search(text)
         if search is None:
             return text
-        if search == sanitizer.suspects or text.count(b",") > LIGHT_VALUES or may_be_extreme(text):
+        if len(text) > LONGEST or search == sanitizer.suspects or may_be_extreme(text):
             return None
         try:
             content = decode_object_or_text(text)

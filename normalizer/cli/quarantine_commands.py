@@ -5,7 +5,7 @@
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -30,6 +30,13 @@ from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
 from normalizer.runtime.exit_codes import MISUSED
 from normalizer.store import quarantine_reader
 
+_reason_option: Final = click.option(
+    "--reason",
+    type=click.Choice(REASONS),
+    help="The reason for which the records were rejected, for example missing_time. By default, "
+    "records with any reason are included.",
+)
+
 
 @click.group()
 def quarantine() -> None:
@@ -42,12 +49,7 @@ def quarantine() -> None:
 
 
 @quarantine.command("list")
-@click.option(
-    "--reason",
-    type=click.Choice(REASONS),
-    help="The reason for which the records were rejected, for example missing_time. By default, "
-    "records with any reason are included.",
-)
+@_reason_option
 @click.option(
     "--topic",
     help="The topic of the records, for example noetl.events. By default, records of any topic "
@@ -102,12 +104,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 
 
 @quarantine.command()
-@click.option(
-    "--reason",
-    type=click.Choice(REASONS),
-    help="The reason for which the records were rejected, for example missing_time. By default, "
-    "records with any reason are included.",
-)
+@_reason_option
 @click.option(
     "--shape",
     help="The shape (format of a producer) of the records to try.",

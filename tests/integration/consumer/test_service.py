@@ -95,7 +95,7 @@ async def test_one_batch_fills_while_one_is_written_and_no_more_is_read(
             assert reader.next_offset(KafkaPartition(topic.name, 0)) == 20
         await until(lambda: service.counters.stored == 100)
 
-        assert waited.get() >= 0.5
+        assert waited.get() > 0.3  # it began to wait a moment after the sleep began
 
 
 @ONE_PARTITION

@@ -152,7 +152,7 @@ class _RecordDecoder:
         ]
         check_shared(outer + kept, len(items))
         # Check once for all events, because a wrapper's text holds the whole batch.
-        are_deep = any(is_deeper(wrapper.text, EVENT_DEPTH) for wrapper in wrappers)
+        are_deep = any(wrapper.is_too_deep() for wrapper in wrappers)
         return (
             self._decode_item(batch, shared, index, item, are_deep=are_deep)
             for index, item in enumerate(items)
@@ -173,7 +173,13 @@ class _RecordDecoder:
             level = self._open(
                 content
                 if isinstance(content, str)
-                else Level(text, content, _replaced_at(batch, index), bom=False)
+                else Level(
+                    text,
+                    content,
+                    _replaced_at(batch, index),
+                    bom=False,
+                    may_be_deep=batch.may_be_deep,
+                )
             )
             if are_deep:
                 raise too_deep()
@@ -247,7 +253,7 @@ class _RecordDecoder:
                 search = self._sanitizer.search(text) or self._sanitizer.suspects
             reject_numbers(text)
             tree = parse_tree(text, search)
-            check_depth(text, MAX_NESTING)
+            may_be_deep = _may_be_deep(text)
             if is_record and isinstance(tree, dict) and is_enveloped(tree):
                 whole = parse_tree(text)
                 if unwrapped := _unwrapped(whole, TREES):
@@ -257,12 +263,12 @@ class _RecordDecoder:
             content = decode_object_or_text(text)
         else:
             content = decode_object_or_text(text)
-            check_depth(text, MAX_NESTING)
+            may_be_deep = _may_be_deep(text)
             reject_numbers(text)
             if is_record and (unwrapped := _unwrapped(content, RAWS)):
                 return self._open_envelope(unwrapped, bom=bom)
         if not isinstance(content, str):
-            return Level(text, content, replaced, bom)
+            return Level(text, content, replaced, bom, may_be_deep)
         # A byte order mark before a JSON string counts as one before the text in it.
         return "\ufeff" + content.removeprefix("\ufeff") if bom else content
 
@@ -272,6 +278,18 @@ def _reject_invalid_utf8(value: bytes) -> None:
         value.decode()
     except UnicodeDecodeError as error:
         raise RecordRejectedError("invalid_utf8", f"byte {error.start} is not UTF-8") from None
+
+
+def _may_be_deep(text: bytes) -> bool:
+    """Return whether a level has more levels of nesting than an event may have.
+
+    A level may have more if an event in it is checked separately. Raises RecordRejectedError if it
+    has more than any level may have.
+    """
+    if not is_deeper(text, EVENT_DEPTH):
+        return False
+    check_depth(text, MAX_NESTING)
+    return True
 
 
 def _unwrapped(content: object, values: Values) -> Unwrapped | None:

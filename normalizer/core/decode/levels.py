@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.decode.bounds import check_depth
+from normalizer.core.decode.bounds import too_deep
 from normalizer.core.decode.decode_json import EVENT_DEPTH
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import CANONICAL_NAME, READ_FIELDS, canonical_path
@@ -17,6 +17,7 @@ from normalizer.core.decode.wire_values import NULL, decode_value, same_json, te
 from normalizer.core.redaction.unstorable import Path, dotted_path
 from normalizer.core.shapes import is_wrapper
 from normalizer.envelope import Rule
+from normalizer.jsontext import is_deeper
 
 MAX_COERCIONS: Final = 20
 """How many paths of replaced text become coercions. The last of them says that there are more."""
@@ -25,6 +26,7 @@ MAX_COERCIONS: Final = 20
 class Level(msgspec.Struct, frozen=True, gc=False):
     """The JSON object of one event, batch, or wrapper, and how it was decoded.
 
+    `may_be_deep` is False if it certainly hasn't more levels of nesting than an event may have.
     `supplies` are the names of fields that an event without them takes from this wrapper. With
     `is_kept`, the wrapper's other fields are stored in the event's `extra`.
     """
@@ -33,9 +35,14 @@ class Level(msgspec.Struct, frozen=True, gc=False):
     fields: dict[str, Raw]
     replaced: dict[int | None, set[Path]]
     bom: bool
+    may_be_deep: bool
     wrapper: "Level | None" = None
     supplies: tuple[str, ...] = ("execution_id",)
     is_kept: bool = True
+
+    def is_too_deep(self) -> bool:
+        """Return whether the object has more levels of nesting than an event may have."""
+        return self.may_be_deep and is_deeper(self.text, EVENT_DEPTH)
 
 
 def within(level: Level, outermost: Level) -> Level:
@@ -60,8 +67,8 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
     text, fields = level.text, level.fields
     levels = [level] if batch is None else [level, batch]
     wrappers = [wrapper for each in levels for wrapper in wrappers_around(each)]
-    for each in (level, *wrappers_around(level)):
-        check_depth(each.text, EVENT_DEPTH)
+    if any(each.is_too_deep() for each in (level, *wrappers_around(level))):
+        raise too_deep()
     own: dict[str, Raw] = {}
     for wrapper in wrappers_around(level):
         own = supplied_fields(wrapper, wrapper.supplies) | own

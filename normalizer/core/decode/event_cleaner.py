@@ -5,15 +5,20 @@ secret in a record's value, and reads the text that's left. It leaves a record w
 hold a secret. Source: docs/spec/wire-shapes.md#r6.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
+from msgspec import Raw
+
 from normalizer.core.decode.bounds import MAX_NESTING, check_depth
-from normalizer.core.decode.decode_json import decode_object_or_text, parse_tree
+from normalizer.core.decode.decode_json import parse_tree
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import may_be_extreme
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.core.shapes import is_named
+from normalizer.core.redaction.suspicious_parts import object_members
+from normalizer.core.shapes import batch_key, is_enveloped, is_named, is_wrapper
+from normalizer.jsontext import Json
 
 LONGEST: Final = 4_000
 """The most bytes of a text that is cleaned for the lane. For a longer text this would take as long
@@ -34,10 +39,10 @@ class EventCleaner:
     def clean(self, text: bytes) -> bytes | None:
         """Return the text of a record without its secrets, or None if the lane must leave it.
 
-        Only a JSON object that's an event itself is cleaned here. A wrapper and a batch may hold
-        events as text, which must be cleaned after they're decoded. The lane also leaves text
-        whose escapes may hide a word, text that PostgreSQL can't store, numbers that may be beyond
-        the limits, and text of more than LONGEST bytes.
+        Only an event and a batch of events are cleaned here. A wrapper may hold its event as text,
+        which must be cleaned after it's decoded. The lane also leaves text whose escapes may hide a
+        word, text that PostgreSQL can't store, numbers that may be beyond the limits, and text of
+        more than LONGEST bytes.
         """
         sanitizer = self._sanitizer
         search = sanitizer.search(text)
@@ -46,13 +51,35 @@ class EventCleaner:
         if len(text) > LONGEST or search == sanitizer.suspects or may_be_extreme(text):
             return None
         try:
-            content = decode_object_or_text(text)
-            if isinstance(content, str) or not is_named(content):
-                return None
             tree = parse_tree(text, search)
+            if not _holds_no_text_to_decode(tree):
+                return None
             check_depth(text, MAX_NESTING)  # a secret may be deeper than what's left
         except RecordRejectedError:
             return None
         cleaned = sanitizer.clean(text.decode(), tree, search)
         assert not cleaned.replaced  # unstorable text is always escaped
         return cleaned.text.encode()
+
+
+def _holds_no_text_to_decode(tree: Json) -> bool:
+    """Return whether this is an event or a batch of events, none of them in a text."""
+    if not isinstance(tree, dict):
+        return False
+    if is_named(tree):
+        return True
+    if is_wrapper(tree) or is_enveloped(tree) or (key := batch_key(tree)) is None:
+        return False
+    items = tree[key]
+    assert isinstance(items, (Raw, list))
+    events = map(_members, _list_decoder.decode(items) if isinstance(items, Raw) else items)
+    return all(event is not None and not is_wrapper(event) for event in events)
+
+
+def _members(value: Json) -> Mapping[str, object] | None:
+    if isinstance(value, Raw):
+        return object_members(value)
+    return value if isinstance(value, dict) else None
+
+
+_list_decoder: Final[msgspec.json.Decoder[list[Raw]]] = msgspec.json.Decoder(list[Raw])

@@ -2,12 +2,16 @@
 
 from typing import Final
 
+import msgspec
 import pytest
 
 from normalizer.core.decode.event_cleaner import LONGEST, EventCleaner
 
 CLEANER: Final = EventCleaner(["iban"])
 EVENT: Final = b'{"event_type":"a","execution_id":1,"context":%b}'
+SENT: Final = EVENT % b'{"password":"p4ssw0rd-9"}'
+AS_TEXT: Final = msgspec.json.encode(SENT.decode())
+WRAPPED: Final = b'{"global_sequence":1,"payload":%b}' % AS_TEXT
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,16 @@ EVENT: Final = b'{"event_type":"a","execution_id":1,"context":%b}'
 )
 def test_an_event_is_cleaned(sent: bytes, cleaned: bytes) -> None:
     assert CLEANER.clean(EVENT % sent) == EVENT % cleaned
+
+
+@pytest.mark.parametrize("batch", [b'{"events":[%b,%b]}', b'{"records":[%b,%b],"password":null}'])
+def test_a_batch_is_cleaned(batch: bytes) -> None:
+    plain, sent = EVENT % b'{"n":1}', EVENT % b'{"password":"p4ssw0rd-9"}'
+
+    assert CLEANER.clean(batch % (plain, sent)) == batch % (
+        plain,
+        EVENT % b'{"password":"[REDACTED]"}',
+    )
 
 
 def test_text_without_a_sign_stays_whatever_it_is() -> None:
@@ -39,7 +53,14 @@ def test_text_without_a_sign_stays_whatever_it_is() -> None:
         pytest.param(EVENT % (b'{"password":%b}' % (b"[" * 300 + b"]" * 300)), id="too deep"),
         pytest.param(EVENT % (b'{"password":%b' % (b"[" * 2_000)), id="too deep and cut off"),
         pytest.param(b'{"event_type":"a","password":"x"', id="cut off"),
-        pytest.param(b'{"password":"x","events":[]}', id="a batch"),
+        pytest.param(b'{"events":[%b,%b]}' % (SENT, AS_TEXT), id="a batch with a text"),
+        pytest.param(b'{"events":[%b,%b]}' % (SENT, WRAPPED), id="a batch with a wrapper"),
+        pytest.param(b'{"password":"x","events":[%b]}' % WRAPPED, id="a batch of wrappers"),
+        pytest.param(b'{"password":"","events":["%b"]}' % (b"x" * 1_100), id="a batch of texts"),
+        pytest.param(WRAPPED, id="a wrapper"),
+        pytest.param(b'{"password":"x","global_sequence":1,"payload":"","events":[]}', id="both"),
+        pytest.param(b'{"password":"x","op":"c","events":[]}', id="an envelope"),
+        pytest.param(b'{"password":"x","execution_id":1}', id="no event"),
         pytest.param(b'"password=x"', id="a text"),
     ],
 )

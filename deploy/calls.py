@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Folds the events of a command into its calls, for engines that are not PostgreSQL.
 
-PostgreSQL does the same in migrations/functions/find_attempts.sql. A property test holds this
+PostgreSQL does the same in migrations/functions/resolve_attempts.sql. A property test holds this
 fold against the plain one that also watches PostgreSQL. Only the standard library is used: the file
 is copied to ClickHouse's user scripts and to Flink's workers as it is. As a program it answers
 ClickHouse: a line with the events of one execution in, a line with its calls out.
@@ -178,25 +178,25 @@ class _Moment(NamedTuple):
 def resolve_attempts(events: Sequence[CallEvent]) -> list[int]:
     """The attempt of each event of one command, in any order.
 
-    1. An attempt is known by a number, or by an issue of its own: an issue without a number is of
-       the lowest attempt that nobody names.
-    2. An attempt begins with its numbered issue, else with its first numbered claim or start, else
-       with its issue without a number, else just after the attempt before it has ended. If its
-       issue came late, so that the log has its second claim or start first, after the end of the
-       attempt before, it begins with these.
-    3. An event without a number is of the last attempt that had begun before it. Their places in
-       the log tell what came first, or else their clocks. An end without a place, where others
-       have one, is rather of the last attempt that has neither an end in the log nor a numbered
-       one, and whose claim or start came before it by the clocks.
-    4. An attempt has one end of its call (of each call_index), and one of its command. If several
-       without a number fall into it, the earlier ones go to attempts before it that have none, or
-       else the later ones to attempts after it.
-    5. Where an event has no place, or an attempt before the last has no end, the kinds of the ends
-       may tell more, in the order of the clocks. An end is of the next attempt if it comes after
-       an end of the command, or of the same call or a later one. An end of the command is also of
-       the next attempt if it comes after a claim or a start, or if it completes the command after a
-       failed call. If that makes one group of ends for each attempt, the groups are of the attempts
-       in this order.
+    R1. An attempt is known by a number, or by an issue of its own: an issue without a number is of
+        the lowest attempt that nobody names.
+    R2. An attempt begins with its numbered issue, else with its first numbered claim or start, else
+        with its issue without a number, else just after the attempt before it has ended. If its
+        issue came late, so that the log has its second claim or start first, after the end of the
+        attempt before, it begins with these.
+    R3. An event without a number is of the last attempt that had begun before it. Their places in
+        the log tell what came first, or else their clocks. An end without a place, where others
+        have one, is rather of the last attempt that has neither an end in the log nor a numbered
+        one, and whose claim or start came before it by the clocks.
+    R4. An attempt has one end of its call (of each call_index), and one of its command. If several
+        without a number fall into it, the earlier ones go to attempts before it that have none, or
+        else the later ones to attempts after it.
+    R5. Where an event has no place, or an attempt before the last has no end, the kinds of the ends
+        may tell more, in the order of the clocks. An end is of the next attempt if it comes after
+        an end of the command, or of the same call or a later one. An end of the command is also of
+        the next attempt if it comes after a claim or a start, or if it completes the command after
+        a failed call. If that makes one group of ends for each attempt, the groups are of the
+        attempts in this order.
     A completion is the last of several ends or groups, because only failures are retried.
     """
     moments = _moments(events)

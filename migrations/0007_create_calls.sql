@@ -52,8 +52,7 @@ comment on column projector.call_facts.outcome_ranked is
     'then the earlier. finished_at is the time in it.';
 comment on column projector.call_facts.duration_ranked is
     'Who reported it (0 the call, 1 its command), when (projector.encode_time), then the duration '
-    'in microseconds (projector.encode_bigint). The least wins. projector.call_duration_us reads '
-    'it.';
+    'in microseconds, in hex. The least wins. projector.call_duration_us reads it.';
 comment on column projector.call_facts.error_ranked is
     'The rank of a failing end, as outcome_ranked, then its error text, at most 1,000 characters. '
     'The least wins. projector.call_error reads it.';
@@ -63,7 +62,7 @@ comment on column projector.call_facts.step_ranked is
 comment on column projector.call_facts.worker_ranked is
     'Ranked value, as step_ranked: id of the worker.';
 comment on column projector.call_facts.max_attempts_ranked is
-    'Ranked value, as step_ranked: allowed attempts (projector.encode_bigint).';
+    'Ranked value, as step_ranked: allowed attempts, in hex (projector.decode_bigint).';
 comment on column projector.call_facts.iteration is
     'Index in a loop, from 0, or null outside of loops.';
 comment on column projector.call_facts.failed_before is
@@ -76,30 +75,36 @@ comment on column projector.call_facts.may_be_retried is
     'or starts. If so, the command is rebuilt from all its events with each new one.';
 
 
--- An event of a call, with what is needed to compute the attempts of its command. `number` is the
--- attempt that the event declares, or null. `call_index` says which call of its command an end
--- belongs to, or is 0 if the event doesn't say. `log` and `in_log` are the place of its record in
--- Kafka, if that place tells the order of events (aggregate_calls). report_on_call describes
--- `reporter` and the ranked values.
+-- An event of a command in doubt, with what it takes to find its attempt (resolve_attempts).
+-- `command` is the position of its command in the list that aggregate_calls was given. `number` is
+-- the attempt that the event declares, or null. `in_log` is the place of its record in Kafka, if that
+-- place tells the order of events. `slot` says which end of an attempt it is: the call_index of the
+-- call that ended, or 1,000,000,000 for the command itself, or null for an event that is no end.
+-- `ending` is the rank of the end (end_rank) and its class, which all reports of one end share. `nth`
+-- is the attempt that was found.
 create type projector.call_event as (
-    event_id            bigint,
-    execution_id        bigint,
-    command_id          text collate "C",
-    event_class         text collate "C",
-    role                text collate "C",
-    reporter            text collate "C",
-    number              integer,
-    created_at          timestamptz,
-    outcome_ranked      text collate "C",
-    duration_ranked     text collate "C",
-    error_ranked        text collate "C",
-    step_ranked         text collate "C",
-    worker_ranked       text collate "C",
-    max_attempts_ranked text collate "C",
-    iteration           integer,
-    call_index          integer,
-    log                 text collate "C",
-    in_log              bigint[]
+    event_id   bigint,
+    command    integer,
+    role       text collate "C",
+    number     integer,
+    created_at timestamptz,
+    in_log     bigint[],
+    slot       integer,
+    ending     text collate "C",
+    nth        integer
+);
+
+
+-- An attempt of a command in doubt. `nth` counts the attempts of the command from 1, `number` is
+-- its column `attempts`. `in_log` is the place where it began, if a record with a place says so.
+-- `issued_at` is the time of its issue, if that has no number.
+create type projector.call_attempt as (
+    command   integer,
+    nth       integer,
+    number    integer,
+    begun_at  timestamptz,
+    in_log    bigint[],
+    issued_at timestamptz
 );
 
 -- No index holds a column that changes before an attempt ends, so updates are HOT until then.

@@ -24,8 +24,8 @@ begin
     return query
         -- 1. The events of these commands.
         with stored as materialized (
-            select event.event_id, event.execution_id, event.command_id, kind.event_class,
-                   kind.role, said.reporter,
+            select event.event_id, event.execution_id, event.command_id, wanted.command,
+                   kind.event_class, kind.role, said.reporter,
                    case when evidence_rank(event.evidence, 'attempts') > 0 then event.attempts end
                        as number,
                    event.created_at, said.outcome_ranked, said.duration_ranked, said.error_ranked,
@@ -46,7 +46,8 @@ begin
                        else 0
                    end as call_index,
                    place.log, place.in_log
-            from   unnest(aggregate_calls.commands) as wanted
+            from   unnest(aggregate_calls.commands) with ordinality
+                       as wanted (execution_id, command_id, command)
             cross join lateral (
                 select *
                 from   normalizer.events as one
@@ -68,33 +69,30 @@ begin
                        array[event.source_offset, event.source_index] as in_log
             ) as place
                 on  event.recorded_at < event.created_at + interval '5 seconds'
-                and event.merge_flags & 32 = 0 -- ELSEWHERE in core/identity/merge_flags.py
+                and event.merge_flags & 32 = 0 -- ELSEWHERE of merge_flags.py
             where  kind.subject = 'call'
         ),
         -- 2. The commands in doubt.
         event as materialized (
             select *,
-                   has_retry_number or bool_or(is_repeated) over (
-                       partition by execution_id, command_id collate "C"
-                   ) as may_be_retried,
+                   has_retry_number or bool_or(is_repeated) over (partition by command)
+                       as may_be_retried,
                    any_unnumbered and (
-                       has_retry_number or bool_or(is_repeated and role = 'issued') over (
-                           partition by execution_id, command_id collate "C"
-                       )
+                       has_retry_number
+                       or bool_or(is_repeated and role = 'issued') over (partition by command)
                    ) as in_doubt
             from   (
                        select stored.*,
-                              coalesce(max(number) over command > 0, false) as has_retry_number,
-                              bool_or(number is null) over command as any_unnumbered,
-                              min(log) over command = max(log) over command as in_one_log,
+                              coalesce(max(number) over of_command > 0, false)
+                                  as has_retry_number,
+                              bool_or(number is null) over of_command as any_unnumbered,
+                              min(log) over of_command = max(log) over of_command as in_one_log,
                               role in ('issued', 'claimed', 'started')
-                              and min(created_at) over role < max(created_at) over role
+                              and min(created_at) over of_role < max(created_at) over of_role
                                   as is_repeated
                        from   stored
-                       window command as (partition by execution_id, command_id collate "C"),
-                              role as (
-                                  partition by execution_id, command_id collate "C", role
-                              )
+                       window of_command as (partition by command),
+                              of_role as (partition by command, role)
                    ) as counted
         ),
         -- 3. Their attempts.
@@ -103,11 +101,17 @@ begin
             from   resolve_attempts(
                        array(
                            select (
-                                      event_id, execution_id, command_id, event_class, role,
-                                      reporter, number, created_at, outcome_ranked,
-                                      duration_ranked, error_ranked, step_ranked, worker_ranked,
-                                      max_attempts_ranked, iteration, call_index, log,
-                                      case when in_one_log then in_log end
+                                      event_id, command, role, number, created_at,
+                                      case when in_one_log then in_log end,
+                                      -- A call_index has at most 9 digits.
+                                      case reporter
+                                          when '0' then call_index when '1' then 1000000000
+                                      end,
+                                      end_rank(
+                                          reporter, encode_time(created_at),
+                                          call_outcome(outcome_ranked)
+                                      ) || event_class,
+                                      null
                                   )::call_event
                            from   event
                            where  in_doubt
@@ -115,7 +119,7 @@ begin
                    )
         ),
         attempt as (
-            select event.*, coalesce(resolved.attempts, event.number, 0) as attempts
+            select event.*, coalesce(resolved.number, event.number, 0) as attempts
             from   event
             left join resolved on resolved.event_id = event.event_id
         )

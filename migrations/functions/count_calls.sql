@@ -1,8 +1,8 @@
 -- Adds these counts of finished attempts (view counted_calls) to the roll-ups of calls, in the given
--- shard, or else in the shard of this transaction. New rows are inserted in the order of their keys, so that a time range occupies few
--- pages. Each insert orders by `max(hour)`, which is the hour of the group, because ordering by the
--- hour itself would sort all calls instead of their sums. Where a row has a single sum, a sum of 0 is
--- left out. The steps:
+-- shard, or else in the shard of this transaction. New rows are inserted in the order of their keys,
+-- so that a time range occupies few pages. Each insert orders by `max(hour)`, which is the hour of
+-- the group, because ordering by the hour itself would sort all calls instead of their sums. Where a
+-- row has a single sum, a sum of 0 is left out. The steps:
 --     1. sum equal counts
 --     2. attempts by hour
 --     3. histograms
@@ -99,13 +99,16 @@ begin
     )
     -- 6. Retries by minute.
     insert into retry_minutes as counted (minute, step, shard, first_tries, retries)
-    select   to_minute(finished_at), step collate "C", own_shard,
+    select   minute, step collate "C", own_shard,
              coalesce(sum(calls) filter (where attempts = 0), 0),
              coalesce(sum(calls) filter (where attempts > 0), 0)
-    from     moved
+    from     (
+                 select date_bin('1 minute', finished_at, '2000-01-01 00:00:00+00') as minute, *
+                 from   moved
+             ) as ended
     where    finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
     group by 1, 2
-    order by max(to_minute(finished_at)), 2
+    order by max(minute), 2
     on conflict (minute, step, shard)
     do update set
         first_tries = counted.first_tries + excluded.first_tries,

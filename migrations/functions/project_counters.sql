@@ -58,8 +58,9 @@ begin
     insert into event_minutes as counted (
         minute, event_type, status, attempts, shard, events, attempts_defaulted
     )
-    select   to_minute(moved.created_at), moved.event_type collate "C", moved.status collate "C",
-             moved.attempts, own_shard, sum(moved.sign), sum(moved.attempts_defaulted)
+    select   date_bin('1 minute', moved.created_at, '2000-01-01 00:00:00+00'),
+             moved.event_type collate "C", moved.status collate "C", moved.attempts, own_shard,
+             sum(moved.sign), sum(moved.attempts_defaulted)
     from     (
                  select -added as sign, created_at, event_type, status, attempts,
                         case when evidence_rank(evidence, 'attempts') = 0 then -added else 0 end
@@ -102,7 +103,7 @@ begin
                  else 8
              end::smallint,
              own_shard, sum(moved.sign),
-             coalesce(sum(moved.sign * skew_us(moved.created_at, moved.recorded_at)), 0),
+             coalesce(sum(moved.sign * moved.skew_us), 0),
              coalesce(
                  sum(moved.sign) filter (where evidence_rank(moved.evidence, 'attempts') = 0), 0
              ),
@@ -113,15 +114,28 @@ begin
                  sum(moved.sign) filter (where evidence_rank(moved.evidence, 'created_at') = 0), 0
              )
     from     (
-                 select -added as sign, recorded_at, created_at, shape, worker_id, evidence
-                 from   before
-                 union all
-                 select added, recorded_at, created_at, shape, worker_id, evidence
-                 from   after
+                 select *,
+                        -- From created_at to recorded_at, so it's negative if the producer's clock
+                        -- is ahead. Most are less than a second apart, which isn't counted.
+                        case
+                            when recorded_at >= created_at
+                                 and recorded_at < created_at + interval '1 second' then null
+                            when recorded_at < created_at - interval '1 second'
+                                 or recorded_at >= created_at + interval '1 second'
+                            then (date_part('epoch', recorded_at - created_at) * 1000000)::bigint
+                        end as skew_us
+                 from   (
+                            select -added as sign, recorded_at, created_at, shape, worker_id,
+                                   evidence
+                            from   before
+                            union all
+                            select added, recorded_at, created_at, shape, worker_id, evidence
+                            from   after
+                        ) as changed
              ) as moved
     group by 1, 2, 3, 4
     having   sum(moved.sign) <> 0
-    or       sum(moved.sign * skew_us(moved.created_at, moved.recorded_at)) <> 0
+    or       sum(moved.sign * moved.skew_us) <> 0
     or       sum(moved.sign) filter (where evidence_rank(moved.evidence, 'attempts') = 0) <> 0
     or       sum(moved.sign) filter (where evidence_rank(moved.evidence, 'status') = 0) <> 0
     or       sum(moved.sign) filter (where evidence_rank(moved.evidence, 'created_at') = 0) <> 0

@@ -22,7 +22,7 @@ begin atomic
            case
                when duration between 0 and 2592000
                then said.reporter || said.moment
-                    || projector.encode_bigint(round(duration * 1000000)::bigint)
+                    || encode(int8send(round(duration * 1000000)::bigint), 'hex')
            end,
            case
                when said.outcome <> 'COMPLETED' and error <> ''
@@ -31,7 +31,7 @@ begin atomic
            end,
            case when step <> '' then said.moment || step end,
            case when worker_id <> '' then said.moment || worker_id end,
-           said.moment || projector.encode_bigint(max_attempts)
+           said.moment || encode(int8send(max_attempts), 'hex')
     from   (
                select projector.encode_time(created_at) as moment,
                       case

@@ -29,9 +29,9 @@ from   (
                                    as minutes_now
                       from     projector.retries_by_minute
                       cross join (
-                          select projector.to_minute(now()) - interval '5 minutes' as since
+                          select date_trunc('minute', now()) - interval '5 minutes' as since
                       ) as latest
-                      where    minute >= projector.to_minute(now()) - interval '65 minutes'
+                      where    minute >= date_trunc('minute', now()) - interval '65 minutes'
                       and      minute <= now()
                       group by step
                       having   sum(retries) <> 0

@@ -1,0 +1,87 @@
+-- Moves ends of which several fall into one slot of an attempt to attempts whose slot is free: rule R4
+-- of resolve_attempts. A slot takes one end: that of the command, or that of one of its calls.
+create or replace function projector.spread_ends(
+    events projector.call_event[], attempts projector.call_attempt[]
+)
+    returns setof projector.call_event
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+        with event as (
+            select * from unnest(spread_ends.events)
+        ),
+        -- The attempts whose slot no numbered end takes, in order.
+        slot as (
+            select command, slot,
+                   array(
+                       select generate_series(1, last_nth) except select unnest(taken) order by 1
+                   ) as free
+            from   (
+                       select   command, slot,
+                                array_agg(nth) filter (where number is not null) as taken
+                       from     event
+                       where    slot is not null
+                       group by command, slot
+                   ) as used
+            join   (
+                       select   command, max(nth) as last_nth
+                       from     unnest(spread_ends.attempts)
+                       group by command
+                   ) as counted using (command)
+        ),
+        -- The ends. Two reports of one end count once, and a number in one of them is of both.
+        report as (
+            select   command, slot, ending, min(nth) as nth,
+                     min(nth) filter (where number is not null) as own_nth
+            from     event
+            where    slot is not null
+            group by command, slot, ending
+        ),
+        -- The ends of a slot that have no number, in order (`place`). `nth_free` is the attempt of an
+        -- end, counted among the free ones. `surplus` is how many more ends than free attempts
+        -- there are.
+        ranked as (
+            select command, slot, ending, nth_free,
+                   row_number() over (partition by command, slot order by nth_free, ending)
+                       as place,
+                   greatest(count(*) over (partition by command, slot) - free_attempts, 0)
+                       as surplus
+            from   (
+                       select command, slot, ending, cardinality(free) as free_attempts,
+                              greatest(width_bucket(nth, free), 1) as nth_free
+                       from   report
+                       join   slot using (command, slot)
+                       where  own_nth is null
+                       and    free <> '{}'
+                   ) as unnumbered
+        ),
+        -- Each end gets a free attempt of its own. `nearest` is the latest one that leaves an
+        -- attempt for each later end, so earlier ends move to attempts before. Where none are left
+        -- before, `place - surplus` counts from the first attempt on, so the later ends move to
+        -- attempts after. For example, three ends in the first of three attempts go to 1, 2, and 3.
+        -- A fourth one would share the first attempt.
+        spread as (
+            select command, slot, ending, greatest(nearest, place - surplus, 1) as nth_given
+            from   (
+                       select *,
+                              place + min(nth_free - place) over (
+                                  partition by command, slot order by place desc
+                                  rows unbounded preceding
+                              ) as nearest
+                       from   ranked
+                   ) as packed
+        )
+        select event_id, command, role, number, created_at, in_log, slot, ending,
+               case
+                   when number is not null then event.nth
+                   else coalesce(own_nth, free[nth_given], event.nth)
+               end
+        from   event
+        left join report using (command, slot, ending)
+        left join spread using (command, slot, ending)
+        left join slot using (command, slot);
+end
+$$;

@@ -313,7 +313,7 @@ create function normalizer.shared_id(coercions jsonb) returns jsonb
 
 create index siblings_by_shared_id on normalizer.events
     using hash (normalizer.shared_id(coercions))
-    where merge_flags & 8 <> 0;
+    where merge_flags & 8 <> 0; -- SHARES_ID of merge_flags.py
 comment on index normalizer.siblings_by_shared_id is
     'Query: the siblings of an event, which share its event_id. Their executions leave together.';
 

@@ -14,12 +14,12 @@ as $$
         select event_id, execution_id, shared_id(coercions) #>> '{}' as shared
         from   events
         where  execution_id = any((select tied_executions.execution_ids)::bigint[])
-        and    merge_flags & 8 <> 0 -- SHARES_ID in core/identity/merge_flags.py
+        and    merge_flags & 8 <> 0 -- SHARES_ID of merge_flags.py
     )
     select distinct tied.execution_id, other.execution_id
     from   tied
     join   events as other on shared_id(other.coercions) = to_jsonb(tied.event_id)
-                          and other.merge_flags & 8 <> 0
+                          and other.merge_flags & 8 <> 0 -- SHARES_ID of merge_flags.py
     where  other.execution_id <> tied.execution_id
     union
     select distinct tied.execution_id, other.execution_id

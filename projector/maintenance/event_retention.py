@@ -235,7 +235,7 @@ def _timeout_ms(groups: Sequence[Group]) -> int:
 _LOCK_ROWS: Final = f"""
     with locked as (
         select   execution_id, coalesce(recorded_at, created_at) < $2::timestamptz as is_old,
-                 merge_flags & 8 <> 0 as is_tied
+                 merge_flags & 8 <> 0 as is_tied -- SHARES_ID of merge_flags.py
         from     normalizer.events
         where    execution_id = any((select $1::bigint[])::bigint[])
         order by event_id

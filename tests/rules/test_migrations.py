@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from normalizer.core.identity import merge_flags
 from normalizer.store.migration_files import read_migrations
 
 FOLDER = Path(__file__).parents[2] / "migrations"
@@ -77,6 +78,18 @@ def test_no_more_functions_and_tables_than_somebody_can_know() -> None:
     assert created.count("function") + created.count("aggregate") <= 64
     assert created.count("table") <= 44
     assert not [one for one in texts if re.search(r"partition by (range|list|hash)", one)]
+
+
+def test_sql_names_each_merge_flag_that_it_tests() -> None:
+    files = [*FILES, *FOLDER.parent.glob("projector/**/*.py")]
+    lines = [line for path in files for line in path.read_text().splitlines()]
+    tested = [match for line in lines for match in re.findall(r"merge_flags & (\d+)(.*)", line)]
+
+    assert len(tested) > 4
+    for number, rest in tested:
+        name = re.search(r" -- ([A-Z_]+) of merge_flags.py$", rest)
+        assert name is not None, rest
+        assert getattr(merge_flags, name[1]) == int(number)
 
 
 def test_each_trigger_function_has_a_file() -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from normalizer.config.settings import Settings
 from normalizer.consumer.intake import Intake
 from normalizer.consumer.turns import ClaimedChunk, Turns
-from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.batch import BatchBuilder
 from normalizer.runtime.pause import wait_at_most
 
 RECORDS_A_FETCH: Final = 500

@@ -12,8 +12,7 @@ from msgspec.structs import replace
 from normalizer.config.settings import Settings
 from normalizer.consumer.membership import Membership
 from normalizer.consumer.slow_records import SlowRecords
-from normalizer.core.batch import Batch, Item
-from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.batch import Batch, BatchBuilder, Item
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized

@@ -37,8 +37,7 @@ from normalizer.consumer.record_store import OpenStores, postgres_stores
 from normalizer.consumer.set_aside import PartsSetAside, without
 from normalizer.consumer.turns import Turns
 from normalizer.consumer.waits import keep_asking
-from normalizer.core.batch import Batch, PartitionBatch
-from normalizer.core.batch_builder import MAX_RECORD_BYTES, BatchBuilder
+from normalizer.core.batch import MAX_BATCH_BYTES, Batch, BatchBuilder, PartitionBatch
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
     FatalError,
@@ -283,7 +282,7 @@ class Service:
         why = "stop" if self._stopping.is_set() else "age"
         if builder.rows >= self._settings.batch_rows:
             why = "rows"
-        elif builder.record_bytes >= MAX_RECORD_BYTES:
+        elif builder.record_bytes >= MAX_BATCH_BYTES:
             why = "bytes"
         self.metrics.batches.labels(closed_by=why).inc()
 

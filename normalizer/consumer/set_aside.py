@@ -14,15 +14,14 @@ from typing import Any, Final, NamedTuple
 
 from normalizer.consumer.membership import Membership
 from normalizer.consumer.record_store import RecordStore
-from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.batch_builder import MAX_RECORD_BYTES
+from normalizer.core.batch import MAX_BATCH_BYTES, Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.decode.bounds import record_size
 from normalizer.errors import PositionError, RetryableError, StoreUnavailableError
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.telemetry import get_logger
 from normalizer.store.retry import InFlightBatch, write_with_retry
 
-MAX_BYTES: Final = MAX_RECORD_BYTES
+MAX_BYTES: Final = MAX_BATCH_BYTES
 """If there's more than one part, their records may have at most this many bytes together."""
 
 _log: Final = get_logger()

@@ -10,8 +10,7 @@ normalize       applies every rule to an event
 rules/          the rules, one per module
 evidence        how well some columns of an event are known
 encoded_events  an event as the bytes of its row, and the interface of the native lane
-batch           the records of one transaction with their outcomes
-batch_builder   collects a batch
+batch           collects the records of one transaction with their outcomes
 last_try        how many records a process was working on when it was killed
 identity/       finds out whether two records are the same record, or report the same event
 coercions       reads which values of a stored row the rules have changed

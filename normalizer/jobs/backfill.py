@@ -13,8 +13,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.batch import Batch, Item
-from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.batch import Batch, BatchBuilder, Item
 from normalizer.errors import FatalError, RetryableError
 from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun

@@ -13,8 +13,7 @@ from typing import Final, Self
 
 import asyncpg
 
-from normalizer.core.batch import Batch
-from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.batch import Batch, BatchBuilder
 from normalizer.core.encoded_events import to_envelope
 from normalizer.core.identity.coordinates import Coordinates, event_coordinates, source_key
 from normalizer.core.identity.digests import Digest

@@ -18,8 +18,7 @@ from normalizer.consumer.batch_filler import (
     BatchFiller,
 )
 from normalizer.consumer.turns import ClaimedChunk
-from normalizer.core.batch import PartitionBatch
-from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.batch import BatchBuilder, PartitionBatch
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Ignored
 from normalizer.kafka import FetchedChunk, KafkaPartition

@@ -10,7 +10,7 @@ import pytest
 from normalizer.config.settings import Settings
 from normalizer.consumer import intake
 from normalizer.consumer.intake import Intake
-from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.batch import BatchBuilder
 from normalizer.core.normalize import Normalizer
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from tests.support.factories import make_claim, raw_event, raw_record

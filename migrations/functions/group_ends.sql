@@ -82,7 +82,7 @@ begin
         ),
         -- The commands with one group for each attempt. No group names two attempts, and no two
         -- name the same. `free` are the attempts that none names.
-        told as (
+        matched as (
             select   command,
                      array(
                          select generate_series(1, last_nth)
@@ -109,7 +109,7 @@ begin
                        ]
                    ) as group_nth
             from   group_of_ends
-            join   told using (command)
+            join   matched using (command)
         )
         select event_id, command, event.role, number, event.created_at, in_log, slot, ending,
                case when number is not null then nth else coalesce(group_nth, nth) end

@@ -5,7 +5,7 @@
 --     2. read the stored attempts of these commands, and decide which commands to rebuild
 --     3. write the attempts
 --     4. correct which failure came before each retry, and add the differences to the roll-ups
--- Only step 1 reads the rows. The functions of the other steps get `changes`.
+-- Only step 1 reads the rows. The other steps get `changes`.
 create or replace function projector.project_calls() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -107,10 +107,35 @@ begin
         return null;
     end if;
 
-    -- 2. The stored attempts, which roll-ups count and retries refer to.
-    select known.to_rebuild, known.counted, known.failures
+    -- 2. The stored attempts. Those of a command can't just be merged with the new events if
+    -- `must_rebuild` says so, if the command may have a retry, or if its issue, claim, or start came at
+    -- another time. Roll-ups count the finished attempts. A retry refers to the failure before it,
+    -- also if that isn't counted. `offset 0` makes PostgreSQL find the attempts by their key, and not
+    -- among all retries of the execution.
+    select array_agg(distinct (reported.execution_id, reported.command_id)::call_command)
+               filter (
+                   where reported.must_rebuild or known.may_be_retried
+                   or reported.issued_at <> known.issued_at
+                   or reported.claimed_at <> known.claimed_at
+                   or reported.started_at <> known.started_at
+               ),
+           array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
+               filter (where known.finished_at is not null),
+           array_agg(
+               (
+                   known.execution_id, known.command_id, known.attempts,
+                   ranked_value(known.step_ranked), coalesce(known.iteration, -1), known.finished_at
+               )::call_failure
+           ) filter (where call_failed(known.outcome_ranked))
     into   to_rebuild, was_counted, old_failures
-    from   known_calls(changes) as known;
+    from   unnest(changes) as reported
+    left join lateral (
+        select *
+        from   call_facts
+        where  call_facts.execution_id = reported.execution_id
+        and    call_facts.command_id = reported.command_id
+        offset 0
+    ) as known on true;
     if was_counted is not null then
         counts := array(select counted from call_counts(-1, was_counted) as counted);
     end if;

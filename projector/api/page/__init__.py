@@ -1,6 +1,8 @@
 """The dashboard: index.html and the files that it loads.
 
-index.html loads theme.js, page.css and page.js; page.js opens a screen and draws:
+index.html loads theme.js and page.css, and page.js, which opens a screen and draws it. It also
+preloads dashboard.js, whose imports then load a round trip earlier. More preloads would compete
+with page.css, and so delay the first paint.
 
     router.js windows.js   the address of the page: screen, filters; its window of time
     api.js state.js        polls the API; what the page knows while it is open
@@ -20,26 +22,15 @@ from typing import Final
 
 _FOLDER: Final = Path(__file__).parent
 _LIBRARY: Final = ("uplot.js", "uplot.css")
-_LOADED_BY_ITSELF: Final = ("theme.js", "page.js", "uplot.js")
-_LOADED_LATER: Final = (
-    *("errors.js", "event_view.js", "execution.js", "json_tree.js", "quarantine.js"),
-    *("retries.js", "wall.js"),
-)
-"""Modules that the dashboard doesn't import."""
 
 
 def index() -> bytes:
-    """Return index.html, with the version in each address and a preload for each module it needs.
+    """Return index.html, with the version in each address.
 
-    A new version has new addresses, so browsers may cache the files permanently. The preloads let a
-    browser request all modules at once, instead of one level of imports after the other.
+    A new version has new addresses, so browsers may cache the files permanently.
     """
-    at = f"/assets/{version()}/"
-    others = (*_LOADED_BY_ITSELF, *_LOADED_LATER)
-    modules = (name for name in assets() if name.endswith(".js") and name not in others)
-    lines = [f'<link rel="modulepreload" href="{at}{name}">' for name in modules]
-    page = (_FOLDER / "index.html").read_text().replace('"/assets/', f'"{at}')
-    return page.replace("</head>", "\n".join([*lines, "</head>"])).encode()
+    page = (_FOLDER / "index.html").read_text()
+    return page.replace('"/assets/', f'"/assets/{version()}/').encode()
 
 
 def assets() -> dict[str, Path]:

@@ -225,7 +225,7 @@ class DatabaseCheck:
             else "other roles' snapshots are hidden, so the alert NormalizerSnapshotHeld can't "
             "fire",
             "" if sees else f"grant pg_read_all_stats to {user};",
-            # Only a warning, because on many managed servers nobody may grant this right, and
+            # This is only a warning. Many managed servers don't let anybody grant this right, and
             # everything except the alert works without it.
             warns=not sees,
         )
@@ -240,8 +240,8 @@ class DatabaseCheck:
             "full_page_writes",
             "on" if is_on else "off: after a crash the server may not start again",
             "" if is_on else "alter system set full_page_writes = on; select pg_reload_conf();",
-            # Only a warning, because some file systems never write half a page, and then an
-            # operator may have turned it off on purpose.
+            # This is only a warning. Some file systems, such as ZFS, never write half a page, so an
+            # operator may have turned full_page_writes off on purpose.
             warns=not is_on,
         )
 

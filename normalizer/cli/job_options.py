@@ -11,8 +11,8 @@ import msgspec
 
 from normalizer.runtime.command_line import FiniteRange, NewPath
 
-# These are the limits of the columns that the numbers are compared with. A larger number would fail
-# in the database, or make a job wait for a row that can't exist.
+# The limits of the database columns that these numbers are compared with. A number beyond them
+# would fail in the database, or make a job wait for a row that can't exist.
 SMALL_NUMBER: Final = click.IntRange(0, (1 << 31) - 1)
 OFFSET: Final = click.IntRange(0, (1 << 63) - 1)
 ID: Final = click.IntRange(-(1 << 63), (1 << 63) - 1)

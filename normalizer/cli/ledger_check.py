@@ -47,8 +47,8 @@ from normalizer.store.read_only import read_only_connection
 _ROWS_A_CHUNK: Final = 500_000
 
 
-# read_to is the highest position that the partition ever had. It's above next_offset if an operator
-# has set the position back.
+# `read_to` is the highest offset that the partition's position ever had. If an operator has set the
+# position back, `read_to` is above next_offset.
 _POSITIONS: Final = """
     select   topic, incarnation, partition, cluster_id, start_offset, next_offset,
              greatest(next_offset, (
@@ -64,8 +64,8 @@ _POSITIONS: Final = """
     order by topic, incarnation, partition
 """
 
-# The batches of a run are committed in ascending order, so rows up to the last committed one are in
-# the totals, and later rows aren't.
+# The batches of a run are committed in the order of their ids. So the totals include the rows of
+# every batch up to last_batch_id, and no rows of later batches.
 _RUNS: Final = """
     select   job.job_id, job.run, job.spec, written.last_batch_id,
              sum(part.stored)::bigint as stored, sum(part.quarantined)::bigint as quarantined

@@ -96,9 +96,10 @@ class Intake:
                 with self._timed("normalize"):
                     items = await anext(read, None)
                 if items is None:
-                    # This process has set the partition aside for a slow record, has lost its claim
-                    # on the partition, or is stopping. The rest of the chunk isn't in the batch, so
-                    # the process that claims the partition next reads it again.
+                    # None means that this process has set the partition aside for a slow record,
+                    # has lost its claim on the partition, or is stopping. The records that are left
+                    # don't go into the batch. Whichever process claims the partition next reads
+                    # them again.
                     return None
                 is_last = len(items) == remaining
                 after = chunk.next_offset if is_last else items[-1][0].offset + 1

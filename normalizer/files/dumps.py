@@ -123,7 +123,7 @@ class _DumpReader:
         self._take("[")
         while self._peek() != "]":
             _, text = self._value()
-            # A value counts as complete only if a comma or bracket follows it. At the end of a
+            # Look for a comma or bracket after the value before yielding it. At the end of a
             # truncated file, 12 may be the first half of 1234.
             if self._peek() == ",":
                 self._at += 1

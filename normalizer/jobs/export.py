@@ -167,8 +167,8 @@ def _zstd() -> _Packer:
 
 
 def _gzip() -> _Packer:
-    # The module `gzip` would write the time into the header. zlib writes neither name nor time, so
-    # the same lines give the same bytes.
+    # Use zlib, because the module `gzip` writes the current time into the file's header. zlib
+    # writes neither a name nor a time, so the same lines always give the same bytes.
     return zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
 
 

@@ -190,8 +190,8 @@ _DELETE_MERGED_RECORDS: Final = f"""
     {_FOUND}
 """  # noqa: S608 - parts from this module
 
-# Reads a page of quarantined records. A record's bytes are returned only if they may contain one of
-# the names, and the caller then checks whether they really do.
+# Reads a page of quarantined records. It returns the bytes of a record only if they may contain one
+# of the execution's names. The caller then checks whether they really do.
 _READ_RAW: Final = """
     select   source_topic, source_incarnation, source_partition, source_offset,
              case when may.name_it then key end as key,
@@ -249,9 +249,9 @@ _EMPTY_ATTEMPTS: Final = f"""
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_JOIN_RECORDS})
 """  # noqa: S608 - parts from this module
 
-# Empties the row instead of deleting it. If the record is read again, the row keeps its bytes from
-# being stored again. Only rows that aren't empty yet are counted, because an earlier try may have
-# been committed although its response was lost.
+# Empties the row instead of deleting it. The empty row keeps the record's bytes from being stored
+# again if the record is read again. A row that's already empty isn't counted, because an earlier
+# try may have emptied and counted it in a commit whose response was lost.
 _EMPTY_RAW: Final = f"""
     with gone as (
         update normalizer.quarantine_raw as raw
@@ -281,8 +281,8 @@ _DELETE_ASSIGNED_IDS: Final = (
     "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
 )
 
-# A drift finding shows an example value from a record, which must go too if the record is erased.
-# The record was either stored as a row or merged into one, so look for it in both places.
+# A drift finding quotes an example value from a record, so it must be deleted when that record is
+# erased. The record was either stored as a row or merged into one, so look in both places.
 _DELETE_DRIFT: Final = """
     delete from normalizer.drift_findings
     where  (source_topic, source_incarnation, source_partition, source_offset) in (
@@ -379,8 +379,8 @@ class Forget:
             await self._session.run_once(self._check_not_divergent)
             await self._session.fetch(_ADD_FORGOTTEN, self._id, reason.who, reason.why)
             await self._wait_for_writers()
-            # Delete the events last. Other rows are found through them, so if a run stopped after
-            # deleting the events, the next run couldn't find these rows.
+            # Delete the events last, because they lead to the other rows. If a run deleted the
+            # events and then stopped, the next run couldn't find the rest.
             found = await self._find()
             rejected = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))

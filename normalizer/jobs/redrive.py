@@ -71,8 +71,8 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     index: int
 
 
-# The time is compared too, because retention may have deleted an earlier run with the same number,
-# and the attempts of that run are still stored.
+# A run isn't identified by its number alone. Retention may have deleted an earlier run with the
+# same number, while its attempts are still stored. So compare the time of each attempt too.
 _TRIED_IN_RUN: Final = """
     tried.job_id = {job_id}::text and tried.run = {run}::integer
     and tried.tried_at >= (
@@ -82,8 +82,8 @@ _TRIED_IN_RUN: Final = """
     )
 """
 
-# Selects entries that are still in quarantine and that this run hasn't tried, together with the
-# record's bytes if they haven't been deleted.
+# Selects the quarantine entries that weren't redriven yet and that this run hasn't tried. Each
+# comes with the bytes of its record, unless these have been deleted.
 _READ_ENTRIES: Final = f"""
     select   entry.quarantine_id, entry.source_topic, entry.source_incarnation,
              entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
@@ -204,8 +204,8 @@ class QuarantineSource:
                 self._entries.setdefault(offset, []).append(
                     _Entry(quarantine_id=entry["quarantine_id"], index=entry["source_index"])
                 )
-            # Continue after the last id that was read. The tables can't say which entries were
-            # tried, because the latest may be in a batch that isn't committed yet.
+            # Continue after the last id that was read. The tables can't tell which entries were
+            # tried, because the most recent ones may be in a batch that isn't committed yet.
             self._last_id = entries[-1]["quarantine_id"]
             self._entries_read += len(entries)
             yield SourcePage(

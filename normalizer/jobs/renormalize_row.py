@@ -72,16 +72,16 @@ def renormalize_row(
         **kept,
     )
     if row.merge_flags & MERGED and changes_between(row, today):
-        # The row was merged from several records, and the rebuilt event may lack something that
-        # only one of them said. So nobody can tell whether the rules caused the difference, or the
-        # missing records did.
+        # This row was merged from several records. The rebuilt event may lack a value that only one
+        # of those records had. So a difference may come from the rules or from a missing value, and
+        # there's no way to tell which.
         return Unreadable(reason="merged_row", detail=_MERGED)
     return today
 
 
-# A merged row is rebuilt as a single event. Its values that only another record sent can't be part
-# of that event, and neither can the store's notes about the row's id, so the functions below copy
-# them from the stored row.
+# A merged row is rebuilt as if a single record had reported it. The rebuilt event therefore lacks
+# the values that only another record sent, and the store's notes about the row's id. The functions
+# below copy both from the stored row.
 
 
 def _with_other_values(

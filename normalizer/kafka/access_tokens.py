@@ -88,8 +88,8 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
                 self._renew_at_s = begun_s + RENEWED_AFTER * lifetime_s
                 self._expires_at_s = begun_s + lifetime_s
                 self.generation += 1
-            # If the new token has to be renewed at once, because its lifetime is very short, keep
-            # the pause between requests. Otherwise every request of a client would fetch another
+            # A token with a very short lifetime may already be due for renewal. In that case, keep
+            # the pause between requests. Otherwise each request of a client would fetch another
             # token.
             if self._clock() < self._renew_at_s:
                 self._retry_at_s = 0.0

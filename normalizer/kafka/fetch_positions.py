@@ -135,8 +135,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             and position.unverified_count == unverified_log.unverified_count
             and position.last == unverified_log.last
         ):
-            # Responses came during the comparison, so the time that it took must not count as a
-            # silence of the broker.
+            # The broker answered during the comparison. So don't count the time that the comparison
+            # took as time in which the broker was silent.
             position.unverified_count, position.last_answer_ms = (
                 0,
                 max(position.last_answer_ms, compared_ms),

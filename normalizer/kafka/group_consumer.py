@@ -43,9 +43,9 @@ def new_group_consumer(
         group_instance_id=settings.instance or None,
         enable_auto_commit=False,
         isolation_level="read_committed",
-        # Positions are in PostgreSQL, so a missing offset must raise an error here. With "earliest"
-        # or "latest" the consumer would jump there silently, and the records in between would look
-        # as if the log had never had them.
+        # Positions are stored in PostgreSQL, so an offset that Kafka no longer has must raise an
+        # error. With "earliest" or "latest", the consumer would silently jump to another offset,
+        # and the skipped records would look as if they had never existed.
         auto_offset_reset="none",
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=PARTITION_BYTES,

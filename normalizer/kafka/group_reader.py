@@ -208,8 +208,8 @@ class GroupReader:
         except Exception as error:  # noqa: BLE001 - aiokafka may raise anything on a damaged batch
             self._rewind()
             return await self._read_leniently(consumer, wanted, error)
-        # No other task can run from here on, because `position()` returns without waiting for a
-        # partition that's being read. So aiokafka's positions and ours change together.
+        # `position()` returns without waiting for a partition that's being read, so no other task
+        # can run from here on. aiokafka's positions and ours therefore change together.
         return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
@@ -295,9 +295,10 @@ class GroupReader:
                 read.append(answer)
         if not read:
             raise BrokerUnavailableError(f"fetching: {type(failure).__name__}") from failure
-        # Move the positions only after every partition was read, because an error of one read would
-        # otherwise lose the records of the others. Drop the records of a partition that became
-        # unverified or was started again in the meantime. The next `fetch` reads them again.
+        # Advance the positions only after every partition was read. Otherwise an error in one
+        # partition would lose the records that were read from the others. Drop the records of a
+        # partition that became unverified or was started again in the meantime. The next `fetch`
+        # reads them again.
         taken = [one for one in read if positions.trusted(one.partition) is wanted[one.partition]]
         for chunk in taken:
             wanted[chunk.partition].advance(chunk)
@@ -319,8 +320,8 @@ class GroupReader:
         for partition in partitions:
             self._consumer.pause(TopicPartition(*partition))
             # Without an offset, the client would ask the group for its committed one. Any valid
-            # offset will do, because the partition is paused until `start_reading` seeks to the
-            # right one.
+            # offset will do, because `start_reading` seeks to the right one before it resumes the
+            # partition.
             self._seek(partition, 0)
         self.assigned = partitions
         self.group_changes += 1

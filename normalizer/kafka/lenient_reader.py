@@ -94,8 +94,8 @@ async def read_leniently(
             raise UnreadableBatchError.at(partition, offset, "the broker itself says so") from error
     with contextlib.suppress(Exception):  # aiokafka's own decoder is compiled, so try it first
         return _decode(_records(MemoryRecords, answer, partition, offset), partition, incarnation)
-    # Decompressing may take seconds and doesn't hold Python's interpreter lock, so decode in a
-    # thread, and the event loop stays free.
+    # Decode in a thread. Decompressing may take seconds, but it releases Python's interpreter lock,
+    # so the event loop keeps running.
     records = _records(_LenientRecords, answer, partition, offset)
     return await asyncio.to_thread(_decode, records, partition, incarnation)
 

@@ -29,15 +29,16 @@ _SESSION: Final = {
     "search_path": "normalizer, public",
 }
 
-# Writes a row for each partition that this process still owns. A partition that it has lost belongs
-# to another process, which reports it. The position is read without a lock, so a heartbeat never
-# waits for a batch.
+# Writes a row for each partition that this process still owns. If the process has lost a partition,
+# the new owner reports that one. The position is read without a lock, so a heartbeat never waits
+# for a batch.
 #
-# behind_since is the time from which on records have been unread. A broker reports only where a log
-# ends now, so for the first unread record it's the time of this report. From then on each report
-# keeps a mark: an end of the log, and when it was seen. Once the position has passed the mark,
-# records have been unread only since that time, so behind_since becomes the mark's time. The mark
-# of a stopped partition doesn't change, because the broker may report the end of another log.
+# `behind_since` is the time since when the partition has had unread records. A broker reports only
+# where a log ends now, so when the first unread record appears, `behind_since` is the time of this
+# report. From then on each report keeps a mark, which is an end of the log and the time at which it
+# was seen. Once the position has passed the mark, every unread record is newer than the mark, so
+# `behind_since` becomes the mark's time. The mark of a stopped partition doesn't change, because
+# the broker may be reporting the end of another log.
 _HEARTBEAT: Final = """
     with mine as (
         select   owned.*, position.next_offset,
@@ -89,9 +90,10 @@ _HEARTBEAT: Final = """
     where  (reported.incarnation, reported.epoch) <= (excluded.incarnation, excluded.epoch)
 """
 
-# A process that can't claim a partition, for example because its address is wrong, has no row of
-# its own. So it updates the row of the partition's last owner, but only after that owner has been
-# silent long enough to count as dead. If the owner comes back, it overwrites the row.
+# A process that can't claim a partition, for example because it's connected to the wrong cluster,
+# has no heartbeat of its own for it. It updates the heartbeat of the partition's last owner
+# instead, but only if that owner has stopped, or has been silent long enough to count as dead. If
+# the owner comes back, its next heartbeat overwrites the update.
 _STOPPED_WITHOUT_CLAIM: Final = """
     update normalizer.source_heartbeats as reported
     set    stopped = true,

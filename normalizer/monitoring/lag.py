@@ -46,8 +46,8 @@ _log: Final = get_logger()
 
 _SESSION: Final = {
     "statement_timeout": "3s",
-    # Much shorter than the poll's time limit, so that one locked table doesn't keep us from reading
-    # the other values.
+    # This is much shorter than the time limit of a poll. If one table is locked, there's still time
+    # to read the other values.
     "lock_timeout": "500ms",
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",

@@ -118,8 +118,9 @@ async def connect(
         message = f"a connection pooler rejects a setting in DATABASE_URL: {error}"
         raise ConfigurationError(message) from error
     except _MISTAKES as error:
-        # A file may be the cause. If none is, the server behind the socket is down, or its
-        # certificate isn't trusted, and the error is raised as it is.
+        # The cause may be a file that DATABASE_URL names, such as a certificate. If the files are
+        # fine, either the server behind the socket is down or its certificate isn't trusted. The
+        # error is then raised as it is.
         mistake = unfit_file(database_url)
         if mistake is None and isinstance(error, asyncpg.ClientConfigurationError):
             mistake = ConfigurationError(f"the database's address: {' '.join(str(error).split())}")

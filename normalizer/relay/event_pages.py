@@ -156,9 +156,10 @@ REGISTER: Final = """
 # Returns a new transaction's number, which is above those of all transactions that have one.
 _TAKE_TRANSACTION: Final = "select pg_current_xact_id()::text::bigint"
 
-# Returns the number of the first transaction that may still be running, and of the one after the
-# last that has ended, both from the same snapshot. It also returns the server's clock and the oid
-# of the table of changes. After a restore from a dump, the table has another oid.
+# Returns two transaction numbers from the same snapshot: that of the first transaction that may
+# still be running, and the one after the last transaction that has ended. It also returns the
+# server's clock and the oid of the table of changes. After a restore from a dump, the table has
+# another oid.
 _READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,
@@ -189,8 +190,8 @@ _FIND_CHANGES: Final = """
 """
 
 # Deletes the changes that were sent, if this relay is still registered. Changes recorded after the
-# latest sent one ($3) are kept, even if they have a lower number, because they were never sent.
-# Such numbers occur only in a restored database, which _READ_STATE reports.
+# latest sent one ($3) were never sent, so they are kept even if they have a lower number. Such
+# numbers occur only in a restored database, which _READ_STATE reports.
 _DELETE_SENT: Final = """
     with moved as (
         update normalizer.event_relay
@@ -205,11 +206,12 @@ _DELETE_SENT: Final = """
     and    exists (select from moved)
 """
 
-# Returns, among other things, whether the database was restored. A restored database may assign the
-# same transaction numbers again, and the relay would never send a change with a number that it has
-# already passed. Two kinds of changes show this: one that has such a number but is newer than the
-# latest sent change, and one that came with the restored rows and has a number that this server
-# hasn't assigned yet. The relay then stops with the error RESTORED.
+# Returns, among other things, whether the database was restored to an earlier state. A restored
+# database may assign the same transaction numbers again, and the relay would never send a change
+# with a number that it has already passed. Two kinds of changes reveal a restore. One has a number
+# that the relay has passed, but was recorded after the latest sent change. The other came with the
+# restored rows, and has a number that this server hasn't assigned yet. In both cases the relay
+# stops with the error RESTORED.
 _READ_STATE: Final = """
     select exists (
                select from normalizer.event_relay where registration = $4::text
@@ -351,9 +353,9 @@ class StoredEventReader:
         return rows, start
 
 
-# This is one statement, so that it can't delete changes that are recorded for a relay that
-# registers in the meantime. It deletes the registration first, because a running relay locks the
-# two tables in that order (_DELETE_SENT), and the other order could deadlock with it.
+# A single statement deletes both, so that it can't delete changes that are recorded for a relay
+# that registers in the meantime. It deletes the registration first, because a running relay locks
+# the two tables in that order (_DELETE_SENT). The opposite order could deadlock with it.
 _UNREGISTER: Final = """
     with gone as (delete from normalizer.event_relay returning true)
     delete from normalizer.event_changes

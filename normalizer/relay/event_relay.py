@@ -138,8 +138,8 @@ class EventRelay:
         producer = TransactionalProducer(
             settings,
             settings.kafka_group_id,
-            # The relay reads no Kafka partition, but its position has to be committed for one.
-            # Kafka keeps offsets only of existing partitions, so use partition 0 of the output
+            # The relay reads no Kafka partition, but a position can only be committed for one.
+            # Kafka keeps offsets only of partitions that exist, so use partition 0 of the output
             # topic.
             KafkaPartition(settings.kafka_canonical_topic, 0),
             max_batch_bytes=min(self._limits.values()),
@@ -166,9 +166,9 @@ class EventRelay:
         position = table_position(await producer.committed())
         registered = await self._reader.registration()
         if registered is None:
-            # Commit the position first, and register then. In the other order, a process that's
-            # killed in between would leave a registration without a position, which looks as if
-            # Kafka had lost the position.
+            # Commit the position before registering. In the other order, a process that's killed in
+            # between would leave a registration without a position. That would look as if Kafka had
+            # lost the position.
             now = await self._reader.horizon()
             position = first_position(secrets.token_hex(8), now, position)
             await producer.commit((), position.committed())

@@ -105,16 +105,17 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
-# The incarnation in which a new position begins. It's that of a deleted position or of a backfill
-# of the same partition, or 0.
+# Returns the incarnation in which a new position begins. If a position of the partition was
+# deleted, or a backfill has read its records, the new position continues in the newest incarnation
+# of those. Otherwise it begins in incarnation 0.
 _DELETED_INCARNATION: Final = """
     select coalesce(max(incarnation), 0)
     from   normalizer.dedup_horizon
     where  topic = $1::text and partition = $2::integer and cluster_id is not null
 """
 
-# Adds a row to lock. So the first claim of a partition and a job that writes its records wait for
-# each other.
+# Adds a row for the partition, only so that there's one to lock. With it, the first claim of a
+# partition and a job that writes records of that partition wait for each other.
 ADD_DEDUP_HORIZON: Final = """
     insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset, cluster_id)
     select   topic, incarnation, partition, 0, $4::text
@@ -197,9 +198,10 @@ async def claim_partition(
     return claim
 
 
-# The newest positions that this group must leave to another one. That one has shown a sign of life
-# in the last ten seconds. After that, views call a partition dead too. A stopped process has no
-# record in hand, and a process that may not claim the partition reports itself as stopped.
+# Selects the newest positions that this group must leave to another group, because their owner has
+# sent a heartbeat in the last ten seconds. After ten seconds without one, the views call a
+# partition dead too. A heartbeat with `stopped` doesn't count. Its sender either has no record in
+# hand, or may not claim the partition.
 _OTHER_GROUPS: Final = """
     select   position.topic, position.partition, position.group_id, position.owner
     from     unnest($1::text[], $2::integer[]) as wanted (topic, partition)
@@ -243,9 +245,10 @@ async def find_other_groups(
     ]
 
 
-# Waits for the owner's transaction in flight. Only a process of the same group tells by its holder
-# that it was killed. Another group may take a living process's partition, for example after an
-# outage of the database.
+# Locks the partition's newest position, and so waits for the owner's transaction in flight. A
+# `holder` that is still stored means that the owner was killed, but only if it was in the same
+# group. Another group may take the partition of a process that's alive, for example after an outage
+# of the database.
 _LOCK_LATEST_POSITION: Final = """
     select   incarnation, next_offset, slice_records,
              case when group_id in ('', $3::text) then holder end as holder
@@ -305,8 +308,8 @@ async def _claim_latest(
 
 _CLUSTER_OF_TOPIC: Final = "select cluster_id from normalizer.source_topics where topic = $1::text"
 
-# If another process adds the topic at the same moment, the cluster that it stored stays, unless the
-# operator accepts that the topic moves to another cluster.
+# Stores the cluster of a topic. If another process adds the topic at the same moment, the cluster
+# that it stored stays, unless the operator has accepted that the topic moves to another cluster.
 _SET_CLUSTER_OF_TOPIC: Final = """
     insert into normalizer.source_topics as known (topic, cluster_id)
     values ($1::text, $2::text)
@@ -422,8 +425,8 @@ async def begin_next_incarnation(
 
 # Writes a heartbeat for the new owner, so that it doesn't look dead before its first regular one.
 # The owner doesn't know the end of the log yet, so the time up to which the log was read stays as
-# it is. No heartbeat is written for a suspect, because a process that dies at each start would
-# write one at each claim.
+# it is. A partition suspected of a record that kills processes gets no heartbeat here. A process
+# that dies at each start would write one at each claim, and so look alive.
 _CLAIM_HEARTBEAT: Final = """
     insert into normalizer.source_heartbeats as reported
            (topic, partition, incarnation, epoch, next_offset, heartbeat_at)

@@ -19,9 +19,9 @@ declare
 begin
     execute $view${text}$view$;
 exception
-    -- A column was removed, moved, renamed, or changed its type. PostgreSQL can't replace such a
-    -- view, so drop it, with our views that select from it. These become pending, and are
-    -- created again after this one.
+    -- A column was removed, moved, renamed, or changed its type, and PostgreSQL can't replace such
+    -- a view. Drop it instead, along with our views that select from it. They become pending, and
+    -- are created again after this one.
     when invalid_table_definition then
         with recursive dependent (oid, depth) as (
             select to_regclass('{view}')::oid, 0
@@ -74,9 +74,9 @@ set    name       = excluded.name,
        applied_by = excluded.applied_by;
 """
 _HEAD: Final = """\
--- Run this with psql, as the role that will own the tables. It applies the migrations that this
--- database lacks, and stores the checksum of each file, so that `normalizer migrate` recognizes
--- them. If it ends because another session holds a lock, run it again.
+-- Run this script with psql, as the role that will own the tables. It applies the migrations that
+-- this database lacks. It also stores the checksum of each file, so that `normalizer migrate`
+-- recognizes them. If the script ends because another session holds a lock, run it again.
 \\set ON_ERROR_STOP on
 do $$ begin perform pg_advisory_lock({lock_key}); end $$;
 select to_regclass('migrations.applied') is null as is_pending \\gset

@@ -254,8 +254,8 @@ class _Retries:
             _log.error("projection.failed", why=str(error), piece=self._in_flight.offsets())
             self._projections = False
         elif not self._projections:
-            # The try without projections failed too. So the database is unreachable or slow,
-            # perhaps since before, and the projections needn't be the cause. Turn them on again.
+            # The try without projections failed too, so the projections needn't be the cause. The
+            # database is unreachable or slow, and may have been since before. Turn them on again.
             self._restart()
             await wait_at_most(self._stop, back_off_s(TRIES_BEFORE_HALVING, self._draw))
         else:

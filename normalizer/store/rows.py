@@ -108,7 +108,8 @@ async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes
     yield begin.join(gathered) + _END
 
 
-# The columns that a merge can change, with their types. All other columns stay as they are stored.
+# The columns that a merge can change, with their types. A merge leaves all other columns as they
+# are.
 _MERGED_COLUMNS: Final = (
     ("event_type", "text"),
     ("step", "text"),

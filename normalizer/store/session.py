@@ -32,8 +32,8 @@ _SETTINGS: Final = {
     # A frozen process must not keep its positions locked, and no statement may wait indefinitely.
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
-    # Longer than deadlock_timeout, so that PostgreSQL detects a deadlock first. But short, because
-    # we notice a stop or a rebalance only between two tries.
+    # This is longer than deadlock_timeout, so that PostgreSQL detects a deadlock first. It's still
+    # short, because we notice a stop or a rebalance only between two tries.
     "lock_timeout": "5s",
     "search_path": "normalizer, public",
 }
@@ -47,8 +47,8 @@ _JSONB_VERSION: Final = b"\x01"
 _log: Final = get_logger()
 
 
-# Returns who holds the lock that each of these server processes waits for. Without
-# pg_read_all_stats, sessions of other roles have no visible state, so it's left out.
+# Returns which sessions hold the lock that each of these server processes waits for. The state of
+# other roles' sessions is visible only with pg_read_all_stats, so it's left out without that right.
 LOCK_HOLDERS: Final = """
     select   waiting.pid,
              string_agg(
@@ -67,9 +67,9 @@ class RetryTransactionError(Exception):
     """Another writer was first. Run the transaction again at once."""
 
 
-# Ends each of our sessions that has written something and has waited for its client for longer than
-# a statement may take. It leaves sessions of other programs alone, even those of the same role. It
-# needs no special right.
+# Ends each of our sessions that has written something, and has then waited for its client for
+# longer than a statement may take. Sessions of other programs are left alone, even if they use the
+# same role. No special right is needed.
 _END_STALLED_SESSIONS: Final = """
     with stalled as materialized (
         select pid, application_name as application

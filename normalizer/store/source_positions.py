@@ -176,8 +176,8 @@ def why_claim_lost(
     return FencedError(message, topic=topic, partition=partition)
 
 
-# A transactional producer leaves a hole after each transaction. To save rows, holes whose offsets
-# fall into the same block of 1,024 share one.
+# Adds the gaps of a batch. A transactional producer leaves a hole after each transaction, so there
+# may be very many. To save rows, all holes in the same block of 1,024 offsets share one.
 _ADD_GAPS: Final = """
     insert into normalizer.gaps as known (topic, incarnation, partition, reason, missing, offsets)
     select   topic, incarnation, partition, reason,
@@ -252,7 +252,8 @@ async def move_positions(
     await connection.execute(_MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
 
 
-# Selects the topics that stand for files from which a record was read, by a job or without one.
+# Selects the topics that represent files with at least one record read, whether or not a job read
+# it.
 _FILE_TOPICS: Final = """
     select topic from normalizer.job_parts where topic like 'file:%' and records > 0
     union

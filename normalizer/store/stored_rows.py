@@ -30,8 +30,8 @@ alone."""
 SELECTED: Final = ", ".join(Envelope.__struct_fields__)
 """The columns of an envelope."""
 
-# The array is in a subselect, because planning a query with all ids of a batch takes longer than
-# finding the rows.
+# The array is in a subselect to hide the ids from the planner. Planning a query with all ids of a
+# batch takes longer than finding the rows.
 FIND_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -80,8 +80,9 @@ _ASSIGN_ID: Final = """
     returning event_id
 """
 
-# Finds the given offsets of one source between the first and the last of them. The index is a BRIN
-# and only finds blocks, so `source_offset + 0` keeps the server from searching it once per offset.
+# Finds which of the given offsets ($6) of one source are stored. $4 is the first of them, and $5
+# the last. The index is a BRIN, which finds only blocks. So `source_offset + 0` keeps the server
+# from searching it once for each offset.
 _FIND_BY_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -172,8 +173,9 @@ class StoredRows:
         return {
             coordinates: event_id
             for merge_id, event_id, coordinates in merged_from
-            # Merges and batches are numbered by one sequence. A row from a later batch than the
-            # merge was deleted and stored again since, so nothing was merged into it.
+            # Merges and batches get their numbers from the same sequence. If the row is from a
+            # later batch than the merge, it was deleted and stored again since, so nothing was
+            # merged into this row.
             if batches.get(event_id, merge_id) < merge_id
         }
 

@@ -130,8 +130,8 @@ class WriteTransaction:
         )
         if not merged:
             return write_plan.outcomes
-        # If the batch merged a record in its first transaction, that record looks like a duplicate
-        # in the second.
+        # A record that the batch merged in its first transaction looks like a duplicate in the
+        # second one. Report it as merged.
         return [
             ("merged", row)
             if outcome == "duplicate" and event_coordinates(event) in merged

@@ -87,8 +87,9 @@ _END_DIVERGENCES: Final = """
     and    ended_at is null
 """
 
-# Opens a divergence at each location. It replaces a divergence that is already open there and keeps
-# its time, because an earlier comparison that still runs may close the old one.
+# Opens a divergence at each location. If one is already open there, the new one replaces it and
+# keeps its time. The old one can't stay, because an earlier comparison that still runs may close
+# it.
 _ADD: Final = """
     with replaced as (
         update divergences

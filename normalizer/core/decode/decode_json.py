@@ -29,8 +29,8 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
     try:
         content = _decoder.decode(text)
     except msgspec.ValidationError as error:
-        # It's another kind of value. But if the JSON is also broken further on, then that is the
-        # error to report (#l2).
+        # The value isn't an object, but msgspec hasn't read it to its end. If the text isn't valid
+        # JSON either, reject it for that reason instead (#l2).
         reject_invalid(text)
         check_depth(text, MAX_NESTING)
         kind = "".join(_KIND.findall(str(error)))

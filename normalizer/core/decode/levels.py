@@ -81,8 +81,9 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
     adopted = [(one, _adopt(one, fields, extra)) for one in wrappers]
     if not any(each.bom or each.replaced for each in (*levels, *wrappers)):
         return WireEvent.read(text, fields, index, extra)  # nearly always
-    # The paths in the event at which text was replaced. A level names its own fields, so only paths
-    # of fields that the event got from it count, under the names that they have in the event.
+    # Collect the paths in the event at which text was replaced. Each level reports paths in its own
+    # fields. Keep only those of fields that the event took from that level, and translate them to
+    # the names that these fields have in the event.
     paths = {canonical_path(path) for path in level.replaced.get(None, ())}
     if batch is not None:
         outer = batch.replaced.get(None, ())

@@ -179,10 +179,10 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
     )
     if not kept or not is_ours:
         return None
-    # If a merge has only one value to store, and that is one producer's own field of this name,
-    # `_encode_kept` writes it as sent. It adds our object around the value only if the value could
-    # itself be mistaken for what a merge stores. So our object around any other value isn't ours: a
-    # producer sent it.
+    # If the only value to store is a producer's own field of this name, a merge normally writes it
+    # as it was sent. `_encode_kept` adds our object around it only if the value could itself be
+    # mistaken for an object of ours. So if the object holds a value that couldn't be mistaken, a
+    # producer sent the object.
     own = kept.get(_OWN_KEY, [])
     return None if len(kept) == len(own) == 1 and _decode_kept(own[0], digests) is None else kept
 

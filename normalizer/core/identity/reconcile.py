@@ -113,8 +113,8 @@ class _Reconciler:
         for number, event in zip(doubtful, doubtful_events, strict=True):
             outcomes[number] = await self._reconcile(event)
             await self._stored.pause()
-        # If an earlier try of this batch died before its commit, its first transaction may have
-        # merged these.
+        # An earlier try of this batch may have ended between its two transactions. In that case its
+        # first transaction has already merged some of these events.
         merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
         merged_records = [record for record in self._merged_records if record[0] not in merged]
         for number, event in zip(doubtful, doubtful_events, strict=True):

@@ -17,8 +17,8 @@ _ESCAPED: Final = {
     '"': re.compile(r'"(?P<value>(?:[^"\\]|\\.|"")*+)(?:"|\\?\Z)', re.DOTALL),
     "'": re.compile(r"'(?P<value>(?:[^'\\]|\\.|'')*+)(?:'|\\?\Z)", re.DOTALL),
 }
-# An atomic group holds a state for each repetition until it ends. So `bare_end` matches a limited
-# number of them at once.
+# The regex engine keeps a state for each repetition inside an atomic group until the group ends.
+# The limit of 1,000 repetitions bounds that memory. For a longer value, `bare_end` matches again.
 _BARE: Final = re.compile(
     r"""
     (?>(?: [^\s;&"'`<,\\%]++

@@ -264,8 +264,8 @@ def _other_word(sent: str) -> str:
     return _known_other_word(sent[:MAX_STATUS_BYTES]) or sent.upper()
 
 
-# Both functions get only the beginning of a word. No known word is longer, and the cache must not
-# hold megabytes of text.
+# Callers pass only the beginning of a word to these two functions. No known word is longer than
+# that, and caches of whole words could grow to megabytes.
 @lru_cache(maxsize=_REMEMBERED)
 def _known_call_outcome(sent: str) -> str | None:
     folded = _fold(sent)

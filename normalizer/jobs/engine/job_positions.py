@@ -242,8 +242,9 @@ async def _reached(
     return below | dict.fromkeys(live, DEDUP_ALWAYS)
 
 
-# Returns the dedup horizons without locking them, for a dry run. If the service reads the
-# partition, it may be storing records of it right now, so the horizon is set above every offset.
+# Returns the dedup horizons for a dry run, without locking them. If the service reads a partition,
+# it may store a record while the dry run looks at it. So the horizon of that partition is set above
+# every offset, and the dry run checks each of its records for duplicates.
 _READ_DEDUP_HORIZON: Final = """
     select topic, incarnation, partition,
            case when live.topic is null then horizon.next_offset else 1::bigint << 62 end

@@ -33,8 +33,8 @@ _SESSION: Final = {
 
 _LOCK_SESSION: Final = {
     "idle_in_transaction_session_timeout": "0",
-    # If a runner's machine or network fails, the server should notice within a minute instead of
-    # hours, because the lock is held until it ends the session.
+    # The runner's lock is held until the server ends this session. With these settings, the server
+    # notices within a minute, instead of hours, that the runner's machine or network has failed.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
@@ -67,10 +67,10 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     throttled_by_rate_s: float
 
 
-# Ends a job that no process is running. A running process holds the job's lock, and then this
+# Ends a job that no process is running. A process that runs the job holds its lock, and then this
 # statement finds no row. The higher epoch fences a runner that has lost its lock without noticing.
-# The parts end where reading has stopped, so that the run counts as over and the next command
-# begins a new one.
+# Each part is cut off where reading has stopped, so that the run counts as over and the next
+# command begins a new one.
 _END_UNFINISHED: Final = """
     with ended as (
         update normalizer.jobs as job

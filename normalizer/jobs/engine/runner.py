@@ -168,8 +168,8 @@ class JobRunner:
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):
-                # A batch that is being written locks the totals until it commits, so this query may
-                # have to wait. However long that takes, it isn't an outage.
+                # While a batch is being written, it locks the totals until it commits, so this
+                # query may have to wait for it. Such a wait isn't an outage, however long it takes.
                 with outage.unless_answered():
                     totals = await run.totals()
                 outage.over()

@@ -54,8 +54,8 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
         return incarnation
 
 
-# Selects, for the newest incarnation of each partition, what was last read of it, and counts its
-# incarnations. A deleted position counts too, because a new position for the partition would
+# Selects how far the newest incarnation of each partition was read, and how many incarnations the
+# partition has. Deleted positions are included, because a new position for the partition would
 # continue in the same incarnation.
 _LAST_READ: Final = """
     with known as (

@@ -79,9 +79,10 @@ class LiveLagSource(Protocol):
         """Return the lag of live traffic. Raises RetryableError if that can't be measured now."""
 
 
-# Selects only positions that a process is moving, because pausing the job doesn't help a partition
-# that nobody reads. Processes write a heartbeat every three seconds. A minute is allowed, because
-# in a busy database the heartbeat comes later, and that's when the job should pause.
+# Selects only the positions that a process is advancing. Pausing the job doesn't help a partition
+# that nobody reads. Processes write a heartbeat every three seconds, but one that's up to a minute
+# old is accepted here. Heartbeats are late when the database is busy, and that's exactly when the
+# job should pause.
 _LIVE_POSITIONS: Final = """
     select topic, partition, position.next_offset, position.cluster_id
     from   normalizer.source_heartbeats as reported

@@ -50,8 +50,8 @@ async def fetch_page(
     """Return rows in order, and whether these are all. Call it within a transaction."""
     rows: list[asyncpg.Record] = []
     page = PageSize()
-    # Prepare the statement without a name. `connection.cursor` would choose one, and behind a
-    # pooler the session may already have a statement with that name, from another client.
+    # Prepare the statement without a name. `connection.cursor` would give it one, and behind a
+    # connection pooler, another client may already have used that name in the same session.
     cursor = await (await connection.prepare(statement)).cursor(*values)
     while True:
         fetched = await cursor.fetch(fetch_size := page.next_rows())

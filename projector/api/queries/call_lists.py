@@ -81,9 +81,9 @@ CALL_COLUMNS = """
 """
 
 
-# The filters collect ids in an array, because PostgreSQL can look up the rows of an array's ids in
-# an index. With `in (select ...)` after an `or` it can't, and would compare each row of the window
-# with every id.
+# The filters collect ids in an array, because PostgreSQL can look up the ids of an array in an
+# index. For `in (select ...)` after an `or`, it can't use the index, and would compare each row of
+# the window with every id.
 def _calls(of_error: str) -> Statement:
     return Statement(f"""
     select   {CALL_COLUMNS},

@@ -238,9 +238,10 @@ _BY_COORDINATES: Final = Statement("""
     )
 """)
 
-# Most command_ids begin with the id of their execution. Any other command_id is the id of the event
-# that issued the command, so the search by event finds it. The index sorts by bytes, so all
-# command_ids with the same beginning are one range of it.
+# Finds commands by the beginning of their command_id. Most command_ids begin with the id of their
+# execution. Any other command_id is the id of the event that issued the command, so the search for
+# events finds it. The index sorts by bytes, so command_ids with the same beginning are next to each
+# other.
 _BY_COMMAND: Final = Statement("""
     select   'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
              command_id = :command::text as exact, array['execution', 'command'] as names,

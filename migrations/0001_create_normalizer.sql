@@ -43,9 +43,9 @@ $$;
 
 
 -- The settings that every writer must agree on. `protocol` is the version of the rules that derive
--- the id of an event. Two processes with different rules would store one event under two ids, so a
--- migration that changes these rules raises the version, and stops every process that still runs
--- with the old ones by raising the epochs:
+-- the id of an event. If two processes used different rules, they would store one event under two
+-- ids. So a migration that changes these rules also raises the version. It raises the epochs too,
+-- which stops every process that still uses the old rules:
 --     update normalizer.layout set protocol = 2;
 --     update normalizer.source_positions set epoch = epoch + 1;
 --     update normalizer.jobs set epoch = epoch + 1;
@@ -65,8 +65,9 @@ insert into normalizer.layout default values;
 
 -- The clock of gen_snowflake(). An id has 41 bits of milliseconds since 2024-01-01 UTC, 10 bits for
 -- the node, and 12 bits for a number within the millisecond. The clock is a single number that only
--- grows (milliseconds << 12 | number in the millisecond). So when a millisecond is full it moves on
--- to the next one, and when the system's clock is set back it doesn't repeat an id.
+-- grows (milliseconds << 12 | number in the millisecond). When all numbers of a millisecond are
+-- used, the clock moves on to the next millisecond. When the system's clock is set back, the number
+-- still grows, so no id is repeated.
 create sequence normalizer.snowflake_clock as bigint minvalue 0 start 0;
 comment on sequence normalizer.snowflake_clock is
     'Private: the clock of gen_snowflake(), one ascending number: milliseconds since 2024-01-01 '
@@ -75,20 +76,20 @@ comment on sequence normalizer.snowflake_clock is
 
 -- Returns an id of the given millisecond, or of a later one if the clock is already past it. Only
 -- the owner may call this function, because a caller could pass a time far in the future, and then
--- every later id would get that time. The node is 1023. With node 64, for example, an id could be
--- taken for one that NoETL's own database function made (docs/spec/wire-shapes.md#g2).
+-- every later id would get that time. The node is always 1023. With another node, such as 64, an id
+-- could be mistaken for one that NoETL's own database function made (docs/spec/wire-shapes.md#g2).
 create function normalizer.snowflake_at(unix_ms bigint) returns bigint
     language plpgsql volatile
 as $$
 declare
     tick bigint;
 begin
-    -- Only one process at a time may advance the clock, so each takes this lock. It's a lock on a
-    -- table that only the owner may lock. Anybody may take an advisory lock, and could block every
-    -- writer with it. Reading the table doesn't wait.
+    -- Only one process at a time may advance the clock, so each takes this lock. It locks a table
+    -- that only the owner may lock, but anybody may read the table without waiting. An advisory
+    -- lock wouldn't do, because anybody may take one, and could block every writer with it.
     --
-    -- The lock is held only for this block, because the exception always rolls the block back.
-    -- setval() isn't undone by a rollback, so the clock keeps its new value.
+    -- The exception always rolls this block back, so the lock is held no longer than that. A
+    -- rollback doesn't undo setval(), so the clock keeps its new value.
     begin
         lock table normalizer.layout in exclusive mode;
         select greatest(clock.last_value + 1, (snowflake_at.unix_ms - 1704067200000) << 12)
@@ -171,9 +172,9 @@ create table normalizer.events (
         event_type not in ('call.done', 'action_done', 'call_done')
         or status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED')
     ),
-    -- The projections sum durations and use these texts as keys of indexes, so a row that somebody
-    -- inserts by hand must not have a text that is too long for an index. The normalizer's own
-    -- limits are narrower. A key has room for a text of 1,500 bytes and the path of a playbook.
+    -- The projections use these texts as keys of indexes, and a text that is too long for an index
+    -- would make them fail. The normalizer has narrower limits, so these are for rows that somebody
+    -- inserts by hand. A key has room for a text of 1,500 bytes and the path of a playbook.
     constraint events_words_bounded check (
         octet_length(event_type) between 1 and 200 and octet_length(status) between 1 and 100
         and octet_length(step) <= 1500 and octet_length(worker_id) <= 1500
@@ -186,16 +187,16 @@ create table normalizer.events (
         and ingested_at >= '0001-01-01 00:00:00+00' and ingested_at < '10000-01-01 00:00:00+00'
     ),
     constraint events_duration_possible check (duration between 0 and 315360000),
-    -- These columns hold an object or a list, or null, because several reports of an event are
-    -- merged key by key. Another JSON value, even a JSON null, has no keys to merge.
+    -- Each of these columns holds an object or a list, or null. If an event is reported several
+    -- times, the values are merged key by key. Any other JSON value, even a JSON null, has no keys.
     constraint events_json_forms check (
         jsonb_typeof(meta) = 'object' and jsonb_typeof(extra) = 'object'
         and jsonb_typeof(headers) = 'object' and jsonb_typeof(coercions) = 'array'
     )
 ) with (
-    -- Lets autovacuum run often enough to summarize new block ranges of the BRIN index. The
-    -- alternative, `autosummarize`, sends a request per block range. At a few hundred events a
-    -- second the queue of these requests overflows, and the server logs each request that it drops.
+    -- Makes autovacuum run often enough to summarize new block ranges of the BRIN index. The
+    -- alternative, `autosummarize`, sends one request for each block range. At a few hundred events
+    -- a second, the queue of requests overflows, and the server logs each request that it drops.
     autovacuum_vacuum_insert_threshold = 5000,
     autovacuum_vacuum_insert_scale_factor = 0.01
 );
@@ -272,18 +273,18 @@ create index events_by_execution on normalizer.events (execution_id, event_id);
 comment on index normalizer.events_by_execution is
     'Query: all events of one execution, in order (timeline, and rebuilding its projections).';
 
--- The query asks for `execution_id + 0`, so that PostgreSQL can't use an index on execution_id
--- instead. With outdated statistics all of these indexes look equally good to it, but through
--- another one it would read every event of the execution.
+-- Queries ask for `execution_id + 0`, so that PostgreSQL can't choose an index on execution_id
+-- instead. With outdated statistics, all of these indexes look equally good to it. But through one
+-- on execution_id, it would read every event of the execution.
 create index events_by_command on normalizer.events ((execution_id + 0), hashtext(command_id))
     where command_id is not null;
 comment on index normalizer.events_by_command is
     'Query: all events of one command, from which its attempts are rebuilt. It asks for '
     'execution_id + 0, so that no index on execution_id alone can serve it.';
 
--- Rows of all partitions are stored side by side, and their offsets are far apart. A single range
--- per block range would therefore span nearly all offsets. int8_minmax_multi_ops stores several
--- ranges, with which a look-up reads a fortieth as much.
+-- Rows of all partitions are stored side by side, and their offsets are far apart. If the index
+-- stored a single range of offsets for each block range, that range would cover nearly all offsets.
+-- int8_minmax_multi_ops stores several, with which a look-up reads a fortieth as much.
 create index events_by_source on normalizer.events
     using brin (source_topic, source_partition, source_offset int8_minmax_multi_ops)
     with (pages_per_range = 16);
@@ -291,9 +292,9 @@ comment on index normalizer.events_by_source is
     'Query: which event did this record become (explain), and is it stored already under any '
     'id (replay).';
 
--- A B-tree and not BRIN, because new rows fill the space of deleted ones and the summary of a block
--- range can only widen. After retention has deleted and replaced all rows five times, each look-up
--- in a BRIN index would read the whole table.
+-- This is a B-tree, because a BRIN index would degrade. New rows fill the space of deleted ones,
+-- and the summary of a block range can only widen. After retention has deleted and replaced all
+-- rows five times, each look-up in a BRIN index would read the whole table.
 create index events_by_created on normalizer.events (created_at);
 comment on index normalizer.events_by_created is
     'Query: events of one hour, by created_at (projector verify).';
@@ -306,7 +307,7 @@ comment on index normalizer.events_by_arrival is
 
 -- Returns the event id that the producer sent, if the row is stored under another id because a
 -- different event already had that one. Returns null if the row has the id that was sent. The
--- result is JSON and not a number, because the JSON of coercions may hold any value.
+-- result is JSON instead of a number, because `coercions` is JSON and may hold any value there.
 create function normalizer.shared_id(coercions jsonb) returns jsonb
     language sql immutable parallel safe
     return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
@@ -317,8 +318,8 @@ create index siblings_by_shared_id on normalizer.events
 comment on index normalizer.siblings_by_shared_id is
     'Query: the siblings of an event, which share its event_id. Their executions leave together.';
 
--- Indexes only events with a trace id, and only the hash of it. Trace ids are random, so an index
--- of their hashes is half as large.
+-- Indexes a hash of the trace id, and only for the events that have one. Trace ids are random
+-- texts, and an index of their hashes is half as large.
 create index events_by_trace on normalizer.events (hashtext(trace_id)) where trace_id is not null;
 comment on index normalizer.events_by_trace is
     'Query: the executions of a trace (search).';
@@ -529,9 +530,9 @@ create table normalizer.dedup_horizon (
     incarnation      integer not null,
     partition   integer not null,
     next_offset      bigint  not null,
-    -- These columns tell whether the topic is still the same log. They're null if a job took the
-    -- records from a file or a table. The three of the last record are set only when a position is
-    -- deleted.
+    -- These columns are for checking whether the topic is still the same log. They're null if a job
+    -- read the records from a file or a table. The three columns about the last record are set only
+    -- when a position is deleted.
     cluster_id       text,
     last_offset      bigint,
     last_recorded_ms bigint,
@@ -860,10 +861,9 @@ comment on column normalizer.archived_rows.holes is
 grant select on normalizer.archived_rows to normalizer_writer;
 
 
--- Drift: top-level fields that a producer sends although its documentation doesn't have them, or
--- has them with another type. The table is only a sample, because the service stores a limited
--- number of findings per wire shape, each with a short example. The full values are in the table
--- events.
+-- Drift: top-level fields that a producer sends but doesn't document, or documents with another
+-- type. The table is only a sample, because the service stores a limited number of findings for
+-- each wire shape. Each finding has a short example, and the table events has the full values.
 create table normalizer.drift_findings (
     shape              text        not null,
     field              text        not null,
@@ -903,10 +903,10 @@ comment on column normalizer.drift_findings.found_at is 'When it was found.';
 grant select, insert on normalizer.drift_findings to normalizer_writer;
 
 
--- The executions that `normalizer forget` has deleted on request. It deletes all events and calls
--- of an execution of any age in one transaction, as retention does for old ones, and the counts
--- still include them (functions/archive_executions.sql). Writers read this table, so that a record
--- that is read again doesn't bring such an execution back.
+-- The executions that `normalizer forget` has deleted on request. The command deletes all events
+-- and calls of an execution in one transaction, as retention does, but whatever its age. The counts
+-- still include them (functions/archive_executions.sql). Writers read this table, so that an
+-- execution doesn't come back when one of its records is read again.
 create table normalizer.forgotten_executions (
     execution_id bigint      not null,
     at           timestamptz not null default now(),

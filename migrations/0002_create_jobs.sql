@@ -1,6 +1,6 @@
 -- Tables of the jobs that process history: backfill, renormalize, redrive, and redact. A job writes
--- events as the service does, so it also has positions, and totals that must balance. They change
--- in the transaction that writes the rows.
+-- events as the service does. So it too has positions, and totals that must balance, and both
+-- change in the transaction that writes the rows.
 
 
 create table normalizer.jobs (

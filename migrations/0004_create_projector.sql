@@ -129,9 +129,9 @@ select generate_series(-1, 63);
 
 
 -- The same trigger function runs after insert, update, and delete, and reads the transition tables
--- `before` and `after`. PostgreSQL provides only `after` for an insert, and only `before` for a
--- delete. In that case the missing name refers to this empty table, because the schema is in the
--- search path.
+-- `before` and `after`. For an insert, PostgreSQL provides only `after`, and for a delete only
+-- `before`. The missing name then refers to this empty table, because the schema is in the search
+-- path.
 create table projector.before (like normalizer.events including comments);
 
 alter table projector.before add constraint before_is_empty check (false);
@@ -248,7 +248,7 @@ comment on index projector.divergences_open is
     'Query: open divergences (view agreement, projector repair).';
 
 
--- An event that a search found by its trace, or by the place of its record in Kafka.
+-- An event that a search has found, either by its trace id or by the offset of its record in Kafka.
 create type projector.located_event as (
     event_id     bigint,
     execution_id bigint,

@@ -1,6 +1,6 @@
--- Counters of events: by minute and by hour, by how they arrived, and by which values were
--- corrected. Counts by minute are for monitoring and are deleted after two days. Those by hour
--- stay.
+-- Counters of events by minute and by hour, of how late they arrived, and of which values were
+-- corrected. The counts by minute serve monitoring and are deleted after two days. The counts by
+-- hour stay.
 
 
 create table projector.event_minutes (
@@ -73,7 +73,7 @@ comment on column projector.event_hours.attempts_defaulted is
 
 
 -- A batch updates most rows of its hour. Half of each page stays free (fillfactor), so that the new
--- version of a row fits into the page of the old one and needs no new index entry (a HOT update).
+-- version of a row fits into the same page. Such an update needs no new index entry (a HOT update).
 create table projector.arrival_hours (
     hour               timestamptz                not null,
     shape              text           collate "C" not null,

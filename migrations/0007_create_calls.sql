@@ -75,13 +75,14 @@ comment on column projector.call_facts.may_be_retried is
     'or starts. If so, the command is rebuilt from all its events with each new one.';
 
 
--- An event of a command in doubt, with what it takes to find its attempt (resolve_attempts).
--- `command` is the position of its command in the list that aggregate_calls was given. `number` is
--- the attempt that the event declares, or null. `in_log` is the place of its record in Kafka, if that
--- place tells the order of events. `slot` says which end of an attempt it is: the call_index of the
--- call that ended, or 1,000,000,000 for the command itself, or null for an event that is no end.
--- `ending` is the rank of the end (end_rank) and its class, which all reports of one end share. `nth`
--- is the attempt that was found.
+-- An event of a command in doubt, with all that resolve_attempts needs to find its attempt:
+--     command  the position of its command in the list passed to aggregate_calls
+--     number   the attempt that the event declares, or null
+--     in_log   the offset of its record in Kafka, if offsets tell the order of events
+--     slot     which end of an attempt the event is: the call_index of the call that ended, or
+--              1,000,000,000 for the end of the command. Null if the event is no end.
+--     ending   the rank (end_rank) and class of the end, the same in all reports of that end
+--     nth      the attempt that was found
 create type projector.call_event as (
     event_id   bigint,
     command    integer,
@@ -95,9 +96,9 @@ create type projector.call_event as (
 );
 
 
--- An attempt of a command in doubt. `nth` counts the attempts of the command from 1, `number` is
--- its column `attempts`. `in_log` is the place where it began, if a record with a place says so.
--- `issued_at` is the time of its issue, if that has no number.
+-- An attempt of a command in doubt. `nth` counts the attempts of the command from 1, and `number`
+-- is its value of the column `attempts`. `in_log` is the place in Kafka where the attempt began, if
+-- a record with a place says so. `issued_at` is the time of its issue, if the issue has no number.
 create type projector.call_attempt as (
     command   integer,
     nth       integer,
@@ -123,20 +124,21 @@ create index calls_unfinished on projector.call_facts (execution_id) where finis
 comment on index projector.calls_unfinished is
     'Query: the unfinished calls of an execution (view stuck_reasons).';
 
--- The query asks for the command alone. The index also has the execution and the attempts, because
--- without statistics the planner may choose it for a query that asks for all three. With them it's
--- as fast as the primary key, even if many executions use the same command_id.
+-- The query looks up the command alone, but the index also has the execution and the attempts.
+-- Without statistics, the planner may choose this index for a query that looks up all three. With
+-- all three columns, it's as fast as the primary key, even if many executions use the same
+-- command_id.
 create index calls_by_command on projector.call_facts (command_id, execution_id, attempts);
 comment on index projector.calls_by_command is
     'Query: the attempts of a command whose execution is not known (view calls).';
 
 
--- Returns the error class of an error text, so that texts which differ only in their details are
--- counted together. It removes quoted parts, e-mail addresses, and ids. A word is an id if it has a
--- digit, or consists of eight or more letters from a to f. It keeps codes: up to three digits after
--- a word such as "code" or "exit", and the number in front of the name of an HTTP error. An
--- apostrophe within a word doesn't begin a quote, and a quote without an end reaches to the end of
--- the text.
+-- Returns the error class of an error text, so that texts which differ only in details are counted
+-- together. It removes quoted parts, e-mail addresses, and ids. A word is an id if it has a digit,
+-- or consists of eight or more letters from a to f. It keeps codes, which are up to three digits
+-- after a word such as "code" or "exit", and the number in front of the name of an HTTP error. An
+-- apostrophe within a word doesn't begin a quote, and a quote that isn't closed reaches to the end
+-- of the text.
 create function projector.classify_error(error text) returns text
     language sql immutable parallel safe
     return btrim(
@@ -373,9 +375,10 @@ create type projector.call_id as (
 );
 
 
--- A statement's changes to the first attempt of a command. `must_rebuild` is true if they can't
--- simply be merged into the stored row: a row was changed or deleted, or the command was issued,
--- claimed, or started more than once. The command is then rebuilt from all of its events.
+-- The changes that a statement makes to the first attempt of a command. `must_rebuild` is true if
+-- they can't simply be merged into the stored row, because an event was changed or deleted, or
+-- because the command was issued, claimed, or started more than once. In that case the command is
+-- rebuilt from all of its events.
 create type projector.call_change as (
     execution_id        bigint,
     command_id          text collate "C",

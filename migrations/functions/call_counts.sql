@@ -1,5 +1,5 @@
--- Returns, for each of these attempts, the keys and values that the roll-ups should count it with.
--- `sign` is 1 to add them and -1 to subtract them.
+-- Returns the keys and values with which the roll-ups should count each of these attempts. `sign`
+-- is 1 to add the attempts and -1 to subtract them.
 create or replace function projector.call_counts(sign integer, ids projector.call_id[])
     returns setof projector.call_count
     language plpgsql stable

@@ -1,6 +1,7 @@
--- Reads the rank of the deciding end (end_rank): when the attempt ended. Null for a time outside
--- the calendar, which no event has. Seconds and microseconds are added separately: an interval is
--- multiplied as a floating-point number, which would round microseconds from the year 2285 on.
+-- Returns when an attempt ended, which it reads from the rank of the deciding end (end_rank).
+-- Returns null for a time outside the calendar, which no event has. Seconds and microseconds are
+-- added separately. PostgreSQL multiplies an interval as a floating-point number, which would round
+-- the microseconds from the year 2285 on.
 create or replace function projector.call_finished_at(outcome_ranked text) returns timestamptz
     language sql stable parallel safe
     return case

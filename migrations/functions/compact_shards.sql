@@ -1,6 +1,7 @@
--- Adds up the rows of all shards from 1 on, and stores the sums in shard 0. The caller chooses a
--- time range that writers no longer count in. Waits for transactions that hold one of these shards,
--- while new transactions take other shards. Returns the number of deleted rows.
+-- Adds the rows of all other live shards to shard 0, and deletes them. The caller chooses a time
+-- range in which writers no longer count. The function waits for the transactions that hold one of
+-- these shards, and new transactions take other shards in the meantime. Returns the number of
+-- deleted rows.
 create or replace function projector.compact_shards(
     counter_table text, time_column text, since timestamptz, until timestamptz
 ) returns bigint

@@ -1,9 +1,9 @@
 -- Step 4 of project_calls, after the attempts were written:
---     1. if a retry or a failure changed, correct failed_before: when the failure before each retry
---        ended. `to_relink` are the changed retries and failures, and `old_failures` the failures
---        as they were before the change
---     2. update the roll-ups: `counts` subtracts the attempts as they were counted before, and the
---        attempts `to_recount` are added as they are now
+--     1. if a retry or a failure changed, correct failed_before, the time at which the failure
+--        before a retry ended. `to_relink` are the retries and failures that changed, and
+--        `old_failures` are the failures as they were before the change
+--     2. update the roll-ups: subtract the attempts as they were counted before (`counts`), and
+--        add the attempts `to_recount` as they are now
 create or replace function projector.count_changed_calls(
     counts projector.call_count[], to_recount projector.call_id[], to_relink projector.call_id[],
     old_failures projector.call_failure[]

@@ -1,5 +1,6 @@
--- Updates the roll-ups of executions, and those of their calls if the playbook changed. Marks
--- versions that began for the first time. Deletes the row of an execution without events.
+-- Updates the roll-ups of executions, and those of their calls if the playbook has changed. Stores
+-- when a version of a playbook began for the first time (mark_deployments). Deletes the row of an
+-- execution that has no events left.
 create or replace function projector.count_executions(moved projector.execution_move[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp

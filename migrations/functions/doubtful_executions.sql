@@ -1,6 +1,6 @@
--- Finds executions that may have to be rebuilt, because an update or a deletion removed a value
--- that execution_facts stores from a row of events. Another event of the execution may still have
--- the value, which only reading all of its events can tell. last_at isn't compared, because it is
+-- Finds the executions that may have to be rebuilt, because an update or a deletion removed a value
+-- from the events and execution_facts still stores it. Another event of the execution may have the
+-- same value, but only reading all of its events can tell. last_at isn't compared, because it's
 -- part of last_event_ranked.
 --     1. find what the rows of an execution said before the statement and no longer say after it
 --     2. find the executions that store one of these values

@@ -1,5 +1,5 @@
--- Returns how an event's attempts, status, or created_at became known. These ranks are the three
--- digits of the column `evidence`, from left to right:
+-- Returns the rank of how an event's attempts, status, or created_at became known. The three ranks
+-- are the digits of the column `evidence`, from left to right:
 --
 --              0                       1                            2
 --   attempts   not sent                a field that counts from 1   an explicit count
@@ -7,7 +7,7 @@
 --   created_at Kafka's time            the snowflake id's time      the producer's time
 --
 -- If reports of an event disagree, the value with the higher rank stays. Evidence in
--- normalizer/core/evidence.py is the same in Python.
+-- normalizer/core/evidence.py has the same ranks.
 create or replace function projector.evidence_rank(evidence smallint, about text) returns integer
     language sql immutable parallel safe
     return evidence / case about

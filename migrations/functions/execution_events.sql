@@ -1,5 +1,5 @@
--- Returns the events of these executions to readers, who may not read the log itself. The view
--- execution_timeline calls it. Downloads call events_at, page by page.
+-- Returns the events of these executions to readers, who may not read the table events itself. The
+-- view execution_timeline calls it. Downloads call events_at instead, page by page.
 create or replace function projector.execution_events(execution_ids bigint[])
     returns setof normalizer.events
     language sql stable security definer

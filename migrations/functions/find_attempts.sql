@@ -1,12 +1,13 @@
--- Finds the attempts of commands in doubt, and when each began: rules R1 and R2 of resolve_attempts.
--- The steps:
---     1. issues without a number. One at the time of a numbered issue is another report of that one.
---     2. the numbered attempts, and what they begin with
---     3. the attempts that only an issue or an end makes known
---     4. when each attempt began
---     5. turns in the log: a claim or a start that comes next after the end of an attempt, and is
---        not the first one since the last attempt began. The next attempt has begun by then. An
---        event that is sent twice counts where it comes first.
+-- Finds the attempts of commands in doubt, and when each of them began (rules R1 and R2 of
+-- resolve_attempts). The steps:
+--     1. find issues without a number. If one has the time of a numbered issue, it's another
+--        report of that issue.
+--     2. find the numbered attempts, and what they begin with
+--     3. find the attempts that only an issue or an end reveals
+--     4. find when each attempt began
+--     5. find turns in the log. A turn is a claim or a start that comes next after the end of an
+--        attempt, and isn't the first one since the last attempt began. The next attempt has begun
+--        by then. An event that was sent twice counts where it comes first.
 create or replace function projector.find_attempts(events projector.call_event[])
     returns setof projector.call_attempt
     language plpgsql stable
@@ -65,8 +66,9 @@ begin
             and      role in ('issued', 'claimed', 'started')
             order by command, number, role <> 'issued', created_at, in_log nulls last
         ),
-        -- 3. All attempts. `issues` have no number, and `unissued` are the numbered attempts without
-        -- a numbered issue. Each of these takes one of the issues, and the rest are new attempts.
+        -- 3. All attempts. `issues` counts the issues without a number, and `unissued` the numbered
+        -- attempts without a numbered issue. Each unissued attempt takes one of these issues, and
+        -- every issue that's left over is a new attempt.
         known as (
             select command, coalesce(issues, 0) as issues, coalesce(unissued, 0) as unissued,
                    coalesce(declared, '{}') as declared, highest_issued

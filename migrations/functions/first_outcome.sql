@@ -1,5 +1,5 @@
--- Returns the outcome with the earliest of these times, and the worst of several at the same time.
--- Returns an empty text if all three are null.
+-- Returns the outcome with the earliest of these times. If several have the same time, the worst of
+-- them counts. Returns an empty text if all three are null.
 create or replace function projector.first_outcome(
     completed_at timestamptz, failed_at timestamptz, cancelled_at timestamptz
 ) returns text

@@ -1,7 +1,7 @@
--- Runs around the deletion of positions, which people delete to read a topic again:
---     before: keeps how far the positions had got, in dedup_horizon
---     after: deletes heartbeats without a position. They would override the first heartbeats of a
---            position that takes its place.
+-- Runs before and after positions are deleted, which people do to read a topic again:
+--     before: stores in dedup_horizon how far the positions had got
+--     after: deletes the heartbeats that have no position any more. They would override the first
+--            heartbeats of the new position.
 create or replace function normalizer.forget_positions() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, normalizer, pg_temp

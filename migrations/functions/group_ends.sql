@@ -1,5 +1,6 @@
--- Assigns the ends of commands by the order of their kinds, where time doesn't tell enough: rule R5 of
--- resolve_attempts. It changes a command only if its ends make one group for each attempt.
+-- Assigns ends to attempts by the order of their kinds, where their times don't tell enough (rule
+-- R5 of resolve_attempts). It changes a command only if its ends form exactly one group per
+-- attempt.
 create or replace function projector.group_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -13,7 +14,8 @@ begin
         with event as (
             select * from unnest(group_ends.events)
         ),
-        -- The commands of which an event has no place, or an attempt before the last has no end.
+        -- The commands whose ends may be wrong so far, because one of their events has no place in
+        -- the log, or an attempt before the last has no end.
         unclear as (
             select   command, last_nth
             from     event
@@ -50,7 +52,7 @@ begin
                    ) as counted
             where  slot is not null
         ),
-        -- An end begins a group if it can't be of the same attempt as the end before it.
+        -- An end begins a new group if it can't belong to the same attempt as the end before it.
         grouped as (
             select *,
                    count(*) filter (where begins_group) over (
@@ -80,8 +82,9 @@ begin
             from     grouped
             group by command, nth_group
         ),
-        -- The commands with one group for each attempt. No group names two attempts, and no two
-        -- name the same. `free` are the attempts that none names.
+        -- The commands with exactly one group for each attempt. No group may declare two attempts,
+        -- and no two groups may declare the same one. `free` are the attempts that no group
+        -- declares.
         matched as (
             select   command,
                      array(

@@ -1,10 +1,11 @@
--- Returns the ids of the events that a Kafka record reported, also if the topic was deleted and
--- created again since. It finds:
---     1. rows that it stored
---     2. rows that another record stored, and that this record's report was merged into
---        (merged_records, which has a row for each 4,096 offsets). The incarnations come from the
---        positions, and from dedup_horizon for partitions without a position: those that only jobs
---        have read, and those whose position was deleted.
+-- Returns the events that a Kafka record reported, even if the topic was deleted and created again
+-- since. It finds two kinds:
+--     1. rows that the record stored
+--     2. rows that another record stored, and that this record's report was merged into. They're
+--        found in merged_records, which has a row for each 4,096 offsets. Its index needs the
+--        incarnation, so the incarnations are taken from the positions. Partitions without a
+--        position, because only jobs have read them or because it was deleted, have theirs in
+--        dedup_horizon.
 -- It runs with the rights of its owner, because readers may not read the events themselves.
 create or replace function projector.locate_record(
     topic text, partition integer, source_offset bigint

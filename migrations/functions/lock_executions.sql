@@ -1,9 +1,10 @@
--- Locks the executions that nobody else has locked, and returns their ids. A caller that deletes
--- executions calls it before it reads what it will delete.
+-- Locks those of the executions that nobody else has locked, and returns their ids. Call it before
+-- reading the rows that will be deleted with the executions.
 --
 -- It locks shard -1 first, so that only one transaction at a time adds to the archived part. Two of
--- them would update the same rows of the counters in different orders, and could deadlock. It waits
--- for no other lock, and at that moment the transaction holds no lock that a writer may need.
+-- them would update the same rows of the counters in different orders, and could deadlock. Waiting
+-- for this lock can't cause a deadlock, because the transaction holds no lock yet that a writer may
+-- need. It waits for no other lock.
 create or replace function projector.lock_executions(execution_ids bigint[]) returns bigint[]
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

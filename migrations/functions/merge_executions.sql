@@ -1,5 +1,6 @@
--- Merges these changes into execution_facts, in order, which locks the executions. Returns those
--- that roll-ups must count in another place than before.
+-- Merges these changes into execution_facts. Writing the executions locks them, and always in the
+-- same order. Returns the executions that the roll-ups must now count under another hour, playbook,
+-- or outcome.
 create or replace function projector.merge_executions(changes projector.execution_change[])
     returns setof projector.execution_move
     language plpgsql volatile

@@ -1,5 +1,6 @@
--- Gives each event of commands in doubt an attempt: by its number, else by the issue that it is, else
--- by rule R3 of resolve_attempts, the last attempt that had begun before it.
+-- Gives an attempt to each event of commands in doubt. If the event has a number, the number
+-- decides. An issue without a number belongs to the attempt that began with it. Any other event
+-- belongs to the last attempt that had begun before it (rule R3 of resolve_attempts).
 create or replace function projector.place_events(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -13,8 +14,8 @@ begin
         with attempt as (
             select * from unnest(place_events.attempts)
         ),
-        -- Sorts the events and the begins of attempts, by the clocks and by the log. An attempt that
-        -- began at a place in the log is compared by that place with an event that has one too.
+        -- Sorts the events and the begins of attempts twice, by the clocks and by the log. If both
+        -- an event and the begin of an attempt have a place in the log, their places are compared.
         ordered as (
             select *,
                    max(begins_nth) over by_clock as nth_by_clock,
@@ -64,8 +65,8 @@ begin
             from   ordered
             where  begins_nth is null
         ),
-        -- An end without a place, where others have one, is of the last attempt that lacks an end and
-        -- whose claim or start came before it.
+        -- If an end has no place in the log, but other events of its command have one, the end
+        -- belongs to the last attempt that lacks an end and whose claim or start came before it.
         late_end as (
             select event_id,
                    max(lacking_nth) over (

@@ -1,12 +1,12 @@
--- Updates the counters after a statement: adds what its rows are after it, and subtracts what they
--- were before it:
+-- Updates the counters after a statement. It adds the rows as they are after the statement, and
+-- subtracts the rows as they were before it:
 --     1. events by hour
 --     2. events by minute
 --     3. arrivals by hour
 --     4. coercions by hour
 -- New rows are inserted by time, so that a time range occupies few pages. They're ordered by the
--- latest event of each group. If they were ordered by the hour itself, a session whose first batch
--- was small would sort all rows of each later batch, not only their sums. With an argument it adds
+-- latest event of each group. Ordering by the hour itself would sort all rows of a batch instead of
+-- their sums, in every session whose first batch was small. With an argument, the function adds
 -- deleted rows to the archived part, shard -1 (archive_executions).
 create or replace function projector.project_counters() returns trigger
     language plpgsql volatile security definer
@@ -87,8 +87,9 @@ begin
     )
     select   to_hour(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
              coalesce(moved.worker_id, '') collate "C",
-             -- How long after it happened Kafka received an event. arrival_hours.lateness lists
-             -- the numbers. Most events arrive within a second, so that case comes first.
+             -- Counts how long after it happened an event reached Kafka. The numbers are listed in
+             -- arrival_hours.lateness. Most events arrive within a second, so that case comes
+             -- first.
              case
                  when moved.recorded_at >= moved.created_at
                       and moved.recorded_at < moved.created_at + interval '1 second' then 2
@@ -115,8 +116,8 @@ begin
              )
     from     (
                  select *,
-                        -- From created_at to recorded_at, so it's negative if the producer's clock
-                        -- is ahead. Most are less than a second apart, which isn't counted.
+                        -- The time from created_at to recorded_at. It's negative if the producer's
+                        -- clock is ahead. Most events take less than a second, which isn't counted.
                         case
                             when recorded_at >= created_at
                                  and recorded_at < created_at + interval '1 second' then null

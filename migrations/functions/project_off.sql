@@ -1,7 +1,7 @@
--- Stores which projections differ from the events, after a transaction with projector.off = on.
--- Such a transaction stores a record that makes a projection fail, and updates no projection.
--- `projector verify` and the page show these notes until `projector repair` has corrected the
--- projections.
+-- Stores which projections differ from the events, after a transaction with projector.off = on. The
+-- service runs such a transaction to store a record that makes a projection fail, so it updates no
+-- projection. `projector verify` and the page show these notes until `projector repair` has
+-- corrected the projections.
 create or replace function projector.project_off() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

@@ -1,6 +1,6 @@
--- Rebuilds the attempts of these commands from their stored events. Returns in `to_recount` the
--- attempts that they had before and those that they have now, which the roll-ups must count again.
--- Returns in `to_relink` those of the new attempts that are retries or failures, because each retry
+-- Rebuilds the attempts of these commands from their stored events. `to_recount` returns the
+-- attempts that they had before and the ones that they have now, because the roll-ups must count
+-- both again. `to_relink` returns the new attempts that are retries or failures, because each retry
 -- stores when the failure before it ended.
 create or replace function projector.rebuild_calls(
     commands projector.call_command[],

@@ -1,9 +1,9 @@
--- Renames keys of a counter after a redaction changed their texts: moves the archived counts of
--- each of `old_values` to the same place in `new_values`. Also deletes rows of an old text whose
--- live counts are 0, because no call and no event has that text any more. It covers the counters
--- after `since` up to `until`, so that one call doesn't take long. Like compact_shards, it waits
--- for transactions that count in the same shards, and they wait for it. Returns the number of
--- deleted rows.
+-- Renames keys of a counter after a redaction has changed their texts. It moves the archived counts
+-- of each text in `old_values` to the text at the same place in `new_values`. It also deletes rows
+-- of an old text whose live counts are 0, because no call and no event has that text any more. One
+-- call covers only the counters from `since` to `until`, so that it doesn't take long. Like
+-- compact_shards, it waits for transactions that count in the same shards, and they wait for it.
+-- Returns the number of deleted rows.
 --     1. lock the shards
 --     2. build the lists of columns
 --     3. move the counts

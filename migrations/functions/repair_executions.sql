@@ -1,11 +1,13 @@
 -- Repairs projections while writers and readers continue (projector repair). This function rebuilds
--- executions and their calls, under their locks. For counters, projector/repair/repair.py adds the
--- difference between the expected and the actual rows, in a shard that only the repair uses.
+-- executions and their calls, under their locks. For counters, projector/repair/repair.py computes
+-- the difference between the expected and the actual rows, and adds it in a shard that only repairs
+-- use.
 
--- Rebuilds executions and their calls, whatever their rows hold, and notes in which hours their
--- roll-ups may differ from then on. It creates a missing row, and deletes a row without events.
+-- Rebuilds executions and their calls, even if their rows are wrong. It also notes the hours in
+-- which their roll-ups may differ from then on. It creates a missing row, and deletes a row without
+-- events.
 --     1. lock the executions
---     2. read what roll-ups count their calls under
+--     2. read the keys under which the roll-ups count their calls
 --     3. rebuild the executions
 --     4. rebuild their calls
 --     5. note the hours to compare
@@ -23,8 +25,8 @@ declare
     counts call_count[];
     moves  execution_move[];
 begin
-    -- 1. The upsert is the lock, in the order of ids, as writers lock. Later statements read the
-    -- execution, so they see what the previous writer committed.
+    -- 1. The upsert locks the executions in the order of their ids, as writers do. Only later
+    -- statements read them, so they see everything that the previous writer committed.
     insert into execution_facts as known (execution_id, events, completed, failed, cancelled)
     select   wanted.execution_id, 0, 0, 0, 0
     from     unnest(whole) as wanted (execution_id)
@@ -74,8 +76,8 @@ begin
     and    known.attempts = retry.attempts;
     delete from execution_facts where execution_id = any(whole) and events = 0;
 
-    -- 5. The hours to compare, also if they are noted already: a comparison that was finished
-    -- before this may end the earlier note.
+    -- 5. Note the hours to compare, even if they are noted already. A comparison that was finished
+    -- before this transaction may end the earlier note.
     insert into divergences (projection, hour, noted_by)
     select location.projection, location.hour, 'repair'
     from   (

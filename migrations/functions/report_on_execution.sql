@@ -1,6 +1,6 @@
--- Says what one event tells about its execution, for the trigger, repair, and verify alike.
--- `role` and `type_outcome` come from event_kinds. They are null for a type that isn't there.
--- PostgreSQL inlines this function, so there is no call to pay for. `offset 0` keeps it from
+-- Returns what one event reports about its execution. The trigger, repair, and verify all use this
+-- function. `role` and `type_outcome` come from event_kinds, and are null for a type that isn't
+-- there. PostgreSQL inlines this function, so calling it costs nothing. `offset 0` keeps it from
 -- encoding the time more than once.
 create or replace function projector.report_on_execution(
     role text, type_outcome text, event_type text, step text, status text,
@@ -35,9 +35,9 @@ begin atomic
            end
     from   (
                select projector.encode_time(created_at) as moment,
-                      -- Names the playbook, as path and version: the context of the event that
-                      -- begins the execution, or that of the result, where a server keeps what
-                      -- the client sent.
+                      -- The playbook's path and version. They're in the context of the event that
+                      -- begins the execution, or in the context of the result if a server has
+                      -- stored there what the client sent.
                       case
                           when role is distinct from 'begins' then null
                           when jsonb_typeof(context -> 'path') = 'string'

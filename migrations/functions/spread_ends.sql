@@ -1,5 +1,6 @@
--- Moves ends of which several fall into one slot of an attempt to attempts whose slot is free: rule R4
--- of resolve_attempts. A slot takes one end: that of the command, or that of one of its calls.
+-- Spreads out ends if several of them fall into the same slot of an attempt. It moves them to
+-- attempts whose slot is free (rule R4 of resolve_attempts). A slot takes a single end, either that
+-- of the command or that of one of its calls.
 create or replace function projector.spread_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -32,7 +33,8 @@ begin
                        group by command
                    ) as counted using (command)
         ),
-        -- The ends. Two reports of one end count once, and a number in one of them is of both.
+        -- The ends. If an end is reported twice, it counts once, and a number in one report applies
+        -- to both.
         report as (
             select   command, slot, ending, min(nth) as nth,
                      min(nth) filter (where number is not null) as own_nth
@@ -40,9 +42,9 @@ begin
             where    slot is not null
             group by command, slot, ending
         ),
-        -- The ends of a slot that have no number, in order (`place`). `nth_free` is the attempt of an
-        -- end, counted among the free ones. `surplus` is how many more ends than free attempts
-        -- there are.
+        -- The ends of a slot that have no number, in order (`place`). `nth_free` is the position of
+        -- an end's attempt among the free attempts. `surplus` is the number of ends for which
+        -- there's no free attempt.
         ranked as (
             select command, slot, ending, nth_free,
                    row_number() over (partition by command, slot order by nth_free, ending)
@@ -58,11 +60,11 @@ begin
                        and    free <> '{}'
                    ) as unnumbered
         ),
-        -- Each end gets a free attempt of its own. `nearest` is the latest one that leaves an
-        -- attempt for each later end, so earlier ends move to attempts before. Where none are left
-        -- before, `place - surplus` counts from the first attempt on, so the later ends move to
-        -- attempts after. For example, three ends in the first of three attempts go to 1, 2, and 3.
-        -- A fourth one would share the first attempt.
+        -- Each end gets a free attempt of its own. `nearest` is the latest attempt that leaves one
+        -- for each later end, so earlier ends move to earlier attempts. If no earlier attempts are
+        -- left, `place - surplus` counts from the first attempt on, so the later ends move to later
+        -- attempts. For example, three ends in the first of three attempts go to 1, 2, and 3. A
+        -- fourth end would share the first attempt.
         spread as (
             select command, slot, ending, greatest(nearest, place - surplus, 1) as nth_given
             from   (

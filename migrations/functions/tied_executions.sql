@@ -1,7 +1,7 @@
--- Finds executions that share an event_id with one of these. Returns pairs of one of these and
--- another. One execution of a pair has an event with the id itself, and the other has one with a
--- hashed id. Retention deletes both together, because a report that is read again must find the id
--- taken as long as one of them is stored.
+-- Finds executions that share an event_id with one of these executions, and returns them in pairs.
+-- One execution of a pair has an event with that id, and the other has an event that got a hashed
+-- id instead. Retention deletes both together. As long as one of them is stored, a report that is
+-- read again must find the id taken.
 create or replace function projector.tied_executions(execution_ids bigint[])
     returns table (execution_id bigint, tied_to bigint)
     language sql stable

@@ -1,4 +1,4 @@
--- Returns the rows of each counter shard separately, so the reader has to sum them. If the view
+-- Returns the rows of each counter shard separately, so readers have to sum them. If the view
 -- summed them too, PostgreSQL would group the rows of a long time range twice.
 create or replace view projector.call_outcomes_by_attempt as
 select hour, playbook, step, attempts, status, calls,

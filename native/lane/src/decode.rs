@@ -132,8 +132,8 @@ fn adopt<'a>(
     extra: &mut Vec<(Cow<'a, str>, Raw<'a>)>,
 ) -> Result<(), Left> {
     for &name in &Top::NAMES[FIRST_COLUMN..] {
-        // Leave the record to Python if the wrapper has a column that the event lacks or has with
-        // another value.
+        // A column of the wrapper may be missing from the event, or have another value there.
+        // Python knows what to do in that case, so leave the record to it.
         let outer = wrapper.of_key(name).filter(|raw| *raw != "null");
         match (outer, fields.of_key(name)) {
             (None, _) => {}

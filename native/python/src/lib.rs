@@ -180,7 +180,7 @@ impl Lane {
 
 #[pymodule]
 fn event_normalizer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    // The message of a panic may quote a record, so it isn't printed. The panic is counted instead.
+    // Count the panic, but don't print its message, because the message may quote a record.
     set_hook(Box::new(|_| {}));
     module.add("RULES_SHA256", RULES_SHA256)?;
     module.add_class::<Lane>()

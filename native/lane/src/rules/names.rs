@@ -27,8 +27,8 @@ pub fn resolve_event_type<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>,
     } else {
         first
     } {
-        // Only ASCII text is read here, because Python and Rust disagree about the lower case of
-        // some other letters, and about where words end.
+        // Read only ASCII text here. Python and Rust disagree about the lower case of some other
+        // letters, and about where words end.
         Value::Text(text) if !text.is_empty() && text.is_ascii() => {
             within_bytes(text, MAX_EVENT_TYPE_BYTES)
         }

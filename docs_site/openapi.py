@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from projector.api.endpoints import ENDPOINTS
-from projector.api.openapi import document
+from projector.api.openapi import build_document
 
 FILE: Final = Path(__file__).parents[1] / "docs" / "openapi.json"
 
 
 def contract() -> str:
     """Return the text of docs/openapi.json."""
-    found = _without_examples(document(ENDPOINTS, token=False))
+    found = _without_examples(build_document(ENDPOINTS, token=False))
     parts = [f'"{name}": {_line(found[name])}' for name in ("openapi", "info")]
     parts.append(f'"paths": {_lines(found["paths"])}')
     parts.append(f'"schemas": {_lines(found["components"]["schemas"])}')

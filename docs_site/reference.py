@@ -18,7 +18,7 @@ from normalizer.observability.metric_catalog import metric_table
 from projector.api.api_metrics import ApiMetrics
 from projector.api.api_page import describe_type, render_example, resolve_schema
 from projector.api.endpoints import ENDPOINTS
-from projector.api.openapi import document
+from projector.api.openapi import build_document
 from projector.cli import main as projector
 from projector.views.catalog import VIEWS
 from projector.views.operator_questions import OPERATOR_QUESTIONS
@@ -93,7 +93,7 @@ def _chart() -> Iterator[str]:
 
 
 def _api() -> Iterator[str]:
-    openapi = document(ENDPOINTS, token=False)
+    openapi = build_document(ENDPOINTS, token=False)
     schemas = openapi["components"]["schemas"]
     paths = {path: one["get"] for path, one in openapi["paths"].items()}
     first = next(iter(paths.values()))

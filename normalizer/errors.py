@@ -224,7 +224,7 @@ class SignInTries:
     def __init__(self) -> None:
         self._rejected = 0
 
-    def failed(self, error: RetryableError) -> None:
+    def count_failure(self, error: RetryableError) -> None:
         """Count a failed try.
 
         Raises FatalError when the sign-in was rejected five times in a row.
@@ -239,7 +239,7 @@ class SignInTries:
         if self._rejected == self.MOST:
             raise FatalError(f"{error} (rejected {self.MOST} times in a row)") from error
 
-    def succeeded(self) -> None:
+    def count_success(self) -> None:
         """Count a try that succeeded."""
         self._rejected = 0
 

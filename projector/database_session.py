@@ -72,13 +72,15 @@ async def open_connection(url: str, **settings: str) -> AsyncIterator[asyncpg.Co
             yield connection
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "")[:2] in OUTAGE_CLASSES:
-            raise StoreUnavailableError(sentence(error)) from error
-        raise FatalError(f"{sentence(error)}: {error.args[0] if error.args else ''}") from error
+            raise StoreUnavailableError(error_sentence(error)) from error
+        raise FatalError(
+            f"{error_sentence(error)}: {error.args[0] if error.args else ''}"
+        ) from error
     except CONNECTION_ERRORS as error:
         raise StoreUnavailableError(f"database: {type(error).__name__}") from error
 
 
-def sentence(error: Exception) -> str:
+def error_sentence(error: Exception) -> str:
     """Return one line about the error: PostgreSQL's condition, or else its message."""
     if isinstance(error, asyncpg.PostgresError):
         return describe_server_error(error)

@@ -26,7 +26,7 @@ def end_of_hour(hour: datetime) -> datetime:
     return hour + HOUR if hour < AFTER_ALL - HOUR else AFTER_ALL
 
 
-def with_zone(time: datetime) -> datetime:
+def in_utc(time: datetime) -> datetime:
     """Return the time in UTC. asyncpg reads infinite times without a zone."""
     return time.replace(tzinfo=UTC)
 
@@ -47,7 +47,7 @@ async def find_hours(
     since, until = bounds
     while True:
         rows = await connection.fetch(statement, since, until, at_once)
-        hours = [with_zone(hour) for (hour,) in rows]
+        hours = [in_utc(hour) for (hour,) in rows]
         if hours:
             yield hours
         if len(hours) < at_once:

@@ -17,12 +17,12 @@ from normalizer.cli.job_options import (
     OFFSET,
     SMALL_NUMBER,
     changes_option,
+    epoch_ms,
     history_options,
     parse_times,
     raise_if_empty,
     selection_texts,
     set_option,
-    to_milliseconds,
 )
 from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
@@ -129,8 +129,8 @@ def backfill_topic(
         partitions=tuple(sorted(set(partitions))),
         from_offset=from_offset,
         to_offset=to_offset,
-        from_ms=to_milliseconds(first),
-        to_ms=to_milliseconds(after),
+        from_ms=epoch_ms(first),
+        to_ms=epoch_ms(after),
     )
     spec = JobSpec(kind="backfill", source=f"topic {topic}", options=selection_texts(wanted))
     _run_backfill(

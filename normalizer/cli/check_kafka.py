@@ -18,8 +18,8 @@ from normalizer.kafka import (
     KafkaPartition,
     OtherLog,
     TopicReader,
-    grant,
-    no_leader,
+    grant_command,
+    no_leader_error,
     why_reset,
 )
 
@@ -70,7 +70,7 @@ class KafkaCheck:
             partitions = await self._log.partitions(topic)
         except FatalError:
             message = "no right to describe it, so it may or may not exist"
-            yield CheckResult(f"topic {topic}", message, grant("topic", topic))
+            yield CheckResult(f"topic {topic}", message, grant_command("topic", topic))
             return
         if not partitions:
             create = self._command("kafka-topics.sh", topic, "--create --partitions 6")
@@ -88,7 +88,7 @@ class KafkaCheck:
         )
         if away := partitions - bounds.keys():
             describe = self._command("kafka-topics.sh", topic, "--describe")
-            yield CheckResult(f"topic {topic}", str(no_leader(away)), describe)
+            yield CheckResult(f"topic {topic}", str(no_leader_error(away)), describe)
         async for finding in self._readable(topic, bounds):
             yield finding
         async for finding in self._retention(topic):
@@ -102,7 +102,7 @@ class KafkaCheck:
         try:
             state, members = await self._log.group_members(group)
         except FatalError as error:
-            yield CheckResult(f"group {group}", str(error), grant("group", group))
+            yield CheckResult(f"group {group}", str(error), grant_command("group", group))
         else:
             said = _UNUSED if state in _NO_SUCH_GROUP else f"{state.lower()}, {members} members"
             yield CheckResult(f"group {group}", said)
@@ -135,7 +135,7 @@ class KafkaCheck:
         try:
             await self._log.first_record(partition, *bounds[partition])
         except FatalError as error:
-            yield CheckResult(f"topic {topic}", str(error), grant("topic", topic))
+            yield CheckResult(f"topic {topic}", str(error), grant_command("topic", topic))
         else:
             yield CheckResult(f"topic {topic}", "may be read")
 
@@ -146,7 +146,7 @@ class KafkaCheck:
             yield CheckResult(
                 f"topic {topic}",
                 "its settings are hidden, so the alert NormalizerRecordsExpire can't fire",
-                grant("topic", topic, "DescribeConfigs"),
+                grant_command("topic", topic, "DescribeConfigs"),
             )
             return
         if "compact" in configs.get("cleanup.policy", ""):

@@ -13,7 +13,7 @@ import msgspec
 
 from normalizer.core.batch import stored_last_record
 from normalizer.core.evidence import Evidence
-from normalizer.core.identity.collisions import match_strength, sibling_ids
+from normalizer.core.identity.collisions import match_strength, substitute_ids
 from normalizer.core.normalize import Normalizer
 from normalizer.core.places import RECORD_FORM, RecordPlace, parse_record
 from normalizer.core.raw_record import RawRecord
@@ -218,7 +218,7 @@ async def _outcome_lines(
 async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:
     """Find the row of another record that this record's event was merged into or repeats."""
     assert event.event_id is not None
-    ids = [event.event_id, *sibling_ids(event.event_id, event.execution_id)]
+    ids = [event.event_id, *substitute_ids(event.event_id, event.execution_id)]
     rows = [row for one in ids if (row := await connection.fetchrow(_EVENT_BY_ID, one))]
     best = max(rows, key=lambda row: match_strength(_named(row), event), default=None)
     if best is None or not match_strength(_named(best), event):

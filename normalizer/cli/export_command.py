@@ -98,7 +98,7 @@ def export(
         return
 
     async def packed() -> int:
-        with ExportFile(file) as packer, progress.reporting(work.done):
+        with ExportFile(file) as packer, progress.reporting(work.work_done):
             return await _cancelled_by_signals(work.run(packer.write, FORMATS[form]))
 
     screen.print_line(f"{run_or_exit(packed()):,} events in {file}")
@@ -108,7 +108,7 @@ async def _plain(work: Export, to_line: Callable[[Envelope], bytes], progress: P
     """Write lines to stdout. On a terminal the lines themselves show the progress."""
     with contextlib.ExitStack() as reporting:
         if not sys.stdout.isatty():
-            reporting.enter_context(progress.reporting(work.done))
+            reporting.enter_context(progress.reporting(work.work_done))
         await work.run(sys.stdout.buffer.write, to_line)
 
 

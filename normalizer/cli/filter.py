@@ -12,7 +12,7 @@ import msgspec
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
-from normalizer.files.record_lines import Readable, pages, parse_record
+from normalizer.files.record_lines import Readable, parse_record, read_pages
 
 _HINT_FOR_KCAT: Final = (
     ". This looks like a record printed by `kcat -J`, whose payload is the event. Print only "
@@ -32,7 +32,7 @@ def filter_lines(
     """
     normalize = normalizer.normalize
     rejected = 0
-    for page in pages(source):
+    for page in read_pages(source):
         for number, line in page:
             for outcome in normalize(RawRecord(value=line, offset=number)):
                 match outcome:

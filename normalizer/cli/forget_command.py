@@ -69,7 +69,7 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     progress = Progress(configure_screen(settings), "forget")
 
     async def with_progress(work: Coroutine[Any, Any, ErasedCounts]) -> ErasedCounts:
-        with progress.reporting(flow.done):
+        with progress.reporting(flow.work_done):
             return await work
 
     if dry_run:

@@ -30,7 +30,7 @@ from normalizer.runtime.exit_codes import FAILED, FOUND
 from normalizer.runtime.garbage import collect_rarely
 from normalizer.runtime.progress import Progress, WorkDone
 from normalizer.runtime.screen import Screen
-from normalizer.runtime.signals import until_signal
+from normalizer.runtime.signals import cancel_on_signal
 from normalizer.runtime.slices import Normalize
 
 
@@ -149,13 +149,13 @@ class _Trial(Protocol):
 
     async def run(self) -> None: ...
 
-    def done(self) -> WorkDone: ...
+    def work_done(self) -> WorkDone: ...
 
 
 async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
     """Run the dry run and show its progress. Returns whether a signal ended it."""
-    async with until_signal() as block:
-        with Progress(screen, "dry run").reporting(trial.done):
+    async with cancel_on_signal() as block:
+        with Progress(screen, "dry run").reporting(trial.work_done):
             await trial.run()
     return block.expired()
 

@@ -107,6 +107,6 @@ def raise_if_empty(unit: str, first: Any, after: Any) -> None:
         raise click.UsageError(f"--from-{unit} must be before --to-{unit}")
 
 
-def to_milliseconds(time: datetime | None) -> int | None:
+def epoch_ms(time: datetime | None) -> int | None:
     """Return milliseconds since 1970, or 0 for an earlier time, because Kafka has none."""
     return None if time is None else max(0, round(time.timestamp() * 1000))

@@ -38,7 +38,7 @@ from normalizer.kafka import (
     OtherLog,
     TopicReader,
     UnreadableBatchError,
-    no_leader,
+    no_leader_error,
     why_reset,
 )
 from normalizer.kafka.lenient_reader import ONE_BATCH
@@ -133,7 +133,7 @@ async def verify_ledger(
                 wrong=tuple(wrong),
             )
         if away:
-            raise no_leader(away)
+            raise no_leader_error(away)
 
 
 async def _log_bounds(
@@ -218,7 +218,9 @@ async def _check_partition(
                 for first, after in gaps.missing
                 if after > bounds.start
             ]
-            if found := await log.data_offsets(position.topic, position.partition, readable):
+            if found := await log.offsets_with_records(
+                position.topic, position.partition, readable
+            ):
                 wrong.append(f"LOST: {len(found)} records in gaps, the first at offset {found[0]}")
             if why := await _why_unreadable(log, position, bounds):
                 wrong.append(f"UNREADABLE: {why}")

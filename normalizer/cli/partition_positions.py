@@ -16,7 +16,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Rejected
 from normalizer.errors import BrokerUnavailableError, ConfigurationError, RetryableError
 from normalizer.kafka import KafkaPartition, TopicReader, UnreadableBatchError
-from normalizer.store.position_changes import PositionChange, change_position, moved_elsewhere
+from normalizer.store.position_changes import PositionChange, change_position, position_moved_error
 from normalizer.store.read_only import read_only_connection
 
 MOST_OFFSETS: Final = 10_000
@@ -141,7 +141,7 @@ async def skip(
             f"above --offset, but got {to}"
         )
     if position.next_offset != offset:
-        raise moved_elsewhere(*at, position.next_offset)
+        raise position_moved_error(*at, position.next_offset)
     records, next_offset = await _passed(log, position, offset, to)
     sentence = f"{at}@{{}}: skipped by {change.who}: {change.why}"
     part = _part(

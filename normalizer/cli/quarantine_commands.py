@@ -80,7 +80,7 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
             limit=limit,
         )
     )
-    click.echo(quarantine_reader.table(entries) if entries else "no records are quarantined")
+    click.echo(quarantine_reader.format_table(entries) if entries else "no records are quarantined")
 
 
 @quarantine.command("show")
@@ -100,7 +100,9 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     """
     settings = load_settings("database_url")
     entry, kept = run_or_exit(quarantine_reader.show_entry(settings.required_database_url, number))
-    click.echo(quarantine_reader.page(entry, kept, raw=raw, redact_keys=settings.redact_keys))
+    click.echo(
+        quarantine_reader.format_entry(entry, kept, raw=raw, redact_keys=settings.redact_keys)
+    )
 
 
 @quarantine.command()
@@ -196,8 +198,8 @@ def redrive(
     normalizer = normalizer_or_exit(settings)
     screen = configure_screen(settings)
     if dry_run:
-        run_dry(settings, source, source.normalized_by(normalizer.normalize), changes, screen)
-    if selection.takes_all and not yes:
+        run_dry(settings, source, source.wrap_normalize(normalizer.normalize), changes, screen)
+    if selection.selects_all and not yes:
         _ask_for_all(run_or_exit(source.count()))
     job_options = {"rules": normalizer.version} | selection_texts(selection)
     job_options |= {f"set {name}": value for name, value in given.items()}

@@ -21,7 +21,7 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.kafka import TopicReader, optional_topic_reader
 from normalizer.observability.metric_catalog import metric_table as documented_metrics
 from normalizer.runtime.exit_codes import FOUND
-from normalizer.runtime.native_lane import why_python
+from normalizer.runtime.native_lane import why_python_only
 
 
 @click.command()
@@ -49,7 +49,7 @@ def check() -> None:
     """
     settings = load_settings("database_url", "kafka_bootstrap_servers")
     normalizer_or_exit(settings)
-    why = why_python(settings)
+    why = why_python_only(settings)
     core = CheckResult("core", f"python, because {why}" if why else "native")
     environment_findings = [*check_environment(os.environ, settings), core]
     for finding in environment_findings:

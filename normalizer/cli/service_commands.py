@@ -131,7 +131,7 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
         telemetry.get_logger().error("process.ended", why=telemetry.describe_error(error))
         raise SystemExit(exit_code_for(error)) from error
     except Exception as error:
-        telemetry.log_mistake("process.ended", error)
+        telemetry.log_unexpected_error("process.ended", error)
         raise SystemExit(STUCK) from error
 
 

@@ -40,19 +40,19 @@ def system_tls(database_url: str) -> ssl.SSLContext | None:
 
     It's for sslrootcert=system, which means the same as in libpq.
     """
-    if address_option(database_url, "sslrootcert") != "system":
+    if url_option(database_url, "sslrootcert") != "system":
         return None
     context = ssl.create_default_context()
-    if certificate := address_option(database_url, "sslcert"):
-        key, password = (address_option(database_url, name) for name in ("sslkey", "sslpassword"))
+    if certificate := url_option(database_url, "sslcert"):
+        key, password = (url_option(database_url, name) for name in ("sslkey", "sslpassword"))
         context.load_cert_chain(certificate, key, password)
     return context
 
 
-def unfit_file(database_url: str) -> ConfigurationError | None:
+def find_unloadable_file(database_url: str) -> ConfigurationError | None:
     """Find the first TLS file that can't be loaded, and why. Returns None if all can."""
-    sslmode = address_option(database_url, "sslmode") or ""
-    root = address_option(database_url, "sslrootcert")
+    sslmode = url_option(database_url, "sslmode") or ""
+    root = url_option(database_url, "sslrootcert")
     if sslmode.startswith("verify") and not root and not _DEFAULT_ROOT.expanduser().exists():
         return ConfigurationError(
             f"the database's address: sslmode={sslmode} needs the certificate of the authority "
@@ -64,7 +64,7 @@ def unfit_file(database_url: str) -> ConfigurationError | None:
     files = {
         name: file
         for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-        if (file := address_option(database_url, name)) and file != "system"
+        if (file := url_option(database_url, name)) and file != "system"
     }
     name = ""
     try:
@@ -74,24 +74,24 @@ def unfit_file(database_url: str) -> ConfigurationError | None:
                 context.load_verify_locations(file)
         if "sslcert" in files and (key := files.get("sslkey")):
             name = "sslcert, sslkey or sslpassword"
-            password = address_option(database_url, "sslpassword") or ""
+            password = url_option(database_url, "sslpassword") or ""
             context.load_cert_chain(files["sslcert"], key, lambda: password)
     except OSError as error:
         file = f"={files[name]}" if name in files else ""
         return ConfigurationError(
-            f"the database's address: {name}{file}: {why_unfit(error)}",
+            f"the database's address: {name}{file}: {why_unloadable(error)}",
             remedy="correct the name of the file, or make it readable",
         )
     return None
 
 
-def address_option(database_url: str, name: str) -> str | None:
+def url_option(database_url: str, name: str) -> str | None:
     """Return an option of the address, or its environment variable, as libpq does."""
     given = parse_qs(urlsplit(database_url).query).get(name, [""])[-1]
     return given or os.environ.get(f"PG{name.upper()}")
 
 
-def why_unfit(error: OSError) -> str:
+def why_unloadable(error: OSError) -> str:
     """Say why a file can't be loaded. OpenSSL gives no reason if a key is wrong."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or "not PEM, or locked by a password").replace("_", " ").lower()
@@ -103,4 +103,4 @@ def _loading(names: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigurationError(f"{names}: {why_unfit(error)}") from error
+        raise ConfigurationError(f"{names}: {why_unloadable(error)}") from error

@@ -19,7 +19,14 @@ from normalizer.errors import (
     StoreUnavailableError,
     TopicResetError,
 )
-from normalizer.kafka import Bounds, GroupReader, KafkaPartition, TopicReader, wall_ms, why_reset
+from normalizer.kafka import (
+    Bounds,
+    GroupReader,
+    KafkaPartition,
+    TopicReader,
+    wall_clock_ms,
+    why_reset,
+)
 from normalizer.runtime.telemetry import ServiceCounters, get_logger
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE
 from normalizer.store.store import Claim, ShapesOfProcess
@@ -59,7 +66,7 @@ class Claims:
         """
         known = self._ownership.in_state(PartitionState.CLAIMED, PartitionState.STOPPED)
         claims = [one.claim for one in known.values() if one.claim]
-        for claim, why in await self._store.lost_claims(claims):
+        for claim, why in await self._store.find_lost_claims(claims):
             self._ownership.drop_claim(
                 KafkaPartition(claim.topic, claim.partition), claim.epoch, why
             )
@@ -86,7 +93,7 @@ class Claims:
         begun: dict[str, int] = {}
         locked: StoreUnavailableError | None = None
         for partition in bounds:
-            compared_ms = wall_ms()
+            compared_ms = wall_clock_ms()
             try:
                 new = await self._try_to_claim(partition, cluster_id, bounds[partition])
             except StoreUnavailableError as error:
@@ -131,7 +138,7 @@ class Claims:
             claim = self._ownership.claims.get(partition)
             if claim is None:
                 continue
-            compared_ms = wall_ms()
+            compared_ms = wall_clock_ms()
             try:
                 reset = await why_reset(
                     self._kafka,

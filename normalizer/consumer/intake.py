@@ -20,7 +20,7 @@ from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.runtime.native_lane import open_lane
 from normalizer.runtime.normalizer_process import NormalizerProcess, NormalizerProcessDiedError
 from normalizer.runtime.pause import back_off_s, wait_at_most
-from normalizer.runtime.slices import slices
+from normalizer.runtime.slices import normalize_in_slices
 from normalizer.runtime.telemetry import get_logger
 from normalizer.store.store import Claim
 
@@ -83,7 +83,7 @@ class Intake:
             self._add(builder, claim, chunk.from_offset, chunk.next_offset, [])
         in_process = partial(self._slow_records.normalize, claim)
         room = self._settings.batch_rows - builder.rows
-        read = slices(
+        read = normalize_in_slices(
             chunk.records,
             self._normalizer.normalize,
             heavy=in_process,
@@ -125,11 +125,11 @@ class Intake:
     ) -> None:
         part = claim.part(from_offset, next_offset, items)
         if claim.slice_records is not None:
-            slice_records = self._ownership.suspects.take(claim, len(items), next_offset)
+            slice_records = self._ownership.suspects.add_to_slice(claim, len(items), next_offset)
             part = replace(part, slice_records=slice_records)
         builder.add(part)
 
-    def dying_records(self) -> Iterator[str]:
+    def records_killing_helper(self) -> Iterator[str]:
         """Yield a line for each record that killed the helper process.
 
         Safe to call from any thread.
@@ -142,8 +142,8 @@ class Intake:
     ) -> tuple[Normalized, ...] | None:
         """Return the outcomes of a record, or None if its partition was lost or the service stops.
 
-        If the record kills the helper process, it's retried until it succeeds, and `dying_records`
-        names it meanwhile.
+        If the record kills the helper process, it's retried until it succeeds. Meanwhile
+        `records_killing_helper` names it.
         """
         tries = 0
         stopping = self._membership.stopping

@@ -217,9 +217,9 @@ class Membership:
             await asyncio.wait([self._join_task])
             is_cancelled = self._join_task.cancelled()
             error = None if is_cancelled else self._join_task.result()
-            tries = self._outage.failed(error) if error else 0
+            tries = self._outage.count_failure(error) if error else 0
             # A rebalance cancels the task, but doesn't end an outage.
-            if not (error or is_cancelled) and self._outage.over():
+            if not (error or is_cancelled) and self._outage.count_success():
                 self._watchdog.restart_clock()
             failures = max([tries, *self._rollbacks.values()])
             wait_s = back_off_s(failures) if failures else CLAIMS_EVERY_S
@@ -320,9 +320,9 @@ class Membership:
             try:
                 await self._claims.verify_logs()
             except RetryableError as error:
-                outage.failed(error)
+                outage.count_failure(error)
             else:
-                outage.over()
+                outage.count_success()
             if not self._reader.unverified_logs():
                 await self._verification_due.wait()
             else:

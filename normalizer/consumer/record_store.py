@@ -69,10 +69,10 @@ class RecordStore(Protocol):
     async def release_claims(self) -> None:
         """Record that no record of any claimed partition is being processed any more."""
 
-    async def take_alone(self, claim: Claim) -> None:
+    async def note_alone(self, claim: Claim) -> None:
         """Record that the process works on the partition's next record, and on nothing else."""
 
-    async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
+    async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """Return the claims that are no longer valid, each with the reason."""
 
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
@@ -82,7 +82,7 @@ class RecordStore(Protocol):
         """Move the position past offsets that can no longer be read."""
 
     @property
-    def not_begun(self) -> str:
+    def why_not_begun(self) -> str:
         """Return why the transaction hasn't begun yet.
 
         It's empty if it has begun, or if there's no transaction.

@@ -34,9 +34,9 @@ from normalizer.consumer.intake import Intake, claimed_parts
 from normalizer.consumer.membership import Membership
 from normalizer.consumer.partition_state import PartitionState
 from normalizer.consumer.record_store import OpenStores, postgres_stores
-from normalizer.consumer.set_aside import PartsSetAside, without
+from normalizer.consumer.set_aside import PartsSetAside, without_parts
 from normalizer.consumer.turns import Turns
-from normalizer.consumer.waits import keep_asking
+from normalizer.consumer.waits import keep_finding_lock_holders
 from normalizer.core.batch import MAX_BATCH_BYTES, Batch, BatchBuilder, PartitionBatch
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
@@ -235,19 +235,19 @@ class Service:
         except PartsLostError as parts:
             self._membership.on_commit(batch, parts.reasons)
         except PositionError as lost:
-            self._membership.on_rollback(without(batch, taken).parts, [lost])
+            self._membership.on_rollback(without_parts(batch, taken).parts, [lost])
         except RetryableError as error:
             _log.info("batch.rolled_back", why=str(error))
-            self._membership.on_rollback(without(batch, taken).parts)
+            self._membership.on_rollback(without_parts(batch, taken).parts)
         else:
             self._filler.last_write_s = self._clock() - begun_s
-            self._note_written(without(batch, taken))
+            self._note_written(without_parts(batch, taken))
 
     async def _keep_asking(self) -> None:
-        await keep_asking(
+        await keep_finding_lock_holders(
             self._stopping,
             self._claims_store,
-            lambda: ((self._in_flight, self._store), self._parts_set_aside.trying),
+            lambda: ((self._in_flight, self._store), self._parts_set_aside.part_in_turn),
         )
 
     def _set_aside(self, taken: list[PartitionBatch], part: PartitionBatch) -> bool:
@@ -268,13 +268,13 @@ class Service:
             self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
 
     def _note_failure(self, error: RetryableError) -> None:
-        self._tracer.failed(error)
+        self._tracer.note_failure(error)
         self.metrics.count_retry(
             error.sqlstate if isinstance(error, StoreUnavailableError) else None
         )
 
     def _note_commit(self, written: CommittedBatch) -> None:
-        self._commit_metrics.count(written, self._tracer.committed(written))
+        self._commit_metrics.count(written, self._tracer.note_commit(written))
         self._rejections.add(written)
         self.counters.add(msgspec.structs.asdict(written.totals))
 

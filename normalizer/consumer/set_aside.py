@@ -54,7 +54,7 @@ class PartsSetAside:
         return tuple(self._bytes)
 
     @property
-    def trying(self) -> tuple[InFlightBatch | None, RecordStore]:
+    def part_in_turn(self) -> tuple[InFlightBatch | None, RecordStore]:
         """Return the part that's being written now, or None, and the store that writes it."""
         return self._trying, self._store
 
@@ -107,10 +107,12 @@ class PartsSetAside:
             del self._bytes[in_flight]
             if not self._bytes:
                 async with self._store:
-                    """Closing the store closes its connection."""
+                    pass  # leaving the block closes the connection, and the next part opens one
 
     @asynccontextmanager
-    async def turn(self, in_flight: InFlightBatch, stop: asyncio.Event) -> AsyncIterator[None]:
+    async def wait_for_turn(
+        self, in_flight: InFlightBatch, stop: asyncio.Event
+    ) -> AsyncIterator[None]:
         """Wait until no other part is being written. The block is one attempt to write this part.
 
         Raises StoreUnavailableError if `stop` was set while it waited.
@@ -136,11 +138,11 @@ class _WriterInTurn(NamedTuple):
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch as Store.write does."""
-        async with self.parts.turn(self.in_flight, self.stop):
+        async with self.parts.wait_for_turn(self.in_flight, self.stop):
             return await self.store.write(batch, projections=projections)
 
 
-def without(batch: Batch, parts: Sequence[PartitionBatch]) -> Batch:
+def without_parts(batch: Batch, parts: Sequence[PartitionBatch]) -> Batch:
     """Return the batch without the partitions of these parts."""
     keys = {part.key for part in parts}
     return Batch(parts=tuple(part for part in batch.parts if part.key not in keys))

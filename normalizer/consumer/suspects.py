@@ -135,7 +135,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
         """
         self._in_hand[partition] = 0
 
-    def take(self, claim: Claim, records: int, next_offset: int) -> int | None:
+    def add_to_slice(self, claim: Claim, records: int, next_offset: int) -> int | None:
         """Add records to the current slice. Returns the slice size to store with their position.
 
         It's None if the partition is cleared with their commit.

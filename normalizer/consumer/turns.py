@@ -83,7 +83,7 @@ class Turns:
             suspects.note_fetched(partition)
             if not suspects[partition].is_blamed:
                 with contextlib.suppress(RetryableError, PositionError):
-                    await self._store.take_alone(chunks[0][0])
+                    await self._store.note_alone(chunks[0][0])
             return chunks
         return []
 

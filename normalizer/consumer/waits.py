@@ -16,7 +16,9 @@ Writers = Callable[[], Sequence[tuple[InFlightBatch | None, RecordStore]]]
 """Returns what is being written now, each with its store."""
 
 
-async def keep_asking(stopping: asyncio.Event, claims_store: RecordStore, writers: Writers) -> None:
+async def keep_finding_lock_holders(
+    stopping: asyncio.Event, claims_store: RecordStore, writers: Writers
+) -> None:
     """Ask every second until the service stops.
 
     It asks on the connection for claims, because the connections that write are the ones that wait.
@@ -25,7 +27,7 @@ async def keep_asking(stopping: asyncio.Event, claims_store: RecordStore, writer
         for in_flight, store in writers():
             if in_flight and in_flight.age_s() >= WAITING_AFTER_S / 2:
                 piece = in_flight.piece
-                waits_for = store.not_begun or await _lock(claims_store, store.server_pid)
+                waits_for = store.why_not_begun or await _lock(claims_store, store.server_pid)
                 # Between two tries there's nothing to find, and the last finding is still valid.
                 if waits_for and in_flight.piece is piece:
                     in_flight.waits_for = waits_for

@@ -30,7 +30,9 @@ class LastTry(msgspec.Struct, frozen=True, kw_only=True):
     holder: str | None = None
     slice_records: int | None = None
 
-    def slice_for(self, holder: str, *, next_offset: int, log_end: int | None) -> int | None:
+    def slice_records_for(
+        self, holder: str, *, next_offset: int, log_end: int | None
+    ) -> int | None:
         """Return the `slice_records` for the claim of this holder, or None if it isn't a suspect.
 
         If the partition has no records up to `log_end`, no record can have killed an owner. Pass

@@ -16,7 +16,7 @@ class KafkaMissingError(EmbeddedError):
     """Java, Maven, or the download is missing. The message says in one line how to get it."""
 
 
-def last_words(log: Path, lines: int = 8) -> str:
+def last_log_lines(log: Path, lines: int = 8) -> str:
     """Return the end of a log, indented."""
     try:
         lines_read = log.read_text(errors="replace").splitlines()

@@ -54,7 +54,7 @@ async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -
     `event-normalizer` in XDG_CACHE_HOME or ~/.cache. If two processes need the jars at the same
     time, one downloads them and the other waits. Raises KafkaMissingError.
     """
-    await java()
+    await find_java()
     cache = cache if cache is not None else _default_cache()
     jars = cache / f"kafka-{KAFKA_VERSION}"
     if jars.exists():
@@ -66,7 +66,7 @@ async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -
     return jars
 
 
-async def java() -> Path:
+async def find_java() -> Path:
     """Return Java 17 or newer, from JAVA_HOME or from PATH. Raises KafkaMissingError."""
     home = os.environ.get("JAVA_HOME")
     at_home = Path(home) / "bin" / "java" if home else None

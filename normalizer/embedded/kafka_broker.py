@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from normalizer.embedded.embedded_errors import EmbeddedError, last_words
-from normalizer.embedded.jars import java
-from normalizer.embedded.ports import start_on_ports
+from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
+from normalizer.embedded.jars import find_java
+from normalizer.embedded.ports import start_on_free_ports
 from normalizer.embedded.private_file import write_private
 from normalizer.embedded.stack_process import StackProcess
 from normalizer.runtime.child import Child
@@ -120,7 +120,7 @@ class KafkaBroker(StackProcess):
         """Start, and return when the broker responds. Formats the log folder the first time."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         names = [_CONTROLLER, *self._listeners]
-        await start_on_ports(self.folder / "ports.json", names, self._start)
+        await start_on_free_ports(self.folder / "ports.json", names, self._start)
 
     async def _start(self, ports: dict[str, int]) -> None:
         self._ports = ports
@@ -129,7 +129,7 @@ class KafkaBroker(StackProcess):
             await self._format()
         offset = self.log.stat().st_size if self.log.exists() else 0
         self._child = await self._java("kafka", "kafka.Kafka", _PROPERTIES_FILE)
-        await self.until_ready(partial(self._has_started, offset))
+        await self.wait_until_ready(partial(self._has_started, offset))
 
     def _write_properties(self) -> None:
         protocols = {_CONTROLLER: "PLAINTEXT", **self._listeners}
@@ -157,7 +157,7 @@ class KafkaBroker(StackProcess):
         )
         if await child.wait() != 0:
             raise EmbeddedError(
-                f"Kafka's storage tool could not format the log:\n{last_words(self.log)}"
+                f"Kafka's storage tool could not format the log:\n{last_log_lines(self.log)}"
             )
 
     def _cluster_id(self) -> str:
@@ -171,7 +171,7 @@ class KafkaBroker(StackProcess):
         return await Child.start(
             name,
             [
-                await java(),
+                await find_java(),
                 f"-Xmx{self._heap_mb}m",
                 *_QUICK_START,
                 *self._java_options,

@@ -18,7 +18,7 @@ _LOWEST = 20_000
 _ATTEMPTS = 1_000
 
 
-async def start_on_ports(
+async def start_on_free_ports(
     file: Path, names: Sequence[str], start: Callable[[dict[str, int]], Awaitable[None]]
 ) -> None:
     """Call `start` with free ports, the same as last time if possible.
@@ -28,7 +28,7 @@ async def start_on_ports(
     called again with other ports.
     """
     while True:
-        ports = keep_ports(file, names)
+        ports = choose_ports(file, names)
         try:
             return await start(ports)
         except EmbeddedError:
@@ -36,7 +36,7 @@ async def start_on_ports(
                 raise
 
 
-def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
+def choose_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
     """Return a port for each name: the one stored in `file` if it's free, otherwise a new one."""
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     ports: dict[str, int] = {}

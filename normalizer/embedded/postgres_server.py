@@ -21,14 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from normalizer.embedded.embedded_errors import EmbeddedError, last_words
-from normalizer.embedded.ports import start_on_ports
+from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
+from normalizer.embedded.ports import start_on_free_ports
 from normalizer.embedded.postgres_user import (
     ENV,
     WHEEL,
     reachable_binaries,
     reachable_folder,
-    system_user,
+    user_for_postgres,
 )
 from normalizer.embedded.private_file import write_private
 from normalizer.embedded.process_table import child_pids, command_line, end_process
@@ -130,13 +130,15 @@ class PostgresServer(StackProcess):
         Creates the cluster and the owner if necessary.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
-        owner = system_user()
+        owner = user_for_postgres()
         self._outside_folder = await reachable_folder(self.folder, owner)
         self._bin_dir = await reachable_binaries(self.bin_dir, self._outside_folder, owner)
         if not self.data.exists():
             await self._initialise(owner)
         await self._wait_for_leftover()
-        await start_on_ports(self.folder / "port.json", ["postgres"], partial(self._start, owner))
+        await start_on_free_ports(
+            self.folder / "port.json", ["postgres"], partial(self._start, owner)
+        )
         await self._create_owner()
 
     async def _start(self, owner: tuple[int, int] | None, ports: dict[str, int]) -> None:
@@ -154,7 +156,7 @@ class PostgresServer(StackProcess):
             owner=owner,
             death_signal=signal.SIGINT,
         )
-        await self.until_ready(self._is_ready)
+        await self.wait_until_ready(self._is_ready)
 
     async def kill(self) -> None:
         """Send SIGKILL to the server and every backend. The next `start` recovers."""
@@ -206,7 +208,7 @@ class PostgresServer(StackProcess):
             )
             if await child.wait() != 0:
                 raise EmbeddedError(
-                    f"initdb failed in {self._outside_folder}:\n{last_words(self.log)}"
+                    f"initdb failed in {self._outside_folder}:\n{last_log_lines(self.log)}"
                 )
         unfinished.rename(self.data)
 

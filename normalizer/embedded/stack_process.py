@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, Self
 
-from normalizer.embedded.embedded_errors import EmbeddedError, last_words
+from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
 from normalizer.runtime.child import Child
 
 READY_S: Final = 60.0
@@ -61,7 +61,7 @@ class StackProcess:
         """Wait until it ends. Returns its exit code."""
         return await self._running().wait()
 
-    async def until_ready(self, is_ready: Callable[[], Awaitable[bool]]) -> None:
+    async def wait_until_ready(self, is_ready: Callable[[], Awaitable[bool]]) -> None:
         """Return when it's ready, or raise EmbeddedError with the last lines of its log."""
         child = self._running()
         state = "ended"
@@ -75,7 +75,7 @@ class StackProcess:
             state = f"not ready in {READY_S:.0f} s"
         await child.kill()
         self._child = None
-        raise EmbeddedError(f"{self.name} {state}; {self.log}:\n{last_words(self.log)}")
+        raise EmbeddedError(f"{self.name} {state}; {self.log}:\n{last_log_lines(self.log)}")
 
     def abort(self) -> None:
         """End it at once without waiting. Does nothing if it isn't running."""

@@ -57,7 +57,7 @@ def is_dump(beginning: bytes) -> bool:
             return False
 
 
-def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
+def read_rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (number, row). Rows are numbered from 1.
 
     If the stream ends inside the document, its `cut` is set after the last whole row. Raises
@@ -67,7 +67,7 @@ def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
     page: list[tuple[int, bytes]] = []
     page_bytes = 0
     try:
-        for number, row in enumerate(reader.rows(), 1):
+        for number, row in enumerate(reader.read_rows(), 1):
             page.append((number, row))
             page_bytes += len(row)
             if len(page) >= _ROWS_A_PAGE or page_bytes >= _PAGE_BYTES:
@@ -96,7 +96,7 @@ class _DumpReader:
         self._dropped = 0
         self._ended = False
 
-    def rows(self) -> Iterator[bytes]:
+    def read_rows(self) -> Iterator[bytes]:
         if self._peek() == "\ufeff":
             self._at += 1
         if self._peek() == "[":

@@ -47,7 +47,7 @@ class EndDetector:
         return chunk
 
 
-def is_whole(line: bytes) -> bool:
+def looks_complete(line: bytes) -> bool:
     """Return whether a line without its newline looks like one complete JSON value."""
     try:
         msgspec.json.decode(line.removeprefix(BOM), type=msgspec.Raw)
@@ -56,7 +56,7 @@ def is_whole(line: bytes) -> bool:
     return True
 
 
-def pages(
+def read_pages(
     stream: Readable, *, longest_bytes: int = LONGEST_BYTES
 ) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (number, line). Lines are numbered from 1 and lose their newline.
@@ -66,12 +66,12 @@ def pages(
     it as too large.
     """
     number = 1
-    for text in texts(stream, longest_bytes=longest_bytes):
+    for text in read_texts(stream, longest_bytes=longest_bytes):
         yield _split_lines(number, text, longest_bytes)
         number += text.count(b"\n")
 
 
-def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
+def read_texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
     """Yield texts of whole lines, about a mebibyte at a time. The last line may lack its newline.
 
     Each text has the lines that can be read without waiting, so it's empty if no line has ended
@@ -117,7 +117,7 @@ def _split_lines(number: int, text: bytes, longest_bytes: int) -> list[tuple[int
     ]
 
 
-def topic_named_by(first_bytes: bytes, known: Collection[str]) -> str:
+def topic_for_file(first_bytes: bytes, known: Collection[str]) -> str:
     """Return the topic that the records of a file get: a hash of the file's first bytes.
 
     `first_bytes` are the first 64 KiB, uncompressed, or the whole file if it's shorter. The topic
@@ -161,7 +161,7 @@ _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 
 
-def records_in(
+def parse_records(
     number: int, text: bytes, topic: str, *, longest_bytes: int = LONGEST_BYTES
 ) -> tuple[int, Sequence[int], list[RawRecord]]:
     """Return the number of the next text's first line, and this text's line numbers and records.

@@ -161,7 +161,7 @@ class Beginning(NamedTuple):
     cut: bool
 
 
-def beginning(path: Path, size: int) -> Beginning:
+def read_beginning(path: Path, size: int) -> Beginning:
     """Read the first bytes of a file. Raises FatalError."""
     first = b""
     with Unpacked.open(path) as stream:

@@ -28,7 +28,7 @@ from normalizer.jobs.sources.source import (
     SourcePart,
 )
 from normalizer.runtime.pause import back_off_s, wait_at_most
-from normalizer.runtime.slices import Normalize, slices
+from normalizer.runtime.slices import Normalize, normalize_in_slices
 from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import write_with_retry
@@ -91,7 +91,9 @@ class Backfill:
         positions = (
             self._build_positions(run)
             if self._build_positions
-            else JobPositions(run, keyed=self._source.keyed, cluster_id=self._source.cluster_id)
+            else JobPositions(
+                run, keyed=self._source.needs_row_key, cluster_id=self._source.cluster_id
+            )
         )
         async with Store(
             self.runner.database_url,
@@ -168,17 +170,17 @@ class Backfill:
             try:
                 async with contextlib.aclosing(self._source.read(positions)) as read:
                     async for whole in read:
-                        self._outage.over()
+                        self._outage.count_success()
                         before, after = self._share_read or 0.0, self._source.share()
                         for page in split_page(whole, self._batch_rows):
                             yield page
                             positions[page.part] = _after(
-                                page, positions[page.part], keyed=self._source.keyed
+                                page, positions[page.part], keyed=self._source.needs_row_key
                             )
                             if after is not None:
                                 self._share_read = before + (after - before) * _passed(whole, page)
             except RetryableError as error:
-                await wait_at_most(self._stopping, back_off_s(self._outage.failed(error)))
+                await wait_at_most(self._stopping, back_off_s(self._outage.count_failure(error)))
                 if self._stopping.is_set():
                     return
             else:
@@ -204,7 +206,7 @@ async def normalize_pages(
 
     Other tasks can run between two pieces.
     """
-    async for items in slices(page.records, normalize, room=room):
+    async for items in normalize_in_slices(page.records, normalize, room=room):
         left = len(page.records) - len(items)
         piece, page = cut_page(page, len(items)) if left else (page, page)
         yield piece, items

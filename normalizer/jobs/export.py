@@ -72,7 +72,7 @@ _EVENTS_OF_EXECUTIONS: Final = f"""
 
 
 class Export:
-    """One export. `run` returns the number of events written, and `done` how far it is."""
+    """One export. `run` returns the number of events written, and `work_done` how far it is."""
 
     def __init__(self, database_url: str, selection: ExportSelection) -> None:
         self._selection = selection
@@ -85,7 +85,7 @@ class Export:
         self._events = 0
         self._share: Callable[[], float | None] = lambda: None
 
-    def done(self) -> WorkDone:
+    def work_done(self) -> WorkDone:
         """Return how many events were written, and the share of rows read so far."""
         return WorkDone("events", self._events, self._share())
 

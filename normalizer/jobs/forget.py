@@ -21,7 +21,7 @@ import msgspec
 
 from normalizer.core.coercions import read_coercions
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError
-from normalizer.postgres.database import readers_end
+from normalizer.postgres.database import wait_for_readers
 from normalizer.runtime.progress import WorkDone
 from normalizer.snowflake import hash_text_id
 from normalizer.store.patient_session import PatientSession
@@ -355,7 +355,7 @@ class Forget:
         )
         self._done = WorkDone("events found", 0)
 
-    def done(self) -> WorkDone:
+    def work_done(self) -> WorkDone:
         """Return how far the current step is."""
         return self._done
 
@@ -409,7 +409,7 @@ class Forget:
     async def _wait_for_writers(self) -> None:
         """Wait for transactions that may have read the list before the execution was added."""
         table = "normalizer.forgotten_executions"
-        if not await readers_end(self._session.fetch, table, _ABORT_AFTER_S):
+        if not await wait_for_readers(self._session.fetch, table, _ABORT_AFTER_S):
             raise StoreUnavailableError(
                 "database: an earlier batch is still running; try again in a minute"
             )

@@ -61,7 +61,7 @@ class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
 
     @property
-    def takes_all(self) -> bool:
+    def selects_all(self) -> bool:
         """Return whether no option limits the selection."""
         return msgspec.structs.replace(self, again=False) == RedriveSelection()
 
@@ -125,7 +125,7 @@ class QuarantineSource:
     Attempts are recorded for the job and run in `_run`.
     """
 
-    keyed = False
+    needs_row_key = False
     cluster_id = None
     truncated = None
 
@@ -159,7 +159,7 @@ class QuarantineSource:
         self._run = (run.spec.job_id, run.number)
         return _RedrivePositions(run, self)
 
-    def normalized_by(self, normalize: Normalize) -> Normalize:
+    def wrap_normalize(self, normalize: Normalize) -> Normalize:
         """Return a function that normalizes a record, or returns () if its bytes are gone."""
         return lambda record: (
             () if _entry_coordinates(record) in self._unreadable else normalize(record)
@@ -305,7 +305,7 @@ def redrive_job(runner: JobRunner, source: QuarantineSource, normalize: Normaliz
 
     If retention or an erasure excludes an entry's events, the entry stays in quarantine.
     """
-    tries = source.normalized_by(normalize)
+    tries = source.wrap_normalize(normalize)
     return Backfill(runner, source, tries, build_positions=source.positions, accept_expired=True)
 
 

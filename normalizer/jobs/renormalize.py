@@ -120,14 +120,16 @@ class Rewrite:
                 async for ids in walk:
                     while _last_id(at) < ids.high:
                         at = await self._rewrite(run, ids, at)
-                        self._outage.over()
+                        self._outage.count_success()
                         if self._stopping.is_set():
                             return
                 finishing = True
                 await self._finish()
             except RetryableError as error:
                 if finishing or not self._give_way(error):
-                    await wait_at_most(self._stopping, back_off_s(self._outage.failed(error)))
+                    await wait_at_most(
+                        self._stopping, back_off_s(self._outage.count_failure(error))
+                    )
                 # A commit may have succeeded although its response was lost.
                 at = await self._stored_position(run, at)
             else:

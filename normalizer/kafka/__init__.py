@@ -34,12 +34,12 @@ from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
     connection_options,
-    grant,
+    grant_command,
 )
-from normalizer.kafka.fetch_positions import UnverifiedLog, wall_ms
+from normalizer.kafka.fetch_positions import UnverifiedLog, wall_clock_ms
 from normalizer.kafka.group_reader import GroupReader
 from normalizer.kafka.topic_identity import OtherLog, why_reset
-from normalizer.kafka.topic_reader import TopicReader, no_leader, optional_topic_reader
+from normalizer.kafka.topic_reader import TopicReader, no_leader_error, optional_topic_reader
 from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
@@ -57,9 +57,9 @@ __all__ = [
     "UnreadableBatchError",
     "UnverifiedLog",
     "connection_options",
-    "grant",
-    "no_leader",
+    "grant_command",
+    "no_leader_error",
     "optional_topic_reader",
-    "wall_ms",
+    "wall_clock_ms",
     "why_reset",
 ]

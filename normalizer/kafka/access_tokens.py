@@ -31,8 +31,8 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
     """Holds one access token that all clients of this process share.
 
     Clients may run in different threads and event loops. `generation` counts the tokens that were
-    fetched, so a connection opened at a lower generation signed in with an older token. `is_due`
-    says when to fetch the next token.
+    fetched, so a connection opened at a lower generation signed in with an older token.
+    `is_renewal_due` says when to fetch the next token.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             await asyncio.to_thread(self._renew)
         return self._text
 
-    def extensions(self) -> dict[str, str]:
+    def sasl_extensions(self) -> dict[str, str]:
         """Return the SASL extensions that clients send with the token."""
         return self._extensions
 
     @property
-    def is_due(self) -> bool:
+    def is_renewal_due(self) -> bool:
         """Return whether to renew the token now.
 
         It's False for 5 seconds after each call of `renew_in_background`, so that requests don't

@@ -120,7 +120,7 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
         raise BrokerSignInError(str(error)) from error
 
 
-def pace_metadata(client: Any) -> None:
+def limit_metadata_requests(client: Any) -> None:
     """Make a consumer's client request metadata at most once per RETRY_BACKOFF_S.
 
     While a partition has no leader, aiokafka would send the next request as soon as it has the
@@ -138,7 +138,7 @@ def pace_metadata(client: Any) -> None:
     client._metadata_update = update_in_time  # noqa: SLF001 - as above
 
 
-def close_abandoned(client: Any) -> None:
+def close_cancelled_requests(client: Any) -> None:
     """Make a client close the connection of a request whose caller was cancelled.
 
     aiokafka closes a silent connection only after its request timeout, and most of our timeouts are
@@ -207,7 +207,7 @@ _SEE_NODE: Final = (
 )
 
 
-def grant(resource: str, name: str, operation: str = "Read") -> str:
+def grant_command(resource: str, name: str, operation: str = "Read") -> str:
     """Return the kafka-acls.sh command that grants a user this right."""
     return (
         "kafka-acls.sh --add --allow-principal User:NAME "
@@ -272,7 +272,7 @@ async def read_bounds(
     return {KafkaPartition(*one): Bounds(starts[one], ends[one]) for one in wanted}
 
 
-def raw_record(record: Any, incarnation: int) -> RawRecord:
+def to_raw_record(record: Any, incarnation: int) -> RawRecord:
     """Convert aiokafka's record to a RawRecord."""
     return RawRecord(
         record.value,
@@ -296,7 +296,7 @@ def _missing_right(error: KafkaError, *, writes: bool, topic: str) -> str:
     named = ",".join(sorted([names] if isinstance(names, str) else map(str, names)))
     is_write = resource == "transactional-id" or (writes and resource == "topic")
     remedy = (
-        grant(resource, named, "Write" if is_write else "Read")
+        grant_command(resource, named, "Write" if is_write else "Read")
         if named
         else "see `normalizer check`"
     )

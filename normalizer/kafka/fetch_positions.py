@@ -71,15 +71,15 @@ class UnverifiedLog(NamedTuple):
 class FetchPositions(dict[KafkaPartition, FetchPosition]):
     """The fetch positions of a consumer, by partition.
 
-    After `listen` it watches the brokers' responses, and it calls `on_unverified` whenever a
-    partition becomes unverified, so that the caller knows to compare its log.
+    After `watch_responses` it watches the brokers' responses, and it calls `on_unverified` whenever
+    a partition becomes unverified, so that the caller knows to compare its log.
     """
 
     def __init__(self, on_unverified: Callable[[], None]) -> None:
         super().__init__()
         self._on_unverified = on_unverified
 
-    def listen(self, client: Any) -> None:
+    def watch_responses(self, client: Any) -> None:
         """Watch every fetch response of this client, and every failed fetch.
 
         It wraps the client's `send`, because the consumer hides both from us: after a failure it
@@ -100,7 +100,7 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
                 )
                 raise
             connection = client._conns.get((node_id, ConnectionGroup.DEFAULT))  # noqa: SLF001 - the public API reports neither
-            self._take(answer, connection, wall_ms())
+            self._take(answer, connection, wall_clock_ms())
             if any(code for _, partitions in answer.topics for _, code, *_ in partitions):
                 # Without a pause, aiokafka would send the same fetch at once and get the same
                 # error.
@@ -109,7 +109,7 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
 
         client.send = send_or_mark_unverified
 
-    def trusted(self, partition: KafkaPartition) -> FetchPosition | None:
+    def get_verified(self, partition: KafkaPartition) -> FetchPosition | None:
         """Return the position of a partition that's being read and is verified, otherwise None."""
         position = self.get(partition)
         return position if position and not position.unverified_count else None
@@ -176,6 +176,6 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
                     self.note_answer(KafkaPartition(topic, partition), answer_ms, over=connection)
 
 
-def wall_ms() -> int:
+def wall_clock_ms() -> int:
     """Return the wall-clock time in milliseconds, with which all `*_ms` here are compared."""
     return round(time.time() * 1000)

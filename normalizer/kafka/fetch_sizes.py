@@ -2,7 +2,7 @@
 
 aiokafka always requests the same number of bytes. On a slow link, a response of that size takes
 longer than the request timeout, so the client would repeat the request forever and never get a
-record. `fit_fetches` changes a client so that it adapts the size to each broker.
+record. `limit_fetch_sizes` changes a client so that it adapts the size to each broker.
 """
 
 import time
@@ -28,7 +28,7 @@ class FetchSizes:
         self._most_bytes = most_bytes
         self._bytes: dict[Any, int] = {}
 
-    def of(self, broker: Any) -> int:
+    def bytes_for(self, broker: Any) -> int:
         """Return how many bytes to request from this broker next."""
         return self._bytes.get(broker, min(FIRST_BYTES, self._most_bytes))
 
@@ -38,7 +38,7 @@ class FetchSizes:
         A fast but small response changes nothing, because the broker may have spent the time
         waiting for new records, so it says nothing about the link.
         """
-        requested = self.of(broker)
+        requested = self.bytes_for(broker)
         if took_s > ANSWER_S and answer_bytes > LEAST_BYTES:
             fits = round(answer_bytes * ANSWER_S / took_s)
             self._bytes[broker] = max(LEAST_BYTES, min(requested, fits))
@@ -47,10 +47,10 @@ class FetchSizes:
 
     def note_failure(self, broker: Any) -> None:
         """Request a quarter of the bytes after a request that got no response."""
-        self._bytes[broker] = max(LEAST_BYTES, self.of(broker) // 4)
+        self._bytes[broker] = max(LEAST_BYTES, self.bytes_for(broker) // 4)
 
 
-def fit_fetches(
+def limit_fetch_sizes(
     client: Any, most_bytes: int, *, clock: Callable[[], float] = time.monotonic
 ) -> None:
     """Make a client request what fits the link, but never more than `most_bytes` at once."""
@@ -60,7 +60,7 @@ def fit_fetches(
     async def send_fitting(node_id: Any, request: Any, **options: Any) -> Any:
         if not isinstance(request, FetchRequest):
             return await send(node_id, request, **options)
-        request._max_bytes = min(request._max_bytes, sizes.of(node_id))  # noqa: SLF001 - the public API has no setting per broker
+        request._max_bytes = min(request._max_bytes, sizes.bytes_for(node_id))  # noqa: SLF001 - the public API has no setting per broker
         begun_s = clock()
         try:
             answer = await send(node_id, request, **options)

@@ -16,9 +16,9 @@ from normalizer.kafka.connection import (
     REBALANCE_TIMEOUT_MS,
     KafkaPartition,
     connection_options,
-    pace_metadata,
+    limit_metadata_requests,
 )
-from normalizer.kafka.fetch_sizes import fit_fetches
+from normalizer.kafka.fetch_sizes import limit_fetch_sizes
 
 NEVER_MS: Final = 2**31 - 1
 """No limit between two polls. With a limit, aiokafka would leave the group while a batch takes
@@ -59,8 +59,8 @@ def new_group_consumer(
         metadata_max_age_ms=METADATA_AGE_MS,
     )
     client = consumer._client  # noqa: SLF001 - the public API has no access to it
-    pace_metadata(client)
-    fit_fetches(client, FETCH_BYTES)
+    limit_metadata_requests(client)
+    limit_fetch_sizes(client, FETCH_BYTES)
     consumer.subscribe(list(settings.kafka_topics), listener=_Listener(on_assigned, on_revoked))
     return consumer
 

@@ -24,12 +24,17 @@ from normalizer.errors import BrokerUnavailableError, NormalizerError, ProcessSt
 from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
-    raw_record,
     start_client,
     stop_client,
+    to_raw_record,
     translating_errors,
 )
-from normalizer.kafka.fetch_positions import FetchPosition, FetchPositions, UnverifiedLog, wall_ms
+from normalizer.kafka.fetch_positions import (
+    FetchPosition,
+    FetchPositions,
+    UnverifiedLog,
+    wall_clock_ms,
+)
 from normalizer.kafka.group_consumer import new_group_consumer
 from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_partitions_leniently
 from normalizer.kafka.named_member import NamedMember, leave_when_stopped
@@ -84,8 +89,8 @@ class GroupReader:
         """
         settings = self._settings
         self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
-        self._member.prepare(self._consumer)
-        self._fetch_positions.listen(self._consumer._client)  # noqa: SLF001 - the public API has no access to it
+        self._member.send_name_with_requests(self._consumer)
+        self._fetch_positions.watch_responses(self._consumer._client)  # noqa: SLF001 - the public API has no access to it
         try:
             with translating_errors(doing := f"joining group {settings.kafka_group_id}"):
                 async with asyncio.timeout(settings.progress_timeout_s):
@@ -125,10 +130,10 @@ class GroupReader:
         """Read an assigned partition from this offset on.
 
         `last` is the last record before the offset, with which the log is compared later.
-        `compared_ms` says when the caller last compared them, in the time of `wall_ms()`. By
+        `compared_ms` says when the caller last compared them, in the time of `wall_clock_ms()`. By
         default that's now.
         """
-        last_answer_ms = wall_ms() if compared_ms is None else compared_ms
+        last_answer_ms = wall_clock_ms() if compared_ms is None else compared_ms
         self._fetch_positions[partition] = FetchPosition(incarnation, offset, last, last_answer_ms)
         self._seek(partition, offset)
         self._consumer.resume(TopicPartition(*partition))
@@ -182,7 +187,9 @@ class GroupReader:
             return []
         consumer = self._consumer
         wanted = {
-            one: position for one in partitions if (position := self._fetch_positions.trusted(one))
+            one: position
+            for one in partitions
+            if (position := self._fetch_positions.get_verified(one))
         }
         try:
             async with asyncio.timeout(timeout_s + GETMANY_GRACE_S):
@@ -200,7 +207,7 @@ class GroupReader:
             return []
         except (KafkaError, OSError) as error:
             self._rewind()
-            self._member.check()
+            self._member.check_name()
             if not isinstance(error, BROKEN_BATCH):
                 with translating_errors("fetching"):
                     raise
@@ -245,7 +252,7 @@ class GroupReader:
             if next_offset == position.next_offset:
                 continue
             records = [
-                raw_record(record, position.incarnation)
+                to_raw_record(record, position.incarnation)
                 for record in drained.get(TopicPartition(*partition), ())
             ]
             if next_offset < position.next_offset or (
@@ -280,7 +287,7 @@ class GroupReader:
         starts = {
             one: (position.incarnation, position.next_offset)
             for one, position in wanted.items()
-            if positions.trusted(one) is position
+            if positions.get_verified(one) is position
             and consumer.highwater(TopicPartition(*one)) != position.next_offset
         }
         client = consumer._client  # noqa: SLF001 - the public API has no access to it
@@ -299,7 +306,9 @@ class GroupReader:
         # partition would lose the records that were read from the others. Drop the records of a
         # partition that became unverified or was started again in the meantime. The next `fetch`
         # reads them again.
-        taken = [one for one in read if positions.trusted(one.partition) is wanted[one.partition]]
+        taken = [
+            one for one in read if positions.get_verified(one.partition) is wanted[one.partition]
+        ]
         for chunk in taken:
             wanted[chunk.partition].advance(chunk)
             self._seek(chunk.partition, chunk.next_offset)

@@ -2,7 +2,7 @@
 
 aiokafka can't get past two kinds of batch. It rejects a whole batch if one header name isn't UTF-8,
 although Kafka accepts any bytes there. And it can't decompress a batch that doesn't fit in memory.
-`read_leniently` reads such a batch record by record, so that one odd record doesn't stop a
+`read_next_leniently` reads such a batch record by record, so that one odd record doesn't stop a
 partition.
 """
 
@@ -28,11 +28,11 @@ from normalizer.errors import NormalizerError
 from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
-    raw_record,
+    to_raw_record,
     translating_errors,
 )
 from normalizer.kafka.field_reader import FieldReader
-from normalizer.kafka.unpacking import CHUNK_BYTES, UnpacksTooFarError, pieces
+from normalizer.kafka.unpacking import CHUNK_BYTES, UnpacksTooFarError, unpack_pieces
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 BROKEN_BATCH: Final = (CorruptRecordException, UnsupportedCodecError)
@@ -54,13 +54,15 @@ async def read_partitions_leniently(
     """Read several partitions at the same time, each from its own offset.
 
     `starts` has (incarnation, offset) for each partition. Returns for each partition the result of
-    `read_leniently`, or the error that it raised.
+    `read_next_leniently`, or the error that it raised.
     """
 
     async def read(partition: KafkaPartition) -> FetchedChunk | NormalizerError:
         incarnation, offset = starts[partition]
         try:
-            return await read_leniently(client, partition, incarnation=incarnation, offset=offset)
+            return await read_next_leniently(
+                client, partition, incarnation=incarnation, offset=offset
+            )
         except NormalizerError as error:
             return error
 
@@ -69,7 +71,7 @@ async def read_partitions_leniently(
     return {one: task.result() for one, task in reads.items()}
 
 
-async def read_leniently(
+async def read_next_leniently(
     client: Any,
     partition: KafkaPartition,
     *,
@@ -150,7 +152,7 @@ def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: i
     chunk_bytes = 0
     try:
         for one in records:
-            record = raw_record(one, incarnation)
+            record = to_raw_record(one, incarnation)
             if isinstance(one.value, _CutBytes):
                 record = msgspec.structs.replace(record, value=bytes(one.value), cut=one.value.cut)
             found.append(record)
@@ -211,7 +213,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
         packed = bytes(self._buffer[self._pos :])
         self._buffer = bytearray()
         codec = _CODECS[self.compression_type]
-        fields = FieldReader(pieces(codec, packed) if codec else iter((packed,)))
+        fields = FieldReader(unpack_pieces(codec, packed) if codec else iter((packed,)))
         try:
             for _ in range(self._num_records):
                 yield self._read_record(fields)

@@ -36,14 +36,14 @@ class NamedMember:
         self._group = settings.kafka_group_id
         self._is_taken = False
 
-    def prepare(self, consumer: Any) -> None:
+    def send_name_with_requests(self, consumer: Any) -> None:
         """Make a consumer send the name with each request that has a field for it.
 
         Call it before you start the consumer. Raises FatalError if another process has taken the
         name over. Joining again wouldn't help: we would take the name back, and then the other
         process would do the same.
         """
-        self.check()
+        self.check_name()
         if not self._name:
             return
         client = consumer._client  # noqa: SLF001 - the public API has no access to it
@@ -61,7 +61,7 @@ class NamedMember:
 
         client.send = send_with_name
 
-    def check(self) -> None:
+    def check_name(self) -> None:
         """Raise FatalError if another process has taken the name over."""
         if self._is_taken:
             raise FatalError(

@@ -19,14 +19,14 @@ from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
     connection_options,
-    raw_record,
     read_bounds,
     start_client,
     stop_client,
+    to_raw_record,
     translating_errors,
 )
-from normalizer.kafka.fetch_sizes import fit_fetches
-from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_leniently
+from normalizer.kafka.fetch_sizes import limit_fetch_sizes
+from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_next_leniently
 from normalizer.kafka.reader_connection import ENDING_S
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
@@ -154,7 +154,7 @@ class OffsetRangeReader:
             position = await self._consumer.position(where)
             if position > offset_range.first:
                 records = [
-                    raw_record(each, offset_range.incarnation) for each in drained.get(where, ())
+                    to_raw_record(each, offset_range.incarnation) for each in drained.get(where, ())
                 ]
                 found.append(self._chunk(one, position, records))
         return found
@@ -163,7 +163,7 @@ class OffsetRangeReader:
         """Read one fetch response for each partition with the lenient reader."""
         found: list[FetchedChunk | ExpiredRange] = []
         for one, offset_range in list(self._left.items()):
-            chunk = await read_leniently(
+            chunk = await read_next_leniently(
                 self._consumer._client,  # noqa: SLF001 - the consumer can't decode the response
                 one,
                 incarnation=offset_range.incarnation,
@@ -254,7 +254,7 @@ class OffsetRangeReader:
                 client_rack=self._settings.kafka_client_rack,
             )
             client = consumer._client  # noqa: SLF001 - the public API has no access to it
-            fit_fetches(client, FETCH_BYTES)
+            limit_fetch_sizes(client, FETCH_BYTES)
             try:
                 await start_client(consumer, self._settings, "connecting")
             except BaseException:

@@ -18,9 +18,9 @@ from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka.connection import (
     REQUEST_TIMEOUT_MS,
-    close_abandoned,
+    close_cancelled_requests,
     connection_options,
-    pace_metadata,
+    limit_metadata_requests,
     start_client,
     stop_client,
     translating_errors,
@@ -83,10 +83,10 @@ class ReaderConnection:
             consumer = AIOKafkaConsumer(
                 **options, isolation_level="read_committed", auto_offset_reset="none"
             )
-            pace_metadata(consumer._client)  # noqa: SLF001 - the public API has no access to it
+            limit_metadata_requests(consumer._client)  # noqa: SLF001 - the public API has no access to it
             admin = AIOKafkaAdminClient(**options)
             for client in (consumer, admin):
-                close_abandoned(client._client)  # noqa: SLF001 - as above
+                close_cancelled_requests(client._client)  # noqa: SLF001 - as above
             try:
                 await start_client(consumer, self._settings, doing)
                 await start_client(admin, self._settings, doing)

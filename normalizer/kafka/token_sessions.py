@@ -26,7 +26,7 @@ def renew_connections(client: Any, provider: TokenProvider) -> None:
     async def fresh_connection(
         node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, **options: Any
     ) -> Any:
-        if provider.is_due:
+        if provider.is_renewal_due:
             provider.renew_in_background()
         open_one = client._conns.get((node_id, group))  # noqa: SLF001 - as above
         if (

@@ -33,7 +33,7 @@ from normalizer.kafka.connection import (
     read_bounds,
     translating_errors,
 )
-from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_leniently
+from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_next_leniently
 from normalizer.kafka.reader_connection import ReaderConnection
 from normalizer.kafka.sign_in import why_unavailable
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
@@ -142,7 +142,7 @@ class TopicReader(ReaderConnection):
         wanted = set(partitions)
         found = await self.reachable_bounds(wanted)
         if away := wanted - found.keys():
-            raise no_leader(away)
+            raise no_leader_error(away)
         return found
 
     async def reachable_bounds(
@@ -219,7 +219,7 @@ class TopicReader(ReaderConnection):
         try:
             async with self._connected(f"reading {partition}"):
                 client = self._consumer._client  # noqa: SLF001 - the consumer would also prefetch other records
-                return await read_leniently(
+                return await read_next_leniently(
                     client, partition, incarnation=incarnation, offset=offset, most_bytes=most_bytes
                 )
         except BrokerUnavailableError as error:
@@ -227,7 +227,7 @@ class TopicReader(ReaderConnection):
                 return None
             raise
 
-    async def data_offsets(
+    async def offsets_with_records(
         self, topic: str, partition: int, ranges: Sequence[tuple[int, int]]
     ) -> list[int]:
         """Return which offsets in these ranges have a committed record, in ascending order.
@@ -295,7 +295,7 @@ class TopicReader(ReaderConnection):
             return error
 
 
-def no_leader(partitions: Iterable[KafkaPartition]) -> BrokerUnavailableError:
+def no_leader_error(partitions: Iterable[KafkaPartition]) -> BrokerUnavailableError:
     """Build the error that names these partitions."""
     return BrokerUnavailableError(
         f"no leader answers for {', '.join(map(str, sorted(partitions)))}"

@@ -104,7 +104,7 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
         ) from error
 
 
-def pieces(codec: str, packed: bytes) -> Iterator[bytes]:
+def unpack_pieces(codec: str, packed: bytes) -> Iterator[bytes]:
     """Decompress a batch, and yield it in pieces of at most 4 MiB.
 
     The exception is Snappy without Java's blocks, which is yielded as one piece of up to 21 times

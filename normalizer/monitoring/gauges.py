@@ -13,7 +13,7 @@ from normalizer.consumer.service import Service
 from normalizer.envelope import RULES_VERSION
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES
-from normalizer.observability.service_metrics import family
+from normalizer.observability.service_metrics import metric_family
 from normalizer.runtime.version import VERSION
 
 
@@ -42,22 +42,22 @@ class GaugeCollector(Collector):
         service = self._service
         counters = service.counters
         for name in ("records", "holes", "rebalances", "rejoins", "fenced", "gaps"):
-            yield family(f"normalizer_{name}_total", {(): getattr(counters, name)})
-        yield family("normalizer_heartbeat_age_seconds", {(): service.heartbeat_age_s()})
-        yield family(
+            yield metric_family(f"normalizer_{name}_total", {(): getattr(counters, name)})
+        yield metric_family("normalizer_heartbeat_age_seconds", {(): service.heartbeat_age_s()})
+        yield metric_family(
             "normalizer_open_batch_seconds",
             {(): max(one.age_s() for one in service.in_flight_batches())},
         )
-        yield family(
+        yield metric_family(
             "normalizer_partitions",
             {(state,): count for state, count in service.partitions().items()},
         )
-        yield family("normalizer_ready", {(): not any(self._reasons())})
-        yield family("normalizer_degraded", {(): any(self._degraded())})
+        yield metric_family("normalizer_ready", {(): not any(self._reasons())})
+        yield metric_family("normalizer_degraded", {(): any(self._degraded())})
         lane = service.intake.lane
         core = "native" if lane and lane.is_on() else "python"
-        yield family("normalizer_build_info", {(VERSION, str(RULES_VERSION), core): 1})
-        yield family("normalizer_lane_panics_total", {(): lane.panics if lane else 0})
+        yield metric_family("normalizer_build_info", {(VERSION, str(RULES_VERSION), core): 1})
+        yield metric_family("normalizer_lane_panics_total", {(): lane.panics if lane else 0})
         yield from lag_families(self._lag_monitor)
         if self._lag_monitor.has_database:
             yield from database_families(self._lag_monitor)
@@ -70,36 +70,36 @@ def lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
         (partition.topic, str(partition.partition)): one
         for partition, one in lag_monitor.partitions.items()
     }
-    yield family("normalizer_broker_up", {(): lag_monitor.broker_up})
-    yield family(
+    yield metric_family("normalizer_broker_up", {(): lag_monitor.broker_up})
+    yield metric_family(
         "normalizer_next_offset", {key: one.next_offset for key, one in partitions.items()}
     )
-    yield family(
+    yield metric_family(
         "normalizer_lag_records", {key: one.lag_records for key, one in partitions.items()}
     )
-    yield family(
+    yield metric_family(
         "normalizer_lag_seconds",
         {key: one.lag_s(now_s) for key, one in partitions.items()},
     )
-    yield family(
+    yield metric_family(
         "normalizer_time_to_expiry_seconds",
         {key: one.expires_s(now_s) for key, one in partitions.items()},
     )
-    yield family("normalizer_work_remaining_records", {(): lag_monitor.lag_records})
+    yield metric_family("normalizer_work_remaining_records", {(): lag_monitor.lag_records})
 
 
 def database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
     """Yield the metrics that were read from the database."""
-    yield family("normalizer_database_up", {(): lag_monitor.database_up})
-    yield family("normalizer_database_writable", {(): lag_monitor.writable})
-    yield family(
+    yield metric_family("normalizer_database_up", {(): lag_monitor.database_up})
+    yield metric_family("normalizer_database_writable", {(): lag_monitor.writable})
+    yield metric_family(
         "normalizer_unverified_seconds",
         {(scope,): age_s for scope, age_s in lag_monitor.unverified_s.items()},
     )
     divergent = lag_monitor.divergent
-    yield family("normalizer_divergent_rows", {(): divergent[0]} if divergent else {})
-    yield family("normalizer_divergent_seconds", {(): divergent[1]} if divergent else {})
-    yield family(
+    yield metric_family("normalizer_divergent_rows", {(): divergent[0]} if divergent else {})
+    yield metric_family("normalizer_divergent_seconds", {(): divergent[1]} if divergent else {})
+    yield metric_family(
         "normalizer_jobs",
         {
             (kind, state): lag_monitor.jobs.get((kind, state), 0)
@@ -107,9 +107,9 @@ def database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
             for state in JOB_STATES
         },
     )
-    yield family(
+    yield metric_family(
         "normalizer_job_progress_ratio",
         {(kind,): ratio for kind, ratio in lag_monitor.progress.items()},
     )
-    yield family("normalizer_oldest_snapshot_seconds", {(): lag_monitor.snapshot_s})
-    yield family("normalizer_missing_migrations", {(): len(lag_monitor.missing_migrations)})
+    yield metric_family("normalizer_oldest_snapshot_seconds", {(): lag_monitor.snapshot_s})
+    yield metric_family("normalizer_missing_migrations", {(): len(lag_monitor.missing_migrations)})

@@ -19,7 +19,7 @@ import asyncpg
 from normalizer.config.settings import Settings
 from normalizer.core.drift import DriftFinding
 from normalizer.errors import FatalError, NormalizerError
-from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant, wall_ms
+from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant_command, wall_clock_ms
 from normalizer.monitoring.heartbeat import ObservedLog
 from normalizer.monitoring.partition_lag import PartitionLag
 from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, SCOPES
@@ -258,7 +258,7 @@ class LagMonitor:
                     if recorded_ms is None:
                         # The batch can't be decoded, so its time is unknown. Count its age from now
                         # on.
-                        recorded_ms = wall_ms()
+                        recorded_ms = wall_clock_ms()
                     self._oldest[partition] = (at, recorded_ms)
         except (NormalizerError, TimeoutError) as error:
             _log.debug("lag.oldest_unread_unknown", why=describe_error(error))
@@ -357,7 +357,7 @@ class LagMonitor:
                         "lag.retention_unknown",
                         topic=topic,
                         why="its settings are hidden, so the alert NormalizerRecordsExpire can't "
-                        "fire: " + grant("topic", topic, "DescribeConfigs"),
+                        "fire: " + grant_command("topic", topic, "DescribeConfigs"),
                     )
             else:
                 kept_ms = int(configs.get("retention.ms", "-1"))

@@ -27,7 +27,7 @@ from normalizer.monitoring.heartbeat import Heartbeat
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.monitoring.probes import HttpResponse, ProbeServer, probe_response
 from normalizer.runtime.pause import wait_at_most
-from normalizer.runtime.telemetry import get_logger, log_mistake
+from normalizer.runtime.telemetry import get_logger, log_unexpected_error
 from normalizer.runtime.version import VERSION
 from normalizer.store.retry import InFlightBatch
 from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
@@ -139,7 +139,7 @@ class Monitor:
         for partition, age_s in service.ownership.fenced_for_s().items():
             if age_s >= FENCED_LIMIT_S:
                 yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
-        yield from service.intake.dying_records()
+        yield from service.intake.records_killing_helper()
         for partition, why in service.ownership.stopped.items():
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
@@ -271,7 +271,7 @@ class Monitor:
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - if this task ended, the views would call the process dead
-                log_mistake("monitor.report_failed", error)
+                log_unexpected_error("monitor.report_failed", error)
             await wait_at_most(wake, wait_s)
 
 

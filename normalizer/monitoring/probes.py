@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from normalizer.errors import ConfigurationError
-from normalizer.runtime.telemetry import log_mistake
+from normalizer.runtime.telemetry import log_unexpected_error
 
 REQUEST_S: Final = 10.0
 """Disconnect a client that sends nothing for this long."""
@@ -114,7 +114,7 @@ class _Server(ThreadingMixIn, TCPServer):
         """Log an unexpected error, but not a client that disconnects early."""
         error = sys.exception()
         if error is not None and not isinstance(error, OSError):
-            log_mistake("probe.failed", error)
+            log_unexpected_error("probe.failed", error)
 
 
 class _Request(BaseHTTPRequestHandler):

@@ -51,7 +51,7 @@ from normalizer.observability.span_attributes import (
     SCHEMA,
     destination_attributes,
     error_attributes,
-    operation,
+    operation_attributes,
     postgres_sink,
     relay_sink,
 )
@@ -116,11 +116,11 @@ class BatchTracer:
         if stage in _FILLING:
             self._building.note(stage, seconds)
 
-    def failed(self, error: RetryableError) -> None:
+    def note_failure(self, error: RetryableError) -> None:
         """Add an event to the current span."""
         get_current_span().add_event("retry", error_attributes(error))
 
-    def committed(self, written: CommittedBatch) -> Mapping[str, str] | None:
+    def note_commit(self, written: CommittedBatch) -> Mapping[str, str] | None:
         """Make the span of a commit that has just ended. Returns its ids."""
         if not get_current_span().is_recording():
             return None
@@ -163,7 +163,7 @@ class BatchTracer:
             f"process {topic}" if topic else "process",
             context=Context(),
             kind=SpanKind.CONSUMER,
-            attributes={**self._consumer, **where, **operation("process")},
+            attributes={**self._consumer, **where, **operation_attributes("process")},
             start_time=stages.begun_ns(),
         )
         if not root.is_recording():
@@ -172,7 +172,7 @@ class BatchTracer:
         self._describe(root, batch)
         parent = set_span_in_context(root, Context())
         if polled := stages.of("fetch"):
-            attributes = {**self._consumer, **where, **operation("receive", "poll")}
+            attributes = {**self._consumer, **where, **operation_attributes("receive", "poll")}
             polled.span(self._tracer, f"poll {topic}" if topic else "poll", parent, attributes)
         if normalized := stages.of("normalize"):
             normalized.span(self._tracer, "normalize", parent, {})

@@ -71,7 +71,7 @@ class ServiceMetrics:
         return Histogram(name, metric.means, buckets=metric.buckets, registry=self.registry)
 
 
-def family(name: str, values: Mapping[Sequence[str], float | None]) -> Family:
+def metric_family(name: str, values: Mapping[Sequence[str], float | None]) -> Family:
     """Build a metric that has a value for each tuple of label values.
 
     The tuples have the labels in the metric's order. A value of None is unknown and left out,

@@ -58,13 +58,13 @@ def relay_sink(settings: Settings) -> Sink:
     return Sink(
         f"send {topic}",
         SpanKind.PRODUCER,
-        {**common, **operation("send")},
+        {**common, **operation_attributes("send")},
         f"commit {topic}",
-        {**common, **operation("send", "commit")},
+        {**common, **operation_attributes("send", "commit")},
     )
 
 
-def operation(kind: str, name: str = "") -> dict[str, str]:
+def operation_attributes(kind: str, name: str = "") -> dict[str, str]:
     """Return the attributes of a messaging operation: its kind, and its name in Kafka."""
     return {"messaging.operation.type": kind, "messaging.operation.name": name or kind}
 

@@ -21,10 +21,10 @@ class Tracer(Protocol):
     def note(self, stage: str, seconds: float, /) -> None:
         """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
 
-    def failed(self, error: RetryableError, /) -> None:
+    def note_failure(self, error: RetryableError, /) -> None:
         """Note that writing failed and will be retried. Called inside the block."""
 
-    def committed(self, written: CommittedBatch, /) -> Mapping[str, str] | None:
+    def note_commit(self, written: CommittedBatch, /) -> Mapping[str, str] | None:
         """Note a committed transaction, inside the block. Returns labels for its exemplar."""
 
     def close(self) -> None:
@@ -41,10 +41,10 @@ class NoopTracer:
     def note(self, _stage: str, _seconds: float) -> None:
         """Do nothing."""
 
-    def failed(self, _error: RetryableError) -> None:
+    def note_failure(self, _error: RetryableError) -> None:
         """Do nothing."""
 
-    def committed(self, _written: CommittedBatch) -> None:
+    def note_commit(self, _written: CommittedBatch) -> None:
         """Return no labels."""
 
     def close(self) -> None:

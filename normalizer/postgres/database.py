@@ -16,7 +16,7 @@ import asyncpg
 from asyncpg.transaction import Transaction
 
 from normalizer.config.passwords import DATABASE_URL_FORM, is_database_url
-from normalizer.config.tls_files import system_tls, unfit_file
+from normalizer.config.tls_files import find_unloadable_file, system_tls
 from normalizer.errors import ConfigurationError
 from normalizer.postgres.database_connection import (
     CLOSE_S,
@@ -121,7 +121,7 @@ async def connect(
         # The cause may be a file that DATABASE_URL names, such as a certificate. If the files are
         # fine, either the server behind the socket is down or its certificate isn't trusted. The
         # error is then raised as it is.
-        mistake = unfit_file(database_url)
+        mistake = find_unloadable_file(database_url)
         if mistake is None and isinstance(error, asyncpg.ClientConfigurationError):
             mistake = ConfigurationError(f"the database's address: {' '.join(str(error).split())}")
         if mistake is None:
@@ -131,7 +131,7 @@ async def connect(
         raise mistake from error
     _opened.add(database_url)
     try:
-        if await connection.is_of_a_pooler():
+        if await connection.is_behind_pooler():
             await connection.close()
             # The next transaction may run in another session, which lacks our prepared statements.
             connection = await _connect(database_url, {**options, "statement_cache_size": 0})
@@ -170,7 +170,7 @@ def describe_server_error(error: asyncpg.PostgresError) -> str:
     return f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
 
 
-async def release(lock: Transaction) -> None:
+async def release_lock(lock: Transaction) -> None:
     """Roll back a transaction that holds a lock, so that the lock is released at once.
 
     Closing the connection isn't enough, because the server or a pooler may notice that much later.
@@ -181,7 +181,7 @@ async def release(lock: Transaction) -> None:
             await lock.rollback()
 
 
-async def readers_end(
+async def wait_for_readers(
     fetch: Callable[..., Awaitable[Sequence[asyncpg.Record]]], table: str, within_s: float
 ) -> bool:
     """Wait until every transaction that may have read the table before now has ended.

@@ -46,13 +46,13 @@ class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
 
     async def __aexit__(self, kind: object, *error: object) -> None:
         connection = self._connection
-        await connection.end_what_was_given_up()
+        await connection.close_if_cancelled()
         if kind is not None and connection.is_closed():
             return
         try:
             await super().__aexit__(kind, *error)
         except BaseException as failed:
-            await connection.end_what_was_given_up()
+            await connection.close_if_cancelled()
             if kind is None or not isinstance(failed, DATABASE_ERRORS):
                 raise
             connection.terminate()
@@ -87,7 +87,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         self._check_open()
         return _Transaction(self, isolation, readonly, deferrable)
 
-    async def end_what_was_given_up(self) -> None:
+    async def close_if_cancelled(self) -> None:
         """Close the connection if a statement was cancelled, because a rollback would wait for it.
 
         Closing makes the server end the statement.
@@ -125,7 +125,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         """Return nothing, because we leave no state in the session."""
         return ""
 
-    async def is_of_a_pooler(self) -> bool:
+    async def is_behind_pooler(self) -> bool:
         """Find out whether there's a pooler between us and the server.
 
         When a client connects, the server names the process that will run its statements. A pooler

@@ -272,7 +272,7 @@ class StoredEventReader:
         """Return which transactions of the database are running."""
         return Horizon(*(await self._session.fetch(_READ_HORIZON))[0])
 
-    async def take_transaction(self) -> int:
+    async def take_transaction_number(self) -> int:
         """Begin and end a transaction, and return its number.
 
         Every transaction that has written anything until now has a lower number.
@@ -280,7 +280,7 @@ class StoredEventReader:
         ((transaction_id,),) = await self._session.fetch(_TAKE_TRANSACTION)
         return int(transaction_id)
 
-    async def first_pass(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
+    async def read_all_events(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
         """Yield all stored events after the position, sorted by id."""
         assert position.event_id is not None
         walk = IdRangeWalk(self._session.fetch, EVENTS_A_PAGE)
@@ -296,7 +296,7 @@ class StoredEventReader:
                     yield EventPage(position=position, events=[Envelope(**row) for row in rows])
         yield EventPage(position=msgspec.structs.replace(position, event_id=None))
 
-    async def changed(self, position: TablePosition) -> EventPage | None:
+    async def read_changes(self, position: TablePosition) -> EventPage | None:
         """Return the events of the next changes, or None if there are none.
 
         Events are sorted by their last change and in their present state, so several changes of an
@@ -341,7 +341,7 @@ class StoredEventReader:
         rows: list[asyncpg.Record] = []
         page = PageSize(CHANGED_ROWS)
         while start < len(ids) and not page.is_full:
-            end = min(start + page.next_rows(), len(ids))
+            end = min(start + page.rows_to_fetch(), len(ids))
             wanted = sorted(
                 ids[place] for place in range(start, end) if last_places[ids[place]] == place
             )

@@ -33,9 +33,9 @@ from normalizer.relay.event_pages import (
 from normalizer.relay.output_records import (
     canonical_record,
     read_limits,
+    reject_too_large,
+    reject_unwritable,
     rejection_record,
-    too_large,
-    unwritable,
 )
 from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.slices import SLICE_S
@@ -86,7 +86,7 @@ class EventRelay:
         self._stopping.set()
 
     @property
-    def waits_for(self) -> str | None:
+    def why_waiting(self) -> str | None:
         """Return why nothing is being sent, or None."""
         return self._waits_for or self._silence()
 
@@ -94,7 +94,7 @@ class EventRelay:
     def lag_s(self) -> float:
         """Return the age of the oldest unsent change. It grows while the relay can't check it."""
         unknown_s = time.monotonic() - self._checked_at_s
-        return self._lag_s + (unknown_s if self.waits_for else 0.0)
+        return self._lag_s + (unknown_s if self.why_waiting else 0.0)
 
     def heartbeat_age_s(self) -> float:
         """Return how many seconds ago the event loop last ran."""
@@ -128,7 +128,7 @@ class EventRelay:
                 ) from error
             except RetryableError as error:
                 self._waits_for = str(error)
-                self._outage.failed(error)
+                self._outage.count_failure(error)
                 await wait_at_most(self._stopping, RETRY_S)
 
     async def _relay(self) -> None:
@@ -212,7 +212,7 @@ class EventRelay:
         see the registration yet. The first pass has to read these events, so it must not begin
         before they're committed.
         """
-        later = await self._reader.take_transaction()
+        later = await self._reader.take_transaction_number()
         while not self._stopping.is_set():
             now = await self._reader.horizon()
             self._heard_at_s = time.monotonic()
@@ -228,7 +228,7 @@ class EventRelay:
     async def _pages(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
         """Yield all events after the position, and then the changes, until `stop`."""
         if position.event_id is not None:
-            async with contextlib.aclosing(self._reader.first_pass(position)) as first_pass:
+            async with contextlib.aclosing(self._reader.read_all_events(position)) as first_pass:
                 async for page in first_pass:
                     if self._stopping.is_set():
                         return
@@ -237,7 +237,7 @@ class EventRelay:
                     position = page.position
                     await self._check_in_time(position)
         while not self._stopping.is_set():
-            changed = await self._reader.changed(position)
+            changed = await self._reader.read_changes(position)
             self._heard_at_s = time.monotonic()
             if changed:
                 yield changed
@@ -290,11 +290,11 @@ class EventRelay:
         topic = self._settings.kafka_canonical_topic
         try:
             record = canonical_record(event, topic, revision=revision)
-            rejected = too_large(event, record, self._limits[topic])
+            rejected = reject_too_large(event, record, self._limits[topic])
             if rejected is None:
                 return record, "stored"
         except ValueError as error:
-            rejected = unwritable(event, error)
+            rejected = reject_unwritable(event, error)
         where = (event.source_topic, event.source_incarnation, event.source_partition)
         source = RawRecord(None, *where, event.source_offset)
         rejection = rejection_record(source, rejected, self._settings.kafka_rejected_topic)
@@ -305,7 +305,7 @@ class EventRelay:
 
         Reading a page isn't enough, because it doesn't show that Kafka is reachable.
         """
-        self._outage.over()
+        self._outage.count_success()
         self._waits_for = None
         self._heard_at_s = time.monotonic()
 
@@ -317,6 +317,6 @@ class EventRelay:
     def _keep_heartbeat(self) -> None:
         self._heartbeat_s = time.monotonic()
         if not self._waits_for and not self._outage and (silence := self._silence()):
-            self._outage.silent(silence)
+            self._outage.log_silence(silence)
         loop = asyncio.get_running_loop()
         self._next_heartbeat = loop.call_later(HEARTBEAT_S, self._keep_heartbeat)

@@ -15,7 +15,7 @@ from normalizer.config.settings import Settings
 from normalizer.envelope import RULES_VERSION
 from normalizer.monitoring.monitor import HEARTBEAT_LIMIT_S
 from normalizer.monitoring.probes import ProbeServer, Routes, probe_response
-from normalizer.observability.service_metrics import family
+from normalizer.observability.service_metrics import metric_family
 from normalizer.relay.event_relay import EventRelay
 from normalizer.runtime.telemetry import get_logger
 from normalizer.runtime.version import VERSION
@@ -41,8 +41,8 @@ def monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
             {"heartbeat_age_s": relay.heartbeat_age_s()}, ok=_is_alive(relay)
         ),
         "/readyz": lambda: probe_response(
-            {"waits_for": relay.waits_for, "lag_s": relay.lag_s, "version": VERSION},
-            ok=relay.waits_for is None and _is_alive(relay),
+            {"waits_for": relay.why_waiting, "lag_s": relay.lag_s, "version": VERSION},
+            ok=relay.why_waiting is None and _is_alive(relay),
         ),
     }
     with ProbeServer(settings.http_host, settings.http_port, routes) as probes:
@@ -58,12 +58,14 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterator[Family]:
         relay = self._relay
-        yield family("normalizer_outcomes_total", dict(relay.outcomes.items()))
-        yield family("normalizer_lag_seconds", {SOURCE: relay.lag_s})
-        yield family("normalizer_heartbeat_age_seconds", {(): relay.heartbeat_age_s()})
-        yield family("normalizer_ready", {(): relay.waits_for is None and _is_alive(relay)})
+        yield metric_family("normalizer_outcomes_total", dict(relay.outcomes.items()))
+        yield metric_family("normalizer_lag_seconds", {SOURCE: relay.lag_s})
+        yield metric_family("normalizer_heartbeat_age_seconds", {(): relay.heartbeat_age_s()})
+        yield metric_family(
+            "normalizer_ready", {(): relay.why_waiting is None and _is_alive(relay)}
+        )
         build = (VERSION, str(RULES_VERSION), "python")
-        yield family("normalizer_build_info", {build: 1})
+        yield metric_family("normalizer_build_info", {build: 1})
 
 
 def _is_alive(relay: EventRelay) -> bool:

@@ -83,7 +83,7 @@ def build_traceparent(event: Envelope) -> str | None:
 _headers_decoder: Final[msgspec.json.Decoder[dict[str, Any]]] = msgspec.json.Decoder(dict[str, Any])
 
 
-def too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | None:
+def reject_too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | None:
     """Return the rejection of an event whose record is too large for its topic, or None."""
     if record.batch_bytes <= limit:
         return None
@@ -97,7 +97,7 @@ def too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | N
     )
 
 
-def unwritable(event: Envelope, why: ValueError) -> Rejected:
+def reject_unwritable(event: Envelope, why: ValueError) -> Rejected:
     """Reject a stored event that no canonical line may hold.
 
     Somebody wrote its row with SQL.

@@ -13,7 +13,7 @@ from normalizer.core.encoded_events import to_envelope
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected
 from normalizer.kafka import OutputRecord
-from normalizer.relay.output_records import canonical_record, rejection_record, too_large
+from normalizer.relay.output_records import canonical_record, reject_too_large, rejection_record
 from normalizer.runtime.slices import SLICE_S
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.sorted_outcomes import OutcomeCounts
@@ -68,7 +68,7 @@ class PartOutput:
     def _canonical(self, source: RawRecord, event: Envelope) -> OutputRecord:
         topic = self._settings.kafka_canonical_topic
         record = canonical_record(event, topic)
-        if rejected := too_large(event, record, self._limits[topic]):
+        if rejected := reject_too_large(event, record, self._limits[topic]):
             return self._rejected(source, rejected)
         self._events.append(event)
         self._counts.add("stored")

@@ -32,7 +32,7 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
     last: LastRecord | None = None
     last_try: LastTry = NO_TRY
 
-    def trying(self, slice_records: int | None) -> "RelayPosition":
+    def with_slice(self, slice_records: int | None) -> "RelayPosition":
         """Return the position for a time in which its owner works on at most this many records."""
         last_try = msgspec.structs.replace(self.last_try, slice_records=slice_records)
         return msgspec.structs.replace(self, last_try=last_try)
@@ -54,7 +54,7 @@ def read_position(committed: CommittedOffset, otherwise: RelayPosition) -> Relay
         return otherwise
 
 
-def claim_from(
+def make_claim(
     partition: KafkaPartition,
     epoch: int,
     next_offset: int,

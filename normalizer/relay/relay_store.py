@@ -38,7 +38,7 @@ from normalizer.kafka import (
 )
 from normalizer.relay.output_records import read_limits
 from normalizer.relay.part_output import PartOutput
-from normalizer.relay.relay_positions import NO_POSITION, RelayPosition, claim_from, read_position
+from normalizer.relay.relay_positions import NO_POSITION, RelayPosition, make_claim, read_position
 from normalizer.store.claims import NO_TABLE, check_shapes
 from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
 
@@ -52,7 +52,7 @@ class RelayStore:
     """
 
     server_pid = None
-    not_begun = ""
+    why_not_begun = ""
     keeps_group_offsets = True
 
     def __init__(
@@ -101,7 +101,7 @@ class RelayStore:
         """
         where = KafkaPartition(topic, partition)
         if not accept_reset:
-            for known in await clusters_read(self._topics, self._settings, topic):
+            for known in await read_clusters(self._topics, self._settings, topic):
                 if known != cluster_id:
                     raise AnotherClusterError(known, cluster_id, topic=topic, partition=partition)
         self._limits = await read_limits(self._topics, self._settings)
@@ -122,10 +122,10 @@ class RelayStore:
                 position = read_position(committed, position)
             if not shapes.accepted:
                 check_shapes(topic, partition, position.shapes, shapes.fingerprint)
-            slice_records = position.last_try.slice_for(
+            slice_records = position.last_try.slice_records_for(
                 self._holder, next_offset=committed.next_offset, log_end=log_end
             )
-            claim = claim_from(where, epoch, committed.next_offset, position, slice_records)
+            claim = make_claim(where, epoch, committed.next_offset, position, slice_records)
             position = msgspec.structs.replace(
                 position,
                 shapes=shapes.fingerprint,
@@ -157,13 +157,13 @@ class RelayStore:
             for where, owned in self._owned.items():
                 tasks.create_task(self._release(where, owned), name=f"release {where}")
 
-    async def take_alone(self, claim: Claim) -> None:
+    async def note_alone(self, claim: Claim) -> None:
         """Record that the process works on the partition's next record, and on nothing else."""
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
-        await self._commit(where, owned, owned.position.trying(ALONE))
+        await self._commit(where, owned, owned.position.with_slice(ALONE))
 
-    async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:  # noqa: ARG002 - a store's signature
+    async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:  # noqa: ARG002 - a store's signature
         """Return none, because the next transaction shows whether a claim was lost."""
         return []
 
@@ -219,7 +219,7 @@ class RelayStore:
         begun_s = time.monotonic()
         try:
             owned = self._owned_under(where, part.epoch)
-            position = owned.position.trying(part.slice_records)
+            position = owned.position.with_slice(part.slice_records)
             if part.items:
                 last = last_record(part.items[-1][0])
                 position = msgspec.structs.replace(position, last=last)
@@ -235,7 +235,7 @@ class RelayStore:
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
         position = msgspec.structs.replace(
-            owned.position.trying(None),
+            owned.position.with_slice(None),
             cluster_id=moved.cluster_id,
             incarnation=moved.incarnation,
             last=moved.last,
@@ -292,7 +292,7 @@ class RelayStore:
             await owned.producer.stop()
 
 
-async def clusters_read(topics: TopicReader, settings: Settings, topic: str) -> set[str]:
+async def read_clusters(topics: TopicReader, settings: Settings, topic: str) -> set[str]:
     """Return the ids of the Kafka clusters for which the relay has committed offsets of this topic.
 
     Normally there's only one, the cluster that we're connected to. Another one means that a mirror

@@ -116,7 +116,7 @@ def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> 
             os.kill(process.pid, number)
 
 
-def same_imports() -> dict[str, str]:
+def import_environment() -> dict[str, str]:
     """Return environment variables with which `python -m` imports the same modules as this process.
 
     Without them, `python -m` looks in the current folder first, where there may be another version.
@@ -124,7 +124,7 @@ def same_imports() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
 
 
-async def until_ended(pid: int) -> None:
+async def wait_until_ended(pid: int) -> None:
     """Return when that process has ended, whether it's a child or not.
 
     It returns at once if there's no such process.

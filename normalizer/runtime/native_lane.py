@@ -35,7 +35,7 @@ def why_not_installed() -> str:
     return ""
 
 
-def why_python(settings: Settings) -> str:
+def why_python_only(settings: Settings) -> str:
     """Return why only Python reads the records with these settings, or '' if the lane does too."""
     if settings.core == "python":
         return "NORMALIZER_CORE is python"
@@ -86,7 +86,7 @@ class GuardedLane:
 
 def open_lane(settings: Settings) -> GuardedLane | None:
     """Open the lane of this process, or return None if only Python reads records. Logs which."""
-    if why := why_python(settings):
+    if why := why_python_only(settings):
         _log.info("core.chosen", core="python", why=why)
         return None
     _log.info("core.chosen", core="native")

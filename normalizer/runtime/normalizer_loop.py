@@ -30,7 +30,7 @@ def main() -> None:
     normalize = Normalizer(redact_keys, shapes).normalize
     while size := int.from_bytes(source.read(FRAME)):
         outcomes = normalize(pickle.loads(source.read(size)))  # noqa: S301 - from the parent process
-        for some in messages(outcomes):
+        for some in cut_into_messages(outcomes):
             answer = pickle.dumps(some)
             sink.write(len(answer).to_bytes(FRAME))
             sink.write(answer)
@@ -38,7 +38,7 @@ def main() -> None:
         sink.flush()
 
 
-def messages(outcomes: Sequence[Normalized]) -> Iterator[Sequence[Normalized]]:
+def cut_into_messages(outcomes: Sequence[Normalized]) -> Iterator[Sequence[Normalized]]:
     """Cut outcomes into messages that are unpickled within milliseconds."""
     first = size = 0
     for after, outcome in enumerate(outcomes, 1):

@@ -18,7 +18,7 @@ from typing import Final
 from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
-from normalizer.runtime.child import same_imports, send_signal
+from normalizer.runtime.child import import_environment, send_signal
 from normalizer.runtime.telemetry import get_logger
 
 FRAME: Final = 8
@@ -93,7 +93,7 @@ class NormalizerProcess:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "normalizer.runtime.normalizer_loop"),
-                env=os.environ | same_imports(),
+                env=os.environ | import_environment(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # a traceback isn't a JSON log line

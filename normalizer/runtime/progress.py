@@ -26,7 +26,7 @@ class WorkDone(NamedTuple):
     share: float | None = None
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format seconds for people."""
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
@@ -72,7 +72,7 @@ class Progress:
         while self._samples[0][0] < now_s - RATE_OVER_S:
             self._samples.popleft()
 
-    def say(self, more: str = "") -> None:
+    def print_progress(self, more: str = "") -> None:
         """Print the progress line, on a terminal each time, otherwise every ten seconds."""
         line = self._line() + more
         if self._screen.rewrites:
@@ -92,7 +92,7 @@ class Progress:
         def report() -> None:
             nonlocal timer
             self.note(done())
-            self.say()
+            self.print_progress()
             timer = loop.call_later(every_s, report)
 
         timer = loop.call_later(every_s, report)
@@ -106,7 +106,7 @@ class Progress:
         _, amount, share = self._samples[-1]
         percent = "" if share is None else f" {share:4.0%}"
         left_s = self._left_s()
-        left = "" if left_s is None else f", {duration(left_s)} left"
+        left = "" if left_s is None else f", {format_duration(left_s)} left"
         rate = f"{self.records_per_s:,.0f}/s"
         return f"{self._name}{percent}: {amount:,} {self._what}, {rate}{left}"
 

@@ -51,7 +51,7 @@ def stop_on_signals(
 
 
 @asynccontextmanager
-async def until_signal() -> AsyncIterator[asyncio.Timeout]:
+async def cancel_on_signal() -> AsyncIterator[asyncio.Timeout]:
     """Cancel the block at the first signal. The yielded timeout has then `expired`."""
     loop = asyncio.get_running_loop()
     block = asyncio.timeout(None)

@@ -27,7 +27,7 @@ Normalize = Callable[[RawRecord], tuple[Normalized, ...]]
 NormalizeHeavy = Callable[[RawRecord], Awaitable[tuple[Normalized, ...] | None]]
 
 
-async def slices(
+async def normalize_in_slices(
     records: Sequence[RawRecord],
     normalize: Normalize,
     *,

@@ -109,7 +109,7 @@ def describe_error(error: BaseException) -> str:
             return type(error).__name__
 
 
-def log_mistake(event: str, error: BaseException) -> None:
+def log_unexpected_error(event: str, error: BaseException) -> None:
     """Log an unexpected error. Its traceback may show content, so it's logged at level debug."""
     logger = get_logger()
     logger.error(event, why=f"unexpected error, our bug: {describe_error(error)}")
@@ -198,12 +198,12 @@ class Outage:
     def __bool__(self) -> bool:
         return self._since_s is not None
 
-    def failed(self, error: RetryableError) -> int:
+    def count_failure(self, error: RetryableError) -> int:
         """Count another failed try. Returns how many have failed in a row.
 
         Raises FatalError if the sign-in was rejected too often.
         """
-        self._sign_in_tries.failed(error)
+        self._sign_in_tries.count_failure(error)
         self._tries += 1
         if self._since_s is None or self._is_silent:
             self._begin(describe_error(error))
@@ -211,7 +211,7 @@ class Outage:
             self._log.debug("outage.continues", why=describe_error(error), tries=self._tries)
         return self._tries
 
-    def silent(self, why: str) -> None:
+    def log_silence(self, why: str) -> None:
         """Log that there's no response yet. A failure after that is logged too."""
         if self._since_s is None:
             self._begin(why)
@@ -223,16 +223,16 @@ class Outage:
         self._log.warning("outage.began", why=why, then="trying again until it is back")
 
     @contextlib.contextmanager
-    def unless_answered(self) -> Iterator[None]:
+    def log_if_silent(self) -> Iterator[None]:
         """Log that the database doesn't respond if the block takes longer than SILENT_AFTER_S."""
         silence = f"database: no answer for {SILENT_AFTER_S:g} s"
-        timer = asyncio.get_running_loop().call_later(SILENT_AFTER_S, self.silent, silence)
+        timer = asyncio.get_running_loop().call_later(SILENT_AFTER_S, self.log_silence, silence)
         try:
             yield
         finally:
             timer.cancel()
 
-    def over(self) -> bool:
+    def count_success(self) -> bool:
         """Count a success. Returns whether it ended an outage."""
         if self._since_s is None:
             return False
@@ -241,7 +241,7 @@ class Outage:
         self._since_s = None
         self._is_silent = False
         self._tries = 0
-        self._sign_in_tries.succeeded()
+        self._sign_in_tries.count_success()
         return True
 
 

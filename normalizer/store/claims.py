@@ -25,7 +25,7 @@ from normalizer.errors import (
     PositionMovedError,
     ShapesChangedError,
 )
-from normalizer.store.migrate import reject_other_files
+from normalizer.store.migrate import check_applied_files
 from normalizer.store.protocol import check_protocol
 from normalizer.store.sorted_outcomes import OutcomeCounts
 from normalizer.store.source_positions import (
@@ -159,7 +159,7 @@ async def claim_partition(
     not write to the database, because of its migrations or its protocol, OtherGroupError if another
     consumer group reads the partition, and ShapesChangedError if the table of shapes has changed.
     """
-    await reject_other_files(connection)
+    await check_applied_files(connection)
     claim_latest = partial(
         _claim_latest,
         connection,
@@ -299,7 +299,7 @@ async def _claim_latest(
         owner.name,
         owner.holder,
         owner.group_id,
-        last_try.slice_for(owner.holder, next_offset=found["next_offset"], log_end=log_end),
+        last_try.slice_records_for(owner.holder, next_offset=found["next_offset"], log_end=log_end),
         shapes.fingerprint,
         shapes.accepted,
     )
@@ -471,7 +471,7 @@ _TAKE_ALONE: Final = """
 """
 
 
-async def take_alone(connection: asyncpg.Connection, claim: Claim) -> None:
+async def note_alone(connection: asyncpg.Connection, claim: Claim) -> None:
     """Record that the owner works on the partition's next record, and on nothing else."""
     await connection.execute(
         _TAKE_ALONE,
@@ -483,7 +483,7 @@ async def take_alone(connection: asyncpg.Connection, claim: Claim) -> None:
     )
 
 
-async def move_over_gap(
+async def record_gap(
     connection: asyncpg.Connection, claim: Claim, *, next_offset: int, reason: str
 ) -> Claim:
     """Move the claimed position to `next_offset`, and store the offsets before it as a gap.

@@ -39,8 +39,8 @@ from normalizer.store.migration_files import (
 from normalizer.store.migration_script import (
     LOCK_KEY,
     LOCK_WAIT_S,
-    applying_statements,
-    recording_statement,
+    statement_to_record,
+    statements_to_apply,
 )
 from normalizer.store.session import LOCK_HOLDERS
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
@@ -122,7 +122,7 @@ async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[Migr
     )
 
 
-async def reject_other_files(connection: asyncpg.Connection) -> None:
+async def check_applied_files(connection: asyncpg.Connection) -> None:
     """Raise SchemaMismatchError unless these files are the ones that were applied here."""
     _reject_other_files(_files(), await _read_applied(connection))
 
@@ -242,14 +242,14 @@ async def _apply(
     if file not in _pending(files, await _read_applied(connection)):
         return False
     try:
-        await connection.execute(applying_statements(file))
+        await connection.execute(statements_to_apply(file))
     except asyncpg.LockNotAvailableError:
         raise
     except asyncpg.PostgresError as error:
         raise MigrationFailedError(
             f"a migration failed and was rolled back: {file.name}, {_place(file, error)}"
         ) from error
-    await connection.execute(recording_statement(file))
+    await connection.execute(statement_to_record(file))
     return True
 
 

@@ -116,7 +116,7 @@ set local lock_timeout = '{lock_wait_s}s';
 """
 
 
-def applying_statements(file: Migration) -> str:
+def statements_to_apply(file: Migration) -> str:
     """Return the SQL that applies the file."""
     view = file.view
     if view is None:
@@ -124,7 +124,7 @@ def applying_statements(file: Migration) -> str:
     return _REPLACE_VIEW.format(text=file.text, view=view, schema=view.partition(".")[0])
 
 
-def recording_statement(file: Migration) -> str:
+def statement_to_record(file: Migration) -> str:
     """Return the statement that records the file as applied by this release."""
     return _RECORD.format(
         version=file.version, name=file.name, checksum=file.checksum, release=RELEASE
@@ -149,6 +149,6 @@ def _applying(file: Migration) -> str:
     return _APPLY.format(
         name=file.name,
         lock_wait_s=LOCK_WAIT_S,
-        statements=applying_statements(file),
-        record=recording_statement(file),
+        statements=statements_to_apply(file),
+        record=statement_to_record(file),
     )

@@ -60,7 +60,7 @@ class PatientSession(Session):
         while True:
             try:
                 # If the first try fails, there's no retry.
-                with self._outage.unless_answered() if self._has_answered else nullcontext():
+                with self._outage.log_if_silent() if self._has_answered else nullcontext():
                     answer = await self.transaction(work, rolled_back=rolled_back)
             except RowRejectedError as error:
                 why = error.sqlstate or "it can't be encoded or decoded"
@@ -78,10 +78,10 @@ class PatientSession(Session):
                 if timeouts == MOST_TIMEOUTS:
                     message = f"{failed}, {timeouts} times in a row, so it takes too long"
                     raise FatalError(message, remedy=if_slow) from error
-                await asyncio.sleep(back_off_s(self._outage.failed(failed)))
+                await asyncio.sleep(back_off_s(self._outage.count_failure(failed)))
             else:
                 self._has_answered = True
-                self._outage.over()
+                self._outage.count_success()
                 return answer
 
 

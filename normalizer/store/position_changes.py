@@ -84,7 +84,7 @@ class ChangedPositions:
             else stored == part.from_offset
         )
         if not is_there:
-            raise moved_elsewhere(topic, partition, stored)
+            raise position_moved_error(topic, partition, stored)
         self._from_offset = rows[0]["next_offset"]
         return await lock_dedup_horizon(connection, rows)
 
@@ -114,7 +114,7 @@ class ChangedPositions:
         )
 
 
-def moved_elsewhere(topic: str, partition: int, stored: int | None) -> PositionMovedError:
+def position_moved_error(topic: str, partition: int, stored: int | None) -> PositionMovedError:
     """Build the error for a partition that doesn't have the expected position."""
     message = f"{topic}[{partition}]: the position is {stored}, and nothing was changed"
     return PositionMovedError(message, topic=topic, partition=partition)

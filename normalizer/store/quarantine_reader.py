@@ -126,7 +126,7 @@ async def show_entry(
     return entry, StoredBytes(**raw) if raw else None
 
 
-def table(entries: Iterable[QuarantineEntry]) -> str:
+def format_table(entries: Iterable[QuarantineEntry]) -> str:
     """Format one line per rejection."""
     return "\n".join(
         f"{entry.quarantine_id:>8}  {entry.quarantined_at:%Y-%m-%d %H:%M:%S}  "
@@ -136,7 +136,7 @@ def table(entries: Iterable[QuarantineEntry]) -> str:
     )
 
 
-def page(
+def format_entry(
     entry: QuarantineEntry, kept: StoredBytes | None, *, raw: bool, redact_keys: Iterable[str] = ()
 ) -> str:
     """Format everything about one rejection. Its content is redacted unless `raw`."""

@@ -71,7 +71,7 @@ class InFlightBatch:
         if self.since_s is None:
             self.since_s = self._clock()
 
-    def failed(self, error: RetryableError) -> None:
+    def note_failure(self, error: RetryableError) -> None:
         """Note a failed try. Forgets `waits_for`, except after a lock timeout.
 
         After a lock timeout, the other session may still hold the lock.
@@ -181,9 +181,9 @@ class _Retries:
             try:
                 totals += await self._store.write(piece, projections=self._projections)
             except RetryableError as error:
-                self._in_flight.failed(error)
+                self._in_flight.note_failure(error)
                 self._on_failure(error)
-                sign_in_tries.failed(error)
+                sign_in_tries.count_failure(error)
                 self._count_failure(error)
                 if self._stop.is_set():
                     raise
@@ -191,7 +191,7 @@ class _Retries:
                     await self._back_off(error)
             else:
                 self._in_flight.written()
-                sign_in_tries.succeeded()
+                sign_in_tries.count_success()
                 self._pieces.pop()
                 self._restart()
         return totals

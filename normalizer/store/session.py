@@ -213,7 +213,7 @@ class Session:
         return self._connection.server_pid
 
     @property
-    def not_begun(self) -> str:
+    def why_not_begun(self) -> str:
         """Return why the transaction hasn't begun yet. Empty if it has, or if there's none.
 
         A server responds to BEGIN at once. A pooler delays it until a server connection is free.

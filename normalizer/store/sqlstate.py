@@ -92,11 +92,11 @@ def find_fault(error: BaseException, *, copying: bool) -> Fault:
     # The server sends this code for a damaged COPY, but a connection pooler sends it for every
     # failure of its connection to the server. Only the server's error names the line of the COPY,
     # which is how we tell them apart.
-    if code == "08P01" and copying and copy_line(error) is not None:
+    if code == "08P01" and copying and failed_copy_line(error) is not None:
         return Fault.RECORD
     if code[:2] in _OUTAGE_CLASSES:
         return Fault.TRANSIENT
-    if code != "23505" and failed_projection(error) is not None:
+    if code != "23505" and projection_that_failed(error) is not None:
         return Fault.PROJECTION
     return _fault_of_row(error, code)
 
@@ -123,7 +123,7 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
     return Fault.TRANSIENT
 
 
-def failed_projection(error: BaseException) -> str | None:
+def projection_that_failed(error: BaseException) -> str | None:
     """Return the function or table of schema projector that raised the error, or None.
 
     The trigger functions of projections set the schema in their search_path, so the server reports
@@ -156,7 +156,7 @@ def translate_error(error: BaseException, *, timed_out: bool = False) -> Normali
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailableError(f"database: {describe_error(error)}")
     sentence = describe_server_error(error)
-    projection = failed_projection(error)
+    projection = projection_that_failed(error)
     if raised_in := projection or _innermost_function(error):
         sentence = f"{sentence} inside {raised_in}"
     fault = find_fault(error, copying=False)
@@ -169,7 +169,7 @@ def translate_error(error: BaseException, *, timed_out: bool = False) -> Normali
     return StoreUnavailableError(sentence, remedy=remedy, sqlstate=error.sqlstate)
 
 
-def copy_line(error: BaseException) -> int | None:
+def failed_copy_line(error: BaseException) -> int | None:
     """Return the line of the COPY (from 1) that the error names, or None.
 
     It takes the last line in the context, which is the COPY's own. The text before it may come from

@@ -26,9 +26,9 @@ from normalizer.store.claims import (
     claim_partition,
     find_lost_claims,
     find_other_groups,
-    move_over_gap,
+    note_alone,
+    record_gap,
     release_claims,
-    take_alone,
 )
 from normalizer.store.row_isolation import RowIsolation
 from normalizer.store.rows import RowRejectedError
@@ -100,12 +100,12 @@ class Store:
         return self._session.server_pid
 
     @property
-    def not_begun(self) -> str:
+    def why_not_begun(self) -> str:
         """Return why the transaction hasn't begun yet.
 
         It's empty if it has begun, or if there's no transaction.
         """
-        return self._session.not_begun
+        return self._session.why_not_begun
 
     async def lock_holders(self, pid: int) -> str:
         """Return who holds the lock that this server process waits for, or an empty string."""
@@ -166,11 +166,11 @@ class Store:
         """Record that this process works on no record. If it ends now, no record is to blame."""
         await self._session.run_once(partial(release_claims, holder=self._owner.holder))
 
-    async def take_alone(self, claim: Claim) -> None:
+    async def note_alone(self, claim: Claim) -> None:
         """Record that this process works on the partition's next record, and on nothing else."""
-        await self._session.run_once(partial(take_alone, claim=claim))
+        await self._session.run_once(partial(note_alone, claim=claim))
 
-    async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
+    async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """Return the claims that are no longer valid, each with the reason.
 
         FencedError means that another process has claimed the partition, and PositionMovedError
@@ -202,7 +202,7 @@ class Store:
         `reason` is expired or skipped. Raises FencedError and PositionMovedError, as `write` does.
         """
         return await self._session.run_once(
-            partial(move_over_gap, claim=claim, next_offset=next_offset, reason=reason)
+            partial(record_gap, claim=claim, next_offset=next_offset, reason=reason)
         )
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:

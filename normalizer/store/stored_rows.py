@@ -203,17 +203,17 @@ class StoredRows:
             return [digest for one in values for digest in await self._load_digests([one])]
         return [(row[0], row[1]) for row in found]
 
-    async def find_assigned(self, coordinates: Coordinates) -> int | None:
+    async def find_assigned_id(self, coordinates: Coordinates) -> int | None:
         """Return the id that was assigned to the event at these coordinates, or None."""
         found: int | None = await self._connection.fetchval(_FIND_ASSIGNED, *coordinates)
         return found
 
-    async def assign(self, coordinates: Coordinates) -> int:
+    async def assign_id(self, coordinates: Coordinates) -> int:
         """Return a new id from gen_snowflake(), and store it with the coordinates."""
         event_id: int = await self._connection.fetchval(_ASSIGN_ID, *coordinates)
         return event_id
 
-    async def pause(self) -> None:
+    async def let_others_run(self) -> None:
         """Let other tasks run every 5 ms, and keep the transaction alive.
 
         For that it runs a statement every 10 s.

@@ -23,7 +23,7 @@ from normalizer.up.call_table import keep_showing_calls, show_calls
 from normalizer.up.lane_watch import LaneWatch
 from normalizer.up.programs import FILE_TOPIC, Programs, has_simulator
 from normalizer.up.servers import start_kafka, start_postgres
-from normalizer.up.stackfile import SHELL_FILE, Stack, forget_stack, only_one, write_stack
+from normalizer.up.stackfile import SHELL_FILE, Stack, lock_folder, remove_stack_files, write_stack
 from normalizer.up.supervisor import Supervisor
 
 PARTITIONS: Final = 6
@@ -89,7 +89,7 @@ class _Run:
 
     async def run(self) -> None:
         """Start everything, keep it running until cancelled, then stop everything."""
-        with only_one(self._folder), self._without_stack_file():
+        with lock_folder(self._folder), self._without_stack_file():
             async with self._supervisor:
                 stack, settings = await self._start_servers()
                 await self._migrate(stack.database_url)
@@ -117,7 +117,7 @@ class _Run:
     def abort(self) -> None:
         """End every process at once without waiting."""
         self._supervisor.abort()
-        forget_stack(self._folder)
+        remove_stack_files(self._folder)
 
     @property
     def _sends_traffic(self) -> bool:
@@ -187,7 +187,7 @@ class _Run:
 
     async def _keep_using_new_lanes(self) -> None:
         while True:
-            await self._lane_watch.until_built()
+            await self._lane_watch.wait_until_built()
             self.screen.print_line("core: native. The normalizer restarts with the lane just built")
             self._supervisor.restart("normalizer")
 
@@ -201,11 +201,11 @@ class _Run:
 
         It exists only while everything runs.
         """
-        forget_stack(self._folder)
+        remove_stack_files(self._folder)
         try:
             yield
         finally:
-            forget_stack(self._folder)
+            remove_stack_files(self._folder)
 
 
 def _in_words(errors: BaseExceptionGroup[BaseException]) -> str:

@@ -11,7 +11,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
 
-from normalizer.runtime.child import same_imports
+from normalizer.runtime.child import import_environment
 from normalizer.runtime.native_lane import MODULE
 
 _LOOK_S: Final = 1.0
@@ -27,7 +27,7 @@ class LaneWatch:
         self._look_s = look_s
         self._seen = _stamp()
 
-    async def until_built(self) -> None:
+    async def wait_until_built(self) -> None:
         """Return when another lane is installed that a new process can use."""
         while True:
             await asyncio.sleep(self._look_s)
@@ -54,7 +54,7 @@ async def _is_usable() -> bool:
     """Check in a new process, because this one couldn't load the lane a second time."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _WHY_NOT),
-        env=same_imports(),
+        env=import_environment(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

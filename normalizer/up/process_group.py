@@ -32,7 +32,7 @@ from prometheus_client.registry import Collector
 from normalizer.config.settings import Settings
 from normalizer.embedded.ports import free_port
 from normalizer.monitoring.probes import HttpResponse, ProbeServer, Routes
-from normalizer.runtime.child import Child, same_imports
+from normalizer.runtime.child import Child, import_environment
 from normalizer.runtime.exit_codes import FAILED, MISUSED
 from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.telemetry import get_logger
@@ -166,7 +166,7 @@ class ProcessGroup:
             "NORMALIZER_HTTP_PORT": str(self._ports[number]),
             "NORMALIZER_INSTANCE": f"{self._name}-{number}",
         }
-        return {**self._environ, **same_imports(), **own}
+        return {**self._environ, **import_environment(), **own}
 
     def _answers(self, path: str, numbers: Sequence[int]) -> list[tuple[int, int, bytes]]:
         """Request a path from these processes at the same time.

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from normalizer.embedded.embedded_errors import EmbeddedError, last_words
-from normalizer.embedded.ports import is_free, keep_ports
+from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
+from normalizer.embedded.ports import choose_ports, is_free
 from normalizer.postgres.database import open_connection
-from normalizer.runtime.child import same_imports
+from normalizer.runtime.child import import_environment
 from normalizer.up.stackfile import Stack
 from normalizer.up.supervisor import ChildProgram, Supervisor
 
@@ -45,7 +45,7 @@ class Programs:
         self._stack = stack
         self._supervisor = supervisor
         passed_on = {name: environ[name] for name in _PASSED_ON if name in environ}
-        self._base = {**passed_on, **same_imports()}
+        self._base = {**passed_on, **import_environment()}
         self._service = {
             "DATABASE_URL": stack.database_url,
             "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers or "",
@@ -58,7 +58,7 @@ class Programs:
 
     async def start_normalizer(self, partitions: int) -> None:
         """Start the normalizer, and return when it has claimed every partition of the topic."""
-        port = keep_ports(self._folder / "normalizer-port.json", ["normalizer"])["normalizer"]
+        port = choose_ports(self._folder / "normalizer-port.json", ["normalizer"])["normalizer"]
         self._stack.normalizer_url = f"http://127.0.0.1:{port}"
         http = {"NORMALIZER_HTTP_PORT": str(port)}
         async with open_connection(
@@ -71,11 +71,11 @@ class Programs:
             async def has_claimed() -> bool:
                 return bool(await connection.fetchval(_EPOCHS, self._stack.topic) >= wanted)
 
-            await program.until_ready(has_claimed)
+            await program.wait_until_ready(has_claimed)
 
     async def start_projector(self) -> str:
         """Start the projector. Returns the dashboard's address once it responds."""
-        port = keep_ports(self._folder / "ports.json", [_PROJECTOR])[_PROJECTOR]
+        port = choose_ports(self._folder / "ports.json", [_PROJECTOR])[_PROJECTOR]
         program = self._program(
             _PROJECTOR,
             *("serve", f"--port={port}"),
@@ -86,7 +86,7 @@ class Programs:
         async def is_served() -> bool:
             return not is_free(port)
 
-        await program.until_ready(is_served)
+        await program.wait_until_ready(is_served)
         return f"http://127.0.0.1:{port}"
 
     async def start_traffic(self, *, rate: float, seed: int) -> None:
@@ -123,7 +123,8 @@ class Programs:
             await writer.start()
             if await writer.wait() != 0:
                 raise EmbeddedError(
-                    f"the simulator could not write the file of events:\n{last_words(writer.log)}"
+                    "the simulator could not write the file of events:\n"
+                    f"{last_log_lines(writer.log)}"
                 )
         finally:
             await writer.stop()

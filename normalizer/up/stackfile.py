@@ -41,7 +41,7 @@ class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Create the folder of the stack, and lock it until this process ends.
 
     The lock keeps a second `normalizer up` from using the same folder. Raises ConfigurationError if
@@ -80,7 +80,7 @@ def write_stack(folder: Path, stack: Stack) -> None:
     )
 
 
-def forget_stack(folder: Path) -> None:
+def remove_stack_files(folder: Path) -> None:
     """Remove stack.json and the file of shell variables."""
     for name in (STACK_FILE, SHELL_FILE):
         (folder / name).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from normalizer.embedded.embedded_errors import EmbeddedError, last_words
+from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
 from normalizer.embedded.stack_process import StackProcess
 from normalizer.runtime.child import Child
 
@@ -116,7 +116,7 @@ class Supervisor:
             if len(ends) == _ENDS_AT_MOST and ends[-1] - ends[0] < _WITHIN_S:
                 raise EmbeddedError(
                     f"{part.name} ended {_ENDS_AT_MOST} times within {_WITHIN_S:.0f} s, so it is "
-                    f"not restarted again. See {part.log}:\n{last_words(part.log)}"
+                    f"not restarted again. See {part.log}:\n{last_log_lines(part.log)}"
                 )
             report(f"{part.name} ended ({_in_words(code)}), restarting it")
             await asyncio.sleep(self._pause_s)

@@ -78,7 +78,7 @@ class ApiMetrics:
 
         Raises ApiError.
         """
-        counts = Tally(await current_state.states(snapshot))
+        counts = Tally(await current_state.partition_states(snapshot))
         for state in STATES:
             self.partitions.labels(state).set(counts[state])
         await self.outcomes.refresh(snapshot)

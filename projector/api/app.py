@@ -27,14 +27,14 @@ from projector.api.api_metrics import ApiMetrics
 from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
 from projector.api.execution_ends import ExecutionEnds
 from projector.api.formats import MEDIA_TYPES, as_csv, preferred_format, row_type
-from projector.api.middleware import AccessMiddleware, shared_with
-from projector.api.openapi import document
+from projector.api.middleware import AccessMiddleware, allow_origins
+from projector.api.openapi import build_document
 from projector.api.own_paths import OwnPaths
 from projector.api.parameters import parse_id
 from projector.api.queries.execution_detail import ExecutionParams
 from projector.api.query_strings import parse
 from projector.api.response_cache import CachedResponse, ResponseCache
-from projector.api.responses import CLOCK, answer, compute_etag, problem
+from projector.api.responses import CLOCK, answer_response, compute_etag, problem_response
 from projector.api.snapshots import Reader
 from projector.api.static_files import StaticFiles
 from projector.api.thresholds import Thresholds
@@ -92,12 +92,12 @@ def build(
     )
     app.router.redirect_slashes = False
     guarded = AccessMiddleware(app, token=token, host=host)
-    return shared_with(origins, guarded) if origins else guarded
+    return allow_origins(origins, guarded) if origins else guarded
 
 
 @cache  # tests build the app many times
 def _document(*, token: bool) -> dict[str, Any]:
-    return document(ENDPOINTS, token=token)
+    return build_document(ENDPOINTS, token=token)
 
 
 def _endpoint(
@@ -137,7 +137,7 @@ def _endpoint(
         cached, from_cache = await answers.get(key, run)
         if from_cache:
             metrics.cached.inc()
-        return answer(
+        return answer_response(
             request,
             cached.body,
             cached.etag,
@@ -150,7 +150,7 @@ def _endpoint(
         try:
             response = await respond(request)
         except ApiError as error:
-            response = problem(error)
+            response = problem_response(error)
         except Exception as error:  # noqa: BLE001 - the edge: an error in one request must not stop the server
             response = _bug(endpoint.name, error)
         metrics.requests.labels(endpoint.name, str(response.status_code)).inc()
@@ -198,7 +198,7 @@ def _bug(name: str, error: Exception) -> Response:
         error=type(error).__name__,
         at=f"{Path(frame.filename).name}:{frame.lineno}",
     )
-    return problem(InternalError("this is a bug in the server; its log has the details"))
+    return problem_response(InternalError("this is a bug in the server; its log has the details"))
 
 
 async def _error(request: Request, error: Exception) -> Response:
@@ -209,11 +209,13 @@ async def _error(request: Request, error: Exception) -> Response:
 
 async def _api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return problem(error)
+    return problem_response(error)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        return problem(MethodNotAllowedError("only GET and HEAD are served"), error.headers)
-    return problem(NotFoundError("there is no such path"))
+        return problem_response(
+            MethodNotAllowedError("only GET and HEAD are served"), error.headers
+        )
+    return problem_response(NotFoundError("there is no such path"))

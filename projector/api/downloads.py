@@ -14,7 +14,7 @@ from normalizer.envelope import to_canonical
 from projector.api.api_errors import ApiError, NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.query_strings import parse
-from projector.api.responses import problem
+from projector.api.responses import problem_response
 from projector.api.snapshots import Reader, Statement
 from projector.event_rows import COLUMNS, to_envelope
 
@@ -60,7 +60,7 @@ async def download_events(request: Request, reader: Reader) -> Response:
             raise NotFoundError("there is no such execution")
         first = await _page(reader, execution_id, event_ids[:_EVENTS_A_PAGE])
     except ApiError as error:
-        return problem(error)
+        return problem_response(error)
     name = f"execution-{execution_id}.ndjson"
     return StreamingResponse(
         _lines(reader, execution_id, () if request.method == "HEAD" else event_ids, first),
@@ -99,7 +99,7 @@ async def _page(reader: Reader, execution_id: int, event_ids: Sequence[int]) -> 
     values = {"id": execution_id, "event_ids": event_ids}
     size = 0
     async with reader.snapshot() as snapshot:
-        async for record in await snapshot.each(_PAGE, values, at_once=_EVENTS_AT_ONCE):
+        async for record in await snapshot.stream(_PAGE, values, at_once=_EVENTS_AT_ONCE):
             lines.append(to_canonical(to_envelope(record)) + b"\n")
             size += len(lines[-1])
             if size >= _BYTES_A_PAGE:

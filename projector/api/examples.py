@@ -27,7 +27,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     csv: str = ""
 
 
-def examples() -> Mapping[str, Example]:
+def read_examples() -> Mapping[str, Example]:
     """Return the example of each operation by operationId, or an empty one for a new operation."""
     content = files("projector.api").joinpath(FILE).read_bytes()
     return defaultdict(Example, msgspec.json.decode(content, type=dict[str, Example]))

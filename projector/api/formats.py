@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 import msgspec
 
 from projector.api.answers import ApiAnswer
-from projector.api.responses import weights
+from projector.api.responses import parse_weights
 
 Format = Literal["json", "csv"]
 
@@ -31,7 +31,7 @@ If the decimal sign is a comma, they split lines at semicolons and ignore quotes
 
 def preferred_format(accept: str) -> Format:
     """Return the format that an Accept header prefers, the first of equals, or JSON."""
-    wanted = weights(accept)
+    wanted = parse_weights(accept)
     for one in sorted(wanted, key=wanted.__getitem__, reverse=True):
         match one:
             case _ if not wanted[one]:

@@ -48,7 +48,7 @@ class LimitedConnection(H11Protocol):
         self._idle[self] = None
         self._limit_head()
         if len(self.connections) > MOST_AT_ONCE:
-            next(iter(self._idle)).cut()
+            next(iter(self._idle)).close_silently()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove it from the idle connections."""
@@ -97,10 +97,10 @@ class LimitedConnection(H11Protocol):
             if self.cycle.response_started and not self.cycle.response_complete:
                 client = self.transport.get_extra_info("socket")
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                self.cut()
+                self.close_silently()
             raise
 
-    def cut(self) -> None:
+    def close_silently(self) -> None:
         """Close the connection without a response."""
         self._idle.pop(self, None)
         self.transport.abort()
@@ -108,7 +108,7 @@ class LimitedConnection(H11Protocol):
     def _limit_head(self) -> None:
         """Start the time limit. Further bytes don't extend it."""
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_S, self.cut)
+            self._head_timer = self.loop.call_later(HEAD_S, self.close_silently)
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:
@@ -123,7 +123,7 @@ class LimitedConnection(H11Protocol):
         if unsent_bytes < before_bytes:
             self._watch(unsent_bytes)
         else:
-            self.cut()
+            self.close_silently()
 
     def _forget_stalled(self) -> None:
         if self._stalled_timer is not None:

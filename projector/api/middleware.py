@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projector.api.api_errors import AmbiguousLengthError, MisdirectedError, UnauthorisedError
-from projector.api.responses import CLOCK, problem
+from projector.api.responses import CLOCK, problem_response
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -69,7 +69,7 @@ class AccessMiddleware:
         trusted = self._wanted is None or self._has_token(scope)
         scope.setdefault("state", {})["trusted"] = trusted
         if {name for name, _ in scope["headers"]} >= _LENGTHS:
-            app = problem(
+            app = problem_response(
                 AmbiguousLengthError(
                     "the request has both Content-Length and Transfer-Encoding; send only one"
                 ),
@@ -77,14 +77,14 @@ class AccessMiddleware:
             )
         elif self._wanted is None:
             if _host_name(Headers(scope=scope).get("host", "")) not in self._hosts:
-                app = problem(
+                app = problem_response(
                     MisdirectedError(
                         "the server answers this host name only if PROJECTOR_TOKEN is set; "
                         "without a token, use a local name such as localhost"
                     )
                 )
         elif not (_is_open(scope["path"]) or trusted):
-            app = problem(
+            app = problem_response(
                 UnauthorisedError(
                     "the request has no valid token; send the header Authorization: Bearer TOKEN"
                 ),
@@ -100,7 +100,7 @@ class AccessMiddleware:
         )
 
 
-def shared_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
+def allow_origins(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
     """Let pages of these origins read answers in a browser, and send the API's headers."""
     return CORSMiddleware(
         app,

@@ -16,7 +16,7 @@ from projector.api import downloads
 from projector.api.api_errors import ERRORS, Problem
 from projector.api.api_index import IndexedPath
 from projector.api.endpoints import ROOT, TAGS, Endpoint
-from projector.api.examples import Example, examples
+from projector.api.examples import Example, read_examples
 from projector.api.own_paths import SETTINGS_PATH
 from projector.api.parameters import Id, Parameters
 from projector.api.query_strings import ALIASES, is_list, parse
@@ -77,12 +77,12 @@ _LINKS: Final = {
 }
 
 
-def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
+def build_document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
     """Build the OpenAPI 3.1 document. `token` says whether requests need one."""
     (*answers, settings, _), components = msgspec.json.schema_components(
         [*(endpoint.answer for endpoint in endpoints), VisibleSettings, Problem], ref_template=_REF
     )
-    known = examples()
+    known = read_examples()
     components["Problem"]["examples"] = [known["problem"].answer]
     return {
         "openapi": "3.1.0",

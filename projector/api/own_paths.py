@@ -18,7 +18,7 @@ from projector.api.endpoints import ROOT
 from projector.api.formats import MEDIA_TYPES, Format, preferred_format, rows_as_csv
 from projector.api.parameters import Parameters
 from projector.api.query_strings import parse
-from projector.api.responses import answer, compute_etag
+from projector.api.responses import answer_response, compute_etag
 from projector.api.snapshots import Reader
 from projector.api.visible_settings import VisibleSettings
 
@@ -92,10 +92,10 @@ class OwnPaths:
                 await self._metrics.refresh(snapshot)
 
     async def _openapi(self, request: Request) -> Response:
-        return answer(request, self._document, compute_etag(self._document))
+        return answer_response(request, self._document, compute_etag(self._document))
 
     async def _api_page(self, request: Request) -> Response:
-        return answer(
+        return answer_response(
             request, self._page, compute_etag(self._page), media_type="text/html; charset=utf-8"
         )
 
@@ -103,10 +103,10 @@ class OwnPaths:
         form = parse(request.scope["query_string"], Parameters).format
         form = form or preferred_format(request.headers.get("accept", ""))
         body = self._indexes[form]
-        return answer(request, body, compute_etag(body), media_type=MEDIA_TYPES[form])
+        return answer_response(request, body, compute_etag(body), media_type=MEDIA_TYPES[form])
 
     async def _settings(self, request: Request) -> Response:
-        return answer(request, self._visible, compute_etag(self._visible))
+        return answer_response(request, self._visible, compute_etag(self._visible))
 
     async def _download(self, request: Request) -> Response:
         return await download_events(request, self._reader)

@@ -164,8 +164,8 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         since, until = self.requested_bounds(now)
         grain: Grain = "minute" if until - since <= _SHORT else "hour"
         return (
-            floor(since, grain) if self.since is None else since,
-            floor(until, grain, up=True) if self.until is None else until,
+            round_down(since, grain) if self.since is None else since,
+            round_down(until, grain, up=True) if self.until is None else until,
         )
 
     def requested_bounds(self, now: datetime) -> tuple[datetime, datetime]:
@@ -177,7 +177,7 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
         window = max(since, _EARLIEST), until
-        return window if since < until else (floor(since, "day", up=True),) * 2
+        return window if since < until else (round_down(since, "day", up=True),) * 2
 
 
 class CountsParams(WindowParams, frozen=True, kw_only=True):
@@ -205,7 +205,7 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
         by_time = "at" in getattr(self, "by", ())
         params: Grain = getattr(self, "every", counted) if by_time else counted
         grain = max(counted, params, key=SECONDS.__getitem__)
-        since, until = floor(since, grain), floor(until, grain, up=True)
+        since, until = round_down(since, grain), round_down(until, grain, up=True)
         if getattr(self, "window", "this") == "before":
             since, until = since - (until - since), since
         return grain, since, until
@@ -240,24 +240,24 @@ class PagedWindowParams(WindowParams, frozen=True, kw_only=True):
 
 def parse_id(text: str) -> int:
     """Parse an id in a path. Raises NotFoundError if it can't be an id."""
-    number = int64(text)
+    number = parse_int64(text)
     if number is None:
         raise NotFoundError("there is no such id")
     return number
 
 
-def int64(text: str) -> int | None:
+def parse_int64(text: str) -> int | None:
     """Parse a number from 0 that fits into 64 bits, or return None."""
     if re.fullmatch("[0-9]{1,19}", text, re.ASCII) is None or int(text) > _GREATEST_ID:
         return None
     return int(text)
 
 
-def ids(texts: list[str] | None) -> list[int] | None:
+def parse_ids(texts: list[str] | None) -> list[int] | None:
     """Return ids to filter by. A number above 64 bits matches nothing and is left out."""
     if texts is None:
         return None
-    return [number for text in texts if (number := int64(text)) is not None]
+    return [number for text in texts if (number := parse_int64(text)) is not None]
 
 
 def _within(moment: datetime) -> datetime:
@@ -274,10 +274,10 @@ def _span(text: str) -> timedelta:
 
 def minutes_kept_from(now: datetime) -> datetime:
     """Return the start of the time for which the views have counts by minute."""
-    return floor(now, "hour") - _MINUTES_KEPT
+    return round_down(now, "hour") - _MINUTES_KEPT
 
 
-def floor(moment: datetime, grain: Grain, *, up: bool = False) -> datetime:
+def round_down(moment: datetime, grain: Grain, *, up: bool = False) -> datetime:
     """Round the moment down to the grain, or up if `up`."""
     beyond = (moment - _EARLIEST) % timedelta(seconds=SECONDS[grain])
     if up and beyond:

@@ -56,10 +56,10 @@ def parse(query: bytes, kind: type[_Params]) -> _Params:
 
 def is_list(field: msgspec.structs.FieldInfo) -> bool:
     """Return whether a parameter may be repeated."""
-    return get_origin(bare(field)) is tuple
+    return get_origin(bare_type(field)) is tuple
 
 
-def bare(field: msgspec.structs.FieldInfo) -> Any:
+def bare_type(field: msgspec.structs.FieldInfo) -> Any:
     """Return the type of a parameter without Annotated and None."""
     kind = field.type
     while get_origin(kind) in (Annotated, Union, UnionType):
@@ -72,7 +72,7 @@ def _converted(field: msgspec.structs.FieldInfo, texts: list[str]) -> Any:
         return _convert(field, [_number(text) if _is_number(field) else text for text in texts])
     if len(texts) > 1:
         raise InvalidParameterError(f"{field.name}: given more than once")
-    if bare(field) is datetime:
+    if bare_type(field) is datetime:
         return _moment(field, texts[0])
     return _convert(field, _number(texts[0]) if _is_number(field) else texts[0])
 
@@ -115,7 +115,7 @@ def _is_number(field: msgspec.structs.FieldInfo) -> bool:
 
 def _item(field: msgspec.structs.FieldInfo) -> Any:
     """Return the type of one value of the parameter."""
-    kind = bare(field)
+    kind = bare_type(field)
     item = get_args(kind)[0] if get_origin(kind) is tuple else kind
     return get_args(item)[0] if get_origin(item) is Annotated else item
 

@@ -24,7 +24,7 @@ def compute_etag(content: bytes) -> str:
     return f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
 
 
-def weights(header: str) -> dict[str, float]:
+def parse_weights(header: str) -> dict[str, float]:
     """Return the values of an Accept or Accept-Encoding header with their q. 0 means not accepted.
 
     A q that isn't a number counts as 0.
@@ -37,7 +37,7 @@ def weights(header: str) -> dict[str, float]:
     return found
 
 
-def problem(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
+def problem_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
     """Build the response for an error, which says when to retry if that helps."""
     again = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return Response(
@@ -48,7 +48,7 @@ def problem(error: ApiError, headers: Mapping[str, str] | None = None) -> Respon
     )
 
 
-def answer(
+def answer_response(
     request: Request,
     body: bytes,
     etag: str,
@@ -72,7 +72,7 @@ def answer(
     known = [tag.strip().removeprefix("W/") for tag in tags]
     if etag.removeprefix("W/") in known or "*" in known:
         return Response(status_code=304, headers=always)
-    if packed is not None and weights(request.headers.get("accept-encoding", "")).get("gzip"):
+    if packed is not None and parse_weights(request.headers.get("accept-encoding", "")).get("gzip"):
         always["Content-Encoding"] = "gzip"
         body = packed
     return Response(body, media_type=media_type, headers=always)

@@ -117,7 +117,7 @@ class Snapshot:
         )
         return found
 
-    async def each(
+    async def stream(
         self, statement: Statement, values: Mapping[str, Any], *, at_once: int
     ) -> AsyncIterator[asyncpg.Record]:
         """Yield the records one after the other, with `at_once` of them in memory."""

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from projector.api.api_errors import NotFoundError
-from projector.api.responses import answer, compute_etag
+from projector.api.responses import answer_response, compute_etag
 
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
@@ -82,4 +82,6 @@ def _packed(body: bytes, suffix: str) -> AssetFile:
 
 
 def _sent(request: Request, file: AssetFile) -> Response:
-    return answer(request, file.body, file.etag, packed=file.packed, media_type=file.media_type)
+    return answer_response(
+        request, file.body, file.etag, packed=file.packed, media_type=file.media_type
+    )

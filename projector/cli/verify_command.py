@@ -8,7 +8,7 @@ from normalizer.runtime.exit_codes import FOUND
 from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_scope
 from projector.database_session import database_url, open_connection
-from projector.verify.divergences import record
+from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS
 from projector.verify.verify import verify as compare
 
@@ -94,7 +94,7 @@ def verify(
         async with open_connection(database_url()) as connection:
             async for verdict in compare(connection, scope, comparisons=chosen):
                 print_result(str(verdict))
-                is_stored = await record(connection, verdict) and is_stored
+                is_stored = await store_verdict(connection, verdict) and is_stored
                 agrees = agrees and verdict.verdict == "match"
         if not is_stored:
             click.echo("not stored, because this user may not write here", err=True)

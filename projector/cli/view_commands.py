@@ -9,7 +9,7 @@ from normalizer.runtime.command_line import FiniteRange
 from projector.cli.command_ends import print_result, run_flow
 from projector.database_session import database_url, open_connection
 from projector.views.description import as_json, as_text, describe
-from projector.views.wait import InQuarantineError, NotVisibleYetError, wait_for
+from projector.views.wait import InQuarantineError, NotVisibleYetError, wait_until_visible
 
 
 @click.command()
@@ -64,7 +64,9 @@ def wait(*, coordinates: str, timeout: float) -> None:
     async def run() -> int:
         async with open_connection(database_url()) as connection:
             try:
-                return await wait_for(connection, topic, partition, offset, timeout_s=timeout)
+                return await wait_until_visible(
+                    connection, topic, partition, offset, timeout_s=timeout
+                )
             except (NotVisibleYetError, InQuarantineError) as error:
                 raise click.ClickException(str(error)) from error
 

@@ -21,11 +21,11 @@ from projector.database_session import with_lock_retry
 from projector.event_rows import COLUMNS
 from projector.hours import BEFORE_ALL, end_of_hour, find_hours
 from projector.maintenance.archive import ArchiveFolder
-from projector.maintenance.open_divergences import AGREES, difference_anywhere
+from projector.maintenance.open_divergences import AGREES, find_any_difference
 from projector.maintenance.retention_horizon import raise_horizon
 from projector.maintenance.silent_executions import (
     TIED,
-    Group,
+    ExecutionGroup,
     count_silent,
     find_candidates,
     find_groups,
@@ -64,7 +64,7 @@ async def drop_events(
     elif not await raise_horizon(connection, before):
         yield "retention of events waits for a batch that is still running"
         return
-    if why := await difference_anywhere(connection):
+    if why := await find_any_difference(connection):
         yield f"retention of events waits: {why}"
         return
     if dry_run:
@@ -114,7 +114,7 @@ class _Retention:
                 "(their counts stay)"
             )
 
-    def _keep(self, groups: Sequence[Group]) -> Iterator[str]:
+    def _keep(self, groups: Sequence[ExecutionGroup]) -> Iterator[str]:
         """Keep groups that can't be deleted yet, and name those that wait for another one."""
         for group in groups:
             if group.blocker is None:
@@ -127,7 +127,7 @@ class _Retention:
                         f"{group.blocker}, which can't be deleted yet"
                     )
 
-    async def _drop(self, groups: Sequence[Group]) -> AsyncIterator[str]:
+    async def _drop(self, groups: Sequence[ExecutionGroup]) -> AsyncIterator[str]:
         """Delete these groups in one transaction, or in halves if that takes too long."""
         try:
             work = partial(self._archive, groups)
@@ -150,7 +150,7 @@ class _Retention:
         else:
             self._failures = 0
 
-    async def _archive(self, groups: Sequence[Group]) -> None:
+    async def _archive(self, groups: Sequence[ExecutionGroup]) -> None:
         """Lock the executions and their rows, and delete each group that may still be deleted.
 
         One statement locks the executions, and the next one their rows. Each statement sees what
@@ -214,9 +214,9 @@ async def _hours(
     yield since, before
 
 
-def _steps(groups: Sequence[Group]) -> list[Sequence[Group]]:
+def _steps(groups: Sequence[ExecutionGroup]) -> list[Sequence[ExecutionGroup]]:
     """Split into steps of at most EVENTS_A_STEP events. A larger group is a separate step."""
-    steps: list[list[Group]] = []
+    steps: list[list[ExecutionGroup]] = []
     events = EVENTS_A_STEP
     for group in groups:
         events += group.events
@@ -227,7 +227,7 @@ def _steps(groups: Sequence[Group]) -> list[Sequence[Group]]:
     return list(steps)
 
 
-def _timeout_ms(groups: Sequence[Group]) -> int:
+def _timeout_ms(groups: Sequence[ExecutionGroup]) -> int:
     """Return how long a statement on these groups may take."""
     return max(_LEAST_TIMEOUT_MS, _TIMEOUT_AN_EVENT_MS * sum(group.events for group in groups))
 

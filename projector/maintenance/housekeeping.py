@@ -14,7 +14,7 @@ from typing import Final
 import asyncpg
 
 from projector.hours import end_of_hour, find_hours, start_of_hour
-from projector.maintenance.retention import OldRows, drop_old
+from projector.maintenance.retention import OldRows, drop_old_rows
 
 _QUIET: Final = timedelta(hours=2)
 """Only late events write to minutes and hours that are older than this."""
@@ -59,7 +59,7 @@ async def drop_minutes(
     for table, time, _ in MINUTES:
         delete = _DELETE_OLD.format(table=table, time=time)
         old = OldRows(table, time, delete, f"{{:,}} rows of {table}")
-        async for done in drop_old(connection, old, before, dry_run=dry_run):
+        async for done in drop_old_rows(connection, old, before, dry_run=dry_run):
             yield done
 
 

@@ -16,8 +16,8 @@ import asyncpg
 import msgspec
 
 from normalizer.errors import NormalizerError, StoreUnavailableError
-from normalizer.postgres.database import release
-from projector.database_session import open_connection, sentence
+from normalizer.postgres.database import release_lock
+from projector.database_session import error_sentence, open_connection
 from projector.hours import start_of_hour
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.event_retention import drop_events
@@ -32,9 +32,9 @@ from projector.maintenance.retention import (
     QUARANTINE,
     RAW,
     drop_jobs,
-    drop_old,
+    drop_old_rows,
 )
-from projector.verify.divergences import record
+from projector.verify.divergences import store_verdict
 from projector.verify.ranges import Scope
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
@@ -113,7 +113,7 @@ async def maintain(
             if connection.is_closed():
                 raise
             failed.append(name)
-            yield f"{name} failed: {sentence(error)}"
+            yield f"{name} failed: {error_sentence(error)}"
     if failed:
         raise StepsFailedError(
             f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}; the next run tries "
@@ -142,7 +142,7 @@ async def maintenance_lock(url: str) -> AsyncIterator[None]:
             async with _while_open(connection):
                 yield
         finally:
-            await release(transaction)
+            await release_lock(transaction)
 
 
 @asynccontextmanager
@@ -191,7 +191,9 @@ def _steps(
         ("gaps", GAPS, keep.gaps),
     ):
         if kept is not None:
-            steps[f"retention of {name}"] = drop_old(connection, old, now - kept, dry_run=dry_run)
+            steps[f"retention of {name}"] = drop_old_rows(
+                connection, old, now - kept, dry_run=dry_run
+            )
     if keep.jobs is not None:
         steps["retention of jobs"] = drop_jobs(connection, now - keep.jobs, dry_run=dry_run)
     steps["compaction of shards"] = compact_shards(connection, now, dry_run=dry_run)
@@ -222,7 +224,7 @@ async def _verified(
         yield "verification of a sample left out: a step failed"
         return
     async for verdict in verify(connection, sample):
-        await record(connection, verdict)
+        await store_verdict(connection, verdict)
         yield verdict
 
 

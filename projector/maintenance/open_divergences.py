@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 
-async def difference_anywhere(connection: asyncpg.Connection) -> str | None:
+async def find_any_difference(connection: asyncpg.Connection) -> str | None:
     """Return why no execution may be deleted, or None."""
     projections = await connection.fetchval(_DIFFERING_ANYWHERE)
     return projections and (

@@ -47,7 +47,7 @@ class OldRows(NamedTuple):
     report: str
 
 
-async def drop_old(
+async def drop_old_rows(
     connection: asyncpg.Connection, old: OldRows, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete these rows from before `before`, in steps."""

@@ -23,7 +23,7 @@ know that none is recent."""
 EXECUTIONS_A_LOOK: Final = 1_000
 
 
-class Group(msgspec.Struct, frozen=True):
+class ExecutionGroup(msgspec.Struct, frozen=True):
     """Executions that are deleted together or not at all.
 
     `events` is the number of their events. `blocker` is the id of one that can't be deleted yet, or
@@ -47,7 +47,7 @@ async def find_candidates(
 
 async def find_groups(
     connection: asyncpg.Connection, before: datetime, candidates: Collection[int]
-) -> list[Group]:
+) -> list[ExecutionGroup]:
     """Group the candidates with all executions that must be deleted together with them."""
     events: dict[int, int] = {}
     ties: dict[int, set[int]] = {}
@@ -65,7 +65,7 @@ async def find_groups(
     for members in _components(candidates, ties):
         loud = min((one for one in members if one not in events), default=None)
         count = sum(events.get(one, 0) for one in members)
-        groups.append(Group(sorted(members), count, loud))
+        groups.append(ExecutionGroup(sorted(members), count, loud))
     return groups
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from projector.chunks import Chunks
 from projector.database_session import with_lock_retry
-from projector.verify.divergences import record
+from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.ranges import Scope, VerifyRange
 from projector.verify.row_comparison import RowDifferences, plan_by_hashes
@@ -113,7 +113,7 @@ async def _repaired(
         await repair_executions(connection, scope.execution_ids)
     compared = _compared(scope, request)
     async for verdict in verify(connection, scope, comparisons=compared, repair_range=repair_range):
-        await record(connection, verdict)
+        await store_verdict(connection, verdict)
         yield verdict
 
 

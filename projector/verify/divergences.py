@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from projector.hours import with_zone
+from projector.hours import in_utc
 from projector.verify.queries import Comparison
 from projector.verify.ranges import DivergentLocation
 from projector.verify.verdict import Verdict
@@ -17,7 +17,7 @@ MOST_LOCATIONS: Final = 100_000
 """If more locations differ, store them as one divergence without a location."""
 
 
-async def record(connection: asyncpg.Connection, verdict: Verdict) -> bool:
+async def store_verdict(connection: asyncpg.Connection, verdict: Verdict) -> bool:
     """Store the verdict and its divergences, for the view `agreement`.
 
     Returns False if the user may not write, or the session is read-only.
@@ -57,7 +57,7 @@ async def open_divergences(
     return [
         DivergentLocation(
             row["divergence_id"],
-            row["execution_id"] if row["hour"] is None else with_zone(row["hour"]),
+            row["execution_id"] if row["hour"] is None else in_utc(row["hour"]),
         )
         for row in await connection.fetch(_OPEN_DIVERGENCES, comparison.name)
     ]

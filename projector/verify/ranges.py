@@ -16,7 +16,7 @@ from typing import Final, Literal
 import asyncpg
 import msgspec
 
-from projector.hours import AFTER_ALL, BEFORE_ALL, end_of_hour, find_hours, start_of_hour, with_zone
+from projector.hours import AFTER_ALL, BEFORE_ALL, end_of_hour, find_hours, in_utc, start_of_hour
 from projector.verify.queries import Comparison
 
 HOURS_A_RANGE: Final = 24
@@ -105,7 +105,7 @@ class ExecutionRange(msgspec.Struct, frozen=True):
 VerifyRange = HourRange | ExecutionRange
 
 
-async def ranges(
+async def ranges_in_scope(
     connection: asyncpg.Connection,
     comparison: Comparison,
     scope: Scope,
@@ -164,7 +164,7 @@ async def _hours(
         table, time = "event_hours", "hour"
     since = scope.since
     if scope.kind == "sample":
-        since = max(since, with_zone(await connection.fetchval(_KEPT_FROM)))
+        since = max(since, in_utc(await connection.fetchval(_KEPT_FROM)))
     known: list[datetime] = []
     async for hours in find_hours(connection, table, time, (since, scope.until), _HOURS_AT_ONCE):
         known += hours

@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from normalizer.errors import FatalError
-from projector.hours import start_of_hour, with_zone
+from projector.hours import in_utc, start_of_hour
 from projector.verify.queries import Comparison
 from projector.verify.ranges import VerifyRange
 
@@ -64,7 +64,7 @@ class RowDifferences(msgspec.Struct, frozen=True):
     divergent_locations: frozenset[int | datetime]
 
     @property
-    def differing(self) -> int:
+    def differing_rows(self) -> int:
         """Return how many rows are missing, superfluous, or have other values."""
         return max(self.actual_only, self.expected_only)
 
@@ -146,7 +146,7 @@ async def _difference(
 
 
 def _location(at: int | datetime) -> int | datetime:
-    return at if isinstance(at, int) else start_of_hour(with_zone(at))
+    return at if isinstance(at, int) else start_of_hour(in_utc(at))
 
 
 def _sentences(

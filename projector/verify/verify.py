@@ -16,7 +16,7 @@ import asyncpg
 from projector.hours import AFTER_ALL, BEFORE_ALL
 from projector.verify.divergences import open_divergences
 from projector.verify.queries import COMPARISONS, Comparison
-from projector.verify.ranges import DivergentLocation, Scope, VerifyRange, ranges
+from projector.verify.ranges import DivergentLocation, Scope, VerifyRange, ranges_in_scope
 from projector.verify.row_comparison import RowDifferences, compare, run_self_tests
 from projector.verify.verdict import Verdict
 
@@ -86,7 +86,7 @@ class _ComparisonRun:
         """Compare every range of the scope."""
         began = time.monotonic()
         try:
-            async for verify_range in ranges(
+            async for verify_range in ranges_in_scope(
                 self._connection, self._comparison, self._scope, self._divergences
             ):
                 await self._add_range(verify_range)
@@ -139,7 +139,7 @@ class _ComparisonRun:
         self._timeouts_in_a_row = 0
         self._archived += archived
         self._compared += found.compared
-        self._divergent += found.differing
+        self._divergent += found.differing_rows
         self._examples += found.examples
         self._divergent_locations |= found.divergent_locations
         self._resolved_divergence_ids.update(
@@ -153,11 +153,11 @@ class _ComparisonRun:
     async def _compare(self, verify_range: VerifyRange) -> RowDifferences:
         """Compare the range, and repair and compare it again if rows differ."""
         found = await compare(self._connection, self._comparison, verify_range)
-        if self._repair_range is not None and found.differing:
-            differing = found.differing
+        if self._repair_range is not None and found.differing_rows:
+            differing = found.differing_rows
             await self._repair_range(self._comparison, verify_range, found)
             found = await compare(self._connection, self._comparison, verify_range)
-            self._repaired += max(differing - found.differing, 0)
+            self._repaired += max(differing - found.differing_rows, 0)
         return found
 
     async def _count_archived(self, verify_range: VerifyRange) -> int:

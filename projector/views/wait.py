@@ -35,7 +35,7 @@ class InQuarantineError(NormalizerError):
     """The record was read, and an event of it is in quarantine instead of in the views."""
 
 
-async def wait_for(
+async def wait_until_visible(
     connection: asyncpg.Connection,
     topic: str,
     partition: int,

@@ -124,7 +124,7 @@ MUTANTS: Final = (
             SourceChange(
                 "normalizer/core/identity/reconcile.py",
                 "if event_id in again or "
-                "(dedup_horizon and is_below(events[number], dedup_horizon))",
+                "(dedup_horizon and is_below_horizon(events[number], dedup_horizon))",
                 "if event_id in again",
             ),
         ),
@@ -163,7 +163,7 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "normalizer/core/identity/merge_flags.py",
-                "if flags & HAS_RIVAL and lacks(row) and not is_ambiguous(row):",
+                "if flags & HAS_RIVAL and lacking_flags(row) and not is_ambiguous(row):",
                 "if flags < 0:",
             ),
         ),
@@ -375,7 +375,7 @@ MUTANTS: Final = (
             ),
         ),
         tests=("test_the_crc_tells_key_from_value",),
-        fails='assert record_crc(raw_record(key=b"a", value=b"b")) ==',
+        fails='assert record_crc(to_raw_record(key=b"a", value=b"b")) ==',
     ),
     Mutant(
         name="a function acts for its owner without pg_temp on its path",

@@ -7,7 +7,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from normalizer.core.raw_record import RawRecord
-from normalizer.files.record_lines import LONGEST_BYTES, pages, parse_record, records_in, texts
+from normalizer.files.record_lines import (
+    LONGEST_BYTES,
+    parse_record,
+    parse_records,
+    read_pages,
+    read_texts,
+)
 from tests.support.factories import raw_event
 
 TOPIC = "file:0123456789abcdef"
@@ -65,8 +71,8 @@ def together(stream: Chunks, *, longest_bytes: int = LONGEST_BYTES) -> list[tupl
     """The records of a stream, read text by text, with the numbers of their lines."""
     found: list[tuple[int, RawRecord]] = []
     number = 1
-    for text in texts(stream, longest_bytes=longest_bytes):
-        number, *numbered = records_in(number, text, TOPIC, longest_bytes=longest_bytes)
+    for text in read_texts(stream, longest_bytes=longest_bytes):
+        number, *numbered = parse_records(number, text, TOPIC, longest_bytes=longest_bytes)
         found += zip(*numbered, strict=True)
     return found
 
@@ -109,7 +115,9 @@ def test_a_long_line_is_cut_wherever_its_chunks_end(
     ]
 
     read = [
-        line for page in pages(Chunks(content, lengths), longest_bytes=longest) for line in page
+        line
+        for page in read_pages(Chunks(content, lengths), longest_bytes=longest)
+        for line in page
     ]
 
     assert read == cut
@@ -120,7 +128,7 @@ def test_a_long_line_is_cut_wherever_its_chunks_end(
 def test_a_file_in_kcats_form_is_decoded_together() -> None:
     count = len(IN_KCATS_FORM)
 
-    after, numbers, records = records_in(4, b"\n".join([*IN_KCATS_FORM, b""]), TOPIC)
+    after, numbers, records = parse_records(4, b"\n".join([*IN_KCATS_FORM, b""]), TOPIC)
 
     assert after == 4 + count
     assert numbers == range(4, 4 + count)
@@ -131,7 +139,7 @@ def test_a_highly_compressed_batch_is_read_in_parts() -> None:
     lines = [b"%d" % number + b"x" * (number % 7 * 1_000) for number in range(1_500)]
     lines[700] = b"y" * (5 << 20)
 
-    read = list(texts(Chunks(b"\n".join([*lines, b""]), [])))
+    read = list(read_texts(Chunks(b"\n".join([*lines, b""]), [])))
 
     assert b"".join(read).split(b"\n") == [*lines, b""]
     assert all(text.endswith(b"\n") for text in read)

@@ -22,7 +22,7 @@ def _nodes() -> tuple[ast.AST, ...]:
     return tuple(node for path in paths for node in ast.walk(ast.parse(path.read_text())))
 
 
-WARNINGS: Final = ("warning", "error", "critical", "log_mistake")
+WARNINGS: Final = ("warning", "error", "critical", "log_unexpected_error")
 
 
 def test_the_list_of_messages_has_each_kind_and_no_sql() -> None:

@@ -20,7 +20,7 @@ from projector.database_session import open_connection
 from projector.maintenance import event_retention
 from projector.maintenance.retention_horizon import raise_horizon
 from projector.repair.repair import RepairRequest, repair
-from projector.verify.divergences import record
+from projector.verify.divergences import store_verdict
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
 from simulator.view_fold import Row
@@ -241,7 +241,7 @@ class MachineDatabase:
         found = [verdict async for verdict in verify(self._projector, Scope())]
         assert projection in {one.projection for one in found if one.verdict == "divergent"}
         for verdict in found:
-            assert await record(self._projector, verdict)
+            assert await store_verdict(self._projector, verdict)
         await self.repair()
         left = differences(await view_rows.view_rows(self._admin), views)
         assert left == {}, f"{projection} after its repair: {left}"

@@ -65,15 +65,15 @@ class MemoryLog:
         self.questions += 1
         return python_digests(values)
 
-    async def find_assigned(self, coordinates: Coordinates) -> int | None:
+    async def find_assigned_id(self, coordinates: Coordinates) -> int | None:
         return self.assigned_ids.get(coordinates)
 
-    async def assign(self, coordinates: Coordinates) -> int:
+    async def assign_id(self, coordinates: Coordinates) -> int:
         assert coordinates not in self.assigned_ids
         self.assigned_ids[coordinates] = FIRST_ASSIGNED + len(self.assigned_ids)
         return self.assigned_ids[coordinates]
 
-    async def pause(self) -> None:
+    async def let_others_run(self) -> None:
         """Nobody else runs here."""
 
     async def take(self, *events: Envelope, dedup_horizon: int = 0) -> list[str]:

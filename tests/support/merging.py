@@ -11,13 +11,13 @@ from normalizer.jsontext import Json, parse_canonical, quote, write
 class KnownDigests(Digests):
     """Knows every value's digest."""
 
-    def of(self, value: bytes) -> Digest:
+    def digest_for(self, value: bytes) -> Digest:
         return digest_of_text(jsonb_text(value))
 
 
 def python_digests(values: Sequence[bytes]) -> list[Digest]:
     """The digests of these values."""
-    return list(map(KnownDigests().of, values))
+    return list(map(KnownDigests().digest_for, values))
 
 
 def merge(stored: Envelope, report: Envelope) -> Envelope:

@@ -26,7 +26,7 @@ _SQL_LATER: Final = re.compile(
     r"\n\s+(from|where|and|order by|group by|join|set|end)\b", re.IGNORECASE
 )
 _WORDS: Final = re.compile(r"[A-Za-z]{2,}[,:.]? +[A-Za-z'{`(]")
-_LEVELS: Final = {"debug", "info", "warning", "error", "critical", "log_mistake"}
+_LEVELS: Final = {"debug", "info", "warning", "error", "critical", "log_unexpected_error"}
 
 
 class Message(NamedTuple):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from normalizer.embedded import PostgresServer
 from normalizer.embedded.ports import free_port, is_free
-from normalizer.embedded.postgres_user import ENV, may_access, system_user
+from normalizer.embedded.postgres_user import ENV, may_access, user_for_postgres
 from normalizer.runtime.child import Child
 from tests.support.stack import skip_or_fail
 from tests.support.waiting import until
@@ -87,10 +87,10 @@ class PgBouncer:
                 sessions=self._sessions,
             )
         )
-        assert await may_access(system_user(), "-r", configuration)
+        assert await may_access(user_for_postgres(), "-r", configuration)
         log = self._folder / "pgbouncer.log"
         self._child = await Child.start(
-            "pgbouncer", [program, configuration], env=ENV, log=log, owner=system_user()
+            "pgbouncer", [program, configuration], env=ENV, log=log, owner=user_for_postgres()
         )
 
         async def listens() -> bool:

@@ -18,7 +18,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
 from normalizer.kafka import KafkaPartition, TopicReader, transactional_producer
-from normalizer.kafka.connection import raw_record as of_client
+from normalizer.kafka.connection import to_raw_record as of_client
 from tests.support.service_runs import until
 from tests.support.stack import Topic
 

@@ -60,7 +60,7 @@ def are_rivals(row: Envelope, event: Envelope) -> bool:
     return row.execution_id == event.execution_id and is_same_class(row, event)
 
 
-def sibling_ids(event_id: int, execution_id: int) -> list[int]:
+def substitute_ids(event_id: int, execution_id: int) -> list[int]:
     """Return the ids for events of an execution whose own id belongs to another event, in order.
 
     An id is 2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution, and a number from

@@ -114,7 +114,7 @@ class Conflicts:
     def _digest(self, value: Any) -> Digest:
         """Return the digest of a column's value, or of a member of an object."""
         if isinstance(value, bytes):
-            return self.digests.of(value)
+            return self.digests.digest_for(value)
         return digest_of_text(canonical_value(value))
 
     def _split_extra(self, extra: bytes | None) -> tuple[bytes | None, dict[str, list[bytes]]]:
@@ -129,7 +129,7 @@ class Conflicts:
         for column, values in kept.items():
             into = self._more if column == _MORE else self._values.setdefault(column, {})
             for value in values:
-                into.setdefault(self.digests.of(value), value)
+                into.setdefault(self.digests.digest_for(value), value)
         return encode_object(own) if own else None, kept
 
 
@@ -174,7 +174,8 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
     is_ours = all(
         (column in _KEPT_COLUMNS or column.startswith(_KEPT_KEYS))
         and values
-        and (known := [digests.of(one) for one in values]) == sorted(set(known), key=by_bytes)
+        and (known := [digests.digest_for(one) for one in values])
+        == sorted(set(known), key=by_bytes)
         for column, values in kept.items()
     )
     if not kept or not is_ours:
@@ -187,7 +188,7 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
     return None if len(kept) == len(own) == 1 and _decode_kept(own[0], digests) is None else kept
 
 
-def kept_values(row: Envelope) -> list[tuple[str, bytes]]:
+def losing_values(row: Envelope) -> list[tuple[str, bytes]]:
     """Return the column and the value of each value that lost.
 
     A producer's own field of this name is included if it has the same form.
@@ -204,7 +205,7 @@ def kept_values(row: Envelope) -> list[tuple[str, bytes]]:
 def reported_steps(row: Envelope) -> tuple[str, ...]:
     """Return the steps that reports of the row named, but that lost and are still stored."""
     return tuple(
-        msgspec.json.decode(value) for column, value in kept_values(row) if column == "step"
+        msgspec.json.decode(value) for column, value in losing_values(row) if column == "step"
     )
 
 
@@ -214,7 +215,7 @@ class ReportedSteps:
     def __init__(self) -> None:
         self._known: dict[int | None, tuple[bytes | None, tuple[str, ...]]] = {}
 
-    def of(self, row: Envelope) -> tuple[str, ...]:
+    def steps_for(self, row: Envelope) -> tuple[str, ...]:
         """Return the steps that reports of the row named, but that lost."""
         extra, steps = self._known.get(row.event_id, (None, ()))
         if extra is not row.extra:

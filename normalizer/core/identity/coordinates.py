@@ -47,7 +47,7 @@ def source_key(event: Event) -> SourceKey:
     return event_coordinates(event)[:3]
 
 
-def is_below(event: Event, dedup_horizon: DedupHorizon) -> bool:
+def is_below_horizon(event: Event, dedup_horizon: DedupHorizon) -> bool:
     """Return whether an earlier batch may have stored the event's record."""
     coordinates = event_coordinates(event)
     return coordinates[3] < dedup_horizon.get(coordinates[:3], 0)

@@ -26,7 +26,7 @@ class Digests:
         self._known: dict[bytes, Digest] = {}
         self._missing: dict[bytes, None] = {}
 
-    def of(self, value: bytes) -> Digest:
+    def digest_for(self, value: bytes) -> Digest:
         """Return the digest of a JSON value. If it's missing, return one that equals no other."""
         digest = self._known.get(value) or _own_digest(value)
         if digest is None:
@@ -34,8 +34,8 @@ class Digests:
             return len(value), value
         return digest
 
-    def missing(self) -> list[bytes]:
-        """Return the values that `of` was called for without knowing their digests."""
+    def missing_values(self) -> list[bytes]:
+        """Return the values that `digest_for` was called for without knowing their digests."""
         return list(self._missing)
 
     def learn(self, values: Sequence[bytes], digests: Iterable[Digest]) -> None:

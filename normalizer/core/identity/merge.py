@@ -32,7 +32,7 @@ from normalizer.core.identity.conflicts import (
     canonical_value,
     decode_object,
     encode_object,
-    kept_values,
+    losing_values,
 )
 from normalizer.core.identity.coordinates import event_coordinates
 from normalizer.core.identity.digests import Digests, digest_hash, digest_of_text
@@ -42,7 +42,7 @@ from normalizer.core.identity.merge_flags import (
     MERGED,
     WITHOUT_COMMAND,
     WITHOUT_STEP,
-    lacks,
+    lacking_flags,
     with_flags,
 )
 from normalizer.core.rules.event_types import CALL_CLASSES, event_class
@@ -103,11 +103,11 @@ def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
             for key, member in decode_object(sent_object).items():
                 compared[f"{column}.{key}"].append(bytes(member))
     # Merging compares the stored values that lost with the winner, even if all reports are equal.
-    for name, value in chain.from_iterable(map(kept_values, reports)):
+    for name, value in chain.from_iterable(map(losing_values, reports)):
         compared[name].append(value)
-        digests.of(value)
+        digests.digest_for(value)
     for value in chain.from_iterable(map(_differing, compared.values())):
-        digests.of(value)
+        digests.digest_for(value)
     for entries in _differing(sent["coercions"]):
         _entries(entries, digests)
 
@@ -123,7 +123,7 @@ def _differing(values: list[bytes | None]) -> Iterable[bytes]:
 def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
     """Return the flags to set for two reports and their row."""
     flags = report.merge_flags & ~(MERGED | ELSEWHERE)
-    lacking = lacks(stored) | lacks(report)
+    lacking = lacking_flags(stored) | lacking_flags(report)
     if row.step:
         flags |= lacking & WITHOUT_STEP
     if row.command_id is not None:
@@ -197,7 +197,7 @@ def _greater_json(
         return b
     assert a is not None
     assert b is not None
-    mine, theirs = conflicts.digests.of(a), conflicts.digests.of(b)
+    mine, theirs = conflicts.digests.digest_for(a), conflicts.digests.digest_for(b)
     if mine == theirs:
         return a
     by = digest_hash if column in PAYLOADS else by_bytes
@@ -267,7 +267,7 @@ def _merge_lists(a: bytes | None, b: bytes | None, digests: Digests) -> bytes | 
 
 
 def _entries(value: bytes, digests: Digests) -> ValuesByDigest:
-    return {digests.of(raw): raw for raw in map(bytes, _list_decoder.decode(value))}
+    return {digests.digest_for(raw): raw for raw in map(bytes, _list_decoder.decode(value))}
 
 
 def _greater_shape(a: str, b: str) -> str:

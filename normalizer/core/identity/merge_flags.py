@@ -36,7 +36,7 @@ about the order of events."""
 _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
 
 
-def lacks(row: Envelope) -> int:
+def lacking_flags(row: Envelope) -> int:
     """Return WITHOUT_STEP and WITHOUT_COMMAND, each if the row or one of its reports lacks it."""
     return (
         row.merge_flags & (WITHOUT_STEP | WITHOUT_COMMAND)
@@ -66,7 +66,7 @@ def with_flags(row: Envelope, flags: int) -> Envelope:
     flags |= row.merge_flags
     if flags != row.merge_flags:
         row = msgspec.structs.replace(row, merge_flags=flags)
-    if flags & HAS_RIVAL and lacks(row) and not is_ambiguous(row):
+    if flags & HAS_RIVAL and lacking_flags(row) and not is_ambiguous(row):
         return msgspec.structs.replace(row, coercions=with_coercion(row.coercions, _AMBIGUOUS))
     return row
 

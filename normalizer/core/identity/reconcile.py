@@ -15,7 +15,7 @@ from normalizer.core.identity.collisions import (
     HASHED_REGION,
     are_rivals,
     match_strength,
-    sibling_ids,
+    substitute_ids,
     with_event_id,
 )
 from normalizer.core.identity.conflicts import ReportedSteps
@@ -26,7 +26,7 @@ from normalizer.core.identity.coordinates import (
     DedupHorizon,
     derived_id,
     event_coordinates,
-    is_below,
+    is_below_horizon,
     is_derived,
     stored_id,
 )
@@ -63,7 +63,7 @@ async def reconcile(
     doubtful = [
         number
         for number, event_id in enumerate(ids)
-        if event_id in again or (dedup_horizon and is_below(events[number], dedup_horizon))
+        if event_id in again or (dedup_horizon and is_below_horizon(events[number], dedup_horizon))
     ]
     if not doubtful:
         rows = dict(zip(ids, events, strict=True))
@@ -112,7 +112,7 @@ class _Reconciler:
         await self._load_rows(doubtful_events)
         for number, event in zip(doubtful, doubtful_events, strict=True):
             outcomes[number] = await self._reconcile(event)
-            await self._stored.pause()
+            await self._stored.let_others_run()
         # An earlier try of this batch may have ended between its two transactions. In that case its
         # first transaction has already merged some of these events.
         merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
@@ -137,7 +137,9 @@ class _Reconciler:
         unknown = [event for event in events if not self._is_stored(event)]
         if self._dedup_horizon:
             below = {
-                event_coordinates(one) for one in unknown if is_below(one, self._dedup_horizon)
+                event_coordinates(one)
+                for one in unknown
+                if is_below_horizon(one, self._dedup_horizon)
             }
             self._resolved = await self._stored.find_rows_at(below) if below else {}
         again = [event for event in unknown if event_coordinates(event) not in self._resolved]
@@ -148,7 +150,7 @@ class _Reconciler:
             one
             for event, row in zip(again, rows, strict=True)
             if self._may_have_siblings(row, event) and not is_derived(event)
-            for one in sibling_ids(stored_id(event), event.execution_id)
+            for one in substitute_ids(stored_id(event), event.execution_id)
         }
         await self._lock(
             {event_id for event_id in taken_ids if event_id >= HASHED_REGION}
@@ -156,7 +158,7 @@ class _Reconciler:
         )
         reports: dict[int, list[Envelope]] = {}
         for event, row in zip(again, self._current_rows(again), strict=True):
-            if row is not event and match_strength(row, event, self._steps.of):
+            if row is not event and match_strength(row, event, self._steps.steps_for):
                 reports.setdefault(stored_id(row), [row]).append(event)
         for row_reports in reports.values():
             request_digests(row_reports, self._digests)
@@ -177,7 +179,7 @@ class _Reconciler:
 
     async def _load_digests(self) -> bool:
         """Load the digests that a merge was missing. Returns whether any were missing."""
-        missing = self._digests.missing()
+        missing = self._digests.missing_values()
         if missing:
             self._digests.learn(missing, await self._stored.digests(missing))
         return bool(missing)
@@ -209,13 +211,13 @@ class _Reconciler:
         assert holder is not None
         ids = [stored_id(event)]
         if self._may_have_siblings(holder, event):
-            ids += sibling_ids(stored_id(event), event.execution_id)
+            ids += substitute_ids(stored_id(event), event.execution_id)
             await self._lock({*ids} - self._rows.keys())
         rows = [row for one in ids if (row := self._loaded(one)) is not None]
         for row in rows:
             if event_coordinates(row) == event_coordinates(event):
                 return "duplicate", stored_id(row)
-        strengths = [match_strength(row, event, self._steps.of) for row in rows]
+        strengths = [match_strength(row, event, self._steps.steps_for) for row in rows]
         best = rows[strengths.index(strength := max(strengths))]
         if best is holder and strength:
             return await self._merge(holder, event)
@@ -245,17 +247,21 @@ class _Reconciler:
                 return self._add(self._with_id(event, event_id, derived=derived))
             if event_coordinates(row) == event_coordinates(event):
                 return "duplicate", event_id
-            if derived and match_strength(row, event, self._steps.of) and not is_derived(row):
+            if (
+                derived
+                and match_strength(row, event, self._steps.steps_for)
+                and not is_derived(row)
+            ):
                 return await self._merge(row, event)
         return await self._assign(event, derived=derived)
 
     async def _assign(self, event: Envelope, *, derived: bool) -> tuple[Outcome, int]:
         """Give the event an id from the database, because every derived id is taken."""
-        event_id = await self._stored.find_assigned(event_coordinates(event))
+        event_id = await self._stored.find_assigned_id(event_coordinates(event))
         if event_id is not None and await self._row(event_id):
             return "duplicate", event_id
         if event_id is None:
-            event_id = await self._stored.assign(event_coordinates(event))
+            event_id = await self._stored.assign_id(event_coordinates(event))
         return self._add(self._with_id(event, event_id, derived=derived))
 
     @staticmethod
@@ -267,7 +273,7 @@ class _Reconciler:
 
     def _may_have_siblings(self, holder: Envelope, event: Envelope) -> bool:
         """Return whether the event may belong to another row than the one stored under its id."""
-        alike = match_strength(holder, event, self._steps.of)
+        alike = match_strength(holder, event, self._steps.steps_for)
         return alike == 0 or (alike < _BY_COMMAND and holder.merge_flags & SHARES_ID != 0)
 
     def _flag(self, row: Envelope, flags: int) -> None:

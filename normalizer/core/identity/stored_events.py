@@ -39,16 +39,16 @@ class StoredEvents(Protocol):
     async def digests(self, values: Sequence[bytes]) -> list[Digest]:
         """Return the length and sha256 of each JSON value's text as jsonb."""
 
-    async def find_assigned(self, coordinates: Coordinates) -> int | None:
+    async def find_assigned_id(self, coordinates: Coordinates) -> int | None:
         """Return the id that was assigned to the event at these coordinates, or None."""
 
-    async def assign(self, coordinates: Coordinates) -> int:
+    async def assign_id(self, coordinates: Coordinates) -> int:
         """Return a new id for the event at these coordinates.
 
-        `find_assigned` finds it from then on.
+        `find_assigned_id` finds it from then on.
         """
 
-    async def pause(self) -> None:
+    async def let_others_run(self) -> None:
         """Let other tasks run from time to time. It's called after each compared event."""
 
 

@@ -18,7 +18,7 @@ SecondaryId: TypeAlias = Literal["catalog_id", "parent_event_id", "parent_execut
 _DIGITS: Final = re.compile("[0-9]{1,19}")
 
 
-class NoId(NamedTuple):
+class NotAnId(NamedTuple):
     """A value that isn't a numeric id.
 
     - opaque: text, or a number that's too large, which is replaced by a hash.
@@ -107,7 +107,7 @@ def keep_child_execution_id(event: WireEvent) -> None:
         event.extra.setdefault("child_execution_id", child)
 
 
-def parse_id_value(value: Value) -> int | NoId:
+def parse_id_value(value: Value) -> int | NotAnId:
     """Parse a value as an id, or return a NoId that says what it is instead (#i1, #i2)."""
     if type(value) is int:
         return value if 0 < value <= MAX_ID else _no_id_for_number(value, value)
@@ -116,14 +116,14 @@ def parse_id_value(value: Value) -> int | NoId:
         return number if 0 < number <= MAX_ID else _no_id_for_number(number, value)
     if value is None or value == "":
         return _MISSING
-    return NoId("invalid", value if isinstance(value, Number) else type(value).__name__)
+    return NotAnId("invalid", value if isinstance(value, Number) else type(value).__name__)
 
 
-def _no_id_for_number(number: int, sent: int | str) -> NoId:
+def _no_id_for_number(number: int, sent: int | str) -> NotAnId:
     if number > MAX_ID:
-        return NoId("opaque", str(sent))
-    return NoId("negative" if number else "missing", str(sent))
+        return NotAnId("opaque", str(sent))
+    return NotAnId("negative" if number else "missing", str(sent))
 
 
-_MISSING: Final = NoId("missing")
+_MISSING: Final = NotAnId("missing")
 _NOWHERE: Final = (None, None)

@@ -153,23 +153,24 @@ def _other_status(event: WireEvent, event_type: str, declared: str) -> Status:
     # Bypass the cache for a longer word, so that the cache doesn't hold megabytes of text.
     judge = _judge if len(declared) <= MAX_STATUS_BYTES else _judge.__wrapped__
     judged = judge(declared, event_type)
-    if judged.overruled:
+    found = None if judged.decided else _found_in_nested(event, event_type)
+    contradicts = found is not None and found != judged.status and not _is_unknown(declared)
+    if judged.overruled or contradicts:
         event.coerce("status_overruled", "status", declared)
     elif judged.kept:
         event.keep_extra("status")
-    if judged.decided:
-        return judged.status, judged.rank
+    if found is not None:
+        return found, _rank(found)
+    return judged.status, judged.rank if judged.decided else 0
+
+
+def _found_in_nested(event: WireEvent, event_type: str) -> str | None:
+    """Return the status that follows from the status of the payload and of the result, or None."""
     nested = event.nested
     values = (nested.payload.status, _stored_payload_status(event), nested.result.status)
     if values == _NOWHERE:
-        return judged.status, 0  # nearly every event
-    found = _nested_status(meaning_of_type(event_type), values)
-    if found is None:
-        return judged.status, 0
-    if found != judged.status and not judged.overruled and not _is_unknown(declared):
-        event.extra.pop("status", None)
-        event.coerce("status_overruled", "status", declared)
-    return found, _rank(found)
+        return None  # nearly every event
+    return _nested_status(meaning_of_type(event_type), values)
 
 
 def _stored_payload_status(event: WireEvent) -> Value:

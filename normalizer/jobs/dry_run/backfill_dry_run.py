@@ -86,7 +86,7 @@ class BackfillDryRun:
     async def __aexit__(self, *_: object) -> None:
         self._session.terminate()
 
-    def done(self) -> WorkDone:
+    def work_done(self) -> WorkDone:
         """Return how far the reading is."""
         return WorkDone("records", self._records_read, self._source.share())
 
@@ -269,16 +269,16 @@ class _StoredAndPending:
     async def digests(self, values: Sequence[bytes]) -> list[Digest]:
         return await self._stored.digests(values)
 
-    async def find_assigned(self, coordinates: Coordinates) -> int | None:
-        return self._overlay.find_assigned(coordinates) or await self._stored.find_assigned(
+    async def find_assigned_id(self, coordinates: Coordinates) -> int | None:
+        return self._overlay.find_assigned_id(coordinates) or await self._stored.find_assigned_id(
             coordinates
         )
 
-    async def assign(self, coordinates: Coordinates) -> int:
-        return self._overlay.assign(coordinates)
+    async def assign_id(self, coordinates: Coordinates) -> int:
+        return self._overlay.assign_id(coordinates)
 
-    async def pause(self) -> None:
-        await self._stored.pause()
+    async def let_others_run(self) -> None:
+        await self._stored.let_others_run()
 
     async def read_same(self, events: Sequence[Envelope], write_plan: WritePlan) -> None:
         """Fetch the rows that were stored from the same records as this batch's events."""

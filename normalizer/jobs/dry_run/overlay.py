@@ -96,14 +96,14 @@ class Overlay:
         ):
             yield _row.decode(stored), _row.decode(row)
 
-    def find_assigned(self, coordinates: Coordinates) -> int | None:
+    def find_assigned_id(self, coordinates: Coordinates) -> int | None:
         """Return the id that would have been assigned at these coordinates, or None."""
         found = self._files.execute(
             "select event_id from assigned where place = ?", (msgspec.msgpack.encode(coordinates),)
         ).fetchone()
         return None if found is None else int(found[0])
 
-    def assign(self, coordinates: Coordinates) -> int:
+    def assign_id(self, coordinates: Coordinates) -> int:
         """Assign an id below zero, in place of the one that the database would assign."""
         self._assigned -= 1
         self._files.execute(

@@ -34,7 +34,7 @@ class RewriteDryRun:
         self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
         self._rows_read = 0
 
-    def done(self) -> WorkDone:
+    def work_done(self) -> WorkDone:
         """Return how far the comparison is."""
         return WorkDone("rows", self._rows_read, self._id_ranges.share())
 

@@ -17,8 +17,8 @@ from asyncpg.transaction import Transaction
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
-from normalizer.postgres.database import release
-from normalizer.store.migrate import reject_other_files
+from normalizer.postgres.database import release_lock
+from normalizer.store.migrate import check_applied_files
 from normalizer.store.protocol import check_protocol
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
@@ -306,7 +306,7 @@ class JobRun:
     async def _release(self) -> None:
         try:
             if self._lock_transaction is not None:
-                await release(self._lock_transaction)
+                await release_lock(self._lock_transaction)
         finally:
             self._terminate()
 
@@ -337,7 +337,7 @@ class JobRun:
         )
 
     async def _begin(self, connection: asyncpg.Connection) -> None:
-        await reject_other_files(connection)
+        await check_applied_files(connection)
         async with connection.transaction():
             await self._take(connection)
             await check_protocol(connection)

@@ -6,7 +6,7 @@ import msgspec
 
 from normalizer.jobs.engine.job_run import RunState, RunTotals
 from normalizer.jobs.engine.throttle import ThrottleCause
-from normalizer.runtime.progress import Progress, WorkDone, duration
+from normalizer.runtime.progress import Progress, WorkDone, format_duration
 from normalizer.store.read_only import read_only_connection
 
 _CAUSES: Final[dict[ThrottleCause, str]] = {"live_lag": "live lag", "max_rate": "--max-rate"}
@@ -34,14 +34,14 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     def lines(self) -> list[str]:
         """Return the result as lines, with the totals as a sum."""
         head = f"{self.state}: job {self.job_id}, run {self.run}"
-        lines = [f"{head}: {self.reason}" if self.reason else head, balance(self.totals)]
+        lines = [f"{head}: {self.reason}" if self.reason else head, balance_line(self.totals)]
         held = [
             f"{seconds:.1f} s by {_CAUSES[by]}"
             for by, seconds in self.throttled_s.items()
             if seconds
         ]
         lines.append(
-            f"took {duration(self.took_s)}, {self.records_per_s:,.0f} records/s"
+            f"took {format_duration(self.took_s)}, {self.records_per_s:,.0f} records/s"
             + (f"; throttled {' and '.join(held)}" if held else "")
         )
         if self.state == "stopped":
@@ -69,12 +69,12 @@ async def list_runs(database_url: str, limit: int) -> list[str]:
         reason = f": {row['reason']}" if row["reason"] else ""
         lines.append(
             f"{row['started_at']:%Y-%m-%d %H:%M:%S}  {row['job_id']} run {row['run']}  "
-            f"{row['state']}{share}{reason}  {row['spec']}\n    {balance(totals)}"
+            f"{row['state']}{share}{reason}  {row['spec']}\n    {balance_line(totals)}"
         )
     return lines
 
 
-def balance(totals: RunTotals) -> str:
+def balance_line(totals: RunTotals) -> str:
     """Return one line with the number of records read, and the number of each outcome."""
     holes = f", {totals.holes:,} offsets without a record" if totals.holes else ""
     return (
@@ -97,4 +97,4 @@ class RunProgress(Progress):
         """Note the progress of the run, and print it if enough time has passed."""
         self.note(WorkDone("records", totals.records, share))
         held = f", throttled by {_CAUSES[throttled_by]}" if throttled_by else ""
-        self.say(f"{held} ({_outcomes(totals) or 'nothing yet'})")
+        self.print_progress(f"{held} ({_outcomes(totals) or 'nothing yet'})")

@@ -114,9 +114,9 @@ class JobRunner:
                         f"the result could not be stored ({error}), so the run stays interrupted. "
                         "Run the same command to resume from the last commit"
                     ) from error
-                await wait_at_most(self.stopping, back_off_s(outage.failed(error)))
+                await wait_at_most(self.stopping, back_off_s(outage.count_failure(error)))
             else:
-                outage.over()
+                outage.count_success()
                 return RunResult(
                     job_id=self.spec.job_id,
                     run=run.number,
@@ -170,9 +170,9 @@ class JobRunner:
             with contextlib.suppress(RetryableError):
                 # While a batch is being written, it locks the totals until it commits, so this
                 # query may have to wait for it. Such a wait isn't an outage, however long it takes.
-                with outage.unless_answered():
+                with outage.log_if_silent():
                     totals = await run.totals()
-                outage.over()
+                outage.count_success()
                 self._progress.report(totals, share(), self.throttle.throttled_by)
                 await run.heartbeat(self._heartbeat(share(), self._progress.records_per_s))
 

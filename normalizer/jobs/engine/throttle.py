@@ -64,7 +64,7 @@ class LiveLagHistory:
             while len(samples) > 1 and samples[1][0] < now_s - REMEMBERED_S:
                 samples.popleft()
 
-    def behind_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float | None:
+    def waited_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float | None:
         """Return how long the record at this offset has waited, or None if there's none yet."""
         return max(
             (now_s - at_s for at_s, end in self._samples.get(partition, ()) if end > next_offset),
@@ -134,7 +134,7 @@ class LiveTraffic:
         waits = [
             (seconds, one)
             for one in bounds
-            if (seconds := self._history.behind_s(now_s, one, positions[one])) is not None
+            if (seconds := self._history.waited_s(now_s, one, positions[one])) is not None
         ]
         if not waits:
             return LiveLag()

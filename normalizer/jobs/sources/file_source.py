@@ -21,16 +21,16 @@ from msgspec.structs import replace
 from normalizer.core.batch import holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ConfigurationError
-from normalizer.files.dumps import is_dump, rows
+from normalizer.files.dumps import is_dump, read_rows
 from normalizer.files.record_lines import (
     NAMED_BY_BYTES,
     EndDetector,
-    is_whole,
-    records_in,
-    texts,
-    topic_named_by,
+    looks_complete,
+    parse_records,
+    read_texts,
+    topic_for_file,
 )
-from normalizer.files.unpack import Unpacked, beginning
+from normalizer.files.unpack import Unpacked, read_beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_list import list_files
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
@@ -70,7 +70,7 @@ class FileSource:
     which a file that has grown since is recognized.
     """
 
-    keyed = False
+    needs_row_key = False
     cluster_id = None
 
     def __init__(
@@ -142,14 +142,14 @@ class FileSource:
     def _find(self) -> list[_File]:
         files: dict[str, _File] = {}
         for path in list_files(self._paths):
-            first, cut = beginning(path, NAMED_BY_BYTES)
+            first, cut = read_beginning(path, NAMED_BY_BYTES)
             if not first and cut:
                 self._is_truncated(f"{path} is truncated before its first byte")
                 continue
             if not first:
                 _log.info("file.skipped", file=str(path), why="it is empty")
                 continue
-            topic = topic_named_by(first, self._known)
+            topic = topic_for_file(first, self._known)
             file = _File(
                 path=path,
                 topic=topic,
@@ -195,14 +195,14 @@ class FileSource:
         """Yield the lines of a file, except for a last line that's truncated."""
         watched = EndDetector(stream)
         number = 1
-        for text in texts(watched, longest_bytes=LONGEST_LINE_BYTES):
+        for text in read_texts(watched, longest_bytes=LONGEST_LINE_BYTES):
             if watched.ended and not self._ends_whole(stream, file, number, text):
                 return
             if number < from_line and (after := number + text.count(b"\n")) <= from_line:
                 number = after
                 yield (), []
                 continue
-            number, numbers, records = records_in(
+            number, numbers, records = parse_records(
                 number, text, file.topic, longest_bytes=LONGEST_LINE_BYTES
             )
             yield numbers, records
@@ -211,7 +211,7 @@ class FileSource:
         """Return whether the last line is complete although it has no newline at its end."""
         if stream.cut:
             return False
-        if is_whole(line) or line.isspace():
+        if looks_complete(line) or line.isspace():
             return True
         self._is_truncated(f"{file.path} is truncated in line {number}")
         return False
@@ -258,7 +258,7 @@ class FileSource:
 
 def _rows(stream: Unpacked, file: _File) -> Iterator[_Numbered]:
     """Yield the rows of a dump."""
-    for page in rows(stream, str(file.path)):
+    for page in read_rows(stream, str(file.path)):
         yield (
             [number for number, _ in page],
             [RawRecord(row, topic=file.topic, offset=number) for number, row in page],

@@ -31,7 +31,7 @@ class PageSize:
         """Return whether the page ends here."""
         return self._bytes >= BYTES_A_PAGE
 
-    def next_rows(self) -> int:
+    def rows_to_fetch(self) -> int:
         """Return how many rows to fetch next."""
         if not self._rows:
             return FIRST_ROWS
@@ -54,7 +54,7 @@ async def fetch_page(
     # connection pooler, another client may already have used that name in the same session.
     cursor = await (await connection.prepare(statement)).cursor(*values)
     while True:
-        fetched = await cursor.fetch(fetch_size := page.next_rows())
+        fetched = await cursor.fetch(fetch_size := page.rows_to_fetch())
         rows += fetched
         if len(fetched) < fetch_size:
             return rows, True

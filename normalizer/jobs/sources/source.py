@@ -61,7 +61,7 @@ class HistorySource(Protocol):
     """
 
     @property
-    def keyed(self) -> bool:
+    def needs_row_key(self) -> bool:
         """Return whether a position needs the last row's key, because offsets only count rows."""
 
     @property

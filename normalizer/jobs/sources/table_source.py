@@ -73,7 +73,7 @@ class TableSource:
     it's missed, and a second run reads it.
     """
 
-    keyed = True
+    needs_row_key = True
     cluster_id = None
     truncated = None
 

@@ -47,7 +47,7 @@ class TopicSource:
     its Kafka cluster.
     """
 
-    keyed = False
+    needs_row_key = False
     cluster_id: str | None = None
 
     def __init__(

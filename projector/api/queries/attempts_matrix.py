@@ -7,7 +7,7 @@ import msgspec
 
 from projector.api.answers import ApiRow
 from projector.api.parameters import CallStatuses, GroupedParams, Numbers, Texts
-from projector.api.queries.grouping import FINISHED, Grains, to_the_minute
+from projector.api.queries.grouping import FINISHED, Grains, calls_to_the_minute
 from projector.api.queries.trends import TrendAnswer, trend_statement, trend_window
 from projector.api.snapshots import Snapshot
 
@@ -86,7 +86,7 @@ _MATRIX: Final = Grains(
         chosen=_CHOSEN,
     ),
     minutes=trend_statement(
-        to_the_minute(FINISHED, "call_outcomes_by_attempt"),
+        calls_to_the_minute(FINISHED, "call_outcomes_by_attempt"),
         keys=_KEYS,
         filters=_FILTERS,
         measures=_CALLS,

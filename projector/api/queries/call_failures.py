@@ -12,7 +12,7 @@ from projector.api.parameters import (
     Texts,
 )
 from projector.api.queries.call_rates import statements_by_grain
-from projector.api.queries.grouping import ratio, total
+from projector.api.queries.grouping import ratio_column, sum_column
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
@@ -45,7 +45,7 @@ class Failures(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
 _FAILURES = statements_by_grain(
     "failures_by_error",
     keys=("step", "attempts", "status", "error_class"),
-    measures=(total("calls"),),
+    measures=(sum_column("calls"),),
     where="status <> 'COMPLETED'",
 )
 
@@ -76,7 +76,11 @@ class Workers(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
 _WORKERS = statements_by_grain(
     "worker_failures",
     keys=("worker",),
-    measures=(total("calls"), total("failed"), ratio("failed", "calls", "error_rate")),
+    measures=(
+        sum_column("calls"),
+        sum_column("failed"),
+        ratio_column("failed", "calls", "error_rate"),
+    ),
 )
 
 

@@ -12,10 +12,10 @@ from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDa
 from projector.api.queries.grouping import (
     FINISHED,
     Grains,
+    calls_to_the_minute,
     grouping_statement,
-    ratio,
-    to_the_minute,
-    total,
+    ratio_column,
+    sum_column,
 )
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
@@ -35,7 +35,7 @@ def statements_by_grain(
             f"projector.{view}", keys=keys, measures=measures, where=where, having=having
         ),
         minutes=grouping_statement(
-            to_the_minute(FINISHED, view),
+            calls_to_the_minute(FINISHED, view),
             keys=keys,
             measures=measures,
             where=where,
@@ -106,7 +106,7 @@ class CallOutcomes(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
 _CALL_OUTCOMES = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts", "status"),
-    measures=(total("calls"),),
+    measures=(sum_column("calls"),),
 )
 
 
@@ -128,7 +128,11 @@ class ErrorRate(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
 _ERROR_RATE = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts"),
-    measures=(total("calls"), total("failed"), ratio("failed", "calls", "error_rate")),
+    measures=(
+        sum_column("calls"),
+        sum_column("failed"),
+        ratio_column("failed", "calls", "error_rate"),
+    ),
 )
 
 
@@ -150,7 +154,11 @@ class FirstAttempts(StepRow, frozen=True, kw_only=True, omit_defaults=True):
 _FIRST_ATTEMPTS = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
-    measures=(total("calls"), total("succeeded"), ratio("succeeded", "calls", "success_rate")),
+    measures=(
+        sum_column("calls"),
+        sum_column("succeeded"),
+        ratio_column("succeeded", "calls", "success_rate"),
+    ),
     where="attempts = 0",
 )
 
@@ -174,9 +182,9 @@ _RECOVERY = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts"),
     measures=(
-        total("calls", "retries"),
-        total("succeeded", "recovered"),
-        ratio("succeeded", "calls", "recovery_rate"),
+        sum_column("calls", "retries"),
+        sum_column("succeeded", "recovered"),
+        ratio_column("succeeded", "calls", "recovery_rate"),
     ),
     where="attempts > 0",
 )
@@ -198,7 +206,11 @@ class Exhaustion(StepRow, frozen=True, kw_only=True, omit_defaults=True):
 _EXHAUSTION = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
-    measures=(total("failed"), total("exhausted"), ratio("exhausted", "failed", "exhausted_rate")),
+    measures=(
+        sum_column("failed"),
+        sum_column("exhausted"),
+        ratio_column("exhausted", "failed", "exhausted_rate"),
+    ),
     having="sum(failed) <> 0",
 )
 
@@ -220,9 +232,9 @@ _COST = statements_by_grain(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(
-        total("calls", "tries"),
-        total("succeeded"),
-        ratio("calls", "succeeded", "attempts_per_success"),
+        sum_column("calls", "tries"),
+        sum_column("succeeded"),
+        ratio_column("calls", "succeeded", "attempts_per_success"),
     ),
 )
 

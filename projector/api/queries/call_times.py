@@ -11,10 +11,10 @@ from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDa
 from projector.api.queries.grouping import (
     FINISHED,
     Grains,
+    calls_to_the_minute,
     columns,
     conditions,
     ordinals,
-    to_the_minute,
 )
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot, Statement
@@ -108,7 +108,7 @@ def _measured(measure: str, seconds: str) -> Grains:
     return Grains(
         hours=_percentiles("projector.call_time_histogram", "hour", f"measure = '{measure}'"),
         minutes=_percentiles(
-            to_the_minute(of_calls, "call_time_histogram", where=f"measure = '{measure}'"),
+            calls_to_the_minute(of_calls, "call_time_histogram", where=f"measure = '{measure}'"),
             "moment",
             "true",
         ),

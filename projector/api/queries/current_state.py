@@ -56,7 +56,7 @@ async def freshness(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[Partit
     return await run_query(snapshot, _FRESHNESS, {}, PartitionFreshness)
 
 
-async def states(snapshot: Snapshot) -> list[str]:
+async def partition_states(snapshot: Snapshot) -> list[str]:
     """Return the state of each partition, for metrics."""
     return [row["state"] for row in await snapshot.records(_STATES, {})]
 

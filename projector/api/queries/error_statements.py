@@ -5,9 +5,9 @@ from typing import Final
 from projector.api.queries.grouping import (
     FINISHED,
     Grains,
+    calls_to_the_minute,
     grouping_statement,
-    to_the_minute,
-    total,
+    sum_column,
 )
 from projector.api.queries.trends import trend_statement
 from projector.api.snapshots import Statement
@@ -15,7 +15,7 @@ from projector.api.snapshots import Statement
 _MEASURES: Final = {"calls": "calls"}
 
 
-def has_text(error_class: str, text: str, sought: str) -> str:
+def error_class_has_text(error_class: str, text: str, sought: str) -> str:
     """Build a SQL condition that is true if an error class contains the searched text.
 
     An error class is an error text with `#` for each number and `?` for each quoted part. `text` is
@@ -31,14 +31,14 @@ def has_text(error_class: str, text: str, sought: str) -> str:
             )"""
 
 
-_Q: Final = has_text("error_class", ":q", "(select projector.classify_error(:q))")
+_Q: Final = error_class_has_text("error_class", ":q", "(select projector.classify_error(:q))")
 _CHOSEN: Final = f"""
             calls >= :least::integer
             and (:error_class::text[] is null or error_class = any(:error_class))
             and (:q::text is null or {_Q})
 """
 KEYS: Final = ("error_class", "step", "attempts", "status")
-_TO_THE_MINUTE: Final = to_the_minute(
+_TO_THE_MINUTE: Final = calls_to_the_minute(
     FINISHED,
     "failures_by_error",
     absent=("playbook", "worker_id"),
@@ -62,11 +62,13 @@ GROUPS: Final = Grains(
     ),
 )
 WHERE: Final = Grains(
-    hours=grouping_statement("projector.failures_by_error", keys=KEYS, measures=(total("calls"),)),
+    hours=grouping_statement(
+        "projector.failures_by_error", keys=KEYS, measures=(sum_column("calls"),)
+    ),
     minutes=grouping_statement(
         _TO_THE_MINUTE,
         keys=(*KEYS, "playbook", "worker"),
-        measures=(total("calls"),),
+        measures=(sum_column("calls"),),
         time="moment",
         where="status <> 'COMPLETED'",
     ),

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, GroupedParams, MinuteToDay, Numbers, Texts
-from projector.api.queries.grouping import Grains, grouping_statement, total
+from projector.api.queries.grouping import Grains, grouping_statement, sum_column
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
@@ -51,13 +51,13 @@ class AttemptsByStatus(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
 _ATTEMPTS = grouping_statement(
     "projector.attempts_by_status",
     keys=("event_type", "status", "attempts"),
-    measures=(total("events"),),
+    measures=(sum_column("events"),),
     time="bucket_start",
 )
 _ATTEMPTS_OF_STEPS = grouping_statement(
     "projector.event_counts",
     keys=("step", "event_type", "status", "attempts"),
-    measures=(total("events"),),
+    measures=(sum_column("events"),),
     where="(:engine::text is distinct from 'false' or step <> '__orchestrate__')",
     having="sum(events) <> 0",
 )

@@ -14,7 +14,7 @@ from projector.api.parameters import (
     Shapes,
     Texts,
 )
-from projector.api.queries.grouping import Grains, grouping_statement, time_bin, total
+from projector.api.queries.grouping import Grains, grouping_statement, sum_column, time_bin
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
@@ -60,7 +60,7 @@ _PER_SECOND = f"""
 _RATE = grouping_statement(
     "projector.attempts_by_status",
     keys=("event_type",),
-    measures=(total("events"), _PER_SECOND),
+    measures=(sum_column("events"), _PER_SECOND),
     time="bucket_start",
 )
 
@@ -102,7 +102,7 @@ _RETRIES = Grains(
     minutes=grouping_statement(
         "projector.retries_by_minute",
         keys=("step",),
-        measures=(total("retries"), total("first_tries")),
+        measures=(sum_column("retries"), sum_column("first_tries")),
         time="minute",
     ),
 )
@@ -132,7 +132,7 @@ class Coercions(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _COERCIONS = grouping_statement(
-    "projector.coercions_by_rule", keys=("rule", "shape"), measures=(total("coercions"),)
+    "projector.coercions_by_rule", keys=("rule", "shape"), measures=(sum_column("coercions"),)
 )
 
 
@@ -166,10 +166,10 @@ _DEFAULTS = grouping_statement(
     "projector.defaults_by_shape",
     keys=("shape",),
     measures=(
-        total("events"),
-        total("attempts_defaulted"),
-        total("status_from_name"),
-        total("time_from_log"),
+        sum_column("events"),
+        sum_column("attempts_defaulted"),
+        sum_column("status_from_name"),
+        sum_column("time_from_log"),
     ),
 )
 
@@ -240,7 +240,7 @@ _LATE = grouping_statement(
     "projector.late_arrivals",
     keys=("shape", "worker", "lateness"),
     measures=(
-        total("events"),
+        sum_column("events"),
         "coalesce(sum(events) filter (where on_time), 0)::bigint as on_time",
         "coalesce(sum(events) filter (where lateness = 'clock ahead'), 0)::bigint as ahead",
         _MEAN_SKEW,

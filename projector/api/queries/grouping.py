@@ -37,7 +37,7 @@ _ROLL_UPS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 """The keys and counts of each view by hour that also has a view of single rows."""
 
 
-def to_the_minute(
+def calls_to_the_minute(
     stored: str,
     view: str,
     *,
@@ -154,12 +154,12 @@ def ordinals(keys: Sequence[str]) -> str:
     return ", ".join(str(number) for number in range(1, len(keys) + 2))
 
 
-def ratio(part: str, whole: str, name: str) -> str:
+def ratio_column(part: str, whole: str, name: str) -> str:
     """Return SQL for a ratio of two sums, or null if the divisor is 0."""
     return f"sum({part})::double precision / nullif(sum({whole}), 0)::double precision as {name}"
 
 
-def total(column: str, name: str | None = None) -> str:
+def sum_column(column: str, name: str | None = None) -> str:
     """Return SQL for the sum of a column."""
     return f"sum({column})::bigint as {name or column}"
 

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, GroupedParams, MinuteToDay, Texts
-from projector.api.queries.grouping import Grains, columns, conditions, to_the_minute
+from projector.api.queries.grouping import Grains, calls_to_the_minute, columns, conditions
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot, Statement
 
@@ -46,7 +46,7 @@ def _outcomes(source: str, time: str) -> Statement:
     """)  # noqa: S608 - constants of this package
 
 
-BY_MINUTE: Final = to_the_minute(
+BY_MINUTE: Final = calls_to_the_minute(
     """
     (
         select begun_at as happened_at, playbook, 'BEGUN' as outcome, 1 as executions

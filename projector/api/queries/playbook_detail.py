@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, Timestamp
-from projector.api.parameters import Text, Texts, WindowParams, floor
+from projector.api.parameters import Text, Texts, WindowParams, round_down
 from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
@@ -60,7 +60,7 @@ async def playbook_versions(
 ) -> ApiAnswer[PlaybookVersion]:
     """How do the versions of playbooks compare, in at most 7 days? The latest first."""
     since, until = params.bounds(snapshot.read_at)
-    since = floor(max(since, until - LONGEST), "hour")
+    since = round_down(max(since, until - LONGEST), "hour")
     values = {"since": since, "until": until, "playbook": params.playbook}
     return await run_query(snapshot, _ALL_VERSIONS, values, PlaybookVersion)
 
@@ -80,7 +80,7 @@ class PlaybookParams(WindowParams, frozen=True, kw_only=True):
         return {
             "playbook": self.playbook,
             "version": self.version,
-            "since": max(floor(since, "hour"), until - LONGEST),
+            "since": max(round_down(since, "hour"), until - LONGEST),
             "until": until,
             "most": MOST,
         }

@@ -13,7 +13,7 @@ from projector.api.parameters import (
     Texts,
     WindowParams,
 )
-from projector.api.queries.grouping import grouping_statement, total
+from projector.api.queries.grouping import grouping_statement, sum_column
 from projector.api.queries.run_query import run_grouped, run_query
 from projector.api.snapshots import Snapshot, Statement
 
@@ -44,7 +44,7 @@ class WithoutCommand(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
 _WITHOUT_COMMAND = grouping_statement(
     "projector.calls_without_command",
     keys=("step", "event_type", "status"),
-    measures=(total("events"),),
+    measures=(sum_column("events"),),
 )
 
 

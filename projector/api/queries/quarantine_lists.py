@@ -13,7 +13,7 @@ from projector.api.parameters import (
     Shapes,
     Texts,
 )
-from projector.api.queries.grouping import Grains, grouping_statement, total
+from projector.api.queries.grouping import Grains, grouping_statement, sum_column
 from projector.api.queries.run_query import run_grouped, run_paged
 from projector.api.snapshots import Snapshot, Statement
 
@@ -48,7 +48,7 @@ REJECTIONS: Final = """
 
 def _counted(source: str, time: str) -> Statement:
     return grouping_statement(
-        source, keys=("reason", "shape"), measures=(total("rejected"),), time=time
+        source, keys=("reason", "shape"), measures=(sum_column("rejected"),), time=time
     )
 
 

@@ -18,7 +18,7 @@ from projector.api.parameters import (
     GroupedParams,
     PagedParams,
     PagedWindowParams,
-    ids,
+    parse_ids,
 )
 from projector.api.queries.grouping import Grains
 from projector.api.snapshots import Snapshot, Statement
@@ -124,5 +124,5 @@ def _values(params: msgspec.Struct) -> dict[str, Any]:
     values = msgspec.structs.asdict(params)
     for name in ("execution", "parent"):
         if name in values:
-            values[name] = ids(values[name])
+            values[name] = parse_ids(values[name])
     return values

@@ -14,8 +14,8 @@ from msgspec import Meta
 
 from normalizer.core.places import parse_record
 from projector.api.answers import ApiAnswer, ApiRow
-from projector.api.parameters import STORABLE, WindowParams, floor, int64
-from projector.api.queries.error_statements import has_text
+from projector.api.parameters import STORABLE, WindowParams, parse_int64, round_down
+from projector.api.queries.error_statements import error_class_has_text
 from projector.api.snapshots import Snapshot, Statement
 
 HITS_OF_A_KIND: Final = 10
@@ -124,11 +124,11 @@ def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:
         if place is not None:
             yield _BY_COORDINATES, place._asdict()
     for command in _few(_COMMAND, text):
-        execution = int64(command.partition(":")[0])
+        execution = parse_int64(command.partition(":")[0])
         if execution is not None:
             yield _BY_COMMAND, {"execution": execution, "command": command}
     for number in _few(_NUMBER, text):
-        if (found := int64(number)) is not None:
+        if (found := parse_int64(number)) is not None:
             yield _BY_NUMBER, {"id": found}
     for trace in _few(_TRACE, text):
         yield _BY_TRACE, {"trace": trace.lower()}
@@ -161,7 +161,7 @@ def _names_values(text: str, params: SearchParams, now: datetime) -> dict[str, A
     since, until = params.bounds(now)
     return {
         "text": text.lower(),
-        "since": floor(since, "hour"),
+        "since": round_down(since, "hour"),
         "until": until,
         "limit": HITS_OF_A_KIND,
     }
@@ -334,7 +334,8 @@ _NAMES: Final = Statement(
         where  times <> 0
         and    (
                    strpos(lower(name), :text) > 0
-                   or kind = 'error' and {has_text("name", ":text", ":error_class::text")}
+                   or kind = 'error'
+                      and {error_class_has_text("name", ":text", ":error_class::text")}
                    -- What was pasted has words around the error text.
                    or kind = 'error' and name ~ '\\w.{{6}}'
                    and strpos(lower(:error_class), lower(name)) > 0

@@ -10,7 +10,7 @@ import msgspec
 
 from projector.api.answers import ApiRow
 from projector.api.parameters import CountsParams, Texts
-from projector.api.queries.grouping import FINISHED, Grains, to_the_minute
+from projector.api.queries.grouping import FINISHED, Grains, calls_to_the_minute
 from projector.api.queries.outcome_counts import BY_MINUTE
 from projector.api.queries.quarantine_lists import REJECTIONS
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_statement, trend_window
@@ -167,7 +167,7 @@ def _both(hours: str, minutes: str, time: str, *filters: str, **measures: str) -
 
 _CALLS: Final = _both(
     "projector.call_outcomes_by_attempt",
-    to_the_minute(FINISHED, "call_outcomes_by_attempt"),
+    calls_to_the_minute(FINISHED, "call_outcomes_by_attempt"),
     "moment",
     "playbook",
     "step",

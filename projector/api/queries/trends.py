@@ -47,14 +47,14 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
     unfinished: bool
 
     @property
-    def before(self) -> datetime:
+    def previous_start(self) -> datetime:
         """Return the start of the window before it."""
         return self.since - (self.until - self.since)
 
     def values(self) -> dict[str, Any]:
         """Return the parameters of a statement from `trended`, without those of its filters."""
         return {
-            "since": self.before,
+            "since": self.previous_start,
             "trend_from": self.since,
             "until": self.until,
             "interval_s": self.interval_s,

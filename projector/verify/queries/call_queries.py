@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projector.verify.queries.comparison import Comparison, counter
+from projector.verify.queries.comparison import Comparison, counter_comparison
 
 CALLS: Final = Comparison(
     name="call_facts",
@@ -66,7 +66,7 @@ _FINISHED: Final = """
         and    to_hour(coalesce(finished_at, begun_at)) < $2::timestamptz
 """
 
-CALL_HOURS: Final = counter(
+CALL_HOURS: Final = counter_comparison(
     name="call_hours",
     bounds="finished",
     keys="hour playbook step attempts status",
@@ -81,7 +81,7 @@ CALL_HOURS: Final = counter(
     """,
 )
 
-CALL_TIMES: Final = counter(
+CALL_TIMES: Final = counter_comparison(
     name="call_times",
     bounds="finished",
     keys="hour measure playbook step attempts status bucket",
@@ -103,7 +103,7 @@ CALL_TIMES: Final = counter(
     """,  # noqa: S608 - a part that several queries share
 )
 
-WORKERS: Final = counter(
+WORKERS: Final = counter_comparison(
     name="worker_hours",
     bounds="finished",
     keys="hour worker_id status",
@@ -117,7 +117,7 @@ WORKERS: Final = counter(
     """,
 )
 
-ERRORS: Final = counter(
+ERRORS: Final = counter_comparison(
     name="error_hours",
     bounds="finished",
     keys="hour step attempts status error_class",
@@ -131,7 +131,7 @@ ERRORS: Final = counter(
     """,
 )
 
-RETRIES: Final = counter(
+RETRIES: Final = counter_comparison(
     name="retry_minutes",
     bounds="finished",
     keys="minute step",

@@ -28,7 +28,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     deleted."""
 
 
-def counter(
+def counter_comparison(
     *,
     name: str,
     bounds: Bounds,

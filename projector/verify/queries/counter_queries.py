@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from projector.verify.queries.comparison import counter
+from projector.verify.queries.comparison import counter_comparison
 
-MINUTES: Final = counter(
+MINUTES: Final = counter_comparison(
     name="event_minutes",
     bounds="created",
     keys="minute event_type status attempts",
@@ -20,7 +20,7 @@ MINUTES: Final = counter(
     """,
 )
 
-HOURS: Final = counter(
+HOURS: Final = counter_comparison(
     name="event_hours",
     bounds="created",
     keys="hour step event_type status attempts",
@@ -38,7 +38,7 @@ HOURS: Final = counter(
     reports_archived=True,
 )
 
-ARRIVALS: Final = counter(
+ARRIVALS: Final = counter_comparison(
     name="arrival_hours",
     bounds="arrived",
     keys="hour shape worker_id lateness",
@@ -74,7 +74,7 @@ ARRIVALS: Final = counter(
     reports_archived=True,
 )
 
-COERCIONS: Final = counter(
+COERCIONS: Final = counter_comparison(
     name="coercion_hours",
     bounds="arrived",
     keys="hour shape rule",

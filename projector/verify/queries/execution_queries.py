@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projector.verify.queries.comparison import Comparison, counter
+from projector.verify.queries.comparison import Comparison, counter_comparison
 
 EXECUTIONS: Final = Comparison(
     name="execution_facts",
@@ -28,7 +28,7 @@ EXECUTIONS: Final = Comparison(
     """,
 )
 
-EXECUTION_HOURS: Final = counter(
+EXECUTION_HOURS: Final = counter_comparison(
     name="execution_hours",
     bounds="begun",
     keys="hour playbook outcome",

@@ -1,7 +1,7 @@
 """The examples of the OpenAPI document are what the API answers."""
 
 from projector.api.endpoints import ENDPOINTS
-from projector.api.examples import examples
+from projector.api.examples import read_examples
 from tests.support.api_client import api_client
 from tests.support.api_examples import (
     differences,
@@ -18,7 +18,7 @@ async def test_each_example_has_the_shape_of_the_answer(database: Database) -> N
     async with api_client(database.url) as client:
         answers = await request_examples(client)
 
-    known = examples()
+    known = read_examples()
 
     assert known.keys() == answers.keys() >= {endpoint.name for endpoint in ENDPOINTS}
     assert [

@@ -19,7 +19,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import FatalError
 from normalizer.kafka import TopicReader, optional_topic_reader
-from normalizer.store.quarantine_reader import list_entries, page, show_entry, table
+from normalizer.store.quarantine_reader import format_entry, format_table, list_entries, show_entry
 from tests.integration.jobs.test_redrive import as_user
 from tests.support.commands import typed
 from tests.support.factories import raw_event
@@ -268,24 +268,24 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
 
     url = settings.required_database_url
     code, listed = await typed(settings, "quarantine", "list")
-    assert (code, listed) == (0, f"{table(await list_entries(url))}\n")
+    assert (code, listed) == (0, f"{format_table(await list_entries(url))}\n")
     assert "not_an_event" in listed
     assert f"{topic.name}:0:1" in listed
     assert len(await list_entries(url, reason="invalid_json")) == 1
     for number, shown in ((1, '{"password":"[REDACTED]"}'), (2, "--raw shows it")):
         entry, kept = await show_entry(url, number)
-        redacted = page(entry, kept, raw=False)
+        redacted = format_entry(entry, kept, raw=False)
         assert shown in redacted
         assert SECRET not in redacted
-        assert SECRET in page(entry, kept, raw=True)
+        assert SECRET in format_entry(entry, kept, raw=True)
     code, raw = await typed(settings, "quarantine", "show", "2", "--raw")
     assert (code, SECRET in raw) == (0, True)
     await watcher.connection.execute(
         "update normalizer.quarantine set redriven_at = now() where quarantine_id = 2"
     )
     assert len(await list_entries(url)) == 1
-    assert "; redriven 2" in table(await list_entries(url, redriven=True))
-    assert "redriven at" in page(*await show_entry(url, 2), raw=False)
+    assert "; redriven 2" in format_table(await list_entries(url, redriven=True))
+    assert "redriven at" in format_entry(*await show_entry(url, 2), raw=False)
     assert "was in quarantine as entry 2" in await explained(settings, f"{topic.name}:0:1")
     code, said = await typed(settings, "quarantine", "show", "99")
     assert (code, "there is no such entry" in said) == (2, True)

@@ -21,7 +21,7 @@ from normalizer.kafka import (
     lenient_reader,
 )
 from normalizer.kafka.connection import stop_client
-from normalizer.kafka.lenient_reader import read_leniently
+from normalizer.kafka.lenient_reader import read_next_leniently
 from normalizer.kafka.range_reader import OffsetRange, OffsetRangeReader
 from tests.support.service_runs import until
 from tests.support.stack import Topic
@@ -244,9 +244,9 @@ async def test_a_batch_that_the_client_cannot_decode_does_not_wait_for_quiet_par
 
     async def noted(client: Any, partition: KafkaPartition, **options: Any) -> FetchedChunk:
         read.append(partition)
-        return await read_leniently(client, partition, **options)
+        return await read_next_leniently(client, partition, **options)
 
-    monkeypatch.setattr(lenient_reader, "read_leniently", noted)
+    monkeypatch.setattr(lenient_reader, "read_next_leniently", noted)
     for one in partitions:
         await producer.send_and_wait(topic.name, b"known", partition=one.partition)
         reader.start_reading(one, incarnation=0, offset=0)
@@ -467,7 +467,7 @@ async def test_records_that_the_client_cannot_decode_are_found_in_a_gap(
         await producer.send_and_wait(topic.name, b"value", headers=[(name, b"v")])
 
     async with TopicReader(settings) as log:
-        found = await log.data_offsets(topic.name, 0, [(0, 1), (1, 3), (3, 9)])
+        found = await log.offsets_with_records(topic.name, 0, [(0, 1), (1, 3), (3, 9)])
 
     assert found == [0, 1, 2]
 

@@ -222,12 +222,14 @@ async def test_the_owner_of_a_moved_partition_has_to_claim_it_again(database: Da
             database.url, PositionChange(action="rewind", who="me", why="test"), _back(3, 1)
         )
 
-        assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
+        assert [type(why) for _, why in await store.find_lost_claims([claim])] == [
+            PositionMovedError
+        ]
         with pytest.raises(PositionMovedError, match="operator:me moved"):
             await store.write(make_batch(envelope(3), claim=after(claim, first)))
         again = await claimed(store)
         assert (again.epoch, again.next_offset) == (epoch + 1, 1)
-        assert await store.lost_claims([again]) == []
+        assert await store.find_lost_claims([again]) == []
         assert (
             await store.write(make_batch(*map(envelope, (1, 2, 3)), claim=again))
         ).duplicate == 2

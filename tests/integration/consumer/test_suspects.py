@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from normalizer.cli.check import check
 from normalizer.config.settings import Settings
 from normalizer.consumer import claims
-from normalizer.embedded.ports import keep_ports
+from normalizer.embedded.ports import choose_ports
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import KafkaPartition, TopicReader, why_reset
 from normalizer.relay.relay_positions import NO_POSITION, read_position
@@ -287,7 +287,7 @@ async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is
     for partition in (1, 2):
         first = partition * 10_000
         await feed.send(range(first, first + 1_500), partition=partition)
-    port = keep_ports(tmp_path / "ports", ["http"])["http"]
+    port = choose_ports(tmp_path / "ports", ["http"])["http"]
     settings = feed.settings(http_port=port, instance=NAME)
 
     deaths, reasons = 0, list[str]()

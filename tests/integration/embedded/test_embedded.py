@@ -18,8 +18,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker, PostgresServer, ports
-from normalizer.embedded.ports import free_port, keep_ports
-from normalizer.runtime.child import until_ended
+from normalizer.embedded.ports import choose_ports, free_port
+from normalizer.runtime.child import wait_until_ended
 from tests.support.stack import Cluster, Stack
 from tests.support.table_rows import fetch_value
 
@@ -146,7 +146,7 @@ asyncio.run(main())
 
     async with asyncio.timeout(30):
         for pid in pids:
-            await until_ended(pid)
+            await wait_until_ended(pid)
     assert answer == 1
     assert (folder / "kafka" / "log" / "meta.properties").exists() is with_broker
 
@@ -184,13 +184,13 @@ async def test_check_warns_where_full_page_writes_are_off(stack: Stack, setting:
 
 
 def test_ports_stay_the_same_while_they_are_free(tmp_path: Path) -> None:
-    first = keep_ports(tmp_path / "ports.json", ["a", "b"])
-    again = keep_ports(tmp_path / "ports.json", ["a", "b"])
+    first = choose_ports(tmp_path / "ports.json", ["a", "b"])
+    again = choose_ports(tmp_path / "ports.json", ["a", "b"])
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", first["a"]))
         taken.listen()
-        moved = keep_ports(tmp_path / "ports.json", ["a", "b"])
+        moved = choose_ports(tmp_path / "ports.json", ["a", "b"])
 
     assert first == again
     assert moved["a"] != first["a"]
@@ -210,9 +210,9 @@ def _full_disk() -> Iterator[None]:
 
 
 def test_a_full_disk_leaves_the_ports_as_they_were(tmp_path: Path) -> None:
-    first = keep_ports(tmp_path / "ports.json", ["a"])
+    first = choose_ports(tmp_path / "ports.json", ["a"])
 
     with _full_disk():
-        keep_ports(tmp_path / "ports.json", ["a"])
+        choose_ports(tmp_path / "ports.json", ["a"])
 
-    assert keep_ports(tmp_path / "ports.json", ["a"]) == first
+    assert choose_ports(tmp_path / "ports.json", ["a"]) == first

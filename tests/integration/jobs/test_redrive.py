@@ -249,7 +249,7 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
         )
     source = QuarantineSource(database.url, RedriveSelection())
     diff = Diff()
-    tried = source.normalized_by(NORMALIZE)
+    tried = source.wrap_normalize(NORMALIZE)
     async with BackfillDryRun(database.url, source, tried, diff, batch_rows=5) as trial:
         await trial.run()
 

@@ -32,7 +32,7 @@ from normalizer.kafka import (
     TopicReader,
     TransactionalProducer,
     access_tokens,
-    wall_ms,
+    wall_clock_ms,
 )
 from normalizer.kafka.transactional_producer import BATCH_BYTES
 from normalizer.monitoring import lag
@@ -478,7 +478,7 @@ async def test_a_token_is_renewed_before_it_expires_and_nothing_notices(
             for chunk in await reader.fetch([partition], max_records=100, timeout_s=0.3):
                 read += [record.value for record in chunk.records]
             for log in reader.unverified_logs():
-                reader.mark_verified(log, compared_ms=wall_ms())
+                reader.mark_verified(log, compared_ms=wall_clock_ms())
             for _ in range(20):
                 await moment()
     assert await reader.stop(timeout_s=10)

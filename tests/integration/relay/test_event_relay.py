@@ -193,7 +193,7 @@ async def test_a_writer_that_did_not_see_the_registration_is_waited_for(
         await transaction.start()
         await writer.execute(INSERT, 1, 1)
         async with relaying(settings) as relay:
-            await until(lambda: "still running" in (relay.waits_for or ""))
+            await until(lambda: "still running" in (relay.why_waiting or ""))
             await transaction.commit()
 
             assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
@@ -214,8 +214,8 @@ async def test_a_writer_that_began_while_the_registration_was_written_is_waited_
 
         monkeypatch.setattr(StoredEventReader, "register", register)
         async with relaying(settings) as relay:
-            await until(lambda: relay.waits_for is None or "still running" in relay.waits_for)
-            assert relay.waits_for
+            await until(lambda: relay.why_waiting is None or "still running" in relay.why_waiting)
+            assert relay.why_waiting
             await writing.commit()
 
             assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
@@ -318,10 +318,10 @@ async def test_a_second_relay_takes_over_and_the_first_ends(
 ) -> None:
     first = EventRelay(settings)
     task = asyncio.create_task(first.run())
-    await until(lambda: first.waits_for is None)
+    await until(lambda: first.why_waiting is None)
 
     async with relaying(settings) as second, connected(database) as connection:
-        await until(lambda: second.waits_for is None)
+        await until(lambda: second.why_waiting is None)
         await connection.execute(INSERT, 1, 1)
         await ends_by("a database can have only one relay", task)
         assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
@@ -353,7 +353,7 @@ async def test_a_lost_position_and_a_restored_database_are_rejected_in_words(
     database: Database, settings: Settings
 ) -> None:
     async with relaying(settings) as relay:
-        await until(lambda: relay.waits_for is None)
+        await until(lambda: relay.why_waiting is None)
 
     other = replace(settings, kafka_group_id=f"{settings.kafka_group_id}.other")
     await ends_by("another relay is registered", EventRelay(other).run())
@@ -415,7 +415,7 @@ async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_ch
 ) -> None:
     first = EventRelay(settings)
     task = asyncio.create_task(first.run())
-    await until(lambda: first.waits_for is None)
+    await until(lambda: first.why_waiting is None)
 
     await unregister(database.url)
     async with connected(database) as connection:
@@ -461,7 +461,7 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
             "update normalizer.events set context = jsonb_build_object('text', repeat('x', 20000))"
         )
         await connection.execute("delete from normalizer.events where event_id % 100 = 0")
-    while page := await reader.changed(position):
+    while page := await reader.read_changes(position):
         pages.append(page)
         position = page.position
         await reader.delete_sent(position)
@@ -522,7 +522,7 @@ async def test_silent_output_makes_it_unready_and_holds_up_a_stop_no_longer_than
             relaying(replace(settings, stop_timeout_s=1)) as relay,
         ):
             await until(lambda: bool(silent.asking))
-            waits_for = relay.waits_for
+            waits_for = relay.why_waiting
 
     assert waits_for is not None
     assert await sent(settings) == []

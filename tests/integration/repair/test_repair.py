@@ -19,7 +19,7 @@ from bench.history import make_history
 from normalizer.errors import StoreUnavailableError
 from projector.maintenance.maintain import MaintainerBusyError, maintenance_lock
 from projector.repair.repair import RepairRequest, repair, repair_executions
-from projector.verify.divergences import record
+from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS
 from projector.verify.queries.execution_queries import EXECUTION_HOURS
 from projector.verify.ranges import Scope
@@ -118,7 +118,7 @@ async def verified(connection: asyncpg.Connection, scope: Scope = Scope()) -> se
     """Return the names of differing projections, which the view keeps."""
     differs = set()
     async for verdict in verify(connection, scope):
-        await record(connection, verdict)
+        await store_verdict(connection, verdict)
         if verdict.verdict != "match":
             differs.add(verdict.projection)
     return differs
@@ -276,7 +276,7 @@ async def test_a_verdict_reached_before_a_repair_ends_no_note_of_that_repair(
     await connection.execute("delete from execution_hours where outcome <> 'BEGUN'")
 
     await repair_executions(connection, [1])
-    await record(connection, verdict)
+    await store_verdict(connection, verdict)
 
     assert len(verdict.resolved_divergence_ids) == 1
     assert await standing(connection) == {"execution_hours": 1}

@@ -115,13 +115,13 @@ async def test_the_databases_digests_are_of_the_text_of_a_jsonb(database: Databa
 
     assert found == [digest_of_text(jsonb_text(value)) for value in VALUES]
     known = Digests()
-    own = [known.of(value) for value in VALUES]
+    own = [known.digest_for(value) for value in VALUES]
     assert all(
         mine == theirs
         for value, mine, theirs in zip(VALUES, own, found, strict=True)
-        if value not in known.missing()
+        if value not in known.missing_values()
     )
-    assert len(known.missing()) < len(VALUES)
+    assert len(known.missing_values()) < len(VALUES)
 
 
 async def test_a_value_that_is_no_jsonb_equals_itself_alone(database: Database) -> None:

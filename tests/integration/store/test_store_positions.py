@@ -113,7 +113,7 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
         connected(database) as connection,
     ):
         claim = await claimed_by_group(one, "first")
-        await one.take_alone(claim)
+        await one.note_alone(claim)
         before = await read_position(connection, 3)
 
         with pytest.raises(OtherGroupError, match="group first, whose process one "):
@@ -200,7 +200,7 @@ async def test_nothing_is_written_where_there_is_no_position(
 
     with pytest.raises(PositionMovedError, match="the position was deleted"):
         await store.write(make_batch(envelope(0), claim=claim))
-    assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
+    assert [type(why) for _, why in await store.find_lost_claims([claim])] == [PositionMovedError]
     assert (await store.write(make_batch(envelope(0), claim=await claimed(store)))).stored == 1
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from normalizer.core.rule_sources import rules_sha256
 from normalizer.embedded import remove_folder
-from normalizer.runtime.child import until_ended
+from normalizer.runtime.child import wait_until_ended
 from normalizer.runtime.native_lane import MODULE
 from normalizer.runtime.screen import Screen
 from normalizer.up.call_table import show_calls
@@ -105,7 +105,7 @@ async def folder(stack: Stack, request: pytest.FixtureRequest) -> Path:
 async def _until_all_ended(pids: dict[str, int]) -> None:
     async with asyncio.timeout(30):
         for pid in pids.values():
-            await until_ended(pid)
+            await wait_until_ended(pid)
 
 
 async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_its_rows(

@@ -12,7 +12,7 @@ import pytest
 
 from normalizer.errors import FatalError
 from projector.verify import ranges, row_comparison
-from projector.verify.divergences import record
+from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.queries.call_queries import RETRIES
 from projector.verify.queries.counter_queries import HOURS, MINUTES
@@ -339,7 +339,7 @@ async def test_a_verdict_reached_before_another_found_a_difference_takes_it_not_
     await connection.execute("update projector.event_hours set events = events + 1")
 
     await verified(connection)
-    await record(connection, slower["event_hours"])
+    await store_verdict(connection, slower["event_hours"])
 
     assert len(slower["event_hours"].resolved_divergence_ids) == 1
     assert await agreement(connection, "event_hours") == ("divergent", 1)
@@ -355,7 +355,7 @@ async def test_sample_draws_no_hour_that_retention_has_reached(
 
     async def drawn(comparison: Comparison, most: int) -> list[Any]:
         sample = Scope(kind="sample", hours=most, since=hours[0])
-        return [at.bounds[0] async for at in ranges.ranges(connection, comparison, sample)]
+        return [at.bounds[0] async for at in ranges.ranges_in_scope(connection, comparison, sample)]
 
     assert await drawn(HOURS, 9) == await drawn(MINUTES, 9) == hours
     assert len(await drawn(HOURS, 2)) == 2
@@ -386,7 +386,7 @@ async def test_a_stored_verdict_says_which_hours_it_is_about(
         Scope(kind="range", since=since, until=until),
     ):
         async for verdict in verify(connection, scope, comparisons=COMPARISONS[:1]):
-            assert await record(connection, verdict)
+            assert await store_verdict(connection, verdict)
 
         stored = await connection.fetchrow(
             "select compared_since, compared_until from projector.agreement"
@@ -446,4 +446,4 @@ async def agreement(connection: asyncpg.Connection, projection: str) -> tuple[st
 
 async def verified(connection: asyncpg.Connection, scope: Scope = DEDUP_ALWAYS) -> None:
     for verdict in (await verdicts(connection, scope)).values():
-        assert await record(connection, verdict)
+        assert await store_verdict(connection, verdict)

@@ -24,14 +24,14 @@ from projector.api.api_metrics import ApiMetrics
 from projector.api.api_page import as_html
 from projector.api.endpoints import ENDPOINTS
 from projector.api.formats import as_csv, preferred_format
-from projector.api.openapi import document
+from projector.api.openapi import build_document
 from projector.api.own_paths import OwnPaths
 from projector.api.parameters import GroupedParams, Shapes
 from projector.api.queries.quarantine_detail import RULES
 from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
 from projector.api.queries.trends import MOST_INTERVALS, trend_window
 from projector.api.response_cache import ResponseCache
-from projector.api.responses import problem
+from projector.api.responses import problem_response
 from projector.api.serve import ApiSettings
 from projector.api.snapshots import Snapshot
 from projector.api.thresholds import (
@@ -77,7 +77,7 @@ def test_a_trend_has_few_intervals_that_cover_the_window(
     assert (window.interval_s, window.intervals) == (width_s, intervals)
     assert window.intervals <= MOST_INTERVALS
     assert window.unfinished
-    assert window.since - window.before == window.until - window.since
+    assert window.since - window.previous_start == window.until - window.since
 
 
 @pytest.mark.parametrize(
@@ -166,14 +166,14 @@ _OUTCOMES: Final = (
 
 @pytest.fixture(scope="module")
 def api_page() -> str:
-    return as_html(document(ENDPOINTS, token=True)).decode()
+    return as_html(build_document(ENDPOINTS, token=True)).decode()
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.reason)
 def test_every_error_is_a_problem_that_the_page_describes(
     kind: type[ApiError], api_page: str
 ) -> None:
-    response = problem(kind("what was wrong"))
+    response = problem_response(kind("what was wrong"))
     body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
 
     assert response.headers["content-type"] == "application/problem+json"
@@ -252,7 +252,7 @@ def test_the_format_that_is_wanted_most_is_sent(accept: str, form: str) -> None:
 
 
 def test_an_error_that_passes_says_when_to_try_again() -> None:
-    waits = {kind.reason: problem(kind("x")).headers.get("Retry-After") for kind in ERRORS}
+    waits = {kind.reason: problem_response(kind("x")).headers.get("Retry-After") for kind in ERRORS}
 
     assert {reason for reason, wait in waits.items() if wait} == {"busy", "database_unavailable"}
 
@@ -287,7 +287,7 @@ async def test_scrapes_that_come_together_read_once() -> None:
             await asyncio.get_running_loop().run_in_executor(None, str)
 
     own: Any = SimpleNamespace(snapshot=contextlib.nullcontext)
-    described = document(ENDPOINTS, token=False)
+    described = build_document(ENDPOINTS, token=False)
     paths = OwnPaths(own, own, Slow(DEFAULT), described, VisibleSettings())
     request = Request({"type": "http", "state": {"trusted": True}})
 

@@ -11,9 +11,9 @@ from projector.api import openapi
 from projector.api.api_page import as_html, render_example
 from projector.api.endpoints import ENDPOINTS
 from projector.api.examples import Example
-from projector.api.openapi import document
+from projector.api.openapi import build_document
 
-DOCUMENT: Final = msgspec.json.decode(msgspec.json.encode(document(ENDPOINTS, token=False)))
+DOCUMENT: Final = msgspec.json.decode(msgspec.json.encode(build_document(ENDPOINTS, token=False)))
 OPERATIONS: Final = {
     one["get"]["operationId"]: (path, one["get"]) for path, one in DOCUMENT["paths"].items()
 }
@@ -52,9 +52,11 @@ def test_a_stale_example_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPa
     stale: defaultdict[str, Example] = defaultdict(
         lambda: Example(answer={"rows": [{"former": 1}]})
     )
-    monkeypatch.setattr(openapi, "examples", lambda: stale)
+    monkeypatch.setattr(openapi, "read_examples", lambda: stale)
 
-    assert openapi.document(ENDPOINTS, token=False)["paths"].keys() == DOCUMENT["paths"].keys()
+    assert (
+        openapi.build_document(ENDPOINTS, token=False)["paths"].keys() == DOCUMENT["paths"].keys()
+    )
 
 
 def test_the_page_shows_each_operation_with_its_request_and_its_answer() -> None:

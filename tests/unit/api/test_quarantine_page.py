@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from normalizer.store.quarantine_reader import QuarantineEntry, StoredBytes, page
+from normalizer.store.quarantine_reader import QuarantineEntry, StoredBytes, format_entry
 
 ENTRY: Final = QuarantineEntry(
     quarantine_id=1,
@@ -41,6 +41,6 @@ ENTRY: Final = QuarantineEntry(
 def test_content_is_shown_only_where_secrets_can_be_seen(value: bytes, shown: str) -> None:
     kept = StoredBytes(key=None, value=value, headers=None, sha256="00", whole=True)
 
-    printed = page(ENTRY, kept, raw=False)
+    printed = format_entry(ENTRY, kept, raw=False)
 
     assert printed.splitlines()[-1].split(maxsplit=1) == ["content", shown]

@@ -16,7 +16,7 @@ from normalizer.cli import main
 from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError
-from normalizer.files.record_lines import LONGEST_BYTES, pages, parse_record
+from normalizer.files.record_lines import LONGEST_BYTES, parse_record, read_pages
 from projector.cli.repair_command import _repair_request
 from projector.cli.scope_options import parse_scope, parse_span
 from tests.support.command_tree import subcommands
@@ -220,7 +220,7 @@ def test_each_help_teaches_by_example(path: tuple[str, ...]) -> None:
 def test_a_long_line_is_cut_by_one_byte_too_many() -> None:
     stream = io.BufferedReader(io.BytesIO(b"x" * (LONGEST_BYTES + 99) + b"\ny"))
 
-    (first, second) = [line for page in pages(stream) for line in page]
+    (first, second) = [line for page in read_pages(stream) for line in page]
     assert len(first[1]) == LONGEST_BYTES
     assert second == (2, b"y")
 

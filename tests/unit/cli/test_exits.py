@@ -140,7 +140,7 @@ async def test_a_dry_run_that_was_stopped_says_so(
                 signal.raise_signal(signal.SIGINT)
                 await asyncio.Event().wait()
 
-        def done(self) -> WorkDone:
+        def work_done(self) -> WorkDone:
             return WorkDone("rows", 0)
 
     stopped = await run_until_stopped(Trial(), Screen(io.StringIO()))

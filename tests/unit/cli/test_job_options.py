@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli import main
-from normalizer.cli.job_options import parse_time, selection_texts, to_milliseconds
+from normalizer.cli.job_options import epoch_ms, parse_time, selection_texts
 from normalizer.jobs.sources.topic_source import TopicRange
 from projector.cli import main as projector
 
@@ -122,7 +122,7 @@ def test_swapped_offsets_are_rejected() -> None:
 
 @pytest.mark.parametrize("text", ["0001-01-01", "1969-12-31T23:59:59.999Z", "1970-01-01"])
 def test_every_time_before_the_first_of_kafka_is_the_first(text: str) -> None:
-    assert to_milliseconds(parse_time(text)) == 0
+    assert epoch_ms(parse_time(text)) == 0
 
 
 def test_an_option_of_nought_makes_another_job_and_an_absent_one_does_not() -> None:

@@ -39,7 +39,7 @@ class Partition:
         self.owners += 1
         holder = f"owner {self.owners}"
         found = self.last_try.slice_records
-        stored = self.last_try.slice_for(holder, next_offset=self.position, log_end=LOG_END)
+        stored = self.last_try.slice_records_for(holder, next_offset=self.position, log_end=LOG_END)
         self.last_try = LastTry(holder=holder, slice_records=stored)
         claim = make_claim(next_offset=self.position, slice_records=stored, found_slice=found)
         now_s = [0.0]
@@ -55,7 +55,7 @@ class Partition:
             if dies_at is not None and self.position <= dies_at < end:
                 return False
             self.slices.append(end - self.position)
-            self._set(suspects.take(claim, end - self.position, end))
+            self._set(suspects.add_to_slice(claim, end - self.position, end))
             suspects.note_commit(WHERE, end - self.position, end)
             self.position = end
         return True
@@ -96,7 +96,7 @@ def test_at_most_five_owners_die_until_the_record_is_named(start: int) -> None:
 def _is_named(partition: Partition) -> bool:
     """Whether the next owner names the record."""
     position, last_try = partition.position, partition.last_try
-    return last_try.slice_for("next", next_offset=position, log_end=LOG_END) == BLAMED
+    return last_try.slice_records_for("next", next_offset=position, log_end=LOG_END) == BLAMED
 
 
 def test_suspect_is_read_in_growing_slices_until_2000_records_are_committed() -> None:
@@ -155,7 +155,7 @@ def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
 
     suspects.note_fetched(both[0])
     assert [where for where, _ in suspects.due(alone=False)] == [both[1]]
-    assert suspects.take(claims[0], 1, 1) == SHARED + 1
+    assert suspects.add_to_slice(claims[0], 1, 1) == SHARED + 1
     suspects.note_commit(both[0], 1, 1)
 
     assert [*suspects.due(alone=False)] == [(both[1], 1), (both[0], 2)]
@@ -175,7 +175,7 @@ def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     suspects = Suspects(lambda: 0.0)
     suspects.add(WHERE, make_claim(slice_records=SHARED), LOG_END)
 
-    assert suspects.take(make_claim(epoch=0), 1, 1) is None
+    assert suspects.add_to_slice(make_claim(epoch=0), 1, 1) is None
     assert [*suspects.due(alone=False)] == [(WHERE, 1)]
 
 
@@ -198,4 +198,4 @@ def test_records_of_an_earlier_claim_count_for_nothing() -> None:
 def test_claim_keeps_what_the_last_try_says_and_adds_that_its_owner_was_killed(
     last_try: LastTry, next_offset: int, log_end: int | None, stored: int | None
 ) -> None:
-    assert last_try.slice_for("me", next_offset=next_offset, log_end=log_end) == stored
+    assert last_try.slice_records_for("me", next_offset=next_offset, log_end=log_end) == stored

@@ -9,8 +9,8 @@ from normalizer.core.identity.digests import SHORT, Digests, digest_hash, digest
 def test_json_in_jsonb_spelling_needs_no_digest_from_the_database(value: bytes) -> None:
     digests = Digests()
 
-    assert digests.of(value) == (len(value), value)
-    assert digests.missing() == []
+    assert digests.digest_for(value) == (len(value), value)
+    assert digests.missing_values() == []
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,12 @@ def test_json_in_jsonb_spelling_needs_no_digest_from_the_database(value: bytes) 
 def test_json_in_another_spelling_is_digested_once(value: bytes) -> None:
     digests = Digests()
 
-    unknown = digests.of(value)
-    assert digests.missing() == [value]
+    unknown = digests.digest_for(value)
+    assert digests.missing_values() == [value]
     digests.learn([value], [(7, b"learnt")])
 
-    assert unknown != digests.of(value) == (7, b"learnt")
-    assert digests.missing() == []
+    assert unknown != digests.digest_for(value) == (7, b"learnt")
+    assert digests.missing_values() == []
 
 
 def test_a_short_text_stands_for_itself_and_hashes_as_any_other() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.identity.conflicts import MAX_KEPT_BYTES, MAX_VALUES, kept_values
+from normalizer.core.identity.conflicts import MAX_KEPT_BYTES, MAX_VALUES, losing_values
 from normalizer.core.identity.merge_flags import (
     ELSEWHERE,
     HAS_RIVAL,
@@ -149,13 +149,13 @@ def test_the_earlier_time_of_the_log_stays() -> None:
 
 @pytest.mark.parametrize("own", [b'"x"', b"[1]", b'{"context":1}', b'{"context":"x"}'])
 def test_a_producers_own_conflicting_values_are_not_kept_values(own: bytes) -> None:
-    assert kept_values(envelope(extra=b'{"conflicting_values":%b}' % own)) == []
+    assert losing_values(envelope(extra=b'{"conflicting_values":%b}' % own)) == []
 
 
 def test_kept_values_of_a_merge_are_under_their_column() -> None:
     a, b = envelope(1, result=b'{"a":1}', step="s"), envelope(2, result=b'{"a":2}', step="s")
 
-    kept = kept_values(merge(a, b))
+    kept = losing_values(merge(a, b))
 
     assert kept in ([("result", b'{"a":1}')], [("result", b'{"a":2}')])
 

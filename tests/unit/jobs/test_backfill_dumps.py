@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.errors import FatalError
-from normalizer.files.dumps import is_dump, rows
+from normalizer.files.dumps import is_dump, read_rows
 from normalizer.files.unpack import Unpacked
 
 ROWS: list[Any] = [{"a": 1, "b": "é]}{"}, {"x": [1, 2.50, {"y": '\\"'}]}, 12345, None, "text"]
@@ -30,7 +30,7 @@ class Slow(io.BytesIO):
 def read(content: bytes, size: int = 1 << 20) -> tuple[list[bytes], bool]:
     """The rows, and whether the dump was cut off."""
     stream = Unpacked(Slow(content, size), "dump")
-    numbered = [row for page in rows(stream, "dump") for row in page]
+    numbered = [row for page in read_rows(stream, "dump") for row in page]
     assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
     return [row for _, row in numbered], stream.cut
 

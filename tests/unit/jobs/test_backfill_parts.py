@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from normalizer.config.settings import Settings
 from normalizer.core.identity.coordinates import event_coordinates
 from normalizer.errors import BrokerUnavailableError
-from normalizer.files.record_lines import NAMED_BY_BYTES, topic_named_by
+from normalizer.files.record_lines import NAMED_BY_BYTES, topic_for_file
 from normalizer.jobs.dry_run.diff import changes_between
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ROWS_IN_ALL, IdRangeWalk
@@ -131,12 +131,12 @@ def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
     for now_s, end in ((0.0, 10), (1.0, 10), (2.0, 25), (3.0, 40)):
         history.note(now_s, {ONE: end})
 
-    assert history.behind_s(5.0, ONE, 40) is None
-    assert history.behind_s(3.0, ONE, 39) == 0.0
-    assert history.behind_s(5.0, ONE, 30) == 2.0
-    assert history.behind_s(5.0, ONE, 10) == 3.0
-    assert history.behind_s(5.0, ONE, 9) == 5.0
-    assert history.behind_s(5.0, KafkaPartition("other", 0), 0) is None
+    assert history.waited_s(5.0, ONE, 40) is None
+    assert history.waited_s(3.0, ONE, 39) == 0.0
+    assert history.waited_s(5.0, ONE, 30) == 2.0
+    assert history.waited_s(5.0, ONE, 10) == 3.0
+    assert history.waited_s(5.0, ONE, 9) == 5.0
+    assert history.waited_s(5.0, KafkaPartition("other", 0), 0) is None
 
 
 class Behind:
@@ -229,7 +229,7 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
     with Overlay() as overlay:
         overlay.keep([second], [(first, changed)])
         overlay.keep([], [(changed, again), (second, second)])
-        assigned = overlay.assign(event_coordinates(first))
+        assigned = overlay.assign_id(event_coordinates(first))
 
         assert overlay.rows([first.event_id or 0]) == {first.event_id: again}
         assert overlay.find_coordinates([second.event_id or 0]) == {
@@ -237,8 +237,8 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
         }
         assert list(overlay.new()) == [second]
         assert list(overlay.changed()) == [(first, again)]
-        assert overlay.find_assigned(event_coordinates(first)) == assigned < 0
-        assert overlay.find_assigned(event_coordinates(second)) is None
+        assert overlay.find_assigned_id(event_coordinates(first)) == assigned < 0
+        assert overlay.find_assigned_id(event_coordinates(second)) is None
         assert [overlay.reject(event_coordinates(first)) for _ in range(2)] == [True, False]
 
 
@@ -321,10 +321,10 @@ def test_progress_says_rate_and_time_left(stream: Callable[[], io.StringIO], sai
 )
 def test_a_file_keeps_the_topic_that_it_was_first_read_by(sizes: tuple[int, ...]) -> None:
     content = random.Random(7).randbytes(90_000)
-    known = {topic_named_by(content[500:900], ()), topic_named_by(b"x" * NAMED_BY_BYTES, ())}
-    first = topic_named_by(content[: min(sizes[0], NAMED_BY_BYTES)], ())
+    known = {topic_for_file(content[500:900], ()), topic_for_file(b"x" * NAMED_BY_BYTES, ())}
+    first = topic_for_file(content[: min(sizes[0], NAMED_BY_BYTES)], ())
     known.add(first)
 
-    topics = {topic_named_by(content[: min(size, NAMED_BY_BYTES)], known) for size in sizes}
+    topics = {topic_for_file(content[: min(size, NAMED_BY_BYTES)], known) for size in sizes}
 
     assert topics == {first}

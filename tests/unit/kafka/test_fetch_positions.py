@@ -17,7 +17,12 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.kafka import KafkaPartition
 from normalizer.kafka.connection import RETRY_BACKOFF_S
-from normalizer.kafka.fetch_positions import MAX_SILENCE_MS, FetchPosition, FetchPositions, wall_ms
+from normalizer.kafka.fetch_positions import (
+    MAX_SILENCE_MS,
+    FetchPosition,
+    FetchPositions,
+    wall_clock_ms,
+)
 
 ZERO, ONE, OTHER = KafkaPartition("t", 0), KafkaPartition("t", 1), KafkaPartition("other", 0)
 FETCH = FetchRequest(500, 1, 1, 1, [("t", [(0, 5, 1), (1, 5, 1)])], rack_id="")
@@ -43,8 +48,10 @@ class Client:
 def listen_to(client: Client) -> tuple[FetchPositions, list[str]]:
     calls: list[str] = []
     fetch_positions = FetchPositions(lambda: calls.append("doubt"))
-    fetch_positions |= {one: FetchPosition(0, 5, None, wall_ms()) for one in (ZERO, ONE, OTHER)}
-    fetch_positions.listen(client)
+    fetch_positions |= {
+        one: FetchPosition(0, 5, None, wall_clock_ms()) for one in (ZERO, ONE, OTHER)
+    }
+    fetch_positions.watch_responses(client)
     return fetch_positions, calls
 
 
@@ -60,7 +67,7 @@ async def test_answers_over_one_connection_hang_together() -> None:
         await client.send(1, FETCH)
 
     assert (doubted(fetch_positions), calls) == (set(), [])
-    assert fetch_positions.trusted(ZERO)
+    assert fetch_positions.get_verified(ZERO)
 
 
 async def test_a_fetch_that_failed_doubts_what_it_requested() -> None:
@@ -71,7 +78,7 @@ async def test_a_fetch_that_failed_doubts_what_it_requested() -> None:
         await client.send(1, FETCH)
 
     assert (doubted(fetch_positions), calls) == ({ZERO, ONE}, ["doubt"])
-    assert not fetch_positions.trusted(ONE)
+    assert not fetch_positions.get_verified(ONE)
 
 
 @pytest.mark.parametrize(
@@ -130,9 +137,9 @@ async def test_a_lost_connection_is_one_doubt() -> None:
     client.reconnect()
 
     await client.send(1, FETCH)
-    fetch_positions.mark_verified(doubt, compared_ms=wall_ms())
+    fetch_positions.mark_verified(doubt, compared_ms=wall_clock_ms())
 
-    assert fetch_positions.trusted(ZERO)
+    assert fetch_positions.get_verified(ZERO)
 
 
 @pytest.mark.parametrize(
@@ -156,10 +163,10 @@ def test_a_doubt_that_came_while_the_log_was_compared_stays() -> None:
     fetch_positions.mark_unverified([ZERO])
 
     fetch_positions.mark_verified(first, compared_ms=10_000)
-    assert not fetch_positions.trusted(ZERO)
+    assert not fetch_positions.get_verified(ZERO)
 
     fetch_positions.mark_verified(fetch_positions.unverified()[0], compared_ms=10_000)
-    assert fetch_positions.trusted(ZERO)
+    assert fetch_positions.get_verified(ZERO)
 
 
 def test_a_comparison_that_takes_long_is_no_silence() -> None:
@@ -174,4 +181,4 @@ def test_a_comparison_that_takes_long_is_no_silence() -> None:
     fetch_positions.mark_verified(doubt, compared_ms=10_000)
     fetch_positions.note_answer(ZERO, 14_000)
 
-    assert fetch_positions.trusted(ZERO)
+    assert fetch_positions.get_verified(ZERO)

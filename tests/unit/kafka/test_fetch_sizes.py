@@ -11,7 +11,7 @@ from normalizer.kafka.fetch_sizes import (
     FIRST_BYTES,
     LEAST_BYTES,
     FetchSizes,
-    fit_fetches,
+    limit_fetch_sizes,
 )
 
 MOST_BYTES = 50 << 20
@@ -22,7 +22,7 @@ def read_over_a_link(sizes: FetchSizes, bytes_per_s: float, delay_s: float) -> l
     """How long each of twenty answers takes while more is unread than is requested."""
     took: list[float] = []
     for _ in range(20):
-        requested = sizes.of(BROKER)
+        requested = sizes.bytes_for(BROKER)
         took.append(delay_s + requested / bytes_per_s)
         sizes.note_answer(BROKER, requested, took[-1])
     return took
@@ -38,12 +38,12 @@ def test_over_a_slow_link_an_answer_takes_about_a_second(bytes_per_s: float) -> 
 
 def test_over_a_fast_link_all_that_the_setting_allows_is_requested_after_some_answers() -> None:
     sizes = FetchSizes(MOST_BYTES)
-    assert sizes.of(BROKER) == FIRST_BYTES
+    assert sizes.bytes_for(BROKER) == FIRST_BYTES
 
     read_over_a_link(sizes, 1e9, 0.001)
 
-    assert sizes.of(BROKER) == MOST_BYTES
-    assert sizes.of("another broker") == FIRST_BYTES
+    assert sizes.bytes_for(BROKER) == MOST_BYTES
+    assert sizes.bytes_for("another broker") == FIRST_BYTES
 
 
 class SlowClient:
@@ -63,7 +63,7 @@ class SlowClient:
 
 async def test_a_client_requests_what_fits_whatever_it_would_request_itself() -> None:
     client = SlowClient()
-    fit_fetches(client, MOST_BYTES, clock=lambda: client.now_s)
+    limit_fetch_sizes(client, MOST_BYTES, clock=lambda: client.now_s)
 
     for _ in range(5):
         await client.send(BROKER, FetchRequest(500, 1, MOST_BYTES, 1, [("t", [(0, 0, 4 << 20)])]))
@@ -75,7 +75,7 @@ async def test_a_client_requests_what_fits_whatever_it_would_request_itself() ->
 async def test_a_fetch_without_an_answer_makes_the_next_one_smaller() -> None:
     client = SlowClient()
     client.now_s = 60.0
-    fit_fetches(client, MOST_BYTES, clock=lambda: client.now_s)
+    limit_fetch_sizes(client, MOST_BYTES, clock=lambda: client.now_s)
     request = FetchRequest(500, 1, MOST_BYTES, 1, [("t", [(0, 0, 4 << 20)])])
 
     with pytest.raises(RequestTimedOutError):
@@ -89,8 +89,8 @@ def test_after_requests_without_an_answer_less_is_requested_but_not_nothing() ->
     sizes = FetchSizes(MOST_BYTES)
 
     sizes.note_failure(BROKER)
-    assert sizes.of(BROKER) == FIRST_BYTES // 4
+    assert sizes.bytes_for(BROKER) == FIRST_BYTES // 4
     for _ in range(5):
         sizes.note_failure(BROKER)
 
-    assert sizes.of(BROKER) == LEAST_BYTES
+    assert sizes.bytes_for(BROKER) == LEAST_BYTES

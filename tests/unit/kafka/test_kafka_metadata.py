@@ -8,7 +8,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.subscription_state import SubscriptionState
 
-from normalizer.kafka.connection import RETRY_BACKOFF_S, pace_metadata
+from normalizer.kafka.connection import RETRY_BACKOFF_S, limit_metadata_requests
 from normalizer.runtime.pause import wait_at_most
 from tests.support.waiting import moment
 
@@ -29,7 +29,7 @@ async def requests_without_a_leader(*, paced: bool) -> int:
     client, subscription = AIOKafkaClient(bootstrap_servers="none:1"), SubscriptionState()
     client._metadata_update = answer
     if paced:
-        pace_metadata(client)
+        limit_metadata_requests(client)
     subscription.assign_from_user([ZERO])
     client._sync_task = asyncio.create_task(client._md_synchronizer(), name="metadata")
     fetcher = Fetcher(client, subscription, auto_offset_reset="none")
@@ -44,5 +44,5 @@ async def test_a_partition_without_a_leader_floods_no_broker() -> None:
 
 
 async def test_the_client_by_itself_requests_again_with_every_answer() -> None:
-    """Once this fails, pace_metadata can go."""
+    """Once this fails, limit_metadata_requests can go."""
     assert await requests_without_a_leader(paced=False) > 2 * WATCHED_S / RETRY_BACKOFF_S

@@ -55,7 +55,7 @@ async def test_a_sign_in_by_token_shares_its_tokens_among_all_clients(mechanism:
 
     assert first["sasl_mechanism"] == "OAUTHBEARER"
     assert first["sasl_oauth_token_provider"] is second["sasl_oauth_token_provider"]
-    assert first["sasl_oauth_token_provider"].extensions() == {
+    assert first["sasl_oauth_token_provider"].sasl_extensions() == {
         "logicalCluster": "lkc-1",
         "identityPoolId": "pool=1",
     }

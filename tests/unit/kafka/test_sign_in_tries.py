@@ -33,13 +33,13 @@ def test_refusals_in_a_row_are_counted_and_an_outage_or_a_success_between_them_c
     tries = SignInTries()
 
     for error in [REFUSED] * 4 + [AWAY] + [REFUSED] * 4:
-        tries.failed(error)
-    tries.succeeded()
+        tries.count_failure(error)
+    tries.count_success()
     for error in [REFUSED] * 4:
-        tries.failed(error)
+        tries.count_failure(error)
 
     with pytest.raises(FatalError, match=r"SASL: PLAIN: no \(rejected 5 times in a row\)"):
-        tries.failed(REFUSED)
+        tries.count_failure(REFUSED)
 
 
 def test_silence_between_refusals_is_not_counted() -> None:
@@ -49,10 +49,10 @@ def test_silence_between_refusals_is_not_counted() -> None:
     assert isinstance(silent, RetryableError)
 
     for error in [REFUSED, silent] * 4:
-        tries.failed(error)
+        tries.count_failure(error)
 
     with pytest.raises(FatalError, match="rejected 5 times in a row"):
-        tries.failed(REFUSED)
+        tries.count_failure(REFUSED)
 
 
 def test_an_outage_lasts_as_long_as_it_takes_but_not_one_of_refusals() -> None:
@@ -60,21 +60,21 @@ def test_an_outage_lasts_as_long_as_it_takes_but_not_one_of_refusals() -> None:
 
     with capture_logs():
         for _ in range(50):
-            outage.failed(AWAY)
+            outage.count_failure(AWAY)
         for _ in range(4):
-            outage.failed(REFUSED)
+            outage.count_failure(REFUSED)
         with pytest.raises(FatalError):
-            outage.failed(REFUSED)
+            outage.count_failure(REFUSED)
 
 
 def test_an_error_after_a_silence_is_logged_too() -> None:
     outage = Outage(get_logger())
 
     with capture_logs() as lines:
-        outage.silent("no answer for 10 s")
+        outage.log_silence("no answer for 10 s")
         for _ in range(2):
-            outage.failed(AWAY)
-        outage.over()
+            outage.count_failure(AWAY)
+        outage.count_success()
 
     assert [(line["event"], line.get("why")) for line in lines if line["log_level"] != "debug"] == [
         ("outage.began", "no answer for 10 s"),

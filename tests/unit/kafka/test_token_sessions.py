@@ -39,7 +39,7 @@ async def test_one_token_serves_all_clients_until_it_expires() -> None:
 
     assert {*tokens} == {"token 1"}
     assert later == "token 2"
-    assert issuer.provider.extensions() == {"cluster": "one"}
+    assert issuer.provider.sasl_extensions() == {"cluster": "one"}
 
 
 async def test_a_renewal_that_fails_keeps_the_token_and_is_tried_again() -> None:
@@ -47,7 +47,7 @@ async def test_a_renewal_that_fails_keeps_the_token_and_is_tried_again() -> None
     await issuer.provider.token()
 
     issuer.now_s, issuer.is_away = 80, True
-    was_due = issuer.provider.is_due
+    was_due = issuer.provider.is_renewal_due
     issuer.provider._try_to_renew()
     kept = await issuer.provider.token()
     issuer.now_s = 100
@@ -62,13 +62,13 @@ async def test_a_token_is_due_after_four_fifths_of_its_life_and_renewed_once() -
     await issuer.provider.token()
 
     issuer.now_s = 79
-    early = issuer.provider.is_due
+    early = issuer.provider.is_renewal_due
     issuer.now_s = 80
-    due = issuer.provider.is_due
+    due = issuer.provider.is_renewal_due
     issuer.provider._try_to_renew()
     issuer.provider._try_to_renew()
 
-    assert (early, due, issuer.provider.is_due) == (False, True, False)
+    assert (early, due, issuer.provider.is_renewal_due) == (False, True, False)
     assert issuer.issued == 2
 
 
@@ -87,10 +87,10 @@ async def test_a_token_that_lives_for_seconds_is_due_in_time_after_it_was_renewe
     issuer.now_s, issuer.lifetime_s = 4.0, lifetime_s
     await renewed(issuer.provider)
     issuer.now_s = due_at_s - 0.1
-    early = issuer.provider.is_due
+    early = issuer.provider.is_renewal_due
     issuer.now_s = due_at_s
 
-    assert (early, issuer.provider.is_due) == (False, True)
+    assert (early, issuer.provider.is_renewal_due) == (False, True)
 
 
 async def renewed(provider: TokenProvider) -> None:

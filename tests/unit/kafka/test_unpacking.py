@@ -14,7 +14,7 @@ from aiokafka.codec import snappy_encode
 from aiokafka.errors import CorruptRecordException
 
 from normalizer.kafka.field_reader import FieldReader
-from normalizer.kafka.unpacking import MOST_BATCH_BYTES, UnpacksTooFarError, pieces
+from normalizer.kafka.unpacking import MOST_BATCH_BYTES, UnpacksTooFarError, unpack_pieces
 
 LONGEST_PIECE: Final = 4 << 20
 
@@ -59,7 +59,7 @@ def test_every_codec_unpacks_to_the_last_byte_in_small_pieces(packer: str, size:
     codec, pack = PACKERS[packer]
     content = mixed(size)
 
-    unpacked = list(pieces(codec, pack(content)))
+    unpacked = list(unpack_pieces(codec, pack(content)))
 
     assert b"".join(unpacked) == content
     assert packer == "snappy without blocks" or max(map(len, unpacked), default=0) <= LONGEST_PIECE
@@ -74,7 +74,7 @@ def test_a_batch_that_is_cut_off_gives_nothing_else(packer: str) -> None:
     for end in (1, 5, 20, len(packed) // 2, len(packed) - 9):
         found = b""
         with contextlib.suppress(Exception):  # each codec has errors of its own
-            for piece in pieces(codec, packed[:end]):
+            for piece in unpack_pieces(codec, packed[:end]):
                 found += piece
         assert content.startswith(found)
 
@@ -82,7 +82,7 @@ def test_a_batch_that_is_cut_off_gives_nothing_else(packer: str) -> None:
 def test_more_than_a_gibibyte_is_too_far() -> None:
     packer = zstandard.ZstdCompressor().compressobj()
     packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(1_025)) + packer.flush()
-    unpacked = pieces("zstd", packed)
+    unpacked = unpack_pieces("zstd", packed)
 
     allowed = sum(map(len, itertools.islice(unpacked, MOST_BATCH_BYTES >> 18)))
 

@@ -117,7 +117,7 @@ def test_links_that_are_left_out_are_counted_on_the_span(traced: Traced) -> None
 
 def test_a_commit_is_below_the_write_and_its_ids_are_an_exemplar(traced: Traced) -> None:
     with traced.spans.begin()(Batch(parts=(make_part(0, [None]),))):
-        ids = traced.spans.committed(committed(commit_s=0.5, batch_id=17))
+        ids = traced.spans.note_commit(committed(commit_s=0.5, batch_id=17))
 
     ended = traced.ended()
     write, commit = ended["write normalizer.events"], ended["COMMIT noetl"]
@@ -142,7 +142,7 @@ def test_a_failed_try_is_an_event_and_a_lost_batch_is_an_error(traced: Traced) -
         contextlib.suppress(FencedError),
         traced.spans.begin()(Batch(parts=(make_part(0, [None]),))),
     ):
-        traced.spans.failed(StoreUnavailableError("database: away", sqlstate="57P01"))
+        traced.spans.note_failure(StoreUnavailableError("database: away", sqlstate="57P01"))
         raise lost
 
     ended = traced.ended()
@@ -181,7 +181,7 @@ def test_the_names_of_attributes_are_those_of_the_conventions(settings: Settings
     traced.spans.note("normalize", 1.0)
     batch = Batch(parts=(make_part(0, [parent(1)]),))
     with contextlib.suppress(StoreUnavailableError), in_spans(batch):
-        traced.spans.committed(committed())
+        traced.spans.note_commit(committed())
         raise StoreUnavailableError("away", sqlstate="57P01")
 
     ended = traced.ended().values()

@@ -22,7 +22,7 @@ from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_prod
 from normalizer.kafka.transactional_producer import OutputRecord
 from normalizer.relay import relay_store
 from normalizer.relay.output_records import canonical_record, rejection_record
-from normalizer.relay.relay_positions import RelayPosition, claim_from, read_position
+from normalizer.relay.relay_positions import RelayPosition, make_claim, read_position
 from normalizer.store.store import Claim
 from tests.contract import FOLDER
 from tests.support.factories import TOPIC, envelope, make_batch, raw_record, rejected
@@ -146,7 +146,7 @@ def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
 
     committed = written.committed(42)
     position = read_position(committed, RelayPosition(cluster_id="other"))
-    again = claim_from(WHERE, 7 << 16 | 5, committed.next_offset, position)
+    again = make_claim(WHERE, 7 << 16 | 5, committed.next_offset, position)
 
     assert committed.next_offset == 42
     assert len(committed.metadata) < 400  # of Kafka's 4,096 by default
@@ -183,7 +183,7 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> list[CommittedOffset]:
     async def clusters(*_: object) -> set[str]:
         return set()
 
-    monkeypatch.setattr(relay_store, "clusters_read", clusters)
+    monkeypatch.setattr(relay_store, "read_clusters", clusters)
     monkeypatch.setattr(relay_store, "TransactionalProducer", Producer)
     monkeypatch.setattr(relay_store, "read_limits", limits)
     return committed
@@ -211,7 +211,7 @@ async def test_record_that_a_relay_had_alone_is_to_blame_until_it_is_written(
         return await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=2)
 
     async with relay_store.RelayStore(Settings()) as killed:
-        await killed.take_alone(await claimed(killed))
+        await killed.note_alone(await claimed(killed))
     async with relay_store.RelayStore(Settings()) as next_one:
         blamed = await claimed(next_one)
         await next_one.write(make_batch(envelope(0), claim=blamed))
@@ -247,4 +247,4 @@ def test_an_offset_that_was_set_by_hand_begins_without_a_past() -> None:
     unknown = RelayPosition(cluster_id="c")
 
     assert read_position(CommittedOffset(5, ""), unknown) is unknown
-    assert claim_from(WHERE, 7 << 16, 5, unknown).last is None
+    assert make_claim(WHERE, 7 << 16, 5, unknown).last is None

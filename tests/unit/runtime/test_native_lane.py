@@ -16,8 +16,8 @@ from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, EncodedEven
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Ignored, Normalized, Rejected
-from normalizer.runtime.native_lane import GuardedLane, open_lane, why_python
-from normalizer.runtime.slices import slices
+from normalizer.runtime.native_lane import GuardedLane, open_lane, why_python_only
+from normalizer.runtime.slices import normalize_in_slices
 from simulator.mix import Mix
 from simulator.topic_records import records
 from tests.support.factories import TOPIC, raw_record
@@ -61,14 +61,14 @@ def test_lane_of_other_rules_is_not_used(monkeypatch: pytest.MonkeyPatch) -> Non
     install(monkeypatch, rules="0" * 64)
 
     assert open_lane(SETTINGS) is None
-    assert "was built from other rules" in why_python(SETTINGS)
+    assert "was built from other rules" in why_python_only(SETTINGS)
 
 
 def test_python_reads_alone_where_no_lane_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     uninstall(monkeypatch)
 
     assert open_lane(SETTINGS) is None
-    assert why_python(SETTINGS) == "event_normalizer_native isn't installed"
+    assert why_python_only(SETTINGS) == "event_normalizer_native isn't installed"
 
 
 def test_lane_is_off_after_the_third_panic_and_python_reads_on() -> None:
@@ -152,7 +152,9 @@ async def test_heavy_record_goes_to_the_helper_where_the_lane_leaves_it() -> Non
         helped.append(record.offset)
         return Normalizer().normalize(record)
 
-    iterated = slices(read, Normalizer().normalize, heavy=help_with, lane=PythonLane(EncodedEvent))
+    iterated = normalize_in_slices(
+        read, Normalizer().normalize, heavy=help_with, lane=PythonLane(EncodedEvent)
+    )
 
     assert sum([len(items) async for items in iterated]) == len(read)
     assert helped == [0, LEFT_EVERY]
@@ -170,4 +172,4 @@ async def _slices(
     read: Sequence[RawRecord], lane: Lane | None, room: int | None = None
 ) -> list[list[Item]]:
     normalize = partial(Normalizer.normalize, Normalizer())
-    return [items async for items in slices(read, normalize, lane=lane, room=room)]
+    return [items async for items in normalize_in_slices(read, normalize, lane=lane, room=room)]

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from normalizer.errors import FatalError, StoreUnavailableError
-from normalizer.store.sqlstate import Fault, copy_line, find_fault, translate_error
+from normalizer.store.sqlstate import Fault, failed_copy_line, find_fault, translate_error
 
 SECRET = "content of a row"
 
@@ -225,7 +225,7 @@ def test_a_connection_error_is_said_by_its_kind_alone() -> None:
 def test_the_rejected_line_is_read_from_the_context(context: str | None, line: int | None) -> None:
     fields = {} if context is None else {"context": context}
 
-    assert copy_line(rejection("22P02", **fields)) == line
+    assert failed_copy_line(rejection("22P02", **fields)) == line
 
 
 @pytest.mark.parametrize(

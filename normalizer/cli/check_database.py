@@ -211,7 +211,7 @@ class DatabaseCheck:
         else:
             yield CheckResult("rights", "may write events, positions, quarantine, and projections")
 
-    async def statistics(self) -> AsyncIterator[CheckResult]:
+    async def statistics_right(self) -> AsyncIterator[CheckResult]:
         """Check the right to see how old the snapshots of other roles are."""
         if not self.readable:
             return
@@ -230,7 +230,7 @@ class DatabaseCheck:
             warns=not sees,
         )
 
-    async def crashes(self) -> AsyncIterator[CheckResult]:
+    async def crash_safety(self) -> AsyncIterator[CheckResult]:
         """Check that PostgreSQL can start again after a crash."""
         if not self.answers:
             return

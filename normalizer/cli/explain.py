@@ -11,11 +11,11 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import stored_last_record
+from normalizer.core.batch import last_record_from_columns
 from normalizer.core.evidence import Evidence
 from normalizer.core.identity.collisions import match_strength, substitute_ids
 from normalizer.core.normalize import Normalizer
-from normalizer.core.places import RECORD_FORM, RecordPlace, parse_record
+from normalizer.core.places import RECORD_FORM, RecordPlace, parse_record_place
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import (
     RULES_VERSION,
@@ -104,7 +104,7 @@ _CREATED_AT: Final = ("the log's time, or none", "the time inside the event id",
 
 def parse_coordinates(text: str) -> RecordPlace:
     """Parse the coordinates of a record. Raises ConfigurationError."""
-    place = parse_record(text)
+    place = parse_record_place(text)
     if place is None:
         raise ConfigurationError(f"expected {RECORD_FORM}; got {text!r}")
     return place
@@ -161,7 +161,7 @@ async def _read_from_topic(
             partition,
             (position["cluster_id"], await log.cluster_id()),
             next_offset=position["next_offset"],
-            last=stored_last_record(*map(position.get, _LAST_RECORD)),
+            last=last_record_from_columns(*map(position.get, _LAST_RECORD)),
         )
         if other_log:
             return None, f"not read: {other_log.why}"

@@ -22,7 +22,7 @@ _HINT_FOR_KCAT: Final = (
 PLAIN_NORMALIZER: Final = Normalizer()
 
 
-def filter_lines(
+def normalize_lines(
     source: Readable, sink: BinaryIO, normalizer: Normalizer = PLAIN_NORMALIZER
 ) -> int:
     """Normalize every line of the source. Returns how many records or events were rejected.

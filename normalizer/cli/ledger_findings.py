@@ -5,7 +5,7 @@ As text, a finding is the line that `normalizer ledger verify` prints.
 
 import msgspec
 
-from normalizer.core.batch import LastRecord, stored_last_record
+from normalizer.core.batch import LastRecord, last_record_from_columns
 
 PartitionKey = tuple[str, int, int]
 """(topic, incarnation, partition)."""
@@ -42,7 +42,7 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def last(self) -> LastRecord | None:
         """Return the last record that was read, or None if none was."""
-        return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
+        return last_record_from_columns(self.last_offset, self.last_recorded_ms, self.last_crc)
 
     @property
     def key(self) -> PartitionKey:

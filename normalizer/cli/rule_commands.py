@@ -13,7 +13,7 @@ import msgspec
 
 from normalizer.cli import conformance
 from normalizer.cli.exits import exit_with_error, load_settings, normalizer_or_exit
-from normalizer.cli.filter import filter_lines
+from normalizer.cli.filter import normalize_lines
 from normalizer.cli.job_options import SECONDS
 from normalizer.config import environment
 from normalizer.core.json_schema import json_schema
@@ -48,7 +48,7 @@ def normalize(*, file: str, strict: bool) -> None:
             source: Any = (
                 sys.stdin.buffer if file == "-" else opened.enter_context(Unpacked.open(Path(file)))
             )
-            rejected = filter_lines(source, sys.stdout.buffer, normalizer)
+            rejected = normalize_lines(source, sys.stdout.buffer, normalizer)
         except BrokenPipeError:
             discard_output()
             return

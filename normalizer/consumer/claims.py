@@ -198,7 +198,7 @@ class Claims:
         claim = await self._claim_position(
             *partition, cluster_id=cluster_id, log_start=start, log_end=end, accept_reset=accepts
         )
-        self._ownership.note(partition, last_claim=claim)
+        self._ownership.update_fields(partition, last_claim=claim)
         # Compare the log after the claim. Before it, the previous owner could still move the
         # position.
         reset = await why_reset(
@@ -221,10 +221,10 @@ class Claims:
                 next_offset=claim.next_offset,
                 why=reset.why,
             )
-            self._ownership.note(partition, last_claim=claim)
+            self._ownership.update_fields(partition, last_claim=claim)
         elif claim.next_offset < start:
             self._counters.gaps += 1
-            self._ownership.note(partition, gap=(claim.next_offset, start))
+            self._ownership.update_fields(partition, gap=(claim.next_offset, start))
             _log.warning(
                 "partition.gap",
                 partition=str(partition),

@@ -31,7 +31,7 @@ class GroupOffsets:
         self._to_commit: dict[KafkaPartition, int] = {}
         self._claims_noted: Mapping[KafkaPartition, Claim] = {}
 
-    def note(self, partition: KafkaPartition, next_offset: int) -> None:
+    def note_position(self, partition: KafkaPartition, next_offset: int) -> None:
         """Note that this position was stored, so that the next commit includes it."""
         self._to_commit[partition] = next_offset
 

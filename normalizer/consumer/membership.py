@@ -179,7 +179,7 @@ class Membership:
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
             if partition not in lost_partitions:
-                self._group_offsets.note(partition, part.next_offset)
+                self._group_offsets.note_position(partition, part.next_offset)
                 self._rollbacks.pop(partition, None)
                 suspects = self.ownership.suspects
                 suspects.note_commit(partition, len(part.items), part.next_offset)

@@ -109,7 +109,7 @@ class Ownership:
         known = self[KafkaPartition(claim.topic, claim.partition)]
         return known.state is PartitionState.SET_ASIDE and known.claim is claim
 
-    def note(self, partition: KafkaPartition, **facts: Any) -> None:
+    def update_fields(self, partition: KafkaPartition, **facts: Any) -> None:
         """Set fields of a partition that don't change its state."""
         self._partitions[partition] = replace(self[partition], **facts)
 
@@ -117,7 +117,7 @@ class Ownership:
         """Note a new claim of this process. `log_end` is the end of the partition's log now."""
         self.mark_reachable(partition)
         if self._apply(PartitionEvent.CLAIM, partition):
-            self.note(partition, claim=claim, was_claimed=True)
+            self.update_fields(partition, claim=claim, was_claimed=True)
             self.suspects.add(partition, claim, log_end)
 
     def drop_claim(self, partition: KafkaPartition, epoch: int, why: PositionError) -> None:
@@ -147,7 +147,7 @@ class Ownership:
         moved its position.
         """
         if self._apply(PartitionEvent.STOP, partition):
-            self.note(partition, why_stopped=str(why))
+            self.update_fields(partition, why_stopped=str(why))
             self._counters.stopped += 1
             _log.error("partition.stopped", partition=str(partition), why=str(why))
 
@@ -173,12 +173,12 @@ class Ownership:
             return
         if not self[partition].why_unreachable:
             _log.warning("partition.unavailable", partition=str(partition), why=str(why))
-        self.note(partition, why_unreachable=str(why))
+        self.update_fields(partition, why_unreachable=str(why))
 
     def mark_reachable(self, partition: KafkaPartition) -> None:
         """Note that the partition's leader responds. It's logged if it didn't before."""
         if self[partition].why_unreachable:
-            self.note(partition, why_unreachable="")
+            self.update_fields(partition, why_unreachable="")
             _log.info("partition.recovered", partition=str(partition))
 
     def mark_other_groups(
@@ -191,7 +191,7 @@ class Ownership:
             error = errors.get(partition)
             why = error.why if error else ""
             if why != self[partition].why_other_group:
-                self.note(partition, why_other_group=why)
+                self.update_fields(partition, why_other_group=why)
         for why, partitions in self.other_groups.items():
             if why not in known:
                 names = [*map(str, partitions)]

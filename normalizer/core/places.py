@@ -24,7 +24,7 @@ class RecordPlace(NamedTuple):
     offset: int
 
 
-def parse_record(text: str) -> RecordPlace | None:
+def parse_record_place(text: str) -> RecordPlace | None:
     """Parse the name of a record, or return None. The topic may contain colons."""
     found = _RECORD.fullmatch(text.strip())
     if found is None:

@@ -19,7 +19,7 @@ from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.source_pages import batch_part, cut_page, split_page
+from normalizer.jobs.engine.source_pages import cut_page, split_page, to_batch_part
 from normalizer.jobs.sources.source import (
     HistorySource,
     PartKey,
@@ -141,7 +141,7 @@ class Backfill:
                     async for piece, items in normalize_pages(
                         page, self._normalize, room=self._batch_rows
                     ):
-                        builder.add(batch_part(piece, items, epoch=run.epoch))
+                        builder.add(to_batch_part(piece, items, epoch=run.epoch))
                         if builder.is_full(self._batch_rows):
                             yield builder, self._share_read
                             builder = BatchBuilder()

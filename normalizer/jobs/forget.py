@@ -60,7 +60,7 @@ class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
         return cls(execution_id=int(name))
 
     @property
-    def names(self) -> set[str]:
+    def id_forms(self) -> set[str]:
         """Return every form of the execution's id that may occur in a record."""
         return {str(self.execution_id)} | ({self.text} if self.text else set())
 
@@ -415,7 +415,7 @@ class Forget:
             )
 
     async def _find(self) -> _Found:
-        found = _Found(names=self._execution.names)
+        found = _Found(names=self._execution.id_forms)
         for event_id, *place, coercions in await self._session.fetch(_FIND_EVENTS, self._id):
             found.event_ids.append(event_id)
             found.record_keys.append(tuple(place))

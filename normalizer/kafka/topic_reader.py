@@ -121,7 +121,7 @@ class TopicReader(ReaderConnection):
         async with self._connected(f"looking up group {group_id}"):
             return await retry_until_coordinator_ready(partial(self._group_members, group_id))
 
-    async def committed(
+    async def committed_offsets(
         self, group_id: str, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, CommittedOffset]:
         """Return the offsets that a group has committed for these partitions.

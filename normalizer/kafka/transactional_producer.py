@@ -102,7 +102,7 @@ class TransactionalProducer:
         identity = self._producer._txn_manager  # noqa: SLF001 - the public API has no access to it
         return int(identity.producer_id << 16 | identity.producer_epoch)
 
-    async def committed(self) -> CommittedOffset | None:
+    async def committed_offset(self) -> CommittedOffset | None:
         """Return the group's committed offset of the partition. Raises BrokerUnavailableError."""
         with translating_errors(f"reading the committed offset of {self._partition}"):
             async with asyncio.timeout(START_S):

@@ -156,7 +156,7 @@ class LagMonitor:
         positions = self._positions
         if positions is None:
             return {}
-        unmeasured = {*self.unmeasured}
+        unmeasured = {*self.unmeasured_partitions}
         return {
             partition: PartitionLag(
                 next_offset=positions.get(partition, 0),
@@ -169,7 +169,7 @@ class LagMonitor:
         }
 
     @property
-    def unmeasured(self) -> list[KafkaPartition]:
+    def unmeasured_partitions(self) -> list[KafkaPartition]:
         """Return the partitions whose end no broker has reported for `BOUNDS_LAST_S`, sorted."""
         oldest_s = time.monotonic() - BOUNDS_LAST_S
         known_at_s = self._bounds_at_s
@@ -179,7 +179,7 @@ class LagMonitor:
     def lag_records(self) -> int | None:
         """Return the unread records of all partitions, or None if any of them is unknown."""
         partitions = self.partitions
-        if not partitions or self.unmeasured:
+        if not partitions or self.unmeasured_partitions:
             return None
         return sum(one.lag_records for one in partitions.values())
 
@@ -190,7 +190,7 @@ class LagMonitor:
         return tuple(one for one in topics if not self._counts[one])
 
     @property
-    def observed(self) -> Mapping[KafkaPartition, ObservedLog]:
+    def observed_logs(self) -> Mapping[KafkaPartition, ObservedLog]:
         """Return where each log ends, as the broker last reported it."""
         now_s = time.monotonic()
         return {
@@ -340,7 +340,7 @@ class LagMonitor:
 
     async def _poll_group(self) -> None:
         """Read the positions of a service that keeps them in its group."""
-        committed = await self._log.committed(self._settings.kafka_group_id, self._bounds)
+        committed = await self._log.committed_offsets(self._settings.kafka_group_id, self._bounds)
         self._positions = {one: found.next_offset for one, found in committed.items()}
 
     async def _poll_retention(self) -> None:

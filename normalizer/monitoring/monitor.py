@@ -73,7 +73,10 @@ class Monitor:
 
     def __enter__(self) -> Self:
         gauges = GaugeCollector(
-            self._service, self.lag_monitor, reasons=self.reasons, degraded=self.degraded
+            self._service,
+            self.lag_monitor,
+            reasons=self.reasons_not_ready,
+            degraded=self.degraded_partitions,
         )
         self._service.metrics.registry.register(gauges)
         self._thread.start()
@@ -98,13 +101,13 @@ class Monitor:
         they did, a rollout would stop, although a new process has the same problem.
         """
         self._wait_for(self._poll())
-        reasons = list(self.reasons())
+        reasons = list(self.reasons_not_ready())
         service = self._service
         return probe_response(
             {
                 "ready": not reasons,
                 "reasons": reasons,
-                "degraded": list(self.degraded()),
+                "degraded": list(self.degraded_partitions()),
                 "partitions": service.partitions(),
                 "gaps": {str(one): gap for one, gap in service.ownership.gaps.items()},
                 "lag_records": self.lag_monitor.lag_records,
@@ -118,7 +121,7 @@ class Monitor:
         self._wait_for(self._poll_for_metrics())
         return self._service.metrics.registry
 
-    def reasons(self) -> Iterator[str]:
+    def reasons_not_ready(self) -> Iterator[str]:
         """Yield the reasons why the service isn't ready."""
         service, lag_monitor = self._service, self.lag_monitor
         if service.heartbeat_age_s() >= HEARTBEAT_LIMIT_S:
@@ -143,7 +146,7 @@ class Monitor:
         for partition, why in service.ownership.stopped.items():
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
-    def degraded(self) -> Iterator[str]:
+    def degraded_partitions(self) -> Iterator[str]:
         """Yield a line for each partition that this process can't read as it should."""
         ownership = self._service.ownership
         unreachable = ownership.unreachable
@@ -151,7 +154,9 @@ class Monitor:
             yield f"partition {partition} is unreachable: {why.removeprefix(f'{partition}: ')}"
         for why, partitions in ownership.other_groups.items():
             yield f"partitions {', '.join(map(str, partitions))} are left to {why}"
-        for partition in self.lag_monitor.unmeasured if self.lag_monitor.broker_up else ():
+        for partition in (
+            self.lag_monitor.unmeasured_partitions if self.lag_monitor.broker_up else ()
+        ):
             if partition not in unreachable:
                 yield f"lag of partition {partition} is unknown: no broker reports where it ends"
         for partition, suspect in sorted({**ownership.suspects}.items()):
@@ -216,7 +221,7 @@ class Monitor:
         if self.lag_monitor.has_database and self._service.heartbeat_age_s() < HANGING_S:
             ownership = self._service.ownership
             await self._heartbeat.send(
-                ownership.last_claims, self.lag_monitor.observed, ownership.stopped.keys()
+                ownership.last_claims, self.lag_monitor.observed_logs, ownership.stopped.keys()
             )
 
     async def _store_drift(self) -> None:

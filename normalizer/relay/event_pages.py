@@ -70,7 +70,7 @@ class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
     ids_sent: int = 0
     noted_at: datetime = datetime.min.replace(tzinfo=UTC)
 
-    def committed(self) -> CommittedOffset:
+    def to_commit(self) -> CommittedOffset:
         """Return the offset and metadata to commit to Kafka."""
         return CommittedOffset(self.transaction_id, msgspec.json.encode(self).decode())
 
@@ -259,7 +259,7 @@ class StoredEventReader:
         """End the connection."""
         self._session.terminate()
 
-    async def registration(self) -> Registration | None:
+    async def read_registration(self) -> Registration | None:
         """Return the registered relay, or None if no changes are being recorded."""
         rows = await self._session.fetch(_READ_REGISTRATION)
         return Registration(*rows[0]) if rows else None
@@ -268,7 +268,7 @@ class StoredEventReader:
         """Register the relay, so that changes are recorded. Does nothing if one is registered."""
         await self._session.fetch(REGISTER, *registration)
 
-    async def horizon(self) -> Horizon:
+    async def read_horizon(self) -> Horizon:
         """Return which transactions of the database are running."""
         return Horizon(*(await self._session.fetch(_READ_HORIZON))[0])
 
@@ -304,7 +304,7 @@ class StoredEventReader:
         """
         return await self._session.run_once(partial(self._read_changed, position))
 
-    async def state(self, position: TablePosition) -> RelayState:
+    async def read_state(self, position: TablePosition) -> RelayState:
         """Return whether the relay can continue from this position, and its lag."""
         return RelayState(*(await self._session.fetch(_READ_STATE, *_marks(position)))[0])
 

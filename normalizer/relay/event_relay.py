@@ -150,7 +150,7 @@ class EventRelay:
             async with contextlib.aclosing(self._pages(position)) as pages:
                 async for page in pages:
                     records, outcomes = await self._make_records(page)
-                    await producer.commit(records, page.position.committed())
+                    await producer.commit(records, page.position.to_commit())
                     self._note_success()
                     self._committed_at_s = time.monotonic()
                     self.outcomes += outcomes
@@ -163,17 +163,17 @@ class EventRelay:
         Raises FatalError if the position doesn't belong to this database.
         """
         group_id = self._settings.kafka_group_id
-        position = table_position(await producer.committed())
-        registered = await self._reader.registration()
+        position = table_position(await producer.committed_offset())
+        registered = await self._reader.read_registration()
         if registered is None:
             # Commit the position before registering. In the other order, a process that's killed in
             # between would leave a registration without a position. That would look as if Kafka had
             # lost the position.
-            now = await self._reader.horizon()
+            now = await self._reader.read_horizon()
             position = first_position(secrets.token_hex(8), now, position)
-            await producer.commit((), position.committed())
+            await producer.commit((), position.to_commit())
             await self._reader.register(Registration(position.registration, group_id))
-            registered = await self._reader.registration()
+            registered = await self._reader.read_registration()
         if registered is None or registered.group_id != group_id:
             raise FatalError(
                 "this relay can't start, because another relay is registered in this database: "
@@ -184,7 +184,7 @@ class EventRelay:
                 f"the position in group {group_id} is gone (Kafka keeps the offsets of a group "
                 f"without members for offsets.retention.minutes). {START_AGAIN}"
             )
-        now = await self._reader.horizon()
+        now = await self._reader.read_horizon()
         if position.transaction_id >= now.next_transaction:
             raise FatalError(
                 "this database was restored to an earlier state: the relay has sent transaction "
@@ -214,7 +214,7 @@ class EventRelay:
         """
         later = await self._reader.take_transaction_number()
         while not self._stopping.is_set():
-            now = await self._reader.horizon()
+            now = await self._reader.read_horizon()
             self._heard_at_s = time.monotonic()
             if now.oldest_running >= later:
                 return
@@ -260,7 +260,7 @@ class EventRelay:
         Raises FatalError if it doesn't. `went_back` is the message for one of the cases: changes
         after the position were already sent and deleted.
         """
-        state = await self._reader.state(position)
+        state = await self._reader.read_state(position)
         if not state.is_registered:
             raise FatalError(
                 "this relay is no longer registered, so the database doesn't record changes for it"

@@ -52,7 +52,7 @@ class PartOutput:
                 due_s = time.perf_counter() + SLICE_S
         return records
 
-    def committed(self, *, commit_s: float) -> CommittedBatch:
+    def count_outcomes(self, *, commit_s: float) -> CommittedBatch:
         """Return the counts of the part. Call it after its transaction was committed."""
         return CommittedBatch(
             events=self._events,

@@ -114,7 +114,7 @@ class RelayStore:
         )
         epoch = await producer.start()
         try:
-            committed = await producer.committed()
+            committed = await producer.committed_offset()
             position = RelayPosition(cluster_id=cluster_id, shapes=shapes.fingerprint)
             if committed is None:
                 committed = CommittedOffset(log_start)
@@ -131,7 +131,7 @@ class RelayStore:
                 shapes=shapes.fingerprint,
                 last_try=LastTry(holder=self._holder, slice_records=slice_records),
             )
-            await producer.commit((), position.committed(claim.next_offset))
+            await producer.commit((), position.to_commit(claim.next_offset))
         except BaseException:
             await producer.stop()
             raise
@@ -226,7 +226,7 @@ class RelayStore:
             await self._commit(where, owned, position, records, part.next_offset)
         except PositionError as error:
             return error
-        committed = output.committed(commit_s=time.monotonic() - begun_s)
+        committed = output.count_outcomes(commit_s=time.monotonic() - begun_s)
         self._on_commit(committed)
         return committed.totals
 
@@ -266,7 +266,7 @@ class RelayStore:
             raise _claimed_again(where)
         self._owned[where] = owned._replace(next_offset=None)
         try:
-            await owned.producer.commit(records, position.committed(next_offset))
+            await owned.producer.commit(records, position.to_commit(next_offset))
         except BrokerUnavailableError as error:
             raise PositionMovedError(
                 f"{error}. Nobody knows whether the commit succeeded, so the relay claims the "
@@ -299,7 +299,7 @@ async def read_clusters(topics: TopicReader, settings: Settings, topic: str) -> 
     has copied the offsets, and they don't fit this cluster's log.
     """
     partitions = await topics.partitions(topic)
-    offsets = await topics.committed(settings.kafka_group_id, partitions)
+    offsets = await topics.committed_offsets(settings.kafka_group_id, partitions)
     positions = (read_position(one, NO_POSITION) for one in offsets.values())
     return {position.cluster_id for position in positions if position is not NO_POSITION}
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from normalizer.config.environment import is_text, unknown_variables
+from normalizer.config.environment import is_utf8, unknown_variables
 from normalizer.runtime.exit_codes import FAILED, STOPPED_AT_ONCE
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -39,7 +39,7 @@ class Program(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reject arguments that aren't valid text. No database, log, or broker accepts them."""
         for argument in args:
-            if not is_text(argument):
+            if not is_utf8(argument):
                 raise click.UsageError(f"{argument!r} is not UTF-8", ctx)
         return super().parse_args(ctx, args)
 

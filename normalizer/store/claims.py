@@ -15,7 +15,7 @@ from normalizer.core.batch import (
     LastRecord,
     PartitionBatch,
     holes_between,
-    stored_last_record,
+    last_record_from_columns,
 )
 from normalizer.core.last_try import ALONE, LastTry
 from normalizer.errors import (
@@ -102,7 +102,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def last(self) -> LastRecord | None:
         """Return the last record that was read, or None if none was."""
-        return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
+        return last_record_from_columns(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
 # Returns the incarnation in which a new position begins. If a position of the partition was

@@ -33,7 +33,7 @@ _OTHER_HOST: Final = frozenset({62, 64})
 """OpenSSL's codes for a certificate that has another host name or IP address."""
 
 
-def connect_error(error: BaseException, database_url: str) -> NormalizerError:
+def translate_connect_error(error: BaseException, database_url: str) -> NormalizerError:
     """Translate the error of a failed connection. The result says which step failed, and why.
 
     It repeats the server's message. Before the first statement that can only quote names of users,

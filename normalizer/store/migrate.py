@@ -23,7 +23,7 @@ import asyncpg
 
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError, pick_worst
 from normalizer.postgres.database import closing, connect
-from normalizer.store.connect_error import connect_error
+from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.migration_files import (
     FOLDER,
     READ_APPLIED,
@@ -168,7 +168,7 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
             database_url, application_name="normalizer migrate", session=_SESSION
         )
     except (OSError, asyncpg.PostgresError) as error:
-        raise connect_error(error, database_url) from error
+        raise translate_connect_error(error, database_url) from error
     except (asyncpg.InterfaceError, ValueError) as error:
         raise ConfigurationError(f"the connection to the database failed: {error}") from error
     try:

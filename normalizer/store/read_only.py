@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.postgres.database import COMMAND_TIMEOUT_S, closing, connect
-from normalizer.store.connect_error import connect_error
+from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
 
 READ_ONLY_SESSION: Final = {
@@ -38,7 +38,7 @@ async def read_only_connection(
             command_timeout_s=command_timeout_s or COMMAND_TIMEOUT_S,
         )
     except FOREIGN_ERRORS as error:
-        raise connect_error(error, database_url) from error
+        raise translate_connect_error(error, database_url) from error
     try:
         async with closing(connection):
             yield connection

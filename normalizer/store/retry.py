@@ -80,7 +80,7 @@ class InFlightBatch:
         if getattr(error, "sqlstate", None) != LOCK_NOT_AVAILABLE:
             self.waits_for = ""
 
-    def written(self) -> None:
+    def note_piece_written(self) -> None:
         """Note that the piece was written."""
         self.error, self.waits_for = None, ""
 
@@ -190,7 +190,7 @@ class _Retries:
                 if not self._shrink(error):
                     await self._back_off(error)
             else:
-                self._in_flight.written()
+                self._in_flight.note_piece_written()
                 sign_in_tries.count_success()
                 self._pieces.pop()
                 self._restart()

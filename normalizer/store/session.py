@@ -11,7 +11,7 @@ import asyncpg
 from normalizer.errors import StoreUnavailableError
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
 from normalizer.runtime.telemetry import get_logger
-from normalizer.store.connect_error import connect_error
+from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.reconnecting_connection import (
     ReconnectingConnection,
     is_in_doubt_after,
@@ -173,7 +173,7 @@ class Session:
             try:
                 connection = await used.enter_async_context(self._connection.use())
             except FOREIGN_ERRORS as error:
-                raise connect_error(error, self._database_url) from error
+                raise translate_connect_error(error, self._database_url) from error
             try:
                 return await self._committed(connection, work, rolled_back=rolled_back)
             except BaseException as error:

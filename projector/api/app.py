@@ -45,7 +45,7 @@ _log = structlog.get_logger()
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build(
+def build_app(
     reader: Reader,
     own: Reader,
     *,

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from normalizer.errors import ConfigurationError
 from projector.api.api_errors import ApiError
-from projector.api.app import build
+from projector.api.app import build_app
 from projector.api.execution_ends import ExecutionEnds
 from projector.api.idle_connections import LimitedConnection
 from projector.api.snapshots import Reader
@@ -64,7 +64,7 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
         for connections in (settings.connections, 1)
     )
     ends = ExecutionEnds(reader)
-    app = build(
+    app = build_app(
         reader,
         own,
         ends=ends,

@@ -19,8 +19,8 @@ from projector.database_session import database_url, open_connection
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.maintain import (
     ClocksDifferError,
-    Keep,
     MaintainerBusyError,
+    RetentionPeriods,
     StepsFailedError,
     maintenance_lock,
 )
@@ -150,7 +150,9 @@ def maintain(
     failures and continues. It does nothing while the clocks of the database and this machine differ
     by more than an hour, because a wrong clock would delete rows that aren't old.
     """
-    keep = Keep(**{name.removeprefix("keep_"): span for name, span in spans.items() if span})
+    keep = RetentionPeriods(
+        **{name.removeprefix("keep_"): span for name, span in spans.items() if span}
+    )
     folder = ArchiveFolder(archive) if archive and not dry_run else None
     pause_s = every.total_seconds() if every else 0.0
 

@@ -55,7 +55,7 @@ class StepsFailedError(NormalizerError):
     """The database rejected some steps. All others are done, and the next run retries."""
 
 
-class Keep(msgspec.Struct, frozen=True, kw_only=True):
+class RetentionPeriods(msgspec.Struct, frozen=True, kw_only=True):
     """How long to keep each kind of row. None keeps it indefinitely.
 
     A record that reached the log longer than `events` ago is ignored. An execution is deleted when
@@ -78,7 +78,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
 
 async def maintain(
     connection: asyncpg.Connection,
-    keep: Keep,
+    keep: RetentionPeriods,
     *,
     dry_run: bool,
     sample: Scope | None = None,
@@ -171,7 +171,7 @@ async def _while_open(connection: asyncpg.Connection) -> AsyncIterator[None]:
 
 def _steps(
     connection: asyncpg.Connection,
-    keep: Keep,
+    keep: RetentionPeriods,
     now: datetime,
     folder: ArchiveFolder | None,
     *,

@@ -64,7 +64,7 @@ class RowDifferences(msgspec.Struct, frozen=True):
     divergent_locations: frozenset[int | datetime]
 
     @property
-    def differing_rows(self) -> int:
+    def differing_count(self) -> int:
         """Return how many rows are missing, superfluous, or have other values."""
         return max(self.actual_only, self.expected_only)
 

@@ -139,7 +139,7 @@ class _ComparisonRun:
         self._timeouts_in_a_row = 0
         self._archived += archived
         self._compared += found.compared
-        self._divergent += found.differing_rows
+        self._divergent += found.differing_count
         self._examples += found.examples
         self._divergent_locations |= found.divergent_locations
         self._resolved_divergence_ids.update(
@@ -153,11 +153,11 @@ class _ComparisonRun:
     async def _compare(self, verify_range: VerifyRange) -> RowDifferences:
         """Compare the range, and repair and compare it again if rows differ."""
         found = await compare(self._connection, self._comparison, verify_range)
-        if self._repair_range is not None and found.differing_rows:
-            differing = found.differing_rows
+        if self._repair_range is not None and found.differing_count:
+            differing = found.differing_count
             await self._repair_range(self._comparison, verify_range, found)
             found = await compare(self._connection, self._comparison, verify_range)
-            self._repaired += max(differing - found.differing_rows, 0)
+            self._repaired += max(differing - found.differing_count, 0)
         return found
 
     async def _count_archived(self, verify_range: VerifyRange) -> int:

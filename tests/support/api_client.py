@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from bench.history import make_history
-from projector.api.app import build
+from projector.api.app import build_app
 from projector.api.endpoints import Endpoint
 from projector.api.execution_ends import ExecutionEnds
 from projector.api.parameters import Parameters
@@ -99,7 +99,7 @@ async def api_client(
         Reader(url, connections=1, timeout_s=timeout_s) as own,
     ):
         ends = ExecutionEnds(reader)
-        app = build(reader, own, ends=ends, **options)
+        app = build_app(reader, own, ends=ends, **options)
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             querying = asyncio.create_task(ends.run())

@@ -105,7 +105,7 @@ async def _relayed_so_far(
     reader: TopicReader, settings: Settings, partitions: Iterable[int]
 ) -> dict[int, int]:
     (topic,) = settings.kafka_topics
-    found = await reader.committed(
+    found = await reader.committed_offsets(
         settings.kafka_group_id, [KafkaPartition(topic, one) for one in partitions]
     )
     return {one.partition: committed.next_offset for one, committed in found.items()}

@@ -53,7 +53,7 @@ def is_below_horizon(event: Event, dedup_horizon: DedupHorizon) -> bool:
     return coordinates[3] < dedup_horizon.get(coordinates[:3], 0)
 
 
-def stored_id(event: Event) -> int:
+def required_id(event: Event) -> int:
     """Return the id of an event from a log. Raises ValueError if it has none."""
     if event.event_id is None:
         topic, _, _, offset, _ = event_coordinates(event)
@@ -64,7 +64,7 @@ def stored_id(event: Event) -> int:
 
 def is_derived(event: Envelope) -> bool:
     """Return whether the event's id is derived from its coordinates, because it had none."""
-    return stored_id(event) >= DERIVED_REGION and any(
+    return required_id(event) >= DERIVED_REGION and any(
         derived_id(event, salt) == event.event_id for salt in SALTS
     )
 

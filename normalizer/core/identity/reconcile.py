@@ -28,7 +28,7 @@ from normalizer.core.identity.coordinates import (
     event_coordinates,
     is_below_horizon,
     is_derived,
-    stored_id,
+    required_id,
 )
 from normalizer.core.identity.digests import Digests
 from normalizer.core.identity.merge import merge, request_digests
@@ -56,7 +56,7 @@ async def reconcile(
     isn't found by its id is looked up by its coordinates. Only events that must be compared become
     Envelopes. Any other event becomes a row as it is.
     """
-    ids = [stored_id(event) for event in events]
+    ids = [required_id(event) for event in events]
     id_counts = Counter(ids)
     known = await stored.find_coordinates(sorted(id_counts))
     again = {*known, *(event_id for event_id, times in id_counts.items() if times > 1)}
@@ -143,14 +143,14 @@ class _Reconciler:
             }
             self._resolved = await self._stored.find_rows_at(below) if below else {}
         again = [event for event in unknown if event_coordinates(event) not in self._resolved]
-        taken_ids = {event_id for event in again if (event_id := stored_id(event)) in self._known}
+        taken_ids = {event_id for event in again if (event_id := required_id(event)) in self._known}
         await self._lock({event_id for event_id in taken_ids if event_id < HASHED_REGION})
         rows = self._current_rows(again)
         siblings = {
             one
             for event, row in zip(again, rows, strict=True)
             if self._may_have_siblings(row, event) and not is_derived(event)
-            for one in substitute_ids(stored_id(event), event.execution_id)
+            for one in substitute_ids(required_id(event), event.execution_id)
         }
         await self._lock(
             {event_id for event_id in taken_ids if event_id >= HASHED_REGION}
@@ -159,7 +159,7 @@ class _Reconciler:
         reports: dict[int, list[Envelope]] = {}
         for event, row in zip(again, self._current_rows(again), strict=True):
             if row is not event and match_strength(row, event, self._steps.steps_for):
-                reports.setdefault(stored_id(row), [row]).append(event)
+                reports.setdefault(required_id(row), [row]).append(event)
         for row_reports in reports.values():
             request_digests(row_reports, self._digests)
         await self._load_digests()
@@ -173,7 +173,7 @@ class _Reconciler:
         """Return the row of each event's id: the stored one, or the first event with this id."""
         first: dict[int, Envelope] = {}
         return [
-            self._loaded(stored_id(event)) or first.setdefault(stored_id(event), event)
+            self._loaded(required_id(event)) or first.setdefault(required_id(event), event)
             for event in events
         ]
 
@@ -186,19 +186,19 @@ class _Reconciler:
 
     async def _reconcile(self, event: Envelope) -> tuple[Outcome, int]:
         if self._is_stored(event):
-            return "duplicate", stored_id(event)
+            return "duplicate", required_id(event)
         row = self._resolved.get(event_coordinates(event))
         if row is not None:
             return "duplicate", row
         outcome = (
-            self._add(event) if self._is_unused(stored_id(event)) else await self._resolve(event)
+            self._add(event) if self._is_unused(required_id(event)) else await self._resolve(event)
         )
         self._resolved[event_coordinates(event)] = outcome[1]
         return outcome
 
     def _is_stored(self, event: Envelope) -> bool:
         """Return whether the stored row of the event's id has the event's coordinates."""
-        return self._known.get(stored_id(event)) == event_coordinates(event)
+        return self._known.get(required_id(event)) == event_coordinates(event)
 
     async def _resolve(self, event: Envelope) -> tuple[Outcome, int]:
         """Resolve an event whose id is taken: merge it into a row, or give it another id.
@@ -207,23 +207,23 @@ class _Reconciler:
         """
         if is_derived(event):
             return await self._resolve_by_coordinates(event)
-        holder = self._loaded(stored_id(event))
+        holder = self._loaded(required_id(event))
         assert holder is not None
-        ids = [stored_id(event)]
+        ids = [required_id(event)]
         if self._may_have_siblings(holder, event):
-            ids += substitute_ids(stored_id(event), event.execution_id)
+            ids += substitute_ids(required_id(event), event.execution_id)
             await self._lock({*ids} - self._rows.keys())
         rows = [row for one in ids if (row := self._loaded(one)) is not None]
         for row in rows:
             if event_coordinates(row) == event_coordinates(event):
-                return "duplicate", stored_id(row)
+                return "duplicate", required_id(row)
         strengths = [match_strength(row, event, self._steps.steps_for) for row in rows]
         best = rows[strengths.index(strength := max(strengths))]
         if best is holder and strength:
             return await self._merge(holder, event)
         self._flag(holder, SHARES_ID)
         if strength:
-            return await self._merge(best, with_event_id(event, stored_id(best)))
+            return await self._merge(best, with_event_id(event, required_id(best)))
         rivals = [row for row in rows if are_rivals(row, event)]
         for row in rivals:
             self._flag(row, HAS_RIVAL)
@@ -278,7 +278,7 @@ class _Reconciler:
 
     def _flag(self, row: Envelope, flags: int) -> None:
         """Set flags on the current state of a row."""
-        now = self._loaded(stored_id(row)) or row
+        now = self._loaded(required_id(row)) or row
         self._change(now, with_flags(now, flags))
 
     def _is_unused(self, event_id: int) -> bool:
@@ -297,7 +297,7 @@ class _Reconciler:
         return None if row is None else to_envelope(row)
 
     def _add(self, event: Envelope) -> tuple[Outcome, int]:
-        event_id = stored_id(event)
+        event_id = required_id(event)
         self._rows[event_id] = event
         self._new.add(event_id)
         return "stored", event_id
@@ -306,21 +306,21 @@ class _Reconciler:
         merged = merge(row, report, self._digests)
         while await self._load_digests():
             merged = merge(row, report, self._digests)
-        self._merged_records.append((event_coordinates(report), stored_id(row)))
+        self._merged_records.append((event_coordinates(report), required_id(row)))
         if merged is row:
             self._unchanging.add(event_coordinates(report))
-            return "duplicate", stored_id(row)
+            return "duplicate", required_id(row)
         self._change(row, merged)
         if merged == with_flags(row, ELSEWHERE):
             self._flagging.add(event_coordinates(report))
-            return "duplicate", stored_id(row)
-        return "merged", stored_id(row)
+            return "duplicate", required_id(row)
+        return "merged", required_id(row)
 
     def _change(self, row: Envelope, changed: Envelope) -> None:
         """Replace the row by the changed row."""
         if changed is row:
             return
-        event_id = stored_id(row)
+        event_id = required_id(row)
         self._rows[event_id] = changed
         if event_id not in self._new:
             self._changed.add(event_id)

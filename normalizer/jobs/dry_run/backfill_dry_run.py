@@ -26,7 +26,7 @@ from normalizer.jobs.backfill import normalize_pages
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.job_positions import read_dedup_horizon
-from normalizer.jobs.engine.source_pages import batch_part
+from normalizer.jobs.engine.source_pages import to_batch_part
 from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition
 from normalizer.runtime.progress import WorkDone
@@ -124,7 +124,7 @@ class BackfillDryRun:
         try:
             async for page in self._source.read(positions):
                 async for piece, items in normalize_pages(page, self._normalize):
-                    builder.add(batch_part(piece, items))
+                    builder.add(to_batch_part(piece, items))
                     self._records_read += len(items)
                     if builder.is_full(self._batch_rows):
                         yield builder.build()

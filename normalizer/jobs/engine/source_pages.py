@@ -38,7 +38,7 @@ def cut_page(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
     return piece, rest
 
 
-def batch_part(page: SourcePage, items: list[Item], *, epoch: int = 0) -> PartitionBatch:
+def to_batch_part(page: SourcePage, items: list[Item], *, epoch: int = 0) -> PartitionBatch:
     """Return the page as a part of a batch, with the outcomes of its records."""
     topic, incarnation, partition = page.part
     return PartitionBatch(

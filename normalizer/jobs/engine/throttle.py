@@ -53,7 +53,7 @@ class LiveLagHistory:
     def __init__(self) -> None:
         self._samples: dict[KafkaPartition, deque[tuple[float, int]]] = {}
 
-    def note(self, now_s: float, ends: Mapping[KafkaPartition, int]) -> None:
+    def add_ends(self, now_s: float, ends: Mapping[KafkaPartition, int]) -> None:
         """Add the end offsets that were read now."""
         for partition, end in ends.items():
             samples = self._samples.setdefault(partition, deque())
@@ -130,7 +130,7 @@ class LiveTraffic:
         }
         bounds = await self._bounds(positions)
         now_s = self._clock()
-        self._history.note(now_s, {one: bound.end for one, bound in bounds.items()})
+        self._history.add_ends(now_s, {one: bound.end for one, bound in bounds.items()})
         waits = [
             (seconds, one)
             for one in bounds

@@ -27,23 +27,24 @@ CALLS: Final = Comparison(
             where  event.execution_id = any($1::bigint[])
             and    event.command_id <> ''
         ),
-        try as materialized (
+        attempt as materialized (
             select *, call_finished_at(outcome_ranked) as finished_at
             from   aggregate_calls(
                        array(select (execution_id, command_id)::call_command from command)
                    )
         )
-        select try.execution_id, try.command_id, try.attempts, try.begun_at, try.issued_at,
-               try.claimed_at, try.started_at, try.finished_at, try.outcome_ranked,
-               try.duration_ranked, md5(try.error_ranked) as error_ranked, try.step_ranked,
-               try.worker_ranked, try.max_attempts_ranked, try.iteration, before.failed_before,
-               try.is_numbered, try.may_be_retried
-        from   try
+        select attempt.execution_id, attempt.command_id, attempt.attempts, attempt.begun_at,
+               attempt.issued_at, attempt.claimed_at, attempt.started_at, attempt.finished_at,
+               attempt.outcome_ranked, attempt.duration_ranked, md5(attempt.error_ranked) as
+               error_ranked, attempt.step_ranked, attempt.worker_ranked,
+               attempt.max_attempts_ranked, attempt.iteration, before.failed_before,
+               attempt.is_numbered, attempt.may_be_retried
+        from   attempt
         left join (
             select   retry.execution_id, retry.command_id, retry.attempts,
                      max(failure.finished_at) as failed_before
-            from     try as retry
-            join     try as failure
+            from     attempt as retry
+            join     attempt as failure
                      on  failure.execution_id = retry.execution_id
                      and failure.attempts = retry.attempts - 1
             where    call_outcome(failure.outcome_ranked) <> 'COMPLETED'

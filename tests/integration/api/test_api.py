@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from projector.api import downloads, response_cache
 from projector.api import snapshots as api_database
 from projector.api.api_errors import DatabaseUnavailableError
-from projector.api.app import build
+from projector.api.app import build_app
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.api.execution_ends import ExecutionEnds
 from projector.api.middleware import SECURITY_HEADERS
@@ -141,7 +141,7 @@ async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_sent(
     monkeypatch.setattr(Reader, "snapshot", broken)
     reader = Reader("postgresql://127.0.0.1:1/none", connections=1, timeout_s=1.0)
     transport = httpx.ASGITransport(
-        app=build(reader, reader, ends=ExecutionEnds(reader)), raise_app_exceptions=False
+        app=build_app(reader, reader, ends=ExecutionEnds(reader)), raise_app_exceptions=False
     )
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         lines = "/api/v1/executions/1/events.ndjson"
@@ -322,7 +322,7 @@ async def test_requests_that_hold_every_connection_make_no_server_unready(
         Reader(filled.url, connections=1, timeout_s=5) as own,
         reader.snapshot(),
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=build(reader, own, ends=ExecutionEnds(reader))),
+            transport=httpx.ASGITransport(app=build_app(reader, own, ends=ExecutionEnds(reader))),
             base_url="http://127.0.0.1",
         ) as client,
     ):

@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from projector.api.app import build
+from projector.api.app import build_app
 from projector.api.endpoints import ROOT
 from projector.api.execution_ends import ExecutionEnds
 from projector.api.snapshots import Reader
@@ -113,6 +113,6 @@ async def test_wait_ends_when_the_client_disconnects(database: Database, reader:
     }
 
     async with asyncio.timeout(_SOON_S):
-        await build(reader, reader, ends=ExecutionEnds(reader))(scope, receive, send)
+        await build_app(reader, reader, ends=ExecutionEnds(reader))(scope, receive, send)
 
     assert "http.response.start" in sent

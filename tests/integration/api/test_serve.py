@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projector.api import idle_connections
-from projector.api.app import build
+from projector.api.app import build_app
 from projector.api.execution_ends import ExecutionEnds
 from projector.api.idle_connections import MOST_AT_ONCE
 from projector.api.serve import Server
@@ -154,7 +154,7 @@ async def test_a_request_with_two_lengths_is_rejected_and_its_connection_ends(
 ) -> None:
     """A proxy that believes the other length reads another request, or none, from the rest."""
     async with Reader(database.url, connections=1, timeout_s=5) as reader:
-        app = build(reader, reader, ends=ExecutionEnds(reader), token=None, host="127.0.0.1")
+        app = build_app(reader, reader, ends=ExecutionEnds(reader), token=None, host="127.0.0.1")
         async with serving(app) as (_, address):
             answers, writer = await asyncio.open_connection(*address)
             writer.write(

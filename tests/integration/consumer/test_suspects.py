@@ -316,7 +316,7 @@ async def holders(settings: Settings, topic: Topic) -> dict[int, str | None]:
     """Which relay has each partition, by its random name."""
     async with TopicReader(settings) as reader:
         partitions = [KafkaPartition(topic.name, one) for one in range(topic.partitions)]
-        committed = await reader.committed(settings.kafka_group_id, partitions)
+        committed = await reader.committed_offsets(settings.kafka_group_id, partitions)
     found = {one.partition: read_position(at, NO_POSITION) for one, at in committed.items()}
     return {partition: position.last_try.holder for partition, position in found.items()}
 

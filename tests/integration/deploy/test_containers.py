@@ -17,7 +17,7 @@ from normalizer.config.settings import Settings
 from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import MigrationFailedError, migrate
 from normalizer.store.store import Store
-from projector.api.app import build
+from projector.api.app import build_app
 from projector.api.execution_ends import ExecutionEnds
 from projector.api.snapshots import Reader
 from tests.support.factories import envelope, make_batch
@@ -75,7 +75,7 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
         httpx.AsyncClient(
             # As projector serves it.
             transport=httpx.ASGITransport(
-                build(views, views, ends=ExecutionEnds(views), token="t" * 16)
+                build_app(views, views, ends=ExecutionEnds(views), token="t" * 16)
             ),
             base_url="http://projector",
             headers={"Authorization": f"Bearer {'t' * 16}"},

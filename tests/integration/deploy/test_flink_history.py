@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from normalizer.cli.filter import filter_lines
+from normalizer.cli.filter import normalize_lines
 from simulator.mix import Mix
 from tests.support.flink_cluster import FLINK, flink_cluster
 from tests.support.results import PrintLine, write_results
@@ -76,7 +76,7 @@ def test_flink_history_gives_the_lines_of_the_filter(tmp_path: Path, say: PrintL
 
 def _filtered(values: Sequence[bytes]) -> tuple[list[bytes], int]:
     written = io.BytesIO()
-    rejected = filter_lines(io.BytesIO(b"\n".join(values) + b"\n"), written)
+    rejected = normalize_lines(io.BytesIO(b"\n".join(values) + b"\n"), written)
     lines = [
         line for line in written.getvalue().splitlines()
         if "quarantine" not in msgspec.json.decode(line)

@@ -177,7 +177,7 @@ async def test_check_warns_where_full_page_writes_are_off(stack: Stack, setting:
     async with PostgresServer(folder, settings={"full_page_writes": setting}) as server:
         database = DatabaseCheck(Settings(database_url=server.url))
         assert [one async for one in database.connects()]
-        (found,) = [one async for one in database.crashes()]
+        (found,) = [one async for one in database.crash_safety()]
 
     assert found.warns == (setting == "off")
     assert found.message.startswith(setting)

@@ -15,7 +15,7 @@ from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts
 from normalizer.store.session import Session
-from projector.maintenance.maintain import Keep, maintain
+from projector.maintenance.maintain import RetentionPeriods, maintain
 from tests.integration.jobs.test_forget import counts, where
 from tests.support.factories import envelope, make_batch, rejected
 from tests.support.job_runs import job_settings, ledger_mistakes, runner
@@ -85,7 +85,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     async with connected(database) as made:
         await made.execute("set search_path = projector, normalizer, public; set timezone = 'UTC'")
         await made.execute("update normalizer.events set recorded_at = created_at")
-        async for _ in maintain(made, Keep(events=timedelta(days=7)), dry_run=False):
+        async for _ in maintain(made, RetentionPeriods(events=timedelta(days=7)), dry_run=False):
             pass
         yield made
 

@@ -28,7 +28,12 @@ from projector.maintenance import (
     silent_executions,
 )
 from projector.maintenance.archive import ArchiveFile, ArchiveFolder
-from projector.maintenance.maintain import ClocksDifferError, Keep, StepsFailedError, maintain
+from projector.maintenance.maintain import (
+    ClocksDifferError,
+    RetentionPeriods,
+    StepsFailedError,
+    maintain,
+)
 from projector.repair.repair import RepairRequest, repair
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
@@ -72,7 +77,7 @@ NOW: Final = datetime.now(UTC)
 OLD: Final = NOW - timedelta(days=100)
 HASHED_FROM: Final = 1 << 62 | 1 << 61
 SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
-WEEK: Final = Keep(events=timedelta(days=7), minutes=timedelta(days=20_000))
+WEEK: Final = RetentionPeriods(events=timedelta(days=7), minutes=timedelta(days=20_000))
 
 
 @pytest.fixture
@@ -84,7 +89,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 async def run(
     connection: asyncpg.Connection,
-    keep: Keep = WEEK,
+    keep: RetentionPeriods = WEEK,
     *,
     dry_run: bool = False,
     folder: ArchiveFolder | None = None,
@@ -354,7 +359,7 @@ async def test_the_horizon_never_falls(connection: asyncpg.Connection) -> None:
     await run(connection)
     raised = await connection.fetchval(horizon)
 
-    await run(connection, Keep(events=timedelta(days=30)))
+    await run(connection, RetentionPeriods(events=timedelta(days=30)))
 
     assert await connection.fetchval(horizon) == raised
 
@@ -715,7 +720,9 @@ async def test_the_ledger_explains_what_retention_took_of_a_job(
     await connection.execute("update normalizer.events set recorded_at = $1", OLD)
     await connection.execute("update normalizer.quarantine set quarantined_at = $1", OLD)
 
-    said = await run(connection, Keep(events=timedelta(days=7), quarantine=timedelta(days=7)))
+    said = await run(
+        connection, RetentionPeriods(events=timedelta(days=7), quarantine=timedelta(days=7))
+    )
 
     assert "deleted 1 quarantine entries" in said
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
@@ -728,7 +735,7 @@ async def test_rejections_go_with_their_bytes_and_their_counts_by_hour(
     await reject(connection)
     count = "select sum(rejected)::integer from projector.quarantine_by_reason"
 
-    said = await run(connection, Keep(quarantine=timedelta(days=7)))
+    said = await run(connection, RetentionPeriods(quarantine=timedelta(days=7)))
 
     assert "deleted 1 quarantine entries" in said
     assert "deleted the bytes of 1 rejected records" in said
@@ -743,7 +750,7 @@ async def test_minutes_are_dropped_and_stay_away(connection: asyncpg.Connection)
     await store(connection, old, NOW)
     await store(connection, young, NOW)
 
-    await run(connection, Keep())
+    await run(connection, RetentionPeriods())
     await view_rows.insert(connection, [event(event_id=id_at(NOW, 77), created_at=OLD)])
 
     minutes = await connection.fetch("select minute from projector.event_minutes")
@@ -768,7 +775,7 @@ async def test_shards_of_quiet_hours_are_added_up(
         await other.close()
     before = await view_rows.view_rows(connection)
 
-    said = await run(connection, Keep())
+    said = await run(connection, RetentionPeriods())
 
     for table in ("event_minutes", "event_hours", "call_hours", "call_times", "execution_hours"):
         assert any(f"rows of {table} to shard 0" in line for line in said), table
@@ -791,7 +798,7 @@ async def reject(connection: asyncpg.Connection) -> None:
 
 
 async def failing(
-    connection: asyncpg.Connection, keep: Keep, why: str, **options: Any
+    connection: asyncpg.Connection, keep: RetentionPeriods, why: str, **options: Any
 ) -> list[str]:
     """What it says before it fails."""
     said: list[str] = []
@@ -814,7 +821,9 @@ async def test_a_step_that_fails_keeps_no_other_from_its_turn(
     async with connected(database) as other, other.transaction():
         await other.execute("lock table normalizer.quarantine_raw in access exclusive mode")
 
-        said = await failing(connection, Keep(), "1 of 4 steps failed: retention of rejected bytes")
+        said = await failing(
+            connection, RetentionPeriods(), "1 of 4 steps failed: retention of rejected bytes"
+        )
 
     assert (
         "retention of rejected bytes failed: database: SQLSTATE 55P03 (LockNotAvailableError)"
@@ -1030,7 +1039,7 @@ async def test_gaps_go_and_the_ledger_still_explains_their_offsets(
     await connection.execute("update normalizer.gaps set found_at = $1", OLD)
     assert await ledger_mistakes(database) == []
 
-    said = await run(connection, Keep(gaps=timedelta(days=30)))
+    said = await run(connection, RetentionPeriods(gaps=timedelta(days=30)))
 
     assert "deleted 1 rows of gaps" in said
     assert (

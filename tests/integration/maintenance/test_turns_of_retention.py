@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from projector.maintenance.maintain import Keep, maintain
+from projector.maintenance.maintain import RetentionPeriods, maintain
 from tests.support.stack import Database
 
 TURNS: Final = 5
@@ -24,7 +24,7 @@ async def test_look_ups_read_no_more_after_five_turns_of_retention(database: Dat
     for turn in range(TURNS + 1):
         began = FIRST + turn * TURN
         if turn:
-            keep = Keep(events=datetime.now(UTC) - began + TURN / 2, margin=timedelta())
+            keep = RetentionPeriods(events=datetime.now(UTC) - began + TURN / 2, margin=timedelta())
             async for _ in maintain(connection, keep, dry_run=False):
                 pass
             assert await connection.fetchval("select count(*) from normalizer.events") == 0

@@ -108,7 +108,7 @@ async def until_position(settings: Settings, *, in_first_pass: bool) -> None:
     async with TopicReader(settings) as reader:
 
         async def is_there() -> bool:
-            committed = await reader.committed(settings.kafka_group_id, [where])
+            committed = await reader.committed_offsets(settings.kafka_group_id, [where])
             position = table_position(committed.get(where))
             return position is not None and (position.event_id is not None) == in_first_pass
 
@@ -504,9 +504,9 @@ async def _set_position(settings: Settings, **fields: int) -> None:
     where = KafkaPartition(settings.kafka_canonical_topic, 0)
     producer = TransactionalProducer(settings, settings.kafka_group_id, where)
     await producer.start()
-    position = table_position(await producer.committed())
+    position = table_position(await producer.committed_offset())
     assert position
-    await producer.commit((), replace(position, **fields).committed())
+    await producer.commit((), replace(position, **fields).to_commit())
     await producer.stop()
 
 

@@ -130,14 +130,14 @@ async def test_a_zombie_is_fenced_and_its_open_transaction_is_not_seen(
         await busy._producer.send_and_wait(output, b"left open", key=b"7")
 
         assert await owner.start() > epoch
-        assert await owner.committed() == (1, "of the idle one")
+        assert await owner.committed_offset() == (1, "of the idle one")
         await owner.commit(record(b"second"), CommittedOffset(2))
         with pytest.raises(FencedError):
             await idle.commit(record(b"third"), CommittedOffset(3))
         with pytest.raises(ProducerFenced):
             await busy._producer.commit_transaction()
 
-        assert await owner.committed() == (2, "")
+        assert await owner.committed_offset() == (2, "")
     finally:
         for one in (idle, busy, owner):
             await one.stop()

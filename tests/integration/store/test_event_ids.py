@@ -22,7 +22,7 @@ from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.store import Store
 from normalizer.store.stored_rows import FIND_COORDINATES, LOCK_EVENTS
 from projector.database_session import open_connection as projector_connected
-from projector.maintenance.maintain import Keep, maintain
+from projector.maintenance.maintain import RetentionPeriods, maintain
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
 from tests.support.factories import Outcomes, after, envelope, make_batch, snowflake
@@ -151,7 +151,7 @@ async def scattered(database: Database, events: int, folder: Path) -> None:
         await assert_ledger_holds(connection)
 
     async with projector_connected(database.admin_url) as connection:
-        async for done in maintain(connection, Keep(), dry_run=False, sample=Scope()):
+        async for done in maintain(connection, RetentionPeriods(), dry_run=False, sample=Scope()):
             assert isinstance(done, str) or done.verdict == "match", str(done)
     lines: list[bytes] = []
     assert await Export(database.url, ExportSelection()).run(lines.append) == events

@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 
 from projector.database_session import open_connection as projecting
-from projector.maintenance.maintain import Keep, maintain
+from projector.maintenance.maintain import RetentionPeriods, maintain
 from projector.repair.repair import RepairRequest, repair
 from simulator.view_fold import Row
 from tests.support import view_rows
@@ -75,7 +75,7 @@ async def test_repair_marks_versions_that_were_not_projected_and_a_mark_outlives
         async with projecting(database.admin_url) as owner:
             assert [one async for one in repair(owner, RepairRequest())]
             repaired = await marks(connection)
-            keep = Keep(events=timedelta(days=7), minutes=timedelta(days=20_000))
+            keep = RetentionPeriods(events=timedelta(days=7), minutes=timedelta(days=20_000))
             assert [one async for one in maintain(owner, keep, dry_run=False)]
         left = await connection.fetchval("select count(*) from projector.executions")
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from normalizer.cli import main
 from normalizer.cli.explain import parse_coordinates
-from normalizer.cli.filter import filter_lines
+from normalizer.cli.filter import normalize_lines
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, parse_record, read_pages
 from projector.cli.repair_command import _repair_request
@@ -130,7 +130,7 @@ def test_a_line_of_any_length_costs_itself_at_most() -> None:
     huge = b'{"execution_id":"7","name":"x","payload":"' + b"x" * (12 << 20) + b'"}'
     sink = io.BytesIO()
 
-    refused = filter_lines(io.BytesIO(huge + b"\n" + GOOD.encode()), sink)
+    refused = normalize_lines(io.BytesIO(huge + b"\n" + GOOD.encode()), sink)
 
     lines = [json.loads(line) for line in sink.getvalue().splitlines()]
     assert refused == 1

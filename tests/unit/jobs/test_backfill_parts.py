@@ -129,7 +129,7 @@ def test_a_page_cut_into_pieces_loses_no_offset(offsets: set[int], size: int) ->
 def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
     history = LiveLagHistory()
     for now_s, end in ((0.0, 10), (1.0, 10), (2.0, 25), (3.0, 40)):
-        history.note(now_s, {ONE: end})
+        history.add_ends(now_s, {ONE: end})
 
     assert history.waited_s(5.0, ONE, 40) is None
     assert history.waited_s(3.0, ONE, 39) == 0.0

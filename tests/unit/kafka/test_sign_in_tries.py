@@ -21,7 +21,7 @@ from normalizer.errors import (
 )
 from normalizer.postgres.database import PoolerError
 from normalizer.runtime.telemetry import Outage, get_logger
-from normalizer.store.connect_error import connect_error
+from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.retry import write_with_retry
 from tests.support.factories import envelope, make_batch
 
@@ -45,7 +45,7 @@ def test_refusals_in_a_row_are_counted_and_an_outage_or_a_success_between_them_c
 def test_silence_between_refusals_is_not_counted() -> None:
     """PgBouncer tries the server's sign-in every 15 s, and lets its clients wait meanwhile."""
     tries = SignInTries()
-    silent = connect_error(TimeoutError(), URL)
+    silent = translate_connect_error(TimeoutError(), URL)
     assert isinstance(silent, RetryableError)
 
     for error in [REFUSED, silent] * 4:
@@ -100,7 +100,9 @@ class Refusing:
 
 
 async def test_a_batch_is_not_written_for_ever_where_the_sign_in_is_refused() -> None:
-    error = connect_error(refusal("28P01", 'password authentication failed for user "writer"'), URL)
+    error = translate_connect_error(
+        refusal("28P01", 'password authentication failed for user "writer"'), URL
+    )
     assert isinstance(error, RetryableError)
     database = Refusing(error)
 
@@ -193,7 +195,7 @@ def untrusted() -> ssl.SSLCertVerificationError:
 def test_a_connection_that_fails_names_its_step(
     error: Exception, sentence: str, kind: type[RetryableError]
 ) -> None:
-    found = connect_error(error, URL)
+    found = translate_connect_error(error, URL)
 
     assert str(found).startswith(sentence)
     assert type(found) is kind

@@ -84,7 +84,7 @@ async def test_the_lag_is_the_sum_while_the_end_of_every_partition_is_known() ->
     lag_monitor = measured({0: 0.0, 1: BOUNDS_LAST_S / 2})
 
     assert lag_monitor.lag_records == 8
-    assert lag_monitor.unmeasured == []
+    assert lag_monitor.unmeasured_partitions == []
     assert samples(lag_monitor)["normalizer_work_remaining_records"] == {"": 8}
     await lag_monitor.close()
 
@@ -96,7 +96,7 @@ async def test_lag_that_nobody_could_measure_lately_is_left_out_and_not_0() -> N
     shown = samples(lag_monitor)
 
     assert lag_monitor.lag_records is None
-    assert lag_monitor.unmeasured == [KafkaPartition(PARTITION.topic, 1)]
+    assert lag_monitor.unmeasured_partitions == [KafkaPartition(PARTITION.topic, 1)]
     assert shown["normalizer_work_remaining_records"] == {}
     assert shown["normalizer_lag_records"] == {"0": 4}
     await lag_monitor.close()
@@ -108,7 +108,7 @@ async def test_the_lag_of_a_partition_whose_end_was_never_seen_is_unknown() -> N
     lag_monitor._existing |= {unseen}
 
     assert lag_monitor.lag_records is None
-    assert lag_monitor.unmeasured == [unseen]
+    assert lag_monitor.unmeasured_partitions == [unseen]
     await lag_monitor.close()
 
 

@@ -144,7 +144,7 @@ def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
         cluster_id="c", incarnation=2, shapes="shapes", last=last, last_try=last_try
     )
 
-    committed = written.committed(42)
+    committed = written.to_commit(42)
     position = read_position(committed, RelayPosition(cluster_id="other"))
     again = make_claim(WHERE, 7 << 16 | 5, committed.next_offset, position)
 
@@ -168,7 +168,7 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> list[CommittedOffset]:
         async def start(self) -> int:
             return next(epochs)
 
-        async def committed(self) -> CommittedOffset | None:
+        async def committed_offset(self) -> CommittedOffset | None:
             return committed[-1] if committed else None
 
         async def commit(self, _: object, offset: CommittedOffset) -> None:

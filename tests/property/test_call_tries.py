@@ -4,8 +4,11 @@ The fold of deploy/calls.py is compared with what is known to have happened, and
 fold.
 """
 
+import re
 from collections.abc import Iterable
 from itertools import combinations, permutations
+from pathlib import Path
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -31,6 +34,8 @@ from tests.support.simulator_pipeline import MemoryDatabase
 from tests.support.view_rows import view_differences
 
 History = list[tuple[Row, int]]
+
+RESOLVE_ATTEMPTS: Final = Path(__file__).parents[2] / "migrations/functions/resolve_attempts.sql"
 
 _normalize = Normalizer().normalize
 
@@ -62,6 +67,48 @@ def test_each_event_is_of_its_try_where_retries_are_issued_with_their_number_in_
     found = resolve_attempts([call_event(row) for row, _ in shuffled])
 
     assert found == [attempts for _, attempts in shuffled]
+
+
+SAID: Final = re.compile(r"(command )?(\w+)(?: #(\d))?(?: @(\d+))?( late)?")
+KINDS: Final = {
+    "issued": ("command.issued", "PENDING"),
+    "started": ("command.started", "RUNNING"),
+    "failed": ("call.error", "FAILED"),
+    "done": ("call.done", "COMPLETED"),
+    "command failed": ("command.failed", "FAILED"),
+    "command completed": ("command.completed", "COMPLETED"),
+}
+
+
+def example_events(text: str) -> list[CallEvent]:
+    """The events of an example in resolve_attempts.sql."""
+    has_places = text.startswith("log: ")
+    events = []
+    for offset, said in enumerate(text.removeprefix("log: ").split(", ")):
+        found = SAID.fullmatch(said)
+        assert found is not None, said
+        by_command, word, number, at_us, late = found.groups()
+        event_type, status = KINDS[f"{by_command or ''}{word}"]
+        events.append(
+            CallEvent(
+                event_type,
+                10 * offset if at_us is None else int(at_us),
+                None if number is None else int(number),
+                status,
+                place=f"t:0:0:{offset}:0" if has_places and not late else None,
+            )
+        )
+    return events
+
+
+def test_the_examples_of_each_rule_have_the_attempts_that_it_says() -> None:
+    text = re.sub(r"\n-- +(?=->)", " ", RESOLVE_ATTEMPTS.read_text())
+    examples = re.findall(r"^-- {12}(\S.*) -> ([\d, ]+)$", text, re.MULTILINE)
+
+    assert len(examples) == text.count(" -> ") == 10
+    for events, attempts in examples:
+        found = resolve_attempts(example_events(events))
+        assert ", ".join(map(str, found)) == attempts, events
 
 
 def test_an_end_reported_after_the_next_issue_is_of_the_try_before() -> None:

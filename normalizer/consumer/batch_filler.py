@@ -53,11 +53,12 @@ class BatchFiller:
     async def fill(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
         """Return the next batch.
 
-        It's empty if the service stops, or if a suspect has no record yet.
-
         A suspect is a partition whose last owner was killed. Without suspects, the batch is filled
         while the previous one is being written (`writing`), until it's full. With suspects, the
-        previous batch is written first, so that the process works on the records of a single batch.
+        previous batch is written first. Then the process works on the records of only one batch,
+        and if it's killed, one of these is to blame.
+
+        The batch is empty if the service stops, or if a suspect has no record yet.
         """
         if not self._turns.has_suspects:
             return await self._fill(BatchBuilder(), writing, for_suspects=False)
@@ -106,10 +107,10 @@ class BatchFiller:
         return builder
 
     def _must_end(self, builder: BatchBuilder, *, for_suspects: bool) -> bool:
-        """Return whether to fetch nothing more into the batch.
+        """Return whether the batch must be written without fetching more records into it.
 
-        That's so if it's full, if the service stops, or if a partition has become a suspect. Only
-        batches that were begun for suspects get their records.
+        It must be if it's full, if the service stops, or if a partition has become a suspect. A
+        suspect's records may only be in a batch that was begun while the partition was a suspect.
         """
         has_new_suspects = self._turns.has_suspects and not for_suspects
         return self._stopping.is_set() or has_new_suspects or self._intake.is_full(builder)

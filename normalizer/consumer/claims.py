@@ -61,8 +61,8 @@ class Claims:
     async def drop_lost(self) -> None:
         """Drop claims that other processes took over, or whose position an operator moved.
 
-        The next batch would fail for the same reason, but a partition without records has no next
-        batch.
+        A partition with new records would notice on its next batch, which can't commit with a lost
+        claim. This check is for a partition without new records, which has no next batch.
         """
         known = self._ownership.in_state(PartitionState.CLAIMED, PartitionState.STOPPED)
         claims = [one.claim for one in known.values() if one.claim]
@@ -74,11 +74,13 @@ class Claims:
     async def claim_unclaimed(self) -> None:
         """Claim the assigned partitions that aren't claimed yet, and start to read them.
 
-        A partition whose next offset is gone from the log is claimed again. A partition whose
-        leader is unreachable, or that another consumer group reads, is marked and retried later,
-        and the rest are claimed. If another session holds the lock on a position, the error for
-        that is raised only after the rest are claimed. Raises RetryableError if the database or the
-        cluster is unreachable. Claims made before that stay valid.
+        A partition whose next offset is gone from the log is claimed again. A partition is marked
+        and retried later if its leader is unreachable, or if another consumer group reads it. The
+        rest are claimed in any case.
+
+        If another session holds the lock on a position, the error for that is raised only after the
+        rest are claimed. Raises RetryableError if the database or the cluster is unreachable.
+        Claims made before that stay valid.
         """
         ownership = self._ownership
         self._release_unread()
@@ -121,12 +123,11 @@ class Claims:
             raise locked
 
     async def verify_logs(self) -> None:
-        """Compare unverified logs with the last record read.
+        """Check that the logs of unverified partitions still contain the last record read.
 
-        Stops a partition whose log is another one.
-
-        A partition whose leader is unreachable, or that doesn't exist now, is marked and stays
-        unverified. Raises BrokerUnavailableError if the cluster is unreachable.
+        If a log has another record at that offset, the topic was recreated, and the partition
+        stops. A partition whose leader is unreachable, or that doesn't exist now, is marked and
+        stays unverified. Raises BrokerUnavailableError if the cluster is unreachable.
         """
         unverified_logs = {one.partition: one for one in self._reader.unverified_logs()}
         if not unverified_logs:
@@ -177,9 +178,9 @@ class Claims:
     async def _try_to_claim(
         self, partition: KafkaPartition, cluster_id: str, bounds: Bounds
     ) -> Claim | None:
-        """Claim a partition. Returns None if it can't be read now.
+        """Claim a partition. Returns None if the partition can't be read now.
 
-        That's so if it was stopped, its leader is unreachable, or another process claimed it at the
+        It can't if it was stopped, its leader is unreachable, or another process claimed it at the
         same time.
         """
         try:

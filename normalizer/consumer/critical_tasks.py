@@ -11,7 +11,7 @@ def start_critical_tasks(
     stopping: asyncio.Event,
     works: Mapping[str, Callable[[], Awaitable[None]]],
 ) -> list[asyncio.Task[None]]:
-    """Start a task for each function, under its name. It may end only after `stopping` is set.
+    """Start a named task for each function. A task may end only after `stopping` is set.
 
     A task that ends earlier raises ProcessStuckError in its group. Otherwise nobody would notice a
     task that ended without an error, for example because a future inside aiokafka was cancelled.

@@ -34,10 +34,11 @@ _log: Final = get_logger()
 
 
 class Intake:
-    """Normalizes records, slice by slice. A record that would take long goes to the helper process.
+    """Normalizes records in short slices, so that the event loop stays responsive.
 
-    `timed` measures a stage of a batch. Before each slice it waits up to SHORT_STATEMENTS_S until
-    `loop_is_free` is set.
+    A record that would take long goes to the helper process instead. Before each slice, it waits up
+    to SHORT_STATEMENTS_S until `loop_is_free` is set, so that short SQL statements don't wait for
+    the slice. `timed` measures a stage of a batch.
     """
 
     def __init__(
@@ -142,8 +143,8 @@ class Intake:
     ) -> tuple[Normalized, ...] | None:
         """Return the outcomes of a record, or None if its partition was lost or the service stops.
 
-        If the record kills the helper process, it's retried until it succeeds. Meanwhile
-        `records_killing_helper` names it.
+        If the record kills the helper process, a new helper process tries it again, until one
+        succeeds. Meanwhile `records_killing_helper` names it.
         """
         tries = 0
         stopping = self._membership.stopping

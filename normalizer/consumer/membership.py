@@ -1,9 +1,9 @@
 """Keeps this process in the consumer group, and its partitions claimed.
 
-One task joins the group and claims the assigned partitions, and does so again after each rebalance
-and each outage. A second task compares unverified logs with the records that were read from them. A
-third commits offsets to Kafka. A fourth rejoins the group when a partition that has unread records
-makes no progress.
+It runs four tasks. The first joins the group and claims the assigned partitions, and does so again
+after each rebalance and each outage. The second checks that unverified logs still contain the
+records that were read from them. The third commits offsets to Kafka. The fourth rejoins the group
+when a partition has unread records but makes no progress.
 """
 
 import asyncio
@@ -134,12 +134,11 @@ class Membership:
         )
 
     def stop(self) -> None:
-        """End the tasks, and writes that wait for the end of an outage.
+        """End the tasks, and abort writes that wait for the end of an outage.
 
-        A batch in flight may finish.
-
-        The tasks are cancelled, because some wait for a response, for example from a silent broker,
-        and none has anything to finish.
+        A batch in flight may still finish. The tasks are cancelled, because some of them wait for a
+        response that may never come, for example from a silent broker, and none has anything to
+        finish.
         """
         self.stopping.set()
         self.abort_writes.set()
@@ -189,10 +188,10 @@ class Membership:
     def on_rollback(
         self, parts: Sequence[PartitionBatch], lost: Sequence[PositionError] = ()
     ) -> None:
-        """Release the claims of parts that were rolled back, to claim and read them again.
+        """Release the claims of rolled-back parts, so that they're claimed and read again.
 
-        A part whose error is in `lost` has lost its claim already. Each further rollback of a
-        partition in a row makes its next claim wait longer.
+        A part whose error is in `lost` has lost its claim already. If a partition is rolled back
+        several times in a row, each further rollback makes its next claim wait longer.
         """
         errors = {(error.topic, error.partition): error for error in lost}
         for part in parts:
@@ -226,9 +225,9 @@ class Membership:
             await wait_at_most(self._wake_claims, wait_s)
 
     async def _join_and_claim(self) -> RetryableError | None:
-        """Join the group if necessary, and claim its partitions, once.
+        """Join the group if necessary, and try once to claim its partitions.
 
-        It returns a RetryableError instead of raising it, because an exception would end all other
+        A RetryableError is returned instead of raised, because an exception would end all the other
         tasks.
         """
         try:

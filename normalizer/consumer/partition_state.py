@@ -85,8 +85,8 @@ class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
     """What this process knows about a partition.
 
     - `claim` is the claim in force. A partition that was stopped while it was claimed keeps its
-      claim, so that the process notices when somebody moves the position. If the claim itself
-      failed, there's none, so only a new assignment or a restart claims the partition again.
+      claim, so that the process notices when an operator moves the position. A partition whose
+      claim failed has none, and is claimed again only after a new assignment or a restart.
     - `last_claim` stays when the claim ends.
     - `why_unreachable` says why the leader of an assigned or claimed partition doesn't respond.
     - `why_other_group` says which other consumer group an assigned partition is left to.

@@ -23,8 +23,9 @@ class RecordStore(Protocol):
     def loop_is_free(self) -> asyncio.Event:
         """Return an event that's cleared while `write` runs short SQL statements.
 
-        The service waits for it before each slice of records, but at most SHORT_STATEMENTS_S, so
-        that these statements don't have to wait for the slice.
+        The service waits for this event before it normalizes a slice of records, but at most
+        SHORT_STATEMENTS_S. Otherwise each of these statements would have to wait until the slice is
+        done.
         """
 
     @property

@@ -1,9 +1,9 @@
-"""Writes a part of a batch that has to wait apart from the batch's other partitions.
+"""Writes a blocked part of a batch separately, so that the other partitions don't wait for it.
 
-A part waits, for example, for a row lock that somebody holds in psql. Until the part is written,
-its partition isn't read, so this process keeps at most one such part per partition. The part keeps
-the epoch and the offset of its claim. So it can't be written any more once another process has
-claimed the partition, or an operator has moved its position.
+A part is blocked, for example, by a row lock that somebody holds in psql. Its partition isn't read
+until the part is written, so this process keeps at most one such part per partition. The part keeps
+the epoch and the offset of its claim. Once another process has claimed the partition, or an
+operator has moved its position, the part can't be written any more.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class PartsSetAside:
     async def wait_for_turn(
         self, in_flight: InFlightBatch, stop: asyncio.Event
     ) -> AsyncIterator[None]:
-        """Wait until no other part is being written. The block is one attempt to write this part.
+        """Wait until no other part is being written. The block is then one try of this part.
 
         Raises StoreUnavailableError if `stop` was set while it waited.
         """

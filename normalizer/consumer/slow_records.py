@@ -1,9 +1,9 @@
-"""Sees that a record that's slow in the helper process delays no partition except its own.
+"""Keeps a record that's slow in the helper process from delaying other partitions.
 
-The batch waits PATIENCE_S for such a record. Then it goes on without the record, and the record's
-partition isn't read until the helper process has finished. After that the partition is claimed
-again. Its next owner, most likely this process, reads the record again and finds the outcomes
-ready.
+A batch waits PATIENCE_S for such a record, and is then written without it. The record's partition
+isn't read until the helper process has finished the record. After that, the partition is claimed
+again. Its next owner is most likely this process, which reads the record again and finds the
+outcomes ready.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """Suspects: partitions whose last owner was killed, perhaps by a record that it was processing.
 
 A suspect is read in slices of 1, 2, 4, ... records. Each batch has at most one slice of it,
-together with slices of other suspects and records of healthy partitions. If the owner dies while it
-works on a slice, the next owner reads the same records in smaller slices. In the end one record is
-processed alone, and if the owner dies again, that record is to blame. The position stores the
-slice's size, so that the next owner knows it (see `LastTry`).
+together with slices of other suspects and records of healthy partitions. If the owner is killed
+while it works on a slice, the next owner reads the same records in smaller slices. In the end one
+record is processed alone, and if that kills the owner too, the record is to blame. The position
+stores the size of the slice, so that the next owner knows it (see `LastTry`).
 """
 
 import time
@@ -32,11 +32,12 @@ _log: Final = get_logger()
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that is read in small slices, because its last owner was killed.
 
-    The next slice has `size` records. Among the next `within` records, where an owner has died, a
-    slice has at most `most`. With `must_be_alone`, the process may work on nothing else at the same
-    time. The partition is no longer a suspect once `left` more of its records are committed, or all
-    before `end`, which was the end of its log at the claim. No earlier owner can have read further
-    than that.
+    - `size` is how many records the next slice has.
+    - `most` limits the size of slices among the next `within` records, where an owner has died.
+    - `must_be_alone` means that the process may work on nothing else at the same time.
+    - `left` is how many more records must be committed until the partition is no longer a suspect.
+    - `end` was the end of the log at the claim. No earlier owner can have read further, so the
+      partition isn't a suspect either once all records before it are committed.
     """
 
     claim: Claim
@@ -117,10 +118,10 @@ class Suspects(dict[KafkaPartition, Suspect]):
         self._in_hand.clear()
 
     def due(self, *, alone: bool) -> Iterator[tuple[KafkaPartition, int]]:
-        """Yield each suspect that may be fetched now, with the most records to fetch from it.
+        """Yield each suspect that may be fetched now, with the size of its next slice.
 
-        With `alone`, these are the suspects whose next record must be processed alone, otherwise
-        the rest.
+        With `alone`, these are only the suspects whose next record must be processed alone. Without
+        it, they're all the others.
         """
         now_s = self._clock()
         for partition, suspect in [*self.items()]:
@@ -136,9 +137,9 @@ class Suspects(dict[KafkaPartition, Suspect]):
         self._in_hand[partition] = 0
 
     def add_to_slice(self, claim: Claim, records: int, next_offset: int) -> int | None:
-        """Add records to the current slice. Returns the slice size to store with their position.
+        """Add records to the current slice, and return the slice size to store with their position.
 
-        It's None if the partition is cleared with their commit.
+        Returns None if the partition is no longer a suspect once these records are committed.
         """
         partition = KafkaPartition(claim.topic, claim.partition)
         suspect = self.get(partition)

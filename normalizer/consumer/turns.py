@@ -43,7 +43,7 @@ class Turns:
     async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
         """Return at most `room` records. Waits up to `wait_s` for the first one.
 
-        Returns None at once if the caller should write its present batch first. That's so if the
+        Returns None at once if the caller should write its present batch first. It should if the
         broker is unreachable and the process has to rejoin the group, or if a partition is about to
         stop. Suspects get at most half of the room, so that healthy partitions are read too.
         """
@@ -71,9 +71,10 @@ class Turns:
     async def fetch_alone(self) -> list[ClaimedChunk]:
         """Return one record that must be processed alone, or nothing if there's none.
 
-        Before that it stores a note that this record is processed alone. If the store doesn't
-        respond, it returns the record anyway. If the record then kills the process, the next owner
-        finds no note, so the record kills one process more before it's blamed.
+        It first stores a note in the position, which says that this record is processed alone. If
+        the store doesn't respond, the record is returned without the note. If it then kills the
+        process, the next owner doesn't know that the record was alone. So it takes one more killed
+        process to find out that the record is to blame.
         """
         suspects = self._ownership.suspects
         for partition, size in suspects.due(alone=True):
@@ -90,13 +91,12 @@ class Turns:
     async def _fetch(
         self, partitions: Collection[KafkaPartition], room: int, wait_s: float
     ) -> list[ClaimedChunk] | None:
-        """Return the chunks, each with the claim in force now.
+        """Fetch chunks of records, and return each with the claim that was in force then.
 
-        A later claim must not apply to them.
-
-        Returns None if the broker is unreachable, or if a partition has reached a batch that can't
-        be decoded. The caller then writes the records before that batch. When the next fetch fails
-        in the same way, the partition stops.
+        A claim made later must not apply to these records. Returns None if the broker is
+        unreachable, or if a partition has reached a batch that can't be decoded. Then the caller
+        writes the records before that batch. If the next fetch fails in the same way, the partition
+        stops.
         """
         try:
             with self._timed("fetch"):

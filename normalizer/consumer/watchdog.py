@@ -1,8 +1,8 @@
 """Finds partitions that have unread records but make no progress.
 
 For example, aiokafka can hang after a failed rebalance without raising an error. Or another process
-claims a partition that Kafka has assigned to this one, so neither of them reads it. The consumer
-then rejoins the group.
+claims a partition that Kafka has assigned to this one, so neither of them reads it. In both cases
+the consumer rejoins the group.
 
 While the brokers or the database are unreachable, no partition counts as stuck, because rejoining
 wouldn't help.
@@ -78,9 +78,10 @@ class Watchdog:
         self._rebalancing_since_s = self._clock()
 
     def note_stuck(self, stuck: set[str]) -> bool:
-        """Note what is stuck, and count its time from now on.
+        """Note which partitions are stuck, and start to measure their time again.
 
-        Returns whether all of it has been stuck since the last call, so rejoining didn't help.
+        Returns True if each of them was already stuck at the last call, so that rejoining the group
+        didn't help.
         """
         is_stuck_again = stuck <= self.stuck_earlier
         self.stuck_earlier = stuck
@@ -90,8 +91,8 @@ class Watchdog:
     async def find_stuck(self) -> set[str] | None:
         """Return the partitions that have records but made no progress for `limit_s`, or None.
 
-        Returns GROUP if a rebalance takes that long. A partition's time counts from the last call
-        that found it fully read, or its leader unreachable.
+        Returns GROUP if a rebalance takes that long. A partition's time starts at the last call
+        that found the partition fully read, or its leader unreachable.
         """
         if self._reader.rebalancing:
             is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
@@ -114,9 +115,10 @@ class Watchdog:
         return set(map(str, late - unreadable)) or None
 
     async def _stop_if_unreadable(self, partition: KafkaPartition) -> bool:
-        """Stop a partition at a batch that no client can decode. Returns whether it was one.
+        """Stop the partition if no client can decode its next batch. Returns whether it stopped.
 
-        A broker that finds no batch at an offset of a damaged log returns an empty response.
+        An empty response counts too, because a broker sends one if a damaged log has no batch at
+        the offset.
         """
         if (offset := self._reader.next_offset(partition)) < 0:
             return False

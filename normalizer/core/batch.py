@@ -27,8 +27,8 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     Every offset in this range either belongs to a record of `items`, or lies in a hole, given as
     (first, next). Both lists are in ascending order. For a Kafka partition these are the records'
-    own offsets, and a job's source may number its records itself. `epoch` is that of the claim.
-    `slice_records` is what the position stores after the commit (see `LastTry`).
+    own offsets. A job's source may number its records itself. `epoch` is the epoch of the claim.
+    `slice_records` is the slice size that the commit stores in the position (see `LastTry`).
     """
 
     topic: str
@@ -96,8 +96,9 @@ class BatchBuilder:
     def add(self, part: PartitionBatch) -> None:
         """Add the next offsets of a partition.
 
-        If the partition was claimed again, its part starts over, because nothing can be written
-        under the old epoch. Raises ProcessStuckError if the offsets don't follow the last ones.
+        If the partition has been claimed again since, the part drops what it has and starts over,
+        because nothing can be written under the old epoch. Raises ProcessStuckError if the offsets
+        don't follow the last ones.
         """
         into = self._parts.get(part.key)
         if into is None or into.epoch != part.epoch:

@@ -15,7 +15,8 @@ from normalizer.envelope import Envelope, to_canonical
 def to_cloudevent(event: Envelope) -> bytes:
     """Return an event with an id as a CloudEvent, on one line without a line feed.
 
-    Its data is the canonical line, and `normalizer filter` turns it back into the same line.
+    The CloudEvent's data is the canonical line. `normalizer filter` turns the CloudEvent back into
+    the same line.
     """
     assert event.event_id is not None
     attributes: dict[str, object] = {

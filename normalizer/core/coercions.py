@@ -12,10 +12,10 @@ from normalizer.core.decode.wire_values import ABSENT
 
 
 class Coercion(msgspec.Struct, frozen=True):
-    """One coercion: the rule, the path of the value, and the original value.
+    """One change that a rule made to a value: the rule, the value's path, and the original value.
 
-    `original` is ABSENT if it wasn't stored here. `more` is True if text at later paths was
-    replaced too.
+    `original` is ABSENT if the original value isn't stored with the coercion. `more` is True if the
+    rule also replaced text at later paths, which aren't listed.
     """
 
     rule: str

@@ -1,8 +1,8 @@
 """Turns a stored row back into a raw record that normalizes to the same row.
 
-The record has everything that was sent, but not in the form in which it was sent. It has the
-envelope's names of fields and its form of ids, and no wrapper or batch. Redacted values stay
-redacted. Source: docs/spec/wire-shapes.md#v4.
+The record has every value that was sent, but not in its original form. Its fields have the names of
+the canonical envelope, its ids have the envelope's form, and there's no wrapper or batch. Redacted
+values stay redacted. Source: docs/spec/wire-shapes.md#v4.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,8 +34,9 @@ _Fields = dict[str, Raw]
 def denormalize(event: Envelope) -> RawRecord:
     """Return the record at the same coordinates, with the same time and headers.
 
-    The record has the producer's id, even if the row is stored under another one. If the id was
-    derived or assigned, the record has none, and the store finds the row by its coordinates.
+    The record has the id that the producer sent, even if the row is stored under another one. If
+    the producer sent none, the row's id was derived or assigned. Then the record has no id either,
+    and the store finds the row by its coordinates.
     """
     coercions = _Coercions(event.coercions)
     recorded_ms = to_recorded_ms(event.recorded_at)
@@ -198,11 +199,11 @@ def _put_duration(fields: _Fields, event: Envelope, coercions: _Coercions) -> No
 def _put_fitting(
     fields: _Fields, name: str, values: list[Raw], fits: Callable[[WireEvent], bool]
 ) -> None:
-    """Put the first value with which the rules compute the row's columns again.
+    """Put the first value from which the rules compute the row's columns again.
 
-    It tries the value in `extra` first. If no value fits, it puts the row's own, which is the
-    second to last. That happens for a row merged from several reports, whose columns no single
-    event has.
+    The value in `extra` is tried first. If no value fits, the row's own value is put, which is the
+    second to last. That happens for a row merged from several reports, because no single event may
+    have all of its columns.
     """
     kept_values = [fields[name]] if name in fields else []
     others = {key: raw for key, raw in fields.items() if key != name}

@@ -1,7 +1,8 @@
 """Finds drift: undocumented top-level keys, and values of another type than documented.
 
-It inspects EVENTS_A_SECOND events of each shape (i.e. each producer's format), so with little
-traffic all of them. It doesn't look into payloads, because these belong to the producers.
+Each second it inspects up to EVENTS_A_SECOND events of each shape, i.e. of each producer's format.
+With little traffic, that's every event. It doesn't look into payloads, because producers may put
+anything there.
 """
 
 import re

@@ -78,8 +78,9 @@ COLUMNS: Final = (*FIXED_COLUMNS, *OTHER_COLUMNS)
 class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
     """One event as the columns of its row, and the fields that the write path reads of every event.
 
-    `event_id`, `execution_id`, `shape`, and `coercions` repeat what's in the columns. The event
-    comes from a log, so it has an id and a time. Pass the fields by position, which is faster.
+    The columns are encoded. `event_id`, `execution_id`, `shape`, and `coercions` repeat four of
+    them, so that the write path needn't decode any. The event comes from a log, so it always has an
+    id and a time. Pass the fields by position, which is faster.
     """
 
     event_id: int
@@ -103,9 +104,9 @@ batches of events take about four milliseconds."""
 
 
 class Lane(Protocol):
-    """A faster reader of records. It may leave any record to the rules in Python.
+    """A faster implementation of the rules, which may leave any record to the rules in Python.
 
-    `event_normalizer_native.Lane(EncodedEvent, EventCleaner(words))` makes one. It calls
+    `event_normalizer_native.Lane(EncodedEvent, EventCleaner(words))` creates one. The lane calls
     EncodedEvent with its five fields by position. `event_normalizer_native.RULES_SHA256` is what
     `normalizer.core.rule_sources.rules_sha256()` returned for the sources that the lane was built
     from.
@@ -118,9 +119,9 @@ class Lane(Protocol):
         """Return, for each record, what `Normalizer().normalize` returns, but encoded, or None.
 
         None means that Python must normalize the record, because it may hold a secret, is rejected
-        or ignored, or has a form that the lane doesn't know. A tuple has every event of its record,
-        in order, and at least one. It never raises. The records must have a topic, and be at most
-        CALL_RECORDS and CALL_BYTES.
+        or ignored, or has a form that the lane doesn't know. A tuple has all events of its record,
+        in order, and is never empty. This method never raises. Every record must have a topic, and
+        one call takes at most CALL_RECORDS records with CALL_BYTES bytes.
         """
 
 

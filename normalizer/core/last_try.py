@@ -1,9 +1,9 @@
 """Reads the note in a position that tells a new owner how the previous owner ended.
 
 An owner that ends normally releases its partitions. If it's killed, nobody releases them, and one
-of the records that it was working on may be to blame. So the position says how many records these
-were, at most, counted from the position on. The new owner then reads as many, or fewer, at a time.
-Such a piece is called a slice.
+of the records that it was working on may be to blame. So the position stores how many records they
+were at most. The new owner then reads at most that many records at a time, beginning at the
+position. Such a group of records is called a slice.
 """
 
 from typing import Final
@@ -22,9 +22,10 @@ greater number is the size of a slice, or one more."""
 class LastTry(msgspec.Struct, frozen=True, kw_only=True):
     """What a position says about its previous owner.
 
-    `holder` is the random name of the process that may still be working on records, or None if it
-    has released the partition. `slice_records` is how many records at most, or None for a partition
-    that isn't suspect, whose owner reads without this limit.
+    - `holder` is the random name of a process that may still be working on records, or None if it
+      has released the partition.
+    - `slice_records` is the most records that it was working on. It's None if the partition isn't a
+      suspect, because its owner then reads without this limit.
     """
 
     holder: str | None = None
@@ -35,8 +36,8 @@ class LastTry(msgspec.Struct, frozen=True, kw_only=True):
     ) -> int | None:
         """Return the `slice_records` for the claim of this holder, or None if it isn't a suspect.
 
-        If the partition has no records up to `log_end`, no record can have killed an owner. Pass
-        None if the end of the log isn't known.
+        If the partition has no unread records before `log_end`, no record can have killed the
+        owner, so it isn't a suspect. Pass None if the end of the log isn't known.
         """
         if log_end is None:
             return self.slice_records

@@ -60,10 +60,10 @@ from normalizer.snowflake import derive_id
 
 
 class Normalizer:
-    """All rules as one function, without state between records.
+    """Applies all rules to a record. It keeps no state between records.
 
-    `redact_keys` are further words that make a key secret. `shapes` is an operator's table of
-    shapes.
+    `redact_keys` are words that make a key secret, in addition to the built-in ones. `shapes` is an
+    operator's table of shapes.
     """
 
     def __init__(self, redact_keys: Iterable[str] = (), shapes: ShapeTable | None = None) -> None:
@@ -157,7 +157,7 @@ def _envelope(
 ) -> Envelope:
     """Apply every rule. The first rule that rejects the event decides the reason (#l2).
 
-    Rules also add to `event.extra` and `event.coercions`, so these are encoded last.
+    `event.extra` and `event.coercions` are encoded last, because any rule may add to them.
     """
     index = record.index + event.index
 

@@ -1,7 +1,7 @@
 """Hashes the sources of the rules, so that a native lane built from other rules isn't used.
 
-The lane carries the hash of the rules that it was built from. This file imports only the standard
-library, because the build of the lane runs it before this package is installed.
+The hash of the rules that a lane was built from is compiled into it. This file imports only the
+standard library, because the lane's build runs it before this package is installed.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ set for the last."""
 
 
 def rules_sha256(package: Path = _HERE) -> str:
-    """Return the hash of every source that decides what a record becomes, as it is on the disk.
+    """Return the hash of all source files that decide what a record becomes.
 
-    A lane that was built from other sources may return other events, so it isn't used. Docstrings
-    and comments on their own lines don't change the hash.
+    The files are read from disk. A lane built from other sources may return other events, so it
+    isn't used. Docstrings and comments on their own lines don't change the hash.
     """
     digest = hashlib.sha256()
     paths = chain((package / "core").rglob("*.py"), (package / name for name in _BESIDE_CORE))

@@ -1,9 +1,9 @@
 """Plans what a batch writes, and whether that takes one transaction or two.
 
-COPY of new rows and UPDATE of stored rows each fire the triggers that update the projections. If
-both happened in one transaction, they would lock the projections' rows twice, and two processes
-that write events of the same executions could deadlock. So if rows are shared with other writers,
-the first transaction updates and the second inserts.
+COPY of new rows and UPDATE of stored rows each fire the triggers that update the projections. A
+transaction that does both locks the projections' rows twice. Two processes that write events of the
+same executions could then deadlock. So if other writers share the rows, a first transaction updates
+and a second one inserts.
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,8 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     - `merged` holds the records that an earlier transaction of this batch has merged into stored
       rows.
-    - `merge_first` holds the records that change stored rows. A first transaction must do that
-      before a second inserts the new rows. It's empty if one transaction writes everything.
+    - `merge_first` holds the records that change stored rows, if a first transaction must write
+      them before a second one inserts the new rows. Otherwise it's empty.
     """
 
     dedup_horizon: DedupHorizon
@@ -53,7 +53,8 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     def merges_before_inserts(self) -> list[tuple[Coordinates, int]]:
         """Return the records that the first of two transactions merges into stored rows.
 
-        A record that only sets a flag of a row counts as a duplicate, so it isn't among them.
+        A record that only sets a flag of a stored row isn't returned, because it counts as a
+        duplicate.
         """
         return [
             record
@@ -71,11 +72,12 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def still_holds(self, dedup_horizon: DedupHorizon, exclusions: Exclusions) -> bool:
-        """Return whether a later transaction can write this plan as it is.
+        """Return whether a later transaction can write this plan unchanged.
 
-        It can if no other writer may have written these records, i.e. if none of them lies below a
-        dedup horizon, and if nothing else is excluded by now. If another event has taken the id of
-        a new row since, the database rejects the row, and the batch is planned again.
+        It can if no other writer may have written these records, and if the same events are
+        excluded as before. Another writer is possible only for records below a dedup horizon. A new
+        row's id may have been taken by another event since. Then the database rejects the row, and
+        the batch is planned again.
         """
         return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
 
@@ -84,9 +86,9 @@ class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
     """The results of the earlier transactions of one batch.
 
     - `row_rejections` holds the events whose rows the database rejects.
-    - `merged` holds the records that were merged into rows, and `ambiguous` is the number of rows
-      that became ambiguous then.
-    - `plan` is what is left to write, or None if the batch must be planned again.
+    - `merged` holds the records that were merged into stored rows. `ambiguous` is the number of
+      stored rows that became ambiguous in these merges.
+    - `plan` is what the next transaction must write, or None if the batch must be planned again.
     """
 
     row_rejections: dict[Coordinates, Rejected] = {}
@@ -96,7 +98,7 @@ class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchPlanner:
-    """Plans batches, and remembers for some batches that other writers share the rows.
+    """Plans batches, and remembers whether other writers share the rows of the latest ones.
 
     Without `accept_expired`, it raises FatalError for events that are older than the retention of
     events.
@@ -157,10 +159,11 @@ class BatchPlanner:
 def _updating_records(
     events: Sequence[Event], write_plan: WritePlan, merged: frozenset[Coordinates]
 ) -> frozenset[Coordinates]:
-    """Return the records that change stored rows. It's empty if all of them are in `merged`.
+    """Return the records that change stored rows. Empty if `merged` has all of them.
 
-    Such a record is merged into a row, sets a flag of a row, or is stored under another id because
-    that row already has its own.
+    A record changes a stored row if it's merged into the row or sets one of its flags. If a
+    record's id belongs to another stored event, the record is stored under another id, but may
+    change that event's row too.
     """
     changed = {row.event_id for row in write_plan.updates}
     updating = frozenset(

@@ -1,6 +1,7 @@
-"""Claims partitions for this process, and moves a claimed position over a gap.
+"""Claims partitions, and advances a claimed position past offsets that no longer exist.
 
-Every function here runs on the given connection, inside a transaction that the caller has begun.
+Functions here never begin a transaction. They run on the caller's connection, inside the
+transaction that the caller has begun.
 """
 
 from collections.abc import Collection, Sequence
@@ -40,8 +41,8 @@ from normalizer.store.source_positions import (
 class ShapesOfProcess(NamedTuple):
     """The fingerprint of this process's table of shapes (NORMALIZER_SHAPES), or '' without one.
 
-    `accepted` is True if an operator has started the process with --accept-shapes, so that it may
-    claim positions whose records were read with another table.
+    `accepted` is True if an operator has started the process with --accept-shapes. Then it may
+    claim a position even though earlier records were read with another table.
     """
 
     fingerprint: str = ""
@@ -52,9 +53,10 @@ NO_TABLE: Final = ShapesOfProcess()
 
 
 class Owner(NamedTuple):
-    """This process: its name for operators, a random one of its own, and its consumer group.
+    """Identifies this process: a name for operators, a random name, and the consumer group.
 
-    The group is empty if it claims no partitions for a group.
+    `holder` is the random name, which tells this process from an earlier one of the same name.
+    `group_id` is empty if the process claims partitions outside a consumer group.
     """
 
     name: str
@@ -65,10 +67,10 @@ class Owner(NamedTuple):
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that this process owns, with its epoch and the position to read from.
 
-    `last_offset`, `last_recorded_ms`, and `last_crc` identify the last record that was read. With
-    them the process checks that the topic still has the records before the position.
-    `slice_records` is the position's value from this claim on, and `found_slice` is its value
-    before (see `LastTry`).
+    `last_offset`, `last_recorded_ms`, and `last_crc` identify the last record that was read. The
+    process uses them to check that the topic still has the records before the position.
+    `found_slice` is the slice size that was stored in the position before this claim, and
+    `slice_records` is the size that this claim stores (see `LastTry`).
     """
 
     topic: str
@@ -155,9 +157,11 @@ async def claim_partition(
 ) -> Claim:
     """Raise the epoch of the partition's position. From then on the caller owns the partition.
 
-    It waits for the previous owner's transaction in flight. Raises FatalError if this version must
-    not write to the database, because of its migrations or its protocol, OtherGroupError if another
-    consumer group reads the partition, and ShapesChangedError if the table of shapes has changed.
+    The claim waits until the previous owner's transaction in flight has ended.
+
+    Raises FatalError if this version must not write to the database, because of its migrations or
+    its protocol. Raises OtherGroupError if another consumer group reads the partition, and
+    ShapesChangedError if the table of shapes has changed.
     """
     await check_applied_files(connection)
     claim_latest = partial(
@@ -229,10 +233,10 @@ async def find_other_groups(
     group_id: str,
     cluster_id: str | None = None,
 ) -> list[OtherGroupError]:
-    """Find the partitions that this consumer group must leave to another one, and say to which.
+    """Return an error for each partition that another consumer group already reads.
 
-    With a `cluster_id`, topics of another Kafka cluster are left out, because claiming one of their
-    partitions tells the operator about the wrong cluster.
+    With a `cluster_id`, topics of another Kafka cluster are skipped. Claiming one of their
+    partitions raises a better error, which names the wrong cluster.
     """
     if not group_id:
         return []
@@ -329,8 +333,8 @@ async def check_cluster(
 ) -> None:
     """Raise AnotherClusterError if the topic belongs to another cluster than this one.
 
-    A topic that isn't stored yet is stored with this cluster. With `accept_reset`, a topic of
-    another cluster is moved to this one.
+    The first claim of a topic stores the cluster that it belongs to. With `accept_reset`, a topic
+    that belongs to another cluster is reassigned to this one instead.
     """
     known = await connection.fetchval(_CLUSTER_OF_TOPIC, topic)
     if known is None or (accept_reset and known != cluster_id):
@@ -486,10 +490,12 @@ async def note_alone(connection: asyncpg.Connection, claim: Claim) -> None:
 async def record_gap(
     connection: asyncpg.Connection, claim: Claim, *, next_offset: int, reason: str
 ) -> Claim:
-    """Move the claimed position to `next_offset`, and store the offsets before it as a gap.
+    """Advance the claimed position to `next_offset`, and store the skipped offsets as a gap.
 
-    Does nothing if an earlier call has already done so. Afterwards the partition isn't a suspect,
-    because no owner has read the records after the gap. Raises FencedError and PositionMovedError.
+    Does nothing if an earlier call has already succeeded. Afterwards the partition isn't a suspect,
+    because no owner has read the records after the gap, so none of them can have killed a process.
+
+    Raises FencedError and PositionMovedError.
     """
     part = claim.part(claim.next_offset, next_offset, [])
     if await lock_positions(connection, (part,)) is not None:

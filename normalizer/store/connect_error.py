@@ -34,10 +34,10 @@ _OTHER_HOST: Final = frozenset({62, 64})
 
 
 def translate_connect_error(error: BaseException, database_url: str) -> NormalizerError:
-    """Translate the error of a failed connection. The result says which step failed, and why.
+    """Translate the error of a failed connection into one that says which step failed, and why.
 
-    It repeats the server's message. Before the first statement that can only quote names of users,
-    hosts, and databases.
+    The result quotes the server's message. That's safe here: before the first statement, the server
+    knows only names of users, hosts, and databases, and no record.
     """
     match error:
         case PoolerError():

@@ -89,8 +89,8 @@ async def migrate(
 ) -> tuple[str, ...]:
     """Apply the pending files. Returns their names in order, or none if none was pending.
 
-    It waits for another migration to end, and for each lock that a file needs. Raises
-    MigrationFailedError and StoreUnavailableError.
+    If another process is migrating, this waits until it's done. It also waits for each table lock
+    that a file needs. Raises MigrationFailedError and StoreUnavailableError.
     """
     files = read_migrations(folder)
     applied = []

@@ -1,8 +1,8 @@
 """The files of migrations/, and the state of each in a database.
 
-A file named NNNN_WORDS.sql is a version. It's applied once and never edited. The files in
-functions/ and views/ are repeatable: each creates the function or view that it's named after, and
-is applied again when its text changes.
+A file named NNNN_WORDS.sql is a version: it's applied once and never edited. The files in
+functions/ and views/ are repeatable. Each creates the function or view that it's named after, and
+is applied again whenever its text changes.
 """
 
 import hashlib
@@ -126,7 +126,7 @@ def _read(path: Path, version: str) -> Migration:
 
 
 def _needs(files: Mapping[str, Migration]) -> dict[str, list[str]]:
-    """Return, for each file, the files of the functions and views that occur in its text.
+    """Return, for each file, the files that create the functions and views named in its text.
 
     A view counts only if the text names it with its schema.
     """

@@ -25,10 +25,10 @@ _log: Final = get_logger()
 
 
 class PatientSession(Session):
-    """A Session for long work, in which a deadlock, a lock, or an outage costs only time.
+    """A Session for long jobs, which retries after a deadlock, a lock timeout, or an outage.
 
-    A commit may have succeeded although the connection broke before the response. So the work must
-    give the same result if it runs again.
+    If the connection breaks during COMMIT, nobody knows whether the commit succeeded, and the work
+    runs again. So the work must give the same result when it runs twice.
     """
 
     def __init__(
@@ -52,9 +52,10 @@ class PatientSession(Session):
         """Run the work until it succeeds, and return its result.
 
         Raises FatalError if the database rejects a value, or if a statement times out MOST_TIMEOUTS
-        times in a row. In the latter case the error's remedy is `if_slow`. Raises
-        StoreUnavailableError only if the very first try of this session fails. Then nothing is
-        lost, and the address may be wrong.
+        times in a row. After timeouts, the error advises the operator to do what `if_slow` says.
+
+        Raises StoreUnavailableError only if the very first try of this session fails. Nothing is
+        lost then, and the most likely cause is a wrong address, which retrying wouldn't fix.
         """
         timeouts = 0
         while True:

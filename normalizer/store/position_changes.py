@@ -1,8 +1,9 @@
 """Moves or retires a position for an operator, and records who did it and why.
 
-Both happen in one transaction, which also raises the epoch. So the owner of the partition loses its
-claim, claims the partition again, and continues from the new position. Skipped offsets are written
-like a batch without records, so the totals and the ledger agree.
+The position and its audit entry change in one transaction, which also raises the epoch. So the
+owner of the partition loses its claim, claims the partition again, and continues from the new
+position. Skipped offsets are written like a batch without records, so that the totals still agree
+with the ledger.
 """
 
 from collections.abc import Sequence

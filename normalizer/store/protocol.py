@@ -16,8 +16,9 @@ _PROTOCOL: Final = "select protocol from normalizer.layout"
 async def check_protocol(connection: asyncpg.Connection) -> None:
     """Raise FatalError if a migration has changed the protocol.
 
-    Call it after claiming the position or the job's run. The migration fences all earlier claims,
-    so after a successful check the protocol can't change without ending this claim.
+    Call this after claiming a position or a job's run. A migration that changes the protocol fences
+    all earlier claims. So once this check has succeeded, the protocol can't change unless the claim
+    ends too.
     """
     in_force = await connection.fetchval(_PROTOCOL)
     if in_force != PROTOCOL:

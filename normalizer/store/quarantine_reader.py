@@ -1,7 +1,7 @@
 """Shows rejected records to an operator: in the log, in a list, or one complete record.
 
-The table `quarantine` has a sample of each record, without secrets. The record's bytes are in
-another table, and are shown redacted unless the operator passes --raw.
+The table `quarantine` stores a sample of each record, from which secrets were removed. The record's
+bytes are in a separate table. Operators see them redacted unless they pass --raw.
 """
 
 import time

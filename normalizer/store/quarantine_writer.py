@@ -66,10 +66,10 @@ _ADD_QUARANTINE: Final = """
 async def write_quarantine(
     connection: asyncpg.Connection, rejections: Sequence[RejectedRecord], batch_id: int
 ) -> list[bool]:
-    """Store the rejections. Returns for each whether it's new, or was stored before.
+    """Store the rejections. Returns, for each one, True if it's new.
 
-    The bytes go to a separate table, which redrive reads and only the owner of the database can
-    read.
+    The records' bytes go to a separate table, because they may contain secrets. Only redrive and
+    the owner of the database can read that table.
     """
     if not rejections:
         return []
@@ -148,7 +148,8 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
 def _raw(record: RawRecord) -> tuple[object, ...]:
     """Return the row that holds a record's bytes.
 
-    If the record has over 1 MiB, the row has only its first 64 KiB, and the hash of the value.
+    A record larger than 1 MiB isn't stored in full. Its row has the first 64 KiB, and a hash of the
+    whole value.
     """
     value, key = record.value or b"", record.key or b""
     headers = msgspec.json.encode(

@@ -18,10 +18,10 @@ _log: Final = get_logger()
 
 
 class ReconnectingConnection:
-    """One connection for any number of tasks, which use it one after the other.
+    """One database connection that several tasks share, one at a time. It reopens after an outage.
 
-    It calls `prepare` with each new connection before the first use, and closes the connection if
-    `prepare` raises. It doesn't pause after a failure. The caller does that
+    Each new connection is passed to `prepare` before its first use, and is closed if `prepare`
+    raises. There's no pause after a failure, because the caller decides how long to back off
     (`runtime.pause.back_off_s`).
     """
 
@@ -62,8 +62,8 @@ class ReconnectingConnection:
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
         """Use the connection for one block. Raises what asyncpg and `prepare` raise.
 
-        It closes the connection after an error that leaves its state unknown, or if the server has
-        become a standby. Then the next block gets a new connection.
+        An error that leaves the connection's state unknown closes it. So does a server that has
+        become a standby. The next block then opens a new connection.
         """
         async with self._turn:
             connection = await self._opened()

@@ -1,13 +1,13 @@
-"""Writes a batch until it succeeds: backs off, halves it, and retries as long as it takes.
+"""Retries a batch until it's written. Backs off between tries, and halves it if it keeps failing.
 
-It never rejects anything. A batch that keeps failing is halved, down to one record, so that the
-position stops at the record that causes the failure. That record is retried until it can be
-written. After five seconds it's reported as blocked. A record for which a projection fails, or
-takes too long, is written without projections.
+This module never rejects a record. A batch that keeps failing is halved, down to one record, so
+that the position stops exactly at the record that causes the failure. That record is retried until
+it can be written, and is reported as blocked after five seconds. If only a projection fails or
+takes too long for it, the record is written without projections.
 
-If a batch has waited for ten seconds while the database works, its partitions are written one by
-one. The service takes over the part that still fails (`set_aside`), so that the other partitions
-don't wait for it.
+If a batch has waited for ten seconds although the database works, its partitions are written one by
+one. The part that still fails is handed over to the service (`set_aside`), so that the other
+partitions don't wait for it.
 """
 
 import asyncio
@@ -47,13 +47,14 @@ class BatchWriter(Protocol):
 
 
 class InFlightBatch:
-    """The batch that a writer is writing, since when, and the last error.
+    """The batch that a writer is writing now, for /readyz and metrics.
 
-    Safe to read from any thread.
+    Any thread may read it.
 
-    `piece` is the part of the batch that's being written. `error` is the error of its last try, or
-    None. `waits_for` is what the statement waits for, as reported by the server. `since_s` is when
-    the writer began with the batch.
+    - `piece` is the part of the batch that's being written.
+    - `error` is the error of its last try, or None.
+    - `waits_for` is what the statement is waiting for, as reported by the server.
+    - `since_s` is when the writer began with the batch.
     """
 
     def __init__(
@@ -128,12 +129,13 @@ async def write_with_retry(
     on_failure: Callable[[RetryableError], None] = lambda _: None,
     set_aside: SetAside | None = None,
 ) -> OutcomeTotals:
-    """Write the batch, and retry as long as it takes. Setting `stop` ends the retries.
+    """Write the batch, and retry until it's written or `stop` is set.
 
-    Once `set_aside` has taken over a part, nothing more of that partition is written here. Raises
-    PositionError and FatalError from `write`, FatalError if the database keeps rejecting the
-    sign-in, and RetryableError once `stop` is set. By then the first pieces of a halved batch may
-    be written.
+    Once `set_aside` has taken over a part, nothing more of that partition is written here.
+
+    Raises PositionError and FatalError from `write`, FatalError if the database keeps rejecting the
+    sign-in, and RetryableError once `stop` is set. When it raises, the first pieces of a halved
+    batch may already be written.
     """
     in_flight = in_flight or InFlightBatch()
     in_flight.begin(batch)
@@ -263,9 +265,10 @@ class _Retries:
 
 
 class _WaitReporter:
-    """Logs when a batch is blocked, again every REPORT_EVERY_S, and when it's written at last.
+    """Logs that a batch is blocked, repeats it every REPORT_EVERY_S, and logs when it's written.
 
-    It uses timers of the event loop, so it also logs while a statement waits for a lock.
+    The log entries come from timers of the event loop, so they appear even while a statement waits
+    for a lock.
     """
 
     def __init__(self, in_flight: InFlightBatch) -> None:

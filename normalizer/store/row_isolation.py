@@ -71,9 +71,9 @@ class RowIsolation:
         events: Sequence[Event],
         dedup_horizon: DedupHorizon,
     ) -> tuple[dict[int, str | None], WritePlan]:
-        """Try to write every row, and roll it back. Returns the rejected rows, and the plan.
+        """Try every row, and roll it back. Returns the rejected rows and the plan.
 
-        Each rejected row is returned as its event id with the SQLSTATE.
+        The rejected rows are a mapping from event id to SQLSTATE.
         """
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
 
@@ -92,9 +92,10 @@ class RowIsolation:
         reports: Sequence[Event],
         dedup_horizon: DedupHorizon,
     ) -> Sequence[Event]:
-        """Return which of the reports that were merged into a rejected row to reject.
+        """Return the reports to reject, of those that were merged into a rejected row.
 
-        These are the reports that are rejected alone. If none is, it's the last one.
+        Each report is tried alone, and those that the database rejects even alone are returned. If
+        only the merged row is rejected, the last report is returned. If none is, it's the last one.
         """
         if len(reports) == 1:
             return reports
@@ -113,9 +114,9 @@ async def find_rejected_rows(
 ) -> dict[int, str | None]:
     """Return the SQLSTATE of each rejected row, by event_id. Rolls back every row.
 
-    COPY reports the line of a rejected row, so the rows before that line are good. Without a line
-    it tries the rows in halves. It continues after a rejected row, so that many rejected rows take
-    little more time than a few.
+    When COPY fails, it reports the line of the rejected row, so the rows before that line are good.
+    If an error names no line, the rows are tried in halves. In both cases the search continues
+    after the rejected row. So finding many rejected rows takes little longer than finding a few.
     """
     rejected: dict[int, str | None] = {}
     suspects = [rows]

@@ -89,10 +89,11 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
 
 
 async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes]:
-    """Yield the data for COPY: per row the number of columns, its batch, and its columns.
+    """Yield the rows in the binary format of COPY, in chunks.
 
-    It lets other tasks run between two chunks. Raises RowRejectedError for a row that can't be
-    encoded.
+    Each row is its number of columns, its batch id, and its other columns. Other tasks run between
+    two chunks, so a large batch doesn't block the event loop. Raises RowRejectedError for a row
+    that can't be encoded.
     """
     begin = struct.pack(">hiq", len(EVENT_COLUMNS), 8, batch_id)
     gathered, size = [_HEAD], 0

@@ -91,8 +91,8 @@ _END_STALLED_SESSIONS: Final = """
 class Session:
     """Runs the transactions of one task on one connection.
 
-    It waits `command_timeout_s` for each response. With None, and "0s" as `statement_timeout`, a
-    statement may take any time.
+    `command_timeout_s` limits how long a statement may wait for its response, and the server
+    enforces `statement_timeout`. Pass None and "0s" for statements that may take any time.
     """
 
     def __init__(
@@ -120,9 +120,9 @@ class Session:
     async def transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Run the work in a READ COMMITTED transaction and return its result. Translates errors.
 
-        Raises RowRejectedError, RetryTransactionError, StoreUnavailableError, or FatalError. Then
-        nothing was written, unless the connection broke during COMMIT. With `rolled_back`, the
-        transaction is always rolled back.
+        Raises RowRejectedError, RetryTransactionError, StoreUnavailableError, or FatalError. After
+        an error nothing was written, unless the connection broke during COMMIT. With `rolled_back`,
+        the transaction is rolled back even if the work succeeds.
         """
         begun_s = time.monotonic()
         try:
@@ -214,9 +214,10 @@ class Session:
 
     @property
     def why_not_begun(self) -> str:
-        """Return why the transaction hasn't begun yet. Empty if it has, or if there's none.
+        """Return why the transaction hasn't begun yet, or '' if it has, or if there's none.
 
-        A server responds to BEGIN at once. A pooler delays it until a server connection is free.
+        A server responds to BEGIN at once. A pooler such as PgBouncer may delay the response until
+        one of its server connections is free.
         """
         if not self._is_beginning:
             return ""
@@ -242,7 +243,7 @@ class Session:
         )
 
     async def _end_stalled_sessions(self) -> None:
-        """End sessions of frozen processes, which may hold the locks that we wait for.
+        """End the sessions of frozen processes, because they may hold the locks that we wait for.
 
         PostgreSQL applies no timeout while a statement waits for its client, for example for the
         next bytes of a COPY, between parsing and execution, or for room to send a response. So a

@@ -65,10 +65,10 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
 
     - `counts` has the counts of each part of the batch, in the order of the parts.
     - `ends` has, for each part, the index in `events` after its last event.
-    - `rejection_counts` has, for each of `rejections`, the counts of the part that it belongs to.
-    - `excluded` says why valid events are ignored.
-    - `expired` is the number of events older than the horizon of retention, and `expired_unread`
-      the number of those that no earlier batch has read.
+    - `rejection_counts` has, for each of `rejections`, the counts of its part of the batch.
+    - `excluded` says, for each valid event that's ignored, why it's ignored.
+    - `expired` is the number of events older than the horizon of retention. `expired_unread` is
+      how many of these no earlier batch has read.
     """
 
     counts: list[OutcomeCounts]
@@ -173,8 +173,9 @@ def _index_in_record(outcome: ReadOutcome) -> int:
 def is_expired(record: RawRecord, outcome: ReadOutcome, horizon: datetime) -> bool:
     """Return whether the record or event is older than the horizon of retention.
 
-    It compares the time that Kafka recorded, or else the event's own time. Retention compares the
-    same times of stored rows. A record or event without any time never expires.
+    The time that Kafka recorded decides, or the event's own time if there's no recorded time.
+    Retention deletes stored rows by the same times. A record or event without any time never
+    expires.
     """
     if isinstance(outcome, (Rejected, Ignored)):
         time = recorded_at(record.recorded_ms)

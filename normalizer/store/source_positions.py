@@ -33,10 +33,10 @@ class Positions(Protocol):
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock the positions, sorted by key. Returns the dedup horizon of each.
+        """Lock the positions in the order of their keys, and return their dedup horizons.
 
-        Returns None if an earlier commit of this batch succeeded. Raises FencedError and
-        PositionMovedError.
+        Returns None if an earlier commit of this batch succeeded, so there's nothing to write.
+        Raises FencedError and PositionMovedError.
         """
 
     async def move(
@@ -114,11 +114,12 @@ LOCK_DEDUP_HORIZON: Final = """
 async def lock_dedup_horizon(
     connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 ) -> DedupHorizon:
-    """Return the dedup horizon of locked positions that are below it.
+    """Return the dedup horizons of those locked positions that haven't reached theirs yet.
 
-    It's the column `dedup_offset` of the position. This also locks the partition's row in the table
-    `dedup_horizon`, because a job that writes records of the same partition locks that row too. So
-    two writers of the same records see each other's rows.
+    A position's dedup horizon is its column `dedup_offset`. Below it, a job may write records of
+    the same partition at the same time. So this also locks the partition's row in the table
+    `dedup_horizon`, as the job does. With that lock, two writers of the same records see each
+    other's rows.
     """
     dedup_horizon = {
         (topic, incarnation, partition): dedup_offset
@@ -134,9 +135,11 @@ async def lock_dedup_horizon(
 def is_already_committed(
     parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, Any]]
 ) -> bool:
-    """Return whether the positions are at the end of this batch, so an earlier commit succeeded.
+    """Return whether an earlier commit of this batch succeeded.
 
-    Returns False if they're at its beginning. Otherwise raises FencedError or PositionMovedError.
+    It did if the positions are at the end of the batch, and didn't if they're at its beginning.
+    Anywhere else, another process or an operator has changed them, and this raises FencedError or
+    PositionMovedError.
     """
     positions = {(row["topic"], row["incarnation"], row["partition"]): row for row in rows}
     for part in parts:
@@ -160,8 +163,8 @@ def why_claim_lost(
 ) -> PositionError | None:
     """Return why a claim with this epoch is no longer valid, or None if it's valid.
 
-    The reason is a PositionMovedError if an operator moved or deleted the position, because then
-    the process may claim the partition again.
+    The reason is a PositionMovedError if an operator moved or deleted the position. Then this
+    process may claim the partition again. After a FencedError another process owns it.
     """
     if position is None:
         message = f"{topic}[{partition}]: the position was deleted"

@@ -75,10 +75,11 @@ _PROJECTION: Final = re.compile(
 
 
 def find_fault(error: BaseException, *, copying: bool) -> Fault:
-    """Decide what caused an error. A code that we don't know is retried.
+    """Decide what caused an error, for example a record, our own code, or an outage.
 
-    The codes that a record causes, and those that our code causes, are fixed lists. So no unknown
-    code puts a record into quarantine. Source: docs/guarantees.md#an-outage-fills-no-quarantine.
+    The codes that a record causes, and those that our code causes, are fixed lists. Any other code
+    is retried, so an unknown code never puts a record into quarantine. Source:
+    docs/guarantees.md#an-outage-fills-no-quarantine.
     """
     if isinstance(error, CLIENT_REFUSALS):
         return Fault.RECORD
@@ -102,10 +103,10 @@ def find_fault(error: BaseException, *, copying: bool) -> Fault:
 
 
 def is_outage(error: NormalizerError) -> bool:
-    """Return whether any other batch would fail too: the server is unreachable, or can't write.
+    """Return whether every batch would fail now, because the server is unreachable or can't write.
 
-    A lock, a deadlock, a statement that took too long, or a broken index may affect this batch
-    only.
+    Other errors that are retried may affect only this batch: a lock, a deadlock, a statement that
+    took too long, or a broken index.
     """
     code = getattr(error, "sqlstate", None)
     return code is None or (code[:2] in _SERVER_CLASSES and code != STATEMENT_ENDED)
@@ -127,7 +128,8 @@ def projection_that_failed(error: BaseException) -> str | None:
     """Return the function or table of schema projector that raised the error, or None.
 
     The trigger functions of projections set the schema in their search_path, so the server reports
-    their names without it. No other function begins with project_.
+    their names without the schema. They're recognized by the prefix project_, which no other
+    function has.
     """
     found: list[str] = _PROJECTION.findall(getattr(error, "context", None) or "")
     if found:
@@ -140,7 +142,8 @@ def projection_that_failed(error: BaseException) -> str | None:
 def _innermost_function(error: asyncpg.PostgresError) -> str | None:
     """Return the function that raised the error, such as an operator's own trigger, or None.
 
-    It reads only the first line of the context, because the rest may quote a record.
+    The name comes from the first line of the error's context. The other lines aren't read, because
+    they may quote a record.
     """
     found = _FUNCTION.match(getattr(error, "context", None) or "")
     return found[1] if found else None
@@ -149,9 +152,9 @@ def _innermost_function(error: asyncpg.PostgresError) -> str | None:
 def translate_error(error: BaseException, *, timed_out: bool = False) -> NormalizerError:
     """Translate the error by its code and its condition name, without the server's texts.
 
-    The detail and the context hold content of records, and the message may quote a value.
-    `timed_out` means that the statement used up its time. If it was cancelled in a projection, then
-    the projection took too long.
+    The server's texts aren't used, because they may contain secrets: the detail and the context
+    quote records, and the message may quote a value. `timed_out` means that the statement used up
+    its time. A timeout inside a projection means that the projection took too long.
     """
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailableError(f"database: {describe_error(error)}")
@@ -170,10 +173,10 @@ def translate_error(error: BaseException, *, timed_out: bool = False) -> Normali
 
 
 def failed_copy_line(error: BaseException) -> int | None:
-    """Return the line of the COPY (from 1) that the error names, or None.
+    """Return the line of the COPY that the error names, counted from 1, or None.
 
-    It takes the last line in the context, which is the COPY's own. The text before it may come from
-    a value that was being parsed.
+    If the context names several lines, the last one is the COPY's own. The text before it may come
+    from a value that was being parsed, so it could contain anything.
     """
     found: list[str] = _COPY_LINE.findall(getattr(error, "context", None) or "")
     return int(found[-1]) if found else None

@@ -48,9 +48,9 @@ like any other batch that fails, because so long a row of races hints at somethi
 class Store:
     """Writes batches over one connection, which reconnects after an outage.
 
-    Use it as `async with Store(url, owner=...) as store`. Only one task may write. The transactions
-    of several tasks run one after the other. Every method raises StoreUnavailableError (nothing was
-    written, so call it again) or FatalError.
+    Use it as `async with Store(url, owner=...) as store`. Only one task may write. Other tasks may
+    call the other methods, and their transactions run one after the other. Every method raises
+    StoreUnavailableError (nothing was written, so call it again) or FatalError.
 
     - `positions` replaces the positions of the service. A job passes its own.
     - `session` holds server settings for the connection.
@@ -126,10 +126,11 @@ class Store:
     ) -> Claim:
         """Claim the partition by raising its epoch, which fences every earlier owner.
 
-        It waits for the earlier owner's transaction in flight, so the position in the returned
-        claim is final. A partition that was never read begins with incarnation 0 at `log_start`.
-        One whose position was deleted keeps its incarnation. If the last owner didn't release the
-        partition, and it has records up to `log_end`, the partition is a suspect (see `LastTry`).
+        The claim waits until the earlier owner's transaction in flight has ended, so the position
+        that it returns is final. A partition that was never read begins with incarnation 0 at
+        `log_start`. One whose position was deleted keeps its incarnation. A partition becomes a
+        suspect (see `LastTry`) if its last owner didn't release it and it has records up to
+        `log_end`.
 
         Raises FatalError if this version must not write to the database, AnotherClusterError if the
         topic belongs to another cluster and `accept_reset` isn't set, OtherGroupError if another
@@ -173,8 +174,8 @@ class Store:
     async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """Return the claims that are no longer valid, each with the reason.
 
-        FencedError means that another process has claimed the partition, and PositionMovedError
-        that an operator has moved its position.
+        A FencedError means that another process has claimed the partition. A PositionMovedError
+        means that an operator has moved its position.
         """
         if not claims:
             return []
@@ -197,9 +198,10 @@ class Store:
         )
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
-        """Move the position past offsets that can no longer be read, and store them in `gaps`.
+        """Advance the position past offsets that can no longer be read, and store them in `gaps`.
 
-        `reason` is expired or skipped. Raises FencedError and PositionMovedError, as `write` does.
+        `reason` is expired (Kafka deleted the records) or skipped (an operator did). Raises
+        FencedError and PositionMovedError, as `write` does.
         """
         return await self._session.run_once(
             partial(record_gap, claim=claim, next_offset=next_offset, reason=reason)
@@ -213,9 +215,9 @@ class Store:
         the merge changes nothing, but it still counts as merged. If an earlier commit of this batch
         succeeded although its response was lost, nothing is written, and the totals are empty.
 
-        Without `projections`, the projections aren't updated, which is for a record that makes a
-        projection fail. The database marks the executions and hours of the batch as divergent, and
-        `projector repair` rebuilds them.
+        Pass `projections=False` for a record that makes a projection fail. Then the projections
+        aren't updated, and the database marks the batch's executions and hours as divergent, so
+        that `projector repair` rebuilds them.
 
         Raises FencedError if another process has claimed a partition, and PositionMovedError if a
         position has changed. `loop_is_free` is cleared while short statements run.

@@ -140,7 +140,7 @@ class StoredRows:
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was stored in or merged into.
 
-        Records without a row, or whose row was deleted, are left out.
+        The result leaves out records that were never stored, and those whose row was deleted since.
         """
         if not coordinates_set:
             return {}
@@ -156,7 +156,7 @@ class StoredRows:
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was merged into.
 
-        Records that weren't merged, or whose row was deleted since, are left out.
+        The result leaves out records that weren't merged, and those whose row was deleted since.
         """
         columns = [list(column) for column in zip(*coordinates_set, strict=True)]
         merged_from = [
@@ -241,10 +241,11 @@ def _chunked_by_bytes(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 def _runs(
     coordinates_set: AbstractSet[Coordinates],
 ) -> Iterator[tuple[str | None, int, int, int, int, Sequence[int]]]:
-    """Yield source, first offset, last offset, and the wanted offsets between them, per run.
+    """Group the offsets into runs, each of which one statement searches.
 
-    A run is a range of offsets that one statement searches. Each run costs a search of the index,
-    and each offset in it that isn't wanted costs the server the reading of a row.
+    Each run is yielded as topic, incarnation, partition, its first and last offset, and the wanted
+    offsets. Many short runs cost many searches of the index. A long run costs the server a read of
+    each row in it that nobody wants. So a gap of more than MAX_GAP_OFFSETS begins a new run.
     """
     ordered = sorted({(coordinates[:3], coordinates[3]) for coordinates in coordinates_set})
     for source, offsets in groupby(ordered, key=itemgetter(0)):

@@ -1,8 +1,8 @@
 """Writes a batch in one transaction. No other code writes events.
 
-It locks the positions and checks epoch and offset, reconciles the events with the stored rows,
-copies new rows, updates changed rows, stores rejected records in quarantine, and moves the
-positions with their running totals.
+The steps of the transaction are, in this order: lock the positions and check epoch and offset,
+reconcile the events with the stored rows, copy new rows, update changed rows, store rejected
+records in quarantine, and advance the positions with their running totals.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     - `new` holds the inserted rows.
     - `outcomes` has, for each of `events`, its outcome and the id of its row.
-    - `kept` has, for each of `rejections`, whether it's new in the quarantine.
+    - `kept` has, for each of `rejections`, True if the quarantine didn't have it already.
     - `expired_unread` is the number of events that were ignored as expired, although no earlier
       batch has read them.
     - `ambiguous` is the number of rows that became ambiguous in this batch.
     - `commit_s` is how long COMMIT took.
-    - `batch_id` is that of its rows. It's None in the relay.
+    - `batch_id` is the id of this batch in its rows. It's None in the relay.
     """
 
     events: Sequence[Event]
@@ -52,7 +52,8 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 class WriteTransaction:
     """The steps of the transaction that writes a batch.
 
-    `loop_is_free` is set while the database works on the inserted rows, which takes longest.
+    `loop_is_free` is set while the database works on the inserted rows. That takes longest, and the
+    event loop has nothing to do for this transaction in the meantime.
     """
 
     def __init__(
@@ -148,10 +149,10 @@ class WriteTransaction:
         batch_id: int,
         dedup_horizon: DedupHorizon,
     ) -> list[bool]:
-        """Store the rejections. Returns for each whether it's new.
+        """Store the rejections in quarantine. Returns, for each one, True if it's new.
 
-        If an earlier version of the rules stored a row for a record, the row stays, and the
-        rejection isn't stored.
+        A rejection isn't stored if its record already has rows, which an earlier version of the
+        rules stored. Those rows stay.
         """
         below = {
             rejection.coordinates

@@ -1,4 +1,4 @@
-"""Compares projections with the events that they're made from.
+"""Compares projections with the events that they're computed from.
 
 ranges          splits a scope into ranges that fit one short snapshot, or draws a sample
 queries/        two queries for each projection that must return the same rows

@@ -1,7 +1,8 @@
 """Stores verdicts and divergences, and reads the divergences that are still open.
 
-A divergence is one execution or one hour in which a projection differs from the events. It stays
-open until a comparison of exactly that location agrees. The result of another range can't close it.
+A divergence is one execution or one hour for which a projection differs from the events. It stays
+open until that same execution or hour is compared again and agrees. Comparisons of other ranges
+can't close it.
 """
 
 from typing import Final

@@ -1,10 +1,10 @@
 """Splits a scope (everything, a time range, or a sample) into ranges that fit one short snapshot.
 
-A range is a day of hours, or 200 executions. Every hour of the scope lies in exactly one range,
-even an hour without rows, because the comparison must also detect a projection that lost all rows
-of an hour. For the same reason executions are listed from both the events and the projections. A
-range that takes too long is cut in half, down to one hour or one execution. A sample has only the
-drawn hours.
+A range is the hours of one day, or 200 executions. Every hour of the scope lies in exactly one
+range, even an hour without rows, because the comparison must also detect that a projection lost all
+rows of an hour. For the same reason, executions are listed from both the events and the
+projections. A range that takes too long is cut in half, down to one hour or one execution. In a
+sample, only the drawn hours are compared.
 """
 
 import random
@@ -27,11 +27,11 @@ _LEAST_ID: Final = -(1 << 63)
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """The scope to compare: everything, the hours from `since` (included) to `until`, or a sample.
+    """What to compare: everything, the hours from `since` (included) to `until`, or a sample.
 
-    A sample has `hours` hours, drawn with `seed`, and some executions that began in each of them. A
-    range can be limited to the open divergences (`only_open_divergences`), or, if only executions
-    and calls are compared, to `execution_ids`.
+    A sample has `hours` hours, drawn at random with `seed`, and some executions that began in each
+    of them. A scope can also be limited to open divergences (`only_open_divergences`). If only
+    executions and calls are compared, it can be limited to `execution_ids`.
     """
 
     kind: Literal["all", "range", "sample"] = "all"
@@ -154,10 +154,11 @@ def _cut(ids: Collection[int]) -> list[ExecutionRange]:
 async def _hours(
     connection: asyncpg.Connection, comparison: Comparison, scope: Scope, hours_a_range: int
 ) -> list[HourRange]:
-    """Return ranges of `hours_a_range` hours with rows, and the empty hours between.
+    """Return ranges that each have `hours_a_range` hours with rows, and the empty hours between.
 
-    A sample has only hours with rows. It draws them from hours that retention hasn't reached,
-    because the others have only an archived part, which can't be compared with anything.
+    A sample has only hours with rows, drawn from the hours that retention hasn't reached. In older
+    hours a counter has only its archived part, which can't be compared because its events are
+    deleted.
     """
     table, time = comparison.name, comparison.keys[0]
     if comparison.bounds == "executions":
@@ -189,7 +190,8 @@ async def _find_executions(
 ) -> AsyncIterator[ExecutionRange]:
     """Yield executions with an event in the scope's hours, or that began there.
 
-    A sample draws some from each hour, and always includes those that the projection lacks.
+    For a sample, some executions of each hour are drawn. An execution that the projection lacks is
+    always included.
     """
     compared: set[int] = set()
     for hours in await _hours(connection, comparison, scope, 1):

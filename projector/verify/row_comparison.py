@@ -1,7 +1,7 @@
 """Compares the rows of one range of one projection with the events, in one SQL statement.
 
-One statement reads one snapshot, and projections are exact in every snapshot, so concurrent writes
-can't cause a false difference.
+Projections are exact in every snapshot of the database, and one statement reads one snapshot. So
+the comparison reports no false differences, even while other processes write.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -49,11 +49,12 @@ then how many rows only the actual side and only the expected side must have."""
 
 
 class RowDifferences(msgspec.Struct, frozen=True):
-    """The result of one statement, which compared one range.
+    """The result of comparing one range in one statement.
 
-    `actual_only` counts the rows that only the projection has, and `expected_only` those that only
-    the events give. `examples` are sentences, each about one row. `divergent_locations` are
-    executions or hours.
+    - `actual_only` is how many rows only the projection has.
+    - `expected_only` is how many rows it should have but lacks, according to the events.
+    - `examples` are sentences, each about one row that differs.
+    - `divergent_locations` are the executions or hours that differ.
     """
 
     expected: int
@@ -73,9 +74,10 @@ class RowDifferences(msgspec.Struct, frozen=True):
 async def plan_by_hashes(
     connection: asyncpg.Connection, verify_range: VerifyRange
 ) -> AsyncIterator[None]:
-    """Open a transaction for a statement about this range, which joins intermediate results.
+    """Open a transaction in which the planner joins by hashes.
 
-    The planner has no statistics for these, and nested loops would take hours.
+    The statements about a range join intermediate results. The planner has no statistics about
+    these, so it might choose nested loops, which would take hours.
     """
     async with connection.transaction():
         await connection.execute(
@@ -100,8 +102,8 @@ async def run_self_tests(
 ) -> int:
     """Run every self-test and return their number. Raises FatalError if one detects nothing.
 
-    Returns 0 if the rows have been deleted since. Raises QueryCanceledError if one takes too long,
-    which is longer than the comparison of the same rows.
+    Returns 0 if the rows have been deleted since. Raises QueryCanceledError if a self-test takes
+    too long. A self-test takes longer than the comparison of the same rows.
     """
     for name, (tampered, invented, lost) in _SELF_TESTS.items():
         column = comparison.keys[0] if name == "invented" else comparison.measure

@@ -9,11 +9,12 @@ import msgspec
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The result of comparing one projection with the events.
 
-    `since` and `until` bound the compared hours. None means no limit. `compared`, `divergent`,
-    `archived`, and `repaired` are numbers of rows. Archived rows aren't compared, because their
-    events are deleted. Repaired rows differed before the repair. `examples` are sentences, each
-    about one row. `divergent_locations` are the executions or hours that differ.
-    `resolved_divergence_ids` are those of open divergences that were compared and agree now.
+    - `since` and `until` are the limits of the compared hours. None means no limit.
+    - `compared`, `divergent`, `archived`, and `repaired` are numbers of rows. Archived rows aren't
+      compared, because their events are deleted. Repaired rows differed before the repair.
+    - `examples` are sentences, each about one row.
+    - `divergent_locations` are the executions or hours that differ.
+    - `resolved_divergence_ids` are the open divergences that were compared and agree now.
     """
 
     projection: str

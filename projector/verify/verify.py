@@ -1,9 +1,9 @@
 """Compares projections with the events, range by range, and gives a verdict on each projection.
 
-Each range is compared in one statement and one snapshot, and projections are exact in every
-snapshot. So the ranges together cover the whole scope, even while others write. For a verdict of
-`match`, the comparison must detect three tampered rows on every run, unless there is no row to
-compare.
+Projections are exact in every snapshot, and each range is compared in one statement, so in one
+snapshot. So a scope can be compared range by range while others write. To prove that a comparison
+can fail, every run tampers with copies of three rows. A verdict of `match` requires that it detects
+all three, unless there's no row to compare.
 """
 
 import time
@@ -40,8 +40,8 @@ async def verify(
     """Yield one verdict for each comparison, as soon as it's known.
 
     If the scope covers only open divergences, this yields nothing for a projection that has none.
-    It only reads, so rows change only if `repair_range` is given and changes them. It raises
-    FatalError if a self-test fails, and propagates asyncpg's errors.
+    `verify` itself only reads. Rows change only if `repair_range` is given and changes them. Raises
+    FatalError if a self-test fails, and asyncpg's errors.
     """
     for comparison in comparisons:
         divergences = await open_divergences(connection, comparison)

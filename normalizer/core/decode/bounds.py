@@ -89,8 +89,8 @@ def too_deep() -> RecordRejectedError:
 def may_be_expansive(text: bytes) -> bool:
     """Return whether `check_numbers` might reject the JSON for too many exponents.
 
-    Below that number of exponents it can't exceed MAX_WRITTEN_BYTES either, because that's more
-    than 8 MiB plus 400 digits for each of 10,000 numbers.
+    JSON with fewer exponents than the limit can't exceed MAX_WRITTEN_BYTES either. That's more than
+    8 MiB plus 400 digits for each of 10,000 numbers.
     """
     return len(text) > PLAIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
 
@@ -98,8 +98,9 @@ def may_be_expansive(text: bytes) -> bool:
 def check_numbers(text: bytes) -> None:
     """Raise RecordRejectedError for numbers that are too large, or take too much space.
 
-    It checks, in this order, single numbers, the number of exponents, and the bytes when written
-    out. `text` must be valid JSON, except that its numbers may be beyond the limits.
+    The checks are, in this order: each number by itself, the number of exponents, and the size of
+    all numbers when written out. `text` must be valid JSON, but its numbers may be beyond the
+    limits.
     """
     beyond = 0
     written = len(text)
@@ -149,8 +150,8 @@ def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
 def is_heavy(record: RawRecord) -> bool:
     """Return whether normalizing the record may take longer than some tens of milliseconds.
 
-    A record that's rejected only for its size doesn't take long. Escaped commas count too, because
-    an event inside a string may be full of them.
+    A record that's too large doesn't count, because rejecting it is quick. Escaped commas count as
+    well as plain ones, because an event inside a string may be full of them.
     """
     value, headers = record.value or b"", record.headers
     size = len(value)

@@ -105,10 +105,10 @@ def decode_events(
 
 
 class _RecordDecoder:
-    """Decodes one record, and removes secrets from its text at each level.
+    """Decodes one record, level by level, and removes the secrets from the text of each level.
 
     `search` finds the parts of the record that may hold a secret or unstorable text. It's None if
-    no part may.
+    the whole record is known to have neither.
     """
 
     def __init__(self, sanitizer: Sanitizer, search: Search | None) -> None:
@@ -161,11 +161,10 @@ class _RecordDecoder:
     def _decode_item(
         self, batch: Level, shared: dict[str, Raw], index: int, item: Raw, *, are_deep: bool
     ) -> WireEvent | UndecodableItem:
-        """Decode one event of a batch with the fields that it inherits (#b1).
+        """Decode one event of a batch, with the fields that it inherits from the batch (#b1).
 
-        Unwraps it once (#b2).
-
-        `are_deep` is True if a wrapper around the batch has too many levels.
+        An event in a wrapper is unwrapped, but only once (#b2). `are_deep` is True if a wrapper
+        around the batch has too many levels.
         """
         text = bytes(item)
         try:
@@ -240,8 +239,8 @@ class _RecordDecoder:
     def decode(self, text: bytes, *, is_record: bool = False) -> "Level | str":
         """Decode one level: the fields of an object, or the text in a JSON string.
 
-        For a record, foreign envelopes are opened first, so that secrets in their content are
-        removed as in any other event.
+        If the level is a whole record, its foreign envelopes are opened first. Then secrets in
+        their content are removed like those of any other event.
         """
         bom = text.startswith(BOM)
         if bom:
@@ -283,8 +282,8 @@ def _reject_invalid_utf8(value: bytes) -> None:
 def _may_be_deep(text: bytes) -> bool:
     """Return whether a level has more levels of nesting than an event may have.
 
-    A level may have more if an event in it is checked separately. Raises RecordRejectedError if it
-    has more than any level may have.
+    A batch or a wrapper may have more, because the events in it are checked separately. Raises
+    RecordRejectedError if the level has more than any level may have.
     """
     if not is_deeper(text, EVENT_DEPTH):
         return False

@@ -23,8 +23,8 @@ from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets, parse
 def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
     """Return the fields of a JSON object, or the text in a JSON string, at any depth.
 
-    Raises RecordRejectedError for any other value, and for text that isn't valid JSON to its last
-    byte.
+    Raises RecordRejectedError for any other value, and for text that isn't valid JSON. Anything
+    after the JSON value makes the text invalid too.
     """
     try:
         content = _decoder.decode(text)
@@ -43,8 +43,8 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
 def unframe(value: bytes) -> bytes:
     """Return the JSON behind a schema registry's header: a zero byte and a four-byte schema id.
 
-    Raises RecordRejectedError if it isn't JSON, because records in Avro and Protobuf have the same
-    header. JSON with too many levels is returned, and rejected by the decoder. Source:
+    Records in Avro and Protobuf have the same header. So this raises RecordRejectedError if what
+    follows isn't JSON. JSON with too many levels is returned, and the decoder rejects it. Source:
     docs/spec/wire-shapes.md#w6.
     """
     text = value[_FRAME_BYTES:]

@@ -1,8 +1,8 @@
 """Removes the secrets of an event before the native lane reads it.
 
-The rules that find secrets exist only in Python. The lane asks for them when it finds a sign of a
-secret in a record's value, and reads the text that's left. It leaves a record whose headers may
-hold a secret. Source: docs/spec/wire-shapes.md#r6.
+The rules that find secrets exist only in Python. When the lane finds a sign of a secret in a
+record's value, it calls these rules, and then reads the cleaned text. A record whose headers may
+hold a secret is left to Python as a whole. Source: docs/spec/wire-shapes.md#r6.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,10 +39,10 @@ class EventCleaner:
     def clean(self, text: bytes) -> bytes | None:
         """Return the text of a record without its secrets, or None if the lane must leave it.
 
-        Only an event and a batch of events are cleaned here. A wrapper may hold its event as text,
-        which must be cleaned after it's decoded. The lane also leaves text whose escapes may hide a
-        word, text that PostgreSQL can't store, numbers that may be beyond the limits, and text of
-        more than LONGEST bytes.
+        Only a plain event or a batch of events can be cleaned here. A wrapper may hold its event as
+        a JSON string, which must be decoded before it can be cleaned. The lane must also leave text
+        whose escapes may hide a word, text that PostgreSQL can't store, numbers that may be beyond
+        the limits, and text of more than LONGEST bytes.
         """
         sanitizer = self._sanitizer
         search = sanitizer.search(text)

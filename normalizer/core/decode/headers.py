@@ -24,9 +24,10 @@ NOT_TEXT: Final = "base64:"
 
 
 class Headers(msgspec.Struct, frozen=True, gc=False):
-    """The headers of a record.
+    """The headers of a record, without secrets.
 
-    - `json` is an object with a text, null, or, for a name that occurs more than once, a list.
+    - `json` is an object with the value of each header: a text, null, or, if a name occurs more
+      than once, a list of these.
     - `replaced` has the paths at which unstorable text was replaced.
     - `cloudevent` has the attributes of a CloudEvent in binary mode, under the names of an event's
       fields (#w8).

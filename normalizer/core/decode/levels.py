@@ -26,9 +26,9 @@ MAX_COERCIONS: Final = 20
 class Level(msgspec.Struct, frozen=True, gc=False):
     """The JSON object of one event, batch, or wrapper, and how it was decoded.
 
-    `may_be_deep` is False if it certainly hasn't more levels of nesting than an event may have.
-    `supplies` are the names of fields that an event without them takes from this wrapper. With
-    `is_kept`, the wrapper's other fields are stored in the event's `extra`.
+    - `may_be_deep` is False if the level can't have more levels of nesting than an event may have.
+    - `supplies` names the fields of this wrapper that an event takes if it has none of its own.
+    - `is_kept` says that the wrapper's other fields are stored in the event's `extra`.
     """
 
     text: bytes
@@ -60,9 +60,10 @@ def wrappers_around(level: Level) -> Iterator[Level]:
 
 
 def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, Raw]) -> WireEvent:
-    """Build the event, with the fields of its batch and wrappers, and its coercions.
+    """Build the event from its own fields and those of its batch and wrappers.
 
-    The levels of the wrappers around a batch were checked with the batch.
+    The result has its coercions too. Wrappers around a batch aren't checked for nesting here,
+    because they were checked with the batch.
     """
     text, fields = level.text, level.fields
     levels = [level] if batch is None else [level, batch]
@@ -136,10 +137,10 @@ def unstorable_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
 
 
 def _inherited(shared: dict[str, Raw], own: dict[str, Raw]) -> dict[str, Raw]:
-    """Return the batch's fields that an event inherits because it has no value of its own.
+    """Return the batch's fields that an event inherits because it has no value of its own for them.
 
-    A field may have several names. If the event has a value under one, the batch's values under the
-    rest don't count.
+    A field may have several names. If the event has a value under one of them, it doesn't inherit
+    the batch's value under any other.
     """
     has_own = {CANONICAL_NAME.get(key, key) for key, raw in own.items() if raw != NULL}
     return {k: raw for k, raw in shared.items() if CANONICAL_NAME.get(k, k) not in has_own}

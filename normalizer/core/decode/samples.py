@@ -17,10 +17,10 @@ _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 def take_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
     """Return the first 2 kB as text, or None if they aren't text or may hold a secret.
 
-    It searches the whole value, because its end can make its beginning a secret, for example in
+    The whole value is searched, because its end can make its beginning a secret, for example in
     `{"value": x, ..., "name": "DB_PASSWORD"}`. So a value that's too large to search has no sample.
-    If it may hold a secret, there's no sample either. Cutting the secret out isn't possible,
-    because a rejected value often isn't JSON, so nobody can know where the secret ends.
+    Neither has a value that may hold a secret. We can't just cut the secret out: a rejected value
+    often isn't JSON, so nobody knows where the secret ends.
     """
     if len(value) > MAX_VALUE_BYTES or ENCODED in value or sanitizer.suspects(value):
         return None

@@ -1,8 +1,9 @@
 """An operator's table of shapes: other names of an event's fields, and other places of values.
 
-An event has the shape of a table if it has that shape's keys. Then its fields get the names that
-the rules know, before any rule reads them, as if the producer had sent these.
-docs/adding-a-shape.md shows how to write a table. Source: docs/spec/wire-shapes.md#d3.
+If an event has the keys of a shape in the table, its fields are renamed to the names that the rules
+know. That happens before any rule reads the event, so the rules see what a documented producer
+would have sent. docs/adding-a-shape.md shows how to write a table. Source:
+docs/spec/wire-shapes.md#d3.
 """
 
 import re
@@ -42,10 +43,10 @@ class ShapeVector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One shape.
+    """One shape of an operator's table.
 
-    `aliases` has the field that each key stands for. `places` has, for a field, the paths at which
-    to look for its value, in order.
+    `aliases` maps a producer's key to the field that it stands for. `places` maps a field to the
+    paths at which to look for its value, in this order.
     """
 
     keys: _Words

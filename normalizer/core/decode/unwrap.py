@@ -1,8 +1,8 @@
 """Takes an event out of foreign envelopes: CloudEvents, Kafka Connect, and Debezium.
 
-The decoder calls it for a value in which no key names an event type. It returns the JSON inside the
-envelopes, from which secrets are then removed, and which is decoded as if it were the record.
-Source: docs/spec/wire-shapes.md#w7, #w8, #w9.
+The decoder calls `unwrap` for a value in which no key names an event type. Secrets are then removed
+from the JSON inside the envelopes, which is decoded as if it were the record. Source:
+docs/spec/wire-shapes.md#w7, #w8, #w9.
 """
 
 import binascii
@@ -41,7 +41,7 @@ class Unwrapped(msgspec.Struct, frozen=True, gc=False):
     - `value` is an event, a batch, or a string with either.
     - `attributes` is an object with the envelopes' own attributes, under the names of an event's
       fields, or None.
-    - With `encoded`, the value was in base64, so it wasn't searched for secrets yet.
+    - `encoded` means that the value was in base64, so it hasn't been searched for secrets yet.
     """
 
     value: bytes
@@ -95,9 +95,9 @@ TREES: Final = _TreeValues()
 def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
     """Return the content of foreign envelopes, or None if there are none.
 
-    It opens each kind at most once, in a fixed order, and stops when a key names an event type.
-    Raises RecordIgnoredError if the envelope says that there's no event, for example for a deleted
-    row.
+    Each kind of envelope is opened at most once, in a fixed order, until a key names an event type.
+    Raises RecordIgnoredError if an envelope says that it has no event, for example because a row
+    was deleted.
     """
     envelope = _Envelope(values)
     inner: Any = None

@@ -1,8 +1,8 @@
 """Decodes one wire event for the rules: its fields, nested objects, and the rest for `extra`.
 
-Values stay the bytes that were sent. In addition it decodes scalars, and the four objects that
-rules read (context, payload, result, and meta). A deeper object is decoded only when a rule reads
-it.
+Values are kept as the bytes that were sent, so that they can be stored unchanged. Scalars are also
+decoded, and so are the four objects that rules read (context, payload, result, and meta). A deeper
+object is decoded only when a rule reads it.
 """
 
 from collections.abc import Iterable
@@ -27,11 +27,11 @@ from normalizer.jsontext import Number
 
 
 class Layout(msgspec.Struct, frozen=True, gc=False):
-    """What follows from the top-level keys of an event.
+    """What an event's top-level keys say about the event.
 
-    `unread` holds the keys that aren't columns. `shape` and `shape_with_payload` are the shape of
-    an event with these keys, i.e. which producer wrote it. The second applies if its payload is an
-    object.
+    - `unread` holds the keys that aren't columns.
+    - `shape` is the shape of an event with these keys, i.e. which producer wrote it.
+    - `shape_with_payload` is its shape if its payload is an object.
     """
 
     unread: tuple[str, ...]
@@ -42,8 +42,8 @@ class Layout(msgspec.Struct, frozen=True, gc=False):
 class WireEvent(msgspec.Struct, gc=False):
     """One event, while the rules read it.
 
-    `fields` has the top-level values as they were sent. `sent` and `nested` have the decoded ones.
-    Rules add to `extra` and `coercions`, which become the columns of these names.
+    `fields` has the top-level values as they were sent, and `sent` and `nested` have the decoded
+    values. Rules add values to `extra` and `coercions`, which become the columns with these names.
     """
 
     sent: SentFields

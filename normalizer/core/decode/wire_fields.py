@@ -61,8 +61,9 @@ class NestedObject(msgspec.Struct, frozen=True, gc=False):
 class SentFields(msgspec.Struct, frozen=True, gc=False):
     """Every top-level field that a rule reads.
 
-    None means that the field is absent or null, or isn't an object although rules read it as one. A
-    Raw has the bytes that were sent, or is ABSENT.
+    None means that the field is absent or null. For a field that rules read as an object, None can
+    also mean that another type was sent. A field of type Raw has the bytes that were sent, or is
+    ABSENT.
     """
 
     attempt: Value = None
@@ -104,10 +105,10 @@ NOTHING: Final = NestedObject()
 class NestedObjects(msgspec.Struct, frozen=True, gc=False):
     """The nested objects that may hold an outcome, an error, a duration, or a command.
 
-    `payload` is the context, or the payload if there's no context. The names are paths:
-    payload_result_context is payload.result.context, result_inner is result.context.result, and
-    result_response is result.context.response. `deep` is True if any object besides the payload was
-    decoded, which is rare.
+    Most names are paths, for example payload_result_context is payload.result.context. There are
+    three exceptions: `payload` is the context, or the payload if there's no context, `result_inner`
+    is result.context.result, and `result_response` is result.context.response. `deep` is True if
+    any object besides the payload was decoded, which is rare.
     """
 
     payload: NestedObject

@@ -1,8 +1,8 @@
 """Decides which of several events with the same id a report belongs to, and assigns other ids.
 
-Two reports are about the same event if event_id, execution, and class of the event type are equal.
-If both name a command, the command must be equal too. If not, and both name a step, the step must
-be equal. Source: docs/spec/wire-shapes.md#m2, #m3.
+Two reports are about the same event if they have the same event_id, the same execution, and event
+types of the same class. If both name a command, it must be the same command. Otherwise, if both
+name a step, it must be the same step. Source: docs/spec/wire-shapes.md#m2, #m3.
 """
 
 import hashlib
@@ -61,10 +61,10 @@ def are_rivals(row: Envelope, event: Envelope) -> bool:
 
 
 def substitute_ids(event_id: int, execution_id: int) -> list[int]:
-    """Return the ids for events of an execution whose own id belongs to another event, in order.
+    """Return, in order, the ids for an execution's events whose own id belongs to another event.
 
-    An id is 2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution, and a number from
-    1 to 8.
+    Each is 2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution, and a number from 1
+    to 8.
     """
     return [
         HASHED_REGION

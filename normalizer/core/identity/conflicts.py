@@ -82,10 +82,10 @@ class Conflicts:
         return encode_object(own)
 
     def _losers(self, winners: dict[str, Any], stored: Envelope) -> dict[str, list[bytes]]:
-        """Return the values to store of each column, without the one that won.
+        """Return, for each column, the values to store besides the one that won.
 
-        The winner counts towards the limits, so that the stored values don't depend on the order in
-        which reports arrive.
+        The value that won counts towards the limits too. So the stored values don't depend on the
+        order in which reports arrive.
         """
         lost: dict[str, list[bytes]] = {}
         objects: dict[str, JsonObject] = {}
@@ -149,10 +149,10 @@ def _kept_digests(values: ValuesByDigest) -> list[Digest]:
 
 
 def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
-    """Encode the values that lost.
+    """Encode the values that lost in a merge.
 
-    If the only one is a producer's own field of this name, it stays as sent, unless it could be
-    mistaken for values that a merge stored.
+    A producer may have sent a field of the same name. If that's the only value, it stays as it was
+    sent, unless it could be mistaken for values that a merge stored.
     """
     own = lost.get(_OWN_KEY, [])
     if len(lost) == len(own) == 1 and _decode_kept(own[0], digests) is None:
@@ -189,9 +189,10 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
 
 
 def losing_values(row: Envelope) -> list[tuple[str, bytes]]:
-    """Return the column and the value of each value that lost.
+    """Return each value that lost in a merge, with its column.
 
-    A producer's own field of this name is included if it has the same form.
+    If a producer sent a field of the same name and in the same form, its values are included,
+    because nothing tells them apart.
     """
     if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
         return []

@@ -1,8 +1,8 @@
 """Compares JSON values by the digests that PostgreSQL computes of their text as jsonb.
 
-Two spellings of the same value have the same text as jsonb, so nothing is decoded or sorted here,
-and a value of megabytes doesn't block the event loop. `reconcile` gets missing digests from the
-database.
+Two spellings of the same value have the same text as jsonb, so their digests are equal. Nothing has
+to be decoded or sorted here, so even a value of several megabytes doesn't block the event loop.
+`reconcile` gets missing digests from the database.
 """
 
 import hashlib

@@ -57,9 +57,9 @@ _list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(li
 def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
     """Merge the report into the row. Returns `stored` itself if the report adds nothing.
 
-    The row keeps the id and the coordinates of `stored`, because the ledger counts a row where it
-    was stored. If `digests` has missing digests afterwards, the result may be wrong. Then load them
-    and merge again.
+    The merged row keeps the id and the coordinates of `stored`, because the ledger counts a row
+    under the coordinates with which it was stored. The result may be wrong if `digests` lacked a
+    digest. So afterwards check it for missing digests, load them, and merge again.
     """
     conflicts = Conflicts(stored, report, digests)
     evidence, reported = Evidence.unpack(stored.evidence), Evidence.unpack(report.evidence)

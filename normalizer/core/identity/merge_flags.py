@@ -46,9 +46,9 @@ def lacking_flags(row: Envelope) -> int:
 
 
 def place_in_log(row: Envelope) -> str | None:
-    """Return the coordinates if records are in the log in the order of their events, else None.
+    """Return the coordinates if the log's order is the order in which events happened, else None.
 
-    They may not be if the record came late, or if another report could have given the row its
+    The order may differ if the record came late, or if another report could have given the row its
     coordinates.
     """
     if row.recorded_at is None or row.created_at is None or row.merge_flags & ELSEWHERE:

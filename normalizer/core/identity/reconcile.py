@@ -51,10 +51,10 @@ async def reconcile(
 ) -> WritePlan:
     """Decide for each event whether it becomes a row, is merged into one, or is a duplicate.
 
-    A record with the same coordinates is the same record, even if the rules of today give it
-    another id. So below the dedup horizon, where a record may be stored already, a record that
-    isn't found by its id is looked up by its coordinates. Only events that must be compared become
-    Envelopes. Any other event becomes a row as it is.
+    A record with the same coordinates is the same record, even if today's rules give its event
+    another id. Below the dedup horizon a record may be stored already. So if its id isn't found
+    there, it's looked up by its coordinates. To save time, only events that must be compared are
+    decoded into Envelopes. Every other event becomes a row without being decoded.
     """
     ids = [required_id(event) for event in events]
     id_counts = Counter(ids)
@@ -98,9 +98,10 @@ class _Reconciler:
     async def reconcile(
         self, events: Sequence[Event], ids: Sequence[int], doubtful: Sequence[int]
     ) -> WritePlan:
-        """Reconcile the doubtful events one by one. Any other event becomes a row as it is.
+        """Reconcile the doubtful events one by one. Every other event becomes a row unchanged.
 
-        `ids` has the id of each of `events`, and `doubtful` has indexes into both.
+        `ids` has the ids of `events`, in the same order. `doubtful` has the indexes, in both lists,
+        of the events to reconcile.
         """
         self._rows = dict(zip(ids, events, strict=True))
         outcomes: list[tuple[Outcome, int]] = [("stored", event_id) for event_id in ids]
@@ -132,7 +133,7 @@ class _Reconciler:
     async def _load_rows(self, events: Sequence[Envelope]) -> None:
         """Find where these records are stored, and lock every row that they report on.
 
-        Rows are locked in one order, so that two processes can't deadlock.
+        All processes lock rows in the same order, so that two of them can't deadlock.
         """
         unknown = [event for event in events if not self._is_stored(event)]
         if self._dedup_horizon:
@@ -203,7 +204,8 @@ class _Reconciler:
     async def _resolve(self, event: Envelope) -> tuple[Outcome, int]:
         """Resolve an event whose id is taken: merge it into a row, or give it another id.
 
-        An event without an id from its producer is compared only with rows of its derived ids.
+        If the producer sent no id, the event has derived ids, and is compared only with the rows
+        that have one of these.
         """
         if is_derived(event):
             return await self._resolve_by_coordinates(event)
@@ -234,10 +236,10 @@ class _Reconciler:
         return self._add(with_event_id(event, free))
 
     async def _resolve_by_coordinates(self, event: Envelope) -> tuple[Outcome, int]:
-        """Resolve an event with ids that are derived from its coordinates, with salts 0 to 3.
+        """Resolve an event with the ids that are derived from its coordinates and the salts 0 to 3.
 
-        This is for an event without an id from its producer, and for an event whose id too many
-        others share.
+        These ids are for an event whose producer sent none, and for an event whose id is shared by
+        too many others.
         """
         derived = is_derived(event)
         for salt in SALTS:

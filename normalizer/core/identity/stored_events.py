@@ -28,7 +28,8 @@ class StoredEvents(Protocol):
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was stored in or merged into.
 
-        Records that aren't stored are left out. The rules of today may give the event another id.
+        The result leaves out records that aren't stored. An id in it may differ from the id that
+        today's rules give the event.
         """
 
     async def find_merged(
@@ -58,7 +59,8 @@ class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
     - `outcomes` has the outcome and the row id of each of the batch's events.
     - `merged_records` has the records whose reports were merged into another record's row, each
       with the id of that row.
-    - `flagging` has those of them that only set ELSEWHERE, which count as duplicates.
+    - `flagging` has those of `merged_records` that only set the flag ELSEWHERE. They count as
+      duplicates.
     - `ambiguous` is the number of stored rows that became ambiguous in this batch.
     """
 

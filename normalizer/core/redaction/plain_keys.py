@@ -1,6 +1,6 @@
-"""Checks all keys of an object together, and finds out fast that a value needs no search.
+"""Checks all keys of an object at once, to skip values that need no search for secrets.
 
-It caches the results by keys, because most events have the same keys.
+The results are cached by the object's keys, because most events have the same keys.
 """
 
 import re
@@ -21,7 +21,7 @@ _MAY_SAY: Final = re.compile("[=:@ ]")
 
 
 class KeyFacts(NamedTuple):
-    """What follows from the keys of an object.
+    """What an object's keys say about which of its values may be secret.
 
     - `secrecy` returns which values of a key are secret, or None if none is.
     - `are_plain` is False if a key itself may contain a secret or unstorable text.
@@ -43,9 +43,10 @@ class PlainKeys:
         self._remembered: Final = lru_cache(maxsize=2048)(self._remember)
 
     def judge(self, names: Collection[str], *, at_top: bool) -> KeyFacts:
-        """Return what follows from these keys. `at_top` means that they're the keys of an event.
+        """Return what an object's keys say about which of its values may be secret.
 
-        The values of an event's own keys, such as `name`, are never secret.
+        `at_top` means that the object is an event. The values of an event's own keys, such as
+        `name`, are never secret.
         """
         keys = "\n".join(names)
         if len(keys) <= _REMEMBERED_CHARS and keys.count("\n") < len(names):

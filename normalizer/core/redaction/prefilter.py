@@ -1,8 +1,8 @@
 """Searches a text for signs of anything that must not be stored.
 
-A sign is a short piece of text without which there's no secret, for example `password`. The search
-takes a few microseconds and nearly always finds none. Only a text with a sign is parsed. Source:
-docs/spec/wire-shapes.md#r6.
+A sign is a short piece of text, for example `password`. Each kind of secret contains at least one
+sign, so a text without any has no secret. The search takes a few microseconds and nearly always
+finds none. Only a text with a sign has to be parsed. Source: docs/spec/wire-shapes.md#r6.
 """
 
 import re
@@ -109,17 +109,18 @@ class Prefilter:
         self._search_for: Final = lru_cache(maxsize=256)(self._search_for_few)
 
     def suspects(self, text: bytes) -> bool:
-        """Return whether the text must be parsed and cleaned. It may say so without need.
+        """Return whether the text must be parsed and cleaned.
 
-        If it returns False, the text has nothing to clean.
+        False is certain: the text has nothing to clean. True may be a false alarm, which only costs
+        the time to parse the text.
         """
         return self.search(text) is not None
 
     def search(self, text: bytes) -> Search | None:
-        """Return None if the text has no sign. Otherwise return a search for parts of the text.
+        """Return None if the text has no sign. Otherwise return a search for parts of this text.
 
-        That search returns what `suspects` returns, but is faster, because it only looks for the
-        signs that the text has.
+        For a part, the search returns the same as `suspects`. It's faster, because it looks only
+        for the signs that the whole text has.
         """
         if b"\\" in text and (b"\\u" in text or b"\\/" in text):
             return self.suspects  # an escape may hide any word
@@ -175,9 +176,8 @@ class Prefilter:
     def _signs_in_long(self, looked_at: bytes) -> set[int]:
         """Search a long text in pieces, up to the first strong sign.
 
-        Each hit takes 160 bytes of memory.
-
-        Pieces overlap, because a sign may begin in one and end in the next.
+        Searching it as a whole could take too much memory, because each hit takes 160 bytes. Pieces
+        overlap, because a sign may begin in one piece and end in the next.
         """
         longest = max(map(len, self._signs))
         signs: set[int] = set()

@@ -1,7 +1,8 @@
-"""Removes secrets from a stored row, as the rules of today define them.
+"""Removes from a stored row what today's rules consider a secret.
 
-A row stores the producer's values under the same keys, so they're treated like those of a record
-that arrives today. Ids and times are never secret. Redacting a row twice changes nothing more.
+A row has the producer's values under the producer's keys. So these values are treated like those of
+a record that arrives today. Ids and times are never secret. Redacting a row a second time changes
+nothing.
 """
 
 from typing import Final

@@ -1,7 +1,7 @@
 """Removes secrets from JSON text, and replaces text that PostgreSQL can't store.
 
-The prefilter has found a sign of something to remove before this is called, which is rare. Then the
-text is parsed. It keeps its own bytes unless something in it must change. Source:
+This is called only after the prefilter has found a sign of something to remove, which is rare. The
+text is then parsed. If nothing in it must change, the result is the original bytes. Source:
 docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4, #r5, #r6.
 """
 
@@ -40,7 +40,8 @@ _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
 class Cleaned(NamedTuple):
     """The clean text, and the paths at which unstorable text was replaced.
 
-    The paths are by index of the event in a batch. None stands for everything outside these events.
+    The paths are grouped by the index of the event in its batch. Paths outside any event of a batch
+    are under None.
     """
 
     text: str
@@ -63,8 +64,9 @@ class Sanitizer:
         """Clean `text`, which `tree` was parsed from. Returns the same text if nothing must change.
 
         `has_sign` is a faster search for signs in parts of this text. Text that the decoder unwraps
-        is cleaned after that: a record that's a JSON string, the payload of a feed wrapper, or a
-        string in a batch. Cleaning twice changes nothing more.
+        later isn't cleaned here, but after it's unwrapped. Such text is a record that's a JSON
+        string, the payload of a feed wrapper, or a string in a batch. Cleaning a text a second time
+        changes nothing.
         """
         # A string without its escapes may have a sign that the text lacks.
         rewriter = _Rewriter(self, self.suspects if has_sign is None or "\\" in text else has_sign)
@@ -285,9 +287,10 @@ class _Rewriter:
 
 
 def _opens(tree: dict[str, Json]) -> bool:
-    """Return whether this is a feed wrapper whose payload the decoder opens.
+    """Return whether this is a feed wrapper whose payload the decoder will open.
 
-    If it is, a list beside the payload isn't a batch, but one more field to clean.
+    If so, a list beside the payload isn't a batch of events. It's an ordinary field, which is
+    cleaned like any other.
     """
     if not is_wrapper(tree):
         return False

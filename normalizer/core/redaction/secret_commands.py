@@ -1,6 +1,7 @@
-"""Finds passwords in command lines, by the options of each program.
+"""Finds passwords in command lines, by a table of each program's options.
 
-An option that names its content, such as `--password`, is found without this table.
+The table is for options such as `-p`, whose meaning depends on the program. An option that names
+its content, such as `--password`, is found without it.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Finds members of a list or an object that are secret because of the members beside them.
 
-For example, the value in {"name": "DB_PASSWORD", "value": x}, or the word after `--password` in a
-list of arguments. Source: docs/spec/wire-shapes.md#r7.
+For example, x is secret in {"name": "DB_PASSWORD", "value": x}, and so is the word after
+`--password` in a list of arguments. Source: docs/spec/wire-shapes.md#r7.
 """
 
 from collections.abc import Iterable, Iterator
@@ -79,7 +79,8 @@ class SecretMembers:
     def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
         """Return the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}.
 
-        At the top of an event, the event's own keys and its ids are neither names nor values.
+        At the top level of an event, the event's own keys and its ids are never taken for such
+        names or values.
         """
         if at_top:
             tree = {key: value for key, value in tree.items() if key not in _EVENT_KEYS}

@@ -1,7 +1,7 @@
 """Decides whether the value of a key is secret.
 
-Some words count anywhere in a key, the rest only as whole words. Source:
-docs/spec/wire-shapes.md#r1, #r2, #r7.
+A key is secret if it contains one of a list of words, for example `password`. Some of these count
+anywhere in a key, and the rest only as whole words. Source: docs/spec/wire-shapes.md#r1, #r2, #r7.
 """
 
 import re

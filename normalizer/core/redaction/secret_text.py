@@ -1,6 +1,6 @@
-"""Cuts secrets out of text, and leaves the rest as it is.
+"""Cuts secrets out of text, and leaves the rest unchanged.
 
-It recognizes a secret by its prefix, or by the text before it: a word that would make a key secret,
+A secret is recognized by its prefix, or by the text before it: a word that would make a key secret,
 a scheme such as Bearer, the user of a URL, or an option of a program. Each rule takes time
 proportional to the text. Source: docs/spec/wire-shapes.md#r3, #r7.
 """
@@ -141,7 +141,7 @@ class SecretText:
         )
 
     def may_hold_secret(self, text: str, has_sign: Callable[[bytes], bool] | None = None) -> bool:
-        """Return whether a text has a sign of a secret. A URL with a user is one too.
+        """Return whether a text has a sign of a secret. A URL with a user name is also a sign.
 
         `has_sign` is a faster search for the signs that this text can have.
         """
@@ -150,11 +150,11 @@ class SecretText:
         )
 
     def cut(self, text: str, *, is_suspicious: bool = False) -> str:
-        """Return the text without its secrets. Cutting twice changes nothing more.
+        """Return the text without its secrets. Cutting a second time changes nothing.
 
-        With `is_suspicious`, it doesn't search for a sign first. If the text is long, it reads only
-        pieces with a sign, and the piece before and after each, because a secret may be on either
-        side of its sign, and a sign may be at the border of two pieces.
+        Pass `is_suspicious` if the text is known to have a sign, to skip the search for one. In a
+        long text, only the pieces with a sign are read, and the pieces before and after them. A
+        secret may be on either side of its sign, and a sign may be at the border of two pieces.
         """
         if len(text) <= _PIECE_CHARS:
             return self._cut(text) if is_suspicious or self.may_hold_secret(text) else text

@@ -59,8 +59,9 @@ def parse_suspicious(text: bytes, has_sign: Search) -> Json:
 def parse_whole(text: bytes) -> Json:
     """Return the tree of a JSON text, in which numbers are integers, or `Raw` as they were sent.
 
-    If a key is repeated, the last value counts. Raises ValueError if it isn't JSON or a number is
-    beyond the limits, and RecursionError for far more levels than are accepted.
+    If a key is repeated, its last value counts. Raises ValueError if the text isn't JSON, or if a
+    number is beyond the limits. Raises RecursionError if it's nested far more deeply than any
+    accepted record.
     """
     if len(text) <= MAX_MAGNITUDE or _MANY_DIGITS not in text.translate(_DIGITS):
         try:
@@ -113,9 +114,9 @@ def _part(raw: Raw, has_sign: Search, level: int) -> Json:
 def _has_all_keys(text: bytes, tree: object) -> bool:
     """Return whether a tree has everything that its text has, i.e. no key was repeated.
 
-    The encoder writes the shortest form of a tree. So if the text has the same length, the tree
-    lacks nothing. If the text is longer, the tree lacks nothing if both have the same number of
-    quotes, of which each key has two, and none is escaped.
+    The encoder writes the shortest form of a tree. So if the text is no longer than that, the tree
+    is complete. A longer text may have spaces, or a key that the tree lost. If no quote is escaped,
+    each key has two quotes, so the tree is complete if both have the same number of quotes.
     """
     written = _encode(tree)
     return len(written) == len(text) or (

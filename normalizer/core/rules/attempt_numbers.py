@@ -34,10 +34,10 @@ Attempts: TypeAlias = tuple[int, Rank]
 
 
 def resolve_attempts(event: WireEvent) -> Attempts:
-    """Return the first valid count. An invalid count before it is recorded as a coercion.
+    """Return the first valid count. Invalid counts before it are recorded as coercions.
 
-    The order of the fields decides, not the rank. The rank only decides between two reports of one
-    event.
+    Within one event, the order of the fields decides which count is used, whatever its rank. The
+    rank matters only when two reports of one event are merged.
     """
     if event.meta.attempts is not None:
         explicit = _count(event, "meta.attempts", event.meta.attempts)

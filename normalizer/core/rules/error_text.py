@@ -40,9 +40,10 @@ def _deeper(nested: NestedObjects) -> tuple[Raw, ...]:
 
 
 def _error(raw: Raw) -> str:
-    """Return a text, an object's message, or the JSON of any other value. '' means no error.
+    """Return the error's text: a text itself, an object's message, or else the JSON of the value.
 
-    `false` isn't an error either, because many tools return `{"error": false}`.
+    Returns '' if there's no error. `false` isn't an error, because many tools return `{"error":
+    false}` for a success.
     """
     if raw == NULL:
         return ""

@@ -1,7 +1,8 @@
 """Maps each spelling of an event type to its class.
 
-Producers spell an event type in several ways, for example call.done and action_done. The table
-projector.event_kinds says what each class means for the projections.
+Producers spell the same event type in several ways, for example call.done and action_done.
+Spellings with the same meaning are one class. The table projector.event_kinds says what each class
+means for the projections.
 """
 
 from typing import Final

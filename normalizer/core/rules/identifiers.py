@@ -19,7 +19,7 @@ _DIGITS: Final = re.compile("[0-9]{1,19}")
 
 
 class NotAnId(NamedTuple):
-    """A value that isn't a numeric id.
+    """Why a value isn't a numeric id.
 
     - opaque: text, or a number that's too large, which is replaced by a hash.
     - missing: no value, an empty text, or 0.

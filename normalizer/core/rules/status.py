@@ -74,9 +74,9 @@ class TypeMeaning(NamedTuple):
     """The status that an event type implies, and which other evidence counts.
 
     - `ends` means that the event ends something.
-    - `by_servers` means that servers derive the declared status from the type, so a declared status
-      that is equal proves nothing more.
-    - `any_word` means that the nested status may be a user's own word.
+    - `by_servers` means that servers derive the declared status from the event type. So a declared
+      status that equals the implied one proves nothing.
+    - `any_word` means that the nested status may be any word that a user chose.
     """
 
     status: str
@@ -200,7 +200,7 @@ class _Judged(NamedTuple):
     """The status that follows from the declared word and the event type.
 
     - `decided` means that nested evidence doesn't count.
-    - `overruled` means that the type counts more than the declared word.
+    - `overruled` means that the event type counts for more than the declared word.
     - `kept` means that the declared word is stored in `extra`, because it says more than the
       status.
     """

@@ -67,9 +67,10 @@ def to_recorded_ms(recorded: datetime | None) -> int | None:
 def resolve_created_at(
     event: WireEvent, event_id: int | None, recorded: datetime | None, *, in_log: bool
 ) -> CreatedAt:
-    """Return the producer's time, otherwise the time inside the producer's id or the log's.
+    """Return the time of an event.
 
-    Raises RecordRejectedError if an event in a log has none of them.
+    It's the time that the producer sent, or else the time inside the producer's id, or else the
+    time that the log recorded. Raises RecordRejectedError if an event in a log has none of them.
     """
     latest = LATEST if recorded is None else recorded + ONE_DAY
     declared = _declared(event, latest)

@@ -1,10 +1,10 @@
 """Two queries for each projection: its actual rows, and the rows expected from its events.
 
-A counter's expected rows are added up from the events by a query that shares nothing with the
-triggers. Executions and calls are recomputed from all their events, like in a repair, while the
-triggers merge each new event into the stored row. Both queries get the same bounds and must return
-the same rows in every snapshot. Table names have no schema, because the connection's search_path
-decides.
+For a counter, the expected rows are added up from the events by a query that shares no code with
+the triggers. Executions and calls are recomputed from all their events, as a repair does it,
+whereas the triggers merge each new event into the stored row. Both queries get the same bounds and
+must return the same rows in every snapshot. Table names have no schema, because the connection's
+search_path sets it.
 
     comparison.py         the type of such a pair, and the pair of a sharded counter
     counter_queries.py    counters of events, arrivals and coercions

@@ -11,9 +11,10 @@ finished."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two queries with the same columns. `keys` identify a row. `measure` is another column.
+    """Two queries with the same columns, which must return the same rows.
 
-    `sums` are the columns that are added up over shards, for sharded tables.
+    The columns `keys` identify a row, and `measure` is another column. If the table is sharded,
+    `sums` are the columns that are added up over its shards.
     """
 
     name: str
@@ -39,10 +40,9 @@ def counter_comparison(
 ) -> Comparison:
     """Build the comparison of a counter, whose first key is a time, by its sums over live shards.
 
-    `keys` and `sums` are separated by spaces. Counts by minute are compared only as far back as
-    they're kept.
-
-    With `reports_archived`, the verdict also says how many events the archived part counts.
+    `keys` and `sums` are names of columns, separated by spaces. Older counts by minute are deleted,
+    so they're compared only as far back as they're kept. With `reports_archived`, the verdict also
+    says how many events the archived part counts.
     """
     columns, measures = keys.split(), sums.split()
     time = columns[0]

@@ -1,7 +1,7 @@
 """The canonical event: its fields and its bytes. Producers can use it as a library.
 
-The rules turn each event into an Envelope, in whatever format its producer sent it, and equal
-events have equal bytes.
+The rules turn each event into an Envelope, whatever its producer's format is. Equal events have
+equal bytes.
 
     line = to_canonical(Envelope(execution_id=7, event_type="call.done", status="COMPLETED"))
 """
@@ -130,15 +130,15 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A rejected record, or one rejected event of a record. It goes to quarantine.
+    """A record that goes to quarantine, or one event of it, because a rule rejected it.
 
     - `reason` is a fixed word, and `detail` a sentence that never quotes the record.
     - `shape` is the producer's format, or '' if it wasn't recognized.
-    - `index` is the place of the event in its record, from 0.
+    - `index` is the place of the event in its record, counted from 0.
     - `sqlstate` is set only if the database rejected the row.
     - `sample` has the first bytes of the record as text. Only the first rejected event of a record
       has it, and only if the bytes are text and can't hold a secret.
-    - `execution_id` is read from the value if possible, otherwise None.
+    - `execution_id` is None if it can't be read from the value.
     """
 
     reason: Reason

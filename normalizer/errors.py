@@ -157,9 +157,9 @@ class OtherGroupError(PositionError):
 class PositionMovedError(PositionError):
     """The position has changed, but no other process has claimed the partition. Claim it again.
 
-    Either an operator has moved the position, or a commit succeeded although its response was lost,
-    and a part of its batch was then written again. In the second case no event is lost, but the
-    metrics lack the outcomes of that commit.
+    There are two possible causes. An operator may have moved the position. Or a commit succeeded
+    although its response was lost, and a part of its batch was then written again. In the second
+    case no event is lost, but the metrics lack the outcomes of that commit.
     """
 
 
@@ -214,9 +214,9 @@ class SignInTries:
     """Counts rejected sign-ins in a row, and raises FatalError at the fifth.
 
     A single rejection may be temporary: a password may have been changed on one side first, or a
-    broker may have just started. If it lasts, a setting is wrong, and no retry helps. A try without
-    any response counts as neither success nor rejection, because PgBouncer keeps its clients
-    waiting for 15 s after the server has rejected PgBouncer itself.
+    broker may have just started. After several in a row a setting must be wrong, and no retry
+    helps. A try without any response counts neither as a success nor as a rejection, because
+    PgBouncer lets its clients wait for 15 s after the server has rejected PgBouncer itself.
     """
 
     MOST: Final = 5

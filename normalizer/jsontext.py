@@ -1,8 +1,8 @@
 """Parses JSON into a tree that keeps numbers as written, writes it, and measures its depth.
 
-msgspec reads most JSON, and faster, but it loses the digits of numbers such as 1.50. So this parser
-is used only for a text that may have to be changed, for example to remove a secret, or that's
-printed in canonical form.
+Most JSON here is read with msgspec, which is faster, but changes how numbers are written, for
+example 1.50 to 1.5. So this parser is used only for text that's written again afterwards, for
+example without a secret, or in canonical form.
 """
 
 import json

@@ -37,8 +37,8 @@ _GONE: Final = "if the topic was recreated with fewer partitions, use `normalize
 async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResult]:
     """Check Kafka, then the database, then whether the two belong together. Changes nothing.
 
-    It yields a line per check. If a check fails, those that need its result are left out, so that
-    one cause gives one line.
+    Yields one line per check. If a check fails, later checks that need its result are skipped, so
+    that one cause is reported once.
     """
     kafka = KafkaCheck(settings, log)
     database = DatabaseCheck(settings)

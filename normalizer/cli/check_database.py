@@ -305,8 +305,8 @@ class DatabaseCheck:
 def _granted() -> tuple[tuple[str, str, str, str | None], ...]:
     """List the rights that the migrations grant to the writer, as (kind, object, right, column).
 
-    They come from the text of the migrations. The database's own catalog can't be the source,
-    because rights may be missing there, for example after a restore.
+    The rights are read from the text of the migrations. The database's catalog can't be the source,
+    because it only has the rights that exist, and some may be missing, for example after a restore.
     """
     return tuple(
         ((kind or "table").upper(), what, right.upper(), field)

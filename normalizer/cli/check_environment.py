@@ -1,7 +1,7 @@
 """Checks the environment variables beside the settings, for `normalizer check`.
 
-It finds variables that look like ours but that nothing reads, for example typos, and variables of
-OpenTelemetry with which spans couldn't be sent.
+It finds variables that look like ours but that nothing reads, which are most likely typos. It also
+finds OpenTelemetry variables with values that would keep spans from being sent.
 """
 
 from collections.abc import Iterator, Mapping

@@ -4,10 +4,9 @@ import msgspec
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """One line of the report: what was checked, the result, and a remedy if it isn't fine.
+    """One line of the report: what was checked, the result, and a remedy if there's a problem.
 
-    With `warns`, the service works in spite of the finding, so the command doesn't fail because of
-    it.
+    `warns` marks a problem with which the service still works, so it doesn't make the command fail.
     """
 
     about: str

@@ -1,9 +1,9 @@
 """Runs another program over the contract's vectors, and compares its lines with the expected ones.
 
-Starting the program once per vector would be slow, so it reads all vectors in one run. The question
-is then which of its lines belong to which vector, because a faulty program may write too few or too
-many. So before each vector it reads a marker, an event that every program passes on, with an id
-that we choose. All lines between two markers belong to the vector between them.
+Starting the program once per vector would be slow, so it gets all vectors in one run. A faulty
+program may write too few or too many lines, so we can't count lines to find out which vector they
+belong to. Instead we send a marker before each vector: an event that every program passes on, with
+an id that we choose. All lines between two markers belong to the vector between them.
 """
 
 import os
@@ -98,8 +98,8 @@ def run_program(
 ) -> tuple[list[VectorMismatch], str]:
     """Run the program over the cases. Returns the cases with wrong lines, and how it failed.
 
-    The failure is "" if the program ended in time with exit code 0. Raises ConfigurationError if it
-    can't be started.
+    `how it failed` is "" if the program ended in time with exit code 0. Raises ConfigurationError
+    if the program can't be started.
     """
     given = b"".join(
         line + b"\n"

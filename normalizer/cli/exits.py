@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 def load_settings(*needs: str) -> Settings:
     """Read the settings from the environment, and end the process if they're wrong.
 
-    `needs` names the settings that the command can't do without. It also turns logging off until
+    `needs` names the settings that must be set for this command. Logging is off from then on, until
     the command configures it.
     """
     telemetry.configure(level="critical")

@@ -27,8 +27,8 @@ def normalize_lines(
 ) -> int:
     """Normalize every line of the source. Returns how many records or events were rejected.
 
-    You can use it in a pipe: before it waits for more input, it writes the results for everything
-    that it has read. Raises the errors of the sink.
+    It works in a pipe, because it writes the results for everything that it has read before it
+    waits for more input. Raises the errors of the sink.
     """
     normalize = normalizer.normalize
     rejected = 0

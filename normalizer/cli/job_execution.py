@@ -1,7 +1,7 @@
 """Runs a job or its dry run for a command: with progress, a throttle, and a stop on a signal.
 
-A command only builds the job. Everything that all jobs have in common when they run in a terminal
-is here, including the result's exit code.
+A command only builds its job. This module has what all jobs need to run in a terminal, including
+the exit code for each result.
 """
 
 import contextlib
@@ -126,8 +126,7 @@ def collecting_diff(path: Path | None) -> Iterator[Diff]:
     """Yield a diff that also writes each changed row to the file, if one is given.
 
     The file must not exist yet, so that a dry run can't overwrite anything, for example its own
-    source. If the block fails, the file is removed again. Otherwise you'd have to remove it before
-    you repeat the command.
+    source. If the block fails, the file is removed, so that you can repeat the same command.
     """
     if path is None:
         yield Diff()
@@ -165,9 +164,9 @@ def end_dry_run(
 ) -> NoReturn:
     """Print what a real run would change, and exit.
 
-    `partial` says that the dry run didn't see everything, and then the exit code is 1. `broken` is
-    an error that would end the real run too. Everything before it would still be stored, so the
-    changes are printed before the error.
+    With `partial`, the dry run didn't see everything, so the exit code is 1. `broken` is an error
+    that would end a real run too. A real run would still store everything before the error, so
+    these changes are printed first, and then the error.
     """
     if partial or broken:
         click.echo("it ended early, so this covers only the part that was read", err=True)

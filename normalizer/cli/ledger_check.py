@@ -86,12 +86,12 @@ async def verify_ledger(
 ) -> AsyncIterator[PartitionFinding | RunFinding]:
     """Check every position, and yield a finding for each partition and then each run of a job.
 
-    Without a `log`, positions are compared only with the tables. The same happens for a partition
-    whose leader doesn't respond, and at the end a BrokerUnavailableError names these.
+    Without a `log`, positions are compared only with the tables. So is the position of a partition
+    whose leader doesn't respond. At the end a BrokerUnavailableError names these partitions.
 
-    The tables are read in chunks, each with its own snapshot, while other processes write. To make
-    the chunks fit together, rows beyond the positions that were read at the start don't count.
-    Raises StoreUnavailableError, FatalError, and the errors of the log.
+    The tables are read in chunks, each with its own snapshot, while other processes write. So that
+    the chunks still fit together, rows beyond the positions that were read at the start don't
+    count. Raises StoreUnavailableError, FatalError, and the errors of the log.
     """
     async with read_only_connection(
         database_url,
@@ -311,8 +311,8 @@ async def _rows(
 ) -> tuple[Counter[PartitionKey], Counter[JobRunKey], Counter[PartitionKey], Counter[JobRunKey]]:
     """Count stored and quarantined rows by partition and by run, including archived ones.
 
-    Retention may delete rows while they're counted, and then some could be missed or counted twice.
-    So if it has deleted any in the meantime, they're counted again.
+    If retention deletes rows while they're counted, some could be missed or counted twice. So if it
+    has deleted any in the meantime, counting starts over.
     """
     taken = await connection.fetch(_ARCHIVED)
     while True:

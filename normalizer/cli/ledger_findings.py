@@ -51,11 +51,11 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """The findings about one partition.
+    """What the ledger check found out about one partition.
 
     Each sentence in `wrong` begins with its kind (LOST, MORE, RECREATED, ANOTHER CLUSTER, or
-    UNREADABLE) and makes the command exit with 1. `unverified` counts offsets in gaps that the log
-    no longer reaches back to, so nobody can know whether they had a record.
+    UNREADABLE) and makes the command exit with 1. `unverified` counts offsets in gaps that are
+    older than the log's beginning. Nobody can know any more whether they had a record.
     """
 
     position: LedgerPosition

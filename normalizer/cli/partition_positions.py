@@ -1,8 +1,8 @@
 """Shows the stored positions of partitions, and changes them for an operator.
 
 An operator can skip records, set a position back, or retire a partition. Skipped records aren't
-lost: they're read first and go to quarantine. Only an offset that can't be read becomes part of a
-gap.
+lost. They're read from Kafka first, and go to quarantine. Only an offset that can't be read becomes
+part of a gap.
 """
 
 from collections.abc import Sequence
@@ -91,9 +91,9 @@ async def read_positions(
 ) -> list[PartitionPosition]:
     """Return every matching position. The newest incarnation of each partition comes first.
 
-    The ends of the logs are read from Kafka. If brokers are unreachable, only these are missing.
-    Raises StoreUnavailableError, FatalError, and ConfigurationError for a partition that was never
-    read.
+    The ends of the logs are read from Kafka. If the brokers are unreachable, the positions are
+    returned without them. Raises StoreUnavailableError, FatalError, and ConfigurationError for a
+    partition that was never read.
     """
     async with read_only_connection(settings.required_database_url) as connection:
         rows = await connection.fetch(_POSITIONS, topic, partition)

@@ -14,8 +14,8 @@ DATABASE_URL_FORM: Final = (
 def is_database_url(text: str) -> bool:
     """Return whether this is an address of a database whose hosts and ports can be parsed.
 
-    Check it before asyncpg gets the address. If a password contains an unescaped # or /, the parser
-    takes a part of it for a port, and asyncpg's error would show that part.
+    Call this before asyncpg gets the address. If a password contains an unescaped # or /, a parser
+    takes a part of the password for a port, and asyncpg's error would show that part.
     """
     try:
         for host in urlsplit(text).netloc.rpartition("@")[2].split(","):

@@ -1,7 +1,7 @@
 """Declares every setting: its default, bounds, unit, and description.
 
-This is the only place to add one. `environment` reads it, and `normalizer config`, the docs site,
-and the tests of the chart are made from its description.
+To add a setting, add it here and nowhere else. `environment` reads its value, and `normalizer
+config`, the docs site, and the tests of the chart are generated from its description.
 """
 
 import os

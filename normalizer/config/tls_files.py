@@ -1,7 +1,7 @@
 """Loads the TLS files for Kafka and PostgreSQL, and names a file that can't be used.
 
-OpenSSL's own error doesn't name the file, so each file is loaded by itself to find the one at
-fault.
+OpenSSL's error doesn't say which file is wrong. So after an error each file is loaded by itself, to
+find the wrong one.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Downloads Apache Kafka's jars with Maven, once for all checkouts.
 
-The first `make run` does it, and the jars stay in the user's cache folder. It needs Java 17 and
-Maven, and says in one line how to install what is missing.
+The first `make run` downloads them into the user's cache folder, where all later ones find them.
+That needs Java 17 and Maven. If one is missing, the error says how to install it.
 """
 
 import asyncio
@@ -50,9 +50,10 @@ _DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]
 async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -> Path:
     """Return the folder with Kafka's jars, and download them first if necessary.
 
-    `report` is called with lines about the progress. `cache` is the folder above it, by default
-    `event-normalizer` in XDG_CACHE_HOME or ~/.cache. If two processes need the jars at the same
-    time, one downloads them and the other waits. Raises KafkaMissingError.
+    `report` is called with lines about the progress. `cache` is the folder in which the jars'
+    folder is created, by default `event-normalizer` in XDG_CACHE_HOME or ~/.cache. If two processes
+    need the jars at the same time, one downloads them and the other waits. Raises
+    KafkaMissingError.
     """
     await find_java()
     cache = cache if cache is not None else _default_cache()

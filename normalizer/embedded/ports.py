@@ -1,7 +1,7 @@
 """Finds free ports on 127.0.0.1 that stay the same across restarts.
 
-The ports of a server are stored in a file. So after a restart its clients find it at the same
-address, and only a port that another program has taken in the meantime is replaced.
+The ports of a server are stored in a file, so that its clients find it at the same address after a
+restart. A port is replaced only if another program has taken it in the meantime.
 """
 
 import json
@@ -53,9 +53,9 @@ def choose_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
 def free_port(taken: set[int]) -> int:
     """Return a port on which nobody listens, outside the range that the kernel gives to clients.
 
-    Suppose that a client keeps retrying a port in that range while its server restarts. The kernel
-    may choose the very same port for the client's own end. Then the client is connected to itself,
-    and the server can't bind its port any more.
+    A port inside that range could be lost during a restart of the server. While a client keeps
+    retrying the port, the kernel may choose the very same port for the client's own end. The client
+    is then connected to itself, and the server can't bind the port any more.
     """
     lowest_of_clients = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 32_768
     highest = lowest_of_clients if lowest_of_clients > _LOWEST + _ATTEMPTS else 65_536

@@ -16,7 +16,7 @@ _POLL_S: Final = 0.02
 class StackProcess:
     """The base class of the servers and programs that run as child processes.
 
-    A process runs from `start` (or `async with`) until `stop`, or until this process ends. `stop`
+    The child runs from `start` (or `async with`) until `stop`, or until this process ends. `stop`
     sends `stop_signals` one after the other, waits `stop_s` after each, and then sends SIGKILL.
     `abort` sends `abort_signal` and doesn't wait. A subclass implements `start`.
     """

@@ -1,7 +1,7 @@
 """Reads the lines of a byte stream page by page, and the record in each line.
 
-`normalizer normalize` reads standard input with it, and a backfill reads files. Blank lines are
-skipped, but they count in the line numbers.
+`normalizer normalize` uses it to read standard input, and a backfill to read files. Blank lines are
+skipped, but they're counted, so that line numbers match those in an editor.
 """
 
 import base64
@@ -61,9 +61,9 @@ def read_pages(
 ) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (number, line). Lines are numbered from 1 and lose their newline.
 
-    A page has the lines that can be read without waiting. So write the results of a page before you
-    take the next one. A line that's longer than `longest_bytes` is cut, and the rules then reject
-    it as too large.
+    A page has only the lines that can be read without waiting. So write the results of a page
+    before you ask for the next one, which may take any time. A line that's longer than
+    `longest_bytes` is cut, and the rules then reject it as too large.
     """
     number = 1
     for text in read_texts(stream, longest_bytes=longest_bytes):
@@ -75,8 +75,8 @@ def read_texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Itera
     """Yield texts of whole lines, about a mebibyte at a time. The last line may lack its newline.
 
     Each text has the lines that can be read without waiting, so it's empty if no line has ended
-    yet. If a line arrives in several chunks, it's cut to `longest_bytes` to save memory. A line
-    that arrives in one chunk is in memory already, so it isn't cut.
+    yet. A line that arrives in several chunks is cut to `longest_bytes`, to save memory. A line
+    that arrives in one chunk isn't cut, because it's in memory already.
     """
     begun = bytearray()
     while chunk := stream.read1(_CHUNK_BYTES):
@@ -121,9 +121,10 @@ def topic_for_file(first_bytes: bytes, known: Collection[str]) -> str:
     """Return the topic that the records of a file get: a hash of the file's first bytes.
 
     `first_bytes` are the first 64 KiB, uncompressed, or the whole file if it's shorter. The topic
-    of a shorter file also contains its size. If such a file grows, it would get another topic, and
-    a second backfill would store its events again. To prevent that, its beginning is also compared
-    with `known`, the topics of files that were read before. Source: docs/spec/wire-shapes.md#g6.
+    of such a shorter file also contains the file's size. So if the file grew, it would get another
+    topic, and a second backfill would store its events again. To prevent that, the file's beginning
+    is also compared with `known`, the topics of files that were read before. Source:
+    docs/spec/wire-shapes.md#g6.
     """
     known_sizes = {int(size) for one in known if (size := one.partition(".")[2]).isdecimal()}
     hashed, begin = hashlib.blake2b(digest_size=8), 0
@@ -166,9 +167,10 @@ def parse_records(
 ) -> tuple[int, Sequence[int], list[RawRecord]]:
     """Return the number of the next text's first line, and this text's line numbers and records.
 
-    `number` is the number of this text's first line. Blank lines are left out. If the last line
-    lacks a newline, which only the end of a file may do, the returned next number has no meaning.
-    `parse_record` says what the record of a line is.
+    `number` is the number of this text's first line. Blank lines have no record, so they're left
+    out. Only at the end of a file may the last line lack its newline. In that case there's no next
+    text, so the returned next number has no meaning. `parse_record` says what the record of a line
+    is.
     """
     if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
         after = number + len(records)
@@ -184,9 +186,9 @@ def parse_records(
 def parse_record(line: bytes, number: int, topic: str) -> RawRecord:
     """Return the record that a line holds.
 
-    A line as printed by `kcat -J` is a record with its own topic, partition, offset, and time. Any
-    other line is the value of a record with `topic`, whose offset is `number`, the number of the
-    line.
+    A line printed by `kcat -J` is a record with its own topic, partition, offset, and time. Any
+    other line is the value of a record whose topic is `topic`, and whose offset is the line's
+    `number`.
     """
     try:
         record = _recorded(_kcat.decode(line.removeprefix(BOM)))
@@ -196,11 +198,12 @@ def parse_record(line: bytes, number: int, topic: str) -> RawRecord:
 
 
 def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
-    """Decode all lines in one call, in half the time. Returns None unless each is one record.
+    """Decode all lines in one call, in half the time. Returns None unless each line is one record.
 
-    msgspec decodes values without looking at newlines, so a value could span two lines. That's
-    ruled out by counting: after `}` and a newline, no value can continue with `{`, so if there are
-    as many values as lines, each line is one value.
+    msgspec pays no attention to newlines, so in principle a value could span two lines. The numbers
+    of values and lines rule that out. Each line begins with `{` and ends in `}`, and within a
+    value, `}` and a newline can't be followed by `{`. So if there are as many values as lines, each
+    line is one value.
     """
     lines = _objects(text)
     if not lines:
@@ -216,8 +219,9 @@ def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
 def _objects(text: bytes) -> int:
     """Return the number of lines, or 0 unless each begins with `{` and all but the last end in `}`.
 
-    It searches for each newline and then looks at the letters beside it. Counting `}`, newline, `{`
-    as one pattern would take twice as long, because the search for a single letter is much faster.
+    This searches for each newline, and then looks at the characters beside it. Counting the pattern
+    `}`, newline, `{` would take twice as long, because searching for a single character is much
+    faster.
     """
     if not text.startswith(b"{"):
         return 0

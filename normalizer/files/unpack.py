@@ -1,7 +1,7 @@
 """Reads a file, decompresses gzip and zstd, and notes whether it was truncated.
 
-The first bytes show how it's compressed, so the name doesn't matter. It never holds more than a
-piece of the file in memory, even if a few compressed bytes become gigabytes.
+The first bytes show how the file is compressed, so its name doesn't matter. Only a small piece of
+the file is in memory at a time, even if a few compressed bytes become gigabytes.
 """
 
 import zlib
@@ -29,8 +29,9 @@ _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in ra
 class Unpacked:
     """Reads the decompressed bytes of a file, which may consist of several compressed frames.
 
-    `with` closes it. `cut` becomes True if the file ends inside a frame, so the file is incomplete.
-    `read_bytes` counts the bytes of the file itself, before decompression, to show progress.
+    Use it with `with`, which closes the file. `cut` becomes True if the file ends inside a frame,
+    so it's incomplete. `read_bytes` counts the bytes of the file itself, before decompression, to
+    show progress.
 
         with Unpacked.open(Path("events.ndjson.gz")) as stream:
             while chunk := stream.read1():
@@ -73,9 +74,9 @@ class Unpacked:
     def read_ahead(self) -> None:
         """Read the next bytes of the file into memory, for the next calls of `read1`.
 
-        Call it only if `is_drained`, and in a thread, because a disk or a network drive may hang.
-        It doesn't raise errors. `read1` raises them instead, after it has returned the bytes before
-        the error.
+        Call this only if `is_drained`. Call it in a thread, because a disk or a network drive may
+        hang. It raises no errors. Instead, `read1` raises them, after it has returned the bytes
+        that were read before the error.
         """
         assert self.is_drained
         try:

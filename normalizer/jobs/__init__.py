@@ -1,8 +1,8 @@
 """Jobs over history: backfill, renormalize, redact, and redrive, and also export and forget.
 
-An operator starts them as commands. They use the rules and the store of the service, so a job's
-events are the same as if the service had read them. A job can be killed at any time, and the same
-command resumes it. While the service has lag, jobs pause.
+An operator starts a job with a command. Jobs use the service's rules and its store, so they store
+the same events as the service would. A job can be killed at any time, and the same command resumes
+it. While the service has lag, jobs pause.
 
 engine/            has the parts that jobs share: id, run, positions, throttle, and progress.
 sources/           has the sources of history: files, topics, and tables.

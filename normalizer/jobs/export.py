@@ -1,8 +1,8 @@
 """Exports stored events as canonical lines, with the same bytes every time.
 
-Events are read in the order of their ids, one page per statement. This keeps no snapshot open,
-which would stop VACUUM, and after an outage only one page has to be read again. Each line is the
-same as that of `normalizer normalize`, so a backfill can read the file.
+Events are read in the order of their ids, one page per statement. So no snapshot stays open, which
+would stop VACUUM, and after an outage only one page has to be read again. `normalizer normalize`
+would write the same lines, so a backfill can read the file.
 """
 
 import fcntl
@@ -96,8 +96,9 @@ class Export:
     ) -> int:
         """Write the line of every event, and return the number of events.
 
-        Raises StoreUnavailableError, FatalError, and the errors of `write`. It's a FatalError if a
-        row can't be written as a canonical line, which happens if somebody inserted it with SQL.
+        Raises StoreUnavailableError, FatalError, and the errors of `write`. One cause of a
+        FatalError is a row that can't be written as a canonical line, because somebody inserted it
+        with SQL.
         """
         try:
             async for rows in self._pages():
@@ -182,8 +183,8 @@ class ExportFile:
     It's compressed with zstd if the name ends in .zst, with gzip for .gz, and otherwise not at all.
     The bytes depend only on the lines, and not on how they're divided between calls of `write`.
 
-    Until it's complete, the file has a hidden name next to the final one, and this process locks
-    it. A file that a killed process left there is overwritten.
+    Until then, the file has a hidden name in the same folder, and this process locks it. An
+    unfinished file that a killed process left there is overwritten.
 
         with ExportFile(Path("events.ndjson.zst")) as file:
             await Export(database_url, ExportSelection()).run(file.write)
@@ -241,9 +242,9 @@ class ExportFile:
     def _opened(self) -> BinaryIO:
         """Open the unfinished file, empty and locked.
 
-        Raises BlockingIOError if another process is writing it. Between opening and locking,
-        another process may complete or remove the file. Then we hold a file without that name, so
-        we open a new one.
+        Raises BlockingIOError if another process is writing the file. Another process may also
+        complete or remove it after we open it and before we lock it. Then the file that we locked
+        no longer has that name, so we open a new one.
         """
         while True:
             file = self._unfinished.open("ab")

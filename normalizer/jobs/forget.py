@@ -338,11 +338,11 @@ _END: Final = """
 
 
 class Forget:
-    """One erasure: `count` says what it would delete, and `run` does it.
+    """Erases one execution. `count` says what would be deleted, and `run` deletes it.
 
-    In an outage both wait and then continue. They raise StoreUnavailableError if the database
-    doesn't respond at the start, or if an earlier batch doesn't end, and FatalError. After any of
-    these errors you may run the same command again.
+    During an outage both wait and then continue. Both raise FatalError, and StoreUnavailableError
+    if the database doesn't respond at the start or an earlier batch doesn't end. After any of these
+    errors you can run the same command again.
     """
 
     def __init__(self, database_url: str, execution: ForgottenExecution) -> None:

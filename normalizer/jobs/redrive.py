@@ -1,8 +1,8 @@
 """Normalizes quarantined records again with today's rules, and stores their events.
 
-Run it after a rule or the database was fixed. Events are stored as in normal processing, under the
-topic, partition, and offset of the original record, and in the same transaction the attempt is
-recorded. Each run tries every selected entry once. If the record is rejected again, its entry stays
+Run it after a rule or the database was fixed. Events are stored as the service would store them,
+under the topic, partition, and offset of the original record. The same transaction records the
+attempt. Each run tries every selected entry once. If the record is rejected again, its entry stays
 in quarantine. Otherwise the entry is marked as redriven, but not deleted.
 """
 
@@ -43,11 +43,11 @@ _headers: Final[msgspec.json.Decoder[list[tuple[str, str | None]]]] = msgspec.js
 
 
 class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which entries to try. None everywhere means all that are still in quarantine.
+    """Which quarantine entries to try. With None in every field, all that are still in quarantine.
 
     Times are compared with quarantined_at, and `version` with the version of the rules that
-    rejected the record. Entries that today's rules have already tried are left out unless `again`
-    is True, because they'd most likely be rejected again.
+    rejected the record. Entries that today's rules have already tried would most likely be rejected
+    again, so they're skipped unless `again` is True.
     """
 
     reason: str | None = None
@@ -221,8 +221,9 @@ class QuarantineSource:
     ) -> list[tuple[int, str, str]]:
         """Return (id, outcome, detail) for each quarantine entry of the part's records.
 
-        A record can have several entries, one per event. If today's rules don't find an entry's
-        event in the record any more, but reject the record, that rejection counts for the entry.
+        A record can have several entries, one per rejected event. Today's rules may reject the
+        whole record, and then there's no separate outcome for an entry's event. In that case the
+        record's rejection is the entry's outcome.
         """
         failures: defaultdict[EntryCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
         for (topic, incarnation, partition, offset, index), why in sorted_outcomes.excluded.items():

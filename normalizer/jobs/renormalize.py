@@ -138,8 +138,8 @@ class Rewrite:
     def _give_way(self, error: RetryableError) -> bool:
         """Make the page smaller after a failure, or give up the row that causes it.
 
-        Returns True if the caller should try again at once. It returns False if the rows didn't
-        cause the failure, or if it may end by itself, and then the caller waits first.
+        Returns True if the caller should try again at once. Returns False if the caller should wait
+        first, because the rows didn't cause the failure or it may go away by itself.
         """
         if not isinstance(error, StoreUnavailableError):
             return False

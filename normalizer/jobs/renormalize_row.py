@@ -1,7 +1,7 @@
 """Renormalizes one stored row with today's rules, in memory. Its ids and coordinates stay the same.
 
-`renormalize` and the dry run of a backfill use it. The row holds everything that the producer sent,
-so the event can be rebuilt from it without Kafka.
+`renormalize` and the dry run of a backfill use it. A row holds everything that the producer sent,
+so Kafka isn't needed to rebuild the event.
 """
 
 from collections.abc import Callable
@@ -49,8 +49,8 @@ def renormalize_row(
 ) -> Envelope | Unreadable:
     """Return the row that today's rules give for the event of a stored row.
 
-    A row that was merged from several reports is returned only if it doesn't change. Otherwise the
-    result is Unreadable.
+    For a row that was merged from several reports, the result is the row only if nothing changes.
+    Otherwise it's Unreadable, because a row doesn't hold its reports separately.
     """
     record = denormalize(row)
     match normalize(record):

@@ -1,6 +1,6 @@
 """Rewrites the rows of a page in memory, for renormalize and redact and their dry runs.
 
-The caller reads the page, and stores the changes or counts them.
+The caller reads the page. A job then stores the changed rows, and a dry run only counts them.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ LOCK_OUTDATED: Final = f"{READ_OUTDATED} for update"
 class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows to read, and how to rewrite each of them.
 
-    `find` is a statement that selects rows from its first to its second parameter, which are ids.
-    Normally it also locks them. If few rows change, give a `find` without a lock, and as
-    `may_change` a cheap test. Then only rows that pass the test are locked and rewritten.
+    `find` is a statement that selects the rows from one id to another, its two parameters. Normally
+    it also locks them. If only few rows will change, pass a `find` that doesn't lock, and a cheap
+    test as `may_change`. Then only rows that pass the test are locked and rewritten.
     """
 
     find: str

@@ -1,7 +1,8 @@
 """Reads and writes Kafka. No other package imports aiokafka.
 
-aiokafka's errors are translated into ours here. Several modules work around what it lacks, for
-example static membership, recreated topics, batches that it can't decode, and slow links.
+This package translates aiokafka's errors into ours. Several modules add what aiokafka lacks, for
+example static membership, and support for recreated topics, slow links, and batches that it can't
+decode.
 
 connection       has what every client shares: options, partitions, records, translated errors.
 access_tokens    keeps the access token of SASL OAUTHBEARER for all clients of the process.

@@ -1,7 +1,7 @@
 """Keeps one access token of SASL OAUTHBEARER for all clients of this process.
 
-It's renewed in a thread before it expires, so that no client has to wait for the authorization
-server, and a short outage of that server isn't noticed.
+A thread renews the token before it expires. So no client has to wait for the authorization server,
+and a short outage of that server has no effect.
 """
 
 import asyncio
@@ -66,8 +66,8 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
     def is_renewal_due(self) -> bool:
         """Return whether to renew the token now.
 
-        It's False for 5 seconds after each call of `renew_in_background`, so that requests don't
-        start several renewals, and a failed one is repeated only after that.
+        False for 5 seconds after each call of `renew_in_background`. So several requests don't
+        start several renewals, and a failed renewal is retried only after a pause.
         """
         return self._clock() >= max(self._renew_at_s, self._retry_at_s)
 

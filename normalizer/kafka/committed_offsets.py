@@ -1,9 +1,9 @@
 """Reads the offsets that a consumer group has committed, and can wait for open transactions.
 
-The relay commits its offsets in transactions, and must not read one that's about to change.
-aiokafka's own OffsetFetch request lacks the field `require_stable`, so a broker that's still
-applying the end of a transaction would return the offset from before it. This module has a request
-with that field.
+The relay commits its offsets in transactions, and must not read an offset that's about to change.
+aiokafka's own OffsetFetch request lacks the field `require_stable`. Without it, a broker that's
+still applying the end of a transaction returns the offset from before the transaction. This module
+sends a request with that field.
 """
 
 import asyncio
@@ -60,9 +60,9 @@ class CommittedOffset(NamedTuple):
 async def read_committed(
     client: Any, group_id: str, partitions: Iterable[KafkaPartition], *, stable: bool
 ) -> dict[KafkaPartition, CommittedOffset]:
-    """Return the committed offsets of a group. A partition without one is missing in the result.
+    """Return a group's committed offsets. A partition without one isn't in the result.
 
-    With `stable`, it waits until no open transaction can change them any more. Raises aiokafka's
+    With `stable`, this waits until no open transaction can change them any more. Raises aiokafka's
     errors.
     """
     by_topic: defaultdict[str, list[int]] = defaultdict(list)
@@ -75,7 +75,7 @@ async def read_committed(
 async def retry_until_coordinator_ready(ask: Callable[[], Awaitable[_T]]) -> _T:
     """Send a request to a group's coordinator, and repeat it while the coordinator isn't ready.
 
-    It makes 41 attempts, 0.25 s apart, and then raises the coordinator's error.
+    After 41 attempts, 0.25 s apart, it raises the coordinator's error.
     """
     for _ in range(COORDINATOR_TRIES):
         try:

@@ -72,8 +72,8 @@ class Bounds(NamedTuple):
 class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
     """The records of one partition from from_offset up to, but not including, next_offset.
 
-    An offset in between without a record isn't lost. Kafka uses some for transaction markers, for
-    example, and compaction removes records.
+    An offset in this range without a record doesn't mean that a record was lost. For example, Kafka
+    uses offsets for transaction markers, and compaction removes records.
     """
 
     partition: KafkaPartition
@@ -85,9 +85,9 @@ class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
 def connection_options(settings: Settings) -> dict[str, Any]:
     """Return the options that every aiokafka client gets: addresses, authentication, and TLS.
 
-    The result can be passed on as keyword arguments. It also limits how much a batch may decompress
-    to, for all clients of this process. Raises BrokerSignInError if a certificate or key file can't
-    be read any more.
+    Pass the result to the client as keyword arguments. As a side effect, this limits how large a
+    batch may become when it's decompressed, for all clients of this process. Raises
+    BrokerSignInError if a certificate or key file can't be read any more.
     """
     limit_unpacking(FETCH_BYTES)
     options: dict[str, Any] = {
@@ -111,8 +111,8 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 def _tls_context(settings: Settings) -> ssl.SSLContext:
     """Load the certificate and key files of the connection to Kafka.
 
-    The files were readable when the process started. So if one isn't now, somebody is probably
-    replacing it, and the error is one after which the caller tries again.
+    The files were readable when the process started. If one isn't readable now, somebody is
+    probably replacing it. So this raises an error after which the caller tries again.
     """
     try:
         return kafka_tls(settings)
@@ -123,8 +123,8 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
 def limit_metadata_requests(client: Any) -> None:
     """Make a consumer's client request metadata at most once per RETRY_BACKOFF_S.
 
-    While a partition has no leader, aiokafka would send the next request as soon as it has the
-    response to the last, and so keep a CPU core and a broker busy.
+    While a partition has no leader, aiokafka sends the next request as soon as it has the response
+    to the last one. Without a limit, that keeps a CPU core and a broker busy.
     """
     update = client._metadata_update  # noqa: SLF001 - the public API has no setting for this
     next_at_s = 0.0
@@ -142,9 +142,9 @@ def close_cancelled_requests(client: Any) -> None:
     """Make a client close the connection of a request whose caller was cancelled.
 
     aiokafka closes a silent connection only after its request timeout, and most of our timeouts are
-    shorter. Once the caller has stopped waiting, nothing in aiokafka watches the connection, so it
-    would stay open until TCP ends it, about 15 minutes later, and the next requests over it would
-    wait for nothing.
+    shorter. Once the caller has stopped waiting, nothing in aiokafka watches the connection. It
+    would stay open until TCP ends it about 15 minutes later, and until then every request over it
+    would wait in vain.
     """
     send = client.send
 
@@ -162,7 +162,7 @@ def close_cancelled_requests(client: Any) -> None:
 
 
 async def start_client(client: Any, settings: Settings, doing: str) -> None:
-    """Start a consumer, producer, or admin client. If it signs in with a token, keep that renewed.
+    """Start a consumer, producer, or admin client. If it signs in with a token, keep renewing it.
 
     Raises BrokerUnavailableError, which names the step at which the brokers reject the client, such
     as TLS or SASL, and FatalError if a right is missing.
@@ -220,9 +220,9 @@ def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> 
     """Raise our own error in place of aiokafka's, within this block.
 
     A missing right becomes a FatalError that says how to grant it, and everything else becomes a
-    BrokerUnavailableError. `doing` begins the message, for example "reading the cluster id". With
-    `writes`, a missing right to a topic is the right to write to it. `topic` is the topic to name
-    if aiokafka's error doesn't name one.
+    BrokerUnavailableError. `doing` begins the message, for example "reading the cluster id".
+    `writes` says that the block writes to a topic, so a missing right to the topic is the right to
+    write to it. `topic` is the topic to name if aiokafka's error doesn't name one.
     """
     try:
         yield
@@ -239,8 +239,8 @@ async def stop_client(client: Any, *, timeout_s: float) -> bool:
     """Stop a consumer or producer, or close an admin client.
 
     Returns False if that failed or timed out. While brokers are unreachable, aiokafka's stop() may
-    raise the CancelledError of its own task and leave connections open. The error is caught here,
-    because it must not cancel our caller, and the connections are closed.
+    raise the CancelledError of one of its own tasks and leave connections open. That error is
+    caught here, because it would cancel our caller, and then the connections are closed.
     """
 
     async def stop() -> bool:
@@ -289,7 +289,7 @@ def to_raw_record(record: Any, incarnation: int) -> RawRecord:
 def _missing_right(error: KafkaError, *, writes: bool, topic: str) -> str:
     """Describe the missing right, and the kafka-acls.sh command that grants it.
 
-    aiokafka's error holds the name of a group or topic, or a set of topics.
+    The argument of aiokafka's error is the name of a group or topic, or a set of topics.
     """
     resource = _MISSING_RIGHTS[type(error)]
     names = error.args[0] if error.args else topic if resource == "topic" else ""

@@ -36,10 +36,13 @@ that could fail."""
 class FetchPosition(msgspec.Struct):
     """How far one partition was read, and whether its log still has to be verified.
 
-    It always agrees with the consumer's own position. `last` is the last record that was read.
-    `last_answer_ms` is the time of the broker's latest response, and `answered_over` is the
-    connection that it came over. `unverified_count` is the number of times that the log became
-    unverified since it was last compared, so 0 means that it's verified.
+    The position always agrees with the consumer's own.
+
+    - `last` is the last record that was read.
+    - `last_answer_ms` is the time of the broker's latest response, and `answered_over` is the
+      connection over which the response came.
+    - `unverified_count` is how many times the log became unverified since it was last compared. 0
+      means that it's verified.
     """
 
     incarnation: int
@@ -82,8 +85,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
     def watch_responses(self, client: Any) -> None:
         """Watch every fetch response of this client, and every failed fetch.
 
-        It wraps the client's `send`, because the consumer hides both from us: after a failure it
-        just fetches again.
+        It does so by wrapping the client's `send`. The consumer itself shows us neither responses
+        nor failures, and just fetches again after a failure.
         """
         send = client.send
 
@@ -125,9 +128,9 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
         """Mark a partition as verified, after a comparison that found its log unchanged.
 
-        `unverified_log` is the value that the comparison began with, and `compared_ms` is the time
-        when it began. If another failure marked the partition during the comparison, it stays
-        unverified, because the comparison may have seen the log from before that failure.
+        `unverified_log` is the value with which the comparison began, and `compared_ms` is when it
+        began. If another failure marked the partition during the comparison, it stays unverified,
+        because the comparison may have seen the log from before that failure.
         """
         position = self.get(unverified_log.partition)
         if (
@@ -154,8 +157,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
     def note_answer(self, partition: KafkaPartition, answer_ms: int, *, over: Any = None) -> None:
         """Note the time of a response, and mark the partition as unverified if it came too late.
 
-        A clock that was set back counts as too late as well, because then nobody can tell how long
-        the broker was silent.
+        If the clock was set back, the response also counts as too late, because nobody can tell how
+        long the broker was silent.
         """
         position = self.get(partition)
         if position is None:

@@ -1,7 +1,7 @@
 """Limits each fetch to what the link to its broker carries in about a second.
 
 aiokafka always requests the same number of bytes. On a slow link, a response of that size takes
-longer than the request timeout, so the client would repeat the request forever and never get a
+longer than the request timeout. Then the client would repeat the request forever and never get a
 record. `limit_fetch_sizes` changes a client so that it adapts the size to each broker.
 """
 
@@ -33,10 +33,10 @@ class FetchSizes:
         return self._bytes.get(broker, min(FIRST_BYTES, self._most_bytes))
 
     def note_answer(self, broker: Any, answer_bytes: int, took_s: float) -> None:
-        """Adapt the next request: less after a slow response, twice as much after a fast, full one.
+        """Request less after a slow response, and twice as much after a fast, full one.
 
-        A fast but small response changes nothing, because the broker may have spent the time
-        waiting for new records, so it says nothing about the link.
+        A response that isn't full changes nothing if it was fast. The broker may have spent the
+        time waiting for new records, so such a response says nothing about the link.
         """
         requested = self.bytes_for(broker)
         if took_s > ANSWER_S and answer_bytes > LEAST_BYTES:

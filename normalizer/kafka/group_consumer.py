@@ -1,7 +1,7 @@
 """Builds the aiokafka consumer with which GroupReader joins a consumer group.
 
-Our positions are in PostgreSQL. So the consumer commits nothing by itself, and raises an error
-instead of choosing an offset.
+Our positions are in PostgreSQL. So the consumer is configured to commit nothing by itself. If it
+doesn't know an offset, it raises an error instead of choosing one.
 """
 
 from collections.abc import Callable, Collection

@@ -53,8 +53,8 @@ class GroupReader:
 
     An assigned partition stays paused until the caller calls `start_reading` with an offset.
     aiokafka calls `on_assigned` and `on_revoked` in the middle of a rebalance, so they must return
-    without waiting. `group_changes` counts these calls. Code that has awaited something compares
-    the number with the one from before, to see whether its partitions are still assigned.
+    without waiting. `group_changes` counts these calls. If the number is the same after an `await`
+    as before it, the same partitions are still assigned.
 
     A topic may have been recreated during a failed fetch or a silence of the broker. The reader
     then calls `on_unverified`, and `fetch` returns no records of the affected partitions until the
@@ -84,8 +84,8 @@ class GroupReader:
         """Connect to the brokers and join the group.
 
         Raises BrokerUnavailableError if that fails, and then you may call it again. Raises
-        ProcessStuckError if the client that failed can't be stopped either, because a second client
-        in the same process would join the group as another member.
+        ProcessStuckError if the failed client can't be stopped either. In that case a new client
+        must not be started, because it would join the group as a second member.
         """
         settings = self._settings
         self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
@@ -105,9 +105,9 @@ class GroupReader:
         self._joined = True
 
     async def stop(self, *, timeout_s: float) -> bool:
-        """Leave the group. Returns False if that took too long, and then the process should exit.
+        """Leave the group. Returns False if that took too long. The process should then exit.
 
-        A consumer that's only half stopped would continue to send heartbeats, so the group would
+        A consumer that hasn't stopped completely continues to send heartbeats, so the group would
         never give its partitions to another process.
         """
         consumer, self._consumer = self._consumer, None
@@ -129,9 +129,9 @@ class GroupReader:
     ) -> None:
         """Read an assigned partition from this offset on.
 
-        `last` is the last record before the offset, with which the log is compared later.
-        `compared_ms` says when the caller last compared them, in the time of `wall_clock_ms()`. By
-        default that's now.
+        `last` is the last record before the offset. The log is compared with it later, to see
+        whether the topic was recreated. `compared_ms` is when the caller last did that, as returned
+        by `wall_clock_ms()`. The default is now.
         """
         last_answer_ms = wall_clock_ms() if compared_ms is None else compared_ms
         self._fetch_positions[partition] = FetchPosition(incarnation, offset, last, last_answer_ms)
@@ -146,8 +146,8 @@ class GroupReader:
     def is_reading(self, partition: KafkaPartition) -> bool:
         """Return whether `fetch` reads the partition.
 
-        It's False before `start_reading`. It becomes False again when the log no longer has the
-        next offset, and then the partition has to be claimed again.
+        False before `start_reading`. It becomes False again if the log no longer has the next
+        offset. Then the partition has to be claimed again.
         """
         return partition in self._fetch_positions
 
@@ -233,9 +233,9 @@ class GroupReader:
     ) -> list[FetchedChunk]:
         """Build chunks from the records that the consumer returned, and advance the positions.
 
-        A rebalance may end while the consumer fetches, and the caller may start a partition again
-        at another offset. The records that were fetched for it are then dropped, and the consumer
-        seeks to the new offset, from which the next call reads.
+        While the consumer fetches, a rebalance may end, and the caller may start a partition again
+        at another offset. Records that were fetched for this partition are then dropped, and the
+        consumer seeks to the new offset, where the next call begins.
         """
         positions = self._fetch_positions
         for one in map(KafkaPartition._make, drained):

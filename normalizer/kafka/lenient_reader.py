@@ -53,8 +53,8 @@ async def read_partitions_leniently(
 ) -> dict[KafkaPartition, FetchedChunk | NormalizerError]:
     """Read several partitions at the same time, each from its own offset.
 
-    `starts` has (incarnation, offset) for each partition. Returns for each partition the result of
-    `read_next_leniently`, or the error that it raised.
+    `starts` has (incarnation, offset) for each partition. The result has, for each partition, the
+    chunk that `read_next_leniently` returned or the error that it raised.
     """
 
     async def read(partition: KafkaPartition) -> FetchedChunk | NormalizerError:
@@ -107,8 +107,8 @@ async def _fetch(
 ) -> tuple[Any, ...]:
     """Send one fetch request to the partition's leader.
 
-    Returns the fields of the response that follow the error code. The last one has the record
-    batches. Earlier ones have, for example, the first and last offsets of the log.
+    Returns the response's fields that follow the error code. The last field has the record batches.
+    The fields before it have, for example, the first and last offsets of the log.
     """
     await client.add_topic(partition.topic)
     request = FetchRequest(
@@ -144,8 +144,8 @@ def _records(
 def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: int) -> FetchedChunk:
     """Decode records until they have CHUNK_BYTES, or until one is damaged.
 
-    If records before the damaged one were decoded, it returns them, and the next call raises
-    UnreadableBatchError. It raises at once only if the first record is damaged.
+    If there are good records before the damaged one, they're returned, and the next call raises
+    UnreadableBatchError. This call raises it only if the first record is damaged.
     """
     offset = records.next_fetch_offset
     found: list[RawRecord] = []

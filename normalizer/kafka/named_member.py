@@ -39,9 +39,9 @@ class NamedMember:
     def send_name_with_requests(self, consumer: Any) -> None:
         """Make a consumer send the name with each request that has a field for it.
 
-        Call it before you start the consumer. Raises FatalError if another process has taken the
-        name over. Joining again wouldn't help: we would take the name back, and then the other
-        process would do the same.
+        Call this before you start the consumer. The consumer raises FatalError if another process
+        has taken over the name. Joining again wouldn't help, because we would take the name back,
+        and then the other process would do the same.
         """
         self.check_name()
         if not self._name:
@@ -79,7 +79,8 @@ def leave_when_stopped(consumer: Any) -> None:
 def _lead_later(consumer: Any, generation: int) -> None:
     """Rejoin the group in 30 s, so that the client learns that it's the leader.
 
-    It does nothing if a rebalance happens before that, because the client then learns it anyway.
+    If a rebalance happens before that, nothing more is needed, because the rebalance tells the
+    client.
     """
 
     def lead() -> None:
@@ -92,11 +93,11 @@ def _lead_later(consumer: Any, generation: int) -> None:
 
 
 def _is_former_self(answer: Any, name: str) -> bool:
-    """Return whether the leader of the group is this process, as it was before a restart.
+    """Return whether the group's leader is this process before its restart.
 
     A restarted member gets a new member id, but the group may still name the leader by its old one.
-    Kafka builds the id of a named member from the name, a hyphen, and 36 characters, so the name
-    can be compared.
+    Kafka builds the id of a named member from the name, a hyphen, and 36 characters. So it's enough
+    to compare the names in the ids.
     """
     leader: str = answer.leader_id
     return leader != answer.member_id and leader[:-36] == f"{name}-"

@@ -1,7 +1,7 @@
 """Reads ranges of offsets, one per partition, without a consumer group and without commits.
 
-A backfill of a topic uses it. It doesn't disturb the service's group, and reads each range exactly
-once, to a fixed end.
+A backfill of a topic reads with it. It joins no group, so it doesn't disturb the service. It reads
+each range once, up to an end that's fixed when it starts.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -39,8 +39,8 @@ SILENT_FETCHES: Final = 10
 class OffsetRange(NamedTuple):
     """The offsets to read from one partition: `first` up to, but not including, `after`.
 
-    `incarnation` is stored with each record. It counts how often the topic was recreated, so that
-    equal offsets of an old and a new log aren't confused.
+    `incarnation` counts how often the topic was recreated. It's stored with each record, so that
+    equal offsets in the old and the new log aren't confused.
     """
 
     incarnation: int
@@ -107,10 +107,10 @@ class OffsetRangeReader:
     ) -> AsyncIterator[FetchedChunk | ExpiredRange]:
         """Yield chunks of records until every range is read to its end.
 
-        If Kafka's retention deletes offsets of a range before they're read, it yields them as an
-        ExpiredRange and continues behind them. Raises FatalError if the topic was recreated. If no
-        reader can decode a batch, it first yields all records before that batch, and then raises
-        UnreadableBatchError.
+        If Kafka's retention deletes records of a range before they're read, their offsets are
+        yielded as an ExpiredRange, and reading continues after them. Raises FatalError if the topic
+        was recreated. If no reader can decode a batch, it first yields all records before that
+        batch, and then raises UnreadableBatchError.
         """
         self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
         if not self._left:

@@ -1,7 +1,7 @@
 """Keeps a consumer and an admin client connected, for readers without a consumer group.
 
-A caller doesn't have to care about outages: a failed call closes the clients, and the next one
-opens new ones.
+Callers don't need to reconnect after an outage. A failed call closes both clients, and the next
+call opens new ones.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ SILENT_S: Final = 1.0
 class ReaderConnection:
     """Keeps a consumer and an admin client open for its subclasses, for example TopicReader.
 
-    The first call opens both clients, and so does the first call after an outage. Leaving the
-    `async with` block closes them.
+    Nothing is opened until the first call needs it. The first call after an outage opens both
+    clients again, and leaving the `async with` block closes them.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -62,8 +62,8 @@ class ReaderConnection:
     async def _connected(self, doing: str) -> AsyncIterator[None]:
         """Run the caller's block with open clients, one caller at a time.
 
-        It opens the clients first if necessary. If the block raises BrokerUnavailableError, it
-        closes them, so that the next caller begins with new connections.
+        The clients are opened first, if necessary. If the block raises BrokerUnavailableError,
+        they're closed, so that the next caller begins with new connections.
         """
         async with self._turn:
             try:
@@ -98,9 +98,9 @@ class ReaderConnection:
     async def _metadata(self, topics: Iterable[str]) -> Any:
         """Return the metadata of the cluster and of these topics.
 
-        It always names the topics, because the metadata of all of them may have megabytes. Any
-        broker can answer, so it asks one after another and gives each a second. Only the last one
-        gets the whole request timeout.
+        The request names the topics, because the metadata of all topics may have megabytes. Any
+        broker can answer. So the brokers are asked one after another, and each gets one second to
+        answer. Only the last one gets the whole request timeout.
         """
         request = MetadataRequest([*topics], allow_auto_topic_creation=False)
         client = self._admin._client  # noqa: SLF001 - describe_topics() would create the topics

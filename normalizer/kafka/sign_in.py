@@ -1,8 +1,8 @@
 """Finds the step at which the brokers reject this process, and reports the reason.
 
-When aiokafka can't connect, it reports only that no address worked, but not why. So after a failed
-start this module connects to each address once more, step by step (TCP, TLS, API versions, SASL),
-and the error that the operator sees names the step, the reason, and a remedy.
+When aiokafka can't connect, it reports that no address worked, but not why. So after a failed start
+this module connects to each address once more, step by step (TCP, TLS, API versions, SASL). The
+operator then sees an error that names the step, the reason, and a remedy.
 """
 
 import asyncio
@@ -60,8 +60,8 @@ async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError 
     """Try every bootstrap server with these options, and return why none of them works.
 
     Returns None if at least one works, i.e. accepts the sign-in and names a broker of its cluster
-    that we can reach. If servers fail for different reasons, a rejection is returned rather than an
-    unreachable server, because it says more.
+    that we can reach. If servers fail for different reasons, a rejection takes precedence over an
+    unreachable server, because it says more about what to fix.
     """
     client_options = dict(options)
     hosts = collect_hosts(client_options.pop("bootstrap_servers"), randomize=False)
@@ -108,8 +108,8 @@ async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> Failu
 async def _failure_of_advertised(addresses: Sequence[tuple[str, int]]) -> Failure | None:
     """Connect to the addresses that the brokers advertise. Returns None if one can be reached.
 
-    A client gets these addresses from a bootstrap server and from then on uses only them. If
-    they're wrong, the sign-in works and everything after it fails.
+    A client gets these addresses from a bootstrap server, and uses only them from then on. So if
+    the advertised addresses are wrong, the sign-in works but everything after it fails.
     """
     async with asyncio.TaskGroup() as tasks:
         tries = {
@@ -144,9 +144,10 @@ class _SteppingConnection(AIOKafkaConnection):  # type: ignore[misc]
 
 
 class _HeedingAuthenticator(OAuthAuthenticator):  # type: ignore[misc]
-    """Answers a rejected token with the byte for which the broker waits before it sends its reason.
+    """Makes the broker say why it rejects a token.
 
-    aiokafka's own class would count the rejection as a success. Source: RFC 7628, section 3.2.3.
+    The broker sends the reason only after the client has sent one more byte. aiokafka's own class
+    would count the rejection as a success. Source: RFC 7628, section 3.2.3.
     """
 
     async def step(self, payload: bytes | None) -> Any:
@@ -170,8 +171,8 @@ async def _failure_of_tcp(host: str, port: int) -> Failure | None:
 async def _failure_of_step(step: str, error: BaseException, options: Mapping[str, Any]) -> Failure:
     """Build the failure of a step from the error that aiokafka raised in it.
 
-    If aiokafka only says that the connection was closed, the cause is in the chain of exceptions,
-    for example a TLS error.
+    aiokafka's error may only say that the connection was closed. Then the cause, for example a TLS
+    error, is taken from the chain of exceptions.
     """
     if tls_error := next((one for one in _chain(error) if isinstance(one, ssl.SSLError)), None):
         return Failure("TLS", _words_of_tls(tls_error), _SEE_TLS)

@@ -2,8 +2,8 @@
 
 aiokafka signs in only when it opens a connection. But a broker that limits sessions
 (connections.max.reauth.ms) closes a connection at the first request after its token has expired,
-and that request is lost. So as soon as there's a newer token, `renew_connections` replaces each
-connection that has no request in flight.
+and that request is lost. So as soon as there's a newer token, `renew_connections` replaces
+connections that still use an older one. It waits until a connection has no request in flight.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Finds out whether a topic was recreated, or whether we're connected to another cluster.
 
-Kafka's protocol doesn't tell a consumer. So the id of the cluster, the end of the log, and the last
-record that was read are compared with what is stored. Reading on in another log would store its
-events under the offsets of the old one.
+Kafka's protocol doesn't tell a consumer. So this module compares the id of the cluster, the end of
+the log, and the last record that was read with what is stored. If we continued in another log
+without noticing, we would store its events under the offsets of the old one.
 """
 
 import asyncio
@@ -40,10 +40,10 @@ async def why_reset(
 ) -> OtherLog | None:
     """Return why the log isn't the one that was read up to next_offset, or None if it's the same.
 
-    `last` is the last record that was read, with which the log is compared. `cluster_ids` are the
-    id of the cluster that it came from, and the id of the cluster that we're connected to. Pass
-    `bounds` only if they were read after the position, because the position may be beyond older
-    ones. Raises BrokerUnavailableError.
+    The log is compared with `last`, the last record that was read. `cluster_ids` are the id of the
+    cluster that this record came from, and the id of the cluster that we're connected to. Pass
+    `bounds` only if they were read after the position. The end of older bounds may be before the
+    position, and then the topic would seem to be recreated. Raises BrokerUnavailableError.
 
     A recreated topic isn't noticed in two cases: if retention or compaction has deleted the last
     record, and if the new topic has a record with the same bytes and time at that offset.

@@ -45,8 +45,8 @@ NO_LEADER: Final = -1
 class TopicReader(ReaderConnection):
     """Looks things up in Kafka: the offsets that a log has, settings of a topic, single records.
 
-    Commands and monitoring use it, because it joins no consumer group and so causes no rebalance.
-    Every method raises BrokerUnavailableError if no broker answers within the request timeout.
+    Commands and monitoring use it. It joins no consumer group, so it causes no rebalance. Every
+    method raises BrokerUnavailableError if no broker answers within the request timeout.
 
         async with TopicReader(settings) as log:
             bounds = await log.bounds(await log.partitions("noetl.events"))
@@ -68,8 +68,8 @@ class TopicReader(ReaderConnection):
     async def partitions(self, topic: str) -> frozenset[KafkaPartition]:
         """Return the partitions of a topic, or an empty set if it doesn't exist.
 
-        Unlike most requests of Kafka clients, this one never creates the topic. Raises FatalError
-        if we may not describe the topic, whether it exists or not.
+        This request never creates the topic, unlike most requests of Kafka clients. Raises
+        FatalError if we may not describe the topic, whether it exists or not.
         """
         async with self._connected(f"looking up topic {topic}"):
             answer = await self._metadata([topic])
@@ -114,9 +114,9 @@ class TopicReader(ReaderConnection):
     async def group_members(self, group_id: str) -> tuple[str, int]:
         """Return the state of a consumer group, for example "Stable", and its number of members.
 
-        A cluster may need a moment to create the group's coordinator (for the first request ever)
-        or to load it (after a start), so the request is repeated until then. Raises FatalError if
-        we may not describe the group.
+        A cluster may need a moment to create the group's coordinator (at the first request ever) or
+        to load it (after a start). The request is repeated until the coordinator is ready. Raises
+        FatalError if we may not describe the group.
         """
         async with self._connected(f"looking up group {group_id}"):
             return await retry_until_coordinator_ready(partial(self._group_members, group_id))
@@ -126,7 +126,7 @@ class TopicReader(ReaderConnection):
     ) -> dict[KafkaPartition, CommittedOffset]:
         """Return the offsets that a group has committed for these partitions.
 
-        A partition without one is missing in the result. It doesn't wait for open transactions,
+        A partition without one isn't in the result. This doesn't wait for open transactions,
         because in a busy group some partition always has one.
         """
         async with self._connected(f"reading the offsets of group {group_id}"):
@@ -150,9 +150,9 @@ class TopicReader(ReaderConnection):
     ) -> dict[KafkaPartition, Bounds]:
         """Return the first and last offsets of those partitions whose leader answers in time.
 
-        It sends one request per leader, all at the same time, and waits `within_s` seconds. A
-        partition whose leader doesn't answer by then is missing in the result. Raises FatalError if
-        a right is missing.
+        One request is sent to each leader, all at the same time, with `within_s` seconds to answer.
+        The result leaves out partitions whose leader doesn't answer in time. Raises FatalError if a
+        right is missing.
         """
         wanted = list(partitions)
         if not wanted:
@@ -185,9 +185,9 @@ class TopicReader(ReaderConnection):
     ) -> RawRecord | None:
         """Return the first committed record from `offset` on and below `next_offset`, or None.
 
-        The result is also None if the log no longer has `offset`, or if even the lenient reader
-        can't decode the batch. Only the batch with that record is read, unless there's no record at
-        the offset and the search has to continue behind it.
+        Also returns None if the log no longer has `offset`, or if even the lenient reader can't
+        decode the batch. Usually only one batch is read. If there's no record at `offset`, the
+        search continues in the batches after it.
         """
         most_bytes = ONE_BATCH
         while offset < next_offset:
@@ -211,7 +211,7 @@ class TopicReader(ReaderConnection):
         incarnation: int = 0,
         most_bytes: int = MOST_BYTES,
     ) -> FetchedChunk | None:
-        """Return the records from `offset` on that one fetch response has.
+        """Return the records of a single fetch response, from `offset` on.
 
         Returns None if the log doesn't have this offset. Raises UnreadableBatchError if even the
         lenient reader can't decode the batch there.
@@ -232,9 +232,9 @@ class TopicReader(ReaderConnection):
     ) -> list[int]:
         """Return which offsets in these ranges have a committed record, in ascending order.
 
-        Each range is (first, after), and `after` isn't part of it. Offsets that the log no longer
-        has are left out. Raises UnreadableBatchError if even the lenient reader can't decode a
-        batch.
+        Each range is (first, after), and `after` isn't part of it. The result leaves out offsets
+        that the log no longer has. Raises UnreadableBatchError if even the lenient reader can't
+        decode a batch.
         """
         where = KafkaPartition(topic, partition)
         bounds = (await self.bounds([where]))[where]
@@ -281,8 +281,8 @@ class TopicReader(ReaderConnection):
     ) -> dict[KafkaPartition, Bounds] | FatalError:
         """Read the first and last offsets of partitions from their leader.
 
-        Returns {} if the leader is unreachable. If a right is missing, it returns the FatalError
-        instead of raising it, because an exception in a TaskGroup would cancel the requests to the
+        Returns {} if the leader is unreachable. If a right is missing, the FatalError is returned
+        instead of raised, because an exception in a TaskGroup would cancel the requests to the
         other brokers.
         """
         try:

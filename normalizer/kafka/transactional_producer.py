@@ -1,7 +1,7 @@
 """Writes records and a committed offset in one Kafka transaction, for the relay.
 
-Because both become visible together, a record of the input topic is published exactly once, even if
-the process is killed at any point.
+Records and offset become visible together. So each record of the input topic is published exactly
+once, even if the process is killed at any point.
 """
 
 import asyncio
@@ -55,11 +55,10 @@ class OutputRecord(NamedTuple):
 class TransactionalProducer:
     """Writes to Kafka in transactions, as the only live producer for one input partition.
 
-    Its transactional id consists of the group and the partition. When a process calls `start`,
-    Kafka therefore fences every earlier producer of the partition and aborts its open transaction,
-    and from then on only this one can commit. Read the committed offset after `start`, never before
-    it. The offset needs no other protection, because it's committed only in this producer's
-    transactions.
+    Its transactional id consists of the group and the partition. So when a process calls `start`,
+    Kafka fences every earlier producer of the partition and aborts its open transaction. From then
+    on only this producer can commit. Read the committed offset after `start`, never before it. The
+    offset needs no other protection, because it's committed only in this producer's transactions.
     """
 
     def __init__(
@@ -80,9 +79,9 @@ class TransactionalProducer:
     async def start(self) -> int:
         """Fence all earlier producers of the partition, so that only this one can commit.
 
-        Returns a number that's higher than that of every earlier start. It's the producer's id and,
-        in the last 16 bits, its epoch. Raises BrokerUnavailableError, and FatalError if a right is
-        missing.
+        Returns a number that's higher than the number of every earlier start. It consists of the
+        producer's id and, in the last 16 bits, its epoch. Raises BrokerUnavailableError, and
+        FatalError if a right is missing.
         """
         self._producer = AIOKafkaProducer(
             **connection_options(self._settings),
@@ -114,10 +113,10 @@ class TransactionalProducer:
     async def commit(self, records: Sequence[OutputRecord], committed: CommittedOffset) -> None:
         """Write the records and commit the offset in one transaction.
 
-        Raises FencedError if another producer was started for the partition since. After a
-        BrokerUnavailableError nobody knows whether the transaction was committed. This producer
-        can't be used again after either error. A new one has to be started, and the offset that it
-        reads shows what was committed.
+        Raises FencedError if another producer has been started for the partition since. After a
+        BrokerUnavailableError nobody knows whether the transaction was committed. After either
+        error this producer can't be used again. Start a new one and read the committed offset,
+        which shows what was committed.
         """
         producer = self._producer  # `stop` sets self._producer to None
         try:

@@ -50,15 +50,15 @@ _local: Final = threading.local()
 class UnpacksTooFarError(NormalizerError):
     """A batch decompresses to more bytes than may be held in memory.
 
-    aiokafka and the lenient reader have different limits, and each raises this error beyond its
-    own. `next_offset` is the first offset after the batch, or 0 if that isn't known.
+    aiokafka and the lenient reader each have their own limit, and raise this error when a batch
+    exceeds it. `next_offset` is the first offset after the batch, or 0 if that isn't known.
     """
 
     next_offset = 0
 
 
 def limit_unpacking(most_bytes: int) -> None:
-    """Make every aiokafka client of this process reject a batch that decompresses to more bytes.
+    """Make every aiokafka client of this process reject batches that decompress to more bytes.
 
     Snappy needs no limit, because its output is at most 21 times as large as its input.
     """
@@ -70,10 +70,10 @@ def limit_unpacking(most_bytes: int) -> None:
 
 
 def _take(fetched: Any, max_records: int | None = None) -> list[Any]:
-    """Take the next records of a fetch response, at most CHUNK_BYTES of them.
+    """Take the next records of a fetch response, about CHUNK_BYTES at most.
 
-    It replaces aiokafka's `FetchResult.getall`, which takes all. A response may have many batches
-    that are each below the limit, but don't fit in memory together.
+    This replaces aiokafka's `FetchResult.getall`, which takes all records at once. A response may
+    have many batches, each below the limit, that don't fit in memory together.
     """
     if not fetched.check_assignment(fetched._topic_partition) or not fetched.has_more():  # noqa: SLF001 - aiokafka has no limit
         return []
@@ -107,8 +107,9 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
 def unpack_pieces(codec: str, packed: bytes) -> Iterator[bytes]:
     """Decompress a batch, and yield it in pieces of at most 4 MiB.
 
-    The exception is Snappy without Java's blocks, which is yielded as one piece of up to 21 times
-    the size of the batch. Raises UnpacksTooFarError, and the codec's errors.
+    One format is an exception: Snappy without the blocks that Java writes is yielded as a single
+    piece, which may be up to 21 times as large as the batch. Raises UnpacksTooFarError, and the
+    codec's errors.
     """
     total = 0
     for piece in _CODECS[codec](packed):
@@ -147,8 +148,8 @@ def _snappy(packed: bytes) -> Iterator[bytes]:
 def _lz4(packed: bytes) -> Iterator[bytes]:
     """Decompress LZ4 one block at a time.
 
-    For this, each block is put into a frame of its own, together with the content before it, to
-    which it may refer. Source: LZ4 frame format 1.6. The checksums of the frame aren't compared,
+    A block may refer to the content before it. So each block is put into a separate frame, together
+    with that content. Source: LZ4 frame format 1.6. The checksums of the frame aren't compared,
     because Kafka's batch has its own.
     """
     memory = bytearray(_LZ4_WINDOW_BYTES + _LZ4_BLOCK_BYTES)

@@ -1,7 +1,7 @@
 """Watches a running consumer, and serves /metrics, /livez, and /readyz for it.
 
-It runs on threads of its own beside the consumer, so that a probe gets a response even while the
-consumer's event loop hangs.
+It runs on its own threads, so that a probe gets a response even while the consumer's event loop
+hangs.
 
 monitor         decides what /metrics, /livez, and /readyz return.
 probes          is the HTTP server for these.

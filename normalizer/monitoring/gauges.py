@@ -1,6 +1,7 @@
 """The service's gauges for Prometheus, such as the lag, read at the moment of the scrape.
 
-A gauge whose value is unknown is left out, because any number would look like a measured one.
+If a gauge's value is unknown, the response leaves the gauge out, because any number would look like
+a measured value.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Writes this process's partitions, and where their logs end, to the table `source_heartbeats`.
 
-The views and the API read it to show lag and dead processes without a connection to Kafka. It's
-written every three seconds, on a connection of its own.
+The views and the API read this table to show lag and dead processes without a connection to Kafka.
+The heartbeat is written every three seconds, on a separate database connection.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Polls Kafka and PostgreSQL for lag, retention, and reachability.
 
-It runs in an event loop of its own and covers every partition of the topics, so the lag is reported
-even while the service hangs, and also for partitions whose process is dead. If a value can't be
-read, its last value stays. The exception is the end of a log, because from an old one nobody can
-tell how much is unread.
+It runs in its own event loop, so the lag is reported even while the service hangs. It covers every
+partition of the topics, including those whose process is dead. If a value can't be read, its last
+value stays. Only the end of a log is dropped, because nobody can tell from an old end how much is
+unread.
 """
 
 import asyncio
@@ -150,8 +150,8 @@ class LagMonitor:
     def partitions(self) -> Mapping[KafkaPartition, PartitionLag]:
         """Return the lag of each partition whose log's end is known.
 
-        It's empty if the positions were never read. A position that was read a while ago is still
-        right: if the database is unreachable for us, no process can move it.
+        Empty if the positions were never read. A position that was read some time ago is used even
+        if the database has been unreachable since, because then no process can have moved it.
         """
         positions = self._positions
         if positions is None:
@@ -233,8 +233,9 @@ class LagMonitor:
     async def find_oldest_unread(self) -> None:
         """Read the time of the oldest unread record of each partition with lag.
 
-        It takes one fetch per partition and may run out of time, so it begins with the partition
-        that it read longest ago. Only the lag in seconds and the time to expiry need these times.
+        Each partition takes one fetch, so there may not be enough time for all. The partition that
+        was read longest ago comes first. Only the lag in seconds and the time to expiry need these
+        times.
         """
         if not self.broker_up:
             return

@@ -1,11 +1,11 @@
 """Serves /metrics, /livez, and /readyz for a running service, from its own threads.
 
-It responds even while the service's event loop hangs, and says so.
+It responds even while the service's event loop hangs, and reports that it hangs.
 
-/livez fails only if that loop hangs, because a restart doesn't help in an outage. /readyz fails as
-long as the service can't process records: a topic is missing, partitions aren't assigned and
-claimed, the brokers or the database don't respond, the database is read-only or lacks a migration,
-or a partition is stopped.
+/livez fails only if the event loop hangs, because a restart doesn't help in an outage. /readyz
+fails as long as the service can't process records: a topic is missing, partitions aren't assigned
+and claimed, the brokers or the database don't respond, the database is read-only or lacks a
+migration, or a partition is stopped.
 """
 
 import asyncio
@@ -97,8 +97,8 @@ class Monitor:
     def readyz(self) -> HttpResponse:
         """Respond with 503 while the service isn't ready, and list all reasons.
 
-        The list `degraded` has problems of single partitions, which don't make the probe fail. If
-        they did, a rollout would stop, although a new process has the same problem.
+        `degraded` lists problems that affect only single partitions. They don't fail the probe,
+        because the new process would have the same problem and the rollout would stall.
         """
         self._wait_for(self._poll())
         reasons = list(self.reasons_not_ready())

@@ -1,6 +1,6 @@
-"""Computes how far a position is behind its log, in offsets and in time, and until when it's kept.
+"""Computes a partition's lag in offsets and in time, and the time until unread records expire.
 
-It does no I/O. `lag` reads the numbers, and the gauges show the results.
+This module does no I/O. `lag` reads the numbers that it needs, and the gauges show the results.
 """
 
 import math
@@ -14,8 +14,8 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
     """The lag of one partition, computed from its position and the bounds of its log.
 
     `next_offset` is the stored position, or 0 if there's none. `oldest_unread_ms` is the time of
-    the oldest unread record, in milliseconds since 1970. It's None if there's no such record, or if
-    it hasn't been read yet.
+    the oldest unread record, in milliseconds since 1970. It's None if every record was read, or if
+    Kafka hasn't been asked for the time yet.
     """
 
     next_offset: int

@@ -241,10 +241,10 @@ class _Stages:
         self._intervals: dict[str, _Interval] = {}
 
     def note(self, stage: str, seconds: float) -> None:
-        """Note that a stage of the batch has just worked for this long.
+        """Note that a stage of the batch has just taken this long.
 
-        The first fetches may find no records. So a batch counts as begun with the fetch whose
-        records were normalized first.
+        The first fetches may find no records. So the batch begins with the first fetch whose
+        records were normalized.
         """
         interval = _Interval(seconds)
         earlier = self._intervals.get(stage)

@@ -1,7 +1,7 @@
 """Counts the rows of each committed transaction by wire shape, outcome, reason, and rule.
 
-It runs after the commit, so the counters never include rows that were rolled back. One or two
-passes over the batch are enough.
+Rows are counted only after the commit, so the counters never include rows that were rolled back.
+Counting takes one or two passes over the batch.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """The catalog of metrics: every metric with its meaning and what to do about it.
 
 `normalizer metrics` and the docs site print this catalog, and tests compare it with the code. The
-possible values of a label are fixed lists, so the number of time series is limited. That's why an
+values of a label are a fixed list, so that the number of time series is limited. For that reason an
 execution id is never a label.
 """
 

@@ -1,7 +1,7 @@
 """The service's counters for Prometheus, as the metric catalog declares them.
 
-Each starts at zero for all of its label values, because an alert on an increase would miss the
-first event of a series that appears only then.
+Each counter starts at zero for all of its label values. If a series appeared only with its first
+event, an alert on its increase would miss that event.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,8 +74,8 @@ class ServiceMetrics:
 def metric_family(name: str, values: Mapping[Sequence[str], float | None]) -> Family:
     """Build a metric that has a value for each tuple of label values.
 
-    The tuples have the labels in the metric's order. A value of None is unknown and left out,
-    because a 0 would look like a measured value.
+    The tuples have the labels in the metric's order. None means that the value is unknown. It isn't
+    exported, because a 0 would look like a measured value.
     """
     metric = _BY_NAME[name]
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily

@@ -28,8 +28,8 @@ _log: Final = get_logger()
 def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Tracer]:
     """Open the tracer that the environment configures, for the duration of the block.
 
-    At the end of the block it sends the spans that are left. A problem with tracing never affects
-    the service: it's logged in one line, and the batches have no spans.
+    The end of the block sends the remaining spans. A problem with tracing never affects the
+    service. It's logged in one line, and the batches have no spans.
     """
     tracer = _open_tracer(settings, environ)
     try:

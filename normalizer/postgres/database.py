@@ -1,7 +1,7 @@
 """Opens every connection to PostgreSQL, for the normalizer and the projector.
 
-Every connection is opened here, so this is the place for settings that all of them need. A test in
-tests/rules fails if any other module calls asyncpg's functions to connect.
+This is the place for settings that every connection needs. A test in tests/rules fails if any other
+module calls asyncpg's functions to connect.
 """
 
 import asyncio
@@ -78,8 +78,8 @@ def check_url(database_url: str, name: str = "the database's address") -> None:
 class PoolerError(asyncpg.ProtocolViolationError):  # type: ignore[misc]
     """A pooler rejected the connection, before any statement ran.
 
-    The pooler's own message may be shown to operators. It names users, databases, and what the
-    pooler waits for, and contains no secret.
+    Operators may see the pooler's own message. It contains no secret, only names of users and
+    databases and what the pooler is waiting for.
     """
 
 
@@ -93,13 +93,13 @@ async def connect(
 ) -> Connection:
     """Open a connection. The caller closes it and handles asyncpg's errors.
 
-    `session` are server settings that apply in each transaction, in addition to UTC and no JIT.
-    Without `command_timeout_s`, a statement waits as long as the server can be reached.
+    `session` are server settings that apply in each transaction. UTC and no JIT are always set.
+    Without `command_timeout_s`, a statement may wait as long as the server is reachable.
     `pool_options` are the arguments that asyncpg's pool adds.
 
     Raises ConfigurationError if the address is invalid, or if the client or a pooler rejects an
-    option in it. Raises UnfitFileError if a TLS file can't be loaded that worked before. Callers
-    treat that as an outage, because the file may just be in the middle of a renewal.
+    option in it. Raises UnfitFileError if a TLS file can't be loaded any more. Callers treat that
+    as an outage, because somebody may just be replacing the file.
     """
     check_url(database_url)
     options = {
@@ -173,8 +173,8 @@ def describe_server_error(error: asyncpg.PostgresError) -> str:
 async def release_lock(lock: Transaction) -> None:
     """Roll back a transaction that holds a lock, so that the lock is released at once.
 
-    Closing the connection isn't enough, because the server or a pooler may notice that much later.
-    It waits at most CLOSE_S, and ignores a failure.
+    Closing the connection isn't enough, because the server or a pooler may notice the closing much
+    later. This waits at most CLOSE_S, and ignores a failure.
     """
     with contextlib.suppress(*DATABASE_ERRORS):
         async with asyncio.timeout(CLOSE_S):

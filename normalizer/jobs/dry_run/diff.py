@@ -1,7 +1,8 @@
 """Collects the changes that a job would make: counts, old and new values, and examples.
 
-A dry run of any length fits in memory: per field, the diff keeps a limited number of different
-changes, each with a few event ids as examples, and only counts the others.
+A dry run may find millions of changes, so the diff limits what it keeps in memory. For each field
+it keeps a limited number of different changes, each with a few event ids as examples, and only
+counts the others.
 """
 
 from collections.abc import Callable, Iterable, Iterator

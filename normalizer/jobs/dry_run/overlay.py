@@ -1,7 +1,7 @@
 """Keeps the rows that a dry run would have written, so that later records can merge into them.
 
-They're in an SQLite database in a temporary file that has no name, so a dry run needs little memory
-for any number of rows, and leaves nothing behind.
+The rows are in an SQLite database, so a dry run needs little memory for any number of rows. Its
+temporary file has no name, so nothing is left behind, even after a crash.
 """
 
 import sqlite3
@@ -59,8 +59,8 @@ class Overlay:
     def keep(self, new: Iterable[Envelope], changed: Iterable[tuple[Envelope, Envelope]]) -> None:
         """Keep the rows that a batch would insert, and the rows that it would change.
 
-        A changed row is given in both forms, as (before, after). If several batches change it, the
-        form before the first of them is kept.
+        A changed row is given as (before, after). If several batches change the same row, the
+        `before` of the first one is kept.
         """
         rows: list[tuple[Envelope, bytes | None]] = [(row, None) for row in new]
         rows += [(row, msgspec.msgpack.encode(stored)) for stored, row in changed]

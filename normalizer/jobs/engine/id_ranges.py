@@ -1,8 +1,8 @@
 """Divides all stored events into ranges of ids, with a limited number of rows each.
 
 A job or a check over all events reads them range by range, so that no statement takes long.
-Together the ranges cover every possible id, so a row that's inserted meanwhile isn't missed if its
-range comes later.
+Together the ranges cover every possible id. So a row that's inserted in the meantime is read too,
+if its range is still to come.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable

@@ -1,7 +1,7 @@
 """Locks, checks, and moves the positions of one run, in the transaction of each batch.
 
-The store calls it as it calls the positions of the service. Because rows and positions commit
-together, a run that's killed resumes without a gap and without duplicates.
+The store calls these positions in the same way as those of the service. Rows and positions commit
+together, so a killed run resumes without gaps and without duplicates.
 """
 
 from collections import defaultdict
@@ -41,7 +41,8 @@ _OFFSET: Final = attrgetter("offset")
 class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
     """The offsets that a batch has of one partition: `first` up to, but not including, `end`.
 
-    `shuffled` is True if they don't ascend, in which case a record may occur twice.
+    `shuffled` is True if the offsets aren't in ascending order. Then the same record may be in the
+    batch twice.
     """
 
     first: int
@@ -83,9 +84,10 @@ class JobPositions:
     They work like the positions of the service (`store/source_positions.py`), except for these
     options:
 
-    - With `keyed`, a run resumes at the key of the last record instead of its offset, because the
-      offsets of rows in a table are just counted.
-    - `cluster_id` is the Kafka cluster that the job reads. Topics of another one raise an error.
+    - `keyed` is for a table, whose rows have no offsets of their own, only numbers that the source
+      counts. A run then resumes at the key of the last record instead of its offset.
+    - `cluster_id` is the Kafka cluster that the job reads. A topic that belongs to another cluster
+      raises an error.
 
     Offsets noted with `note_expired` are counted when a batch moves past them.
     """
@@ -214,7 +216,7 @@ async def _reached(
     spans: Mapping[SourceKey, _OffsetSpan],
     cluster_id: str | None,
 ) -> DedupHorizon:
-    """Return for each partition the offset below which a record may have been written before.
+    """Return, for each partition, the offset below which a record may have been written before.
 
     The job's own position isn't enough, because the service and other jobs read the same records.
     The reverse matters too: if this batch is ahead of the service's position, the service's horizon

@@ -317,9 +317,9 @@ class JobRun:
     async def _take_lock(self, connection: asyncpg.Connection) -> None:
         """Take the job's lock, in a transaction that stays open. Called again after an outage.
 
-        A session's lock wouldn't do: behind a pooler, the session continues after this process has
-        ended, and so would the lock. After a broken connection the server may not have noticed yet,
-        and our old session still has the lock. In that case it's ended first.
+        A session lock wouldn't work. Behind a pooler the session continues after this process has
+        ended, so the lock would stay too. When a connection breaks, the server may not notice for a
+        while, and our old session still has the lock. In that case this ends the old session first.
         """
         self._lock_transaction = lock = connection.transaction()
         await lock.start()

@@ -18,8 +18,8 @@ _OUTCOMES: Final = RunTotals.__struct_fields__[RunTotals.__struct_fields__.index
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run. `reason` says why the source is truncated, or why the run failed.
 
-    A run may have been stopped and resumed. Totals and throttled time then cover all of it, but
-    `took_s` and `records_per_s` only this process.
+    If a run was stopped and resumed, its totals and throttled time are those of all its processes
+    together. `took_s` and `records_per_s` are only those of this process.
     """
 
     job_id: str

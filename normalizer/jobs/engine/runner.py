@@ -61,19 +61,20 @@ class JobRunner:
         self._deadline = asyncio.timeout(None)
 
     def stop(self) -> None:
-        """Stop the run: let the current transaction end within the deadline, and begin no other.
+        """Stop the run. The current transaction may still end within the deadline.
 
-        Further batches in memory are dropped. The next run reads their records again.
+        No other transaction begins. Other batches in memory are dropped, and when the command is
+        repeated, it reads their records again.
         """
         _log.info("job.stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()
         self._finished.set()
 
     async def run(self, work: JobWork, share: Callable[[], float | None]) -> RunResult:
-        """Run the work to its end, or until a signal stops it, and store and return the result.
+        """Run the work until it ends or a signal stops it. Stores and returns the result.
 
-        An error of the work becomes part of the result. This raises only if the run can't begin, or
-        if the result can't be stored after a stop.
+        If the work raises an error, the error becomes part of the result. `run` itself raises only
+        if the run can't begin, or if the result can't be stored after a stop.
         """
         began_s = time.monotonic()
         run = await JobRun.begin(self.database_url, self.spec, owner=self.settings.owner)

@@ -1,7 +1,8 @@
 """Splits pages of a source, and turns them into parts of a job's batch.
 
-A source yields pages of any size, but a batch has a limited number of rows. Each piece keeps the
-offsets that it covers, including those without a record, so that the position moves over them.
+A source yields pages of any size, but a batch has a limited number of rows. Each piece of a page
+also says which offsets it covers, including those without a record, so that the position advances
+past them.
 """
 
 from collections.abc import Iterator

@@ -19,9 +19,9 @@ _NAMESPACE: Final = b"event-normalizer job\0"
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Identifies a job: its kind, its source, and every option that affects the rows.
 
-    Two commands with the same JobSpec are the same job, so the second resumes the first. That's why
-    options for throttling and reporting aren't in it. `source` names the source without secrets,
-    and `options` has the options as text.
+    Two commands with the same JobSpec are the same job, so the second resumes the first. Options
+    for throttling and reporting aren't part of it, so you may change them when you resume a job.
+    `source` names the source without secrets, and `options` has the options as text.
     """
 
     kind: JobKind

@@ -1,7 +1,7 @@
 """Reads what the database knows about sources: positions, incarnations, and topics of files.
 
-A job reads it once when it begins. From it the job recognizes a topic that was recreated and a file
-that has grown.
+A job reads this state once, when it begins. It needs the state to recognize a topic that was
+recreated, and a file that has grown.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from normalizer.store.store import Claim
 
 
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state when a job began.
+    """What the database knew about sources when the job began.
 
     - `live` has the positions of Kafka partitions, including deleted positions.
     - `clusters` maps each topic that was read to the id of its Kafka cluster.
@@ -34,9 +34,10 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     def resolve_incarnation(self, named: int | None) -> Callable[[str, int], int]:
         """Return a function that returns the incarnation for records of a topic and partition.
 
-        If the operator has named one, it returns that. Otherwise it returns the only one, and
-        raises ConfigurationError if the topic was recreated, because it can't know which log the
-        records come from. Under the wrong incarnation they'd count as duplicates of other records.
+        If the operator has named an incarnation, that one is returned. Otherwise the topic must
+        have only one. If the topic was recreated, the function raises ConfigurationError, because
+        nobody can know which log the records come from. Under the wrong incarnation they'd count as
+        duplicates of other records.
         """
 
         def incarnation(topic: str, partition: int) -> int:

@@ -44,10 +44,10 @@ class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LiveLagHistory:
-    """The recent end offsets of each partition, from which it's known how long a record has waited.
+    """Remembers the recent end offsets of each partition, to tell how long a record has waited.
 
-    End offsets older than `REMEMBERED_S` are dropped, so a record that has waited longer may be
-    reported with a shorter wait.
+    End offsets older than `REMEMBERED_S` are dropped. So for a record that has waited longer than
+    that, the reported wait may be too short.
     """
 
     def __init__(self) -> None:
@@ -159,9 +159,10 @@ class LiveTraffic:
 
 
 class Throttle:
-    """Lets batches through one by one. `throttled_s` has the seconds spent waiting, by cause.
+    """Makes each batch wait until live traffic has no lag and the rate allows it.
 
     If `live` is None, live traffic isn't considered. `max_rate` is in records per second.
+    `throttled_s` has the seconds spent waiting so far, by cause.
     """
 
     def __init__(

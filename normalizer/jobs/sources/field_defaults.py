@@ -1,7 +1,7 @@
 """Adds missing fields to the values of records, for the option `--set NAME=VALUE`.
 
-Exports of other systems often lack a field that every event needs, for example the execution's id
-if the file has only one execution.
+Files exported from other systems often lack a field that every event needs. For example, a file
+with only one execution may not repeat the execution's id in each line.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
 """Lists the files that a backfill of files and folders reads.
 
-The order is always the same. Each skipped file is logged, so that nobody has to wonder about a
-missing one.
+The order is the same in each run. Each skipped file is logged, so that you can see why its events
+are missing.
 """
 
 import os
@@ -34,11 +34,11 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """Yield every regular file in the folder that isn't hidden, also from folders inside it.
+    """Yield every regular file in the folder and in folders inside it, except hidden files.
 
-    It doesn't follow a link to a folder, because the link may lead back to its own folder, or to
-    files that are read anyway. It logs a warning for everything that it skips. Raises FatalError if
-    a folder can't be read.
+    Links to folders aren't followed, because a link may lead back to its own folder, or to files
+    that are read anyway. Everything that's skipped is logged as a warning. Raises FatalError if a
+    folder can't be read.
     """
     for place, folders, names in os.walk(folder, onerror=_fail):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -64,10 +64,10 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileSource:
-    """The files that the paths name, and all files in the folders that they name.
+    """Reads the files at the given paths, and all files in the folders at these paths.
 
-    Files in a folder are sorted by name. `known` are the topics of files that were read before, by
-    which a file that has grown since is recognized.
+    Files in a folder are sorted by name. `known` are the topics of files that were read before.
+    They're needed to recognize a file that has grown since.
     """
 
     needs_row_key = False
@@ -169,9 +169,9 @@ class FileSource:
     async def _read(self, file: _File, from_line: int) -> AsyncGenerator[_Numbered, None]:
         """Yield about a mebibyte at a time. The first lines may come before `from_line`.
 
-        Waiting for a disk, and searching a dump for its rows, happens in a thread. Decompressing
-        and decoding lines doesn't, because two threads that compete for Python's lock would take
-        longer.
+        A separate thread waits for the disk, and searches a dump for its rows. Lines are
+        decompressed and decoded in this thread, because two threads that compete for Python's lock
+        would take longer.
         """
         self._cut = False
         with await asyncio.to_thread(Unpacked.open, file.path) as stream:

@@ -1,6 +1,6 @@
 """Fetches the rows of a statement in pages that fit in memory, because a row may have megabytes.
 
-It starts with a few rows, and fetches more at once as long as they turn out to be small.
+The first page has only a few rows. As long as rows turn out to be small, later pages have more.
 """
 
 from collections.abc import Sequence

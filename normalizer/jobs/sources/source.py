@@ -25,10 +25,10 @@ class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a part was read: the next offset, and the key of the row before it in `cursor`.
+    """How far a part was read: the next offset, and in `cursor` the key of the last row read.
 
-    `start` and `end` are where the part began and ended when the run began. `end` is None if the
-    run reads as far as it can.
+    `start` and `end` are the part's first offset and its end when the run began. `end` is None if
+    the run reads as far as it can.
     """
 
     start: int = 0
@@ -40,9 +40,10 @@ class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
 class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
     """The records of one part, from from_offset up to, but not including, next_offset.
 
-    The position of the part counts in these offsets, but a record may have other coordinates, for
-    example a line of a file that kcat wrote. `holes` are ranges (first, next) of offsets without a
-    record. `expired` are those of them that Kafka's retention deleted before we could read them.
+    The part's position counts in these offsets. A record's own coordinates may be different, for
+    example those of a line in a file that kcat wrote. `holes` are the ranges (first, next) of
+    offsets without a record. `expired` are the holes whose records Kafka's retention deleted before
+    we could read them.
     """
 
     part: PartKey

@@ -26,10 +26,10 @@ from normalizer.store.store import Claim
 
 
 class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
-    """Which records of a topic to read. None everywhere means all.
+    """Which records of a topic to read. With None in every field, all of them.
 
-    Offsets apply to each partition, and times are in milliseconds since 1970. The range begins at
-    the first record at or after `from_ms`, and ends before the first record at or after `to_ms`.
+    Offsets apply to each partition. Times are in milliseconds since 1970. The range begins at the
+    first record at or after `from_ms`, and ends before the first record at or after `to_ms`.
     """
 
     partitions: tuple[int, ...] = ()
@@ -42,9 +42,9 @@ class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
 class TopicSource:
     """A range of a topic. All partitions are read at once, each up to where its log ends now.
 
-    `live` are the service's positions. They show whether the topic was recreated since the service
-    last read it, and then `parts` raises FatalError. `clusters` maps each topic that was read to
-    its Kafka cluster.
+    `live` are the service's positions. If they show that the topic was recreated since the service
+    last read it, `parts` raises FatalError. `clusters` maps each topic that was read to its Kafka
+    cluster.
     """
 
     needs_row_key = False
@@ -117,8 +117,8 @@ class TopicSource:
     ) -> AsyncGenerator[SourcePage, None]:
         """Yield every partition from its position to its end.
 
-        If an earlier process of the run had a longer log, which no longer exists, the missing
-        offsets are yielded as expired.
+        If the run was resumed, the log may have been longer when the run began. Offsets that no
+        longer exist are yielded as expired.
         """
         for key, at in positions.items():
             _, incarnation, _ = key

@@ -175,9 +175,9 @@ class OffsetRangeReader:
         return found
 
     async def _read_past_silence(self) -> list[FetchedChunk | ExpiredRange]:
-        """Read on where aiokafka returns nothing although the log isn't at its end.
+        """Use the lenient reader if aiokafka returns nothing before the end of the log.
 
-        In a damaged log, a broker may find no batch at an offset and return an empty response, and
+        If a damaged log has no batch at an offset, the broker returns an empty response, and
         aiokafka would repeat the request forever. Raises UnreadableBatchError if the lenient reader
         gets nothing either.
         """

@@ -86,9 +86,10 @@ class HistorySource(Protocol):
         """Return the present parts with their ends. Raises the source's errors."""
 
     def read(self, positions: Mapping[PartKey, ReadPosition]) -> AsyncGenerator[SourcePage, None]:
-        """Yield pages of the parts that have a position, from there on. The caller closes it.
+        """Yield pages of each part that has a position, from that position on.
 
-        Raises FatalError if it can't continue, and RetryableError if it may work later.
+        The caller closes the iterator. Raises FatalError if reading can't continue, and
+        RetryableError if it may work later.
         """
 
     def share(self) -> float | None:

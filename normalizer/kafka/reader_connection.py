@@ -99,8 +99,8 @@ class ReaderConnection:
         """Return the metadata of the cluster and of these topics.
 
         The request names the topics, because the metadata of all topics may have megabytes. Any
-        broker can answer. So the brokers are asked one after another, and each gets one second to
-        answer. Only the last one gets the whole request timeout.
+        broker can answer. So the request goes to one broker after another, and each has one second
+        to answer. Only the last one has the whole request timeout.
         """
         request = MetadataRequest([*topics], allow_auto_topic_creation=False)
         client = self._admin._client  # noqa: SLF001 - describe_topics() would create the topics

@@ -15,7 +15,7 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
 
     `next_offset` is the stored position, or 0 if there's none. `oldest_unread_ms` is the time of
     the oldest unread record, in milliseconds since 1970. It's None if every record was read, or if
-    Kafka hasn't been asked for the time yet.
+    the time hasn't been read from Kafka yet.
     """
 
     next_offset: int

@@ -435,7 +435,7 @@ async def _dashboard_marks(page: Page, url: str, connection: asyncpg.Connection)
 
 _MARKS: Final = """
     async (id) => {
-        const module = document.querySelector("link[href$='charts.js']").href;
+        const module = new URL("charts.js", document.scripts[0].src).href;
         const { drawn } = await import(module);
         return drawn.get(document.getElementById(id)).spec.marks.map(({ at }) => at);
     }
@@ -444,7 +444,7 @@ _MARKS: Final = """
 
 _TRIANGLES: Final = """
     async (id) => {
-        const module = document.querySelector("link[href$='charts.js']").href;
+        const module = new URL("charts.js", document.scripts[0].src).href;
         const { drawn } = await import(module);
         const { plot, spec } = drawn.get(document.getElementById(id));
         const { canvas } = plot.ctx;
@@ -493,7 +493,7 @@ async def _rates_agree(page: Page, url: str, connection: asyncpg.Connection) -> 
 
 _LINES: Final = """
     async () => {
-        const module = document.querySelector("link[href$='charts.js']").href;
+        const module = new URL("charts.js", document.scripts[0].src).href;
         const { drawn } = await import(module);
         const { traces } = drawn.get(document.getElementById("chart-rate")).spec;
         return traces.map(({ y }) => y);

@@ -93,7 +93,7 @@ async def test_a_delay_below_zero_is_shown_below_zero(browser: Browser, database
 
 _ENDS_OF_SCALES: Final = """
     async () => {
-        const module = document.querySelector("link[href$='charts.js']").href;
+        const module = new URL("charts.js", document.scripts[0].src).href;
         const { drawn } = await import(module);
         return [...drawn.values()].map(({ plot }) => plot.scales.y.max);
     }
@@ -257,7 +257,7 @@ async def test_the_answers_of_a_poll_are_drawn_together(
 
 _READ_AT: Final = """
     async () => {
-        const { page } = await import(document.querySelector("link[href$='state.js']").href);
+        const { page } = await import(new URL("state.js", document.scripts[0].src).href);
         return [...page.queries.values()]
             .filter((one) => one.answer?.read_at)
             .map((one) => [one.address, one.answer.read_at]);
@@ -309,7 +309,7 @@ async def test_unread_figures_are_not_shown_as_zero(
 
 _ENDS: Final = """
     async () => {
-        const module = document.querySelector("link[href$='charts.js']").href;
+        const module = new URL("charts.js", document.scripts[0].src).href;
         const { drawn } = await import(module);
         const plots = [...drawn.values()].map(({ plot }) => plot);
         const after = (values) => values.length - 1 - values.findLastIndex((one) => one !== null);
@@ -645,7 +645,7 @@ async def _what_has_the_focus_keeps_it_where_others_come_and_go(page: Page, empt
 
 _PATCHED: Final = """
     async ([before, after]) => {
-        const module = document.querySelector("link[href$='dom.js']").href;
+        const module = new URL("dom.js", document.scripts[0].src).href;
         const { h, patch } = await import(module);
         const vars = { height: "20px", overflow: "auto" };
         const row = (key) => h("div", { "data-key": key, tabindex: "0", vars },
@@ -681,7 +681,7 @@ async def _the_page_knows_what_the_api_refuses(page: Page, empty: str) -> None:
 
 _IGNORED: Final = """
     async (query) => {
-        const module = document.querySelector("link[href$='router.js']").href;
+        const module = new URL("router.js", document.scripts[0].src).href;
         const router = await import(module);
         history.replaceState(null, "", `/?show=quarantine&${query}`);
         router.read();
@@ -751,7 +751,7 @@ async def test_a_day_that_is_none_here_is_written_with_its_time(
 
 _WRITTEN_AS_A_DAY: Final = """
     async (time) => {
-        const module = document.querySelector("link[href$='panel_parts.js']").href;
+        const module = new URL("panel_parts.js", document.scripts[0].src).href;
         return (await import(module)).stamp(time, "day");
     }
 """

@@ -108,7 +108,8 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
     if text and (not hits or _NO_ID.search(text)):
         ((error_class,),) = await snapshot.records(_ERROR_CLASS, {"text": text})
         sought = _names_values(text, params, snapshot.read_at) | {"error_class": error_class}
-        steps = [step for (step,) in await snapshot.records(_STEPS, sought)]
+        most = {"most_steps": _FEW_STEPS + 1}
+        steps = [step for (step,) in await snapshot.records(_STEPS, sought | most)]
         sought["steps"] = steps if len(steps) <= _FEW_STEPS else None
         hits += await _hits(snapshot, _NAMES, sought)
     return SearchAnswer(rows=hits, error_class=error_class, **snapshot.freshness)
@@ -279,7 +280,8 @@ _BY_TRACE: Final = Statement("""
 
 _ERROR_CLASS: Final = Statement("select projector.classify_error(:text::text) as error_class")
 
-# The recursion looks up the next step in the index, so it doesn't read every row.
+# The recursion looks up the next step in the index, so it doesn't read every row. It ends
+# once it has too many steps.
 _STEPS: Final = Statement("""
     with recursive stored (step) as (
         select min(step) from projector.call_outcomes_by_attempt
@@ -293,6 +295,7 @@ _STEPS: Final = Statement("""
         where  step is not null
     )
     select step from stored where strpos(lower(step), :text::text) > 0
+    limit  :most_steps::bigint
 """)
 
 # Names and error classes from roll-ups, because their number is bounded, and that of events isn't.

@@ -5,7 +5,7 @@ fold.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import Final
@@ -33,9 +33,8 @@ from tests.support.event_histories import (
 from tests.support.simulator_pipeline import MemoryDatabase
 from tests.support.view_rows import view_differences
 
-History = list[tuple[Row, int]]
-
 RESOLVE_ATTEMPTS: Final = Path(__file__).parents[2] / "migrations/functions/resolve_attempts.sql"
+History = list[tuple[Row, int]]
 
 _normalize = Normalizer().normalize
 
@@ -111,69 +110,74 @@ def test_the_examples_of_each_rule_have_the_attempts_that_it_says() -> None:
         assert ", ".join(map(str, found)) == attempts, events
 
 
-def test_an_end_reported_after_the_next_issue_is_of_the_try_before() -> None:
-    events = [issued(0, 0), issued(5, 1), done(6), done(9)]
+ATTEMPTS: Final[dict[str, tuple[Callable[[], list[CallEvent]], list[int]]]] = {
+    # claim: the events, and the attempt that each is of
+    "an end reported after the next issue is of the attempt before": (
+        lambda: [issued(0, 0), issued(5, 1), done(6), done(9)],
+        [0, 1, 0, 1],
+    ),
+    "ends of three attempts reported after all were issued are one of each": (
+        lambda: [*(issued(at, at) for at in range(3)), *map(done, (5, 6, 7))],
+        [0, 1, 2, 0, 1, 2],
+    ),
+    "an attempt known by its end alone begins just after the end before it": (
+        lambda: [issued(0, 0), failed(3), started(4), done(7, 1)],
+        [0, 0, 1, 1],
+    ),
+    "a worker that numbers only retries has a first attempt too": (
+        lambda: [issued(0, None), started(1), failed(3), started(4)._replace(number=1), done(7, 1)],
+        [0, 0, 0, 1, 1],
+    ),
+    # Nobody reported the end of the attempt before.
+    "ends with different call indexes are of one attempt": (
+        lambda: [issued(0, 0), issued(5, 1), done(6, call_index=0), done(9, call_index=1)],
+        [0, 1, 1, 1],
+    ),
+    # The second attempt is known by its end alone, and begins just after the first one's end.
+    "an attempt ends with the last call of its command": (
+        lambda: [
+            *(issued(0, 0), done(3), done(5, call_index=1)),
+            *(started(6), command_failed(9, 1)),
+        ],
+        [0, 0, 0, 1, 1],
+    ),
+    "an end that is sent twice ends no attempt before its next call": (
+        lambda: [issued(0, 0), done(3), done(3), done(5, call_index=1), command_failed(9, 1)],
+        [0, 0, 0, 0, 1],
+    ),
+    "an issue that is sent twice is one attempt": (
+        lambda: [issued(0, None), issued(0, None), failed(5), done(9)],
+        [0, 0, 0, 0],
+    ),
+    "a completed command is of another attempt than a failed call": (
+        lambda: [issued(0, 0), issued(100, 1), failed(105), completed(107)],
+        [0, 1, 0, 1],
+    ),
+    # Only failures are retried. By the clocks, both ends are of the retry, or of the first attempt.
+    "a completion after both issues is of the last attempt": (
+        lambda: [issued(0, 0), issued(5, 1), done(6), failed(9)],
+        [0, 1, 1, 0],
+    ),
+    "a completion before both issues is of the last attempt": (
+        lambda: [issued(0, 0), issued(5, 1), done(1), failed(2)],
+        [0, 1, 1, 0],
+    ),
+    # A call that failed and one that completed are of two attempts, whatever their types.
+    "a call and its command end once each in an attempt": (
+        lambda: [
+            *(issued(0, 0), issued(5, 1), failed(6), command_failed(7)),
+            *(done(9), completed(10)),
+        ],
+        [0, 1, 0, 0, 1, 1],
+    ),
+}
 
-    assert resolve_attempts(events) == [0, 1, 0, 1]
 
+@pytest.mark.parametrize("claim", ATTEMPTS)
+def test_each_event_is_of_its_attempt(claim: str) -> None:
+    events, attempts = ATTEMPTS[claim]
 
-def test_ends_of_three_tries_reported_after_all_were_issued_are_one_of_each() -> None:
-    begins = [issued(at, at) for at in range(3)]
-    ends = [done(at) for at in (5, 6, 7)]
-
-    assert resolve_attempts(begins + ends) == [0, 1, 2, 0, 1, 2]
-
-
-def test_a_try_known_by_its_end_alone_begins_just_after_the_end_before_it() -> None:
-    events = [
-        issued(0, 0),
-        CallEvent("call.error", 3, None, "FAILED"),
-        CallEvent("command.started", 4, None, "RUNNING"),
-        done(7, 1),
-    ]
-
-    assert resolve_attempts(events) == [0, 0, 1, 1]
-
-
-def test_a_worker_that_numbers_only_retries_has_a_first_try_too() -> None:
-    events = [
-        issued(0, None),
-        CallEvent("command.started", 1, None, "RUNNING"),
-        CallEvent("call.error", 3, None, "FAILED"),
-        CallEvent("command.started", 4, 1, "RUNNING"),
-        done(7, 1),
-    ]
-
-    assert resolve_attempts(events) == [0, 0, 0, 1, 1]
-
-
-def test_ends_with_different_call_indexes_are_of_one_attempt() -> None:
-    """The attempt before has no end of its own: nobody reported it."""
-    events = [issued(0, 0), issued(5, 1), done(6, call_index=0), done(9, call_index=1)]
-
-    assert resolve_attempts(events) == [0, 1, 1, 1]
-
-
-def test_an_attempt_ends_with_the_last_call_of_its_command() -> None:
-    """The second attempt is known by its end alone, and begins just after the first one's end."""
-    events = [
-        issued(0, 0),
-        done(3, call_index=0),
-        done(5, call_index=1),
-        CallEvent("command.started", 6, None, "RUNNING"),
-        CallEvent("command.failed", 9, 1, "FAILED"),
-    ]
-
-    assert resolve_attempts(events) == [0, 0, 0, 1, 1]
-
-
-def test_an_end_that_is_sent_twice_ends_no_attempt_before_its_next_call() -> None:
-    events = [
-        *(issued(0, 0), done(3), done(3), done(5, call_index=1)),
-        CallEvent("command.failed", 9, 1, "FAILED"),
-    ]
-
-    assert resolve_attempts(events) == [0, 0, 0, 0, 1]
+    assert resolve_attempts(events()) == attempts
 
 
 def test_the_start_of_a_next_call_begins_no_attempt() -> None:
@@ -181,7 +185,7 @@ def test_the_start_of_a_next_call_begins_no_attempt() -> None:
     events = [
         *(issued(0, 0), claimed(1), started(2), done(3), started(4)),
         CallEvent("call.done", 5, None, "FAILED", call_index=1),
-        CallEvent("command.failed", 6, None, "FAILED"),
+        command_failed(6),
         *(issued(10, 1), claimed(12), started(13)),
     ]
     in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
@@ -209,10 +213,6 @@ def test_retries_that_nobody_numbers_are_counted_by_their_issues() -> None:
     assert {call.attribution for call in calls} == {"inferred"}
 
 
-def test_issue_that_is_sent_twice_is_one_attempt() -> None:
-    assert resolve_attempts([issued(0, None), issued(0, None), failed(5), done(9)]) == [0, 0, 0, 0]
-
-
 def test_claim_or_start_alone_begins_no_attempt() -> None:
     """A second worker took the command after the first one lost its lease."""
     events = [issued(0, None), started(2), started(30), done(35)]
@@ -236,7 +236,7 @@ def test_ends_tell_their_attempts_over_several_logs(declared: int | None) -> Non
     events = [
         *(issued(0, 0), issued(100, 1)),
         *(done(-35, 1 if declared == 1 else None), completed(-34)),
-        *(failed(160), CallEvent("command.failed", 161, 0 if declared == 0 else None, "FAILED")),
+        *(failed(160), command_failed(161, 0 if declared == 0 else None)),
     ]
     spread = [event._replace(place=f"log:0:{at}:7:0") for at, event in enumerate(events)]
 
@@ -256,7 +256,7 @@ def test_an_end_after_a_claim_or_a_start_is_of_the_next_attempt() -> None:
     """The failure is late in the log, but it has a place there."""
     events = [
         *(issued(0, 0), started(1), issued(100, 1), started(104)),
-        *(done(108), CallEvent("command.failed", 6, None, "FAILED")),
+        *(done(108), command_failed(6)),
     ]
     in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
 
@@ -274,12 +274,6 @@ def test_an_end_after_the_start_of_a_next_call_is_of_the_same_attempt() -> None:
     found = resolve_attempts([issued(0, 0), issued(100, 1), *starts, *ends])
 
     assert found[-4:] == [0, 0, 1, 1]
-
-
-def test_a_completed_command_is_of_another_attempt_than_a_failed_call() -> None:
-    events = [issued(0, 0), issued(100, 1), failed(105), completed(107)]
-
-    assert resolve_attempts(events) == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("has_place", [True, False])
@@ -316,7 +310,7 @@ def test_a_late_issue_takes_no_event_of_the_attempt_after_it() -> None:
     ],
 )
 def test_an_end_between_a_claim_and_its_start_begins_no_attempt(reports_ends_twice: bool) -> None:
-    late = CallEvent("command.failed", 6, None, "FAILED") if reports_ends_twice else failed(5)
+    late = command_failed(6) if reports_ends_twice else failed(5)
     events = [
         *(issued(0, 0), claimed(1), started(2), failed(5)),
         *(issued(10, 1), claimed(12), late, started(13), failed(15)),
@@ -334,8 +328,8 @@ def test_an_end_without_place_is_of_the_attempt_that_lacks_one() -> None:
     first = [issued(0, 0), started(-25), issued(10, 1), started(-30), done(20)]
     retry = [issued(200, 0), started(-40), failed(60), issued(300, 1), started(50)]
     for events, late, found in (
-        (first, CallEvent("command.failed", 50, None, "FAILED"), [0, 0, 1, 1, 1, 0]),
-        (retry, CallEvent("command.failed", 260, None, "FAILED"), [0, 0, 0, 1, 1, 1]),
+        (first, command_failed(50), [0, 0, 1, 1, 1, 0]),
+        (retry, command_failed(260), [0, 0, 0, 1, 1, 1]),
     ):
         in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
 
@@ -346,7 +340,7 @@ def test_an_end_without_place_is_of_no_attempt_that_was_claimed_after_it() -> No
     """The retry still runs."""
     events = [issued(0, 0), started(2), failed(50), issued(100, 1), started(102)]
     in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
-    late = CallEvent("command.failed", 52, None, "FAILED")
+    late = command_failed(52)
 
     assert resolve_attempts([*in_log, late]) == [0, 0, 0, 1, 1, 0]
 
@@ -357,28 +351,6 @@ def test_report_without_place_is_ordered_by_its_clock() -> None:
     in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events[:3])]
 
     assert resolve_attempts([*in_log, events[3]]) == [0, 1, 1, 0]
-
-
-def test_completion_is_of_the_last_attempt_where_clocks_cannot_tell() -> None:
-    """Only failures are retried. By the clocks, both ends are of the retry, or of the first try."""
-    begins = [issued(0, 0), issued(5, 1)]
-
-    assert resolve_attempts([*begins, done(6), failed(9)]) == [0, 1, 1, 0]
-    assert resolve_attempts([*begins, done(1), failed(2)]) == [0, 1, 1, 0]
-
-
-def test_call_and_command_end_once_each_in_an_attempt() -> None:
-    """A call that failed and one that completed are of two attempts, whatever their types."""
-    events = [
-        *(issued(0, 0), issued(5, 1)),
-        *(
-            CallEvent("call.error", 6, None, "FAILED"),
-            CallEvent("command.failed", 7, None, "FAILED"),
-        ),
-        *(done(9), CallEvent("command.completed", 10, None, "COMPLETED")),
-    ]
-
-    assert resolve_attempts(events) == [0, 1, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -478,6 +450,10 @@ def started(at_us: int) -> CallEvent:
 
 def failed(at_us: int) -> CallEvent:
     return CallEvent("call.error", at_us, None, "FAILED")
+
+
+def command_failed(at_us: int, number: int | None = None) -> CallEvent:
+    return CallEvent("command.failed", at_us, number, "FAILED")
 
 
 def completed(at_us: int) -> CallEvent:

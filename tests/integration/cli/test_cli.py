@@ -23,6 +23,7 @@ from normalizer.store.quarantine_reader import format_entry, format_table, list_
 from tests.integration.jobs.test_redrive import as_user
 from tests.support.commands import typed
 from tests.support.factories import raw_event
+from tests.support.feed import Feed
 from tests.support.service_runs import (
     Watcher,
     recreate_topic,
@@ -178,13 +179,11 @@ async def test_each_right_that_a_restore_lost_is_named(
 
 
 @ONE_PARTITION
-async def test_check_sees_a_topic_recreated(
-    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
-) -> None:
-    await send(producer, topic, range(3))
+async def test_check_sees_a_topic_recreated(feed: Feed, settings: Settings) -> None:
+    await feed.send(range(3))
     async with running(settings):
-        await watcher.until_read(topic, {0: 3})
-    await watcher.connection.execute(
+        await feed.until_read({0: 3})
+    await feed.connection.execute(
         "update normalizer.source_positions set next_offset = 9, holes = 6"
     )
 
@@ -197,12 +196,7 @@ async def test_check_sees_a_topic_recreated(
 
 @ONE_PARTITION
 async def test_every_offset_is_explained(
-    settings: Settings,
-    topic: Topic,
-    admin: AIOKafkaAdminClient,
-    producer: AIOKafkaProducer,
-    bootstrap_servers: str,
-    watcher: Watcher,
+    feed: Feed, settings: Settings, admin: AIOKafkaAdminClient
 ) -> None:
     first = raw_event(1, meta={"attempts": 2})
     for value in (
@@ -212,24 +206,24 @@ async def test_every_offset_is_explained(
         None,
         msgspec.json.encode(raw_event(2, execution_id=77, context={"password": SECRET})),
     ):
-        await producer.send_and_wait(topic.name, value, key=b"7")
+        await feed.producer.send_and_wait(feed.name, value, key=b"7")
     async with (
         AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers, transactional_id=topic.name
+            bootstrap_servers=feed.bootstrap_servers, transactional_id=feed.name
         ) as transactional,
         transactional.transaction(),
     ):
-        await transactional.send_and_wait(topic.name, msgspec.json.encode(raw_event(3)))
+        await transactional.send_and_wait(feed.name, msgspec.json.encode(raw_event(3)))
     async with running(settings):
-        await watcher.until_read(topic, {0: 7})
-    await producer.send_and_wait(topic.name, b"{}")
+        await feed.until_read({0: 7})
+    await feed.producer.send_and_wait(feed.name, b"{}")
 
     async def of(offset: int) -> str:
-        return await explained(settings, f"{topic.name}:0:{offset}")
+        return await explained(settings, f"{feed.name}:0:{offset}")
 
-    code, stored = await typed(settings, "explain", f"{topic.name}:0:0")
+    code, stored = await typed(settings, "explain", f"{feed.name}:0:0")
     assert (code, stored) == (0, f"{await of(0)}\n")
-    assert f"event 0 of {topic.name}[0]@0 is stored as {first['event_id']}" in stored
+    assert f"event 0 of {feed.name}[0]@0 is stored as {first['event_id']}" in stored
     assert "shape executor" in stored
     assert "attempts 2: from declared by the producer" in stored
     assert "status COMPLETED: from the event's name" in stored
@@ -238,7 +232,7 @@ async def test_every_offset_is_explained(
     assert "today's rules (version " in stored
     duplicate = await of(1)
     assert "reported before: duplicate of, or merged into" in duplicate
-    assert f"of {topic.name}[0]@0 is stored" in duplicate
+    assert f"of {feed.name}[0]@0 is stored" in duplicate
     assert "in quarantine as entry 1: invalid_json" in await of(2)
     assert "today's rules ignore it: tombstone" in await of(3)
     assert SECRET not in await of(4)
@@ -246,31 +240,31 @@ async def test_every_offset_is_explained(
     assert "not read yet: the position is 7" in await of(7)
     assert "not there, because the log ends at 8" in await of(99)
 
-    await recreate_topic(admin, topic)
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as to_the_new_one:
-        await send(to_the_new_one, topic, range(100, 110))
+    await recreate_topic(admin, feed.topic)
+    async with AIOKafkaProducer(bootstrap_servers=feed.bootstrap_servers) as to_the_new_one:
+        await send(to_the_new_one, feed.topic, range(100, 110))
     assert "not read: offset 5 holds another record than the one that was read" in await of(0)
     async with running(settings, accept_reset=True):
-        await watcher.until_read(topic, {0: 10})
+        await feed.until_read({0: 10})
     assert "still there" in await of(0)
-    said = await explained(settings, f"{topic.name}:0:0", incarnation=0)
+    said = await explained(settings, f"{feed.name}:0:0", incarnation=0)
     assert ("a later incarnation is there now" in said, "today's" in said) == (True, False)
 
 
 @ONE_PARTITION
 async def test_the_quarantine_is_displayed_redacted_unless_raw(
-    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
+    feed: Feed, settings: Settings
 ) -> None:
     for value in (b'{"password":"hunter2"}', b'{"password":"hunter2"'):
-        await producer.send_and_wait(topic.name, value, key=b"7")
+        await feed.producer.send_and_wait(feed.name, value, key=b"7")
     async with running(settings):
-        await watcher.until_read(topic, {0: 2})
+        await feed.until_read({0: 2})
 
     url = settings.required_database_url
     code, listed = await typed(settings, "quarantine", "list")
     assert (code, listed) == (0, f"{format_table(await list_entries(url))}\n")
     assert "not_an_event" in listed
-    assert f"{topic.name}:0:1" in listed
+    assert f"{feed.name}:0:1" in listed
     assert len(await list_entries(url, reason="invalid_json")) == 1
     for number, shown in ((1, '{"password":"[REDACTED]"}'), (2, "--raw shows it")):
         entry, kept = await show_entry(url, number)
@@ -280,35 +274,31 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
         assert SECRET in format_entry(entry, kept, raw=True)
     code, raw = await typed(settings, "quarantine", "show", "2", "--raw")
     assert (code, SECRET in raw) == (0, True)
-    await watcher.connection.execute(
+    await feed.connection.execute(
         "update normalizer.quarantine set redriven_at = now() where quarantine_id = 2"
     )
     assert len(await list_entries(url)) == 1
     assert "; redriven 2" in format_table(await list_entries(url, redriven=True))
     assert "redriven at" in format_entry(*await show_entry(url, 2), raw=False)
-    assert "was in quarantine as entry 2" in await explained(settings, f"{topic.name}:0:1")
+    assert "was in quarantine as entry 2" in await explained(settings, f"{feed.name}:0:1")
     code, said = await typed(settings, "quarantine", "show", "99")
     assert (code, "there is no such entry" in said) == (2, True)
 
 
 @ONE_PARTITION
 async def test_rejected_bytes_are_for_the_roles_that_the_help_names(
-    settings: Settings,
-    database: Database,
-    topic: Topic,
-    producer: AIOKafkaProducer,
-    watcher: Watcher,
+    feed: Feed, settings: Settings
 ) -> None:
-    await producer.send_and_wait(topic.name, b"{broken")
+    await feed.producer.send_and_wait(feed.name, b"{broken")
     async with running(settings):
-        await watcher.until_read(topic, {0: 1})
+        await feed.until_read({0: 1})
 
     code, helped = await typed(settings, "quarantine", "show", "--help")
 
-    async with as_user(database, "normalizer_writer") as writer:
+    async with as_user(feed.database, "normalizer_writer") as writer:
         with pytest.raises(FatalError, match="42501"):
             await show_entry(writer.url, 1)
-    async with as_user(database, "normalizer_writer", "normalizer_redriver") as redriver:
+    async with as_user(feed.database, "normalizer_writer", "normalizer_redriver") as redriver:
         _, kept = await show_entry(redriver.url, 1)
     assert kept is not None
     assert kept.value == b"{broken"
@@ -332,38 +322,34 @@ async def test_rejected_bytes_are_for_the_roles_that_the_help_names(
     ids=["lost", "more"],
 )
 async def test_the_ledger_explains_every_offset_and_finds_what_differs(
-    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher,
-    damage: str, said: str,
-) -> None:  # fmt: skip
-    await send(producer, topic, range(5))
+    feed: Feed, settings: Settings, damage: str, said: str
+) -> None:
+    await feed.send(range(5))
     async with running(settings):
-        await watcher.until_read(topic, {0: 5})
+        await feed.until_read({0: 5})
 
     differs, whole = await verified(settings)
     assert (differs, "5 stored" in whole, "explained" in whole) == (0, True, True)
 
-    await watcher.connection.execute(damage)
+    await feed.connection.execute(damage)
     code, found = await typed(settings, "ledger", "verify")
     assert (code, said in found, found.count("LOST") + found.count("MORE")) == (1, True, 1)
 
 
 @ONE_PARTITION
 async def test_markers_of_transactions_share_a_row_and_a_record_among_them_is_found(
-    settings: Settings,
-    topic: Topic,
-    watcher: Watcher,
-    bootstrap_servers: str,
+    feed: Feed, settings: Settings
 ) -> None:
     async with AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers, transactional_id=topic.name
+        bootstrap_servers=feed.bootstrap_servers, transactional_id=feed.name
     ) as transactional:
         for number in range(50):
             async with transactional.transaction():
-                await send(transactional, topic, range(number, number + 1))
+                await send(transactional, feed.topic, range(number, number + 1))
     async with running(msgspec.structs.replace(settings, batch_rows=10)):
-        await watcher.until_read(topic, {0: 100})
+        await feed.until_read({0: 100})
 
-    rows = await watcher.connection.fetch("select reason, offsets from projector.gaps")
+    rows = await feed.connection.fetch("select reason, offsets from projector.gaps")
     began_s = time.monotonic()
     code, said = await verified(settings)
     took_s = time.monotonic() - began_s
@@ -371,7 +357,7 @@ async def test_markers_of_transactions_share_a_row_and_a_record_among_them_is_fo
     assert [tuple(row) for row in rows] == [("hole", 50)]
     assert (code, "50 in gaps" in said, "explained" in said) == (0, True, True), said
     assert took_s < 10
-    await watcher.connection.execute(
+    await feed.connection.execute(
         """
         update normalizer.source_positions
         set    records = 49, holes = 51, outcomes = 49, stored = 49;
@@ -396,23 +382,17 @@ async def test_a_migration_that_is_missing_ends_the_service_with_3(
 
 @ONE_PARTITION
 async def test_check_warns_of_records_that_kafka_deleted_before_they_were_read(
-    settings: Settings,
-    topic: Topic,
-    producer: AIOKafkaProducer,
-    admin: AIOKafkaAdminClient,
-    watcher: Watcher,
+    feed: Feed, settings: Settings, admin: AIOKafkaAdminClient
 ) -> None:
     """The service passes them by itself, so nothing fails: but somebody has to raise retention."""
-    await send(producer, topic, range(3))
+    await feed.send(range(3))
     async with running(settings):
-        await watcher.until_read(topic, {0: 3})
-    await send(producer, topic, range(3, 9))
-    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(7)})
+        await feed.until_read({0: 3})
+    await feed.send(range(3, 9))
+    await admin.delete_records({TopicPartition(feed.name, 0): RecordsToDelete(7)})
 
     code, said = await checked(settings)
 
     assert code == 0, said
-    assert (
-        f"position of {topic.name}[0]: Kafka deleted offsets 3 to 6 before they were read" in said
-    )
+    assert f"position of {feed.name}[0]: Kafka deleted offsets 3 to 6 before they were read" in said
     assert "all match their logs" not in said

@@ -17,16 +17,16 @@ from normalizer.monitoring.monitor import Monitor
 from normalizer.store.position_changes import PositionChange
 from tests.support.api_client import api_client
 from tests.support.factories import TOPIC, after, envelope, make_batch, recorded_at
+from tests.support.feed import Feed
 from tests.support.service_runs import (
     Watcher,
     process,
     running,
-    send,
     settings_for,
     until,
     watching,
 )
-from tests.support.stack import Database, Topic
+from tests.support.stack import Database
 from tests.support.table_rows import claimed, open_store
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
@@ -66,46 +66,42 @@ async def until_heartbeat(watcher: Watcher) -> dict[str, Any]:
 
 
 @ONE_PARTITION
-async def test_a_quiet_log_is_quiet_and_up_to_date_though_nothing_comes(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    await send(producer, topic, range(3))
-    async with monitored(settings_for(database, topic, bootstrap_servers)):
-        await watcher.until_read(topic, {0: 3})
-        await until_state(watcher, "caught_up")
+async def test_a_quiet_log_is_quiet_and_up_to_date_though_nothing_comes(feed: Feed) -> None:
+    await feed.send(range(3))
+    async with monitored(feed.settings()):
+        await feed.until_read({0: 3})
+        await until_state(feed.watcher, "caught_up")
 
         # The first heartbeat after the last write may still count from the mark before it.
         async def nothing_is_behind() -> bool:
-            row = (await freshness(watcher))[0]
+            row = (await freshness(feed.watcher))[0]
             read = (row["next_offset"], row["log_end"], row["unread"], row["behind_s"])
             return read == (3, 3, 0, 0)
 
-        await until(nothing_is_behind, lambda: freshness(watcher))
-        before = (await freshness(watcher))[0]["as_of"]
+        await until(nothing_is_behind, lambda: freshness(feed.watcher))
+        before = (await freshness(feed.watcher))[0]["as_of"]
 
         async def moves() -> bool:
-            row = (await freshness(watcher))[0]
+            row = (await freshness(feed.watcher))[0]
             return bool(row["as_of"] > before and row["behind_s"] == 0)
 
-        await until(moves, lambda: freshness(watcher))
+        await until(moves, lambda: freshness(feed.watcher))
 
 
 @ONE_PARTITION
-async def test_a_claim_is_the_first_heartbeat_of_its_owner(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
+async def test_a_claim_is_the_first_heartbeat_of_its_owner(feed: Feed) -> None:
     """Nothing here sends a later one. A process that ends at each start does not seem alive."""
-    settings = settings_for(database, topic, bootstrap_servers)
+    settings = feed.settings()
 
     async def state() -> str:
-        return str((await freshness(watcher))[0]["state"])
+        return str((await freshness(feed.watcher))[0]["state"])
 
     async with running(settings):
-        await watcher.until_claimed(topic)
+        await feed.until_claimed()
         first = await state()
-        await send(producer, topic, range(3))
-        await watcher.until_read(topic, {0: 3})
-    await watcher.connection.execute(
+        await feed.send(range(3))
+        await feed.until_read({0: 3})
+    await feed.connection.execute(
         """
         update normalizer.source_heartbeats
         set    (partition_count, log_end, end_seen_at, stopped, heartbeat_at)
@@ -113,19 +109,19 @@ async def test_a_claim_is_the_first_heartbeat_of_its_owner(
         """
     )
     async with running(settings):
-        await watcher.until_claimed(topic, epoch=2)
+        await feed.until_claimed(epoch=2)
         after_an_hour = await state()
-    reclaimed = (await freshness(watcher))[0]
-    await watcher.connection.execute(
+    reclaimed = (await freshness(feed.watcher))[0]
+    await feed.connection.execute(
         """
         update normalizer.source_heartbeats set heartbeat_at = heartbeat_at - interval '10 seconds';
         update normalizer.source_positions set holder = 'killed'
         """
     )
     later = await state()
-    await send(producer, topic, range(3, 6))
+    await feed.send(range(3, 6))
     async with running(settings):
-        await watcher.until_claimed(topic, epoch=3)
+        await feed.until_claimed(epoch=3)
         suspected = await state()
 
     assert (first, after_an_hour) == ("reading", "reading")
@@ -138,33 +134,28 @@ async def test_a_claim_is_the_first_heartbeat_of_its_owner(
 
 @ONE_PARTITION
 async def test_a_process_at_a_wrong_address_stops_a_partition_only_once_its_owner_is_dead(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    kafka_broker: KafkaBroker,
-    producer: Any,
-    watcher: Watcher,
+    feed: Feed, kafka_broker: KafkaBroker
 ) -> None:
     """It has no claim to report, so it reports on the heartbeat that the owner left."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
     await admin.start()
-    await admin.create_topics([NewTopic(topic.name, 1, 1)])
+    await admin.create_topics([NewTopic(feed.name, 1, 1)])
     await admin.close()
-    right = settings_for(database, topic, bootstrap_servers)
-    wrong = settings_for(database, topic, kafka_broker.bootstrap_servers)
-    await send(producer, topic, range(3))
+    right = feed.settings()
+    wrong = settings_for(feed.database, feed.topic, kafka_broker.bootstrap_servers)
+    await feed.send(range(3))
 
     async with monitored(wrong) as foreign:
         async with monitored(right):
-            await watcher.until_read(topic, {0: 3})
-            await until_state(watcher, "caught_up")
+            await feed.until_read({0: 3})
+            await until_state(feed.watcher, "caught_up")
             await until(lambda: bool(foreign.ownership.stopped))
-            beside = await until_heartbeat(watcher)
-        stopped = await until_state(watcher, "stopped")
-        later = await until_heartbeat(watcher)
+            beside = await until_heartbeat(feed.watcher)
+        stopped = await until_state(feed.watcher, "stopped")
+        later = await until_heartbeat(feed.watcher)
         async with monitored(right):
-            await until_state(watcher, "caught_up")
-            after_the_repair = await until_heartbeat(watcher)
+            await until_state(feed.watcher, "caught_up")
+            after_the_repair = await until_heartbeat(feed.watcher)
 
     assert (beside["state"], after_the_repair["state"]) == ("caught_up", "caught_up")
     assert later["state"] == "stopped"
@@ -172,75 +163,73 @@ async def test_a_process_at_a_wrong_address_stops_a_partition_only_once_its_owne
 
 
 @ONE_PARTITION
-async def test_a_position_that_was_deleted_leaves_no_word_of_an_earlier_process(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(3))
+async def test_a_position_that_was_deleted_leaves_no_word_of_an_earlier_process(feed: Feed) -> None:
+    settings = feed.settings()
+    await feed.send(range(3))
     async with monitored(settings):
-        await watcher.until_read(topic, {0: 3})
-        await until_state(watcher, "caught_up")
-    await watcher.connection.execute("update normalizer.source_heartbeats set epoch = epoch + 5")
+        await feed.until_read({0: 3})
+        await until_state(feed.watcher, "caught_up")
+    await feed.connection.execute("update normalizer.source_heartbeats set epoch = epoch + 5")
 
-    await watcher.connection.execute("delete from normalizer.source_positions")
+    await feed.connection.execute("delete from normalizer.source_positions")
 
     async with monitored(settings):
-        await watcher.until_read(topic, {0: 3})
-        assert (await until_state(watcher, "caught_up"))["next_offset"] == 3
+        await feed.until_read({0: 3})
+        assert (await until_state(feed.watcher, "caught_up"))["next_offset"] == 3
 
 
 async def test_a_topic_that_was_retired_is_not_waited_for_until_it_is_read_again(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+    feed: Feed,
 ) -> None:
     """Its partitions that nobody ever claimed are not waited for either."""
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(3), partition=0)
+    settings = feed.settings()
+    await feed.send(range(3), partition=0)
     async with monitored(settings):
-        await watcher.until_read(topic, {0: 3})
-        await until_state(watcher, "caught_up")
-    for partition in range(1, topic.partitions):
-        await watcher.connection.execute(
+        await feed.until_read({0: 3})
+        await until_state(feed.watcher, "caught_up")
+    for partition in range(1, feed.topic.partitions):
+        await feed.connection.execute(
             "delete from normalizer.source_positions where partition = $1", partition
         )
-    await watcher.connection.execute(
+    await feed.connection.execute(
         """
         update normalizer.source_heartbeats set heartbeat_at = now() - interval '1 hour'
         """
     )
-    before = await freshness(watcher)
+    before = await freshness(feed.watcher)
     change = PositionChange(action="retire", who="me", why="renamed")
-    positions = await read_positions(settings, None, topic.name, 0)
+    positions = await read_positions(settings, None, feed.name, 0)
 
     retired = await retire(settings, None, positions[0].at, change=change, dry_run=False)
 
     assert {row["state"] for row in before.values()} == {"dead", "unclaimed"}
-    assert str(retired).startswith(f"{topic.name}[0]: from 3 to 3: retired until")
-    assert await freshness(watcher) == {}
-    assert [one.wrong async for one in verify_ledger(database.url, None)] == [()]
-    async with api_client(database.url) as api:
+    assert str(retired).startswith(f"{feed.name}[0]: from 3 to 3: retired until")
+    assert await freshness(feed.watcher) == {}
+    assert [one.wrong async for one in verify_ledger(feed.database.url, None)] == [()]
+    async with api_client(feed.database.url) as api:
         assert (await api.get("/api/v1/freshness")).json()["rows"] == []
     async with monitored(settings):
-        await until_state(watcher, "caught_up")
+        await until_state(feed.watcher, "caught_up")
 
 
 @ONE_PARTITION
 async def test_a_log_whose_batch_waits_is_behind_and_others_are_not_stuck_for_it(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+    feed: Feed,
 ) -> None:
-    await send(producer, topic, range(3))
+    await feed.send(range(3))
     async with (
-        monitored(settings_for(database, topic, bootstrap_servers)),
-        watching(database.url) as other,
+        monitored(feed.settings()),
+        watching(feed.database.url) as other,
     ):
-        await watcher.until_read(topic, {0: 3})
-        level = await until_state(watcher, "caught_up")
+        await feed.until_read({0: 3})
+        level = await until_state(feed.watcher, "caught_up")
         lock = other.connection.transaction()
         await lock.start()
         await other.connection.execute("lock table normalizer.events in share mode")
-        await send(producer, topic, range(3, 8))
-        behind = await until_state(watcher, "behind")
+        await feed.send(range(3, 8))
+        behind = await until_state(feed.watcher, "behind")
         await lock.rollback()
-        await until_state(watcher, "caught_up")
+        await until_state(feed.watcher, "caught_up")
 
     assert behind["unread"] == 5
     assert behind["behind_s"] > 10
@@ -282,17 +271,15 @@ async def test_a_log_that_was_never_read_to_an_end_is_as_old_as_the_last_record_
 
 
 @ONE_PARTITION
-async def test_a_killed_process_is_dead_and_makes_nothing_stuck(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(3))
+async def test_a_killed_process_is_dead_and_makes_nothing_stuck(feed: Feed) -> None:
+    settings = feed.settings()
+    await feed.send(range(3))
     async with process(settings) as killed:
-        await watcher.until_read(topic, {0: 3})
-        await until_state(watcher, "caught_up")
+        await feed.until_read({0: 3})
+        await until_state(feed.watcher, "caught_up")
         killed.kill()
         await killed.wait()
-    await watcher.connection.execute(
+    await feed.connection.execute(
         """
         update normalizer.source_heartbeats
         set    heartbeat_at = heartbeat_at - interval '10 s',
@@ -302,9 +289,9 @@ async def test_a_killed_process_is_dead_and_makes_nothing_stuck(
         from   normalizer.source_heartbeats
         """
     )
-    row = await until_state(watcher, "dead")
-    stuck = await watcher.connection.fetchval("select count(*) from projector.stuck_executions")
-    async with api_client(database.url) as client:
+    row = await until_state(feed.watcher, "dead")
+    stuck = await feed.connection.fetchval("select count(*) from projector.stuck_executions")
+    async with api_client(feed.database.url) as client:
         answer = (await client.get("/api/v1/freshness")).json()
         metrics = (await client.get("/metrics")).text
 
@@ -316,16 +303,14 @@ async def test_a_killed_process_is_dead_and_makes_nothing_stuck(
 
 
 @ONE_PARTITION
-async def test_a_claim_after_an_outage_does_not_make_old_figures_fresh(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(3))
+async def test_a_claim_after_an_outage_does_not_make_old_figures_fresh(feed: Feed) -> None:
+    settings = feed.settings()
+    await feed.send(range(3))
     async with running(settings):
-        await watcher.until_read(topic, {0: 3})
-    committed = (await freshness(watcher))[0]["last_committed_at"]
+        await feed.until_read({0: 3})
+    committed = (await freshness(feed.watcher))[0]["last_committed_at"]
 
     async with running(settings):
-        await watcher.until_claimed(topic, epoch=2)
+        await feed.until_claimed(epoch=2)
 
-    assert (await freshness(watcher))[0]["last_committed_at"] == committed
+    assert (await freshness(feed.watcher))[0]["last_committed_at"] == committed

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
@@ -17,9 +16,10 @@ from normalizer.kafka.connection import FetchedChunk
 from normalizer.store.position_changes import ChangedPositions, PositionChange, change_position
 from tests.support.commands import invoked, typed
 from tests.support.factories import after, envelope, make_batch, make_claim, raw_event, rejected
+from tests.support.feed import Feed
 from tests.support.job_runs import job_settings
-from tests.support.service_runs import environment, running, send, settings_for, until, watching
-from tests.support.stack import Database, Topic
+from tests.support.service_runs import environment, running, until
+from tests.support.stack import Database
 from tests.support.table_rows import (
     assert_ledger_holds,
     claimed,
@@ -50,14 +50,12 @@ async def lost(database: Database, settings: Settings | None = None) -> list[str
         ]
 
 
-async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
+async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(feed: Feed) -> None:
     """Beside a live service, which goes on by itself."""
     # A service that is slow for a while claims nothing again: that would change the epoch.
-    settings = settings_for(database, topic, bootstrap_servers, kafka_session_timeout_ms=30_000)
-    at = f"{topic.name}:0"
-    async with connected(database) as connection:
+    settings = feed.settings(kafka_session_timeout_ms=30_000)
+    at = f"{feed.name}:0"
+    async with connected(feed.database) as connection:
         await connection.execute(
             """
             create function projector.refuse() returns trigger language plpgsql as $$
@@ -68,29 +66,29 @@ async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
                 for each row when (new.execution_id = 13) execute function projector.refuse();
             """
         )
-        async with running(settings), watching(database.url) as watcher:
-            await send(producer, topic, range(3), partition=0)
+        async with running(settings):
+            await feed.send(range(3), partition=0)
             poison = msgspec.json.encode(raw_event(3, execution_id=13))
-            await producer.send_and_wait(topic.name, poison, partition=0)
-            await send(producer, topic, range(4, 9), partition=0)
-            await watcher.until_read(topic, {0: 3})
+            await feed.producer.send_and_wait(feed.name, poison, partition=0)
+            await feed.send(range(4, 9), partition=0)
+            await feed.until_read({0: 3})
 
             elsewhere = await position_command(settings, "skip", at, "--offset", "4", *WHY)
             dry = await position_command(settings, "skip", at, "--offset", "3", *WHY, "--dry-run")
-            assert (await watcher.positions(topic))[0]["next_offset"] == 3
-            epoch = (await watcher.positions(topic))[0]["epoch"]
+            assert (await feed.position())["next_offset"] == 3
+            epoch = (await feed.position())["epoch"]
             done = await typed(settings, "position", "skip", at, "--offset", "3", *WHY)
 
-            await watcher.until_read(topic, {0: 9})
-            assert (await watcher.positions(topic))[0]["epoch"] == epoch + 2
-            assert await watcher.events() == 8
+            await feed.until_read({0: 9})
+            assert (await feed.position())["epoch"] == epoch + 2
+            assert await feed.events() == 8
 
         await connection.execute("drop function projector.refuse cascade")
         change = await connection.fetchrow("select * from normalizer.position_changes")
         rejected = await connection.fetchrow("select * from normalizer.quarantine")
         assert await count(connection, "normalizer.gaps") == 0
         await assert_ledger_holds(connection)
-        assert await lost(database, settings) == []
+        assert await lost(feed.database, settings) == []
         redriven = await typed(settings, "quarantine", "redrive", "--reason", "skipped")
         assert await count(connection, "normalizer.events") == 9
 
@@ -101,38 +99,36 @@ async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
     assert "1 records to quarantine as skipped, 0 offsets to gaps; epoch" in done[1]
     assert (rejected["reason"], rejected["source_offset"]) == ("skipped", 3)
     assert "ticket 17" in rejected["detail"]
-    assert (change["action"], change["why"], change["topic"]) == ("skip", "ticket 17", topic.name)
+    assert (change["action"], change["why"], change["topic"]) == ("skip", "ticket 17", feed.name)
     assert (change["from_offset"], change["to_offset"], change["incarnation"]) == (3, 4, 0)
     assert "@" in change["who"]
     assert change["epoch"] == epoch + 1
 
 
-async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    async with running(settings), watching(database.url) as watcher:
-        await send(producer, topic, range(20), partition=1)
-        await producer.send_and_wait(topic.name, b"{broken", partition=1)
-        await watcher.until_read(topic, {1: 21})
-        await watcher.connection.execute("delete from normalizer.events where source_offset = 7")
+async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(feed: Feed) -> None:
+    settings = feed.settings()
+    async with running(settings):
+        await feed.send(range(20), partition=1)
+        await feed.producer.send_and_wait(feed.name, b"{broken", partition=1)
+        await feed.until_read({1: 21})
+        await feed.connection.execute("delete from normalizer.events where source_offset = 7")
 
         done = await position_command(
-            settings, "rewind", f"{topic.name}:1", "--offset", "5", *WHY, "--who", "me"
+            settings, "rewind", f"{feed.name}:1", "--offset", "5", *WHY, "--who", "me"
         )
 
         async def read_again() -> bool:
-            position = (await watcher.positions(topic))[1]
+            position = (await feed.positions())[1]
             return bool(position["next_offset"] == 21 and position["rewound"] == 16)
 
         await until(read_again)
-        position = (await watcher.positions(topic))[1]
-        assert await watcher.events() == 20
-        who = await watcher.connection.fetchval("select who from normalizer.position_changes")
-        code, shown = await typed(settings, "position", "show", topic.name)
+        position = (await feed.positions())[1]
+        assert await feed.events() == 20
+        who = await feed.connection.fetchval("select who from normalizer.position_changes")
+        code, shown = await typed(settings, "position", "show", feed.name)
 
     misspelt = await position_command(settings, "show", "wrong.topic", "--json")
-    _, as_json = await position_command(settings, "show", f"{topic.name}:1", "--json")
+    _, as_json = await position_command(settings, "show", f"{feed.name}:1", "--json")
     assert done[0] == 0
     assert "from 21 to 5: 16 offsets will be read again" in done[1]
     assert (position["records"], position["duplicate"], position["stored"]) == (37, 15, 21)
@@ -147,26 +143,20 @@ async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(
     assert (one["partition"], one["next_offset"], one["log_end"], one["rewound"]) == (1, 21, 21, 16)
 
 
-async def test_expired_offsets_are_skipped_as_a_gap(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: AIOKafkaProducer,
-    admin: AIOKafkaAdminClient,
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    at = f"{topic.name}:0"
-    async with running(settings), watching(database.url) as watcher:
-        await send(producer, topic, range(10), partition=0)
-        await watcher.until_read(topic, {0: 10})
-    await send(producer, topic, range(10, 30), partition=0)
-    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(20)})
+async def test_expired_offsets_are_skipped_as_a_gap(feed: Feed, admin: AIOKafkaAdminClient) -> None:
+    settings = feed.settings()
+    at = f"{feed.name}:0"
+    async with running(settings):
+        await feed.send(range(10), partition=0)
+        await feed.until_read({0: 10})
+    await feed.send(range(10, 30), partition=0)
+    await admin.delete_records({TopicPartition(feed.name, 0): RecordsToDelete(20)})
 
     behind = await position_command(settings, "rewind", at, "--offset", "3", *WHY)
     skipped = await position_command(settings, "skip", at, "--offset", "10", *WHY)
     two = await position_command(settings, "skip", at, "--offset", "20", "--to", "22", *WHY)
 
-    async with connected(database) as connection:
+    async with connected(feed.database) as connection:
         gaps = await connection.fetch(
             "select first_offset, next_offset, reason from projector.gaps"
         )
@@ -174,7 +164,7 @@ async def test_expired_offsets_are_skipped_as_a_gap(
             "select source_offset from normalizer.quarantine order by 1"
         )
         position = await read_position(connection)
-        assert await lost(database, settings) == []
+        assert await lost(feed.database, settings) == []
         await assert_ledger_holds(connection)
     assert (behind[0], skipped[0], two[0]) == (2, 0, 0)
     assert "the log begins at 20" in behind[1]
@@ -183,31 +173,29 @@ async def test_expired_offsets_are_skipped_as_a_gap(
     assert (position["next_offset"], position["holes"]) == (22, 10)
 
 
-async def test_invalid_arguments_are_rejected_with_a_sentence(
-    database: Database, topic: Topic, bootstrap_servers: str
-) -> None:
+async def test_invalid_arguments_are_rejected_with_a_sentence(feed: Feed) -> None:
     async with (
-        open_store(database) as store,
-        TopicReader(settings := settings_for(database, topic, bootstrap_servers)) as log,
+        open_store(feed.database) as store,
+        TopicReader(settings := feed.settings()) as log,
     ):
-        claim = await store.claim(topic.name, 0, cluster_id=await log.cluster_id(), log_start=0)
+        claim = await store.claim(feed.name, 0, cluster_id=await log.cluster_id(), log_start=0)
         await store.write(make_batch(*map(envelope, range(3)), claim=claim))
-    at = f"{topic.name}:0"
+    at = f"{feed.name}:0"
 
     for arguments in (
         ("skip", at, "--offset", "3"),
-        ("skip", topic.name, "--offset", "3", *WHY),
+        ("skip", feed.name, "--offset", "3", *WHY),
         ("skip", at, "--offset", "3", "--to", "3", *WHY),
         ("skip", at, "--offset", "3", *WHY),
         ("rewind", at, "--offset", "3", *WHY),
         ("rewind", at, "--offset", "0", "--why", " "),
-        ("rewind", f"{topic.name}:9", "--offset", "0", *WHY),
+        ("rewind", f"{feed.name}:9", "--offset", "0", *WHY),
     ):
         code, said = await position_command(settings, *arguments)
 
         assert (code, "rror: " in said) == (2, True), (arguments, said)
 
-    async with connected(database) as connection:
+    async with connected(feed.database) as connection:
         assert await count(connection, "normalizer.position_changes") == 0
 
 
@@ -322,24 +310,24 @@ def _read(log: list[Any], claim: Any, to: int, *, skipped: bool = False) -> Any:
 
 
 async def test_a_partition_stopped_at_an_unreadable_batch_goes_on_once_it_is_skipped(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+    feed: Feed,
 ) -> None:
     """The process that stopped it reads on, without a restart."""
-    settings = settings_for(database, topic, bootstrap_servers)
-    partition = KafkaPartition(topic.name, 2)
-    async with running(settings) as service, watching(database.url) as watcher:
-        await send(producer, topic, range(5), partition=2)
-        await watcher.until_read(topic, {2: 5})
+    settings = feed.settings()
+    partition = feed.partition(2)
+    async with running(settings) as service:
+        await feed.send(range(5), partition=2)
+        await feed.until_read({2: 5})
         service.ownership.stop(
-            partition, PositionMovedError("unreadable", topic=topic.name, partition=2)
+            partition, PositionMovedError("unreadable", topic=feed.name, partition=2)
         )
-        await send(producer, topic, range(5, 9), partition=2)
+        await feed.send(range(5, 9), partition=2)
 
-        await position_command(settings, "skip", f"{topic.name}:2", "--offset", "5", *WHY)
+        await position_command(settings, "skip", f"{feed.name}:2", "--offset", "5", *WHY)
 
-        await watcher.until_read(topic, {2: 9})
+        await feed.until_read({2: 9})
         assert service.ownership.stopped == {}
-        assert await watcher.events() == 8
+        assert await feed.events() == 8
 
 
 class SilentLog:

@@ -16,6 +16,7 @@ from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.errors import StoreUnavailableError
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.store.migrate import migrate
+from tests.support.feed import Feed
 from tests.support.service_runs import process, running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
 
@@ -62,9 +63,7 @@ async def test_a_database_that_is_down_at_assignment_leaves_the_partitions_waiti
     assert said == ["outage.began", "outage.ended"]
 
 
-async def test_a_rebalance_during_an_outage_is_not_its_end(
-    database: Database, topic: Topic, bootstrap_servers: str
-) -> None:
+async def test_a_rebalance_during_an_outage_is_not_its_end(feed: Feed) -> None:
     """It cancels a claim that waits, which says nothing of the database."""
     tries: list[list[str]] = []
     with structlog.testing.capture_logs() as lines:
@@ -73,7 +72,7 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(
             events = [line["event"] for line in lines]
             return [one for one in events if one in {"outage.began", "outage.ended"}]
 
-        async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        async with running(feed.settings()) as service:
             claim = service._membership._claims.claim_unclaimed
 
             async def wait_for_a_lock() -> None:

@@ -16,20 +16,20 @@ from normalizer.config.settings import Settings
 from normalizer.consumer import claims
 from normalizer.core.batch import LastRecord
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka import Bounds, KafkaPartition, OtherLog, TopicReader, why_reset
+from normalizer.kafka import Bounds, OtherLog, TopicReader, why_reset
 from normalizer.kafka.fetch_positions import MAX_SILENCE_MS
 from tests.support.factories import snowflake
+from tests.support.feed import Feed
 from tests.support.service_runs import (
     Watcher,
     process,
     recreate_topic,
     running,
     send,
-    settings_for,
     until,
     watching,
 )
-from tests.support.stack import Database, Topic
+from tests.support.stack import Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 OLD, NEW = range(30), range(1_000, 1_200)
@@ -84,78 +84,64 @@ async def assert_accepted(settings: Settings, topic: Topic, watcher: Watcher) ->
 @ONE_PARTITION
 @pytest.mark.parametrize("frozen_s", [pytest.param(0.0, marks=pytest.mark.soak), 2.0])
 async def test_under_a_frozen_process_it_stops_the_partition(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    watcher: Watcher,
-    admin: AIOKafkaAdminClient,
-    frozen_s: float,
+    feed: Feed, admin: AIOKafkaAdminClient, frozen_s: float
 ) -> None:
     """Frozen for less than its session: no rebalance tells it that anything happened."""
-    settings = settings_for(database, topic, bootstrap_servers, kafka_session_timeout_ms=30_000)
-    await fill(bootstrap_servers, topic, OLD)
+    settings = feed.settings(kafka_session_timeout_ms=30_000)
+    await fill(feed.bootstrap_servers, feed.topic, OLD)
     async with process(settings) as frozen:
-        await watcher.until_read(topic, {0: len(OLD)})
+        await feed.until_read({0: len(OLD)})
         frozen.send_signal(signal.SIGSTOP)
-        await recreate_topic(admin, topic)
-        await fill(bootstrap_servers, topic, NEW)
+        await recreate_topic(admin, feed.topic)
+        await fill(feed.bootstrap_servers, feed.topic, NEW)
         await until(passed(frozen_s))
         frozen.send_signal(signal.SIGCONT)
         why = await until_stopped(frozen)
 
     assert "offset 29 holds another record than the one that was read" in why
     assert "--accept-reset" in why
-    await assert_accepted(settings, topic, watcher)
+    await assert_accepted(settings, feed.topic, feed.watcher)
 
 
 @ONE_PARTITION
 async def test_while_the_database_holds_the_writer_up_it_stops_the_partition(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    watcher: Watcher,
-    admin: AIOKafkaAdminClient,
+    feed: Feed, admin: AIOKafkaAdminClient
 ) -> None:
     """Both hands are full, so nothing is fetched: no fetch can fail."""
-    settings = settings_for(database, topic, bootstrap_servers, batch_rows=10)
-    await fill(bootstrap_servers, topic, range(10))
-    async with running(settings), watching(database.url) as other:
-        await watcher.until_read(topic, {0: 10})
+    settings = feed.settings(batch_rows=10)
+    await fill(feed.bootstrap_servers, feed.topic, range(10))
+    async with running(settings), watching(feed.database.url) as other:
+        await feed.until_read({0: 10})
         lock = other.connection.transaction()
         await lock.start()
         await other.connection.execute("lock table normalizer.events")
-        await fill(bootstrap_servers, topic, range(10, 30))
-        await watcher.until_blocked()
+        await fill(feed.bootstrap_servers, feed.topic, range(10, 30))
+        await feed.until_blocked()
         with structlog.testing.capture_logs() as lines:
-            await recreate_topic(admin, topic)
-            await fill(bootstrap_servers, topic, NEW)
+            await recreate_topic(admin, feed.topic)
+            await fill(feed.bootstrap_servers, feed.topic, NEW)
             await until(passed(MAX_SILENCE_MS / 1000))
             await lock.rollback()
             await until(lambda: any(one["event"] == "partition.stopped" for one in lines))
 
-    stored = await watcher.connection.fetch("select event_id from normalizer.events")
+    stored = await feed.connection.fetch("select event_id from normalizer.events")
     assert {row["event_id"] for row in stored} <= {snowflake(number) for number in OLD}
     async with running(settings, accept_reset=True):
-        await watcher.until_claimed(topic, incarnation=1)
-        await watcher.until_read(topic, {0: len(NEW)})
+        await feed.until_claimed(incarnation=1)
+        await feed.until_read({0: len(NEW)})
 
 
 @ONE_PARTITION
 async def test_it_is_accepted_also_if_the_first_comparison_fails(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    watcher: Watcher,
-    admin: AIOKafkaAdminClient,
-    monkeypatch: pytest.MonkeyPatch,
+    feed: Feed, admin: AIOKafkaAdminClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A topic that has just been recreated is slow to get its leader."""
-    settings = settings_for(database, topic, bootstrap_servers)
-    await fill(bootstrap_servers, topic, OLD)
+    settings = feed.settings()
+    await fill(feed.bootstrap_servers, feed.topic, OLD)
     async with running(settings):
-        await watcher.until_read(topic, {0: len(OLD)})
-    await recreate_topic(admin, topic)
-    await fill(bootstrap_servers, topic, NEW)
+        await feed.until_read({0: len(OLD)})
+    await recreate_topic(admin, feed.topic)
+    await fill(feed.bootstrap_servers, feed.topic, NEW)
     failures = [BrokerUnavailableError("its leader does not answer")]
 
     async def fail_once(*where: Any, **what: Any) -> OtherLog | None:
@@ -168,20 +154,18 @@ async def test_it_is_accepted_also_if_the_first_comparison_fails(
     async with running(settings, accept_reset=True) as service:
         await until(lambda: bool(service.ownership.claims or service.ownership.stopped))
         assert service.ownership.stopped == {}
-        await watcher.until_read(topic, {0: len(NEW)})
+        await feed.until_read({0: len(NEW)})
 
-    assert (await watcher.positions(topic))[0]["incarnation"] == 1
+    assert (await feed.position())["incarnation"] == 1
 
 
 @ONE_PARTITION
-async def test_a_log_that_got_shorter_after_its_bounds_were_read_is_noticed(
-    topic: Topic, bootstrap_servers: str, database: Database
-) -> None:
+async def test_a_log_that_got_shorter_after_its_bounds_were_read_is_noticed(feed: Feed) -> None:
     """The bounds of several logs are read together, before the first of them is compared."""
-    await fill(bootstrap_servers, topic, range(5))
-    partition, last = KafkaPartition(topic.name, 0), LastRecord(29, 0, 0)
+    await fill(feed.bootstrap_servers, feed.topic, range(5))
+    partition, last = feed.partition(), LastRecord(29, 0, 0)
 
-    async with TopicReader(settings_for(database, topic, bootstrap_servers)) as log:
+    async with TopicReader(feed.settings()) as log:
         cluster_id = await log.cluster_id()
         other_log = await why_reset(
             log,

@@ -30,6 +30,7 @@ from normalizer.store.reconnecting_connection import ReconnectingConnection
 from tests.integration.jobs.test_backfill_files import long_when_packed
 from tests.support.commands import typed
 from tests.support.factories import raw_event
+from tests.support.feed import Feed
 from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
@@ -44,9 +45,6 @@ from tests.support.service_runs import (
     Watcher,
     process,
     running,
-    send,
-    settings_for,
-    watching,
 )
 from tests.support.stack import Database, Topic
 from tests.support.table_rows import connected
@@ -425,37 +423,32 @@ async def _until_read_and_reported(watcher: Watcher, topic: Topic, records: int)
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)
-async def test_live_traffic_is_seen_to_wait_unless_nobody_reads_its_log(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any
-) -> None:
+async def test_live_traffic_is_seen_to_wait_unless_nobody_reads_its_log(feed: Feed) -> None:
     """A pause would help no log whose topic was renamed, or which no process reads now."""
-    settings = settings_for(database, topic, bootstrap_servers)
+    settings = feed.settings()
     now_s = 100.0
     unread = []
     async with (
-        watching(database.url) as watcher,
         TopicReader(settings) as log,
-        LiveTraffic(database.url, log, clock=lambda: now_s) as live,
+        LiveTraffic(feed.database.url, log, clock=lambda: now_s) as live,
     ):
-        await send(producer, topic, range(5))
+        await feed.send(range(5))
         async with running(settings):
-            await _until_read_and_reported(watcher, topic, 5)
+            await _until_read_and_reported(feed.watcher, feed.topic, 5)
         read = await live.read()
-        await send(producer, topic, range(5, 6))
+        await feed.send(range(5, 6))
         seen = await live.read()
         now_s += 7
-        await send(producer, topic, range(6, 7))
+        await feed.send(range(6, 7))
         waiting = await live.read()
         for left in ("heartbeat_at = now() - interval '2 minutes'", "stopped = true"):
             back = "heartbeat_at = now(), stopped = false"
             for fields in (left, back):
-                await watcher.connection.execute(
-                    f"update normalizer.source_heartbeats set {fields}"
-                )
+                await feed.connection.execute(f"update normalizer.source_heartbeats set {fields}")
                 unread.append((await live.read()).seconds)
 
     assert (read.seconds, seen.seconds) == (None, 0.0)
-    assert (waiting.seconds, waiting.partition) == (7.0, f"{topic.name}[0]")
+    assert (waiting.seconds, waiting.partition) == (7.0, f"{feed.name}[0]")
     assert unread == [None, 7.0] * 2
 
 

@@ -15,6 +15,7 @@ from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.store.stored_rows import StoredRows
 from simulator.kafka_producer import producer as play_into
 from simulator.sent_record import SentRecord
+from tests.support.feed import Feed
 from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
@@ -25,9 +26,8 @@ from tests.support.job_runs import (
     table_contents,
     write_file,
 )
-from tests.support.service_runs import settings_for
 from tests.support.simulator_runs import traffic_mix
-from tests.support.stack import Cluster, Database, Topic
+from tests.support.stack import Cluster, Database
 from tests.support.table_rows import connected, stored_events
 
 EVENTS: Final = 2_000
@@ -46,7 +46,7 @@ def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("topic", [6], indirect=True)
 @pytest.mark.timeout(400)
 async def test_a_topic_and_its_record_lines_make_the_same_rows(
-    database: Database, cluster: Cluster, topic: Topic, bootstrap_servers: str, tmp_path: Path
+    feed: Feed, cluster: Cluster, tmp_path: Path
 ) -> None:
     records = list(simulated_records(EVENTS, mix=traffic_mix()))
     placed: list[tuple[SentRecord, int, int]] = []
@@ -54,19 +54,19 @@ async def test_a_topic_and_its_record_lines_make_the_same_rows(
     def note(record: SentRecord, _topic: str, partition: int, offset: int) -> None:
         placed.append((record, partition, offset))
 
-    async with play_into(bootstrap_servers, topic.name, note) as sender:
+    async with play_into(feed.bootstrap_servers, feed.name, note) as sender:
         for start in range(0, len(records), 500):
             await sender.send(records[start : start + 500])
     placed.sort(key=lambda one: one[1:])
     path = write_file(
-        tmp_path / "history.zst", record_lines((record for record, *_ in placed), topic.name)
+        tmp_path / "history.zst", record_lines((record for record, *_ in placed), feed.name)
     )
-    settings = settings_for(database, topic, bootstrap_servers, batch_rows=500)
+    settings = feed.settings(batch_rows=500)
 
     by_topic = await make_backfill(
-        settings, TopicSource(settings, topic.name, TopicRange()), topic.name
+        settings, TopicSource(settings, feed.name, TopicRange()), feed.name
     ).run()
-    async with connected(database) as connection:
+    async with connected(feed.database) as connection:
         rows_by_topic = await table_contents(connection)
     async with cluster.database() as other:
         by_file = await backfill_files(other, path, batch_rows=500)
@@ -76,7 +76,7 @@ async def test_a_topic_and_its_record_lines_make_the_same_rows(
     assert by_topic.state == by_file.state == "complete"
     assert by_place(rows_by_topic.pop("rows")) == by_place(rows_by_file.pop("rows"))
     assert rows_by_topic == rows_by_file
-    assert await ledger_mistakes(database) == []
+    assert await ledger_mistakes(feed.database) == []
 
 
 async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, list[RowChange]]:

@@ -15,8 +15,9 @@ from normalizer.jobs.engine.stored_state import read_stored_state
 from normalizer.jobs.sources.source import ReadPosition
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import TopicReader
+from tests.support.feed import Feed
 from tests.support.job_runs import backfill_topic
-from tests.support.service_runs import Watcher, recreate_topic, running, send
+from tests.support.service_runs import recreate_topic, running, send
 from tests.support.stack import Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
@@ -30,23 +31,25 @@ async def wrong(settings: Settings) -> list[str]:
 
 
 async def test_a_range_of_offsets_or_times_is_read_and_no_more(
-    settings: Settings, topic: Topic, producer: Any, watcher: Watcher
+    feed: Feed, settings: Settings
 ) -> None:
     for number in range(60):
-        await producer.send(
-            topic.name,
+        await feed.producer.send(
+            feed.name,
             msgspec.json.encode({"event_id": number + 1, "execution_id": 7, "name": "step.enter"}),
             partition=number % 3,
             timestamp_ms=1_764_000_000_000 + number * 1000,
         )
-    await producer.flush()
+    await feed.producer.flush()
 
-    by_offset = await backfill_topic(settings, topic, partitions=(1,), from_offset=5, to_offset=8)
+    by_offset = await backfill_topic(
+        settings, feed.topic, partitions=(1,), from_offset=5, to_offset=8
+    )
     by_time = await backfill_topic(
-        settings, topic, from_ms=1_764_000_030_000, to_ms=1_764_000_045_000
+        settings, feed.topic, from_ms=1_764_000_030_000, to_ms=1_764_000_045_000
     )
 
-    offsets = await watcher.connection.fetch(
+    offsets = await feed.connection.fetch(
         "select source_partition, source_offset from normalizer.events order by 1, 2"
     )
     assert (by_offset.totals.stored, by_time.totals.stored) == (3, 15)
@@ -77,82 +80,75 @@ async def test_expired_offsets_are_counted_and_named_in_the_result(
 
 @ONE_PARTITION
 async def test_a_topic_recreated_is_not_taken_for_the_one_that_the_service_read(
-    settings: Settings, topic: Topic, producer: Any, watcher: Watcher
+    feed: Feed, settings: Settings
 ) -> None:
-    await send(producer, topic, range(10))
+    await feed.send(range(10))
     async with running(settings):
-        await watcher.until_read(topic, {0: 10})
-    await watcher.connection.execute("update normalizer.source_positions set last_crc = 1")
+        await feed.until_read({0: 10})
+    await feed.connection.execute("update normalizer.source_positions set last_crc = 1")
 
     with pytest.raises(FatalError, match="the topic was recreated"):
-        await backfill_topic(settings, topic)
+        await backfill_topic(settings, feed.topic)
 
 
 @ONE_PARTITION
 async def test_a_job_goes_on_in_the_incarnation_of_a_deleted_position(
-    settings: Settings,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: Any,
-    admin: AIOKafkaAdminClient,
-    watcher: Watcher,
+    feed: Feed, settings: Settings, admin: AIOKafkaAdminClient
 ) -> None:
     """Under that of the topic before it, its records would pass for others, and be lost."""
-    await send(producer, topic, range(10))
+    await feed.send(range(10))
     async with running(settings):
-        await watcher.until_read(topic, {0: 10})
-    await recreate_topic(admin, topic)
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as another:
-        await send(another, topic, range(10, 12))
+        await feed.until_read({0: 10})
+    await recreate_topic(admin, feed.topic)
+    async with AIOKafkaProducer(bootstrap_servers=feed.bootstrap_servers) as another:
+        await send(another, feed.topic, range(10, 12))
         async with running(settings, accept_reset=True):
-            await watcher.until_claimed(topic, incarnation=1)
-            await watcher.until_read(topic, {0: 2})
-        await send(another, topic, range(12, 20))
-    await watcher.connection.execute("delete from normalizer.source_positions")
+            await feed.until_claimed(incarnation=1)
+            await feed.until_read({0: 2})
+        await send(another, feed.topic, range(12, 20))
+    await feed.connection.execute("delete from normalizer.source_positions")
 
-    verdict = await backfill_topic(settings, topic)
+    verdict = await backfill_topic(settings, feed.topic)
 
     incarnations = (await read_stored_state(settings.required_database_url)).incarnations
     assert (verdict.totals.stored, verdict.totals.duplicate) == (8, 2)
-    assert incarnations[topic.name, 0] == (1, 2)
+    assert incarnations[feed.name, 0] == (1, 2)
 
 
 @ONE_PARTITION
 async def test_unread_offsets_of_a_recreated_topic_are_named_in_the_result(
-    settings: Settings, topic: Topic, producer: Any, watcher: Watcher
+    feed: Feed, settings: Settings
 ) -> None:
-    await send(producer, topic, range(3))
+    await feed.send(range(3))
     async with running(settings):
-        await watcher.until_read(topic, {0: 3})
-    await watcher.connection.execute("update normalizer.source_positions set incarnation = 1")
+        await feed.until_read({0: 3})
+    await feed.connection.execute("update normalizer.source_positions set incarnation = 1")
     live = (await read_stored_state(settings.required_database_url)).live
 
-    async with TopicSource(settings, topic.name, TopicRange(), live=live) as source:
+    async with TopicSource(settings, feed.name, TopicRange(), live=live) as source:
         (part,) = await source.parts()
         left = {
-            (topic.name, 0, 0): ReadPosition(next_offset=5, end=10),
-            (topic.name, 0, 1): ReadPosition(next_offset=10, end=10),
+            (feed.name, 0, 0): ReadPosition(next_offset=5, end=10),
+            (feed.name, 0, 1): ReadPosition(next_offset=10, end=10),
             part.key: ReadPosition(next_offset=part.start, end=part.end),
         }
         pages = [page async for page in source.read(left)]
 
     assert [record.offset for page in pages for record in page.records] == [0, 1, 2]
     assert [(page.part, page.expired) for page in pages if page.expired] == [
-        ((topic.name, 0, 0), ((5, 10),))
+        ((feed.name, 0, 0), ((5, 10),))
     ]
     assert source.truncated == (
-        f"the topic was recreated before these offsets were read: {topic.name}[0] 5 to 10"
+        f"the topic was recreated before these offsets were read: {feed.name}[0] 5 to 10"
     )
 
 
-async def test_the_ledger_misses_a_row_that_a_job_stored(
-    settings: Settings, topic: Topic, producer: Any, watcher: Watcher
-) -> None:
-    await send(producer, topic, range(9))
-    await backfill_topic(settings, topic)
+async def test_the_ledger_misses_a_row_that_a_job_stored(feed: Feed, settings: Settings) -> None:
+    await feed.send(range(9))
+    await backfill_topic(settings, feed.topic)
     assert await wrong(settings) == []
 
-    await watcher.connection.execute(
+    await feed.connection.execute(
         "delete from normalizer.events where source_partition = 0 and source_offset = 0"
     )
 

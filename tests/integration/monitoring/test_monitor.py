@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import asyncpg
 import msgspec
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 
@@ -21,16 +20,16 @@ from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
 from normalizer.core.last_try import BLAMED
 from normalizer.errors import REASONS
-from normalizer.kafka import KafkaPartition
 from normalizer.monitoring import monitor as monitor_module
 from normalizer.monitoring.lag import READ_SERVER
 from normalizer.monitoring.monitor import Monitor
 from normalizer.observability.metric_catalog import CATALOGUE
 from normalizer.store.store import Store
 from tests.support.factories import raw_event
+from tests.support.feed import Feed
 from tests.support.probe_client import Values, http_get, metric_value, scrape_metrics
-from tests.support.service_runs import running, send, settings_for, until, watching
-from tests.support.stack import Database, Topic
+from tests.support.service_runs import running, until, watching
+from tests.support.stack import Database
 
 _LAST_POLLED_AT = """
     select state_change
@@ -76,12 +75,12 @@ async def ready(url: str) -> bool:
 
 
 async def test_an_idle_service_shows_every_metric_at_zero_and_whether_its_database_will_do(
-    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table that somebody locks does not mean that the database is unreachable."""
     async with (
-        monitored(settings_for(database, topic, bootstrap_servers)) as (_, url),
-        watching(database.admin_url) as admin,
+        monitored(feed.settings()) as (_, url),
+        watching(feed.database.admin_url) as admin,
     ):
         await until(lambda: ready(url))
         at_first = await scrape_metrics(url)
@@ -105,7 +104,7 @@ async def test_an_idle_service_shows_every_metric_at_zero_and_whether_its_databa
         await until(lambda: ready(url))
 
         await admin.connection.execute(
-            f"alter database {database.name} set default_transaction_read_only = on"
+            f"alter database {feed.database.name} set default_transaction_read_only = on"
         )
         await admin.connection.execute(
             """
@@ -136,9 +135,7 @@ def assert_every_metric_is_there(values: Values) -> None:
     assert not any("execution" in label for _, labels in values for label, _ in labels)
 
 
-async def test_written_rows_are_counted_by_shape_reason_and_rule(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
+async def test_written_rows_are_counted_by_shape_reason_and_rule(feed: Feed) -> None:
     """The rights of the writer are enough."""
     mutated = raw_event(50) | {
         "brand_new": {"key": "value"},
@@ -146,16 +143,15 @@ async def test_written_rows_are_counted_by_shape_reason_and_rule(
         "meta": {"attempts": -1},
     }
     for sent in (raw_event(1), raw_event(1), mutated):
-        await producer.send_and_wait(topic.name, msgspec.json.encode(sent), partition=0)
-    await producer.send_and_wait(topic.name, b"{broken", partition=0)
-    await producer.send_and_wait(topic.name, None, key=b"7", partition=0)
+        await feed.producer.send_and_wait(feed.name, msgspec.json.encode(sent), partition=0)
+    await feed.producer.send_and_wait(feed.name, b"{broken", partition=0)
+    await feed.producer.send_and_wait(feed.name, None, key=b"7", partition=0)
 
     async with (
-        writer_session(database) as (_, login, _),
-        monitored(settings_for(database, topic, bootstrap_servers, database_url=login)) as (_, url),
-        watching(database.url) as watcher,
+        writer_session(feed.database) as (_, login, _),
+        monitored(feed.settings(database_url=login)) as (_, url),
     ):
-        await watcher.until_read(topic, {0: 5})
+        await feed.until_read({0: 5})
         await until(lambda: ready(url))
 
         async def found() -> bool:
@@ -163,7 +159,7 @@ async def test_written_rows_are_counted_by_shape_reason_and_rule(
 
         await until(found, lambda: scrape_metrics(url))
         values = await scrape_metrics(url)
-        drift = await watcher.connection.fetch(
+        drift = await feed.connection.fetch(
             "select field, type, kind, source_offset, example from projector.drift order by field"
         )
 
@@ -194,21 +190,18 @@ async def test_written_rows_are_counted_by_shape_reason_and_rule(
     assert len(REASONS) == sum(name == "normalizer_quarantined_total" for name, _ in values)
 
 
-async def test_a_stopped_partition_is_a_reason_and_others_go_on(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
-    async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
+async def test_a_stopped_partition_is_a_reason_and_others_go_on(feed: Feed) -> None:
+    async with monitored(feed.settings()) as (service, url):
         await until(lambda: ready(url))
-        async with watching(database.url) as watcher:
-            await watcher.connection.execute(
-                "update normalizer.source_positions set cluster_id = 'another' where partition = 1"
-            )
-        service.ownership.release(
-            KafkaPartition(topic.name, 1),
-            service.ownership.claims[KafkaPartition(topic.name, 1)].epoch,
+        await feed.connection.execute(
+            "update normalizer.source_positions set cluster_id = 'another' where partition = 1"
         )
-        await until(lambda: KafkaPartition(topic.name, 1) in service.ownership.stopped)
-        await send(producer, topic, range(3), partition=1)
+        service.ownership.release(
+            feed.partition(1),
+            service.ownership.claims[feed.partition(1)].epoch,
+        )
+        await until(lambda: feed.partition(1) in service.ownership.stopped)
+        await feed.send(range(3), partition=1)
         status, body = await http_get(f"{url}/readyz")
         alive, _ = await http_get(f"{url}/livez")
 
@@ -223,22 +216,20 @@ async def test_a_stopped_partition_is_a_reason_and_others_go_on(
 
     assert (status, alive) == (503, 200)
     assert [reason.partition(" is stopped: ")[0] for reason in body["reasons"]] == [
-        f"partition {topic.name}[1]"
+        f"partition {feed.name}[1]"
     ]
     assert body["partitions"]["stopped"] == 1
     assert metric_value(values, "normalizer_partitions", state="stopped") == 1
     assert metric_value(values, "normalizer_ready") == 0
 
 
-async def test_record_that_may_kill_leaves_the_process_ready(
-    database: Database, topic: Topic, bootstrap_servers: str
-) -> None:
+async def test_record_that_may_kill_leaves_the_process_ready(feed: Feed) -> None:
     """Else no rollout would end that replaces the version which cannot read them."""
-    settings = settings_for(database, topic, bootstrap_servers)
+    settings = feed.settings()
     async with running(settings) as service:
         with Monitor(settings, service) as monitor:
             await until(lambda: ready(monitor.url))
-            partition = KafkaPartition(topic.name, 1)
+            partition = feed.partition(1)
             claim = service.ownership.claims[partition]
             claim = msgspec.structs.replace(claim, slice_records=BLAMED, next_offset=5)
             service.ownership.suspects.add(partition, claim, log_end=9)
@@ -255,14 +246,14 @@ async def test_record_that_may_kill_leaves_the_process_ready(
 
 
 async def test_a_partition_that_another_process_keeps_is_a_reason(
-    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody may read it: who claimed it may have ended."""
     monkeypatch.setattr(monitor_module, "FENCED_LIMIT_S", 1.0)
-    partition = KafkaPartition(topic.name, 1)
-    async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
+    partition = feed.partition(1)
+    async with monitored(feed.settings()) as (service, url):
         await until(lambda: ready(url))
-        async with Store(database.url, owner="younger") as store:
+        async with Store(feed.database.url, owner="younger") as store:
             cluster_id = service.ownership.last_claims[partition].cluster_id
             await store.claim(*partition, cluster_id=cluster_id, log_start=0)
 
@@ -289,19 +280,15 @@ def hanging_fetch(
 
 
 async def test_the_lag_grows_while_the_fetch_loop_hangs(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: AIOKafkaProducer,
-    monkeypatch: pytest.MonkeyPatch,
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
+    async with monitored(feed.settings()) as (service, url):
         await until(lambda: ready(url))
         hang, hanging = asyncio.Event(), set[object]()
         monkeypatch.setattr(service._membership._reader, "fetch", hanging_fetch(hang, hanging))
 
         async def all_hang() -> bool:
-            return len(hanging) == topic.partitions
+            return len(hanging) == feed.topic.partitions
 
         # A fetch that was in flight could still read what is sent.
         await until(all_hang)
@@ -319,7 +306,7 @@ async def test_the_lag_grows_while_the_fetch_loop_hangs(
             return True
 
         for behind in (10, 20, 30):
-            await send(producer, topic, range(10), partition=2)
+            await feed.send(range(10), partition=2)
             await until(partial(is_behind_by, behind), lambda: scraped_lags(url))
         hang.set()
 
@@ -344,46 +331,41 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batch(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: AIOKafkaProducer,
-    monkeypatch: pytest.MonkeyPatch,
-    fetched: list[int],
+    feed: Feed, monkeypatch: pytest.MonkeyPatch, fetched: list[int]
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    async with watching(database.url) as watcher, monitored(settings) as (service, url):
+    settings = feed.settings()
+    async with monitored(settings) as (service, url):
         await until(lambda: ready(url))
         hang, hanging = asyncio.Event(), set[object]()
 
         async def reported(end: int) -> bool:
-            lowest = await watcher.connection.fetchval(
+            lowest = await feed.connection.fetchval(
                 "select min(log_end) from normalizer.source_heartbeats"
             )
             return bool(lowest == end)
 
         monkeypatch.setattr(service._membership._reader, "fetch", hanging_fetch(hang, hanging))
-        await until(lambda: len(hanging) == topic.partitions)
-        last_polled_at = await watcher.connection.fetchval(_LAST_POLLED_AT)
+        await until(lambda: len(hanging) == feed.topic.partitions)
+        last_polled_at = await feed.connection.fetchval(_LAST_POLLED_AT)
         for number in range(60):
-            await send(producer, topic, range(number, number + 1))
+            await feed.send(range(number, number + 1))
         await until(partial(reported, 20))
         before_scrape = list(fetched)
-        polled_meanwhile = await watcher.connection.fetchval(_LAST_POLLED_AT) != last_polled_at
+        polled_meanwhile = await feed.connection.fetchval(_LAST_POLLED_AT) != last_polled_at
         values = await scrape_metrics(url)
         await scrape_metrics(url)
         hang.set()
 
     assert last_polled_at
     assert (before_scrape, polled_meanwhile) == ([], False)
-    assert len(fetched) == topic.partitions
+    assert len(fetched) == feed.topic.partitions
     assert all(0 < size < 2_000 for size in fetched)
-    for partition in range(topic.partitions):
+    for partition in range(feed.topic.partitions):
         assert metric_value(values, "normalizer_lag_seconds", partition=str(partition)) > 0
 
 
 async def test_a_silent_broker_holds_up_no_heartbeat(
-    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After ten seconds without one the views would say that the normalizer is dead."""
     silent = threading.Event()
@@ -392,11 +374,11 @@ async def test_a_silent_broker_holds_up_no_heartbeat(
         silent.set()
         await asyncio.sleep(300)
 
-    settings = settings_for(database, topic, bootstrap_servers)
-    async with watching(database.url) as watcher, running(settings) as service:
+    settings = feed.settings()
+    async with running(settings) as service:
 
         async def sent_at() -> object:
-            return await watcher.connection.fetchval(
+            return await feed.connection.fetchval(
                 "select max(heartbeat_at) from normalizer.source_heartbeats"
             )
 
@@ -413,14 +395,10 @@ async def test_a_silent_broker_holds_up_no_heartbeat(
 
 
 async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    feed: Feed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    async with watching(database.url) as watcher, running(settings) as service:
+    settings = feed.settings()
+    async with running(settings) as service:
         monitor = Monitor(settings, service)
         poll_broker = monitor.lag_monitor.poll_broker
 
@@ -429,7 +407,7 @@ async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
             raise KeyError("a secret of a record")
 
         async def sends_heartbeats() -> bool:
-            found: bool = await watcher.connection.fetchval(
+            found: bool = await feed.connection.fetchval(
                 "select exists (select from normalizer.source_heartbeats)"
             )
             return found
@@ -450,13 +428,11 @@ async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
     assert all(line.endswith("why='unexpected error, our bug: KeyError'") for line in lines)
 
 
-async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(
-    database: Database, topic: Topic, bootstrap_servers: str
-) -> None:
+async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(feed: Feed) -> None:
     """Without the right to see it 0 would say that nobody holds one."""
     async with (
-        writer_session(database) as (role, url, admin),
-        monitored(settings_for(database, topic, bootstrap_servers, database_url=url)) as (_, own),
+        writer_session(feed.database) as (role, url, admin),
+        monitored(feed.settings(database_url=url)) as (_, own),
     ):
 
         async def ages() -> list[float]:

@@ -21,16 +21,14 @@ from normalizer.config.settings import Settings
 from normalizer.observability.tracing import tracing
 from normalizer.relay.relay_store import relay_stores
 from tests.support.factories import raw_event
+from tests.support.feed import Feed
 from tests.support.otlp_endpoint import OtlpEndpoint, SentSpan, otlp_endpoint
 from tests.support.relay_runs import output_topics, relay_settings, until_relayed
 from tests.support.service_runs import (
     environment,
     running,
-    send,
-    settings_for,
-    watching,
 )
-from tests.support.stack import Database, Topic
+from tests.support.stack import Topic
 
 ROOT = Path(__file__).parents[3]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -83,10 +81,8 @@ def linked_batch(endpoint: OtlpEndpoint, link: tuple[str, str]) -> SentSpan:
     return batch
 
 
-async def test_a_trace_is_followed_from_the_producer_to_the_commit(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers, log_level="debug")
+async def test_a_trace_is_followed_from_the_producer_to_the_commit(feed: Feed) -> None:
+    settings = feed.settings(log_level="debug")
     with otlp_endpoint() as endpoint:
         process = await service_process(
             settings,
@@ -95,19 +91,18 @@ async def test_a_trace_is_followed_from_the_producer_to_the_commit(
             OTEL_SERVICE_NAME="events",
             OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=test",
         )
-        await send_traced(producer, topic, endpoint)
-        async with watching(database.url) as watcher:
-            await watcher.until_read(topic, {0: 1})
-            row = await watcher.connection.fetchrow(
-                "select batch_id, headers ->> 'traceparent' as sent from normalizer.events"
-            )
+        await send_traced(feed.producer, feed.topic, endpoint)
+        await feed.until_read({0: 1})
+        row = await feed.connection.fetchrow(
+            "select batch_id, headers ->> 'traceparent' as sent from normalizer.events"
+        )
         lines = await stopped(process)
 
     (sent,) = endpoint.named("send ")
     assert sent.resource["service.name"] == "worker"
     batch = linked_batch(endpoint, (sent.trace_id, sent.span_id))
     assert (batch.name, batch.kind, batch.parent_id) == (
-        f"process {topic.name}",
+        f"process {feed.name}",
         KINDS["CONSUMER"],
         "",
     )
@@ -115,23 +110,25 @@ async def test_a_trace_is_followed_from_the_producer_to_the_commit(
         "messaging.system": "kafka",
         "messaging.operation.type": "process",
         "messaging.operation.name": "process",
-        "messaging.destination.name": topic.name,
+        "messaging.destination.name": feed.name,
         "messaging.destination.partition.id": "0",
         "messaging.consumer.group.name": settings.kafka_group_id,
         "messaging.client.id": "normalizer",
         "messaging.batch.message_count": 1,
-        "normalizer.offsets": [f"{topic.name}[0]@0-0"],
+        "normalizer.offsets": [f"{feed.name}[0]@0-0"],
     }
     assert batch.resource["service.name"] == "events"
     assert batch.resource["deployment.environment.name"] == "test"
     polled, normalized, written = endpoint.children(batch)
     assert [span.name for span in (polled, normalized, written)] == [
-        f"poll {topic.name}",
+        f"poll {feed.name}",
         "normalize",
         "write normalizer.events",
     ]
     assert written.attributes["db.system.name"] == "postgresql"
-    assert written.attributes["db.namespace"] == database.url.rpartition("/")[2].partition("?")[0]
+    assert (
+        written.attributes["db.namespace"] == feed.database.url.rpartition("/")[2].partition("?")[0]
+    )
     (commit,) = endpoint.children(written)
     assert commit.attributes["db.operation.name"] == "COMMIT"
     assert commit.attributes["normalizer.stored"] == 1
@@ -169,20 +166,17 @@ async def test_the_relay_is_traced_by_the_same_loop(
     assert commit.name == f"commit {settings.kafka_canonical_topic}"
 
 
-async def test_a_collector_that_hangs_delays_no_record_and_no_stop(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
+async def test_a_collector_that_hangs_delays_no_record_and_no_stop(feed: Feed) -> None:
+    settings = feed.settings()
     open_streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     silent = await asyncio.start_server(
         lambda reader, writer: open_streams.append((reader, writer)), "127.0.0.1", 0
     )
     endpoint = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
     process = await service_process(settings, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
-    await send(producer, topic, range(5))
-    async with watching(database.url) as watcher:
-        await watcher.until_read(topic, {0: 5})
-        assert await watcher.events() == 5
+    await feed.send(range(5))
+    await feed.until_read({0: 5})
+    assert await feed.events() == 5
     began_s = asyncio.get_running_loop().time()
 
     lines = await stopped(process)

@@ -23,12 +23,13 @@ from simulator.simulator_run import SimulatorRun
 from tests.support.api_client import api_client
 from tests.support.canonical_lines import canonical_lines
 from tests.support.expected_rows import comparable_views, expected_rows
+from tests.support.feed import Feed
 from tests.support.pgbouncer import PgBouncer
 from tests.support.projection_oracle import expected_views
 from tests.support.results import PrintLine, write_results
 from tests.support.service_runs import Watcher, process, settings_for
 from tests.support.simulator_runs import compare_database, drain_topic, load_topic, traffic_mix
-from tests.support.stack import Cluster, Database, Stack, Topic
+from tests.support.stack import Cluster, Database, Stack
 from tests.support.view_rows import view_rows
 
 MILLION = 1_000_000
@@ -63,28 +64,26 @@ async def reached(
     ids=["keyed", "spread", "one-partition", "pgbouncer"],
 )
 async def test_a_million_events_are_what_the_ledger_says(
+    feed: Feed,
     name: str,
     traffic: dict[str, Any],
     reached: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    watcher: Watcher,
     tmp_path: Path,
     say: PrintLine,
 ) -> None:
     ledger = tmp_path / "ledger"
     timed = Timed(say)
     played = msgspec.structs.replace(
-        traffic_mix(in_flight=2_000, **traffic), partitions=topic.partitions
+        traffic_mix(in_flight=2_000, **traffic), partitions=feed.topic.partitions
     )
-    settings = settings_for(reached, topic, bootstrap_servers)
+    settings = settings_for(reached, feed.topic, feed.bootstrap_servers)
 
     with timed("loading, with its ledger"):
-        ends = await load_topic(played, EVENTS, topic, bootstrap_servers, ledger)
+        ends = await load_topic(played, EVENTS, feed.topic, feed.bootstrap_servers, ledger)
     with timed(f"draining by two, {KILLS} kill -9 on the way"):
-        await drain_topic(watcher, topic, settings, ends, kills=KILLS)
+        await drain_topic(feed.watcher, feed.topic, settings, ends, kills=KILLS)
     with timed("comparing rows, rejections, totals, executions, calls, and what really happened"):
-        report = await compare_database(watcher, topic, ledger)
+        report = await compare_database(feed.watcher, feed.topic, ledger)
     assert report.agrees, "\n".join(report.lines())
     for how, share in report.inferred_shares().items():
         say(f"retried commands of which {how}: {share} are shown otherwise than they went")
@@ -97,7 +96,7 @@ async def test_a_million_events_are_what_the_ledger_says(
     with timed("asking every path of the API"):
         answers = await _every_path_answers(reached)
     with timed("folding what the ledger tells, beside every view"):
-        views = await _every_view_agrees(watcher, ledger)
+        views = await _every_view_agrees(feed.watcher, ledger)
     with timed("filter, export twice, schema"):
         lines = await canonical_lines(
             SimulatorRun(mix=played, seed=1, events=EVENTS), reached, tmp_path

@@ -26,10 +26,11 @@ from projector.maintenance.maintain import RetentionPeriods, maintain
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
 from tests.support.factories import Outcomes, after, envelope, make_batch, snowflake
+from tests.support.feed import Feed
 from tests.support.job_runs import backfill_files
 from tests.support.results import write_defect
-from tests.support.service_runs import environment, settings_for
-from tests.support.stack import Database, Topic
+from tests.support.service_runs import environment
+from tests.support.stack import Database
 from tests.support.table_rows import (
     assert_ledger_holds,
     claimed,
@@ -264,13 +265,9 @@ EARLIER = "update migrations.applied set checksum = 'another' where version in (
 
 
 async def test_the_schema_of_another_build_is_rejected_in_a_sentence_by_every_writer(
-    connection: asyncpg.Connection,
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    tmp_path: Path,
+    feed: Feed, connection: asyncpg.Connection, tmp_path: Path
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
+    settings = feed.settings()
     records = tmp_path / "records.ndjson"
     records.write_bytes(b'{"execution_id":1,"event_type":"step.enter"}\n')
     await connection.execute(EARLIER)
@@ -278,7 +275,7 @@ async def test_the_schema_of_another_build_is_rejected_in_a_sentence_by_every_wr
     relations = await count(connection, "pg_class")
 
     with pytest.raises(SchemaMismatchError):
-        await migrate(database.url, report=lambda _: None)
+        await migrate(feed.database.url, report=lambda _: None)
     answers = [
         await typed(settings, *arguments)
         for arguments in (("run",), ("backfill", "file", str(records)))

@@ -24,6 +24,7 @@ from tests.support.factories import (
     raw_event,
     raw_record,
 )
+from tests.support.feed import Feed
 from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
@@ -31,8 +32,8 @@ from tests.support.job_runs import (
     ledger_mistakes,
     write_file,
 )
-from tests.support.service_runs import running, settings_for, watching
-from tests.support.stack import Database, Topic
+from tests.support.service_runs import running
+from tests.support.stack import Database
 from tests.support.table_rows import claimed, connected, count, open_store, wait_for_lock
 
 Change = Callable[[pytest.MonkeyPatch], None]
@@ -259,34 +260,29 @@ async def test_a_rejected_record_that_todays_rules_accept_is_stored(
 @pytest.mark.parametrize("topic", [1], indirect=True)
 @pytest.mark.parametrize("live_first", [True, pytest.param(False, marks=pytest.mark.soak)])
 async def test_a_topic_is_read_once_by_the_service_and_by_a_backfill(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    live_first: bool,
+    feed: Feed, monkeypatch: pytest.MonkeyPatch, *, live_first: bool
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
+    settings = feed.settings()
     for at, value in enumerate(HISTORY):
-        await producer.send(topic.name, msgspec.json.encode(value), timestamp_ms=RECORDED_MS + at)
-    await producer.flush()
+        await feed.producer.send(
+            feed.name, msgspec.json.encode(value), timestamp_ms=RECORDED_MS + at
+        )
+    await feed.producer.flush()
 
-    async with watching(database.url) as watcher:
-        for turn in range(3):
-            if (turn % 2 == 0) == live_first:
-                async with running(settings) as service:
-                    await watcher.until_read(topic, {0: len(HISTORY)})
-                if turn < 2:
-                    assert service.counters.stored == (ROWS if turn == 0 else 0)
-                await watcher.connection.execute("delete from normalizer.source_positions")
-            else:
-                verdict = await backfill_topic(settings, topic)
-                assert verdict.totals.stored == (ROWS if turn == 0 else 0)
-            monkeypatch.undo()
-            (everything, identity)[turn % 2](monkeypatch)
+    for turn in range(3):
+        if (turn % 2 == 0) == live_first:
+            async with running(settings) as service:
+                await feed.until_read({0: len(HISTORY)})
+            if turn < 2:
+                assert service.counters.stored == (ROWS if turn == 0 else 0)
+            await feed.connection.execute("delete from normalizer.source_positions")
+        else:
+            verdict = await backfill_topic(settings, feed.topic)
+            assert verdict.totals.stored == (ROWS if turn == 0 else 0)
+        monkeypatch.undo()
+        (everything, identity)[turn % 2](monkeypatch)
 
-        assert await watcher.events() == ROWS
+    assert await feed.events() == ROWS
     assert [one for one in await wrong(settings) if not one.startswith("stored")] == []
 
 

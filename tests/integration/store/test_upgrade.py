@@ -8,7 +8,7 @@ import asyncio
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import msgspec
@@ -17,16 +17,13 @@ import pytest
 from normalizer.config.settings import Settings
 from normalizer.store.migrate import read_status
 from tests.support.doc_pages import copy_tree
+from tests.support.feed import Feed
 from tests.support.job_runs import ledger_mistakes
 from tests.support.service_runs import (
     Watcher,
     process,
-    send,
-    settings_for,
     until,
-    watching,
 )
-from tests.support.stack import Database, Topic
 
 VERSION: Final = "9000"
 EXPAND: Final = f"""-- migrate:up
@@ -92,59 +89,56 @@ def next_release(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("topic", [2], indirect=True)
 async def test_a_release_and_the_next_one_write_side_by_side_and_both_ways(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, next_release: Path
+    feed: Feed, next_release: Path
 ) -> None:
-    # Nobody is killed: no process that is slow for a while loses its partitions.
-    settings = settings_for(database, topic, bootstrap_servers, kafka_session_timeout_ms=30_000)
+    settings = feed.settings(kafka_session_timeout_ms=30_000)
     old, new = (msgspec.structs.replace(settings, instance=name) for name in ("old", "new"))
-    async with watching(database.url) as watcher:
 
-        async def read(numbers: range) -> None:
-            await send(producer, topic, numbers)
-            await watcher.until_read(topic, dict.fromkeys((0, 1), numbers.stop // 2))
+    async def read(numbers: range) -> None:
+        await feed.send(numbers)
+        await feed.until_read(dict.fromkeys((0, 1), numbers.stop // 2))
 
-        async with process(old) as before:
-            await read(range(20))
-            await _migrated(new, next_release, f"{VERSION}_add_regions")
-            await read(range(20, 40))
-            assert before.returncode is None
-            assert await _regions(watcher) == {"not known": 40}
+    async with process(old) as before:
+        await read(range(20))
+        await _migrated(new, next_release, f"{VERSION}_add_regions")
+        await read(range(20, 40))
+        assert before.returncode is None
+        assert await _regions(feed.watcher) == {"not known": 40}
 
-            async with process(new, sources=next_release) as after:
-                await watcher.until_owned(topic, {"old", "new"})
-                await read(range(40, 60))
-                assert await _regions(watcher) == {"not known": 50, "west": 10}
+        async with process(new, sources=next_release) as after:
+            await feed.until_owned({"old", "new"})
+            await read(range(40, 60))
+            assert await _regions(feed.watcher) == {"not known": 50, "west": 10}
 
-                before.terminate()
-                assert await before.wait() == 0
-                await watcher.until_owned(topic, {"new"})
-                await read(range(60, 80))
-                assert await _regions(watcher) == {"not known": 50, "west": 30}
+            before.terminate()
+            assert await before.wait() == 0
+            await feed.until_owned({"new"})
+            await read(range(60, 80))
+            assert await _regions(feed.watcher) == {"not known": 50, "west": 30}
 
-                async with process(old):
-                    await watcher.until_owned(topic, {"old", "new"})
-                    after.terminate()
-                    assert await after.wait() == 0
-                    await watcher.until_owned(topic, {"old"})
-                    await read(range(80, 100))
+            async with process(old):
+                await feed.until_owned({"old", "new"})
+                after.terminate()
+                assert await after.wait() == 0
+                await feed.until_owned({"old"})
+                await read(range(80, 100))
 
-        assert await _regions(watcher) == {"not known": 70, "west": 30}
-        assert await ledger_mistakes(database) == []
+    assert await _regions(feed.watcher) == {"not known": 70, "west": 30}
+    assert await ledger_mistakes(feed.database) == []
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("topic", [2], indirect=True)
 async def test_the_next_views_and_functions_are_applied_while_this_release_writes_and_serves(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, tmp_path: Path
+    feed: Feed, tmp_path: Path
 ) -> None:
     """What readers see is one status after the other: not one error."""
-    settings = settings_for(database, topic, bootstrap_servers, kafka_session_timeout_ms=30_000)
+    settings = feed.settings(kafka_session_timeout_ms=30_000)
     copy_tree(tmp_path, "normalizer", "projector", "migrations", "contract/vectors")
     statuses, stop = Counter[int](), asyncio.Event()
     read_to = 0
 
     async with (
-        watching(database.url) as watcher,
         process(settings) as writing,
         process(settings, "--port", "0", program="projector", command="serve") as serving,
     ):
@@ -154,8 +148,8 @@ async def test_the_next_views_and_functions_are_applied_while_this_release_write
         async def write() -> None:
             nonlocal read_to
             while not stop.is_set():
-                await send(producer, topic, range(read_to, read_to + 20))
-                await watcher.until_read(topic, dict.fromkeys((0, 1), read_to // 2 + 10))
+                await feed.send(range(read_to, read_to + 20))
+                await feed.until_read(dict.fromkeys((0, 1), read_to // 2 + 10))
                 read_to += 20
 
         async def read() -> None:
@@ -183,16 +177,14 @@ async def test_the_next_views_and_functions_are_applied_while_this_release_write
         writing.send_signal(signal.SIGTERM)
         said = (await writing.communicate())[0].decode()
 
-        releases = await watcher.connection.fetch(
-            "select distinct release from projector.executions"
-        )
-        body = await watcher.connection.fetchval(
+        releases = await feed.connection.fetch("select distinct release from projector.executions")
+        body = await feed.connection.fetchval(
             "select prosrc from pg_proc where proname = 'project_counters'"
         )
-        counted = await watcher.connection.fetchval(
+        counted = await feed.connection.fetchval(
             "select sum(events) from projector.attempts_by_status"
         )
-        stored = await watcher.connection.fetchval("select count(*) from normalizer.events")
+        stored = await feed.connection.fetchval("select count(*) from normalizer.events")
 
     assert [one["release"] for one in releases] == ["next"]
     assert "-- The next body." in body
@@ -201,8 +193,8 @@ async def test_the_next_views_and_functions_are_applied_while_this_release_write
     assert set(statuses) == {200}
     errors = [line for line in said.splitlines() if '"level":"error"' in line]
     assert [line for line in errors if "GroupCoordinator" not in line] == []
-    assert await ledger_mistakes(database) == []
-    states = {one.name: one.state for one in await read_status(database.url)}
+    assert await ledger_mistakes(feed.database) == []
+    states = {one.name: one.state for one in await read_status(feed.database.url)}
     assert [name for name, state in states.items() if state != "applied"] == [
         "functions/project_counters",
         "views/executions",

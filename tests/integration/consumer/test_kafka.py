@@ -250,25 +250,14 @@ async def test_a_batch_that_the_client_cannot_decode_does_not_wait_for_quiet_par
     for one in partitions:
         await producer.send_and_wait(topic.name, b"known", partition=one.partition)
         reader.start_reading(one, incarnation=0, offset=0)
-    await _values(reader, partitions, topic.partitions)
+    await fetch(reader, *partitions, count=topic.partitions)
     bad = [(AnyBytes("\xff\xfe"), b"v")]
     await producer.send_and_wait(topic.name, b"bad", partition=1, headers=bad)
 
-    values = await _values(reader, partitions, 1)
+    values = await fetch(reader, *partitions, count=1)
 
     assert values == [b"bad"]
     assert read == [partitions[1]]
-
-
-async def _values(
-    reader: GroupReader, partitions: list[KafkaPartition], count: int
-) -> list[bytes | None]:
-    values: list[bytes | None] = []
-    async with asyncio.timeout(30):
-        while len(values) < count:
-            for chunk in await reader.fetch(partitions, max_records=9, timeout_s=0.5):
-                values += [record.value for record in chunk.records]
-    return values
 
 
 @ONE_PARTITION

@@ -66,23 +66,17 @@ async def test_records_that_wait_for_the_limit_are_stuck() -> None:
     assert await log.stuck_after(1) == {str(ONE)}
 
 
+@pytest.mark.parametrize("is_claimed", [True, False], ids=["a new record", "claimed again"])
 @pytest.mark.parametrize("idle_s", [LIMIT_S, 1.5 * LIMIT_S, 3600.0])
-async def test_a_record_that_has_just_come_to_an_idle_log_is_not_stuck(idle_s: float) -> None:
-    log = Log()
-    await log.stuck_after(idle_s)
-    log.ends[ONE] = 6
-
-    assert await log.stuck_after(1) is None
-    assert await log.stuck_after(LIMIT_S) == {str(ONE)}
-
-
-@pytest.mark.parametrize("idle_s", [LIMIT_S, 1.5 * LIMIT_S, 3600.0])
-async def test_an_idle_partition_that_is_just_being_claimed_again_is_not_stuck(
-    idle_s: float,
+async def test_an_idle_partition_with_something_new_to_do_is_not_stuck_at_once(
+    idle_s: float, *, is_claimed: bool
 ) -> None:
     log = Log()
     await log.stuck_after(idle_s)
-    del log.read[ONE]
+    if is_claimed:
+        log.ends[ONE] = 6
+    else:
+        del log.read[ONE]
 
     assert await log.stuck_after(1) is None
     assert await log.stuck_after(LIMIT_S) == {str(ONE)}

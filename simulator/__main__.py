@@ -35,7 +35,8 @@ def _run_from_options(options: dict[str, Any], **mix: Any) -> SimulatorRun:
     known = {field.name for field in msgspec.structs.fields(Mix)}
     if unknown := ", ".join(sorted(set(given) - known)):
         raise click.UsageError(
-            f"there is no setting {unknown}; simulator/mix.py has: {', '.join(sorted(known))}"
+            f"there is no setting {unknown}. The settings in simulator/mix.py are "
+            f"{', '.join(sorted(known))}"
         )
     try:
         return SimulatorRun(
@@ -200,7 +201,9 @@ def _lines(ledger: Path) -> Iterator[Line]:
 async def _compare(ledger: Path, database_url: str) -> ComparisonReport:
     begin = next(_lines(ledger), None)
     if not isinstance(begin, LedgerHeader):
-        raise click.UsageError(f"{ledger} is not a ledger: its first line isn't of the kind begin")
+        raise click.UsageError(
+            f"{ledger} is not a ledger, because its first line isn't of the kind begin"
+        )
     connection = await asyncpg.connect(database_url)
     try:
         report = await compare(_lines(ledger), DatabaseRows(connection, begin.topic))

@@ -119,8 +119,8 @@ def backfill_topic(
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
         raise click.UsageError(
-            "the range of records can't be given by offset and by time at once: use "
-            "--from-offset or --from-time, and --to-offset or --to-time"
+            "each end of the range can be given by offset or by time, but not by both. Use "
+            "either --from-offset or --from-time, and either --to-offset or --to-time"
         )
     raise_if_empty("offset", from_offset, to_offset)
     first, after = parse_times(from_time, to_time)
@@ -272,7 +272,9 @@ def backfill_table(
     short statement per page.
     """
     if (table is None) == (query is None):
-        raise click.UsageError("expected either the name of a table or --query")
+        raise click.UsageError(
+            "expected either the name of a table, such as noetl.event, or --query, but not both"
+        )
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))
     url = source_url or settings.required_database_url

@@ -197,7 +197,10 @@ async def _outcome_lines(
     if position is None:
         if lines:
             return lines
-        raise FatalError(f"{topic}[{partition}] was never read into this database")
+        raise FatalError(
+            f"{topic}[{partition}] was never read into this database. `normalizer position show` "
+            "lists the partitions that were"
+        )
     if offset >= position["next_offset"]:
         return lines or [f"not read yet: the position is {position['next_offset']}"]
     if offset < position["start_offset"]:

@@ -100,8 +100,8 @@ async def read_positions(
     if topic is not None and not rows:
         at = topic if partition is None else KafkaPartition(topic, partition)
         raise ConfigurationError(
-            f"{at} was never read into this database. `normalizer position show` lists all that "
-            "were"
+            f"{at} was never read into this database. `normalizer position show` lists the "
+            "partitions that were"
         )
     positions = [PartitionPosition(**row) for row in rows]
     if log is None:
@@ -137,8 +137,8 @@ async def skip(
     position = (await read_positions(settings, log, *at))[0]
     if to is not None and not offset < to <= offset + MOST_OFFSETS:
         raise ConfigurationError(
-            f"--to: expected an offset from {offset + 1} to {offset + MOST_OFFSETS}, which is "
-            f"above --offset, but got {to}"
+            f"--to: expected an offset above --offset, from {offset + 1} to "
+            f"{offset + MOST_OFFSETS}, but got {to}"
         )
     if position.next_offset != offset:
         raise position_moved_error(*at, position.next_offset)
@@ -213,13 +213,14 @@ async def _passed(
     """Return the records that can be read in the range to skip, and the next offset to read."""
     if log is None:
         raise ConfigurationError(
-            f"{position.at}: nothing can be skipped without Kafka, because the command first reads "
-            "the records from it, to store them in quarantine. Set KAFKA_BOOTSTRAP_SERVERS"
+            f"{position.at}: nothing was skipped, because the records have to be read from Kafka "
+            "first, to store them in quarantine. Set KAFKA_BOOTSTRAP_SERVERS"
         )
     if (cluster := await log.cluster_id()) != position.cluster_id:
         raise ConfigurationError(
             f"{position.at}: nothing was skipped, because the position belongs to cluster "
-            f"{position.cluster_id}, but KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster}"
+            f"{position.cluster_id}, but KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster}. Set "
+            "it to the brokers of the position's cluster"
         )
     if position.at not in await log.partitions(position.topic):
         raise ConfigurationError(
@@ -230,7 +231,7 @@ async def _passed(
     if (to or offset + 1) > bounds.end:
         raise ConfigurationError(
             f"{position.at}: the position can't move to offset {to or offset + 1}, because the "
-            f"log ends at offset {bounds.end}"
+            f"log ends at offset {bounds.end}. Choose an offset up to there"
         )
     if offset < bounds.start and to is None:
         return [], bounds.start
@@ -266,9 +267,9 @@ async def _read(
         offset = chunk.next_offset
     if to is None and offset < last:
         raise BrokerUnavailableError(
-            f"{position.at}: the brokers return no record from offset {offset} on, so the next "
-            "one is unknown. If the log is damaged there, give the offset to continue at with "
-            "--to"
+            f"{position.at}: the brokers return no record from offset {offset} on, so the command "
+            "can't find the next offset. If the log is damaged there, name the offset to "
+            "continue at with --to"
         )
     return records, to or min(offset, end)
 

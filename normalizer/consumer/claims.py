@@ -171,7 +171,7 @@ class Claims:
         bounds = await self._kafka.reachable_bounds(wanted)
         for partition in wanted:
             if partition not in bounds:
-                why = BrokerUnavailableError("the broker that leads it doesn't answer")
+                why = BrokerUnavailableError("the broker that leads this partition doesn't answer")
                 self._ownership.mark_unreachable(partition, why)
         return dict(sorted(bounds.items()))
 

@@ -33,6 +33,6 @@ async def _run_critical(
             raise
     if not stopping.is_set():
         raise ProcessStuckError(
-            f"the task {name!r} ended unexpectedly. This process can't continue without it, so it "
-            "ends, and a new one continues"
+            f"the task {name!r} ended unexpectedly, and this process can't continue without it. "
+            "So the process exits. Once restarted, it continues from the last commit"
         )

@@ -235,7 +235,8 @@ class Membership:
                 if not await self._reader.stop(timeout_s=REJOIN_S):
                     raise ProcessStuckError(
                         f"the Kafka client did not stop in {REJOIN_S:.0f} s, so this process "
-                        "can't rejoin the group. It ends, and a new one continues"
+                        "can't rejoin the group and exits. Once restarted, it continues from the "
+                        "last commit"
                     )
                 await self._find_topics()
                 await self._reader.start()
@@ -346,7 +347,7 @@ class Membership:
             )
             if self._watchdog.note_stuck(stuck) and not self._must_rejoin:
                 raise ProcessStuckError(
-                    f"{why}. Rejoining the group did not help, so this process ends, and a new "
-                    "one continues"
+                    f"{why}. Rejoining the group did not help, so this process exits. Once "
+                    "restarted, it continues from the last commit"
                 )
             self.rejoin(why)

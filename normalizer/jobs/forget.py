@@ -411,7 +411,8 @@ class Forget:
         table = "normalizer.forgotten_executions"
         if not await wait_for_readers(self._session.fetch, table, _ABORT_AFTER_S):
             raise StoreUnavailableError(
-                "database: an earlier batch is still running; try again in a minute"
+                "database: an earlier batch is still running, and it may store events of this "
+                "execution. Try again in a minute"
             )
 
     async def _find(self) -> _Found:

@@ -187,8 +187,8 @@ class Rewrite:
                     throttle.refund(most - (after.next_offset - at.next_offset))
                     return after
         raise FatalError(
-            f"events {rest.low} to {rest.high} can't be updated: {_ROUNDS} times in a row, the "
-            "database rejected other rows than before"
+            f"events {rest.low} to {rest.high} can't be updated, because the database rejected "
+            f"different rows in each of {_ROUNDS} tries. Run the same command again to resume"
         )
 
     async def _write(

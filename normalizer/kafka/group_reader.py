@@ -99,7 +99,8 @@ class GroupReader:
             if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailableError):
                 raise ProcessStuckError(
                     f"{error}. The Kafka client did not stop in {STOP_S:.0f} s either, so this "
-                    "process ends, and a new one continues"
+                    "process exits. Once restarted, it continues from the last committed "
+                    "position"
                 ) from error
             raise
         self._joined = True
@@ -260,8 +261,8 @@ class GroupReader:
             ):
                 raise ProcessStuckError(
                     f"{partition}: the Kafka client continued at offset {next_offset}, but the "
-                    f"next offset to read is {position.next_offset}. This process ends, and a new "
-                    "one continues from the last committed position"
+                    f"next offset to read is {position.next_offset}. So this process exits. Once "
+                    "restarted, it continues from the last committed position"
                 )
             chunks.append(
                 FetchedChunk(

@@ -65,8 +65,8 @@ class NamedMember:
         """Raise FatalError if another process has taken the name over."""
         if self._is_taken:
             raise FatalError(
-                f"another process joined group {self._group} as {self._name}, so this one ends. "
-                "Give each process its own NORMALIZER_INSTANCE"
+                f"another process joined group {self._group} as {self._name}, so this process "
+                "exits. Give each process its own NORMALIZER_INSTANCE"
             )
 
 

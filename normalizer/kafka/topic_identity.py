@@ -67,8 +67,8 @@ async def why_reset(
                 return _shorter((await log.bounds([partition]))[partition], next_offset)
     except TimeoutError as error:
         raise BrokerUnavailableError(
-            f"{partition}: nobody knows whether the topic was recreated, because the brokers did "
-            f"not answer within {COMPARING_S:.0f} s"
+            f"{partition}: could not check whether the topic was recreated, because the brokers "
+            f"did not answer within {COMPARING_S:.0f} s"
         ) from error
     if last_record(record) == last:
         return None

@@ -124,7 +124,7 @@ class EventRelay:
                 await self._relay()
             except FencedError as error:
                 raise FatalError(
-                    f"{error}. This relay ends, because a database can have only one relay"
+                    f"{error}. This relay exits, because a database can have only one relay"
                 ) from error
             except RetryableError as error:
                 self._waits_for = str(error)
@@ -181,8 +181,8 @@ class EventRelay:
             )
         if position is None or position.registration != registered.name:
             raise FatalError(
-                f"the position in group {group_id} is gone (Kafka keeps the offsets of a group "
-                f"without members for offsets.retention.minutes). {START_AGAIN}"
+                f"the position in group {group_id} is gone. Kafka deletes the offsets of a group "
+                f"that has no members for longer than offsets.retention.minutes. {START_AGAIN}"
             )
         now = await self._reader.read_horizon()
         if position.transaction_id >= now.next_transaction:

@@ -30,7 +30,8 @@ async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]
         configs = await topics.topic_configs(topic)
         if not configs:
             raise BrokerUnavailableError(
-                f"topic {topic} does not exist, and the relay creates no topics. Create it"
+                f"topic {topic} does not exist, and the relay does not create topics. Create it, "
+                "then start the relay again"
             )
         limits[topic] = int(configs[MESSAGE_LIMIT])
     return limits

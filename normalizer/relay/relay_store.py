@@ -269,8 +269,8 @@ class RelayStore:
             await owned.producer.commit(records, position.to_commit(next_offset))
         except BrokerUnavailableError as error:
             raise PositionMovedError(
-                f"{error}. Nobody knows whether the commit succeeded, so the relay claims the "
-                "partition again and reads its position",
+                f"{error}. It's unknown whether the commit succeeded, so the relay claims the "
+                "partition again and reads the committed position",
                 topic=where.topic,
                 partition=where.partition,
             ) from error

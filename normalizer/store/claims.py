@@ -348,9 +348,9 @@ def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> N
     """Raise ShapesChangedError if the partition was read with another table of shapes."""
     if stored != fingerprint:
         raise ShapesChangedError(
-            f"{topic}[{partition}]: this process can't read it, because its records are read with "
-            f"{_table(stored)}, but this process has {_table(fingerprint)}. To continue with the "
-            "table of this process, start it once with --accept-shapes",
+            f"{topic}[{partition}]: this process can't read the partition, because its records "
+            f"are read with {_table(stored)}, but this process has {_table(fingerprint)}. To "
+            "continue with the table of this process, start it once with --accept-shapes",
             topic=topic,
             partition=partition,
         )

@@ -57,7 +57,7 @@ def translate_connect_error(error: BaseException, database_url: str) -> Normaliz
             return StoreSignInError(f"database: TLS: {reason}", remedy=_trusting(error))
         case ConnectionError() if "rejected SSL upgrade" in str(error):
             return StoreSignInError(
-                "database: TLS: the server does not offer it",
+                "database: TLS: the server does not offer TLS",
                 remedy="turn ssl on at the server, or set sslmode=prefer in DATABASE_URL, which "
                 "works without",
             )

@@ -24,6 +24,6 @@ async def check_protocol(connection: asyncpg.Connection) -> None:
     if in_force != PROTOCOL:
         raise FatalError(
             f"the database requires protocol {in_force}, but this version of normalizer writes "
-            f"{PROTOCOL} and would store one event under two ids. Run the version of normalizer "
-            "that has the newest migration"
+            f"protocol {PROTOCOL}, and would store one event under two ids. Run the version of "
+            "normalizer that has the newest migration"
         )

@@ -112,8 +112,8 @@ async def show_entry(
         rows = await connection.fetch(_LIST, None, None, quarantine_id, 1, True)
         if not rows:
             raise ConfigurationError(
-                f"quarantine {quarantine_id}: there is no such entry; see `normalizer quarantine "
-                "list`"
+                f"quarantine {quarantine_id}: there is no entry with this id. `normalizer "
+                "quarantine list` prints the ids of all entries"
             )
         entry = QuarantineEntry(**rows[0])
         raw = await connection.fetchrow(

@@ -64,7 +64,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
             lock.seek(0)
             pid = lock.read().strip() or "unknown"
             raise ConfigurationError(
-                f"`normalizer up` is already running in {folder}: pid {pid}"
+                f"`normalizer up` is already running in {folder} (pid {pid}). Stop it, or choose "
+                "another folder with --folder"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -198,7 +198,9 @@ def _bug(name: str, error: Exception) -> Response:
         error=type(error).__name__,
         at=f"{Path(frame.filename).name}:{frame.lineno}",
     )
-    return problem_response(InternalError("this is a bug in the server; its log has the details"))
+    return problem_response(
+        InternalError("this is a bug in the server. The server's log has the details")
+    )
 
 
 async def _error(request: Request, error: Exception) -> Response:

@@ -71,7 +71,8 @@ class AccessMiddleware:
         if {name for name, _ in scope["headers"]} >= _LENGTHS:
             app = problem_response(
                 AmbiguousLengthError(
-                    "the request has both Content-Length and Transfer-Encoding; send only one"
+                    "the request has both Content-Length and Transfer-Encoding. Send only one of "
+                    "them"
                 ),
                 {"Connection": "close"},
             )
@@ -79,14 +80,14 @@ class AccessMiddleware:
             if _host_name(Headers(scope=scope).get("host", "")) not in self._hosts:
                 app = problem_response(
                     MisdirectedError(
-                        "the server answers this host name only if PROJECTOR_TOKEN is set; "
-                        "without a token, use a local name such as localhost"
+                        "without a token, the server answers only to a local host name, such as "
+                        "localhost. Use one, or set PROJECTOR_TOKEN at the server"
                     )
                 )
         elif not (_is_open(scope["path"]) or trusted):
             app = problem_response(
                 UnauthorisedError(
-                    "the request has no valid token; send the header Authorization: Bearer TOKEN"
+                    "the request has no valid token. Send the header Authorization: Bearer TOKEN"
                 ),
                 {"WWW-Authenticate": "Bearer"},
             )

@@ -152,12 +152,12 @@ def _refuse_exposure(settings: ApiSettings) -> None:
     # one.
     if settings.token is not None and not re.fullmatch(f"[!-~]{{{LEAST_TOKEN},}}", settings.token):
         raise ConfigurationError(
-            f"PROJECTOR_TOKEN: expected at least {LEAST_TOKEN} ASCII characters without spaces; "
-            "to make one, run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
+            f"PROJECTOR_TOKEN: expected at least {LEAST_TOKEN} ASCII characters without spaces. "
+            "To make a token, run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
     if settings.token is None and not _is_loopback(settings.host):
         raise ConfigurationError(
-            f"--host {settings.host} lets other machines read the data, so it needs a token; to "
+            f"--host {settings.host} lets other machines read the data, so it needs a token. To "
             "make one, run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
 

@@ -236,7 +236,7 @@ class Reader:
         except ConfigurationError as error:
             # It may name a file of this machine, so only the log has it.
             raise DatabaseRefusedError(
-                "DATABASE_URL can't be used; the log of `projector serve` says why"
+                "DATABASE_URL can't be used. The log of `projector serve` says why"
             ) from error
         except CONNECTION_ERRORS as error:
             raise DatabaseUnavailableError("the database does not answer") from error
@@ -249,7 +249,7 @@ class Reader:
             if pool.get_size() < self._connections:
                 raise DatabaseUnavailableError("the database does not answer") from error
             raise BusyError(
-                "all database connections of the server are in use; try again in a few seconds"
+                "all database connections of the server are in use. Try again in a few seconds"
             ) from error
         try:
             yield connection
@@ -274,7 +274,7 @@ class Reader:
 async def _refuse_tables(connection: asyncpg.Connection) -> None:
     if await connection.fetchval(_TABLES):
         raise DatabaseRefusedError(
-            f"the role {READER} can read tables, although it must read only views; revoke that "
+            f"the role {READER} can read tables, although it must read only views. Revoke that "
             "right"
         )
 
@@ -288,25 +288,25 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
     code = error.sqlstate or ""
     if code == "57014" and timed_out:
         return TooSlowError(
-            f"the query was stopped after {timeout_s:g} s; request less data, such as a shorter "
+            f"the query was stopped after {timeout_s:g} s. Request less data, such as a shorter "
             "window"
         )
     if code in ("42501", "22023") and "role" in str(error):
         return DatabaseRefusedError(
-            f"the user of DATABASE_URL may not act as {READER}; grant it that role"
+            f"the user of DATABASE_URL may not act as {READER}. Grant that role to the user"
         )
     if code[:2] in SIGN_IN_CLASSES or isinstance(error, PoolerError):
         return DatabaseRefusedError(
-            f"the sign-in was rejected (SQLSTATE {code}); check the user, the password, and the "
+            f"the sign-in was rejected (SQLSTATE {code}). Check the user, the password, and the "
             "name of the database in DATABASE_URL"
         )
     if code[:2] in OUTAGE_CLASSES:
         return DatabaseUnavailableError(
-            f"the database can't be used at the moment (SQLSTATE {code}); try again"
+            f"the database can't be used at the moment (SQLSTATE {code}). Try again"
         )
     if code[:2] == "42":
         return DatabaseRefusedError(
-            f"a view is missing or not readable (SQLSTATE {code}); run `normalizer migrate`"
+            f"a view is missing or not readable (SQLSTATE {code}). Run `normalizer migrate`"
         )
     return DatabaseRefusedError(
         f"the database rejected the query (SQLSTATE {code}, {type(error).__name__})"

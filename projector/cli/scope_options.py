@@ -17,7 +17,7 @@ def parse_scope(
     """Build the scope from --since, --until, --last, and --sample. Raises click.UsageError."""
     if since and last:
         raise click.UsageError(
-            "--since and --last can't be used at once, because each says where the range begins"
+            "--since and --last can't be used together, because both say where the range begins"
         )
     bounds: dict[str, Any] = {}
     if since:
@@ -43,7 +43,7 @@ def _parse_hour(text: str, *, up: bool = False) -> datetime:
         return start_of_hour(utc + timedelta(hours=1, microseconds=-1) if up else utc)
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(
-            f"{text!r} is not a time; write it like 2026-07-01T09:00"
+            f"{text!r} is not a time. Write it like 2026-07-01T09:00"
         ) from error
 
 
@@ -55,6 +55,6 @@ def parse_span(text: str) -> timedelta:
     """
     found = re.fullmatch(r"(?!0+[mhd])([0-9]{1,5})([mhd])", text.strip())
     if found is None:
-        raise click.BadParameter(f"{text!r} is not a span; write it like 90m, 24h, or 7d")
+        raise click.BadParameter(f"{text!r} is not a length of time. Write it like 90m, 24h, or 7d")
     unit = {"m": "minutes", "h": "hours", "d": "days"}[found[2]]
     return timedelta(**{unit: int(found[1])})

@@ -98,8 +98,9 @@ async def maintain(
     here = datetime.now(UTC)
     if abs(now - here) > _MOST_SKEW:
         raise ClocksDifferError(
-            f"nothing was done, because one clock is wrong: the database's clock says "
-            f"{now:%Y-%m-%d %H:%M} UTC, and this machine's {here:%Y-%m-%d %H:%M} UTC"
+            "nothing was done, because one of two clocks is wrong: the database's clock says "
+            f"{now:%Y-%m-%d %H:%M} UTC, and this machine's says {here:%Y-%m-%d %H:%M} UTC. "
+            "Correct it, then run the command again"
         )
     steps = _steps(connection, keep, now, folder, dry_run=dry_run)
     failed: list[str] = []
@@ -116,7 +117,7 @@ async def maintain(
             yield f"{name} failed: {error_sentence(error)}"
     if failed:
         raise StepsFailedError(
-            f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}; the next run tries "
+            f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}. The next run tries "
             "them again"
         )
 
@@ -164,7 +165,7 @@ async def _while_open(connection: asyncpg.Connection) -> AsyncIterator[None]:
         if block.expired():
             raise StoreUnavailableError(
                 "this run was stopped, because the connection that holds the maintenance lock "
-                "has ended. The next run continues"
+                "has ended. The next run continues where this one stopped"
             ) from error
         raise
 

@@ -290,7 +290,8 @@ class JobRun:
 
     def _lost(self) -> FatalError:
         return FatalError(
-            f"job {self.spec.job_id}: another process took over this run, so this one ends"
+            f"job {self.spec.job_id}: another process has taken over this run, so this process "
+            "ends and writes nothing more"
         )
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:

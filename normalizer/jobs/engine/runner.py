@@ -147,7 +147,8 @@ class JobRunner:
             worst = pick_worst(errors, FencedError, PositionError, FatalError)
             if isinstance(worst, FencedError):
                 raise FatalError(
-                    f"job {self.spec.job_id}: another process took over this run, so this one ends"
+                    f"job {self.spec.job_id}: another process has taken over this run, so this "
+                    "process ends and writes nothing more"
                 ) from errors
             if not isinstance(worst, NormalizerError):
                 raise worst from errors

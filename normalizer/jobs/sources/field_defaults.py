@@ -24,7 +24,9 @@ def parse_defaults(settings: Iterable[str]) -> dict[str, str]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not name or not equals:
-            raise ConfigurationError(f"--set: expected NAME=VALUE; got {setting!r}")
+            raise ConfigurationError(
+                f"--set: expected NAME=VALUE, such as created_at=2026-01-31; got {setting!r}"
+            )
         defaults[name] = value
     return defaults
 

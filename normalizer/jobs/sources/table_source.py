@@ -154,12 +154,14 @@ class TableSource:
     def _record(self, row: Mapping[str, Any]) -> RawRecord:
         if not _EVENT_ID.fullmatch(row["event_id"] or ""):
             raise self._failed(
-                f"the row with key {row['key']} has no event_id that is a whole number"
+                f"the row with key {row['key']} can't be read, because its event_id is not a "
+                "whole number"
             )
         offset = int(row["event_id"])
         if not -(1 << 63) <= offset < (1 << 63) - 1:
             raise self._failed(
-                f"the row with key {row['key']} has an event_id of more than 63 bits"
+                f"the row with key {row['key']} can't be read, because its event_id has more than "
+                "63 bits"
             )
         return RawRecord(
             value=self._defaults.complete(row["value"].encode()),

@@ -88,7 +88,7 @@ async def execution_event(
     keyset = {"execution": parse_id(execution_id), "event": parse_id(event_id)}
     records = await snapshot.records(_EVENT, keyset)
     if not records:
-        raise NotFoundError("there is no such event in this execution")
+        raise NotFoundError("this execution has no event with this id")
     stored = dict(records[0])
     ingested_at = stored.pop("ingested_at")
     envelope = to_envelope(stored)

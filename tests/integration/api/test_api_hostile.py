@@ -156,8 +156,8 @@ async def test_a_reader_that_may_read_tables_is_rejected(database: Database) -> 
     assert answer.status_code == 503
     (reason,) = answer.json()["reasons"]
     assert reason == (
-        "the role projector_reader can read tables, although it must read only views; "
-        "revoke that right"
+        "the role projector_reader can read tables, although it must read only views. "
+        "Revoke that right"
     )
 
 
@@ -181,11 +181,11 @@ async def test_a_login_needs_the_reader_s_role_and_no_other(filled: Database) ->
 
     assert (stranger.status_code, stranger.json()["reason"]) == (503, "database_refused")
     assert stranger.json()["detail"] == (
-        "the user of DATABASE_URL may not act as projector_reader; grant it that role"
+        "the user of DATABASE_URL may not act as projector_reader. Grant that role to the user"
     )
     assert member.status_code == 200
     assert lost.json()["detail"] == (
-        "the sign-in was rejected (SQLSTATE 3D000); check the user, the password, and the name of "
+        "the sign-in was rejected (SQLSTATE 3D000). Check the user, the password, and the name of "
         "the database in DATABASE_URL"
     )
 

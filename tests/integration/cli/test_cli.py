@@ -282,7 +282,7 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
     assert "redriven at" in format_entry(*await show_entry(url, 2), raw=False)
     assert "was in quarantine as entry 2" in await explained(settings, f"{feed.name}:0:1")
     code, said = await typed(settings, "quarantine", "show", "99")
-    assert (code, "there is no such entry" in said) == (2, True)
+    assert (code, "there is no entry with this id" in said) == (2, True)
 
 
 @ONE_PARTITION

@@ -153,7 +153,7 @@ async def test_a_runner_that_lost_the_job_writes_nothing_more(
         error = await first
         stored = await connection.fetchval("select count(*) from normalizer.events")
 
-    assert "another process took over this run" in str(error)
+    assert "another process has taken over this run" in str(error)
     assert stored < COUNT
 
 

@@ -72,15 +72,15 @@ _UNPAGED: Final[list[tuple[dict[str, Any], str]]] = [
     ),
     (
         {"query": "select 'x' as event_id", "key": ["event_id"]},
-        "has no event_id that is a whole number",
+        "event_id is not a whole number",
     ),
     (
         {"query": "select 9223372036854775807 as event_id", "key": ["event_id"]},
-        "an event_id of more than 63 bits",
+        "event_id has more than 63 bits",
     ),
     (
         {"query": "select -9223372036854775809 as event_id", "key": ["event_id"]},
-        "an event_id of more than 63 bits",
+        "event_id has more than 63 bits",
     ),
 ]
 
@@ -182,11 +182,17 @@ async def test_wrong_usage_of_the_command_is_said_in_words_and_begins_no_job(
 ) -> None:
     query = ("--query", "select 1 as event_id")
     for arguments, why in (
-        ((), "expected either the name of a table or --query"),
-        (("noetl.event", *query), "expected either the name of a table or --query"),
+        ((), "expected either the name of a table, such as noetl.event, or --query"),
+        (
+            ("noetl.event", *query),
+            "expected either the name of a table, such as noetl.event, or --query",
+        ),
         (query, "no primary key. Name the columns"),
         (("nowhere",), 'relation "nowhere" does not exist'),
-        (("nowhere", "--set", "x"), "--set: expected NAME=VALUE; got 'x'"),
+        (
+            ("nowhere", "--set", "x"),
+            "--set: expected NAME=VALUE, such as created_at=2026-01-31; got 'x'",
+        ),
     ):
         code, said = await typed(job_settings(database), "backfill", "table", *arguments)
 

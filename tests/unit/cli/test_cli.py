@@ -259,7 +259,7 @@ def test_any_other_line_is_a_value_at_its_number(line: bytes) -> None:
     "span", ["999999d", "99999999999999999999m", "0", "1w", "-1h", "१d", "0d", ""]
 )
 def test_a_span_that_reaches_beyond_the_calendar_is_none(span: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not a span"):
+    with pytest.raises(click.BadParameter, match="is not a length of time"):
         parse_span(span)
 
 

@@ -147,7 +147,7 @@ def untrusted() -> ssl.SSLCertVerificationError:
         ),
         (
             ConnectionError("PostgreSQL server at '/h:1' rejected SSL upgrade"),
-            "database: TLS: the server does not offer it: turn ssl on at the server",
+            "database: TLS: the server does not offer TLS: turn ssl on at the server",
             StoreSignInError,
         ),
         (

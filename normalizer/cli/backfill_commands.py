@@ -40,8 +40,8 @@ from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 _expired_option: Final = click.option(
     "--accept-expired",
     is_flag=True,
-    help="Ignore events that are older than the retention of events, and continue. By default, "
-    "the job fails at the first such event.",
+    help="Ignore events that are older than the retention of events, and store the others. By "
+    "default, the job fails at the first event that is too old.",
 )
 
 
@@ -67,8 +67,8 @@ def backfill() -> None:
     "partitions",
     type=SMALL_NUMBER,
     multiple=True,
-    help="The number of a partition to read. Repeat the option for several. By default, all "
-    "partitions are read.",
+    help="The number of a partition to read, for example 3. Repeat the option for several "
+    "partitions. By default, all partitions are read.",
 )
 @click.option(
     "--from-offset",
@@ -83,14 +83,14 @@ def backfill() -> None:
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="The time to start at, for example 2026-01-31 or 2026-01-31T12:00:00Z. Each partition "
-    "is read from its first record at or after this time.",
+    help="The time to start at, for example 2026-01-31 (UTC) or 2026-01-31T12:00:00Z. Each "
+    "partition is read from its first record at or after this time.",
 )
 @click.option(
     "--to-time",
     metavar="TIME",
-    help="The time to stop at, for example 2026-02-28. Each partition is read up to its first "
-    "record at or after this time, which is left out.",
+    help="The time to stop at, for example 2026-02-28 (UTC). Each partition is read up to its "
+    "first record at or after this time. That record is left out.",
 )
 @changes_option
 @_expired_option
@@ -166,9 +166,9 @@ def backfill_topic(
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="Which topic the records are from, if the topic was deleted and created again: 0 is the "
-    "first one, 1 is the second. You need it only in that case, for records that name their "
-    "topic, as `kcat -J` prints them.",
+    help="Which topic the records are from, if a topic of this name was deleted and created "
+    "again. 0 is the first topic, and 1 is the second. You need this option only in that "
+    "case, and only for records that name their topic, as `kcat -J` prints them.",
 )
 @set_option
 @changes_option
@@ -225,7 +225,8 @@ def backfill_file(
 @click.argument("table", required=False)
 @click.option(
     "--query",
-    help="The SQL query whose rows to read, instead of a table. It must return a column event_id.",
+    help="A SQL query to read instead of a table. It must return a column event_id. Each row that "
+    "it returns is read as one event.",
 )
 @click.option(
     "--source-url",
@@ -236,9 +237,9 @@ def backfill_file(
 )
 @click.option(
     "--name",
-    help="The name under which to store the rows, whose topic becomes pg:NAME. A second run with "
-    "the same name recognizes the rows that the first one stored, and stores none of them "
-    "twice. Default: the table's name, or a hash of the query.",
+    help="The name under which to store the rows. Their topic becomes pg:NAME. A second run with "
+    "the same name recognizes the rows that the first run stored, and doesn't store them "
+    "again. Default: the table's name, or a hash of the query.",
 )
 @click.option(
     "--key",

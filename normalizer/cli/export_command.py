@@ -46,8 +46,8 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     "executions",
     type=ID,
     multiple=True,
-    help="The id of an execution whose events to export. Repeat the option for several. By "
-    "default, the events of all executions are exported.",
+    help="The id of an execution to export, for example 481036337152. Repeat the option for "
+    "several executions. By default, the events of all executions are exported.",
 )
 @click.option(
     "--format",

@@ -33,8 +33,8 @@ def _execution(text: str) -> ForgottenExecution:
     "--why",
     required=True,
     help="The reason to erase the execution, for example 'request 17'. It's stored in the table "
-    "normalizer.forgotten_executions, which is never cleaned up, so don't quote anything "
-    "that is to be erased.",
+    "normalizer.forgotten_executions. That table is never cleaned up, so don't quote "
+    "anything that you want to erase.",
 )
 @click.option(
     "--dry-run",

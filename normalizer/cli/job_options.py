@@ -70,7 +70,7 @@ def changes_option(command: _Command) -> _Command:
         type=NewPath(path_type=Path),
         metavar="FILE",
         help="The file to which a dry run writes every row that would change, as one JSON object "
-        "per line. It needs --dry-run, and the file must not exist yet.",
+        "per line. It needs --dry-run. The file must not exist yet.",
     )(cast("_Command", checked))
 
 

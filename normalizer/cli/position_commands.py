@@ -44,8 +44,8 @@ def _changes(command: Callable[..., None]) -> Callable[..., None]:
             "--why",
             required=True,
             help="The reason to change the position, for example 'poison, see ticket 17'. It's "
-            "stored in the table normalizer.position_changes, which is never cleaned up, so "
-            "don't quote the content of records.",
+            "stored in the table normalizer.position_changes. That table is never cleaned "
+            "up, so don't quote the content of records.",
         ),
         click.option(
             "--dry-run",
@@ -151,7 +151,8 @@ def skip(
     "--offset",
     type=OFFSET,
     required=True,
-    help="The offset to read next, for example 900. It must have been read before.",
+    help="The offset to read next, for example 900. The partition must have been read at this "
+    "offset before.",
 )
 def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
     """Set the position back to --offset, to read records again.

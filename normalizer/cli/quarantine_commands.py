@@ -33,8 +33,8 @@ from normalizer.store import quarantine_reader
 _reason_option: Final = click.option(
     "--reason",
     type=click.Choice(REASONS),
-    help="The reason for which the records were rejected, for example missing_time. By default, "
-    "records with any reason are included.",
+    help="The reason why the records were rejected, for example missing_time. By default, records "
+    "are included whatever the reason.",
 )
 
 
@@ -109,7 +109,8 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 @_reason_option
 @click.option(
     "--shape",
-    help="The shape (format of a producer) of the records to try.",
+    help="The wire shape of the records to try, for example executor. A wire shape is the format "
+    "of a producer. By default, records of any shape are tried.",
 )
 @click.option(
     "--topic",
@@ -119,27 +120,28 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 @click.option(
     "--version",
     type=SMALL_NUMBER,
-    help="The version of the rules that rejected the records to try, for example 4.",
+    help="The version of the rules that rejected the records to try, for example 4. By default, "
+    "records that any version rejected are tried.",
 )
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="The earliest time at which the records to try were rejected, for example 2026-01-31 "
-    "(UTC).",
+    help="The time to start at, for example 2026-01-31 (UTC). Only records that were rejected at "
+    "or after this time are tried.",
 )
 @click.option(
     "--to-time",
     metavar="TIME",
     help="The time to stop at, for example 2026-02-28 (UTC). Only records that were rejected "
-    "before it are tried.",
+    "before this time are tried.",
 )
 @click.option(
     "--id",
     "ids",
     type=ID,
     multiple=True,
-    help="The id of an entry to try, as `normalizer quarantine list` prints it. Repeat the "
-    "option for more.",
+    help="The id of a quarantine entry to try, as `normalizer quarantine list` prints it. Repeat "
+    "the option for several entries.",
 )
 @click.option(
     "--again",
@@ -154,7 +156,8 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 @click.option(
     "--yes",
     is_flag=True,
-    help="Try all rejected records without asking first, if no other option selects some of them.",
+    help="Don't ask for confirmation. The command asks only if no other option selects some of "
+    "the records, because it would then try all of them.",
 )
 @set_option
 @changes_option

@@ -41,7 +41,8 @@ its partitions, and each would read only some of them."""
     "--unregister",
     is_flag=True,
     help="Stop the database from recording changes for a relay with --from-postgres, and exit. "
-    "Use it when you no longer need that relay.",
+    "Use it when you no longer need that relay, because the recorded changes would pile up "
+    "in the database.",
 )
 def relay(
     *, accept_reset: bool, accept_shapes: bool, from_postgres: bool, unregister: bool

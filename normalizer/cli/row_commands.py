@@ -45,14 +45,14 @@ SHOWN_REJECTIONS: Final = 20
 @click.command()
 @click.option(
     "--shape",
-    help="The shape (format of a producer) whose rows to update. By default, the rows of all "
-    "shapes are updated.",
+    help="The wire shape whose rows to update, for example executor. A wire shape is the format "
+    "of a producer. By default, the rows of all shapes are updated.",
 )
 @click.option(
     "--rule",
     type=click.Choice(RULES),
-    help="The rule whose rows to update, for example status_unmapped. These are the rows in "
-    "which the rule has changed or guessed a value.",
+    help="The rule whose rows to update, for example status_unmapped. Only rows in which this "
+    "rule has changed or guessed a value are updated.",
 )
 @click.option(
     "--from-time",
@@ -152,7 +152,8 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
 @click.option(
     "--end",
     metavar="JOB",
-    help="The id of an interrupted job to end. It can't be resumed after that.",
+    help="The id of an interrupted job to end, as this command lists it. The job can't be resumed "
+    "after that, and its next run starts from the beginning.",
 )
 def jobs(*, limit: int, end: str | None) -> None:
     """List the runs of jobs, newest first.

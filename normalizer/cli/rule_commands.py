@@ -28,7 +28,8 @@ from normalizer.runtime.exit_codes import FOUND
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit with 1 if a record was rejected. Without this option, the exit code is 0 even then.",
+    help="Exit with code 1 if a record was rejected. By default, the exit code is 0 even if "
+    "records were rejected.",
 )
 def normalize(*, file: str, strict: bool) -> None:
     """Turn raw records into canonical events, one per line.
@@ -76,11 +77,11 @@ def schema() -> None:
     type=click.Choice(conformance.LEVELS),
     default="lines",
     show_default=True,
-    help="How much of the contract to test. With 'lines', the program must return canonical "
-    "events unchanged. With 'shapes', it must also turn a raw event of any producer into a "
-    "canonical one, or reject it for the right reason. With 'rules', it must also do "
-    "what else `normalizer normalize` does, for example correct a status that contradicts the "
-    "result, remove a secret, or split a batch.",
+    help="How much of the contract to test. 'lines' tests that the program returns canonical "
+    "events unchanged. 'shapes' also tests that it turns a raw event of any producer into a "
+    "canonical one, or rejects it for the right reason. 'rules' also tests everything else "
+    "that `normalizer normalize` does. For example, it corrects a status that contradicts "
+    "the result, removes secrets, and splits batches.",
 )
 @click.option(
     "--show",

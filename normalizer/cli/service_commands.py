@@ -40,13 +40,14 @@ reset_option: Final = click.option(
     "--accept-reset",
     is_flag=True,
     help="Read a topic from its beginning if it was recreated or moved to another cluster. By "
-    "default, such a topic isn't read.",
+    "default, such a topic isn't read, because its stored positions are those of another "
+    "log.",
 )
 shapes_option: Final = click.option(
     "--accept-shapes",
     is_flag=True,
-    help="Continue to read partitions although the file of NORMALIZER_SHAPES has changed since "
-    "they were last read. By default, they stay stopped.",
+    help="Continue to read partitions even though the file of NORMALIZER_SHAPES has changed since "
+    "they were last read. By default, these partitions stay stopped.",
 )
 
 
@@ -58,8 +59,8 @@ shapes_option: Final = click.option(
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="The number of processes to run on this machine. They share the partitions, and one "
-    "address serves the probes and metrics of all.",
+    help="The number of processes to run on this machine, for example 4. They share the "
+    "partitions. One address serves the probes and metrics of all processes.",
 )
 def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     """Read, normalize, and store until SIGTERM or Ctrl-C. A second signal ends it at once.
@@ -162,7 +163,8 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
     type=NewPath(path_type=Path),
     default=Path(".noetl"),
     show_default=True,
-    help="The folder in which everything is kept, for example the data and the logs.",
+    help="The folder in which everything is stored: the data of PostgreSQL and Kafka, and the "
+    "logs.",
 )
 @click.option(
     "--no-kafka",
@@ -233,7 +235,8 @@ def up(
     "--print",
     "print_script",
     is_flag=True,
-    help="Print a script that applies the migrations with psql, but change nothing.",
+    help="Print a script that applies the migrations with psql, for example for a DBA to run. "
+    "Nothing is changed.",
 )
 def migrate(*, status: bool, print_script: bool) -> None:
     """Migrate the database of DATABASE_URL to the newest schema.

@@ -31,7 +31,7 @@ async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]
         if not configs:
             raise BrokerUnavailableError(
                 f"topic {topic} does not exist, and the relay does not create topics. Create it, "
-                "then start the relay again"
+                "and the relay continues"
             )
         limits[topic] = int(configs[MESSAGE_LIMIT])
     return limits

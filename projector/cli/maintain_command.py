@@ -36,9 +36,9 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="How long to keep events after they reached Kafka's log, for example 90d. Older events "
-    "are ignored when they're read, and an execution is deleted when its last event is "
-    "older than this plus the margin. Default: keep all.",
+    help="How long to keep events after they reached Kafka's log, for example 90d. If an older "
+    "event is read, it's ignored. An execution is deleted once its last event is older than "
+    "--keep-events and --keep-margin together. Default: keep all.",
 )
 @click.option(
     "--keep-margin",
@@ -47,9 +47,9 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="7d",
-    help="How much longer than --keep-events to keep an execution. If two records report the "
-    "same event, at most this far apart, it's counted once, because the first is still "
-    "stored. Default: 7d.",
+    help="How much longer to keep an execution than --keep-events says. If a second record "
+    "reports the same event within this time, the first one is still stored, so the event is "
+    "counted only once. Default: 7d.",
 )
 @click.option(
     "--archive",
@@ -58,8 +58,8 @@ from projector.verify.verdict import Verdict
     type=NewPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="The folder in which to keep a copy of deleted events. The compressed files are written "
-    "before the events are deleted. `normalizer backfill file` can read them into another "
-    "database, but not back into this one, which ignores such old events. Default: keep no copy.",
+    "before the events are deleted. `normalizer backfill file` can read the files into "
+    "another database. This database would ignore such old events. Default: keep no copy.",
 )
 @click.option(
     "--keep-quarantine",
@@ -67,7 +67,7 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="How long to keep quarantine entries (rejected records), for example 90d. Older ones "
+    help="How long to keep quarantine entries (rejected records), for example 90d. Older entries "
     "are deleted together with their counts by hour. Default: keep all.",
 )
 @click.option(
@@ -77,8 +77,8 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="30d",
-    help="How long to keep the raw bytes of rejected records. After that their quarantine "
-    "entries stay, but these records can't be redriven any more. Default: 30d.",
+    help="How long to keep the raw bytes of rejected records, for example 60d. The quarantine "
+    "entries stay after that, but these records can no longer be redriven. Default: 30d.",
 )
 @click.option(
     "--keep-hours",

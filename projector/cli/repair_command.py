@@ -27,8 +27,8 @@ from projector.verify.ranges import Scope
 @click.option(
     "--hours",
     is_flag=True,
-    help="Repair what happened from one time to another, for example --hours 2026-07-01T09:00 "
-    "2026-07-02 (UTC).",
+    help="Repair the projections of the hours between two times (UTC), for example --hours "
+    "2026-07-01T09:00 2026-07-02.",
 )
 @click.option("--counters", is_flag=True, help="Repair all counters, of all hours.")
 @click.option(

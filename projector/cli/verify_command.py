@@ -17,32 +17,32 @@ from projector.verify.verify import verify as compare
 @click.option(
     "--since",
     metavar="TIME",
-    help="The first hour to compare, for example 2026-07-01T09:00 (UTC). By default, there's no "
-    "limit.",
+    help="The first hour to compare, for example 2026-07-01T09:00 (UTC). By default, the "
+    "comparison starts with the oldest hour.",
 )
 @click.option(
     "--until",
     metavar="TIME",
-    help="The end of the range, for example 2026-07-02 (UTC). It isn't included. By default, "
-    "there's no limit.",
+    help="The hour to stop at, for example 2026-07-02 (UTC). Only earlier hours are compared. By "
+    "default, the comparison ends with the newest hour.",
 )
 @click.option(
     "--last",
     metavar="SPAN",
-    help="How far back from now the range begins, for example 90m, 24h, or 7d. Use it instead of "
-    "--since.",
+    help="How far back from now to start, for example 90m, 24h, or 7d. Use it instead of --since.",
 )
 @click.option(
     "--sample",
     type=click.IntRange(1),
     metavar="HOURS",
-    help="The number of hours to compare, drawn at random from those that still have events.",
+    help="The number of hours to compare, for example 24. They're drawn at random from the hours "
+    "that still have events. By default, all hours are compared.",
 )
 @click.option(
     "--seed",
     type=int,
-    help="The seed of the sample, as an earlier run printed it. The same seed draws the same "
-    "hours again.",
+    help="The seed of the random sample, as an earlier run printed it. With the same seed, the "
+    "same hours are compared again.",
 )
 @click.option(
     "--only",

@@ -199,10 +199,10 @@ def test_serve_refuses_to_let_others_read_along(
 @pytest.mark.parametrize(
     ("wrong", "why", "seen"),
     [
-        ("password", "check the user, the password, and the name of the database", "sign-in"),
-        ("pooler", "check the user, the password, and the name of the database", "sign-in"),
-        ("?sslmode=verify-full", "sslmode=verify-full needs the certificate", "the log of"),
-        ("?sslmode=verify-full&sslrootcert=/none/ca.pem", "/none/ca.pem: No such file", "the log"),
+        ("password", "Check the user, the password, and the name of the database", "sign-in"),
+        ("pooler", "Check the user, the password, and the name of the database", "sign-in"),
+        ("?sslmode=verify-full", "sslmode=verify-full needs the certificate", "The log of"),
+        ("?sslmode=verify-full&sslrootcert=/none/ca.pem", "/none/ca.pem: No such file", "The log"),
         ("host", "the database does not answer", "does not answer"),
     ],
 )

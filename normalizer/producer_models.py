@@ -123,9 +123,9 @@ class ProducerModel(BaseModel):
     def _with_names_of_fields(cls, sent: Any) -> Any:
         """Rename the fields that were sent to the names of the model.
 
-        If both names of a field were sent, the stronger one counts. Null means absent (#a1), and so
-        does a step such as `unknown` (#p1). Pydantic's aliases would be simpler, but a subclass
-        that declares a field again loses them.
+        If a field was sent under both of its names, the value under the stronger name counts. Null
+        means absent (#a1), and so does a step such as `unknown` (#p1). Pydantic's aliases would be
+        simpler, but a subclass that declares a field again would lose them.
         """
         if not isinstance(sent, dict):
             return sent

@@ -188,8 +188,8 @@ async def wait_for_readers(
 
     Returns False if they haven't ended within `within_s`. A transaction that has read a table holds
     a lock on it until it ends, so the database's list of locks shows which transactions these are.
-    Use it after a change that later transactions see, to be sure that nobody still works with the
-    old state.
+    Call this after a change that only later transactions see, to be sure that nobody still works
+    with the old state.
     """
     until_s = time.monotonic() + within_s
     ((readers,),) = await fetch(_READERS, table)

@@ -63,8 +63,8 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
 
     Behind a pooler in transaction mode, our next transaction may run in another session, which
     other clients use too. So settings are applied in each transaction, and a statement outside of a
-    transaction gets one of its own. VACUUM is the exception. It can't run in a transaction, so it
-    uses the settings of its role.
+    transaction gets its own transaction. Only VACUUM can't run in a transaction, so it uses the
+    settings of its role.
     """
 
     is_pooled = False
@@ -128,9 +128,9 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
     async def is_behind_pooler(self) -> bool:
         """Find out whether there's a pooler between us and the server.
 
-        When a client connects, the server names the process that will run its statements. A pooler
-        can't know that process yet, so it makes up a number. So if a statement runs in another
-        process than the one that was named, there's a pooler.
+        When a client connects, the server tells it the id of the process that will run its
+        statements. A pooler can't know that process yet, so it makes up an id. So if a statement
+        runs in a process with another id, there's a pooler.
         """
         other = _OTHER_PROCESS.format(self.get_server_pid())
         return str(await super().execute(other, timeout=CONNECT_S)) == "SELECT 1"

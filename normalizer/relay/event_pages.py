@@ -1,9 +1,9 @@
-"""Reads stored events for the relay: all of them once, then those that were inserted or changed.
+"""Reads all stored events for the relay once, and then those that were inserted or changed.
 
 Once a relay is registered, triggers record the ids of all inserted and changed events in the table
-`event_changes`, under the number of their transaction. Transactions end in another order than
-they're numbered, so the relay reads a change only after every transaction with a lower number has
-ended. That way no change can appear behind its position.
+`event_changes`, under the number of their transaction. Transactions don't end in the order of their
+numbers. So the relay reads a change only after every transaction with a lower number has ended.
+That way no change can appear before the relay's position and be missed.
 
 Statements get transaction ids as bigint: 64 bits, counted from the cluster's first transaction.
 """
@@ -81,10 +81,10 @@ def first_position(
     """Return the position from which a newly registered relay sends every event.
 
     `before` is the position of an earlier registration, if there was one. Revisions begin at the
-    server's clock, in microseconds, and grow by one per transaction. There are fewer transactions
-    than microseconds, so the new revisions are higher than all earlier ones, even if the database
-    was restored and its transactions have lower numbers now. If the clock was set back, they begin
-    above the last revision.
+    server's clock, in microseconds, and grow by one per transaction. A database has fewer
+    transactions than microseconds pass. So the new revisions are higher than all earlier ones, even
+    if the database was restored and its transactions have lower numbers now. If the clock was set
+    back, revisions begin above the last one instead.
     """
     first_revision = max(now.clock_us, before.revision + 1 if before else 0)
     return TablePosition(
@@ -107,8 +107,8 @@ def table_position(committed: CommittedOffset | None) -> TablePosition | None:
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     """Events in the order in which to send them, and the position after them.
 
-    Each event is at least as new as the position's revision. If it changes later, a later page
-    contains it again, with a higher revision. From page to page, the revision never gets lower.
+    Each event is at least as new as the position's revision. If the event changes later, a later
+    page contains it again, with a higher revision. Revisions never decrease from page to page.
     """
 
     position: TablePosition
@@ -116,11 +116,11 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Horizon(NamedTuple):
-    """Which transactions of the database have ended, at the time of the query.
+    """Which transactions of the database had ended at the time of the query.
 
-    Every transaction below `oldest_running` has ended, and none from `next_transaction` on has.
-    `clock_us` is the server's clock in microseconds, and `changes_table` identifies the table of
-    changes.
+    Every transaction below `oldest_running` had ended, and none from `next_transaction` on had
+    begun. `clock_us` is the server's clock in microseconds, and `changes_table` identifies the
+    table of changes.
     """
 
     oldest_running: int
@@ -299,8 +299,8 @@ class StoredEventReader:
     async def read_changes(self, position: TablePosition) -> EventPage | None:
         """Return the events of the next changes, or None if there are none.
 
-        Events are sorted by their last change and in their present state, so several changes of an
-        event give one record. Deleted events are left out.
+        Events are sorted by their last change. Each is returned once, in its present state, even if
+        it changed several times. Deleted events aren't returned.
         """
         return await self._session.run_once(partial(self._read_changed, position))
 
@@ -335,7 +335,7 @@ class StoredEventReader:
     ) -> tuple[list[asyncpg.Record], int]:
         """Return the rows of ids[start:] that fit in memory, and the index after the last one read.
 
-        If an id occurs more than once, its row is returned only at the last place.
+        If an id occurs more than once in `ids`, its row is returned only for the last occurrence.
         """
         last_places = {event_id: place for place, event_id in enumerate(ids)}
         rows: list[asyncpg.Record] = []
@@ -385,8 +385,8 @@ async def _read_range(
 ) -> tuple[int, list[asyncpg.Record], int]:
     """Return the number of the oldest running transaction, the rows, and the last row's id.
 
-    The number is read before the rows. So the rows contain the changes of all transactions below
-    it, and possibly some later ones.
+    The number is read before the rows. So the rows contain the changes of all transactions with
+    lower numbers, and possibly some later changes.
     """
     running = await connection.fetchval(_READ_HORIZON)
     rows, last_id = await fetch_rows(connection, ALL_EVENTS, ids)

@@ -1,9 +1,9 @@
 """Publishes the stored events of one database to Kafka, for `normalizer relay --from-postgres`.
 
 Each page of events is written in one Kafka transaction, together with the position after it. So a
-restarted relay continues behind the last committed page, and a reader with
-`isolation.level=read_committed` sees no event twice unless it has changed. A database can have only
-one such relay.
+restarted relay continues after the last committed page, and a reader with
+`isolation.level=read_committed` sees an event a second time only if it has changed. A database can
+have only one such relay.
 """
 
 import asyncio
@@ -57,10 +57,10 @@ Outcomes = Counter[tuple[str, str]]
 
 
 class EventRelay:
-    """The relay of a database.
+    """Publishes the stored events of one database.
 
-    `run` sends events until `stop` is called or an error can't be fixed by a retry. A second relay
-    of the same database fences the first one, which then ends with FatalError.
+    `run` sends events until `stop` is called, or until an error that a retry can't fix. A second
+    relay of the same database fences the first one, which then ends with FatalError.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -257,8 +257,8 @@ class EventRelay:
     async def _check(self, position: TablePosition, went_back: str) -> None:
         """Measure the lag, and check that the position still belongs to this database.
 
-        Raises FatalError if it doesn't. `went_back` is the message for one of the cases: changes
-        after the position were already sent and deleted.
+        Raises FatalError if it belongs to another one. `went_back` is the message if changes after
+        the position were already sent and deleted, so the position must have gone back.
         """
         state = await self._reader.read_state(position)
         if not state.is_registered:
@@ -301,9 +301,10 @@ class EventRelay:
         return rejection, "quarantined"
 
     def _note_success(self) -> None:
-        """Note that a page was sent, or that there was no page to send, so an outage is over.
+        """Note that an outage is over, because a page was sent or there was nothing to send.
 
-        Reading a page isn't enough, because it doesn't show that Kafka is reachable.
+        Call this after a page was sent. That a page could be read doesn't show that Kafka is
+        reachable.
         """
         self._outage.count_success()
         self._waits_for = None

@@ -1,6 +1,6 @@
 """Serves /metrics, /livez, and /readyz for the relay of stored events, from its own threads.
 
-The other form of the relay runs the consumer and is served by `monitoring`.
+The relay that reads the raw topic runs the consumer instead, so `monitoring` serves its probes.
 """
 
 import contextlib

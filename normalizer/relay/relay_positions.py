@@ -2,8 +2,8 @@
 
 The service keeps its positions in the table `source_positions`. A relay needs no database, so it
 keeps the same information in the text that Kafka stores with a committed offset: which log was
-read, its last record, and which process owns the partition. When a process takes over a partition,
-it learns from this whether the topic was recreated or the previous owner was killed.
+read, its last record, and which process owns the partition. A process that takes over a partition
+reads this text to find out whether the topic was recreated, or the previous owner was killed.
 """
 
 from typing import Final

@@ -1,12 +1,12 @@
 """The relay's store: claims partitions, and writes batches to the output topics.
 
-To claim a partition, the relay starts a transactional producer for it, which makes Kafka fence the
-previous owner's. It then reads the committed offset and commits it again with itself as the owner.
-Afterwards each part of a batch is written in one transaction with its next offset, so its events
-appear on the output topic exactly once.
+To claim a partition, the relay starts a transactional producer for it. That makes Kafka fence the
+producer of the previous owner. The relay then reads the committed offset, and commits it again with
+itself as the owner. Afterwards it writes each part of a batch and the part's next offset in one
+transaction, so its events appear on the output topic exactly once.
 
-If a commit fails, nobody knows whether it was applied. So the relay doesn't retry the part, but
-claims the partition again, and the offset that it then reads shows it.
+If a commit fails, nobody knows whether it was applied. So the relay doesn't retry the part. It
+claims the partition again, and the committed offset shows whether the part was written.
 """
 
 import asyncio
@@ -92,9 +92,9 @@ class RelayStore:
     ) -> Claim:
         """Claim the partition: fence every earlier owner, and abort its open transaction.
 
-        A partition without a committed offset begins at `log_start`. If the last owner ended
-        without releasing the partition, it was probably killed, maybe by one of the next records.
-        The partition is then a suspect, and its records are read in small slices (see `LastTry`).
+        A partition without a committed offset begins at `log_start`. If the last owner didn't
+        release the partition, the owner was probably killed, maybe by one of the next records. Then
+        the partition is a suspect, and its records are read in small slices (see `LastTry`).
 
         Raises BrokerUnavailableError, FencedError, FatalError, AnotherClusterError unless
         `accept_reset`, and ShapesChangedError if the operator's table of shapes has changed.
@@ -148,10 +148,10 @@ class RelayStore:
         return ()
 
     async def release_claims(self) -> None:
-        """Record that this process works on no record of its partitions any more.
+        """Record that this process has stopped working on its partitions.
 
-        The next owners then know that it wasn't killed. A partition whose commit is in flight or
-        has failed isn't released.
+        The next owners then know that this process wasn't killed by a record. A partition whose
+        commit is in flight or has failed isn't released.
         """
         async with asyncio.TaskGroup() as tasks:
             for where, owned in self._owned.items():
@@ -295,8 +295,8 @@ class RelayStore:
 async def read_clusters(topics: TopicReader, settings: Settings, topic: str) -> set[str]:
     """Return the ids of the Kafka clusters for which the relay has committed offsets of this topic.
 
-    Normally there's only one, the cluster that we're connected to. Another one means that a mirror
-    has copied the offsets, and they don't fit this cluster's log.
+    Normally that's only the cluster to which we're connected. If there's another one, a mirror has
+    copied its offsets, which don't fit this cluster's log.
     """
     partitions = await topics.partitions(topic)
     offsets = await topics.committed_offsets(settings.kafka_group_id, partitions)
@@ -315,8 +315,9 @@ def relay_stores(
 class _OwnedPartition(NamedTuple):
     """A claimed partition: its producer, and the last position that was committed.
 
-    `next_offset` is None while a commit is in flight and after one has failed. It's unknown then
-    whether the commit was applied, and committing the earlier offset could set the position back.
+    `next_offset` is None while a commit is in flight, and after one has failed. At such a time
+    nobody knows whether the commit was applied, so committing the earlier offset could set the
+    position back.
     """
 
     producer: TransactionalProducer

@@ -2,8 +2,9 @@
 
 `Child.start` runs it as a script between fork and the command. It drops root's rights if a user is
 given, and asks the kernel for a signal when the parent dies. `subprocess` could do this with
-`preexec_fn`, but that may deadlock in a process with threads. It imports little, because it runs
-before every child, and because after the change of user Python's own library may be unreadable.
+`preexec_fn`, but that may deadlock in a process with threads. The script imports little, because it
+delays the start of every child, and because Python's own library may be unreadable after the change
+of user.
 
 Arguments: the parent's pid, the death signal, uid, gid (-1 keeps them), and the command with its
 full path.

@@ -43,8 +43,8 @@ class Child:
         """Start a child in its own session, so that Ctrl-C in a terminal doesn't reach it.
 
         `command` needs the program's full path, and `env` is the whole environment. The output is
-        appended to the file `log`, or goes where ours goes if that's None. `owner` is the (uid,
-        gid) to run as.
+        appended to the file `log`. If `log` is None, it goes where our own output goes. `owner` is
+        the (uid, gid) to run as.
         """
         uid, gid = owner if owner is not None else (-1, -1)
         step = [sys.executable, "-I", "-S", _BECOME, os.getpid(), int(death_signal), uid, gid]
@@ -107,9 +107,8 @@ class Child:
 def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     """Send a signal to a child. Does nothing if the child has ended.
 
-    The method of asyncio's process first polls whether the child has ended. That may collect the
-    exit code before the event loop does, which would then report 255 instead. So this calls
-    os.kill.
+    asyncio's own method first polls whether the child has ended. The poll may collect the exit code
+    before the event loop does, and the event loop then reports 255 instead. So this calls os.kill.
     """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -119,7 +118,7 @@ def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> 
 def import_environment() -> dict[str, str]:
     """Return environment variables with which `python -m` imports the same modules as this process.
 
-    Without them, `python -m` looks in the current folder first, where there may be another version.
+    Without them, `python -m` imports from the current folder first, which may have another version.
     """
     return {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
 

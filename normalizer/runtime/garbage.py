@@ -1,7 +1,7 @@
 """Makes Python's garbage collector run rarely.
 
-It only looks for reference cycles, and records and rows form none, so scanning millions of them
-would find nothing and cost some percent of the time.
+The collector only looks for reference cycles. Records and rows form none, so scanning millions of
+them would find nothing, and cost several percent of the time.
 """
 
 import gc

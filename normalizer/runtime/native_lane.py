@@ -1,9 +1,9 @@
 """Decides at the start of a process whether the native lane reads records before Python does.
 
-The native lane is a library in Rust that gives the same rows as the Python rules, in less time.
-It's used if it's installed, was built from the same version of the rules, and supports the
-settings. A bug in it must not stop the service: a panic is caught and logged, and after MOST_PANICS
-panics Python reads every record. At the start, a log line says which of the two is used.
+The native lane is a library in Rust that gives the same rows as the Python rules, in less time. A
+process uses it if it's installed, was built from the same rules, and supports the settings. A bug
+in it must not stop the service: a panic is caught and logged, and after MOST_PANICS panics Python
+reads every record. At the start, a log line says which of the two is used.
 """
 
 from collections.abc import Sequence
@@ -60,8 +60,9 @@ class GuardedLane:
         """Read records with the lane. None stands for a record that's left to Python.
 
         After a panic, the records of that call are remembered and left to Python from then on.
-        Otherwise one bad record could cause all MOST_PANICS panics, for example if it's read again
-        because there was no room for it in its batch.
+        Otherwise one bad record could cause all MOST_PANICS panics, because a record may be read
+        several times. For example, a record that doesn't fit into its batch is read again for the
+        next one.
         """
         if not self.is_on() or self._have_panicked(records):
             return [None] * len(records)

@@ -1,8 +1,8 @@
 """Normalizes heavy records in the helper process, so that the parent's event loop stays free.
 
-A record of several megabytes takes long to normalize, and meanwhile the event loop must send
-heartbeats. A thread wouldn't help, because a C call that reads megabytes holds Python's interpreter
-lock all the time.
+A record of several megabytes takes long to normalize, and the event loop must send heartbeats in
+the meantime. A thread wouldn't help, because a C call that reads megabytes holds Python's
+interpreter lock until it returns.
 """
 
 import asyncio
@@ -39,10 +39,10 @@ class NormalizerProcessDiedError(Exception):
 
 
 class NormalizerProcess:
-    """The helper process. It's started when it's first needed, and again after it died.
+    """The helper process. It's started when it's first needed, and again after it has died.
 
-    If it takes longer than `answer_s` for a record, it's killed, because it's frozen or hangs.
-    `stop` ends it. If this process dies, the helper ends too, because its end of the pipe closes.
+    If it takes longer than `answer_s` for a record, it must be frozen or hanging, so it's killed.
+    `stop` ends it. If this process dies, the helper ends too, because its input is closed.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class NormalizerProcess:
     async def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
         """Return the outcomes of one record. Raises NormalizerProcessDiedError.
 
-        It handles one record at a time. If the call is cancelled, the helper is killed, because
-        outcomes that it sent later would look like those of the next record. A record of more than
-        LARGE_BYTES, or one that takes SLOW_S, is logged.
+        The helper handles one record at a time. If the call is cancelled, the helper is killed,
+        because outcomes that it sent later would be taken for those of the next record. A record of
+        more than LARGE_BYTES, or one that takes SLOW_S, is logged.
         """
         async with self._turn:
             process = self.process = self.process or await self._start()

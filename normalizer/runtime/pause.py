@@ -1,6 +1,6 @@
 """Waits for an event with a time limit, and computes the backoff before a retry.
 
-Every loop that retries waits this way, so a stop ends the wait at once.
+Every loop that retries waits with these functions, so that a stop ends the wait at once.
 """
 
 import asyncio

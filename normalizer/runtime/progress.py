@@ -38,7 +38,7 @@ def format_duration(seconds: float) -> str:
 class Progress:
     """Prints the progress of work from time to time.
 
-    `reporting` does so while a block runs, and calls a function that says how much is done:
+    `reporting` prints it while a block runs. It calls a function to find out how much is done:
 
         with Progress(screen, "export").reporting(export.done):
             await export.run(file.write)

@@ -1,7 +1,7 @@
 """Handles the signals that stop a process: the first stops it in order, a second one at once.
 
-Ending at once loses nothing, because PostgreSQL rolls back uncommitted work and the next process
-reads its records again.
+Nothing is lost when a process ends at once. PostgreSQL rolls back its uncommitted work, and the
+next process reads the same records again.
 """
 
 import asyncio

@@ -41,8 +41,9 @@ async def normalize_in_slices(
     ends when the outcomes so far reach `room` rows, so that the caller can stop when a batch is
     full.
 
-    The native `lane` reads each record first. A record that it leaves goes to `heavy` if it would
-    take long, otherwise to `normalize`. If `heavy` returns None, the iteration ends.
+    The native `lane` reads each record first. A record that the lane doesn't handle goes to `heavy`
+    if it would take long, and otherwise to `normalize`. If `heavy` returns None, the iteration
+    ends.
     """
     items: list[Item] = []
     rows = 0

@@ -1,7 +1,7 @@
 """Configures logging, masks secrets in every line, and keeps an incident from flooding the log.
 
-A log line describes an incident, such as an outage of the database, once when it begins and once
-when it ends. Nothing is logged per event.
+An incident, such as an outage of the database, is logged once when it begins and once when it ends.
+Nothing is logged per event.
 """
 
 import asyncio
@@ -77,7 +77,8 @@ def configure(
 def _discard_unwritten() -> None:
     """Discard lines that couldn't be written, when the process exits.
 
-    Otherwise Python would try to flush them at exit, fail, and change the exit code.
+    Otherwise Python would try to flush these lines at exit. It would fail again, and change the
+    exit code.
     """
     try:
         sys.stderr.flush()
@@ -94,9 +95,9 @@ def get_logger(**context: object) -> FilteringBoundLogger:
 def describe_error(error: BaseException) -> str:
     """Describe an error for a log line, without quoting anything secret.
 
-    Our own errors are described by their message, system errors by their name, such as "Connection
-    refused", and all others by their type only, because a library's text may quote a record or a
-    secret.
+    Our own errors are described by their message, and system errors by their name, such as
+    "Connection refused". All others are described only by their type, because a library's message
+    may quote a record or a secret.
     """
     match error:
         case NormalizerError():

@@ -1,6 +1,6 @@
 """Prints how calls ended, by attempts and status, every half minute while the stack runs.
 
-It's the first proof for a newcomer that events arrive, and it reads the same view as the dashboard.
+The table shows a newcomer that events arrive. It's read from the same view as the dashboard.
 """
 
 import asyncio

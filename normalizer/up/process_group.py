@@ -108,8 +108,8 @@ class ProcessGroup:
     async def _keep(self, number: int) -> None:
         """Run one process until the stop, and restart it whenever it dies.
 
-        The waits before restarts grow. Otherwise a process that dies right after its start would
-        make the group rebalance endlessly, and use up a CPU core.
+        The wait before each restart grows. Otherwise a process that dies right after its start
+        would make the consumer group rebalance endlessly, and use up a CPU core.
         """
         wait_s = RESTART_S
         while not self._stopping.is_set():

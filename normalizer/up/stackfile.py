@@ -1,7 +1,7 @@
 """The folder in which a stack keeps its state, and the files in it that tools read.
 
-The lock keeps a second stack out. stack.json has the addresses while everything runs, and other
-files have shell variables and a password file for psql.
+A lock keeps a second stack from using the folder. While everything runs, stack.json has the
+addresses, and two other files have shell variables and the password for psql.
 """
 
 import contextlib

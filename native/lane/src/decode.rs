@@ -49,8 +49,8 @@ pub fn decode_events(text: &str, each: Each<'_>) -> Result<(), Left> {
     })
 }
 
-/// Decodes the items of a batch. Each inherits the fields of the batch that it doesn't have (#b1),
-/// and may itself be in one wrapper (#b2).
+/// Decodes the items of a batch. An item inherits the batch's fields that it doesn't have itself
+/// (#b1), and may be in a wrapper (#b2).
 fn decode_batch(
     items: Raw<'_>,
     shared: &Fields<'_>,

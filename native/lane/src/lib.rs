@@ -79,12 +79,12 @@ impl Lane {
         }
     }
 
-    /// Adds the events of a record to `events`. If the record is left to Python, it adds none.
+    /// Adds the events of a record to `events`, or none if the record is left to Python.
     ///
-    /// `clean` is called for a value that may hold something that must not be stored. It returns the
-    /// value without that, or None if the record must be left to Python. `suspects` is called for
-    /// headers, as JSON, and returns whether they may hold such a thing. If they do, the record is
-    /// left to Python.
+    /// `clean` is called for a value that may hold a secret or other text that must not be stored.
+    /// It returns the value without that text, or None if the record must be left to Python.
+    /// `suspects` is called for the headers, as JSON, and returns whether they may hold such text.
+    /// If so, the record is left to Python.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 //! Applies every rule to an event, in the order of the Python rules.
 //!
-//! If several rules would reject the event, the first one counts. Source:
+//! If several rules would reject the event, the first one decides the reason. Source:
 //! docs/spec/wire-shapes.md#l2, #v3, #g4.
 
 use std::borrow::Cow;

@@ -1,7 +1,7 @@
 //! Searches a text in one pass for signs of anything that must not be stored.
 //!
-//! Most records contain nothing suspicious, and this search proves it quickly, so that only the
-//! others need Python's slow expressions. It searches for the same signs as
+//! Most records contain nothing suspicious. This search proves it quickly, so that only the other
+//! records need Python's slow regular expressions. It searches for the same signs as
 //! `normalizer/core/redaction/prefilter.py`, which passes them to it.
 //!
 //! Python folds the text before it searches, for example into lower case. Here an automaton reads
@@ -138,8 +138,9 @@ impl Trie {
         self.ends[state] = true;
     }
 
-    /// Fills the missing transitions of each state from its fallback state, which stands for the
-    /// longest suffix of the bytes read that also begins a sign.
+    /// Fills in the missing transitions of each state, by copying them from its fallback state. The
+    /// fallback state stands for the longest suffix of the bytes read so far that also begins a
+    /// sign.
     fn link(&mut self) {
         let mut fallback = vec![0; self.rows.len()];
         let mut waiting: VecDeque<usize> = self.rows[0]

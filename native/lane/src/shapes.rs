@@ -1,4 +1,4 @@
-//! Recognizes from its top-level keys in which producer's format a wire event is.
+//! Recognizes by its top-level keys which producer's format a wire event has.
 //!
 //! The name of the format is stored with the event. No rule depends on it. Source:
 //! docs/spec/wire-shapes.md#d1, #d2.

@@ -77,8 +77,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Adds a member. An object with a repeated key is left to Python, where the last value counts
-    /// but stays at the place of the first.
+    /// Adds a member. An object with a repeated key is left to Python, which keeps the last value,
+    /// but at the position of the first one.
     fn add(&mut self, key: &'a str, raw: Raw<'a>) -> Result<(), Left> {
         if key.contains('\\') {
             return Err(Left::Rare);
@@ -101,8 +101,9 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Returns the fields of an item of a batch, together with those that it inherits (#b1). It
-    /// inherits a field of the batch if it has none of the names of that field.
+    /// Returns the fields of an item of a batch, including those that it inherits (#b1). A field
+    /// may have several names. An item inherits the batch's value if it has the field under none of
+    /// them.
     pub fn inheriting(self, shared: &Self) -> Result<Self, Left> {
         let mut merged = Self::new();
         merged.keys = self.keys;
@@ -384,8 +385,8 @@ impl<'a> WireEvent<'a> {
         Some(out)
     }
 
-    /// Returns the column `coercions`. If there are several, they're written as canonical JSON and
-    /// sorted by their bytes. No two are equal, because no rule changes a field twice.
+    /// Returns the column `coercions`. Several coercions are written as canonical JSON, and sorted
+    /// by their bytes. No two are equal, because no rule changes a field twice.
     pub fn written_coercions(&self) -> Result<Option<String>, Left> {
         Ok(match &self.coercions[..] {
             [] => None,

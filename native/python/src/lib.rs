@@ -1,8 +1,8 @@
 //! The native lane as the Python module `event_normalizer_native`.
 //!
 //! The service imports this module if it's installed. `normalizer/core/encoded_events.py` describes
-//! what it expects of it. If the lane panics, the panic is caught, because in Python it would end
-//! the service. All records of that call are then read by the Python rules.
+//! what the service expects of it. A panic of the lane is caught here, because in Python it would
+//! end the service. The Python rules then read all records of that call.
 
 use std::panic::set_hook;
 
@@ -36,8 +36,8 @@ struct Lane {
 
 #[pymethods]
 impl Lane {
-    /// Creates a lane. `encoded_event` makes the Python object of an event from its five fields,
-    /// and `cleaner` has the signs of secrets to search for, and removes the secrets.
+    /// Creates a lane. `encoded_event` creates the Python object of an event from its five fields.
+    /// `cleaner` has the signs of secrets to search for, and removes the secrets.
     #[new]
     fn new(encoded_event: Py<PyAny>, cleaner: &Bound<'_, PyAny>) -> PyResult<Self> {
         let (signs, folded, separators) = cleaner.call_method0("automaton")?.extract()?;
@@ -81,7 +81,7 @@ impl Lane {
 
 impl Lane {
     /// Reads one record into `events`, and returns the number of its events. The number is 0 if
-    /// Python must read it. Then, and after an error, `events` is as it was before.
+    /// Python must read the record. In that case, and after an error, `events` is unchanged.
     fn read_one(&self, record: &Bound<'_, PyAny>, events: &mut EncodedEvents) -> PyResult<usize> {
         let py = record.py();
         let get = |name| record.getattr(name);

@@ -12,7 +12,8 @@ use crate::wire_values::{value, Value};
 
 /// Returns the number of retries before this attempt, and the rank of its evidence.
 ///
-/// It's the first valid count that was sent. An invalid count before it is recorded as a coercion.
+/// The number is the first valid count that was sent. Invalid counts before it are recorded as
+/// coercions.
 ///
 /// Rank 0 means that no count was sent, so this is the first attempt. Rank 1 means a field that
 /// counts from 1, and rank 2 an explicit count of retries.

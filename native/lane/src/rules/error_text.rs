@@ -1,7 +1,7 @@
 //! Resolves the text of an event's error.
 //!
-//! The column `error` holds a text. If an event's error is a list, or an object without a message,
-//! it has to become canonical JSON, and such a record is left to Python. Source:
+//! The column `error` holds a text. An error that's a list, or an object without a message, has to
+//! become canonical JSON first. Such a record is left to Python. Source:
 //! docs/spec/wire-shapes.md#x2, #s6.
 
 use std::borrow::Cow;

@@ -186,8 +186,8 @@ fn stored_payload_status<'a>(event: &WireEvent<'a>) -> Result<Raw<'a>, Left> {
     Ok(event.nested.result_context.get(Member::Status))
 }
 
-/// Returns the canonical word if it counts as evidence. A word such as COMPLETED, which says that
-/// something has ended, counts only for an event that ends something (#s3, #s8, #s10).
+/// Returns the canonical word if it counts as evidence. A word such as COMPLETED says that
+/// something has ended, so it counts only for an event that ends something (#s3, #s8, #s10).
 fn nested_word(sent: &str, meaning: &Meaning) -> Option<Cow<'static, str>> {
     if is_unknown(sent) {
         return None;

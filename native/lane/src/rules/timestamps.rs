@@ -31,8 +31,8 @@ const MAX_NUMBER_CHARS: usize = 30;
 
 /// Returns the time of the event, and the rank of its evidence.
 ///
-/// It's the producer's time (rank 2) if it sent a valid one, or else the time inside the event's
-/// snowflake id (rank 1), or else the timestamp of the Kafka record (rank 0).
+/// The time is the producer's (rank 2) if it sent a valid one. Otherwise it's the time inside the
+/// event's snowflake id (rank 1), or else the timestamp of the Kafka record (rank 0).
 pub fn resolve_created_at(
     event: &mut WireEvent<'_>,
     event_id: Option<i64>,

@@ -257,8 +257,9 @@ class EventRelay:
     async def _check(self, position: TablePosition, went_back: str) -> None:
         """Measure the lag, and check that the position still belongs to this database.
 
-        Raises FatalError if it belongs to another one. `went_back` is the message if changes after
-        the position were already sent and deleted, so the position must have gone back.
+        Raises FatalError if it doesn't, for example because the database was restored. `went_back`
+        is the message if changes after the position were already sent and deleted, so the position
+        must have gone back.
         """
         state = await self._reader.read_state(position)
         if not state.is_registered:
@@ -301,10 +302,10 @@ class EventRelay:
         return rejection, "quarantined"
 
     def _note_success(self) -> None:
-        """Note that an outage is over, because a page was sent or there was nothing to send.
+        """Note that an outage is over.
 
-        Call this after a page was sent. That a page could be read doesn't show that Kafka is
-        reachable.
+        Call this after a page was sent, or if there was nothing to send. A page that could be read
+        isn't enough, because that doesn't show that Kafka is reachable.
         """
         self._outage.count_success()
         self._waits_for = None

@@ -44,8 +44,8 @@ class Chunks:
     ) -> AsyncIterator[T]:
         """Call `work` on one chunk after the other, in order, and yield each item that fails alone.
 
-        The caller decides what becomes of such an item. After `most_failures` of them in a row, the
-        last error is raised instead, because then the items are unlikely to be the cause.
+        The caller decides what to do with such an item. After `most_failures` of them in a row, the
+        last error is raised, because then the items are unlikely to be the cause.
         """
         at = 0
         while at < len(items):

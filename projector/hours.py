@@ -1,7 +1,7 @@
 """Finds the hours in which a table has rows, without reading all of the rows.
 
-It looks up the first row of an hour in the index, and then the first row after that hour, and so on
-(a loose index scan). So an hour costs one look-up, whether it has one row or a million.
+It looks up the first row in the index, then the first row after that row's hour, and so on (a loose
+index scan). So an hour costs one look-up, whether it has one row or a million.
 """
 
 from collections.abc import AsyncIterator, Sequence

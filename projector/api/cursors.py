@@ -1,7 +1,7 @@
 """Encodes where a page of a list ends as an opaque text, for a client to get the next page.
 
-The text contains the values of the last row in the columns that the list is sorted by. Unlike a row
-number, they stay right while new rows arrive.
+The text contains the last row's values in the columns by which the list is sorted. Unlike a row
+number, these values still mark the same place after new rows have arrived.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -24,10 +24,10 @@ def encode(list_: str, keyset: Sequence[Any]) -> str:
 def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
     """Decode a cursor into the position after which the page begins.
 
-    The position consists of the values that the last row of the previous page has in the columns
-    that the list is sorted by. All of them are None without a cursor. Raises NoSuchPageError if the
-    cursor is damaged or belongs to another list. The values have the right types, but a client can
-    edit a cursor, so they may be outside the range of their columns.
+    The position is the last row of the previous page, given by its values in the columns by which
+    the list is sorted. Without a cursor, all of them are None. Raises NoSuchPageError if the cursor
+    is damaged or belongs to another list. The values have the right types, but may be outside the
+    range of their columns, because a client can edit a cursor.
     """
     if cursor is None:
         return dict.fromkeys(kinds)

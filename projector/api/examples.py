@@ -1,7 +1,7 @@
 """The example answers in the OpenAPI document, one per operation.
 
-They're real answers of a PostgreSQL with three hours of history, stored in examples.json by `python
--m tests.support.api_examples`.
+They're real answers from a database with three hours of history. `python -m
+tests.support.api_examples` generates them and stores them in examples.json.
 """
 
 from collections import defaultdict
@@ -18,8 +18,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     """An example request and its answer, for the OpenAPI document.
 
     `path` holds the values of the names in the path. `answer` is the body: JSON, or text for a
-    download. `csv` is the same answer as CSV. Only those rows are kept that show a field, or a type
-    of a field, that no earlier row shows.
+    download. `csv` is the same answer as CSV. A row is left out if each of its fields occurs in an
+    earlier row with the same type.
     """
 
     path: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """Encodes answers as JSON, or their rows as CSV if the request prefers that.
 
-A request prefers CSV if it has `format=csv`, or an Accept header that ranks text/csv first.
+A request gets CSV if it has the parameter `format=csv`, or an Accept header that ranks text/csv
+first.
 """
 
 import csv

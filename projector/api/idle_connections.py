@@ -40,9 +40,10 @@ class LimitedConnection(H11Protocol):
         self._stalled_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count the new connection as idle. If there are too many, close the longest idle one.
+        """Count the new connection as idle. If there are too many, close the one idle for longest.
 
-        So a client that opens many connections and sends nothing can't keep others from connecting.
+        Otherwise a client that opens many connections and sends nothing could keep others from
+        connecting.
         """
         super().connection_made(transport)
         self._idle[self] = None

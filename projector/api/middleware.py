@@ -1,7 +1,7 @@
 """Checks each request before it reaches a handler, and adds security headers to each response.
 
-With a token set, requests for data must send it. Without one, the server answers only requests for
-a local host name.
+If a token is set, requests for data must send it. If no token is set, the server answers only
+requests for a local host name such as localhost.
 """
 
 import hmac
@@ -40,9 +40,9 @@ class AccessMiddleware:
     Probes, metrics, and the files of the page need neither (`_OPEN`, `_OPEN_PAGES`).
     `request.state.trusted` says whether a request may see everything.
 
-    Without a token, a host name such as localhost is required because of DNS rebinding: a page of
-    another site could resolve its own name to this server and then read the answers, but the Host
-    header of its requests has that site's name.
+    Without a token, the request's Host header must be a name such as localhost. That prevents DNS
+    rebinding: a page of another site could resolve the site's name to this server and read the
+    answers, but its requests have the site's name as Host.
 
     A request with two lengths is rejected, and its connection closed. A proxy in front may have
     used the other length, so the next bytes could be a second request that somebody hid in the

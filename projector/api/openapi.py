@@ -1,7 +1,7 @@
 """Describes the endpoints as an OpenAPI document.
 
-The document is made from the types that requests are parsed into and that answers are encoded from,
-so it can't differ from what the server does.
+The document is generated from the same types into which the server parses requests, and from which
+it encodes answers. So the document can't differ from what the server does.
 """
 
 import re

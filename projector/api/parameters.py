@@ -1,7 +1,7 @@
 """The types of the API's parameters: ids, words from fixed lists, time windows, and pages.
 
-Each endpoint has a struct of them, for example with `WindowParams` as its base. The struct is used
-to parse the query string and to describe the endpoint in the OpenAPI document.
+Each endpoint has a struct of its parameters, for example a subclass of `WindowParams`. The server
+uses the struct to parse the query string, and to describe the endpoint in the OpenAPI document.
 """
 
 import re
@@ -157,9 +157,9 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
     def bounds(self, now: datetime) -> tuple[datetime, datetime]:
         """Return the window of a list: its start, which is included, and its end, which isn't.
 
-        A bound that the request leaves out is rounded outwards to a minute or an hour, as counts
-        are. So if the page shows a count of 12 calls, the list of the same window has these 12
-        calls.
+        A bound that the request doesn't give is rounded outwards to a minute or an hour, as it is
+        for counts. So if the page shows a count of 12 calls, the list for the same window has
+        exactly these 12 calls.
         """
         since, until = self.requested_bounds(now)
         grain: Grain = "minute" if until - since <= _SHORT else "hour"
@@ -171,8 +171,8 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
     def requested_bounds(self, now: datetime) -> tuple[datetime, datetime]:
         """Return the bounds as requested, without rounding.
 
-        Both bounds of an empty window are the same midnight, so that rounding to any interval keeps
-        it empty.
+        For an empty window, both bounds are the same midnight. So the window stays empty when it's
+        rounded to whole intervals of any length.
         """
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)

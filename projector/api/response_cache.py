@@ -1,7 +1,7 @@
 """Caches responses for one second, so that many open pages cost the database as much as one.
 
-The dashboard of each reader sends the same requests every few seconds. Identical requests at the
-same time share one query.
+Every open dashboard sends the same requests every few seconds. Identical requests that arrive while
+the first is still in progress share its query.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ _LEVEL: Final = 5
 class CachedResponse(msgspec.Struct, frozen=True):
     """A response body, plain and compressed with gzip, and its ETag.
 
-    The ETag changes only if the rows change. `clock` is JSON of the fields that change with the
-    time, such as read_at, and that the ETag doesn't cover. `next_page` is the cursor of the next
-    page, or None.
+    The ETag changes only if the rows change. Fields that change all the time, such as read_at,
+    don't affect it. They're in `clock`, as JSON. `next_page` is the cursor of the next page, or
+    None.
     """
 
     body: bytes
@@ -50,8 +50,8 @@ class ResponseCache:
         """Return the response for `key`, and whether it came from the cache or another request.
 
         If an identical request is in progress, this one waits for its response. If `run` raises an
-        error, all of these requests raise it, and nothing is cached. If they ran it again one after
-        the other instead, the last would wait for all of their timeouts.
+        error, all of these requests raise it, and nothing is cached. None of them runs it again. If
+        they did, one after the other, the last one would have to wait for the timeouts of all.
         """
         known = self._answers.get(key)
         if known is not None and time.monotonic() - known.made_s < FRESH_S:

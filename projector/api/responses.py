@@ -1,6 +1,7 @@
 """Builds HTTP responses: answers with an ETag, and errors (problems).
 
-The ETag lets a page that already has the same rows get a 304 without a body.
+A page sends the ETag of the rows that it has. If they haven't changed, it gets a 304 without a
+body.
 """
 
 import hashlib

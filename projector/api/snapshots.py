@@ -1,4 +1,4 @@
-"""Reads rows of views from one snapshot of the database, so that an answer is consistent in itself.
+"""Reads the views in one snapshot of the database, so that the parts of an answer fit together.
 
 All connections act as the role projector_reader, which may only read views. A snapshot also says
 how fresh the views were when it was taken.
@@ -58,8 +58,8 @@ class Statement:
     """A SQL statement with named parameters (`:name::type`), whose values are sent separately.
 
     A statement that lists rows in pages also has parameters for the last row of the previous page
-    (`:after_…`), and its last columns have the same names. `keyset` holds the types of these
-    parameters.
+    (`:after_…`). Its last columns have the same names, and provide the values for the next page.
+    `keyset` holds the types of these parameters.
     """
 
     def __init__(self, text: str) -> None:
@@ -162,8 +162,8 @@ class Snapshot:
 class Reader:
     """A small pool of connections that may only read views. Use it with `async with`.
 
-    A connection is opened when a request needs it, so the server can start while the database is
-    down.
+    A connection is opened only when a request needs one. So the server can start even while the
+    database is down.
     """
 
     def __init__(self, url: str, *, connections: int, timeout_s: float) -> None:
@@ -203,8 +203,8 @@ class Reader:
         """Open a snapshot, and close it after the block.
 
         A database error in the block is raised as the ApiError that fits its SQLSTATE. If the
-        database can't be used, the reason is logged, but only once until it changes, because every
-        request would log it.
+        database can't be used, the reason is logged. The same reason is logged only once in a row,
+        because otherwise every request would log it.
         """
         try:
             async with self._snapshot() as snapshot:
@@ -282,8 +282,8 @@ async def _refuse_tables(connection: asyncpg.Connection) -> None:
 def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bool) -> ApiError:
     """Translate an error of PostgreSQL into one that clients may see, by its SQLSTATE.
 
-    The server's message isn't passed on, because it may contain event content. 57014 before the
-    timeout means that somebody cancelled the statement.
+    The server's message isn't passed on, because it may contain event content. SQLSTATE 57014 means
+    a timeout, or, if it comes before the timeout, that somebody cancelled the statement.
     """
     code = error.sqlstate or ""
     if code == "57014" and timed_out:

@@ -1,7 +1,7 @@
 """The thresholds: from which value on a figure of the dashboard is a warning, or critical.
 
-`projector serve --threshold error_rate=0.1,0.25` sets those of one figure. The page and the alerts
-use the same ones.
+For example, `projector serve --threshold error_rate=0.1,0.25` makes an error rate of 10 % a
+warning, and one of 25 % critical. The page and the alerts use the same thresholds.
 """
 
 import re

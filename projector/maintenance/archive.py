@@ -44,8 +44,8 @@ class _Transaction(NamedTuple):
 class ArchiveFolder:
     """The folder of the archive files, which is created if it's missing.
 
-    A file is named after the smallest and the greatest event_id in it, and a hash of its
-    transaction.
+    The name of a file consists of the smallest and the greatest event_id in it, and a hash of the
+    transaction that wrote it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,11 +59,11 @@ class ArchiveFolder:
     async def finish(self, connection: asyncpg.Connection) -> None:
         """Give files of committed transactions their final names, and remove those of aborted ones.
 
-        PostgreSQL no longer knows the outcome of very old transactions, and after a restore it
-        doesn't know those that it hasn't reached again. In these cases a complete file gets its
-        final name, and an incomplete one is removed. A complete file does no harm even if its
-        events weren't deleted, because a backfill skips events that are stored. Raises FatalError
-        if a file can't be renamed or removed.
+        PostgreSQL doesn't always know the outcome of a transaction. It forgets very old ones, and
+        after a restore it doesn't know transactions with numbers that it hasn't reached again. In
+        these cases a complete file gets its final name, and an incomplete one is removed. A
+        complete file does no harm even if its events weren't deleted, because a backfill skips
+        events that are stored. Raises FatalError if a file can't be renamed or removed.
         """
         here = [str(one) for one in await connection.fetchrow(_HERE)]
         for path in sorted(self._path.glob(".*.unfinished")):

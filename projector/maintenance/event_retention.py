@@ -56,8 +56,9 @@ async def drop_events(
 
     Yields a line about each change, or with `dry_run` about each change that a run would make. If
     `folder` is given, events are written there before they're deleted, and FatalError is raised if
-    that fails. Nothing is deleted while a batch from before the raise is still running, or while a
-    divergence is open that could affect any execution. The reason is then yielded instead.
+    that fails. Nothing is deleted while a batch that began before the horizon was raised is still
+    running. Nothing is deleted either while there's an open divergence that could affect any
+    execution. The reason is then yielded instead.
     """
     if dry_run:
         yield f"would ignore events from before {before:%Y-%m-%dT%H:%M}"
@@ -155,9 +156,9 @@ class _Retention:
 
         One statement locks the executions, and the next one their rows. Each statement sees what
         was committed before it began, so the second one sees everything that the last writer of an
-        execution has stored. Both skip what another session has locked, because that session may
-        hold its lock for long, or may itself wait for a lock of ours. A group is only deleted if
-        all of it could be locked and none of it has a recent event.
+        execution has stored. Both skip rows that another session has locked, because that session
+        may hold its lock for long, or may itself wait for a lock of ours. A group is deleted only
+        if all of its rows could be locked, and none of its executions has a recent event.
         """
         connection, timeout_ms = self._connection, _timeout_ms(groups)
         everybody = [one for group in groups for one in group.execution_ids]
@@ -201,9 +202,9 @@ async def _hours(
 ) -> AsyncIterator[tuple[datetime, datetime]]:
     """Yield ranges of time, one after the other, which cover everything before `before`.
 
-    The searches for executions to delete read one range each, and so one hour with events at most.
-    A single search could exceed its time limit, because an execution that never falls silent may
-    have millions of old events.
+    Each search for executions to delete reads one of these ranges, and a range has at most one hour
+    with events. A single search over all of them could exceed its time limit, because an execution
+    that never falls silent may have millions of old events.
     """
     since = BEFORE_ALL
     bounds = (since, before)

@@ -2,8 +2,8 @@
 
 Only one process at a time maintains a database (`maintenance_lock`). You can stop a run anywhere,
 because the next run continues. If a step fails, the others still run, but no sample is verified at
-the end. So one alert on the age of the last verified sample is enough: it fires if no run takes
-place, and also if a step keeps failing.
+the end. So a single alert on the age of the last verified sample is enough. It fires if nobody runs
+`projector maintain`, and also if a step keeps failing.
 """
 
 import asyncio
@@ -59,10 +59,10 @@ class RetentionPeriods(msgspec.Struct, frozen=True, kw_only=True):
     """How long to keep each kind of row. None keeps it indefinitely.
 
     A record that reached the log longer than `events` ago is ignored. An execution is deleted when
-    its last event is older than `events` plus `margin`, so two reports of one event that are at
-    most `margin` apart are counted once. `jobs` applies to finished job runs, which stay until all
-    of their events are deleted, and `hours` to hourly counts of deleted events. `minutes` must be
-    at least two days, because views show counts by minute that far back.
+    its last event is older than `events` plus `margin`. So if two reports of an event arrive at
+    most `margin` apart, the event is still counted once. `jobs` applies to finished job runs, which
+    stay until all of their events are deleted, and `hours` to hourly counts of deleted events.
+    `minutes` must be at least two days, because views show counts by minute that far back.
     """
 
     minutes: timedelta = timedelta(days=2)

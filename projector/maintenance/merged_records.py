@@ -1,8 +1,9 @@
 """Deletes the entries of merged_records whose events are all deleted.
 
-This table says which records reported an event that another record had stored. Once the event is
-deleted, nobody needs the entry: a record that is read again is ignored as expired, or stored as a
-new event. A search reads the whole table, so it runs only once a day.
+The table says which records reported an event that another record had already stored. Once the
+event is deleted, nobody needs the entry. If the record is read again, it's ignored as expired, or
+stored as a new event. Searching for such entries reads the whole table, so this step runs only once
+a day.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,6 +1,7 @@
 """Finds open divergences, which block retention because a repair needs the events.
 
-An open divergence is a place where a projection is known to differ from its events.
+An open divergence is an execution or an hour for which a projection is known to differ from its
+events.
 """
 
 from typing import Final

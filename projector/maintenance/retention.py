@@ -36,9 +36,9 @@ async def drop_jobs(
 class OldRows(NamedTuple):
     """A table whose rows are deleted when they reach a certain age.
 
-    `time` is the column to compare with. `delete` is a statement that deletes at most $2 rows from
-    before $1 and returns their number, so that each statement stays short. `report` is what to
-    print about the number, for example "{:,} rows of gaps".
+    `time` is the column that has a row's time. `delete` is a statement that deletes rows from
+    before $1 and returns their number. It deletes at most $2 rows, so that it stays short. `report`
+    is what to print about the number, for example "{:,} rows of gaps".
     """
 
     table: str

@@ -2,8 +2,8 @@
 
 An execution may be deleted if all of its events reached Kafka's log before a given time. It must
 stay if a projection is known to differ from its events, because a repair needs the events. If two
-executions have an event with the same id, they're deleted together or not at all: while one of them
-is stored, a report that is read again must find that this id is taken.
+executions have an event with the same id, they're deleted together or not at all. While one of them
+is stored, a report that's read again must find that the id is taken.
 """
 
 from collections.abc import Collection
@@ -26,8 +26,8 @@ EXECUTIONS_A_LOOK: Final = 1_000
 class ExecutionGroup(msgspec.Struct, frozen=True):
     """Executions that are deleted together or not at all.
 
-    `events` is the number of their events. `blocker` is the id of one that can't be deleted yet, or
-    None.
+    `events` is the number of their events. `blocker` is the id of an execution that can't be
+    deleted yet, or None if all of them can be deleted.
     """
 
     execution_ids: list[int]

@@ -6,9 +6,10 @@ corrects a counter with one statement that computes the difference between the e
 actual count, and adds it. Writers only add to counters too, so the sum is right in any order, and
 nobody has to wait.
 
-Executions are repaired first, then their calls, then the counters that are computed from both, and
-last the divergences that were found meanwhile. If a repair is killed, what it has corrected stays
-correct, and what it hasn't is still an open divergence. Run the same command again to continue.
+Executions are repaired first, then their calls, and then the counters that are computed from both.
+Last come the divergences that were found in the meantime. If a repair is killed, what it has
+corrected stays correct, and what it hasn't is still an open divergence. Run the same command again
+to continue.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence

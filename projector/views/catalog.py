@@ -1,6 +1,6 @@
 """The views, in the order in which an operator needs them, each with an example query.
 
-The comment of a view in the database says which question it answers.
+The question that a view answers isn't repeated here. It's the view's comment in the database.
 """
 
 from typing import Final

@@ -1,6 +1,6 @@
 """Reads the comments and columns of the views from a database, and prints them as text or JSON.
 
-docs/views.json is such a print. A test compares it with the database.
+docs/views.json is the JSON that it prints, and a test compares that file with the database.
 """
 
 from collections.abc import Iterable

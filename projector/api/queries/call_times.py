@@ -1,7 +1,7 @@
 """Computes percentiles of how long calls took, waited for a worker, and waited before a retry.
 
-They're computed from histograms, which are stored by hour. So the 95th percentile of a month costs
-little, and is at most 4.5 % off.
+They're computed from histograms, which are stored by hour. So even the 95th percentile of a month
+takes little time to compute. The result is at most 4.5 % off.
 """
 
 from typing import Annotated, Literal

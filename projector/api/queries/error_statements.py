@@ -19,9 +19,9 @@ def error_class_has_text(error_class: str, text: str, sought: str) -> str:
     """Build a SQL condition that is true if an error class contains the searched text.
 
     An error class is an error text with `#` for each number and `?` for each quoted part. `text` is
-    the searched text as it was typed, and `sought` the same text in that form, so that a search for
-    "timeout after 30 s" finds "timeout after # s". If that form has no word, for example `#`, it
-    must be equal to the whole class, because nearly every class contains a number.
+    the searched text as it was typed, and `sought` is the class of that text. So a search for
+    "timeout after 30 s" finds "timeout after # s". If `sought` has no word, for example `#`, it
+    must equal the whole error class, because nearly every class contains a number.
     """
     return f"""(
                 strpos(lower({error_class}), lower({text})) > 0

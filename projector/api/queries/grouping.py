@@ -48,9 +48,9 @@ def calls_to_the_minute(
     """Build a subquery that counts calls to the minute, and also counts calls that were deleted.
 
     Retention and `normalizer forget` delete calls, but keep their counts by hour. So the subquery
-    counts each stored call at its own time, and everything else that the hour's count has at the
-    start of the hour. `absent` lists the keys that counts by hour don't have. A request that
-    filters by one of them doesn't see deleted calls.
+    counts each stored call at its own time, and the deleted calls of an hour at the start of that
+    hour. `absent` lists the keys that counts by hour don't have. A request that filters by one of
+    these keys doesn't see deleted calls.
     """
     keys, counts = _ROLL_UPS[view]
     listed = ", ".join(keys)
@@ -79,8 +79,8 @@ _COLUMNS: Final = {"worker": "worker_id"}
 class Grains(msgspec.Struct, frozen=True, kw_only=True):
     """The two statements of an endpoint: one counts by hour, and the other by minute.
 
-    Set `slow_minutes` if the second one has to read single calls. It's then used only if the window
-    is short, or the request asks for minutes.
+    Set `slow_minutes` if the statement by minute has to read single calls. It's then used only if
+    the window is short, or if the request asks for minutes.
     """
 
     hours: Statement
@@ -99,9 +99,9 @@ def grouping_statement(
 ) -> Statement:
     """Build a statement that sums `measures` over the rows of a view or a subquery, by `keys`.
 
-    The groups of the latest time come first, and among them the one with the greatest first
-    measure. `having` leaves out groups that add up to 0: a view may have a row per counter shard,
-    and the rows of a group may cancel out.
+    Groups of the latest time come first. Within the same time they're sorted by the first measure,
+    the greatest first. `having` leaves out groups that add up to 0. A view may have one row per
+    counter shard, and the shards of a group may cancel each other out.
     """
     return Statement(
         f"""

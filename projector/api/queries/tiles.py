@@ -1,6 +1,7 @@
 """Computes the figures at the top of the dashboard, such as the error rate.
 
-Each has its change against the window before, a trend, and a level by the thresholds.
+Each figure comes with its change since the window before, a trend, and a level such as `warn` that
+follows from the thresholds.
 """
 
 from collections.abc import Mapping

@@ -114,9 +114,9 @@ def trend_statement(
 
     For a measure `calls`, each group gets the columns `calls`, `calls_before`, and `calls_trend`,
     which has an element for each interval in `bins`. The greatest group comes first. Without keys,
-    there is a single row. Three columns are equal in every row: `in_all` is the first measure of
-    all groups together, `groups` is the number of groups that satisfy the condition `chosen`, and
-    `in_groups` is the first measure of those.
+    there is a single row. Three columns have the same value in every row. `in_all` is the first
+    measure of all groups together, `groups` is the number of groups that satisfy the condition
+    `chosen`, and `in_groups` is the first measure of these groups.
     """
     first = next(iter(measures))
     named = [key_column(key) for key in keys]

@@ -1,7 +1,7 @@
 """Reads the rows, the quarantine entries, and the totals that a database has for one topic.
 
-The simulator compares them with what it sent. Rows are read a few thousand at a time, each time in
-a short transaction, so that a comparison doesn't hold back vacuum or writers.
+The simulator compares them with what it sent. Rows are read a few thousand at a time, in short
+transactions, so that a comparison doesn't hold up VACUUM or writers.
 """
 
 from collections.abc import AsyncIterator

@@ -1,6 +1,6 @@
 """Reads executions, calls, and counts of events by kind from the views of a database.
 
-It uses only the views, because a dashboard does too.
+It reads nothing but the views, because a dashboard has nothing else either.
 """
 
 from collections import Counter

@@ -1,8 +1,9 @@
 """Deployments: which release of the server runs with which release of the worker.
 
 Each release writes events differently, so a deployment decides what the events of an execution look
-like. All pairs that were ever in use are here, and three more for ways to number retries that would
-otherwise be missing. Source: docs/spec/wire-shapes.md#python-server, #rust-server, #workerevent.
+like. This module has every pair that was ever in use. It also has three more pairs, for ways to
+number retries that would otherwise be missing. Source: docs/spec/wire-shapes.md#python-server,
+#rust-server, #workerevent.
 """
 
 from collections.abc import Callable
@@ -18,10 +19,12 @@ Renderer = Callable[[Fact, RenderChoices], RenderedEvent]
 class Deployment(DeploymentTraits, frozen=True, kw_only=True):
     """A server and a worker that run together, each of a certain release.
 
-    `server` and `worker` write an event in the form of their release. If `again` is set, it writes
-    the server's own report of an event that the worker has also reported, under the same id. If
-    `layered` is true, an event may arrive as its client sent it, as a row of either server, or as
-    all three. `share` is the weight of this pair when the deployment of an execution is drawn.
+    - `server` and `worker` write an event in the form of their release.
+    - `again`, if set, writes a second report of an event that the worker has already reported. It's
+      the server's own report, under the same id.
+    - `layered` is true if an event may arrive as its client sent it, as a row of either server, or
+      as all three.
+    - `share` is the weight of this pair when the deployment of an execution is drawn.
     """
 
     server: Renderer

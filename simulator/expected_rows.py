@@ -1,9 +1,9 @@
 """Builds the row that the database must have for an event, from all reports of the event.
 
-It follows the guarantee in the docs and not the normalizer's code. The reports of an event are
-merged column by column, and their order doesn't matter: a declared value wins over a derived one, a
-derived one over a default, and any value over none. If two are equally good, the greater one (by
-its bytes) wins. Source: docs/spec/wire-shapes.md#v3, #m4.
+It's written from the guarantee in the docs, without the normalizer's code. The reports of an event
+are merged column by column, and their order doesn't matter: a declared value wins over a derived
+one, a derived one over a default, and any value over none. If two are equally good, the greater one
+(by its bytes) wins. Source: docs/spec/wire-shapes.md#v3, #m4.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,8 @@ from simulator.view_fold import ELSEWHERE, Row
 class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
     """A report, with the place of its record in Kafka.
 
-    `recorded_ms` is the time of the record, and `copy` is true if the same bytes were sent before.
+    `recorded_ms` is the time of the record in Kafka. `copy` is true if the same bytes were sent
+    earlier in another record.
     """
 
     partition: int

@@ -1,8 +1,9 @@
 """Computes what the views must show of each execution, step, and call of a run.
 
-First it merges the reports of each event into a row (expected_rows.py), and then it computes the
-views from the rows (view_fold.py). Each result also says what really happened, which the simulator
-knows because it made it up. So a mistake in view_fold.py shows as a difference from the truth.
+First it merges the reports of each event into a row (expected_rows.py). Then it computes the views
+from the rows (view_fold.py). Each result also says what really happened, which the simulator knows
+because it invented the events. So a mistake in view_fold.py shows up as a difference from the
+truth.
 """
 
 from collections import Counter, defaultdict
@@ -35,9 +36,9 @@ class ExpectedViews(msgspec.Struct):
 
     `counts` is the number of its events by kind. `really` is how the execution really ended, or
     None if the reports leave that open or contradict each other. `real_calls` has the real outcome
-    of each attempt, or an empty text if it hasn't ended. It leaves out commands of which an end
-    wasn't reported, or of which an event lacks its true number. If a retried command lacks only
-    numbers, it's in `inferred_calls`, together with which of its events are numbered.
+    of each attempt, or an empty text if it hasn't ended. It leaves out commands with an end that
+    wasn't reported, or with an event that lacks its true number. If a retried command lacks only
+    numbers, it's in `inferred_calls`, which also says which of its events are numbered.
     """
 
     execution: ActualExecution

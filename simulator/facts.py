@@ -10,10 +10,11 @@ from simulator.ids import Minter
 class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
     """What the producers of a deployment do differently, apart from the form of their events.
 
-    `numbered`: the worker says which try an event belongs to, so one command can have several
-    tries. `reissues`: the server may issue a retry again under the id of its command. `batches`:
-    the worker sends all events of one instant in a single record. `callbacks`: the worker can hand
-    a call over to another system, and report its completion later.
+    - `numbered`: the worker says which try an event belongs to, so a command can have several.
+    - `reissues`: the server may issue a retry again, under the id of the same command.
+    - `batches`: the worker sends all events of one instant in a single record.
+    - `callbacks`: the worker can hand a call over to another system, and report its completion
+      later.
     """
 
     name: str
@@ -51,10 +52,10 @@ class CommandTry(msgspec.Struct):
 class PlaybookRun(msgspec.Struct):
     """One run of a playbook, which the normalizer calls an execution.
 
-    The platform may write its id as any text (`text`), and a reader must make `execution_id` of it.
-    That's a hash if the text isn't a number, and then `opaque` is true. `deployment` names the
-    producers that report the run, and `minters` generate the ids of their events: one for the
-    server's, one for the worker's.
+    The platform may write the run's id as any text (`text`). A reader must turn that text into
+    `execution_id`. If the text isn't a number, `execution_id` is a hash, and `opaque` is true.
+    `deployment` names the producers that report the run. `minters` generate the ids of the server's
+    events and of the worker's.
 
     `calls` lists every try of every command, `running` is the current try, and `trailing` are tries
     whose completion is reported only after the run has ended. `facts` lists the server's events as
@@ -82,8 +83,8 @@ class PlaybookRun(msgspec.Struct):
 class Payload(msgspec.Struct, frozen=True):
     """The input or result of a call: as it's sent, and as a database may store it.
 
-    Both are JSON with sorted keys. They differ if the payload has a secret, which must be redacted,
-    or text that PostgreSQL can't store.
+    Both are JSON with sorted keys. They differ only if the payload has text that PostgreSQL can't
+    store, or a secret, which must be redacted.
     """
 
     sent: msgspec.Raw

@@ -1,7 +1,7 @@
 """Generates ids as the platform does, and derives ids as a reader must.
 
-This arithmetic is written from the spec and shares no code with the normalizer. Otherwise a mistake
-in it would be on both sides of the comparison, and nobody would see it. Source:
+This arithmetic is written from the spec and shares no code with the normalizer. If they shared
+code, a mistake in it would be on both sides of the comparison, and nobody would see it. Source:
 docs/spec/wire-shapes.md#g1, #g2, #g4, #i3.
 """
 
@@ -78,7 +78,8 @@ def is_hashed(event_id: int) -> bool:
 def opaque(text: str) -> int:
     """Return the 62-bit hash that replaces an id that isn't an int64.
 
-    It's for ids of executions, catalog entries, and parents. Events have opaque_event.
+    Use it for the ids of executions, catalog entries, and parents. For the ids of events, use
+    opaque_event.
     """
     digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & (2**62 - 1) | 1 << 62

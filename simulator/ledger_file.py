@@ -6,8 +6,9 @@
     call       one try of a command, and the facts that were reported about it
 
 Each line is a JSON object of one of these kinds. `begin` is the first line, and the others are in
-any order. Facts (what happened on the platform) are numbered, and each event names the fact that it
-reports. So a comparison knows which facts a dashboard can't show because nobody reported them.
+any order. Facts, i.e. what happened on the platform, are numbered, and each event names the fact
+that it reports. So a comparison knows which facts nobody has reported. A dashboard can't show
+those.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,11 +34,11 @@ _encoder = msgspec.json.Encoder()
 class ExpectedOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What the normalizer must do with an event in a record: store, reject, or ignore it.
 
-    To be stored, it has an `event`, which is a number that all reports of the same event share, and
-    which isn't the event_id. `fact` is the number of the fact that it reports, and `reported` has
-    the fields that the row must have, with long values replaced by a hash. `shares_id` is true if
-    the platform gave its event_id to an earlier event too. If the event must be rejected,
-    `quarantine` is the expected reason, and if it must be ignored, `ignored` says why.
+    If the event must be stored, `event` is a number that all reports of the same event share. It
+    isn't the event_id. `fact` is the number of the fact that the event reports. `reported` has the
+    fields that the row must have, with long values replaced by a hash. `shares_id` is true if the
+    platform gave its event_id to an earlier event too. If the event must be rejected, `quarantine`
+    is the expected reason, and if it must be ignored, `ignored` says why.
     """
 
     event: int | None = None
@@ -60,8 +61,8 @@ class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record",
     """A record, with its place in the topic or the file.
 
     `ts` is the record's timestamp in milliseconds. `copy` is true if the same bytes were sent
-    before. `headers` are those of the record's Kafka headers that the normalizer may store, and
-    `trace` is the trace id in them.
+    earlier in another record. `headers` are those Kafka headers of the record that the normalizer
+    may store, and `trace` is the trace id in them.
     """
 
     partition: int
@@ -202,9 +203,9 @@ def read_ledger(path: Path) -> Iterator[Line]:
 def value_or_digest(value: Any) -> str | None:
     """Return a value as JSON text, or as a hash if the text is long, so that a ledger stays small.
 
-    Two values are equal if their texts are, so a comparison doesn't need the values. Keys are
-    sorted for this, and raw JSON in the value must have sorted keys already. None is returned for
-    None.
+    Two values are equal if their texts are equal, so a comparison doesn't need the values. For this
+    the keys are sorted. Raw JSON inside the value isn't changed, so its keys must be sorted
+    already. For None, the result is None.
     """
     if value is None:
         return None

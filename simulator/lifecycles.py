@@ -1,7 +1,7 @@
 """Generates what happens in one execution, burst by burst. A burst is all facts of one instant.
 
-An execution is a generator. The caller sets the clock (`now_us`), takes the next burst, and comes
-back after the gap that the burst names. In this way, thousands of executions run at once in one
+An execution is a generator. The caller sets the clock (`now_us`) and takes the next burst, which
+says how much time passes until the one after it. So thousands of executions can run at once in one
 thread.
 """
 

@@ -1,8 +1,9 @@
 """Turns a fact into the event that a producer sends, and into the fields that a reader must get.
 
-The expected fields (`ReportedFields`) are computed from the fact and from what the producer chose
-to leave out. They're never read from the event, because then a mistake in the event would also be
-in the expectation. Source: docs/spec/wire-shapes.md#v1, docs/spec/envelope.md#c9.
+The expected fields (`ReportedFields`) are computed from the fact, and from what the producer chose
+to leave out. They're never read back from the event. Otherwise a mistake in the event would also be
+in the expected fields, and nobody would see it. Source: docs/spec/wire-shapes.md#v1,
+docs/spec/envelope.md#c9.
 """
 
 from collections.abc import Callable
@@ -141,8 +142,8 @@ def report_status(
 ) -> str | None:
     """Note the status of an event that isn't a call.done, and return the word to write for it.
 
-    `alone` means that the word is written only at the top of the event. For some events COMPLETED
-    at the top says no more than their name, so it then gets the lowest rank.
+    `alone` means that the word is written only at the top of the event. For some events, COMPLETED
+    at the top says no more than the event's name does. In that case it gets the lowest rank.
     """
     reported.status = word.means
     reported.status_rank = _rank(reported, word.rank, alone=alone)
@@ -156,9 +157,9 @@ def report_outcome(
 ) -> str | None:
     """Note the real outcome of a call.done, and return the word to write at the top of the event.
 
-    That word, `top`, may be less specific than the outcome, or even say the opposite. The reader
-    must then find the outcome below the top, and note a coercion. `alone` means that there is
-    nothing below the top that says how the call ended.
+    That word, `top`, may be less specific than the outcome, or even say the opposite. In that case
+    the reader must find the outcome below the top, and record a coercion. `alone` means that there
+    is nothing below the top that says how the call ended.
     """
     reported.status = fact.outcome
     rank = 1 if fact.outcome == "COMPLETED" else 2
@@ -210,8 +211,9 @@ def sent_and_kept(
     """Build part of an event twice: as the producer sends it, and as a database may store it.
 
     The two differ if the content has something that can't be stored, for example a password, which
-    is redacted. `build` is called with each form of the content. If the forms are equal, the same
-    object is returned twice. Otherwise the rules that change it are added to the report's `rules`.
+    is redacted. `build` is called with each form of the content. If the forms are equal, it's
+    called once, and its result is returned twice. Otherwise the rules that change the content are
+    added to the report's `rules`.
     """
     content, error = rendered.fact.content, rendered.fact.error
     sent = build(

@@ -10,10 +10,10 @@ from simulator.rendering import ReportedFields
 class SentEvent(msgspec.Struct, frozen=True):
     """An event in a record that is sent.
 
-    Several reports of an event have the same `number`: that of the fact if they carry the fact's
-    id, and otherwise a negative number of their own. `fact` is 0 if the event is about nothing that
-    happened, such as an event in a record that must be rejected. `shares_id` is true if the
-    platform gave this id to an earlier event too.
+    Reports that carry the id of a fact are reports of one event, and have the fact's number as
+    their `number`. Any other report is a separate event with a negative number. `fact` is 0 if the
+    event reports nothing that happened, for example in a record that must be rejected. `shares_id`
+    is true if the platform gave this id to an earlier event too.
     """
 
     number: int
@@ -40,9 +40,9 @@ SentOutcome = SentEvent | MustReject | MustIgnore
 class SentRecord(msgspec.Struct, kw_only=True):
     """A record to send, with the expected outcome of each of its events, in order.
 
-    `copy_of_earlier` is true if the same bytes were sent before, at another offset. `kept_headers`
-    are those `headers` that the normalizer may store, with a list of values if a name occurs twice.
-    `trace_id` is the trace id in them.
+    `copy_of_earlier` is true if the same bytes were sent earlier, at another offset. `kept_headers`
+    are the `headers` that the normalizer may store. If a name occurs more than once, its value is a
+    list. `trace_id` is the trace id in them.
     """
 
     key: bytes | None

@@ -12,9 +12,9 @@ class StatusWord(NamedTuple):
     """A status as a producer writes it, with its meaning and its rank.
 
     `word` is None if the producer leaves the status out. If reports of an event disagree, the
-    status with the highest rank wins: 2 is a declared failure, 1 another declared status, and 0 a
-    status that follows only from the type of the event. `overruled` is true if the event means
-    something else than its word, for example if it says RUNNING but reports a completion.
+    status with the highest rank wins. Rank 2 is a declared failure, rank 1 is any other declared
+    status, and rank 0 is a status that follows only from the event's type. `overruled` is true if
+    the event's type contradicts the word, for example if it says RUNNING but reports a completion.
     """
 
     word: str | None

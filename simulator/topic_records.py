@@ -1,8 +1,8 @@
 """Turns facts into records, in the order in which they reach the topic.
 
-It packs events into batches and wrappers, reports some of them twice, delays some, sends some
-again, and adds records that must be rejected. The same seed and mix give the same records, byte by
-byte.
+It packs events into batches and wrappers. It reports some events twice, delays some records, sends
+some again, and adds records that must be rejected. The same seed and mix always give the same
+records, byte by byte.
 """
 
 from collections.abc import Callable, Generator
@@ -41,8 +41,8 @@ def records(
 ) -> Generator[SentRecord, None, None]:
     """Yield records in the order of their time, until `executions` have ended, or endlessly.
 
-    `lived` is called with each execution when it ends. When you close the generator, it's called
-    with the executions that still run, too, so that a ledger has all of them.
+    `lived` is called with each execution when it ends. When you close the generator, `lived` is
+    also called with the executions that are still running, so that a ledger has all of them.
     """
     topic = _Topic(mix, seed)
     return topic.records(World(mix, Random(f"{seed}/world"), lived), executions)
@@ -167,7 +167,8 @@ class _Topic:
     def _repeated(self, outcome: SentOutcome) -> SentOutcome:
         """Return the outcome of a record that is sent again.
 
-        An event without an id is then a different event, because no reader can tell.
+        An event without an id counts as a new event, because no reader can tell that it was sent
+        before.
         """
         if isinstance(outcome, SentEvent) and outcome.reported.event_id is None:
             return SentEvent(next(self._numbers), outcome.fact, outcome.reported)

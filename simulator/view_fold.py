@@ -1,8 +1,8 @@
 """Computes what the views must show of an execution and its calls, from its stored events.
 
-The simulator and the tests compare the views with it. deploy/calls.py decides which attempt an
-event belongs to, because that module is shipped, so its decisions are the ones to test. A row is a
-dict by column name, with times in UTC.
+The simulator and the tests compare the views with the result. Only one decision isn't made here:
+which attempt an event belongs to. deploy/calls.py decides that, because users get that module too,
+so its decisions have to be tested. A row is a dict by column name, with times in UTC.
 """
 
 import json
@@ -228,7 +228,8 @@ def call_event(row: Row) -> CallEvent:
 def place_in_log(row: Row) -> str | None:
     """Return the place of the row's record in Kafka.
 
-    Returns None if the record came late, or if another report of the event lies elsewhere.
+    Returns None if the record came late, or if there's another report of the event at another
+    place.
     """
     if row["recorded_at"] is None or row["merge_flags"] & ELSEWHERE:
         return None

@@ -38,7 +38,7 @@ WALKS: Final[dict[str, Walk]] = {
     ),
     "a part of a command's id": ((f"paste {STUCK}:sta", f"Execution {STUCK}"),),
     "an error text": ((f"paste {_SENT}", re.escape(_ERROR), r"Share\s+[1-9]"),),
-    "is it fresh and complete": (("look", r"Caught up\s+every record is included"),),
+    "is it fresh and complete": (("watch", r"Caught up\s+every record is included"),),
     "what was rejected, why, and how to get it back": (
         ("click #quarantine >> text=invalid_json", "no JSON"),
         ("click #records tbody a >> nth=0", "no JSON", "normalizer quarantine redrive --id"),
@@ -113,7 +113,18 @@ async def _act(page: Page, action: str) -> None:
         await page.keyboard.press("/")
         await page.keyboard.insert_text(what)
         await page.keyboard.press("Enter")
+    elif verb == "watch":
+        await page.wait_for_function(_POLLED)
     await fully_drawn(page)
+
+
+_POLLED: Final = """
+    async () => {
+        const { liveFigures } = await import(new URL("state.js", document.scripts[0].src).href);
+        return liveFigures().perSecond !== null;
+    }
+"""
+"""Until the page has seen the log twice, so that it can tell records per second."""
 
 
 INCIDENT: Final = """

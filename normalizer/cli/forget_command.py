@@ -64,7 +64,9 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     """
     settings = load_settings("database_url")
     if not why.strip():
-        raise click.BadParameter("expected a reason, but the text is empty", param_hint="--why")
+        raise click.BadParameter(
+            "expected a reason, such as 'request 17', but the text is empty", param_hint="--why"
+        )
     flow = Forget(settings.required_database_url, execution)
     progress = Progress(configure_screen(settings), "forget")
 

@@ -104,7 +104,10 @@ def parse_times(first: str | None, after: str | None) -> tuple[datetime | None, 
 def raise_if_empty(unit: str, first: Any, after: Any) -> None:
     """Raise UsageError for an empty range, whose ends are most likely swapped."""
     if first is not None and after is not None and first >= after:
-        raise click.UsageError(f"--from-{unit} must be before --to-{unit}")
+        raise click.UsageError(
+            f"--from-{unit} must be before --to-{unit}, because the range between them is empty "
+            "otherwise"
+        )
 
 
 def epoch_ms(time: datetime | None) -> int | None:

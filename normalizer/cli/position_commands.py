@@ -204,7 +204,10 @@ def _run(
 ) -> None:
     settings = load_settings("database_url")
     if not why.strip():
-        raise click.BadParameter("expected a reason, but the text is empty", param_hint="--why")
+        raise click.BadParameter(
+            "expected a reason, such as 'poison, see ticket 17', but the text is empty",
+            param_hint="--why",
+        )
     change = PositionChange(action=action, who=who or user_at_host(), why=why.strip())
 
     async def moved() -> MovedPosition | PositionMovedError:

@@ -157,7 +157,8 @@ class KafkaBroker(StackProcess):
         )
         if await child.wait() != 0:
             raise EmbeddedError(
-                f"Kafka's storage tool could not format the log:\n{last_log_lines(self.log)}"
+                "Kafka's storage tool could not format the log. Its output ends "
+                f"with:\n{last_log_lines(self.log)}"
             )
 
     def _cluster_id(self) -> str:

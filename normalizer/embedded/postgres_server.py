@@ -209,7 +209,8 @@ class PostgresServer(StackProcess):
             )
             if await child.wait() != 0:
                 raise EmbeddedError(
-                    f"initdb failed in {self._outside_folder}:\n{last_log_lines(self.log)}"
+                    f"initdb could not create the database in {self._outside_folder}. Its log "
+                    f"ends with:\n{last_log_lines(self.log)}"
                 )
         unfinished.rename(self.data)
 

@@ -75,7 +75,9 @@ class StackProcess:
             state = f"not ready in {READY_S:.0f} s"
         await child.kill()
         self._child = None
-        raise EmbeddedError(f"{self.name} {state}; {self.log}:\n{last_log_lines(self.log)}")
+        raise EmbeddedError(
+            f"{self.name} {state}. Its log {self.log} ends with:\n{last_log_lines(self.log)}"
+        )
 
     def abort(self) -> None:
         """End it at once without waiting. Does nothing if it isn't running."""

@@ -50,7 +50,10 @@ class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
         """Parse the operator's input. Raises ConfigurationError if it isn't an id."""
         name = text.strip()
         if not name:
-            raise ConfigurationError("EXECUTION: expected an id, but the text is empty")
+            raise ConfigurationError(
+                "EXECUTION: expected the id of an execution, such as 481036337152, but the text "
+                "is empty"
+            )
         if not re.fullmatch(r"-?\d{1,19}", name):
             return cls(execution_id=hash_text_id(name), text=name)
         if not -(1 << 63) <= int(name) < 1 << 63:

@@ -218,7 +218,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             for _ in range(self._num_records):
                 yield self._read_record(fields)
             if fields.has_more():
-                raise CorruptRecordException("the batch has more bytes than its records take")
+                raise CorruptRecordException("the batch is longer than all of its records together")
         except UnpacksTooFarError as error:
             error.next_offset = self.next_offset
             raise

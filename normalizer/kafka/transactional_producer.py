@@ -132,8 +132,8 @@ class TransactionalProducer:
             if not isinstance(error.__cause__, (ProducerFenced, InvalidProducerEpoch)):
                 raise
             raise FencedError(
-                f"{self._partition}: another process has started a producer for this partition, so "
-                "this one can no longer write",
+                f"{self._partition}: another process has started a producer for this partition, "
+                "so this process can no longer write to it",
                 topic=self._partition.topic,
                 partition=self._partition.partition,
             ) from error

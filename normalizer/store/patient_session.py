@@ -66,7 +66,7 @@ class PatientSession(Session):
             except RowRejectedError as error:
                 why = error.sqlstate or "it can't be encoded or decoded"
                 raise FatalError(
-                    f"database: PostgreSQL rejected a value that was to be stored: {why}"
+                    f"database: PostgreSQL rejected a value that this process tried to store: {why}"
                 ) from error
             except (RetryTransactionError, RetryableError) as error:
                 failed = _retryable(error)

@@ -46,7 +46,8 @@ def parse(query: bytes, kind: type[_Params]) -> _Params:
     unknown = sorted(set(given) - set(fields))
     if unknown:
         raise InvalidParameterError(
-            f"this path has no parameter {unknown[0][:60]!r}; it has: {', '.join(fields)}"
+            f"this path has no parameter {unknown[0][:60]!r}. Its parameters are "
+            f"{', '.join(fields)}"
         )
     for name, field in fields.items():
         if field.required and name not in given:

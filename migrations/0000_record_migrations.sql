@@ -1,9 +1,9 @@
--- Records which migrations were applied to this database, in the table migrations.applied.
+-- Records in the table migrations.applied which migrations this database has.
 --
--- `normalizer migrate` applies the numbered files of this folder in order, each one once, and then
--- the files in functions/ and views/, which it applies again whenever their text has changed. Each
--- file runs in its own transaction. There are no down migrations. You can also apply all files with
--- psql:
+-- `normalizer migrate` applies the numbered files of this folder in order, each of them once. Then
+-- it applies the files in functions/ and views/, and it applies them again whenever their text has
+-- changed. Each file runs in its own transaction. There are no down migrations. You can also apply
+-- all files with psql:
 --     normalizer migrate --print | psql DATABASE
 -- The printed text records the checksums too, so a later `normalizer migrate` applies only new
 -- files.

@@ -470,8 +470,8 @@ comment on column normalizer.source_positions.shapes is
     'without a table. A process with another one does not read them until --accept-shapes.';
 
 
--- Heartbeats are in a separate table because a batch locks the row of its position. If the batch
--- has to wait for another lock, the process must still be able to write its heartbeat.
+-- Heartbeats are in a separate table, because a batch locks the row of its position. Even if the
+-- batch waits for another lock, the process must be able to write its heartbeat.
 create table normalizer.source_heartbeats (
     topic           text        not null,
     partition       integer     not null,

@@ -15,8 +15,8 @@ create schema projector;
 grant usage on schema projector to normalizer_writer, projector_reader;
 
 
--- The meaning of each event type, in every spelling. A test compares this table with
--- normalizer/core/rules/event_types.py.
+-- The meaning of each event type, in every spelling that producers use. A test checks that this
+-- table agrees with normalizer/core/rules/event_types.py.
 create table projector.event_kinds (
     event_type  text not null,
     event_class text not null,

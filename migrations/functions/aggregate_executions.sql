@@ -1,6 +1,6 @@
--- Computes the row of each execution from its stored events:
---     1. derive from each event what it says about its execution
---     2. aggregate by execution
+-- Computes the row that each of these executions should have, from its stored events:
+--     1. derive what each event says about its execution
+--     2. aggregate these values by execution
 create or replace function projector.aggregate_executions(execution_ids bigint[])
     returns setof projector.execution_change
     language sql stable

@@ -1,11 +1,11 @@
 -- Updates call_facts and the roll-ups of calls after a statement has written events. `before` and
--- `after` are the rows before and after it:
---     1. derive from each row what it says about its command, as one entry of `changes` for each
---        command
+-- `after` are the rows before and after the statement:
+--     1. derive from each row what it says about its command, and combine that into one entry of
+--        `changes` for each command
 --     2. read the stored attempts of these commands, and decide which commands to rebuild
 --     3. write the attempts
 --     4. correct which failure came before each retry, and add the differences to the roll-ups
--- Only step 1 reads the rows. The other steps get `changes`.
+-- Only step 1 reads the rows. The other steps read `changes`.
 create or replace function projector.project_calls() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

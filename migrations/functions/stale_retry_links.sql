@@ -1,5 +1,6 @@
--- Returns the retries whose stored `failed_before` is wrong, with the right value: when the last
--- failure before the retry ended. retry_candidates describes the arguments.
+-- Returns the retries whose stored `failed_before` is wrong, together with the right value. That's
+-- the time at which the last failure before the retry ended. retry_candidates describes the
+-- arguments.
 create or replace function projector.stale_retry_links(
     changed projector.call_id[], old_failures projector.call_failure[]
 )

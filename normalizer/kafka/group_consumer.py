@@ -51,8 +51,8 @@ def new_group_consumer(
         max_partition_fetch_bytes=PARTITION_BYTES,
         client_rack=settings.kafka_client_rack,
         session_timeout_ms=settings.kafka_session_timeout_ms,
-        # A member learns about a rebalance only from the response to its next heartbeat, so don't
-        # wait longer between heartbeats than Kafka's default.
+        # A member learns about a rebalance only from the response to its next heartbeat. So don't
+        # wait longer between heartbeats than Kafka does by default, which is three seconds.
         heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         max_poll_interval_ms=NEVER_MS,

@@ -25,8 +25,8 @@ _FEW_STEPS: Final = 2
 """The calls of one or two steps are found by index. For more, one pass over all is faster."""
 _QUOTES: Final = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "<>")
 
-# The platform's ids have 15 digits or more. A shorter number counts as an id only if it stands
-# alone or follows a word such as "execution", because most numbers in an error text aren't ids.
+# The platform's ids have 15 digits or more. Most shorter numbers in an error text aren't ids. So a
+# shorter number counts as an id only if it stands alone, or follows a word such as "execution".
 _NUMBER: Final = re.compile(
     r"(?:\A(?=[0-9]+\Z)|(?:execution|event|command|id)\W{1,4}|(?<![0-9A-Za-z_.-])(?=[0-9]{15}))"
     r"([0-9]{1,19})(?![0-9A-Za-z_-]|[.][0-9]|:\S)",

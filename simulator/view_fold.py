@@ -1,8 +1,8 @@
 """Computes what the views must show of an execution and its calls, from its stored events.
 
-The simulator and the tests compare the views with the result. Only one decision isn't made here:
-which attempt an event belongs to. deploy/calls.py decides that, because users get that module too,
-so its decisions have to be tested. A row is a dict by column name, with times in UTC.
+The simulator and the tests compare the views with the result. To decide which attempt an event
+belongs to, it calls deploy/calls.py. Users get that module too, so its decisions are the ones to
+test. A row is a dict by column name, with times in UTC.
 """
 
 import json

@@ -109,8 +109,9 @@ class BatchFiller:
     def _must_end(self, builder: BatchBuilder, *, for_suspects: bool) -> bool:
         """Return whether the batch must be written without fetching more records into it.
 
-        It must be if it's full, if the service stops, or if a partition has become a suspect. A
-        suspect's records may only be in a batch that was begun while the partition was a suspect.
+        A batch ends when it's full, when the service stops, or when a partition has become a
+        suspect. A suspect's records may only be in a batch that was begun while the partition was a
+        suspect.
         """
         has_new_suspects = self._turns.has_suspects and not for_suspects
         return self._stopping.is_set() or has_new_suspects or self._intake.is_full(builder)

@@ -180,8 +180,8 @@ class Claims:
     ) -> Claim | None:
         """Claim a partition. Returns None if the partition can't be read now.
 
-        It can't if it was stopped, its leader is unreachable, or another process claimed it at the
-        same time.
+        That happens if the partition was stopped, if its leader is unreachable, or if another
+        process claimed it at the same time.
         """
         try:
             return await self._claim(partition, cluster_id, bounds)

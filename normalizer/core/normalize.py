@@ -1,5 +1,6 @@
 """Normalizes a RawRecord: each of its events becomes an Envelope, a Rejected, or an Ignored.
 
+The rules are applied in a fixed order, and the first rule that rejects an event decides the reason.
 Source: docs/spec/wire-shapes.md#l2 (the order of the rules), #v3 (evidence), #g4.
 """
 

@@ -75,9 +75,9 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether a later transaction can write this plan unchanged.
 
         It can if no other writer may have written these records, and if the same events are
-        excluded as before. Another writer is possible only for records below a dedup horizon. A new
-        row's id may have been taken by another event since. Then the database rejects the row, and
-        the batch is planned again.
+        excluded as before. Another writer is possible only for records below a dedup horizon. If
+        another event has taken the id of a new row in the meantime, the database rejects the row,
+        and the batch is planned again.
         """
         return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
 

@@ -137,9 +137,9 @@ def is_already_committed(
 ) -> bool:
     """Return whether an earlier commit of this batch succeeded.
 
-    It did if the positions are at the end of the batch, and didn't if they're at its beginning.
-    Anywhere else, another process or an operator has changed them, and this raises FencedError or
-    PositionMovedError.
+    After a successful commit, the positions are at the end of the batch. Otherwise they're still at
+    its beginning. If they're anywhere else, another process or an operator has changed them, and
+    this raises FencedError or PositionMovedError.
     """
     positions = {(row["topic"], row["incarnation"], row["partition"]): row for row in rows}
     for part in parts:

@@ -152,9 +152,9 @@ def _innermost_function(error: asyncpg.PostgresError) -> str | None:
 def translate_error(error: BaseException, *, timed_out: bool = False) -> NormalizerError:
     """Translate the error by its code and its condition name, without the server's texts.
 
-    The server's texts aren't used, because they may contain secrets: the detail and the context
-    quote records, and the message may quote a value. `timed_out` means that the statement used up
-    its time. A timeout inside a projection means that the projection took too long.
+    The server's texts may contain secrets. The detail and the context quote records, and the
+    message may quote a value. `timed_out` means that the statement used up its time. A timeout
+    inside a projection means that the projection took too long.
     """
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailableError(f"database: {describe_error(error)}")

@@ -1,8 +1,8 @@
 """Writes a batch in one transaction. No other code writes events.
 
-The steps of the transaction are, in this order: lock the positions and check epoch and offset,
-reconcile the events with the stored rows, copy new rows, update changed rows, store rejected
-records in quarantine, and advance the positions with their running totals.
+First it locks the positions, and checks their epochs and offsets. Then it reconciles the events
+with the stored rows, copies new rows, updates changed rows, and stores rejected records in
+quarantine. Last it advances the positions, with their running totals.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Decodes the bytes of a record into wire events: opens envelopes, splits batches.
 
-Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #w8, #w9, #b1, #b2, #l2, #l3. The
-limits of a record are in `bounds`.
+A record may hold one event, a list of events, or either of these in an envelope such as a
+CloudEvent. Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #w8, #w9, #b1, #b2,
+#l2, #l3. The limits of a record are in `bounds`.
 """
 
 import re

@@ -1,6 +1,7 @@
 """Combines the levels of a record, i.e. an event, its batch, and wrappers, into a wire event.
 
-Source: docs/spec/wire-shapes.md#w2, #w5, #w7, #b1, #v5.
+The event's own fields take precedence. A field that the event doesn't have may come from its batch
+or from a wrapper. Source: docs/spec/wire-shapes.md#w2, #w5, #w7, #b1, #v5.
 """
 
 from collections.abc import Iterable, Iterator

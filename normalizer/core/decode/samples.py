@@ -19,8 +19,8 @@ def take_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
 
     The whole value is searched, because its end can make its beginning a secret, for example in
     `{"value": x, ..., "name": "DB_PASSWORD"}`. So a value that's too large to search has no sample.
-    Neither has a value that may hold a secret. We can't just cut the secret out: a rejected value
-    often isn't JSON, so nobody knows where the secret ends.
+    A value that may hold a secret has none either, because we couldn't reliably cut the secret out.
+    A rejected value often isn't JSON, so nobody can know where the secret ends.
     """
     if len(value) > MAX_VALUE_BYTES or ENCODED in value or sanitizer.suspects(value):
         return None

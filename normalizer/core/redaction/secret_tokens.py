@@ -1,7 +1,8 @@
 """Recognizes tokens by their published prefixes, in any text.
 
-Source: docs/spec/wire-shapes.md#r3, and the rules that gitleaks and detect-secrets publish. Lengths
-are lower bounds.
+For example, a personal access token of GitHub begins with `ghp_`. The lengths in the patterns are
+lower bounds. Source: docs/spec/wire-shapes.md#r3, and the rules that gitleaks and detect-secrets
+publish.
 """
 
 import re

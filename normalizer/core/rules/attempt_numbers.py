@@ -1,6 +1,7 @@
 """Finds out how many retries came before this attempt, and how well that's known.
 
-Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
+Some producers count attempts from 1, and others count retries from 0. The column `attempts` counts
+retries. Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
 """
 
 import re

@@ -1,6 +1,7 @@
 """Reads the names of an event: event_type, step, worker_id, command_id, node_type.
 
-Source: docs/spec/wire-shapes.md#e1, #k1, #k2, #p1, #a1, #l1, #s6.
+Producers use different fields for these, so each function looks in several places and takes the
+first text that it finds. Source: docs/spec/wire-shapes.md#e1, #k1, #k2, #p1, #a1, #l1, #s6.
 """
 
 import re

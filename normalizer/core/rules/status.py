@@ -1,7 +1,8 @@
 """Finds the status of an event, and how strong its evidence is.
 
-Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10, #s11, #s13, #s14,
-#s16.
+The status that the event declares, a status nested in its payload, and the type of the event may
+disagree. These rules decide which one counts. Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4,
+#s5, #s6, #s7, #s8, #s9, #s10, #s11, #s13, #s14, #s16.
 """
 
 import re

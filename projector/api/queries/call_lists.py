@@ -44,10 +44,10 @@ class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
 class CallRow(ApiRow, frozen=True, kw_only=True):
     """One attempt of a command. In `attempts`, 0 is the first attempt.
 
-    `status` is PENDING, CLAIMED, or RUNNING until the attempt ends, and then its outcome. Some
-    producers don't number attempts. `attribution` says how we know the number: an event declared it
-    (`declared`), the command had no other attempt (`only`), or we inferred it from the order of the
-    events (`inferred`).
+    `status` is PENDING, CLAIMED, or RUNNING until the attempt ends. After that it's the outcome of
+    the attempt. Some producers don't number attempts. `attribution` says how we know the number: an
+    event declared it (`declared`), the command had no other attempt (`only`), or we inferred it
+    from the order of the events (`inferred`).
     """
 
     execution_id: str

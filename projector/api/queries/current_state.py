@@ -149,7 +149,8 @@ async def agreement(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[Agreem
 class JobRow(ApiRow, frozen=True, kw_only=True):
     """A run of a job, such as a backfill.
 
-    `progress_ratio` is how much of its source is done, from 0 to 1, or null if that isn't known.
+    `progress_ratio` is the fraction of its source that it has read, from 0 to 1, or null if that
+    isn't known.
     """
 
     job_id: str

@@ -30,8 +30,9 @@ class EventRateParams(GroupedParams, frozen=True, kw_only=True):
 class EventRate(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """Events of a group.
 
-    `events_per_s` is their number divided by the length of the interval, or of the window. The
-    current interval counts only as long as it has lasted.
+    `events_per_s` is the number of events divided by the length of the interval, or of the window
+    if there are no intervals. For an interval that isn't over, the length is the time that has
+    passed so far.
     """
 
     at: Timestamp | None = None

@@ -56,8 +56,9 @@ async def execution(
 class OrderedCall(CallRow, frozen=True, kw_only=True):
     """A call of an execution, with its position among the calls of the same step and iteration.
 
-    `ordinal` is that position in the order of time, from 0. Usually it equals `attempts`. If it's
-    greater, the step was issued again as a new command, whose attempts begin at 0 again.
+    `ordinal` is that position, counted from 0 in the order of time. Usually it equals `attempts`.
+    If `ordinal` is greater, the step was issued again as a new command, whose attempts begin at 0
+    again.
     """
 
     ordinal: int
@@ -109,9 +110,10 @@ class TimelineParams(PagedParams, frozen=True, kw_only=True):
 
 
 class TimelineEvent(ApiRow, frozen=True, kw_only=True):
-    """coerced: whether a rule changed or guessed the meaning of a value.
+    """An event of an execution, in the order of time.
 
-    numbered: whether its producer sent the number of its attempt. If not, `attempts` is 0.
+    `coerced` is true if a rule changed or guessed the meaning of a value. `numbered` is true if the
+    producer sent the number of the attempt. If it isn't, `attempts` is 0.
     """
 
     event_id: str

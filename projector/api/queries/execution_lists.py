@@ -55,8 +55,8 @@ class StuckReason(ApiRow, frozen=True, kw_only=True):
 class ExecutionRow(StuckReason, frozen=True, kw_only=True):
     """An execution, and why it's stuck if it is.
 
-    `status` is RUNNING until the first end event, and then what that event says. If another end
-    event says something else, `contradicting` is true. `silent_s`, `waits_for`, and the fields
+    `status` is RUNNING until the first end event, which sets the final status. If another end event
+    reports a different status, `contradicting` is true. `silent_s`, `waits_for`, and the fields
     after it are null unless the execution is stuck.
     """
 
@@ -169,8 +169,8 @@ class EndedParams(PagedWindowParams, frozen=True, kw_only=True):
 class Contradiction(ApiRow, frozen=True, kw_only=True):
     """An execution with ends that disagree, or with events after its end.
 
-    The times are those of the first event of each kind of end, and of the last event that isn't an
-    end.
+    The times are when the first event of each kind of end happened, and when the last event that
+    isn't an end happened.
     """
 
     execution_id: str

@@ -5,7 +5,7 @@ fold.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import Final
@@ -68,9 +68,10 @@ def test_each_event_is_of_its_try_where_retries_are_issued_with_their_number_in_
     assert found == [attempts for _, attempts in shuffled]
 
 
-SAID: Final = re.compile(r"(command )?(\w+)(?: #(\d))?(?: @(\d+))?( late)?")
+SAID: Final = re.compile(r"(command )?(\w+)(?: #(\d))?(?: @(-?\d+))?(?: call (\d))?( late)?")
 KINDS: Final = {
     "issued": ("command.issued", "PENDING"),
+    "claimed": ("command.claimed", "RUNNING"),
     "started": ("command.started", "RUNNING"),
     "failed": ("call.error", "FAILED"),
     "done": ("call.done", "COMPLETED"),
@@ -80,13 +81,13 @@ KINDS: Final = {
 
 
 def example_events(text: str) -> list[CallEvent]:
-    """The events of an example in resolve_attempts.sql."""
+    """The events of an example, here and in resolve_attempts.sql."""
     has_places = text.startswith("log: ")
     events = []
     for offset, said in enumerate(text.removeprefix("log: ").split(", ")):
         found = SAID.fullmatch(said)
         assert found is not None, said
-        by_command, word, number, at_us, late = found.groups()
+        by_command, word, number, at_us, call_index, late = found.groups()
         event_type, status = KINDS[f"{by_command or ''}{word}"]
         events.append(
             CallEvent(
@@ -94,6 +95,7 @@ def example_events(text: str) -> list[CallEvent]:
                 10 * offset if at_us is None else int(at_us),
                 None if number is None else int(number),
                 status,
+                call_index=int(call_index or 0),
                 place=f"t:0:0:{offset}:0" if has_places and not late else None,
             )
         )
@@ -110,74 +112,89 @@ def test_the_examples_of_each_rule_have_the_attempts_that_it_says() -> None:
         assert ", ".join(map(str, found)) == attempts, events
 
 
-ATTEMPTS: Final[dict[str, tuple[Callable[[], list[CallEvent]], list[int]]]] = {
-    # claim: the events, and the attempt that each is of
-    "an end reported after the next issue is of the attempt before": (
-        lambda: [issued(0, 0), issued(5, 1), done(6), done(9)],
-        [0, 1, 0, 1],
-    ),
-    "ends of three attempts reported after all were issued are one of each": (
-        lambda: [*(issued(at, at) for at in range(3)), *map(done, (5, 6, 7))],
-        [0, 1, 2, 0, 1, 2],
-    ),
-    "an attempt known by its end alone begins just after the end before it": (
-        lambda: [issued(0, 0), failed(3), started(4), done(7, 1)],
-        [0, 0, 1, 1],
-    ),
-    "a worker that numbers only retries has a first attempt too": (
-        lambda: [issued(0, None), started(1), failed(3), started(4)._replace(number=1), done(7, 1)],
-        [0, 0, 0, 1, 1],
-    ),
-    # Nobody reported the end of the attempt before.
-    "ends with different call indexes are of one attempt": (
-        lambda: [issued(0, 0), issued(5, 1), done(6, call_index=0), done(9, call_index=1)],
-        [0, 1, 1, 1],
-    ),
-    # The second attempt is known by its end alone, and begins just after the first one's end.
-    "an attempt ends with the last call of its command": (
-        lambda: [
-            *(issued(0, 0), done(3), done(5, call_index=1)),
-            *(started(6), command_failed(9, 1)),
-        ],
-        [0, 0, 0, 1, 1],
-    ),
-    "an end that is sent twice ends no attempt before its next call": (
-        lambda: [issued(0, 0), done(3), done(3), done(5, call_index=1), command_failed(9, 1)],
-        [0, 0, 0, 0, 1],
-    ),
-    "an issue that is sent twice is one attempt": (
-        lambda: [issued(0, None), issued(0, None), failed(5), done(9)],
-        [0, 0, 0, 0],
-    ),
-    "a completed command is of another attempt than a failed call": (
-        lambda: [issued(0, 0), issued(100, 1), failed(105), completed(107)],
-        [0, 1, 0, 1],
-    ),
-    # Only failures are retried. By the clocks, both ends are of the retry, or of the first attempt.
-    "a completion after both issues is of the last attempt": (
-        lambda: [issued(0, 0), issued(5, 1), done(6), failed(9)],
-        [0, 1, 1, 0],
-    ),
-    "a completion before both issues is of the last attempt": (
-        lambda: [issued(0, 0), issued(5, 1), done(1), failed(2)],
-        [0, 1, 1, 0],
-    ),
-    # A call that failed and one that completed are of two attempts, whatever their types.
-    "a call and its command end once each in an attempt": (
-        lambda: [
-            *(issued(0, 0), issued(5, 1), failed(6), command_failed(7)),
-            *(done(9), completed(10)),
-        ],
-        [0, 1, 0, 0, 1, 1],
-    ),
-}
+ATTEMPTS: Final = """
+an end reported after the next issue is of the attempt before:
+    issued #0 @0, issued #1 @5, done @6, done @9 -> 0, 1, 0, 1
+ends of three attempts reported after all were issued are one of each:
+    issued #0 @0, issued #1 @1, issued #2 @2, done @5, done @6, done @7 -> 0, 1, 2, 0, 1, 2
+an attempt known by its end alone begins just after the end before it:
+    issued #0 @0, failed @3, started @4, done #1 @7 -> 0, 0, 1, 1
+a worker that numbers only retries has a first attempt too:
+    issued @0, started @1, failed @3, started #1 @4, done #1 @7 -> 0, 0, 0, 1, 1
+# Nobody reported the end of the attempt before.
+ends with different call indexes are of one attempt:
+    issued #0 @0, issued #1 @5, done @6, done @9 call 1 -> 0, 1, 1, 1
+# The second attempt is known by its end alone, and begins just after the first one's end.
+an attempt ends with the last call of its command:
+    issued #0 @0, done @3, done @5 call 1, started @6, command failed #1 @9 -> 0, 0, 0, 1, 1
+an end that is sent twice ends no attempt before its next call:
+    issued #0 @0, done @3, done @3, done @5 call 1, command failed #1 @9 -> 0, 0, 0, 0, 1
+an issue that is sent twice is one attempt:
+    issued @0, issued @0, failed @5, done @9 -> 0, 0, 0, 0
+a completed command is of another attempt than a failed call:
+    issued #0 @0, issued #1 @100, failed @105, command completed @107 -> 0, 1, 0, 1
+# Only failures are retried. By the clocks, both ends are of the retry, or of the first attempt.
+a completion after both issues is of the last attempt:
+    issued #0 @0, issued #1 @5, done @6, failed @9 -> 0, 1, 1, 0
+a completion before both issues is of the last attempt:
+    issued #0 @0, issued #1 @5, done @1, failed @2 -> 0, 1, 1, 0
+# A call that failed and one that completed are of two attempts, whatever their types.
+a call and its command end once each in an attempt:
+    issued #0 @0, issued #1 @5, failed @6,
+    command failed @7, done @9, command completed @10 -> 0, 1, 0, 0, 1, 1
+# The first attempt's worker is ahead of the issuer, and the retry's is behind it.
+the log decides between clocks that disagree:
+    log: issued #0 @0, failed @60, issued #1 @10, done @-35 -> 0, 0, 1, 1
+ends that are too few tell nothing:
+    issued #0 @0, issued #1 @100, done @5, command completed @6 -> 0, 1, 0, 0
+ends that name two attempts at once tell nothing:
+    issued #0 @0, issued #1 @100, failed @120,
+    done #1 @-5, command completed #0 @-4 -> 0, 1, 0, 1, 0
+# The failure is late in the log, but it has a place there.
+an end after a claim or a start is of the next attempt:
+    log: issued #0 @0, started @1, issued #1 @100,
+    started @104, done @108, command failed @6 -> 0, 0, 1, 1, 1, 0
+an end after a claim or a start is of the next attempt without a log too:
+    issued #0 @0, started @1, issued #1 @100,
+    started @104, done @108, command failed @6 -> 0, 0, 1, 1, 1, 0
+# By the clocks of the workers, all of it happened before the retry was issued.
+a retry whose issue comes late in the log begins with its claim:
+    log: issued #0 @0, claimed @1, started @2, failed @5,
+    claimed @14, started @15, command completed @20, issued #1 @100 -> 0, 0, 0, 0, 1, 1, 1, 1
+a retry whose issue comes late and has no place begins with its claim:
+    log: issued #0 @0, claimed @1, started @2, failed @5,
+    claimed @14, started @15, command completed @20, issued #1 @100 late -> 0, 0, 0, 0, 1, 1, 1, 1
+# Nobody reported an end of the middle one of three attempts.
+a late issue takes no event of the attempt after it:
+    log: issued #0 @0, claimed @1, failed @5, claimed @14, issued #2 @200,
+    claimed @214, command completed @220, issued #1 @-100 late -> 0, 0, 0, 1, 2, 2, 2, 1
+# Its clock says that it's of the other attempt, but the clock of each producer is wrong.
+an end without a place is of the first attempt if that lacks one:
+    log: issued #0 @0, started @-25, issued #1 @10,
+    started @-30, done @20, command failed @50 late -> 0, 0, 1, 1, 1, 0
+an end without a place is of the retry if that lacks one:
+    log: issued #0 @200, started @-40, failed @60,
+    issued #1 @300, started @50, command failed @260 late -> 0, 0, 0, 1, 1, 1
+# The retry still runs.
+an end without a place is of no attempt that was claimed after it:
+    log: issued #0 @0, started @2, failed @50,
+    issued #1 @100, started @102, command failed @52 late -> 0, 0, 0, 1, 1, 0
+# The failure was reported a minute late, so the log has it after the retry.
+a report without a place is ordered by its clock:
+    log: issued #0 @0, issued #1 @100, done @150, failed @5 late -> 0, 1, 1, 0
+"""
+"""An example of each claim: the events of a command, and the attempt of each event."""
 
 
-@pytest.mark.parametrize("claim", ATTEMPTS)
-def test_each_event_is_of_its_attempt(claim: str) -> None:
-    events, attempts = ATTEMPTS[claim]
+EXAMPLES: Final = re.findall(r"^(\w.*):\n((?: {4}.*\n)+)", ATTEMPTS, re.MULTILINE)
 
-    assert resolve_attempts(events()) == attempts
+
+@pytest.mark.parametrize(("claim", "example"), EXAMPLES)
+def test_each_event_is_of_its_attempt(claim: str, example: str) -> None:
+    assert len(EXAMPLES) == ATTEMPTS.count(" -> ")
+    events, attempts = " ".join(example.split()).split(" -> ")
+
+    assert ", ".join(map(str, resolve_attempts(example_events(events)))) == attempts, claim
 
 
 def test_the_start_of_a_next_call_begins_no_attempt() -> None:
@@ -222,14 +239,6 @@ def test_claim_or_start_alone_begins_no_attempt() -> None:
     assert (call.status, call.attribution) == ("COMPLETED", "inferred")
 
 
-def test_log_decides_between_clocks_that_disagree() -> None:
-    """The first try's worker is ahead of the issuer, and the retry's is behind it."""
-    events = [issued(0, 0), failed(60), issued(10, 1), done(-35)]
-    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
-
-    assert resolve_attempts(in_log) == [0, 0, 1, 1]
-
-
 @pytest.mark.parametrize("declared", [None, 0, 1])
 def test_ends_tell_their_attempts_over_several_logs(declared: int | None) -> None:
     """The clock of each worker is wrong, and some ends of one worker may name their attempt."""
@@ -244,25 +253,6 @@ def test_ends_tell_their_attempts_over_several_logs(declared: int | None) -> Non
     assert resolve_attempts(events) == [0, 1, 1, 1, 0, 0]
 
 
-def test_ends_that_are_too_few_or_name_two_attempts_at_once_tell_nothing() -> None:
-    begins = [issued(0, 0), issued(100, 1)]
-
-    assert resolve_attempts([*begins, done(5), completed(6)]) == [0, 1, 0, 0]
-    ends = [failed(120), done(-5, 1), completed(-4)._replace(number=0)]
-    assert resolve_attempts([*begins, *ends]) == [0, 1, 0, 1, 0]
-
-
-def test_an_end_after_a_claim_or_a_start_is_of_the_next_attempt() -> None:
-    """The failure is late in the log, but it has a place there."""
-    events = [
-        *(issued(0, 0), started(1), issued(100, 1), started(104)),
-        *(done(108), command_failed(6)),
-    ]
-    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
-
-    assert resolve_attempts(in_log) == resolve_attempts(events) == [0, 0, 1, 1, 1, 0]
-
-
 def test_an_end_after_the_start_of_a_next_call_is_of_the_same_attempt() -> None:
     """Over several logs. The first worker's clock is ahead of the issuer's, the second's behind."""
     ends = [
@@ -274,30 +264,6 @@ def test_an_end_after_the_start_of_a_next_call_is_of_the_same_attempt() -> None:
     found = resolve_attempts([issued(0, 0), issued(100, 1), *starts, *ends])
 
     assert found[-4:] == [0, 0, 1, 1]
-
-
-@pytest.mark.parametrize("has_place", [True, False])
-def test_a_retry_whose_issue_comes_late_begins_with_its_claim(has_place: bool) -> None:
-    """By the clocks of the workers, all of it happened before the retry was issued."""
-    events = [
-        *(issued(0, 0), claimed(1), started(2), failed(5)),
-        *(claimed(14), started(15), completed(20), issued(100, 1)),
-    ]
-    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
-    in_log[-1] = in_log[-1] if has_place else events[-1]
-
-    assert resolve_attempts(in_log) == [0, 0, 0, 0, 1, 1, 1, 1]
-
-
-def test_a_late_issue_takes_no_event_of_the_attempt_after_it() -> None:
-    """The middle one of three attempts has no end, because nobody reported it."""
-    events = [
-        *(issued(0, 0), claimed(1), failed(5), claimed(14)),
-        *(issued(200, 2), claimed(214), completed(220), issued(-100, 1)),
-    ]
-    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events[:-1])]
-
-    assert resolve_attempts([*in_log, events[-1]]) == [0, 0, 0, 1, 2, 2, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -321,36 +287,6 @@ def test_an_end_between_a_claim_and_its_start_begins_no_attempt(reports_ends_twi
     found = resolve_attempts(in_log)
 
     assert found[8:] == [1, 2, 2, 2, 2]
-
-
-def test_an_end_without_place_is_of_the_attempt_that_lacks_one() -> None:
-    """Its clock says that it's of the other attempt, but the clock of each producer is wrong."""
-    first = [issued(0, 0), started(-25), issued(10, 1), started(-30), done(20)]
-    retry = [issued(200, 0), started(-40), failed(60), issued(300, 1), started(50)]
-    for events, late, found in (
-        (first, command_failed(50), [0, 0, 1, 1, 1, 0]),
-        (retry, command_failed(260), [0, 0, 0, 1, 1, 1]),
-    ):
-        in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
-
-        assert resolve_attempts([*in_log, late]) == found
-
-
-def test_an_end_without_place_is_of_no_attempt_that_was_claimed_after_it() -> None:
-    """The retry still runs."""
-    events = [issued(0, 0), started(2), failed(50), issued(100, 1), started(102)]
-    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
-    late = command_failed(52)
-
-    assert resolve_attempts([*in_log, late]) == [0, 0, 0, 1, 1, 0]
-
-
-def test_report_without_place_is_ordered_by_its_clock() -> None:
-    """The failure was reported a minute late, so the log has it after the retry."""
-    events = [issued(0, 0), issued(100, 1), done(150), failed(5)]
-    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events[:3])]
-
-    assert resolve_attempts([*in_log, events[3]]) == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize(

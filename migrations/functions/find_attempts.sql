@@ -1,13 +1,10 @@
 -- Finds the attempts of commands in doubt, and when each of them began (rules R1 and R2 of
--- resolve_attempts). The steps:
+-- resolve_attempts). correct_begins corrects begins that were recorded late. The steps:
 --     1. find issues without a number. If one has the time of a numbered issue, it's another
 --        report of that issue.
 --     2. find the numbered attempts, and what they begin with
 --     3. find the attempts that only an issue or an end reveals
 --     4. find when each attempt began
---     5. find turns in the log. A turn is a claim or a start that comes next after the end of an
---        attempt, and isn't the first one since the last attempt began. The next attempt has begun
---        by then. An event that was sent twice counts where it comes first.
 create or replace function projector.find_attempts(events projector.call_event[])
     returns setof projector.call_attempt
     language plpgsql stable
@@ -154,93 +151,34 @@ begin
                    and issue.nth_issue = counted.nth_issue
                    -- If there are fewer issues than attempts, nobody knows which are missing.
                    and known.issues >= counted.unissued
-        ),
-        started as (
-            select command, number, nth, in_log, issued_at,
-                   coalesce(
-                       begun_at,
-                       lag(coalesce(ended_at, next_end_at)) over (
-                           partition by command order by number
-                       ) + interval '1 microsecond',
-                       first_at
-                   ) as begun_at
-            from   (
-                       select *,
-                              min(at) filter (where number is null) over (
-                                  partition by command order by at desc, number nulls last
-                                  rows unbounded preceding
-                              ) as next_end_at
-                       from   (
-                                  select *,
-                                         case when nth = 1 then '-infinity' else begun_at end as at
-                                  from   begun
-                                  union all
-                                  select command, null, null, null, null, null, null, null,
-                                         created_at
-                                  from   event
-                                  where  number is null
-                                  and    ends_attempt
-                              ) as attempt_or_end
-                   ) as followed
-            where  number is not null
-        ),
-        -- 5. Turns. A part of the log reaches from the begin of one attempt to that of another.
-        step as (
-            select *,
-                   coalesce(max(begins_nth) over so_far, 1) as last_nth,
-                   min(begins_nth) over (
-                       partition by command order by in_log, begins_nth nulls last
-                       rows between current row and unbounded following
-                   ) as next_nth,
-                   count(begins_nth) over so_far as part
-            from   (
-                       select   command, role, slot, min(in_log) as in_log,
-                                slot is not null
-                                and coalesce(
-                                        lead(slot) over (
-                                            partition by command, role order by min(in_log), slot
-                                        ) <= slot,
-                                        true
-                                    ) as ends_attempt,
-                                null::bigint as begins_nth
-                       from     event
-                       where    in_log is not null
-                       and      (slot is not null or role in ('claimed', 'started'))
-                       group by command, role, slot, created_at
-                       union all
-                       select command, null, null, in_log, null, nth
-                       from   started
-                       where  nth > 1
-                       and    in_log is not null
-                   ) as event_or_begin
-            window so_far as (
-                       partition by command order by in_log, begins_nth nulls last
-                       rows unbounded preceding
-                   )
-        ),
-        turn as (
-            select command, in_log, next_nth,
-                   last_nth + row_number() over (partition by command, part order by in_log) as nth
-            from   (
-                       select *,
-                              slot is null
-                              and lag(ends_attempt) over (
-                                  partition by command, part
-                                  order by in_log, begins_nth nulls last
-                              )
-                              and row_number() over (
-                                  partition by command, part, role order by in_log
-                              ) > 1 as is_turn
-                       from   step
-                   ) as stepped
-            where  is_turn
         )
-        select started.command, started.nth::integer, number, begun_at,
-               coalesce(turn.in_log, started.in_log), issued_at
-        from   started
-        left join turn
-               on  turn.command = started.command
-               and turn.nth = started.nth
-               and turn.nth <= coalesce(turn.next_nth, turn.nth);
+        select command, nth::integer, number,
+               coalesce(
+                   begun_at,
+                   lag(coalesce(ended_at, next_end_at)) over (
+                       partition by command order by number
+                   ) + interval '1 microsecond',
+                   first_at
+               ),
+               in_log, issued_at
+        from   (
+                   select *,
+                          min(at) filter (where number is null) over (
+                              partition by command order by at desc, number nulls last
+                              rows unbounded preceding
+                          ) as next_end_at
+                   from   (
+                              select *,
+                                     case when nth = 1 then '-infinity' else begun_at end as at
+                              from   begun
+                              union all
+                              select command, null, null, null, null, null, null, null,
+                                     created_at
+                              from   event
+                              where  number is null
+                              and    ends_attempt
+                          ) as attempt_or_end
+               ) as followed
+        where  number is not null;
 end
 $$;

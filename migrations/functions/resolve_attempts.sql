@@ -1,13 +1,13 @@
 -- Finds the attempt of each event of commands in doubt: some of their events don't say which attempt
--- they are of, although something hints at a second one (aggregate_calls). It calls four functions.
--- The first finds the attempts. Each of the others corrects `nth`, the attempt of each event, by one
--- more rule. No rule changes the attempt of an event that declares its number.
+-- they are of, although something hints at a second one (aggregate_calls). It calls five functions.
+-- The first two find the attempts. Each of the others corrects `nth`, the attempt of each event, by
+-- one more rule. No rule changes the attempt of an event that declares its number.
 --
 -- Each rule has examples: the events of a command, and after the arrow the attempt of each. They come
 -- in the order of the clocks, except where the log is given. There, `@` is the time by the clocks, and
 -- `late` means that the record has no place in the log. `#1` is a declared number.
 --
--- find_attempts, which attempts there are, and when each began:
+-- find_attempts and correct_begins, which attempts there are, and when each began:
 --    R1. An attempt is known by a number, or by an issue of its own: an issue without a number is
 --        of the lowest attempt that nobody names. Where other issues have numbers, it's only of one
 --        below the highest of them. If the first numbered attempt is a retry that nobody issued,
@@ -67,7 +67,8 @@ begin
     if cardinality(events) = 0 then
         return;
     end if;
-    attempts := array(select attempt from find_attempts(events) as attempt);
+    attempts := array(select found from find_attempts(events) as found);
+    attempts := array(select corrected from correct_begins(events, attempts) as corrected);
     events := array(select placed from place_events(events, attempts) as placed);
     events := array(select spread from spread_ends(events, attempts) as spread);
     events := array(select grouped from group_ends(events, attempts) as grouped);

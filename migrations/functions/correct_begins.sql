@@ -1,0 +1,80 @@
+-- Corrects when attempts began if their issues came late (the last sentence of rule R2 of
+-- resolve_attempts). It finds turns in the log. A turn is a claim or a start that comes next after the
+-- end of an attempt, and isn't the first one since the last attempt began. The next attempt has begun
+-- by then. An event that was sent twice counts where it comes first.
+create or replace function projector.correct_begins(
+    events projector.call_event[], attempts projector.call_attempt[]
+)
+    returns setof projector.call_attempt
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+        with attempt as (
+            select * from unnest(correct_begins.attempts)
+        ),
+        -- The ends, claims, and starts in the log, and the begins of attempts.
+        step as (
+            select   command, role, slot, min(in_log) as in_log,
+                     slot is not null
+                     and coalesce(
+                             lead(slot) over (
+                                 partition by command, role order by min(in_log), slot
+                             ) <= slot,
+                             true
+                         ) as ends_attempt,
+                     null::integer as begins_nth
+            from     unnest(correct_begins.events)
+            where    in_log is not null
+            and      (slot is not null or role in ('claimed', 'started'))
+            group by command, role, slot, created_at
+            union all
+            select command, null, null, in_log, null, nth
+            from   attempt
+            where  nth > 1
+            and    in_log is not null
+        ),
+        -- A part of the log reaches from the begin of one attempt to that of another.
+        in_parts as (
+            select *,
+                   coalesce(max(begins_nth) over so_far, 1) as last_nth,
+                   min(begins_nth) over (
+                       partition by command order by in_log, begins_nth nulls last
+                       rows between current row and unbounded following
+                   ) as next_nth,
+                   count(begins_nth) over so_far as part
+            from   step
+            window so_far as (
+                       partition by command order by in_log, begins_nth nulls last
+                       rows unbounded preceding
+                   )
+        ),
+        -- The turns of a part are the begins of the attempts after the one that begins the part.
+        turn as (
+            select command, in_log, next_nth,
+                   last_nth + row_number() over (partition by command, part order by in_log) as nth
+            from   (
+                       select *,
+                              slot is null
+                              and lag(ends_attempt) over (
+                                  partition by command, part
+                                  order by in_log, begins_nth nulls last
+                              )
+                              and row_number() over (
+                                  partition by command, part, role order by in_log
+                              ) > 1 as is_turn
+                       from   in_parts
+                   ) as followed
+            where  is_turn
+        )
+        select attempt.command, attempt.nth, number, begun_at,
+               coalesce(turn.in_log, attempt.in_log), issued_at
+        from   attempt
+        left join turn
+               on  turn.command = attempt.command
+               and turn.nth = attempt.nth
+               and turn.nth <= coalesce(turn.next_nth, turn.nth);
+end
+$$;

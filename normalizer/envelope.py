@@ -164,8 +164,8 @@ def canonical_json(value: bytes) -> bytes:
 
     The result is compact UTF-8. Keys are sorted by their bytes, and if a key is repeated, its last
     value counts. Strings escape only what they must, and numbers look as jsonb prints them. Raises
-    ValueError if it isn't JSON, or if it contains a number or a lone surrogate that no event may
-    have. Source: docs/spec/envelope.md#c5, #c6, #c7.
+    ValueError if the input isn't JSON, or if it contains a number or a lone surrogate that no event
+    may have. Source: docs/spec/envelope.md#c5, #c6, #c7.
 
         canonical_json(b'{ "b": 1e2, "a": null }')  # b'{"a":null,"b":100}'
     """
@@ -187,10 +187,10 @@ def with_attempts(meta: bytes, attempts: int) -> bytes:
 def to_canonical(event: Envelope) -> bytes:
     """Return the canonical line of an event, without a line feed.
 
-    It redacts nothing, because a `Normalizer` has done that. The line begins with the nine fields
-    of noetl-events 0.1, of which only event_id and created_at may be missing. Other fields follow
-    if they have a value. An optional id below 1, an empty text, the step `unknown`, and the result
-    null count as no value, as they do when an event is read.
+    Nothing is redacted here, because a `Normalizer` has done that already. The line begins with the
+    nine fields of noetl-events 0.1, of which only event_id and created_at may be missing. Other
+    fields follow if they have a value. An optional id below 1, an empty text, the step `unknown`,
+    and the result null count as no value, as they do when an event is read.
 
     Raises ValueError with the field's name for a value that no line may hold. Source:
     docs/spec/envelope.md#c1, #c2, #c3, #c4, #c11.

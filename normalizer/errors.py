@@ -70,8 +70,8 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 class NormalizerError(Exception):
     """The base class of every error that this package raises on purpose.
 
-    `what` says what happened, and `remedy` what to do about it, if anything can be done. The
-    error's text is both.
+    `what` says what happened. `remedy` says what to do about it, if anything can be done. The
+    error's text consists of both.
     """
 
     def __init__(self, what: str = "", *, remedy: str = "") -> None:

@@ -14,7 +14,7 @@ MOST_FAILURES: Final = 20
 
 
 class Chunks:
-    """Runs a statement over a list of items in chunks, whose size it adapts to the speed.
+    """Runs a statement over a list of items, in chunks whose size depends on the speed so far.
 
     Each chunk should take about `target_s` seconds. The first has `size` items, and the next ones
     grow up to `most` while statements are fast. If a statement fails with one of the errors in

@@ -1,7 +1,7 @@
 """Packs reports into the value and headers of a record.
 
-A report may be alone, in a batch, in a wrapper, or encoded as JSON twice. Source:
-docs/spec/wire-shapes.md#w1, #w2, #w4, #w6, #b1, #b2.
+A record may hold a single report, a batch of them, or a report in a wrapper. A report may also be
+encoded as JSON twice. Source: docs/spec/wire-shapes.md#w1, #w2, #w4, #w6, #b1, #b2.
 """
 
 from base64 import b64encode

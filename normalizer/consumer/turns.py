@@ -1,6 +1,6 @@
 """Decides which partitions a fetch reads: first slices of suspects, then healthy partitions.
 
-If a record must be processed alone, a fetch reads only that record.
+There's one exception. If a record must be processed alone, a fetch reads only that record.
 """
 
 import contextlib

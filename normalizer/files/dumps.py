@@ -1,7 +1,7 @@
 """Reads the rows of an API dump, `{"result":[...]}` or a bare list, one by one.
 
 A dump is a single JSON document, which may have any number of lines and be larger than memory. So
-it's read in pieces: this module finds its list of rows, yields the bytes of each row unchanged, and
+it's read in pieces. This module finds the list of rows, yields the bytes of each row unchanged, and
 skips everything else.
 """
 

@@ -110,9 +110,10 @@ class Backfill:
     async def _transfer(
         self, run: JobRun, store: Store, positions: JobPositions, tasks: asyncio.TaskGroup
     ) -> None:
-        """Read from the positions to the end, and write what was read.
+        """Read the source from the positions to its end, and write what was read.
 
-        Two tasks share the work: this one fills batches while the other writes them.
+        Two tasks share the work. This one fills batches, and the other one writes them at the same
+        time.
         """
         queue: asyncio.Queue[_Filled | None] = asyncio.Queue(BATCHES_WAITING)
         writing = tasks.create_task(self._write_batches(store, queue), name="write")

@@ -1,7 +1,7 @@
 """The parts that every Kafka client shares: options, start and stop, records, translated errors.
 
-No code outside of this package sees an error of aiokafka. It gets one of ours, which says whether a
-retry helps.
+Code outside of this package never sees an error of aiokafka. It gets one of our errors instead,
+which says whether a retry helps.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Reads the partitions that a consumer group assigns to this process, as chunks of records.
 
-The service and the relay read through it. It differs from a plain aiokafka consumer in two ways:
-the caller chooses the offset at which a partition begins, because positions are in PostgreSQL, and
-it returns no record of a log that may have been replaced by another.
+The service and the relay read Kafka through it. It differs from a plain aiokafka consumer in two
+ways. The caller chooses the offset at which a partition begins, because positions are in
+PostgreSQL. And it returns no record of a log that may have been replaced by another one.
 """
 
 import asyncio
@@ -179,9 +179,9 @@ class GroupReader:
         longer has the next offset of a partition, `fetch` stops reading it, and the caller has to
         claim it again.
 
-        Raises BrokerUnavailableError if the group has a problem, after which the caller should
-        rejoin it, FatalError if a right is missing or another process took our instance name, and
-        UnreadableBatchError for a damaged log.
+        Raises BrokerUnavailableError if the group has a problem. The caller should then rejoin the
+        group. Raises FatalError if a right is missing, or if another process took our instance
+        name. Raises UnreadableBatchError if the log is damaged.
         """
         if not self._joined:
             await asyncio.sleep(timeout_s)

@@ -81,8 +81,8 @@ async def read_next_leniently(
 ) -> FetchedChunk:
     """Return the committed records that one fetch request finds from `offset` on.
 
-    The result holds at most about CHUNK_BYTES of records. A larger batch is returned in several
-    calls, and each of them fetches it again and decompresses it from its beginning. Bytes of a
+    The result holds at most about CHUNK_BYTES of records. It takes several calls to return a larger
+    batch, and each call fetches the batch again and decompresses it from its beginning. Bytes of a
     header name that aren't UTF-8 are replaced. `client` must be started.
 
     Raises BrokerUnavailableError, and UnreadableBatchError if even this reader can't decode the

@@ -2,8 +2,8 @@
 
 Each request is handled in its own thread, so it gets a response even while the service's event loop
 hangs. If there are too many connections, the oldest is closed, so that clients which never send a
-request can't block the probes. It's built on the standard library, because prometheus-client's
-server has a single path and no JSON.
+request can't block the probes. The server is built on the standard library, because the one in
+prometheus-client has only one path and can't send JSON.
 """
 
 import contextlib

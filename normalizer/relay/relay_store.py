@@ -193,9 +193,9 @@ class RelayStore:
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
         """Write the parts of a batch at the same time, each in its own transaction.
 
-        If parts weren't written, raises PartsLostError with a reason for each: a FencedError if
-        another process has claimed the partition, or a PositionMovedError if the partition has to
-        be claimed again.
+        If parts weren't written, this raises PartsLostError with a reason for each of them. The
+        reason is a FencedError if another process has claimed the partition, or a
+        PositionMovedError if the partition has to be claimed again.
         """
         async with asyncio.TaskGroup() as tasks:
             parts = [

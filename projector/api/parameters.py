@@ -124,8 +124,9 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class WindowParams(Parameters, frozen=True, kw_only=True):
     """The parameters for a time window: `last`, `since`, and `until`.
 
-    The window ends at `until`, or now, and begins at `since`, or `last` before its end. If the
-    start isn't before the end, the window is empty, and so is the answer.
+    The window ends at `until`, which is now by default. It begins at `since`, or, without `since`,
+    the span `last` before its end. If the start isn't before the end, the window is empty, and so
+    is the answer.
     """
 
     last: (

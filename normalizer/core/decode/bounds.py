@@ -1,7 +1,7 @@
-"""Checks the limits of a record over its bytes, before anything is decoded.
+"""Checks a record's limits by its bytes alone, before anything is decoded.
 
-Nearly every record is too short to exceed a limit, so checking it takes one or two comparisons.
-Source: docs/spec/wire-shapes.md#l2, #l3.
+Nearly every record is too short to exceed a limit. For such a record, the check takes only one or
+two comparisons. Source: docs/spec/wire-shapes.md#l2, #l3.
 """
 
 import re

@@ -36,8 +36,8 @@ def match_strength(
 
     - 3: both name the same command.
     - 2: both name the same step.
-    - 1: nothing in them differs that tells events apart.
-    - 0: it's another event.
+    - 1: nothing shows that they're about different events.
+    - 0: they're about different events.
 
     `read_steps` may cache the result of `reported_steps`, which decodes the row.
     """

@@ -1,8 +1,9 @@
-"""Reconciles a batch's events with the stored rows: rows to insert, rows to update, outcomes.
+"""Decides which rows a batch inserts and updates, and the outcome of each of its events.
 
-It finds out, for each event, whether its record was read before, whether it's another report of a
-stored event, or whether it's another event with the same id. It contains no SQL. `StoredEvents`
-returns the rows to compare with. Source: docs/spec/wire-shapes.md#m1, #m2, #m3, #g5.
+For each event it finds out whether the record was read before, whether it's another report of a
+stored event, or whether it's a different event with the same id. This module contains no SQL. It
+gets the rows to compare with from `StoredEvents`. Source: docs/spec/wire-shapes.md#m1, #m2, #m3,
+#g5.
 """
 
 from collections import Counter

@@ -109,8 +109,8 @@ class Redaction:
     """The words that make a key secret, including those that an operator added.
 
     An operator can add words, but can't remove any. An added word matches anywhere in a key. Unlike
-    a built-in word, it makes numbers secret, too: after an operator has added `iban`, the value of
-    every key that contains `iban` is redacted, whatever its type.
+    a built-in word, it makes even numbers secret. For example, after an operator has added `iban`,
+    the value of every key that contains `iban` is redacted, whatever the type of the value.
     """
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:

@@ -51,7 +51,8 @@ _exact: Final = json.JSONDecoder(
 def parse_suspicious(text: bytes, has_sign: Search) -> Json:
     """Return the tree of a JSON text, in which objects and lists without a sign are `Raw`.
 
-    `has_sign` returns whether a part has a sign. Raises the errors of `parse_whole`.
+    A `Raw` part keeps the bytes that were sent. `has_sign` returns whether a part has a sign.
+    Raises the errors of `parse_whole`.
     """
     return _parse(text, has_sign, 0)
 

@@ -82,8 +82,8 @@ class IdRangeWalk:
     async def after(self, event_id: int, *, rows_walked: int = 0) -> AsyncGenerator[IdRange, None]:
         """Yield ranges of ids above this one. Raises the database's errors. May be called again.
 
-        To resume after an interruption, pass the last id that was handled and, as `rows_walked`,
-        the number of rows up to it, so that `share` continues from there.
+        To resume after an interruption, pass the last id that was handled. Also pass the number of
+        rows up to that id as `rows_walked`, so that `share` continues from there.
         """
         ((self._rows_in_all,),) = await self._fetch(ROWS_IN_ALL)
         self._rows_walked = rows_walked

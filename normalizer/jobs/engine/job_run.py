@@ -3,8 +3,8 @@
 Only one process at a time may run a job. The advisory lock keeps a second runner from starting.
 It's held on a separate connection and ends with the process, so nobody has to clean up after a
 crash. If a runner loses the lock without noticing, for example in a network failure, the epoch
-keeps it from writing: each runner takes the next epoch, and every batch checks it in its own
-transaction.
+keeps it from writing. Each runner takes the next epoch, and every batch checks in its own
+transaction that the epoch is still the runner's.
 """
 
 from collections.abc import Iterable

@@ -3,7 +3,8 @@
 Every half second, `LiveTraffic` compares the end of each log with the service's position, and
 `Throttle` pauses the job while a record has waited for YIELD_AT_S or longer. The wait is measured
 from the moment at which the log was first seen to reach beyond the position, because a producer's
-timestamps may be wrong. A log that no process reads is ignored: pausing the job wouldn't help it.
+timestamps may be wrong. A log that no process reads is ignored, because pausing the job wouldn't
+reduce its lag.
 """
 
 import asyncio

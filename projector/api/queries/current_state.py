@@ -10,10 +10,10 @@ class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
     """How far a partition has been read, and whether its process is alive.
 
     `state` sums it up: caught_up, reading, behind, dead, broker_away, stopped, or unclaimed. The
-    views include every record that the partition had at the time `as_of`, and `behind_s` is the
-    number of seconds from then to the last heartbeat. `delay_s` tells how long it took from the
-    timestamp of the last record until it was committed to the database, and `silent_s` how long ago
-    it was committed.
+    views include every record that the partition had at the time `as_of`. `behind_s` is the number
+    of seconds from `as_of` to the last heartbeat. `delay_s` is the number of seconds between the
+    timestamp of the last record and its commit to the database. `silent_s` is how many seconds ago
+    that commit was.
     """
 
     topic: str

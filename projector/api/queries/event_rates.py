@@ -217,10 +217,10 @@ class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """Events, grouped by how long it took until they reached Kafka's log.
 
-    `lateness` is a range of that time, and `mean_skew_s` the mean in seconds, in which an event on
-    time counts as 0. `on_time` counts events within a second, and those whose lateness isn't known.
-    `ahead` counts events that reached the log more than a second before they happened, which means
-    that the producer's clock is fast.
+    `lateness` is a range of that time. `mean_skew_s` is the mean of that time in seconds, where an
+    event on time counts as 0. `on_time` counts events that arrived within a second, and those whose
+    lateness isn't known. `ahead` counts events that reached the log more than a second before they
+    happened, which means that the producer's clock is fast.
     """
 
     at: Timestamp | None = None

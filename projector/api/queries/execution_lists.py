@@ -37,9 +37,10 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
 class StuckReason(ApiRow, frozen=True, kw_only=True):
     """Why an execution is stuck: it hasn't ended, and has had no event for 5 minutes.
 
-    `waits_for` is the next event of the open call that has waited longest: a worker must `claim`
-    it, `start` it, or `finish` it. If no call is open, it's `next`, because the engine should have
-    issued another step. All of these fields are null if the execution isn't stuck.
+    `waits_for` says what has to happen next to the open call that has waited longest. A worker must
+    `claim` it, `start` it, or `finish` it. If no call is open, `waits_for` is `next`, because the
+    engine should have issued another step. All of these fields are null if the execution isn't
+    stuck.
     """
 
     execution_id: str

@@ -89,9 +89,9 @@ class PlaybookParams(WindowParams, frozen=True, kw_only=True):
 class VersionRow(ApiRow, frozen=True, kw_only=True):
     """A version of a playbook, with figures about its executions that began in the window.
 
-    `completed_rate` is the fraction of ended executions that completed, and `first_attempt_rate`
-    the fraction of finished first attempts that succeeded. `p50_s` and `p95_s` are the median and
-    the 95th percentile of how long its ended executions took.
+    `completed_rate` is the fraction of ended executions that completed. `first_attempt_rate` is the
+    fraction of finished first attempts that succeeded. `p50_s` and `p95_s` are the median and the
+    95th percentile of how many seconds its ended executions took.
     """
 
     version: str | None

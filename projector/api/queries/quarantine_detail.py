@@ -53,9 +53,9 @@ class QuarantinedRecordDetail(QuarantinedRecord, frozen=True, kw_only=True):
     """A rejected record, with what an operator needs to decide about it.
 
     `rule` says why it was rejected. `tries` lists the attempts to redrive it, newest first, without
-    dry runs. `current_rules` is the version of this server's rules: while it equals
-    `normalizer_version`, these rules would decide the same way again. `commands` are shell commands
-    to type, which the API never runs.
+    dry runs. `current_rules` is the version of this server's rules. As long as it equals
+    `normalizer_version`, these rules would decide in the same way again. `commands` are shell
+    commands to type, which the API never runs.
     """
 
     coordinates: str

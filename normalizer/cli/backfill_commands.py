@@ -195,9 +195,9 @@ def backfill_file(
     partition, and offset, so it's recognized if the service has stored it. A line that isn't an
     event goes to quarantine.
 
-    In a folder it reads all regular files that aren't hidden. It doesn't follow links to folders,
-    but names them in a warning. Save a stream to a file first, because a run that was interrupted
-    reads the file again.
+    In a folder, it reads all regular files that aren't hidden. It doesn't follow links to folders,
+    but names them in a warning. To backfill from a stream, save the stream to a file first, because
+    a run that was interrupted reads its input again.
     """
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))

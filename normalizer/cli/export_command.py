@@ -76,8 +76,8 @@ def export(
 
     FILE is compressed with zstd if its name ends in .zst, and with gzip if it ends in .gz. The same
     events always give the same bytes. `normalizer backfill file` can read the file. A line doesn't
-    show which of its values a rule has guessed, so the backfill takes all of them for values that
-    the producer sent.
+    show which of its values were guessed by a rule. So the backfill treats all of them as values
+    that the producer sent.
 
     If the database is unreachable, the export waits and then continues.
     """

@@ -86,8 +86,8 @@ def renormalize(
 
     Use it after an upgrade that changed the rules. From each row it rebuilds what the producer
     sent, and normalizes that again. Ids and coordinates never change, and the projections are
-    updated with the rows. A row stays as it is, and is listed, if today's rules would reject it, or
-    if they would change a row that was merged from several records.
+    updated with the rows. Two kinds of rows are only listed, and stay unchanged: those that today's
+    rules would reject, and those that were merged from several records and would change.
     """
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")

@@ -209,9 +209,10 @@ def up(
     normalizer up --rate 2000 --seed 7
     normalizer up --no-kafka
 
-    It starts PostgreSQL, Kafka, the service, and the dashboard, and prints its address. Everything
-    is kept in the folder, so the next start continues where this one stopped. The traffic comes
-    from the simulator, which only a source checkout has. An installed wheel starts everything else.
+    It starts PostgreSQL, Kafka, the service, and the dashboard, and prints the dashboard's address.
+    All data is kept in one folder, so the next start continues where this one stopped. The traffic
+    comes from the simulator, which only a source checkout has. An installed wheel starts everything
+    else.
     """
     telemetry.configure(level="critical")
     options = Options(

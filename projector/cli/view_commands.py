@@ -47,7 +47,7 @@ def views(*, in_json: bool) -> None:
 def wait(*, coordinates: str, timeout: float) -> None:
     """Wait until every view includes a record.
 
-    A script that sends a record and then reads a view needs this.
+    Use it in a script that sends a record and then reads a view.
 
     \b
     projector wait noetl.events:3:1042 && psql -c 'select * from projector.executions'

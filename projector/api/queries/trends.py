@@ -52,7 +52,7 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
         return self.since - (self.until - self.since)
 
     def values(self) -> dict[str, Any]:
-        """Return the parameters of a statement from `trended`, without those of its filters."""
+        """Return the parameters of `trend_statement` except those of its filters."""
         return {
             "since": self.previous_start,
             "trend_from": self.since,

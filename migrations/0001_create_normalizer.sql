@@ -44,8 +44,8 @@ $$;
 
 -- The settings that every writer must agree on. `protocol` is the version of the rules that derive
 -- the id of an event. If two processes used different rules, they would store one event under two
--- ids. So a migration that changes these rules also raises the version. It raises the epochs too,
--- which stops every process that still uses the old rules:
+-- ids. So a migration that changes these rules raises the version. It also raises all epochs,
+-- because that stops every process that still uses the old rules:
 --     update normalizer.layout set protocol = 2;
 --     update normalizer.source_positions set epoch = epoch + 1;
 --     update normalizer.jobs set epoch = epoch + 1;
@@ -63,33 +63,34 @@ comment on column normalizer.layout.one_row is 'Always true: the table has one r
 
 insert into normalizer.layout default values;
 
--- The clock of gen_snowflake(). An id has 41 bits of milliseconds since 2024-01-01 UTC, 10 bits for
--- the node, and 12 bits for a number within the millisecond. The clock is a single number that only
--- grows (milliseconds << 12 | number in the millisecond). When all numbers of a millisecond are
--- used, the clock moves on to the next millisecond. When the system's clock is set back, the number
--- still grows, so no id is repeated.
+-- The clock of gen_snowflake(). An id consists of 41 bits for the milliseconds since 2024-01-01
+-- UTC, 10 bits for the node, and 12 bits for a number within the millisecond. The clock is a single
+-- number that only grows (milliseconds << 12 | number in the millisecond). It moves on to the next
+-- millisecond when all numbers of a millisecond are used. It also grows while the system's clock is
+-- set back, so no id is repeated.
 create sequence normalizer.snowflake_clock as bigint minvalue 0 start 0;
 comment on sequence normalizer.snowflake_clock is
     'Private: the clock of gen_snowflake(), one ascending number: milliseconds since 2024-01-01 '
     'UTC << 12, plus a number within the millisecond.';
 
 
--- Returns an id of the given millisecond, or of a later one if the clock is already past it. Only
--- the owner may call this function, because a caller could pass a time far in the future, and then
--- every later id would get that time. The node is always 1023. With another node, such as 64, an id
--- could be mistaken for one that NoETL's own database function made (docs/spec/wire-shapes.md#g2).
+-- Returns an id with the time of the given millisecond, or a later one if the clock is already past
+-- it. Only the owner may call this function. If a caller passed a time far in the future, every
+-- later id would get that time too. The node is always 1023, because with another one, such as 64,
+-- the id could be mistaken for one that NoETL's own database function made
+-- (docs/spec/wire-shapes.md#g2).
 create function normalizer.snowflake_at(unix_ms bigint) returns bigint
     language plpgsql volatile
 as $$
 declare
     tick bigint;
 begin
-    -- Only one process at a time may advance the clock, so each takes this lock. It locks a table
-    -- that only the owner may lock, but anybody may read the table without waiting. An advisory
-    -- lock wouldn't do, because anybody may take one, and could block every writer with it.
+    -- Only one session at a time may advance the clock, so each takes this lock. Only the owner may
+    -- lock the table in this mode, and reading the table doesn't have to wait for the lock. An
+    -- advisory lock wouldn't be safe, because any role could take it and block every writer.
     --
-    -- The exception always rolls this block back, so the lock is held no longer than that. A
-    -- rollback doesn't undo setval(), so the clock keeps its new value.
+    -- The exception always rolls this block back, which releases the lock. A rollback doesn't undo
+    -- setval(), so the clock keeps its new value.
     begin
         lock table normalizer.layout in exclusive mode;
         select greatest(clock.last_value + 1, (snowflake_at.unix_ms - 1704067200000) << 12)
@@ -172,9 +173,10 @@ create table normalizer.events (
         event_type not in ('call.done', 'action_done', 'call_done')
         or status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED')
     ),
-    -- The projections use these texts as keys of indexes, and a text that is too long for an index
-    -- would make them fail. The normalizer has narrower limits, so these are for rows that somebody
-    -- inserts by hand. A key has room for a text of 1,500 bytes and the path of a playbook.
+    -- The projections use these texts in the keys of their indexes, and would fail on a text that's
+    -- too long for an index. A key has room for a text of 1,500 bytes and the path of a playbook.
+    -- The normalizer itself has narrower limits, so these constraints only affect rows that
+    -- somebody inserts by hand.
     constraint events_words_bounded check (
         octet_length(event_type) between 1 and 200 and octet_length(status) between 1 and 100
         and octet_length(step) <= 1500 and octet_length(worker_id) <= 1500
@@ -187,16 +189,18 @@ create table normalizer.events (
         and ingested_at >= '0001-01-01 00:00:00+00' and ingested_at < '10000-01-01 00:00:00+00'
     ),
     constraint events_duration_possible check (duration between 0 and 315360000),
-    -- Each of these columns holds an object or a list, or null. If an event is reported several
-    -- times, the values are merged key by key. Any other JSON value, even a JSON null, has no keys.
+    -- Each of these columns holds either null or, depending on the column, an object or a list. If
+    -- an event is reported several times, the values are merged key by key, so any other JSON
+    -- value, even a JSON null, could not be merged.
     constraint events_json_forms check (
         jsonb_typeof(meta) = 'object' and jsonb_typeof(extra) = 'object'
         and jsonb_typeof(headers) = 'object' and jsonb_typeof(coercions) = 'array'
     )
 ) with (
-    -- Makes autovacuum run often enough to summarize new block ranges of the BRIN index. The
-    -- alternative, `autosummarize`, sends one request for each block range. At a few hundred events
-    -- a second, the queue of requests overflows, and the server logs each request that it drops.
+    -- Makes autovacuum run often, because it adds new block ranges to the BRIN index. The
+    -- alternative, `autosummarize`, sends a request for each new block range. At a few hundred
+    -- events a second, the queue of these requests overflows, and the server logs each one that it
+    -- drops.
     autovacuum_vacuum_insert_threshold = 5000,
     autovacuum_vacuum_insert_scale_factor = 0.01
 );
@@ -273,18 +277,20 @@ create index events_by_execution on normalizer.events (execution_id, event_id);
 comment on index normalizer.events_by_execution is
     'Query: all events of one execution, in order (timeline, and rebuilding its projections).';
 
--- Queries ask for `execution_id + 0`, so that PostgreSQL can't choose an index on execution_id
--- instead. With outdated statistics, all of these indexes look equally good to it. But through one
--- on execution_id, it would read every event of the execution.
+-- The index has the expression `execution_id + 0`, and queries use the same expression. This keeps
+-- the planner from choosing an index that starts with execution_id instead. If the statistics are
+-- outdated, it can't tell which of these indexes is best. With one on execution_id alone, it would
+-- read all events of the execution instead of those of one command.
 create index events_by_command on normalizer.events ((execution_id + 0), hashtext(command_id))
     where command_id is not null;
 comment on index normalizer.events_by_command is
     'Query: all events of one command, from which its attempts are rebuilt. It asks for '
     'execution_id + 0, so that no index on execution_id alone can serve it.';
 
--- Rows of all partitions are stored side by side, and their offsets are far apart. If the index
--- stored a single range of offsets for each block range, that range would cover nearly all offsets.
--- int8_minmax_multi_ops stores several, with which a look-up reads a fortieth as much.
+-- A block range of the table has rows of many partitions, so the offsets in it are far apart. If
+-- the index stored a single range of offsets for each block range, that range would cover nearly
+-- all offsets and exclude nothing. int8_minmax_multi_ops stores several short ranges instead, so a
+-- look-up reads only a fortieth as much.
 create index events_by_source on normalizer.events
     using brin (source_topic, source_partition, source_offset int8_minmax_multi_ops)
     with (pages_per_range = 16);
@@ -292,9 +298,9 @@ comment on index normalizer.events_by_source is
     'Query: which event did this record become (explain), and is it stored already under any '
     'id (replay).';
 
--- This is a B-tree, because a BRIN index would degrade. New rows fill the space of deleted ones,
--- and the summary of a block range can only widen. After retention has deleted and replaced all
--- rows five times, each look-up in a BRIN index would read the whole table.
+-- This index is a B-tree, because a BRIN index would degrade here. New rows fill the space of
+-- deleted ones, but the time range that BRIN stores for a block range never gets narrower. After
+-- retention has deleted and replaced all rows five times, each look-up would read the whole table.
 create index events_by_created on normalizer.events (created_at);
 comment on index normalizer.events_by_created is
     'Query: events of one hour, by created_at (projector verify).';
@@ -305,9 +311,10 @@ comment on index normalizer.events_by_arrival is
     'events).';
 
 
--- Returns the event id that the producer sent, if the row is stored under another id because a
--- different event already had that one. Returns null if the row has the id that was sent. The
--- result is JSON instead of a number, because `coercions` is JSON and may hold any value there.
+-- Returns the event id that the producer sent, if another event already had this id and the row was
+-- therefore stored under a different one. Returns null if the row has the id that was sent. The
+-- result is JSON instead of a number, because the value comes from the JSON column `coercions`,
+-- where it may be anything.
 create function normalizer.shared_id(coercions jsonb) returns jsonb
     language sql immutable parallel safe
     return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
@@ -318,8 +325,8 @@ create index siblings_by_shared_id on normalizer.events
 comment on index normalizer.siblings_by_shared_id is
     'Query: the siblings of an event, which share its event_id. Their executions leave together.';
 
--- Indexes a hash of the trace id, and only for the events that have one. Trace ids are random
--- texts, and an index of their hashes is half as large.
+-- Indexes a hash of the trace id instead of the id, because trace ids are random texts and an index
+-- of their hashes is half as large. Events without a trace id are left out.
 create index events_by_trace on normalizer.events (hashtext(trace_id)) where trace_id is not null;
 comment on index normalizer.events_by_trace is
     'Query: the executions of a trace (search).';
@@ -343,10 +350,10 @@ comment on column normalizer.retention_horizon.one_row is 'Always true: the tabl
 insert into normalizer.retention_horizon default values;
 
 
--- Remembers which Kafka cluster each topic was read from. If a process is connected to another
--- cluster by mistake, it finds out here before it claims a partition, and doesn't read the topic.
--- The cluster_id in source_positions isn't enough for this, because a partition that no process has
--- claimed yet has no row there.
+-- Remembers which Kafka cluster each topic was read from. A process that's connected to another
+-- cluster by mistake notices this before it claims a partition, so it doesn't read the topic. The
+-- column cluster_id of source_positions isn't enough for this check, because a partition that was
+-- never claimed has no row there.
 create table normalizer.source_topics (
     topic      text not null,
     cluster_id text not null,
@@ -470,8 +477,9 @@ comment on column normalizer.source_positions.shapes is
     'without a table. A process with another one does not read them until --accept-shapes.';
 
 
--- Heartbeats are in a separate table, because a batch locks the row of its position. Even if the
--- batch waits for another lock, the process must be able to write its heartbeat.
+-- Heartbeats are in a separate table, because a batch locks the row of its position until it
+-- commits. Even if the batch has to wait for another lock in the meantime, its process can still
+-- write heartbeats here.
 create table normalizer.source_heartbeats (
     topic           text        not null,
     partition       integer     not null,
@@ -530,9 +538,9 @@ create table normalizer.dedup_horizon (
     incarnation      integer not null,
     partition   integer not null,
     next_offset      bigint  not null,
-    -- These columns are for checking whether the topic is still the same log. They're null if a job
-    -- read the records from a file or a table. The three columns about the last record are set only
-    -- when a position is deleted.
+    -- These columns show later whether the topic is still the same log or was recreated. They're
+    -- null if a job read the records from a file or a table. The three columns about the last
+    -- record are set only when a position is deleted.
     cluster_id       text,
     last_offset      bigint,
     last_recorded_ms bigint,
@@ -861,9 +869,10 @@ comment on column normalizer.archived_rows.holes is
 grant select on normalizer.archived_rows to normalizer_writer;
 
 
--- Drift: top-level fields that a producer sends but doesn't document, or documents with another
--- type. The table is only a sample, because the service stores a limited number of findings for
--- each wire shape. Each finding has a short example, and the table events has the full values.
+-- Stores drift: top-level fields that a producer sends although it doesn't document them, or
+-- documents them with another type. The table is only a sample, because the service stores a
+-- limited number of findings for each wire shape. Each finding has a short example. The full values
+-- are in the table events.
 create table normalizer.drift_findings (
     shape              text        not null,
     field              text        not null,
@@ -903,10 +912,10 @@ comment on column normalizer.drift_findings.found_at is 'When it was found.';
 grant select, insert on normalizer.drift_findings to normalizer_writer;
 
 
--- The executions that `normalizer forget` has deleted on request. The command deletes all events
--- and calls of an execution in one transaction, as retention does, but whatever its age. The counts
--- still include them (functions/archive_executions.sql). Writers read this table, so that an
--- execution doesn't come back when one of its records is read again.
+-- The executions that `normalizer forget` has deleted on request. Writers read this table, so that
+-- an execution doesn't come back when one of its records is read again. The command deletes all
+-- events and calls of an execution in one transaction, as retention does, but regardless of their
+-- age. The counts still include the deleted events and calls (functions/archive_executions.sql).
 create table normalizer.forgotten_executions (
     execution_id bigint      not null,
     at           timestamptz not null default now(),

@@ -1,6 +1,6 @@
 -- Tables of the jobs that process history: backfill, renormalize, redrive, and redact. A job writes
--- events as the service does. So it too has positions, and totals that must balance, and both
--- change in the transaction that writes the rows.
+-- events just as the service does. So each job also has positions and totals, which change in the
+-- transaction that writes the rows. That way the totals always add up to what was written.
 
 
 create table normalizer.jobs (

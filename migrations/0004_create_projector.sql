@@ -15,8 +15,8 @@ create schema projector;
 grant usage on schema projector to normalizer_writer, projector_reader;
 
 
--- The meaning of each event type, in every spelling that producers use. A test checks that this
--- table agrees with normalizer/core/rules/event_types.py.
+-- The meaning of each event type, in every spelling that producers use.
+-- normalizer/core/rules/event_types.py has the same meanings, and a test checks that the two agree.
 create table projector.event_kinds (
     event_type  text not null,
     event_class text not null,
@@ -128,10 +128,10 @@ insert into projector.shards (shard)
 select generate_series(-1, 63);
 
 
--- The same trigger function runs after insert, update, and delete, and reads the transition tables
--- `before` and `after`. For an insert, PostgreSQL provides only `after`, and for a delete only
--- `before`. The missing name then refers to this empty table, because the schema is in the search
--- path.
+-- An empty table that stands in for a missing transition table. The same trigger function runs
+-- after insert, update, and delete, and always reads the transition tables `before` and `after`.
+-- PostgreSQL provides only `after` for an insert, and only `before` for a delete. The other name
+-- then refers to an empty table like this one, because the schema is in the search path.
 create table projector.before (like normalizer.events including comments);
 
 alter table projector.before add constraint before_is_empty check (false);
@@ -248,7 +248,8 @@ comment on index projector.divergences_open is
     'Query: open divergences (view agreement, projector repair).';
 
 
--- An event that a search has found, either by its trace id or by the offset of its record in Kafka.
+-- An event that a search has found. The search was either for the event's trace id or for the
+-- offset of its record in Kafka.
 create type projector.located_event as (
     event_id     bigint,
     execution_id bigint,

@@ -1,6 +1,6 @@
--- Counters of events by minute and by hour, of how late they arrived, and of which values were
--- corrected. The counts by minute serve monitoring and are deleted after two days. The counts by
--- hour stay.
+-- Counters of events by minute and by hour, of how late events arrived, and of which values were
+-- corrected. The counts by minute are only for monitoring, so they're deleted after two days. The
+-- counts by hour are kept.
 
 
 create table projector.event_minutes (
@@ -72,8 +72,9 @@ comment on column projector.event_hours.attempts_defaulted is
     'Number of them that do not say which attempt they are of.';
 
 
--- A batch updates most rows of its hour. Half of each page stays free (fillfactor), so that the new
--- version of a row fits into the same page. Such an update needs no new index entry (a HOT update).
+-- A batch updates most rows of the current hour. The fillfactor leaves half of each page free, so
+-- that the new version of a row fits into the same page. Such an update needs no new index entries
+-- (a HOT update).
 create table projector.arrival_hours (
     hour               timestamptz                not null,
     shape              text           collate "C" not null,

@@ -111,9 +111,10 @@ comment on column projector.execution_hours.shard is
 comment on column projector.execution_hours.executions is 'Number of executions.';
 
 
--- The table has no unique key, because that would make a writer wait for another one that stores
--- the same version. Without it, two writers that store the first execution of a version at the same
--- time both add a row. The view shows the earlier time.
+-- The table has no unique key, because with one, a writer would have to wait for any other writer
+-- that's storing the same version. Without a key, two writers that store the first execution of a
+-- version at the same time both add a row. That does no harm, because the view shows the earlier
+-- time.
 create table projector.deployment_marks (
     playbook text        collate "C" not null,
     version  text        collate "C" not null,
@@ -170,9 +171,9 @@ create type projector.execution_report as (
 );
 
 
--- The values that a set of events reports about one execution. The set is either all stored events
--- of the execution, or the events that a statement changes. For a statement, `events` is a
--- difference: the number of events after it minus the number before it.
+-- What a set of events reports about one execution. The set is either all stored events of the
+-- execution, or the events that one statement changes. In the second case, `events` is the number
+-- of events after the statement minus the number before it.
 create type projector.execution_change as (
     execution_id        bigint,
     events              bigint,
@@ -210,9 +211,9 @@ comment on index projector.executions_by_end is
     'Query: executions that ended in an hour (contradicting_executions, '
     'completed_with_failures, verify).';
 
--- Tells the planner how many executions end at which times. Without it, the planner expects a
--- single execution in a time window, and chooses a plan that looks up each execution to check the
--- filter.
+-- Gives the planner statistics about when executions end. Without them, it expects that only a
+-- single execution ended in a time window. It would then choose a plan that looks up each execution
+-- to check the filter, which is slow if there are many.
 create statistics projector.ends_of_executions
     on (least(completed_at, failed_at, cancelled_at)) from projector.execution_facts;
 comment on statistics projector.ends_of_executions is

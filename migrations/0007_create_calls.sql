@@ -75,7 +75,9 @@ comment on column projector.call_facts.may_be_retried is
     'or starts. If so, the command is rebuilt from all its events with each new one.';
 
 
--- An event of a command in doubt, with all that resolve_attempts needs to find its attempt:
+-- An event of a command in doubt. A command is in doubt if it may have several attempts and not all
+-- of its events tell which one they're of. resolve_attempts finds the attempt of each event from
+-- these values:
 --     command  the position of its command in the list passed to aggregate_calls
 --     number   the attempt that the event declares, or null
 --     in_log   the offset of its record in Kafka, if offsets tell the order of events
@@ -96,9 +98,11 @@ create type projector.call_event as (
 );
 
 
--- An attempt of a command in doubt. `nth` counts the attempts of the command from 1, and `number`
--- is its value of the column `attempts`. `in_log` is the place in Kafka where the attempt began, if
--- a record with a place says so. `issued_at` is the time of its issue, if the issue has no number.
+-- An attempt of a command in doubt:
+--     nth        the number of the attempt within its command, counted from 1
+--     number     the value of the column `attempts`, as producers count
+--     in_log     where in Kafka the attempt began, or null if no event with an offset tells
+--     issued_at  the time of the event that issued the attempt, if that event has no number
 create type projector.call_attempt as (
     command   integer,
     nth       integer,
@@ -124,9 +128,9 @@ create index calls_unfinished on projector.call_facts (execution_id) where finis
 comment on index projector.calls_unfinished is
     'Query: the unfinished calls of an execution (view stuck_reasons).';
 
--- The query looks up the command alone, but the index also has the execution and the attempts.
--- Without statistics, the planner may choose this index for a query that looks up all three. With
--- all three columns, it's as fast as the primary key, even if many executions use the same
+-- The query looks up a command_id alone, but the index also has the execution and the attempts.
+-- Without statistics, the planner may choose this index for queries that look up all three. The two
+-- extra columns keep those as fast as with the primary key, even if many executions use the same
 -- command_id.
 create index calls_by_command on projector.call_facts (command_id, execution_id, attempts);
 comment on index projector.calls_by_command is
@@ -375,10 +379,10 @@ create type projector.call_id as (
 );
 
 
--- The changes that a statement makes to the first attempt of a command. `must_rebuild` is true if
--- they can't simply be merged into the stored row, because an event was changed or deleted, or
--- because the command was issued, claimed, or started more than once. In that case the command is
--- rebuilt from all of its events.
+-- The changes that a statement makes to the first attempt of a command. Usually they're merged into
+-- the stored row. If that isn't enough, `must_rebuild` is true, and the command is rebuilt from all
+-- of its events. That's so if an event was changed or deleted, or if the command was issued,
+-- claimed, or started more than once.
 create type projector.call_change as (
     execution_id        bigint,
     command_id          text collate "C",

@@ -15,9 +15,9 @@
 -- If projector.off is on, a transaction stores events and moves no projection, and projector repair
 -- corrects the projections later.
 
--- A trigger can only be created if its function exists, so these functions are placeholders.
--- `normalizer migrate` replaces them right afterwards with the files in functions/. Until then,
--- every write fails with an error that makes the service try again.
+-- Creates placeholders for the trigger functions, because a trigger can only be created if its
+-- function exists. `normalizer migrate` replaces them right afterwards with the files in
+-- functions/. Until then, every write fails with an error that makes the service try again.
 do $$
 declare
     name text;

@@ -113,10 +113,9 @@ def canonical_number(text: str) -> Number:
 
 def is_deeper(text: bytes, most: int) -> bool:
     """Return whether JSON has more levels than `most`."""
-    # Counting levels is slow, so three cheap checks rule out nearly every text first. Each level
-    # takes at least two bytes if it's a list (`[]`), and five if it's an object (`{"":` and `}`),
-    # so a short text can't be too deep. A text can't be too deep either if it has no more opening
-    # brackets than there may be levels.
+    # Counting levels is slow, so three cheap checks rule out nearly every text first. A list takes
+    # at least two bytes (`[]`) and an object five (`{"":` and `}`), so a short text can't be too
+    # deep. Nor can a text with no more opening brackets than levels are allowed.
     return (
         len(text) > 2 * most
         and (len(text) > 5 * most or _LIST in text)
@@ -127,8 +126,8 @@ def is_deeper(text: bytes, most: int) -> bool:
 
 def brackets(text: bytes) -> bytes:
     """Return the brackets of JSON outside of strings, with a brace for each."""
-    # Remove escaped quotes first. Every quote that's left then begins or ends a string, so the
-    # strings can be removed together with the brackets in them.
+    # Remove escaped quotes first, so that every remaining quote begins or ends a string. Then whole
+    # strings can be removed, and with them the brackets that they contain.
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     return STRINGS.sub(b"", text.translate(_BRACES, _NO_OUTLINE).replace(b'""', b""))

@@ -20,9 +20,10 @@
 -- separate transaction raises H first. Executions are deleted once every transaction has ended that
 -- may have read the earlier H (projector/maintenance/event_retention.py).
 
--- Deletes all events of these executions, and moves their counts from the live part to the archived
--- part. Returns the number of deleted events. Before the call, the caller must lock the executions,
--- and then lock their rows in a later statement.
+-- Deletes all events of these executions, and moves their counts from the live part of the counters
+-- to the archived part. Returns the number of deleted events. Before calling this function, lock
+-- the executions, and then lock their rows in a later statement, which sees what other transactions
+-- have committed until then.
 create or replace function projector.archive_executions(execution_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

@@ -1,7 +1,7 @@
--- Returns how the number of an attempt is known. `declared` means that an event names it: the end
--- that decides, or any event while the attempt still runs. `only` means that nothing hints at
--- another attempt of the command. `inferred` means that the number was derived from the order of
--- the events.
+-- Returns how the number of an attempt became known:
+--     declared  an event names it: the end that decides, or any event while the attempt still runs
+--     only      nothing hints at another attempt of the command
+--     inferred  the number was derived from the order of the events
 create or replace function projector.call_attribution(
     outcome_ranked text, is_numbered boolean, may_be_retried boolean
 )

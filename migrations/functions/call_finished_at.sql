@@ -1,7 +1,7 @@
--- Returns when an attempt ended, which it reads from the rank of the deciding end (end_rank).
--- Returns null for a time outside the calendar, which no event has. Seconds and microseconds are
--- added separately. PostgreSQL multiplies an interval as a floating-point number, which would round
--- the microseconds from the year 2285 on.
+-- Returns when an attempt ended. The time comes from the rank of the deciding end (end_rank). If
+-- that time is outside the calendar, the result is null, but no real event has such a time. Seconds
+-- and microseconds are added separately, because PostgreSQL multiplies an interval as a
+-- floating-point number. From the year 2285 on, that would round the microseconds.
 create or replace function projector.call_finished_at(outcome_ranked text) returns timestamptz
     language sql stable parallel safe
     return case

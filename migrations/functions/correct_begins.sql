@@ -1,7 +1,8 @@
--- Corrects when attempts began if their issues came late (the last sentence of rule R2 of
--- resolve_attempts). It finds turns in the log. A turn is a claim or a start that comes next after the
--- end of an attempt, and isn't the first one since the last attempt began. The next attempt has begun
--- by then. An event that was sent twice counts where it comes first.
+-- Corrects when attempts began if the events that issued them were logged too late (the last
+-- sentence of rule R2 of resolve_attempts). In that case, a later event in the log shows that a new
+-- attempt has begun. This event, called a turn, is a claim or a start that comes right after the
+-- end of an attempt, and isn't the first of its kind since the last attempt began. If an event was
+-- sent twice, its first place in the log counts.
 create or replace function projector.correct_begins(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -36,7 +37,8 @@ begin
             where  nth > 1
             and    in_log is not null
         ),
-        -- A part of the log reaches from the begin of one attempt to that of another.
+        -- Splits the log into parts. Each part reaches from where one attempt begins to where the
+        -- next one begins.
         in_parts as (
             select *,
                    coalesce(max(begins_nth) over so_far, 1) as last_nth,
@@ -51,7 +53,8 @@ begin
                        rows unbounded preceding
                    )
         ),
-        -- The turns of a part are the begins of the attempts after the one that begins the part.
+        -- Each turn within a part is where a further attempt begins. They're numbered after the
+        -- attempt with which the part begins.
         turn as (
             select command, in_log, next_nth,
                    last_nth + row_number() over (partition by command, part order by in_log) as nth

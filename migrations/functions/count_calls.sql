@@ -1,8 +1,10 @@
--- Adds these counts of finished attempts (view counted_calls) to the roll-ups of calls, in the
--- given shard, or else in this transaction's shard. New rows are inserted in the order of their
--- keys, so that a time range occupies few pages. Each insert orders by `max(hour)`, which is the
--- hour of the group. Ordering by the hour itself would sort all calls instead of their sums. If a
--- row has only one sum, and that is 0, the row is left out. The steps:
+-- Adds these counts of finished attempts (view counted_calls) to the roll-ups of calls. They go to
+-- the given shard, or else to this transaction's shard. A row that would only add a sum of 0 is
+-- left out.
+--
+-- New rows are inserted in the order of their keys, so that a time range occupies few pages. Each
+-- insert orders by `max(hour)`, which equals the hour of the group. Ordering by `hour` itself would
+-- sort all calls instead of their sums. The steps:
 --     1. sum equal counts
 --     2. attempts by hour
 --     3. histograms

@@ -1,6 +1,6 @@
--- Updates the roll-ups of executions, and those of their calls if the playbook has changed. Stores
--- when a version of a playbook began for the first time (mark_deployments). Deletes the row of an
--- execution that has no events left.
+-- Updates the roll-ups of executions, and those of their calls if the playbook of an execution has
+-- changed. Also stores when each version of a playbook was executed for the first time
+-- (mark_deployments), and deletes the rows of executions that have no events left.
 create or replace function projector.count_executions(moved projector.execution_move[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp

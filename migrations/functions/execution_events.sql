@@ -1,5 +1,6 @@
--- Returns the events of these executions to readers, who may not read the table events itself. The
--- view execution_timeline calls it. Downloads call events_at instead, page by page.
+-- Returns the events of these executions. It runs with the rights of its owner, because readers may
+-- not read the table events themselves. The view execution_timeline calls it. Downloads call
+-- events_at instead, which returns the events page by page.
 create or replace function projector.execution_events(execution_ids bigint[])
     returns setof normalizer.events
     language sql stable security definer

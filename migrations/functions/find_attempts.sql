@@ -1,8 +1,9 @@
 -- Finds the attempts of commands in doubt, and when each of them began (rules R1 and R2 of
--- resolve_attempts). correct_begins corrects begins that were recorded late. The steps:
+-- resolve_attempts). If an attempt was issued late, correct_begins then corrects when it began. The
+-- steps:
 --     1. find issues without a number. If one has the time of a numbered issue, it's another
 --        report of that issue.
---     2. find the numbered attempts, and what they begin with
+--     2. find the numbered attempts, and the event with which each begins
 --     3. find the attempts that only an issue or an end reveals
 --     4. find when each attempt began
 create or replace function projector.find_attempts(events projector.call_event[])
@@ -64,8 +65,9 @@ begin
             order by command, number, role <> 'issued', created_at, in_log nulls last
         ),
         -- 3. All attempts. `issues` counts the issues without a number, and `unissued` the numbered
-        -- attempts without a numbered issue. Each unissued attempt takes one of these issues, and
-        -- every issue that's left over is a new attempt.
+        -- attempts that lack a numbered issue. An issue without a number may belong to one of these
+        -- attempts, so each of them takes one. Every issue that's left over began an attempt of its
+        -- own.
         known as (
             select command, coalesce(issues, 0) as issues, coalesce(unissued, 0) as unissued,
                    coalesce(declared, '{}') as declared, highest_issued

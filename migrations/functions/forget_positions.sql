@@ -1,7 +1,8 @@
--- Runs before and after positions are deleted, which people do to read a topic again:
---     before: stores in dedup_horizon how far the positions had got
---     after: deletes the heartbeats that have no position any more. They would override the first
---            heartbeats of the new position.
+-- Runs before and after positions are deleted. Operators delete positions to have a topic read
+-- again.
+--     before: stores in dedup_horizon how far each position had got
+--     after: deletes the heartbeats whose position is gone, because they would override the first
+--            heartbeats of the new position
 create or replace function normalizer.forget_positions() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, normalizer, pg_temp

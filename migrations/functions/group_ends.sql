@@ -1,6 +1,7 @@
--- Assigns ends to attempts by the order of their kinds, where their times don't tell enough (rule
--- R5 of resolve_attempts). It changes a command only if its ends form exactly one group per
--- attempt.
+-- Assigns the ends of calls and commands to attempts by the order of their kinds, if their times
+-- don't tell enough (rule R5 of resolve_attempts). For this, the ends are split into groups that
+-- each belong to one attempt. A command is changed only if that gives exactly one group for each of
+-- its attempts.
 create or replace function projector.group_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -14,8 +15,9 @@ begin
         with event as (
             select * from unnest(group_ends.events)
         ),
-        -- The commands whose ends may be wrong so far, because one of their events has no place in
-        -- the log, or an attempt before the last has no end.
+        -- Finds the commands whose ends may be assigned wrongly so far. Either one of their events
+        -- has no place in the log, so its order is uncertain, or an attempt other than the last has
+        -- no end.
         unclear as (
             select   command, last_nth
             from     event
@@ -52,7 +54,8 @@ begin
                    ) as counted
             where  slot is not null
         ),
-        -- An end begins a new group if it can't belong to the same attempt as the end before it.
+        -- Splits the ends into groups. An end begins a new group if it can't belong to the same
+        -- attempt as the end before it.
         grouped as (
             select *,
                    count(*) filter (where begins_group) over (
@@ -82,9 +85,9 @@ begin
             from     grouped
             group by command, nth_group
         ),
-        -- The commands with exactly one group for each attempt. No group may declare two attempts,
-        -- and no two groups may declare the same one. `free` are the attempts that no group
-        -- declares.
+        -- Selects the commands with exactly one group for each attempt. If a group declares two
+        -- attempts, or if two groups declare the same one, the groups can't be right, so the
+        -- command is left out. `free` lists the attempts that no group declares.
         matched as (
             select   command,
                      array(

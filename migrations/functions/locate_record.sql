@@ -1,12 +1,12 @@
 -- Returns the events that a Kafka record reported, even if the topic was deleted and created again
--- since. It finds two kinds:
---     1. rows that the record stored
---     2. rows that another record stored, and that this record's report was merged into. They're
---        found in merged_records, which has a row for each 4,096 offsets. Its index needs the
---        incarnation, so the incarnations are taken from the positions. Partitions without a
---        position, because only jobs have read them or because it was deleted, have theirs in
---        dedup_horizon.
--- It runs with the rights of its owner, because readers may not read the events themselves.
+-- since. It finds two kinds of rows:
+--     1. rows that were stored from this record
+--     2. rows that were stored from another record and merged with the report in this one. They're
+--        found through merged_records, which has a row for each 4,096 offsets
+-- The index of merged_records needs the incarnation of the topic, so all known ones are tried. Most
+-- come from the positions. A partition that has no position, because only jobs have read it or
+-- because the position was deleted, has its incarnations in dedup_horizon. The function runs with
+-- the rights of its owner, because readers may not read the events themselves.
 create or replace function projector.locate_record(
     topic text, partition integer, source_offset bigint
 )

@@ -1,6 +1,6 @@
--- Stores when the first execution of each version of a playbook began (deployment_marks). It
--- ignores an execution if the event that begins it doesn't name the playbook. It also ignores a
--- version that is already stored with an equal or earlier time.
+-- Stores when the first execution of each version of a playbook began (deployment_marks). An
+-- execution is ignored if the event that begins it doesn't name the playbook, or if an equal or
+-- earlier time is already stored for its version.
 create or replace function projector.mark_deployments(moved projector.execution_move[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp

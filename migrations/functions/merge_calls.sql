@@ -1,6 +1,7 @@
--- Step 3 of project_calls: merges new events into the first attempts of their commands. Writing the
--- attempts locks them, and always in the same order. Commands that are rebuilt are skipped. Returns
--- the attempts that have ended, and those of them that failed.
+-- Step 3 of project_calls: merges new events into the first attempts of their commands. Commands
+-- that will be rebuilt are skipped. Writing an attempt locks its row, so the attempts are always
+-- written in the same order to avoid deadlocks. Returns the attempts that have ended, and those of
+-- them that failed.
 create or replace function projector.merge_calls(
     changes projector.call_change[], rebuilt projector.call_command[],
     out ended projector.call_id[], out failed projector.call_id[]

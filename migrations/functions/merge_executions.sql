@@ -1,6 +1,6 @@
--- Merges these changes into execution_facts. Writing the executions locks them, and always in the
--- same order. Returns the executions that the roll-ups must now count under another hour, playbook,
--- or outcome.
+-- Merges these changes into execution_facts. Writing an execution locks its row, so the executions
+-- are always written in the same order to avoid deadlocks. Returns the executions that the roll-ups
+-- must now count under another hour, playbook, or outcome.
 create or replace function projector.merge_executions(changes projector.execution_change[])
     returns setof projector.execution_move
     language plpgsql volatile

@@ -1,6 +1,7 @@
--- Adds one row of a histogram to the state of the aggregate `percentile`. The state holds the
--- fraction, followed by the number of calls in each bucket from -1 on. A number may be negative for
--- a while, because one shard may subtract what another shard has added.
+-- Adds one row of a histogram to the state of the aggregate `percentile`. The state is an array
+-- that holds the requested fraction, followed by the number of calls in each bucket from -1 on. A
+-- number may be negative until all rows are added, because one shard may subtract what another
+-- shard has added.
 create or replace function projector.percentile_add(
     state double precision[], fraction double precision, bucket integer, calls bigint
 ) returns double precision[]

@@ -1,6 +1,6 @@
--- Returns the percentile in seconds, from the state that percentile_add has built. The result is
--- the middle of the bucket in which the requested fraction of the calls is reached
--- (duration_bucket).
+-- Returns the percentile in seconds, from the state that percentile_add has built. It adds up the
+-- calls of the buckets until the requested fraction is reached, and returns the middle of that last
+-- bucket (duration_bucket).
 create or replace function projector.percentile_found(state double precision[])
     returns double precision
     language sql immutable parallel safe

@@ -1,6 +1,6 @@
--- Gives an attempt to each event of commands in doubt. If the event has a number, the number
--- decides. An issue without a number belongs to the attempt that began with it. Any other event
--- belongs to the last attempt that had begun before it (rule R3 of resolve_attempts).
+-- Finds the attempt of each event of commands in doubt. If the event has an attempt number, that
+-- number decides. An event that issued an attempt, and has no number, belongs to this attempt. Any
+-- other event belongs to the last attempt that had begun before it (rule R3 of resolve_attempts).
 create or replace function projector.place_events(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -14,8 +14,9 @@ begin
         with attempt as (
             select * from unnest(place_events.attempts)
         ),
-        -- Sorts the events and the begins of attempts twice, by the clocks and by the log. If both
-        -- an event and the begin of an attempt have a place in the log, their places are compared.
+        -- Returns two orderings of the events and the starts of attempts: one by clock, and one by
+        -- log. If both an event and the start of an attempt are in the log, the log tells which
+        -- came first. Otherwise their clocks do.
         ordered as (
             select *,
                    max(begins_nth) over by_clock as nth_by_clock,
@@ -65,8 +66,9 @@ begin
             from   ordered
             where  begins_nth is null
         ),
-        -- If an end has no place in the log, but other events of its command have one, the end
-        -- belongs to the last attempt that lacks an end and whose claim or start came before it.
+        -- Some ends have no place in the log, although other events of their command have one.
+        -- Assign such an end to the last attempt that lacks an end and was claimed or started
+        -- before it by the clocks.
         late_end as (
             select event_id,
                    max(lacking_nth) over (

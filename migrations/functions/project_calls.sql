@@ -107,11 +107,12 @@ begin
         return null;
     end if;
 
-    -- 2. The stored attempts. A command must be rebuilt instead of merged if `must_rebuild` says
-    -- so, if it may have a retry, or if its issue, claim, or start came at another time. The
-    -- roll-ups count the attempts that have finished. A retry refers to the failure before it, even
-    -- if that failure isn't counted. `offset 0` makes PostgreSQL look the attempts up by their key,
-    -- instead of searching all retries of the execution.
+    -- 2. The stored attempts. A command can't be merged and must be rebuilt if `must_rebuild` is
+    -- set, if it may have a retry, or if its issue, claim, or start is stored with another time.
+    --
+    -- The roll-ups count only attempts that have finished. A retry refers to the failure before it,
+    -- even if that failure isn't counted. `offset 0` makes PostgreSQL look the attempts up by their
+    -- key, because otherwise it may search all retries of the execution.
     select array_agg(distinct (reported.execution_id, reported.command_id)::call_command)
                filter (
                    where reported.must_rebuild or known.may_be_retried

@@ -4,10 +4,11 @@
 --     2. events by minute
 --     3. arrivals by hour
 --     4. coercions by hour
--- New rows are inserted by time, so that a time range occupies few pages. They're ordered by the
--- latest event of each group. Ordering by the hour itself would sort all rows of a batch instead of
--- their sums, in every session whose first batch was small. With an argument, the function adds
--- deleted rows to the archived part, shard -1 (archive_executions).
+-- New rows are inserted in the order of time, so that a time range occupies few pages. Each insert
+-- orders by the latest event of a group. If it ordered by the hour itself, PostgreSQL would sort
+-- all rows of a batch instead of their sums, in every session whose first batch was small. If the
+-- function is called with an argument, it adds deleted rows to the archived part, shard -1
+-- (archive_executions).
 create or replace function projector.project_counters() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -87,9 +88,9 @@ begin
     )
     select   to_hour(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
              coalesce(moved.worker_id, '') collate "C",
-             -- Counts how long after it happened an event reached Kafka. The numbers are listed in
-             -- arrival_hours.lateness. Most events arrive within a second, so that case comes
-             -- first.
+             -- Returns the class of the time that an event took to reach Kafka. The comment on
+             -- arrival_hours.lateness lists the classes. Most events arrive within a second, so
+             -- that case comes first.
              case
                  when moved.recorded_at >= moved.created_at
                       and moved.recorded_at < moved.created_at + interval '1 second' then 2
@@ -116,8 +117,9 @@ begin
              )
     from     (
                  select *,
-                        -- The time from created_at to recorded_at. It's negative if the producer's
-                        -- clock is ahead. Most events take less than a second, which isn't counted.
+                        -- The time from created_at to recorded_at, which is negative if the
+                        -- producer's clock is ahead. Most events take less than a second. To save
+                        -- work, that isn't counted.
                         case
                             when recorded_at >= created_at
                                  and recorded_at < created_at + interval '1 second' then null

@@ -1,5 +1,5 @@
--- Stores which projections differ from the events, after a transaction with projector.off = on. The
--- service runs such a transaction to store a record that makes a projection fail, so it updates no
+-- Notes which projections differ from the events, after a transaction with projector.off = on. If a
+-- record makes a projection fail, the service stores it in such a transaction, which updates no
 -- projection. `projector verify` and the page show these notes until `projector repair` has
 -- corrected the projections.
 create or replace function projector.project_off() returns trigger

@@ -1,6 +1,6 @@
 -- Rebuilds the rows of these executions from their events. Returns those executions of `changed`
--- that the roll-ups count under other keys than the rebuilt row has. If an execution has no events
--- left, its row gets a count of 0, and no roll-up counts it. The same applies to an execution whose
+-- that the roll-ups must count under other keys from now on. If an execution has no events left,
+-- its row gets a count of 0, and no roll-up counts it. The same applies to an execution whose
 -- events were stored without updating projections (project_off), as long as the projections have
 -- only seen an update of it.
 create or replace function projector.rebuild_executions(

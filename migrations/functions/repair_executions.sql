@@ -1,11 +1,11 @@
--- Repairs projections while writers and readers continue (projector repair). This function rebuilds
--- executions and their calls, under their locks. For counters, projector/repair/repair.py computes
--- the difference between the expected and the actual rows, and adds it in a shard that only repairs
--- use.
+-- Functions that repair projections while writers and readers continue (projector repair). They
+-- rebuild executions and their calls, and hold the locks of these meanwhile. Counters are repaired
+-- by projector/repair/repair.py. It computes the difference between the expected and the actual
+-- rows, and adds the difference in a shard that only repairs use.
 
--- Rebuilds executions and their calls, even if their rows are wrong. It also notes the hours in
--- which their roll-ups may differ from then on. It creates a missing row, and deletes a row without
--- events.
+-- Rebuilds executions and their calls, even if their rows are wrong. A missing row is created, and
+-- a row without events is deleted. The hours in which the roll-ups may now differ are noted, so
+-- that they are compared afterwards.
 --     1. lock the executions
 --     2. read the keys under which the roll-ups count their calls
 --     3. rebuild the executions
@@ -25,8 +25,9 @@ declare
     counts call_count[];
     moves  execution_move[];
 begin
-    -- 1. The upsert locks the executions in the order of their ids, as writers do. Only later
-    -- statements read them, so they see everything that the previous writer committed.
+    -- 1. The upsert locks the executions in the order of their ids, as writers do, to avoid
+    -- deadlocks. Only later statements read the executions, so they see everything that the
+    -- previous holder of a lock has committed.
     insert into execution_facts as known (execution_id, events, completed, failed, cancelled)
     select   wanted.execution_id, 0, 0, 0, 0
     from     unnest(whole) as wanted (execution_id)
@@ -76,8 +77,8 @@ begin
     and    known.attempts = retry.attempts;
     delete from execution_facts where execution_id = any(whole) and events = 0;
 
-    -- 5. Note the hours to compare, even if they are noted already. A comparison that was finished
-    -- before this transaction may end the earlier note.
+    -- 5. Note the hours to compare, even if they're noted already. The earlier note isn't enough,
+    -- because a comparison that finished before this transaction may delete it.
     insert into divergences (projection, hour, noted_by)
     select location.projection, location.hour, 'repair'
     from   (

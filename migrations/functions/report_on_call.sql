@@ -1,9 +1,11 @@
 -- Returns what one event reports about its call. The trigger, repair, and verify all use this
--- function. `role` and `type_outcome` come from event_kinds. `reporter` is 0 if the call itself
--- reports its end, and 1 if its command does. If the event is no end, then reporter, outcome,
--- duration, and error are null. The rank of an error is that of its end (end_rank), and only a
--- failed end has one. The rank of a duration is made of its reporter and its time (encode_time
--- explains ranked values). PostgreSQL inlines this function, as it does report_on_execution.
+-- function, so they can't disagree. `role` and `type_outcome` come from event_kinds. `reporter` is
+-- 0 if the call itself reports its end, and 1 if its command does. If the event isn't an end, then
+-- reporter, outcome, duration, and error are null.
+--
+-- The rank of an error is the rank of the end that reported it (end_rank), and only a failed end
+-- has an error. The rank of a duration is made of its reporter and its time (encode_time explains
+-- ranked values). PostgreSQL inlines this function, so calling it costs nothing.
 create or replace function projector.report_on_call(
     role text, type_outcome text, status text, created_at timestamptz, evidence smallint,
     step text, worker_id text, max_attempts integer, duration double precision, error text,
@@ -38,9 +40,9 @@ begin atomic
                           when status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED') then status
                           else type_outcome
                       end as outcome,
-                      -- A completion may hand the call over to a callback. It says so in `context`,
-                      -- or in `result.context` if a server has stored the worker's context there.
-                      -- Workers before 5.93.0 don't say so.
+                      -- A completion may hand the call over to a callback, and then isn't its end.
+                      -- It says so in `context`, or in `result.context` if a server has stored the
+                      -- worker's context there. Workers before 5.93.0 don't say so.
                       case
                           when role = 'done' then '0'
                           when role = 'ended' and not (

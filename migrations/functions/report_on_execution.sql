@@ -1,7 +1,7 @@
 -- Returns what one event reports about its execution. The trigger, repair, and verify all use this
--- function. `role` and `type_outcome` come from event_kinds, and are null for a type that isn't
--- there. PostgreSQL inlines this function, so calling it costs nothing. `offset 0` keeps it from
--- encoding the time more than once.
+-- function, so they can't disagree. `role` and `type_outcome` come from event_kinds, and are null
+-- for an event type that isn't listed there. PostgreSQL inlines this function, so calling it costs
+-- nothing. `offset 0` keeps it from encoding the time more than once.
 create or replace function projector.report_on_execution(
     role text, type_outcome text, event_type text, step text, status text,
     created_at timestamptz, source_topic text, source_partition integer, context jsonb,
@@ -35,9 +35,9 @@ begin atomic
            end
     from   (
                select projector.encode_time(created_at) as moment,
-                      -- The playbook's path and version. They're in the context of the event that
-                      -- begins the execution, or in the context of the result if a server has
-                      -- stored there what the client sent.
+                      -- The playbook's path and version. The event that begins the execution has
+                      -- them in its context. If a server has stored there what the client sent,
+                      -- they're in the context of the result instead.
                       case
                           when role is distinct from 'begins' then null
                           when jsonb_typeof(context -> 'path') = 'string'

@@ -1,6 +1,6 @@
--- Spreads out ends if several of them fall into the same slot of an attempt. It moves them to
--- attempts whose slot is free (rule R4 of resolve_attempts). A slot takes a single end, either that
--- of the command or that of one of its calls.
+-- An attempt has one slot for the end of its command, and one for the end of each of its calls. If
+-- several ends fall into the same slot, only one of them can belong to this attempt. So this
+-- function moves the others to attempts whose slot is free (rule R4 of resolve_attempts).
 create or replace function projector.spread_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -33,8 +33,8 @@ begin
                        group by command
                    ) as counted using (command)
         ),
-        -- The ends. If an end is reported twice, it counts once, and a number in one report applies
-        -- to both.
+        -- Lists each end once, even if it was reported twice. If only one of its reports has the
+        -- number of an attempt, the number applies to both.
         report as (
             select   command, slot, ending, min(nth) as nth,
                      min(nth) filter (where number is not null) as own_nth
@@ -42,9 +42,9 @@ begin
             where    slot is not null
             group by command, slot, ending
         ),
-        -- The ends of a slot that have no number, in order (`place`). `nth_free` is the position of
-        -- an end's attempt among the free attempts. `surplus` is the number of ends for which
-        -- there's no free attempt.
+        -- Puts the ends of each slot that have no attempt number in order (`place`). `nth_free` is
+        -- the position of an end's present attempt among the free attempts. `surplus` is how many
+        -- more ends than free attempts there are.
         ranked as (
             select command, slot, ending, nth_free,
                    row_number() over (partition by command, slot order by nth_free, ending)
@@ -60,11 +60,12 @@ begin
                        and    free <> '{}'
                    ) as unnumbered
         ),
-        -- Each end gets a free attempt of its own. `nearest` is the latest attempt that leaves one
-        -- for each later end, so earlier ends move to earlier attempts. If no earlier attempts are
-        -- left, `place - surplus` counts from the first attempt on, so the later ends move to later
-        -- attempts. For example, three ends in the first of three attempts go to 1, 2, and 3. A
-        -- fourth end would share the first attempt.
+        -- Gives each end a different free attempt, as long as there are enough. `nearest` is the
+        -- latest attempt that leaves one for each later end, so earlier ends move to earlier
+        -- attempts. If no earlier attempts are left, `place - surplus` counts from the first
+        -- attempt on, so later ends move to later attempts. For example, if three ends fall into
+        -- the first of three attempts, they get attempts 1, 2, and 3. If there were a fourth end,
+        -- two ends would share the first attempt.
         spread as (
             select command, slot, ending, greatest(nearest, place - surplus, 1) as nth_given
             from   (

@@ -1,5 +1,5 @@
--- Returns the finished attempts, with the values that the counters count. Calls of the engine's own
--- step __orchestrate__ aren't counted.
+-- Returns each finished attempt, with the values under which the roll-ups count it. Calls of the
+-- engine's own step __orchestrate__ are left out, because they aren't counted.
 create or replace view projector.counted_calls as
 select execution_id, command_id, attempts, step, begun_at, finished_at, status, worker_id, error,
        coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))
@@ -9,8 +9,8 @@ select execution_id, command_id, attempts, step, begun_at, finished_at, status, 
        coalesce(status <> 'COMPLETED' and attempts + 1 >= max_attempts, false) as exhausted,
        attribution = 'inferred' as inferred
 from   (
-           -- This is a subquery, because PostgreSQL doesn't merge a query that has a CTE into the
-           -- query that reads it. With a CTE, a condition on the key couldn't use an index.
+           -- Use a subquery here instead of a CTE. PostgreSQL doesn't merge a query that has a CTE
+           -- into the query that reads it, so a condition on the key couldn't use an index.
            select execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
                   finished_at, failed_before,
                   coalesce(projector.ranked_value(step_ranked), '') as step,

@@ -225,8 +225,8 @@ class DatabaseCheck:
             else "other roles' snapshots are hidden, so the alert NormalizerSnapshotHeld can't "
             "fire",
             "" if sees else f"grant pg_read_all_stats to {user};",
-            # This is only a warning. Many managed servers don't let anybody grant this right, and
-            # everything except the alert works without it.
+            # Only warn about the missing right, because many managed databases don't let anybody
+            # grant it. Everything except the alert NormalizerSnapshotHeld works without it.
             warns=not sees,
         )
 

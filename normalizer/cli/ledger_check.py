@@ -47,8 +47,9 @@ from normalizer.store.read_only import read_only_connection
 _ROWS_A_CHUNK: Final = 500_000
 
 
-# `read_to` is the highest offset that the partition's position ever had. If an operator has set the
-# position back, `read_to` is above next_offset.
+# Selects the position of each partition, and as `read_to` the highest offset that the position ever
+# had. If an operator has set the position back, `read_to` is above `next_offset`. Rows of the
+# records in between still count, because those records were read before.
 _POSITIONS: Final = """
     select   topic, incarnation, partition, cluster_id, start_offset, next_offset,
              greatest(next_offset, (
@@ -64,8 +65,9 @@ _POSITIONS: Final = """
     order by topic, incarnation, partition
 """
 
-# The batches of a run are committed in the order of their ids. So the totals include the rows of
-# every batch up to last_batch_id, and no rows of later batches.
+# Selects the totals of each job run, and the id of its last batch. A run commits its batches in the
+# order of their ids. So these totals count the rows of every batch up to `last_batch_id`, and rows
+# of later batches must be left out when the two are compared.
 _RUNS: Final = """
     select   job.job_id, job.run, job.spec, written.last_batch_id,
              sum(part.stored)::bigint as stored, sum(part.quarantined)::bigint as quarantined

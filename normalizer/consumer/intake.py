@@ -97,10 +97,10 @@ class Intake:
                 with self._timed("normalize"):
                     items = await anext(read, None)
                 if items is None:
-                    # None means that this process has set the partition aside for a slow record,
-                    # has lost its claim on the partition, or is stopping. The records that are left
-                    # don't go into the batch. Whichever process claims the partition next reads
-                    # them again.
+                    # `normalize_in_slices` ends early if this process has set the partition aside
+                    # because of a slow record, has lost its claim on the partition, or is stopping.
+                    # Leave the remaining records out of the batch. The process that claims the
+                    # partition next will read them again.
                     return None
                 is_last = len(items) == remaining
                 after = chunk.next_offset if is_last else items[-1][0].offset + 1

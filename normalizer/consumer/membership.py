@@ -107,9 +107,9 @@ class Membership:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self._group_offsets.commit()
         if kind is None:
-            # Release the claims only after a normal end. After an error, one of the records may be
-            # the cause. A claim that was never released tells the next owner to look for that
-            # record.
+            # Release the claims only after a normal end. After an error, one of the records that
+            # this process was reading may be the cause. So leave the claims in place: a claim that
+            # was never released tells the next owner of the partition to look for such a record.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEAVING_S):
                     await self._release_claims()
@@ -243,8 +243,8 @@ class Membership:
                 self._must_rejoin = False
             if self._must_release:
                 await self._release_claims()
-            # Fetch from no partitions. This reads no records, but it's the only call that raises an
-            # error of the consumer group.
+            # Fetch from no partitions. This returns no records, but errors of the consumer group
+            # are raised only by `fetch`, and they must be noticed before partitions are claimed.
             await self._reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
             with self._watchdog.busy("claims"):

@@ -127,8 +127,9 @@ class _DumpReader:
         self._take("[")
         while self._peek() != "]":
             _, text = self._value()
-            # Look for a comma or bracket after the value before yielding it. At the end of a
-            # truncated file, 12 may be the first half of 1234.
+            # Look for the comma or bracket after a value before yielding the value. If the file is
+            # truncated, its last value may be incomplete: for example, 12 may be the first half of
+            # 1234.
             if self._peek() == ",":
                 self._at += 1
             yield text.encode(errors="surrogateescape")

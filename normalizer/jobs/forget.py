@@ -193,8 +193,9 @@ _DELETE_MERGED_RECORDS: Final = f"""
     {_FOUND}
 """  # noqa: S608 - parts from this module
 
-# Reads a page of quarantined records. It returns the bytes of a record only if they may contain one
-# of the execution's names. The caller then checks whether they really do.
+# Reads a page of quarantined records. It returns the bytes of a record only if they contain the
+# longest plain part of one of the execution's names. The caller then searches them for the whole
+# names.
 _READ_RAW: Final = """
     select   source_topic, source_incarnation, source_partition, source_offset,
              case when may.name_it then key end as key,
@@ -252,9 +253,9 @@ _EMPTY_ATTEMPTS: Final = f"""
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_JOIN_RECORDS})
 """  # noqa: S608 - parts from this module
 
-# Empties the row instead of deleting it. The empty row keeps the record's bytes from being stored
-# again if the record is read again. A row that's already empty isn't counted, because an earlier
-# try may have emptied and counted it in a commit whose response was lost.
+# Empties the row instead of deleting it. If the record is read again, the empty row prevents its
+# bytes from being stored a second time. Rows that are already empty aren't counted: if the response
+# to a commit was lost, the first try has emptied and counted them.
 _EMPTY_RAW: Final = f"""
     with gone as (
         update normalizer.quarantine_raw as raw
@@ -284,8 +285,9 @@ _DELETE_ASSIGNED_IDS: Final = (
     "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
 )
 
-# A drift finding quotes an example value from a record, so it must be deleted when that record is
-# erased. The record was either stored as a row or merged into one, so look in both places.
+# Deletes the drift findings of an erased record, because each quotes an example value from it. The
+# record was either stored as a row of its own or merged into another row, so both places are
+# searched.
 _DELETE_DRIFT: Final = """
     delete from normalizer.drift_findings
     where  (source_topic, source_incarnation, source_partition, source_offset) in (
@@ -382,8 +384,9 @@ class Forget:
             await self._session.run_once(self._check_not_divergent)
             await self._session.fetch(_ADD_FORGOTTEN, self._id, reason.who, reason.why)
             await self._wait_for_writers()
-            # Delete the events last, because they lead to the other rows. If a run deleted the
-            # events and then stopped, the next run couldn't find the rest.
+            # Delete the events last, because all other rows are found through them. If a run
+            # deleted the events first and then stopped, the next run couldn't find the remaining
+            # rows.
             found = await self._find()
             rejected = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))

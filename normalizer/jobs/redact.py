@@ -140,9 +140,9 @@ def _change_texts(table: str, column: str) -> str:
     """  # noqa: S608 - names from this module
 
 
-# Finds the counters that have a text in their key, such as the name of a step, because that text
-# may contain a secret. Each row names the table, the column with the text, and the time column that
-# comes first in the key.
+# Finds the counter tables that have a text in their primary key, such as the name of a step,
+# because that text may contain a secret. Each result row names the table, the column that holds the
+# text, and the time column at the beginning of the key.
 _COUNTED_TEXTS: Final = """
     select   counter.relname::text as counter_table, name.attname::text as text_column,
              moment.attname::text as time_column

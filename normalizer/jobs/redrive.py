@@ -71,8 +71,9 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     index: int
 
 
-# A run isn't identified by its number alone. Retention may have deleted an earlier run with the
-# same number, while its attempts are still stored. So compare the time of each attempt too.
+# The condition that selects the attempts of one run. The run's number alone isn't enough. Retention
+# may have deleted an earlier run with the same number but not its attempts, so attempts from before
+# this run began are left out.
 _TRIED_IN_RUN: Final = """
     tried.job_id = {job_id}::text and tried.run = {run}::integer
     and tried.tried_at >= (
@@ -82,8 +83,8 @@ _TRIED_IN_RUN: Final = """
     )
 """
 
-# Selects the quarantine entries that weren't redriven yet and that this run hasn't tried. Each
-# comes with the bytes of its record, unless these have been deleted.
+# Selects the quarantine entries that haven't been redriven, leaving out those that this run has
+# already tried. Each entry comes with the bytes of its record, unless retention has deleted them.
 _READ_ENTRIES: Final = f"""
     select   entry.quarantine_id, entry.source_topic, entry.source_incarnation,
              entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
@@ -204,8 +205,9 @@ class QuarantineSource:
                 self._entries.setdefault(offset, []).append(
                     _Entry(quarantine_id=entry["quarantine_id"], index=entry["source_index"])
                 )
-            # Continue after the last id that was read. The tables can't tell which entries were
-            # tried, because the most recent ones may be in a batch that isn't committed yet.
+            # Start the next page after the last id that was read. The page can't be chosen by which
+            # entries were tried, because the latest tries may be in a batch that hasn't been
+            # committed yet.
             self._last_id = entries[-1]["quarantine_id"]
             self._entries_read += len(entries)
             yield SourcePage(

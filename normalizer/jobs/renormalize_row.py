@@ -72,16 +72,16 @@ def renormalize_row(
         **kept,
     )
     if row.merge_flags & MERGED and changes_between(row, today):
-        # This row was merged from several records. The rebuilt event may lack a value that only one
-        # of those records had. So a difference may come from the rules or from a missing value, and
-        # there's no way to tell which.
+        # This row was merged from several records, but only one of them is at hand. If the rebuilt
+        # event differs, either the rules have changed, or another record sent the missing value.
+        # Nothing tells these cases apart, so leave the row as it is.
         return Unreadable(reason="merged_row", detail=_MERGED)
     return today
 
 
-# A merged row is rebuilt as if a single record had reported it. The rebuilt event therefore lacks
-# the values that only another record sent, and the store's notes about the row's id. The functions
-# below copy both from the stored row.
+# A merged row is rebuilt from one of its records. So the rebuilt event lacks the values that only
+# another record sent, and the store's notes about the row's id. The functions below copy both from
+# the stored row.
 
 
 def _with_other_values(

@@ -138,8 +138,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             and position.unverified_count == unverified_log.unverified_count
             and position.last == unverified_log.last
         ):
-            # The broker answered during the comparison. So don't count the time that the comparison
-            # took as time in which the broker was silent.
+            # The comparison found that the log was unchanged at `compared_ms`. So measure from that
+            # time how long the broker has been silent.
             position.unverified_count, position.last_answer_ms = (
                 0,
                 max(position.last_answer_ms, compared_ms),

@@ -43,16 +43,17 @@ def new_group_consumer(
         group_instance_id=settings.instance or None,
         enable_auto_commit=False,
         isolation_level="read_committed",
-        # Positions are stored in PostgreSQL, so an offset that Kafka no longer has must raise an
-        # error. With "earliest" or "latest", the consumer would silently jump to another offset,
-        # and the skipped records would look as if they had never existed.
+        # Positions are stored in PostgreSQL. If Kafka has deleted the offset at which a partition
+        # would continue, raise an error. With "earliest" or "latest", the consumer would silently
+        # jump to another offset, and nobody would notice the records in between.
         auto_offset_reset="none",
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=PARTITION_BYTES,
         client_rack=settings.kafka_client_rack,
         session_timeout_ms=settings.kafka_session_timeout_ms,
-        # A member learns about a rebalance only from the response to its next heartbeat. So don't
-        # wait longer between heartbeats than Kafka does by default, which is three seconds.
+        # A consumer learns about a rebalance only from the response to its next heartbeat, so long
+        # intervals would delay every rebalance. Never wait longer than three seconds, which is
+        # Kafka's default.
         heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         max_poll_interval_ms=NEVER_MS,

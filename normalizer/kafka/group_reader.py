@@ -216,8 +216,9 @@ class GroupReader:
         except Exception as error:  # noqa: BLE001 - aiokafka may raise anything on a damaged batch
             self._rewind()
             return await self._read_leniently(consumer, wanted, error)
-        # `position()` returns without waiting for a partition that's being read, so no other task
-        # can run from here on. aiokafka's positions and ours therefore change together.
+        # While a partition is being read, `position()` doesn't yield to the event loop. So no other
+        # task runs between here and the end of `_chunks`, and aiokafka's positions change together
+        # with ours.
         return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
@@ -304,9 +305,10 @@ class GroupReader:
         if not read:
             raise BrokerUnavailableError(f"fetching: {type(failure).__name__}") from failure
         # Advance the positions only after every partition was read. Otherwise an error in one
-        # partition would lose the records that were read from the others. Drop the records of a
-        # partition that became unverified or was started again in the meantime. The next `fetch`
-        # reads them again.
+        # partition would lose the records that were read from the others.
+        #
+        # While they were read, a partition may have become unverified, or may have been started
+        # again at another offset. Drop its records, because the next `fetch` reads them again.
         taken = [
             one for one in read if positions.get_verified(one.partition) is wanted[one.partition]
         ]
@@ -329,9 +331,9 @@ class GroupReader:
             return  # The rebalance ended while we were leaving the group.
         for partition in partitions:
             self._consumer.pause(TopicPartition(*partition))
-            # Without an offset, the client would ask the group for its committed one. Any valid
-            # offset will do, because `start_reading` seeks to the right one before it resumes the
-            # partition.
+            # Seek to any valid offset, because without one the client would ask the group for its
+            # committed offset. The paused partition isn't read, so it doesn't matter which.
+            # `start_reading` seeks to the right offset before it resumes the partition.
             self._seek(partition, 0)
         self.assigned = partitions
         self.group_changes += 1

@@ -96,8 +96,8 @@ async def read_next_leniently(
             raise UnreadableBatchError.at(partition, offset, "the broker itself says so") from error
     with contextlib.suppress(Exception):  # aiokafka's own decoder is compiled, so try it first
         return _decode(_records(MemoryRecords, answer, partition, offset), partition, incarnation)
-    # Decode in a thread. Decompressing may take seconds, but it releases Python's interpreter lock,
-    # so the event loop keeps running.
+    # Decode in a thread, because decompressing may take seconds. Decompression releases Python's
+    # interpreter lock, so the event loop keeps running in the meantime.
     records = _records(_LenientRecords, answer, partition, offset)
     return await asyncio.to_thread(_decode, records, partition, incarnation)
 

@@ -247,8 +247,8 @@ class TopicReader(ReaderConnection):
         while left:
             chunk = await self.chunk_at(where, left[0][0])
             if chunk is None or chunk.next_offset == left[0][0]:
-                # Kafka's retention has just deleted the beginning of this range. The range can't be
-                # checked any more, so skip it.
+                # Kafka's retention has deleted the beginning of this range after the bounds were
+                # read. Skip the range, because its records can't be checked any more.
                 del left[0]
                 continue
             at = [record.offset for record in chunk.records]

@@ -90,10 +90,10 @@ _HEARTBEAT: Final = """
     where  (reported.incarnation, reported.epoch) <= (excluded.incarnation, excluded.epoch)
 """
 
-# A process that can't claim a partition, for example because it's connected to the wrong cluster,
-# has no heartbeat of its own for it. It updates the heartbeat of the partition's last owner
-# instead, but only if that owner has stopped, or has been silent long enough to count as dead. If
-# the owner comes back, its next heartbeat overwrites the update.
+# Marks a partition as stopped when a process can't claim it, for example because the process is
+# connected to the wrong cluster. That process has no heartbeat of its own for the partition, so it
+# updates the one of the last owner. It does so only if that owner has stopped, or has been silent
+# long enough to count as dead. If the owner comes back, its next heartbeat overwrites the update.
 _STOPPED_WITHOUT_CLAIM: Final = """
     update normalizer.source_heartbeats as reported
     set    stopped = true,

@@ -46,8 +46,8 @@ _log: Final = get_logger()
 
 _SESSION: Final = {
     "statement_timeout": "3s",
-    # This is much shorter than the time limit of a poll. If one table is locked, there's still time
-    # to read the other values.
+    # Give up on a locked table long before the time limit of a poll, so that there's still time to
+    # read the values of the other tables.
     "lock_timeout": "500ms",
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",

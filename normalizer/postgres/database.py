@@ -118,9 +118,9 @@ async def connect(
         message = f"a connection pooler rejects a setting in DATABASE_URL: {error}"
         raise ConfigurationError(message) from error
     except _MISTAKES as error:
-        # The cause may be a file that DATABASE_URL names, such as a certificate. If the files are
-        # fine, either the server behind the socket is down or its certificate isn't trusted. The
-        # error is then raised as it is.
+        # First check the files that DATABASE_URL names, such as a certificate, because one that
+        # can't be loaded causes this error too. If the files are fine, then the server behind the
+        # socket is down, or its certificate isn't trusted. In that case raise the error unchanged.
         mistake = find_unloadable_file(database_url)
         if mistake is None and isinstance(error, asyncpg.ClientConfigurationError):
             mistake = ConfigurationError(f"the database's address: {' '.join(str(error).split())}")

@@ -74,9 +74,10 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # asyncpg turns JIT off for the session while it looks up a type. Behind a pooler, that
-        # would affect other clients that use the same session. Each of our transactions turns JIT
-        # off anyway, so tell asyncpg that the server has no JIT.
+        # While asyncpg looks up a type, it turns JIT off for the whole session. Behind a connection
+        # pooler, other clients share that session and would be affected. Our transactions turn JIT
+        # off themselves, so make asyncpg believe that the server has no JIT, and it changes
+        # nothing.
         self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
         _probe(self._transport.get_extra_info("socket"))
 

@@ -156,10 +156,10 @@ REGISTER: Final = """
 # Returns a new transaction's number, which is above those of all transactions that have one.
 _TAKE_TRANSACTION: Final = "select pg_current_xact_id()::text::bigint"
 
-# Returns two transaction numbers from the same snapshot: that of the first transaction that may
-# still be running, and the one after the last transaction that has ended. It also returns the
-# server's clock and the oid of the table of changes. After a restore from a dump, the table has
-# another oid.
+# Returns two transaction ids from the same snapshot. `oldest_running` is the lowest id that may
+# still be running, so all transactions below it have ended. `next_transaction` is the first id that
+# the snapshot doesn't cover. The statement also returns the server's clock and the oid of the table
+# of changes. The oid reveals a restore from a dump, because the restored table gets another one.
 _READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,
@@ -189,8 +189,8 @@ _FIND_CHANGES: Final = """
     order by later.transaction_id, change_id
 """
 
-# Deletes the changes that were sent, if this relay is still registered. Changes recorded after the
-# latest sent one ($3) were never sent, so they are kept even if they have a lower number. Such
+# Deletes the changes that were sent, if this relay is still registered. A change that was recorded
+# after the latest sent one ($3) was never sent, so it's kept even if its number is lower. Such
 # numbers occur only in a restored database, which _READ_STATE reports.
 _DELETE_SENT: Final = """
     with moved as (
@@ -206,12 +206,13 @@ _DELETE_SENT: Final = """
     and    exists (select from moved)
 """
 
-# Returns, among other things, whether the database was restored to an earlier state. A restored
-# database may assign the same transaction numbers again, and the relay would never send a change
-# with a number that it has already passed. Two kinds of changes reveal a restore. One has a number
-# that the relay has passed, but was recorded after the latest sent change. The other came with the
-# restored rows, and has a number that this server hasn't assigned yet. In both cases the relay
-# stops with the error RESTORED.
+# Returns the state of the relay's tables, including whether the database was restored to an earlier
+# state. A restored database may assign transaction ids that it has used before. The relay has
+# already passed these ids, so it would never send the new changes. Two kinds of changes reveal a
+# restore:
+#     - a change whose id the relay has passed, but which was recorded after the latest sent change
+#     - a change that came with the restored rows, and whose id the server hasn't assigned yet
+# In both cases the relay stops with the error RESTORED.
 _READ_STATE: Final = """
     select exists (
                select from normalizer.event_relay where registration = $4::text
@@ -353,9 +354,10 @@ class StoredEventReader:
         return rows, start
 
 
-# A single statement deletes both, so that it can't delete changes that are recorded for a relay
-# that registers in the meantime. It deletes the registration first, because a running relay locks
-# the two tables in that order (_DELETE_SENT). The opposite order could deadlock with it.
+# Deletes the registration and the recorded changes in a single statement. With two statements,
+# another relay could register in between, and the second statement would delete the changes
+# recorded for that relay. The registration is deleted first, because a running relay also locks the
+# two tables in that order (_DELETE_SENT). The opposite order could cause a deadlock.
 _UNREGISTER: Final = """
     with gone as (delete from normalizer.event_relay returning true)
     delete from normalizer.event_changes

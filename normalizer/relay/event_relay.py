@@ -138,9 +138,9 @@ class EventRelay:
         producer = TransactionalProducer(
             settings,
             settings.kafka_group_id,
-            # The relay reads no Kafka partition, but a position can only be committed for one.
-            # Kafka keeps offsets only of partitions that exist, so use partition 0 of the output
-            # topic.
+            # The relay stores its position as a committed offset, although it reads no Kafka
+            # partition. Kafka keeps committed offsets only for partitions that exist, so use
+            # partition 0 of the output topic.
             KafkaPartition(settings.kafka_canonical_topic, 0),
             max_batch_bytes=min(self._limits.values()),
         )
@@ -167,8 +167,8 @@ class EventRelay:
         registered = await self._reader.read_registration()
         if registered is None:
             # Commit the position before registering. In the other order, a process that's killed in
-            # between would leave a registration without a position. That would look as if Kafka had
-            # lost the position.
+            # between would leave a registration without a position, and the next start would
+            # conclude that Kafka has lost the position.
             now = await self._reader.read_horizon()
             position = first_position(secrets.token_hex(8), now, position)
             await producer.commit((), position.to_commit())

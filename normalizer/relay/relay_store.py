@@ -71,8 +71,8 @@ class RelayStore:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # Close all producers at the same time. While the brokers are unreachable, each of them
-        # takes its full timeout, and closing one after the other would add these up.
+        # Close all producers at the same time. While the brokers are unreachable, closing one takes
+        # its full timeout, so closing them one after another would take the sum of all timeouts.
         async with asyncio.TaskGroup() as tasks:
             for partition in self._owned:
                 tasks.create_task(self._disown(partition), name=f"disown {partition}")

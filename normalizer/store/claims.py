@@ -107,17 +107,18 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return last_record_from_columns(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
-# Returns the incarnation in which a new position begins. If a position of the partition was
-# deleted, or a backfill has read its records, the new position continues in the newest incarnation
-# of those. Otherwise it begins in incarnation 0.
+# Returns the incarnation number for a new position of a partition. If a position of the partition
+# was deleted, or a backfill has read its records, the new position continues in the newest
+# incarnation stored for them. Otherwise it starts in incarnation 0.
 _DELETED_INCARNATION: Final = """
     select coalesce(max(incarnation), 0)
     from   normalizer.dedup_horizon
     where  topic = $1::text and partition = $2::integer and cluster_id is not null
 """
 
-# Adds a row for the partition, only so that there's one to lock. With it, the first claim of a
-# partition and a job that writes records of that partition wait for each other.
+# Adds a row for the partition if it has none, only so that there is a row to lock. The first claim
+# of a partition and a job that writes the partition's records both lock this row, so one waits for
+# the other.
 ADD_DEDUP_HORIZON: Final = """
     insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset, cluster_id)
     select   topic, incarnation, partition, 0, $4::text
@@ -202,10 +203,11 @@ async def claim_partition(
     return claim
 
 
-# Selects the newest positions that this group must leave to another group, because their owner has
-# sent a heartbeat in the last ten seconds. After ten seconds without one, the views call a
-# partition dead too. A heartbeat with `stopped` doesn't count. Its sender either has no record in
-# hand, or may not claim the partition.
+# Selects the partitions that another consumer group is reading, so that this group leaves them
+# alone. A group counts as reading if the owner of the partition's newest position has claimed it or
+# sent a heartbeat in the last ten seconds. The views use the same limit to call a partition dead. A
+# heartbeat marked as `stopped` doesn't count, because its sender either has no record in hand or
+# may not claim the partition.
 _OTHER_GROUPS: Final = """
     select   position.topic, position.partition, position.group_id, position.owner
     from     unnest($1::text[], $2::integer[]) as wanted (topic, partition)
@@ -249,10 +251,10 @@ async def find_other_groups(
     ]
 
 
-# Locks the partition's newest position, and so waits for the owner's transaction in flight. A
-# `holder` that is still stored means that the owner was killed, but only if it was in the same
-# group. Another group may take the partition of a process that's alive, for example after an outage
-# of the database.
+# Locks the partition's newest position, which waits for a transaction of its present owner. An
+# owner that stops normally clears `holder`. So if `holder` is still set, the owner was killed. This
+# holds only within the same group, because another group may take over the partition of a process
+# that's still alive, for example after an outage of the database.
 _LOCK_LATEST_POSITION: Final = """
     select   incarnation, next_offset, slice_records,
              case when group_id in ('', $3::text) then holder end as holder
@@ -312,8 +314,8 @@ async def _claim_latest(
 
 _CLUSTER_OF_TOPIC: Final = "select cluster_id from normalizer.source_topics where topic = $1::text"
 
-# Stores the cluster of a topic. If another process adds the topic at the same moment, the cluster
-# that it stored stays, unless the operator has accepted that the topic moves to another cluster.
+# Stores which Kafka cluster a topic is read from. If another process stores one at the same moment,
+# its value stays, unless the operator has accepted that the topic moves to another cluster.
 _SET_CLUSTER_OF_TOPIC: Final = """
     insert into normalizer.source_topics as known (topic, cluster_id)
     values ($1::text, $2::text)
@@ -427,10 +429,12 @@ async def begin_next_incarnation(
     return begun
 
 
-# Writes a heartbeat for the new owner, so that it doesn't look dead before its first regular one.
-# The owner doesn't know the end of the log yet, so the time up to which the log was read stays as
-# it is. A partition suspected of a record that kills processes gets no heartbeat here. A process
-# that dies at each start would write one at each claim, and so look alive.
+# Writes a heartbeat for the new owner, so that the owner doesn't look dead until it sends its first
+# regular one. The time up to which the log was read stays as it is, because the new owner doesn't
+# know the end of the log yet.
+#
+# No heartbeat is written if a record of the partition is suspected of killing processes. Otherwise
+# a process that dies at every start would write a heartbeat each time, and would look alive.
 _CLAIM_HEARTBEAT: Final = """
     insert into normalizer.source_heartbeats as reported
            (topic, partition, incarnation, epoch, next_offset, heartbeat_at)

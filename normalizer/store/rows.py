@@ -111,8 +111,8 @@ async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes
     yield begin.join(gathered) + _END
 
 
-# The columns that a merge can change, with their types. A merge leaves all other columns as they
-# are.
+# The columns that a merge of two reports can change, with their types. An update after a merge
+# writes only these columns, because the others always stay the same.
 _MERGED_COLUMNS: Final = (
     ("event_type", "text"),
     ("step", "text"),

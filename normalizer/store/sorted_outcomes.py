@@ -86,8 +86,9 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
         self.rejection_counts.append(counts)
 
 
-# Reading both tables locks them until the transaction ends. So a transaction that raises the
-# horizon or forgets an execution waits until every batch that has read the old values has ended.
+# Assigns the batch's id, and reads the retention horizon and the forgotten executions. Reading
+# locks both tables until the transaction ends. So if another transaction raises the horizon or
+# forgets an execution, it first waits for every batch that has read the old values.
 _BEGIN_BATCH: Final = """
     select nextval('normalizer.batch_id') as batch_id,
            nullif(expired_before, '-infinity') as expired_before,
@@ -109,8 +110,9 @@ async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int
         for one in outcomes
         if not isinstance(one, Ignored)
     }
-    # Leave out the ids that don't fit into bigint. With one of them, the database would reject this
-    # whole statement. Without them, it later rejects only the rows that have such an id.
+    # Leave out ids that don't fit into a bigint, because one of them would make the database reject
+    # this whole statement. Without them, the database later rejects only the rows that have such an
+    # id.
     storable = [one for one in execution_ids if one is not None and -(1 << 63) <= one < 1 << 63]
     batch_id, horizon, forgotten = await connection.fetchrow(_BEGIN_BATCH, storable)
     return batch_id, Exclusions(horizon=horizon, forgotten=frozenset(forgotten))

@@ -30,8 +30,8 @@ alone."""
 SELECTED: Final = ", ".join(Envelope.__struct_fields__)
 """The columns of an envelope."""
 
-# The array is in a subselect to hide the ids from the planner. Planning a query with all ids of a
-# batch takes longer than finding the rows.
+# Finds the rows with these event ids. The array is in a subselect to hide the ids from the planner,
+# because planning a query with all ids of a batch takes longer than finding the rows.
 FIND_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -80,9 +80,11 @@ _ASSIGN_ID: Final = """
     returning event_id
 """
 
-# Finds which of the given offsets ($6) of one source are stored. $4 is the first of them, and $5
-# the last. The index is a BRIN, which finds only blocks. So `source_offset + 0` keeps the server
-# from searching it once for each offset.
+# Finds which records of one partition are stored. The parameters are the topic, the incarnation,
+# the partition, the first and the last of the wanted offsets, and the list of all wanted offsets. A
+# BRIN index finds only ranges of blocks, so one look-up per offset would be wasteful.
+# `source_offset + 0` keeps the planner from using the index for the list, so it looks up only the
+# range from the first to the last offset.
 _FIND_BY_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -173,9 +175,9 @@ class StoredRows:
         return {
             coordinates: event_id
             for merge_id, event_id, coordinates in merged_from
-            # Merges and batches get their numbers from the same sequence. If the row is from a
-            # later batch than the merge, it was deleted and stored again since, so nothing was
-            # merged into this row.
+            # Merges and batches are numbered from the same sequence. If the row's batch has a
+            # higher number than the merge, the row was deleted and stored again after the merge.
+            # The record was therefore merged into the deleted row, and not into this one.
             if batches.get(event_id, merge_id) < merge_id
         }
 

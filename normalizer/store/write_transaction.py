@@ -131,8 +131,8 @@ class WriteTransaction:
         )
         if not merged:
             return write_plan.outcomes
-        # A record that the batch merged in its first transaction looks like a duplicate in the
-        # second one. Report it as merged.
+        # A batch has two transactions. A record that the first one has merged looks like a
+        # duplicate to the second one, so report it as merged here.
         return [
             ("merged", row)
             if outcome == "duplicate" and event_coordinates(event) in merged

@@ -132,8 +132,8 @@ fn adopt<'a>(
     extra: &mut Vec<(Cow<'a, str>, Raw<'a>)>,
 ) -> Result<(), Left> {
     for &name in &Top::NAMES[FIRST_COLUMN..] {
-        // A column of the wrapper may be missing from the event, or have another value there.
-        // Python knows what to do in that case, so leave the record to it.
+        // A column may be set in the wrapper but missing from the event, or have another value
+        // there. The rules for that case exist only in Python, so leave such a record to Python.
         let outer = wrapper.of_key(name).filter(|raw| *raw != "null");
         match (outer, fields.of_key(name)) {
             (None, _) => {}

@@ -29,8 +29,9 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
     try:
         content = _decoder.decode(text)
     except msgspec.ValidationError as error:
-        # The value isn't an object, but msgspec hasn't read it to its end. If the text isn't valid
-        # JSON either, reject it for that reason instead (#l2).
+        # msgspec found that the value isn't an object, but it stopped before the end of the text.
+        # Check the rest too, because a text that isn't valid JSON is rejected for that reason
+        # instead (#l2).
         reject_invalid(text)
         check_depth(text, MAX_NESTING)
         kind = "".join(_KIND.findall(str(error)))

@@ -180,10 +180,11 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
     )
     if not kept or not is_ours:
         return None
-    # If the only value to store is a producer's own field of this name, a merge normally writes it
-    # as it was sent. `_encode_kept` adds our object around it only if the value could itself be
-    # mistaken for an object of ours. So if the object holds a value that couldn't be mistaken, a
-    # producer sent the object.
+    # A producer may have sent a field of the same name as ours, so decide who made this object. If
+    # the producer's field is the only value to store, a merge normally writes it unchanged.
+    # `_encode_kept` wraps it in an object of ours only if the value could itself be mistaken for
+    # one. So if the object holds only a value that couldn't be mistaken, a producer sent the whole
+    # object.
     own = kept.get(_OWN_KEY, [])
     return None if len(kept) == len(own) == 1 and _decode_kept(own[0], digests) is None else kept
 

@@ -38,8 +38,9 @@ def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
             changed[name] = write(kept).encode() if name in DOCUMENTS else kept
     if row.extra is not None:
         extra = _object(row.extra)
-        # Add an empty event_type while `extra` is cleaned. Without one, the sanitizer could take
-        # the object for a batch or a wrapper, and skip its text.
+        # Add an empty event_type while `extra` is sanitized, and remove it afterwards. Without an
+        # event_type, the sanitizer could mistake `extra` for a batch or a wrapper of events, and
+        # skip text in it.
         kept = _cleaned({"event_type": "", **extra}, sanitizer)
         if "event_type" not in extra:
             kept.pop("event_type", None)

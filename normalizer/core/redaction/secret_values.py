@@ -17,8 +17,9 @@ _ESCAPED: Final = {
     '"': re.compile(r'"(?P<value>(?:[^"\\]|\\.|"")*+)(?:"|\\?\Z)', re.DOTALL),
     "'": re.compile(r"'(?P<value>(?:[^'\\]|\\.|'')*+)(?:'|\\?\Z)", re.DOTALL),
 }
-# The regex engine keeps a state for each repetition inside an atomic group until the group ends.
-# The limit of 1,000 repetitions bounds that memory. For a longer value, `bare_end` matches again.
+# Matches at most 1,000 repetitions, because the regex engine stores a state for each of them until
+# the atomic group ends. A longer value would need memory in proportion to its length, so `bare_end`
+# matches the pattern again instead, from where the last match ended.
 _BARE: Final = re.compile(
     r"""
     (?>(?: [^\s;&"'`<,\\%]++

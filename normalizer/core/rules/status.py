@@ -266,8 +266,9 @@ def _other_word(sent: str) -> str:
     return _known_other_word(sent[:MAX_STATUS_BYTES]) or sent.upper()
 
 
-# Callers pass only the beginning of a word to these two functions. No known word is longer than
-# that, and caches of whole words could grow to megabytes.
+# These two functions cache what they return, so callers pass only the first MAX_STATUS_BYTES
+# characters of a word. No known word is longer. If whole words were cached, long unknown ones could
+# make the cache grow to megabytes.
 @lru_cache(maxsize=_REMEMBERED)
 def _known_call_outcome(sent: str) -> str | None:
     folded = _fold(sent)

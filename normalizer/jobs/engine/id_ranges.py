@@ -51,8 +51,8 @@ ROWS_IN_ALL: Final = """
     select greatest(pg_stat_get_live_tuples('normalizer.events'::regclass), 1)
 """
 
-# Finds where a range of events ends. Counting from the id $1, it returns the id of the event that's
-# $2 places further on, or no row if there are fewer events.
+# Finds the end of a range of $2 events that starts at the id $1. Returns the id of the first event
+# after the range, or no row if fewer events are left.
 _CHUNK_END: Final = """
     select   event_id
     from     normalizer.events

@@ -244,9 +244,10 @@ async def _reached(
     return below | dict.fromkeys(live, DEDUP_ALWAYS)
 
 
-# Returns the dedup horizons for a dry run, without locking them. If the service reads a partition,
-# it may store a record while the dry run looks at it. So the horizon of that partition is set above
-# every offset, and the dry run checks each of its records for duplicates.
+# Returns the dedup horizons for a dry run, without locking them. Below the horizon of a partition,
+# records may be stored already, so a job looks each of them up. If the service is reading the
+# partition, it may store any record during the dry run. The horizon of such a partition is
+# therefore set above all offsets, so that every record is looked up.
 _READ_DEDUP_HORIZON: Final = """
     select topic, incarnation, partition,
            case when live.topic is null then horizon.next_offset else 1::bigint << 62 end

@@ -33,8 +33,9 @@ _SESSION: Final = {
 
 _LOCK_SESSION: Final = {
     "idle_in_transaction_session_timeout": "0",
-    # The runner's lock is held until the server ends this session. With these settings, the server
-    # notices within a minute, instead of hours, that the runner's machine or network has failed.
+    # The server holds the runner's lock until it ends this session. If the runner's machine or
+    # network fails, nothing closes the connection. With these settings the server notices within a
+    # minute instead of hours, so another runner can take over.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
@@ -67,10 +68,13 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     throttled_by_rate_s: float
 
 
-# Ends a job that no process is running. A process that runs the job holds its lock, and then this
-# statement finds no row. The higher epoch fences a runner that has lost its lock without noticing.
-# Each part is cut off where reading has stopped, so that the run counts as over and the next
-# command begins a new one.
+# Ends a job that no process is running. A process that runs the job holds the job's lock, so in
+# that case this statement finds no row and changes nothing. A runner may also have lost its lock
+# without noticing. Raising the epoch makes its next write fail.
+#
+# The end of each part of the source, such as a file or a partition, is set to the offset at which
+# reading stopped. No part then has anything left to read, so the run counts as over, and the next
+# command begins a new run.
 _END_UNFINISHED: Final = """
     with ended as (
         update normalizer.jobs as job

@@ -170,8 +170,9 @@ class JobRunner:
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):
-                # While a batch is being written, it locks the totals until it commits, so this
-                # query may have to wait for it. Such a wait isn't an outage, however long it takes.
+                # A batch locks the totals from its first write until it commits, so this query may
+                # have to wait for it. Such a wait doesn't count as an outage, however long it
+                # takes, because the database is working.
                 with outage.log_if_silent():
                     totals = await run.totals()
                 outage.count_success()

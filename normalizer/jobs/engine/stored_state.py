@@ -56,8 +56,8 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Selects how far the newest incarnation of each partition was read, and how many incarnations the
-# partition has. Deleted positions are included, because a new position for the partition would
-# continue in the same incarnation.
+# partition has. Positions that an operator deleted are included too, because a new position of the
+# partition would continue in the incarnation of the deleted one.
 _LAST_READ: Final = """
     with known as (
         select topic, incarnation, partition, epoch, next_offset, cluster_id, last_offset,

@@ -50,8 +50,9 @@ async def fetch_page(
     """Return rows in order, and whether these are all. Call it within a transaction."""
     rows: list[asyncpg.Record] = []
     page = PageSize()
-    # Prepare the statement without a name. `connection.cursor` would give it one, and behind a
-    # connection pooler, another client may already have used that name in the same session.
+    # Use an unnamed prepared statement, which `connection.cursor` can't do. Behind a connection
+    # pooler, another client may already have used a name such as `__asyncpg_stmt_1__` in the same
+    # server session, and the statement would fail.
     cursor = await (await connection.prepare(statement)).cursor(*values)
     while True:
         fetched = await cursor.fetch(fetch_size := page.rows_to_fetch())

@@ -27,8 +27,8 @@ pub fn resolve_event_type<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>,
     } else {
         first
     } {
-        // Read only ASCII text here. Python and Rust disagree about the lower case of some other
-        // letters, and about where words end.
+        // Accept only ASCII text here, and leave other text to Python. For some other letters,
+        // Python and Rust disagree about the lower case, and about where a word ends.
         Value::Text(text) if !text.is_empty() && text.is_ascii() => {
             within_bytes(text, MAX_EVENT_TYPE_BYTES)
         }

@@ -216,8 +216,8 @@ fn nested_outcomes(event: &WireEvent<'_>) -> Result<(bool, Option<&'static str>)
         nested.payload_result_context.get(Member::Status),
         nested.payload_result_context.get(Member::TerminalState),
         nested.payload_response.get(Member::Status),
-        // A row that's read back from the database has the payload under result.context, so look up
-        // its fields there too (#s6).
+        // If an event was read back from the database, its payload is under `result.context`, so
+        // look up the status there too (#s6).
         nested.result_context.get(Member::Status),
         nested.result_context.get(Member::TerminalState),
         nested.result_inner.get(Member::Status),

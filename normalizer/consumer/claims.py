@@ -74,9 +74,9 @@ class Claims:
     async def claim_unclaimed(self) -> None:
         """Claim the assigned partitions that aren't claimed yet, and start to read them.
 
-        A partition whose next offset is gone from the log is claimed again. A partition is marked
-        and retried later if its leader is unreachable, or if another consumer group reads it. The
-        rest are claimed in any case.
+        A partition whose next offset is gone from the log is claimed again. A partition whose
+        leader is unreachable, or that another consumer group reads, is skipped and retried later.
+        The rest are claimed in any case.
 
         If another session holds the lock on a position, the error for that is raised only after the
         rest are claimed. Raises RetryableError if the database or the cluster is unreachable.

@@ -36,9 +36,10 @@ _log: Final = get_logger()
 class Intake:
     """Normalizes records in short slices, so that the event loop stays responsive.
 
-    A record that would take long goes to the helper process instead. Before each slice, it waits up
-    to SHORT_STATEMENTS_S until `loop_is_free` is set, so that short SQL statements don't wait for
-    the slice. `timed` measures a stage of a batch.
+    A record that would take long goes to the helper process instead. Before each slice, the intake
+    waits until `loop_is_free` is set, but at most SHORT_STATEMENTS_S. Without this wait, the short
+    SQL statements of the batch that's being written would have to wait for the slice to end.
+    `timed` measures how long a stage of a batch takes.
     """
 
     def __init__(
@@ -141,10 +142,12 @@ class Intake:
     async def _normalize_in_process(
         self, claim: Claim, record: RawRecord
     ) -> tuple[Normalized, ...] | None:
-        """Return the outcomes of a record, or None if its partition was lost or the service stops.
+        """Normalize a record in the helper process, and return its events and rejections.
 
-        If the record kills the helper process, a new helper process tries it again, until one
-        succeeds. Meanwhile `records_killing_helper` names it.
+        If the helper process dies while it works on the record, this method tries the record again
+        in a new helper process, after a pause, until one succeeds. Until then,
+        `records_killing_helper` lists the record. Returns None if this process loses the partition,
+        or if the service stops.
         """
         tries = 0
         stopping = self._membership.stopping

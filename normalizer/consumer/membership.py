@@ -188,10 +188,11 @@ class Membership:
     def on_rollback(
         self, parts: Sequence[PartitionBatch], lost: Sequence[PositionError] = ()
     ) -> None:
-        """Release the claims of rolled-back parts, so that they're claimed and read again.
+        """Release the partitions of a rolled-back batch, so that they're claimed and read again.
 
-        A part whose error is in `lost` has lost its claim already. If a partition is rolled back
-        several times in a row, each further rollback makes its next claim wait longer.
+        `lost` has the errors of partitions whose claim is lost already, so there's nothing to
+        release. If a partition is rolled back several times in a row, each further rollback makes
+        its next claim wait longer.
         """
         errors = {(error.topic, error.partition): error for error in lost}
         for part in parts:

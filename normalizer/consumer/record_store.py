@@ -23,9 +23,9 @@ class RecordStore(Protocol):
     def loop_is_free(self) -> asyncio.Event:
         """Return an event that's cleared while `write` runs short SQL statements.
 
-        The service waits for this event before it normalizes a slice of records, but at most
-        SHORT_STATEMENTS_S. Otherwise each of these statements would have to wait until the slice is
-        done.
+        While it's cleared, the service doesn't normalize the next slice of records, but it waits at
+        most SHORT_STATEMENTS_S. Otherwise the slice would keep the event loop busy, and the
+        response to each of these statements would have to wait until the slice is done.
         """
 
     @property

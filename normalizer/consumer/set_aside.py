@@ -113,9 +113,10 @@ class PartsSetAside:
     async def wait_for_turn(
         self, in_flight: InFlightBatch, stop: asyncio.Event
     ) -> AsyncIterator[None]:
-        """Wait until no other part is being written. The block is then one try of this part.
+        """Wait until no other part is being written, and keep others waiting during the block.
 
-        Raises StoreUnavailableError if `stop` was set while it waited.
+        Run one try to write this part within the block. Raises StoreUnavailableError if `stop` was
+        set while this part waited.
         """
         async with self._turn:
             if stop.is_set():

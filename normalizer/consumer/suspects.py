@@ -33,11 +33,12 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that is read in small slices, because its last owner was killed.
 
     - `size` is how many records the next slice has.
-    - `most` limits the size of slices among the next `within` records, where an owner has died.
+    - `within` is how many of the next records may include the one that killed an owner, and `most`
+      limits the size of slices among these records.
     - `must_be_alone` means that the process may work on nothing else at the same time.
     - `left` is how many more records must be committed until the partition is no longer a suspect.
-    - `end` was the end of the log at the claim. No earlier owner can have read further, so the
-      partition isn't a suspect either once all records before it are committed.
+    - `end` was the end of the log at the claim. No earlier owner can have read further. So once all
+      records before it are committed, the partition is no longer a suspect either.
     """
 
     claim: Claim

@@ -23,12 +23,13 @@ MAX_BATCH_BYTES: Final = 16 << 20
 
 
 class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """The offsets of one partition from from_offset up to, but not including, next_offset.
+    """The records of one partition from from_offset up to, but not including, next_offset.
 
-    Every offset in this range either belongs to a record of `items`, or lies in a hole, given as
-    (first, next). Both lists are in ascending order. For a Kafka partition these are the records'
-    own offsets. A job's source may number its records itself. `epoch` is the epoch of the claim.
-    `slice_records` is the slice size that the commit stores in the position (see `LastTry`).
+    Each offset in this range either belongs to a record in `items`, or lies in one of the `holes`.
+    A hole is a range (first, next) of offsets without a record, for example because Kafka's
+    compaction removed it. Both lists are in ascending order. A job's source may number its records
+    itself, and then these numbers take the place of Kafka's offsets. `epoch` is the epoch of the
+    claim. `slice_records` is the slice size that the commit stores in the position (see `LastTry`).
     """
 
     topic: str
@@ -94,11 +95,11 @@ class BatchBuilder:
         return bool(self._parts)
 
     def add(self, part: PartitionBatch) -> None:
-        """Add the next offsets of a partition.
+        """Add the next offsets of a partition to the batch.
 
-        If the partition has been claimed again since, the part drops what it has and starts over,
-        because nothing can be written under the old epoch. Raises ProcessStuckError if the offsets
-        don't follow the last ones.
+        If the partition was claimed again after earlier records were added, those records are
+        dropped, because nothing can be written under the old epoch. Raises ProcessStuckError if the
+        offsets don't follow the last ones that were added.
         """
         into = self._parts.get(part.key)
         if into is None or into.epoch != part.epoch:

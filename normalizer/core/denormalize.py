@@ -199,11 +199,11 @@ def _put_duration(fields: _Fields, event: Envelope, coercions: _Coercions) -> No
 def _put_fitting(
     fields: _Fields, name: str, values: list[Raw], fits: Callable[[WireEvent], bool]
 ) -> None:
-    """Put the first value from which the rules compute the row's columns again.
+    """Put the first of the values from which the rules compute the row's columns again.
 
-    The value in `extra` is tried first. If no value fits, the row's own value is put, which is the
-    second to last. That happens for a row merged from several reports, because no single event may
-    have all of its columns.
+    If `extra` has a value under this name, that one is tried first. A row that was merged from
+    several reports may have no value that fits, because no single event had all of its columns. In
+    that case this puts the row's own value, which is the second to last of `values`.
     """
     kept_values = [fields[name]] if name in fields else []
     others = {key: raw for key, raw in fields.items() if key != name}

@@ -1,9 +1,9 @@
 """Reads the note in a position that tells a new owner how the previous owner ended.
 
-An owner that ends normally releases its partitions. If it's killed, nobody releases them, and one
-of the records that it was working on may be to blame. So the position stores how many records they
-were at most. The new owner then reads at most that many records at a time, beginning at the
-position. Such a group of records is called a slice.
+An owner that ends normally releases its partitions. An owner that's killed can't, and one of the
+records that it was working on may have killed it. So the position stores the greatest number of
+records that the owner may have been working on. The next owner then reads at most that many records
+at a time, beginning at the position. Such a group of records is called a slice.
 """
 
 from typing import Final
@@ -24,8 +24,8 @@ class LastTry(msgspec.Struct, frozen=True, kw_only=True):
 
     - `holder` is the random name of a process that may still be working on records, or None if it
       has released the partition.
-    - `slice_records` is the most records that it was working on. It's None if the partition isn't a
-      suspect, because its owner then reads without this limit.
+    - `slice_records` is the greatest number of records that it may have been working on. It's None
+      if the partition wasn't a suspect, because then its owner read without this limit.
     """
 
     holder: str | None = None
@@ -34,10 +34,11 @@ class LastTry(msgspec.Struct, frozen=True, kw_only=True):
     def slice_records_for(
         self, holder: str, *, next_offset: int, log_end: int | None
     ) -> int | None:
-        """Return the `slice_records` for the claim of this holder, or None if it isn't a suspect.
+        """Return the `slice_records` for a claim by this holder, or None for a healthy partition.
 
-        If the partition has no unread records before `log_end`, no record can have killed the
-        owner, so it isn't a suspect. Pass None if the end of the log isn't known.
+        A partition is healthy if no record can have killed its last owner, for example because it
+        has no unread records before `log_end`. Any other partition is a suspect. Pass None for
+        `log_end` if the end of the log isn't known.
         """
         if log_end is None:
             return self.slice_records

@@ -1,7 +1,8 @@
-"""Hashes the sources of the rules, so that a native lane built from other rules isn't used.
+"""Hashes the source files of the rules, so that a native lane built from other rules isn't used.
 
-The hash of the rules that a lane was built from is compiled into it. This file imports only the
-standard library, because the lane's build runs it before this package is installed.
+When the lane is built, this hash is compiled into the lane. A process that starts computes the hash
+of its own rules, and uses the lane only if the two are equal. This module imports only the standard
+library, because the lane's build runs it before this package is installed.
 """
 
 import hashlib
@@ -22,10 +23,11 @@ set for the last."""
 
 
 def rules_sha256(package: Path = _HERE) -> str:
-    """Return the hash of all source files that decide what a record becomes.
+    """Return the hash of all source files that affect how a record is normalized.
 
-    The files are read from disk. A lane built from other sources may return other events, so it
-    isn't used. Docstrings and comments on their own lines don't change the hash.
+    The files are read from disk. Docstrings, and comments on lines of their own, are left out of
+    the hash, because they can't affect the result. So editing them doesn't require a new build of
+    the lane.
     """
     digest = hashlib.sha256()
     paths = chain((package / "core").rglob("*.py"), (package / name for name in _BESIDE_CORE))

@@ -180,11 +180,12 @@ PACKERS: Final[Mapping[str, Callable[[], _Packer]]] = {".zst": _zstd, ".gz": _gz
 class ExportFile:
     """A file that gets its name only when it's complete, i.e. when its `with` block ends.
 
-    It's compressed with zstd if the name ends in .zst, with gzip for .gz, and otherwise not at all.
-    The bytes depend only on the lines, and not on how they're divided between calls of `write`.
+    Until then, the file has a hidden name in the same folder, and this process locks it. If a
+    killed process left an unfinished file there, it's overwritten.
 
-    Until then, the file has a hidden name in the same folder, and this process locks it. An
-    unfinished file that a killed process left there is overwritten.
+    A file is compressed with zstd if its name ends in .zst, and with gzip if its name ends in .gz.
+    Its bytes depend only on the lines, and not on how the lines are divided between calls of
+    `write`.
 
         with ExportFile(Path("events.ndjson.zst")) as file:
             await Export(database_url, ExportSelection()).run(file.write)

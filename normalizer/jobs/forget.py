@@ -345,9 +345,10 @@ _END: Final = """
 class Forget:
     """Erases one execution. `count` says what would be deleted, and `run` deletes it.
 
-    During an outage both wait and then continue. Both raise FatalError, and StoreUnavailableError
-    if the database doesn't respond at the start or an earlier batch doesn't end. After any of these
-    errors you can run the same command again.
+    If the database becomes unreachable meanwhile, both wait until it responds, and then continue.
+    They raise StoreUnavailableError if it doesn't respond at the start, or if an earlier batch
+    doesn't end. Both may also raise FatalError. After any of these errors you can run the same
+    command again.
     """
 
     def __init__(self, database_url: str, execution: ForgottenExecution) -> None:

@@ -37,9 +37,9 @@ LOCK_OUTDATED: Final = f"{READ_OUTDATED} for update"
 class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows to read, and how to rewrite each of them.
 
-    `find` is a statement that selects the rows from one id to another, its two parameters. Normally
-    it also locks them. If only few rows will change, pass a `find` that doesn't lock, and a cheap
-    test as `may_change`. Then only rows that pass the test are locked and rewritten.
+    `find` is a statement that selects the rows in a range of ids. It normally locks them too. If
+    only few rows will change, pass a `find` that doesn't lock, and a cheap test as `may_change`.
+    Then only the rows that pass the test are locked and rewritten.
     """
 
     find: str

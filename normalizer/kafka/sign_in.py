@@ -146,8 +146,9 @@ class _SteppingConnection(AIOKafkaConnection):  # type: ignore[misc]
 class _HeedingAuthenticator(OAuthAuthenticator):  # type: ignore[misc]
     """Makes the broker say why it rejects a token.
 
-    The broker sends the reason only after the client has sent one more byte. aiokafka's own class
-    would count the rejection as a success. Source: RFC 7628, section 3.2.3.
+    The broker sends the reason only after the client has sent one more byte, so this class sends
+    that byte. aiokafka's own class doesn't, and would count the rejection as a success. Source: RFC
+    7628, section 3.2.3.
     """
 
     async def step(self, payload: bytes | None) -> Any:

@@ -1,8 +1,9 @@
 """Finds out whether a topic was recreated, or whether we're connected to another cluster.
 
-Kafka's protocol doesn't tell a consumer. So this module compares the id of the cluster, the end of
-the log, and the last record that was read with what is stored. If we continued in another log
-without noticing, we would store its events under the offsets of the old one.
+Kafka's protocol doesn't tell a consumer that this has happened. So this module compares the id of
+the cluster, the end of the log, and the last record that was read with what the position says about
+them. If we continued in another log without noticing, we would store its events under the offsets
+of the old one.
 """
 
 import asyncio

@@ -68,8 +68,8 @@ async def write_quarantine(
 ) -> list[bool]:
     """Store the rejections. Returns, for each one, True if it's new.
 
-    The records' bytes go to a separate table, because they may contain secrets. Only redrive and
-    the owner of the database can read that table.
+    The bytes of the rejected records go to a separate table, because they may contain secrets. Only
+    redrive and the owner of the database can read that table.
     """
     if not rejections:
         return []

@@ -95,8 +95,9 @@ class RowIsolation:
     ) -> Sequence[Event]:
         """Return the reports to reject, of those that were merged into a rejected row.
 
-        Each report is tried alone, and those that the database rejects even alone are returned. If
-        only the merged row is rejected, the last report is returned. If none is, it's the last one.
+        Each report is tried alone, and those that the database rejects are returned. If it accepts
+        each of them alone, it rejects only the merged row. In that case only the last report is
+        returned.
         """
         if len(reports) == 1:
             return reports

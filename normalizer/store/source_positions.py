@@ -266,6 +266,9 @@ _FILE_TOPICS: Final = """
 
 
 async def read_file_topics(connection: asyncpg.Connection) -> frozenset[str]:
-    """Return the topics of files from which a record was read: docs/spec/wire-shapes.md#g6."""
+    """Return the topics that represent files from which at least one record has been read.
+
+    Source: docs/spec/wire-shapes.md#g6.
+    """
     rows = await connection.fetch(_FILE_TOPICS)
     return frozenset(row["topic"] for row in rows)

@@ -1,7 +1,7 @@
 """The metrics of `projector serve`: its requests, the outcomes of calls, and the partitions.
 
-They also tell about the normalizer. A normalizer that is dead exports nothing, but its partitions
-still appear here, with the state `dead`.
+They show the state of the normalizer too. A normalizer that is dead exports no metrics, but its
+partitions still appear here, with the state `dead`.
 """
 
 import math

@@ -59,9 +59,9 @@ def build_app(
 
     The caller opens both readers before requests arrive, and closes them afterwards. Probes and
     scrapes of metrics use the connections of `own`, so that they're answered even if requests for
-    data use all connections of `reader`. Requests with `?wait=` wait for `ends`. The caller runs
-    this task, and stops it to end the waits. In a browser, pages of the sites in `origins` may read
-    answers.
+    data use all connections of `reader`. Requests with `?wait=` wait for `ends`, which the caller
+    runs as a task, and stops to end the waits. `origins` are other sites whose pages may read
+    answers in a browser.
     """
     visible = visible or VisibleSettings()
     thresholds = visible.thresholds

@@ -156,9 +156,9 @@ async def _hours(
 ) -> list[HourRange]:
     """Return ranges that each have `hours_a_range` hours with rows, and the empty hours between.
 
-    A sample has only hours with rows, drawn from the hours that retention hasn't reached. In older
-    hours a counter has only its archived part, which can't be compared because its events are
-    deleted.
+    A sample consists only of hours with rows, drawn from the hours that retention hasn't reached.
+    Older hours can't be compared. Their events are deleted, so a counter has only its archived part
+    there.
     """
     table, time = comparison.name, comparison.keys[0]
     if comparison.bounds == "executions":

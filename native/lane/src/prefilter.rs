@@ -4,9 +4,9 @@
 //! records need Python's slow regular expressions. It searches for the same signs as
 //! `normalizer/core/redaction/prefilter.py`, which passes them to it.
 //!
-//! Python folds the text before it searches, for example into lower case. Here an automaton reads
-//! the text as it is. Bytes that Python folds into the same byte are one class to it, and a byte
-//! that Python removes doesn't change its state.
+//! Python folds the text before it searches, for example into lower case. Folding takes a pass of
+//! its own, so here an automaton reads the text as it was sent. It treats all bytes that Python
+//! folds into the same byte alike, and skips the bytes that Python removes.
 //!
 //! A sign doesn't prove that there's a secret. Only Python has the expressions that do. Source:
 //! docs/spec/wire-shapes.md#r6.
@@ -138,9 +138,11 @@ impl Trie {
         self.ends[state] = true;
     }
 
-    /// Fills in the missing transitions of each state, by copying them from its fallback state. The
-    /// fallback state stands for the longest suffix of the bytes read so far that also begins a
-    /// sign.
+    /// Fills in the missing transitions of each state, by copying them from its fallback state.
+    ///
+    /// If the next byte doesn't continue the current sign, another sign may have begun in the bytes
+    /// before it. The fallback state is the one for the longest suffix of these bytes that is also
+    /// the beginning of a sign.
     fn link(&mut self) {
         let mut fallback = vec![0; self.rows.len()];
         let mut waiting: VecDeque<usize> = self.rows[0]

@@ -77,8 +77,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Adds a member. An object with a repeated key is left to Python, which keeps the last value,
-    /// but at the position of the first one.
+    /// Adds a member.
+    ///
+    /// An object with a repeated key is left to Python. Python stores such a member once, with its
+    /// last value, at the position where the key first occurs.
     fn add(&mut self, key: &'a str, raw: Raw<'a>) -> Result<(), Left> {
         if key.contains('\\') {
             return Err(Left::Rare);
@@ -101,9 +103,10 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Returns the fields of an item of a batch, including those that it inherits (#b1). A field
-    /// may have several names. An item inherits the batch's value if it has the field under none of
-    /// them.
+    /// Returns the fields of an item of a batch, including those that it inherits (#b1).
+    ///
+    /// A field may have several names. If the item has the field under any of them, it doesn't
+    /// inherit the batch's value under another one.
     pub fn inheriting(self, shared: &Self) -> Result<Self, Left> {
         let mut merged = Self::new();
         merged.keys = self.keys;
@@ -385,8 +388,10 @@ impl<'a> WireEvent<'a> {
         Some(out)
     }
 
-    /// Returns the column `coercions`. Several coercions are written as canonical JSON, and sorted
-    /// by their bytes. No two are equal, because no rule changes a field twice.
+    /// Returns the column `coercions`, or None if there are none.
+    ///
+    /// Several coercions are written as canonical JSON, and sorted by their bytes. No two are equal,
+    /// because no rule changes a field twice.
     pub fn written_coercions(&self) -> Result<Option<String>, Left> {
         Ok(match &self.coercions[..] {
             [] => None,

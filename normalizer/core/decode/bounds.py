@@ -87,10 +87,11 @@ def too_deep() -> RecordRejectedError:
 
 
 def may_be_expansive(text: bytes) -> bool:
-    """Return whether `check_numbers` might reject the JSON for too many exponents.
+    """Return whether `check_numbers` might reject the JSON because of its exponents.
 
-    JSON with fewer exponents than the limit can't exceed MAX_WRITTEN_BYTES either. That's more than
-    8 MiB plus 400 digits for each of 10,000 numbers.
+    It's enough to count the exponents. JSON with at most MAX_EXPONENTS of them can't exceed the
+    other limit, MAX_WRITTEN_BYTES, because that one has room for 8 MiB of text and for 400 digits
+    of each of 10,000 numbers.
     """
     return len(text) > PLAIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
 
@@ -148,10 +149,11 @@ def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
 
 
 def is_heavy(record: RawRecord) -> bool:
-    """Return whether normalizing the record may take longer than some tens of milliseconds.
+    """Return whether normalizing the record may take longer than a few tens of milliseconds.
 
-    A record that's too large doesn't count, because rejecting it is quick. Escaped commas count as
-    well as plain ones, because an event inside a string may be full of them.
+    That depends on the record's size and on how many values it has, which is estimated by counting
+    commas. Commas written as escapes are counted too, because an event inside a string may be full
+    of them. A record above the size limit isn't heavy, because rejecting it is quick.
     """
     value, headers = record.value or b"", record.headers
     size = len(value)

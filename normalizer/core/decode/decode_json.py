@@ -42,11 +42,11 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
 
 
 def unframe(value: bytes) -> bytes:
-    """Return the JSON behind a schema registry's header: a zero byte and a four-byte schema id.
+    """Return the JSON after a schema registry's header, which is a zero byte and a schema id.
 
-    Records in Avro and Protobuf have the same header. So this raises RecordRejectedError if what
-    follows isn't JSON. JSON with too many levels is returned, and the decoder rejects it. Source:
-    docs/spec/wire-shapes.md#w6.
+    The header has five bytes. Records in Avro and Protobuf begin with the same header, so this
+    raises RecordRejectedError if what follows isn't JSON. JSON with too many levels of nesting is
+    returned, because the decoder rejects it later. Source: docs/spec/wire-shapes.md#w6.
     """
     text = value[_FRAME_BYTES:]
     try:

@@ -1,5 +1,6 @@
-"""An operator's table of shapes: other names of an event's fields, and other places of values.
+"""An operator's table of shapes, i.e. of formats in which other producers send events.
 
+A shape says which names a producer uses for the fields of an event, and where it puts their values.
 If an event has the keys of a shape in the table, its fields are renamed to the names that the rules
 know. That happens before any rule reads the event, so the rules see what a documented producer
 would have sent. docs/adding-a-shape.md shows how to write a table. Source:

@@ -149,10 +149,10 @@ def _kept_digests(values: ValuesByDigest) -> list[Digest]:
 
 
 def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
-    """Encode the values that lost in a merge.
+    """Encode the values that lost in a merge, for the field `conflicting_values` of `extra`.
 
-    A producer may have sent a field of the same name. If that's the only value, it stays as it was
-    sent, unless it could be mistaken for values that a merge stored.
+    A producer may have sent a field of that name too. If the producer's value is the only one to
+    store, it's stored as it was sent, unless it could be mistaken for values that a merge stored.
     """
     own = lost.get(_OWN_KEY, [])
     if len(lost) == len(own) == 1 and _decode_kept(own[0], digests) is None:
@@ -192,8 +192,9 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
 def losing_values(row: Envelope) -> list[tuple[str, bytes]]:
     """Return each value that lost in a merge, with its column.
 
-    If a producer sent a field of the same name and in the same form, its values are included,
-    because nothing tells them apart.
+    They're stored in the field `conflicting_values` of `extra`. If a producer sent a field of that
+    name in the same form, its values are returned too, because nothing tells them apart from those
+    that a merge stored.
     """
     if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
         return []

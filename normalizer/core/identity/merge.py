@@ -58,8 +58,9 @@ def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
     """Merge the report into the row. Returns `stored` itself if the report adds nothing.
 
     The merged row keeps the id and the coordinates of `stored`, because the ledger counts a row
-    under the coordinates with which it was stored. The result may be wrong if `digests` lacked a
-    digest. So afterwards check it for missing digests, load them, and merge again.
+    under the coordinates with which it was stored. Values are compared by their digests, so the
+    result may be wrong if `digests` lacked one. To find out, ask `digests` for missing values
+    afterwards. If there are any, load their digests and merge again.
     """
     conflicts = Conflicts(stored, report, digests)
     evidence, reported = Evidence.unpack(stored.evidence), Evidence.unpack(report.evidence)

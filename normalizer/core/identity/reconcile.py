@@ -1,9 +1,10 @@
 """Decides which rows a batch inserts and updates, and the outcome of each of its events.
 
-For each event it finds out whether the record was read before, whether it's another report of a
-stored event, or whether it's a different event with the same id. This module contains no SQL. It
-gets the rows to compare with from `StoredEvents`. Source: docs/spec/wire-shapes.md#m1, #m2, #m3,
-#g5.
+An event becomes a new row unless one of three cases applies. If its record was read before, the
+event is a duplicate. If another record has already reported the same event, the event is merged
+into that row. If its id belongs to a different event, it's stored under another id. This module
+contains no SQL. It gets the stored rows from `StoredEvents`. Source: docs/spec/wire-shapes.md#m1,
+#m2, #m3, #g5.
 """
 
 from collections import Counter
@@ -52,10 +53,12 @@ async def reconcile(
 ) -> WritePlan:
     """Decide for each event whether it becomes a row, is merged into one, or is a duplicate.
 
-    A record with the same coordinates is the same record, even if today's rules give its event
-    another id. Below the dedup horizon a record may be stored already. So if its id isn't found
-    there, it's looked up by its coordinates. To save time, only events that must be compared are
-    decoded into Envelopes. Every other event becomes a row without being decoded.
+    Two records with the same coordinates are the same record, even if today's rules give its event
+    another id than the one that is stored. A record below the dedup horizon may be stored already.
+    So if its event isn't found by the id, the record is looked up by its coordinates.
+
+    Most events have a new id and are above the horizon. They become rows without being compared
+    with others, and to save time they aren't even decoded into Envelopes.
     """
     ids = [required_id(event) for event in events]
     id_counts = Counter(ids)
@@ -101,8 +104,8 @@ class _Reconciler:
     ) -> WritePlan:
         """Reconcile the doubtful events one by one. Every other event becomes a row unchanged.
 
-        `ids` has the ids of `events`, in the same order. `doubtful` has the indexes, in both lists,
-        of the events to reconcile.
+        An event is doubtful if its id is taken, or if its record may be stored already. `doubtful`
+        has the indexes of these events in `events`, and `ids` has the id of each event.
         """
         self._rows = dict(zip(ids, events, strict=True))
         outcomes: list[tuple[Outcome, int]] = [("stored", event_id) for event_id in ids]
@@ -204,10 +207,16 @@ class _Reconciler:
         return self._known.get(required_id(event)) == event_coordinates(event)
 
     async def _resolve(self, event: Envelope) -> tuple[Outcome, int]:
-        """Resolve an event whose id is taken: merge it into a row, or give it another id.
+        """Decide what to do with an event whose id already belongs to a row.
 
-        If the producer sent no id, the event has derived ids, and is compared only with the rows
-        that have one of these.
+        Producers may send different events with the same id. All but the first are stored under
+        substitutes (`substitute_ids`). So the event is compared with the row of its id and, if that
+        row may be about another event, with the rows of the substitutes. The event is merged into
+        the row that is most surely about the same event. If no row is, the event gets the first
+        free substitute, or, if all are taken, an id that's derived from its coordinates.
+
+        If the producer sent no id, there are no substitutes, because the event's id was itself
+        derived from its coordinates.
         """
         if is_derived(event):
             return await self._resolve_by_coordinates(event)
@@ -238,10 +247,16 @@ class _Reconciler:
         return self._add(with_event_id(event, free))
 
     async def _resolve_by_coordinates(self, event: Envelope) -> tuple[Outcome, int]:
-        """Resolve an event with the ids that are derived from its coordinates and the salts 0 to 3.
+        """Try the ids that are derived from an event's coordinates, and use the first free one.
 
-        These ids are for an event whose producer sent none, and for an event whose id is shared by
-        too many others.
+        There are four such ids, one for each salt from 0 to 3, because another event may have taken
+        the first. If the row of an id has the event's coordinates, the event is a duplicate. If the
+        producer sent no id, but another report of the same event was sent with one of these ids,
+        the event is merged into that report's row. If all four ids are taken by other events, the
+        database assigns an id.
+
+        This is for an event whose producer sent no id, and for an event whose id and substitutes
+        are all taken.
         """
         derived = is_derived(event)
         for salt in SALTS:

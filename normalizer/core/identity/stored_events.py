@@ -59,8 +59,8 @@ class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
     - `outcomes` has the outcome and the row id of each of the batch's events.
     - `merged_records` has the records whose reports were merged into another record's row, each
       with the id of that row.
-    - `flagging` has those of `merged_records` that only set the flag ELSEWHERE. They count as
-      duplicates.
+    - `flagging` has those of `merged_records` that changed nothing in the row except the flag
+      ELSEWHERE. They count as duplicates.
     - `ambiguous` is the number of stored rows that became ambiguous in this batch.
     """
 

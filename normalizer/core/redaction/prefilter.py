@@ -117,10 +117,10 @@ class Prefilter:
         return self.search(text) is not None
 
     def search(self, text: bytes) -> Search | None:
-        """Return None if the text has no sign. Otherwise return a search for parts of this text.
+        """Return None if the text has no sign. Otherwise return a function that searches its parts.
 
-        For a part, the search returns the same as `suspects`. It's faster, because it looks only
-        for the signs that the whole text has.
+        For a part of this text, that function returns the same as `suspects`. It's faster, because
+        it looks only for the signs that occur in the whole text.
         """
         if b"\\" in text and (b"\\u" in text or b"\\/" in text):
             return self.suspects  # an escape may hide any word

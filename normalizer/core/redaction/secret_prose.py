@@ -1,7 +1,7 @@
-"""Cuts secrets that a sentence names: `using token x`, `the password for jane is x`.
+"""Cuts out secrets that a sentence names: `using token x`, `the password for jane is x`.
 
 In a sentence nothing marks where the secret starts, so only words that look like a secret are
-removed. A word of letters only is never removed.
+removed. A word that consists only of letters is never removed.
 """
 
 import re

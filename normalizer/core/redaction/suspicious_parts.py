@@ -115,9 +115,11 @@ def _part(raw: Raw, has_sign: Search, level: int) -> Json:
 def _has_all_keys(text: bytes, tree: object) -> bool:
     """Return whether a tree has everything that its text has, i.e. no key was repeated.
 
-    The encoder writes the shortest form of a tree. So if the text is no longer than that, the tree
-    is complete. A longer text may have spaces, or a key that the tree lost. If no quote is escaped,
-    each key has two quotes, so the tree is complete if both have the same number of quotes.
+    The tree keeps only the last value of a repeated key. To find out whether that happened, the
+    tree is written in its shortest form. If this is as long as the text, nothing was lost. If the
+    text is longer, it contains spaces, or a key that was lost. Each key has two quotes, so nothing
+    was lost if the text and the written tree have the same number of quotes, and the text escapes
+    none.
     """
     written = _encode(tree)
     return len(written) == len(text) or (

@@ -84,12 +84,13 @@ class JobPositions:
     They work like the positions of the service (`store/source_positions.py`), except for these
     options:
 
-    - `keyed` is for a table, whose rows have no offsets of their own, only numbers that the source
-      counts. A run then resumes at the key of the last record instead of its offset.
+    - `keyed` is for a table. Its rows have no offsets of their own, only numbers that the source
+      counts, so a resumed run continues at the key of the last row and not at an offset.
     - `cluster_id` is the Kafka cluster that the job reads. A topic that belongs to another cluster
       raises an error.
 
-    Offsets noted with `note_expired` are counted when a batch moves past them.
+    Pass the offsets that retention has deleted to `note_expired`. They're counted when a batch
+    moves the position past them.
     """
 
     def __init__(self, run: JobRun, *, keyed: bool = False, cluster_id: str | None = None) -> None:

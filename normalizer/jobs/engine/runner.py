@@ -63,8 +63,8 @@ class JobRunner:
     def stop(self) -> None:
         """Stop the run. The current transaction may still end within the deadline.
 
-        No other transaction begins. Other batches in memory are dropped, and when the command is
-        repeated, it reads their records again.
+        No other transaction begins. Other batches in memory are dropped. Nothing is lost, because
+        the next run of the same command reads their records again.
         """
         _log.info("job.stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()

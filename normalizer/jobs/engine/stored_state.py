@@ -23,7 +23,8 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     - `clusters` maps each topic that was read to the id of its Kafka cluster.
     - `incarnations` maps (topic, partition) to its newest incarnation, and to how many there are. A
       topic gets a new incarnation each time that it's recreated.
-    - `file_topics` are the topics of files from which a record was read.
+    - `file_topics` are the topics that represent files from which at least one record has been
+      read.
     """
 
     live: tuple[Claim, ...]

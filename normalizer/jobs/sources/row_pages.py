@@ -1,6 +1,8 @@
 """Fetches the rows of a statement in pages that fit in memory, because a row may have megabytes.
 
-The first page has only a few rows. As long as rows turn out to be small, later pages have more.
+A page is fetched in several steps. The first step fetches only a few rows, because nobody knows yet
+how large they are. As long as rows turn out to be small, each further step fetches more. The page
+ends once its rows have BYTES_A_PAGE.
 """
 
 from collections.abc import Sequence

@@ -38,11 +38,13 @@ def counter_comparison(
     expected: str,
     reports_archived: bool = False,
 ) -> Comparison:
-    """Build the comparison of a counter, whose first key is a time, by its sums over live shards.
+    """Build the comparison of a counter with the events that it counts.
 
-    `keys` and `sums` are names of columns, separated by spaces. Older counts by minute are deleted,
-    so they're compared only as far back as they're kept. With `reports_archived`, the verdict also
-    says how many events the archived part counts.
+    Each count is stored in several shards, which are added up before they're compared. Archived
+    shards aren't compared, because their events are deleted. With `reports_archived`, the verdict
+    says how many events they count. Counts by minute are compared only as far back as they're kept.
+
+    `keys` and `sums` are names of columns, separated by spaces. The first key is a time.
     """
     columns, measures = keys.split(), sums.split()
     time = columns[0]

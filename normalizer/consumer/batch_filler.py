@@ -53,10 +53,10 @@ class BatchFiller:
     async def fill(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
         """Return the next batch.
 
-        A suspect is a partition whose last owner was killed. Without suspects, the batch is filled
-        while the previous one is being written (`writing`), until it's full. With suspects, the
-        previous batch is written first. Then the process works on the records of only one batch,
-        and if it's killed, one of these is to blame.
+        Normally it's filled while the task `writing` still writes the previous batch. That's
+        different if a partition is a suspect, i.e. if its last owner was killed. Then the previous
+        batch is written first, so that the process works on the records of only one batch. If it's
+        killed, one of these records is to blame.
 
         The batch is empty if the service stops, or if a suspect has no record yet.
         """

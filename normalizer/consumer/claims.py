@@ -61,8 +61,8 @@ class Claims:
     async def drop_lost(self) -> None:
         """Drop claims that other processes took over, or whose position an operator moved.
 
-        A partition with new records would notice on its next batch, which can't commit with a lost
-        claim. This check is for a partition without new records, which has no next batch.
+        This check is for partitions without new records. For a partition with new records, the
+        process notices a lost claim anyway, because the next batch can't be committed.
         """
         known = self._ownership.in_state(PartitionState.CLAIMED, PartitionState.STOPPED)
         claims = [one.claim for one in known.values() if one.claim]
@@ -126,8 +126,8 @@ class Claims:
         """Check that the logs of unverified partitions still contain the last record read.
 
         If a log has another record at that offset, the topic was recreated, and the partition
-        stops. A partition whose leader is unreachable, or that doesn't exist now, is marked and
-        stays unverified. Raises BrokerUnavailableError if the cluster is unreachable.
+        stops. A partition that doesn't exist now, or whose leader is unreachable, stays unverified
+        until a later check. Raises BrokerUnavailableError if the cluster is unreachable.
         """
         unverified_logs = {one.partition: one for one in self._reader.unverified_logs()}
         if not unverified_logs:

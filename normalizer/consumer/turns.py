@@ -43,9 +43,10 @@ class Turns:
     async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
         """Return at most `room` records. Waits up to `wait_s` for the first one.
 
-        Returns None at once if the caller should write its present batch first. It should if the
-        broker is unreachable and the process has to rejoin the group, or if a partition is about to
-        stop. Suspects get at most half of the room, so that healthy partitions are read too.
+        Suspects get at most half of the room, so that healthy partitions are read too. Returns None
+        if the caller should write its present batch first. That's the case if the broker is
+        unreachable, because the process then has to rejoin the group, and if a partition is about
+        to stop. Both would end claims of the batch.
         """
         healthy = self._ownership.claims.keys() - self._ownership.suspects.keys()
         if not self.has_suspects:

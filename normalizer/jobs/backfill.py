@@ -112,8 +112,9 @@ class Backfill:
     ) -> None:
         """Read the source from the positions to its end, and write what was read.
 
-        Two tasks share the work. This one fills batches, and the other one writes them at the same
-        time.
+        Two tasks share the work. This one reads the source and fills batches, and the other one
+        writes them at the same time. If the source fails, the records that were read before are
+        still written, and then its error is raised.
         """
         queue: asyncio.Queue[_Filled | None] = asyncio.Queue(BATCHES_WAITING)
         writing = tasks.create_task(self._write_batches(store, queue), name="write")

@@ -258,8 +258,8 @@ class EventRelay:
         """Measure the lag, and check that the position still belongs to this database.
 
         Raises FatalError if it doesn't, for example because the database was restored. `went_back`
-        is the message if changes after the position were already sent and deleted, so the position
-        must have gone back.
+        is the message to raise if changes after the position are already deleted. A relay deletes
+        changes only after it has sent them, so the position must have gone back.
         """
         state = await self._reader.read_state(position)
         if not state.is_registered:

@@ -53,8 +53,8 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     def merges_before_inserts(self) -> list[tuple[Coordinates, int]]:
         """Return the records that the first of two transactions merges into stored rows.
 
-        A record that only sets a flag of a stored row isn't returned, because it counts as a
-        duplicate.
+        A record that only sets a flag of a stored row isn't returned. It counts as a duplicate, and
+        not as merged.
         """
         return [
             record

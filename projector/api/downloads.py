@@ -50,8 +50,8 @@ class _Page(NamedTuple):
 async def download_events(request: Request, reader: Reader) -> Response:
     """Send all stored events of the execution in the order of their time, each once.
 
-    If the database fails after the first page, the connection is reset. Otherwise the client would
-    take the events that it got for all of them.
+    If the database fails after the first page, the connection is reset. Otherwise the client
+    couldn't tell that events are missing.
     """
     try:
         parse(request.scope["query_string"], Parameters)

@@ -89,8 +89,9 @@ class LimitedConnection(H11Protocol):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app, and reset the connection if the app fails after its response has begun.
 
-        Closing isn't enough. In HTTP/1.0, which many proxies speak, a body without a length ends
-        where the connection is closed, so the client would take half an answer for a whole one.
+        Closing the connection isn't enough. In HTTP/1.0, which many proxies speak, a body without a
+        length ends where the connection is closed, so the client couldn't tell that the response is
+        incomplete.
         """
         try:
             await self._whole_app(scope, receive, send)

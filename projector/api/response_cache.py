@@ -49,9 +49,10 @@ class ResponseCache:
     ) -> tuple[CachedResponse, bool]:
         """Return the response for `key`, and whether it came from the cache or another request.
 
-        If an identical request is in progress, this one waits for its response. If `run` raises an
-        error, all of these requests raise it, and nothing is cached. None of them runs it again. If
-        they did, one after the other, the last one would have to wait for the timeouts of all.
+        If an identical request is in progress, this one waits for that request's response. If `run`
+        raises an error, all of these requests raise it, and nothing is cached. They don't run the
+        query again one after the other, because the last of them would have to wait for the
+        timeouts of all.
         """
         known = self._answers.get(key)
         if known is not None and time.monotonic() - known.made_s < FRESH_S:

@@ -100,10 +100,11 @@ async def compare(
 async def run_self_tests(
     connection: asyncpg.Connection, comparison: Comparison, verify_range: VerifyRange
 ) -> int:
-    """Run every self-test and return their number. Raises FatalError if one detects nothing.
+    """Run every self-test and return their number. Raises FatalError if one fails.
 
-    Returns 0 if the rows have been deleted since. Raises QueryCanceledError if a self-test takes
-    too long. A self-test takes longer than the comparison of the same rows.
+    A self-test tampers with a copy of one row, and fails if the comparison doesn't report that row.
+    It takes longer than the comparison of the same rows, and raises QueryCanceledError if it takes
+    too long. Returns 0 if the rows have been deleted since.
     """
     for name, (tampered, invented, lost) in _SELF_TESTS.items():
         column = comparison.keys[0] if name == "invented" else comparison.measure

@@ -51,8 +51,8 @@ pub fn decode_events(text: &str, each: Each<'_>) -> Result<(), Left> {
 
 /// Decodes the items of a batch.
 ///
-/// An item inherits those fields of the batch that it doesn't have itself (#b1). An item may also be
-/// in a wrapper, which is opened first (#b2).
+/// An item inherits those fields of the batch that it doesn't have itself (#b1). An item may also
+/// be in a wrapper, which is opened first (#b2).
 fn decode_batch(
     items: Raw<'_>,
     shared: &Fields<'_>,

@@ -390,8 +390,8 @@ impl<'a> WireEvent<'a> {
 
     /// Returns the column `coercions`, or None if there are none.
     ///
-    /// Several coercions are written as canonical JSON, and sorted by their bytes. No two are equal,
-    /// because no rule changes a field twice.
+    /// Several coercions are written as canonical JSON, and sorted by their bytes. No two are
+    /// equal, because no rule changes a field twice.
     pub fn written_coercions(&self) -> Result<Option<String>, Left> {
         Ok(match &self.coercions[..] {
             [] => None,

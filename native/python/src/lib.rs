@@ -39,8 +39,8 @@ impl Lane {
     /// Creates a lane.
     ///
     /// `encoded_event` is the Python class whose objects are the events that the lane returns, and
-    /// is called with an event's five fields. `cleaner` supplies the signs of secrets to search for,
-    /// and removes secrets from a text.
+    /// is called with an event's five fields. `cleaner` supplies the signs of secrets to search
+    /// for, and removes secrets from a text.
     #[new]
     fn new(encoded_event: Py<PyAny>, cleaner: &Bound<'_, PyAny>) -> PyResult<Self> {
         let (signs, folded, separators) = cleaner.call_method0("automaton")?.extract()?;

@@ -64,7 +64,8 @@ def substitute_ids(event_id: int, execution_id: int) -> list[int]:
     """Return, in order, the ids for an execution's events whose own id belongs to another event.
 
     Each is 2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution, and a number from 1
-    to 8.
+    to 8. The ids are computed and not assigned, so every process tries the same ones in the same
+    order.
     """
     return [
         HASHED_REGION

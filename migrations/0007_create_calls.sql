@@ -1,5 +1,5 @@
--- Calls: one row per attempt of a command, and counters of attempts by playbook and step, by
--- worker, by error class, by how long they took, and by minute.
+-- Calls: one row for each attempt of a command. Counters of attempts: by playbook and step, by
+-- worker, by error class, by duration, and by minute.
 
 
 create table projector.call_facts (
@@ -99,10 +99,10 @@ create type projector.call_event as (
 
 
 -- An attempt of a command in doubt:
---     nth        the number of the attempt within its command, counted from 1
---     number     the value of the column `attempts`, as producers count
---     in_log     where in Kafka the attempt began, or null if no event with an offset tells
---     issued_at  the time of the event that issued the attempt, if that event has no number
+--     nth        the position of the attempt among the attempts of its command, from 1
+--     number     its value of the column `attempts`
+--     in_log     where in Kafka the attempt began, or null if no record with an offset shows that
+--     issued_at  the time at which it was issued, if the event that issued it has no number
 create type projector.call_attempt as (
     command   integer,
     nth       integer,

@@ -1,8 +1,8 @@
 -- Corrects when attempts began if the events that issued them were logged too late (the last
--- sentence of rule R2 of resolve_attempts). In that case, a later event in the log shows that a new
--- attempt has begun. This event, called a turn, is a claim or a start that comes right after the
--- end of an attempt, and isn't the first of its kind since the last attempt began. If an event was
--- sent twice, its first place in the log counts.
+-- sentence of rule R2 of resolve_attempts). In that case, another event shows earlier in the log
+-- that a new attempt has begun. This event, called a turn, is a claim or a start that comes right
+-- after the end of an attempt, and isn't the first of its kind since the last attempt began. If an
+-- event was sent twice, its first place in the log counts.
 create or replace function projector.correct_begins(
     events projector.call_event[], attempts projector.call_attempt[]
 )

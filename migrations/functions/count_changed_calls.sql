@@ -1,9 +1,9 @@
 -- Step 4 of project_calls, after the attempts were written:
---     1. if a retry or a failure changed, correct failed_before, the time at which the failure
---        before a retry ended. `to_relink` are the retries and failures that changed, and
---        `old_failures` are the failures as they were before the change
---     2. update the roll-ups: subtract the attempts as they were counted before (`counts`), and
---        add the attempts `to_recount` as they are now
+--     1. Correct failed_before, which is when the failure before a retry ended. This is needed if a
+--        retry or a failure has changed. `to_relink` lists these, and `old_failures` lists the
+--        failures as they were before the change.
+--     2. Update the roll-ups. Subtract the attempts as they were counted before (`counts`), and add
+--        the attempts of `to_recount` as they are now.
 create or replace function projector.count_changed_calls(
     counts projector.call_count[], to_recount projector.call_id[], to_relink projector.call_id[],
     old_failures projector.call_failure[]

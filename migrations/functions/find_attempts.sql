@@ -1,6 +1,6 @@
 -- Finds the attempts of commands in doubt, and when each of them began (rules R1 and R2 of
--- resolve_attempts). If an attempt was issued late, correct_begins then corrects when it began. The
--- steps:
+-- resolve_attempts). If the event that issued an attempt was logged late, correct_begins then
+-- corrects when the attempt began. The steps:
 --     1. find issues without a number. If one has the time of a numbered issue, it's another
 --        report of that issue.
 --     2. find the numbered attempts, and the event with which each begins

@@ -1,7 +1,8 @@
--- Assigns the ends of calls and commands to attempts by the order of their kinds, if their times
--- don't tell enough (rule R5 of resolve_attempts). For this, the ends are split into groups that
--- each belong to one attempt. A command is changed only if that gives exactly one group for each of
--- its attempts.
+-- Assigns the ends of calls and commands to attempts by which kinds of ends follow one another, if
+-- their times don't tell enough (rule R5 of resolve_attempts). For example, if a command is
+-- completed after a failed call, that completion belongs to the next attempt. The ends are split
+-- into groups by such rules, and a command is changed only if that gives exactly one group for each
+-- of its attempts.
 create or replace function projector.group_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )

@@ -16,7 +16,8 @@ begin
         ),
         -- Returns two orderings of the events and the starts of attempts: one by clock, and one by
         -- log. If both an event and the start of an attempt are in the log, the log tells which
-        -- came first. Otherwise their clocks do.
+        -- came first, because the clocks of different workers may disagree. Otherwise only the
+        -- clocks can tell.
         ordered as (
             select *,
                    max(begins_nth) over by_clock as nth_by_clock,

@@ -1,12 +1,12 @@
 -- Updates execution_facts and execution_hours after a statement has written events:
 --     1. derive from each row what it says about its execution, and reduce that to one entry for
 --        each execution
---     2. merge the entries into the executions, which locks them. Nothing reads them before that
---     3. on update and delete, rebuild executions with a stored value that may have lost its event
+--     2. merge the entries into the executions. This locks them, and nothing reads them before that
+--     3. after an update or deletion, rebuild executions that may still store a removed value
 --     4. update the roll-ups
--- An execution that retention deletes whole (archive_executions) is taken out between steps 1 and
--- 2. Only step 1 reads the rows. The other steps get arrays with one entry for each execution, and,
--- if the statement updated or deleted rows, which is rare, one entry for each row.
+-- Only step 1 reads the rows. The other steps get arrays with one entry for each execution and, if
+-- rows were updated or deleted, which is rare, one entry for each row. Executions that retention
+-- deletes whole (archive_executions) are taken out between steps 1 and 2.
 create or replace function projector.project_executions() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

@@ -1,9 +1,9 @@
 -- Renames keys of a counter after a redaction has changed their texts, for example the names of
 -- steps. It adds the archived counts of each text in `old_values` to the text at the same place in
--- `new_values`. No event and no call has the old text any more, so rows of that text whose live
--- counts are 0 are deleted. The result is the number of deleted rows. To be fast, one call covers
--- only the counters from `since` to `until`. Like compact_shards, it waits for transactions that
--- count in the same shards, and they wait for it.
+-- `new_values`. No event and no call has the old text any more, so its rows with live counts of 0
+-- are deleted. Returns their number. To be fast, one call covers only the counters from `since` to
+-- `until`. Like compact_shards, it waits for transactions that count in the same shards, and they
+-- wait for it.
 --     1. lock the shards
 --     2. build the lists of columns
 --     3. move the counts

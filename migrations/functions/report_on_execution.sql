@@ -36,8 +36,8 @@ begin atomic
     from   (
                select projector.encode_time(created_at) as moment,
                       -- The playbook's path and version. The event that begins the execution has
-                      -- them in its context. If a server has stored there what the client sent,
-                      -- they're in the context of the result instead.
+                      -- them in `context`, or in `result.context` if a server has stored there what
+                      -- the client sent.
                       case
                           when role is distinct from 'begins' then null
                           when jsonb_typeof(context -> 'path') = 'string'

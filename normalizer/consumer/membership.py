@@ -108,8 +108,9 @@ class Membership:
         await self._group_offsets.commit()
         if kind is None:
             # Release the claims only after a normal end. After an error, one of the records that
-            # this process was reading may be the cause. So leave the claims in place: a claim that
-            # was never released tells the next owner of the partition to look for such a record.
+            # this process was reading may be the cause. So leave the claims in place then, because
+            # a claim that was never released tells the next owner of the partition to look for such
+            # a record.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEAVING_S):
                     await self._release_claims()

@@ -193,9 +193,9 @@ _DELETE_MERGED_RECORDS: Final = f"""
     {_FOUND}
 """  # noqa: S608 - parts from this module
 
-# Reads a page of quarantined records. It returns the bytes of a record only if they contain the
-# longest plain part of one of the execution's names. The caller then searches them for the whole
-# names.
+# Reads a page of quarantined records. It returns the bytes of a record only if one of the
+# execution's names may be in them, which it checks by the longest part of the name that is never
+# escaped. The caller then searches the bytes for the whole names.
 _READ_RAW: Final = """
     select   source_topic, source_incarnation, source_partition, source_offset,
              case when may.name_it then key end as key,

@@ -106,10 +106,10 @@ batches of events take about four milliseconds."""
 class Lane(Protocol):
     """A faster implementation of the rules, which may leave any record to the rules in Python.
 
-    `event_normalizer_native.Lane(EncodedEvent, EventCleaner(words))` creates one. The lane calls
-    EncodedEvent with its five fields by position. `event_normalizer_native.RULES_SHA256` is what
-    `normalizer.core.rule_sources.rules_sha256()` returned for the sources that the lane was built
-    from.
+    It's the class `Lane` of the module `event_normalizer_native`, and is created with
+    `Lane(EncodedEvent, EventCleaner(words))`. The lane calls EncodedEvent with its five fields by
+    position. The module's RULES_SHA256 is the hash of the rules that the lane was built from, as
+    returned by `normalizer.core.rule_sources.rules_sha256()`.
     """
 
     panics: int

@@ -79,8 +79,8 @@ def leave_when_stopped(consumer: Any) -> None:
 def _lead_later(consumer: Any, generation: int) -> None:
     """Rejoin the group in 30 s, so that the client learns that it's the leader.
 
-    If a rebalance happens before that, nothing more is needed, because the rebalance tells the
-    client.
+    If a rebalance happens before that, the client doesn't have to rejoin, because the rebalance
+    tells it already.
     """
 
     def lead() -> None:

@@ -46,8 +46,9 @@ _SEE_ISSUER: Final = "compare this token with the issuer, audience and time that
 class Failure(NamedTuple):
     """The step at which a connection failed, why, and what to do about it.
 
-    `is_rejected` is True if the broker answered and rejected us, and False if it couldn't be
-    reached.
+    `is_rejected` is True if the broker answered and rejected us, for example because of a wrong
+    password. It's False if the broker couldn't be reached, or closed the connection without an
+    answer.
     """
 
     step: str

@@ -315,9 +315,9 @@ def relay_stores(
 class _OwnedPartition(NamedTuple):
     """A claimed partition: its producer, and the last position that was committed.
 
-    `next_offset` is None while a commit is in flight, and after one has failed. At such a time
-    nobody knows whether the commit was applied, so committing the earlier offset could set the
-    position back.
+    `next_offset` is None while a commit is in flight, and after one has failed. Until the partition
+    is claimed again, nobody knows whether that commit was applied. Committing the earlier offset
+    could then set the position back.
     """
 
     producer: TransactionalProducer

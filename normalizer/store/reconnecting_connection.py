@@ -62,8 +62,9 @@ class ReconnectingConnection:
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
         """Use the connection for one block. Raises what asyncpg and `prepare` raise.
 
-        An error that leaves the connection's state unknown closes it. So does a server that has
-        become a standby. The next block then opens a new connection.
+        The connection is closed after an error that leaves its state unknown, and after an error
+        which shows that the server has become a standby. The next block then opens a new
+        connection.
         """
         async with self._turn:
             connection = await self._opened()

@@ -18,8 +18,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     """An example request and its answer, for the OpenAPI document.
 
     `path` holds the values of the names in the path. `answer` is the body: JSON, or text for a
-    download. `csv` is the same answer as CSV. A row is left out if each of its fields occurs in an
-    earlier row with the same type.
+    download. `csv` is the same answer as CSV. To keep the document short, a row is left out if
+    earlier rows already have a value of the same type in each of its fields.
     """
 
     path: dict[str, str] = {}

@@ -28,7 +28,8 @@ class Level(msgspec.Struct, frozen=True, gc=False):
     """The JSON object of one event, batch, or wrapper, and how it was decoded.
 
     - `may_be_deep` is False if the level can't have more levels of nesting than an event may have.
-    - `supplies` names the fields of this wrapper that an event takes if it has none of its own.
+    - `supplies` is for a wrapper, and names the fields that an event takes from it if the event has
+      none of its own.
     - `is_kept` says that the wrapper's other fields are stored in the event's `extra`.
     """
 

@@ -35,8 +35,8 @@ def match_strength(
     """Return how surely a report is about the row's event.
 
     - 3: both name the same command.
-    - 2: both name the same step.
-    - 1: nothing shows that they're about different events.
+    - 2: both name the same step, and at most one of them names a command.
+    - 1: nothing that both name shows whether they're about the same event.
     - 0: they're about different events.
 
     `read_steps` may cache the result of `reported_steps`, which decodes the row.

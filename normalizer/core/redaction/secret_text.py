@@ -153,8 +153,9 @@ class SecretText:
         """Return the text without its secrets. Cutting a second time changes nothing.
 
         Pass `is_suspicious` if the text is known to have a sign, to skip the search for one. In a
-        long text, only the pieces with a sign are read, and the pieces before and after them. A
-        secret may be on either side of its sign, and a sign may be at the border of two pieces.
+        long text, only the pieces with a sign are searched, and the pieces before and after them.
+        These are needed because a secret may be on either side of its sign, and because a sign may
+        cross the border of two pieces.
         """
         if len(text) <= _PIECE_CHARS:
             return self._cut(text) if is_suspicious or self.may_hold_secret(text) else text

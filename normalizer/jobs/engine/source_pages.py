@@ -1,8 +1,8 @@
 """Splits pages of a source, and turns them into parts of a job's batch.
 
-A source yields pages of any size, but a batch has a limited number of rows. Each piece of a page
-also says which offsets it covers, including those without a record, so that the position advances
-past them.
+A source yields pages of any size, but a batch has a limited number of rows, so a page may have to
+be split. Each piece also says which offsets it covers, including those without a record. Otherwise
+the job's position couldn't advance past such offsets.
 """
 
 from collections.abc import Iterator

@@ -40,10 +40,10 @@ class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
 class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
     """The records of one part, from from_offset up to, but not including, next_offset.
 
-    The part's position counts in these offsets. A record's own coordinates may be different, for
-    example those of a line in a file that kcat wrote. `holes` are the ranges (first, next) of
-    offsets without a record. `expired` are the holes whose records Kafka's retention deleted before
-    we could read them.
+    The part's position counts in these offsets. A record may also have coordinates of its own. For
+    example, a line that kcat wrote to a file names the topic, partition, and offset that it came
+    from. `holes` are the ranges (first, next) of offsets without a record. `expired` are the holes
+    whose records Kafka's retention deleted before we could read them.
     """
 
     part: PartKey

@@ -89,8 +89,9 @@ begin
     -- lock the table in this mode, and reading the table doesn't have to wait for the lock. An
     -- advisory lock wouldn't be safe, because any role could take it and block every writer.
     --
-    -- The exception always rolls this block back, which releases the lock. A rollback doesn't undo
-    -- setval(), so the clock keeps its new value.
+    -- The block always ends with an exception, which rolls it back and so releases the lock at
+    -- once. Without it, the lock would be held until the caller's transaction ends. A rollback
+    -- doesn't undo setval(), so the clock keeps its new value.
     begin
         lock table normalizer.layout in exclusive mode;
         select greatest(clock.last_value + 1, (snowflake_at.unix_ms - 1704067200000) << 12)
@@ -477,9 +478,8 @@ comment on column normalizer.source_positions.shapes is
     'without a table. A process with another one does not read them until --accept-shapes.';
 
 
--- Heartbeats are in a separate table, because a batch locks the row of its position until it
--- commits. Even if the batch has to wait for another lock in the meantime, its process can still
--- write heartbeats here.
+-- Heartbeats are in a separate table, because a batch locks the row of its position. If the
+-- heartbeat were in that row, the process couldn't write it while its batch waits for another lock.
 create table normalizer.source_heartbeats (
     topic           text        not null,
     partition       integer     not null,

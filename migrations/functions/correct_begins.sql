@@ -1,8 +1,8 @@
--- Corrects when attempts began if the events that issued them were logged too late (the last
--- sentence of rule R2 of resolve_attempts). In that case, another event shows earlier in the log
--- that a new attempt has begun. This event, called a turn, is a claim or a start that comes right
--- after the end of an attempt, and isn't the first of its kind since the last attempt began. If an
--- event was sent twice, its first place in the log counts.
+-- Corrects when attempts began, for attempts whose issues were recorded late (the last sentence of
+-- rule R2 of resolve_attempts). Even without the issue, the log shows where such an attempt began:
+-- right after an end of the previous attempt, there's another claim or another start, although the
+-- previous attempt already had one. The new attempt begins at that claim or start. If an event was
+-- sent twice, only its first record counts.
 create or replace function projector.correct_begins(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -37,8 +37,8 @@ begin
             where  nth > 1
             and    in_log is not null
         ),
-        -- Splits the log into parts. Each part reaches from where one attempt begins to where the
-        -- next one begins.
+        -- Divides the log of each command into parts. A new part starts wherever an attempt is
+        -- known to begin.
         in_parts as (
             select *,
                    coalesce(max(begins_nth) over so_far, 1) as last_nth,
@@ -53,8 +53,9 @@ begin
                        rows unbounded preceding
                    )
         ),
-        -- Each turn within a part is where a further attempt begins. They're numbered after the
-        -- attempt with which the part begins.
+        -- Finds the claims and starts (turns) with which further attempts begin. The first turn in
+        -- a part of the log begins the attempt after the one that the part begins with, the second
+        -- turn begins the attempt after that, and so on.
         turn as (
             select command, in_log, next_nth,
                    last_nth + row_number() over (partition by command, part order by in_log) as nth

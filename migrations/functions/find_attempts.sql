@@ -1,9 +1,9 @@
--- Finds the attempts of commands in doubt, and when each of them began (rules R1 and R2 of
--- resolve_attempts). If the event that issued an attempt was logged late, correct_begins then
--- corrects when the attempt began. The steps:
+-- Finds the attempts of commands whose events don't all name their attempt, and when each attempt
+-- began (rules R1 and R2 of resolve_attempts). correct_begins then corrects the attempts whose
+-- issues were recorded late. The steps:
 --     1. find issues without a number. If one has the time of a numbered issue, it's another
 --        report of that issue.
---     2. find the numbered attempts, and the event with which each begins
+--     2. find the numbered attempts, and the event with which each of them begins
 --     3. find the attempts that only an issue or an end reveals
 --     4. find when each attempt began
 create or replace function projector.find_attempts(events projector.call_event[])
@@ -64,10 +64,10 @@ begin
             and      role in ('issued', 'claimed', 'started')
             order by command, number, role <> 'issued', created_at, in_log nulls last
         ),
-        -- 3. All attempts. `issues` counts the issues without a number, and `unissued` the numbered
-        -- attempts that lack a numbered issue. An issue without a number may belong to one of these
-        -- attempts, so each of them takes one. Every issue that's left over began an attempt of its
-        -- own.
+        -- 3. All attempts. `issues` is the number of issues without a number. `unissued` is the
+        -- number of numbered attempts that lack a numbered issue. Each of these attempts must have
+        -- been issued too, so it takes one of the issues without a number. Every issue that's left
+        -- over reveals another attempt.
         known as (
             select command, coalesce(issues, 0) as issues, coalesce(unissued, 0) as unissued,
                    coalesce(declared, '{}') as declared, highest_issued

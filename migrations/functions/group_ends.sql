@@ -16,9 +16,9 @@ begin
         with event as (
             select * from unnest(group_ends.events)
         ),
-        -- Finds the commands whose ends may be assigned wrongly so far. Either one of their events
-        -- has no place in the log, so its order is uncertain, or an attempt other than the last has
-        -- no end.
+        -- Selects the commands whose ends may still be in the wrong attempt. That's possible if one
+        -- of their events has no offset in the log, or if an attempt before the last one has no
+        -- end.
         unclear as (
             select   command, last_nth
             from     event
@@ -56,7 +56,7 @@ begin
             where  slot is not null
         ),
         -- Splits the ends into groups. An end begins a new group if it can't belong to the same
-        -- attempt as the end before it.
+        -- attempt as the end before it, for example because it's another end of the same call.
         grouped as (
             select *,
                    count(*) filter (where begins_group) over (

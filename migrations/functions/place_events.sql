@@ -1,6 +1,7 @@
--- Finds the attempt of each event of commands in doubt. If the event has an attempt number, that
--- number decides. An event that issued an attempt, and has no number, belongs to this attempt. Any
--- other event belongs to the last attempt that had begun before it (rule R3 of resolve_attempts).
+-- Finds the attempt of each event, for commands whose events don't all name their attempt. If an
+-- event has a number, the number decides. An issue without a number belongs to the attempt that
+-- began with it. Any other event belongs to the last attempt that had begun before the event (rule
+-- R3 of resolve_attempts).
 create or replace function projector.place_events(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -32,8 +33,8 @@ begin
                               event.created_at, event.in_log, event.slot, event.ending,
                               coalesce(own.nth, issued.nth) as known_nth,
                               null::integer as begins_nth, event.created_at as at,
-                              -- At one time, an end comes first, then the begin of an attempt (1),
-                              -- then all else.
+                              -- If several have the same time, an end comes first (0), then the
+                              -- beginning of an attempt (1), and then all other events (2).
                               case when event.slot is null then 2 else 0 end as at_once
                        from   unnest(place_events.events) as event
                        left join attempt as own

@@ -1,8 +1,8 @@
 -- Rebuilds the rows of these executions from their events. Returns those executions of `changed`
--- that the roll-ups must count under other keys from now on. If an execution has no events left,
--- its row gets a count of 0, and no roll-up counts it. The same applies to an execution whose
--- events were stored without updating projections (project_off), as long as the projections have
--- only seen an update of it.
+-- that the roll-ups must count under other keys from now on. A roll-up doesn't count an execution
+-- whose row has a count of 0 events. One reason for such a row is that all events were deleted. The
+-- other is that all events were stored without updating the projections (project_off), and the
+-- projections have only seen an update of them since, which changes the count by 0.
 create or replace function projector.rebuild_executions(
     execution_ids bigint[], changed bigint[]
 )

@@ -198,8 +198,8 @@ async def _outcome_lines(
         if lines:
             return lines
         raise FatalError(
-            f"{topic}[{partition}] was never read into this database. `normalizer position show` "
-            "lists the partitions that were"
+            f"{topic}[{partition}] was never read into this database. Run `normalizer position "
+            "show` to list the partitions that have been read"
         )
     if offset >= position["next_offset"]:
         return lines or [f"not read yet: the position is {position['next_offset']}"]

@@ -100,8 +100,8 @@ async def read_positions(
     if topic is not None and not rows:
         at = topic if partition is None else KafkaPartition(topic, partition)
         raise ConfigurationError(
-            f"{at} was never read into this database. `normalizer position show` lists the "
-            "partitions that were"
+            f"{at} was never read into this database. Run `normalizer position show` to list the "
+            "partitions that have been read"
         )
     positions = [PartitionPosition(**row) for row in rows]
     if log is None:
@@ -176,8 +176,8 @@ async def rewind(
     start = (await log.bounds([at]))[at].start if log and position.log_end is not None else offset
     if offset < start:
         raise ConfigurationError(
-            f"--offset: offset {offset} is no longer in Kafka, because the log begins at {start}. "
-            "Load earlier records from a copy of the topic with `normalizer backfill`"
+            f"--offset: Kafka's log now begins at offset {start}, so offset {offset} can't be read "
+            "from it. Load earlier records from a copy of the topic with `normalizer backfill`"
         )
     part = _part(position, position.next_offset, offset)
     return await _done(settings, change, part, dry_run=dry_run)
@@ -213,25 +213,25 @@ async def _passed(
     """Return the records that can be read in the range to skip, and the next offset to read."""
     if log is None:
         raise ConfigurationError(
-            f"{position.at}: nothing was skipped, because the records have to be read from Kafka "
-            "first, to store them in quarantine. Set KAFKA_BOOTSTRAP_SERVERS"
+            f"{position.at}: KAFKA_BOOTSTRAP_SERVERS is not set, so nothing was skipped. Set it, "
+            "because the command reads the records from Kafka to store them in quarantine"
         )
     if (cluster := await log.cluster_id()) != position.cluster_id:
         raise ConfigurationError(
-            f"{position.at}: nothing was skipped, because the position belongs to cluster "
-            f"{position.cluster_id}, but KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster}. Set "
-            "it to the brokers of the position's cluster"
+            f"{position.at}: KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster}, but the position "
+            f"belongs to cluster {position.cluster_id}, so nothing was skipped. Set "
+            "KAFKA_BOOTSTRAP_SERVERS to the brokers of the position's cluster"
         )
     if position.at not in await log.partitions(position.topic):
         raise ConfigurationError(
             f"{position.at}: the brokers have no such partition, so there is nothing to skip. If "
-            "it is gone for good, use `normalizer position retire`"
+            "the partition was deleted for good, use `normalizer position retire` instead"
         )
     bounds = (await log.bounds([position.at]))[position.at]
     if (to or offset + 1) > bounds.end:
         raise ConfigurationError(
-            f"{position.at}: the position can't move to offset {to or offset + 1}, because the "
-            f"log ends at offset {bounds.end}. Choose an offset up to there"
+            f"{position.at}: the log ends at offset {bounds.end}, so the position can't move to "
+            f"offset {to or offset + 1}. Choose an offset of at most {bounds.end}"
         )
     if offset < bounds.start and to is None:
         return [], bounds.start
@@ -255,8 +255,8 @@ async def _read(
             continue
         if chunk is None:
             raise BrokerUnavailableError(
-                f"{position.at}: nothing was skipped, because Kafka's retention has just deleted "
-                f"offset {offset}. Run the command again"
+                f"{position.at}: Kafka's retention has just deleted offset {offset}, so nothing "
+                "was skipped. Run the command again"
             )
         found = [one for one in chunk.records if to is None or one.offset < to]
         if to is None and found:
@@ -268,8 +268,8 @@ async def _read(
     if to is None and offset < last:
         raise BrokerUnavailableError(
             f"{position.at}: the brokers return no record from offset {offset} on, so the command "
-            "can't find the next offset. If the log is damaged there, name the offset to "
-            "continue at with --to"
+            "can't find the next offset. If the log is damaged there, use --to to name the "
+            "offset to continue at"
         )
     return records, to or min(offset, end)
 

@@ -41,7 +41,7 @@ its partitions, and each would read only some of them."""
     "--unregister",
     is_flag=True,
     help="Stop the database from recording changes for a relay with --from-postgres, and exit. "
-    "Use it when you no longer need that relay, because the recorded changes would pile up "
+    "Use it when you no longer need that relay. Otherwise the recorded changes would pile up "
     "in the database.",
 )
 def relay(
@@ -70,8 +70,8 @@ def relay(
     """
     if (from_postgres or unregister) and (accept_reset or accept_shapes):
         raise click.UsageError(
-            "--accept-reset and --accept-shapes can't be used with --from-postgres or "
-            "--unregister, because they apply only to a relay that reads KAFKA_TOPICS"
+            "--accept-reset and --accept-shapes apply only to a relay that reads KAFKA_TOPICS, so "
+            "they can't be used with --from-postgres or --unregister"
         )
     needs = ("database_url",) if unregister or from_postgres else ()
     settings = load_logged_settings(*needs, *(() if unregister else ("kafka_bootstrap_servers",)))

@@ -40,14 +40,14 @@ reset_option: Final = click.option(
     "--accept-reset",
     is_flag=True,
     help="Read a topic from its beginning if it was recreated or moved to another cluster. By "
-    "default, such a topic isn't read, because its stored positions are those of another "
+    "default, such a topic isn't read, because its stored positions belong to a different "
     "log.",
 )
 shapes_option: Final = click.option(
     "--accept-shapes",
     is_flag=True,
-    help="Continue to read partitions even though the file of NORMALIZER_SHAPES has changed since "
-    "they were last read. By default, these partitions stay stopped.",
+    help="Continue to read partitions even if the file that NORMALIZER_SHAPES names has changed "
+    "since they were last read. By default, the process doesn't read these partitions.",
 )
 
 

@@ -350,9 +350,9 @@ def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> N
     """Raise ShapesChangedError if the partition was read with another table of shapes."""
     if stored != fingerprint:
         raise ShapesChangedError(
-            f"{topic}[{partition}]: this process can't read the partition, because its records "
-            f"are read with {_table(stored)}, but this process has {_table(fingerprint)}. To "
-            "continue with the table of this process, start it once with --accept-shapes",
+            f"{topic}[{partition}]: its records are read with {_table(stored)}, but this process "
+            f"has {_table(fingerprint)}, so it can't read the partition. To continue with the "
+            "table of this process, start the process once with --accept-shapes",
             topic=topic,
             partition=partition,
         )

@@ -81,7 +81,7 @@ class AccessMiddleware:
                 app = problem_response(
                     MisdirectedError(
                         "without a token, the server answers only to a local host name, such as "
-                        "localhost. Use one, or set PROJECTOR_TOKEN at the server"
+                        "localhost. Use such a name, or set PROJECTOR_TOKEN for the server"
                     )
                 )
         elif not (_is_open(scope["path"]) or trusted):

@@ -59,7 +59,8 @@ from projector.verify.verdict import Verdict
     metavar="FOLDER",
     help="The folder in which to keep a copy of deleted events. The compressed files are written "
     "before the events are deleted. `normalizer backfill file` can read the files into "
-    "another database. This database would ignore such old events. Default: keep no copy.",
+    "another database, but not back into this one, because it ignores events that are so old. "
+    "Default: keep no copy.",
 )
 @click.option(
     "--keep-quarantine",
@@ -104,9 +105,9 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="How long to keep entries about job runs, such as backfills, after they ended, for "
-    "example 90d. An entry stays until retention has deleted all events that the run "
-    "stored. Default: keep all.",
+    help="How long to keep entries about job runs, such as backfills, after they have ended, for "
+    "example 90d. Even after that time, an entry is kept until retention has deleted all events "
+    "that the run stored. Default: keep all.",
 )
 @click.option(
     "--sample",

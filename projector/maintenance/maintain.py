@@ -98,9 +98,9 @@ async def maintain(
     here = datetime.now(UTC)
     if abs(now - here) > _MOST_SKEW:
         raise ClocksDifferError(
-            "nothing was done, because one of two clocks is wrong: the database's clock says "
+            "nothing was done because two clocks disagree: the database's clock says "
             f"{now:%Y-%m-%d %H:%M} UTC, and this machine's says {here:%Y-%m-%d %H:%M} UTC. "
-            "Correct it, then run the command again"
+            "Correct the wrong clock, then run the command again"
         )
     steps = _steps(connection, keep, now, folder, dry_run=dry_run)
     failed: list[str] = []
@@ -164,8 +164,8 @@ async def _while_open(connection: asyncpg.Connection) -> AsyncIterator[None]:
     except TimeoutError as error:
         if block.expired():
             raise StoreUnavailableError(
-                "this run was stopped, because the connection that holds the maintenance lock "
-                "has ended. The next run continues where this one stopped"
+                "this run was stopped because the connection that holds the maintenance lock was "
+                "lost. The next run continues where this one stopped"
             ) from error
         raise
 

@@ -88,9 +88,9 @@ _END_DIVERGENCES: Final = """
     and    ended_at is null
 """
 
-# Opens a divergence at each location. If one is already open there, the new one replaces it and
-# keeps its time. The old one can't stay, because an earlier comparison that still runs may close
-# it.
+# Opens a divergence at each location. If one is already open there, it's ended and replaced by a
+# new one with the same start time. The old one isn't kept open, because an earlier comparison that
+# is still running may end it, although that comparison can't know about the new finding.
 _ADD: Final = """
     with replaced as (
         update divergences

@@ -94,8 +94,9 @@ class _ComparisonRun:
             self._timed_out_parts.append("its ranges: took longer than a statement may")
         if self._self_tests_timed_out and not self._self_tests:
             self._timed_out_parts.append("its self-tests: took longer than a statement may")
-        # Only a comparison that covers everything can resolve a divergence without a location. With
-        # `only_open_divergences`, the comparison covers everything if there's such a divergence.
+        # A divergence without a location may be anywhere, so only a comparison that covers
+        # everything can resolve it. With `only_open_divergences`, the comparison covers everything
+        # if there's such a divergence.
         covers_all = self._scope.kind == "all" or self._scope.only_open_divergences
         if covers_all and not self._divergent and not self._timed_out_parts:
             self._resolved_divergence_ids.update(one.divergence_id for one in self._divergences)

@@ -179,13 +179,13 @@ class TableSource:
         for key, following in pairwise((*keys, "")):
             if "null" in key and None in msgspec.json.decode(key):
                 raise self._failed(
-                    f"a row has the key {key}, and rows with null in their key could be skipped. "
-                    "Name other columns with --key"
+                    f"a row has null in its key, {key}, so the row could be skipped. Use --key to "
+                    "name columns that are never null"
                 )
             if key == following:
                 raise self._failed(
-                    f"two rows have the same key, {key}, so one of them could be skipped. Name "
-                    "more columns with --key"
+                    f"two rows have the same key, {key}, so one of them could be skipped. Use "
+                    "--key to name columns that together identify a row"
                 )
 
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:

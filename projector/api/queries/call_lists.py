@@ -81,9 +81,9 @@ CALL_COLUMNS = """
 """
 
 
-# The filters collect ids in an array, because PostgreSQL can look up the ids of an array in an
-# index. For `in (select ...)` after an `or`, it can't use the index, and would compare each row of
-# the window with every id.
+# The filters collect ids in an array instead of using `in (select ...)`. After an `or`, PostgreSQL
+# can't use an index for a subquery, and would compare each row of the window with every id that the
+# subquery returns. It can look up the ids of an array in an index.
 def _calls(of_error: str) -> Statement:
     return Statement(f"""
     select   {CALL_COLUMNS},

@@ -241,8 +241,8 @@ _BY_COORDINATES: Final = Statement("""
 
 # Finds commands by the beginning of their command_id. Most command_ids begin with the id of their
 # execution. Any other command_id is the id of the event that issued the command, so the search for
-# events finds it. The index sorts by bytes, so command_ids with the same beginning are next to each
-# other.
+# events finds it. The index sorts by bytes, which puts command_ids with the same beginning next to
+# each other, so the query reads a single range of the index.
 _BY_COMMAND: Final = Statement("""
     select   'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
              command_id = :command::text as exact, array['execution', 'command'] as names,
@@ -280,8 +280,8 @@ _BY_TRACE: Final = Statement("""
 
 _ERROR_CLASS: Final = Statement("select projector.classify_error(:text::text) as error_class")
 
-# The recursion looks up the next step in the index, so it doesn't read every row. It ends
-# once it has too many steps.
+# Each round of the recursion looks up the next step in the index, so the query doesn't read every
+# row. Because of the limit, the recursion ends as soon as enough matching steps are found.
 _STEPS: Final = Statement("""
     with recursive stored (step) as (
         select min(step) from projector.call_outcomes_by_attempt

@@ -68,7 +68,7 @@ _UNPAGED: Final[list[tuple[dict[str, Any], str]]] = [
     ),
     (
         {"query": "select 1 as event_id, null::text as k", "key": ["k"]},
-        "rows with null in their key",
+        "a row has null in its key",
     ),
     (
         {"query": "select 'x' as event_id", "key": ["event_id"]},
@@ -141,7 +141,7 @@ async def test_a_row_whose_key_holds_null_is_noticed_after_any_number_of_pages(
     verdict = await backfilled(database, table="public.history", key=key)
 
     assert verdict.state == "failed"
-    assert "rows with null in their key" in verdict.reason
+    assert "a row has null in its key" in verdict.reason
 
 
 async def test_the_command_stores_each_row_of_a_table_once_and_says_so(

@@ -310,7 +310,7 @@ async def test_a_repair_whose_lock_is_lost_ends(
             await connection.fetch(end_holder)
             await asyncio.Event().wait()
 
-    with pytest.raises(StoreUnavailableError, match="holds the maintenance lock has ended"):
+    with pytest.raises(StoreUnavailableError, match="holds the maintenance lock was lost"):
         await lose()
 
     async with maintenance_lock(database.url):

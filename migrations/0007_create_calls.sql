@@ -80,7 +80,8 @@ comment on column projector.call_facts.may_be_retried is
 -- these values:
 --     command  the position of its command in the list passed to aggregate_calls
 --     number   the attempt that the event declares, or null
---     in_log   the offset of its record in Kafka, if offsets tell the order of events
+--     in_log   the offset of its record in Kafka and its index in the record, if they tell the order
+--              of events
 --     slot     which end of an attempt the event is: the call_index of the call that ended, or
 --              1,000,000,000 for the end of the command. Null if the event is no end.
 --     ending   the rank (end_rank) and class of the end, the same in all reports of that end

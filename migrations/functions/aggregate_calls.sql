@@ -17,6 +17,8 @@ create or replace function projector.aggregate_calls(commands projector.call_com
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
+    -- The events of a batch's commands are joined with each other here, which takes a nested loop
+    -- quadratic time.
     set enable_hashjoin = on
 as $$
 #variable_conflict use_column

@@ -1,8 +1,8 @@
--- Corrects when attempts began, for attempts whose issues were recorded late (the last sentence of
--- rule R2 of resolve_attempts). Even without the issue, the log shows where such an attempt began:
--- right after an end of the previous attempt, there's another claim or another start, although the
--- previous attempt already had one. The new attempt begins at that claim or start. If an event was
--- sent twice, only its first record counts.
+-- Corrects the place in the log at which attempts began, for attempts whose issues were recorded
+-- late (the last sentence of rule R2 of resolve_attempts). Even without the issue, the log shows
+-- where such an attempt began: right after an end of the previous attempt, there's another claim or
+-- another start, although the previous attempt already had one. The new attempt begins at that
+-- claim or start. If an event was sent twice, only its first record counts.
 create or replace function projector.correct_begins(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -79,6 +79,7 @@ begin
         left join turn
                on  turn.command = attempt.command
                and turn.nth = attempt.nth
+               -- If a part of the log has more turns than attempts, the last ones begin none.
                and turn.nth <= coalesce(turn.next_nth, turn.nth);
 end
 $$;

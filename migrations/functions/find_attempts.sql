@@ -170,6 +170,7 @@ begin
                               rows unbounded preceding
                           ) as next_end_at
                    from   (
+                              -- The first end is of the first attempt, whatever the clocks say.
                               select *,
                                      case when nth = 1 then '-infinity' else begun_at end as at
                               from   begun

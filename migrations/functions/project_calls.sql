@@ -6,6 +6,10 @@
 --     3. write the attempts
 --     4. correct which failure came before each retry, and add the differences to the roll-ups
 -- Only step 1 reads the rows. The other steps read `changes`.
+--
+-- A session keeps the plans that it made for its first batch, when the tables may have been empty. A
+-- plan with sequential scans or hash joins would then read whole tables for each batch for as long
+-- as the session lasts, so such plans are off here and in project_executions.
 create or replace function projector.project_calls() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

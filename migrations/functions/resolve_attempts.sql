@@ -56,6 +56,8 @@ create or replace function projector.resolve_attempts(events projector.call_even
     returns table (event_id bigint, number integer)
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
+    -- The planner expects few events in an array. A nested loop over all of a batch's commands would
+    -- take quadratic time.
     set enable_hashjoin = on
     set enable_nestloop = off
 as $$

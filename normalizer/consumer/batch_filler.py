@@ -73,6 +73,7 @@ class BatchFiller:
     async def _fill(
         self, builder: BatchBuilder, writing: asyncio.Task[None] | None, *, for_suspects: bool
     ) -> BatchBuilder:
+        # Write what suspects give at once, so that few records can be to blame if the process dies.
         due_s = self._clock() if for_suspects else None
         fetched = small_fetches = 0
         while not self._must_end(builder, for_suspects=for_suspects):

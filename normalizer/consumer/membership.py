@@ -192,8 +192,8 @@ class Membership:
         """Release the partitions of a rolled-back batch, so that they're claimed and read again.
 
         `lost` has the errors of partitions whose claim is lost already, so there's nothing to
-        release. If a partition is rolled back several times in a row, each further rollback makes
-        its next claim wait longer.
+        release. The partition that was rolled back most often in a row determines how long this
+        process waits before it claims any partition again.
         """
         errors = {(error.topic, error.partition): error for error in lost}
         for part in parts:

@@ -30,8 +30,8 @@ from normalizer.store.sorted_outcomes import Exclusions, SortedOutcomes, sort_ou
 from normalizer.store.stored_rows import StoredRows
 
 _SHARED_BATCHES: Final = 1_000
-"""After a batch has changed rows of another writer's partition, use two transactions for this many
-batches."""
+"""After a batch has changed rows of another writer's partition, rows count as shared for this many
+batches, because what mixes partitions, such as a relay or a redrive, goes on for a while."""
 
 
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +76,8 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
         It can if no other writer may have written these records, and if the same events are
         excluded as before. Another writer is possible only for records below a dedup horizon. If
-        another event has taken the id of a new row in the meantime, the database rejects the row,
-        and the batch is planned again.
+        another event has taken the id of a new row in the meantime, COPY fails, and the batch is
+        planned again.
         """
         return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
 
@@ -107,7 +107,7 @@ class BatchPlanner:
     def __init__(self, *, accept_expired: bool) -> None:
         self._accept_expired = accept_expired
         self.shared_batches_left = 0
-        """How many more batches use two transactions."""
+        """For how many more batches rows count as shared with other writers."""
 
     async def plan(
         self,
@@ -127,7 +127,7 @@ class BatchPlanner:
             )
         events = sorted_outcomes.events
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
-        rows_are_shared = self._are_rows_shared(batch, write_plan, dedup_horizon)
+        rows_are_shared = self._note_sharing(batch, write_plan, dedup_horizon)
         return BatchPlan(
             dedup_horizon=dedup_horizon,
             exclusions=exclusions,
@@ -141,10 +141,13 @@ class BatchPlanner:
             ),
         )
 
-    def _are_rows_shared(
+    def _note_sharing(
         self, batch: Batch, write_plan: WritePlan, dedup_horizon: DedupHorizon
     ) -> bool:
-        """Return whether this batch, or a recent one, changed rows of other writers' partitions."""
+        """Count this batch, and return whether rows are shared with other writers.
+
+        They are if this batch or a recent one changed rows of other writers' partitions.
+        """
         if write_plan.updates:
             sources: set[SourceKey] = {
                 (record.topic, record.incarnation, record.partition) for record, _ in batch.items()

@@ -247,10 +247,11 @@ class _Retries:
         self._restart()
 
     async def _back_off(self, error: RetryableError) -> None:
-        """Wait before the next try of the same piece.
+        """Wait before the next try of the same piece, which can't be halved any more.
 
-        After three failures of projections, turn them off.
+        After three failures of its projections, turn them off.
         """
+        # A smaller piece begins with no tries of its own, even if its projections failed before.
         tries = min(self._tries, self._tries_of_projections)
         if self._projections and tries >= TRIES_BEFORE_HALVING:
             _log.error("projection.failed", why=str(error), piece=self._in_flight.offsets())

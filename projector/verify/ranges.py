@@ -1,10 +1,10 @@
 """Splits a scope (everything, a time range, or a sample) into ranges that fit one short snapshot.
 
-A range is the hours of one day, or 200 executions. Every hour of the scope lies in exactly one
-range, even an hour without rows, because the comparison must also detect that a projection lost all
-rows of an hour. For the same reason, executions are listed from both the events and the
-projections. A range that takes too long is cut in half, down to one hour or one execution. In a
-sample, only the drawn hours are compared.
+A range is 24 hours that have rows, with the empty hours between them, or 200 executions. Every hour
+of the scope lies in exactly one range, even an hour without rows, because the comparison must also
+detect that a projection lost all rows of an hour. For the same reason, executions are listed from
+both the events and the projections. A range that takes too long is cut in half, down to one hour or
+one execution. In a sample, only the drawn hours are compared.
 """
 
 import random

@@ -15,13 +15,16 @@ Outcome = Literal["stored", "duplicate", "merged"]
 
 
 class StoredEvents(Protocol):
-    """The stored rows. Every returned row stays locked until the transaction ends."""
+    """Reads the stored rows. Only `lock_rows` locks them."""
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
         """Return the coordinates of those of these ids that are stored. The ids are ascending."""
 
     async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        """Return the complete rows of those of these ids that are stored. The ids are ascending."""
+        """Return the complete rows of those of these ids that are stored. The ids are ascending.
+
+        The rows stay locked until the transaction ends.
+        """
 
     async def find_rows_at(
         self, coordinates_set: AbstractSet[Coordinates]

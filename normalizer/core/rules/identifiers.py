@@ -110,7 +110,7 @@ def keep_child_execution_id(event: WireEvent) -> None:
 
 
 def parse_id_value(value: Value) -> int | NotAnId:
-    """Parse a value as an id, or return a NoId that says what it is instead (#i1, #i2)."""
+    """Parse a value as an id, or return a NotAnId that says what it is instead (#i1, #i2)."""
     if type(value) is int:
         return value if 0 < value <= MAX_ID else _no_id_for_number(value, value)
     if type(value) is str and value:

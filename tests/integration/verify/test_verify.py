@@ -28,7 +28,7 @@ from tests.support.view_rows import T0, event
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
-DEDUP_ALWAYS: Final = Scope()
+EVERYTHING: Final = Scope()
 """Ends its own statement at once, like a time limit, so that no other statement needs one."""
 
 
@@ -42,7 +42,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 async def verdicts(
     connection: asyncpg.Connection,
-    scope: Scope = DEDUP_ALWAYS,
+    scope: Scope = EVERYTHING,
     comparisons: Sequence[Comparison] = COMPARISONS,
 ) -> dict[str, Verdict]:
     return {
@@ -444,6 +444,6 @@ async def agreement(connection: asyncpg.Connection, projection: str) -> tuple[st
     return tuple(row)
 
 
-async def verified(connection: asyncpg.Connection, scope: Scope = DEDUP_ALWAYS) -> None:
+async def verified(connection: asyncpg.Connection, scope: Scope = EVERYTHING) -> None:
     for verdict in (await verdicts(connection, scope)).values():
         assert await store_verdict(connection, verdict)

@@ -1,8 +1,8 @@
-"""Generates what happens in one execution, burst by burst. A burst is all facts of one instant.
+"""Generates the facts of an execution in bursts. A burst has all facts of one instant.
 
-An execution is a generator. The caller sets the clock (`now_us`) and takes the next burst, which
-says how much time passes until the one after it. So thousands of executions can run at once in one
-thread.
+An execution is a generator that never sleeps. The caller sets the clock (`now_us`), takes the next
+burst, and learns from it how much time passes until the one after it. So one thread can interleave
+thousands of executions.
 """
 
 from collections.abc import Callable, Generator, Iterator

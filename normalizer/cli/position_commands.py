@@ -151,8 +151,8 @@ def skip(
     "--offset",
     type=OFFSET,
     required=True,
-    help="The offset to read next, for example 900. The partition must have been read at this "
-    "offset before.",
+    help="The offset to continue reading from, for example 900. It must be an offset at which this "
+    "partition has already been read.",
 )
 def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
     """Set the position back to --offset, to read records again.

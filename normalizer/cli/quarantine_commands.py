@@ -120,8 +120,8 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 @click.option(
     "--version",
     type=SMALL_NUMBER,
-    help="The version of the rules that rejected the records to try, for example 4. By default, "
-    "records that any version rejected are tried.",
+    help="Try only records that were rejected by this version of the rules, for example 4. By "
+    "default, all rejected records are tried.",
 )
 @click.option(
     "--from-time",

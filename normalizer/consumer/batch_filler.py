@@ -111,8 +111,7 @@ class BatchFiller:
         """Return whether the batch must be written without fetching more records into it.
 
         A batch ends when it's full, when the service stops, or when a partition has become a
-        suspect. A suspect's records may only be in a batch that was begun while the partition was a
-        suspect.
+        suspect. A suspect's records must go into a new batch, so the current one ends.
         """
         has_new_suspects = self._turns.has_suspects and not for_suspects
         return self._stopping.is_set() or has_new_suspects or self._intake.is_full(builder)

@@ -113,7 +113,7 @@ class Membership:
             # a record.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEAVING_S):
-                    await self._release_claims()
+                    await self._record_idle()
         if not await self._reader.stop(timeout_s=LEAVING_S):
             _log.warning(
                 "group.left_uncleanly",
@@ -244,9 +244,9 @@ class Membership:
                 await self._reader.start()
                 self._must_rejoin = False
             if self._must_release:
-                await self._release_claims()
-            # Fetch from no partitions. This returns no records, but errors of the consumer group
-            # are raised only by `fetch`, and they must be noticed before partitions are claimed.
+                await self._record_idle()
+            # Only `fetch` raises errors of the consumer group. Call it without partitions, to
+            # notice these errors before any partition is claimed.
             await self._reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
             with self._watchdog.busy("claims"):
@@ -260,14 +260,14 @@ class Membership:
             self._is_claiming = False
         return None
 
-    async def _release_claims(self) -> None:
+    async def _record_idle(self) -> None:
         """Record that this process works on no record now, so that the next owner suspects none.
 
         It does nothing in an outage.
         """
         self._must_release = False
         with contextlib.suppress(RetryableError):
-            await self._store.release_claims()
+            await self._store.record_idle()
 
     async def _drop_lost_claims(self) -> None:
         """Drop lost claims, every two seconds.

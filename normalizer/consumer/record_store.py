@@ -67,7 +67,7 @@ class RecordStore(Protocol):
     ) -> Sequence[OtherGroupError]:
         """Return those that this group leaves to another consumer group, each with its reason."""
 
-    async def release_claims(self) -> None:
+    async def record_idle(self) -> None:
         """Record that no record of any claimed partition is being processed any more."""
 
     async def note_alone(self, claim: Claim) -> None:

@@ -254,8 +254,8 @@ _EMPTY_ATTEMPTS: Final = f"""
 """  # noqa: S608 - parts from this module
 
 # Empties the row instead of deleting it. If the record is read again, the empty row prevents its
-# bytes from being stored a second time. Rows that are already empty aren't counted: if the response
-# to a commit was lost, the first try has emptied and counted them.
+# bytes from being stored a second time. Rows that are already empty aren't counted, because a first
+# try may have emptied and counted them, if only the response to its commit was lost.
 _EMPTY_RAW: Final = f"""
     with gone as (
         update normalizer.quarantine_raw as raw

@@ -181,8 +181,9 @@ class EventRelay:
             )
         if position is None or position.registration != registered.name:
             raise FatalError(
-                f"the position in group {group_id} is gone. Kafka deletes the offsets of a group "
-                f"that has no members for longer than offsets.retention.minutes. {START_AGAIN}"
+                f"the committed offset of group {group_id} is gone. Kafka deletes a group's "
+                "offsets once the group has had no members for longer than "
+                f"offsets.retention.minutes. {START_AGAIN}"
             )
         now = await self._reader.read_horizon()
         if position.transaction_id >= now.next_transaction:

@@ -147,7 +147,7 @@ class RelayStore:
         """Return none, because each group has its own positions."""
         return ()
 
-    async def release_claims(self) -> None:
+    async def record_idle(self) -> None:
         """Record that this process has stopped working on its partitions.
 
         The next owners then know that this process wasn't killed by a record. A partition whose

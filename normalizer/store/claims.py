@@ -314,8 +314,9 @@ async def _claim_latest(
 
 _CLUSTER_OF_TOPIC: Final = "select cluster_id from normalizer.source_topics where topic = $1::text"
 
-# Stores which Kafka cluster a topic is read from. If another process stores one at the same moment,
-# its value stays, unless the operator has accepted that the topic moves to another cluster.
+# Stores which Kafka cluster a topic is read from. If another process stores a cluster for the topic
+# at the same moment, that process's value is kept, unless the operator has accepted that the topic
+# moves to another cluster.
 _SET_CLUSTER_OF_TOPIC: Final = """
     insert into normalizer.source_topics as known (topic, cluster_id)
     values ($1::text, $2::text)
@@ -459,16 +460,16 @@ async def _write_first_heartbeat(connection: asyncpg.Connection, claim: Claim) -
 
 
 # It updates partitions of all topics, because no other process has this holder.
-_RELEASE_CLAIMS: Final = """
+_RECORD_IDLE: Final = """
     update normalizer.source_positions
     set    holder = null
     where  holder = $1::text
 """
 
 
-async def release_claims(connection: asyncpg.Connection, holder: str) -> None:
+async def record_idle(connection: asyncpg.Connection, holder: str) -> None:
     """Record that this holder processes no record of any partition."""
-    await connection.execute(_RELEASE_CLAIMS, holder)
+    await connection.execute(_RECORD_IDLE, holder)
 
 
 _TAKE_ALONE: Final = """

@@ -28,7 +28,7 @@ from normalizer.store.claims import (
     find_other_groups,
     note_alone,
     record_gap,
-    release_claims,
+    record_idle,
 )
 from normalizer.store.row_isolation import RowIsolation
 from normalizer.store.rows import RowRejectedError
@@ -163,9 +163,9 @@ class Store:
         )
         return await self._session.run_once(find)
 
-    async def release_claims(self) -> None:
+    async def record_idle(self) -> None:
         """Record that this process works on no record. If it ends now, no record is to blame."""
-        await self._session.run_once(partial(release_claims, holder=self._owner.holder))
+        await self._session.run_once(partial(record_idle, holder=self._owner.holder))
 
     async def note_alone(self, claim: Claim) -> None:
         """Record that this process works on the partition's next record, and on nothing else."""

@@ -2,7 +2,7 @@
 
 ApiError
 ├── InvalidParameterError     400  a parameter is wrong
-├── NoSuchPageError           400  the cursor is of another list
+├── BadCursorError            400  the cursor is of another list
 ├── AmbiguousLengthError      400  two headers say how long the request is
 ├── UnauthorisedError         401  the token is missing or wrong
 ├── NotFoundError             404  there is no such path or id
@@ -67,7 +67,7 @@ class InvalidParameterError(ApiError):
     reason = "invalid_parameter"
 
 
-class NoSuchPageError(ApiError):
+class BadCursorError(ApiError):
     """The cursor is from another list, or from an older version of the server."""
 
     status = 400
@@ -145,7 +145,7 @@ class TooSlowError(ApiError):
 
 ERRORS = (
     InvalidParameterError,
-    NoSuchPageError,
+    BadCursorError,
     AmbiguousLengthError,
     UnauthorisedError,
     NotFoundError,

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import msgspec
 
-from projector.api.api_errors import NoSuchPageError
+from projector.api.api_errors import BadCursorError
 
 NO_SUCH_PAGE: Final = "cursor: this endpoint gave no such `next` for these parameters"
 
@@ -25,7 +25,7 @@ def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str
     """Decode a cursor into the position after which the page begins.
 
     The position is the last row of the previous page, given by its values in the columns by which
-    the list is sorted. Without a cursor, all of them are None. Raises NoSuchPageError if the cursor
+    the list is sorted. Without a cursor, all of them are None. Raises BadCursorError if the cursor
     is damaged or belongs to another list. The values have the right types, but may be outside the
     range of their columns, because a client can edit a cursor.
     """
@@ -35,9 +35,9 @@ def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str
         text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         mark, *keyset = msgspec.json.decode(text, type=tuple[(int, *kinds.values())])  # type: ignore[misc]
     except (ValueError, msgspec.MsgspecError) as error:
-        raise NoSuchPageError(NO_SUCH_PAGE) from error
+        raise BadCursorError(NO_SUCH_PAGE) from error
     if mark != _mark(list_):
-        raise NoSuchPageError(NO_SUCH_PAGE)
+        raise BadCursorError(NO_SUCH_PAGE)
     return dict(zip(kinds, keyset, strict=True))
 
 

@@ -274,8 +274,7 @@ class Reader:
 async def _refuse_tables(connection: asyncpg.Connection) -> None:
     if await connection.fetchval(_TABLES):
         raise DatabaseRefusedError(
-            f"the role {READER} can read tables, although it must read only views. Revoke that "
-            "right"
+            f"the role {READER} can read tables, but it may only read views. Revoke that right"
         )
 
 

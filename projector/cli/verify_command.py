@@ -23,8 +23,8 @@ from projector.verify.verify import verify as compare
 @click.option(
     "--until",
     metavar="TIME",
-    help="The hour to stop at, for example 2026-07-02 (UTC). Only earlier hours are compared. By "
-    "default, the comparison ends with the newest hour.",
+    help="The hour to stop at, for example 2026-07-02T09:00 (UTC). Only earlier hours are "
+    "compared. By default, the comparison ends with the newest hour.",
 )
 @click.option(
     "--last",

@@ -51,7 +51,7 @@ _conflicts_decoder: msgspec.json.Decoder[dict[str, list[msgspec.Raw]]] = msgspec
 )
 
 
-class Conflicts:
+class LosingValues:
     """Collects, by column, the values that lose while two reports are merged."""
 
     def __init__(self, stored: Envelope, report: Envelope, digests: Digests) -> None:

@@ -25,8 +25,8 @@ from normalizer.core.evidence import FROM_ID, Evidence, Rank
 from normalizer.core.identity.conflicts import (
     PAYLOADS,
     WHOLE_COLUMNS,
-    Conflicts,
     JsonObject,
+    LosingValues,
     ValuesByDigest,
     by_bytes,
     canonical_value,
@@ -62,29 +62,29 @@ def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
     result may be wrong if `digests` lacked one. To find out, ask `digests` for missing values
     afterwards. If there are any, load their digests and merge again.
     """
-    conflicts = Conflicts(stored, report, digests)
+    losing = LosingValues(stored, report, digests)
     evidence, reported = Evidence.unpack(stored.evidence), Evidence.unpack(report.evidence)
     fields: dict[str, Any] = {
-        column: _higher_ranked(column, ranks, stored, report, conflicts)
+        column: _higher_ranked(column, ranks, stored, report, losing)
         for column, *ranks in zip(Evidence._fields, evidence, reported, strict=True)
     }
     fields["evidence"] = evidence.stronger(reported).pack()
     for column in WHOLE_COLUMNS:
         mine, theirs = getattr(stored, column), getattr(report, column)
         if mine != theirs:
-            fields[column] = _greater_value(column, mine, theirs, conflicts)
+            fields[column] = _greater_value(column, mine, theirs, losing)
     for column in PAYLOADS:
         fields[column] = _greater_json(
-            column, getattr(stored, column), getattr(report, column), conflicts
+            column, getattr(stored, column), getattr(report, column), losing
         )
-    fields["meta"] = _merge_meta(stored, report, fields["attempts"], conflicts)
-    fields["headers"] = _merge_objects("headers", stored.headers, report.headers, conflicts)
+    fields["meta"] = _merge_meta(stored, report, fields["attempts"], losing)
+    fields["headers"] = _merge_objects("headers", stored.headers, report.headers, losing)
     fields["coercions"] = _merge_lists(stored.coercions, report.coercions, digests)
     fields["shape"] = _greater_shape(stored.shape, report.shape)
     fields["normalizer_version"] = min(stored.normalizer_version, report.normalizer_version)
     fields["recorded_at"] = _earlier(stored.recorded_at, report.recorded_at)
-    extra = _merge_objects("extra", *conflicts.extras, conflicts)
-    fields["extra"] = conflicts.write_into(extra, stored, fields)
+    extra = _merge_objects("extra", *losing.extras, losing)
+    fields["extra"] = losing.write_into(extra, stored, fields)
     changed = {name: value for name, value in fields.items() if value != getattr(stored, name)}
     row = msgspec.structs.replace(stored, **changed) if changed else stored
     merged = with_flags(row, _flags(stored, report, row))
@@ -151,7 +151,7 @@ def _is_elsewhere(stored: Envelope, report: Envelope) -> bool:
 
 
 def _higher_ranked(
-    column: str, ranks: Sequence[Rank], stored: Envelope, report: Envelope, conflicts: Conflicts
+    column: str, ranks: Sequence[Rank], stored: Envelope, report: Envelope, losing: LosingValues
 ) -> Any:
     """Return the value with the stronger evidence: declared, then derived, then defaulted.
 
@@ -166,11 +166,11 @@ def _higher_ranked(
     wins = (ranks[0], a) > (ranks[1], b)
     rank, canonical = (ranks[1], b) if wins else (ranks[0], a)
     if rank and not (column == "created_at" and rank == FROM_ID):
-        conflicts.add(column, canonical, digest_of_text(canonical))
+        losing.add(column, canonical, digest_of_text(canonical))
     return mine if wins else theirs
 
 
-def _greater_value(column: str, a: Any, b: Any, conflicts: Conflicts) -> Any:
+def _greater_value(column: str, a: Any, b: Any, losing: LosingValues) -> Any:
     """Return the greater value by bytes, and store the other.
 
     An absent value or '' always loses.
@@ -181,12 +181,12 @@ def _greater_value(column: str, a: Any, b: Any, conflicts: Conflicts) -> Any:
         return b
     mine, theirs = canonical_value(a), canonical_value(b)
     loser = min(mine, theirs)
-    conflicts.add(column, loser, digest_of_text(loser))
+    losing.add(column, loser, digest_of_text(loser))
     return a if mine >= theirs else b
 
 
 def _greater_json(
-    column: str, a: bytes | None, b: bytes | None, conflicts: Conflicts
+    column: str, a: bytes | None, b: bytes | None, losing: LosingValues
 ) -> bytes | None:
     """Return the greater of two JSON values. Absent and null lose.
 
@@ -198,19 +198,19 @@ def _greater_json(
         return b
     assert a is not None
     assert b is not None
-    mine, theirs = conflicts.digests.digest_for(a), conflicts.digests.digest_for(b)
+    mine, theirs = losing.digests.digest_for(a), losing.digests.digest_for(b)
     if mine == theirs:
         return a
     by = digest_hash if column in PAYLOADS else by_bytes
     if by(mine) > by(theirs):
-        conflicts.add(column, b, theirs)
+        losing.add(column, b, theirs)
         return a
-    conflicts.add(column, a, mine)
+    losing.add(column, a, mine)
     return b
 
 
 def _merge_objects(
-    column: str, a: bytes | None, b: bytes | None, conflicts: Conflicts
+    column: str, a: bytes | None, b: bytes | None, losing: LosingValues
 ) -> bytes | None:
     """Merge two objects key by key. Returns `a` itself if `b` adds nothing."""
     if a == b or b is None:
@@ -218,12 +218,10 @@ def _merge_objects(
     if a is None:
         return b
     merged = decode_object(a)
-    return (
-        encode_object(merged) if _merge_members(merged, column, decode_object(b), conflicts) else a
-    )
+    return encode_object(merged) if _merge_members(merged, column, decode_object(b), losing) else a
 
 
-def _merge_members(mine: JsonObject, column: str, theirs: JsonObject, conflicts: Conflicts) -> bool:
+def _merge_members(mine: JsonObject, column: str, theirs: JsonObject, losing: LosingValues) -> bool:
     """Merge the second object into the first. Returns whether that changed the first."""
     changed = False
     for key, value in theirs.items():
@@ -233,14 +231,14 @@ def _merge_members(mine: JsonObject, column: str, theirs: JsonObject, conflicts:
             changed = True
         elif before != value:
             own = bytes(before)
-            winner = _greater_json(f"{column}.{key}", own, bytes(value), conflicts) or b"null"
+            winner = _greater_json(f"{column}.{key}", own, bytes(value), losing) or b"null"
             if winner != own:
                 mine[key] = msgspec.Raw(winner)
                 changed = True
     return changed
 
 
-def _merge_meta(stored: Envelope, report: Envelope, attempts: int, conflicts: Conflicts) -> bytes:
+def _merge_meta(stored: Envelope, report: Envelope, attempts: int, losing: LosingValues) -> bytes:
     """Merge two metas as objects. `attempts` is the value of the merged column."""
     if stored.meta == report.meta and stored.attempts == report.attempts:
         return stored.meta
@@ -248,7 +246,7 @@ def _merge_meta(stored: Envelope, report: Envelope, attempts: int, conflicts: Co
     written = msgspec.Raw(b"%d" % attempts)
     before = mine.pop("attempts", None)
     theirs.pop("attempts", None)
-    if not _merge_members(mine, "meta", theirs, conflicts) and before == written:
+    if not _merge_members(mine, "meta", theirs, losing) and before == written:
         return stored.meta
     mine["attempts"] = written
     return encode_object(mine)

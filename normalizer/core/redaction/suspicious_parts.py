@@ -1,7 +1,7 @@
-"""Parses the parts of a text that have a sign of a secret, and leaves the rest as it was sent.
+"""Parses only those parts of a text that may contain a secret, and leaves the rest unchanged.
 
-Parsing and writing everything would take most of the time, because a large record usually has a
-sign in only one of its values. Source: docs/spec/wire-shapes.md#r6.
+A large record usually has a sign of a secret in only one of its values. Parsing and writing all of
+it would take most of the time of cleaning it. Source: docs/spec/wire-shapes.md#r6.
 """
 
 import json

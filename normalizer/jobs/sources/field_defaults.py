@@ -1,4 +1,4 @@
-"""Adds missing fields to the values of records, for the option `--set NAME=VALUE`.
+"""Gives defaults to fields that are missing from a JSON record (the option `--set NAME=VALUE`).
 
 Files exported from other systems often lack a field that every event needs. For example, a file
 with only one execution may not repeat the execution's id in each line.

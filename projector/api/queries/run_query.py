@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, PagedAnswer
-from projector.api.api_errors import NoSuchPageError
+from projector.api.api_errors import BadCursorError
 from projector.api.cursors import NO_SUCH_PAGE, decode, encode
 from projector.api.parameters import (
     SECONDS,
@@ -96,7 +96,7 @@ async def run_paged(
     except asyncpg.DataError as error:
         if params.cursor is None:
             raise
-        raise NoSuchPageError(NO_SUCH_PAGE) from error
+        raise BadCursorError(NO_SUCH_PAGE) from error
     visible = records[: params.limit]
     more = len(records) > params.limit
     total: int | None = None

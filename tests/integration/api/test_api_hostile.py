@@ -156,8 +156,7 @@ async def test_a_reader_that_may_read_tables_is_rejected(database: Database) -> 
     assert answer.status_code == 503
     (reason,) = answer.json()["reasons"]
     assert reason == (
-        "the role projector_reader can read tables, although it must read only views. "
-        "Revoke that right"
+        "the role projector_reader can read tables, but it may only read views. Revoke that right"
     )
 
 

@@ -359,7 +359,7 @@ async def test_a_lost_position_and_a_restored_database_are_rejected_in_words(
     await ends_by("another relay is registered", EventRelay(other).run())
     async with connected(database) as connection:
         await connection.execute("update normalizer.event_relay set registration = 'another'")
-    await ends_by(r"the position in group .* is gone", EventRelay(settings).run())
+    await ends_by(r"the committed offset of group .* is gone", EventRelay(settings).run())
 
 
 async def _is_zero(connection: asyncpg.Connection, statement: str) -> bool:

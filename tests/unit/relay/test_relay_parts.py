@@ -197,7 +197,7 @@ async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left
         async with relay_store.RelayStore(Settings()) as store:
             claims.append(await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=end))
             if gives_up:
-                await store.release_claims()
+                await store.record_idle()
 
     slices = [one.slice_records for one in claims]
     assert slices == [None, None, None, None, SHARED, SHARED]
@@ -215,7 +215,7 @@ async def test_record_that_a_relay_had_alone_is_to_blame_until_it_is_written(
     async with relay_store.RelayStore(Settings()) as next_one:
         blamed = await claimed(next_one)
         await next_one.write(make_batch(envelope(0), claim=blamed))
-        await next_one.release_claims()
+        await next_one.record_idle()
     async with relay_store.RelayStore(Settings()) as last:
         cleared = await claimed(last)
 
@@ -238,7 +238,7 @@ async def test_partition_whose_commit_failed_is_not_given_up(
             patch.setattr(f"{relay_store.__name__}.TransactionalProducer.commit", lost)
             with pytest.raises(PartsLostError):
                 await store.write(make_batch(envelope(0), claim=claim))
-        await store.release_claims()
+        await store.record_idle()
 
     assert len(committed) == 1
 

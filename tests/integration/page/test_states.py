@@ -148,6 +148,30 @@ async def test_a_server_that_is_gone_is_said(browser: Browser, platform: Platfor
         await page.wait_for_function("() => document.getElementById('banner').textContent === ''")
 
 
+async def test_an_outage_is_as_old_on_the_next_screen(browser: Browser, platform: Platform) -> None:
+    async def fail(route: Route) -> None:
+        if "/settings" in route.request.url:
+            await route.continue_()
+        else:
+            await route.fulfill(status=503, json={"reason": "database_unavailable"})
+
+    async with looking(browser, platform.url, visit=False, answers_fail=True) as page:
+        await page.route("**/api/v1/**", fail)
+        await page.goto(platform.url)
+        await page.wait_for_selector("#banner >> text=/answered for ([4-9]|[1-9][0-9])/")
+
+        await page.click("nav.screens >> text=Executions")
+        await page.wait_for_selector("h1 >> text=Executions")
+        said = page.locator("#banner >> text=/answered for/")
+        age = re.search(r"answered for (\d+)", await said.inner_text())
+        await page.click("text=Wall")
+        await said.wait_for()
+
+        assert age is not None
+        assert int(age[1]) >= 4
+        assert "refreshed" not in await page.inner_text("body")
+
+
 async def test_a_late_answer_is_awaited_aloud(browser: Browser, platform: Platform) -> None:
     said = asyncio.Event()
 

@@ -70,14 +70,14 @@ export async function get(path, query, signal, { accept = "application/json", kn
 const answerCache = new Map();
 
 export class Query {
-  constructor(path, query, { every = EVERY_MS } = {}) {
+  constructor(path, query, { every = EVERY_MS, failingSince = null } = {}) {
     this.path = path;
     this.query = query;
     this.every = every;
     this.address = `${path}?${query}`;
     this.answer = answerCache.get(this.address) ?? null;
     this.error = null;
-    this.failingSince = null;
+    this.failingSince = failingSince;
     this.sentAt = null;
     this.answeredAt = null;
   }

@@ -10,7 +10,7 @@ import { page } from "./state.js";
 export const SLOW_MS = 3000;
 
 const oldest = (some) => earliest(some.map((one) => one.answer?.read_at));
-const ofFigures = (some) => {
+const figuresFrom = (some) => {
   const figures = oldest(some);
   return figures ? `; the figures are from ${clock(figures)}.` : "; there are no figures yet.";
 };
@@ -24,15 +24,27 @@ export function banner() {
 /** Whether the figures have all that was sent up to now, as far as the server says. A pause is another matter. */
 export const isLive = () => !page.freshness?.error && !(page.freshness?.answer && missingText(page.freshness.answer));
 
+/** The queries of this screen that give figures. */
+export const ofFigures = () => [...page.queries.values()].filter((one) => one !== page.choices && one !== page.settings);
+
+// What is not stored is said where it would stand.
+const failingOf = (some) => some.filter((one) => one.error && !one.error.isNothingThere);
+const lastingOf = (some) => some.filter((one) => !one.error.refused);
+
+/** Since when queries have failed that may succeed again without the reader, or null. */
+export function outageSince() {
+  const lasting = page.queries ? lastingOf(failingOf(ofFigures())) : [];
+  return lasting.length ? Math.min(...lasting.map((one) => one.failingSince)) : null;
+}
+
 function answers() {
-  const all = [...page.queries.values()].filter((one) => one !== page.choices && one !== page.settings);
-  // What is not stored is said where it would stand.
-  const failing = all.filter((one) => one.error && !one.error.isNothingThere);
+  const all = ofFigures();
+  const failing = failingOf(all);
   const waiting = all.filter((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   if (failing.length) return outage(failing, all);
   if (waiting.length) {
     return h("p", { "data-state": "warn" }, "Still waiting for the server",
-      h("span", { "aria-hidden": "true" }, ` (${since(Math.min(...waiting.map((one) => one.waitingSince)))})`), ofFigures(waiting));
+      h("span", { "aria-hidden": "true" }, ` (${since(Math.min(...waiting.map((one) => one.waitingSince)))})`), figuresFrom(waiting));
   }
   if (page.paused) {
     return h("p", { "data-state": "warn" }, `Paused. You see the figures from ${clock(oldest(all))}.`);
@@ -45,7 +57,7 @@ function answers() {
 
 function outage(failing, all) {
   const refused = failing.filter((one) => one.error.refused);
-  const lasting = failing.filter((one) => !one.error.refused);
+  const lasting = lastingOf(failing);
   const words = [...new Set(failing.map((one) => one.error.message))].join(". ");
   const some = failing.length < all.length ? ` (${failing.length} of ${all.length} queries)` : "";
   if (!lasting.length) {
@@ -53,7 +65,7 @@ function outage(failing, all) {
       h("button", { type: "button", class: "button", id: "again" }, "Try again"));
   }
   return h("p", { "data-state": "bad" }, `${words}${some}`,
-    h("span", { "aria-hidden": "true" }, ` for ${since(Math.min(...lasting.map((one) => one.failingSince)))}`),
-    ofFigures(refused.length ? lasting : failing), " ",
+    h("span", { "aria-hidden": "true" }, ` for ${since(outageSince())}`),
+    figuresFrom(refused.length ? lasting : failing), " ",
     guide(failing.some((one) => one.error.reason.startsWith("database")) ? "database" : "server"));
 }

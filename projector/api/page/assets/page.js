@@ -1,7 +1,7 @@
 // Opens the screen of the address, polls its queries and draws the answers.
 
 import { Query } from "./api.js";
-import { banner, isLive, SLOW_MS } from "./banner.js";
+import { banner, isLive, ofFigures, outageSince, SLOW_MS } from "./banner.js";
 import { listen } from "./actions.js";
 import { alertRule } from "./alert_rules.js";
 import { chart, redraw } from "./charts.js";
@@ -89,10 +89,12 @@ async function open() {
   document.body.dataset.view = page.address.view ?? "";
   // The wall has no button that would end a pause.
   page.paused &&= page.address.view !== "wall";
+  // An outage goes on from one screen to the next.
+  const failingSince = outageSince();
   page.queries = new Map();
   const queryOf = ([path, search, options]) => {
     const key = `${path}?${search}`;
-    if (!page.queries.has(key)) page.queries.set(key, new Query(path, search, options));
+    if (!page.queries.has(key)) page.queries.set(key, new Query(path, search, { ...options, failingSince }));
     return page.queries.get(key);
   };
   const statesOf = (queries) => Object.fromEntries(Object.entries(queries).map(([name, spec]) => [name, queryOf(spec)]));
@@ -256,7 +258,7 @@ const words = ({ title }) => [title].flat();
 
 function titleRow() {
   const { screen, address } = page;
-  const at = Math.max(...[...page.queries.values()].map((one) => one.answeredAt ?? 0));
+  const at = Math.max(...ofFigures().map((one) => one.answeredAt ?? 0));
   return h("div", { class: "title", "data-key": "title" },
     back(address), h("h1", {}, words(screen).map((one, n) => [n ? " " : "", h("span", {}, one)])),
     address.view === "wall" && at ? h("time", {}, `refreshed ${clock(at, { always: true })}`) : null,

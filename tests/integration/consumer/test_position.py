@@ -167,7 +167,7 @@ async def test_expired_offsets_are_skipped_as_a_gap(feed: Feed, admin: AIOKafkaA
         assert await lost(feed.database, settings) == []
         await assert_ledger_holds(connection)
     assert (behind[0], skipped[0], two[0]) == (2, 0, 0)
-    assert "the log begins at 20" in behind[1]
+    assert "log now begins at offset 20" in behind[1]
     assert [tuple(row) for row in gaps] == [(10, 20, "skipped")]
     assert [row["source_offset"] for row in rejected] == [20, 21]
     assert (position["next_offset"], position["holes"]) == (22, 10)

@@ -17,8 +17,8 @@ create or replace function projector.aggregate_calls(commands projector.call_com
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
-    -- The events of a batch's commands are joined with each other here, which takes a nested loop
-    -- quadratic time.
+    -- The events of a batch's commands are joined with each other here. A nested loop would take
+    -- quadratic time for that.
     set enable_hashjoin = on
 as $$
 #variable_conflict use_column
@@ -70,7 +70,7 @@ begin
                        || event.source_partition as log,
                        array[event.source_offset, event.source_index] as in_log
             ) as place
-                on  event.recorded_at < event.created_at + interval '5 seconds'
+                on  event.recorded_at < event.created_at + interval '5 seconds' -- LATE of merge_flags.py
                 and event.merge_flags & 32 = 0 -- ELSEWHERE of merge_flags.py
             where  kind.subject = 'call'
         ),

@@ -1,6 +1,6 @@
 -- Adds these counts of finished attempts (view counted_calls) to the roll-ups of calls. They go to
--- the given shard, or else to this transaction's shard. A row that would only add a sum of 0 is
--- left out.
+-- the given shard, or else to this transaction's shard. Where a row has only one sum, it isn't
+-- written if that sum is 0.
 --
 -- New rows are inserted in the order of their keys, so that a time range occupies few pages. Each
 -- insert orders by `max(hour)`, which equals the hour of the group. Ordering by `hour` itself would

@@ -81,7 +81,7 @@ begin
             and    retried.attempts = moved.attempts + 1
             and    retried.begun_at >= moved.finished_at
             and    retried.begun_at < coalesce(next.finished_at, 'infinity')
-            and    retried.attempts > 0
+            and    retried.attempts > 0 -- so that the index calls_retried serves
             offset 0
         ) as retried
         where  retried.failed_before is null

@@ -95,14 +95,15 @@ class RecordStore(Protocol):
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch.
 
-        Raises PartsLostError if the store writes its parts one by one and some failed.
+        A store that writes the parts of a batch one by one raises PartsLostError if some of them
+        failed. It never raises RetryableError, so its batches are neither halved nor set aside.
         """
 
 
 OnCommit = Callable[[CommittedBatch], None]
 OpenStores = Callable[[Settings, OnCommit], tuple[RecordStore, RecordStore, RecordStore]]
 """Returns the stores for claims, for batches, and for parts of batches that are set aside. They may
-be the same store."""
+be one store if that store sets no part aside (see RecordStore.write)."""
 
 
 def postgres_stores(settings: Settings, on_commit: OnCommit) -> tuple[Store, Store, Store]:

@@ -232,8 +232,8 @@ class Service:
                     on_failure=self._note_failure,
                     set_aside=partial(self._set_aside, taken),
                 )
-        except PartsLostError as parts:
-            self._membership.on_commit(batch, parts.reasons)
+        except PartsLostError as lost:
+            self._membership.on_commit(batch, lost.reasons)
         except PositionError as lost:
             self._membership.on_rollback(without_parts(batch, taken).parts, [lost])
         except RetryableError as error:

@@ -61,7 +61,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
         return self.must_be_alone and self.within > 0
 
     def after(self, records: int, next_offset: int) -> "Suspect | None":
-        """Return the suspect after this many more commits of records, or None if it's cleared."""
+        """Return the suspect once this many more records are committed, or None if it's cleared."""
         if records >= self.left or next_offset >= self.end:
             return None
         within = max(self.within - records, 0)

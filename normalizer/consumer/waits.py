@@ -22,6 +22,7 @@ async def keep_finding_lock_holders(
     """Ask every second until the service stops.
 
     It asks on the connection for claims, because the connections that write are the ones that wait.
+    It begins at half of WAITING_AFTER_S, so that the reason is known once a wait is reported.
     """
     while not await wait_at_most(stopping, ASKS_EVERY_S):
         for in_flight, store in writers():

@@ -1,7 +1,8 @@
 """Recognizes an event's shape, i.e. which producer wrote it, by its top-level keys.
 
-The shape is only stored with the event. No rule depends on it. Source: docs/spec/wire-shapes.md#d1,
-#d2.
+The shape is only stored with the event, and no rule depends on it. The keys also tell a wrapper, an
+envelope, and a batch from an event, which the decoder depends on. Source:
+docs/spec/wire-shapes.md#d1, #d2, #w2, #w4, #w7, #w9.
 """
 
 from collections.abc import Collection, Mapping
@@ -59,7 +60,7 @@ def is_named(fields: Collection[str]) -> bool:
 
 
 def is_enveloped(fields: Collection[str]) -> bool:
-    """Return whether these may be the keys of a foreign envelope (W7, W9)."""
+    """Return whether these may be the keys of a foreign envelope (#w7, #w9)."""
     return not is_named(fields) and (
         "specversion" in fields
         or "op" in fields
@@ -69,7 +70,7 @@ def is_enveloped(fields: Collection[str]) -> bool:
 
 
 def is_wrapper(fields: Collection[str]) -> bool:
-    """Return whether these are the keys of a feed wrapper, if `payload` is an event (W2)."""
+    """Return whether these are the keys of a feed wrapper, if `payload` is an event (#w2)."""
     return (
         "payload" in fields
         and ("global_sequence" in fields or "transaction_id" in fields)
@@ -78,12 +79,12 @@ def is_wrapper(fields: Collection[str]) -> bool:
 
 
 def holds_event(payload: Mapping[str, object]) -> bool:
-    """Return whether an object is an event or a batch, as in a feed wrapper (W2)."""
+    """Return whether an object is an event or a batch, as in a feed wrapper (#w2)."""
     return is_named(payload) or batch_key(payload) is not None
 
 
 def batch_key(members: Mapping[str, object]) -> BatchKey | None:
-    """Return the key of a batch's events, i.e. the first with a list (W4), or None."""
+    """Return the key of a batch's events, i.e. the first with a list (#w4), or None."""
     if is_named(members):
         return None
     return next((key for key in _BATCH_KEYS if _is_list(members.get(key))), None)

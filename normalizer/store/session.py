@@ -91,7 +91,7 @@ _END_STALLED_SESSIONS: Final = """
 
 
 class Session:
-    """Runs the transactions of one task on one connection.
+    """Runs transactions on one connection, one after the other.
 
     `command_timeout_s` limits how long a statement may wait for its response, and the server
     enforces `statement_timeout`. Pass None and "0s" for statements that may take any time.

@@ -35,8 +35,13 @@ class Fault(Enum):
 
 
 _RECORD_CODES: Final = frozenset({"54000", "54001"})
+"""A value is too large, or too deeply nested, for PostgreSQL."""
 _CHECKS: Final = frozenset({"23502", "23514"})
+"""A null where none may be, or a violated check."""
 _OUR_CLASSES: Final = frozenset({"42", "28", "3D", "3F", "0A", "26", "F0", "25"})
+"""Wrong SQL or a missing right, a refused sign-in, an unknown database or schema, something that
+this server doesn't support, an unknown prepared statement, a wrong configuration of the server, and
+a statement in the wrong state of a transaction."""
 _OUTAGES_OF_25: Final = frozenset({"25006", "25P03", "25P04"})
 """The codes in class 25 that aren't our bugs: a read-only server, or a session ended by a timeout.
 """
@@ -97,6 +102,7 @@ def find_fault(error: BaseException, *, copying: bool) -> Fault:
         return Fault.RECORD
     if code[:2] in _OUTAGE_CLASSES:
         return Fault.TRANSIENT
+    # 23505 is a race: another transaction inserted a row with the same key first.
     if code != "23505" and projection_that_failed(error) is not None:
         return Fault.PROJECTION
     return _fault_of_row(error, code)

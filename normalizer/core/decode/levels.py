@@ -27,6 +27,8 @@ MAX_COERCIONS: Final = 20
 class Level(msgspec.Struct, frozen=True, gc=False):
     """The JSON object of one event, batch, or wrapper, and how it was decoded.
 
+    - `replaced` has the paths at which unstorable text was replaced, by the index of the event in
+      the batch. The key None stands for everything outside of these events.
     - `may_be_deep` is False if the level can't have more levels of nesting than an event may have.
     - `supplies` is for a wrapper, and names the fields that an event takes from it if the event has
       none of its own.

@@ -1,8 +1,9 @@
 """Two queries for each projection: its actual rows, and the rows expected from its events.
 
-For a counter, the expected rows are added up from the events by a query that shares no code with
-the triggers. Executions and calls are recomputed from all their events, as a repair does it,
-whereas the triggers merge each new event into the stored row. Both queries get the same bounds and
+For a counter of events, the expected rows are added up from the events by a query that shares no
+code with the triggers. Executions and calls are recomputed from all their events, as a repair does
+it, whereas the triggers merge each new event into the stored row. An error in a function that both
+use is found by the tests, which compare them with deploy/calls.py. Both queries get the same bounds and
 must return the same rows in every snapshot. Table names have no schema, because the connection's
 search_path sets it.
 

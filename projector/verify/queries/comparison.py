@@ -26,8 +26,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     actual: str
     expected: str
     archived: str | None = None
-    """A query for the number of rows in the bounds that aren't compared, because their events are
-    deleted."""
+    """A query for how many events or executions in the bounds aren't compared, because their events
+    are deleted."""
 
 
 def counter_comparison(

@@ -3,9 +3,9 @@
 For a counter of events, the expected rows are added up from the events by a query that shares no
 code with the triggers. Executions and calls are recomputed from all their events, as a repair does
 it, whereas the triggers merge each new event into the stored row. An error in a function that both
-use is found by the tests, which compare them with deploy/calls.py. Both queries get the same bounds and
-must return the same rows in every snapshot. Table names have no schema, because the connection's
-search_path sets it.
+use is found by the tests, which compare them with deploy/calls.py. Both queries get the same bounds
+and must return the same rows in every snapshot. Table names have no schema, because the
+connection's search_path sets it.
 
     comparison.py         the type of such a pair, and the pair of a sharded counter
     counter_queries.py    counters of events, arrivals and coercions

@@ -31,7 +31,7 @@ from normalizer.store.stored_rows import StoredRows
 
 _SHARED_BATCHES: Final = 1_000
 """After a batch has changed rows of another writer's partition, rows count as shared for this many
-batches, because what mixes partitions, such as a relay or a redrive, goes on for a while."""
+batches, because two partitions that report the same events usually go on doing so."""
 
 
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,6 +42,14 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     execution_ids: tuple[int, ...] = ()
     only_open_divergences: bool = False
 
+    @property
+    def covers_everything(self) -> bool:
+        """Return whether every row is compared.
+
+        With `only_open_divergences`, that's so if the location of a divergence is unknown.
+        """
+        return self.only_open_divergences or (self.kind == "all" and not self.execution_ids)
+
 
 class DivergentLocation(msgspec.Struct, frozen=True):
     """The location of an open divergence: an hour, an execution id, or None if it is unknown."""
@@ -118,7 +126,7 @@ async def ranges_in_scope(
     elif comparison.bounds != "executions":
         for hours in await _hours(connection, comparison, scope, HOURS_A_RANGE):
             yield hours
-    elif scope.kind == "all" or scope.only_open_divergences:
+    elif scope.covers_everything:
         async for executions in _all_executions(connection):
             yield executions
     else:

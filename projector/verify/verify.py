@@ -95,10 +95,8 @@ class _ComparisonRun:
         if self._self_tests_timed_out and not self._self_tests:
             self._timed_out_parts.append("its self-tests: took longer than a statement may")
         # A divergence without a location may be anywhere, so only a comparison that covers
-        # everything can resolve it. With `only_open_divergences`, the comparison covers everything
-        # if there's such a divergence.
-        is_limited = self._scope.kind != "all" or self._scope.execution_ids
-        covers_all = not is_limited or self._scope.only_open_divergences
+        # everything can resolve it.
+        covers_all = self._scope.covers_everything
         if covers_all and not self._divergent and not self._timed_out_parts:
             self._resolved_divergence_ids.update(one.divergence_id for one in self._divergences)
         return Verdict(

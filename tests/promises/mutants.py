@@ -222,7 +222,7 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "projector/verify/verify.py",
-                "covers_all = not is_limited or self._scope.only_open_divergences",
+                "covers_all = self._scope.covers_everything",
                 "covers_all = True",
             ),
         ),

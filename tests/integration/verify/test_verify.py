@@ -308,6 +308,21 @@ async def test_a_sample_that_matches_elsewhere_takes_no_verdict_back(
     assert await agreement(connection, "event_hours") == ("divergent", 1)
 
 
+async def test_a_comparison_of_named_executions_takes_no_verdict_on_others_back(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    await connection.execute("update projector.execution_facts set failed_at = null")
+    await verified(connection)
+    of_executions = [one for one in COMPARISONS if one.bounds == "executions"]
+
+    other = await verdicts(connection, Scope(execution_ids=(999,)), of_executions)
+    for verdict in other.values():
+        assert await store_verdict(connection, verdict)
+
+    assert await agreement(connection, "execution_facts") == ("divergent", 1)
+
+
 async def test_a_comparison_of_just_that_place_takes_a_verdict_back(
     connection: asyncpg.Connection,
 ) -> None:

@@ -46,7 +46,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     def covers_everything(self) -> bool:
         """Return whether every row is compared.
 
-        With `only_open_divergences`, that's so if the location of a divergence is unknown.
+        With `only_open_divergences`, the open divergences are everything. Every row is compared
+        then if the location of one of them is unknown.
         """
         return self.only_open_divergences or (self.kind == "all" and not self.execution_ids)
 

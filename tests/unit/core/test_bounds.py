@@ -96,6 +96,16 @@ def test_a_wrapper_around_a_batch_that_is_too_deep_refuses_each_event() -> None:
     ]
 
 
+def test_only_the_event_of_a_batch_that_is_too_deep_is_rejected() -> None:
+    deep = [b'{"name":"x","context":%b}' % (b"[" * n + b"]" * n) for n in (126, 127)]
+
+    fine, rejected = outcomes(batch(b"[" + b",".join(deep) + b"]"))
+
+    assert isinstance(fine, Envelope)
+    assert isinstance(rejected, Rejected)
+    assert (rejected.reason, rejected.index) == ("too_deep", 1)
+
+
 def test_a_field_of_wrapper_and_batch_counts_once() -> None:
     note = b'"' + b"x" * 100_000 + b'"'
 

@@ -221,9 +221,9 @@ def _check(event: Envelope) -> None:
 
 
 def _as_written(text: str) -> msgspec.Raw:
-    # A value may contain millions of numbers, and parsing all of them would take seconds. Most
-    # numbers are short and have neither a sign nor an exponent. Such a number is already in
-    # canonical form, so return it unparsed.
+    # A value may contain millions of numbers, and parsing all of them would take seconds. Most are
+    # short, with neither a sign nor an exponent. Such a number is in canonical form already, so
+    # return it without parsing it.
     if len(text) < _PLAIN and text[0] != "-" and "e" not in text and "E" not in text:
         return msgspec.Raw(text)
     return msgspec.Raw(canonical_number(text).encode())

@@ -113,9 +113,10 @@ def canonical_number(text: str) -> Number:
 
 def is_deeper(text: bytes, most: int) -> bool:
     """Return whether JSON has more levels than `most`."""
-    # Counting levels is slow, so three cheap checks rule out nearly every text first. A list takes
-    # at least two bytes (`[]`) and an object five (`{"":` and `}`), so a short text can't be too
-    # deep. Nor can a text with no more opening brackets than levels are allowed.
+    # Counting levels is slow, so three cheap checks rule out nearly every text first. Each level
+    # takes at least two bytes if it's a list (`[]`), and five if it's an object (`{"":` and `}`),
+    # so a short text can't be too deep. Neither can a text that has no more opening brackets than
+    # the allowed levels.
     return (
         len(text) > 2 * most
         and (len(text) > 5 * most or _LIST in text)

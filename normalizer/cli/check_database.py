@@ -225,8 +225,8 @@ class DatabaseCheck:
             else "other roles' snapshots are hidden, so the alert NormalizerSnapshotHeld can't "
             "fire",
             "" if sees else f"grant pg_read_all_stats to {user};",
-            # Only warn about the missing right, because many managed databases don't let anybody
-            # grant it. Everything except the alert NormalizerSnapshotHeld works without it.
+            # Everything except the alert NormalizerSnapshotHeld works without this right. Many
+            # managed databases let nobody grant it, so only warn if it's missing.
             warns=not sees,
         )
 
@@ -240,8 +240,9 @@ class DatabaseCheck:
             "full_page_writes",
             "on" if is_on else "off: after a crash the server may not start again",
             "" if is_on else "alter system set full_page_writes = on; select pg_reload_conf();",
-            # This is only a warning. Some file systems, such as ZFS, never write half a page, so an
-            # operator may have turned full_page_writes off on purpose.
+            # Only warn, because an operator may have turned full_page_writes off on purpose. Some
+            # file systems, such as ZFS, never leave a page half written, so the setting isn't
+            # needed there.
             warns=not is_on,
         )
 

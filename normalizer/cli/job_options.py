@@ -11,9 +11,9 @@ import msgspec
 
 from normalizer.runtime.command_line import FiniteRange, NewPath
 
-# The ranges of the database columns that these numbers are compared with. Rejecting a larger number
-# here gives a clear error. Otherwise a statement would fail in the database, or the job would wait
-# for a row that can't exist.
+# The ranges of the database columns that these options are compared with. Rejecting a larger number
+# here gives a clear error. Otherwise a statement would fail later with an error from the database,
+# or the job would wait for a row that can't exist.
 SMALL_NUMBER: Final = click.IntRange(0, (1 << 31) - 1)
 OFFSET: Final = click.IntRange(0, (1 << 63) - 1)
 ID: Final = click.IntRange(-(1 << 63), (1 << 63) - 1)

@@ -47,9 +47,10 @@ from normalizer.store.read_only import read_only_connection
 _ROWS_A_CHUNK: Final = 500_000
 
 
-# Selects the position of each partition, and as `read_to` the highest offset that the position ever
-# had. If an operator has set the position back, `read_to` is above `next_offset`. Rows of the
-# records in between still count, because those records were read before.
+# Selects the position of each partition and, as `read_to`, the highest offset that the position has
+# ever had. If an operator has set a position back, for example from 900 to 500, its `next_offset`
+# is 500 and its `read_to` is 900. The records in between were read before, so their rows still
+# count.
 _POSITIONS: Final = """
     select   topic, incarnation, partition, cluster_id, start_offset, next_offset,
              greatest(next_offset, (
@@ -65,9 +66,10 @@ _POSITIONS: Final = """
     order by topic, incarnation, partition
 """
 
-# Selects the totals of each job run, and the id of its last batch. A run commits its batches in the
-# order of their ids. So these totals count the rows of every batch up to `last_batch_id`, and rows
-# of later batches must be left out when the two are compared.
+# Selects the totals of each job run, and the id of the last batch that they include. A run commits
+# its batches in the order of their ids, so the totals cover every batch up to `last_batch_id` and
+# none after it. A comparison of the totals with the tables must therefore ignore rows of later
+# batches.
 _RUNS: Final = """
     select   job.job_id, job.run, job.spec, written.last_batch_id,
              sum(part.stored)::bigint as stored, sum(part.quarantined)::bigint as quarantined

@@ -73,7 +73,9 @@ class BatchFiller:
     async def _fill(
         self, builder: BatchBuilder, writing: asyncio.Task[None] | None, *, for_suspects: bool
     ) -> BatchBuilder:
-        # Write what suspects give at once, so that few records can be to blame if the process dies.
+        # Don't wait for a batch of suspects to fill up. A suspect is a partition whose last owner
+        # was killed, perhaps by one of its records. If this process is killed too, a small batch
+        # leaves few records that can be to blame.
         due_s = self._clock() if for_suspects else None
         fetched = small_fetches = 0
         while not self._must_end(builder, for_suspects=for_suspects):

@@ -98,10 +98,10 @@ class Intake:
                 with self._timed("normalize"):
                     items = await anext(read, None)
                 if items is None:
-                    # `normalize_in_slices` ends early if this process has set the partition aside
-                    # because of a slow record, has lost its claim on the partition, or is stopping.
-                    # Leave the remaining records out of the batch. The process that claims the
-                    # partition next will read them again.
+                    # `normalize_in_slices` ended before the end of the chunk. It does that if this
+                    # process sets the partition aside because of a slow record, loses its claim on
+                    # the partition, or stops. Leave the remaining records out of the batch, because
+                    # the next owner of the partition reads them again.
                     return None
                 is_last = len(items) == remaining
                 after = chunk.next_offset if is_last else items[-1][0].offset + 1

@@ -107,10 +107,9 @@ class Membership:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self._group_offsets.commit()
         if kind is None:
-            # Release the claims only after a normal end. After an error, one of the records that
-            # this process was reading may be the cause. So leave the claims in place then, because
-            # a claim that was never released tells the next owner of the partition to look for such
-            # a record.
+            # Release the claims only after a normal end. An error may have been caused by a record
+            # that this process was reading. The claims then stay unreleased, which tells the next
+            # owner of each partition to look for such a record.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEAVING_S):
                     await self._record_idle()
@@ -245,8 +244,8 @@ class Membership:
                 self._must_rejoin = False
             if self._must_release:
                 await self._record_idle()
-            # Only `fetch` raises errors of the consumer group. Call it without partitions, to
-            # notice these errors before any partition is claimed.
+            # Call `fetch` without partitions, because no other method raises the errors of the
+            # consumer group. That way they're noticed before any partition is claimed.
             await self._reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
             with self._watchdog.busy("claims"):

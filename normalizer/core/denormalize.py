@@ -123,9 +123,9 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
         event.source_index,
         recorded_ms,
     )
-    # Leave out an id that the database assigned. If a producer had sent an id of this form,
-    # `created_at` would be the time in that id. But `created_at` was taken from Kafka, so no
-    # producer sent the id.
+    # Leave out an id that the database assigned, because no producer sent it. An id of this form
+    # contains a time. If a producer had sent it, `created_at` would be that time, but here
+    # `created_at` was taken from Kafka.
     in_id = decode(event_id, recorded_ms)
     is_from_log = Evidence.unpack(event.evidence).created_at == FROM_LOG
     assigned = is_from_log and in_id is not None and in_id.layout != "derived"

@@ -127,8 +127,8 @@ class _DumpReader:
         self._take("[")
         while self._peek() != "]":
             _, text = self._value()
-            # Look for the comma or bracket after a value before yielding the value. If the file is
-            # truncated, its last value may be incomplete: for example, 12 may be the first half of
+            # Before yielding a value, look for the comma or bracket after it. If the file is
+            # truncated, its last value may be incomplete. For example, 12 may be the first half of
             # 1234.
             if self._peek() == ",":
                 self._at += 1

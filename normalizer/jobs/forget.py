@@ -193,9 +193,10 @@ _DELETE_MERGED_RECORDS: Final = f"""
     {_FOUND}
 """  # noqa: S608 - parts from this module
 
-# Reads a page of quarantined records. It returns the bytes of a record only if one of the
-# execution's names may be in them, which it checks by the longest part of the name that is never
-# escaped. The caller then searches the bytes for the whole names.
+# Reads a page of quarantined records, with the bytes of those that may contain a name of the
+# execution. A record can spell a name with escapes, so the query searches only for the longest part
+# of the name that is never escaped. The caller then searches the returned bytes for the whole
+# names.
 _READ_RAW: Final = """
     select   source_topic, source_incarnation, source_partition, source_offset,
              case when may.name_it then key end as key,
@@ -253,9 +254,9 @@ _EMPTY_ATTEMPTS: Final = f"""
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_JOIN_RECORDS})
 """  # noqa: S608 - parts from this module
 
-# Empties the row instead of deleting it. If the record is read again, the empty row prevents its
-# bytes from being stored a second time. Rows that are already empty aren't counted, because a first
-# try may have emptied and counted them, if only the response to its commit was lost.
+# Empties the rows instead of deleting them. If a record is read again, its empty row prevents its
+# bytes from being stored a second time. Rows that are already empty aren't counted. If the response
+# to an earlier commit was lost, this is a second try, and the first one has already counted them.
 _EMPTY_RAW: Final = f"""
     with gone as (
         update normalizer.quarantine_raw as raw
@@ -285,9 +286,9 @@ _DELETE_ASSIGNED_IDS: Final = (
     "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
 )
 
-# Deletes the drift findings of an erased record, because each quotes an example value from it. The
-# record was either stored as a row of its own or merged into another row, so both places are
-# searched.
+# Deletes the drift findings of erased records, because each finding quotes an example value. A
+# record was either stored as a row of its own or merged into the row of another record, so the
+# statement covers both cases.
 _DELETE_DRIFT: Final = """
     delete from normalizer.drift_findings
     where  (source_topic, source_incarnation, source_partition, source_offset) in (

@@ -141,8 +141,8 @@ def _change_texts(table: str, column: str) -> str:
 
 
 # Finds the counter tables that have a text in their primary key, such as the name of a step,
-# because that text may contain a secret. Each result row names the table, the column that holds the
-# text, and the time column at the beginning of the key.
+# because that text may contain a secret. Each row of the result names the table, the text column,
+# and the time column that comes first in the key.
 _COUNTED_TEXTS: Final = """
     select   counter.relname::text as counter_table, name.attname::text as text_column,
              moment.attname::text as time_column

@@ -71,9 +71,9 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     index: int
 
 
-# The condition that selects the attempts of one run. The run's number alone isn't enough. Retention
-# may have deleted an earlier run with the same number but not its attempts, so attempts from before
-# this run began are left out.
+# Selects the attempts of one run. The run's number alone isn't enough, because retention may have
+# deleted an earlier run with the same number and left its attempts behind. So only attempts since
+# the start of this run count.
 _TRIED_IN_RUN: Final = """
     tried.job_id = {job_id}::text and tried.run = {run}::integer
     and tried.tried_at >= (
@@ -83,8 +83,9 @@ _TRIED_IN_RUN: Final = """
     )
 """
 
-# Selects the quarantine entries that haven't been redriven, leaving out those that this run has
-# already tried. Each entry comes with the bytes of its record, unless retention has deleted them.
+# Selects the quarantine entries that still have to be redriven. Entries that this run has already
+# tried are left out. So are those that were tried before with the same or newer rules, unless $10
+# is true. Each entry comes with the bytes of its record, if retention hasn't deleted them.
 _READ_ENTRIES: Final = f"""
     select   entry.quarantine_id, entry.source_topic, entry.source_incarnation,
              entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
@@ -205,8 +206,8 @@ class QuarantineSource:
                 self._entries.setdefault(offset, []).append(
                     _Entry(quarantine_id=entry["quarantine_id"], index=entry["source_index"])
                 )
-            # Start the next page after the last id that was read. The page can't be chosen by which
-            # entries were tried, because the latest tries may be in a batch that hasn't been
+            # Start the next page after the last id that was read. It isn't enough to leave out the
+            # entries that were tried, because the latest tries may be in a batch that hasn't been
             # committed yet.
             self._last_id = entries[-1]["quarantine_id"]
             self._entries_read += len(entries)

@@ -72,16 +72,16 @@ def renormalize_row(
         **kept,
     )
     if row.merge_flags & MERGED and changes_between(row, today):
-        # This row was merged from several records, but only one of them is at hand. If the rebuilt
-        # event differs, either the rules have changed, or another record sent the missing value.
-        # Nothing tells these cases apart, so leave the row as it is.
+        # This row was merged from several records, but the event was rebuilt from only one of them.
+        # If it differs from the row, either the rules have changed, or another record sent the
+        # missing value. Nothing tells these cases apart, so leave the row as it is.
         return Unreadable(reason="merged_row", detail=_MERGED)
     return today
 
 
-# A merged row is rebuilt from one of its records. So the rebuilt event lacks the values that only
-# another record sent, and the store's notes about the row's id. The functions below copy both from
-# the stored row.
+# A merged row is rebuilt from one of its records. The rebuilt event lacks the values that only
+# other records sent, and the coercions that the store recorded, for example when it gave the row
+# another id. The functions below copy both from the stored row.
 
 
 def _with_other_values(

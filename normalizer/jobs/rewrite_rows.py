@@ -17,8 +17,8 @@ from normalizer.store.stored_rows import SELECTED
 _ROWS_A_SLICE: Final = 50
 """How many rows to renormalize before other tasks may run. That takes a few milliseconds."""
 
-# Selects the rows that an older version of the rules produced. Rows of version 0 are left out,
-# because somebody inserted them with SQL and no rules were applied.
+# Selects the rows that an older version of the rules produced. Rows of version 0 are left out. They
+# were inserted with SQL, so no version of the rules produced them.
 READ_OUTDATED: Final = f"""
     select   {SELECTED}
     from     normalizer.events

@@ -168,9 +168,9 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
     as TLS or SASL, and FatalError if a right is missing.
     """
     if _signs_in_by_token(settings):
-        # If the broker rejects a token, aiokafka treats the sign-in as successful, and then waits
-        # for responses that never come. So try to sign in first. If that fails, the error gives the
-        # broker's reason instead of a timeout.
+        # aiokafka doesn't notice that a broker has rejected its token. It treats the sign-in as
+        # successful, and then waits for responses that never come. So try to sign in here first. If
+        # that fails, the error gives the broker's reason instead of a timeout.
         if why := await why_unavailable(connection_options(settings)):
             raise why
         inner = getattr(client, "_client", None) or getattr(client, "client", client)

@@ -138,8 +138,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             and position.unverified_count == unverified_log.unverified_count
             and position.last == unverified_log.last
         ):
-            # The comparison found that the log was unchanged at `compared_ms`. So measure from that
-            # time how long the broker has been silent.
+            # The comparison was an answer of the broker too, so measure how long the broker has
+            # been silent from `compared_ms` at the earliest.
             position.unverified_count, position.last_answer_ms = (
                 0,
                 max(position.last_answer_ms, compared_ms),

@@ -216,9 +216,9 @@ class GroupReader:
         except Exception as error:  # noqa: BLE001 - aiokafka may raise anything on a damaged batch
             self._rewind()
             return await self._read_leniently(consumer, wanted, error)
-        # While a partition is being read, `position()` doesn't yield to the event loop. So no other
-        # task runs between here and the end of `_chunks`, and aiokafka's positions change together
-        # with ours.
+        # `_chunks` runs without a break, because `position()` doesn't yield to the event loop while
+        # a partition is being read. So no other task can run in between, and aiokafka's positions
+        # change together with ours.
         return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
@@ -305,10 +305,10 @@ class GroupReader:
         if not read:
             raise BrokerUnavailableError(f"fetching: {type(failure).__name__}") from failure
         # Advance the positions only after every partition was read. Otherwise an error in one
-        # partition would lose the records that were read from the others.
+        # partition would lose the records that were already read from the others.
         #
-        # While they were read, a partition may have become unverified, or may have been started
-        # again at another offset. Drop its records, because the next `fetch` reads them again.
+        # In the meantime, a partition may have become unverified, or may have been started again at
+        # another offset. Drop its records, because the next `fetch` reads them again.
         taken = [
             one for one in read if positions.get_verified(one.partition) is wanted[one.partition]
         ]
@@ -331,9 +331,9 @@ class GroupReader:
             return  # The rebalance ended while we were leaving the group.
         for partition in partitions:
             self._consumer.pause(TopicPartition(*partition))
-            # Seek to any valid offset, because without one the client would ask the group for its
-            # committed offset. The paused partition isn't read, so it doesn't matter which.
-            # `start_reading` seeks to the right offset before it resumes the partition.
+            # Seek to some offset, because without one the client would ask the group for its
+            # committed offset. Any offset will do as long as the partition is paused.
+            # `start_reading` seeks to the right one before it resumes the partition.
             self._seek(partition, 0)
         self.assigned = partitions
         self.group_changes += 1

@@ -35,10 +35,10 @@ def renew_connections(client: Any, provider: TokenProvider) -> None:
             and generations.get(open_one, provider.generation) < provider.generation
         ):
             open_one.close(reason=CloseReason.IDLE_DROP)
-        # Read the generation of the token before signing in, because another thread may renew the
-        # token in between. The connection may then count as older than it is, which costs one extra
-        # sign-in. In the other order it could count as newer, and would keep a token that's about
-        # to expire.
+        # Read the token's generation before signing in, because another thread may renew the token
+        # during the sign-in. The connection then counts as older than it is, and costs one extra
+        # sign-in. If the generation were read afterwards, the connection could count as newer than
+        # it is, and would keep a token that's about to expire.
         generation = provider.generation
         connection = await get_connection(node_id, group=group, **options)
         if connection is not None:

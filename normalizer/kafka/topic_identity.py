@@ -63,9 +63,9 @@ async def why_reset(
                 return _recreated(f"log ends at {bounds.end}, but offset {last.offset} was read")
             record = await log.record_at(partition, last.offset)
             if record is None:
-                # The last record that we read is gone. Either retention or compaction has deleted
-                # it, or the topic was recreated after `bounds` were read. Read the bounds again to
-                # tell these cases apart.
+                # The last record that we read is gone. Retention or compaction may have deleted it,
+                # or the topic may have been recreated since `bounds` were read. New bounds tell
+                # these cases apart.
                 return _shorter((await log.bounds([partition]))[partition], next_offset)
     except TimeoutError as error:
         raise BrokerUnavailableError(

@@ -29,16 +29,18 @@ _SESSION: Final = {
     "search_path": "normalizer, public",
 }
 
-# Writes a row for each partition that this process still owns. If the process has lost a partition,
-# the new owner reports that one. The position is read without a lock, so a heartbeat never waits
-# for a batch.
+# Writes a row for each partition that this process still owns. If it has lost a partition, the new
+# owner reports that one. The position is read without a lock, so a heartbeat never waits for a
+# batch.
 #
 # `behind_since` is the time since when the partition has had unread records. A broker reports only
-# where a log ends now, so when the first unread record appears, `behind_since` is the time of this
-# report. From then on each report keeps a mark, which is an end of the log and the time at which it
-# was seen. Once the position has passed the mark, every unread record is newer than the mark, so
-# `behind_since` becomes the mark's time. The mark of a stopped partition doesn't change, because
-# the broker may be reporting the end of another log.
+# where a log ends now, so the time is an estimate that never comes too late. When unread records
+# first appear, they're newer than the end that the previous heartbeat saw, so `behind_since` is the
+# time at which that end was seen. The heartbeat also stores a mark, which is the present end of the
+# log and its time. Once the position has passed the mark, every unread record is newer than the
+# mark. Then `behind_since` becomes the mark's time, and the present end becomes the next mark. The
+# mark of a stopped partition doesn't change, because the broker may be reporting the end of another
+# log.
 _HEARTBEAT: Final = """
     with mine as (
         select   owned.*, position.next_offset,
@@ -90,9 +92,9 @@ _HEARTBEAT: Final = """
     where  (reported.incarnation, reported.epoch) <= (excluded.incarnation, excluded.epoch)
 """
 
-# Marks a partition as stopped when a process can't claim it, for example because the process is
-# connected to the wrong cluster. That process has no heartbeat of its own for the partition, so it
-# updates the one of the last owner. It does so only if that owner has stopped, or has been silent
+# Marks partitions as stopped if this process can't claim them, for example because it's connected
+# to the wrong cluster. It has no heartbeat of its own for these partitions, so it updates the
+# heartbeat of the last owner. It does so only if that owner has stopped too, or has been silent
 # long enough to count as dead. If the owner comes back, its next heartbeat overwrites the update.
 _STOPPED_WITHOUT_CLAIM: Final = """
     update normalizer.source_heartbeats as reported

@@ -118,9 +118,10 @@ async def connect(
         message = f"a connection pooler rejects a setting in DATABASE_URL: {error}"
         raise ConfigurationError(message) from error
     except _MISTAKES as error:
-        # First check the files that DATABASE_URL names, such as a certificate, because one that
-        # can't be loaded causes this error too. If the files are fine, then the server behind the
-        # socket is down, or its certificate isn't trusted. In that case raise the error unchanged.
+        # This error has several causes. A file that DATABASE_URL names, such as a certificate, may
+        # be unreadable, so check these files first. The address itself may be wrong. If it's
+        # neither, the server is down or its certificate isn't trusted, so raise the error
+        # unchanged.
         mistake = find_unloadable_file(database_url)
         if mistake is None and isinstance(error, asyncpg.ClientConfigurationError):
             mistake = ConfigurationError(f"the database's address: {' '.join(str(error).split())}")

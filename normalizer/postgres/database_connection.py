@@ -75,9 +75,9 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         # While asyncpg looks up a type, it turns JIT off for the whole session. Behind a connection
-        # pooler, other clients share that session and would be affected. Our transactions turn JIT
-        # off themselves, so make asyncpg believe that the server has no JIT, and it changes
-        # nothing.
+        # pooler, that would affect the other clients that share the session. Our transactions turn
+        # JIT off themselves, so make asyncpg believe that the server has no JIT. It then leaves the
+        # setting alone.
         self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
         _probe(self._transport.get_extra_info("socket"))
 

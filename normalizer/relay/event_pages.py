@@ -156,10 +156,10 @@ REGISTER: Final = """
 # Returns a new transaction's number, which is above those of all transactions that have one.
 _TAKE_TRANSACTION: Final = "select pg_current_xact_id()::text::bigint"
 
-# Returns two transaction ids from the same snapshot. `oldest_running` is the lowest id that may
-# still be running, so all transactions below it have ended. `next_transaction` is the first id that
-# the snapshot doesn't cover. The statement also returns the server's clock and the oid of the table
-# of changes. The oid reveals a restore from a dump, because the restored table gets another one.
+# Returns two transaction ids from one snapshot. All transactions below `oldest_running` have ended,
+# and the snapshot doesn't cover those from `next_transaction` on. The statement also returns the
+# server's clock and the oid of the table of changes. A restore from a dump creates the table again
+# with another oid, so the oid reveals the restore.
 _READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,
@@ -189,9 +189,9 @@ _FIND_CHANGES: Final = """
     order by later.transaction_id, change_id
 """
 
-# Deletes the changes that were sent, if this relay is still registered. A change that was recorded
-# after the latest sent one ($3) was never sent, so it's kept even if its number is lower. Such
-# numbers occur only in a restored database, which _READ_STATE reports.
+# Deletes the changes that were sent, if this relay is still registered. A restored database may
+# hold changes that have lower numbers than the latest sent one, but were recorded after it ($3).
+# Such a change was never sent, so it's kept. _READ_STATE reports the restore.
 _DELETE_SENT: Final = """
     with moved as (
         update normalizer.event_relay
@@ -206,12 +206,12 @@ _DELETE_SENT: Final = """
     and    exists (select from moved)
 """
 
-# Returns the state of the relay's tables, including whether the database was restored to an earlier
-# state. A restored database may assign transaction ids that it has used before. The relay has
+# Returns the state of the relay's tables, including whether the database was restored from a
+# backup. A restored database may assign transaction ids that it has used before. The relay has
 # already passed these ids, so it would never send the new changes. Two kinds of changes reveal a
 # restore:
 #     - a change whose id the relay has passed, but which was recorded after the latest sent change
-#     - a change that came with the restored rows, and whose id the server hasn't assigned yet
+#     - a change that came from the backup, with an id that the server hasn't assigned yet
 # In both cases the relay stops with the error RESTORED.
 _READ_STATE: Final = """
     select exists (

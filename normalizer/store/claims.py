@@ -107,18 +107,18 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return last_record_from_columns(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
-# Returns the incarnation number for a new position of a partition. If a position of the partition
-# was deleted, or a backfill has read its records, the new position continues in the newest
-# incarnation stored for them. Otherwise it starts in incarnation 0.
+# Returns the incarnation in which a new position of a partition begins. If an operator has deleted
+# an earlier position of the partition, or a backfill has read its records, the new position
+# continues in the newest incarnation that is stored for them. Otherwise it begins in incarnation 0.
 _DELETED_INCARNATION: Final = """
     select coalesce(max(incarnation), 0)
     from   normalizer.dedup_horizon
     where  topic = $1::text and partition = $2::integer and cluster_id is not null
 """
 
-# Adds a row for the partition if it has none, only so that there is a row to lock. The first claim
-# of a partition and a job that writes the partition's records both lock this row, so one waits for
-# the other.
+# Adds a row for each partition that has none, only so that there's a row to lock. The first claim
+# of a partition locks this row, and so does a job that writes the partition's records. So one of
+# them waits for the other.
 ADD_DEDUP_HORIZON: Final = """
     insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset, cluster_id)
     select   topic, incarnation, partition, 0, $4::text
@@ -204,10 +204,10 @@ async def claim_partition(
 
 
 # Selects the partitions that another consumer group is reading, so that this group leaves them
-# alone. A group counts as reading if the owner of the partition's newest position has claimed it or
-# sent a heartbeat in the last ten seconds. The views use the same limit to call a partition dead. A
-# heartbeat marked as `stopped` doesn't count, because its sender either has no record in hand or
-# may not claim the partition.
+# alone. A group counts as reading a partition if it has claimed the newest position, or sent a
+# heartbeat for the partition, in the last ten seconds. The views use the same limit to call a
+# partition dead. A heartbeat marked as `stopped` doesn't count, because its sender either has no
+# record in hand or may not claim the partition.
 _OTHER_GROUPS: Final = """
     select   position.topic, position.partition, position.group_id, position.owner
     from     unnest($1::text[], $2::integer[]) as wanted (topic, partition)
@@ -251,10 +251,10 @@ async def find_other_groups(
     ]
 
 
-# Locks the partition's newest position, which waits for a transaction of its present owner. An
-# owner that stops normally clears `holder`. So if `holder` is still set, the owner was killed. This
-# holds only within the same group, because another group may take over the partition of a process
-# that's still alive, for example after an outage of the database.
+# Locks the partition's newest position, which waits for a transaction of the present owner. An
+# owner that stops normally clears `holder`, so if it's still set, the owner was killed. That's
+# certain only within the same group. Another group may take over a partition while its owner is
+# still alive, for example after an outage of the database, so `holder` is null in that case.
 _LOCK_LATEST_POSITION: Final = """
     select   incarnation, next_offset, slice_records,
              case when group_id in ('', $3::text) then holder end as holder
@@ -314,9 +314,9 @@ async def _claim_latest(
 
 _CLUSTER_OF_TOPIC: Final = "select cluster_id from normalizer.source_topics where topic = $1::text"
 
-# Stores which Kafka cluster a topic is read from. If another process stores a cluster for the topic
-# at the same moment, that process's value is kept, unless the operator has accepted that the topic
-# moves to another cluster.
+# Stores which Kafka cluster a topic is read from. If another process has just stored a cluster for
+# the topic, that one is kept. It's replaced only if the operator has accepted that the topic moves
+# to another cluster ($3).
 _SET_CLUSTER_OF_TOPIC: Final = """
     insert into normalizer.source_topics as known (topic, cluster_id)
     values ($1::text, $2::text)
@@ -430,9 +430,9 @@ async def begin_next_incarnation(
     return begun
 
 
-# Writes a heartbeat for the new owner, so that the owner doesn't look dead until it sends its first
-# regular one. The time up to which the log was read stays as it is, because the new owner doesn't
-# know the end of the log yet.
+# Writes a first heartbeat for the new owner, so that it doesn't look dead until its regular
+# heartbeats begin. How long the partition has been behind is kept from the last owner, because the
+# new owner doesn't know yet where the log ends.
 #
 # No heartbeat is written if a record of the partition is suspected of killing processes. Otherwise
 # a process that dies at every start would write a heartbeat each time, and would look alive.

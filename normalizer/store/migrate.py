@@ -65,9 +65,9 @@ BY_HAND: Final = (
     "They may be another build's files, so run the build that they came with. Fill a new database "
     "with `normalizer migrate`, or have a DBA run the script from `normalizer migrate --print`"
 )
-# Query pg_tables instead of calling to_regclass. A session may look for the table, and then wait
-# for the migration lock while another session creates it. Even then, to_regclass wouldn't see the
-# table afterwards.
+# Query pg_tables, because to_regclass could miss the table. A session may look for the table before
+# it exists, and then wait for the migration lock while another session creates it. After such a
+# wait, to_regclass would still not find the table.
 _IS_RECORDED: Final = """
     select exists (
         select from pg_tables where schemaname = 'migrations' and tablename = 'applied'

@@ -19,9 +19,9 @@ declare
 begin
     execute $view${text}$view$;
 exception
-    -- A column of the view was removed, moved, or renamed, or its type has changed. PostgreSQL
-    -- can't replace such a view, so drop it instead, along with those of our views that select from
-    -- it. They become pending, and are created again after this one.
+    -- PostgreSQL can't replace a view if one of its columns was removed, moved, renamed, or given
+    -- another type. So drop the view, along with those of our views that select from it. They
+    -- become pending, and are created again after this one.
     when invalid_table_definition then
         with recursive dependent (oid, depth) as (
             select to_regclass('{view}')::oid, 0

@@ -257,9 +257,8 @@ class _Retries:
             _log.error("projection.failed", why=str(error), piece=self._in_flight.offsets())
             self._projections = False
         elif not self._projections:
-            # The try without projections failed too, so the projections may not be the cause. The
-            # database may be unreachable or slow, and may have been so all along. Turn the
-            # projections on again.
+            # The try without projections failed too, so the projections may not be to blame. The
+            # database may have been unreachable or slow all along. Turn the projections on again.
             self._restart()
             await wait_at_most(self._stop, back_off_s(TRIES_BEFORE_HALVING, self._draw))
         else:

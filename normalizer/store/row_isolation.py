@@ -40,8 +40,8 @@ class RowIsolation:
         connection: asyncpg.Connection,
     ) -> dict[Coordinates, Rejected]:
         """Find the events whose rows are rejected, besides those in `row_rejections`."""
-        # `lock` returns None if an earlier commit of this batch succeeded after all. It doesn't
-        # matter then which rows are rejected here, because the next transaction of the batch
+        # `lock` returns None if an earlier commit of this batch succeeded after all. In that case
+        # it doesn't matter which rows are rejected here, because the next transaction of the batch
         # notices that commit and ignores the result.
         dedup_horizon = await self._positions.lock(connection, batch.parts) or NO_DEDUP_HORIZON
         _, exclusions = await begin_batch(connection, batch)
@@ -149,8 +149,8 @@ async def _try_write(
     try:
         await write(rows)
     except RowRejectedError as found:
-        # Copy the exception instead of storing it. The traceback of `found` refers to this frame
-        # and its rows, so the rows would stay in memory until the garbage collector runs.
+        # Make a new exception instead of keeping `found`. Its traceback refers to this frame, and
+        # so to the rows, which would stay in memory until the garbage collector runs.
         rejection = RowRejectedError(found.sqlstate, found.line)
     except FOREIGN_ERRORS as error:
         if find_fault(error, copying=False) is not Fault.RECORD:

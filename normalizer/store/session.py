@@ -32,8 +32,8 @@ _SETTINGS: Final = {
     # A frozen process must not keep its positions locked, and no statement may wait indefinitely.
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
-    # This is longer than deadlock_timeout, so that PostgreSQL can detect a deadlock before we give
-    # up waiting. It's still short, because a stop or a rebalance is noticed only between two tries.
+    # Wait longer than deadlock_timeout, so that PostgreSQL can detect a deadlock before we give up.
+    # But don't wait much longer, because a stop or a rebalance is noticed only between two tries.
     "lock_timeout": "5s",
     "search_path": "normalizer, public",
 }
@@ -47,9 +47,9 @@ _JSONB_VERSION: Final = b"\x01"
 _log: Final = get_logger()
 
 
-# Returns which sessions hold the lock that each of these server processes is waiting for. Without
-# the right pg_read_all_stats, the state of sessions of other roles is invisible, so their state is
-# left out.
+# Returns, for each of these server processes, the sessions that hold the lock it's waiting for. The
+# state of another role's session is left out unless we have the right pg_read_all_stats, because
+# PostgreSQL hides it.
 LOCK_HOLDERS: Final = """
     select   waiting.pid,
              string_agg(
@@ -68,10 +68,10 @@ class RetryTransactionError(Exception):
     """Another writer was first. Run the transaction again at once."""
 
 
-# Ends each of our sessions that has written something, and has since been waiting for its client
-# for longer than the statement_timeout. Its client may be gone, but the session still holds its
-# locks. Sessions of other programs are left alone, even if they use the same role. Ending the
-# sessions of one's own role needs no special right.
+# Ends our own sessions that have stalled. A session has stalled if it has written something, and
+# has been waiting for its client for longer than the statement_timeout. The client may be gone, but
+# the session still holds its locks. Sessions of other programs are left alone, even if they use the
+# same role. Ending the sessions of one's own role needs no special right.
 _END_STALLED_SESSIONS: Final = """
     with stalled as materialized (
         select pid, application_name as application

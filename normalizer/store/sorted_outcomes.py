@@ -87,8 +87,8 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
 
 
 # Assigns the batch's id, and reads the retention horizon and the forgotten executions. Reading
-# locks both tables until the transaction ends. So if another transaction raises the horizon or
-# forgets an execution, it first waits for every batch that has read the old values.
+# locks both tables until the transaction ends. A transaction that raises the horizon or forgets an
+# execution has to wait for these locks, so it can't overtake a batch that has read the old values.
 _BEGIN_BATCH: Final = """
     select nextval('normalizer.batch_id') as batch_id,
            nullif(expired_before, '-infinity') as expired_before,
@@ -110,9 +110,9 @@ async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int
         for one in outcomes
         if not isinstance(one, Ignored)
     }
-    # Leave out ids that don't fit into a bigint, because one of them would make the database reject
-    # this whole statement. Without them, the database later rejects only the rows that have such an
-    # id.
+    # Leave out ids that don't fit into a bigint. Even one of them would make the database reject
+    # this statement, and with it the whole batch. Later the database rejects only the rows that
+    # have such an id.
     storable = [one for one in execution_ids if one is not None and -(1 << 63) <= one < 1 << 63]
     batch_id, horizon, forgotten = await connection.fetchrow(_BEGIN_BATCH, storable)
     return batch_id, Exclusions(horizon=horizon, forgotten=frozenset(forgotten))

@@ -179,9 +179,9 @@ def why_claim_lost(
     return FencedError(message, topic=topic, partition=partition)
 
 
-# Adds the gaps of a batch, which are ranges of offsets without a record. A transactional producer
-# leaves such a hole after each transaction, so there may be very many. To save rows, all holes in
-# the same block of 1,024 offsets are stored in one row.
+# Adds the gaps of a batch, which are ranges of offsets without a record. There may be very many,
+# because a transactional producer leaves one after each transaction. To save rows, all gaps in the
+# same block of 1,024 offsets are stored in one row.
 _ADD_GAPS: Final = """
     insert into normalizer.gaps as known (topic, incarnation, partition, reason, missing, offsets)
     select   topic, incarnation, partition, reason,
@@ -256,8 +256,8 @@ async def move_positions(
     await connection.execute(_MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
 
 
-# Selects the topics that represent files from which at least one record has been read, by a job or
-# otherwise.
+# Selects the topics that represent files with at least one record read, whether or not a job read
+# it.
 _FILE_TOPICS: Final = """
     select topic from normalizer.job_parts where topic like 'file:%' and records > 0
     union

@@ -95,9 +95,9 @@ def find_fault(error: BaseException, *, copying: bool) -> Fault:
     code = error.sqlstate or ""
     if code[:2] in _OUR_CLASSES and code not in _OUTAGES_OF_25:
         return Fault.FATAL
-    # The server sends this code for a damaged COPY, but a connection pooler sends it whenever its
-    # connection to the server fails. To tell the two apart, check whether the error names a line of
-    # the COPY, because only the server's error does.
+    # 08P01 has two meanings. The server sends it for a damaged COPY, and a connection pooler sends
+    # it whenever its connection to the server fails. Only the server's error names a line of the
+    # COPY, so look for that line.
     if code == "08P01" and copying and failed_copy_line(error) is not None:
         return Fault.RECORD
     if code[:2] in _OUTAGE_CLASSES:

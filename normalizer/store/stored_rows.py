@@ -30,8 +30,8 @@ alone."""
 SELECTED: Final = ", ".join(Envelope.__struct_fields__)
 """The columns of an envelope."""
 
-# Finds the rows with these event ids. The array is in a subselect to hide the ids from the planner,
-# because planning a query with all ids of a batch takes longer than finding the rows.
+# Finds the rows with these event ids. The array is in a subselect, which hides the ids from the
+# planner. Without it, planning a query with all the ids of a batch takes longer than running it.
 FIND_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -82,9 +82,9 @@ _ASSIGN_ID: Final = """
 
 # Finds which records of one partition are stored. The parameters are the topic, the incarnation,
 # the partition, the first and the last of the wanted offsets, and the list of all wanted offsets. A
-# BRIN index finds only ranges of blocks, so one look-up per offset would be wasteful.
-# `source_offset + 0` keeps the planner from using the index for the list, so it looks up only the
-# range from the first to the last offset.
+# BRIN index finds only ranges of blocks, so looking up each offset separately would read the same
+# blocks again and again. `source_offset + 0` keeps the planner from using the index for the list.
+# It then looks up the range from the first to the last offset, once.
 _FIND_BY_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -175,9 +175,9 @@ class StoredRows:
         return {
             coordinates: event_id
             for merge_id, event_id, coordinates in merged_from
-            # Merges and batches are numbered from the same sequence. If the row's batch has a
-            # higher number than the merge, the row was deleted and stored again after the merge.
-            # The record was therefore merged into the deleted row, and not into this one.
+            # Merges and batches are numbered from the same sequence. If the row's batch has the
+            # higher number, the row was deleted after the merge and then stored again. The record
+            # was merged into the deleted row, so leave it out.
             if batches.get(event_id, merge_id) < merge_id
         }
 

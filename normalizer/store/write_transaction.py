@@ -131,8 +131,8 @@ class WriteTransaction:
         )
         if not merged:
             return write_plan.outcomes
-        # A batch has two transactions. A record that the first one has merged looks like a
-        # duplicate to the second one, so report it as merged here.
+        # This is the second of the two transactions in which a batch is written. A record that the
+        # first one has merged looks like a duplicate here, so report it as merged.
         return [
             ("merged", row)
             if outcome == "duplicate" and event_coordinates(event) in merged

@@ -147,8 +147,8 @@ class _Run:
         programs = Programs(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
         live = log is not None and self._sends_traffic
-        # The page shows the last day by default. On a new stack, that would be 23 empty hours and
-        # one that has just begun. So open the page with the last 15 minutes instead.
+        # By default the page shows the last day. A new stack has data for only a few minutes of
+        # that, so the charts would look empty. Open the page with the last 15 minutes instead.
         self.screen.print_line(f"dashboard: {stack.api_url}{'/?last=15m' if live else ''}")
         if log is None:
             if has_simulator():

@@ -148,8 +148,8 @@ def _log_to_stderr() -> None:
 
 def _refuse_exposure(settings: ApiSettings) -> None:
     # Accept only visible ASCII characters, because an HTTP header can't carry others as they are.
-    # This also rejects a line break at the end, which is easy to overlook, because most editors add
-    # one.
+    # This also rejects a line break at the end. It's easy to overlook one, because most editors end
+    # a file with it.
     if settings.token is not None and not re.fullmatch(f"[!-~]{{{LEAST_TOKEN},}}", settings.token):
         raise ConfigurationError(
             f"PROJECTOR_TOKEN: expected at least {LEAST_TOKEN} ASCII characters without spaces. "

@@ -89,8 +89,8 @@ _END_DIVERGENCES: Final = """
 """
 
 # Opens a divergence at each location. If one is already open there, it's ended and replaced by a
-# new one with the same start time. The old one isn't kept open, because an earlier comparison that
-# is still running may end it, although that comparison can't know about the new finding.
+# new one with the same start time. It can't simply stay open, because an earlier comparison that's
+# still running may end it without knowing about the new finding.
 _ADD: Final = """
     with replaced as (
         update divergences

@@ -29,9 +29,9 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
     try:
         content = _decoder.decode(text)
     except msgspec.ValidationError as error:
-        # msgspec found that the value isn't an object, but it stopped before the end of the text.
-        # Check the rest too, because a text that isn't valid JSON is rejected for that reason
-        # instead (#l2).
+        # msgspec rejects a value that isn't an object, such as a list, without reading the rest of
+        # the text. Check the rest as well, because a text that isn't valid JSON has to be rejected
+        # for that reason instead (#l2).
         reject_invalid(text)
         check_depth(text, MAX_NESTING)
         kind = "".join(_KIND.findall(str(error)))

@@ -86,10 +86,10 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
     adopted = [(one, _adopt(one, fields, extra)) for one in wrappers]
     if not any(each.bom or each.replaced for each in (*levels, *wrappers)):
         return WireEvent.read(text, fields, index, extra)  # nearly always
-    # Collect the paths at which text was replaced in the event. The event was built from several
-    # nested levels, and each level reports paths in terms of its own fields. So keep only the paths
-    # of fields that the event took from that level, and translate them to the names of these fields
-    # in the event.
+    # Collect the paths in the event at which text was replaced. The event was built from nested
+    # levels, for example from a wrapper and the event inside it, and each level has its own list of
+    # paths. A path counts only if the event took that field from the level. If the event stores the
+    # field under another name, translate the path to that name.
     paths = {canonical_path(path) for path in level.replaced.get(None, ())}
     if batch is not None:
         outer = batch.replaced.get(None, ())

@@ -118,9 +118,9 @@ class _Reconciler:
         for number, event in zip(doubtful, doubtful_events, strict=True):
             outcomes[number] = await self._reconcile(event)
             await self._stored.let_others_run()
-        # A batch is written in two transactions, and an earlier try may have ended between them. In
-        # that case the first transaction has already merged some of these events, so they change
-        # nothing now. Report them as merged, and don't record the merge a second time.
+        # A batch is written in two transactions. If an earlier try stopped between them, its first
+        # transaction has already merged some of these events, so merging them again changes
+        # nothing. Report them as merged all the same, but don't record the merge a second time.
         merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
         merged_records = [record for record in self._merged_records if record[0] not in merged]
         for number, event in zip(doubtful, doubtful_events, strict=True):

@@ -38,9 +38,9 @@ def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
             changed[name] = write(kept).encode() if name in DOCUMENTS else kept
     if row.extra is not None:
         extra = _object(row.extra)
-        # Add an empty event_type while `extra` is sanitized, and remove it afterwards. Without an
-        # event_type, the sanitizer could mistake `extra` for a batch or a wrapper of events, and
-        # skip text in it.
+        # Sanitize `extra` as if it were an event. Without an event_type, the sanitizer could take
+        # it for a batch or a wrapper of events, and would skip some of its text. So add an empty
+        # event_type first, and remove it afterwards.
         kept = _cleaned({"event_type": "", **extra}, sanitizer)
         if "event_type" not in extra:
             kept.pop("event_type", None)

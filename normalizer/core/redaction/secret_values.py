@@ -17,9 +17,9 @@ _ESCAPED: Final = {
     '"': re.compile(r'"(?P<value>(?:[^"\\]|\\.|"")*+)(?:"|\\?\Z)', re.DOTALL),
     "'": re.compile(r"'(?P<value>(?:[^'\\]|\\.|'')*+)(?:'|\\?\Z)", re.DOTALL),
 }
-# Matches at most 1,000 repetitions at a time. Until an atomic group ends, the regex engine stores a
-# state for each repetition in it, so a long value would take a lot of memory without this limit.
-# For such a value, `bare_end` matches the pattern again from where the last match ended.
+# Matches at most 1,000 repetitions at a time. Inside an atomic group, Python's regex engine stores
+# a state for each repetition, so without the limit a long value would take a lot of memory. To read
+# such a value, `bare_end` matches the pattern again from where the last match ended.
 _BARE: Final = re.compile(
     r"""
     (?>(?: [^\s;&"'`<,\\%]++

@@ -266,9 +266,9 @@ def _other_word(sent: str) -> str:
     return _known_other_word(sent[:MAX_STATUS_BYTES]) or sent.upper()
 
 
-# These two functions cache what they return, so callers pass only the first MAX_STATUS_BYTES
-# characters of a word. No known word is longer. If whole words were cached, long unknown ones could
-# make the cache grow to megabytes.
+# Both functions cache their results, so callers pass only the first MAX_STATUS_BYTES characters of
+# a word. No known word is longer, so that's enough to recognize it. If the cache held whole words,
+# long unknown ones could make it grow to megabytes.
 @lru_cache(maxsize=_REMEMBERED)
 def _known_call_outcome(sent: str) -> str | None:
     folded = _fold(sent)

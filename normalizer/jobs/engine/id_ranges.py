@@ -51,8 +51,8 @@ ROWS_IN_ALL: Final = """
     select greatest(pg_stat_get_live_tuples('normalizer.events'::regclass), 1)
 """
 
-# Finds the end of a range of $2 events that starts at the id $1. Returns the id of the first event
-# after the range, or no row if fewer events are left.
+# Finds the end of a range of $2 events that begins at the id $1. Returns the id of the first event
+# after the range, or no row if the range reaches to the last event.
 _CHUNK_END: Final = """
     select   event_id
     from     normalizer.events

@@ -245,10 +245,10 @@ async def _reached(
     return below | dict.fromkeys(live, DEDUP_ALWAYS)
 
 
-# Returns the dedup horizons for a dry run, without locking them. Below the horizon of a partition,
-# records may be stored already, so a job looks each of them up. If the service is reading the
-# partition, it may store any record during the dry run. The horizon of such a partition is
-# therefore set above all offsets, so that every record is looked up.
+# Returns the dedup horizons for a dry run, without locking them. A job looks up every record below
+# the horizon of its partition, because that record may be stored already. If the service reads the
+# partition too, it may store any record during the dry run. For such a partition the query returns
+# a horizon above all offsets, so that the job looks up every record.
 _READ_DEDUP_HORIZON: Final = """
     select topic, incarnation, partition,
            case when live.topic is null then horizon.next_offset else 1::bigint << 62 end

@@ -68,13 +68,13 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     throttled_by_rate_s: float
 
 
-# Ends a job that no process is running. A process that runs the job holds the job's lock, so in
-# that case this statement finds no row and changes nothing. A runner may also have lost its lock
-# without noticing. Raising the epoch makes its next write fail.
+# Ends a job that no process is running. A process that runs the job holds the job's lock, and then
+# this statement finds no row and changes nothing. A process may also have lost that lock without
+# noticing. Raising the epoch stops it, because its next write fails.
 #
-# The end of each part of the source, such as a file or a partition, is set to the offset at which
-# reading stopped. No part then has anything left to read, so the run counts as over, and the next
-# command begins a new run.
+# Each part of the source, such as a file or a partition, gets the offset at which reading stopped
+# as its end. That leaves nothing to read, so the run counts as over, and the next command begins a
+# new one.
 _END_UNFINISHED: Final = """
     with ended as (
         update normalizer.jobs as job

@@ -56,9 +56,10 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
         return incarnation
 
 
-# Selects how far the newest incarnation of each partition was read, and how many incarnations the
-# partition has. Positions that an operator deleted are included too, because a new position of the
-# partition would continue in the incarnation of the deleted one.
+# Selects how far each partition was read in its newest incarnation, and how many incarnations it
+# has. A partition gets a new incarnation each time its topic is recreated. Positions that an
+# operator deleted count too, because a new position would continue in the incarnation of the
+# deleted one.
 _LAST_READ: Final = """
     with known as (
         select topic, incarnation, partition, epoch, next_offset, cluster_id, last_offset,

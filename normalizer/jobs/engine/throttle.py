@@ -80,10 +80,10 @@ class LiveLagSource(Protocol):
         """Return the lag of live traffic. Raises RetryableError if that can't be measured now."""
 
 
-# Selects only the positions that a live process is advancing, because pausing the job doesn't help
-# a partition that nobody reads. A process counts as live if its heartbeat is less than a minute
-# old. Heartbeats are sent every three seconds, but a busy database delays them, and that's exactly
-# when the job should pause.
+# Selects only positions that a live process is advancing, because pausing the job doesn't help a
+# partition that nobody reads. Processes send a heartbeat every three seconds, but one that's up to
+# a minute old still counts. A busy database delays heartbeats, and that's exactly when the job
+# should pause.
 _LIVE_POSITIONS: Final = """
     select topic, partition, position.next_offset, position.cluster_id
     from   normalizer.source_heartbeats as reported

@@ -52,9 +52,9 @@ async def fetch_page(
     """Return rows in order, and whether these are all. Call it within a transaction."""
     rows: list[asyncpg.Record] = []
     page = PageSize()
-    # Use an unnamed prepared statement, which `connection.cursor` can't do. Behind a connection
+    # Prepare the statement without a name, which `connection.cursor` can't do. Behind a connection
     # pooler, another client may already have used a name such as `__asyncpg_stmt_1__` in the same
-    # server session, and the statement would fail.
+    # server session. A second statement with that name would fail.
     cursor = await (await connection.prepare(statement)).cursor(*values)
     while True:
         fetched = await cursor.fetch(fetch_size := page.rows_to_fetch())

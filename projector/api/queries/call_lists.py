@@ -81,9 +81,9 @@ CALL_COLUMNS = """
 """
 
 
-# The filters collect ids in an array instead of using `in (select ...)`. After an `or`, PostgreSQL
-# can't use an index for a subquery, and would compare each row of the window with every id that the
-# subquery returns. It can look up the ids of an array in an index.
+# The filters collect ids in an array instead of using `in (select ...)`. PostgreSQL can't use an
+# index for a subquery that follows an `or`. It would compare each row of the window with every id
+# that the subquery returns. The ids of an array can be looked up in an index.
 def _calls(of_error: str) -> Statement:
     return Statement(f"""
     select   {CALL_COLUMNS},

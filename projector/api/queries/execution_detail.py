@@ -64,9 +64,9 @@ class OrderedCall(CallRow, frozen=True, kw_only=True):
     ordinal: int
 
 
-# The subquery finds the keys of the attempts on one page, and the join then looks up each call by
-# its key. If the query joined all attempts with all calls first, PostgreSQL might compare each
-# attempt with each call.
+# The subquery selects the attempts on one page, and the join then looks up each call by its key. If
+# the query joined all attempts with all calls first, PostgreSQL might compare every attempt with
+# every call.
 _EXECUTION_CALLS = Statement(f"""
     select   {CALL_COLUMNS}, attempt.ordinal, call.begun_at as after_at, call.step as after_step,
              call.command_id as after_command, call.attempts as after_attempts

@@ -25,8 +25,9 @@ _FEW_STEPS: Final = 2
 """The calls of one or two steps are found by index. For more, one pass over all is faster."""
 _QUOTES: Final = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "<>")
 
-# The platform's ids have 15 digits or more. Most shorter numbers in an error text aren't ids. So a
-# shorter number counts as an id only if it stands alone, or follows a word such as "execution".
+# The platform's ids have 15 digits or more. Most shorter numbers in an error text, such as a port
+# or a status code, aren't ids. So a shorter number counts as an id only if it's the whole text, or
+# follows a word such as "execution".
 _NUMBER: Final = re.compile(
     r"(?:\A(?=[0-9]+\Z)|(?:execution|event|command|id)\W{1,4}|(?<![0-9A-Za-z_.-])(?=[0-9]{15}))"
     r"([0-9]{1,19})(?![0-9A-Za-z_-]|[.][0-9]|:\S)",
@@ -240,9 +241,9 @@ _BY_COORDINATES: Final = Statement("""
 """)
 
 # Finds commands by the beginning of their command_id. Most command_ids begin with the id of their
-# execution. Any other command_id is the id of the event that issued the command, so the search for
-# events finds it. The index sorts by bytes, which puts command_ids with the same beginning next to
-# each other, so the query reads a single range of the index.
+# execution, so the query reads only the commands of that execution. Any other command_id is the id
+# of the event that issued the command, and the search for events finds it. The index sorts by
+# bytes, so the matching command_ids are next to each other in it.
 _BY_COMMAND: Final = Statement("""
     select   'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
              command_id = :command::text as exact, array['execution', 'command'] as names,
@@ -280,8 +281,9 @@ _BY_TRACE: Final = Statement("""
 
 _ERROR_CLASS: Final = Statement("select projector.classify_error(:text::text) as error_class")
 
-# Each round of the recursion looks up the next step in the index, so the query doesn't read every
-# row. Because of the limit, the recursion ends as soon as enough matching steps are found.
+# Finds the steps whose name contains the text. Each round of the recursion looks up the next step
+# in the index, so the query doesn't read every row. The recursion ends as soon as the limit is
+# reached.
 _STEPS: Final = Statement("""
     with recursive stored (step) as (
         select min(step) from projector.call_outcomes_by_attempt

@@ -85,7 +85,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     JSON columns (context, result, meta, extra, coercions, headers) are UTF-8 JSON that PostgreSQL
     can store. They hold the producer's own bytes, unless a rule replaced something in them. None
-    means that a value is absent. Only execution_id, event_type, and status are always there.
+    means that a value is absent. Only execution_id, event_type, and status are always set.
     `event_id` and `created_at` are None only if the producer sent none and the event didn't come
     from a log, which would otherwise provide them. `attempts` is also written into `meta`.
 
@@ -134,7 +134,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     - `reason` is a fixed word, and `detail` a sentence that never quotes the record.
     - `shape` is the producer's format, or '' if it wasn't recognized.
-    - `index` is the place of the event in its record, counted from 0.
+    - `index` is the event's position in its record, counted from 0.
     - `sqlstate` is set only if the database rejected the row.
     - `sample` has the first bytes of the record as text. Only the first rejected event of a record
       has it, and only if the bytes are text and can't hold a secret.

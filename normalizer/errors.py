@@ -70,8 +70,8 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 class NormalizerError(Exception):
     """The base class of every error that this package raises on purpose.
 
-    `what` says what happened. `remedy` says what to do about it, if anything can be done. The
-    error's text consists of both.
+    `what` says what happened, and `remedy` what the operator can do about it. The error's text is
+    both, or only `what` if there's no remedy.
     """
 
     def __init__(self, what: str = "", *, remedy: str = "") -> None:
@@ -157,9 +157,9 @@ class OtherGroupError(PositionError):
 class PositionMovedError(PositionError):
     """The position has changed, but no other process has claimed the partition. Claim it again.
 
-    There are two possible causes. An operator may have moved the position. Or a commit succeeded
-    although its response was lost, and a part of its batch was then written again. In the second
-    case no event is lost, but the metrics lack the outcomes of that commit.
+    There are two possible causes. Either an operator has moved the position, or an earlier commit
+    succeeded but its response was lost, and we've tried to write only a part of its batch again. In
+    the second case no event is lost, but the metrics lack the outcomes of that commit.
     """
 
 

@@ -1,8 +1,8 @@
 """Parses JSON into a tree that keeps numbers as written, writes it, and measures its depth.
 
-Most JSON here is read with msgspec, which is faster, but changes how numbers are written, for
-example 1.50 to 1.5. So this parser is used only for text that's written again afterwards, for
-example without a secret, or in canonical form.
+Most JSON is read with msgspec, which is faster but changes how a number is written, for example
+from 1.50 to 1.5. So this parser is used for text that's written out again after a change, such as a
+document from which a secret was removed.
 """
 
 import json

@@ -121,11 +121,11 @@ class ProducerModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_names_of_fields(cls, sent: Any) -> Any:
-        """Rename the fields that were sent to the names of the model.
+        """Rename the fields that were sent to the model's own names for them.
 
         If a field was sent under both of its names, the value under the stronger name counts. Null
         means absent (#a1), and so does a step such as `unknown` (#p1). Pydantic's aliases would be
-        simpler, but a subclass that declares a field again would lose them.
+        simpler, but a subclass that redeclares a field would lose them.
         """
         if not isinstance(sent, dict):
             return sent

@@ -54,9 +54,9 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class SnowflakeGenerator:
     """Mints ascending ids for one node, in the layout of NoETL's applications.
 
-    Threads may share a generator. No id repeats. If a millisecond is full or the clock is set back,
-    ids continue after the last one. The database function `gen_snowflake()` builds ids in the same
-    way, bit for bit.
+    No id repeats, and threads may share a generator. If the ids of a millisecond are used up, or
+    the clock is set back, the next id continues from the last one. The database function
+    `gen_snowflake()` builds ids in the same way, bit for bit.
 
         ids = SnowflakeGenerator(node=7, clock_ms=lambda: time.time_ns() // 1_000_000)
         event_id = ids.next_id()
@@ -86,9 +86,9 @@ class SnowflakeGenerator:
 def decode(event_id: int, near_ms: int | None = None) -> Decoded | None:
     """Return the time inside an id and its other parts, or None if the id has no time (#g2).
 
-    `near_ms` is the time of the record in Kafka. An id may fit two layouts, and then the one whose
-    time is closer to `near_ms` is used. Also returns None if the time in the id is more than a day
-    after `near_ms`, because such an id isn't a snowflake.
+    `near_ms` is the time of the record in Kafka. If the id fits two layouts, the one whose time is
+    closer to `near_ms` is used. If its time is more than a day after `near_ms`, the id only looks
+    like a snowflake, so the result is None too.
     """
     if event_id < _SMALLEST_SNOWFLAKE or event_id & _HASHED == _HASHED:
         return None
@@ -109,9 +109,9 @@ def derive_id(
 ) -> int:
     """Derive an id for the event at these coordinates, whose producer sent none.
 
-    The same coordinates always give the same id, so an event that's read again is recognized. If an
-    event with other coordinates already has the id, derive another one with `salt` 1, 2, or 3
-    (#g4).
+    The same coordinates always give the same id, so that an event is recognized when it's read
+    again. If an event with other coordinates already has that id, call this again with `salt` 1, 2,
+    or 3 (#g4).
     """
     packed = _COORDINATES.pack(
         incarnation & 0xFFFFFFFF,

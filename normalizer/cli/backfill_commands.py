@@ -1,6 +1,7 @@
 """The backfill commands, which read history from a topic, from files, or from a table.
 
-Each builds a source and hands it to the same job (`jobs/backfill.py`), or to its dry run.
+Each command only builds its source. The job that reads it (`jobs/backfill.py`) is the same for all
+three, and so is the job's dry run.
 """
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
@@ -269,8 +270,8 @@ def backfill_table(
     normalizer backfill table --key event_id --name recent \\
         --query "select * from noetl.event where created_at >= '2026-01-01'"
 
-    The table may be large and in use. It's read page by page in the order of its key, with one
-    short statement per page.
+    You can run it on a large table that's in use. It reads the table page by page in the order of
+    its key, with one short statement per page, so no snapshot stays open for long.
     """
     if (table is None) == (query is None):
         raise click.UsageError(

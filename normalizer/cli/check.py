@@ -37,8 +37,8 @@ _GONE: Final = "if the topic was recreated with fewer partitions, use `normalize
 async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResult]:
     """Check Kafka, then the database, then whether the two belong together. Changes nothing.
 
-    Yields one line per check. If a check fails, later checks that need its result are skipped, so
-    that one cause is reported once.
+    Yields one line per check. If a check fails, the checks that depend on it are skipped. For
+    example, an unreachable database is reported once, and not again by each check of its tables.
     """
     kafka = KafkaCheck(settings, log)
     database = DatabaseCheck(settings)

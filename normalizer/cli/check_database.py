@@ -306,8 +306,9 @@ class DatabaseCheck:
 def _granted() -> tuple[tuple[str, str, str, str | None], ...]:
     """List the rights that the migrations grant to the writer, as (kind, object, right, column).
 
-    The rights are read from the text of the migrations. The database's catalog can't be the source,
-    because it only has the rights that exist, and some may be missing, for example after a restore.
+    They're read from the text of the migrations, because the database's catalog only shows the
+    rights that exist. The check has to notice the ones that are missing, for example after a
+    restore.
     """
     return tuple(
         ((kind or "table").upper(), what, right.upper(), field)

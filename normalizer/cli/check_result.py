@@ -6,7 +6,8 @@ import msgspec
 class CheckResult(msgspec.Struct, frozen=True):
     """One line of the report: what was checked, the result, and a remedy if there's a problem.
 
-    `warns` marks a problem with which the service still works, so it doesn't make the command fail.
+    With `warns`, the problem is only a warning: the service works in spite of it, so it doesn't
+    make `normalizer check` fail.
     """
 
     about: str

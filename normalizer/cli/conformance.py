@@ -96,10 +96,10 @@ def read_cases(level: Level) -> list[Case]:
 def run_program(
     command: Sequence[str], cases: Sequence[Case], *, within_s: float = 600.0
 ) -> tuple[list[VectorMismatch], str]:
-    """Run the program over the cases. Returns the cases with wrong lines, and how it failed.
+    """Run the program over the cases. Returns the mismatches, and how the program failed.
 
-    `how it failed` is "" if the program ended in time with exit code 0. Raises ConfigurationError
-    if the program can't be started.
+    There's one mismatch for each case with wrong lines. The second value is "" if the program ended
+    in time with exit code 0. Raises ConfigurationError if the program can't be started.
     """
     given = b"".join(
         line + b"\n"

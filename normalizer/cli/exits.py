@@ -27,8 +27,8 @@ _T = TypeVar("_T")
 def load_settings(*needs: str) -> Settings:
     """Read the settings from the environment, and end the process if they're wrong.
 
-    `needs` names the settings that must be set for this command. Logging is off from then on, until
-    the command configures it.
+    `needs` names the settings without which this command can't run. Logging is off from then on,
+    until the command configures it.
     """
     telemetry.configure(level="critical")
     return settings_or_exit(lambda: environment.load(os.environ, needs=needs))

@@ -1,7 +1,8 @@
 """Explains what happened to one record, and by which rules.
 
-It looks up the record in the tables (events, quarantine, gaps), and if Kafka still has it, it also
-applies today's rules to it. The result is text for an operator, line by line.
+It looks up the record in the tables (events, quarantine, gaps). If Kafka still has the record, it
+also applies today's rules to it, to show what they'd make of it. The result is text for an
+operator, line by line.
 """
 
 from collections.abc import Iterable, Iterator

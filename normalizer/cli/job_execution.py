@@ -164,9 +164,9 @@ def end_dry_run(
 ) -> NoReturn:
     """Print what a real run would change, and exit.
 
-    With `partial`, the dry run didn't see everything, so the exit code is 1. `broken` is an error
-    that would end a real run too. A real run would still store everything before the error, so
-    these changes are printed first, and then the error.
+    `partial` means that the dry run was stopped before it saw everything, so the exit code is 1.
+    `broken` is an error that would end a real run too. A real run would still store everything
+    before that error, so these changes are printed first, and then the error.
     """
     if partial or broken:
         click.echo("it ended early, so this covers only the part that was read", err=True)

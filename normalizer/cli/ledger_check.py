@@ -90,12 +90,14 @@ async def verify_ledger(
 ) -> AsyncIterator[PartitionFinding | RunFinding]:
     """Check every position, and yield a finding for each partition and then each run of a job.
 
-    Without a `log`, positions are compared only with the tables. So is the position of a partition
-    whose leader doesn't respond. At the end a BrokerUnavailableError names these partitions.
+    Without a `log`, positions are compared only with the tables. If the leader of a partition
+    doesn't respond, that partition is compared only with the tables too, and after the last finding
+    a BrokerUnavailableError names all such partitions.
 
-    The tables are read in chunks, each with its own snapshot, while other processes write. So that
-    the chunks still fit together, rows beyond the positions that were read at the start don't
-    count. Raises StoreUnavailableError, FatalError, and the errors of the log.
+    Other processes may keep writing. The tables are read in chunks, each with its own snapshot, so
+    later chunks have newer rows. To compare all of them with the positions that were read at the
+    start, rows beyond those positions are ignored. Raises StoreUnavailableError, FatalError, and
+    the errors of the log.
     """
     async with read_only_connection(
         database_url,
@@ -315,8 +317,8 @@ async def _rows(
 ) -> tuple[Counter[PartitionKey], Counter[JobRunKey], Counter[PartitionKey], Counter[JobRunKey]]:
     """Count stored and quarantined rows by partition and by run, including archived ones.
 
-    If retention deletes rows while they're counted, some could be missed or counted twice. So if it
-    has deleted any in the meantime, counting starts over.
+    A row that retention archives in the meantime could be missed or counted twice. So if retention
+    has deleted any rows during the count, the count starts over.
     """
     taken = await connection.fetch(_ARCHIVED)
     while True:

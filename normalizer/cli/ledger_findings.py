@@ -55,7 +55,7 @@ class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     Each sentence in `wrong` begins with its kind (LOST, MORE, RECREATED, ANOTHER CLUSTER, or
     UNREADABLE) and makes the command exit with 1. `unverified` counts offsets in gaps that are
-    older than the log's beginning. Nobody can know any more whether they had a record.
+    older than the log's beginning, where nobody can tell any more whether there was a record.
     """
 
     position: LedgerPosition

@@ -1,8 +1,8 @@
 """Shows the stored positions of partitions, and changes them for an operator.
 
-An operator can skip records, set a position back, or retire a partition. Skipped records aren't
-lost. They're read from Kafka first, and go to quarantine. Only an offset that can't be read becomes
-part of a gap.
+An operator can skip records, set a position back, or retire a partition. A skipped record isn't
+lost, because it's read from Kafka first and goes to quarantine. Only an offset that can't be read
+becomes part of a gap.
 """
 
 from collections.abc import Sequence

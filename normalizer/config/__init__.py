@@ -1,7 +1,7 @@
 """Reads the configuration of a process from environment variables.
 
-Every command begins here. All mistakes are reported at once, with the name of each variable, and a
-password never appears in a message.
+Every command begins here. If several variables are wrong, one error names all of them. No message
+ever contains a password.
 
 passwords         finds and masks the passwords in URLs.
 settings          declares every setting: its default, bounds, unit, and description.

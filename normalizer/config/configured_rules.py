@@ -1,7 +1,7 @@
 """Builds the rules from the settings: the operator's secret words and table of wire shapes.
 
-A table of shapes has its own test vectors. If one of them fails, no process starts with that table,
-because it would store wrong values.
+A table of shapes comes with its own test vectors. They run before the rules are used, and if one
+fails, the process doesn't start, because it would store wrong values.
 """
 
 from pathlib import Path

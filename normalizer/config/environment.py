@@ -109,10 +109,10 @@ def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings
 def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
     """Find environment variables that look like ours but that nothing reads, for example typos.
 
-    Each is returned with the name that was probably meant. Two kinds of variables aren't reported.
-    Other programs use the prefix KAFKA_ too, so a variable with this prefix is reported only if it
-    resembles one of ours. Kubernetes adds variables for every service, such as NORMALIZER_PORT or
-    KAFKA_SERVICE_HOST, and those aren't reported either.
+    Each is returned with the name that was probably meant. Other programs use the prefix KAFKA_
+    too, so a variable with this prefix is reported only if it resembles one of ours. The variables
+    that Kubernetes adds for every service, such as NORMALIZER_PORT or KAFKA_SERVICE_HOST, are never
+    reported.
     """
     found = []
     for name in sorted(set(environ) - set(_VARIABLES)):

@@ -14,8 +14,9 @@ DATABASE_URL_FORM: Final = (
 def is_database_url(text: str) -> bool:
     """Return whether this is an address of a database whose hosts and ports can be parsed.
 
-    Call this before asyncpg gets the address. If a password contains an unescaped # or /, a parser
-    takes a part of the password for a port, and asyncpg's error would show that part.
+    Call this before you pass an address to asyncpg. If a password contains an unescaped # or /, a
+    parser mistakes part of the password for a port, and asyncpg's error message would show that
+    part.
     """
     try:
         for host in urlsplit(text).netloc.rpartition("@")[2].split(","):

@@ -23,9 +23,9 @@ async def start_on_free_ports(
 ) -> None:
     """Call `start` with free ports, the same as last time if possible.
 
-    A port that was free may be taken by another process a moment later, before the server binds it.
-    If `start` fails with an EmbeddedError and one of its ports isn't free any more, `start` is
-    called again with other ports.
+    Another process may take a port after we've found it free and before the server binds it. So if
+    `start` fails with an EmbeddedError and one of its ports isn't free any more, `start` is called
+    again with other ports.
     """
     while True:
         ports = choose_ports(file, names)

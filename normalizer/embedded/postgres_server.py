@@ -74,8 +74,8 @@ class PostgresServer(StackProcess):
 
     `folder` holds its data, port, log, and password, which only its owner can read. PostgreSQL
     doesn't run as root, so if we are root, the server runs as the user `nobody`. If that user can't
-    reach the folder, the data and a copy of the binaries are in a folder elsewhere, to which the
-    link `folder/outside` points.
+    reach the folder, the data and a copy of the binaries are kept in another folder, and the link
+    `folder/outside` points to it.
 
     `stop` closes every connection. `abort` ends the server faster, without a checkpoint. With
     `durable=False` fsync is off, so committed data survives kill -9 but not a power cut. `settings`

@@ -1,7 +1,7 @@
 """Chooses the system user of an embedded PostgreSQL, and folders that this user can reach.
 
-PostgreSQL doesn't run as root, but containers and CI often do. Then the server runs as `nobody`,
-with copies of its files where that user may read them.
+PostgreSQL doesn't run as root, but in containers and CI we often are root. In that case the server
+runs as `nobody`, and files that this user can't read are copied to a folder where it can.
 """
 
 import importlib.metadata

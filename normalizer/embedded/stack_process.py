@@ -16,9 +16,10 @@ _POLL_S: Final = 0.02
 class StackProcess:
     """The base class of the servers and programs that run as child processes.
 
-    The child runs from `start` (or `async with`) until `stop`, or until this process ends. `stop`
-    sends `stop_signals` one after the other, waits `stop_s` after each, and then sends SIGKILL.
-    `abort` sends `abort_signal` and doesn't wait. A subclass implements `start`.
+    A subclass implements `start`. The child runs from `start` (or `async with`) until `stop`, or
+    until this process ends. `stop` sends `stop_signals` one after the other, waits `stop_s` after
+    each for the child to end, and finally sends SIGKILL. `abort` sends `abort_signal` and doesn't
+    wait.
     """
 
     stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)

@@ -74,9 +74,10 @@ def read_pages(
 def read_texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
     """Yield texts of whole lines, about a mebibyte at a time. The last line may lack its newline.
 
-    Each text has the lines that can be read without waiting, so it's empty if no line has ended
-    yet. A line that arrives in several chunks is cut to `longest_bytes`, to save memory. A line
-    that arrives in one chunk isn't cut, because it's in memory already.
+    Each text has the complete lines that can be read without waiting, so it's empty as long as no
+    line has ended. A line that arrives in several chunks is cut to `longest_bytes` while it's
+    collected, so that it can't fill the memory. A line that arrives in one chunk isn't cut, because
+    it's in memory already.
     """
     begun = bytearray()
     while chunk := stream.read1(_CHUNK_BYTES):
@@ -120,11 +121,11 @@ def _split_lines(number: int, text: bytes, longest_bytes: int) -> list[tuple[int
 def topic_for_file(first_bytes: bytes, known: Collection[str]) -> str:
     """Return the topic that the records of a file get: a hash of the file's first bytes.
 
-    `first_bytes` are the first 64 KiB, uncompressed, or the whole file if it's shorter. The topic
-    of such a shorter file also contains the file's size. So if the file grew, it would get another
-    topic, and a second backfill would store its events again. To prevent that, the file's beginning
-    is also compared with `known`, the topics of files that were read before. Source:
-    docs/spec/wire-shapes.md#g6.
+    `first_bytes` are the first 64 KiB, uncompressed, or the whole file if it's shorter. If such a
+    shorter file grows, its hash changes, and a second backfill would store its events again under a
+    new topic. To prevent that, the topic of a shorter file contains the file's size. With the sizes
+    in `known`, the topics of files that were read before, this recognizes a file that begins with
+    one of them, and returns the known topic. Source: docs/spec/wire-shapes.md#g6.
     """
     known_sizes = {int(size) for one in known if (size := one.partition(".")[2]).isdecimal()}
     hashed, begin = hashlib.blake2b(digest_size=8), 0
@@ -168,9 +169,8 @@ def parse_records(
     """Return the number of the next text's first line, and this text's line numbers and records.
 
     `number` is the number of this text's first line. Blank lines have no record, so they're left
-    out. Only at the end of a file may the last line lack its newline. In that case there's no next
-    text, so the returned next number has no meaning. `parse_record` says what the record of a line
-    is.
+    out. `parse_record` describes the record of each other line. The last line may lack its newline
+    only at the end of a file. No text follows there, so the first returned number has no meaning.
     """
     if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
         after = number + len(records)
@@ -200,10 +200,10 @@ def parse_record(line: bytes, number: int, topic: str) -> RawRecord:
 def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
     """Decode all lines in one call, in half the time. Returns None unless each line is one record.
 
-    msgspec pays no attention to newlines, so in principle a value could span two lines. The numbers
-    of values and lines rule that out. Each line begins with `{` and ends in `}`, and within a
-    value, `}` and a newline can't be followed by `{`. So if there are as many values as lines, each
-    line is one value.
+    msgspec ignores newlines, so a value could span two lines while another line has two values.
+    That can't happen here. `_objects` has checked that each line begins with `{` and ends in `}`,
+    and inside a JSON value, `{` can't follow `}` and a newline. So if there are as many values as
+    lines, each line is one value.
     """
     lines = _objects(text)
     if not lines:
@@ -219,9 +219,9 @@ def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
 def _objects(text: bytes) -> int:
     """Return the number of lines, or 0 unless each begins with `{` and all but the last end in `}`.
 
-    This searches for each newline, and then looks at the characters beside it. Counting the pattern
-    `}`, newline, `{` would take twice as long, because searching for a single character is much
-    faster.
+    This searches for each newline and looks at the characters beside it, because `bytes.find` is
+    much faster for one character than for several. Counting the pattern `}`, newline, `{` would
+    take twice as long.
     """
     if not text.startswith(b"{"):
         return 0

@@ -29,9 +29,9 @@ _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in ra
 class Unpacked:
     """Reads the decompressed bytes of a file, which may consist of several compressed frames.
 
-    Use it with `with`, which closes the file. `cut` becomes True if the file ends inside a frame,
-    so it's incomplete. `read_bytes` counts the bytes of the file itself, before decompression, to
-    show progress.
+    Use it with `with`, which closes the file. `cut` becomes True if the file ends in the middle of
+    a frame, which means that the file is incomplete. `read_bytes` counts the bytes of the file
+    itself, before decompression, so it shows how much of the file is left.
 
         with Unpacked.open(Path("events.ndjson.gz")) as stream:
             while chunk := stream.read1():
@@ -74,9 +74,9 @@ class Unpacked:
     def read_ahead(self) -> None:
         """Read the next bytes of the file into memory, for the next calls of `read1`.
 
-        Call this only if `is_drained`. Call it in a thread, because a disk or a network drive may
-        hang. It raises no errors. Instead, `read1` raises them, after it has returned the bytes
-        that were read before the error.
+        Call this only if `is_drained`, and in a separate thread, because a disk or a network drive
+        may hang. It raises no errors itself. `read1` raises them later, after it has returned the
+        bytes that were read before the error.
         """
         assert self.is_drained
         try:

@@ -2,7 +2,7 @@
 
 While one batch is written, the next ones are already read and normalized. Batches are written one
 at a time and in order, and each transaction also advances the job's position. So no event is lost
-or stored twice, whenever the job is killed. `Backfill` needs a source (`jobs/sources`) and a
+or stored twice, no matter when the job is killed. `Backfill` needs a source (`jobs/sources`) and a
 JobRunner, which is the same for all jobs. `redrive` runs a `Backfill` with the quarantine as its
 source.
 """
@@ -49,9 +49,9 @@ _log: Final = get_logger()
 class Backfill:
     """One run of a backfill. `run` returns at the end of the source, or after a stop.
 
-    A job that must record more than its position in each transaction passes `build_positions`. The
-    positions that it returns replace the usual ones. Without `accept_expired`, the run fails at the
-    first event that's older than the retention of events.
+    Pass `build_positions` to record more than the position in each transaction. For example,
+    `redrive` uses it to record the outcome of each quarantine entry. Without `accept_expired`, the
+    run fails at the first event that's older than the retention of events.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Exports stored events as canonical lines, with the same bytes every time.
 
-Events are read in the order of their ids, one page per statement. So no snapshot stays open, which
-would stop VACUUM, and after an outage only one page has to be read again. `normalizer normalize`
-would write the same lines, so a backfill can read the file.
+Events are read in the order of their ids, one page per statement. So no snapshot stays open that
+would hold back VACUUM, and after an outage only one page has to be read again. The lines are the
+same as those of `normalizer normalize`, so a backfill can read the file.
 """
 
 import fcntl
@@ -243,8 +243,8 @@ class ExportFile:
     def _opened(self) -> BinaryIO:
         """Open the unfinished file, empty and locked.
 
-        Raises BlockingIOError if another process is writing the file. Another process may also
-        complete or remove it after we open it and before we lock it. Then the file that we locked
+        Raises BlockingIOError if another process is writing the file. Between our opening the file
+        and locking it, another process may complete or remove it. The file that we've locked then
         no longer has that name, so we open a new one.
         """
         while True:

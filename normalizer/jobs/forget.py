@@ -6,7 +6,8 @@ id, so we wait until all of these have ended. Only then are the stored rows dele
 new ones can appear.
 
 You can interrupt it at any time and run the same command again. After a deadlock or an outage it
-repeats the step itself. Source: the table forgotten_executions in 0001_create_normalizer.sql.
+repeats the interrupted step by itself. Source: the table forgotten_executions in
+0001_create_normalizer.sql.
 """
 
 import asyncio
@@ -346,10 +347,10 @@ _END: Final = """
 class Forget:
     """Erases one execution. `count` says what would be deleted, and `run` deletes it.
 
-    If the database becomes unreachable meanwhile, both wait until it responds, and then continue.
-    They raise StoreUnavailableError if it doesn't respond at the start, or if an earlier batch
-    doesn't end. Both may also raise FatalError. After any of these errors you can run the same
-    command again.
+    If the database becomes unreachable in the middle, both wait until it responds again and
+    continue. They raise StoreUnavailableError if it doesn't respond at the start, or if a batch
+    that began earlier doesn't end. Both may also raise FatalError. After any of these errors you
+    can run the same command again.
     """
 
     def __init__(self, database_url: str, execution: ForgottenExecution) -> None:

@@ -5,10 +5,10 @@ triggers update the projections. Then it redacts the texts about records, such a
 quarantine. Last come the names in the keys of counters, because a counter drops to zero only after
 the last row with its name was rewritten.
 
-The tables other than `events` have no key in common, so they're read by the physical order of their
-rows (ctid), a number of blocks at a time. A changed row moves to a later block and is read there
-again, which changes nothing. Counters are the exception. They're read by the time that comes first
-in their key, which redaction never changes.
+The tables other than `events` have no key in common, so they're read in the physical order of their
+rows (ctid), a number of blocks at a time. A row that changes moves to a later block and is read
+there again, which does no harm, because it's redacted already. Only counters are read by time
+instead, because their keys begin with a time, which redaction never changes.
 
 A resumed run continues with the events where it stopped, but reads all other tables again. The
 bytes of rejected records stay as they were received until retention deletes them.

@@ -43,11 +43,11 @@ _headers: Final[msgspec.json.Decoder[list[tuple[str, str | None]]]] = msgspec.js
 
 
 class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which quarantine entries to try. With None in every field, all that are still in quarantine.
+    """Which quarantine entries to try: if every field is None, all that are still in quarantine.
 
-    Times are compared with quarantined_at, and `version` with the version of the rules that
-    rejected the record. Entries that today's rules have already tried would most likely be rejected
-    again, so they're skipped unless `again` is True.
+    `from_time` and `to_time` apply to quarantined_at, and `version` is the version of the rules
+    that rejected the record. Entries that today's rules have already tried would most likely be
+    rejected again, so they're skipped unless `again` is True.
     """
 
     reason: str | None = None
@@ -224,9 +224,9 @@ class QuarantineSource:
     ) -> list[tuple[int, str, str]]:
         """Return (id, outcome, detail) for each quarantine entry of the part's records.
 
-        A record can have several entries, one per rejected event. Today's rules may reject the
-        whole record, and then there's no separate outcome for an entry's event. In that case the
-        record's rejection is the entry's outcome.
+        A record can have several entries, one per rejected event, and each gets the outcome of its
+        own event. If today's rules reject the whole record, its events have no outcomes of their
+        own, so every entry gets the record's rejection.
         """
         failures: defaultdict[EntryCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
         for (topic, incarnation, partition, offset, index), why in sorted_outcomes.excluded.items():

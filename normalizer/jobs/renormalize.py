@@ -6,7 +6,7 @@ written. If it's different, the row is updated and the projections' triggers fir
 If today's rules would reject the event, the row stays as it is, and the run lists it. Ids and
 coordinates never change.
 
-`redact` uses the class `Rewrite` too, with another function per row.
+`redact` uses the class `Rewrite` too, but with a function that redacts each row.
 """
 
 import asyncio
@@ -136,10 +136,13 @@ class Rewrite:
                 return
 
     def _give_way(self, error: RetryableError) -> bool:
-        """Make the page smaller after a failure, or give up the row that causes it.
+        """React to a failed page: make the next page smaller, or give up on the row at fault.
 
-        Returns True if the caller should try again at once. Returns False if the caller should wait
-        first, because the rows didn't cause the failure or it may go away by itself.
+        A page may fail because it takes too long or because a projection rejects it. It's made
+        smaller until it has one row. If a projection still fails for that row after several tries,
+        the row counts as rejected. Returns True if the caller should try again at once. Otherwise
+        the caller waits first, because the rows may not be the cause, and the failure may go away
+        by itself.
         """
         if not isinstance(error, StoreUnavailableError):
             return False

@@ -49,8 +49,8 @@ def renormalize_row(
 ) -> Envelope | Unreadable:
     """Return the row that today's rules give for the event of a stored row.
 
-    For a row that was merged from several reports, the result is the row only if nothing changes.
-    Otherwise it's Unreadable, because a row doesn't hold its reports separately.
+    A row that was merged from several reports doesn't hold them separately, so they can't be merged
+    again by today's rules. If today's rules would change such a row, the result is Unreadable.
     """
     record = denormalize(row)
     match normalize(record):

@@ -1,4 +1,4 @@
-"""Rewrites the rows of a page in memory, for renormalize and redact and their dry runs.
+"""Rewrites a page of stored rows in memory, for renormalize, redact, and their dry runs.
 
 The caller reads the page. A job then stores the changed rows, and a dry run only counts them.
 """
@@ -37,9 +37,9 @@ LOCK_OUTDATED: Final = f"{READ_OUTDATED} for update"
 class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows to read, and how to rewrite each of them.
 
-    `find` is a statement that selects the rows in a range of ids. It normally locks them too. If
-    only few rows will change, pass a `find` that doesn't lock, and a cheap test as `may_change`.
-    Then only the rows that pass the test are locked and rewritten.
+    `find` is a statement that selects the rows in a range of ids, and normally locks them too. If
+    only a few rows will change, pass a `find` that doesn't lock, and as `may_change` a cheap test
+    of a row. Only rows that pass the test are then locked and rewritten.
     """
 
     find: str

@@ -1,9 +1,9 @@
 """Polls Kafka and PostgreSQL for lag, retention, and reachability.
 
 It runs in its own event loop, so the lag is reported even while the service hangs. It covers every
-partition of the topics, including those whose process is dead. If a value can't be read, its last
-value stays. Only the end of a log is dropped, because nobody can tell from an old end how much is
-unread.
+partition of the topics, including those whose process is dead. If a value can't be read, the last
+known value stays. The end of a log is the exception. It's dropped, because an old end doesn't tell
+how much is unread now.
 """
 
 import asyncio
@@ -233,9 +233,9 @@ class LagMonitor:
     async def find_oldest_unread(self) -> None:
         """Read the time of the oldest unread record of each partition with lag.
 
-        Each partition takes one fetch, so there may not be enough time for all. The partition that
-        was read longest ago comes first. Only the lag in seconds and the time to expiry need these
-        times.
+        The times are needed for the lag in seconds and for the time to expiry. Each partition takes
+        one fetch, so there may not be enough time for all of them. The partition whose last fetch
+        was longest ago comes first, so that none is left out forever.
         """
         if not self.broker_up:
             return

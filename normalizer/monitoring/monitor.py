@@ -1,11 +1,11 @@
 """Serves /metrics, /livez, and /readyz for a running service, from its own threads.
 
-It responds even while the service's event loop hangs, and reports that it hangs.
+It responds even while the service's event loop hangs, and then it reports the hang.
 
-/livez fails only if the event loop hangs, because a restart doesn't help in an outage. /readyz
-fails as long as the service can't process records: a topic is missing, partitions aren't assigned
-and claimed, the brokers or the database don't respond, the database is read-only or lacks a
-migration, or a partition is stopped.
+/livez fails only if the event loop hangs, because a restart helps then, but not in an outage.
+/readyz fails as long as the service can't process records: a topic is missing, partitions aren't
+assigned and claimed, the brokers or the database don't respond, the database is read-only or lacks
+a migration, or a partition is stopped.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """Computes a partition's lag in offsets and in time, and the time until unread records expire.
 
-This module does no I/O. `lag` reads the numbers that it needs, and the gauges show the results.
+This module does no I/O. The module `lag` reads the numbers that go into the computation, and
+`gauges` exports the results.
 """
 
 import math

@@ -50,7 +50,7 @@ Routes = Mapping[str, Callable[[], HttpResponse | Collector]]
 class ProbeServer:
     """Serves requests at `url`, on threads of its own, while the `with` block runs.
 
-    Each path is mapped to a function that returns the response, or to a collector of metrics.
+    `routes` maps each path to a function that returns the response, or to a collector of metrics.
 
         with ProbeServer("127.0.0.1", 0, {"/livez": livez, "/metrics": metrics}) as probes:
             print(probes.url)

@@ -1,7 +1,7 @@
 """Counts and traces the consumer's work.
 
-The metrics are counted in every process and read by `monitoring`. Tracing is optional and needs the
-extra `otel`.
+Every process counts its own metrics, and `monitoring` exports them. Tracing is optional and needs
+the extra `otel`.
 
 metric_catalog   documents every metric, with its meaning and what to do about it.
 service_metrics  has the counters of the service.

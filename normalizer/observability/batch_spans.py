@@ -243,8 +243,9 @@ class _Stages:
     def note(self, stage: str, seconds: float) -> None:
         """Note that a stage of the batch has just taken this long.
 
-        The first fetches may find no records. So the batch begins with the first fetch whose
-        records were normalized.
+        A fetch may find no records, so several fetches may come before the first records. The stage
+        `fetch` begins with the first fetch whose records were normalized, and earlier ones don't
+        count.
         """
         interval = _Interval(seconds)
         earlier = self._intervals.get(stage)

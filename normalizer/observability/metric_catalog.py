@@ -1,8 +1,8 @@
 """The catalog of metrics: every metric with its meaning and what to do about it.
 
-`normalizer metrics` and the docs site print this catalog, and tests compare it with the code. The
-values of a label are a fixed list, so that the number of time series is limited. For that reason an
-execution id is never a label.
+`normalizer metrics` and the docs site print this catalog, and tests compare it with the code. To
+limit the number of time series, a label's values come from a fixed list. That's why an execution id
+is never a label.
 """
 
 from collections.abc import Iterator

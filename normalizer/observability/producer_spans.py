@@ -1,6 +1,7 @@
 """Finds the spans that produced the records of a batch, so that the batch's span can link to them.
 
-A producer that traces its work sends its span's id in the header `traceparent` of a record.
+A producer that traces its work sends the id of its span in each record, in the header
+`traceparent`.
 """
 
 from collections import Counter
@@ -16,8 +17,9 @@ from normalizer.core.raw_record import RawRecord
 def producer_spans(batch: Batch, limit: int | None) -> tuple[list[Link], int]:
     """Return links to the spans that produced a batch's records, and how many didn't fit.
 
-    If there are more than `limit`, sampled spans are preferred, because only these can be looked
-    up. Among them, every trace gets one link before any trace gets a second.
+    If there are more than `limit` spans, sampled ones come first, because a span that wasn't
+    sampled can't be looked up. Among these, every trace gets one link before any trace gets a
+    second.
     """
     found: dict[tuple[str, str], tuple[bool, RawRecord]] = {}
     for part in batch.parts:

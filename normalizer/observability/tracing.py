@@ -1,7 +1,7 @@
 """Turns tracing of batches on if OpenTelemetry's environment variables ask for it.
 
-Otherwise `tracing` yields a tracer that does nothing, and OpenTelemetry isn't even imported. It's
-installed with the extra `otel`. docs/tracing.md says which variables to set.
+Otherwise `tracing` yields a tracer that does nothing, and OpenTelemetry isn't even imported. To
+install OpenTelemetry, add the extra `otel`. docs/tracing.md says which variables to set.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ _log: Final = get_logger()
 def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Tracer]:
     """Open the tracer that the environment configures, for the duration of the block.
 
-    The end of the block sends the remaining spans. A problem with tracing never affects the
-    service. It's logged in one line, and the batches have no spans.
+    Remaining spans are sent at the end of the block. A problem with tracing never affects the
+    service: it's logged in one line, and the batches are written without spans.
     """
     tracer = _open_tracer(settings, environ)
     try:

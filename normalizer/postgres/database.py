@@ -78,8 +78,8 @@ def check_url(database_url: str, name: str = "the database's address") -> None:
 class PoolerError(asyncpg.ProtocolViolationError):  # type: ignore[misc]
     """A pooler rejected the connection, before any statement ran.
 
-    Operators may see the pooler's own message. It contains no secret, only names of users and
-    databases and what the pooler is waiting for.
+    The pooler's own message may be shown to operators. It contains no secrets, only names of users
+    and databases, and what the pooler is waiting for.
     """
 
 
@@ -93,9 +93,9 @@ async def connect(
 ) -> Connection:
     """Open a connection. The caller closes it and handles asyncpg's errors.
 
-    `session` are server settings that apply in each transaction. UTC and no JIT are always set.
-    Without `command_timeout_s`, a statement may wait as long as the server is reachable.
-    `pool_options` are the arguments that asyncpg's pool adds.
+    `session` has server settings to apply in each transaction, in addition to UTC and no JIT, which
+    always apply. Without `command_timeout_s`, a statement may wait as long as the server is
+    reachable. `pool_options` are the arguments that asyncpg's pool adds.
 
     Raises ConfigurationError if the address is invalid, or if the client or a pooler rejects an
     option in it. Raises UnfitFileError if a TLS file can't be loaded any more. Callers treat that
@@ -174,8 +174,9 @@ def describe_server_error(error: asyncpg.PostgresError) -> str:
 async def release_lock(lock: Transaction) -> None:
     """Roll back a transaction that holds a lock, so that the lock is released at once.
 
-    Closing the connection isn't enough, because the server or a pooler may notice the closing much
-    later. This waits at most CLOSE_S, and ignores a failure.
+    Closing the connection isn't enough, because the server or a pooler may notice that much later
+    and hold the lock until then. This waits for the rollback for at most CLOSE_S, and ignores a
+    failure.
     """
     with contextlib.suppress(*DATABASE_ERRORS):
         async with asyncio.timeout(CLOSE_S):
@@ -187,10 +188,10 @@ async def wait_for_readers(
 ) -> bool:
     """Wait until every transaction that may have read the table before now has ended.
 
-    Returns False if they haven't ended within `within_s`. A transaction that has read a table holds
-    a lock on it until it ends, so the database's list of locks shows which transactions these are.
     Call this after a change that only later transactions see, to be sure that nobody still works
-    with the old state.
+    with the old state. A transaction that has read a table holds a lock on it until it ends, so the
+    list of locks shows which transactions to wait for. Returns False if they haven't ended within
+    `within_s`.
     """
     until_s = time.monotonic() + within_s
     ((readers,),) = await fetch(_READERS, table)

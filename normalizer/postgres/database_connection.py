@@ -130,8 +130,8 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         """Find out whether there's a pooler between us and the server.
 
         When a client connects, the server tells it the id of the process that will run its
-        statements. A pooler can't know that process yet, so it makes up an id. So if a statement
-        runs in a process with another id, there's a pooler.
+        statements. A pooler doesn't know that process yet, so it makes up an id. If a statement
+        then runs in a process with a different id, there must be a pooler.
         """
         other = _OTHER_PROCESS.format(self.get_server_pid())
         return str(await super().execute(other, timeout=CONNECT_S)) == "SELECT 1"

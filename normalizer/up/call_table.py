@@ -1,6 +1,7 @@
 """Prints how calls ended, by attempts and status, every half minute while the stack runs.
 
-The table shows a newcomer that events arrive. It's read from the same view as the dashboard.
+It shows somebody who tries the stack for the first time that events arrive. The figures come from
+the same view as those of the dashboard.
 """
 
 import asyncio

@@ -57,8 +57,8 @@ async def up(
 ) -> int:
     """Run the stack until a signal or for `for_s` seconds, and return the exit code.
 
-    The first SIGINT, SIGTERM, or SIGHUP stops everything in order, and a second one ends it at
-    once. The exit code is 0 if it was stopped, either by a signal or after `for_s`.
+    The first SIGINT, SIGTERM, or SIGHUP stops everything in order, and a second one ends everything
+    at once. The exit code is 0 if it was stopped, either by a signal or after `for_s`.
     """
     run = _Run(options, environ, screen or Screen())
     code = 0

@@ -4,8 +4,9 @@ A Python process uses about one CPU core, so `normalizer run --processes 4` star
 Each is a separate `normalizer run`, and the consumer group shares the partitions among them, as it
 would among processes on different machines.
 
-One address serves the probes of all. /metrics has the metrics of all processes, with a label for
-each. /readyz fails if it fails for any process, and /livez if it fails for any that's running.
+The probes of all processes share one address. /metrics has the metrics of all processes, with a
+label for each. /readyz fails if any process isn't ready. /livez fails if any running process fails
+it.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Starts normalizer, projector, and traffic as child processes, each with its own environment.
 
-The children don't inherit DATABASE_URL, KAFKA_*, and NORMALIZER_* from the shell. The shell may be
-set up for production, which must never get the traffic of this demo.
+The children don't inherit DATABASE_URL, KAFKA_*, and NORMALIZER_* from the shell, because the shell
+may be set up for production, and the demo's traffic must never end up there.
 """
 
 import importlib.util

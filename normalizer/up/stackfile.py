@@ -1,7 +1,8 @@
 """The folder in which a stack keeps its state, and the files in it that tools read.
 
-A lock keeps a second stack from using the folder. While everything runs, stack.json has the
-addresses, and two other files have shell variables and the password for psql.
+A lock keeps a second stack from using the same folder. While everything runs, stack.json has the
+addresses of all servers. Two more files have the same addresses as shell variables, and the
+password in psql's format.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Starts processes in order, restarts those that end unexpectedly, and stops them all.
 
-A process that ends ten times within a minute is considered broken. Then the whole stack stops, and
-prints the last lines of that process's log.
+If a process ends ten times within a minute, more restarts are unlikely to help. So the whole stack
+stops, and prints the last lines of that process's log.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Finds out what a backfill of a source would change, without writing.
 
 It takes the same steps as a backfill, but keeps the rows in a temporary file instead of storing
-them. Later batches are compared with these rows too, as they would be with stored rows. So a real
-run makes exactly the reported changes, unless other processes write in the meantime.
+them. Later batches can merge into these rows as they would merge into stored ones. So a real run
+makes exactly the reported changes, unless other processes write in the meantime.
 """
 
 import contextlib
@@ -93,9 +93,10 @@ class BackfillDryRun:
     async def run(self) -> None:
         """Read the source to its end and fill the diff. Raises the source's errors.
 
-        If the run fails or is cancelled, the diff has the changes found until then. A backfill
-        doesn't change rows that an older version of the rules stored. `stale` has the changes that
-        `normalizer renormalize` would make to those rows.
+        If the run fails or is cancelled, the diff has the changes found until then. Rows that an
+        older version of the rules stored may also differ from today's rules, but a backfill doesn't
+        change them for that reason. `stale` collects these differences separately, because
+        `normalizer renormalize` would change those rows.
         """
         with Overlay() as overlay:
             try:

@@ -1,7 +1,7 @@
 """Locks, checks, and moves the positions of one run, in the transaction of each batch.
 
-The store calls these positions in the same way as those of the service. Rows and positions commit
-together, so a killed run resumes without gaps and without duplicates.
+The store uses them in place of the service's positions, through the same methods. Rows and
+positions commit together, so a killed run resumes without gaps and without duplicates.
 """
 
 from collections import defaultdict
@@ -39,10 +39,10 @@ _OFFSET: Final = attrgetter("offset")
 
 
 class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """The offsets that a batch has of one partition: `first` up to, but not including, `end`.
+    """A batch's offsets in one partition, from `first` up to, but not including, `end`.
 
-    `shuffled` is True if the offsets aren't in ascending order. Then the same record may be in the
-    batch twice.
+    `shuffled` is True if the offsets aren't in ascending order. In that case the batch may contain
+    the same record twice.
     """
 
     first: int
@@ -84,8 +84,9 @@ class JobPositions:
     They work like the positions of the service (`store/source_positions.py`), except for these
     options:
 
-    - `keyed` is for a table. Its rows have no offsets of their own, only numbers that the source
-      counts, so a resumed run continues at the key of the last row and not at an offset.
+    - `keyed` is for a table. Its rows have no offsets of their own, only numbers in the order in
+      which they were read. So a resumed run continues after the key of the last row, and not at an
+      offset.
     - `cluster_id` is the Kafka cluster that the job reads. A topic that belongs to another cluster
       raises an error.
 
@@ -138,7 +139,7 @@ class JobPositions:
         batch_id: int,
         sorted_outcomes: SortedOutcomes,
     ) -> None:
-        """Move each position to the end of its part of the batch, and add to the run's totals.
+        """Move each position past the records of the batch, and add to the run's totals.
 
         Call it after `lock` for the same batch, in the same transaction.
         """
@@ -219,10 +220,11 @@ async def _reached(
 ) -> DedupHorizon:
     """Return, for each partition, the offset below which a record may have been written before.
 
-    The job's own position isn't enough, because the service and other jobs read the same records.
-    The reverse matters too: if this batch is ahead of the service's position, the service's horizon
-    has to be raised before the batch is written. Otherwise the service would later store these
-    records a second time, because it looks up only records below its horizon.
+    The job's own position doesn't tell, because the service and other jobs read the same records.
+    The service has the same problem with this batch. If the batch is ahead of the service's
+    position, the service's horizon is raised before the batch is written. Otherwise the service
+    would store these records a second time when it gets there, because it looks up only records
+    below its horizon.
     """
     if not spans:
         return NO_DEDUP_HORIZON

@@ -320,11 +320,11 @@ class JobRun:
         self._lock.terminate()
 
     async def _take_lock(self, connection: asyncpg.Connection) -> None:
-        """Take the job's lock, in a transaction that stays open. Called again after an outage.
+        """Take the job's lock in a transaction that stays open. Call it again after an outage.
 
-        A session lock wouldn't work. Behind a pooler the session continues after this process has
-        ended, so the lock would stay too. When a connection breaks, the server may not notice for a
-        while, and our old session still has the lock. In that case this ends the old session first.
+        A session lock wouldn't work, because behind a pooler the session outlives this process, and
+        the lock with it. After a connection breaks, the server may not notice for a while, so our
+        own old session may still hold the lock. That's why this ends the old session first.
         """
         self._lock_transaction = lock = connection.transaction()
         await lock.start()

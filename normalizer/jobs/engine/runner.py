@@ -61,10 +61,10 @@ class JobRunner:
         self._deadline = asyncio.timeout(None)
 
     def stop(self) -> None:
-        """Stop the run. The current transaction may still end within the deadline.
+        """Stop the run. The transaction that has begun may still commit within the deadline.
 
-        No other transaction begins. Other batches in memory are dropped. Nothing is lost, because
-        the next run of the same command reads their records again.
+        No other transaction begins, and other batches in memory are dropped. Nothing is lost,
+        because the next run of the same command reads their records again.
         """
         _log.info("job.stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()

@@ -1,6 +1,7 @@
 """Identifies a job, so that the same command resumes it.
 
-The id is a hash of everything that affects the job's rows. It's the same on every machine.
+A job's id is a hash of everything that affects its rows, for example its source and its options. So
+you can resume a job on any machine by repeating its command.
 """
 
 import hashlib
@@ -21,7 +22,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     Two commands with the same JobSpec are the same job, so the second resumes the first. Options
     for throttling and reporting aren't part of it, so you may change them when you resume a job.
-    `source` names the source without secrets, and `options` has the options as text.
+    `source` is the name of the source, without passwords, and `options` maps each option to its
+    value as text.
     """
 
     kind: JobKind

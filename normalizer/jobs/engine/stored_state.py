@@ -35,10 +35,10 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     def resolve_incarnation(self, named: int | None) -> Callable[[str, int], int]:
         """Return a function that returns the incarnation for records of a topic and partition.
 
-        If the operator has named an incarnation, that one is returned. Otherwise the topic must
-        have only one. If the topic was recreated, the function raises ConfigurationError, because
-        nobody can know which log the records come from. Under the wrong incarnation they'd count as
-        duplicates of other records.
+        If the operator has named an incarnation, the function always returns that one. Otherwise
+        the topic must have only one. If the topic was recreated, the function raises
+        ConfigurationError, because nobody can tell which of its logs the records come from. Under
+        the wrong incarnation, they'd count as duplicates of other records.
         """
 
         def incarnation(topic: str, partition: int) -> int:

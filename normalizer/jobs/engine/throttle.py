@@ -1,10 +1,10 @@
 """Lets a job write its next batch only while live traffic has no lag, and at a limited rate.
 
-Every half second, `LiveTraffic` compares the end of each log with the service's position, and
-`Throttle` pauses the job while a record has waited for YIELD_AT_S or longer. The wait is measured
-from the moment at which the log was first seen to reach beyond the position, because a producer's
-timestamps may be wrong. A log that no process reads is ignored, because pausing the job wouldn't
-reduce its lag.
+Every half second, `LiveTraffic` compares the end of each log with the service's position.
+`Throttle` pauses the job while an unread record has waited for YIELD_AT_S or longer. Producers'
+timestamps may be wrong, so a record's wait is measured from the moment when we first saw that the
+log reaches beyond the position. A log that no process reads is ignored, because pausing the job
+wouldn't reduce its lag.
 """
 
 import asyncio
@@ -47,8 +47,9 @@ class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
 class LiveLagHistory:
     """Remembers the recent end offsets of each partition, to tell how long a record has waited.
 
-    End offsets older than `REMEMBERED_S` are dropped. So for a record that has waited longer than
-    that, the reported wait may be too short.
+    For example, if the log ended at offset 100 a minute ago and the position is still 90, a record
+    has waited for at least a minute. End offsets older than `REMEMBERED_S` are dropped, so for a
+    record that has waited longer than that, the reported wait may be too short.
     """
 
     def __init__(self) -> None:
@@ -162,8 +163,9 @@ class LiveTraffic:
 class Throttle:
     """Makes each batch wait until live traffic has no lag and the rate allows it.
 
-    If `live` is None, live traffic isn't considered. `max_rate` is in records per second.
-    `throttled_s` has the seconds spent waiting so far, by cause.
+    `live` measures the lag of live traffic, and None ignores it. `max_rate` is the limit in records
+    per second, and None means no limit. `throttled_s` has the seconds that the job has waited so
+    far, by cause.
     """
 
     def __init__(

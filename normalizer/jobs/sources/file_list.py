@@ -37,8 +37,8 @@ def _files_in(folder: Path) -> Iterator[Path]:
     """Yield every regular file in the folder and in folders inside it, except hidden files.
 
     Links to folders aren't followed, because a link may lead back to its own folder, or to files
-    that are read anyway. Everything that's skipped is logged as a warning. Raises FatalError if a
-    folder can't be read.
+    that are read anyway. A warning names everything that's skipped. Raises FatalError if a folder
+    can't be read.
     """
     for place, folders, names in os.walk(folder, onerror=_fail):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -66,8 +66,8 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 class FileSource:
     """Reads the files at the given paths, and all files in the folders at these paths.
 
-    Files in a folder are sorted by name. `known` are the topics of files that were read before.
-    They're needed to recognize a file that has grown since.
+    Files in a folder are sorted by name. `known` has the topics of files that were read before. A
+    file that has grown since then keeps its topic, so that its old lines aren't stored again.
     """
 
     needs_row_key = False
@@ -169,9 +169,9 @@ class FileSource:
     async def _read(self, file: _File, from_line: int) -> AsyncGenerator[_Numbered, None]:
         """Yield about a mebibyte at a time. The first lines may come before `from_line`.
 
-        A separate thread waits for the disk, and searches a dump for its rows. Lines are
-        decompressed and decoded in this thread, because two threads that compete for Python's lock
-        would take longer.
+        A separate thread waits for the disk, and also searches a dump for its rows. Lines are
+        decompressed and decoded in the calling thread, because two threads that compete for
+        Python's global lock would take longer.
         """
         self._cut = False
         with await asyncio.to_thread(Unpacked.open, file.path) as stream:

@@ -1,8 +1,8 @@
 """Fetches the rows of a statement in pages that fit in memory, because a row may have megabytes.
 
 A page is fetched in several steps. The first step fetches only a few rows, because nobody knows yet
-how large they are. As long as rows turn out to be small, each further step fetches more. The page
-ends once its rows have BYTES_A_PAGE.
+how large they are. As long as the rows turn out to be small, each further step fetches more of
+them. The page is complete when its rows have BYTES_A_PAGE or more.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Defines what a source of history is: parts, and pages of their records from any position on.
 
-A backfill and its dry run work with any source that implements HistorySource. Files, topics,
-tables, and the quarantine do.
+A backfill and its dry run work with any source that implements HistorySource: files, topics,
+tables, and the quarantine.
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -40,10 +40,10 @@ class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
 class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
     """The records of one part, from from_offset up to, but not including, next_offset.
 
-    The part's position counts in these offsets. A record may also have coordinates of its own. For
-    example, a line that kcat wrote to a file names the topic, partition, and offset that it came
-    from. `holes` are the ranges (first, next) of offsets without a record. `expired` are the holes
-    whose records Kafka's retention deleted before we could read them.
+    These offsets number the part's own records, for example the lines of a file. A record may also
+    have coordinates of its own: a line that kcat wrote to a file names the topic, partition, and
+    offset that it came from. `holes` are the ranges (first, next) of offsets without a record.
+    `expired` are the holes whose records Kafka's retention deleted before we could read them.
     """
 
     part: PartKey
@@ -57,8 +57,8 @@ class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
 class HistorySource(Protocol):
     """A source of history, such as a topic, files, or a table.
 
-    `async with` opens and closes it. A job first calls `parts`, looks up the position of each part,
-    and then calls `read`.
+    `async with` opens and closes it. A job calls `parts` first, then looks up how far it has read
+    each part, and passes these positions to `read`.
     """
 
     @property

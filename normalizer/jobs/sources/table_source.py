@@ -68,9 +68,9 @@ _TABLE: Final = """
 class TableSource:
     """Every row of a table or a query, read page by page, each in its own transaction.
 
-    `key` are the columns that identify a row, and the rows are read in their order. For a table it
+    Rows are read in the order of the columns `key`, which identify a row. For a table, `key`
     defaults to the primary key. A row that's added while the table is read may sort before the
-    position. This run misses such a row, and a second run reads it.
+    current position. This run misses such a row, but a second run reads it.
     """
 
     needs_row_key = True
@@ -261,9 +261,9 @@ def _is_its_own(error: BaseException) -> TypeGuard[asyncpg.PostgresError]:
 def _pages_along(relation: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:
     """Build the statements for the first page, and for a page after a given key.
 
-    The values of the key are passed as texts. Both statements also look for a row with null in its
-    key and return it first, so that the caller can report it. Otherwise such a row would be skipped
-    silently, because a comparison with null is never true.
+    The values of the key are passed as text. A row with null in its key would be skipped silently,
+    because a comparison with null is never true. So both statements look for such a row too, and
+    return it first, so that the caller can report it.
     """
     names = [f"source.{_quoted(name)}" for name in key]
     columns = ", ".join(names)

@@ -1,8 +1,8 @@
 """Reads ranges of a topic's partitions, with the same coordinates as the service.
 
-The records belong to the topic's newest incarnation, so they have the same coordinates as when the
-service reads them. That's why a record is stored once, no matter whether the backfill or the
-service reads it first. Source: docs/spec/wire-shapes.md#m1, #g6.
+Each record gets the coordinates that it has when the service reads it, including the topic's newest
+incarnation. That's why it's stored only once, no matter whether the backfill or the service reads
+it first. Source: docs/spec/wire-shapes.md#m1, #g6.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping
@@ -26,10 +26,11 @@ from normalizer.store.store import Claim
 
 
 class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
-    """Which records of a topic to read. With None in every field, all of them.
+    """Which records of a topic to read: all of them, unless a field says otherwise.
 
-    Offsets apply to each partition. Times are in milliseconds since 1970. The range begins at the
-    first record at or after `from_ms`, and ends before the first record at or after `to_ms`.
+    Offsets apply to each partition, and times are in milliseconds since 1970. In each partition the
+    range begins with the first record at or after `from_ms`, and ends before the first record at or
+    after `to_ms`.
     """
 
     partitions: tuple[int, ...] = ()
@@ -40,11 +41,11 @@ class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicSource:
-    """A range of a topic. All partitions are read at once, each up to where its log ends now.
+    """A range of a topic. All partitions are read in parallel, each up to its present end.
 
-    `live` are the service's positions. If they show that the topic was recreated since the service
-    last read it, `parts` raises FatalError. `clusters` maps each topic that was read to its Kafka
-    cluster.
+    `live` has the service's positions. If they show that the topic was recreated since the service
+    last read it, `parts` raises FatalError. `clusters` maps each topic that was read before to the
+    id of its Kafka cluster, so that a wrong address is noticed.
     """
 
     needs_row_key = False
@@ -117,8 +118,8 @@ class TopicSource:
     ) -> AsyncGenerator[SourcePage, None]:
         """Yield every partition from its position to its end.
 
-        If the run was resumed, the log may have been longer when the run began. Offsets that no
-        longer exist are yielded as expired.
+        Before a run is resumed, retention may delete some of its offsets, or somebody may recreate
+        the topic. Offsets that no longer exist are yielded as expired.
         """
         for key, at in positions.items():
             _, incarnation, _ = key

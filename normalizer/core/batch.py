@@ -23,13 +23,17 @@ MAX_BATCH_BYTES: Final = 16 << 20
 
 
 class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """The records of one partition from from_offset up to, but not including, next_offset.
+    """The consecutive records of one partition that a transaction writes, with their outcomes.
 
-    Each offset in this range either belongs to a record in `items`, or lies in one of the `holes`.
-    A hole is a range (first, next) of offsets without a record, for example because Kafka's
-    compaction removed it. Both lists are in ascending order. A job's source may number its records
-    itself, and then these numbers take the place of Kafka's offsets. `epoch` is the epoch of the
-    claim. `slice_records` is the slice size that the commit stores in the position (see `LastTry`).
+    They cover the offsets from `from_offset` up to, but not including, `next_offset`. Each of these
+    offsets either belongs to a record in `items` or lies in one of the `holes`. A hole is a range
+    of offsets without a record, for example because Kafka's compaction removed it. It's written as
+    (first offset, offset after the last). Both lists are in ascending order.
+
+    If a job reads from a source without Kafka offsets, it numbers the records itself and uses these
+    numbers as offsets. `epoch` is the epoch of the partition's claim. `slice_records` is stored in
+    the position, where it tells the next owner how many records this one may have been working on
+    (see `LastTry`).
     """
 
     topic: str
@@ -97,9 +101,9 @@ class BatchBuilder:
     def add(self, part: PartitionBatch) -> None:
         """Add the next offsets of a partition to the batch.
 
-        If the partition was claimed again after earlier records were added, those records are
-        dropped, because nothing can be written under the old epoch. Raises ProcessStuckError if the
-        offsets don't follow the last ones that were added.
+        A partition can be lost and claimed again while its batch is being collected. Its earlier
+        records are then dropped from the batch, because nothing can be written under the old epoch.
+        Raises ProcessStuckError if the offsets don't directly follow the last ones that were added.
         """
         into = self._parts.get(part.key)
         if into is None or into.epoch != part.epoch:

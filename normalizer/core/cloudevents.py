@@ -1,6 +1,7 @@
-"""Writes a canonical event as a CloudEvent 1.0 in JSON. docs/cloudevents.md has the mapping.
+"""Writes a canonical event as a CloudEvent 1.0 in JSON, for consumers that expect this standard.
 
-The rule that reads such an event is docs/spec/wire-shapes.md#w7.
+docs/cloudevents.md lists which field becomes which attribute. The normalizer can read such an event
+back, by the rule docs/spec/wire-shapes.md#w7.
 """
 
 from datetime import UTC, datetime
@@ -13,10 +14,10 @@ from normalizer.envelope import Envelope, to_canonical
 
 
 def to_cloudevent(event: Envelope) -> bytes:
-    """Return an event with an id as a CloudEvent, on one line without a line feed.
+    """Return the event as a CloudEvent, written as one line of JSON without the line feed.
 
-    The CloudEvent's data is the canonical line. `normalizer filter` turns the CloudEvent back into
-    the same line.
+    The event must have an id. Its canonical line becomes the CloudEvent's `data`, so `normalizer
+    filter` can turn the CloudEvent back into exactly the same line.
     """
     assert event.event_id is not None
     attributes: dict[str, object] = {

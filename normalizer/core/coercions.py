@@ -12,10 +12,11 @@ from normalizer.core.decode.wire_values import ABSENT
 
 
 class Coercion(msgspec.Struct, frozen=True):
-    """One change that a rule made to a value: the rule, the value's path, and the original value.
+    """One change that a rule made to a value.
 
-    `original` is ABSENT if the original value isn't stored with the coercion. `more` is True if the
-    rule also replaced text at later paths, which aren't listed.
+    `field` is the path of the value, and `original` is the value before the change. It's ABSENT if
+    the original isn't stored with the coercion. `more` is True if the rule replaced text at further
+    paths, too many to list each as a coercion.
     """
 
     rule: str

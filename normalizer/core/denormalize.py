@@ -1,8 +1,8 @@
-"""Turns a stored row back into a raw record that normalizes to the same row.
+"""Turns a stored row back into a raw record from which the normalizer computes the same row.
 
-The record has every value that was sent, but not in its original form. Its fields have the names of
-the canonical envelope, its ids have the envelope's form, and there's no wrapper or batch. Redacted
-values stay redacted. Source: docs/spec/wire-shapes.md#v4.
+The record has every value that was sent, but not in its original form: fields and ids are written
+as in the canonical envelope, without a wrapper or batch. Redacted values stay redacted. Source:
+docs/spec/wire-shapes.md#v4.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,11 +32,12 @@ _Fields = dict[str, Raw]
 
 
 def denormalize(event: Envelope) -> RawRecord:
-    """Return the record at the same coordinates, with the same time and headers.
+    """Return a record with the row's coordinates, record time, and headers.
 
     The record has the id that the producer sent, even if the row is stored under another one. If
-    the producer sent none, the row's id was derived or assigned. Then the record has no id either,
-    and the store finds the row by its coordinates.
+    the producer sent none, the record has none either, because the id in the row was derived or
+    assigned by us. When such a record is normalized again, the store finds its row by the
+    coordinates.
     """
     coercions = _Coercions(event.coercions)
     recorded_ms = to_recorded_ms(event.recorded_at)
@@ -199,11 +200,11 @@ def _put_duration(fields: _Fields, event: Envelope, coercions: _Coercions) -> No
 def _put_fitting(
     fields: _Fields, name: str, values: list[Raw], fits: Callable[[WireEvent], bool]
 ) -> None:
-    """Put the first of the values from which the rules compute the row's columns again.
+    """Put the first of the values from which the rules would compute the row's columns again.
 
-    If `extra` has a value under this name, that one is tried first. A row that was merged from
-    several reports may have no value that fits, because no single event had all of its columns. In
-    that case this puts the row's own value, which is the second to last of `values`.
+    If `extra` has a value under this name, that one is tried first. Sometimes no value fits,
+    because the row was merged from several reports and no single one of them had all of its
+    columns. This then puts the row's own value, which is the second to last of `values`.
     """
     kept_values = [fields[name]] if name in fields else []
     others = {key: raw for key, raw in fields.items() if key != name}

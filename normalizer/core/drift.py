@@ -1,8 +1,8 @@
-"""Finds drift: undocumented top-level keys, and values of another type than documented.
+"""Finds drift, i.e. top-level keys that aren't documented and values of an undocumented type.
 
-Each second it inspects up to EVENTS_A_SECOND events of each shape, i.e. of each producer's format.
-With little traffic, that's every event. It doesn't look into payloads, because producers may put
-anything there.
+To limit its cost, it inspects at most EVENTS_A_SECOND events of each producer's format per second.
+With little traffic, that's every event. It ignores the contents of payloads, because producers may
+put anything there.
 """
 
 import re

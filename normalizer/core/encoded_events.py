@@ -1,8 +1,8 @@
 """Encodes events as rows of a binary COPY, and decodes such rows.
 
-The native lane, a library in Rust, reads most records straight into these bytes, so that no
-Envelope is made for them. The write path needs an Envelope only to compare or merge an event, and
-decodes the bytes then.
+The native lane, a library in Rust, turns most records straight into these bytes, so that no
+Envelope has to be built for them. The write path needs an Envelope only to compare or merge an
+event, and decodes the bytes in that case.
 
 The bytes of one event are its row, except for the number of columns and the column `batch_id`,
 which the store writes before them. Each column is a 32-bit length and that many bytes, big-endian.
@@ -76,11 +76,11 @@ COLUMNS: Final = (*FIXED_COLUMNS, *OTHER_COLUMNS)
 
 
 class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event as the columns of its row, and the fields that the write path reads of every event.
+    """One event in the binary form of its row, with a few values that the write path always needs.
 
-    The columns are encoded. `event_id`, `execution_id`, `shape`, and `coercions` repeat four of
-    them, so that the write path needn't decode any. The event comes from a log, so it always has an
-    id and a time. Pass the fields by position, which is faster.
+    `columns` has the encoded row. `event_id`, `execution_id`, `shape`, and `coercions` repeat four
+    of its columns, so that the write path needn't decode the row. The event comes from a log, so it
+    always has an id and a time. Pass the fields by position, which is faster than by name.
     """
 
     event_id: int
@@ -106,22 +106,23 @@ batches of events take about four milliseconds."""
 class Lane(Protocol):
     """A faster implementation of the rules, which may leave any record to the rules in Python.
 
-    It's the class `Lane` of the module `event_normalizer_native`, and is created with
+    It's implemented by the class `Lane` of the module `event_normalizer_native`, and created with
     `Lane(EncodedEvent, EventCleaner(words))`. The lane calls EncodedEvent with its five fields by
-    position. The module's RULES_SHA256 is the hash of the rules that the lane was built from, as
-    returned by `normalizer.core.rule_sources.rules_sha256()`.
+    position. RULES_SHA256 in that module is the hash of the rules that the lane was built from. If
+    `normalizer.core.rule_sources.rules_sha256()` returns another hash, the lane is outdated.
     """
 
     panics: int
     """How many calls of `read` have panicked. Each such call left all its records to Python."""
 
     def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:
-        """Return, for each record, what `Normalizer().normalize` returns, but encoded, or None.
+        """Return each record's encoded events, or None for a record that Python must normalize.
 
-        None means that Python must normalize the record, because it may hold a secret, is rejected
-        or ignored, or has a form that the lane doesn't know. A tuple has all events of its record,
-        in order, and is never empty. This method never raises. Every record must have a topic, and
-        one call takes at most CALL_RECORDS records with CALL_BYTES bytes.
+        The events are those that `Normalizer().normalize` would return, in the same order, and
+        never an empty tuple. Python must normalize a record that may contain a secret, that is
+        rejected or ignored, or whose form the lane doesn't know. This method never raises. Every
+        record must have a topic, and one call takes at most CALL_RECORDS records with CALL_BYTES
+        bytes in total.
         """
 
 

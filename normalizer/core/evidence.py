@@ -1,8 +1,9 @@
-"""How well three columns of an event are known: attempts, status, and created_at.
+"""How well the values of three columns are known: attempts, status, and created_at.
 
-A row stores the three ranks as one number, with a decimal digit for each. For example, 212 says
-that the producer sent the attempts and the time, and that the status comes from a word in the
-event. Source: docs/spec/wire-shapes.md#v3.
+When two reports of an event disagree, the better known value is stored. A row stores the ranks of
+the three columns as one number with a digit for each. For example, 212 says that the producer sent
+the attempts and the time, while the status comes from a word in the event. Source:
+docs/spec/wire-shapes.md#v3.
 """
 
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
@@ -17,10 +18,10 @@ FROM_PRODUCER: Final = 2
 
 
 class Evidence(NamedTuple):
-    """The rank of each column. `pack` writes one decimal digit for each, in this order.
+    """How well each of three columns is known. `pack` writes one digit for each, in this order.
 
-    - `attempts`: NOT_SENT, 1 for a field that counts from 1, or 2 for an explicit count
-    - `status`: 0 if the event's type implies it, 1 for a declared or nested word, 2 for a failure
+    - `attempts`: NOT_SENT, 1 if taken from a field that counts from 1, or 2 for an explicit count
+    - `status`: 0 if only implied by the event's type, 1 for a word in the event, 2 for a failure
     - `created_at`: FROM_LOG, FROM_ID, or FROM_PRODUCER
     """
 

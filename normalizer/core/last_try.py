@@ -1,9 +1,10 @@
-"""Reads the note in a position that tells a new owner how the previous owner ended.
+"""Reads what a partition's position says about how the previous owner ended.
 
-An owner that ends normally releases its partitions. An owner that's killed can't, and one of the
-records that it was working on may have killed it. So the position stores the greatest number of
-records that the owner may have been working on. The next owner then reads at most that many records
-at a time, beginning at the position. Such a group of records is called a slice.
+An owner that ends normally releases its partitions. An owner that's killed can't, and the cause may
+be one of the records that it was working on. For example, a record may take so much memory that the
+process is killed. So before an owner works on records, it stores in the position how many there may
+be at most. The next owner then reads at most that many records at a time, so that it finds out
+which one it was. Such a group of records is called a slice.
 """
 
 from typing import Final
@@ -20,12 +21,12 @@ greater number is the size of a slice, or one more."""
 
 
 class LastTry(msgspec.Struct, frozen=True, kw_only=True):
-    """What a position says about its previous owner.
+    """What a partition's position says about the previous owner.
 
-    - `holder` is the random name of a process that may still be working on records, or None if it
-      has released the partition.
-    - `slice_records` is the greatest number of records that it may have been working on. It's None
-      if the partition wasn't a suspect, because then its owner read without this limit.
+    - `holder` is the random name of a process that may still be working on records, or None if the
+      process has released the partition.
+    - `slice_records` is the greatest number of records that this process may have been working on.
+      It's None if the partition wasn't a suspect, because its owner then read without such a limit.
     """
 
     holder: str | None = None
@@ -34,11 +35,11 @@ class LastTry(msgspec.Struct, frozen=True, kw_only=True):
     def slice_records_for(
         self, holder: str, *, next_offset: int, log_end: int | None
     ) -> int | None:
-        """Return the `slice_records` for a claim by this holder, or None for a healthy partition.
+        """Return `slice_records` for a claim by this holder, or None if the partition is healthy.
 
-        A partition is healthy if no record can have killed its last owner, for example because it
-        has no unread records before `log_end`. Any other partition is a suspect. Pass None for
-        `log_end` if the end of the log isn't known.
+        A partition is healthy if none of its records can have killed its last owner, for example
+        because no record is unread before `log_end`. Otherwise it's a suspect, and its new owner
+        reads it in slices. Pass None for `log_end` if the end of the log isn't known.
         """
         if log_end is None:
             return self.slice_records

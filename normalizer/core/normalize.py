@@ -1,4 +1,4 @@
-"""Normalizes a RawRecord: each of its events becomes an Envelope, a Rejected, or an Ignored.
+"""Normalizes a record: each of its events becomes an Envelope, a Rejected, or an Ignored.
 
 The rules are applied in a fixed order, and the first rule that rejects an event decides the reason.
 Source: docs/spec/wire-shapes.md#l2 (the order of the rules), #v3 (evidence), #g4.
@@ -63,8 +63,8 @@ from normalizer.snowflake import derive_id
 class Normalizer:
     """Applies all rules to a record. It keeps no state between records.
 
-    `redact_keys` are words that make a key secret, in addition to the built-in ones. `shapes` is an
-    operator's table of shapes.
+    Keys that contain one of `redact_keys` are treated as secret, in addition to those with a
+    built-in word. `shapes` is an operator's table of further producers' formats.
     """
 
     def __init__(self, redact_keys: Iterable[str] = (), shapes: ShapeTable | None = None) -> None:

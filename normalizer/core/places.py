@@ -1,6 +1,7 @@
-"""Parses how a user names a record or a partition, in both notations that we print.
+"""Parses how a user names a record or a partition.
 
-For example, commands take noetl.events:3:1042, and logs show noetl.events[3]@1042.
+It accepts both notations that we print. The commands use noetl.events:3:1042, and logs show the
+same record as noetl.events[3]@1042.
 """
 
 import re

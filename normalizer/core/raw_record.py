@@ -15,17 +15,17 @@ class CutValue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class RawRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record of a log: from Kafka, a file line, a table row, or a quarantine entry.
+    """One record of a log, which may be Kafka, a file, a table, or the quarantine.
 
     - topic, incarnation, partition, and offset are its coordinates, which never change. Together
-      with an event's index in the record they identify that event. `topic` is None for a record
-      that isn't from a log (in `normalizer filter`). Its events get no derived ids.
+      with an event's index in the record they identify that event. `topic` is None if the record
+      isn't from a log, as in `normalizer filter`. Events without a log get no derived ids.
     - `recorded_ms` is the time that the log recorded, in milliseconds since 1970, or None.
     - `shape` and `index` are set only in a record that `denormalize` made from a stored row.
       They're the shape of the original event, and its index in the original record.
-    - `cut` is set for a record that's too large for memory. Such a record is always rejected.
+    - `cut` is set if the record is too large for memory. Such a record is always rejected.
 
-    Code that makes many of them passes the arguments by position, because keywords take twice as
+    Code that creates many records passes the arguments by position, because keywords take twice as
     long.
     """
 

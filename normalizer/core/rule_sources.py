@@ -1,8 +1,8 @@
 """Hashes the source files of the rules, so that a native lane built from other rules isn't used.
 
-When the lane is built, this hash is compiled into the lane. A process that starts computes the hash
-of its own rules, and uses the lane only if the two are equal. This module imports only the standard
-library, because the lane's build runs it before this package is installed.
+The build of the lane compiles this hash into it. When a process starts, it computes the hash of its
+own rules and uses the lane only if the two are equal. This module imports only the standard
+library, because the build runs it before the package is installed.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ set for the last."""
 def rules_sha256(package: Path = _HERE) -> str:
     """Return the hash of all source files that affect how a record is normalized.
 
-    The files are read from disk. Docstrings, and comments on lines of their own, are left out of
-    the hash, because they can't affect the result. So editing them doesn't require a new build of
+    The files are read from disk. Docstrings and comments on lines of their own can't affect the
+    result, so they're left out of the hash. Editing them therefore doesn't require a new build of
     the lane.
     """
     digest = hashlib.sha256()

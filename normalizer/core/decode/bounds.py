@@ -1,6 +1,6 @@
-"""Checks a record's limits by its bytes alone, before anything is decoded.
+"""Checks a record against the limits by looking only at its bytes, before anything is decoded.
 
-Nearly every record is too short to exceed a limit. For such a record, the check takes only one or
+Nearly every record is too short to exceed a limit, so for most records the check costs only one or
 two comparisons. Source: docs/spec/wire-shapes.md#l2, #l3.
 """
 
@@ -87,21 +87,23 @@ def too_deep() -> RecordRejectedError:
 
 
 def may_be_expansive(text: bytes) -> bool:
-    """Return whether `check_numbers` might reject the JSON because of its exponents.
+    """Return whether the JSON has enough large numbers that `check_numbers` must look at them.
 
-    It's enough to count the exponents. JSON with at most MAX_EXPONENTS of them can't exceed the
-    other limit, MAX_WRITTEN_BYTES, because that one has room for 8 MiB of text and for 400 digits
-    of each of 10,000 numbers.
+    A number such as `1e400` is short, but has 400 digits when it's written out. `check_numbers`
+    limits both the number of exponents and the size of all numbers written out. Counting the
+    exponents is enough here, because JSON with at most MAX_EXPONENTS of them can't reach the other
+    limit either. MAX_WRITTEN_BYTES leaves room for 8 MiB of text and 400 digits for each of 10,000
+    numbers.
     """
     return len(text) > PLAIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
 
 
 def check_numbers(text: bytes) -> None:
-    """Raise RecordRejectedError for numbers that are too large, or take too much space.
+    """Raise RecordRejectedError for numbers that are too large or would take too much space.
 
-    The checks are, in this order: each number by itself, the number of exponents, and the size of
-    all numbers when written out. `text` must be valid JSON, but its numbers may be beyond the
-    limits.
+    PostgreSQL stores numbers written out, so a short number such as `1e400` takes 400 digits there.
+    The checks run in this order: each number by itself, how many exponents there are, and the size
+    of the text with all numbers written out. `text` must be valid JSON.
     """
     beyond = 0
     written = len(text)
@@ -151,9 +153,10 @@ def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
 def is_heavy(record: RawRecord) -> bool:
     """Return whether normalizing the record may take longer than a few tens of milliseconds.
 
-    That depends on the record's size and on how many values it has, which is estimated by counting
-    commas. Commas written as escapes are counted too, because an event inside a string may be full
-    of them. A record above the size limit isn't heavy, because rejecting it is quick.
+    The time depends on the record's size and on its number of values. Counting commas gives a quick
+    estimate of that number. Commas that are written as escapes count too, because a JSON string may
+    contain a whole event in which every comma is escaped. A record above the size limit isn't
+    heavy, because it's rejected without being decoded.
     """
     value, headers = record.value or b"", record.headers
     size = len(value)

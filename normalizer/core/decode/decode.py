@@ -85,9 +85,9 @@ def decode_events(
 ) -> Iterable[WireEvent | UndecodableItem]:
     """Return the events of a record in order, or nothing for an empty batch.
 
-    `cloudevent` holds the attributes of a CloudEvent in binary mode, which are in the headers
-    (#w8). Raises RecordRejectedError or RecordIgnoredError for the whole record, before the first
-    event.
+    If the record is a CloudEvent in binary mode, its attributes are in the record's headers and
+    must be passed as `cloudevent` (#w8). If the whole record is rejected or ignored, this raises
+    RecordRejectedError or RecordIgnoredError before it returns any event.
     """
     begins_an_object = value.startswith(b"{")
     if not begins_an_object and value.startswith(b"\0"):
@@ -106,10 +106,10 @@ def decode_events(
 
 
 class _RecordDecoder:
-    """Decodes one record, level by level, and removes the secrets from the text of each level.
+    """Decodes one record from the outside in, and removes secrets from the JSON at each level.
 
-    `search` finds the parts of the record that may hold a secret or unstorable text. It's None if
-    the whole record is known to have neither.
+    `search` finds the parts of the record that may contain a secret or text that PostgreSQL can't
+    store. It's None if an earlier search of the whole record found neither.
     """
 
     def __init__(self, sanitizer: Sanitizer, search: Search | None) -> None:
@@ -164,8 +164,9 @@ class _RecordDecoder:
     ) -> WireEvent | UndecodableItem:
         """Decode one event of a batch, with the fields that it inherits from the batch (#b1).
 
-        An event in a wrapper is unwrapped, but only once (#b2). `are_deep` is True if a wrapper
-        around the batch has too many levels.
+        If the event is in a wrapper, it's unwrapped, but a wrapper inside a wrapper isn't (#b2).
+        `are_deep` is True if a wrapper around the whole batch is nested too deeply, which makes
+        each of its events undecodable.
         """
         text = bytes(item)
         try:
@@ -238,10 +239,10 @@ class _RecordDecoder:
         return msgspec.structs.replace(level, supplies=SUPPLIED)
 
     def decode(self, text: bytes, *, is_record: bool = False) -> "Level | str":
-        """Decode one level: the fields of an object, or the text in a JSON string.
+        """Decode one level, and return the fields of its object or the text of its JSON string.
 
-        If the level is a whole record, its foreign envelopes are opened first. Then secrets in
-        their content are removed like those of any other event.
+        If the text is the whole record and is an envelope such as a CloudEvent, the envelope is
+        opened first. Secrets in its content are then removed as they would be from any other event.
         """
         bom = text.startswith(BOM)
         if bom:
@@ -281,10 +282,11 @@ def _reject_invalid_utf8(value: bytes) -> None:
 
 
 def _may_be_deep(text: bytes) -> bool:
-    """Return whether a level has more levels of nesting than an event may have.
+    """Return whether this JSON is nested more deeply than a single event may be.
 
-    A batch or a wrapper may have more, because the events in it are checked separately. Raises
-    RecordRejectedError if the level has more than any level may have.
+    A batch or a wrapper may exceed the limit of an event, because the events inside are checked
+    separately. Raises RecordRejectedError if the JSON exceeds even the limit for batches and
+    wrappers.
     """
     if not is_deeper(text, EVENT_DEPTH):
         return False

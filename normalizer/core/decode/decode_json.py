@@ -21,10 +21,10 @@ from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets, parse
 
 
 def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
-    """Return the fields of a JSON object, or the text in a JSON string, at any depth.
+    """Return the fields of a JSON object, or the text of a JSON string.
 
-    Raises RecordRejectedError for any other value, and for text that isn't valid JSON. Anything
-    after the JSON value makes the text invalid too.
+    Raises RecordRejectedError for any other JSON value and for invalid JSON, which includes JSON
+    with anything after its value. The limit on an event's nesting isn't checked here.
     """
     try:
         content = _decoder.decode(text)
@@ -42,11 +42,12 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
 
 
 def unframe(value: bytes) -> bytes:
-    """Return the JSON after a schema registry's header, which is a zero byte and a schema id.
+    """Return the JSON that follows a schema registry's header, i.e. a zero byte and a schema id.
 
     The header has five bytes. Records in Avro and Protobuf begin with the same header, so this
-    raises RecordRejectedError if what follows isn't JSON. JSON with too many levels of nesting is
-    returned, because the decoder rejects it later. Source: docs/spec/wire-shapes.md#w6.
+    raises RecordRejectedError if it isn't followed by JSON. JSON that is nested too deeply is
+    returned all the same, because the decoder rejects it later with a more exact reason. Source:
+    docs/spec/wire-shapes.md#w6.
     """
     text = value[_FRAME_BYTES:]
     try:

@@ -1,8 +1,9 @@
-"""Removes the secrets of an event before the native lane reads it.
+"""Removes secrets from a record's value on behalf of the native lane.
 
-The rules that find secrets exist only in Python. When the lane finds a sign of a secret in a
-record's value, it calls these rules, and then reads the cleaned text. A record whose headers may
-hold a secret is left to Python as a whole. Source: docs/spec/wire-shapes.md#r6.
+The rules that find secrets exist only in Python. When the lane sees a sign of a secret in a
+record's value, it calls these rules and continues with the cleaned text. It doesn't read a record
+at all if the headers may contain a secret. Python then normalizes the whole record. Source:
+docs/spec/wire-shapes.md#r6.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,12 +38,12 @@ class EventCleaner:
         return self._sanitizer.suspects(headers)
 
     def clean(self, text: bytes) -> bytes | None:
-        """Return the text of a record without its secrets, or None if the lane must leave it.
+        """Return the record's text without secrets, or None if Python must normalize the record.
 
-        Only a plain event or a batch of events can be cleaned here. A wrapper may hold its event as
-        a JSON string, which must be decoded before it can be cleaned. The lane must also leave text
-        whose escapes may hide a word, text that PostgreSQL can't store, numbers that may be beyond
-        the limits, and text of more than LONGEST bytes.
+        Only a plain event or a batch of plain events can be cleaned here. A wrapper may hold its
+        event as a JSON string, which would have to be decoded first. The result is also None if
+        escapes in the text may hide a word that marks a secret, if PostgreSQL can't store the text,
+        if a number may be beyond the limits, or if the text is longer than LONGEST bytes.
         """
         if len(text) > LONGEST:
             return None

@@ -26,11 +26,11 @@ NOT_TEXT: Final = "base64:"
 class Headers(msgspec.Struct, frozen=True, gc=False):
     """The headers of a record, without secrets.
 
-    - `json` is an object with the value of each header: a text, null, or, if a name occurs more
-      than once, a list of these.
-    - `replaced` has the paths at which unstorable text was replaced.
-    - `cloudevent` has the attributes of a CloudEvent in binary mode, under the names of an event's
-      fields (#w8).
+    - `json` is a JSON object with the value of each header, which is a string or null. If a name
+      occurs more than once, it has a list of these values.
+    - `replaced` has the paths at which text was replaced because PostgreSQL can't store it.
+    - `cloudevent` has the attributes of a CloudEvent in binary mode. Each is under the name of the
+      event field that it supplies (#w8).
     """
 
     json: bytes | None = None

@@ -1,7 +1,7 @@
-"""Combines the levels of a record, i.e. an event, its batch, and wrappers, into a wire event.
+"""Builds a wire event from the levels of a record: the event, its batch, and any wrappers.
 
-The event's own fields take precedence. A field that the event doesn't have may come from its batch
-or from a wrapper. Source: docs/spec/wire-shapes.md#w2, #w5, #w7, #b1, #v5.
+The event's own fields take precedence. A field that the event doesn't have may be taken from its
+batch or from a wrapper. Source: docs/spec/wire-shapes.md#w2, #w5, #w7, #b1, #v5.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,14 +25,16 @@ MAX_COERCIONS: Final = 20
 
 
 class Level(msgspec.Struct, frozen=True, gc=False):
-    """The JSON object of one event, batch, or wrapper, and how it was decoded.
+    """One JSON object of a record, i.e. an event, a batch, or a wrapper, after it was decoded.
 
-    - `replaced` has the paths at which unstorable text was replaced, by the index of the event in
-      the batch. The key None stands for everything outside of these events.
-    - `may_be_deep` is False if the level can't have more levels of nesting than an event may have.
-    - `supplies` is for a wrapper, and names the fields that an event takes from it if the event has
-      none of its own.
-    - `is_kept` says that the wrapper's other fields are stored in the event's `extra`.
+    - `replaced` has the paths at which text was replaced because PostgreSQL can't store it. In a
+      batch, they're listed by the event's index, with the key None for everything outside of the
+      events.
+    - `may_be_deep` is False if the object is known to be nested no deeper than an event may be.
+    - `supplies` applies only to a wrapper. It names the fields that an event takes from the wrapper
+      if the event has none of its own.
+    - `is_kept` applies only to a wrapper. If it's True, the wrapper's other fields are stored in
+      the event's `extra`.
     """
 
     text: bytes
@@ -66,8 +68,9 @@ def wrappers_around(level: Level) -> Iterator[Level]:
 def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, Raw]) -> WireEvent:
     """Build the event from its own fields and those of its batch and wrappers.
 
-    The result has its coercions too. Wrappers around a batch aren't checked for nesting here,
-    because they were checked with the batch.
+    The result lists the replaced text among its coercions. Raises RecordRejectedError if the event
+    or a wrapper around it is nested too deeply. Wrappers around a whole batch were already checked
+    with the batch.
     """
     text, fields = level.text, level.fields
     levels = [level] if batch is None else [level, batch]
@@ -142,10 +145,10 @@ def unstorable_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
 
 
 def _inherited(shared: dict[str, Raw], own: dict[str, Raw]) -> dict[str, Raw]:
-    """Return the batch's fields that an event inherits because it has no value of its own for them.
+    """Return those fields of a batch for which the event has no value of its own.
 
-    A field may have several names. If the event has a value under one of them, it doesn't inherit
-    the batch's value under any other.
+    A field may have several names, such as `created_at` and `timestamp`. If the event has a value
+    under one of these names, it inherits the field under none of them.
     """
     has_own = {CANONICAL_NAME.get(key, key) for key, raw in own.items() if raw != NULL}
     return {k: raw for k, raw in shared.items() if CANONICAL_NAME.get(k, k) not in has_own}

@@ -15,12 +15,14 @@ _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def take_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
-    """Return the first 2 kB as text, or None if they aren't text or may hold a secret.
+    """Return the first 2 kB as text, or None if they aren't text or may contain a secret.
 
-    The whole value is searched, because its end can make its beginning a secret, for example in
-    `{"value": x, ..., "name": "DB_PASSWORD"}`. So a value that's too large to search has no sample.
-    A value that may hold a secret has none either, because we couldn't reliably cut the secret out.
-    A rejected value often isn't JSON, so nobody can know where the secret ends.
+    The whole value is searched for secrets, because its end can reveal that its beginning is one,
+    for example in `{"value": x, ..., "name": "DB_PASSWORD"}`. So a value that's too large to search
+    has no sample.
+
+    If the search finds something, the sample isn't just cleaned, but left out. A rejected value
+    often isn't valid JSON, so we couldn't reliably tell where the secret ends.
     """
     if len(value) > MAX_VALUE_BYTES or ENCODED in value or sanitizer.suspects(value):
         return None

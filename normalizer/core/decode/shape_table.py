@@ -1,10 +1,10 @@
-"""An operator's table of shapes, i.e. of formats in which other producers send events.
+"""An operator's table of shapes, i.e. of further formats in which producers may send events.
 
 A shape says which names a producer uses for the fields of an event, and where it puts their values.
-If an event has the keys of a shape in the table, its fields are renamed to the names that the rules
-know. That happens before any rule reads the event, so the rules see what a documented producer
-would have sent. docs/adding-a-shape.md shows how to write a table. Source:
-docs/spec/wire-shapes.md#d3.
+If an event has the keys of a shape in the table, its fields are renamed to the documented names
+before any rule reads the event. So the rules need no knowledge of the table.
+
+docs/adding-a-shape.md shows how to write one. Source: docs/spec/wire-shapes.md#d3.
 """
 
 import re
@@ -46,8 +46,9 @@ class ShapeVector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One shape of an operator's table.
 
-    `aliases` maps a producer's key to the field that it stands for. `places` maps a field to the
-    paths at which to look for its value, in this order.
+    `keys` are the keys by which an event of this shape is recognized. `aliases` maps a producer's
+    key to the documented field that it stands for. `places` maps a field to the paths at which its
+    value may be, and the first path with a value is used.
     """
 
     keys: _Words

@@ -1,8 +1,8 @@
 """Takes an event out of foreign envelopes: CloudEvents, Kafka Connect, and Debezium.
 
-The decoder calls `unwrap` for a value in which no key names an event type. Secrets are then removed
-from the JSON inside the envelopes, which is decoded as if it were the record. Source:
-docs/spec/wire-shapes.md#w7, #w8, #w9.
+The decoder calls `unwrap` if none of a value's keys names an event type, so the event may be
+further inside. The JSON from the envelopes is then decoded like a record of its own, and its
+secrets are removed. Source: docs/spec/wire-shapes.md#w7, #w8, #w9.
 """
 
 import binascii
@@ -36,12 +36,13 @@ _JSON_COLUMNS: Final = ("context", "payload", "result", "meta")
 
 
 class Unwrapped(msgspec.Struct, frozen=True, gc=False):
-    """The content of envelopes, as JSON.
+    """The content of foreign envelopes.
 
-    - `value` is an event, a batch, or a string with either.
-    - `attributes` is an object with the envelopes' own attributes, under the names of an event's
-      fields, or None.
-    - `encoded` means that the value was in base64, so it hasn't been searched for secrets yet.
+    - `value` is the JSON of an event or a batch, or a JSON string that contains one.
+    - `attributes` is a JSON object with the envelopes' own attributes, such as a CloudEvent's time.
+      Each is under the name of the event field that it supplies. It's None if there are none.
+    - `encoded` is True if the value was in base64. It hasn't been searched for secrets yet then,
+      because the search of the record couldn't see them.
     """
 
     value: bytes
@@ -93,11 +94,12 @@ TREES: Final = _TreeValues()
 
 
 def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
-    """Return the content of foreign envelopes, or None if there are none.
+    """Return the content of foreign envelopes, or None if the value isn't in any.
 
-    Each kind of envelope is opened at most once, in a fixed order, until a key names an event type.
-    Raises RecordIgnoredError if an envelope says that it has no event, for example because a row
-    was deleted.
+    Envelopes may be nested, for example a Debezium change inside a CloudEvent. Each kind is opened
+    at most once and in a fixed order, until the content names an event type. Raises
+    RecordIgnoredError if an envelope carries no event, for example because it reports a deleted
+    row.
     """
     envelope = _Envelope(values)
     inner: Any = None

@@ -1,8 +1,8 @@
-"""Decodes one wire event for the rules: its fields, nested objects, and the rest for `extra`.
+"""Decodes one wire event into its fields, its nested objects, and the rest for `extra`.
 
-Values are kept as the bytes that were sent, so that they can be stored unchanged. Scalars are also
-decoded, and so are the four objects that rules read (context, payload, result, and meta). A deeper
-object is decoded only when a rule reads it.
+Every value is kept as the bytes that were sent, so that it can be stored unchanged. Scalars are
+decoded as well, and so are the four objects that rules read: context, payload, result, and meta.
+Deeper objects are decoded only when a rule needs them.
 """
 
 from collections.abc import Iterable
@@ -27,11 +27,11 @@ from normalizer.jsontext import Number
 
 
 class Layout(msgspec.Struct, frozen=True, gc=False):
-    """What an event's top-level keys say about the event.
+    """The facts that follow from an event's top-level keys alone. They're cached by the keys.
 
-    - `unread` holds the keys that aren't columns.
+    - `unread` holds the keys that don't belong to a column.
     - `shape` is the shape of an event with these keys, i.e. which producer wrote it.
-    - `shape_with_payload` is its shape if its payload is an object.
+    - `shape_with_payload` is the shape if the event's payload is an object.
     """
 
     unread: tuple[str, ...]
@@ -40,10 +40,11 @@ class Layout(msgspec.Struct, frozen=True, gc=False):
 
 
 class WireEvent(msgspec.Struct, gc=False):
-    """One event, while the rules read it.
+    """One decoded event, on which the rules work.
 
-    `fields` has the top-level values as they were sent, and `sent` and `nested` have the decoded
-    values. Rules add values to `extra` and `coercions`, which become the columns with these names.
+    `fields` has the top-level values as they were sent, while `sent` and `nested` have the decoded
+    values. Rules add entries to `extra` and `coercions`, which end up in the columns of these
+    names.
     """
 
     sent: SentFields

@@ -103,12 +103,12 @@ NOTHING: Final = NestedObject()
 
 
 class NestedObjects(msgspec.Struct, frozen=True, gc=False):
-    """The nested objects that may hold an outcome, an error, a duration, or a command.
+    """The nested objects in which rules look for an outcome, an error, a duration, or a command.
 
-    Most names are paths, for example payload_result_context is payload.result.context. There are
-    three exceptions: `payload` is the context, or the payload if there's no context, `result_inner`
-    is result.context.result, and `result_response` is result.context.response. `deep` is True if
-    any object besides the payload was decoded, which is rare.
+    Most names are paths, so payload_result_context is payload.result.context. There are three
+    exceptions: `payload` is the event's context, or its payload if it has no context,
+    `result_inner` is result.context.result, and `result_response` is result.context.response.
+    `deep` is True if any object besides the payload was decoded, which is rare.
     """
 
     payload: NestedObject

@@ -76,10 +76,10 @@ def first_byte(raw: Raw) -> bytes:
 
 
 def same_json(a: Raw, b: Raw) -> bool:
-    """Return whether two raw values are equal as JSON, however they're spelled.
+    """Return whether two raw values are the same JSON value, even if they're spelled differently.
 
-    Comparing two values of four megabytes takes a second or two. That's one reason why large
-    records are never normalized on the event loop.
+    For two values of four megabytes, the comparison can take a second or two. That's one reason why
+    large records are never normalized on the event loop.
     """
     return a == b or canonical_json(bytes(a)) == canonical_json(bytes(b))
 

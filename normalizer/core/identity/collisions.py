@@ -1,8 +1,9 @@
-"""Decides which of several events with the same id a report belongs to, and assigns other ids.
+"""Decides to which of several events with the same id a report belongs, and assigns other ids.
 
 Two reports are about the same event if they have the same event_id, the same execution, and event
-types of the same class. If both name a command, it must be the same command. Otherwise, if both
-name a step, it must be the same step. Source: docs/spec/wire-shapes.md#m2, #m3.
+types of the same class, unless their commands or steps tell them apart. If both name a command, it
+must be the same one. Otherwise, if both name a step, that must be the same one. Source:
+docs/spec/wire-shapes.md#m2, #m3.
 """
 
 import hashlib
@@ -36,10 +37,10 @@ def match_strength(
 
     - 3: both name the same command.
     - 2: both name the same step, and at most one of them names a command.
-    - 1: nothing that both name shows whether they're about the same event.
+    - 1: they name neither a command nor a step that could tell them apart.
     - 0: they're about different events.
 
-    `read_steps` may cache the result of `reported_steps`, which decodes the row.
+    Pass `read_steps` to cache the result of `reported_steps`, which has to decode the row.
     """
     if row.execution_id != report.execution_id or not is_same_class(row, report):
         return 0
@@ -61,11 +62,11 @@ def are_rivals(row: Envelope, event: Envelope) -> bool:
 
 
 def substitute_ids(event_id: int, execution_id: int) -> list[int]:
-    """Return, in order, the ids for an execution's events whose own id belongs to another event.
+    """Return the ids to try for an event whose own id is taken by another event, in order.
 
-    Each is 2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution, and a number from 1
-    to 8. The ids are computed and not assigned, so every process tries the same ones in the same
-    order.
+    Each id is 2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution, and a number
+    from 1 to 8. The ids are computed rather than assigned, so every process tries the same ones in
+    the same order.
     """
     return [
         HASHED_REGION

@@ -84,8 +84,8 @@ class LosingValues:
     def _losers(self, winners: dict[str, Any], stored: Envelope) -> dict[str, list[bytes]]:
         """Return, for each column, the values to store besides the one that won.
 
-        The value that won counts towards the limits too. So the stored values don't depend on the
-        order in which reports arrive.
+        Only a limited number of values is stored, and the winner counts towards this limit.
+        Otherwise the order in which reports arrive could change which values are stored.
         """
         lost: dict[str, list[bytes]] = {}
         objects: dict[str, JsonObject] = {}
@@ -151,8 +151,9 @@ def _kept_digests(values: ValuesByDigest) -> list[Digest]:
 def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
     """Encode the values that lost in a merge, for the field `conflicting_values` of `extra`.
 
-    A producer may have sent a field of that name too. If the producer's value is the only one to
-    store, it's stored as it was sent, unless it could be mistaken for values that a merge stored.
+    A producer may have sent a field of that name too. If its value is the only one to store, it's
+    stored unchanged, except if it looks just like the values that a merge stores. It's then listed
+    among the losing values, so that it can't be mistaken for them later.
     """
     own = lost.get(_OWN_KEY, [])
     if len(lost) == len(own) == 1 and _decode_kept(own[0], digests) is None:
@@ -192,9 +193,9 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
 def losing_values(row: Envelope) -> list[tuple[str, bytes]]:
     """Return each value that lost in a merge, with its column.
 
-    They're stored in the field `conflicting_values` of `extra`. If a producer sent a field of that
-    name in the same form, its values are returned too, because nothing tells them apart from those
-    that a merge stored.
+    Merges store these values in the field `conflicting_values` of `extra`. If a producer sent a
+    field of that name in the same form, its values are returned too, because nothing distinguishes
+    them from values that a merge stored.
     """
     if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
         return []

@@ -1,8 +1,8 @@
 """Compares JSON values by the digests that PostgreSQL computes of their text as jsonb.
 
-Two spellings of the same value have the same text as jsonb, so their digests are equal. Nothing has
-to be decoded or sorted here, so even a value of several megabytes doesn't block the event loop.
-`reconcile` gets missing digests from the database.
+PostgreSQL writes equal values as the same text, however they were spelled, so equal values have
+equal digests. Since nothing has to be decoded or sorted here, even a value of several megabytes
+doesn't block the event loop. `reconcile` gets missing digests from the database.
 """
 
 import hashlib

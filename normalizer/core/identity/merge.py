@@ -1,7 +1,8 @@
 """Merges two reports of one event into one row, column by column.
 
-Merging is commutative, associative, and idempotent. So records may arrive in any order, twice, and
-in any batches, and the content of the row is still the same. Three things do depend on the order:
+Merging is commutative, associative, and idempotent. So records may arrive in any order, more than
+once, and in any batches, and the row's content is still the same. Only three things depend on the
+order:
 
 - the row's coordinates, which are those of the report that was read first,
 - the flag MERGED, which is set only if a later report changed the row,
@@ -55,11 +56,11 @@ _list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(li
 
 
 def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
-    """Merge the report into the row. Returns `stored` itself if the report adds nothing.
+    """Merge the report into the row, or return `stored` itself if the report adds nothing.
 
     The merged row keeps the id and the coordinates of `stored`, because the ledger counts a row
-    under the coordinates with which it was stored. Values are compared by their digests, so the
-    result may be wrong if `digests` lacked one. To find out, ask `digests` for missing values
+    under the coordinates with which it was first stored. JSON values are compared by their digests,
+    so the result may be wrong if one wasn't in `digests`. Ask `digests` for missing values
     afterwards. If there are any, load their digests and merge again.
     """
     losing = LosingValues(stored, report, digests)

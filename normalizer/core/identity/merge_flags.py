@@ -1,7 +1,7 @@
-"""The bits of `merge_flags`, which record facts about a row's reports and its id.
+"""The bits of the column `merge_flags`, which record facts about a row's reports and its id.
 
-A row is merged from one or more reports, i.e. records about its event. Source:
-docs/spec/wire-shapes.md#m5.
+A row is merged from one or more reports, i.e. records that describe the same event. For example,
+the bit WITHOUT_STEP says that one of them named no step. Source: docs/spec/wire-shapes.md#m5.
 """
 
 from datetime import timedelta
@@ -46,10 +46,11 @@ def lacking_flags(row: Envelope) -> int:
 
 
 def place_in_log(row: Envelope) -> str | None:
-    """Return the coordinates if the log's order is the order in which events happened, else None.
+    """Return the row's coordinates if they show its order among other events, else None.
 
-    The order may differ if the record came late, or if another report could have given the row its
-    coordinates.
+    Usually a log has events in the order in which they happened. The order may differ if this
+    record reached the log late. The coordinates may also be arbitrary, if another report of the
+    event could have supplied them instead.
     """
     if row.recorded_at is None or row.created_at is None or row.merge_flags & ELSEWHERE:
         return None

@@ -2,9 +2,10 @@
 
 An event becomes a new row unless one of three cases applies. If its record was read before, the
 event is a duplicate. If another record has already reported the same event, the event is merged
-into that row. If its id belongs to a different event, it's stored under another id. This module
-contains no SQL. It gets the stored rows from `StoredEvents`. Source: docs/spec/wire-shapes.md#m1,
-#m2, #m3, #g5.
+into that row. If its id belongs to a different event, it's stored under another id.
+
+This module contains no SQL. It gets the stored rows from `StoredEvents`. Source:
+docs/spec/wire-shapes.md#m1, #m2, #m3, #g5.
 """
 
 from collections import Counter
@@ -53,12 +54,13 @@ async def reconcile(
 ) -> WritePlan:
     """Decide for each event whether it becomes a row, is merged into one, or is a duplicate.
 
-    Two records with the same coordinates are the same record, even if today's rules give its event
-    another id than the one that is stored. A record below the dedup horizon may be stored already.
-    So if its event isn't found by the id, the record is looked up by its coordinates.
+    Two records with the same coordinates are the same record, even if today's rules give the event
+    another id than the one in its row. A record below the dedup horizon may have been stored
+    before. So if no row has its event's id, this also looks for a row with the record's
+    coordinates.
 
-    Most events have a new id and are above the horizon. They become rows without being compared
-    with others, and to save time they aren't even decoded into Envelopes.
+    Most events have a new id and are above the horizon. They become rows without any comparison, so
+    they aren't even decoded into Envelopes.
     """
     ids = [required_id(event) for event in events]
     id_counts = Counter(ids)
@@ -136,9 +138,9 @@ class _Reconciler:
         )
 
     async def _load_rows(self, events: Sequence[Envelope]) -> None:
-        """Find where these records are stored, and lock every row that they report on.
+        """Find out where these records are stored, and lock every row that they report on.
 
-        All processes lock rows in the same order, so that two of them can't deadlock.
+        All processes lock rows in the same order, so that no two of them can deadlock.
         """
         unknown = [event for event in events if not self._is_stored(event)]
         if self._dedup_horizon:
@@ -209,14 +211,15 @@ class _Reconciler:
     async def _resolve(self, event: Envelope) -> tuple[Outcome, int]:
         """Decide what to do with an event whose id already belongs to a row.
 
-        Producers may send different events with the same id. All but the first are stored under
-        substitutes (`substitute_ids`). So the event is compared with the row of its id and, if that
-        row may be about another event, with the rows of the substitutes. The event is merged into
-        the row that is most surely about the same event. If no row is, the event gets the first
-        free substitute, or, if all are taken, an id that's derived from its coordinates.
+        Producers may send different events with the same id. The first one gets the id, and each of
+        the others is stored under a substitute for it (see `substitute_ids`). So this compares the
+        event with the row of its id and, if that row may be about another event, with the rows of
+        the substitutes. The event is merged into the row that most surely is about the same event.
+        If no row is, it becomes a row of its own under the first free substitute. If none is free,
+        its id is derived from its coordinates.
 
-        If the producer sent no id, there are no substitutes, because the event's id was itself
-        derived from its coordinates.
+        If the producer sent no id, the event's id was itself derived from its coordinates. Such an
+        id has no substitutes.
         """
         if is_derived(event):
             return await self._resolve_by_coordinates(event)
@@ -247,16 +250,15 @@ class _Reconciler:
         return self._add(with_event_id(event, free))
 
     async def _resolve_by_coordinates(self, event: Envelope) -> tuple[Outcome, int]:
-        """Try the ids that are derived from an event's coordinates, and use the first free one.
+        """Store an event under the first free id that can be derived from its coordinates.
 
-        There are four such ids, one for each salt from 0 to 3, because another event may have taken
-        the first. If the row of an id has the event's coordinates, the event is a duplicate. If the
-        producer sent no id, but another report of the same event was sent with one of these ids,
-        the event is merged into that report's row. If all four ids are taken by other events, the
-        database assigns an id.
+        This is for an event whose producer sent no id, and for one whose own id and substitutes are
+        all taken. Since another event may already have a derived id, there are four to try, one for
+        each salt from 0 to 3. If all four belong to other events, the database assigns an id.
 
-        This is for an event whose producer sent no id, and for an event whose id and substitutes
-        are all taken.
+        If the row of such an id has the event's coordinates, the event is a duplicate. If the
+        producer sent no id, and that row is another report of the same event, the event is merged
+        into it.
         """
         derived = is_derived(event)
         for salt in SALTS:

@@ -29,9 +29,9 @@ class StoredEvents(Protocol):
     async def find_rows_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        """Return the id of the row that each of these records was stored in or merged into.
+        """Return the id of the row in which each of these records is stored or merged.
 
-        The result leaves out records that aren't stored. An id in it may differ from the id that
+        Records that aren't stored are missing from the result. An id may differ from the one that
         today's rules give the event.
         """
 
@@ -59,12 +59,13 @@ class StoredEvents(Protocol):
 class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The rows that a batch inserts and updates, both sorted by event_id.
 
-    - `outcomes` has the outcome and the row id of each of the batch's events.
-    - `merged_records` has the records whose reports were merged into another record's row, each
-      with the id of that row.
-    - `flagging` has those of `merged_records` that changed nothing in the row except the flag
+    - `outcomes` has, for each event of the batch, its outcome and the id of its row.
+    - `merged_records` has the records that were merged into another record's row, each with the id
+      of that row.
+    - `flagging` has those of `merged_records` that changed nothing in the row but its flag
       ELSEWHERE. They count as duplicates.
-    - `ambiguous` is the number of stored rows that became ambiguous in this batch.
+    - `ambiguous` is the number of stored rows that became ambiguous with this batch, i.e. that may
+      contain a report of another event.
     """
 
     inserts: list[Event]

@@ -1,6 +1,6 @@
-"""Checks all keys of an object at once, to skip values that need no search for secrets.
+"""Checks all keys of an object at once, so that most values needn't be searched for secrets.
 
-The results are cached by the object's keys, because most events have the same keys.
+Most events have the same keys, so the results are cached by the keys of the object.
 """
 
 import re
@@ -23,8 +23,8 @@ _MAY_SAY: Final = re.compile("[=:@ ]")
 class KeyFacts(NamedTuple):
     """What an object's keys say about which of its values may be secret.
 
-    - `secrecy` returns which values of a key are secret, or None if none is.
-    - `are_plain` is False if a key itself may contain a secret or unstorable text.
+    - `secrecy` returns which kinds of values are secret under a given key, or None for none.
+    - `are_plain` is False if a key itself may contain a secret or text that PostgreSQL can't store.
     - `may_name` is True if one member may say that another one is secret, as in {"name":
       "DB_PASSWORD", "value": x}.
     """
@@ -43,10 +43,10 @@ class PlainKeys:
         self._remembered: Final = lru_cache(maxsize=2048)(self._remember)
 
     def judge(self, names: Collection[str], *, at_top: bool) -> KeyFacts:
-        """Return what an object's keys say about which of its values may be secret.
+        """Return what the keys of an object say about which of its values may be secret.
 
-        `at_top` means that the object is an event. The values of an event's own keys, such as
-        `name`, are never secret.
+        Pass `at_top` if the object is an event. An event's own fields, such as `name`, are never
+        secret there, even if the same key would be secret in another object.
         """
         keys = "\n".join(names)
         if len(keys) <= _REMEMBERED_CHARS and keys.count("\n") < len(names):

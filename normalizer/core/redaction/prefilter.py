@@ -1,8 +1,9 @@
-"""Searches a text for signs of anything that must not be stored.
+"""Searches text for signs of anything that must not be stored, such as a secret.
 
-A sign is a short piece of text, for example `password`. Each kind of secret contains at least one
-sign, so a text without any has no secret. The search takes a few microseconds and nearly always
-finds none. Only a text with a sign has to be parsed. Source: docs/spec/wire-shapes.md#r6.
+A sign is a short piece of text, for example `password`. Every secret that we can recognize comes
+with at least one sign, so text without a sign needs no further work. The search takes a few
+microseconds and finds nothing in nearly every record. Only text with a sign has to be parsed.
+Source: docs/spec/wire-shapes.md#r6.
 """
 
 import re
@@ -111,16 +112,16 @@ class Prefilter:
     def suspects(self, text: bytes) -> bool:
         """Return whether the text must be parsed and cleaned.
 
-        False is certain: the text has nothing to clean. True may be a false alarm, which only costs
-        the time to parse the text.
+        False is certain, and means that there's nothing to clean. True may be a false alarm, which
+        costs only the time to parse the text.
         """
         return self.search(text) is not None
 
     def search(self, text: bytes) -> Search | None:
         """Return None if the text has no sign. Otherwise return a function that searches its parts.
 
-        For a part of this text, that function returns the same as `suspects`. It's faster, because
-        it looks only for the signs that occur in the whole text.
+        For any part of this text, that function returns the same as `suspects`, but faster, because
+        it searches only for those signs that the whole text contains.
         """
         if b"\\" in text and (b"\\u" in text or b"\\/" in text):
             return self.suspects  # an escape may hide any word
@@ -167,17 +168,18 @@ class Prefilter:
         return has_sign
 
     def automaton(self) -> tuple[list[bytes], bytes, bytes]:
-        """Return what the native lane needs to build the same search.
+        """Return the tables from which the native lane builds the same search.
 
-        It returns the signs, the byte that each byte is folded to, and the bytes to remove.
+        They're the signs, the byte that each byte is replaced by before the search, and the bytes
+        that are removed before it.
         """
         return self._signs, _FOLDED, _SEPARATORS
 
     def _signs_in_long(self, looked_at: bytes) -> set[int]:
-        """Search a long text in pieces, up to the first strong sign.
+        """Search a long text piece by piece, and stop at the first strong sign.
 
-        Searching it as a whole could take too much memory, because each hit takes 160 bytes. Pieces
-        overlap, because a sign may begin in one piece and end in the next.
+        Searching all of it at once could take too much memory, because each hit takes 160 bytes.
+        The pieces overlap, so that a sign which crosses the border of two pieces is found too.
         """
         longest = max(map(len, self._signs))
         signs: set[int] = set()

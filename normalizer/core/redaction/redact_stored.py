@@ -1,8 +1,8 @@
 """Removes from a stored row what today's rules consider a secret.
 
-A row has the producer's values under the producer's keys. So these values are treated like those of
-a record that arrives today. Ids and times are never secret. Redacting a row a second time changes
-nothing.
+The row may have been stored before a rule or an operator's word was added. It still has the
+producer's values under the producer's keys, so they're treated like those of a record that arrives
+today. Ids and times are never secret. Redacting a row twice changes nothing the second time.
 """
 
 from typing import Final

@@ -1,8 +1,8 @@
 """Removes secrets from JSON text, and replaces text that PostgreSQL can't store.
 
-This is called only after the prefilter has found a sign of something to remove, which is rare. The
-text is then parsed. If nothing in it must change, the result is the original bytes. Source:
-docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4, #r5, #r6.
+This runs only on text in which the prefilter has found a sign of something to remove, which is
+rare. The text is parsed, and if it turns out that nothing has to change, the original bytes are
+returned. Source: docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4, #r5, #r6.
 """
 
 from collections.abc import Iterable
@@ -38,10 +38,10 @@ _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
 
 
 class Cleaned(NamedTuple):
-    """The clean text, and the paths at which unstorable text was replaced.
+    """The clean text, and the paths at which text was replaced because PostgreSQL can't store it.
 
-    The paths are grouped by the index of the event in its batch. Paths outside any event of a batch
-    are under None.
+    In a batch, the paths are grouped by the index of their event, with the key None for all paths
+    outside of the events.
     """
 
     text: str
@@ -61,12 +61,13 @@ class Sanitizer:
         self.keys: Final = PlainKeys(self.texts, self.secret_members)
 
     def clean(self, text: str, tree: Json, has_sign: Search | None = None) -> Cleaned:
-        """Clean `text`, which `tree` was parsed from. Returns the same text if nothing must change.
+        """Return `text` without its secrets, or `text` itself if nothing must change.
 
-        `has_sign` is a faster search for signs in parts of this text. Text that the decoder unwraps
-        later isn't cleaned here, but after it's unwrapped. Such text is a record that's a JSON
-        string, the payload of a feed wrapper, or a string in a batch. Cleaning a text a second time
-        changes nothing.
+        `tree` is the parsed text. Pass `has_sign` if a faster search for signs in parts of the text
+        is available. A JSON string that may contain a whole event isn't cleaned here, because the
+        decoder unwraps it later and then cleans its content. Such a string may be the whole record,
+        the payload of a feed wrapper, or an item of a batch. Cleaning text twice changes nothing
+        the second time.
         """
         # A string without its escapes may have a sign that the text lacks.
         rewriter = _Rewriter(self, self.suspects if has_sign is None or "\\" in text else has_sign)
@@ -287,10 +288,10 @@ class _Rewriter:
 
 
 def _opens(tree: dict[str, Json]) -> bool:
-    """Return whether this is a feed wrapper whose payload the decoder will open.
+    """Return whether this is a feed wrapper whose payload will be opened by the decoder.
 
-    If so, a list beside the payload isn't a batch of events. It's an ordinary field, which is
-    cleaned like any other.
+    In that case, the event is in the payload. A list beside the payload isn't a batch of events
+    then, but an ordinary field that is cleaned like any other.
     """
     if not is_wrapper(tree):
         return False

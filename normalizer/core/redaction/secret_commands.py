@@ -1,7 +1,7 @@
 """Finds passwords in command lines, by a table of each program's options.
 
-The table is for options such as `-p`, whose meaning depends on the program. An option that names
-its content, such as `--password`, is found without it.
+The table is needed for options such as `-p`, which is a password for one program and a port for
+another. An option whose name says what it is, such as `--password`, is found without the table.
 """
 
 import re

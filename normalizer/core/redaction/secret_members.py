@@ -77,10 +77,10 @@ class SecretMembers:
         )
 
     def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
-        """Return the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}.
+        """Return the keys of secret values, such as `value` in {"name": "DB_PASSWORD", "value": x}.
 
-        At the top level of an event, the event's own keys and its ids are never taken for such
-        names or values.
+        At the top level of an event, the event's own fields and its ids are ignored, because an
+        event has a `name` too and it doesn't describe another value.
         """
         if at_top:
             tree = {key: value for key, value in tree.items() if key not in _EVENT_KEYS}

@@ -1,7 +1,8 @@
-"""Decides whether the value of a key is secret.
+"""Decides whether a value is secret because of its key.
 
-A key is secret if it contains one of a list of words, for example `password`. Some of these count
-anywhere in a key, and the rest only as whole words. Source: docs/spec/wire-shapes.md#r1, #r2, #r7.
+A key is secret if it contains one of a list of words, for example `password`. Some words count
+anywhere in a key, while others count only as a whole word. Source: docs/spec/wire-shapes.md#r1,
+#r2, #r7.
 """
 
 import re
@@ -108,9 +109,9 @@ class Secrecy(Enum):
 class Redaction:
     """The words that make a key secret, including those that an operator added.
 
-    An operator can add words, but can't remove any. An added word matches anywhere in a key. Unlike
-    a built-in word, it makes even numbers secret. For example, after an operator has added `iban`,
-    the value of every key that contains `iban` is redacted, whatever the type of the value.
+    Operators can add words, but can't remove any. An added word matches anywhere in a key, and
+    makes even numbers secret, which the built-in words leave alone. For example, once an operator
+    has added `iban`, text and numbers under every key that contains `iban` are redacted.
     """
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:

@@ -1,6 +1,7 @@
-"""Cuts out secrets with their own recognizable form, whatever word comes before them.
+"""Cuts out secrets that are recognizable by their own form, whatever the text around them.
 
-Each function returns the text without its secrets, and takes time proportional to the text.
+Each function returns the text without these secrets, and its time grows only linearly with the
+length of the text.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Cuts out secrets that a sentence names: `using token x`, `the password for jane is x`.
+"""Cuts out secrets that a sentence names, as in `using token x` or `the password for jane is x`.
 
-In a sentence nothing marks where the secret starts, so only words that look like a secret are
+Nothing marks where the secret starts in a sentence, so only words that look like a secret are
 removed. A word that consists only of letters is never removed.
 """
 

@@ -1,8 +1,8 @@
 """Cuts secrets out of text, and leaves the rest unchanged.
 
-A secret is recognized by its prefix, or by the text before it: a word that would make a key secret,
-a scheme such as Bearer, the user of a URL, or an option of a program. Each rule takes time
-proportional to the text. Source: docs/spec/wire-shapes.md#r3, #r7.
+A secret is recognized by its own prefix or by the text before it. That may be a word such as
+`password`, a scheme such as Bearer, the user name in a URL, or an option of a program. The time of
+each rule grows only linearly with the length of the text. Source: docs/spec/wire-shapes.md#r3, #r7.
 """
 
 import re
@@ -141,9 +141,9 @@ class SecretText:
         )
 
     def may_hold_secret(self, text: str, has_sign: Callable[[bytes], bool] | None = None) -> bool:
-        """Return whether a text has a sign of a secret. A URL with a user name is also a sign.
+        """Return whether a text has a sign of a secret, such as a URL with a user name.
 
-        `has_sign` is a faster search for the signs that this text can have.
+        Pass `has_sign` if a faster search for the signs that this text can have is available.
         """
         return ("://" in text and "@" in text) or (has_sign or self._suspects)(
             text.encode(errors="replace")
@@ -152,10 +152,10 @@ class SecretText:
     def cut(self, text: str, *, is_suspicious: bool = False) -> str:
         """Return the text without its secrets. Cutting a second time changes nothing.
 
-        Pass `is_suspicious` if the text is known to have a sign, to skip the search for one. In a
-        long text, only the pieces with a sign are searched, and the pieces before and after them.
-        These are needed because a secret may be on either side of its sign, and because a sign may
-        cross the border of two pieces.
+        Pass `is_suspicious` if the text is known to have a sign, so that it isn't searched again.
+        In a long text, only the pieces with a sign and their direct neighbors are searched for
+        secrets. The neighbors are needed because a secret may come before or after its sign, and
+        because a sign may cross the border of two pieces.
         """
         if len(text) <= _PIECE_CHARS:
             return self._cut(text) if is_suspicious or self.may_hold_secret(text) else text

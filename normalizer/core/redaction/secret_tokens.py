@@ -1,8 +1,8 @@
-"""Recognizes tokens by their published prefixes, in any text.
+"""Recognizes tokens in any text by their published prefixes.
 
-For example, a personal access token of GitHub begins with `ghp_`. The lengths in the patterns are
-lower bounds. Source: docs/spec/wire-shapes.md#r3, and the rules that gitleaks and detect-secrets
-publish.
+For example, a personal access token of GitHub begins with `ghp_`. The patterns state the shortest
+possible length of each token, so longer ones match too. Source: docs/spec/wire-shapes.md#r3, and
+the rules that gitleaks and detect-secrets publish.
 """
 
 import re

@@ -1,7 +1,8 @@
-"""Parses only those parts of a text that may contain a secret, and leaves the rest unchanged.
+"""Parses only those parts of a JSON text that may contain a secret, to save time.
 
-A large record usually has a sign of a secret in only one of its values. Parsing and writing all of
-it would take most of the time of cleaning it. Source: docs/spec/wire-shapes.md#r6.
+In a large record, usually a single value has a sign of a secret. Parsing everything and writing it
+again would take most of the time of cleaning the record. So the other parts are kept as the bytes
+that were sent. Source: docs/spec/wire-shapes.md#r6.
 """
 
 import json
@@ -49,20 +50,20 @@ _exact: Final = json.JSONDecoder(
 
 
 def parse_suspicious(text: bytes, has_sign: Search) -> Json:
-    """Return the tree of a JSON text, in which objects and lists without a sign are `Raw`.
+    """Parse a JSON text, except for its objects and lists without a sign.
 
-    A `Raw` part keeps the bytes that were sent. `has_sign` returns whether a part has a sign.
-    Raises the errors of `parse_whole`.
+    `has_sign` returns whether a part has a sign. Parts without one become `Raw`, with the bytes
+    that were sent. Raises the same errors as `parse_whole`.
     """
     return _parse(text, has_sign, 0)
 
 
 def parse_whole(text: bytes) -> Json:
-    """Return the tree of a JSON text, in which numbers are integers, or `Raw` as they were sent.
+    """Parse all of a JSON text. Numbers become integers, or `Raw` with the bytes that were sent.
 
-    If a key is repeated, its last value counts. Raises ValueError if the text isn't JSON, or if a
-    number is beyond the limits. Raises RecursionError if it's nested far more deeply than any
-    accepted record.
+    If a key is repeated, its last value counts. Raises ValueError if the text isn't JSON or a
+    number is beyond the limits. Raises RecursionError if the text is nested far more deeply than
+    any record that we accept.
     """
     if len(text) <= MAX_MAGNITUDE or _MANY_DIGITS not in text.translate(_DIGITS):
         try:
@@ -113,13 +114,12 @@ def _part(raw: Raw, has_sign: Search, level: int) -> Json:
 
 
 def _has_all_keys(text: bytes, tree: object) -> bool:
-    """Return whether a tree has everything that its text has, i.e. no key was repeated.
+    """Return whether the tree has everything that is in the text, i.e. no key is repeated.
 
-    The tree keeps only the last value of a repeated key. To find out whether that happened, the
-    tree is written in its shortest form. If this is as long as the text, nothing was lost. If the
-    text is longer, it contains spaces, or a key that was lost. Each key has two quotes, so nothing
-    was lost if the text and the written tree have the same number of quotes, and the text escapes
-    none.
+    The tree keeps only the last value of a repeated key. To find out whether it lost one, this
+    writes the tree in its shortest form. If the result is as long as the text, nothing was lost. If
+    it's shorter, the text has either spaces or a repeated key. Each key has two quotes. So nothing
+    was lost if both have the same number of quotes, and no quote in the text is escaped.
     """
     written = _encode(tree)
     return len(written) == len(text) or (

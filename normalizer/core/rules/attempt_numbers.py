@@ -1,7 +1,7 @@
 """Finds out how many retries came before this attempt, and how well that's known.
 
-Some producers count attempts from 1, and others count retries from 0. The column `attempts` counts
-retries. Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
+Some producers count attempts from 1, while others count retries from 0. The column `attempts`
+counts retries, so the first attempt has 0. Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
 """
 
 import re
@@ -35,10 +35,10 @@ Attempts: TypeAlias = tuple[int, Rank]
 
 
 def resolve_attempts(event: WireEvent) -> Attempts:
-    """Return the first valid count. Invalid counts before it are recorded as coercions.
+    """Return the first valid count, and record any invalid counts before it as coercions.
 
-    Within one event, the order of the fields decides which count is used, whatever its rank. The
-    rank matters only when two reports of one event are merged.
+    Within one event, only the order of the fields decides which count is used. The rank that's
+    returned with it matters later, when two reports of one event are merged.
     """
     if event.meta.attempts is not None:
         explicit = _count(event, "meta.attempts", event.meta.attempts)

@@ -40,10 +40,11 @@ def _deeper(nested: NestedObjects) -> tuple[Raw, ...]:
 
 
 def _error(raw: Raw) -> str:
-    """Return the error's text: a text itself, an object's message, or else the JSON of the value.
+    """Return the text of an error, or '' if there's no error.
 
-    Returns '' if there's no error. `false` isn't an error, because many tools return `{"error":
-    false}` for a success.
+    An error that was sent as text is returned unchanged. An object is represented by its message,
+    and any other value by its JSON. `false` isn't an error, because many tools return `{"error":
+    false}` after a success.
     """
     if raw == NULL:
         return ""

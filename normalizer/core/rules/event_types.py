@@ -1,8 +1,8 @@
 """Maps each spelling of an event type to its class.
 
-Producers spell the same event type in several ways, for example call.done and action_done.
-Spellings with the same meaning are one class. The table projector.event_kinds says what each class
-means for the projections.
+Producers spell the same event type in several ways, for example call.done and action_done. All
+spellings with one meaning form a class. The table projector.event_kinds says what each class means
+for the projections.
 """
 
 from typing import Final

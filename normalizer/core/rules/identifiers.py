@@ -1,8 +1,8 @@
 """Reads the ids of an event: event_id, execution_id, catalog_id, and the ids of its parents.
 
-An id may be sent as a number or as text, and a text that isn't a number is replaced by its hash. An
-invalid event_id or execution_id rejects the event. Any other invalid id only leaves its column
-empty. Source: docs/spec/wire-shapes.md#i1, #i2, #i3, #i4, #k3.
+An id may be sent as a number or as text. Text that isn't a number is replaced by its hash. If
+event_id or execution_id is invalid, the event is rejected. If any other id is invalid, only its
+column is empty. Source: docs/spec/wire-shapes.md#i1, #i2, #i3, #i4, #k3.
 """
 
 import re

@@ -1,8 +1,9 @@
-"""Finds the status of an event, and how strong its evidence is.
+"""Finds the status of an event, and how strong the evidence for it is.
 
-The status that the event declares, a status nested in its payload, and the type of the event may
-disagree. These rules decide which one counts. Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4,
-#s5, #s6, #s7, #s8, #s9, #s10, #s11, #s13, #s14, #s16.
+An event may have up to three pieces of evidence: the status that it declares, a status nested in
+its payload, and the status that its event type implies. They may disagree, and these rules decide
+which one counts. Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10,
+#s11, #s13, #s14, #s16.
 """
 
 import re
@@ -72,12 +73,12 @@ _TYPE_WORDS: Final = (
 
 
 class TypeMeaning(NamedTuple):
-    """The status that an event type implies, and which other evidence counts.
+    """The status that an event type implies, and how it compares with other evidence.
 
-    - `ends` means that the event ends something.
+    - `ends` means that the event ends something, for example a command.
     - `by_servers` means that servers derive the declared status from the event type. So a declared
       status that equals the implied one proves nothing.
-    - `any_word` means that the nested status may be any word that a user chose.
+    - `any_word` means that the nested status may be any word, because users choose it.
     """
 
     status: str
@@ -200,8 +201,8 @@ def _nested_status(meaning: TypeMeaning, values: tuple[Value, ...]) -> str | Non
 class _Judged(NamedTuple):
     """The status that follows from the declared word and the event type.
 
-    - `decided` means that nested evidence doesn't count.
-    - `overruled` means that the event type counts for more than the declared word.
+    - `decided` means that this status is final, so nested evidence doesn't count.
+    - `overruled` means that the event type took precedence over the declared word.
     - `kept` means that the declared word is stored in `extra`, because it says more than the
       status.
     """

@@ -67,10 +67,11 @@ def to_recorded_ms(recorded: datetime | None) -> int | None:
 def resolve_created_at(
     event: WireEvent, event_id: int | None, recorded: datetime | None, *, in_log: bool
 ) -> CreatedAt:
-    """Return the time of an event.
+    """Return the time of an event, and where it's from.
 
-    It's the time that the producer sent, or else the time inside the producer's id, or else the
-    time that the log recorded. Raises RecordRejectedError if an event in a log has none of them.
+    The time that the producer sent is used if there's a valid one. Otherwise it's the time inside
+    the producer's id, or else the time that the log recorded. Raises RecordRejectedError if an
+    event in a log has none of them.
     """
     latest = LATEST if recorded is None else recorded + ONE_DAY
     declared = _declared(event, latest)

@@ -110,10 +110,10 @@ class BatchFiller:
         return builder
 
     def _must_end(self, builder: BatchBuilder, *, for_suspects: bool) -> bool:
-        """Return whether the batch must be written without fetching more records into it.
+        """Return whether the batch must be written now, without fetching more records into it.
 
-        A batch ends when it's full, when the service stops, or when a partition has become a
-        suspect. A suspect's records must go into a new batch, so the current one ends.
+        That's the case when the batch is full, when the service stops, or when a partition has
+        become a suspect, because its records must go into a new batch.
         """
         has_new_suspects = self._turns.has_suspects and not for_suspects
         return self._stopping.is_set() or has_new_suspects or self._intake.is_full(builder)

@@ -1,8 +1,8 @@
 """Claims assigned partitions in PostgreSQL, and checks that their topics weren't recreated.
 
-An assignment by the consumer group isn't enough to read a partition. The process claims it first.
-The claim waits until the previous owner's batch in flight has ended. Then the process checks that
-the topic is still the one that the stored position belongs to.
+Being assigned a partition by the consumer group isn't enough to read it. The process also claims
+it, and the claim waits until the previous owner's batch in flight has ended. After that, the
+process checks that the topic is still the one that the stored position belongs to.
 """
 
 from collections.abc import Iterable
@@ -59,10 +59,10 @@ class Claims:
         self._counters = counters
 
     async def drop_lost(self) -> None:
-        """Drop claims that other processes took over, or whose position an operator moved.
+        """Drop the claims of partitions that another process took over, or an operator moved.
 
-        This check is for partitions without new records. For a partition with new records, the
-        process notices a lost claim anyway, because the next batch can't be committed.
+        This check is needed for partitions without new records. If a partition has new records, the
+        process notices the lost claim anyway, because the next batch can't be committed.
         """
         known = self._ownership.in_state(PartitionState.CLAIMED, PartitionState.STOPPED)
         claims = [one.claim for one in known.values() if one.claim]
@@ -76,11 +76,11 @@ class Claims:
 
         A partition whose next offset is gone from the log is claimed again. A partition whose
         leader is unreachable, or that another consumer group reads, is skipped and retried later.
-        The rest are claimed in any case.
+        Neither keeps the other partitions from being claimed.
 
-        If another session holds the lock on a position, the error for that is raised only after the
-        rest are claimed. Raises RetryableError if the database or the cluster is unreachable.
-        Claims made before that stay valid.
+        If another session holds the lock on a position, the error is raised only after the other
+        partitions were claimed. Raises RetryableError if the database or the cluster is
+        unreachable. Claims that were made before that stay valid.
         """
         ownership = self._ownership
         self._release_unread()
@@ -123,11 +123,11 @@ class Claims:
             raise locked
 
     async def verify_logs(self) -> None:
-        """Check that the logs of unverified partitions still contain the last record read.
+        """Check that the logs of unverified partitions still contain the last record that was read.
 
-        If a log has another record at that offset, the topic was recreated, and the partition
-        stops. A partition that doesn't exist now, or whose leader is unreachable, stays unverified
-        until a later check. Raises BrokerUnavailableError if the cluster is unreachable.
+        If a log has another record at that offset, the topic was recreated, and the partition is
+        stopped. If a partition doesn't exist at the moment or its leader is unreachable, it stays
+        unverified until a later check. Raises BrokerUnavailableError if the cluster is unreachable.
         """
         unverified_logs = {one.partition: one for one in self._reader.unverified_logs()}
         if not unverified_logs:
@@ -178,10 +178,10 @@ class Claims:
     async def _try_to_claim(
         self, partition: KafkaPartition, cluster_id: str, bounds: Bounds
     ) -> Claim | None:
-        """Claim a partition. Returns None if the partition can't be read now.
+        """Claim a partition, or return None if it can't be read now.
 
-        That happens if the partition was stopped, if its leader is unreachable, or if another
-        process claimed it at the same time.
+        It can't be read if it was stopped, if its leader is unreachable, or if another process
+        claimed it at the same time.
         """
         try:
             return await self._claim(partition, cluster_id, bounds)

@@ -11,10 +11,11 @@ def start_critical_tasks(
     stopping: asyncio.Event,
     works: Mapping[str, Callable[[], Awaitable[None]]],
 ) -> list[asyncio.Task[None]]:
-    """Start a named task for each function. A task may end only after `stopping` is set.
+    """Start a named task for each function. None of them may end before `stopping` is set.
 
-    A task that ends earlier raises ProcessStuckError in its group. Otherwise nobody would notice a
-    task that ended without an error, for example because a future inside aiokafka was cancelled.
+    If one does, ProcessStuckError is raised in the task group. A task can end early even without an
+    error, for example because a future inside aiokafka was cancelled, and otherwise nobody would
+    notice that.
     """
     return [
         tasks.create_task(_run_critical(name, work, stopping), name=name)

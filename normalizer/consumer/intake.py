@@ -37,9 +37,9 @@ class Intake:
     """Normalizes records in short slices, so that the event loop stays responsive.
 
     A record that would take long goes to the helper process instead. Before each slice, the intake
-    waits until `loop_is_free` is set, but at most SHORT_STATEMENTS_S. Without this wait, the short
-    SQL statements of the batch that's being written would have to wait for the slice to end.
-    `timed` measures how long a stage of a batch takes.
+    waits up to SHORT_STATEMENTS_S for `loop_is_free` to be set. Without this wait, each short SQL
+    statement of the batch that's being written would be held up by a slice. `timed` measures how
+    long a stage of a batch takes.
     """
 
     def __init__(
@@ -144,10 +144,9 @@ class Intake:
     ) -> tuple[Normalized, ...] | None:
         """Normalize a record in the helper process, and return its events and rejections.
 
-        If the helper process dies while it works on the record, this method tries the record again
-        in a new helper process, after a pause, until one succeeds. Until then,
-        `records_killing_helper` lists the record. Returns None if this process loses the partition,
-        or if the service stops.
+        If the helper process dies while it works on the record, the record is retried in a new
+        helper process after a pause, until that succeeds. In the meantime, `records_killing_helper`
+        lists the record. Returns None if this process loses the partition, or if the service stops.
         """
         tries = 0
         stopping = self._membership.stopping

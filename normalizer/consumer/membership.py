@@ -1,9 +1,9 @@
 """Keeps this process in the consumer group, and its partitions claimed.
 
-It runs four tasks. The first joins the group and claims the assigned partitions, and does so again
-after each rebalance and each outage. The second checks that unverified logs still contain the
-records that were read from them. The third commits offsets to Kafka. The fourth rejoins the group
-when a partition has unread records but makes no progress.
+It runs four tasks. The first one joins the group and claims the assigned partitions, and does so
+again after each rebalance and each outage. The second one checks that unverified logs still contain
+the records that were read from them. The third one commits offsets to Kafka. The fourth one rejoins
+the group when a partition has unread records but makes no progress.
 """
 
 import asyncio
@@ -136,9 +136,9 @@ class Membership:
     def stop(self) -> None:
         """End the tasks, and abort writes that wait for the end of an outage.
 
-        A batch in flight may still finish. The tasks are cancelled, because some of them wait for a
-        response that may never come, for example from a silent broker, and none has anything to
-        finish.
+        A batch in flight may still finish. The tasks are cancelled rather than awaited, because
+        some of them may wait for a response that never comes, for example from a silent broker.
+        None of them has anything to finish.
         """
         self.stopping.set()
         self.abort_writes.set()
@@ -168,7 +168,8 @@ class Membership:
     def busy(self, worker: str) -> AbstractContextManager[None]:
         """Mark `worker` as busy within the block. While it's busy, no partition counts as stuck.
 
-        `worker` is, for example, the writer or the helper process.
+        The worker is, for example, the writer or the helper process. Partitions may have to wait
+        for it, so their lack of progress isn't the consumer's fault.
         """
         return self._watchdog.busy(worker)
 
@@ -190,9 +191,9 @@ class Membership:
     ) -> None:
         """Release the partitions of a rolled-back batch, so that they're claimed and read again.
 
-        `lost` has the errors of partitions whose claim is lost already, so there's nothing to
-        release. The partition that was rolled back most often in a row determines how long this
-        process waits before it claims any partition again.
+        Partitions with an error in `lost` have lost their claim already, so they needn't be
+        released. How long this process waits before it claims any partition again depends on the
+        partition that was rolled back most often in a row.
         """
         errors = {(error.topic, error.partition): error for error in lost}
         for part in parts:
@@ -228,8 +229,8 @@ class Membership:
     async def _join_and_claim(self) -> RetryableError | None:
         """Join the group if necessary, and try once to claim its partitions.
 
-        A RetryableError is returned instead of raised, because an exception would end all the other
-        tasks.
+        A RetryableError is returned rather than raised, because an exception would end all other
+        tasks of the group too.
         """
         try:
             if self._must_rejoin:
@@ -297,8 +298,8 @@ class Membership:
     def _on_revoked(self) -> None:
         """Drop all claims, and abort writes that wait for the end of an outage.
 
-        A batch in flight may still finish. A claim that waits for a lock is cancelled, because if
-        it got the lock later, it would fence the new owner.
+        A batch in flight may still finish. A claim that still waits for a lock is cancelled. If it
+        got the lock later, it would take the partition away from its new owner.
         """
         self._watchdog.note_rebalance()
         if self.ownership.last_claims:

@@ -1,8 +1,8 @@
 """Keeps the state of each partition: whether this process may read and write it, and why not.
 
-`partition_state` has the table of states, and `claims` sends the requests to PostgreSQL and Kafka.
-Nothing in this module awaits. So each change is complete before another task runs, and other
-threads may read the state at any time.
+`partition_state` has the table of states, and `claims` talks to PostgreSQL and Kafka. Nothing in
+this module awaits, so each change is complete before another task runs, and other threads may read
+the state at any time.
 """
 
 import time
@@ -141,10 +141,10 @@ class Ownership:
         self._apply(PartitionEvent.SET_ASIDE, partition, epoch)
 
     def stop(self, partition: KafkaPartition, why: PositionError) -> None:
-        """Stop reading the partition. The other partitions continue.
+        """Stop reading the partition, while the other partitions continue.
 
-        The partition is claimed again after the next assignment. If this process had claimed it,
-        the partition is also claimed again once an operator has moved its position.
+        The partition is claimed again after the next assignment. If this process had already
+        claimed it, an operator can also have it claimed again by moving its position.
         """
         if self._apply(PartitionEvent.STOP, partition):
             self.update_fields(partition, why_stopped=str(why))
@@ -204,10 +204,10 @@ class Ownership:
     def _apply(
         self, event: PartitionEvent, partition: KafkaPartition, epoch: int | None = None
     ) -> PartitionState | None:
-        """Move the partition to its next state and return that.
+        """Move the partition to the next state, and return that state.
 
-        Returns None, and changes nothing, if the event doesn't apply to the present state, or if
-        the partition has been claimed with another epoch since.
+        Returns None and changes nothing if the event doesn't apply to the present state, or if
+        `epoch` is the epoch of an earlier claim.
         """
         before = self[partition]
         if epoch is not None and (before.claim is None or before.claim.epoch != epoch):

@@ -86,8 +86,8 @@ class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
 
     - `claim` is the claim in force. A partition that was stopped while it was claimed keeps its
       claim, so that the process notices when an operator moves the position. It loses the claim
-      only if another process takes the partition. A partition whose claim failed has none, and is
-      claimed again only after a new assignment or a restart.
+      only if another process takes the partition. A partition that couldn't be claimed has no
+      claim, and is tried again only after a new assignment or a restart.
     - `last_claim` is the most recent claim, even after it has ended.
     - `why_unreachable` says why the leader of an assigned or claimed partition doesn't respond.
     - `why_other_group` names the other consumer group that reads an assigned partition.

@@ -23,9 +23,9 @@ class RecordStore(Protocol):
     def loop_is_free(self) -> asyncio.Event:
         """Return an event that's cleared while `write` runs short SQL statements.
 
-        While it's cleared, the service doesn't normalize the next slice of records, but it waits at
-        most SHORT_STATEMENTS_S. Otherwise the slice would keep the event loop busy, and the
-        response to each of these statements would have to wait until the slice is done.
+        While it's cleared, the service waits before it normalizes the next slice of records, but at
+        most SHORT_STATEMENTS_S. Otherwise the slice would keep the event loop busy, and each
+        statement's response would have to wait until the slice is done.
         """
 
     @property
@@ -96,7 +96,8 @@ class RecordStore(Protocol):
         """Write the batch.
 
         A store that writes the parts of a batch one by one raises PartsLostError if some of them
-        failed. It never raises RetryableError, so its batches are neither halved nor set aside.
+        failed. Such a store never raises RetryableError, so its batches are neither halved nor set
+        aside.
         """
 
 

@@ -1,9 +1,9 @@
 """Writes a blocked part of a batch separately, so that the other partitions don't wait for it.
 
-A part is blocked, for example, by a row lock that somebody holds in psql. Its partition isn't read
-until the part is written, so this process keeps at most one such part per partition. The part keeps
-the epoch and the offset of its claim. Once another process has claimed the partition, or an
-operator has moved its position, the part can't be written any more.
+A part may be blocked, for example, by a row lock that somebody holds in psql. Its partition isn't
+read until the part is written, so there's at most one such part per partition. The part keeps the
+epoch and the offset of its claim. If another process claims the partition or an operator moves its
+position, the part therefore can't be written any more.
 """
 
 import asyncio
@@ -61,9 +61,9 @@ class PartsSetAside:
     def add(
         self, part: PartitionBatch, in_flight: InFlightBatch
     ) -> Coroutine[Any, Any, None] | None:
-        """Set this part of a batch aside. Returns the coroutine that writes it.
+        """Set this part of a batch aside, and return the coroutine that writes it.
 
-        Returns None if there's no room for the part, or if the claim of its partition was lost.
+        Returns None if there's no room for the part, or if the claim on its partition was lost.
         """
         partition = KafkaPartition(part.topic, part.partition)
         claim = self._ownership.claims.get(partition)
@@ -113,10 +113,10 @@ class PartsSetAside:
     async def wait_for_turn(
         self, in_flight: InFlightBatch, stop: asyncio.Event
     ) -> AsyncIterator[None]:
-        """Wait until no other part is being written, and keep others waiting during the block.
+        """Wait until no other part is being written, and keep other parts waiting during the block.
 
-        Run one try to write this part within the block. Raises StoreUnavailableError if `stop` was
-        set while this part waited.
+        Make one try to write this part within the block. Raises StoreUnavailableError if `stop` was
+        set during the wait.
         """
         async with self._turn:
             if stop.is_set():

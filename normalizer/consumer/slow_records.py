@@ -1,9 +1,8 @@
-"""Keeps a record that's slow in the helper process from delaying other partitions.
+"""Keeps a record that takes long in the helper process from delaying other partitions.
 
 A batch waits PATIENCE_S for such a record, and is then written without it. The record's partition
-isn't read until the helper process has finished the record. After that, the partition is claimed
-again. Its next owner is most likely this process, which reads the record again and finds the
-outcomes ready.
+isn't read until the helper process has finished. After that, the partition is claimed again, most
+likely by this process, which reads the record again and finds its outcomes ready.
 """
 
 import asyncio

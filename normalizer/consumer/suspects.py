@@ -1,10 +1,10 @@
 """Suspects: partitions whose last owner was killed, perhaps by a record that it was processing.
 
-A suspect is read in slices of 1, 2, 4, ... records. Each batch has at most one slice of it,
-together with slices of other suspects and records of healthy partitions. If the owner is killed
-while it works on a slice, the next owner reads the same records in smaller slices. In the end one
-record is processed alone, and if that kills the owner too, the record is to blame. The position
-stores the size of the slice, so that the next owner knows it (see `LastTry`).
+A suspect is read in slices of 1, 2, 4, ... records. Each batch has at most one slice of each
+suspect, besides the records of healthy partitions. If the owner is killed while it works on a
+slice, the next owner reads the same records in smaller slices. In the end one record is processed
+alone, and if that kills the owner too, the record is to blame. The position stores the size of the
+slice, so that the next owner knows it (see `LastTry`).
 """
 
 import time
@@ -32,13 +32,14 @@ _log: Final = get_logger()
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that is read in small slices, because its last owner was killed.
 
-    - `size` is how many records the next slice has.
-    - `within` is how many of the next records may include the one that killed an owner, and `most`
-      limits the size of slices among these records.
+    - `size` is the number of records in the next slice.
+    - `within` is the number of next records among which is the one that may have killed an owner.
+      `most` limits the size of slices of these records.
     - `must_be_alone` means that the process may work on nothing else at the same time.
     - `left` is how many more records must be committed until the partition is no longer a suspect.
-    - `end` was the end of the log at the claim. No earlier owner can have read further. So once all
-      records before it are committed, the partition is no longer a suspect either.
+    - `end` is where the log ended when the partition was claimed. No earlier owner can have read
+      further, so once everything before it is committed, the partition is no longer a suspect
+      either.
     """
 
     claim: Claim
@@ -121,8 +122,8 @@ class Suspects(dict[KafkaPartition, Suspect]):
     def due(self, *, alone: bool) -> Iterator[tuple[KafkaPartition, int]]:
         """Yield each suspect that may be fetched now, with the size of its next slice.
 
-        With `alone`, these are only the suspects whose next record must be processed alone. Without
-        it, they're all the others.
+        If `alone` is True, only suspects whose next record must be processed alone are yielded.
+        Otherwise all others are.
         """
         now_s = self._clock()
         for partition, suspect in [*self.items()]:
@@ -138,9 +139,10 @@ class Suspects(dict[KafkaPartition, Suspect]):
         self._in_hand[partition] = 0
 
     def add_to_slice(self, claim: Claim, records: int, next_offset: int) -> int | None:
-        """Add records to the current slice, and return the slice size to store with their position.
+        """Add records to the partition's current slice, and return the number to store with them.
 
-        Returns None if the partition is no longer a suspect once these records are committed.
+        It's stored in the position as `slice_records` (see `LastTry`). Returns None if the
+        partition is no longer a suspect once these records are committed.
         """
         partition = KafkaPartition(claim.topic, claim.partition)
         suspect = self.get(partition)

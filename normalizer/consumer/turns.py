@@ -1,6 +1,7 @@
-"""Decides which partitions a fetch reads: first slices of suspects, then healthy partitions.
+"""Decides which partitions a fetch reads.
 
-There's one exception. If a record must be processed alone, a fetch reads only that record.
+Slices of suspects come first, followed by records of healthy partitions. Only if a record must be
+processed alone, the fetch reads nothing else.
 """
 
 import contextlib
@@ -41,12 +42,14 @@ class Turns:
         return bool(self._ownership.suspects)
 
     async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
-        """Return at most `room` records. Waits up to `wait_s` for the first one.
+        """Return at most `room` records, and wait up to `wait_s` for the first one.
 
-        Suspects get at most half of the room, so that healthy partitions are read too. Returns None
-        if the caller should write its present batch first. That's the case if the broker is
-        unreachable, because the process then has to rejoin the group, and if a partition is about
-        to stop. Both would end claims of the batch.
+        Suspects get at most half of the room, so that healthy partitions are read too.
+
+        Returns None if the caller should write what it has collected so far before it fetches
+        again. That's the case if the broker is unreachable, because the process then has to rejoin
+        the group, or if a partition is about to stop. Either would end claims of partitions in the
+        batch.
         """
         healthy = self._ownership.claims.keys() - self._ownership.suspects.keys()
         if not self.has_suspects:
@@ -72,10 +75,10 @@ class Turns:
     async def fetch_alone(self) -> list[ClaimedChunk]:
         """Return one record that must be processed alone, or nothing if there's none.
 
-        It first stores a note in the position, which says that this record is processed alone. If
-        the store doesn't respond, the record is returned without the note. If it then kills the
-        process, the next owner doesn't know that the record was alone. So it takes one more killed
-        process to find out that the record is to blame.
+        Before that, a note in the position says that this record is processed alone. If the note
+        can't be stored, the record is returned nevertheless. Should it then kill the process, the
+        next owner doesn't know that no other record can be to blame, so it has to kill one more
+        process before it's blamed.
         """
         suspects = self._ownership.suspects
         for partition, size in suspects.due(alone=True):
@@ -94,10 +97,10 @@ class Turns:
     ) -> list[ClaimedChunk] | None:
         """Fetch chunks of records, and return each with the claim that was in force then.
 
-        A claim made later must not apply to these records. Returns None if the broker is
-        unreachable, or if a partition has reached a batch that can't be decoded. Then the caller
+        A claim that is made later doesn't apply to these records. Returns None if the broker is
+        unreachable, or if a partition has reached a batch that can't be decoded. The caller then
         writes the records before that batch. If the next fetch fails in the same way, the partition
-        stops.
+        is stopped.
         """
         try:
             with self._timed("fetch"):

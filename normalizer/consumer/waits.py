@@ -19,10 +19,11 @@ Writers = Callable[[], Sequence[tuple[InFlightBatch | None, RecordStore]]]
 async def keep_finding_lock_holders(
     stopping: asyncio.Event, claims_store: RecordStore, writers: Writers
 ) -> None:
-    """Ask every second until the service stops.
+    """Find out every second what the slow batches are waiting for, until the service stops.
 
-    It asks on the connection for claims, because the connections that write are the ones that wait.
-    It begins at half of WAITING_AFTER_S, so that the reason is known once a wait is reported.
+    The query runs on the connection for claims, because the connections that write are the ones
+    that wait. It begins when a batch has taken half of WAITING_AFTER_S, so that the reason is known
+    by the time the batch is reported as waiting.
     """
     while not await wait_at_most(stopping, ASKS_EVERY_S):
         for in_flight, store in writers():

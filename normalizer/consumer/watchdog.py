@@ -1,8 +1,8 @@
 """Finds partitions that have unread records but make no progress.
 
-For example, aiokafka can hang after a failed rebalance without raising an error. Or another process
-claims a partition that Kafka has assigned to this one, so neither of them reads it. In both cases
-the consumer rejoins the group.
+For example, aiokafka can hang after a failed rebalance without raising an error, or another process
+can have claimed a partition that Kafka has assigned to this one, so that neither reads it. In both
+cases the consumer rejoins the group.
 
 While the brokers or the database are unreachable, no partition counts as stuck, because rejoining
 wouldn't help.
@@ -78,10 +78,10 @@ class Watchdog:
         self._rebalancing_since_s = self._clock()
 
     def note_stuck(self, stuck: set[str]) -> bool:
-        """Note which partitions are stuck, and start to measure their time again.
+        """Note which partitions are stuck, and return whether rejoining the group didn't help them.
 
-        Returns True if each of them was already stuck at the last call, so that rejoining the group
-        didn't help.
+        It didn't if each of them was already stuck at the last call. The time without progress is
+        measured from now on, so that they aren't found again at once.
         """
         is_stuck_again = stuck <= self.stuck_earlier
         self.stuck_earlier = stuck
@@ -89,10 +89,10 @@ class Watchdog:
         return is_stuck_again
 
     async def find_stuck(self) -> set[str] | None:
-        """Return the partitions that have records but made no progress for `limit_s`, or None.
+        """Return the partitions that have unread records but no progress for `limit_s`, or None.
 
-        Returns GROUP if a rebalance takes that long. A partition's time starts at the last call
-        that found the partition fully read, or its leader unreachable.
+        If a rebalance takes that long, GROUP is returned instead. A partition's time begins at the
+        last call that found everything in it read, or its leader unreachable.
         """
         if self._reader.rebalancing:
             is_late = self._clock() - self._rebalancing_since_s >= self._limit_s

@@ -1,8 +1,8 @@
 """Recognizes an event's shape, i.e. which producer wrote it, by its top-level keys.
 
-The shape is only stored with the event, and no rule depends on it. The keys also tell a wrapper, an
-envelope, and a batch from an event, which the decoder depends on. Source:
-docs/spec/wire-shapes.md#d1, #d2, #w2, #w4, #w7, #w9.
+The shape is only stored with the event, for operators. No rule depends on it. This module also
+tells wrappers, envelopes, and batches from events by their keys, and the decoder does depend on
+that. Source: docs/spec/wire-shapes.md#d1, #d2, #w2, #w4, #w7, #w9.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,7 +1,7 @@
 """Keeps one access token of SASL OAUTHBEARER for all clients of this process.
 
-A thread renews the token before it expires. So no client has to wait for the authorization server,
-and a short outage of that server has no effect.
+A thread renews the token well before it expires. So no client has to wait for the authorization
+server, and a short outage of that server goes unnoticed.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ RETRY_S: Final = 5.0
 
 
 class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
-    """Holds one access token that all clients of this process share.
+    """One access token that all clients of this process share.
 
     Clients may run in different threads and event loops. `generation` counts the tokens that were
-    fetched, so a connection opened at a lower generation signed in with an older token.
-    `is_renewal_due` says when to fetch the next token.
+    fetched, so that a connection can find out whether it signed in with an older token.
+    `is_renewal_due` says when to fetch the next one.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
 
     @property
     def is_renewal_due(self) -> bool:
-        """Return whether to renew the token now.
+        """Return whether the token should be renewed now.
 
-        False for 5 seconds after each call of `renew_in_background`. So several requests don't
-        start several renewals, and a failed renewal is retried only after a pause.
+        After each call of `renew_in_background`, this is False for 5 seconds. So several requests
+        at once don't start several renewals, and a failed renewal is retried only after a pause.
         """
         return self._clock() >= max(self._renew_at_s, self._retry_at_s)
 

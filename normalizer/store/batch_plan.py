@@ -1,9 +1,10 @@
 """Plans what a batch writes, and whether that takes one transaction or two.
 
-COPY of new rows and UPDATE of stored rows each fire the triggers that update the projections. A
-transaction that does both locks the projections' rows twice. Two processes that write events of the
-same executions could then deadlock. So if other writers share the rows, a first transaction updates
-and a second one inserts.
+Both the COPY of new rows and the UPDATE of stored rows fire triggers that update the projections. A
+transaction that does both locks rows of the projections twice, so two processes that write events
+of the same executions could deadlock. To prevent that, a batch whose rows are shared with other
+writers is written in two transactions. The first one updates the stored rows, and the second one
+inserts the new ones.
 """
 
 from collections.abc import Sequence
@@ -35,12 +36,13 @@ batches, because two partitions that report the same events usually go on doing 
 
 
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows that one batch writes, computed with this `dedup_horizon` and these `exclusions`.
+    """The rows that one batch writes, as planned for this `dedup_horizon` and these `exclusions`.
 
     - `merged` holds the records that an earlier transaction of this batch has merged into stored
       rows.
-    - `merge_first` holds the records that change stored rows, if a first transaction must write
-      them before a second one inserts the new rows. Otherwise it's empty.
+    - `merge_first` is empty if one transaction writes everything. Otherwise it holds the records
+      that change stored rows, which a first transaction writes before a second one inserts the new
+      rows.
     """
 
     dedup_horizon: DedupHorizon
@@ -53,8 +55,8 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     def merges_before_inserts(self) -> list[tuple[Coordinates, int]]:
         """Return the records that the first of two transactions merges into stored rows.
 
-        A record that only sets a flag of a stored row isn't returned. It counts as a duplicate, and
-        not as merged.
+        It leaves out records that only set a flag of a stored row, because these count as
+        duplicates and not as merged.
         """
         return [
             record
@@ -72,18 +74,17 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def still_holds(self, dedup_horizon: DedupHorizon, exclusions: Exclusions) -> bool:
-        """Return whether a later transaction can write this plan unchanged.
+        """Return whether a later transaction can write this plan without making a new one.
 
-        It can if no other writer may have written these records, and if the same events are
-        excluded as before. Another writer is possible only for records below a dedup horizon. If
-        another event has taken the id of a new row in the meantime, COPY fails, and the batch is
-        planned again.
+        It can if the same events are still excluded, and if no other writer may have written these
+        records in the meantime. Only records below a dedup horizon may have another writer. Should
+        another event have taken the id of a new row, COPY fails, and the batch is planned again.
         """
         return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
 
 
 class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """The results of the earlier transactions of one batch.
+    """What the earlier transactions of one batch have achieved.
 
     - `row_rejections` holds the events whose rows the database rejects.
     - `merged` holds the records that were merged into stored rows. `ambiguous` is the number of
@@ -98,10 +99,10 @@ class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchPlanner:
-    """Plans batches, and remembers whether other writers share the rows of the latest ones.
+    """Plans batches, and remembers whether recent ones shared rows with other writers.
 
-    Without `accept_expired`, it raises FatalError for events that are older than the retention of
-    events.
+    Events that are older than the retention of events would be ignored. If `accept_expired` is
+    False, the planner raises FatalError for them instead, so that nobody skips them by accident.
     """
 
     def __init__(self, *, accept_expired: bool) -> None:
@@ -144,9 +145,10 @@ class BatchPlanner:
     def _note_sharing(
         self, batch: Batch, write_plan: WritePlan, dedup_horizon: DedupHorizon
     ) -> bool:
-        """Count this batch, and return whether rows are shared with other writers.
+        """Count this batch, and return whether its rows may be shared with other writers.
 
-        They are if this batch or a recent one changed rows of other writers' partitions.
+        They may be if this batch or a recent one changed a row that came from a partition of
+        another writer. Two partitions that report the same events usually continue to do so.
         """
         if write_plan.updates:
             sources: set[SourceKey] = {
@@ -162,11 +164,11 @@ class BatchPlanner:
 def _updating_records(
     events: Sequence[Event], write_plan: WritePlan, merged: frozenset[Coordinates]
 ) -> frozenset[Coordinates]:
-    """Return the records that change stored rows. Empty if `merged` has all of them.
+    """Return the records that change stored rows, or nothing if `merged` has all of them already.
 
-    A record changes a stored row if it's merged into the row or sets one of its flags. If a
-    record's id belongs to another stored event, the record is stored under another id, but may
-    change that event's row too.
+    A record changes a stored row if it's merged into the row or sets one of its flags. A record
+    that is stored under a substitute id may change a row too, namely that of the event to which its
+    own id belongs.
     """
     changed = {row.event_id for row in write_plan.updates}
     updating = frozenset(

@@ -1,7 +1,7 @@
 """Claims partitions, and advances a claimed position past offsets that no longer exist.
 
-Functions here never begin a transaction. They run on the caller's connection, inside the
-transaction that the caller has begun.
+No function here begins a transaction. Each runs on the caller's connection, in the transaction that
+the caller has begun.
 """
 
 from collections.abc import Collection, Sequence
@@ -41,8 +41,8 @@ from normalizer.store.source_positions import (
 class ShapesOfProcess(NamedTuple):
     """The fingerprint of this process's table of shapes (NORMALIZER_SHAPES), or '' without one.
 
-    `accepted` is True if an operator has started the process with --accept-shapes. Then it may
-    claim a position even though earlier records were read with another table.
+    A position whose earlier records were read with another table can't be claimed, unless
+    `accepted` is True. It's True if an operator has started the process with --accept-shapes.
     """
 
     fingerprint: str = ""
@@ -53,10 +53,11 @@ NO_TABLE: Final = ShapesOfProcess()
 
 
 class Owner(NamedTuple):
-    """Identifies this process: a name for operators, a random name, and the consumer group.
+    """Identifies this process as the owner of a partition.
 
-    `holder` is the random name, which tells this process from an earlier one of the same name.
-    `group_id` is empty if the process claims partitions outside a consumer group.
+    `name` is for operators. `holder` is a random name, which tells this process from an earlier one
+    with the same name. `group_id` is the consumer group, or empty if the process claims partitions
+    outside of a group.
     """
 
     name: str
@@ -67,10 +68,10 @@ class Owner(NamedTuple):
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that this process owns, with its epoch and the position to read from.
 
-    `last_offset`, `last_recorded_ms`, and `last_crc` identify the last record that was read. The
-    process uses them to check that the topic still has the records before the position.
-    `found_slice` is the slice size that was stored in the position before this claim, and
-    `slice_records` is the size that this claim stores (see `LastTry`).
+    `last_offset`, `last_recorded_ms`, and `last_crc` identify the last record that was read. With
+    them the process checks that the topic still has the records before the position. `found_slice`
+    is the `slice_records` that the position had before this claim, and `slice_records` is the value
+    that this claim stores there (see `LastTry`).
     """
 
     topic: str
@@ -156,9 +157,10 @@ async def claim_partition(
     log_end: int | None,
     shapes: ShapesOfProcess,
 ) -> Claim:
-    """Raise the epoch of the partition's position. From then on the caller owns the partition.
+    """Claim a partition by raising the epoch of its position, and return the claim.
 
-    The claim waits until the previous owner's transaction in flight has ended.
+    From then on the caller owns the partition, and the previous owner can no longer write it. If
+    the previous owner has a transaction in flight, the claim waits until that has ended.
 
     Raises FatalError if this version must not write to the database, because of its migrations or
     its protocol. Raises OtherGroupError if another consumer group reads the partition, and
@@ -237,8 +239,8 @@ async def find_other_groups(
 ) -> list[OtherGroupError]:
     """Return an error for each partition that another consumer group already reads.
 
-    With a `cluster_id`, topics of another Kafka cluster are skipped. Claiming one of their
-    partitions raises a better error, which names the wrong cluster.
+    Pass a `cluster_id` to skip topics that belong to another Kafka cluster. Claiming a partition of
+    such a topic raises a more helpful error, which names the wrong cluster.
     """
     if not group_id:
         return []
@@ -336,8 +338,8 @@ async def check_cluster(
 ) -> None:
     """Raise AnotherClusterError if the topic belongs to another cluster than this one.
 
-    The first claim of a topic stores the cluster that it belongs to. With `accept_reset`, a topic
-    that belongs to another cluster is reassigned to this one instead.
+    A topic belongs to the cluster from which it was first claimed. With `accept_reset`, it's
+    reassigned to this cluster instead.
     """
     known = await connection.fetchval(_CLUSTER_OF_TOPIC, topic)
     if known is None or (accept_reset and known != cluster_id):
@@ -497,8 +499,9 @@ async def record_gap(
 ) -> Claim:
     """Advance the claimed position to `next_offset`, and store the skipped offsets as a gap.
 
-    Does nothing if an earlier call has already succeeded. Afterwards the partition isn't a suspect,
-    because no owner has read the records after the gap, so none of them can have killed a process.
+    If an earlier call has already done so, this changes nothing. Afterwards the partition isn't a
+    suspect, because no owner has read any record after the gap, so none of them can have killed a
+    process.
 
     Raises FencedError and PositionMovedError.
     """

@@ -36,8 +36,8 @@ _OTHER_HOST: Final = frozenset({62, 64})
 def translate_connect_error(error: BaseException, database_url: str) -> NormalizerError:
     """Translate the error of a failed connection into one that says which step failed, and why.
 
-    The result quotes the server's message. That's safe here, because before the first statement the
-    message can only contain names of users, hosts, and databases.
+    The result quotes the server's message. Later messages may quote data, but before the first
+    statement a message can contain only names of users, hosts, and databases.
     """
     match error:
         case PoolerError():

@@ -1,14 +1,15 @@
 """Applies the migrations, which bring a database to the newest version of the schema.
 
-It applies the files in order, each in its own transaction, which holds a lock so that only one
-process migrates. A file that waits for a table's lock blocks every writer that comes after it. So
-after LOCK_WAIT_S it's rolled back, and is retried after a pause.
+The files are applied in order, each in its own transaction. A lock makes sure that only one process
+migrates at a time. While a file waits for the lock of a table, every writer that comes after it has
+to wait too. So if it doesn't get the lock within LOCK_WAIT_S, it's rolled back and retried after a
+pause.
 
 The table `migrations.applied` lists the applied files with their checksums. It's an error if a
-version was edited after it was applied, or if it has no checksum. In the latter case somebody ran
-the file by hand, and we don't know which build it came from. A function or a view is applied again
-when its text changes, unless a newer release has applied it. A DBA who uses psql runs the script
-from migration_script.py, which applies the same files and stores the same checksums.
+version was edited after it was applied, or if it has no checksum, because then somebody ran the
+file by hand and we don't know which build it came from. A function or a view is applied again when
+its text changes, unless a newer release has applied it. A DBA who uses psql runs the script from
+migration_script.py instead, which applies the same files and stores the same checksums.
 """
 
 import asyncio
@@ -88,9 +89,9 @@ class SchemaMismatchError(MigrationFailedError):
 async def migrate(
     database_url: str, *, folder: Path = FOLDER, report: Callable[[str], None] = print
 ) -> tuple[str, ...]:
-    """Apply the pending files. Returns their names in order, or none if none was pending.
+    """Apply the pending files, and return their names in order. Returns none if none was pending.
 
-    If another process is migrating, this waits until it's done. It also waits for each table lock
+    If another process is migrating, this waits for it to finish. It also waits for each table lock
     that a file needs. Raises MigrationFailedError and StoreUnavailableError.
     """
     files = read_migrations(folder)

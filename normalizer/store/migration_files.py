@@ -1,6 +1,6 @@
-"""The files of migrations/, and the state of each in a database.
+"""The files in migrations/, and the state of each in a database.
 
-A file named NNNN_WORDS.sql is a version: it's applied once and never edited. The files in
+A file named NNNN_WORDS.sql is a version, which is applied once and never edited. The files in
 functions/ and views/ are repeatable. Each creates the function or view that it's named after, and
 is applied again whenever its text changes.
 """
@@ -53,13 +53,13 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A migration and its state in a database.
+    """A migration file and its state in a database.
 
     - applied: the database has this file.
-    - pending: the file isn't applied yet, or its text has changed and it's repeatable.
+    - pending: the file isn't applied yet, or it's a function or view whose text has changed.
     - edited: the file was edited after it was applied.
-    - by hand: it was applied without a checksum.
-    - unknown: a newer program applied it.
+    - by hand: it was applied without a checksum, so not by our programs or their script.
+    - unknown: it was applied by a newer release, and this one doesn't have the file.
     """
 
     version: str
@@ -95,8 +95,8 @@ def applied_by_version(rows: Iterable[Any]) -> dict[str, AppliedMigration]:
 def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
     """Read the files, in the order in which they must be applied.
 
-    Versions come first, by the digits before the first underscore. Then come functions and views,
-    each after the functions and views that it uses.
+    Versions come first, sorted by the number in their name. Functions and views follow, each after
+    those that it uses.
     """
     versions = sorted(folder.glob("[0-9]*_*.sql"))
     if not versions:
@@ -126,9 +126,10 @@ def _read(path: Path, version: str) -> Migration:
 
 
 def _needs(files: Mapping[str, Migration]) -> dict[str, list[str]]:
-    """Return, for each file, the files that create the functions and views named in its text.
+    """Return, for each file, the other files whose functions and views it uses.
 
-    A view counts only if the text names it with its schema.
+    A file uses whatever is named in its SQL. A view counts only if it's named with its schema,
+    because its bare name may be a word with another meaning.
     """
     views = {file.view: version for version, file in files.items() if file.view}
     needs: dict[str, list[str]] = {}

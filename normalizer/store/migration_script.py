@@ -1,7 +1,7 @@
-"""Builds the SQL that applies the migrations, and prints it as one script for psql.
+"""Prints all migrations as one script for psql.
 
-The script is for a DBA who doesn't run our programs. It applies the files that a database lacks,
-each in a transaction, and stores their checksums.
+The script is for a DBA who doesn't want to run our programs. It applies only the files that the
+database lacks, each in a transaction, and stores their checksums.
 """
 
 from pathlib import Path

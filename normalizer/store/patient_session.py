@@ -27,8 +27,8 @@ _log: Final = get_logger()
 class PatientSession(Session):
     """A Session for long jobs, which retries after a deadlock, a lock timeout, or an outage.
 
-    If the connection breaks during COMMIT, nobody knows whether the commit succeeded, and the work
-    runs again. So the work must give the same result when it runs twice.
+    If the connection breaks during COMMIT, nobody knows whether the commit succeeded, so the work
+    is done again. It must therefore have the same result if it runs twice.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class PatientSession(Session):
         """Run the work until it succeeds, and return its result.
 
         Raises FatalError if the database rejects a value, or if a statement times out MOST_TIMEOUTS
-        times in a row. After timeouts, the error advises the operator to do what `if_slow` says.
+        times in a row. The error of a timeout ends with the advice in `if_slow`.
 
-        Raises StoreUnavailableError only if the very first try of this session fails. Nothing is
-        lost then, and the most likely cause is a wrong address, which retrying wouldn't fix.
+        Raises StoreUnavailableError only if the very first try of this session fails. The most
+        likely cause is then a wrong address, which a retry wouldn't fix, and no work is lost.
         """
         timeouts = 0
         while True:

@@ -1,7 +1,7 @@
 """Moves or retires a position for an operator, and records who did it and why.
 
 The position and its audit entry change in one transaction, which also raises the epoch. So the
-owner of the partition loses its claim, claims the partition again, and continues from the new
+partition's owner loses its claim. It then claims the partition again and continues from the new
 position. Skipped offsets are written like a batch without records, so that the totals still agree
 with the ledger.
 """

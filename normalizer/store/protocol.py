@@ -14,11 +14,11 @@ _PROTOCOL: Final = "select protocol from normalizer.layout"
 
 
 async def check_protocol(connection: asyncpg.Connection) -> None:
-    """Raise FatalError if a migration has changed the protocol.
+    """Raise FatalError if the database requires another protocol version than ours.
 
-    Call this after claiming a position or a job's run. A migration that changes the protocol fences
-    all earlier claims. So once this check has succeeded, the protocol can't change unless the claim
-    ends too.
+    Call this after claiming a position or a job's run. A migration that changes the protocol also
+    ends all earlier claims. So once this check has succeeded, it holds for as long as the claim
+    does.
     """
     in_force = await connection.fetchval(_PROTOCOL)
     if in_force != PROTOCOL:

@@ -1,7 +1,8 @@
 """Shows rejected records to an operator: in the log, in a list, or one complete record.
 
-The table `quarantine` stores a sample of each record, from which secrets were removed. The record's
-bytes are in a separate table. Operators see them redacted unless they pass --raw.
+The table `quarantine` stores a sample of each record, from which secrets were removed. The full
+bytes are in a separate table, and secrets are removed from them when they're shown, unless the
+operator passes --raw.
 """
 
 import time

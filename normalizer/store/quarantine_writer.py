@@ -66,9 +66,9 @@ _ADD_QUARANTINE: Final = """
 async def write_quarantine(
     connection: asyncpg.Connection, rejections: Sequence[RejectedRecord], batch_id: int
 ) -> list[bool]:
-    """Store the rejections. Returns, for each one, True if it's new.
+    """Store the rejections, and return for each one whether it's new.
 
-    The bytes of the rejected records go to a separate table, because they may contain secrets. Only
+    The bytes of the rejected records may contain secrets, so they go to a separate table. Only
     redrive and the owner of the database can read that table.
     """
     if not rejections:
@@ -146,10 +146,10 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
 
 
 def _raw(record: RawRecord) -> tuple[object, ...]:
-    """Return the row that holds a record's bytes.
+    """Return the row that stores a record's bytes.
 
-    A record larger than 1 MiB isn't stored in full. Its row has the first 64 KiB, and a hash of the
-    whole value.
+    A record larger than 1 MiB isn't stored in full. Its row has only the first 64 KiB and a hash of
+    the whole value.
     """
     value, key = record.value or b"", record.key or b""
     headers = msgspec.json.encode(

@@ -18,11 +18,11 @@ _log: Final = get_logger()
 
 
 class ReconnectingConnection:
-    """One database connection that several tasks share, one at a time. It reopens after an outage.
+    """One database connection for several tasks, which take turns. It reopens after an outage.
 
     Each new connection is passed to `prepare` before its first use, and is closed if `prepare`
-    raises. There's no pause after a failure, because the caller decides how long to back off
-    (`runtime.pause.back_off_s`).
+    raises. A failure isn't followed by a pause here, because the caller decides how long to back
+    off (`runtime.pause.back_off_s`).
     """
 
     def __init__(
@@ -62,9 +62,8 @@ class ReconnectingConnection:
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
         """Use the connection for one block. Raises what asyncpg and `prepare` raise.
 
-        The connection is closed after an error that leaves its state unknown, and after an error
-        which shows that the server has become a standby. The next block then opens a new
-        connection.
+        If an error leaves the connection in an unknown state, or shows that the server has become a
+        standby, the connection is closed. The next block opens a new one.
         """
         async with self._turn:
             connection = await self._opened()

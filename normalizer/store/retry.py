@@ -1,13 +1,13 @@
 """Retries a batch until it's written. Backs off between tries, and halves it if it keeps failing.
 
-This module never rejects a record. A batch that keeps failing is halved, down to one record, so
-that the position stops exactly at the record that causes the failure. That record is retried until
-it can be written, and is reported as blocked after five seconds. If only a projection fails or
+This module never rejects a record. A batch that keeps failing is halved again and again, so that
+the position advances up to exactly the record that causes the failure. That record is retried until
+it can be written, and after five seconds it's reported as blocked. If only a projection fails or
 takes too long for it, the record is written without projections.
 
 If a batch has waited for ten seconds although the database works, its partitions are written one by
-one. The part that still fails is handed over to the service (`set_aside`), so that the other
-partitions don't wait for it.
+one. The partition that still fails is handed over to the service (`set_aside`), so that the others
+needn't wait for it.
 """
 
 import asyncio
@@ -47,14 +47,14 @@ class BatchWriter(Protocol):
 
 
 class InFlightBatch:
-    """The batch that a writer is writing now, for /readyz and metrics.
+    """The batch that a writer is writing now, as shown by /readyz and the metrics.
 
     Any thread may read it.
 
     - `piece` is the part of the batch that's being written.
     - `error` is the error of its last try, or None.
-    - `waits_for` is what the statement is waiting for, as reported by the server.
-    - `since_s` is when the writer began with the batch.
+    - `waits_for` is what its statement is waiting for, according to the server.
+    - `since_s` is the time at which the writer began with the batch.
     """
 
     def __init__(
@@ -131,11 +131,12 @@ async def write_with_retry(
 ) -> OutcomeTotals:
     """Write the batch, and retry until it's written or `stop` is set.
 
-    Once `set_aside` has taken over a part, nothing more of that partition is written here.
+    If `set_aside` takes over the part of a partition, nothing more of that partition is written
+    here.
 
-    Raises PositionError and FatalError from `write`, FatalError if the database keeps rejecting the
-    sign-in, and RetryableError once `stop` is set. When it raises, the first pieces of a halved
-    batch may already be written.
+    Raises RetryableError once `stop` is set, FatalError if the database keeps rejecting the
+    sign-in, and the PositionError and FatalError that `write` raises. When this raises, earlier
+    pieces of a halved batch may already be written.
     """
     in_flight = in_flight or InFlightBatch()
     in_flight.begin(batch)
@@ -266,10 +267,10 @@ class _Retries:
 
 
 class _WaitReporter:
-    """Logs that a batch is blocked, repeats it every REPORT_EVERY_S, and logs when it's written.
+    """Logs that a batch is blocked, repeats that every REPORT_EVERY_S, and logs its end.
 
-    The log entries come from timers of the event loop, so they appear even while a statement waits
-    for a lock.
+    The log lines are written by timers of the event loop, so they appear even while a statement
+    waits for a lock.
     """
 
     def __init__(self, in_flight: InFlightBatch) -> None:

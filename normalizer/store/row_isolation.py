@@ -72,9 +72,9 @@ class RowIsolation:
         events: Sequence[Event],
         dedup_horizon: DedupHorizon,
     ) -> tuple[dict[int, str | None], WritePlan]:
-        """Try every row, and roll it back. Returns the rejected rows and the plan.
+        """Try to write every row, and roll back. Returns the rejected rows and the plan.
 
-        The rejected rows are a mapping from event id to SQLSTATE.
+        The rejected rows are a mapping from their event id to the SQLSTATE.
         """
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
 
@@ -93,11 +93,11 @@ class RowIsolation:
         reports: Sequence[Event],
         dedup_horizon: DedupHorizon,
     ) -> Sequence[Event]:
-        """Return the reports to reject, of those that were merged into a rejected row.
+        """Return which reports to reject after the row that they were merged into was rejected.
 
         Each report is tried alone, and those that the database rejects are returned. If it accepts
-        each of them alone, it rejects only the merged row. In that case only the last report is
-        returned.
+        all of them alone, only their combination is at fault. Rejecting the last one is then
+        enough.
         """
         if len(reports) == 1:
             return reports
@@ -114,11 +114,12 @@ async def find_rejected_rows(
     rows: Sequence[Row],
     write: Callable[[Sequence[Row]], Awaitable[None]],
 ) -> dict[int, str | None]:
-    """Return the SQLSTATE of each rejected row, by event_id. Rolls back every row.
+    """Return the SQLSTATE of each row that the database rejects, by event_id. Writes nothing.
 
-    When COPY fails, it reports the line of the rejected row, so the rows before that line are good.
-    If an error names no line, the rows are tried in halves. In both cases the search continues
-    after the rejected row. So finding many rejected rows takes little longer than finding a few.
+    When COPY fails, it names the line of the rejected row, so the rows before that line are good.
+    If an error names no line, the rows are tried in halves. Either way, the search then continues
+    behind the rejected row, so finding many rejected rows takes little longer than finding a few.
+    Every row that was tried is rolled back.
     """
     rejected: dict[int, str | None] = {}
     suspects = [rows]

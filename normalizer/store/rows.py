@@ -66,9 +66,11 @@ EVENT_COLUMNS: Final = ("batch_id", *COLUMNS)
 
 
 async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch_id: int) -> None:
-    """Insert new rows, sorted by event_id, so that all writers lock projections in the same order.
+    """Insert new rows with COPY.
 
-    Raises RowRejectedError for a row that can't be encoded, or that the database rejects.
+    The rows must be sorted by event_id, because COPY also fires the triggers that lock rows of the
+    projections, and all writers must lock these in the same order. Raises RowRejectedError for a
+    row that can't be encoded, or that the database rejects.
     """
     if not rows:
         return
@@ -91,9 +93,9 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
 async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes]:
     """Yield the rows in the binary format of COPY, in chunks.
 
-    Each row is its number of columns, its batch id, and its other columns. Other tasks run between
-    two chunks, so a large batch doesn't block the event loop. Raises RowRejectedError for a row
-    that can't be encoded.
+    Other tasks can run between two chunks, so that a large batch doesn't block the event loop. Each
+    row consists of its number of columns, its batch id, and its other columns. Raises
+    RowRejectedError for a row that can't be encoded.
     """
     begin = struct.pack(">hiq", len(EVENT_COLUMNS), 8, batch_id)
     gathered, size = [_HEAD], 0

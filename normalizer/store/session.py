@@ -93,8 +93,9 @@ _END_STALLED_SESSIONS: Final = """
 class Session:
     """Runs transactions on one connection, one after the other.
 
-    `command_timeout_s` limits how long a statement may wait for its response, and the server
-    enforces `statement_timeout`. Pass None and "0s" for statements that may take any time.
+    `statement_timeout` is the limit for a statement that the server enforces, and
+    `command_timeout_s` is how long to wait for the server's response. Pass "0s" and None for
+    statements that may take any time.
     """
 
     def __init__(
@@ -120,11 +121,11 @@ class Session:
         """How long the last COMMIT took."""
 
     async def transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
-        """Run the work in a READ COMMITTED transaction and return its result. Translates errors.
+        """Run the work in a READ COMMITTED transaction, and return its result.
 
-        Raises RowRejectedError, RetryTransactionError, StoreUnavailableError, or FatalError. After
-        an error nothing was written, unless the connection broke during COMMIT. With `rolled_back`,
-        the transaction is rolled back even if the work succeeds.
+        Errors are translated into RowRejectedError, RetryTransactionError, StoreUnavailableError,
+        or FatalError. After an error nothing was written, unless the connection broke during
+        COMMIT. With `rolled_back`, the transaction is rolled back even if the work succeeds.
         """
         begun_s = time.monotonic()
         try:
@@ -216,9 +217,9 @@ class Session:
 
     @property
     def why_not_begun(self) -> str:
-        """Return why the transaction hasn't begun yet, or '' if it has, or if there's none.
+        """Return what the transaction waits for before it can begin, or '' if it doesn't wait.
 
-        A server responds to BEGIN at once. A pooler such as PgBouncer may delay the response until
+        A server responds to BEGIN at once, but a pooler such as PgBouncer delays the response until
         one of its server connections is free.
         """
         if not self._is_beginning:
@@ -247,9 +248,9 @@ class Session:
     async def _end_stalled_sessions(self) -> None:
         """End the sessions of frozen processes, because they may hold the locks that we wait for.
 
-        PostgreSQL applies no timeout while a statement waits for its client, for example for the
-        next bytes of a COPY, between parsing and execution, or for room to send a response. So a
-        process that's frozen at such a point would keep its locks.
+        PostgreSQL has no timeout for a statement that waits for its client, for example for the
+        next bytes of a COPY or for room to send a response. So a process that freezes at such a
+        point would keep its locks indefinitely.
         """
         with contextlib.suppress(*FOREIGN_ERRORS):
             async with self._connection.use() as connection:

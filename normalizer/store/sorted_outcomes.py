@@ -61,14 +61,14 @@ class OutcomeCounts:
 
 
 class SortedOutcomes(msgspec.Struct, kw_only=True):
-    """A batch's outcomes by kind. Ignored ones are only counted.
+    """A batch's outcomes, sorted by kind. Ignored ones are only counted.
 
     - `counts` has the counts of each part of the batch, in the order of the parts.
-    - `ends` has, for each part, the index in `events` after its last event.
-    - `rejection_counts` has, for each of `rejections`, the counts of its part of the batch.
-    - `excluded` says, for each valid event that's ignored, why it's ignored.
-    - `expired` is the number of events older than the horizon of retention. `expired_unread` is
-      how many of these no earlier batch has read.
+    - `ends` has, for each part, the index in `events` after the part's last event.
+    - `rejection_counts` has, for each of the `rejections`, the counts of the part that it's in.
+    - `excluded` has the reason for each valid event that's ignored.
+    - `expired` is the number of events that are older than retention allows, and `expired_unread`
+      is how many of these no earlier batch has read.
     """
 
     counts: list[OutcomeCounts]
@@ -173,10 +173,10 @@ def _index_in_record(outcome: ReadOutcome) -> int:
 
 
 def is_expired(record: RawRecord, outcome: ReadOutcome, horizon: datetime) -> bool:
-    """Return whether the record or event is older than the horizon of retention.
+    """Return whether the record or event is older than the retention of events allows.
 
-    The time that Kafka recorded decides, or the event's own time if there's no recorded time.
-    Retention deletes stored rows by the same times. A record or event without any time never
+    What counts is the time that Kafka recorded, or the event's own time if there's no recorded one.
+    Retention deletes stored rows by the same time. A record or event without any time never
     expires.
     """
     if isinstance(outcome, (Rejected, Ignored)):

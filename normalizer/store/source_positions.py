@@ -35,8 +35,8 @@ class Positions(Protocol):
     ) -> DedupHorizon | None:
         """Lock the positions in the order of their keys, and return their dedup horizons.
 
-        Returns None if an earlier commit of this batch succeeded, so there's nothing to write.
-        Raises FencedError and PositionMovedError.
+        Returns None if an earlier commit of this batch succeeded, because there's nothing left to
+        write. Raises FencedError and PositionMovedError.
         """
 
     async def move(
@@ -114,12 +114,12 @@ LOCK_DEDUP_HORIZON: Final = """
 async def lock_dedup_horizon(
     connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 ) -> DedupHorizon:
-    """Return the dedup horizons of those locked positions that haven't reached theirs yet.
+    """Return the dedup horizons of those locked positions that are still below theirs.
 
-    A position's dedup horizon is its column `dedup_offset`. Below it, a job may write records of
-    the same partition at the same time. So this also locks the partition's row in the table
-    `dedup_horizon`, as the job does. With that lock, two writers of the same records see each
-    other's rows.
+    Below its dedup horizon (the column `dedup_offset`), a partition's records may be written by a
+    job at the same time. So this also locks the partition's row in the table `dedup_horizon`, and
+    so does the job. Of two writers of the same records, the second one then sees the rows of the
+    first.
     """
     dedup_horizon = {
         (topic, incarnation, partition): dedup_offset
@@ -137,9 +137,9 @@ def is_already_committed(
 ) -> bool:
     """Return whether an earlier commit of this batch succeeded.
 
-    After a successful commit, the positions are at the end of the batch. Otherwise they're still at
-    its beginning. If they're anywhere else, another process or an operator has changed them, and
-    this raises FencedError or PositionMovedError.
+    If it did, the positions are at the end of the batch. Otherwise they're still at its beginning.
+    If they're anywhere else, another process or an operator has changed them, and this raises
+    FencedError or PositionMovedError.
     """
     positions = {(row["topic"], row["incarnation"], row["partition"]): row for row in rows}
     for part in parts:
@@ -161,10 +161,10 @@ def is_already_committed(
 def why_claim_lost(
     topic: str, partition: int, epoch: int, position: Mapping[str, Any] | None
 ) -> PositionError | None:
-    """Return why a claim with this epoch is no longer valid, or None if it's valid.
+    """Return why a claim with this epoch is no longer valid, or None if it's still valid.
 
-    The reason is a PositionMovedError if an operator moved or deleted the position. Then this
-    process may claim the partition again. After a FencedError another process owns it.
+    A PositionMovedError means that an operator moved or deleted the position, and this process may
+    claim the partition again. A FencedError means that another process owns it now.
     """
     if position is None:
         message = f"{topic}[{partition}]: the position was deleted"

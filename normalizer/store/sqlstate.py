@@ -82,9 +82,9 @@ _PROJECTION: Final = re.compile(
 def find_fault(error: BaseException, *, copying: bool) -> Fault:
     """Decide what caused an error, for example a record, our own code, or an outage.
 
-    The codes that a record causes, and those that our code causes, are fixed lists. Any other code
-    is retried, so an unknown code never puts a record into quarantine. Source:
-    docs/guarantees.md#an-outage-fills-no-quarantine.
+    Two fixed lists have the codes that a record causes and those that our own code causes. An error
+    with any other code is retried, so that an unknown code never puts a record into quarantine.
+    Source: docs/guarantees.md#an-outage-fills-no-quarantine.
     """
     if isinstance(error, CLIENT_REFUSALS):
         return Fault.RECORD
@@ -111,8 +111,8 @@ def find_fault(error: BaseException, *, copying: bool) -> Fault:
 def is_outage(error: NormalizerError) -> bool:
     """Return whether every batch would fail now, because the server is unreachable or can't write.
 
-    Other errors that are retried may affect only this batch: a lock, a deadlock, a statement that
-    took too long, or a broken index.
+    Other errors that are retried may affect only this batch, for example a deadlock, a statement
+    that took too long, or a broken index.
     """
     code = getattr(error, "sqlstate", None)
     return code is None or (code[:2] in _SERVER_CLASSES and code != STATEMENT_ENDED)
@@ -131,11 +131,10 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
 
 
 def projection_that_failed(error: BaseException) -> str | None:
-    """Return the function or table of schema projector that raised the error, or None.
+    """Return the function or table of the schema projector that raised the error, or None.
 
-    The trigger functions of projections set the schema in their search_path, so the server reports
-    their names without the schema. They're recognized by the prefix project_, which no other
-    function has.
+    The trigger functions of projections set their schema in the search_path, so the server reports
+    their names without it. They're recognized by the prefix project_, which no other function has.
     """
     found: list[str] = _PROJECTION.findall(getattr(error, "context", None) or "")
     if found:
@@ -148,19 +147,19 @@ def projection_that_failed(error: BaseException) -> str | None:
 def _innermost_function(error: asyncpg.PostgresError) -> str | None:
     """Return the function that raised the error, such as an operator's own trigger, or None.
 
-    The name comes from the first line of the error's context. The other lines aren't read, because
-    they may quote a record.
+    The name comes from the first line of the error's context. Later lines may quote a record, so
+    they aren't read.
     """
     found = _FUNCTION.match(getattr(error, "context", None) or "")
     return found[1] if found else None
 
 
 def translate_error(error: BaseException, *, timed_out: bool = False) -> NormalizerError:
-    """Translate the error by its code and its condition name, without the server's texts.
+    """Translate the error by its code and its condition name, without quoting the server.
 
-    The server's texts may contain secrets. The detail and the context quote records, and the
-    message may quote a value. `timed_out` means that the statement used up its time. A timeout
-    inside a projection means that the projection took too long.
+    The server's texts may contain secrets, because the detail and the context quote records, and
+    the message may quote a value. Pass `timed_out` if the statement used up its time. If that
+    happened inside a projection, the projection took too long.
     """
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailableError(f"database: {describe_error(error)}")
@@ -181,8 +180,8 @@ def translate_error(error: BaseException, *, timed_out: bool = False) -> Normali
 def failed_copy_line(error: BaseException) -> int | None:
     """Return the line of the COPY that the error names, counted from 1, or None.
 
-    If the context names several lines, the last one is the COPY's own. The text before it may come
-    from a value that was being parsed, so it could contain anything.
+    If the error's context names several lines, the last one is the COPY's own. Anything before it
+    may be text from a value that was being parsed.
     """
     found: list[str] = _COPY_LINE.findall(getattr(error, "context", None) or "")
     return int(found[-1]) if found else None

@@ -49,14 +49,15 @@ class Store:
     """Writes batches over one connection, which reconnects after an outage.
 
     Use it as `async with Store(url, owner=...) as store`. Only one task may write. Other tasks may
-    call the other methods, and their transactions run one after the other. Every method raises
-    StoreUnavailableError (nothing was written, so call it again) or FatalError.
+    call the other methods, and their transactions take turns on the connection. Every method may
+    raise StoreUnavailableError, which means that nothing was written and the call can be repeated,
+    or FatalError.
 
     - `positions` replaces the positions of the service. A job passes its own.
     - `session` holds server settings for the connection.
     - `on_commit` is called after every acknowledged commit.
-    - Without `accept_expired`, a record that's older than the horizon of retention raises
-      FatalError instead of being ignored.
+    - `accept_expired` decides about records that are older than the retention of events allows. If
+      it's True, they're ignored. Otherwise they raise FatalError.
     """
 
     keeps_group_offsets = False
@@ -126,11 +127,11 @@ class Store:
     ) -> Claim:
         """Claim the partition by raising its epoch, which fences every earlier owner.
 
-        The claim waits until the earlier owner's transaction in flight has ended, so the position
-        that it returns is final. A partition that was never read begins with incarnation 0 at
-        `log_start`. One whose position was deleted keeps its incarnation. A partition becomes a
-        suspect (see `LastTry`) if its last owner didn't release it and it has records up to
-        `log_end`.
+        If the earlier owner has a transaction in flight, the claim waits until that has ended, so
+        the position that it returns is final. A partition that was never read begins with
+        incarnation 0 at `log_start`. If its position was deleted, it keeps its incarnation. The
+        partition becomes a suspect (see `LastTry`) if its last owner didn't release it although
+        there were records left before `log_end`.
 
         Raises FatalError if this version must not write to the database, AnotherClusterError if the
         topic belongs to another cluster and `accept_reset` isn't set, OtherGroupError if another
@@ -184,8 +185,8 @@ class Store:
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
         """Begin the next incarnation of a recreated topic at `log_start` (--accept-reset).
 
-        If two processes notice that the topic was recreated, only one begins the incarnation.
-        Raises FencedError and PositionMovedError, as `write` does.
+        If several processes notice that the topic was recreated, only one of them begins the
+        incarnation. Raises FencedError and PositionMovedError, as `write` does.
         """
         return await self._session.run_once(
             partial(
@@ -200,8 +201,8 @@ class Store:
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
         """Advance the position past offsets that can no longer be read, and store them in `gaps`.
 
-        `reason` is expired (Kafka deleted the records) or skipped (an operator did). Raises
-        FencedError and PositionMovedError, as `write` does.
+        `reason` is expired if Kafka deleted the records, or skipped if an operator skipped them.
+        Raises FencedError and PositionMovedError, as `write` does.
         """
         return await self._session.run_once(
             partial(record_gap, claim=claim, next_offset=next_offset, reason=reason)
@@ -210,17 +211,18 @@ class Store:
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch in one transaction. Rows that the database rejects go to quarantine.
 
-        A batch that merges records into rows of other partitions takes two (see
-        `BatchPlan.merge_first`). If the process dies between them, the batch is written again. Then
-        the merge changes nothing, but it still counts as merged. If an earlier commit of this batch
-        succeeded although its response was lost, nothing is written, and the totals are empty.
+        A batch that merges records into rows of other partitions takes two transactions (see
+        `BatchPlan.merge_first`). If the process dies between them, the whole batch is written
+        again. Its merges then change nothing, but still count as merged. If an earlier commit of
+        this batch succeeded although its response was lost, nothing is written, and the totals are
+        empty.
 
-        Pass `projections=False` for a record that makes a projection fail. Then the projections
-        aren't updated, and the database marks the batch's executions and hours as divergent, so
+        Pass `projections=False` for a record that makes a projection fail. The projections aren't
+        updated then. Instead, the database marks the batch's executions and hours as divergent, so
         that `projector repair` rebuilds them.
 
         Raises FencedError if another process has claimed a partition, and PositionMovedError if a
-        position has changed. `loop_is_free` is cleared while short statements run.
+        position has changed. While short statements run, `loop_is_free` is cleared.
         """
         try:
             return await self._write(batch, projections=projections)

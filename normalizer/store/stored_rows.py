@@ -140,9 +140,10 @@ class StoredRows:
     async def find_rows_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        """Return the id of the row that each of these records was stored in or merged into.
+        """Return the id of the row in which each of these records is stored or merged.
 
-        The result leaves out records that were never stored, and those whose row was deleted since.
+        Records that were never stored are missing from the result, and so are records whose row has
+        been deleted.
         """
         if not coordinates_set:
             return {}
@@ -158,7 +159,8 @@ class StoredRows:
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was merged into.
 
-        The result leaves out records that weren't merged, and those whose row was deleted since.
+        Records that weren't merged are missing from the result, and so are records whose row has
+        been deleted.
         """
         columns = [list(column) for column in zip(*coordinates_set, strict=True)]
         merged_from = [
@@ -243,11 +245,12 @@ def _chunked_by_bytes(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 def _runs(
     coordinates_set: AbstractSet[Coordinates],
 ) -> Iterator[tuple[str | None, int, int, int, int, Sequence[int]]]:
-    """Group the offsets into runs, each of which one statement searches.
+    """Group the offsets into runs, so that one statement can search each run.
 
-    Each run is yielded as topic, incarnation, partition, its first and last offset, and the wanted
-    offsets. Many short runs cost many searches of the index. A long run costs the server a read of
-    each row in it that nobody wants. So a gap of more than MAX_GAP_OFFSETS begins a new run.
+    Each run is yielded as topic, incarnation, partition, its first and last offset, and the offsets
+    to find. Many short runs cost many searches of the index. In a long run, the server also reads
+    the rows between the wanted ones. As a compromise, a gap of more than MAX_GAP_OFFSETS begins a
+    new run.
     """
     ordered = sorted({(coordinates[:3], coordinates[3]) for coordinates in coordinates_set})
     for source, offsets in groupby(ordered, key=itemgetter(0)):

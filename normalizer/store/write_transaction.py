@@ -1,8 +1,8 @@
 """Writes a batch in one transaction. No other code writes events.
 
-First it locks the positions, and checks their epochs and offsets. Then it reconciles the events
-with the stored rows, copies new rows, updates changed rows, and stores rejected records in
-quarantine. Last it advances the positions, with their running totals.
+The transaction first locks the positions, and checks their epochs and offsets. It then reconciles
+the events with the stored rows, copies new rows, updates changed rows, and stores rejected records
+in quarantine. Finally it advances the positions, together with their running totals.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     - `new` holds the inserted rows.
     - `outcomes` has, for each of `events`, its outcome and the id of its row.
-    - `kept` has, for each of `rejections`, True if the quarantine didn't have it already.
-    - `expired_unread` is the number of events that were ignored as expired, although no earlier
-      batch has read them.
-    - `ambiguous` is the number of rows that became ambiguous in this batch.
+    - `kept` has, for each of `rejections`, whether it's new in the quarantine.
+    - `expired_unread` is the number of events that were ignored as expired although no earlier
+      batch had read them.
+    - `ambiguous` is the number of rows that became ambiguous with this batch.
     - `commit_s` is how long COMMIT took.
-    - `batch_id` is the id of this batch in its rows. It's None in the relay.
+    - `batch_id` is the batch's id in its rows, or None in the relay.
     """
 
     events: Sequence[Event]
@@ -52,8 +52,9 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 class WriteTransaction:
     """The steps of the transaction that writes a batch.
 
-    `loop_is_free` is set while the database works on the inserted rows. That takes longest, and the
-    event loop has nothing to do for this transaction in the meantime.
+    `loop_is_free` is set while the database works on the inserted rows. That's the longest step,
+    and this transaction doesn't need the event loop until it's done, so the loop can normalize
+    records.
     """
 
     def __init__(
@@ -66,11 +67,11 @@ class WriteTransaction:
     async def run(
         self, batch: Batch, progress: WriteProgress, connection: asyncpg.Connection
     ) -> CommittedBatch | WriteProgress | None:
-        """Write the batch, or only the updates that must come before it.
+        """Write the batch, or only the updates that must be written before it.
 
-        Returns WriteProgress if the updates are done and the batch needs another transaction.
-        Returns None if an earlier commit of this batch succeeded, so nothing is left to write.
-        Raises FencedError and PositionMovedError.
+        Returns WriteProgress if only the updates were written, and the batch needs another
+        transaction. Returns None if an earlier commit of this batch succeeded, so that nothing is
+        left to write. Raises FencedError and PositionMovedError.
         """
         dedup_horizon = await self._positions.lock(connection, batch.parts)
         if dedup_horizon is None:
@@ -149,10 +150,10 @@ class WriteTransaction:
         batch_id: int,
         dedup_horizon: DedupHorizon,
     ) -> list[bool]:
-        """Store the rejections in quarantine. Returns, for each one, True if it's new.
+        """Store the rejections in quarantine, and return for each one whether it's new.
 
-        A rejection isn't stored if its record already has rows, which an earlier version of the
-        rules stored. Those rows stay.
+        A record that today's rules reject may already have rows, because an earlier version of the
+        rules accepted it. Those rows stay, and the rejection isn't stored.
         """
         below = {
             rejection.coordinates

@@ -175,9 +175,9 @@ def _index_in_record(outcome: ReadOutcome) -> int:
 def is_expired(record: RawRecord, outcome: ReadOutcome, horizon: datetime) -> bool:
     """Return whether the record or event is older than the retention of events allows.
 
-    What counts is the time that Kafka recorded, or the event's own time if there's no recorded one.
-    Retention deletes stored rows by the same time. A record or event without any time never
-    expires.
+    Its age is measured by the time that Kafka recorded, or by the event's own time if there's no
+    recorded one. Retention deletes stored rows by the same time. A record or event without any time
+    never expires.
     """
     if isinstance(outcome, (Rejected, Ignored)):
         time = recorded_at(record.recorded_ms)

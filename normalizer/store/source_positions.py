@@ -118,8 +118,8 @@ async def lock_dedup_horizon(
 
     Below its dedup horizon (the column `dedup_offset`), a partition's records may be written by a
     job at the same time. So this also locks the partition's row in the table `dedup_horizon`, and
-    so does the job. Of two writers of the same records, the second one then sees the rows of the
-    first.
+    so does the job. If both write the same records, the second one to get the lock then sees the
+    rows of the first.
     """
     dedup_horizon = {
         (topic, incarnation, partition): dedup_offset

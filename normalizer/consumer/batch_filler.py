@@ -51,14 +51,12 @@ class BatchFiller:
         """How long the last batch took to write."""
 
     async def fill(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
-        """Return the next batch.
+        """Return the next batch, or an empty one if the service stops or a suspect has no record.
 
-        Normally it's filled while the task `writing` still writes the previous batch. That's
-        different if a partition is a suspect, i.e. if its last owner was killed. Then the previous
-        batch is written first, so that the process works on the records of only one batch. If it's
-        killed, one of these records is to blame.
-
-        The batch is empty if the service stops, or if a suspect has no record yet.
+        Normally the batch is filled while the task `writing` still writes the previous one. If a
+        partition is a suspect, i.e. if its last owner was killed, the previous batch is written
+        first instead. The process then works on the records of only one batch, so if it's killed
+        too, one of them is to blame.
         """
         if not self._turns.has_suspects:
             return await self._fill(BatchBuilder(), writing, for_suspects=False)

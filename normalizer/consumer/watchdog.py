@@ -115,10 +115,10 @@ class Watchdog:
         return set(map(str, late - unreadable)) or None
 
     async def _stop_if_unreadable(self, partition: KafkaPartition) -> bool:
-        """Stop the partition if no client can decode its next batch. Returns whether it stopped.
+        """Stop the partition if no client can decode its next batch, and return whether it stopped.
 
-        An empty response counts too, because a broker sends one if a damaged log has no batch at
-        the offset.
+        An empty response also means that the batch is unreadable, because that's what a broker
+        sends if a damaged log has no batch at the offset.
         """
         if (offset := self._reader.next_offset(partition)) < 0:
             return False

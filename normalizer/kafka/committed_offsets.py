@@ -1,9 +1,9 @@
 """Reads the offsets that a consumer group has committed, and can wait for open transactions.
 
-The relay commits its offsets in transactions, and must not read an offset that's about to change.
-aiokafka's own OffsetFetch request lacks the field `require_stable`. Without it, a broker that's
-still applying the end of a transaction returns the offset from before the transaction. This module
-sends a request with that field.
+The relay commits its offsets in transactions, so it must not read an offset that such a transaction
+is about to change. A broker waits for the transaction to end if the OffsetFetch request has the
+field `require_stable`. aiokafka's own request lacks this field, and so this module sends a request
+that has it.
 """
 
 import asyncio
@@ -60,10 +60,10 @@ class CommittedOffset(NamedTuple):
 async def read_committed(
     client: Any, group_id: str, partitions: Iterable[KafkaPartition], *, stable: bool
 ) -> dict[KafkaPartition, CommittedOffset]:
-    """Return a group's committed offsets. A partition without one isn't in the result.
+    """Return the offsets that a group has committed, leaving out partitions without one.
 
-    With `stable`, this waits until no open transaction can change them any more. Raises aiokafka's
-    errors.
+    With `stable`, this waits until no open transaction can change the offsets any more. Raises
+    aiokafka's errors.
     """
     by_topic: defaultdict[str, list[int]] = defaultdict(list)
     for topic, partition in partitions:

@@ -1,7 +1,7 @@
-"""The parts that every Kafka client shares: options, start and stop, records, translated errors.
+"""The parts that all Kafka clients share: options, start and stop, records, translated errors.
 
 Code outside of this package never sees an error of aiokafka. It gets one of our errors instead,
-which says whether a retry helps.
+whose class says whether a retry helps.
 """
 
 import asyncio
@@ -70,10 +70,11 @@ class Bounds(NamedTuple):
 
 
 class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
-    """The records of one partition from from_offset up to, but not including, next_offset.
+    """The consecutive records of one partition that a fetch returned.
 
-    An offset in this range without a record doesn't mean that a record was lost. For example, Kafka
-    uses offsets for transaction markers, and compaction removes records.
+    The chunk covers the offsets from `from_offset` up to, but not including, `next_offset`. If an
+    offset in this range has no record, that doesn't mean that one was lost. For example, Kafka uses
+    offsets for transaction markers, and compaction removes records.
     """
 
     partition: KafkaPartition
@@ -83,11 +84,10 @@ class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
-    """Return the options that every aiokafka client gets: addresses, authentication, and TLS.
+    """Return the keyword arguments for every aiokafka client: addresses, authentication, and TLS.
 
-    Pass the result to the client as keyword arguments. As a side effect, this limits how large a
-    batch may become when it's decompressed, for all clients of this process. Raises
-    BrokerSignInError if a certificate or key file can't be read any more.
+    As a side effect, this limits for all clients of the process how large a batch may become when
+    it's decompressed. Raises BrokerSignInError if a certificate or key file can't be read any more.
     """
     limit_unpacking(FETCH_BYTES)
     options: dict[str, Any] = {
@@ -111,8 +111,8 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 def _tls_context(settings: Settings) -> ssl.SSLContext:
     """Load the certificate and key files of the connection to Kafka.
 
-    The files were readable when the process started. If one isn't readable now, somebody is
-    probably replacing it. So this raises an error after which the caller tries again.
+    They could be read when the process started. If one can't be read now, somebody is probably
+    replacing it. So the error that's raised then makes the caller try again.
     """
     try:
         return kafka_tls(settings)
@@ -123,8 +123,8 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
 def limit_metadata_requests(client: Any) -> None:
     """Make a consumer's client request metadata at most once per RETRY_BACKOFF_S.
 
-    While a partition has no leader, aiokafka sends the next request as soon as it has the response
-    to the last one. Without a limit, that keeps a CPU core and a broker busy.
+    While a partition has no leader, aiokafka sends one request right after the other, which keeps a
+    CPU core and a broker busy.
     """
     update = client._metadata_update  # noqa: SLF001 - the public API has no setting for this
     next_at_s = 0.0
@@ -141,10 +141,10 @@ def limit_metadata_requests(client: Any) -> None:
 def close_cancelled_requests(client: Any) -> None:
     """Make a client close the connection of a request whose caller was cancelled.
 
-    aiokafka closes a silent connection only after its request timeout, and most of our timeouts are
-    shorter. Once the caller has stopped waiting, nothing in aiokafka watches the connection. It
-    would stay open until TCP ends it about 15 minutes later, and until then every request over it
-    would wait in vain.
+    Most of our timeouts are shorter than aiokafka's request timeout. When one of them cancels a
+    caller, nothing in aiokafka watches that caller's request any more. If the broker is silent, the
+    connection would stay open until TCP ends it about 15 minutes later, and every request over it
+    would wait in vain until then.
     """
     send = client.send
 
@@ -165,7 +165,7 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
     """Start a consumer, producer, or admin client. If it signs in with a token, keep renewing it.
 
     Raises BrokerUnavailableError, which names the step at which the brokers reject the client, such
-    as TLS or SASL, and FatalError if a right is missing.
+    as TLS or SASL. Raises FatalError if a right is missing.
     """
     if _signs_in_by_token(settings):
         # aiokafka doesn't notice that a broker has rejected its token. It treats the sign-in as
@@ -217,12 +217,12 @@ def grant_command(resource: str, name: str, operation: str = "Read") -> str:
 
 @contextmanager
 def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> Iterator[None]:
-    """Raise our own error in place of aiokafka's, within this block.
+    """Within this block, translate aiokafka's errors into our own.
 
     A missing right becomes a FatalError that says how to grant it, and everything else becomes a
-    BrokerUnavailableError. `doing` begins the message, for example "reading the cluster id".
-    `writes` says that the block writes to a topic, so a missing right to the topic is the right to
-    write to it. `topic` is the topic to name if aiokafka's error doesn't name one.
+    BrokerUnavailableError. `doing` begins the message, for example "reading the cluster id". Pass
+    `writes` if the block writes to a topic, so that the right to write is named if that one is
+    missing. `topic` is named if aiokafka's error doesn't name a topic.
     """
     try:
         yield
@@ -236,11 +236,11 @@ def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> 
 
 
 async def stop_client(client: Any, *, timeout_s: float) -> bool:
-    """Stop a consumer or producer, or close an admin client.
+    """Stop a consumer or producer, or close an admin client. Returns False if that failed.
 
-    Returns False if that failed or timed out. While brokers are unreachable, aiokafka's stop() may
-    raise the CancelledError of one of its own tasks and leave connections open. That error is
-    caught here, because it would cancel our caller, and then the connections are closed.
+    It also fails if it takes longer than `timeout_s`. While brokers are unreachable, aiokafka's
+    stop() may raise the CancelledError of one of its own tasks and leave connections open. That
+    error would cancel our caller too. So it's caught here, and the connections are closed.
     """
 
     async def stop() -> bool:
@@ -287,7 +287,7 @@ def to_raw_record(record: Any, incarnation: int) -> RawRecord:
 
 
 def _missing_right(error: KafkaError, *, writes: bool, topic: str) -> str:
-    """Describe the missing right, and the kafka-acls.sh command that grants it.
+    """Describe the missing right, with the kafka-acls.sh command that grants it.
 
     The argument of aiokafka's error is the name of a group or topic, or a set of topics.
     """

@@ -1,13 +1,13 @@
 """Tracks how far each partition was read, and whether its topic may have been recreated.
 
-aiokafka identifies a topic by name only. If somebody deletes a topic and creates it again, the
+aiokafka identifies a topic only by its name. If somebody deletes a topic and creates it again, the
 consumer continues in the new log without an error, and we would store its records under the offsets
-of the old one. This module marks a partition as *unverified* whenever that could have happened:
-after a failed fetch, after a fetch that was answered over a new connection, and after a silence of
-more than MAX_SILENCE_MS.
+of the old one. So this module marks a partition as *unverified* whenever that could have happened:
+after a failed fetch, after a response over a new connection, and after a silence of more than
+MAX_SILENCE_MS.
 
 The reader returns no records of an unverified partition until the caller has compared the log with
-the last record that was read from it. Other partitions continue meanwhile.
+the last record that was read from it. In the meantime, the other partitions continue.
 """
 
 import asyncio
@@ -36,13 +36,13 @@ that could fail."""
 class FetchPosition(msgspec.Struct):
     """How far one partition was read, and whether its log still has to be verified.
 
-    The position always agrees with the consumer's own.
+    `next_offset` is always the same as the consumer's own position.
 
     - `last` is the last record that was read.
     - `last_answer_ms` is the time of the broker's latest response, and `answered_over` is the
       connection over which the response came.
-    - `unverified_count` is how many times the log became unverified since it was last compared. 0
-      means that it's verified.
+    - `unverified_count` is how many times the log has become unverified since it was last compared,
+      so 0 means that it's verified.
     """
 
     incarnation: int
@@ -74,8 +74,9 @@ class UnverifiedLog(NamedTuple):
 class FetchPositions(dict[KafkaPartition, FetchPosition]):
     """The fetch positions of a consumer, by partition.
 
-    After `watch_responses` it watches the brokers' responses, and it calls `on_unverified` whenever
-    a partition becomes unverified, so that the caller knows to compare its log.
+    Call `watch_responses` to have the brokers' responses watched. Whenever a partition becomes
+    unverified after that, `on_unverified` is called, so that the caller knows that it must compare
+    the log.
     """
 
     def __init__(self, on_unverified: Callable[[], None]) -> None:
@@ -85,8 +86,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
     def watch_responses(self, client: Any) -> None:
         """Watch every fetch response of this client, and every failed fetch.
 
-        It does so by wrapping the client's `send`. The consumer itself shows us neither responses
-        nor failures, and just fetches again after a failure.
+        This wraps the client's `send`, because the consumer shows us neither responses nor
+        failures. After a failure it simply fetches again.
         """
         send = client.send
 
@@ -126,11 +127,11 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         ]
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
-        """Mark a partition as verified, after a comparison that found its log unchanged.
+        """Mark a partition as verified after a comparison has found its log unchanged.
 
         `unverified_log` is the value with which the comparison began, and `compared_ms` is when it
-        began. If another failure marked the partition during the comparison, it stays unverified,
-        because the comparison may have seen the log from before that failure.
+        began. If another failure has marked the partition since then, it stays unverified, because
+        the comparison may have seen the log as it was before that failure.
         """
         position = self.get(unverified_log.partition)
         if (
@@ -155,10 +156,11 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             self._on_unverified()
 
     def note_answer(self, partition: KafkaPartition, answer_ms: int, *, over: Any = None) -> None:
-        """Note the time of a response, and mark the partition as unverified if it came too late.
+        """Note the time of a response. If it came too late, the partition becomes unverified.
 
-        If the clock was set back, the response also counts as too late, because nobody can tell how
-        long the broker was silent.
+        So it does if the response came over another connection than the one before. If its time
+        shows that the clock was set back, it counts as too late, because nobody can tell how long
+        the broker was silent.
         """
         position = self.get(partition)
         if position is None:

@@ -1,8 +1,8 @@
 """Limits each fetch to what the link to its broker carries in about a second.
 
-aiokafka always requests the same number of bytes. On a slow link, a response of that size takes
-longer than the request timeout. Then the client would repeat the request forever and never get a
-record. `limit_fetch_sizes` changes a client so that it adapts the size to each broker.
+aiokafka always requests the same number of bytes. If the link is so slow that such a response takes
+longer than the request timeout, the client would repeat the request endlessly without ever getting
+a record. `limit_fetch_sizes` changes a client so that it adapts the size for each broker.
 """
 
 import time
@@ -33,10 +33,10 @@ class FetchSizes:
         return self._bytes.get(broker, min(FIRST_BYTES, self._most_bytes))
 
     def note_answer(self, broker: Any, answer_bytes: int, took_s: float) -> None:
-        """Request less after a slow response, and twice as much after a fast, full one.
+        """Request less after a slow response, and twice as much after a fast one that was full.
 
-        A response that isn't full changes nothing if it was fast. The broker may have spent the
-        time waiting for new records, so such a response says nothing about the link.
+        A fast response that wasn't full says nothing about the link, because the broker may simply
+        have had no more records. So it changes nothing.
         """
         requested = self.bytes_for(broker)
         if took_s > ANSWER_S and answer_bytes > LEAST_BYTES:

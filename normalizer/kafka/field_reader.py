@@ -1,6 +1,6 @@
 """Reads the fields of Kafka records from bytes that arrive in pieces.
 
-The lenient reader uses it to read a compressed batch of any size without holding all of it in
+With it, the lenient reader can read a compressed batch of any size without holding all of it in
 memory.
 """
 
@@ -53,10 +53,10 @@ class FieldReader:
         )
 
     def bytes_or_null(self, *, end: int) -> bytes | None:
-        """Read a field of bytes: a length, and then that many bytes. A negative length means null.
+        """Read a field of bytes: its length, and that many bytes. A negative length means null.
 
-        `end` is the position at which the record ends. Raises CorruptRecordException if the field
-        would reach beyond it, because then the length is wrong.
+        `end` is the position at which the record ends. If the field would extend beyond it, the
+        length is wrong, and this raises CorruptRecordException.
         """
         length = self.number()
         if length > end - self.position:

@@ -1,7 +1,7 @@
 """Builds the aiokafka consumer with which GroupReader joins a consumer group.
 
-Our positions are in PostgreSQL. So the consumer is configured to commit nothing by itself. If it
-doesn't know an offset, it raises an error instead of choosing one.
+Our positions are in PostgreSQL, so this consumer doesn't commit any offset by itself. If it doesn't
+know where to read, it raises an error instead of choosing an offset.
 """
 
 from collections.abc import Callable, Collection

@@ -1,8 +1,8 @@
 """Reads the partitions that a consumer group assigns to this process, as chunks of records.
 
 The service and the relay read Kafka through it. It differs from a plain aiokafka consumer in two
-ways. The caller chooses the offset at which a partition begins, because positions are in
-PostgreSQL. And it returns no record of a log that may have been replaced by another one.
+ways. First, the caller chooses the offset at which a partition begins, because positions are in
+PostgreSQL. Second, it returns no record of a log that may have been replaced by another one.
 """
 
 import asyncio
@@ -53,8 +53,8 @@ class GroupReader:
 
     An assigned partition stays paused until the caller calls `start_reading` with an offset.
     aiokafka calls `on_assigned` and `on_revoked` in the middle of a rebalance, so they must return
-    without waiting. `group_changes` counts these calls. If the number is the same after an `await`
-    as before it, the same partitions are still assigned.
+    without waiting. `group_changes` counts these calls. If it's the same after an `await` as
+    before, the process still has the same partitions.
 
     A topic may have been recreated during a failed fetch or a silence of the broker. The reader
     then calls `on_unverified`, and `fetch` returns no records of the affected partitions until the
@@ -83,9 +83,9 @@ class GroupReader:
     async def start(self) -> None:
         """Connect to the brokers and join the group.
 
-        Raises BrokerUnavailableError if that fails, and then you may call it again. Raises
-        ProcessStuckError if the failed client can't be stopped either. In that case a new client
-        must not be started, because it would join the group as a second member.
+        Raises BrokerUnavailableError if that fails, after which it may be called again. Raises
+        ProcessStuckError if the failed client can't even be stopped. Starting a new client would
+        then make this process a second member of the group.
         """
         settings = self._settings
         self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
@@ -106,10 +106,10 @@ class GroupReader:
         self._joined = True
 
     async def stop(self, *, timeout_s: float) -> bool:
-        """Leave the group. Returns False if that took too long. The process should then exit.
+        """Leave the group. Returns False if that took too long, and then the process should exit.
 
-        A consumer that hasn't stopped completely continues to send heartbeats, so the group would
-        never give its partitions to another process.
+        Otherwise a consumer that hasn't stopped completely would continue to send heartbeats, and
+        the group would never give its partitions to another process.
         """
         consumer, self._consumer = self._consumer, None
         self._joined = False
@@ -130,9 +130,9 @@ class GroupReader:
     ) -> None:
         """Read an assigned partition from this offset on.
 
-        `last` is the last record before the offset. The log is compared with it later, to see
-        whether the topic was recreated. `compared_ms` is when the caller last did that, as returned
-        by `wall_clock_ms()`. The default is now.
+        `last` is the record before that offset, or the last one before a hole. The reader needs it
+        to find out later whether the topic was recreated. `compared_ms` is when the caller last
+        compared the log with it, as returned by `wall_clock_ms()`. The default is now.
         """
         last_answer_ms = wall_clock_ms() if compared_ms is None else compared_ms
         self._fetch_positions[partition] = FetchPosition(incarnation, offset, last, last_answer_ms)
@@ -147,8 +147,8 @@ class GroupReader:
     def is_reading(self, partition: KafkaPartition) -> bool:
         """Return whether `fetch` reads the partition.
 
-        False before `start_reading`. It becomes False again if the log no longer has the next
-        offset. Then the partition has to be claimed again.
+        This is False until `start_reading` is called. It becomes False again if the log no longer
+        has the next offset, because the partition must then be claimed again.
         """
         return partition in self._fetch_positions
 
@@ -164,8 +164,8 @@ class GroupReader:
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
         """Mark a partition as verified, so that `fetch` returns its records again.
 
-        Call it after a comparison that found the log unchanged at `compared_ms`. The partition
-        stays unverified if another failure marked it during the comparison.
+        Call this after a comparison, begun at `compared_ms`, has found the log unchanged. If
+        another failure has marked the partition in the meantime, it stays unverified.
         """
         self._fetch_positions.mark_verified(unverified_log, compared_ms=compared_ms)
 
@@ -174,10 +174,10 @@ class GroupReader:
     ) -> list[FetchedChunk]:
         """Return up to max_records new records of these partitions. Waits timeout_s for the first.
 
-        If aiokafka can't decode a batch, the lenient reader reads it instead, and `fetch` may
-        return more than max_records, because it doesn't split the broker's response. If the log no
-        longer has the next offset of a partition, `fetch` stops reading it, and the caller has to
-        claim it again.
+        If aiokafka can't decode a batch, the lenient reader reads it instead. `fetch` may then
+        return more than max_records, because the lenient reader doesn't split the broker's
+        response. If the log no longer has the next offset of a partition, `fetch` stops reading
+        that partition, and the caller has to claim it again.
 
         Raises BrokerUnavailableError if the group has a problem. The caller should then rejoin the
         group. Raises FatalError if a right is missing, or if another process took our instance
@@ -235,9 +235,9 @@ class GroupReader:
     ) -> list[FetchedChunk]:
         """Build chunks from the records that the consumer returned, and advance the positions.
 
-        While the consumer fetches, a rebalance may end, and the caller may start a partition again
-        at another offset. Records that were fetched for this partition are then dropped, and the
-        consumer seeks to the new offset, where the next call begins.
+        While the consumer was fetching, a rebalance may have ended, and the caller may have started
+        a partition again at another offset. The fetched records of such a partition are dropped,
+        and the consumer continues at the new offset with the next call.
         """
         positions = self._fetch_positions
         for one in map(KafkaPartition._make, drained):
@@ -281,9 +281,9 @@ class GroupReader:
     ) -> list[FetchedChunk]:
         """Read one fetch response for each partition with the lenient reader.
 
-        Partitions are read at the same time, so one without new records or with an unreachable
-        leader doesn't delay the others. Raises BrokerUnavailableError if no partition returns
-        anything new, because then the failure wasn't caused by a record.
+        All partitions are read at the same time, so that one without new records or with an
+        unreachable leader doesn't delay the others. Raises BrokerUnavailableError if no partition
+        returns anything new, because the failure then wasn't caused by a record.
         """
         positions = self._fetch_positions
         starts = {

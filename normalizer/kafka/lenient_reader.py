@@ -1,9 +1,9 @@
 """Reads records from an offset on, even from batches that aiokafka can't decode.
 
-aiokafka can't get past two kinds of batch. It rejects a whole batch if one header name isn't UTF-8,
-although Kafka accepts any bytes there. And it can't decompress a batch that doesn't fit in memory.
-`read_next_leniently` reads such a batch record by record, so that one odd record doesn't stop a
-partition.
+There are two kinds of such batches. Kafka accepts any bytes in the name of a header, but aiokafka
+rejects the whole batch if one name isn't UTF-8. It also can't decompress a batch that doesn't fit
+in memory. `read_next_leniently` reads both record by record, so that one odd record doesn't stop a
+whole partition.
 """
 
 import asyncio
@@ -53,8 +53,8 @@ async def read_partitions_leniently(
 ) -> dict[KafkaPartition, FetchedChunk | NormalizerError]:
     """Read several partitions at the same time, each from its own offset.
 
-    `starts` has (incarnation, offset) for each partition. The result has, for each partition, the
-    chunk that `read_next_leniently` returned or the error that it raised.
+    `starts` has the incarnation and the offset of each partition. The result has, for each
+    partition, the chunk that `read_next_leniently` returned or the error that it raised.
     """
 
     async def read(partition: KafkaPartition) -> FetchedChunk | NormalizerError:
@@ -81,12 +81,12 @@ async def read_next_leniently(
 ) -> FetchedChunk:
     """Return the committed records that one fetch request finds from `offset` on.
 
-    The result holds at most about CHUNK_BYTES of records. It takes several calls to return a larger
-    batch, and each call fetches the batch again and decompresses it from its beginning. Bytes of a
-    header name that aren't UTF-8 are replaced. `client` must be started.
+    The result has at most about CHUNK_BYTES of records. A larger batch takes several calls, each of
+    which fetches the batch again and decompresses it from its beginning. Bytes in a header's name
+    that aren't UTF-8 are replaced. `client` must be started.
 
     Raises BrokerUnavailableError, and UnreadableBatchError if even this reader can't decode the
-    first batch. If a later batch is unreadable, the result ends before it.
+    first batch. If a later batch can't be decoded, the result ends before it.
     """
     with translating_errors(f"reading {partition}"):
         try:
@@ -107,8 +107,8 @@ async def _fetch(
 ) -> tuple[Any, ...]:
     """Send one fetch request to the partition's leader.
 
-    Returns the response's fields that follow the error code. The last field has the record batches.
-    The fields before it have, for example, the first and last offsets of the log.
+    Returns those fields of the response that follow the error code. They're mostly offsets, such as
+    the first and the last one of the log, and the last field has the record batches.
     """
     await client.add_topic(partition.topic)
     request = FetchRequest(
@@ -144,8 +144,8 @@ def _records(
 def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: int) -> FetchedChunk:
     """Decode records until they have CHUNK_BYTES, or until one is damaged.
 
-    If there are good records before the damaged one, they're returned, and the next call raises
-    UnreadableBatchError. This call raises it only if the first record is damaged.
+    If there are good records before a damaged one, this call returns them, and the next call raises
+    UnreadableBatchError.
     """
     offset = records.next_fetch_offset
     found: list[RawRecord] = []
@@ -261,8 +261,8 @@ class _CutBytes(bytes):
 def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes]:
     """Read only the first bytes of the key and value of a record that's too large for memory.
 
-    The value of the result also holds the record's size and checksums, so that the record can be
-    identified without its content.
+    The value that's returned also carries the size and the checksums of the complete record, so
+    that the record can be identified later.
     """
     crc, key = 0, b""
     key_bytes = fields.number()

@@ -1,16 +1,16 @@
 """Lets a process with a name keep its partitions while it restarts (Kafka's static membership).
 
-Without a name, every restart causes two rebalances. With the name in NORMALIZER_INSTANCE, the group
-keeps a process's partitions for it until its session times out, so a process that rejoins in time
+Without a name, every restart causes two rebalances. If NORMALIZER_INSTANCE gives a process a name,
+the group keeps its partitions for it until its session times out. So a process that rejoins in time
 continues without a rebalance. aiokafka supports this only in part, and this module adds what is
 missing:
 
-- aiokafka's heartbeats don't carry the name. So if two processes had the same name, each would push
+- aiokafka's heartbeats don't carry the name. If two processes had the same name, each would push
   the other out of the group, again and again.
-- It never asks to leave the group for a member with a name, so the partitions of a stopped process
+- aiokafka never leaves the group if the member has a name, so the partitions of a stopped process
   would wait for the session timeout.
-- If the leader of the group restarts, it doesn't notice that it's still the leader, so nobody
-  assigns new partitions.
+- When the leader of the group restarts, aiokafka doesn't notice that the process is still the
+  leader, so nobody would assign new partitions.
 """
 
 import asyncio
@@ -39,9 +39,9 @@ class NamedMember:
     def send_name_with_requests(self, consumer: Any) -> None:
         """Make a consumer send the name with each request that has a field for it.
 
-        Call this before you start the consumer. The consumer raises FatalError if another process
-        has taken over the name. Joining again wouldn't help, because we would take the name back,
-        and then the other process would do the same.
+        Call this before starting the consumer. If another process takes over the name, the consumer
+        raises FatalError. Joining again wouldn't help, because we would take the name back, and the
+        other process would then do the same.
         """
         self.check_name()
         if not self._name:
@@ -79,8 +79,8 @@ def leave_when_stopped(consumer: Any) -> None:
 def _lead_later(consumer: Any, generation: int) -> None:
     """Rejoin the group in 30 s, so that the client learns that it's the leader.
 
-    If a rebalance happens before that, the client doesn't have to rejoin, because the rebalance
-    tells it already.
+    If a rebalance happens before that, the client learns it from the rebalance and doesn't have to
+    rejoin.
     """
 
     def lead() -> None:
@@ -93,11 +93,11 @@ def _lead_later(consumer: Any, generation: int) -> None:
 
 
 def _is_former_self(answer: Any, name: str) -> bool:
-    """Return whether the group's leader is this process before its restart.
+    """Return whether the group's leader is this process from before its restart.
 
-    A restarted member gets a new member id, but the group may still name the leader by its old one.
-    Kafka builds the id of a named member from the name, a hyphen, and 36 characters. So it's enough
-    to compare the names in the ids.
+    A restarted member gets a new member id, but the group may still know the leader by its old one.
+    Kafka builds the id of a named member from the name, a hyphen, and 36 characters, so comparing
+    the names in the ids is enough.
     """
     leader: str = answer.leader_id
     return leader != answer.member_id and leader[:-36] == f"{name}-"

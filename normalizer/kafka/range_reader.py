@@ -1,7 +1,7 @@
 """Reads ranges of offsets, one per partition, without a consumer group and without commits.
 
-A backfill of a topic reads with it. It joins no group, so it doesn't disturb the service. It reads
-each range once, up to an end that's fixed when it starts.
+A backfill of a topic uses it. Since it joins no group, it doesn't disturb the service. It reads
+each range only once, up to an end that's fixed when it starts.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -39,8 +39,8 @@ SILENT_FETCHES: Final = 10
 class OffsetRange(NamedTuple):
     """The offsets to read from one partition: `first` up to, but not including, `after`.
 
-    `incarnation` counts how often the topic was recreated. It's stored with each record, so that
-    equal offsets in the old and the new log aren't confused.
+    `incarnation` is how often the topic has been recreated. It's stored with each record, so that
+    equal offsets in the old and the new log can't be confused.
     """
 
     incarnation: int
@@ -59,7 +59,7 @@ class ExpiredRange(NamedTuple):
 class OffsetRangeReader:
     """Reads the committed records of given ranges. Every method raises BrokerUnavailableError.
 
-    A chunk has records of one partition, in the order of their offsets:
+    Each chunk has records of one partition, in the order of their offsets:
 
         async with OffsetRangeReader(settings) as reader:
             async for chunk in reader.read({KafkaPartition("noetl.events", 3): offset_range}):
@@ -107,10 +107,10 @@ class OffsetRangeReader:
     ) -> AsyncIterator[FetchedChunk | ExpiredRange]:
         """Yield chunks of records until every range is read to its end.
 
-        If Kafka's retention deletes records of a range before they're read, their offsets are
-        yielded as an ExpiredRange, and reading continues after them. Raises FatalError if the topic
-        was recreated. If no reader can decode a batch, it first yields all records before that
-        batch, and then raises UnreadableBatchError.
+        If Kafka's retention deletes records of a range before they're read, this yields their
+        offsets as an ExpiredRange and continues after them. If no reader can decode a batch, it
+        yields all records before that batch and raises UnreadableBatchError. Raises FatalError if
+        the topic was recreated.
         """
         self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
         if not self._left:
@@ -175,11 +175,11 @@ class OffsetRangeReader:
         return found
 
     async def _read_past_silence(self) -> list[FetchedChunk | ExpiredRange]:
-        """Use the lenient reader if aiokafka returns nothing before the end of the log.
+        """Use the lenient reader if aiokafka returns nothing although the log continues.
 
         If a damaged log has no batch at an offset, the broker returns an empty response, and
-        aiokafka would repeat the request forever. Raises UnreadableBatchError if the lenient reader
-        gets nothing either.
+        aiokafka would repeat the request endlessly. Raises UnreadableBatchError if the lenient
+        reader gets nothing either.
         """
         found = await self._read_leniently()
         if not found:

@@ -1,7 +1,7 @@
 """Keeps a consumer and an admin client connected, for readers without a consumer group.
 
-Callers don't need to reconnect after an outage. A failed call closes both clients, and the next
-call opens new ones.
+Callers don't have to reconnect after an outage, because a failed call closes both clients, and the
+next call opens new ones.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ SILENT_S: Final = 1.0
 class ReaderConnection:
     """Keeps a consumer and an admin client open for its subclasses, for example TopicReader.
 
-    Nothing is opened until the first call needs it. The first call after an outage opens both
-    clients again, and leaving the `async with` block closes them.
+    The clients are opened by the first call that needs them, and opened again by the first call
+    after an outage. Leaving the `async with` block closes them.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -62,8 +62,8 @@ class ReaderConnection:
     async def _connected(self, doing: str) -> AsyncIterator[None]:
         """Run the caller's block with open clients, one caller at a time.
 
-        The clients are opened first, if necessary. If the block raises BrokerUnavailableError,
-        they're closed, so that the next caller begins with new connections.
+        If the clients aren't open, they're opened first. If the block raises
+        BrokerUnavailableError, they're closed, so that the next caller begins with new connections.
         """
         async with self._turn:
             try:
@@ -99,8 +99,9 @@ class ReaderConnection:
         """Return the metadata of the cluster and of these topics.
 
         The request names the topics, because the metadata of all topics may have megabytes. Any
-        broker can answer. So the request goes to one broker after another, and each has one second
-        to answer. Only the last one has the whole request timeout.
+        broker can answer it, so one broker after another is tried, in case some are unreachable.
+        Each gets one second to answer, except for the last one, which gets the whole request
+        timeout.
         """
         request = MetadataRequest([*topics], allow_auto_topic_creation=False)
         client = self._admin._client  # noqa: SLF001 - describe_topics() would create the topics

@@ -1,8 +1,8 @@
 """Finds the step at which the brokers reject this process, and reports the reason.
 
-When aiokafka can't connect, it reports that no address worked, but not why. So after a failed start
-this module connects to each address once more, step by step (TCP, TLS, API versions, SASL). The
-operator then sees an error that names the step, the reason, and a remedy.
+If aiokafka can't connect, it reports only that no address worked, but not why. So after a failed
+start, this module connects to each address once more, step by step (TCP, TLS, API versions, SASL).
+The operator then sees an error that names the step, the reason, and a remedy.
 """
 
 import asyncio
@@ -44,9 +44,9 @@ _SEE_ISSUER: Final = "compare this token with the issuer, audience and time that
 
 
 class Failure(NamedTuple):
-    """The step at which a connection failed, why, and what to do about it.
+    """The step at which a connection failed, why it failed, and what to do about it.
 
-    `is_rejected` is True if the broker answered and rejected us, for example because of a wrong
+    `is_rejected` is True if the broker answered with a rejection, for example because of a wrong
     password. It's False if the broker couldn't be reached, or closed the connection without an
     answer.
     """
@@ -61,8 +61,8 @@ async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError 
     """Try every bootstrap server with these options, and return why none of them works.
 
     Returns None if at least one works, i.e. accepts the sign-in and names a broker of its cluster
-    that we can reach. If servers fail for different reasons, a rejection takes precedence over an
-    unreachable server, because it says more about what to fix.
+    that can be reached. If the servers fail for different reasons, one that rejected us is reported
+    rather than one that's unreachable, because a rejection says more about what to fix.
     """
     client_options = dict(options)
     hosts = collect_hosts(client_options.pop("bootstrap_servers"), randomize=False)
@@ -109,8 +109,8 @@ async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> Failu
 async def _failure_of_advertised(addresses: Sequence[tuple[str, int]]) -> Failure | None:
     """Connect to the addresses that the brokers advertise. Returns None if one can be reached.
 
-    A client gets these addresses from a bootstrap server, and uses only them from then on. So if
-    the advertised addresses are wrong, the sign-in works but everything after it fails.
+    A client gets these addresses from a bootstrap server, and then uses no others. So if they're
+    wrong, the sign-in works, but everything after it fails.
     """
     async with asyncio.TaskGroup() as tasks:
         tries = {
@@ -173,8 +173,8 @@ async def _failure_of_tcp(host: str, port: int) -> Failure | None:
 async def _failure_of_step(step: str, error: BaseException, options: Mapping[str, Any]) -> Failure:
     """Build the failure of a step from the error that aiokafka raised in it.
 
-    aiokafka's error may only say that the connection was closed. Then the cause, for example a TLS
-    error, is taken from the chain of exceptions.
+    That error may say only that the connection was closed. The actual cause, for example a TLS
+    error, is then taken from its chain of exceptions.
     """
     if tls_error := next((one for one in _chain(error) if isinstance(one, ssl.SSLError)), None):
         return Failure("TLS", _words_of_tls(tls_error), _SEE_TLS)

@@ -1,9 +1,9 @@
 """Replaces a connection before the token that it signed in with expires.
 
-aiokafka signs in only when it opens a connection. But a broker that limits sessions
-(connections.max.reauth.ms) closes a connection at the first request after its token has expired,
-and that request is lost. So as soon as there's a newer token, `renew_connections` replaces
-connections that still use an older one. It waits until a connection has no request in flight.
+aiokafka signs in only when it opens a connection. If a broker limits sessions
+(connections.max.reauth.ms), it closes a connection at the first request after its token has
+expired, and that request is lost. So once there's a newer token, `renew_connections` replaces each
+connection that still uses an older one, as soon as it has no request in flight.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Requests access tokens from an authorization server, or signs them with AWS credentials.
 
-`access_tokens` calls these functions in a thread. Their errors never contain the client's secret or
-a token, and say whether another attempt may succeed.
+`access_tokens` calls these functions in a thread. Their errors say whether another attempt may
+succeed, and never contain a token or the client's secret.
 """
 
 import base64

@@ -19,8 +19,8 @@ class Chunks:
     Each chunk should take about `target_s` seconds. The first has `size` items, and the next ones
     grow up to `most` while statements are fast. If a statement fails with one of the errors in
     `too_much`, for example a timeout, its items are tried again in smaller chunks, down to one. If
-    `most_failures` single items fail in a row, the database is at fault and not these items, so
-    `run` gives up.
+    `most_failures` single items fail in a row, the database is probably at fault and not the items,
+    so `run` gives up.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Chunks:
     async def run(
         self, items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[None]]
     ) -> AsyncIterator[T]:
-        """Call `work` on one chunk after the other, in order, and yield each item that fails alone.
+        """Call `work` on one chunk after another, and yield each item that fails even on its own.
 
         The caller decides what to do with such an item. After `most_failures` of them in a row, the
-        last error is raised, because then the items are unlikely to be the cause.
+        last error is raised, because the items are unlikely to be the cause.
         """
         at = 0
         while at < len(items):

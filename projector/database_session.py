@@ -95,10 +95,10 @@ async def with_lock_retry(
 ) -> None:
     """Run `work` in a transaction, and run it again if another session holds a lock that it needs.
 
-    Each attempt waits for a lock for at most one second. If it doesn't get the lock, it rolls back,
-    so that writers waiting for its own locks can continue. After a pause it tries again. It does
-    the same after a deadlock. After `for_s` seconds the last of these errors is raised. `work` may
-    run several times, so it must not do anything that a rollback can't undo.
+    Each attempt waits for a lock for at most one second. If it doesn't get the lock, or after a
+    deadlock, it rolls back, so that writers waiting for its own locks can continue. Then it pauses
+    and tries again. After `for_s` seconds it raises the last error instead. `work` may run several
+    times, so it must not do anything that a rollback can't undo.
     """
     ends_at = time.monotonic() + for_s
     while True:

@@ -1,7 +1,7 @@
 """Finds the hours in which a table has rows, without reading all of the rows.
 
-It looks up the first row in the index, then the first row after that row's hour, and so on (a loose
-index scan). So an hour costs one look-up, whether it has one row or a million.
+It looks up the first row in the index, then the first row after that row's hour, and so on, which
+is called a loose index scan. So an hour costs one look-up, whether it has one row or a million.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -40,8 +40,8 @@ async def find_hours(
 ) -> AsyncIterator[Sequence[datetime]]:
     """Yield the hours with rows between the bounds, in ascending lists of at most `at_once` hours.
 
-    The first bound is included, the second isn't. `time` names a timestamptz column of `table`,
-    which must be the first column of an index.
+    The first bound is included, and the second isn't. `time` is the name of a timestamptz column of
+    `table`. An index must begin with this column.
     """
     statement = _NEXT_HOURS.format(table=table, time=time)
     since, until = bounds

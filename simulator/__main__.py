@@ -108,9 +108,8 @@ def play(
 ) -> None:
     """Send records to a topic until the given amount, a signal, or --for ends it.
 
-    Without --live, the records have times of the simulated platform, which begin at 2025-06-01. Set
-    retention.ms=-1 for such a topic. Otherwise the broker deletes the records, because they're so
-    old.
+    Without --live, the records have the times of the simulated platform, which begin at 2025-06-01.
+    Set retention.ms=-1 for such a topic. Otherwise the broker deletes records that old.
     """
     start_us = now_us() if live else None
     wanted_run = _run_from_options(options, rate=rate or _FLAT_OUT_RATE, start_us=start_us)

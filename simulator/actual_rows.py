@@ -1,6 +1,6 @@
 """Reads the rows, the quarantine entries, and the totals that a database has for one topic.
 
-The simulator compares them with what it sent. Rows are read a few thousand at a time, in short
+The simulator compares them with what it sent. It reads a few thousand rows at a time, in short
 transactions, so that a comparison doesn't hold up VACUUM or writers.
 """
 

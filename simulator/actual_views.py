@@ -1,6 +1,6 @@
 """Reads executions, calls, and counts of events by kind from the views of a database.
 
-It reads nothing but the views, because a dashboard has nothing else either.
+It reads nothing but the views, because a dashboard can read nothing else either.
 """
 
 from collections import Counter

@@ -1,8 +1,8 @@
 """Compares what the simulator sent (its ledger file) with a database, and reports differences.
 
-It finds a row by the place of its record, which is topic, partition, offset, and index. So a row
-with a wrong id is reported as a row that differs, and not as a missing one. A ledger may be larger
-than memory. So both sides are divided into 64 parts by execution, and compared one part at a time.
+It finds a row by the coordinates of its record: topic, partition, offset, and index. So a row with
+a wrong id is reported as a row that differs, and not as a missing one. A ledger may be larger than
+memory, so both sides are divided into 64 parts by execution, and compared one part at a time.
 """
 
 from collections import defaultdict

@@ -1,8 +1,8 @@
 """Checks the totals that the service has counted for each partition.
 
 A second report of an event counts as `merged` if it changes the stored row, and as `duplicate` if
-it doesn't. That depends on the order of the reports, which is certain only if all reports of an
-event are in the same partition. Otherwise only the sum of the two counts is checked.
+it doesn't. That depends on the order in which the reports are read, which is certain only if all
+reports of an event are in the same partition. Otherwise only the sum of the two counts is checked.
 """
 
 from collections import Counter

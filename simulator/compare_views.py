@@ -1,8 +1,8 @@
 """Compares what the simulator sent with the views, and reports each execution or call that differs.
 
-The views must show what was reported. They must also show what really happened, unless producers
-didn't report it or contradicted each other. A few hundred executions are compared at a time, so
-that memory doesn't limit the size of a run.
+The views must show what was reported. They must also show what really happened, unless no producer
+reported it or producers contradicted each other. A few hundred executions are compared at a time,
+so that a run may be larger than memory.
 """
 
 from collections import Counter, defaultdict

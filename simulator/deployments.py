@@ -1,8 +1,8 @@
 """Deployments: which release of the server runs with which release of the worker.
 
-Each release writes events differently, so a deployment decides what the events of an execution look
-like. This module has every pair that was ever in use. It also has three more pairs, for ways to
-number retries that would otherwise be missing. Source: docs/spec/wire-shapes.md#python-server,
+Each release writes events differently, so the deployment decides what the events of an execution
+look like. This module has every pair of releases that was ever in use, and three more. Those cover
+ways of numbering retries that no real pair has. Source: docs/spec/wire-shapes.md#python-server,
 #rust-server, #workerevent.
 """
 
@@ -22,8 +22,8 @@ class Deployment(DeploymentTraits, frozen=True, kw_only=True):
     - `server` and `worker` write an event in the form of their release.
     - `again`, if set, writes a second report of an event that the worker has already reported. It's
       the server's own report, under the same id.
-    - `layered` is true if an event may arrive as its client sent it, as a row of either server, or
-      as all three.
+    - `layered` is true if an event may arrive in several forms: as its client sent it, as a row of
+      either server, or as all three.
     - `share` is the weight of this pair when the deployment of an execution is drawn.
     """
 

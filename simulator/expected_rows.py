@@ -1,9 +1,9 @@
 """Builds the row that the database must have for an event, from all reports of the event.
 
-It's written from the guarantee in the docs, without the normalizer's code. The reports of an event
-are merged column by column, and their order doesn't matter: a declared value wins over a derived
-one, a derived one over a default, and any value over none. If two are equally good, the greater one
-(by its bytes) wins. Source: docs/spec/wire-shapes.md#v3, #m4.
+It's written from the guarantee in the docs and shares no code with the normalizer. The reports of
+an event are merged column by column, and their order doesn't matter: a declared value wins over a
+derived one, a derived one over a default, and any value over none. If two values are equally good,
+the greater one (by its bytes) wins. Source: docs/spec/wire-shapes.md#v3, #m4.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -17,10 +17,10 @@ from simulator.view_fold import ELSEWHERE, Row
 
 
 class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
-    """A report, with the place of its record in Kafka.
+    """A report of an event, with the coordinates of its record in Kafka.
 
-    `recorded_ms` is the time of the record in Kafka. `copy` is true if the same bytes were sent
-    earlier in another record.
+    `recorded_ms` is the timestamp of the record. `copy` is true if another record with the same
+    bytes was sent before.
     """
 
     partition: int
@@ -36,10 +36,10 @@ class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
 class ExpectedRow(msgspec.Struct):
     """The row that an event must have in the database.
 
-    Its values must equal those in `columns`, and its coercions those in `rules`. Each JSON column
-    in `objects` must have at least these keys. The name of its shape must begin with `shape`, and
-    its trace must be one of `traces`. `own_id` is the id that was sent, or None if the normalizer
-    must derive one.
+    The row's values must equal those in `columns`, and its coercions those in `rules`. Each JSON
+    column named in `objects` must have at least the keys listed there. The name of its wire shape
+    must begin with `shape`, and its trace id must be one of `traces`. `own_id` is the id that was
+    sent, or None if the normalizer must derive one.
     """
 
     columns: dict[str, Any]

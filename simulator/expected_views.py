@@ -2,8 +2,8 @@
 
 First it merges the reports of each event into a row (expected_rows.py). Then it computes the views
 from the rows (view_fold.py). Each result also says what really happened, which the simulator knows
-because it invented the events. So a mistake in view_fold.py shows up as a difference from the
-truth.
+because it invented the events. So a mistake in view_fold.py shows as a difference from what really
+happened.
 """
 
 from collections import Counter, defaultdict
@@ -34,11 +34,12 @@ _CLOSING: Final = frozenset(("playbook.completed", "playbook.failed", "playbook.
 class ExpectedViews(msgspec.Struct):
     """The rows that the views must show for an execution, and what really happened.
 
-    `counts` is the number of its events by kind. `really` is how the execution really ended, or
-    None if the reports leave that open or contradict each other. `real_calls` has the real outcome
-    of each attempt, or an empty text if it hasn't ended. It leaves out commands with an end that
-    wasn't reported, or with an event that lacks its true number. If a retried command lacks only
-    numbers, it's in `inferred_calls`, which also says which of its events are numbered.
+    `counts` is the number of the execution's events by kind. `really` is how the execution really
+    ended, or None if the reports leave that open or contradict each other. `real_calls` has the
+    real outcome of each attempt, by command, or an empty text if the attempt hasn't ended. It
+    leaves out a command if one of its ends wasn't reported, or if one of its events doesn't carry
+    the right attempt number. A retried command of which only such numbers are missing is in
+    `inferred_calls`, which also says which of its events are numbered.
     """
 
     execution: ActualExecution

@@ -10,7 +10,8 @@ from simulator.ids import Minter
 class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
     """What the producers of a deployment do differently, apart from the form of their events.
 
-    - `numbered`: the worker says which try an event belongs to, so a command can have several.
+    - `numbered`: the worker says which try an event belongs to, so that a command can have several
+      tries.
     - `reissues`: the server may issue a retry again, under the id of the same command.
     - `batches`: the worker sends all events of one instant in a single record.
     - `callbacks`: the worker can hand a call over to another system, and report its completion
@@ -31,9 +32,9 @@ class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
 class CommandTry(msgspec.Struct):
     """One try of a command. `attempts` is the number of tries before it, so 0 for the first.
 
-    The id of a command may contain the step (`named`) and the index of a loop's iteration
-    (`iteration`). `facts` lists the events of the try in order, as pairs of a kind and a number.
-    `outcome` is empty until the try ends.
+    If `named`, the id of the command contains the name of its step, and in a loop the index of the
+    iteration (`iteration`). `facts` lists what happened in the try, in order, as pairs of a kind
+    and a fact's number. `outcome` is empty until the try ends.
     """
 
     command_id: str
@@ -52,10 +53,10 @@ class CommandTry(msgspec.Struct):
 class PlaybookRun(msgspec.Struct):
     """One run of a playbook, which the normalizer calls an execution.
 
-    The platform may write the run's id as any text (`text`). A reader must turn that text into
-    `execution_id`. If the text isn't a number, `execution_id` is a hash, and `opaque` is true.
-    `deployment` names the producers that report the run. `minters` generate the ids of the server's
-    events and of the worker's.
+    `text` is the run's id as the platform writes it, and a reader must turn that text into
+    `execution_id`. If the text isn't a number, `execution_id` is a hash of it, and `opaque` is
+    true. `deployment` names the producers that report the run. `minters` generate the ids of the
+    server's events and of the worker's.
 
     `calls` lists every try of every command, `running` is the current try, and `trailing` are tries
     whose completion is reported only after the run has ended. `facts` lists the server's events as
@@ -83,8 +84,8 @@ class PlaybookRun(msgspec.Struct):
 class Payload(msgspec.Struct, frozen=True):
     """The input or result of a call: as it's sent, and as a database may store it.
 
-    Both are JSON with sorted keys. They differ only if the payload has text that PostgreSQL can't
-    store, or a secret, which must be redacted.
+    Both forms are JSON with sorted keys. They differ only if the payload contains text that
+    PostgreSQL can't store, or a secret, which must be redacted.
     """
 
     sent: msgspec.Raw
@@ -95,12 +96,12 @@ class Payload(msgspec.Struct, frozen=True):
 class Fact(msgspec.Struct):
     """One thing that happened on the platform, such as the start of a command.
 
-    Facts are numbered from 1. `event_id` is the id that the platform gave it, although a producer
-    may leave it out of its report. `error` is a pair: the text that is sent, and the same text as a
-    database may store it. `pending` means that the call was handed over to another system, and that
-    its completion follows as another fact. `shares_id` means that an earlier fact has the same id,
-    because two nodes of the platform's id generator had the same number. `outcome` is empty unless
-    something ended.
+    Facts are numbered from 1. `event_id` is the id that the platform gave to the fact, although a
+    producer may leave it out of its report. `error` is a pair: the text that's sent, and the same
+    text as a database may store it. `pending` means that the call was handed over to another
+    system, and that its completion will be a separate fact. `shares_id` means that an earlier fact
+    has the same id, because two nodes of the platform's id generator had the same number. `outcome`
+    is empty unless something ended.
     """
 
     number: int

@@ -1,7 +1,7 @@
 """Generates ids as the platform does, and derives ids as a reader must.
 
-This arithmetic is written from the spec and shares no code with the normalizer. If they shared
-code, a mistake in it would be on both sides of the comparison, and nobody would see it. Source:
+This arithmetic is written from the spec and shares no code with the normalizer. Otherwise a mistake
+in the shared code would be on both sides of the comparison, and nobody would notice it. Source:
 docs/spec/wire-shapes.md#g1, #g2, #g4, #i3.
 """
 
@@ -78,8 +78,8 @@ def is_hashed(event_id: int) -> bool:
 def opaque(text: str) -> int:
     """Return the 62-bit hash that replaces an id that isn't an int64.
 
-    Use it for the ids of executions, catalog entries, and parents. For the ids of events, use
-    opaque_event.
+    For example, an execution whose id is a UUID is stored under this hash. Use it for the ids of
+    executions, catalog entries, and parents, and `opaque_event` for the ids of events.
     """
     digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & (2**62 - 1) | 1 << 62
@@ -88,7 +88,7 @@ def opaque(text: str) -> int:
 def opaque_event(text: str) -> int:
     """Return the hash that replaces an event id that isn't an int64.
 
-    Bits 62 and 61 are set to mark it, and the other 61 bits are the hash.
+    Bits 62 and 61 are set, which marks an id that holds no time. The other 61 bits are the hash.
     """
     digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & (2**61 - 1) | _NO_TIME

@@ -126,8 +126,8 @@ async def send_all(
 ) -> int:
     """Send the records, and return how many were sent when they ran out or `stop` was set.
 
-    `now_us` is a clock. If it's given, each record is sent when the clock reaches the record's
-    time. Otherwise records are sent as fast as the broker accepts them.
+    If a clock `now_us` is given, each record is sent when that clock reaches the record's time.
+    Otherwise records are sent as fast as the broker accepts them.
     """
     sent = 0
     begins_us = 0 if now_us is None else now_us()

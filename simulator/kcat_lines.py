@@ -1,8 +1,8 @@
 """Writes records as lines of JSON, as `kcat -J` prints them.
 
 Headers are a flat list of names and values: `["name", "value", ...]`. A value or key that isn't
-UTF-8 is written in base64, under `payload_b64` or `key_b64`. kcat itself has no such fields. A
-header value that isn't UTF-8 is written as the canonical envelope stores it.
+UTF-8 is written in base64, under `payload_b64` or `key_b64`, which are our own additions to kcat's
+format. A header value that isn't UTF-8 is written as the canonical envelope stores it.
 """
 
 from base64 import b64encode

@@ -1,9 +1,10 @@
 """Writes the same event in up to three forms: as its client sent it, and as servers store it.
 
-At the top, each server writes the status that the event's name implies, for example COMPLETED for a
-`call.done`. In `result` it keeps what the client sent. The Rust server keeps the whole payload, and
-the Python server only the result in it. A reader must get the same event from each form. Source:
-docs/spec/wire-shapes.md#s6, #s7, #s16, #k3.
+A server stores an event as a row. At the top of the row it writes the status that the event's name
+implies, for example COMPLETED for a `call.done`, whether or not the call succeeded. In `result` it
+keeps what the client sent: the Rust server keeps the whole payload, and the Python server only the
+result in it. A reader must get the same event from each form. Source: docs/spec/wire-shapes.md#s6,
+#s7, #s16, #k3.
 """
 
 from copy import deepcopy
@@ -114,8 +115,8 @@ def _with_result(body: dict[str, Any], word: str | None, tool: str | None) -> di
 def stored_rows(client: RenderedEvent) -> tuple[RenderedEvent, ...]:
     """Build the rows that the Rust server and the Python server make of a client's report.
 
-    For a `step.exit` or `command.completed` from a Rust worker, there's no row of the Python
-    server, because such a row wouldn't say how the event ended (#s16).
+    For a `step.exit` or `command.completed` from a Rust worker, only the Rust server's row is
+    built, because a row of the Python server wouldn't say how the step or command ended (#s16).
     """
     kind = client.fact.kind
     if kind not in _OF_NAME:
@@ -168,10 +169,10 @@ def _python_result(sent: dict[str, Any], by_name: str) -> dict[str, Any]:
 
 
 def _row(client: RenderedEvent, shape: str, meta: dict[str, Any]) -> RenderedEvent:
-    """Build what the rows of both servers have in common.
+    """Build the part of a row that both servers write in the same way.
 
-    `meta` is added to the event's meta. Each server adds something different, so that merging the
-    second row into the first one changes the stored row.
+    `meta` is added to the event's meta. Each server adds something different there, so that merging
+    the second server's row into the first one's changes the stored row.
     """
     fact, sent = client.fact, client.body
     top = _OF_NAME[fact.kind]

@@ -6,9 +6,9 @@
     call       one try of a command, and the facts that were reported about it
 
 Each line is a JSON object of one of these kinds. `begin` is the first line, and the others are in
-any order. Facts, i.e. what happened on the platform, are numbered, and each event names the fact
-that it reports. So a comparison knows which facts nobody has reported. A dashboard can't show
-those.
+any order. Everything that happens on the platform is a fact with a number, and each event names the
+fact that it reports. So a comparison knows which facts no event has reported, and doesn't expect a
+dashboard to show them.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,11 +34,11 @@ _encoder = msgspec.json.Encoder()
 class ExpectedOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What the normalizer must do with an event in a record: store, reject, or ignore it.
 
-    If the event must be stored, `event` is a number that all reports of the same event share. It
-    isn't the event_id. `fact` is the number of the fact that the event reports. `reported` has the
-    fields that the row must have, with long values replaced by a hash. `shares_id` is true if the
-    platform gave its event_id to an earlier event too. If the event must be rejected, `quarantine`
-    is the expected reason, and if it must be ignored, `ignored` says why.
+    If the event must be stored, `event` is a number that all reports of the same event share. It's
+    the ledger's own number and not the event_id. `fact` is the number of the fact that the event
+    reports. `reported` has the fields that the row must have, with long values replaced by a hash.
+    `shares_id` is true if the platform gave its event_id to an earlier event too. If the event must
+    be rejected, `quarantine` is the expected reason, and if it must be ignored, `ignored` says why.
     """
 
     event: int | None = None
@@ -60,9 +60,9 @@ class LedgerHeader(msgspec.Struct, kw_only=True, tag="begin", tag_field="line"):
 class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record", tag_field="line"):
     """A record, with its place in the topic or the file.
 
-    `ts` is the record's timestamp in milliseconds. `copy` is true if the same bytes were sent
-    earlier in another record. `headers` are those Kafka headers of the record that the normalizer
-    may store, and `trace` is the trace id in them.
+    `ts` is the record's timestamp in milliseconds. `copy` is true if another record with the same
+    bytes was sent before. `headers` has the record's Kafka headers that the normalizer may store,
+    and `trace` is the trace id in them.
     """
 
     partition: int
@@ -201,11 +201,11 @@ def read_ledger(path: Path) -> Iterator[Line]:
 
 
 def value_or_digest(value: Any) -> str | None:
-    """Return a value as JSON text, or as a hash if the text is long, so that a ledger stays small.
+    """Return a value as JSON text, or the text's hash if it's long, so that a ledger stays small.
 
-    Two values are equal if their texts are equal, so a comparison doesn't need the values. For this
-    the keys are sorted. Raw JSON inside the value isn't changed, so its keys must be sorted
-    already. For None, the result is None.
+    A comparison needs only these texts, because equal values have equal texts. That's why keys are
+    sorted. Raw JSON inside the value is copied as it is, so its keys must be sorted already. For
+    None, the result is None.
     """
     if value is None:
         return None

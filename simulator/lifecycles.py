@@ -1,8 +1,8 @@
-"""Generates the facts of an execution in bursts. A burst has all facts of one instant.
+"""Generates the facts of an execution in bursts. A burst has all the facts of one instant.
 
-An execution is a generator that never sleeps. The caller sets the clock (`now_us`), takes the next
-burst, and learns from it how much time passes until the one after it. So one thread can interleave
-thousands of executions.
+An execution is a generator that never sleeps. The caller sets the clock (`now_us`) and takes the
+next burst, which also says how much time passes until the one after it. So one thread can
+interleave thousands of executions.
 """
 
 from collections.abc import Callable, Generator, Iterator

@@ -15,8 +15,8 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about the simulated traffic that can be set, with defaults.
 
     Shares are between 0 and 1, sizes are in bytes, and names that end in `_s` are in seconds.
-    `in_flight` executions run at the same time, and together they make `rate` events per second of
-    the platform's own clock. The sender decides how fast the records are really sent.
+    `in_flight` executions run at the same time, and together they make `rate` events per second by
+    the platform's simulated clock. How fast the records are really sent is up to the sender.
     """
 
     rate: Annotated[float, Meta(gt=0, le=1_000_000)] = 200.0

@@ -1,8 +1,8 @@
 """Changes a correct report in one way that real producers do, such as a status in lower case.
 
-Each change is a rule of docs/spec/wire-shapes.md. It edits the body of the report. It also edits
-the fields that a reader must get from the report, so that the expected result stays right. A change
-that doesn't fit a report leaves the report unchanged.
+Each change tests a rule of docs/spec/wire-shapes.md. It edits the body of the report, and also the
+fields that a reader must get from the report, so that the expected result stays right. A change
+that doesn't fit a report leaves it as it is.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Makes inputs and results of calls, in every size, some with secrets or odd characters.
 
-Each payload has two forms: as it's sent, and as it may be stored after its secrets are redacted.
-The same seed gives the same payloads. Source: docs/spec/wire-shapes.md#r1, #r3, #v5.
+Each payload has two forms: as it's sent, and as it may be stored, with its secrets redacted. The
+same seed always gives the same payloads. Source: docs/spec/wire-shapes.md#r1, #r3, #v5.
 """
 
 from random import Random

@@ -1,8 +1,8 @@
 """Turns a fact into the event that a producer sends, and into the fields that a reader must get.
 
 The expected fields (`ReportedFields`) are computed from the fact, and from what the producer chose
-to leave out. They're never read back from the event. Otherwise a mistake in the event would also be
-in the expected fields, and nobody would see it. Source: docs/spec/wire-shapes.md#v1,
+to leave out. They're never read back from the event, because then a mistake in the event would also
+be in the expected fields, and nobody would notice it. Source: docs/spec/wire-shapes.md#v1,
 docs/spec/envelope.md#c9.
 """
 
@@ -35,10 +35,11 @@ T = TypeVar("T")
 class ReportedFields(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The fields that a reader must get from a report. None means that the report has no value.
 
-    Without `event_id`, the reader must derive an id from the record's place in Kafka, and without
-    `created_us` it must take the record's time. The ranks say how well a value is known, so that
-    the best one wins when several reports of an event are merged. `pending` is true if the call was
-    only handed over to another system. `call_index` is filled in when the ledger is written.
+    Without `event_id`, the reader must derive an id from the record's coordinates in Kafka, and
+    without `created_us` it must take the record's time. The ranks say how well a value is known, so
+    that the best one wins when several reports of an event are merged. `pending` is true if the
+    call was only handed over to another system. `call_index` is filled in when the ledger is
+    written.
 
     Some fields are only a lower bound: `meta` and `extra` must have at least these keys, and
     `shape` is the beginning of the shape's name. `context` and `result` are as they may be stored,
@@ -140,10 +141,10 @@ def start_event(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -
 def report_status(
     reported: ReportedFields, word: status_words.StatusWord, *, alone: bool = False
 ) -> str | None:
-    """Note the status of an event that isn't a call.done, and return the word to write for it.
+    """Set the expected status of an event that isn't a call.done, and return the word to write.
 
     `alone` means that the word is written only at the top of the event. For some events, COMPLETED
-    at the top says no more than the event's name does. In that case it gets the lowest rank.
+    at the top says no more than the event's name does, so it gets the lowest rank.
     """
     reported.status = word.means
     reported.status_rank = _rank(reported, word.rank, alone=alone)
@@ -155,11 +156,11 @@ def report_status(
 def report_outcome(
     reported: ReportedFields, fact: Fact, top: str | None, *, alone: bool = False
 ) -> str | None:
-    """Note the real outcome of a call.done, and return the word to write at the top of the event.
+    """Set the real outcome of a call.done as its expected status, and return `top`.
 
-    That word, `top`, may be less specific than the outcome, or even say the opposite. In that case
-    the reader must find the outcome below the top, and record a coercion. `alone` means that there
-    is nothing below the top that says how the call ended.
+    `top` is the word to write at the top of the event. It may be less specific than the outcome, or
+    even say the opposite. In that case the reader must find the outcome below the top, and record a
+    coercion. `alone` means that nothing below the top says how the call ended.
     """
     reported.status = fact.outcome
     rank = 1 if fact.outcome == "COMPLETED" else 2
@@ -210,10 +211,10 @@ def sent_and_kept(
 ) -> tuple[Any, Any]:
     """Build part of an event twice: as the producer sends it, and as a database may store it.
 
-    The two differ if the content has something that can't be stored, for example a password, which
-    is redacted. `build` is called with each form of the content. If the forms are equal, it's
-    called once, and its result is returned twice. Otherwise the rules that change the content are
-    added to the report's `rules`.
+    The two differ if the content has something that mustn't be stored, for example a password,
+    which is redacted. `build` is called with each form of the content. If both forms are the same,
+    it's called once and its result is returned twice. The rules that change the content are added
+    to the report's `rules`.
     """
     content, error = rendered.fact.content, rendered.fact.error
     sent = build(

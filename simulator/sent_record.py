@@ -10,10 +10,11 @@ from simulator.rendering import ReportedFields
 class SentEvent(msgspec.Struct, frozen=True):
     """An event in a record that is sent.
 
-    Reports that carry the id of a fact are reports of one event, and have the fact's number as
-    their `number`. Any other report is a separate event with a negative number. `fact` is 0 if the
-    event reports nothing that happened, for example in a record that must be rejected. `shares_id`
-    is true if the platform gave this id to an earlier event too.
+    `number` tells which reports are of one event. If a report carries the id of its fact, its
+    number is that of the fact, so all such reports count as one event. Any other report is a
+    separate event with a negative number. `fact` is 0 if the event reports nothing that happened,
+    for example in a record that must be rejected. `shares_id` is true if the platform gave this id
+    to an earlier event too.
     """
 
     number: int
@@ -40,9 +41,9 @@ SentOutcome = SentEvent | MustReject | MustIgnore
 class SentRecord(msgspec.Struct, kw_only=True):
     """A record to send, with the expected outcome of each of its events, in order.
 
-    `copy_of_earlier` is true if the same bytes were sent earlier, at another offset. `kept_headers`
-    are the `headers` that the normalizer may store. If a name occurs more than once, its value is a
-    list. `trace_id` is the trace id in them.
+    `copy_of_earlier` is true if the same bytes were sent before, at another offset. `kept_headers`
+    has the `headers` that the normalizer may store, and a name that occurs more than once has a
+    list of values. `trace_id` is the trace id in these headers.
     """
 
     key: bytes | None

@@ -47,9 +47,9 @@ async def run_into_topic(
 ) -> int:
     """Send the records of the run to a topic, and return their number when all are acknowledged.
 
-    With `paced`, each record is sent at its own time. Otherwise they're sent as fast as the broker
-    accepts them. Records are made for as many partitions as the topic has. Set `stop` to end the
-    run early.
+    With `paced`, each record is sent at its own time. Otherwise records are sent as fast as the
+    broker accepts them. They're spread over as many partitions as the topic has. Set `stop` to end
+    the run early.
     """
     async with kafka_producer.producer(bootstrap_servers, topic, ledger.placed) as sender:
         mix = msgspec.structs.replace(run.mix, partitions=await sender.partitions())

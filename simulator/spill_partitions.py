@@ -1,7 +1,7 @@
 """Divides values into 64 partitions by a number, and returns one partition at a time.
 
-The values needn't fit into memory. A partition that grows beyond 512 KiB is written to a temporary
-file.
+The values needn't fit into memory, because a partition that grows beyond 512 KiB is written to a
+temporary file.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """The words that producers use for a status, with the meaning and rank of each.
 
-The normalizer maps words to meanings. The simulator needs the opposite, and its tables are written
-by hand from the spec, so that they can't share a mistake with the normalizer's. Source:
-docs/spec/wire-shapes.md#s13, #s14, #e2.
+The normalizer finds the meaning of a word, and the simulator a word for a meaning. Its tables are
+written by hand from the spec, so that they can't share a mistake with the normalizer's tables.
+Source: docs/spec/wire-shapes.md#s13, #s14, #e2.
 """
 
 from typing import Final, NamedTuple

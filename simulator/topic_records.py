@@ -1,8 +1,8 @@
 """Turns facts into records, in the order in which they reach the topic.
 
-It packs events into batches and wrappers. It reports some events twice, delays some records, sends
-some again, and adds records that must be rejected. The same seed and mix always give the same
-records, byte by byte.
+It packs events into batches and wrappers. As real producers and networks do, it reports some events
+twice, delays some records, and sends some again. It also adds records that must be rejected. The
+same seed and mix always give the same records, byte for byte.
 """
 
 from collections.abc import Callable, Generator
@@ -167,8 +167,8 @@ class _Topic:
     def _repeated(self, outcome: SentOutcome) -> SentOutcome:
         """Return the outcome of a record that is sent again.
 
-        An event without an id counts as a new event, because no reader can tell that it was sent
-        before.
+        If an event has no id, its second copy counts as a new event, because no reader can tell
+        that the event was sent before.
         """
         if isinstance(outcome, SentEvent) and outcome.reported.event_id is None:
             return SentEvent(next(self._numbers), outcome.fact, outcome.reported)

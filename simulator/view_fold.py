@@ -1,8 +1,8 @@
 """Computes what the views must show of an execution and its calls, from its stored events.
 
-The simulator and the tests compare the views with the result. To decide which attempt an event
-belongs to, it calls deploy/calls.py. Users get that module too, so its decisions are the ones to
-test. A row is a dict by column name, with times in UTC.
+The simulator and the tests compare the views with the result. deploy/calls.py decides which attempt
+an event belongs to, because users get that module too, so that its decisions are tested as well. A
+row is a dict by column name, with times in UTC.
 """
 
 import json
@@ -228,8 +228,8 @@ def call_event(row: Row) -> CallEvent:
 def place_in_log(row: Row) -> str | None:
     """Return the place of the row's record in Kafka.
 
-    Returns None if the record came late, or if there's another report of the event at another
-    place.
+    Returns None if the place says nothing about the order of events. That's so if the record
+    arrived late, or if there's another report of the event at another place.
     """
     if row["recorded_at"] is None or row["merge_flags"] & ELSEWHERE:
         return None

@@ -43,10 +43,10 @@ class World:
     ) -> Generator[tuple[int, list[Fact]], None, None]:
         """Yield what happens, in the order of time, as pairs: microseconds since 1970, and facts.
 
-        The facts of a pair belong to one execution. `executions` limits how many executions begin,
-        not counting their children, and the generator stops when they have ended. Without a limit
-        it never stops. When you close the generator, `lived` is called for the executions that are
-        still running.
+        All facts of a pair belong to one execution. `executions` limits how many executions begin,
+        not counting their children, and the generator stops when all of them have ended. Without a
+        limit it never stops. When you close the generator, `lived` is called for the executions
+        that are still running.
         """
         try:
             yield from self._facts(executions)

@@ -29,10 +29,10 @@ R = TypeVar("R", bound=ApiRow)
 class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """Rows that were read in one snapshot of the database, and how fresh they are.
 
-    The rows include everything that Kafka had received before the time `as_of`, so a client can
+    The rows include everything that Kafka had received before the time `as_of`. So a client can
     tell whether an empty answer means that nothing happened, or that the service is behind. `as_of`
     is null until every known partition has been read once. `read_at` is when the query ran, by the
-    database's clock, and `behind_s` is the number of seconds between the two.
+    database's clock, and `behind_s` is the number of seconds from `as_of` to `read_at`.
     """
 
     of_the_clock: ClassVar = frozenset({"as_of", "behind_s", "read_at", "until"})
@@ -47,10 +47,9 @@ class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
     """Counts of a time window, one row per group.
 
     The database stores counts per minute, hour, or day (`every`), so the window is widened to whole
-    intervals. `since` is where the wider window begins and `until` where it ends: for example,
-    09:10 to 10:20 by the hour becomes 09:00 to 11:00. If the request groups by time, each value of
-    `at` is the start of such an interval. `truncated` is true if there are more groups than
-    `limit`.
+    intervals. For example, 09:10 to 10:20 by the hour becomes 09:00 to 11:00. `since` and `until`
+    are the bounds of the wider window. If the request groups by time, each value of `at` is the
+    start of such an interval. `truncated` is true if there are more groups than `limit`.
     """
 
     since: Timestamp

@@ -23,8 +23,8 @@ import msgspec
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """The body of every error response, in the form of RFC 9457 with the extra field `reason`.
 
-    `type` is the address of the section about this kind of error, and `title` is the same for every
-    error of the kind. `detail` says what is wrong with this request.
+    `type` links to the section of the documentation about this kind of error, and `title` is the
+    same for every error of the kind. `detail` says what's wrong with this request in particular.
     """
 
     type: str

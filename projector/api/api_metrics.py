@@ -1,7 +1,7 @@
 """The metrics of `projector serve`: its requests, the outcomes of calls, and the partitions.
 
-They show the state of the normalizer too. A normalizer that is dead exports no metrics, but its
-partitions still appear here, with the state `dead`.
+The metrics of partitions also show whether the normalizer works. A dead normalizer exports no
+metrics of its own, but its partitions still appear here, with the state `dead`.
 """
 
 import math

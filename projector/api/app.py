@@ -1,8 +1,9 @@
 """Builds the ASGI app of `projector serve` from the endpoints, the page, and the other paths.
 
-A request passes the access check (middleware.py), and its query string is parsed. If another
-request for the same answer ran within the last second, it gets that response. Otherwise it opens a
-snapshot of the database, runs its query, and encodes the answer as JSON or CSV.
+A request first passes the access check (middleware.py), and then its query string is parsed. If an
+identical request was answered within the last second, this one gets the same response. Otherwise
+the endpoint opens a snapshot of the database, runs its query, and encodes the answer as JSON or
+CSV.
 """
 
 import traceback
@@ -58,10 +59,10 @@ def build_app(
     """Build the ASGI app of `projector serve`.
 
     The caller opens both readers before requests arrive, and closes them afterwards. Probes and
-    scrapes of metrics use the connections of `own`, so that they're answered even if requests for
-    data use all connections of `reader`. Requests with `?wait=` wait for `ends`, which the caller
-    runs as a task, and stops to end the waits. `origins` are other sites whose pages may read
-    answers in a browser.
+    scrapes of metrics use the connections of `own`, so that they're answered even while requests
+    for data use all connections of `reader`. Requests with `?wait=` wait for `ends`. The caller
+    runs it as a task, and calls its `stop` to end all waits. `origins` are other sites whose pages
+    may read answers in a browser.
     """
     visible = visible or VisibleSettings()
     thresholds = visible.thresholds

@@ -1,4 +1,4 @@
-"""Encodes where a page of a list ends as an opaque text, for a client to get the next page.
+"""Encodes where a page of a list ends, as an opaque text with which a client gets the next page.
 
 The text contains the last row's values in the columns by which the list is sorted. Unlike a row
 number, these values still mark the same place after new rows have arrived.

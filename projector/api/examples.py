@@ -17,9 +17,10 @@ FILE: Final = "examples.json"
 class Example(msgspec.Struct, frozen=True, kw_only=True):
     """An example request and its answer, for the OpenAPI document.
 
-    `path` holds the values of the names in the path. `answer` is the body: JSON, or text for a
-    download. `csv` is the same answer as CSV. To keep the document short, a row is left out if
-    earlier rows already have a value of the same type in each of its fields.
+    `path` has a value for each parameter in the endpoint's path, such as the id of an execution.
+    `answer` is the body: JSON, or text for a download. `csv` is the same answer as CSV. To keep the
+    document short, a row is left out if earlier rows already show a value of the same type in each
+    of its fields.
     """
 
     path: dict[str, str] = {}

@@ -20,10 +20,9 @@ _ENDED: Final = Statement("""
 class ExecutionEnds:
     """The executions that requests with `?wait=` are waiting for.
 
-    While any request waits, the task `run` queries every `pause_s` which of these executions have
-    ended. It also queries at once when a new request comes. So any number of waiting requests needs
-    only one connection. If more than `most` requests are waiting already, or after `stop`, `wait`
-    returns immediately.
+    One task, `run`, asks the database every `pause_s` which of these executions have ended, and at
+    once when a new request arrives. So any number of waiting requests needs only one connection. If
+    `most` requests are waiting already, or after `stop`, `wait` returns immediately.
     """
 
     def __init__(self, reader: Reader, *, pause_s: float = 1.0, most: int = _MOST) -> None:
@@ -50,9 +49,9 @@ class ExecutionEnds:
     ) -> int:
         """Wait until the execution has ended, `within_s` has passed, or the client is `gone`.
 
-        Returns how many times `run` has queried which executions ended, including the query that
-        found this end. The caller adds the number to the key of its response cache. So a response
-        that was cached before the end isn't sent after it.
+        Returns how many queries `run` has made so far, including the one that found this end. The
+        caller adds this number to the key of its response cache, so that a response from before the
+        end isn't sent after it.
         """
         if self._stopped or sum(map(len, self._waiting.values())) >= self._most:
             gone.close()

@@ -1,4 +1,4 @@
-"""Encodes answers as JSON, or their rows as CSV if the request prefers that.
+"""Encodes answers as JSON, or their rows as CSV if the request asks for that.
 
 A request gets CSV if it has the parameter `format=csv`, or an Accept header that ranks text/csv
 first.

@@ -26,8 +26,8 @@ _RESET: Final = struct.pack("ii", 1, 0)
 class LimitedConnection(H11Protocol):
     """uvicorn's HTTP protocol, with time limits for sending a request and for reading its response.
 
-    `idle` is shared by all connections of the server. It contains those without a request in
-    progress, and the one that has been idle for longest comes first.
+    All connections of the server share `idle`, which contains the connections without a request in
+    progress. The one that has been idle for longest comes first.
     """
 
     def __init__(

@@ -37,16 +37,17 @@ _HOST: Final = re.compile(r"(\[(?P<ipv6>[^][]+)\]|(?P<name>[^][:]+))(:[0-9]{1,5}
 class AccessMiddleware:
     """Requires the token, or without one a local host name, and adds security headers to responses.
 
-    Probes, metrics, and the files of the page need neither (`_OPEN`, `_OPEN_PAGES`).
-    `request.state.trusted` says whether a request may see everything.
+    Probes, metrics, and the files of the page need no token (`_OPEN`, `_OPEN_PAGES`).
+    `request.state.trusted` tells a handler whether the request may see everything.
 
     Without a token, the request's Host header must be a name such as localhost. That prevents DNS
-    rebinding: a page of another site could resolve the site's name to this server and read the
-    answers, but its requests have the site's name as Host.
+    rebinding, in which another site makes its own name resolve to this server, so that its pages
+    can read our answers. The requests of such pages have the site's name as Host, so they're
+    rejected.
 
-    A request with two lengths is rejected, and its connection closed. A proxy in front may have
-    used the other length, so the next bytes could be a second request that somebody hid in the
-    first one.
+    A request that states its length twice is rejected, and its connection is closed. A proxy in
+    front may have used the other length, so the bytes that follow could be a second request hidden
+    in the first one.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, host: str) -> None:

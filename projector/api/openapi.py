@@ -1,7 +1,7 @@
 """Describes the endpoints as an OpenAPI document.
 
-The document is generated from the same types into which the server parses requests, and from which
-it encodes answers. So the document can't differ from what the server does.
+It's generated from the types that the server itself uses to parse requests and to encode answers.
+So the document can't differ from what the server does.
 """
 
 import re

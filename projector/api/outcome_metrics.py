@@ -1,6 +1,6 @@
 """Metrics about how calls and executions end, which alerts compare with the thresholds.
 
-There are at most 200 series, because only the 40 steps with the most calls are listed by name.
+Only the 40 steps with the most calls are listed by name, so that there are at most 200 series.
 """
 
 import contextlib

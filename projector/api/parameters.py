@@ -158,9 +158,9 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
     def bounds(self, now: datetime) -> tuple[datetime, datetime]:
         """Return the window of a list: its start, which is included, and its end, which isn't.
 
-        A bound that the request doesn't give is rounded outwards to a minute or an hour, as it is
-        for counts. So if the page shows a count of 12 calls, the list for the same window has
-        exactly these 12 calls.
+        A bound that the request doesn't name is rounded outwards to a minute or an hour, exactly as
+        in an answer with counts. So if the page shows a count of 12 calls, the list for the same
+        window has these 12 calls.
         """
         since, until = self.requested_bounds(now)
         grain: Grain = "minute" if until - since <= _SHORT else "hour"
@@ -172,8 +172,8 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
     def requested_bounds(self, now: datetime) -> tuple[datetime, datetime]:
         """Return the bounds as requested, without rounding.
 
-        For an empty window, both bounds are the same midnight. So the window stays empty when it's
-        rounded to whole intervals of any length.
+        If the window is empty, both bounds are the same midnight. That way the window stays empty
+        when the caller widens it to whole minutes, hours, or days.
         """
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
@@ -196,8 +196,9 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
     def buckets(self, now: datetime, finest: Grain) -> tuple[Grain, datetime, datetime]:
         """Return the interval to count by, and the start and end of the window in whole intervals.
 
-        Counts by minute are kept for two days only, so an older window is counted by the hour. If
-        the request asks for a longer interval (`every`), that is used.
+        Counts by minute are kept for two days only, so a window that begins earlier is counted by
+        the hour. If the request groups by time and asks for a longer interval (`every`), that
+        interval is used.
         """
         since, until = self.requested_bounds(now)
         counted: Grain = finest

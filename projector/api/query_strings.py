@@ -1,7 +1,7 @@
 """Parses a query string into the typed parameters of an endpoint.
 
-An unknown or wrong parameter raises an error that names it and says what was expected. If it were
-ignored, a misspelled filter would silently return all rows.
+An unknown or invalid parameter raises an error that names it and says what was expected. If we
+ignored it, a request with a misspelled filter would silently return all rows.
 """
 
 import re

@@ -23,9 +23,9 @@ _LEVEL: Final = 5
 class CachedResponse(msgspec.Struct, frozen=True):
     """A response body, plain and compressed with gzip, and its ETag.
 
-    The ETag changes only if the rows change. Fields that change all the time, such as read_at,
-    don't affect it. They're in `clock`, as JSON. `next_page` is the cursor of the next page, or
-    None.
+    The ETag changes only if the rows change. Fields that change all the time, such as `read_at`,
+    don't affect it, so `clock` has their values separately, as JSON. `next_page` is the cursor of
+    the next page, or None.
     """
 
     body: bytes
@@ -50,9 +50,8 @@ class ResponseCache:
         """Return the response for `key`, and whether it came from the cache or another request.
 
         If an identical request is in progress, this one waits for that request's response. If `run`
-        raises an error, all of these requests raise it, and nothing is cached. They don't run the
-        query again one after the other, because the last of them would have to wait for the
-        timeouts of all.
+        raises an error, all waiting requests raise it too, and nothing is cached. If each of them
+        ran the query again instead, the last one would have to wait for the timeouts of all others.
         """
         known = self._answers.get(key)
         if known is not None and time.monotonic() - known.made_s < FRESH_S:

@@ -1,7 +1,7 @@
 """Builds HTTP responses: answers with an ETag, and errors (problems).
 
-A page sends the ETag of the rows that it has. If they haven't changed, it gets a 304 without a
-body.
+A client sends the ETag of the rows that it already has. If the rows haven't changed since then, it
+gets a 304 without a body.
 """
 
 import hashlib

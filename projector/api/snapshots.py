@@ -1,7 +1,7 @@
 """Reads the views in one snapshot of the database, so that the parts of an answer fit together.
 
-All connections act as the role projector_reader, which may only read views. A snapshot also says
-how fresh the views were when it was taken.
+All connections act as the role projector_reader, which may only read views. A snapshot also knows
+how fresh the views were when it was taken, so that every answer can say so.
 """
 
 import math
@@ -57,9 +57,9 @@ _log = structlog.get_logger()
 class Statement:
     """A SQL statement with named parameters (`:name::type`), whose values are sent separately.
 
-    A statement that lists rows in pages also has parameters for the last row of the previous page
-    (`:after_…`). Its last columns have the same names, and provide the values for the next page.
-    `keyset` holds the types of these parameters.
+    A statement that lists rows page by page also has parameters such as `:after_id`, for the last
+    row of the previous page. Its last columns have the same names, so that the last row of a page
+    provides the values for the next one. `keyset` maps each of these parameters to its type.
     """
 
     def __init__(self, text: str) -> None:
@@ -83,7 +83,7 @@ class Statement:
 class Snapshot:
     """A repeatable-read transaction: everything that is read through it is from the same moment.
 
-    All of its statements together must end by `ends_at_s`, a time of the monotonic clock.
+    All of its statements share one deadline, `ends_at_s`, which is a time of the monotonic clock.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Snapshot:
 class Reader:
     """A small pool of connections that may only read views. Use it with `async with`.
 
-    A connection is opened only when a request needs one. So the server can start even while the
+    A connection is opened only when a request needs one, so the server can start even while the
     database is down.
     """
 
@@ -203,8 +203,8 @@ class Reader:
         """Open a snapshot, and close it after the block.
 
         A database error in the block is raised as the ApiError that fits its SQLSTATE. If the
-        database can't be used, the reason is logged. The same reason is logged only once in a row,
-        because otherwise every request would log it.
+        database can't be used, the reason is also logged, but not again as long as it stays the
+        same. Otherwise every request would log it.
         """
         try:
             async with self._snapshot() as snapshot:
@@ -281,8 +281,9 @@ async def _refuse_tables(connection: asyncpg.Connection) -> None:
 def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bool) -> ApiError:
     """Translate an error of PostgreSQL into one that clients may see, by its SQLSTATE.
 
-    The server's message isn't passed on, because it may contain event content. SQLSTATE 57014 means
-    a timeout, or, if it comes before the timeout, that somebody cancelled the statement.
+    PostgreSQL's own message isn't passed on, because it may contain event content. SQLSTATE 57014
+    means that the statement was cancelled: by its timeout if `timed_out` is True, and otherwise by
+    somebody else.
     """
     code = error.sqlstate or ""
     if code == "57014" and timed_out:

@@ -58,8 +58,8 @@ class StaticFiles:
     async def asset_of_version(self, request: Request) -> Response:
         """Serve a file under an address with the version, so that browsers may cache it forever.
 
-        After an upgrade, an open page may still request files of the old version. It gets the new
-        file, but with a header that keeps browsers from caching it under the old address.
+        After an upgrade, a page that's still open may request files of the old version. It gets the
+        new file, but without the header that lets browsers cache it under the old address.
         """
         response = await self.asset(request)
         if request.path_params["version"] == self._version:

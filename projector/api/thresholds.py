@@ -1,4 +1,4 @@
-"""The thresholds: from which value on a figure of the dashboard is a warning, or critical.
+"""The thresholds: the values at which a figure of the dashboard becomes a warning, or critical.
 
 For example, `projector serve --threshold error_rate=0.1,0.25` makes an error rate of 10 % a
 warning, and one of 25 % critical. The page and the alerts use the same thresholds.

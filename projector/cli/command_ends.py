@@ -1,6 +1,6 @@
 """Runs a command's flow, and turns an error into one line and an exit code.
 
-A traceback would tell an operator less, and could contain event content.
+An operator doesn't get a traceback. It would be harder to read, and it could contain event content.
 """
 
 import asyncio

@@ -50,7 +50,7 @@ def _parse_hour(text: str, *, up: bool = False) -> datetime:
 def parse_span(text: str) -> timedelta:
     """Parse a span such as 90m, 24h, or 7d. Raises click.BadParameter if the text isn't one.
 
-    0 is rejected, because it's ambiguous. `--keep-raw 0d` could mean to delete everything, or to
+    0 is rejected because it's ambiguous: `--keep-raw 0d` could mean to delete everything, or to
     keep it indefinitely.
     """
     found = re.fullmatch(r"(?!0+[mhd])([0-9]{1,5})([mhd])", text.strip())

@@ -56,9 +56,9 @@ async def drop_events(
 
     Yields a line about each change, or with `dry_run` about each change that a run would make. If
     `folder` is given, events are written there before they're deleted, and FatalError is raised if
-    that fails. Nothing is deleted while a batch that began before the horizon was raised is still
-    running. Nothing is deleted either while there's an open divergence that could affect any
-    execution. The reason is then yielded instead.
+    that fails. In two cases nothing is deleted, and the reason is yielded instead: while a batch
+    that began before the horizon was raised is still running, and while there's an open divergence
+    that could affect any execution.
     """
     if dry_run:
         yield f"would ignore events from before {before:%Y-%m-%dT%H:%M}"
@@ -200,10 +200,10 @@ class _Retention:
 async def _hours(
     connection: asyncpg.Connection, before: datetime
 ) -> AsyncIterator[tuple[datetime, datetime]]:
-    """Yield ranges of time, one after the other, which cover everything before `before`.
+    """Yield consecutive ranges of time that together cover everything before `before`.
 
-    Each search for executions to delete reads one of these ranges, and a range has at most one hour
-    with events. A single search over all of them could exceed its time limit, because an execution
+    Each range has at most one hour with events, and each search for executions to delete reads one
+    range. A single search over all of the time could exceed its time limit, because an execution
     that never falls silent may have millions of old events.
     """
     since = BEFORE_ALL

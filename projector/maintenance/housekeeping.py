@@ -1,9 +1,10 @@
 """Keeps the counters small, so that reading them and adding to them stays fast.
 
-Concurrent writers add to separate rows of a counter, called shards, so that none waits for another.
-Once writers no longer change an hour, this module replaces the hour's shards by one row with their
-sum. It also deletes old counts by minute, and counts by hour whose events are deleted. Each step is
-a short statement, so you can stop a run after any of them, and the next run continues.
+Concurrent writers add to separate rows of a counter, called shards, so that none of them waits for
+another. Once writers no longer change an hour, this module replaces the hour's shards with one row
+that has their sum. It also deletes old counts by minute, and counts by hour whose events are
+deleted. Each step is a short statement, so you can stop a run after any of them, and the next run
+continues.
 """
 
 import contextlib
@@ -68,8 +69,8 @@ async def drop_hours(
 ) -> AsyncIterator[str]:
     """Delete the counts by hour before `before` whose events are deleted.
 
-    Counts of stored events stay, however old they are, because `projector verify` compares them
-    with the events. Rows with a count of 0 are deleted too.
+    Counts of events that are still stored stay, however old they are, because `projector verify`
+    compares them with the events. Rows whose count is 0 are deleted too.
     """
     until = start_of_hour(before)
     for table, time, measures in HOURS:

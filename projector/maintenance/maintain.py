@@ -2,7 +2,7 @@
 
 Only one process at a time maintains a database (`maintenance_lock`). You can stop a run anywhere,
 because the next run continues. If a step fails, the others still run, but no sample is verified at
-the end. So a single alert on the age of the last verified sample is enough. It fires if nobody runs
+the end. So one alert on the age of the last verified sample is enough: it fires if nobody runs
 `projector maintain`, and also if a step keeps failing.
 """
 
@@ -58,9 +58,9 @@ class StepsFailedError(NormalizerError):
 class RetentionPeriods(msgspec.Struct, frozen=True, kw_only=True):
     """How long to keep each kind of row. None keeps it indefinitely.
 
-    A record that reached the log longer than `events` ago is ignored. An execution is deleted when
+    A record that reached the log longer ago than `events` is ignored. An execution is deleted when
     its last event is older than `events` plus `margin`. So if two reports of an event arrive at
-    most `margin` apart, the event is still counted once. `jobs` applies to finished job runs, which
+    most `margin` apart, the event is counted only once. `jobs` applies to finished job runs, which
     stay until all of their events are deleted, and `hours` to hourly counts of deleted events.
     `minutes` must be at least two days, because views show counts by minute that far back.
     """
@@ -128,7 +128,7 @@ async def maintenance_lock(url: str) -> AsyncIterator[None]:
 
     The lock belongs to a transaction that stays open. If it belonged to the session, a connection
     pooler could keep it after this process has ended. Raises MaintainerBusyError if another process
-    holds the lock. If the lock's connection ends, the block is cancelled and raises
+    holds the lock. If its connection breaks, the lock is lost, so the block is cancelled and raises
     StoreUnavailableError.
     """
     async with open_connection(url, idle_in_transaction_session_timeout="0") as connection:

@@ -1,9 +1,9 @@
 """Deletes the entries of merged_records whose events are all deleted.
 
-The table says which records reported an event that another record had already stored. Once the
-event is deleted, nobody needs the entry. If the record is read again, it's ignored as expired, or
-stored as a new event. Searching for such entries reads the whole table, so this step runs only once
-a day.
+The table says which records reported an event that another record had already stored. Once that
+event is deleted, nobody needs the entry any more: if the record is read again, it's ignored as
+expired, or stored as a new event. The search for such entries reads the whole table, so this step
+runs only once a day.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""Finds open divergences, which block retention because a repair needs the events.
+"""Finds open divergences, which block retention because their repair still needs the events.
 
 An open divergence is an execution or an hour for which a projection is known to differ from its
 events.

@@ -1,8 +1,8 @@
 """Deletes old quarantine entries, raw records, gaps, and job runs.
 
 Each step is a short statement, so you can stop a run anywhere, and the next run continues. The
-table archived_rows counts what was deleted. So the totals of a partition still account for every
-offset that was read.
+table archived_rows counts what was deleted, so that the totals of a partition still account for
+every offset that was read.
 """
 
 from collections.abc import AsyncIterator
@@ -36,9 +36,10 @@ async def drop_jobs(
 class OldRows(NamedTuple):
     """A table whose rows are deleted when they reach a certain age.
 
-    `time` is the column that has a row's time. `delete` is a statement that deletes rows from
-    before $1 and returns their number. It deletes at most $2 rows, so that it stays short. `report`
-    is what to print about the number, for example "{:,} rows of gaps".
+    `time` is the column with the time from which a row's age is counted. `delete` is a statement
+    that deletes rows from before $1 and returns their number. It deletes at most $2 rows, so that
+    it takes little time. `report` is the text to print about that number, for example "{:,} rows of
+    gaps".
     """
 
     table: str

@@ -81,9 +81,9 @@ async def preview(connection: asyncpg.Connection, request: RepairRequest) -> Asy
 async def repair_executions(connection: asyncpg.Connection, execution_ids: Sequence[int]) -> None:
     """Rebuild these executions and their calls from their events, in the order of their ids.
 
-    Each transaction rebuilds as many as it can in about a tenth of a second, because writers of
-    these executions have to wait for it. An execution that can't be rebuilt stays as it is, and the
-    next comparison reports it.
+    Writers of an execution have to wait while it's rebuilt. So each transaction rebuilds only as
+    many as it can in about a tenth of a second. An execution that can't be rebuilt stays as it is,
+    and the next comparison reports it.
     """
 
     async def rebuild(chunk: Sequence[int]) -> None:

@@ -1,6 +1,7 @@
 """Prints on standard error, every few seconds, what a repair is doing.
 
-A repair of everything may take hours, and prints a verdict only when a projection is finished.
+A repair of everything may take hours, and without these lines it would print nothing until the
+first projection is finished.
 """
 
 import asyncio

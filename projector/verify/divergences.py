@@ -1,8 +1,8 @@
 """Stores verdicts and divergences, and reads the divergences that are still open.
 
 A divergence is one execution or one hour for which a projection differs from the events. It stays
-open until that same execution or hour is compared again and agrees. Comparisons of other ranges
-can't close it.
+open until that same execution or hour is compared again and agrees. A comparison of other
+executions or hours doesn't close it, even if its verdict is a match.
 """
 
 from typing import Final

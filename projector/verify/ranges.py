@@ -1,6 +1,6 @@
 """Splits a scope (everything, a time range, or a sample) into ranges that fit one short snapshot.
 
-A range is 24 hours that have rows, with the empty hours between them, or 200 executions. Every hour
+A range is either 24 hours with rows and the empty hours between them, or 200 executions. Every hour
 of the scope lies in exactly one range, even an hour without rows, because the comparison must also
 detect that a projection lost all rows of an hour. For the same reason, executions are listed from
 both the events and the projections. A range that takes too long is cut in half, down to one hour or
@@ -46,8 +46,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     def covers_everything(self) -> bool:
         """Return whether every row is compared.
 
-        With `only_open_divergences`, the open divergences are everything. Every row is compared
-        then if the location of one of them is unknown.
+        `only_open_divergences` counts as everything too, because no open divergence is left out. If
+        the location of one of them is unknown, every row is compared.
         """
         return self.only_open_divergences or (self.kind == "all" and not self.execution_ids)
 
@@ -165,9 +165,9 @@ async def _hours(
 ) -> list[HourRange]:
     """Return ranges that each have `hours_a_range` hours with rows, and the empty hours between.
 
-    A sample consists only of hours with rows, drawn from the hours that retention hasn't reached.
-    Older hours can't be compared. Their events are deleted, so a counter has only its archived part
-    there.
+    A sample has only hours with rows, drawn from the hours that retention hasn't reached. Older
+    hours can't be compared, because their events are deleted and only the archived part of the
+    counters is left.
     """
     table, time = comparison.name, comparison.keys[0]
     if comparison.bounds == "executions":
@@ -199,8 +199,8 @@ async def _find_executions(
 ) -> AsyncIterator[ExecutionRange]:
     """Yield executions with an event in the scope's hours, or that began there.
 
-    For a sample, some executions of each hour are drawn. An execution that the projection lacks is
-    always included.
+    For a sample, some executions of each hour are drawn at random. An execution that's missing from
+    the projection is always included, so that a sample can't miss it by chance.
     """
     compared: set[int] = set()
     for hours in await _hours(connection, comparison, scope, 1):

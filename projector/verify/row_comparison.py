@@ -51,8 +51,8 @@ then how many rows only the actual side and only the expected side must have."""
 class RowDifferences(msgspec.Struct, frozen=True):
     """The result of comparing one range in one statement.
 
-    - `actual_only` is how many rows only the projection has.
-    - `expected_only` is how many rows it should have but lacks, according to the events.
+    - `actual_only` is how many rows are only in the projection.
+    - `expected_only` is how many rows the projection lacks, according to the events.
     - `examples` are sentences, each about one row that differs.
     - `divergent_locations` are the executions or hours that differ.
     """
@@ -76,8 +76,8 @@ async def plan_by_hashes(
 ) -> AsyncIterator[None]:
     """Open a transaction in which the planner joins by hashes.
 
-    The statements about a range join intermediate results. The planner has no statistics about
-    these, so it might choose nested loops, which would take hours.
+    The statements that compare a range join intermediate results. The planner has no statistics
+    about those, so it might choose nested loops, which could take hours.
     """
     async with connection.transaction():
         await connection.execute(
@@ -103,8 +103,9 @@ async def run_self_tests(
     """Run every self-test and return their number. Raises FatalError if one fails.
 
     A self-test tampers with a copy of one row, and fails if the comparison doesn't report that row.
-    It takes longer than the comparison of the same rows, and raises QueryCanceledError if it takes
-    too long. Returns 0 if the rows have been deleted since.
+    It takes longer than the comparison itself, and raises QueryCanceledError if it exceeds the time
+    limit. Returns 0 if the rows have been deleted in the meantime, so that there's nothing to
+    tamper with.
     """
     for name, (tampered, invented, lost) in _SELF_TESTS.items():
         column = comparison.keys[0] if name == "invented" else comparison.measure

@@ -1,9 +1,9 @@
 """Compares projections with the events, range by range, and gives a verdict on each projection.
 
-Projections are exact in every snapshot, and each range is compared in one statement, so in one
-snapshot. So a scope can be compared range by range while others write. To prove that a comparison
-can fail, every run tampers with copies of three rows. A verdict of `match` requires that it detects
-all three, unless there's no row to compare.
+Projections are exact in every snapshot, and each range is compared in one statement and therefore
+in one snapshot. So others can keep writing while a scope is compared range by range. To prove that
+a comparison can fail, every run tampers with copies of three rows. A verdict of `match` requires
+that the comparison detects all three, unless there's no row to compare.
 """
 
 import time
@@ -40,8 +40,8 @@ async def verify(
     """Yield one verdict for each comparison, as soon as it's known.
 
     If the scope covers only open divergences, this yields nothing for a projection that has none.
-    `verify` itself only reads. Rows change only if `repair_range` is given and changes them. Raises
-    FatalError if a self-test fails, and asyncpg's errors.
+    `verify` itself only reads. Pass `repair_range` to correct each range in which a difference is
+    found. Raises FatalError if a self-test fails, and asyncpg's errors.
     """
     for comparison in comparisons:
         divergences = await open_divergences(connection, comparison)

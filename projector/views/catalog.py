@@ -1,6 +1,7 @@
 """The views, in the order in which an operator needs them, each with an example query.
 
-The question that a view answers isn't repeated here. It's the view's comment in the database.
+The question that a view answers isn't repeated here, because it's the view's comment in the
+database.
 """
 
 from typing import Final

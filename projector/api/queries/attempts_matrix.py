@@ -24,9 +24,9 @@ class MatrixParams(GroupedParams, frozen=True, kw_only=True):
 class MatrixCell(ApiRow, frozen=True, kw_only=True):
     """The finished calls of one attempt (0 is the first) that ended in one status.
 
-    `share` is the fraction of all calls in the answer that are in this cell. `share_of_attempt` is
-    the fraction of the calls with the same attempt. `share_before` is `share` in the window before,
-    or null if no call finished in that window.
+    `share` is this cell's fraction of all calls in the answer, and `share_of_attempt` its fraction
+    of the calls of the same attempt. `share_before` is `share` in the previous window, or null if
+    no call finished in that window.
     """
 
     attempts: int

@@ -1,7 +1,7 @@
 """Computes percentiles of how long calls took, waited for a worker, and waited before a retry.
 
-They're computed from histograms, which are stored by hour. So even the 95th percentile of a month
-takes little time to compute. The result is at most 4.5 % off.
+They're computed from histograms that are stored by hour, so even the 95th percentile of a whole
+month is fast. In return, a percentile may be up to 4.5 % off.
 """
 
 from typing import Annotated, Literal

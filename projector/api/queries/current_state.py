@@ -11,9 +11,9 @@ class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
 
     `state` sums it up: caught_up, reading, behind, dead, broker_away, stopped, or unclaimed. The
     views include every record that the partition had at the time `as_of`. `behind_s` is the number
-    of seconds from `as_of` to the last heartbeat. `delay_s` is the number of seconds between the
-    timestamp of the last record and its commit to the database. `silent_s` is how many seconds ago
-    that commit was.
+    of seconds from `as_of` to the last heartbeat. `delay_s` says how many seconds after its
+    timestamp the last record was committed to the database, and `silent_s` how many seconds ago
+    that was.
     """
 
     topic: str
@@ -71,8 +71,9 @@ class Storm(ApiRow, frozen=True, kw_only=True):
     """The retries of a step in the last 5 minutes, and in the 60 minutes before (the baseline).
 
     A ratio is the number of retries per first attempt, for example 0.5 if every second call is
-    retried once. `ratio_vs_baseline` says how many times higher the ratio is now. It's null if
-    nothing was retried in the baseline, and `ratio_baseline` is null if no call ended in it.
+    retried once. `ratio_vs_baseline` says how many times higher the ratio is now than in the
+    baseline. It's null if nothing was retried in the baseline. `ratio_baseline` is null if no call
+    ended in the baseline.
     """
 
     step: str
@@ -109,8 +110,8 @@ class Agreement(ApiRow, frozen=True, kw_only=True):
     """The latest result of `projector verify` for a projection.
 
     `verdict` is match, divergent, or inconclusive. A match with 0 `compared` rows means that there
-    was nothing to compare. `compared_since` and `compared_until` bound the hours that were
-    compared, and null means that there was no such limit. `all_verified_at`, `range_verified_at`,
+    was nothing to compare. The comparison was limited to the hours from `compared_since` to
+    `compared_until`, and null means no limit on that side. `all_verified_at`, `range_verified_at`,
     and `sample_verified_at` are null if that kind of comparison has never run.
     """
 
@@ -149,8 +150,8 @@ async def agreement(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[Agreem
 class JobRow(ApiRow, frozen=True, kw_only=True):
     """A run of a job, such as a backfill.
 
-    `progress_ratio` is the fraction of its source that it has read, from 0 to 1, or null if that
-    isn't known.
+    `progress_ratio` is the fraction of its source that the run has read, from 0 to 1. It's null if
+    that isn't known.
     """
 
     job_id: str

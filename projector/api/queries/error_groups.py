@@ -51,13 +51,13 @@ class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
 class ErrorGroup(ApiRow, frozen=True, kw_only=True):
     """Failed calls whose error texts differ only in ids, e-mail addresses, and quoted parts.
 
-    `share` is the fraction of all failed calls matching the filters that are in this group. `new`
-    is true if the error occurred in this window for the first time. `back` is true if it occurred
-    earlier, but not in the previous window. `steps`, `attempts`, and `statuses` list where it
+    `share` is this group's fraction of all failed calls that match the filters. `new` is true if
+    the error has occurred for the first time in this window. `back` is true if it has occurred
+    before, but not in the previous window. `steps`, `attempts`, and `statuses` list where the error
     occurs, most frequent first.
 
     `first_seen_at`, `last_seen_at`, and the sample, which is the latest call, aren't limited to the
-    window. They're null if retention has deleted all of these calls.
+    window. They're null if retention has deleted all calls of the group.
     """
 
     error_class: str
@@ -116,9 +116,9 @@ class CallsOf(msgspec.Struct, frozen=True, kw_only=True):
 class ErrorGroupDetail(ErrorGroup, frozen=True, kw_only=True):
     """An error group, and where its calls failed most often.
 
-    An error may have millions of failed calls. So by_step, by_playbook, by_attempts, by_status, and
-    by_worker count only the latest ones in the window. `counted` is the number of these calls, at
-    most 1,000.
+    An error may have millions of failed calls. To keep the answer fast, `by_step`, `by_playbook`,
+    `by_attempts`, `by_status`, and `by_worker` count only the latest ones in the window. `counted`
+    is how many that are, at most 1,000.
     """
 
     counted: int

@@ -30,9 +30,9 @@ class EventRateParams(GroupedParams, frozen=True, kw_only=True):
 class EventRate(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """Events of a group.
 
-    `events_per_s` is the number of events divided by the length of the interval, or of the window
-    if there are no intervals. For an interval that isn't over, the length is the time that has
-    passed so far.
+    `events_per_s` is the number of events divided by the length of the interval in seconds, or of
+    the window if the request doesn't group by time. For an interval that isn't over yet, only the
+    time that has passed so far counts.
     """
 
     at: Timestamp | None = None
@@ -217,10 +217,10 @@ class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """Events, grouped by how long it took until they reached Kafka's log.
 
-    `lateness` is a range of that time. `mean_skew_s` is the mean of that time in seconds, where an
-    event on time counts as 0. `on_time` counts events that arrived within a second, and those whose
-    lateness isn't known. `ahead` counts events that reached the log more than a second before they
-    happened, which means that the producer's clock is fast.
+    `lateness` is the group's range of that time. `mean_skew_s` is the mean of that time in seconds,
+    where an event on time counts as 0. `on_time` counts events that arrived within a second, and
+    those whose lateness isn't known. `ahead` counts events whose own time is more than a second
+    after they reached the log, which means that the producer's clock is fast.
     """
 
     at: Timestamp | None = None

@@ -56,9 +56,9 @@ async def execution(
 class OrderedCall(CallRow, frozen=True, kw_only=True):
     """A call of an execution, with its position among the calls of the same step and iteration.
 
-    `ordinal` is that position, counted from 0 in the order of time. Usually it equals `attempts`.
-    If `ordinal` is greater, the step was issued again as a new command, whose attempts begin at 0
-    again.
+    `ordinal` is that position in the order of time, counted from 0. It usually equals `attempts`.
+    It's greater if the step was issued again as a new command, because the attempts of a new
+    command begin at 0 again.
     """
 
     ordinal: int
@@ -114,7 +114,7 @@ class TimelineEvent(ApiRow, frozen=True, kw_only=True):
     """An event of an execution, in the order of time.
 
     `coerced` is true if a rule changed or guessed the meaning of a value. `numbered` is true if the
-    producer sent the number of the attempt. If it isn't, `attempts` is 0.
+    producer sent the number of the attempt. Otherwise `attempts` is 0, whichever attempt it was.
     """
 
     event_id: str

@@ -37,10 +37,9 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
 class StuckReason(ApiRow, frozen=True, kw_only=True):
     """Why an execution is stuck: it hasn't ended, and has had no event for 5 minutes.
 
-    `waits_for` says what has to happen next to the open call that has waited longest. A worker must
-    `claim` it, `start` it, or `finish` it. If no call is open, `waits_for` is `next`, because the
-    engine should have issued another step. All of these fields are null if the execution isn't
-    stuck.
+    `waits_for` says what has to happen next to the open call that has waited longest: a worker must
+    `claim`, `start`, or `finish` it. If no call is open, `waits_for` is `next`, because the engine
+    should have issued the next step. All of these fields are null if the execution isn't stuck.
     """
 
     execution_id: str
@@ -168,10 +167,10 @@ class EndedParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class Contradiction(ApiRow, frozen=True, kw_only=True):
-    """An execution with ends that disagree, or with events after its end.
+    """An execution with end events that disagree, or with other events after its end.
 
-    The times are when the first event of each kind of end happened, and when the last event that
-    isn't an end happened.
+    For each kind of end there's the time of its first event. For the other events there's the time
+    of the last one.
     """
 
     execution_id: str

@@ -17,9 +17,9 @@ class TreeNode(ApiRow, frozen=True, kw_only=True):
     """An execution in the tree of its ancestors and descendants.
 
     `depth` is 0 for the requested execution, -1 for its parent, and 1 for its children. `children`
-    counts the executions that this one has started. The rows are in an order in which they can be
-    printed as a tree. The most distant ancestor comes first, and each execution comes before those
-    that it started.
+    counts the executions that this one has started. To print the rows as a tree, indent each by its
+    `depth`: the most distant ancestor comes first, and each execution comes before those that it
+    started.
     """
 
     execution_id: str

@@ -1,7 +1,7 @@
 """Builds the SQL statements that count the rows of a view by time and by keys.
 
-Each statement is built once, when its module is imported, so no text of a request can get into the
-SQL. What a request chooses, even the keys to group by, is sent as a parameter.
+Each statement is built once, when its module is imported, so no text from a request can get into
+the SQL. Everything that a request chooses, even the keys to group by, is sent as a parameter.
 """
 
 from collections.abc import Sequence
@@ -45,12 +45,12 @@ def calls_to_the_minute(
     absent: Sequence[str] = (),
     where: str = "true",
 ) -> str:
-    """Build a subquery that counts calls to the minute, and also counts calls that were deleted.
+    """Build a subquery that counts calls to the minute, including calls that were deleted.
 
     Retention and `normalizer forget` delete calls, but keep their counts by hour. So the subquery
     counts each stored call at its own time, and the deleted calls of an hour at the start of that
-    hour. `absent` lists the keys that counts by hour don't have. A request that filters by one of
-    these keys doesn't see deleted calls.
+    hour. `absent` lists the keys by which the hourly counts aren't split. A request that filters by
+    one of these keys doesn't count deleted calls.
     """
     keys, counts = _ROLL_UPS[view]
     listed = ", ".join(keys)
@@ -79,8 +79,8 @@ _COLUMNS: Final = {"worker": "worker_id"}
 class Grains(msgspec.Struct, frozen=True, kw_only=True):
     """The two statements of an endpoint: one counts by hour, and the other by minute.
 
-    Set `slow_minutes` if the statement by minute has to read single calls. It's then used only if
-    the window is short, or if the request asks for minutes.
+    Set `slow_minutes` if the statement by minute has to read single calls. Such a statement is used
+    only if the window is short, or if the request asks for minutes.
     """
 
     hours: Statement
@@ -100,8 +100,8 @@ def grouping_statement(
     """Build a statement that sums `measures` over the rows of a view or a subquery, by `keys`.
 
     Groups of the latest time come first. Within the same time they're sorted by the first measure,
-    the greatest first. `having` leaves out groups that add up to 0. A view may have one row per
-    counter shard, and the shards of a group may cancel each other out.
+    the greatest first. Pass `having` to leave out groups that add up to 0. Such groups exist where
+    a view has one row per counter shard, because the shards of a group may cancel each other out.
     """
     return Statement(
         f"""

@@ -16,9 +16,9 @@ class OpenLoopsParams(PagedWindowParams, frozen=True, kw_only=True):
 class OpenLoop(ApiRow, frozen=True, kw_only=True):
     """A loop that isn't finished.
 
-    `issued` is the number of its iterations so far. `done` is how many of them completed. `failed`
-    is how many of them have no attempt that succeeded or is still running. `first_at` and `last_at`
-    are the times of the first and the last event of its execution.
+    `issued` is the number of iterations so far, and `done` is how many of them have completed. An
+    iteration counts as `failed` if none of its attempts succeeded or is still running. `first_at`
+    and `last_at` are the times of the first and the last event of the execution.
     """
 
     execution_id: str

@@ -91,7 +91,7 @@ class VersionRow(ApiRow, frozen=True, kw_only=True):
 
     `completed_rate` is the fraction of ended executions that completed. `first_attempt_rate` is the
     fraction of finished first attempts that succeeded. `p50_s` and `p95_s` are the median and the
-    95th percentile of how many seconds its ended executions took.
+    95th percentile of the duration of ended executions, in seconds.
     """
 
     version: str | None

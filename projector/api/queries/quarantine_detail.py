@@ -54,8 +54,8 @@ class QuarantinedRecordDetail(QuarantinedRecord, frozen=True, kw_only=True):
 
     `rule` says why it was rejected. `tries` lists the attempts to redrive it, newest first, without
     dry runs. `current_rules` is the version of this server's rules. As long as it equals
-    `normalizer_version`, these rules would decide in the same way again. `commands` are shell
-    commands to type, which the API never runs.
+    `normalizer_version`, the version that rejected the record, a redrive would most likely reject
+    it again. `commands` are shell commands for the operator. The API never runs them.
     """
 
     coordinates: str

@@ -1,7 +1,7 @@
 """Sums recent outcomes of calls and executions, for metrics.
 
-Prometheus scrapes every few seconds, so these queries read only sums by hour and cost the same
-whatever the traffic.
+Prometheus scrapes every few seconds, so these queries must be cheap. They read only sums by hour,
+so their cost doesn't depend on the traffic.
 """
 
 from collections import Counter
@@ -55,8 +55,8 @@ async def recent_outcomes(snapshot: Snapshot) -> RecentOutcomes:
 async def success_of_last_week(snapshot: Snapshot) -> float | None:
     """Return which fraction of first attempts succeeded in the week before the recent hours.
 
-    An alert compares it with the recent hours. It's None if no call ended in that week, or if the
-    counters don't reach back that far.
+    An alert compares this fraction with that of the recent hours. It's None if no call ended in
+    that week, or if the counters don't reach back that far.
     """
     (row,) = await snapshot.records(_WEEK, {"hours": CALLS_HOURS - 1})
     since: datetime | None = row["oldest"]

@@ -1,6 +1,6 @@
 """Runs a statement on a snapshot, and builds the answer from its rows.
 
-Each kind of answer has its own function: all rows, counts in groups, and one page of a list.
+There's one function for each kind of answer: all rows, counts in groups, and one page of a list.
 """
 
 from collections.abc import Mapping

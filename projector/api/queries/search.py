@@ -1,7 +1,7 @@
 """Finds what a reader of the dashboard means by a text pasted into the search field.
 
-The text may be an id, the place of a record in Kafka, part of a name or of an error, or a whole log
-line with ids in it. Ids are looked up first, because they're unambiguous.
+The text may be an id, the coordinates of a record in Kafka, part of a name or of an error, or a
+whole log line with ids in it. Ids are looked up first, because they're unambiguous.
 """
 
 import re

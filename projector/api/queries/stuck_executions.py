@@ -125,8 +125,8 @@ class WithoutEndParams(PagedParams, frozen=True, kw_only=True):
 class ExecutionWithoutEnd(ApiRow, frozen=True, kw_only=True):
     """An execution whose calls have all finished but that hasn't ended.
 
-    `silent_s` is the number of seconds since its last event. It's null if no process reads the
-    partition, because then newer events may not have been read yet.
+    `silent_s` is the number of seconds since its last event. It's null while no process reads the
+    partition, because there may be newer events that nobody has read yet.
     """
 
     execution_id: str

@@ -35,9 +35,9 @@ class TileRow(ApiRow, frozen=True, kw_only=True):
     `value` is numerator / denominator, or null if the denominator is 0. For `stuck` and `rejected`
     it's a number instead: the executions that are stuck now, and the records that were rejected in
     the window. The denominator of `rejected` is the number of events in the window, stored and
-    rejected, and `stuck` has none. `before` is the value in the window before. `change` is value -
-    before. It's null for a number while the window is unfinished, because then the windows differ
-    in length.
+    rejected, and `stuck` has none. `before` is the value in the previous window. `change` is value
+    - before. For `stuck` and `rejected` it's null while the window is unfinished, because the
+    unfinished window is shorter so far.
 
     `trend` has a value per interval, or null if no call ended in it. How many executions were stuck
     in the past isn't known, so the trend of `stuck` counts when those that are stuck now had their

@@ -1,6 +1,6 @@
 """Sums measures over a window, over the window before it, and over equal intervals (the trend).
 
-The dashboard shows these three together: a figure, its change, and a small chart.
+From these the dashboard shows a figure, its change since the window before, and a small chart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ class TrendAnswer(GroupedAnswer[R], Generic[R], frozen=True, kw_only=True):
 
     The first of the `trend_intervals` intervals begins at `trend_from`, and each is `trend_every_s`
     seconds long. If `unfinished` is true, the last interval isn't over, so its value may still
-    grow. `calls` is the sum over all groups. A field that ends in `_before` is the same figure for
-    the window of equal length that ends at `since`.
+    grow. `calls` is the sum over all groups. A field whose name ends in `_before` has the figure of
+    the previous window, which is equally long and ends at `since`.
     """
 
     trend_from: Timestamp

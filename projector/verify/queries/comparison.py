@@ -13,9 +13,9 @@ finished."""
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two queries with the same columns, which must return the same rows.
 
-    The columns `keys` identify a row. `measure` is one of the other columns, in which self-tests
-    change a value. If a table stores each count in several shards, `sums` are the columns that have
-    to be added up over them.
+    The columns `keys` identify a row. `measure` is one of the other columns, and self-tests change
+    a value in it. If a table stores each count in several shards, `sums` are the columns to add up
+    over the shards.
     """
 
     name: str

@@ -37,9 +37,9 @@ class AccessToken(NamedTuple):
 
 
 class TokenUnavailableError(KafkaError):  # type: ignore[misc]
-    """No token could be obtained. The message says why, and holds neither a token nor a secret.
+    """No token could be obtained. The message says why, and never contains a token or a secret.
 
-    It's a subclass of KafkaError, because aiokafka's background tasks handle no other error.
+    It's a subclass of KafkaError, because aiokafka's background tasks don't handle any other error.
     """
 
     def __init__(self, reason: str, remedy: str) -> None:

@@ -1,9 +1,9 @@
 """Finds out whether a topic was recreated, or whether we're connected to another cluster.
 
-Kafka's protocol doesn't tell a consumer that this has happened. So this module compares the id of
-the cluster, the end of the log, and the last record that was read with what the position says about
-them. If we continued in another log without noticing, we would store its events under the offsets
-of the old one.
+If we continued in another log without noticing, we would store its events under the offsets of the
+old one. Kafka's protocol doesn't tell a consumer that this has happened. So this module compares
+three things with what the position says about them: the id of the cluster, the end of the log, and
+the last record that was read.
 """
 
 import asyncio
@@ -42,12 +42,12 @@ async def why_reset(
     """Return why the log isn't the one that was read up to next_offset, or None if it's the same.
 
     The log is compared with `last`, the last record that was read. `cluster_ids` are the id of the
-    cluster that this record came from, and the id of the cluster that we're connected to. Pass
-    `bounds` only if they were read after the position. The end of older bounds may be before the
-    position, and then the topic would seem to be recreated. Raises BrokerUnavailableError.
+    cluster that this record came from and the id of the cluster that we're connected to. Pass
+    `bounds` only if they were read after the position. Older bounds may end before the position,
+    and the topic would then seem to be recreated. Raises BrokerUnavailableError.
 
-    A recreated topic isn't noticed in two cases: if retention or compaction has deleted the last
-    record, and if the new topic has a record with the same bytes and time at that offset.
+    A recreated topic isn't noticed if retention or compaction has deleted the last record, or if
+    the new topic has a record with the same bytes and time at that offset.
     """
     known, cluster_id = cluster_ids
     if known != cluster_id:

@@ -43,10 +43,10 @@ NO_LEADER: Final = -1
 
 
 class TopicReader(ReaderConnection):
-    """Looks things up in Kafka: the offsets that a log has, settings of a topic, single records.
+    """Looks things up in Kafka, such as the offsets of a log, settings of a topic, single records.
 
-    Commands and monitoring use it. It joins no consumer group, so it causes no rebalance. Every
-    method raises BrokerUnavailableError if no broker answers within the request timeout.
+    Commands and monitoring use it. It joins no consumer group, so it never causes a rebalance.
+    Every method raises BrokerUnavailableError if no broker answers within the request timeout.
 
         async with TopicReader(settings) as log:
             bounds = await log.bounds(await log.partitions("noetl.events"))
@@ -68,8 +68,8 @@ class TopicReader(ReaderConnection):
     async def partitions(self, topic: str) -> frozenset[KafkaPartition]:
         """Return the partitions of a topic, or an empty set if it doesn't exist.
 
-        This request never creates the topic, unlike most requests of Kafka clients. Raises
-        FatalError if we may not describe the topic, whether it exists or not.
+        Unlike most requests of Kafka clients, this one never creates the topic. Raises FatalError
+        if we have no right to describe the topic, whether it exists or not.
         """
         async with self._connected(f"looking up topic {topic}"):
             answer = await self._metadata([topic])
@@ -98,8 +98,8 @@ class TopicReader(ReaderConnection):
     async def topic_configs(self, topic: str) -> dict[str, str]:
         """Return the settings of a topic, such as retention.ms, by their names in Kafka.
 
-        Returns {} if the topic doesn't exist. Raises FatalError if we may not describe the topic's
-        settings, whether it exists or not.
+        Returns {} if the topic doesn't exist. Raises FatalError if we have no right to describe the
+        topic's settings, whether it exists or not.
         """
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         async with self._connected(f"reading the settings of topic {topic}"):
@@ -114,9 +114,9 @@ class TopicReader(ReaderConnection):
     async def group_members(self, group_id: str) -> tuple[str, int]:
         """Return the state of a consumer group, for example "Stable", and its number of members.
 
-        A cluster may need a moment to create the group's coordinator (at the first request ever) or
-        to load it (after a start). The request is repeated until the coordinator is ready. Raises
-        FatalError if we may not describe the group.
+        After the cluster's first request for a group, or after it has started, the group's
+        coordinator may need a moment to get ready. The request is repeated until then. Raises
+        FatalError if we have no right to describe the group.
         """
         async with self._connected(f"looking up group {group_id}"):
             return await retry_until_coordinator_ready(partial(self._group_members, group_id))
@@ -126,8 +126,8 @@ class TopicReader(ReaderConnection):
     ) -> dict[KafkaPartition, CommittedOffset]:
         """Return the offsets that a group has committed for these partitions.
 
-        A partition without one isn't in the result. This doesn't wait for open transactions,
-        because in a busy group some partition always has one.
+        Partitions without a committed offset are missing from the result. This doesn't wait for
+        open transactions, because in a busy group some partition always has one.
         """
         async with self._connected(f"reading the offsets of group {group_id}"):
             client = self._admin._client  # noqa: SLF001 - its public request fails while the coordinator loads
@@ -136,8 +136,8 @@ class TopicReader(ReaderConnection):
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """Return each partition's first offset, and the end that readers of committed records see.
 
-        All partitions must exist. Raises BrokerUnavailableError if a leader sends no response. The
-        error names its partitions.
+        All partitions must exist. If a leader sends no response, this raises
+        BrokerUnavailableError, which names the partitions of that leader.
         """
         wanted = set(partitions)
         found = await self.reachable_bounds(wanted)
@@ -150,9 +150,9 @@ class TopicReader(ReaderConnection):
     ) -> dict[KafkaPartition, Bounds]:
         """Return the first and last offsets of those partitions whose leader answers in time.
 
-        One request is sent to each leader, all at the same time, with `within_s` seconds to answer.
-        The result leaves out partitions whose leader doesn't answer in time. Raises FatalError if a
-        right is missing.
+        One request is sent to each leader, all at the same time, and each has `within_s` seconds to
+        answer. Partitions whose leader doesn't answer in time are missing from the result. Raises
+        FatalError if a right is missing.
         """
         wanted = list(partitions)
         if not wanted:
@@ -185,9 +185,9 @@ class TopicReader(ReaderConnection):
     ) -> RawRecord | None:
         """Return the first committed record from `offset` on and below `next_offset`, or None.
 
-        Also returns None if the log no longer has `offset`, or if even the lenient reader can't
-        decode the batch. Usually only one batch is read. If there's no record at `offset`, the
-        search continues in the batches after it.
+        None also means that the log no longer has `offset`, or that even the lenient reader can't
+        decode the batch. Usually one batch is enough. If there's no record at `offset`, the search
+        continues in the batches after it.
         """
         most_bytes = ONE_BATCH
         while offset < next_offset:
@@ -232,9 +232,9 @@ class TopicReader(ReaderConnection):
     ) -> list[int]:
         """Return which offsets in these ranges have a committed record, in ascending order.
 
-        Each range is (first, after), and `after` isn't part of it. The result leaves out offsets
-        that the log no longer has. Raises UnreadableBatchError if even the lenient reader can't
-        decode a batch.
+        Each range is (first, after), where `after` isn't part of the range. Offsets that the log no
+        longer has are missing from the result. Raises UnreadableBatchError if even the lenient
+        reader can't decode a batch.
         """
         where = KafkaPartition(topic, partition)
         bounds = (await self.bounds([where]))[where]
@@ -282,7 +282,7 @@ class TopicReader(ReaderConnection):
         """Read the first and last offsets of partitions from their leader.
 
         Returns {} if the leader is unreachable. If a right is missing, the FatalError is returned
-        instead of raised, because an exception in a TaskGroup would cancel the requests to the
+        rather than raised, because an exception in a TaskGroup would cancel the requests to the
         other brokers.
         """
         try:

@@ -1,7 +1,7 @@
 """Writes records and a committed offset in one Kafka transaction, for the relay.
 
-Records and offset become visible together. So each record of the input topic is published exactly
-once, even if the process is killed at any point.
+The records and the offset become visible together. So each record of the input topic is published
+exactly once, even if the process is killed at any point.
 """
 
 import asyncio
@@ -56,9 +56,11 @@ class TransactionalProducer:
     """Writes to Kafka in transactions, as the only live producer for one input partition.
 
     Its transactional id consists of the group and the partition. So when a process calls `start`,
-    Kafka fences every earlier producer of the partition and aborts its open transaction. From then
-    on only this producer can commit. Read the committed offset after `start`, never before it. The
-    offset needs no other protection, because it's committed only in this producer's transactions.
+    Kafka fences every earlier producer of this partition and aborts its open transaction. From then
+    on, only this producer can commit.
+
+    The committed offset changes only in these transactions, so it needs no other protection. But it
+    must be read after `start`, because an earlier producer may change it until then.
     """
 
     def __init__(
@@ -79,9 +81,9 @@ class TransactionalProducer:
     async def start(self) -> int:
         """Fence all earlier producers of the partition, so that only this one can commit.
 
-        Returns a number that's higher than the number of every earlier start. It consists of the
-        producer's id and, in the last 16 bits, its epoch. Raises BrokerUnavailableError, and
-        FatalError if a right is missing.
+        Returns a number that's higher than that of every earlier start. It consists of the
+        producer's id and, in the last 16 bits, the producer's epoch. Raises BrokerUnavailableError,
+        and FatalError if a right is missing.
         """
         self._producer = AIOKafkaProducer(
             **connection_options(self._settings),
@@ -113,10 +115,10 @@ class TransactionalProducer:
     async def commit(self, records: Sequence[OutputRecord], committed: CommittedOffset) -> None:
         """Write the records and commit the offset in one transaction.
 
-        Raises FencedError if another producer has been started for the partition since. After a
-        BrokerUnavailableError nobody knows whether the transaction was committed. After either
-        error this producer can't be used again. Start a new one and read the committed offset,
-        which shows what was committed.
+        Raises FencedError if another producer was started for the partition in the meantime. After
+        a BrokerUnavailableError nobody knows whether the transaction was committed. After either
+        error this producer can't be used any more. Start a new one and read the committed offset to
+        find out.
         """
         producer = self._producer  # `stop` sets self._producer to None
         try:
@@ -143,9 +145,9 @@ class TransactionalProducer:
     async def stop(self) -> None:
         """Close the connections.
 
-        An open transaction is aborted later, by the broker or by the next producer. A commit that's
-        still waiting for its response fails at once, because over a closed client the response
-        might never arrive.
+        An open transaction is aborted later, by the broker or by the next producer. If a commit is
+        still waiting for its response, it fails at once, because the response might never arrive
+        over a closed connection.
         """
         if self._committing and not self._committing.expired():
             self._committing.reschedule(asyncio.get_running_loop().time())

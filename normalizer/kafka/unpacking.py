@@ -1,9 +1,9 @@
-"""Decompresses batches in bounded memory, because a few kilobytes may hold gigabytes.
+"""Decompresses batches in bounded memory, because a few kilobytes may expand to gigabytes.
 
-aiokafka decompresses a whole batch before it reads the first record, without a limit. A process
-that ran out of memory there would restart, fetch the same batch, and run out of memory again. So
-aiokafka gets a limit from this module, and the lenient reader decompresses a larger batch piece by
-piece.
+aiokafka decompresses a whole batch before it reads the first record, and has no limit. If a process
+ran out of memory there, it would restart, fetch the same batch, and run out of memory again. So
+this module gives aiokafka a limit, and the lenient reader uses it to decompress larger batches
+piece by piece.
 """
 
 import gzip
@@ -48,10 +48,10 @@ _local: Final = threading.local()
 
 
 class UnpacksTooFarError(NormalizerError):
-    """A batch decompresses to more bytes than may be held in memory.
+    """A batch decompresses to more bytes than we hold in memory.
 
-    aiokafka and the lenient reader each have their own limit, and raise this error when a batch
-    exceeds it. `next_offset` is the first offset after the batch, or 0 if that isn't known.
+    aiokafka and the lenient reader each have their own limit. `next_offset` is the first offset
+    after the batch, or 0 if that isn't known.
     """
 
     next_offset = 0
@@ -70,10 +70,10 @@ def limit_unpacking(most_bytes: int) -> None:
 
 
 def _take(fetched: Any, max_records: int | None = None) -> list[Any]:
-    """Take the next records of a fetch response, about CHUNK_BYTES at most.
+    """Take the next records of a fetch response, but at most about CHUNK_BYTES.
 
-    This replaces aiokafka's `FetchResult.getall`, which takes all records at once. A response may
-    have many batches, each below the limit, that don't fit in memory together.
+    This replaces aiokafka's `FetchResult.getall`, which takes all of them at once. A response may
+    have many batches that are each below the limit, but don't fit in memory together.
     """
     if not fetched.check_assignment(fetched._topic_partition) or not fetched.has_more():  # noqa: SLF001 - aiokafka has no limit
         return []
@@ -107,9 +107,9 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
 def unpack_pieces(codec: str, packed: bytes) -> Iterator[bytes]:
     """Decompress a batch, and yield it in pieces of at most 4 MiB.
 
-    One format is an exception: Snappy without the blocks that Java writes is yielded as a single
-    piece, which may be up to 21 times as large as the batch. Raises UnpacksTooFarError, and the
-    codec's errors.
+    Snappy data without the blocks that Java writes is an exception. It's yielded as a single piece,
+    which may be up to 21 times as large as the batch. Raises UnpacksTooFarError, and the codec's
+    own errors.
     """
     total = 0
     for piece in _CODECS[codec](packed):
@@ -148,9 +148,9 @@ def _snappy(packed: bytes) -> Iterator[bytes]:
 def _lz4(packed: bytes) -> Iterator[bytes]:
     """Decompress LZ4 one block at a time.
 
-    A block may refer to the content before it. So each block is put into a separate frame, together
-    with that content. Source: LZ4 frame format 1.6. The checksums of the frame aren't compared,
-    because Kafka's batch has its own.
+    A block may refer to the content of the blocks before it, so each block is put into a frame of
+    its own together with that content. The checksums of the frame aren't compared, because a batch
+    of Kafka has its own. Source: LZ4 frame format 1.6.
     """
     memory = bytearray(_LZ4_WINDOW_BYTES + _LZ4_BLOCK_BYTES)
     at = 0

@@ -18,7 +18,7 @@ class UnreadableBatchError(PositionError):
     """A record batch from the broker can't be decoded, so the partition can't be read any further.
 
     Most likely the broker's log is damaged, or the batch decompresses to more bytes than the limit.
-    If it's the limit, `next_offset` is the first offset after the batch, where reading can
+    In the latter case, `next_offset` is the first offset after the batch, where reading can
     continue.
     """
 

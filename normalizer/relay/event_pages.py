@@ -1,11 +1,12 @@
 """Reads all stored events for the relay once, and then those that were inserted or changed.
 
 Once a relay is registered, triggers record the ids of all inserted and changed events in the table
-`event_changes`, under the number of their transaction. Transactions don't end in the order of their
-numbers. So the relay reads a change only after every transaction with a lower number has ended.
-That way no change can appear before the relay's position and be missed.
+`event_changes`, under the number of their transaction. Transactions don't commit in the order of
+their numbers. So the relay reads a change only after every transaction with a lower number has
+ended. Otherwise a change could still appear before the relay's position, and would be missed.
 
-Statements get transaction ids as bigint: 64 bits, counted from the cluster's first transaction.
+The statements use transaction ids of 64 bits as bigint. They're counted from the cluster's first
+transaction, so they never wrap around.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -47,17 +48,19 @@ CHANGED_ROWS: Final = 250
 class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
     """How far a relay has read the stored events. It's committed to Kafka with the events sent.
 
-    The relay first sends all stored events, sorted by id. During that pass `event_id` is the last
-    id sent, and afterwards it's None.
+    The relay first sends all stored events, sorted by id. During this first pass, `event_id` is the
+    last id that was sent. Afterwards it's None.
 
-    Then the relay sends changes. All changes up to (transaction_id, change_id) have been sent, and
-    the first `ids_sent` ids of the next one. `noted_at` is the time of the latest change that was
-    sent.
+    From then on, the relay sends changes. It has sent all changes up to (transaction_id,
+    change_id), and the first `ids_sent` ids of the next one. `noted_at` is the time of the latest
+    change that was sent.
 
-    A revision shows readers which of two records of one event is newer. It's `revision_base` plus a
-    transaction's number, and no revision below `revision` is sent any more. `changes_table`
-    identifies the table with the changes, so that a restored database is noticed. `registration` is
-    the random name that this relay registered with.
+    If readers get two records of one event, the one with the higher revision is newer. A revision
+    is `revision_base` plus a transaction's number. No revision below `revision` will be sent any
+    more.
+
+    `changes_table` identifies the table with the changes, so that the relay notices a restored
+    database. `registration` is the random name under which this relay is registered.
     """
 
     registration: str
@@ -81,10 +84,10 @@ def first_position(
     """Return the position from which a newly registered relay sends every event.
 
     `before` is the position of an earlier registration, if there was one. Revisions begin at the
-    server's clock, in microseconds, and grow by one per transaction. A database has fewer
-    transactions than microseconds pass. So the new revisions are higher than all earlier ones, even
-    if the database was restored and its transactions have lower numbers now. If the clock was set
-    back, revisions begin above the last one instead.
+    server's clock, in microseconds, and grow by one per transaction. They can't overtake the clock,
+    because a database runs fewer than a million transactions per second. So the new revisions are
+    higher than all earlier ones, even if the database was restored and its transactions have lower
+    numbers now. If the clock was set back, revisions begin above the last one instead.
     """
     first_revision = max(now.clock_us, before.revision + 1 if before else 0)
     return TablePosition(
@@ -107,8 +110,8 @@ def table_position(committed: CommittedOffset | None) -> TablePosition | None:
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     """Events in the order in which to send them, and the position after them.
 
-    Each event is at least as new as the position's revision. If the event changes later, a later
-    page contains it again, with a higher revision. Revisions never decrease from page to page.
+    The events were read at the position's revision or later. If one of them changes again, a later
+    page contains it with a higher revision. Revisions never decrease from page to page.
     """
 
     position: TablePosition
@@ -116,9 +119,9 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Horizon(NamedTuple):
-    """Which transactions of the database had ended at the time of the query.
+    """Which transactions of the database had ended when it was queried.
 
-    Every transaction below `oldest_running` had ended, and none from `next_transaction` on had
+    All transactions below `oldest_running` had ended, and none from `next_transaction` on had
     begun. `clock_us` is the server's clock in microseconds, and `changes_table` identifies the
     table of changes.
     """
@@ -300,8 +303,8 @@ class StoredEventReader:
     async def read_changes(self, position: TablePosition) -> EventPage | None:
         """Return the events of the next changes, or None if there are none.
 
-        Events are sorted by their last change. Each is returned once, in its present state, even if
-        it changed several times. Deleted events aren't returned.
+        Events are sorted by their last change. An event that changed several times is returned only
+        once, in its present state. Deleted events are left out.
         """
         return await self._session.run_once(partial(self._read_changed, position))
 
@@ -334,7 +337,7 @@ class StoredEventReader:
     async def _read_rows(
         self, ids: Sequence[int], start: int, connection: asyncpg.Connection
     ) -> tuple[list[asyncpg.Record], int]:
-        """Return the rows of ids[start:] that fit in memory, and the index after the last one read.
+        """Return as many rows of ids[start:] as fit in memory, and the index after the last one.
 
         If an id occurs more than once in `ids`, its row is returned only for the last occurrence.
         """
@@ -387,8 +390,8 @@ async def _read_range(
 ) -> tuple[int, list[asyncpg.Record], int]:
     """Return the number of the oldest running transaction, the rows, and the last row's id.
 
-    The number is read before the rows. So the rows contain the changes of all transactions with
-    lower numbers, and possibly some later changes.
+    The number is read before the rows, so the rows have the changes of all transactions with lower
+    numbers. They may have some later changes too.
     """
     running = await connection.fetchval(_READ_HORIZON)
     rows, last_id = await fetch_rows(connection, ALL_EVENTS, ids)

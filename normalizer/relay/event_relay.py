@@ -1,9 +1,9 @@
 """Publishes the stored events of one database to Kafka, for `normalizer relay --from-postgres`.
 
 Each page of events is written in one Kafka transaction, together with the position after it. So a
-restarted relay continues after the last committed page, and a reader with
-`isolation.level=read_committed` sees an event a second time only if it has changed. A database can
-have only one such relay.
+restarted relay continues after the last committed page. A consumer with
+`isolation.level=read_committed` gets an event a second time only if the event has changed. A
+database can have only one such relay.
 """
 
 import asyncio
@@ -59,8 +59,8 @@ Outcomes = Counter[tuple[str, str]]
 class EventRelay:
     """Publishes the stored events of one database.
 
-    `run` sends events until `stop` is called, or until an error that a retry can't fix. A second
-    relay of the same database fences the first one, which then ends with FatalError.
+    `run` sends events until `stop` is called, or until an error that no retry can fix. If a second
+    relay of the same database is started, it fences the first one, which ends with FatalError.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -209,9 +209,9 @@ class EventRelay:
     async def _wait_for_writers(self) -> None:
         """Wait until every transaction that was running at the registration has ended.
 
-        Such a transaction may have written events without recording changes, because it couldn't
-        see the registration yet. The first pass has to read these events, so it must not begin
-        before they're committed.
+        Such a transaction couldn't see the registration, so it may have written events without
+        recording their changes. These events are sent by the first pass, which therefore must not
+        begin before they're committed.
         """
         later = await self._reader.take_transaction_number()
         while not self._stopping.is_set():
@@ -258,9 +258,9 @@ class EventRelay:
     async def _check(self, position: TablePosition, went_back: str) -> None:
         """Measure the lag, and check that the position still belongs to this database.
 
-        Raises FatalError if it doesn't, for example because the database was restored. `went_back`
-        is the message to raise if changes after the position are already deleted. A relay deletes
-        changes only after it has sent them, so the position must have gone back.
+        Raises FatalError if it doesn't, for example because the database was restored. The position
+        may also have gone back. In that case changes after it are already deleted, although a relay
+        deletes changes only after it has sent them. `went_back` is the message of the error then.
         """
         state = await self._reader.read_state(position)
         if not state.is_registered:
@@ -305,8 +305,8 @@ class EventRelay:
     def _note_success(self) -> None:
         """Note that an outage is over.
 
-        Call this after a page was sent, or if there was nothing to send. A page that could be read
-        isn't enough, because that doesn't show that Kafka is reachable.
+        Call this after a page was sent, or if there was nothing to send. Having read a page isn't
+        enough, because that doesn't show that Kafka is reachable.
         """
         self._outage.count_success()
         self._waits_for = None

@@ -1,6 +1,7 @@
 """Serves /metrics, /livez, and /readyz for the relay of stored events, from its own threads.
 
-The relay that reads the raw topic runs the consumer instead, so `monitoring` serves its probes.
+The relay of the raw topic doesn't use it. That relay runs the consumer, whose probes are served by
+`monitoring`.
 """
 
 import contextlib

@@ -20,10 +20,10 @@ MESSAGE_LIMIT: Final = "max.message.bytes"
 
 
 async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]:
-    """Return the largest batch, in bytes, that each of the two output topics accepts.
+    """Return the size in bytes of the largest batch that each of the two output topics accepts.
 
-    Raises BrokerUnavailableError if a topic doesn't exist. This is checked here, because aiokafka's
-    request for a missing topic might make the broker create it.
+    Raises BrokerUnavailableError if a topic doesn't exist. That's checked here, because aiokafka's
+    own request for a missing topic might make the broker create it.
     """
     limits = {}
     for topic in (settings.kafka_canonical_topic, settings.kafka_rejected_topic):
@@ -38,12 +38,12 @@ async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]
 
 
 def canonical_record(event: Envelope, topic: str, *, revision: int | None = None) -> OutputRecord:
-    """Build the record of a canonical event. Its key is the execution's id.
+    """Build the record of a canonical event.
 
-    With that key, all events of an execution are in one partition, in order. A stored event has a
-    `revision`, which tells readers which of two records is newer. Such a record also has the header
-    `place` with the event's coordinates in its log, so that readers can compare reports of the
-    event.
+    Its key is the execution's id, so that all events of an execution are in one partition, in
+    order. A stored event has a `revision`, by which readers see which of two records is newer. Such
+    a record also has the header `place` with the event's coordinates in its log, so that readers
+    can compare reports of the event.
     """
     headers = {
         "event_id": event.event_id,
@@ -67,9 +67,9 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
 def build_traceparent(event: Envelope) -> str | None:
     """Return the `traceparent` header of the record that the event came from, or None.
 
-    Returns None if the event has no trace id. Two reports with different traces may have been
-    merged into the event. Then the stored header may belong to the other trace, and the result is
-    None too. Source: docs/spec/wire-shapes.md#v6.
+    It's None if the event has no trace id, or if the stored header has another one. That can happen
+    if two reports from different traces were merged into the event. Source:
+    docs/spec/wire-shapes.md#v6.
     """
     if event.trace_id is None or event.headers is None:
         return None

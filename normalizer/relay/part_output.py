@@ -1,6 +1,7 @@
 """Builds the output records for one part of a batch, and counts the outcomes of its events.
 
-A part has the records of one input partition, and its output is written in one Kafka transaction.
+A part consists of the records of one input partition. Its output is written in one Kafka
+transaction.
 """
 
 import asyncio

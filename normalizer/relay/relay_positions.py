@@ -1,9 +1,10 @@
 """The metadata that the relay commits with each offset of an input partition.
 
-The service keeps its positions in the table `source_positions`. A relay needs no database, so it
+The service keeps its positions in the table `source_positions`. A relay has no database, so it
 keeps the same information in the text that Kafka stores with a committed offset: which log was
-read, its last record, and which process owns the partition. A process that takes over a partition
-reads this text to find out whether the topic was recreated, or the previous owner was killed.
+read, the last record that was read, and which process owns the partition. A process that takes over
+the partition reads this text to find out whether the topic was recreated, and whether the previous
+owner was killed.
 """
 
 from typing import Final
@@ -21,8 +22,8 @@ NO_TRY: Final = LastTry()
 class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
     """Describes the log that was read up to an offset, and the owner that read it.
 
-    `last` is the last record that was read. `last_try` says which process owns the partition and
-    how many records it's working on. `shapes` is the fingerprint of the operator's table of wire
+    `last` is the last record that was read. `last_try` says which process owns the partition, and
+    how many records it may be working on. `shapes` is the fingerprint of the operator's table of
     shapes with which the records were read, or '' without a table.
     """
 

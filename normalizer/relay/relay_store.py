@@ -1,12 +1,13 @@
 """The relay's store: claims partitions, and writes batches to the output topics.
 
-To claim a partition, the relay starts a transactional producer for it. That makes Kafka fence the
-producer of the previous owner. The relay then reads the committed offset, and commits it again with
-itself as the owner. Afterwards it writes each part of a batch and the part's next offset in one
-transaction, so its events appear on the output topic exactly once.
+To claim a partition, the relay starts a transactional producer for it, which makes Kafka fence the
+producer of the previous owner. It then reads the committed offset, and commits it again with itself
+as the owner. From then on, it writes each part of a batch and the part's next offset in one
+transaction, so each event appears on the output topic exactly once.
 
-If a commit fails, nobody knows whether it was applied. So the relay doesn't retry the part. It
-claims the partition again, and the committed offset shows whether the part was written.
+If a commit fails, nobody knows whether it was applied, so the relay can't just retry the part. It
+claims the partition again instead, and the committed offset then shows whether the part was
+written.
 """
 
 import asyncio
@@ -46,9 +47,9 @@ from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
 class RelayStore:
     """Stores batches in Kafka instead of PostgreSQL. The consumer uses it like `Store`.
 
-    It writes to the two output topics in the settings, and keeps the offsets in the group
-    KAFKA_GROUP_ID.relay. No other program may use that group. `on_commit` is called after each
-    committed part.
+    It writes to the two output topics in the settings, and commits offsets for the group
+    KAFKA_GROUP_ID.relay, which no other program may use. `on_commit` is called after each committed
+    part.
     """
 
     server_pid = None
@@ -93,11 +94,12 @@ class RelayStore:
         """Claim the partition: fence every earlier owner, and abort its open transaction.
 
         A partition without a committed offset begins at `log_start`. If the last owner didn't
-        release the partition, the owner was probably killed, maybe by one of the next records. Then
-        the partition is a suspect, and its records are read in small slices (see `LastTry`).
+        release the partition, it was probably killed, perhaps by one of the next records. The
+        partition is then a suspect, and its records are read in small slices (see `LastTry`).
 
-        Raises BrokerUnavailableError, FencedError, FatalError, AnotherClusterError unless
-        `accept_reset`, and ShapesChangedError if the operator's table of shapes has changed.
+        Raises BrokerUnavailableError, FencedError, FatalError, AnotherClusterError (unless
+        `accept_reset` is set), and ShapesChangedError if the operator's table of shapes has
+        changed.
         """
         where = KafkaPartition(topic, partition)
         if not accept_reset:
@@ -150,8 +152,8 @@ class RelayStore:
     async def record_idle(self) -> None:
         """Record that this process has stopped working on its partitions.
 
-        The next owners then know that this process wasn't killed by a record. A partition whose
-        commit is in flight or has failed isn't released.
+        The next owners then know that no record has killed this process. A partition whose commit
+        is in flight or has failed isn't released.
         """
         async with asyncio.TaskGroup() as tasks:
             for where, owned in self._owned.items():
@@ -191,10 +193,10 @@ class RelayStore:
         return ""
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
-        """Write the parts of a batch at the same time, each in its own transaction.
+        """Write all parts of a batch at the same time, each in its own transaction.
 
-        If parts weren't written, this raises PartsLostError with a reason for each of them. The
-        reason is a FencedError if another process has claimed the partition, or a
+        If some parts weren't written, this raises PartsLostError with a reason for each of them.
+        The reason is a FencedError if another process has claimed the partition, or a
         PositionMovedError if the partition has to be claimed again.
         """
         async with asyncio.TaskGroup() as tasks:
@@ -293,10 +295,10 @@ class RelayStore:
 
 
 async def read_clusters(topics: TopicReader, settings: Settings, topic: str) -> set[str]:
-    """Return the ids of the Kafka clusters for which the relay has committed offsets of this topic.
+    """Return the ids of the Kafka clusters whose offsets the relay has committed for this topic.
 
     Normally that's only the cluster to which we're connected. If there's another one, a mirror has
-    copied its offsets, which don't fit this cluster's log.
+    copied that cluster's committed offsets, and they don't fit the log of this cluster.
     """
     partitions = await topics.partitions(topic)
     offsets = await topics.committed_offsets(settings.kafka_group_id, partitions)
@@ -315,9 +317,9 @@ def relay_stores(
 class _OwnedPartition(NamedTuple):
     """A claimed partition: its producer, and the last position that was committed.
 
-    `next_offset` is None while a commit is in flight, and after one has failed. Until the partition
-    is claimed again, nobody knows whether that commit was applied. Committing the earlier offset
-    could then set the position back.
+    `next_offset` is None while a commit is in flight, and after one has failed. Nobody knows then
+    whether that commit was applied, until the partition is claimed again. Committing the earlier
+    offset could set the position back.
     """
 
     producer: TransactionalProducer

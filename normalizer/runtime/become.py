@@ -1,10 +1,10 @@
 """Prepares a new child process, and then becomes the command that the child is to run.
 
-`Child.start` runs it as a script between fork and the command. It drops root's rights if a user is
-given, and asks the kernel for a signal when the parent dies. `subprocess` could do this with
-`preexec_fn`, but that may deadlock in a process with threads. The script imports little, because it
-delays the start of every child, and because Python's own library may be unreadable after the change
-of user.
+`Child.start` runs this script in each new child. The script drops root's rights if a user is given,
+asks the kernel for a signal when the parent dies, and then replaces itself by the command.
+`subprocess` could do all this with `preexec_fn`, but that may deadlock in a process with threads.
+The script imports little, because it delays the start of every child, and because Python's own
+library may be unreadable after the change of user.
 
 Arguments: the parent's pid, the death signal, uid, gid (-1 keeps them), and the command with its
 full path.

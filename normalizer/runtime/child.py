@@ -2,8 +2,8 @@
 
 Servers and service processes that `normalizer up` and the tests start must not outlive them. So the
 script `become` runs first in each child. It asks the kernel to send the child a signal when its
-parent dies, and then becomes the command. The kernel sends the signal already when the *thread*
-that started the child ends, so start children from the main thread.
+parent dies, and then becomes the command. The kernel sends that signal as soon as the *thread* that
+started the child ends, so start children from the main thread.
 
     async with await Child.start("sleeper", ["/bin/sleep", "60"], env={}) as child:
         ...  # the block's end stops it
@@ -40,11 +40,11 @@ class Child:
         death_signal: signal.Signals = signal.SIGKILL,
         cwd: Path = Path("/"),
     ) -> Self:
-        """Start a child in its own session, so that Ctrl-C in a terminal doesn't reach it.
+        """Start a child in a session of its own, so that Ctrl-C in a terminal doesn't reach it.
 
-        `command` needs the program's full path, and `env` is the whole environment. The output is
-        appended to the file `log`. If `log` is None, it goes where our own output goes. `owner` is
-        the (uid, gid) to run as.
+        `command` begins with the full path of the program, and `env` is the whole environment. The
+        output is appended to the file `log`, or goes where our own output goes if `log` is None.
+        `owner` is the (uid, gid) to run as.
         """
         uid, gid = owner if owner is not None else (-1, -1)
         step = [sys.executable, "-I", "-S", _BECOME, os.getpid(), int(death_signal), uid, gid]
@@ -105,10 +105,11 @@ class Child:
 
 
 def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    """Send a signal to a child. Does nothing if the child has ended.
+    """Send a signal to a child, unless it has already ended.
 
-    asyncio's own method first polls whether the child has ended. The poll may collect the exit code
-    before the event loop does, and the event loop then reports 255 instead. So this calls os.kill.
+    asyncio's own method first polls whether the child has ended. This poll may collect the exit
+    code before the event loop does, and the event loop then reports 255 instead. So this calls
+    os.kill directly.
     """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -118,7 +119,7 @@ def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> 
 def import_environment() -> dict[str, str]:
     """Return environment variables with which `python -m` imports the same modules as this process.
 
-    Without them, `python -m` imports from the current folder first, which may have another version.
+    Without them, it looks in the current folder first, which may have another version of a module.
     """
     return {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
 

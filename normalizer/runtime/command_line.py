@@ -1,8 +1,8 @@
 """Begins and ends every command of `normalizer` and `projector` in the same way.
 
-A command may be ended by a signal, a full disk, a closed standard stream, or a reader of its output
-that goes away. This module makes sure that it then ends with a defined exit code and without a
-traceback.
+A command can be interrupted by a signal, a full disk, a closed standard stream, or a pipe whose
+reader has gone away. This module makes sure that the command then ends with a defined exit code and
+without a traceback.
 """
 
 import errno
@@ -49,9 +49,9 @@ class Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Import the module of the command, and prepare for signals.
 
-        Until this call, a signal ends the process at once. From then on it raises an exception, so
-        that the command can clean up. SIGTERM acts like Ctrl-C until the command installs its own
-        handler.
+        Before this, a signal ends the process at once. From now on it raises an exception, so that
+        the command can clean up. SIGTERM acts like Ctrl-C unless the command installs a handler of
+        its own.
         """
         found = super().resolve_command(ctx, args)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -68,11 +68,11 @@ class Program(click.Group):
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
-    """Handle SIGTERM in the same way as Ctrl-C is handled at this moment.
+    """Handle SIGTERM in whatever way Ctrl-C is handled at this moment.
 
-    If an event loop is running, Ctrl-C cancels its task, which a plain exception wouldn't do
-    reliably. A shell makes its background programs ignore Ctrl-C, but SIGTERM must still end them.
-    So if Ctrl-C is ignored, SIGTERM raises KeyboardInterrupt.
+    If an event loop is running, Ctrl-C cancels its task, which works more reliably than an
+    exception. There's one difference: a shell makes its background programs ignore Ctrl-C, but
+    SIGTERM must still end them. So if Ctrl-C is ignored, SIGTERM raises KeyboardInterrupt.
     """
     ctrl_c = signal.getsignal(signal.SIGINT)
     handler = ctrl_c if callable(ctrl_c) else signal.default_int_handler
@@ -114,9 +114,9 @@ def name_unknown_variables() -> None:
 def open_standard_streams() -> None:
     """Open standard input, output, and error if the caller has closed them.
 
-    The system gives a new file the lowest free number. If the number 1 were free, a socket could
-    get it, and printed text would be sent over that socket. So the missing streams are opened in
-    order, and each gets its own number back.
+    The system gives a new file the lowest free number. If standard output were closed, a socket
+    could get its number 1, and printed text would be sent over that socket. So the missing streams
+    are opened in order, and each gets its own number back.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

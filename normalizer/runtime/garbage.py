@@ -1,7 +1,7 @@
 """Makes Python's garbage collector run rarely.
 
-The collector only looks for reference cycles. Records and rows form none, so scanning millions of
-them would find nothing, and cost several percent of the time.
+The collector only frees objects that refer to each other in a cycle, and records and rows never do.
+Scanning millions of them would find nothing and take several percent of the time.
 """
 
 import gc

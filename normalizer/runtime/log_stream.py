@@ -1,8 +1,8 @@
 """Writes log lines to a stream, and drops lines that can't be written in time.
 
-A log must never stop the service. If the disk is full, or the log goes to a pipe that nobody reads,
-a plain write would block or raise an error. LogStream waits at most PATIENCE_S and then drops the
-line.
+Logging must never stop the service. If the disk is full or the log goes to a pipe that nobody
+reads, a plain write would raise an error or block. A LogStream waits at most PATIENCE_S, and then
+drops the line.
 """
 
 import contextlib
@@ -43,8 +43,8 @@ class LogStream:
     def _write_bytes(self, data: bytes) -> None:
         """Write in pieces of PIPE_BUF bytes, because a pipe takes such a piece whole or not at all.
 
-        A line up to that length therefore stays in one piece, even if other processes write to the
-        same pipe.
+        So a line up to that length stays in one piece, even if other processes write to the same
+        pipe.
         """
         if self._is_torn:
             data = b"\n" + data

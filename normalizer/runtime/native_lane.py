@@ -1,9 +1,11 @@
 """Decides at the start of a process whether the native lane reads records before Python does.
 
-The native lane is a library in Rust that gives the same rows as the Python rules, in less time. A
-process uses it if it's installed, was built from the same rules, and supports the settings. A bug
-in it must not stop the service: a panic is caught and logged, and after MOST_PANICS panics Python
-reads every record. At the start, a log line says which of the two is used.
+The native lane is a library in Rust that computes the same rows as the Python rules in less time. A
+process uses it if it's installed, was built from the same rules, and supports the settings. A log
+line at the start says whether it's used.
+
+A bug in the lane must not stop the service. If it panics, the panic is caught and logged, and after
+MOST_PANICS panics Python reads every record.
 """
 
 from collections.abc import Sequence
@@ -57,12 +59,11 @@ class GuardedLane:
         return self.panics < MOST_PANICS
 
     def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:
-        """Read records with the lane. None stands for a record that's left to Python.
+        """Read records with the lane, and return None for each record that's left to Python.
 
-        After a panic, the records of that call are remembered and left to Python from then on.
-        Otherwise one bad record could cause all MOST_PANICS panics, because a record may be read
-        several times. For example, a record that doesn't fit into its batch is read again for the
-        next one.
+        If a call panics, its records are remembered and left to Python from then on. Otherwise a
+        single bad record could cause all MOST_PANICS panics, because a record may be read several
+        times. For example, a record that doesn't fit into its batch is read again for the next one.
         """
         if not self.is_on() or self._have_panicked(records):
             return [None] * len(records)

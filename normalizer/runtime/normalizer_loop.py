@@ -1,7 +1,6 @@
 """The program of the helper process: reads records from stdin, and writes their outcomes to stdout.
 
-`normalizer_process` starts this program, and sends it records. The program ends when its stdin is
-closed.
+`normalizer_process` starts this program and sends it the records. It ends when its stdin is closed.
 """
 
 import contextlib

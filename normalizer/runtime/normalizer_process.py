@@ -1,4 +1,4 @@
-"""Normalizes heavy records in the helper process, so that the parent's event loop stays free.
+"""Normalizes heavy records in the helper process, so that the event loop stays free.
 
 A record of several megabytes takes long to normalize, and the event loop must send heartbeats in
 the meantime. A thread wouldn't help, because a C call that reads megabytes holds Python's
@@ -42,7 +42,7 @@ class NormalizerProcess:
     """The helper process. It's started when it's first needed, and again after it has died.
 
     If it takes longer than `answer_s` for a record, it must be frozen or hanging, so it's killed.
-    `stop` ends it. If this process dies, the helper ends too, because its input is closed.
+    `stop` ends it. If our own process dies, the helper ends by itself, because its input is closed.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class NormalizerProcess:
         """Return the outcomes of one record. Raises NormalizerProcessDiedError.
 
         The helper handles one record at a time. If the call is cancelled, the helper is killed,
-        because outcomes that it sent later would be taken for those of the next record. A record of
-        more than LARGE_BYTES, or one that takes SLOW_S, is logged.
+        because its late outcomes would otherwise be mistaken for those of the next record. A record
+        that is larger than LARGE_BYTES or takes longer than SLOW_S is logged.
         """
         async with self._turn:
             process = self.process = self.process or await self._start()

@@ -1,6 +1,7 @@
 """Waits for an event with a time limit, and computes the backoff before a retry.
 
-Every loop that retries waits with these functions, so that a stop ends the wait at once.
+Every loop that retries waits with these functions, so that stopping the process ends the wait at
+once.
 """
 
 import asyncio
@@ -23,8 +24,8 @@ def back_off_s(
 ) -> float:
     """Return how many seconds to wait after this many failures in a row.
 
-    The time doubles with each failure, up to `longest_s`. It also varies by up to half, so that
-    processes that failed together don't all retry at the same moment.
+    The wait doubles with each failure, up to `longest_s`. A random part of up to half is taken off,
+    so that processes that failed together don't all retry at the same moment.
     """
     return min(longest_s, FIRST_WAIT_S * 2.0 ** min(tries, 10)) * (0.5 + draw() / 2)
 
@@ -32,7 +33,7 @@ def back_off_s(
 async def wait_at_most(event: asyncio.Event, wait_s: float) -> bool:
     """Wait for the event, at most this long. Returns whether it's set.
 
-    A loop that retries waits this way, so that a stop ends the wait:
+    Use it in a loop that retries, so that a stop ends the wait:
 
         while not await wait_at_most(stopping, back_off_s(tries)):
             ...

@@ -11,10 +11,12 @@ from normalizer.runtime.exit_codes import STOPPED_AT_ONCE
 def start(program: str) -> None:
     """Import the commands of a program, and run the one that the command line names.
 
-    Imports take a moment, and a signal should be able to end the program even then. The first
-    process of a container needs a handler for that, because the kernel drops signals for which it
-    has none. The handler exits at once. It raises no exception, because an import might swallow
-    that. An ignored signal stays ignored, because a shell starts background programs with Ctrl-C
+    Imports take a moment, and a signal should end the program even then. In a container the first
+    process needs a handler for that, because the kernel drops signals for which it has none. The
+    handler exits at once instead of raising an exception, because an import might swallow the
+    exception.
+
+    A signal that is ignored stays ignored, because a shell starts background programs with Ctrl-C
     ignored.
     """
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,7 +1,7 @@
-"""Prints the progress of long work: how much is done, how fast, and how long the rest will take.
+"""Prints the progress of long work: how much is done, how fast it is, and how long the rest takes.
 
-On a terminal it rewrites one line in place. Elsewhere, for example in a CI log, it prints a line
-every ten seconds.
+On a terminal it updates a single line in place. Elsewhere, for example in a CI log, it prints a new
+line every ten seconds.
 """
 
 import asyncio
@@ -38,7 +38,8 @@ def format_duration(seconds: float) -> str:
 class Progress:
     """Prints the progress of work from time to time.
 
-    `reporting` prints it while a block runs. It calls a function to find out how much is done:
+    Use `reporting` to print it for as long as a block runs. Pass a function that returns how much
+    is done:
 
         with Progress(screen, "export").reporting(export.done):
             await export.run(file.write)

@@ -1,7 +1,8 @@
-"""Handles the signals that stop a process: the first stops it in order, a second one at once.
+"""Handles the signals that stop a process.
 
-Nothing is lost when a process ends at once. PostgreSQL rolls back its uncommitted work, and the
-next process reads the same records again.
+The first signal stops the process in an orderly way, and a second one ends it at once. Nothing is
+lost even then, because PostgreSQL rolls back the uncommitted work, and the next process reads the
+same records again.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ def stop_on_signals(
 ) -> Iterator[None]:
     """Call `stop` on the first signal. A second signal calls `abort` and ends the process.
 
-    `stop` should only ask the work to end. The block continues until it does:
+    `stop` should only request the work to end. The block continues until the work has ended:
 
         with stop_on_signals(service.stop):
             await service.run()

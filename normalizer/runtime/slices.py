@@ -1,7 +1,7 @@
 """Normalizes records in slices of a few milliseconds, so that other tasks can run in between.
 
-Normalizing is pure computation. Without pauses it would hold up the event loop, which also has to
-send heartbeats and write the previous batch.
+Normalizing is pure computation, which blocks the event loop while it runs. But the loop must also
+send heartbeats and write the previous batch, so it gets a chance to do so after each slice.
 """
 
 import sys
@@ -38,12 +38,12 @@ async def normalize_in_slices(
     """Yield records with their outcomes, in order, in slices of a few milliseconds of work.
 
     Between two slices the caller may await something, so that other tasks can run. A slice also
-    ends when the outcomes so far reach `room` rows, so that the caller can stop when a batch is
-    full.
+    ends when the outcomes so far fill `room` rows, so that the caller can stop at the end of a
+    batch.
 
-    The native `lane` reads each record first. A record that the lane doesn't handle goes to `heavy`
-    if it would take long, and otherwise to `normalize`. If `heavy` returns None, the iteration
-    ends.
+    The native `lane` reads each record first. If it leaves a record to Python, the record goes to
+    `heavy` if it would take long, and to `normalize` otherwise. The iteration ends if `heavy`
+    returns None.
     """
     items: list[Item] = []
     rows = 0

@@ -1,7 +1,7 @@
 """Configures logging, masks secrets in every line, and keeps an incident from flooding the log.
 
 An incident, such as an outage of the database, is logged once when it begins and once when it ends.
-Nothing is logged per event.
+Nothing is ever logged per event.
 """
 
 import asyncio
@@ -39,11 +39,12 @@ def configure(
     secrets: Iterable[str] = (),
     stream: TextIO | None = None,
 ) -> None:
-    """Configure logging for the process, to `stream` or standard error.
+    """Configure the logging of this process, to `stream` or standard error.
 
     `log_format` is json, ecs (JSON with ECS's field names), pretty (text for a terminal), or auto,
-    which is pretty on a terminal and otherwise json. Values in `secrets` are masked in every line.
-    Libraries such as aiokafka and asyncio log to the same stream, from level WARNING on.
+    which means pretty on a terminal and json otherwise. The values in `secrets` are masked in every
+    line. Libraries such as aiokafka and asyncio log to the same stream, but only from level WARNING
+    on.
     """
     out = sys.stderr if stream is None else stream
     if stream is None:
@@ -75,10 +76,9 @@ def configure(
 
 
 def _discard_unwritten() -> None:
-    """Discard lines that couldn't be written, when the process exits.
+    """Discard the lines that couldn't be written, when the process exits.
 
-    Otherwise Python would try to flush these lines at exit. It would fail again, and change the
-    exit code.
+    Otherwise Python would try to flush them at exit, fail again, and change the exit code.
     """
     try:
         sys.stderr.flush()
@@ -96,7 +96,7 @@ def describe_error(error: BaseException) -> str:
     """Describe an error for a log line, without quoting anything secret.
 
     Our own errors are described by their message, and system errors by their name, such as
-    "Connection refused". All others are described only by their type, because a library's message
+    "Connection refused". Any other error is described only by its type, because a library's message
     may quote a record or a secret.
     """
     match error:

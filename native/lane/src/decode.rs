@@ -1,9 +1,9 @@
 //! Decodes the text of a record into wire events, i.e. events as a producer sent them.
 //!
 //! A record may hold one event, a list of events, or an event in a wrapper with a sequence number,
-//! as change feeds send it. Anything else is left to Python: other envelopes such as a CloudEvent,
-//! values that begin with a schema id, and JSON strings. Source: docs/spec/wire-shapes.md#w2, #w3,
-//! #w4, #w5, #b1, #b2.
+//! as change feeds send it. Everything else is left to Python: other envelopes such as a
+//! CloudEvent, values that begin with a schema id, and JSON strings. Source:
+//! docs/spec/wire-shapes.md#w2, #w3, #w4, #w5, #b1, #b2.
 
 use std::borrow::Cow;
 
@@ -51,8 +51,8 @@ pub fn decode_events(text: &str, each: Each<'_>) -> Result<(), Left> {
 
 /// Decodes the items of a batch.
 ///
-/// An item inherits those fields of the batch that it doesn't have itself (#b1). An item may also
-/// be in a wrapper, which is opened first (#b2).
+/// An item inherits the fields of the batch that it doesn't have itself (#b1). If an item is in a
+/// wrapper, the wrapper is opened first (#b2).
 fn decode_batch(
     items: Raw<'_>,
     shared: &Fields<'_>,

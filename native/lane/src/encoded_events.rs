@@ -1,7 +1,7 @@
-//! Encodes events as rows for PostgreSQL's binary COPY, so that the store can send them as they
-//! are.
+//! Encodes events as rows for PostgreSQL's binary COPY.
 //!
-//! The order of the columns is that of `normalizer/core/encoded_events.py`.
+//! The store sends these rows to the database unchanged, so their columns have the order that
+//! `normalizer/core/encoded_events.py` defines.
 
 use crate::envelope::Envelope;
 use crate::headers::Headers;

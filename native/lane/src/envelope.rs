@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use crate::scan::Raw;
 
-/// The columns of an event that don't come from its coordinates, its headers, or a constant.
+/// The columns of an event, except for its coordinates, its headers, and constants.
 ///
-/// Times are in microseconds since 1970. JSON columns hold the producer's own text, unless a rule
-/// has changed it. An empty `context` or `result` stands for null.
+/// Times are in microseconds since 1970. JSON columns have the text that the producer sent, unless
+/// a rule has changed it. An empty `context` or `result` means null.
 pub struct Envelope<'a> {
     pub execution_id: i64,
     pub event_id: i64,

@@ -1,8 +1,8 @@
 //! Writes the headers of a record as JSON, and finds the trace id.
 //!
-//! Source: docs/spec/wire-shapes.md#v6. Only the common case is handled here. A record is left to
-//! Python if its headers belong to a CloudEvent, if two have the same name, or if one isn't
-//! printable ASCII.
+//! Only the common case is handled here. The record is left to Python if its headers belong to a
+//! CloudEvent, if two of them have the same name, or if one isn't printable ASCII. Source:
+//! docs/spec/wire-shapes.md#v6.
 
 use crate::left::Left;
 use crate::record::Record;

@@ -2,9 +2,9 @@
 //! send.
 //!
 //! The Python rules in `normalizer/core` define every result. For a record that the lane reads, it
-//! gives the same rows, in less time. For any other record it returns [`Left`], and Python
-//! reads it. So a rare form needs no code here. The modules, in the order in which they handle a
-//! record:
+//! computes the same rows in less time. For any other record it returns [`Left`], and Python reads
+//! the record instead. So forms that are rare need no code here. The modules, in the order in which
+//! they handle a record:
 //!
 //! - [`prefilter`]: searches once for secrets, unstorable text, and extreme numbers
 //! - [`headers`]: writes the headers of a record, and finds the trace id
@@ -52,8 +52,8 @@ const MAX_ROW_BYTES: usize = 300_000;
 
 /// Runs `read`, which adds events to `events`, and catches its panics.
 ///
-/// After a panic, `events` is empty and the result is None, so that all records of the call are
-/// left to Python.
+/// After a panic, the result is None and `events` is empty, so all records of the call are left to
+/// Python.
 pub fn caught<T>(
     events: &mut EncodedEvents,
     read: impl FnOnce(&mut EncodedEvents) -> T,
@@ -81,10 +81,10 @@ impl Lane {
 
     /// Adds the events of a record to `events`, or none if the record is left to Python.
     ///
-    /// `clean` is called for a value that may hold a secret or other text that must not be stored.
-    /// It returns the value without that text, or None if the record must be left to Python.
-    /// `suspects` is called for the headers, as JSON, and returns whether they may hold such text.
-    /// If so, the record is left to Python.
+    /// `clean` is called for a value that may contain a secret or other text that must not be
+    /// stored. It returns the value without that text, or None if the record must be left to
+    /// Python. `suspects` is called with the headers as JSON. If it returns true, they may contain
+    /// such text too, and the record is left to Python.
     ///
     /// # Errors
     ///

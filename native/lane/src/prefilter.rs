@@ -1,14 +1,14 @@
 //! Searches a text in one pass for signs of anything that must not be stored.
 //!
-//! Most records contain nothing suspicious. This search proves it quickly, so that only the other
-//! records need Python's slow regular expressions. It searches for the same signs as
+//! Most records contain nothing suspicious. This search proves that quickly, so that only the
+//! others need Python's slow regular expressions. It searches for the same signs as
 //! `normalizer/core/redaction/prefilter.py`, which passes them to it.
 //!
-//! Python folds the text before it searches, for example into lower case. Folding takes a pass of
-//! its own, so here an automaton reads the text as it was sent. It treats all bytes that Python
-//! folds into the same byte alike, and skips the bytes that Python removes.
+//! Python folds the text before it searches, for example to lower case. That takes an extra pass
+//! over the text, so here an automaton reads the text as it was sent. It doesn't distinguish bytes
+//! that Python folds to the same byte, and it skips the bytes that Python removes.
 //!
-//! A sign doesn't prove that there's a secret. Only Python has the expressions that do. Source:
+//! A sign doesn't prove that there's a secret. Only the expressions in Python can do that. Source:
 //! docs/spec/wire-shapes.md#r6.
 
 use std::collections::VecDeque;
@@ -26,8 +26,8 @@ pub struct Signs {
 /// An automaton over classes of bytes (Aho-Corasick).
 ///
 /// It finds all signs in one pass, however many there are. A state is the index of its row in
-/// `next`. States in which a sign ends have the highest indexes, so a single comparison shows
-/// whether one was found.
+/// `next`. The states in which a sign ends have the highest indexes, so a single comparison shows
+/// whether a sign was found.
 pub struct Prefilter {
     classes: [u8; 256],
     next: Vec<u32>,
@@ -140,9 +140,9 @@ impl Trie {
 
     /// Fills in the missing transitions of each state, by copying them from its fallback state.
     ///
-    /// If the next byte doesn't continue the current sign, another sign may have begun in the bytes
-    /// before it. The fallback state is the one for the longest suffix of these bytes that is also
-    /// the beginning of a sign.
+    /// When the next byte doesn't continue the current sign, another sign may have begun in the
+    /// bytes before it. So the search continues in the fallback state, which belongs to the longest
+    /// suffix of these bytes that is also the beginning of a sign.
     fn link(&mut self) {
         let mut fallback = vec![0; self.rows.len()];
         let mut waiting: VecDeque<usize> = self.rows[0]

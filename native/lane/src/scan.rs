@@ -1,7 +1,7 @@
 //! Scans JSON without decoding it: finds the members of objects and the items of lists.
 //!
-//! The scanner is strict. It accepts only JSON that msgspec accepts too, and leaves a record with
-//! anything else to Python. A value is returned as a slice of the record, like `Raw` in Python.
+//! The scanner is strict. It accepts only JSON that msgspec accepts too, and leaves any other
+//! record to Python. It returns a value as a slice of the record, like `Raw` in Python.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
-//! Recognizes by its top-level keys which producer's format a wire event has.
+//! Recognizes the producer of a wire event by the event's top-level keys.
 //!
-//! The name of the format is stored with the event. No rule depends on it. Source:
-//! docs/spec/wire-shapes.md#d1, #d2.
+//! Each producer has its own format, and the name of the format is stored with the event. No rule
+//! depends on it. Source: docs/spec/wire-shapes.md#d1, #d2.
 
 use crate::tables::{
     EXECUTOR, HAS_CREATED_AT, HAS_EVENT_ID, HAS_EVENT_TYPE, HAS_NAME, HAS_TIMESTAMP,

@@ -77,10 +77,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Adds a member.
+    /// Adds a member of an object.
     ///
-    /// An object with a repeated key is left to Python. Python stores such a member once, with its
-    /// last value, at the position where the key first occurs.
+    /// If its key is repeated, the record is left to Python, which stores only the last value, at
+    /// the position where the key first occurs.
     fn add(&mut self, key: &'a str, raw: Raw<'a>) -> Result<(), Left> {
         if key.contains('\\') {
             return Err(Left::Rare);
@@ -105,8 +105,8 @@ impl<'a> Fields<'a> {
 
     /// Returns the fields of an item of a batch, including those that it inherits (#b1).
     ///
-    /// A field may have several names. If the item has the field under any of them, it doesn't
-    /// inherit the batch's value under another one.
+    /// A field may have several names, such as `created_at` and `timestamp`. If the item has a
+    /// value under one of them, it inherits the field under none of them.
     pub fn inheriting(self, shared: &Self) -> Result<Self, Left> {
         let mut merged = Self::new();
         merged.keys = self.keys;
@@ -211,8 +211,8 @@ impl<'a> Nested<'a> {
 /// The objects inside an event in which the rules look for an outcome, an error, a duration, or a
 /// command.
 ///
-/// The names are paths. For example, `payload_result_context` is payload.result.context. Two are
-/// shorter than their path: `result_inner` is result.context.result, and `result_response` is
+/// Most names are paths, so `payload_result_context` is payload.result.context. There are two
+/// exceptions: `result_inner` is result.context.result, and `result_response` is
 /// result.context.response.
 pub struct NestedObjects<'a> {
     pub payload: Nested<'a>,
@@ -390,8 +390,8 @@ impl<'a> WireEvent<'a> {
 
     /// Returns the column `coercions`, or None if there are none.
     ///
-    /// Several coercions are written as canonical JSON, and sorted by their bytes. No two are
-    /// equal, because no rule changes a field twice.
+    /// Several coercions are written as canonical JSON, and sorted by their bytes. They're all
+    /// different, because no rule changes the same field twice.
     pub fn written_coercions(&self) -> Result<Option<String>, Left> {
         Ok(match &self.coercions[..] {
             [] => None,

@@ -41,8 +41,8 @@ pub fn present(raw: Raw<'_>) -> Raw<'_> {
     }
 }
 
-/// Returns a number as jsonb prints it. A number with an exponent, or a zero with a sign, would
-/// have to be converted, so it's left to Python.
+/// Returns a number as jsonb prints it. A number with an exponent or a negative zero would be
+/// printed differently from how it was sent, so it's left to Python.
 pub fn canonical(number: &str) -> Result<&str, Left> {
     const LONG: usize = 100;
     let is_signed_zero = number.starts_with('-') && number.bytes().all(|b| b"-0.".contains(&b));

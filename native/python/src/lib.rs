@@ -1,8 +1,8 @@
 //! The native lane as the Python module `event_normalizer_native`.
 //!
 //! The service imports this module if it's installed. `normalizer/core/encoded_events.py` describes
-//! what the service expects of it. A panic of the lane is caught here, because in Python it would
-//! end the service. The Python rules then read all records of that call.
+//! what the service expects of it. If the lane panics, the panic is caught here, because in Python
+//! it would end the service. The Python rules then read all records of that call.
 
 use std::panic::set_hook;
 
@@ -11,12 +11,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyBytesMethods, PyList, PyString, PyTuple};
 
-/// The longest key of a record that the lane reads, in bytes. A record with a longer key is left to
-/// Python, which checks its limits.
+/// The longest key of a record that the lane reads, in bytes. If the key is longer, the record is
+/// left to Python, which checks the limits of a record.
 const MAX_KEY_BYTES: usize = 1 << 20;
 
-/// The hash of the Python rules from which the lane was built, which `setup.py` passes. Python
-/// doesn't use a lane with another hash.
+/// The hash of the Python rules from which the lane was built, as passed by `setup.py`. Python
+/// doesn't use a lane whose hash differs from that of its own rules.
 const RULES_SHA256: &str = match option_env!("RULES_SHA256") {
     Some(sha256) => sha256,
     None => "",
@@ -38,9 +38,9 @@ struct Lane {
 impl Lane {
     /// Creates a lane.
     ///
-    /// `encoded_event` is the Python class whose objects are the events that the lane returns, and
-    /// is called with an event's five fields. `cleaner` supplies the signs of secrets to search
-    /// for, and removes secrets from a text.
+    /// `encoded_event` is the Python class of the events that the lane returns, and is called with
+    /// the five fields of an event. `cleaner` supplies the signs of secrets to search for, and
+    /// removes secrets from text.
     #[new]
     fn new(encoded_event: Py<PyAny>, cleaner: &Bound<'_, PyAny>) -> PyResult<Self> {
         let (signs, folded, separators) = cleaner.call_method0("automaton")?.extract()?;
@@ -83,8 +83,8 @@ impl Lane {
 }
 
 impl Lane {
-    /// Reads one record into `events`, and returns the number of its events. The number is 0 if
-    /// Python must read the record. In that case, and after an error, `events` is unchanged.
+    /// Reads one record into `events`, and returns the number of its events, or 0 if Python must
+    /// read the record. In that case, and after an error, `events` is unchanged.
     fn read_one(&self, record: &Bound<'_, PyAny>, events: &mut EncodedEvents) -> PyResult<usize> {
         let py = record.py();
         let get = |name| record.getattr(name);

@@ -1,7 +1,8 @@
 //! Resolves how many retries came before this attempt, and how strong the evidence is.
 //!
-//! Some producers count attempts from 1, and others count retries from 0. The column `attempts`
-//! counts retries. Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
+//! Some producers count attempts from 1, while others count retries from 0. The column `attempts`
+//! counts retries, so the first attempt has 0. Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4,
+//! #s6.
 
 use crate::left::Left;
 use crate::rules::names::is_digits;
@@ -12,11 +13,10 @@ use crate::wire_values::{value, Value};
 
 /// Returns the number of retries before this attempt, and the rank of its evidence.
 ///
-/// The number is the first valid count that was sent. Invalid counts before it are recorded as
-/// coercions.
+/// The first valid count that was sent is used. Invalid counts before it are recorded as coercions.
 ///
-/// Rank 0 means that no count was sent, so this is the first attempt. Rank 1 means a field that
-/// counts from 1, and rank 2 an explicit count of retries.
+/// The rank is 0 if no count was sent, so that this is the first attempt, 1 for a field that counts
+/// from 1, and 2 for an explicit count of retries.
 pub fn resolve_attempts(event: &mut WireEvent<'_>) -> Result<(i32, i16), Left> {
     let explicit = event.meta.get(Member::Attempts);
     if let Some(attempts) = count(event, "meta.attempts", explicit)? {

@@ -1,8 +1,8 @@
 //! Resolves the text of an event's error.
 //!
-//! The column `error` holds a text. An error that's a list, or an object without a message, has to
-//! become canonical JSON first. Such a record is left to Python. Source:
-//! docs/spec/wire-shapes.md#x2, #s6.
+//! The column `error` is text. An error that's a list, or an object without a message, would have
+//! to be turned into canonical JSON first, so a record with such an error is left to Python.
+//! Source: docs/spec/wire-shapes.md#x2, #s6.
 
 use std::borrow::Cow;
 

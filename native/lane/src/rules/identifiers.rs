@@ -1,8 +1,8 @@
 //! Resolves the ids of an event: `event_id`, `execution_id`, `catalog_id`, and the parents' ids.
 //!
-//! An id may be sent as a number or as text, and a text that isn't a number is replaced by its
-//! hash. An invalid `execution_id` or `event_id` rejects the event, so the record is left to
-//! Python. Any other invalid id only leaves its column empty. Source:
+//! An id may be sent as a number or as text. Text that isn't a number is replaced by its hash. If
+//! `execution_id` or `event_id` is invalid, the event has to be rejected, so the record is left to
+//! Python. If any other id is invalid, only its column is empty. Source:
 //! docs/spec/wire-shapes.md#i1, #i2, #i3, #i4, #k3.
 
 use std::borrow::Cow;

@@ -1,7 +1,8 @@
 //! The rules, one per module, in the order in which they are applied to an event.
 //!
-//! Each gives the same result as the Python module of the same name in `normalizer/core/rules`. For
-//! a value that it doesn't handle, it returns an error, and the record is left to Python.
+//! Each module gives the same result as the Python module with the same name in
+//! `normalizer/core/rules`. If it doesn't handle a value, it returns an error, and the record is
+//! left to Python.
 
 pub mod attempt_numbers;
 pub mod durations;

@@ -1,6 +1,6 @@
 //! Resolves the status of an event, and how strong the evidence is.
 //!
-//! A record is left to Python if its status isn't ASCII, or is longer than any known word. Source:
+//! A record is left to Python if its status isn't ASCII or is longer than any known word. Source:
 //! docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10, #s11, #s13, #s14,
 //! #s16.
 
@@ -17,8 +17,8 @@ use crate::wire_values::{value, Value};
 
 /// The canonical status, and the rank of its evidence.
 ///
-/// Rank 0 means that the event's type implies the status, rank 1 that it was declared, and rank 2
-/// that it's a failure, which was declared or found further down in the event.
+/// The rank is 0 if only the event's type implies the status, 1 if the status was declared, and 2
+/// for a failure, whether it was declared or found further down in the event.
 pub type Status<'a> = (Cow<'a, str>, i16);
 
 /// The status that an event type implies, and which other evidence counts.
@@ -187,7 +187,8 @@ fn stored_payload_status<'a>(event: &WireEvent<'a>) -> Result<Raw<'a>, Left> {
 }
 
 /// Returns the canonical word if it counts as evidence. A word such as COMPLETED says that
-/// something has ended, so it counts only for an event that ends something (#s3, #s8, #s10).
+/// something has ended, so it counts only if the event is of a type that ends something (#s3, #s8,
+/// #s10).
 fn nested_word(sent: &str, meaning: &Meaning) -> Option<Cow<'static, str>> {
     if is_unknown(sent) {
         return None;

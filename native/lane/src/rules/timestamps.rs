@@ -1,7 +1,7 @@
 //! Resolves the time of an event, and how strong the evidence is.
 //!
-//! Times are in microseconds since 1970. A number with an exponent, or with more digits than 128
-//! bits hold, is left to Python. Source: docs/spec/wire-shapes.md#t1, #t2, #t3, #t4, #a2.
+//! Times are in microseconds since 1970. A number is left to Python if it has an exponent, or more
+//! digits than fit in 128 bits. Source: docs/spec/wire-shapes.md#t1, #t2, #t3, #t4, #a2.
 
 use crate::left::Left;
 use crate::record::Record;
@@ -31,7 +31,7 @@ const MAX_NUMBER_CHARS: usize = 30;
 
 /// Returns the time of the event, and the rank of its evidence.
 ///
-/// The time is the producer's (rank 2) if it sent a valid one. Otherwise it's the time inside the
+/// If the producer sent a valid time, that one is used (rank 2). Otherwise it's the time inside the
 /// event's snowflake id (rank 1), or else the timestamp of the Kafka record (rank 0).
 pub fn resolve_created_at(
     event: &mut WireEvent<'_>,

@@ -1,8 +1,8 @@
 -- The schema normalizer holds the log of canonical events, and the positions and totals that prove
 -- that no record was lost or counted twice. PostgreSQL 15 or newer is required.
 --
--- Three roles use it: the owner runs migrations, normalizer_writer runs the service and the jobs,
--- and projector_reader may only read views.
+-- Three roles use the schema. The owner runs migrations, normalizer_writer runs the service and the
+-- jobs, and projector_reader may only read views.
 
 create schema normalizer;
 
@@ -42,10 +42,10 @@ end
 $$;
 
 
--- The settings that every writer must agree on. `protocol` is the version of the rules that derive
--- the id of an event. If two processes used different rules, they would store one event under two
--- ids. So a migration that changes these rules raises the version. It also raises all epochs,
--- because that stops every process that still uses the old rules:
+-- `protocol` is the version of the rules that derive the id of an event. All writers must use the
+-- same version, because processes with different rules would store one event under two ids. A
+-- migration that changes these rules raises the version. It also raises all epochs, which stops
+-- every process that still uses the old rules:
 --     update normalizer.layout set protocol = 2;
 --     update normalizer.source_positions set epoch = epoch + 1;
 --     update normalizer.jobs set epoch = epoch + 1;
@@ -64,20 +64,20 @@ comment on column normalizer.layout.one_row is 'Always true: the table has one r
 insert into normalizer.layout default values;
 
 -- The clock of gen_snowflake(). An id consists of 41 bits for the milliseconds since 2024-01-01
--- UTC, 10 bits for the node, and 12 bits for a number within the millisecond. The clock is a single
--- number that only grows (milliseconds << 12 | number in the millisecond). It moves on to the next
--- millisecond when all numbers of a millisecond are used. It also grows while the system's clock is
--- set back, so no id is repeated.
+-- UTC, 10 bits for the node, and 12 bits for a number within the millisecond. The clock is one
+-- number that combines the first and the last of these: milliseconds << 12 | number. It only ever
+-- grows. Once all numbers of a millisecond are used, it moves on to the next millisecond. If the
+-- system's clock is set back, it continues from its last value, so no id is repeated.
 create sequence normalizer.snowflake_clock as bigint minvalue 0 start 0;
 comment on sequence normalizer.snowflake_clock is
     'Private: the clock of gen_snowflake(), one ascending number: milliseconds since 2024-01-01 '
     'UTC << 12, plus a number within the millisecond.';
 
 
--- Returns an id with the time of the given millisecond, or a later one if the clock is already past
--- it. Only the owner may call this function. If a caller passed a time far in the future, every
--- later id would get that time too. The node is always 1023, because with another one, such as 64,
--- the id could be mistaken for one that NoETL's own database function made
+-- Returns an id with the time of the given millisecond, or with a later one if the clock is already
+-- past it. Only the owner may call this function, because a time far in the future would move the
+-- clock there, and every later id would get that time too. The node is always 1023. With another
+-- one, such as 64, the id could be mistaken for one that NoETL's own database function made
 -- (docs/spec/wire-shapes.md#g2).
 create function normalizer.snowflake_at(unix_ms bigint) returns bigint
     language plpgsql volatile
@@ -85,13 +85,13 @@ as $$
 declare
     tick bigint;
 begin
-    -- Only one session at a time may advance the clock, so each takes this lock. Only the owner may
-    -- lock the table in this mode, and reading the table doesn't have to wait for the lock. An
-    -- advisory lock wouldn't be safe, because any role could take it and block every writer.
+    -- Take this lock, because only one session at a time may advance the clock. Only the owner may
+    -- lock the table in this mode, and readers of the table don't wait for the lock. An advisory
+    -- lock wouldn't be safe, because any role could take it and block every writer.
     --
-    -- The block always ends with an exception, which rolls it back and so releases the lock at
-    -- once. Without it, the lock would be held until the caller's transaction ends. A rollback
-    -- doesn't undo setval(), so the clock keeps its new value.
+    -- The block always ends with an exception, because rolling it back releases the lock at once.
+    -- Otherwise the lock would be held until the caller's transaction ends. A rollback doesn't undo
+    -- setval(), so the clock keeps its new value.
     begin
         lock table normalizer.layout in exclusive mode;
         select greatest(clock.last_value + 1, (snowflake_at.unix_ms - 1704067200000) << 12)
@@ -174,10 +174,10 @@ create table normalizer.events (
         event_type not in ('call.done', 'action_done', 'call_done')
         or status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED')
     ),
-    -- The projections use these texts in the keys of their indexes, and would fail on a text that's
-    -- too long for an index. A key has room for a text of 1,500 bytes and the path of a playbook.
-    -- The normalizer itself has narrower limits, so these constraints only affect rows that
-    -- somebody inserts by hand.
+    -- The projections use these texts in index keys, and PostgreSQL rejects a key that's too long.
+    -- With these limits, a key has room for a text of 1,500 bytes and the path of a playbook. The
+    -- normalizer has narrower limits of its own, so these affect only rows that somebody inserts by
+    -- hand.
     constraint events_words_bounded check (
         octet_length(event_type) between 1 and 200 and octet_length(status) between 1 and 100
         and octet_length(step) <= 1500 and octet_length(worker_id) <= 1500
@@ -190,18 +190,17 @@ create table normalizer.events (
         and ingested_at >= '0001-01-01 00:00:00+00' and ingested_at < '10000-01-01 00:00:00+00'
     ),
     constraint events_duration_possible check (duration between 0 and 315360000),
-    -- Each of these columns holds either null or, depending on the column, an object or a list. If
-    -- an event is reported several times, the values are merged key by key, so any other JSON
-    -- value, even a JSON null, could not be merged.
+    -- Each of these columns holds either null or, depending on the column, an object or a list.
+    -- Reports of the same event are merged key by key, which isn't possible with any other JSON
+    -- value, not even with a JSON null.
     constraint events_json_forms check (
         jsonb_typeof(meta) = 'object' and jsonb_typeof(extra) = 'object'
         and jsonb_typeof(headers) = 'object' and jsonb_typeof(coercions) = 'array'
     )
 ) with (
-    -- Makes autovacuum run often, because it adds new block ranges to the BRIN index. The
-    -- alternative, `autosummarize`, sends a request for each new block range. At a few hundred
-    -- events a second, the queue of these requests overflows, and the server logs each one that it
-    -- drops.
+    -- Run autovacuum often, because it adds new block ranges to the BRIN index. The alternative,
+    -- `autosummarize`, sends a request for each new block range. At a few hundred events a second,
+    -- the queue of these requests overflows, and the server logs each one that it drops.
     autovacuum_vacuum_insert_threshold = 5000,
     autovacuum_vacuum_insert_scale_factor = 0.01
 );
@@ -278,20 +277,20 @@ create index events_by_execution on normalizer.events (execution_id, event_id);
 comment on index normalizer.events_by_execution is
     'Query: all events of one execution, in order (timeline, and rebuilding its projections).';
 
--- The index has the expression `execution_id + 0`, and queries use the same expression. This keeps
--- the planner from choosing an index that starts with execution_id instead. If the statistics are
--- outdated, it can't tell which of these indexes is best. With one on execution_id alone, it would
--- read all events of the execution instead of those of one command.
+-- The index has the expression `execution_id + 0`, and queries for a command use the same
+-- expression. That keeps the planner from choosing an index that starts with execution_id. With
+-- outdated statistics, it can't tell which of these indexes is best. If it chose the one on
+-- execution_id alone, it would read all events of the execution instead of those of one command.
 create index events_by_command on normalizer.events ((execution_id + 0), hashtext(command_id))
     where command_id is not null;
 comment on index normalizer.events_by_command is
     'Query: all events of one command, from which its attempts are rebuilt. It asks for '
     'execution_id + 0, so that no index on execution_id alone can serve it.';
 
--- A block range of the table has rows of many partitions, so the offsets in it are far apart. If
--- the index stored a single range of offsets for each block range, that range would cover nearly
--- all offsets and exclude nothing. int8_minmax_multi_ops stores several short ranges instead, so a
--- look-up reads only a fortieth as much.
+-- A block range of the table has rows of many partitions, so the offsets in it are far apart. A
+-- single range of offsets for each block range would cover nearly all offsets, and exclude nothing.
+-- int8_minmax_multi_ops stores several short ranges instead, so a look-up reads only a fortieth as
+-- much.
 create index events_by_source on normalizer.events
     using brin (source_topic, source_partition, source_offset int8_minmax_multi_ops)
     with (pages_per_range = 16);
@@ -312,10 +311,9 @@ comment on index normalizer.events_by_arrival is
     'events).';
 
 
--- Returns the event id that the producer sent, if another event already had this id and the row was
--- therefore stored under a different one. Returns null if the row has the id that was sent. The
--- result is JSON instead of a number, because the value comes from the JSON column `coercions`,
--- where it may be anything.
+-- Returns the event id that the producer sent, if the row was stored under another id because that
+-- one was taken. Returns null if the row has the id that was sent. The result is JSON instead of a
+-- number, because it comes from the JSON column `coercions`, where the value may be anything.
 create function normalizer.shared_id(coercions jsonb) returns jsonb
     language sql immutable parallel safe
     return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
@@ -478,8 +476,9 @@ comment on column normalizer.source_positions.shapes is
     'without a table. A process with another one does not read them until --accept-shapes.';
 
 
--- Heartbeats are in a separate table, because a batch locks the row of its position. If the
--- heartbeat were in that row, the process couldn't write it while its batch waits for another lock.
+-- Heartbeats have a table of their own, because a batch locks the row of its position. If
+-- heartbeats were stored in that row, a process couldn't report that it's alive while its batch
+-- waits for another lock.
 create table normalizer.source_heartbeats (
     topic           text        not null,
     partition       integer     not null,
@@ -538,7 +537,7 @@ create table normalizer.dedup_horizon (
     incarnation      integer not null,
     partition   integer not null,
     next_offset      bigint  not null,
-    -- These columns show later whether the topic is still the same log or was recreated. They're
+    -- These columns later show whether the topic is still the same log or was recreated. They're
     -- null if a job read the records from a file or a table. The three columns about the last
     -- record are set only when a position is deleted.
     cluster_id       text,
@@ -869,10 +868,10 @@ comment on column normalizer.archived_rows.holes is
 grant select on normalizer.archived_rows to normalizer_writer;
 
 
--- Stores drift: top-level fields that a producer sends although it doesn't document them, or
--- documents them with another type. The table is only a sample, because the service stores a
--- limited number of findings for each wire shape. Each finding has a short example. The full values
--- are in the table events.
+-- Stores drift. A field has drifted if a producer sends it at the top level without documenting it,
+-- or with another type than documented. The table is only a sample, because the service stores a
+-- limited number of findings for each wire shape, each with a short example. The full values are in
+-- the table events.
 create table normalizer.drift_findings (
     shape              text        not null,
     field              text        not null,
@@ -912,10 +911,11 @@ comment on column normalizer.drift_findings.found_at is 'When it was found.';
 grant select, insert on normalizer.drift_findings to normalizer_writer;
 
 
--- The executions that `normalizer forget` has deleted on request. Writers read this table, so that
+-- The executions that `normalizer forget` has deleted on request. Writers ignore their events, so
 -- an execution doesn't come back when one of its records is read again. The command deletes all
--- events and calls of an execution in one transaction, as retention does, but regardless of their
--- age. The counts still include the deleted events and calls (functions/archive_executions.sql).
+-- events and calls of an execution in one transaction. Retention does the same, but only with old
+-- executions. The counts still include the deleted events and calls
+-- (functions/archive_executions.sql).
 create table normalizer.forgotten_executions (
     execution_id bigint      not null,
     at           timestamptz not null default now(),

@@ -1,6 +1,6 @@
 -- Tables of the jobs that process history: backfill, renormalize, redrive, and redact. A job writes
--- events just as the service does. So each job also has positions and totals, which change in the
--- transaction that writes the rows. That way the totals always add up to what was written.
+-- events just as the service does, so it has positions and totals too. They change in the same
+-- transaction as the rows, so the totals always match what was written.
 
 
 create table normalizer.jobs (

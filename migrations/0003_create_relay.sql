@@ -2,10 +2,10 @@
 --
 -- While a relay is registered, each statement that inserts or updates events adds their ids to
 -- event_changes, together with the id of its transaction. The relay sends the events in the order
--- of transaction ids, each row as it is at that moment. It reads only ids below pg_snapshot_xmin.
--- All those transactions have ended, so none of them can still commit a change that the relay has
--- already passed. A sequence couldn't ensure that, because a transaction may take its number first
--- and commit last.
+-- of transaction ids, each as its row is at that moment. It reads only changes below
+-- pg_snapshot_xmin, because all of their transactions have ended. So no transaction can still
+-- commit a change that the relay has already passed. A sequence couldn't ensure that, because a
+-- transaction may take its number first and commit last.
 
 
 create table normalizer.event_relay (

@@ -2,13 +2,13 @@
 -- the events. Its views are a contract with their readers. Its tables are private and may change in
 -- any release.
 --
--- Each counter has a row in every shard. A transaction locks a shard until it ends, and changes
--- only the rows of this shard, so writers never wait for each other's counters. The count is the
--- sum over all shards.
+-- Each counter has a separate row in every shard, so that writers can count at the same time. A
+-- transaction locks a shard until it ends, and changes only the rows of this shard. The count is
+-- the sum over all shards.
 --
--- A constraint whose name ends in _possible allows every value that events can lead to: times
--- within the calendar, attempts that an event can have, and sums so small that the shard of repairs
--- (64) can hold the difference of all other shards.
+-- A constraint whose name ends in _possible rejects only values that no event can lead to. It
+-- allows every time within the calendar, every attempt that an event can have, and every sum that
+-- the shard of repairs (64) can still correct.
 
 create schema projector;
 
@@ -128,8 +128,8 @@ insert into projector.shards (shard)
 select generate_series(-1, 63);
 
 
--- An empty table that stands in for a missing transition table. The same trigger function runs
--- after insert, update, and delete, and always reads the transition tables `before` and `after`.
+-- Stands in for a missing transition table, and is always empty. The same trigger functions run
+-- after insert, update, and delete, and always read the transition tables `before` and `after`.
 -- PostgreSQL provides only `after` for an insert, and only `before` for a delete. The other name
 -- then refers to an empty table like this one, because the schema is in the search path.
 create table projector.before (like normalizer.events including comments);
@@ -248,8 +248,7 @@ comment on index projector.divergences_open is
     'Query: open divergences (view agreement, projector repair).';
 
 
--- An event that a search has found. The search was either for the event's trace id or for the
--- offset of its record in Kafka.
+-- An event that a search has found, either by its trace id or by the offset of its record in Kafka.
 create type projector.located_event as (
     event_id     bigint,
     execution_id bigint,

@@ -1,6 +1,6 @@
--- Tables that count events by minute and by hour, how late the events arrived, and which of their
--- values were corrected. The counts by minute are for monitoring and are deleted after two days.
--- The counts by hour are kept, unless `projector maintain --keep-hours` deletes them.
+-- Tables that count events by minute and by hour, how late they arrived, and which of their values
+-- were corrected. The counts by minute are for monitoring, and are deleted after two days. The
+-- counts by hour are kept, unless `projector maintain --keep-hours` deletes them.
 
 
 create table projector.event_minutes (

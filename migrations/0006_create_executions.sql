@@ -111,10 +111,9 @@ comment on column projector.execution_hours.shard is
 comment on column projector.execution_hours.executions is 'Number of executions.';
 
 
--- The table has no unique key, because with one, a writer would have to wait for any other writer
--- that's storing the same version. Without a key, two writers that store the first execution of a
--- version at the same time both add a row. That does no harm, because the view shows the earlier
--- time.
+-- The table has no unique key. With one, a writer would have to wait for any other writer that's
+-- storing the same version. Without one, two writers that store the first execution of a version at
+-- the same time both add a row. That does no harm, because the view shows the earlier time.
 create table projector.deployment_marks (
     playbook text        collate "C" not null,
     version  text        collate "C" not null,
@@ -211,9 +210,9 @@ comment on index projector.executions_by_end is
     'Query: executions that ended in an hour (contradicting_executions, '
     'completed_with_failures, verify).';
 
--- Gives the planner statistics about when executions end. Without them, it expects that only a
--- single execution ended in a time window. It would then choose a plan that looks up each execution
--- to check the filter, which is slow if there are many.
+-- Tells the planner when executions end. Without these statistics, it expects that only one
+-- execution ended in a time window. It would then look up each execution to check the filter, which
+-- is slow if many of them ended.
 create statistics projector.ends_of_executions
     on (least(completed_at, failed_at, cancelled_at)) from projector.execution_facts;
 comment on statistics projector.ends_of_executions is

@@ -1,5 +1,5 @@
--- Calls: one row for each attempt of a command. Counters of attempts: by playbook and step, by
--- worker, by error class, by duration, and by minute.
+-- Tables of calls, with one row for each attempt of a command, and tables that count attempts by
+-- playbook and step, by worker, by error class, by duration, and by minute.
 
 
 create table projector.call_facts (
@@ -75,16 +75,16 @@ comment on column projector.call_facts.may_be_retried is
     'or starts. If so, the command is rebuilt from all its events with each new one.';
 
 
--- An event of a command in doubt. A command is in doubt if it may have several attempts and not all
--- of its events tell which one they're of. resolve_attempts finds the attempt of each event from
--- these values:
+-- An event of a command in doubt. A command is in doubt if it may have several attempts, and some
+-- of its events don't say to which attempt they belong. resolve_attempts finds the attempt of each
+-- event from these values:
 --     command  the position of its command in the list passed to aggregate_calls
---     number   the attempt that the event declares, or null
---     in_log   the offset of its record in Kafka and its index in the record, if they tell the order
---              of events
---     slot     which end of an attempt the event is: the call_index of the call that ended, or
---              1,000,000,000 for the end of the command. Null if the event is no end.
---     ending   the rank (end_rank) and class of the end, the same in all reports of that end
+--     number   the number of the attempt that the event names, or null
+--     in_log   the offset of its record in Kafka and its index in the record, or null if they don't
+--              tell the order of events
+--     slot     what the event ends: a call (its call_index) or the command (1,000,000,000). Null if
+--              it ends neither.
+--     ending   the rank (end_rank) and class of the end, which all reports of that end share
 --     nth      the attempt that was found
 create type projector.call_event as (
     event_id   bigint,
@@ -101,9 +101,9 @@ create type projector.call_event as (
 
 -- An attempt of a command in doubt:
 --     nth        the position of the attempt among the attempts of its command, from 1
---     number     its value of the column `attempts`
+--     number     the number of the attempt, as stored in the column `attempts`
 --     in_log     where in Kafka the attempt began, or null if no record with an offset shows that
---     issued_at  the time at which it was issued, if the event that issued it has no number
+--     issued_at  when it was issued, if the event that issued it doesn't name its number
 create type projector.call_attempt as (
     command   integer,
     nth       integer,
@@ -129,21 +129,21 @@ create index calls_unfinished on projector.call_facts (execution_id) where finis
 comment on index projector.calls_unfinished is
     'Query: the unfinished calls of an execution (view stuck_reasons).';
 
--- The query looks up a command_id alone, but the index also has the execution and the attempts.
--- Without statistics, the planner may choose this index for queries that look up all three. The two
--- extra columns keep those as fast as with the primary key, even if many executions use the same
--- command_id.
+-- The view looks up a command_id alone, but the index also has the execution and the attempts.
+-- Without statistics, the planner may choose this index even for a query that has all three values.
+-- Thanks to the two extra columns, such a query is as fast as with the primary key, even if many
+-- executions use the same command_id.
 create index calls_by_command on projector.call_facts (command_id, execution_id, attempts);
 comment on index projector.calls_by_command is
     'Query: the attempts of a command whose execution is not known (view calls).';
 
 
 -- Returns the error class of an error text, so that texts which differ only in details are counted
--- together. It removes quoted parts, e-mail addresses, and ids. A word is an id if it has a digit,
--- or consists of eight or more letters from a to f. It keeps codes, which are up to three digits
--- after a word such as "code" or "exit", and the number in front of the name of an HTTP error. An
--- apostrophe within a word doesn't begin a quote, and a quote that isn't closed reaches to the end
--- of the text.
+-- together. For example, "code 12345 of row 7" becomes "code # of row #". Quoted parts, e-mail
+-- addresses, and ids are removed. A word is an id if it has a digit, or consists of eight or more
+-- letters from a to f. Codes are kept, which are up to three digits after a word such as "code" or
+-- "exit", or in front of the name of an HTTP error. An apostrophe within a word doesn't begin a
+-- quote, and a quote that isn't closed reaches to the end of the text.
 create function projector.classify_error(error text) returns text
     language sql immutable parallel safe
     return btrim(
@@ -381,9 +381,9 @@ create type projector.call_id as (
 
 
 -- The changes that a statement makes to the first attempt of a command. Usually they're merged into
--- the stored row. If that isn't enough, `must_rebuild` is true, and the command is rebuilt from all
--- of its events. That's so if an event was changed or deleted, or if the command was issued,
--- claimed, or started more than once.
+-- the stored row. A merge isn't enough if an event was changed or deleted, or if the command was
+-- issued, claimed, or started more than once. Then `must_rebuild` is true, and the command is
+-- rebuilt from all of its events.
 create type projector.call_change as (
     execution_id        bigint,
     command_id          text collate "C",

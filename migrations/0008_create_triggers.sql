@@ -1,19 +1,20 @@
 -- The triggers that run when rows change.
 --
--- Each projection has statement triggers on normalizer.events. They see the rows that were
--- inserted, changed or deleted in the transition tables `before` and `after`. They run in the order
--- of their names, the same for every writer:
+-- Each projection has statement triggers on normalizer.events, which see the changed rows in the
+-- transition tables `before` and `after`. The triggers run in the order of their names, which is
+-- the same for every writer:
 --     project_0_off          notes which projections differ from now on, if projector.off is on
---     project_1_executions   upserts the executions, ids ascending. This row is the lock that
---                            serializes all that follows for one execution. A later statement reads
---                            the execution's rows, so it sees what the previous writer committed.
---     project_2_calls        the attempts of its commands, and their roll-ups
---     project_3_counters     counters
--- Counters move by the rows of `after` minus the rows of `before`. Firsts, minimums and maximums
--- are merged on insert. If a reported row changed or was deleted, its key is rebuilt from the
--- events of just that key.
--- If projector.off is on, a transaction stores events and moves no projection, and projector repair
--- corrects the projections later.
+--     project_1_executions   writes the executions in the order of their ids. Each row is the lock
+--                            for everything that follows about its execution. Later statements read
+--                            the execution, so they see what the previous writer has committed.
+--     project_2_calls        writes the attempts of the commands, and their roll-ups
+--     project_3_counters     updates the counters
+-- The counters add the rows of `after` and subtract the rows of `before`. Values such as the first
+-- time or the maximum are merged on insert. If a row that may have set such a value was changed or
+-- deleted, the key is rebuilt from its own events.
+--
+-- If projector.off is on, a transaction stores events without updating any projection, and
+-- projector repair corrects the projections later.
 
 -- Creates placeholders for the trigger functions, because a trigger can only be created if its
 -- function exists. `normalizer migrate` replaces them right afterwards with the files in

@@ -1,13 +1,13 @@
 -- Builds the attempts of these commands from their stored events. `may_be_retried` is true if
 -- anything hints at a second attempt of the command: a number, or two issues, claims, or starts.
---     1. read the events. The place of a record in its log tells when an event happened, unless the
---        record came late, or another record reports the event in another log, or before it in this
---        one (merge_flags): the row has the coordinates of the record that was read first.
---     2. find the commands of which an event may be of another attempt than its number says
+--     1. read the events. The place of a record in its log usually tells when its event happened, but
+--        not if the record came late, or if another record reported the event in another log or
+--        earlier in this one (merge_flags). The row has the coordinates of the record read first.
+--     2. find the commands in doubt, some of whose events don't say to which attempt they belong
 --     3. find the attempts of their events
 --     4. keep the least of each ranked value of an attempt, as project_calls does with new events
--- This and other functions that every batch calls are plpgsql, because an SQL function would be
--- planned each time.
+-- This and other functions that every batch calls are written in plpgsql, because an SQL function
+-- would be planned each time.
 create or replace function projector.aggregate_calls(commands projector.call_command[])
     returns table (
         execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
@@ -17,8 +17,8 @@ create or replace function projector.aggregate_calls(commands projector.call_com
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
-    -- The events of a batch's commands are joined with each other here. A nested loop would take
-    -- quadratic time for that.
+    -- project_calls turns hash joins off, but this query needs them. It joins the events of all the
+    -- commands of a batch with each other, which would take quadratic time with a nested loop.
     set enable_hashjoin = on
 as $$
 #variable_conflict use_column

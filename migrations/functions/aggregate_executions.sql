@@ -1,4 +1,4 @@
--- Computes from the stored events of each of these executions the row that it should have:
+-- Computes the row that each of these executions should have, from its stored events:
 --     1. derive what each event says about its execution
 --     2. aggregate these values by execution
 create or replace function projector.aggregate_executions(execution_ids bigint[])

@@ -1,29 +1,31 @@
 -- Retention deletes an execution that has been silent for long enough, completely and in one
--- transaction. Its counts stay.
+-- transaction. The counters still count the deleted events.
 --
--- Every count of events has two parts. The live part counts stored rows, in the shards from 0. The
--- archived part counts deleted rows: shard -1 of every counter and roll-up, and archived_rows for
--- the ledger. A view shows their sum. verify and repair compare and correct only the live part,
--- because nothing is left from which to rebuild the archived part.
+-- Every count of events has two parts. The live part counts stored rows, and is in the shards from
+-- 0 on. The archived part counts deleted rows, and is in shard -1 of every counter and roll-up, and
+-- in archived_rows for the ledger. A view shows their sum. verify and repair compare and correct
+-- only the live part, because nothing is left from which the archived part could be rebuilt.
 --
 -- projector.archive_executions deletes all events of some executions. While it runs, the setting
 -- projector.archiving is on, and the triggers on DELETE add to the archived part what they subtract
--- from the live part. The setting means nothing for an insert or an update, so a writer that sets
--- it changes nothing.
+-- from the live part. The setting has no effect on an insert or an update, so a writer that sets it
+-- changes nothing.
 --
 -- Two limits keep deleted events from being stored again. First, an event that Kafka received
 -- before the horizon H (normalizer.retention_horizon.expired_before) is ignored, in live traffic
 -- and in backfills. Second, an execution is deleted only if Kafka received its last event before H
--- minus D, where D is some days. So no record that is read again counts twice, and neither do two
--- reports of one event that are at most D apart. If an event of a deleted execution arrives later
--- than that, the execution begins again: its begin, its end, and its calls count once more. A
--- separate transaction raises H first. Executions are deleted once every transaction has ended that
--- may have read the earlier H (projector/maintenance/event_retention.py).
+-- minus D, where D is some days. So a record that is read again isn't counted twice, and neither
+-- are two reports of one event that are at most D apart. If an event of a deleted execution arrives
+-- later than that, the execution begins again, so its begin, its end, and its calls count once
+-- more.
+--
+-- A separate transaction raises H first. Executions are deleted only when every transaction has
+-- ended that may have read the earlier H (projector/maintenance/event_retention.py).
 
 -- Deletes all events of these executions, and moves their counts from the live part of the counters
 -- to the archived part. Returns the number of deleted events. Before calling this function, lock
--- the executions, and then lock their rows in a later statement, which sees what other transactions
--- have committed until then.
+-- the executions. Then lock their rows in a second statement, so that it sees what other
+-- transactions have committed in the meantime.
 create or replace function projector.archive_executions(execution_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

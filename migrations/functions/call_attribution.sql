@@ -1,5 +1,5 @@
 -- Returns how the number of an attempt became known:
---     declared  an event names it: the end that decides, or any event while the attempt still runs
+--     declared  the end that decides names it. While the attempt still runs, any event may name it.
 --     only      nothing hints at another attempt of the command
 --     inferred  the number was derived from the order of the events
 create or replace function projector.call_attribution(

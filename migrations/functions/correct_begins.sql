@@ -1,8 +1,8 @@
--- Corrects the place in the log at which attempts began, for attempts whose issues were recorded
--- late (the last sentence of rule R2 of resolve_attempts). Even without the issue, the log shows
--- where such an attempt began: right after an end of the previous attempt, there's another claim or
--- another start, although the previous attempt already had one. The new attempt begins at that
--- claim or start. If an event was sent twice, only its first record counts.
+-- Corrects where in the log an attempt began, if its issue was recorded late (the last sentence of
+-- rule R2 of resolve_attempts). Even without the issue, the log shows it. After an end of the
+-- previous attempt, the command is claimed or started again, although that attempt already had a
+-- claim or a start. The new attempt begins there. If an event was sent twice, only its first record
+-- counts.
 create or replace function projector.correct_begins(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -37,8 +37,8 @@ begin
             where  nth > 1
             and    in_log is not null
         ),
-        -- Divides the log of each command into parts. A new part starts wherever an attempt is
-        -- known to begin.
+        -- Divides the log of each command into parts. Each part starts where an attempt is known to
+        -- begin, and may hold further attempts whose begin isn't known yet.
         in_parts as (
             select *,
                    coalesce(max(begins_nth) over so_far, 1) as last_nth,
@@ -53,9 +53,9 @@ begin
                        rows unbounded preceding
                    )
         ),
-        -- Finds the claims and starts (turns) with which further attempts begin. The first turn in
-        -- a part of the log begins the attempt after the one that the part begins with, the second
-        -- turn begins the attempt after that, and so on.
+        -- Finds the claims and starts with which these further attempts begin, called turns. The
+        -- first turn in a part begins the attempt after the one with which the part starts, the
+        -- second turn begins the attempt after that, and so on.
         turn as (
             select command, in_log, next_nth,
                    last_nth + row_number() over (partition by command, part order by in_log) as nth

@@ -1,10 +1,10 @@
--- Adds these counts of finished attempts (view counted_calls) to the roll-ups of calls. They go to
--- the given shard, or else to this transaction's shard. Where a row has only one sum, it isn't
--- written if that sum is 0.
+-- Adds these counts of finished attempts (view counted_calls) to the roll-ups of calls, in the
+-- given shard or else in this transaction's own. A row that has only one sum isn't written if that
+-- sum is 0.
 --
--- New rows are inserted in the order of their keys, so that a time range occupies few pages. Each
--- insert orders by `max(hour)`, which equals the hour of the group. Ordering by `hour` itself would
--- sort all calls instead of their sums. The steps:
+-- New rows are inserted in the order of time, so that a time range occupies few pages. Each insert
+-- orders by `max(hour)`, which equals the hour of the group. Ordering by `hour` itself would make
+-- PostgreSQL sort all calls instead of their sums. The steps:
 --     1. sum equal counts
 --     2. attempts by hour
 --     3. histograms

@@ -1,8 +1,8 @@
--- Step 4 of project_calls, after the attempts were written:
---     1. Correct failed_before, which is when the failure before a retry ended. This is needed if a
---        retry or a failure has changed. `to_relink` lists these, and `old_failures` lists the
+-- Updates what depends on the attempts that were just written (step 4 of project_calls):
+--     1. correct failed_before, which is when the failure before a retry ended. It may be wrong if
+--        a retry or a failure has changed. `to_relink` lists these, and `old_failures` lists the
 --        failures as they were before the change.
---     2. Update the roll-ups. Subtract the attempts as they were counted before (`counts`), and add
+--     2. update the roll-ups. Subtract the attempts as they were counted before (`counts`), and add
 --        the attempts of `to_recount` as they are now.
 create or replace function projector.count_changed_calls(
     counts projector.call_count[], to_recount projector.call_id[], to_relink projector.call_id[],

@@ -1,5 +1,5 @@
--- Updates the roll-ups of executions, and those of their calls if the playbook of an execution has
--- changed. Also stores when each version of a playbook was executed for the first time
+-- Updates the roll-ups of executions, and those of their calls if an execution's playbook has
+-- changed. The function also stores when each version of a playbook was executed for the first time
 -- (mark_deployments), and deletes the rows of executions that have no events left.
 create or replace function projector.count_executions(moved projector.execution_move[]) returns void
     language plpgsql volatile

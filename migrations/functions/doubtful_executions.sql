@@ -1,7 +1,7 @@
 -- Finds the executions that may have to be rebuilt. An update or a deletion may remove a value from
--- the events, while execution_facts still stores it. Another event of the execution may have the
--- same value, but only reading all of its events can tell. The time last_at isn't compared, because
--- last_event_ranked contains it.
+-- the events that execution_facts still stores, such as the time of the first event. Another event
+-- may have the same value, but only reading all events of the execution can tell. The time last_at
+-- isn't compared, because last_event_ranked contains it.
 --     1. find what the rows of an execution said before the statement and no longer say after it
 --     2. find the executions that store one of these values
 create or replace function projector.doubtful_executions(reports projector.execution_report[])

@@ -1,5 +1,5 @@
--- Returns the events of these executions. It runs with the rights of its owner, because readers may
--- not read the table events themselves. The view execution_timeline calls it. Downloads call
+-- Returns the events of these executions, for the view execution_timeline. The function runs with
+-- the rights of its owner, because readers may not read the table events themselves. Downloads call
 -- events_at instead, which returns the events page by page.
 create or replace function projector.execution_events(execution_ids bigint[])
     returns setof normalizer.events

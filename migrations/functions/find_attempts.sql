@@ -1,8 +1,8 @@
 -- Finds the attempts of commands whose events don't all name their attempt, and when each attempt
--- began (rules R1 and R2 of resolve_attempts). correct_begins then corrects the attempts whose
--- issues were recorded late. The steps:
---     1. find issues without a number. If one has the time of a numbered issue, it's another
---        report of that issue.
+-- began (rules R1 and R2 of resolve_attempts). The next function, correct_begins, corrects the
+-- attempts whose issues were recorded late. The steps:
+--     1. find issues without a number. If one has the time of a numbered issue, it's another report
+--        of that issue.
 --     2. find the numbered attempts, and the event with which each of them begins
 --     3. find the attempts that only an issue or an end reveals
 --     4. find when each attempt began

@@ -1,6 +1,6 @@
 -- Returns the outcome that came first, according to these times. If several came at the same time,
--- the worst of them counts. If all three times are null, there's no outcome yet, and the result is
--- an empty text.
+-- the worst of them counts. If all three times are null, the execution has no outcome yet, and the
+-- result is an empty text.
 create or replace function projector.first_outcome(
     completed_at timestamptz, failed_at timestamptz, cancelled_at timestamptz
 ) returns text

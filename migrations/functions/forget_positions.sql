@@ -1,6 +1,6 @@
--- Runs before and after positions are deleted. Operators delete positions to have a topic read
--- again.
---     before: stores in dedup_horizon how far each position had got
+-- Runs before and after positions are deleted, which operators do to have a topic read again:
+--     before: stores in dedup_horizon how far each position had got, so that records aren't stored
+--             twice when they're read again
 --     after: deletes the heartbeats whose position is gone, because they would override the first
 --            heartbeats of the new position
 create or replace function normalizer.forget_positions() returns trigger

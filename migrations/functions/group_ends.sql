@@ -1,8 +1,8 @@
--- Assigns the ends of calls and commands to attempts by which kinds of ends follow one another, if
--- their times don't tell enough (rule R5 of resolve_attempts). For example, if a command is
--- completed after a failed call, that completion belongs to the next attempt. The ends are split
--- into groups by such rules, and a command is changed only if that gives exactly one group for each
--- of its attempts.
+-- Assigns ends of calls and commands to attempts by the order of their kinds, if their times don't
+-- tell enough (rule R5 of resolve_attempts). For example, if a command is completed after a failed
+-- call, it was retried, so the completion belongs to the next attempt. Such rules split the ends of
+-- a command into groups. The command is changed only if that gives exactly one group for each of
+-- its attempts.
 create or replace function projector.group_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -16,8 +16,8 @@ begin
         with event as (
             select * from unnest(group_ends.events)
         ),
-        -- Selects the commands whose ends may still be in the wrong attempt. That's possible if one
-        -- of their events has no offset in the log, or if an attempt before the last one has no
+        -- Selects the commands that may still have an end in the wrong attempt. That's possible if
+        -- one of their events has no offset in the log, or if an attempt before the last one has no
         -- end.
         unclear as (
             select   command, last_nth
@@ -86,9 +86,9 @@ begin
             from     grouped
             group by command, nth_group
         ),
-        -- Selects the commands with exactly one group for each attempt. If a group declares two
-        -- attempts, or if two groups declare the same one, the groups can't be right, so the
-        -- command is left out. `free` lists the attempts that no group declares.
+        -- Selects the commands with exactly one group for each attempt. A command is left out if a
+        -- group names two attempts, or if two groups name the same one, because then the groups
+        -- can't be right. `free` lists the attempts that no group names.
         matched as (
             select   command,
                      array(

@@ -1,12 +1,12 @@
--- Returns the events that a Kafka record reported, even if the topic was deleted and created again
+-- Returns the events that a Kafka record reported, even if its topic was deleted and created again
 -- since. It finds two kinds of rows:
 --     1. rows that were stored from this record
---     2. rows that were stored from another record and merged with the report in this one. They're
---        found through merged_records, which has a row for each 4,096 offsets
+--     2. rows that were stored from another record, but into which this record's report was merged.
+--        The table merged_records leads to them, and has a row for each 4,096 offsets
 -- The index of merged_records needs the incarnation of the topic, so all known ones are tried. Most
--- come from the positions. A partition that has no position, because only jobs have read it or
--- because the position was deleted, has its incarnations in dedup_horizon. The function runs with
--- the rights of its owner, because readers may not read the events themselves.
+-- of them come from the positions. If a partition has no position, because only jobs have read it
+-- or because the position was deleted, they come from dedup_horizon. The function runs with the
+-- rights of its owner, because readers may not read the events themselves.
 create or replace function projector.locate_record(
     topic text, partition integer, source_offset bigint
 )

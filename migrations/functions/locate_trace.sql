@@ -1,5 +1,5 @@
--- Returns the events of this trace, but at most a thousand of them. The function runs with the
--- rights of its owner, because readers may not read the events themselves.
+-- Returns up to a thousand events of this trace. The function runs with the rights of its owner,
+-- because readers may not read the table events themselves.
 create or replace function projector.locate_trace(trace_id text)
     returns setof projector.located_event
     language sql stable security definer

@@ -1,10 +1,10 @@
 -- Locks those of the executions that nobody else has locked, and returns their ids. Call it before
 -- reading the rows that will be deleted with the executions.
 --
--- It first locks shard -1, so that only one transaction at a time adds to the archived part. Two of
--- them could deadlock, because they would update the same rows of the counters in different orders.
--- Waiting for this lock is safe, because at that point the transaction holds no other lock that a
--- writer may need. The function waits for no other lock.
+-- The function first locks shard -1, so that only one transaction at a time adds to the archived
+-- part. Otherwise two transactions could update the same rows of the counters in different orders,
+-- and deadlock. Waiting for this lock is safe, because the transaction doesn't hold any lock yet
+-- that a writer may need. The function waits for no other lock.
 create or replace function projector.lock_executions(execution_ids bigint[]) returns bigint[]
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

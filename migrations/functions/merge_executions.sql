@@ -1,5 +1,5 @@
--- Merges these changes into execution_facts. Writing an execution locks its row, so the executions
--- are always written in the same order to avoid deadlocks. Returns the executions that the roll-ups
+-- Merges these changes into execution_facts. Writing an execution locks its row, so every writer
+-- writes executions in the same order to avoid deadlocks. Returns the executions that the roll-ups
 -- must now count under another hour, playbook, or outcome.
 create or replace function projector.merge_executions(changes projector.execution_change[])
     returns setof projector.execution_move

@@ -1,6 +1,6 @@
--- Returns the percentile in seconds, from the state that percentile_add has built. It adds up the
--- calls of the buckets until the requested fraction is reached, and returns the middle of that last
--- bucket (duration_bucket).
+-- Returns the percentile in seconds from the state that percentile_add has built. The function adds
+-- up the calls bucket by bucket until the requested fraction is reached, and returns the middle of
+-- that bucket (duration_bucket).
 create or replace function projector.percentile_found(state double precision[])
     returns double precision
     language sql immutable parallel safe

@@ -1,7 +1,7 @@
 -- Finds the attempt of each event, for commands whose events don't all name their attempt. If an
--- event has a number, the number decides. An issue without a number belongs to the attempt that
--- began with it. Any other event belongs to the last attempt that had begun before the event (rule
--- R3 of resolve_attempts).
+-- event names one, that's its attempt. An issue without a number belongs to the attempt that began
+-- with it. Any other event belongs to the last attempt that had begun before the event (rule R3 of
+-- resolve_attempts).
 create or replace function projector.place_events(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -15,10 +15,9 @@ begin
         with attempt as (
             select * from unnest(place_events.attempts)
         ),
-        -- Returns two orderings of the events and the starts of attempts: one by clock, and one by
-        -- log. If both an event and the start of an attempt are in the log, the log tells which
-        -- came first, because the clocks of different workers may disagree. Otherwise only the
-        -- clocks can tell.
+        -- Puts the events and the starts of attempts in order twice, by clock and by log. If both
+        -- an event and the start of an attempt are in the log, the log tells which came first,
+        -- because the clocks of different workers may disagree. Otherwise only the clocks can tell.
         ordered as (
             select *,
                    max(begins_nth) over by_clock as nth_by_clock,
@@ -33,8 +32,9 @@ begin
                               event.created_at, event.in_log, event.slot, event.ending,
                               coalesce(own.nth, issued.nth) as known_nth,
                               null::integer as begins_nth, event.created_at as at,
-                              -- If several have the same time, an end comes first (0), then the
-                              -- beginning of an attempt (1), and then all other events (2).
+                              -- At the same time, an end comes first (0), then the start of an
+                              -- attempt (1), and then any other event (2). So the end belongs to
+                              -- the previous attempt, and the other event to the new one.
                               case when event.slot is null then 2 else 0 end as at_once
                        from   unnest(place_events.events) as event
                        left join attempt as own
@@ -68,9 +68,9 @@ begin
             from   ordered
             where  begins_nth is null
         ),
-        -- Some ends have no place in the log, although other events of their command have one.
-        -- Assign such an end to the last attempt that lacks an end and was claimed or started
-        -- before it by the clocks.
+        -- Some ends have no place in the log, although other events of their command have one. Such
+        -- an end belongs to the last attempt that was claimed or started before it by the clocks,
+        -- and that has no other end.
         late_end as (
             select event_id,
                    max(lacking_nth) over (

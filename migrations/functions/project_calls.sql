@@ -7,9 +7,9 @@
 --     4. correct which failure came before each retry, and add the differences to the roll-ups
 -- Only step 1 reads the rows. The other steps read `changes`.
 --
--- A session keeps the plans that it made for its first batch, when the tables may have been empty. A
--- plan with sequential scans or hash joins would then read whole tables for each batch for as long
--- as the session lasts, so such plans are off here and in project_executions.
+-- A session keeps the plans that it made for its first batch, when the tables may have been empty.
+-- For empty tables, the planner would choose sequential scans and hash joins, which later read
+-- whole tables for each batch. So such plans are turned off here and in project_executions.
 create or replace function projector.project_calls() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -111,12 +111,12 @@ begin
         return null;
     end if;
 
-    -- 2. The stored attempts. A command can't be merged and must be rebuilt if `must_rebuild` is
-    -- set, if it may have a retry, or if its issue, claim, or start is stored with another time.
+    -- 2. Read the stored attempts. A command can't be merged and must be rebuilt if `must_rebuild`
+    -- is set, if it may have a retry, or if its issue, claim, or start is stored with another time.
     --
     -- The roll-ups count only attempts that have finished. A retry refers to the failure before it,
     -- even if that failure isn't counted. `offset 0` makes PostgreSQL look the attempts up by their
-    -- key, because otherwise it may search all retries of the execution.
+    -- key. Without it, the query might search all retries of the execution.
     select array_agg(distinct (reported.execution_id, reported.command_id)::call_command)
                filter (
                    where reported.must_rebuild or known.may_be_retried

@@ -1,13 +1,13 @@
--- Updates the counters after a statement. It adds the rows as they are after the statement, and
--- subtracts the rows as they were before it:
+-- Updates the counters after a statement. The function adds the rows as they are after the
+-- statement, and subtracts the rows as they were before it:
 --     1. events by hour
 --     2. events by minute
 --     3. arrivals by hour
 --     4. coercions by hour
 -- New rows are inserted in the order of time, so that a time range occupies few pages. Each insert
--- orders by the latest event of a group. If it ordered by the hour itself, PostgreSQL would sort
--- all rows of a batch instead of their sums, in every session whose first batch was small. If the
--- function is called with an argument, it adds deleted rows to the archived part, shard -1
+-- orders by the latest event of a group. If it ordered by the hour itself, every session whose
+-- first batch was small would sort all rows of a batch instead of their sums. If the function is
+-- called with an argument, it adds deleted rows to the archived part, shard -1
 -- (archive_executions).
 create or replace function projector.project_counters() returns trigger
     language plpgsql volatile security definer
@@ -88,9 +88,9 @@ begin
     )
     select   to_hour(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
              coalesce(moved.worker_id, '') collate "C",
-             -- Returns the class of the time that an event took to reach Kafka. The comment on
-             -- arrival_hours.lateness lists the classes. Most events arrive within a second, so
-             -- that case comes first.
+             -- Sort events into classes by the time that they took to reach Kafka. The comment on
+             -- arrival_hours.lateness lists the classes. The first case is for most events, which
+             -- arrive within a second.
              case
                  when moved.recorded_at >= moved.created_at
                       and moved.recorded_at < moved.created_at + interval '1 second' then 2
@@ -118,8 +118,8 @@ begin
     from     (
                  select *,
                         -- The time from created_at to recorded_at, which is negative if the
-                        -- producer's clock is ahead. Most events take less than a second. To save
-                        -- work, that isn't counted.
+                        -- producer's clock is ahead. Most events take less than a second. Their
+                        -- time is left out to save work.
                         case
                             when recorded_at >= created_at
                                  and recorded_at < created_at + interval '1 second' then null

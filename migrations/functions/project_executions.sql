@@ -4,9 +4,9 @@
 --     2. merge the entries into the executions. This locks them, and nothing reads them before that
 --     3. after an update or deletion, rebuild executions that may still store a removed value
 --     4. update the roll-ups
--- Only step 1 reads the rows. The other steps get arrays with one entry for each execution and, if
--- rows were updated or deleted, which is rare, one entry for each row. Executions that retention
--- deletes whole (archive_executions) are taken out between steps 1 and 2.
+-- Only step 1 reads the rows. The other steps read arrays with one entry for each execution. After
+-- an update or deletion, which is rare, step 3 also reads one entry for each row. Executions that
+-- retention deletes as a whole (archive_executions) are taken out between steps 1 and 2.
 create or replace function projector.project_executions() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

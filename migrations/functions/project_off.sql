@@ -1,6 +1,6 @@
--- Notes which projections differ from the events, after a transaction with projector.off = on. If a
--- record makes a projection fail, the service stores it in such a transaction, which updates no
--- projection. `projector verify` and the page show these notes until `projector repair` has
+-- Notes which projections no longer match the events after a transaction with projector.off = on.
+-- If a record makes a projection fail, the service stores it in such a transaction, which updates
+-- no projection. `projector verify` and the page show these notes until `projector repair` has
 -- corrected the projections.
 create or replace function projector.project_off() returns trigger
     language plpgsql volatile security definer

@@ -1,8 +1,8 @@
 -- Rebuilds the rows of these executions from their events. Returns those executions of `changed`
--- that the roll-ups must count under other keys from now on. A roll-up doesn't count an execution
--- whose row has a count of 0 events. One reason for such a row is that all events were deleted. The
--- other is that all events were stored without updating the projections (project_off), and the
--- projections have only seen an update of them since, which changes the count by 0.
+-- that the roll-ups must count under other keys from now on. The roll-ups don't count an execution
+-- whose row has a count of 0 events. Usually all of its events were deleted. They may also have
+-- been stored without updating the projections (project_off), and then only updated, which changes
+-- the count by 0.
 create or replace function projector.rebuild_executions(
     execution_ids bigint[], changed bigint[]
 )

@@ -1,7 +1,6 @@
--- If a deletion leaves executions without events, this function removes them from the projections.
--- From then on, they and their calls are counted as archived. The trigger of executions calls it
--- while projector.archiving is on. Returns the changes of the other executions, which still have
--- events.
+-- Removes executions from the projections if a deletion has left them without events. From then on,
+-- they and their calls are counted as archived. The trigger of executions calls this function while
+-- projector.archiving is on. Returns the changes of the other executions, which still have events.
 --     1. find the executions
 --     2. move the counts of their calls from the live part to shard -1
 --     3. move the counts of the executions

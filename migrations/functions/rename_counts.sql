@@ -1,9 +1,9 @@
 -- Renames keys of a counter after a redaction has changed their texts, for example the names of
--- steps. It adds the archived counts of each text in `old_values` to the text at the same place in
--- `new_values`. No event and no call has the old text any more, so its rows with live counts of 0
--- are deleted. Returns their number. To be fast, one call covers only the counters from `since` to
--- `until`. Like compact_shards, it waits for transactions that count in the same shards, and they
--- wait for it.
+-- steps. The archived counts of each text in `old_values` are added to the text at the same place
+-- in `new_values`. No event and no call has the old text any more, so its live counts are 0, and
+-- its rows are deleted. Returns the number of deleted rows. One call covers only the counters from
+-- `since` to `until`, so that it's fast. Like compact_shards, it waits for transactions that count
+-- in the same shards, and they wait for it.
 --     1. lock the shards
 --     2. build the lists of columns
 --     3. move the counts

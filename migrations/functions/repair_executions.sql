@@ -1,11 +1,11 @@
 -- Functions that repair projections while writers and readers continue (projector repair). They
--- rebuild executions and their calls, and hold the locks of these meanwhile. Counters are repaired
--- by projector/repair/repair.py. It computes the difference between the expected and the actual
--- rows, and adds the difference in a shard that only repairs use.
+-- lock executions while they rebuild them and their calls. Counters are repaired by
+-- projector/repair/repair.py instead. It computes the difference between the expected and the
+-- actual rows, and adds this difference in a shard that only repairs use.
 
 -- Rebuilds executions and their calls, even if their rows are wrong. A missing row is created, and
--- a row without events is deleted. The hours in which the roll-ups may now differ are noted, so
--- that they are compared afterwards.
+-- a row without events is deleted. The roll-ups may differ afterwards, so the hours in question are
+-- noted for a later comparison.
 --     1. lock the executions
 --     2. read the keys under which the roll-ups count their calls
 --     3. rebuild the executions
@@ -78,7 +78,7 @@ begin
     delete from execution_facts where execution_id = any(whole) and events = 0;
 
     -- 5. Note the hours to compare, even if they're noted already. The earlier note isn't enough,
-    -- because a comparison that finished before this transaction may delete it.
+    -- because it may be deleted by a comparison that finished before this transaction.
     insert into divergences (projection, hour, noted_by)
     select location.projection, location.hour, 'repair'
     from   (

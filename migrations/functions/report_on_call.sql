@@ -41,9 +41,9 @@ begin atomic
                           else type_outcome
                       end as outcome,
                       -- A completion may hand the call over to a callback, which reports the end
-                      -- later, so such a completion isn't an end. It says so in `context`, or in
-                      -- `result.context` if a server has stored the worker's context there. Workers
-                      -- before 5.93.0 don't say so, and their completion counts as an end.
+                      -- later. Such a completion isn't an end. The worker says so in `context`, and
+                      -- some servers store this in `result.context`. Workers before 5.93.0 don't
+                      -- say so, and their completion counts as an end.
                       case
                           when role = 'done' then '0'
                           when role = 'ended' and not (

@@ -1,7 +1,7 @@
 -- Returns what one event reports about its execution. The trigger, repair, and verify all use this
 -- function, so they can't disagree. `role` and `type_outcome` come from event_kinds, and are null
 -- for an event type that isn't listed there. PostgreSQL inlines this function, so calling it costs
--- nothing. `offset 0` keeps it from encoding the time more than once.
+-- nothing. `offset 0` keeps PostgreSQL from encoding the time more than once.
 create or replace function projector.report_on_execution(
     role text, type_outcome text, event_type text, step text, status text,
     created_at timestamptz, source_topic text, source_partition integer, context jsonb,

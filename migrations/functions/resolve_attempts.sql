@@ -1,63 +1,67 @@
--- Finds the attempt of each event of commands in doubt: some of their events don't say which attempt
--- they are of, although something hints at a second one (aggregate_calls). It calls five functions.
--- The first two find the attempts. Each of the others corrects `nth`, the attempt of each event, by
--- one more rule. No rule changes the attempt of an event that declares its number.
+-- Finds the attempt of each event of the commands in doubt. Some events of such a command don't say
+-- to which attempt they belong, although something hints at a second attempt (aggregate_calls).
+-- This function calls five others. The first two find the attempts. Each of the others corrects
+-- `nth`, the attempt of each event, by one more rule. No rule changes the attempt of an event that
+-- declares its number.
 --
--- Each rule has examples: the events of a command, and after the arrow the attempt of each. They come
--- in the order of the clocks, except where the log is given. There, `@` is the time by the clocks, and
--- `late` means that the record has no place in the log. `#1` is a declared number.
+-- Each rule has examples, which list the events of a command and, after the arrow, the attempt of
+-- each event. The events are in the order of the clocks, except where the log is given. There, `@`
+-- is the time by the clocks, and `late` means that the record has no place in the log. `#1` is a
+-- declared number.
 --
--- find_attempts and correct_begins, which attempts there are, and when each began:
---    R1. An attempt is known by a number, or by an issue of its own: an issue without a number is
---        of the lowest attempt that nobody names. Where other issues have numbers, it's only of one
---        below the highest of them. If the first numbered attempt is a retry that nobody issued,
---        and an end without a number came before its claim or start, there's one before it.
+-- find_attempts and correct_begins find which attempts there are, and when each of them began:
+--    R1. An attempt is known by a number, or by an issue of its own. An issue without a number belongs
+--        to the lowest attempt that nobody names. If other issues have numbers, it can only belong to
+--        an attempt below the highest of these. If the first numbered attempt is a retry that nobody
+--        issued, and an end without a number came before its claim or start, there's one attempt
+--        before it.
 --            issued, failed, issued, done -> 0, 0, 1, 1
 --            issued, issued #1, done -> 0, 1, 1
 --            failed, started #1, done -> 0, 1, 1
---    R2. An attempt begins at its numbered issue, else at its first numbered claim or start, else
---        at its issue without a number, else just after the end of the attempt before. If its issue
---        came late, so that the log has a second claim or start first, after the end of the attempt
---        before, it begins at these.
+--    R2. An attempt begins at its numbered issue, or else at its first numbered claim or start, or
+--        else at its issue without a number, or else just after the end of the previous attempt. If
+--        its issue came late, so that the log first shows a second claim or start after the end of
+--        the previous attempt, then it begins at that claim or start.
 --            issued #0, failed, started, done #1 -> 0, 0, 1, 1
 --            log: started @2, failed @3, started @12, done @13, issued @1, issued @11
 --                 -> 0, 0, 1, 1, 0, 1
 --
--- place_events, the attempt of each event by time:
---    R3. The event is of the last attempt that had begun before it (an issue, claim, or start: also
---        at the same time), or of the first attempt if none had. Their places in the log tell
---        what came first, if all events of the command with a place lie in one log. Otherwise the
---        clocks of the producers do. An end without a place, where others have one, is rather of the
---        last attempt that has neither an end in the log nor a numbered one, and whose claim or
---        start came before it by the clocks. These may be clocks of several workers, which disagree.
+-- place_events finds the attempt of each event by time:
+--    R3. An event belongs to the last attempt that had begun before it, or to the first attempt if
+--        none had. An issue, claim, or start also belongs to an attempt that began at the same time.
+--        If all events of the command with a place lie in one log, their places tell what came first.
+--        Otherwise the clocks of the producers do. An end without a place, if other events have one,
+--        belongs instead to the last attempt that has neither an end in the log nor a numbered one,
+--        and whose claim or start came before it by the clocks. Clocks of different workers may
+--        disagree.
 --            issued, issued #1, done -> 0, 1, 1
 --            log: issued @0, started @1, issued #1 @2, done @3, failed @4 late -> 0, 0, 1, 1, 0
 --
--- spread_ends, no two ends in one place:
+-- spread_ends separates ends that can't belong to the same attempt:
 --    R4. An attempt has one end of its command, and one of each of its calls (by call_index). If
---        several without a number fall into one attempt, the earlier ones go to attempts before it
---        that have none, or else the later ones to attempts after it.
+--        several ends without a number fall into one attempt, the earlier ones move to attempts
+--        before it that have none, or else the later ones move to attempts after it.
 --            issued, issued #1, failed, done -> 0, 1, 0, 1
 --
--- group_ends, what the kinds of the ends tell:
---    R5. Where an event has no place in that log, or an attempt before the last has no end, the
---        kinds of the ends may tell more, in the order of the clocks. An end is of the next attempt
---        if it comes after an end of the command, or of the same call or a later one. An end of the
---        command is also of the next attempt if it comes after a claim or a start, or if it
---        completes the command after a failed call. If that makes one group of ends for each
---        attempt, the groups are of the attempts in this order, or of those that they name.
+-- group_ends uses the kinds of the ends:
+--    R5. If an event has no place in that log, or an attempt before the last has no end, the kinds of
+--        the ends may tell more, in the order of the clocks. An end belongs to the next attempt if it
+--        comes after an end of the command, or after an end of the same call or a later one. An end
+--        of the command also belongs to the next attempt if it comes after a claim or a start, or if
+--        it completes the command after a failed call. If that makes one group of ends for each
+--        attempt, the groups belong to the attempts in this order, or to those that they name.
 --            issued, issued #1, failed, command failed -> 0, 1, 1, 1
 --            issued, issued #1, failed, command completed -> 0, 1, 0, 1
 --
--- A completion is the last of several ends or groups, because only failures are retried.
--- An attempt ends when its last call does: an end that one with a greater call_index follows does
--- not end it. deploy/calls.py follows the same rules.
+-- If there are several ends or groups, a completion is the last of them, because only failures are
+-- retried. An attempt ends when its last call does, so an end that is followed by one with a
+-- greater call_index doesn't end it. deploy/calls.py follows the same rules.
 create or replace function projector.resolve_attempts(events projector.call_event[])
     returns table (event_id bigint, number integer)
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
-    -- The planner expects few events in an array. A nested loop over all of a batch's commands would
-    -- take quadratic time.
+    -- The planner expects few events in an array, so it would choose a nested loop. Over the events
+    -- of all the commands in a batch, that would take quadratic time.
     set enable_hashjoin = on
     set enable_nestloop = off
 as $$

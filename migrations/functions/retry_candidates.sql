@@ -3,13 +3,13 @@
 -- The failure before a retry is the last failure that ended before the retry began, with one
 -- attempt less, of the same command or of the same step and iteration. `changed` are the retries
 -- and failures that changed. `old_failures` are the failures among them as they were before the
--- change. A retry that did not change itself stores a failure that is gone, or misses a new one.
--- It lies before the failure that follows those, so the search ends there:
+-- change. A retry that didn't change itself may store a failure that's gone, or miss a new one.
+-- Such a retry began before the next failure ended, so the search stops there:
 --     1. find failures that are new, and those that are gone
---     2. the changed attempts, and the next attempt of each command
---     3. retries of the same step and iteration between such a failure and the next
+--     2. add the changed attempts, and the next attempt of each command
+--     3. add retries of the same step and iteration between such a failure and the next
 --
--- `offset 0` makes each lookup use its key. Without it, a plan that was made while there were no
+-- `offset 0` makes each look-up use its key. Without it, a plan that was made while there were no
 -- retries would later read all of them.
 create or replace function projector.retry_candidates(
     changed projector.call_id[], old_failures projector.call_failure[]

@@ -1,6 +1,7 @@
--- An attempt has one slot for the end of its command, and one for the end of each of its calls. If
--- several ends fall into the same slot, only one of them can belong to this attempt. So this
--- function moves the others to attempts whose slot is free (rule R4 of resolve_attempts).
+-- Moves ends to other attempts if several fall into the same slot (rule R4 of resolve_attempts). An
+-- attempt has one slot for the end of its command, and one for the end of each of its calls. Only
+-- one of the ends in a slot can belong to the attempt, so the others move to attempts whose slot is
+-- free.
 create or replace function projector.spread_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -33,8 +34,8 @@ begin
                        group by command
                    ) as counted using (command)
         ),
-        -- Lists each end once, even if it was reported twice. If only one of its reports has the
-        -- number of an attempt, the number applies to both.
+        -- Lists each end once, even if it was reported twice. If only one of its reports names an
+        -- attempt, that attempt applies to both.
         report as (
             select   command, slot, ending, min(nth) as nth,
                      min(nth) filter (where number is not null) as own_nth
@@ -42,9 +43,9 @@ begin
             where    slot is not null
             group by command, slot, ending
         ),
-        -- Puts the ends of each slot that have no attempt number in order (`place`). `nth_free` is
-        -- the position of an end's present attempt among the free attempts. `surplus` is how many
-        -- more ends than free attempts there are.
+        -- Numbers those ends of each slot that don't name an attempt (`place`). `nth_free` is the
+        -- position of the end's present attempt among the free attempts. `surplus` is how many more
+        -- ends than free attempts there are.
         ranked as (
             select command, slot, ending, nth_free,
                    row_number() over (partition by command, slot order by nth_free, ending)
@@ -62,10 +63,10 @@ begin
         ),
         -- Gives each end a different free attempt, as long as there are enough. `nearest` is the
         -- latest attempt that leaves one for each later end, so earlier ends move to earlier
-        -- attempts. If no earlier attempts are left, `place - surplus` counts from the first
-        -- attempt on, so later ends move to later attempts. For example, if three ends fall into
-        -- the first of three attempts, they get attempts 1, 2, and 3. If there were a fourth end,
-        -- two ends would share the first attempt.
+        -- attempts. If that would go below the first attempt, `place - surplus` counts up from it
+        -- instead, so later ends move to later attempts. For example, if three ends fall into the
+        -- first of three attempts, they get attempts 1, 2, and 3. If there were a fourth end, two
+        -- ends would share the first attempt.
         spread as (
             select command, slot, ending, greatest(nearest, place - surplus, 1) as nth_given
             from   (

@@ -1,8 +1,8 @@
--- Finds executions that are tied to one of these executions by a shared event_id, and returns them
--- in pairs. One execution of a pair has an event with that id. The other has a different event that
--- was sent with the same id, and was therefore stored under a hashed id. Retention deletes both
--- executions together. Otherwise, if the second event were reported again, its id would look free,
--- and the event would be stored once more under that id.
+-- Finds executions that share an event_id with one of these executions, and returns them in pairs.
+-- One execution of a pair has an event with that id. The other has a different event that was sent
+-- with the same id, and was therefore stored under a hashed id. Retention deletes both executions
+-- together. Otherwise, if the second event were reported again, its id would look free, and the
+-- event would be stored once more under that id.
 create or replace function projector.tied_executions(execution_ids bigint[])
     returns table (execution_id bigint, tied_to bigint)
     language sql stable

@@ -1,6 +1,6 @@
 -- Returns a separate row for each counter shard, so queries have to sum the rows. If the view
--- summed them, a query that sums again would make PostgreSQL group the rows of a long time range
--- twice.
+-- summed them, a query that groups by fewer columns would sum again, and PostgreSQL would group the
+-- rows of a long time range twice.
 create or replace view projector.call_outcomes_by_attempt as
 select hour, playbook, step, attempts, status, calls,
        case when status = 'COMPLETED' then calls else 0 end as succeeded,

@@ -1,5 +1,5 @@
--- Returns each finished attempt, with the values under which the roll-ups count it. Calls of the
--- engine's own step __orchestrate__ are left out, because they aren't counted.
+-- Returns each finished attempt with the values under which the roll-ups count it. Calls of the
+-- engine's own step __orchestrate__ are left out, because the roll-ups don't count them.
 create or replace view projector.counted_calls as
 select execution_id, command_id, attempts, step, begun_at, finished_at, status, worker_id, error,
        coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))

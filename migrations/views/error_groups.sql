@@ -1,8 +1,8 @@
 create or replace view projector.error_groups as
 with recursive class as (
-    -- Finds the error classes one after another: each index look-up returns the next class after
-    -- the previous one. So the cost grows with the number of classes, and not with the number of
-    -- calls.
+    -- Finds the error classes one after another. Each look-up in the index returns the class that
+    -- follows the previous one, so the cost grows with the number of classes and not with the
+    -- number of calls.
     (
         select   projector.classify_error(coalesce(projector.call_error(error_ranked), ''))
                      as error_class

@@ -134,8 +134,9 @@ fn adopt<'a>(
     extra: &mut Vec<(Cow<'a, str>, Raw<'a>)>,
 ) -> Result<(), Left> {
     for &name in &Top::NAMES[FIRST_COLUMN..] {
-        // A column may be set in the wrapper but missing from the event, or have another value
-        // there. The rules for that case exist only in Python, so leave such a record to Python.
+        // A column may be set in the wrapper and missing from the event, or the two may have
+        // different values. Only the Python code has the rules for these cases, so leave such a
+        // record to Python.
         let outer = wrapper.of_key(name).filter(|raw| *raw != "null");
         match (outer, fields.of_key(name)) {
             (None, _) => {}

@@ -28,7 +28,7 @@ pub fn resolve_event_type<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>,
         first
     } {
         // Accept only ASCII text here, and leave other text to Python. For some other letters,
-        // Python and Rust disagree about the lower case, and about where a word ends.
+        // Python and Rust disagree on the lower case, and on where a word ends.
         Value::Text(text) if !text.is_empty() && text.is_ascii() => {
             within_bytes(text, MAX_EVENT_TYPE_BYTES)
         }

@@ -217,8 +217,8 @@ fn nested_outcomes(event: &WireEvent<'_>) -> Result<(bool, Option<&'static str>)
         nested.payload_result_context.get(Member::Status),
         nested.payload_result_context.get(Member::TerminalState),
         nested.payload_response.get(Member::Status),
-        // If an event was read back from the database, its payload is under `result.context`, so
-        // look up the status there too (#s6).
+        // An event that was read back from the database has its payload under `result.context`, so
+        // look for the status there too (#s6).
         nested.result_context.get(Member::Status),
         nested.result_context.get(Member::TerminalState),
         nested.result_inner.get(Member::Status),

@@ -155,14 +155,8 @@ async def test_a_server_that_is_gone_is_said(browser: Browser, platform: Platfor
 
 
 async def test_an_outage_is_as_old_on_the_next_screen(browser: Browser, platform: Platform) -> None:
-    async def fail(route: Route) -> None:
-        if "/settings" in route.request.url:
-            await route.continue_()
-        else:
-            await route.fulfill(status=503, json={"reason": "database_unavailable"})
-
     async with looking(browser, platform.url, visit=False, answers_fail=True) as page:
-        await page.route("**/api/v1/**", fail)
+        await page.route("**/api/v1/**", _fail_all_but_settings)
         await page.goto(platform.url)
         await page.wait_for_selector(r"#banner >> text=/answered for [4-9](\.\d+)? s;/")
 
@@ -179,6 +173,79 @@ async def test_an_outage_is_as_old_on_the_next_screen(browser: Browser, platform
         await page.evaluate("said.length = 0")
         await page.wait_for_function("() => said.length >= 2")  # drawn since
         assert "refreshed" not in await page.inner_text("body")
+
+
+async def _fail_all_but_settings(route: Route) -> None:
+    if "/settings" in route.request.url:
+        await route.continue_()
+    else:
+        await route.fulfill(status=503, json={"reason": "database_unavailable"})
+
+
+async def test_an_outage_is_as_old_after_a_reload(browser: Browser, platform: Platform) -> None:
+    async def age() -> tuple[str, str]:
+        said = await page.locator("#banner >> text=answered for").inner_text()
+        ((number, unit),) = re.findall(r"answered for ([\d.]+) (\w+)", said)
+        return number, unit
+
+    async with looking(browser, platform.url, visit=False, answers_fail=True) as page:
+        await page.clock.install()
+        await page.route("**/api/v1/**", _fail_all_but_settings)
+        await page.goto(platform.url)
+        assert (await age())[1] in {"s", "ms"}
+        await page.clock.fast_forward(600_000)
+
+        await page.reload()
+        assert (await age())[1] == "min"
+
+        # The page was away, so it doesn't know whether that outage went on.
+        await page.goto("about:blank")
+        await page.clock.fast_forward(600_000)
+        await page.goto(platform.url)
+        assert (await age())[1] in {"s", "ms"}
+
+        # An outage that ended isn't part of the next one.
+        await page.clock.fast_forward(600_000)
+        await page.unroute_all(behavior="ignoreErrors")
+        await page.evaluate(_EVERY_QUERY_NOW)
+        await page.wait_for_function("() => document.getElementById('banner').textContent === ''")
+        await page.route("**/api/v1/**", _fail_all_but_settings)
+        await page.reload()
+        assert (await age())[1] in {"s", "ms"}
+
+
+async def test_page_polls_less_often_in_an_outage(browser: Browser, platform: Platform) -> None:
+    requested: list[str] = []
+
+    async def fail(route: Route) -> None:
+        requested.append(route.request.url.partition("/api/v1/")[2].partition("?")[0])
+        await _fail_all_but_settings(route)
+
+    async with looking(browser, platform.url, visit=False, answers_fail=True) as page:
+        await page.clock.install()
+        await page.route("**/api/v1/**", fail)
+        await page.goto(platform.url)
+        for _ in range(40):
+            await page.clock.run_for(5_000)
+            await page.wait_for_function(_NO_QUERY_IS_SENT)
+
+        # After 200 s: at 0, 5, 15, 35, 65, 95, 125, 155, and 185 s or a little later.
+        assert 6 <= requested.count("jobs") <= 9
+        assert re.search(r"\. Next try at \d\d:\d\d:\d\d\.", await page.inner_text("#banner")), (
+            await page.inner_text("#banner")
+        )
+
+        times = requested.count("jobs")
+        await page.evaluate("dispatchEvent(new Event('focus'))")
+        await until(partial(_times, requested, "jobs"), is_so=lambda now: now > times)
+
+
+_NO_QUERY_IS_SENT: Final = """
+    async () => {
+        const { page } = await import(new URL("state.js", document.scripts[0].src).href);
+        return [...page.queries.values()].every((one) => one.sentAt === null);
+    }
+"""
 
 
 async def test_a_late_answer_is_awaited_aloud(browser: Browser, platform: Platform) -> None:
@@ -894,7 +961,10 @@ async def test_every_screen_says_what_was_not_read(
             await page.wait_for_function(_BANNER_SAYS, arg=said)
 
             live = page.locator("#pause")
-            assert await live.text_content() == ("Not live" if said else "Live"), screen
+            state = "Not live" if said else "Live"
+            assert await live.text_content() == state, screen
+            assert await live.get_attribute("title") == "Pause", screen
+            assert await live.get_attribute("aria-label") == f"{state}. Pause", screen
 
 
 async def test_the_state_of_the_log_is_said_in_a_word(browser: Browser, platform: Platform) -> None:

@@ -473,14 +473,14 @@ async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platfo
         await page.goto(platform.url)
         await fully_drawn(page)
 
-        await page.click("#pause")
+        await page.click("button[title=Pause]")
         assert "You see the figures from" in await page.inner_text("#banner")
         requested: list[str] = []
         page.on("request", lambda request: requested.append(request.url))
         await page.clock.fast_forward(60_000)
         assert requested == []
 
-        await page.click("#pause")
+        await page.click("button[title='Go live']")
         await page.wait_for_function("() => document.getElementById('banner').textContent === ''")
         assert requested
 

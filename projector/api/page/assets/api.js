@@ -2,6 +2,8 @@
 
 const EVERY_MS = 5000;
 const TIMEOUT_MS = 30000;
+/** In an outage, a query waits longer after each failure, but never longer than this. */
+const MOST_WAIT_MS = 30000;
 /** An answer that took longer than this ends a note that the page still waits. */
 const LATE_MS = 2500;
 /** What the server refuses is refused again: such a query is sent once. */
@@ -78,6 +80,9 @@ export class Query {
     this.answer = answerCache.get(this.address) ?? null;
     this.error = null;
     this.failingSince = failingSince;
+    this.failures = 0;
+    /** When it's sent again, in an outage. */
+    this.nextAt = null;
     this.sentAt = null;
     this.answeredAt = null;
   }
@@ -96,13 +101,20 @@ export class Query {
         if (signal.aborted) return;
         if (changed) onAnswer(this);
       }
-      await (this.error?.refused ? untilLive(signal) : pause(untilPoll(this.error ? EVERY_MS : this.every), signal));
+      await (this.error?.refused ? untilLive(signal) : pause(this.error ? this.#untilRetry() : untilPoll(this.every), signal));
     }
+  }
+
+  #untilRetry() {
+    const ms = untilPoll(EVERY_MS) + Math.min(EVERY_MS * 2 ** (this.failures - 1), MOST_WAIT_MS) - EVERY_MS;
+    this.nextAt = Date.now() + ms;
+    return ms;
   }
 
   /** Gives whether there is something to draw again: other rows, an error, or the end of one. */
   async once(signal) {
     this.sentAt = Date.now();
+    this.nextAt = null;
     let changed = this.error !== null;
     try {
       const answer = await get(this.path, this.query, signal, { known: this.answer });
@@ -112,9 +124,11 @@ export class Query {
       answerCache.set(this.address, this.answer);
       if (answerCache.size > 200) answerCache.delete(answerCache.keys().next().value);
       this.error = this.failingSince = null;
+      this.failures = 0;
     } catch (error) {
       if (signal.aborted) return;
       this.error = error;
+      this.failures += 1;
       changed = true;
       if (error.refused || error.isNothingThere) this.answer = this.answeredAt = null;
       this.failingSince ??= this.waitingSince;

@@ -58,6 +58,7 @@ function answers() {
 function outage(failing, all) {
   const refused = failing.filter((one) => one.error.refused);
   const lasting = lastingOf(failing);
+  const nextAt = Math.min(...lasting.map((one) => one.nextAt ?? Infinity));
   const words = [...new Set(failing.map((one) => one.error.message))].join(". ");
   const some = failing.length < all.length ? ` (${failing.length} of ${all.length} queries)` : "";
   if (!lasting.length) {
@@ -66,6 +67,7 @@ function outage(failing, all) {
   }
   return h("p", { "data-state": "bad" }, `${words}${some}`,
     h("span", { "aria-hidden": "true" }, ` for ${since(outageSince())}`),
-    figuresFrom(refused.length ? lasting : failing), " ",
+    figuresFrom(refused.length ? lasting : failing),
+    nextAt < Infinity ? h("span", { "aria-hidden": "true" }, ` Next try at ${clock(nextAt)}.`) : null, " ",
     guide(failing.some((one) => one.error.reason.startsWith("database")) ? "database" : "server"));
 }

@@ -23,6 +23,8 @@ export function header() {
   const set = FILTERS.filter((name) => address[name] !== undefined);
   const open = document.body.dataset.filters === "open";
   const theme = document.documentElement.dataset.theme ?? "auto";
+  const state = page.paused ? "Paused" : isLive() ? "Live" : "Not live";
+  const does = page.paused ? "Go live" : "Pause";
   return [
     h("div", { class: "row", "data-key": "bar" },
       h("a", { class: "name", href: home(address) }, "Projector"),
@@ -31,7 +33,7 @@ export function header() {
       h("div", { class: "self" },
         screen.timeless || !shown.length ? null : h("button", { type: "button", class: "button", id: "filters", "aria-expanded": String(open) },
           set.length ? `Filters (${set.length})` : "Filters"),
-        h("button", { type: "button", class: "button live", id: "pause", "aria-pressed": String(page.paused) }, page.paused ? "Paused" : isLive() ? "Live" : "Not live"),
+        h("button", { type: "button", class: "button live", id: "pause", "data-paused": page.paused ? "" : null, title: does, "aria-label": `${state}. ${does}` }, state),
         h("a", { class: "button", id: "wall", href: link(address, { show: null, view: "wall" }), title: "Six figures for a screen on the wall" }, "Wall"),
         h("button", { type: "button", class: "button theme", id: "theme", "data-theme": theme, "aria-label": `Theme: ${theme}`,
           title: `Theme: ${theme}` }))),

@@ -26,6 +26,8 @@ const MODULES = {
   wall: ["./wall.js", "wall"],
 };
 const RELOAD_MS = 2000;
+/** A reload takes at most this long. What happened in a longer absence is unknown. */
+const RELOADED_MS = 30000;
 /** Parts of the address that change how answers are drawn, not which. */
 const OF_DRAWING = ["sort", "hide", "zoom"];
 /** What has not changed is drawn again after this, for its "12 s ago". */
@@ -39,6 +41,13 @@ const POLL_MS = 500;
 
 const $ = (id) => document.getElementById(id);
 let opened, stop;
+
+/** Since when an outage lasts that was seen just before a reload, or null. */
+function outageBefore() {
+  const [begun, seen] = JSON.parse(sessionStorage.getItem("outage") ?? "[]");
+  sessionStorage.removeItem("outage");
+  return Date.now() - seen < RELOADED_MS ? begun : null;
+}
 
 /** The functions of the screens that are loaded. */
 const made = {};
@@ -89,8 +98,8 @@ async function open() {
   document.body.dataset.view = page.address.view ?? "";
   // The wall has no button that would end a pause.
   page.paused &&= page.address.view !== "wall";
-  // An outage goes on from one screen to the next.
-  const failingSince = outageSince();
+  // An outage goes on from one screen to the next, and after a reload.
+  const failingSince = outageSince() ?? outageBefore();
   page.queries = new Map();
   const queryOf = ([path, search, options]) => {
     const key = `${path}?${search}`;
@@ -382,6 +391,12 @@ addEventListener("popstate", async () => {
     focusAgain();
   });
 });
+addEventListener("pagehide", () => {
+  const begun = outageSince();
+  if (begun) sessionStorage.setItem("outage", JSON.stringify([begun, Date.now()]));
+});
+// A reader who comes back in an outage does not wait for the next try.
+addEventListener("focus", () => { if (outageSince()) dispatchEvent(new Event("live")); });
 addEventListener("resize", schedule);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // A title that is scrolled to stands below the bar, however many rows that has.

@@ -33,8 +33,8 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that is read in small slices, because its last owner was killed.
 
     - `size` is the number of records in the next slice.
-    - `within` is the number of next records among which is the one that may have killed an owner.
-      `most` limits the size of slices of these records.
+    - `within` is how many of the next records are under suspicion, because the one that killed an
+      owner may be among them. Slices of these records have at most `most` records.
     - `must_be_alone` means that the process may work on nothing else at the same time.
     - `left` is how many more records must be committed until the partition is no longer a suspect.
     - `end` is where the log ended when the partition was claimed. No earlier owner can have read

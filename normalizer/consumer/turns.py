@@ -1,7 +1,7 @@
 """Decides which partitions a fetch reads.
 
-Slices of suspects come first, followed by records of healthy partitions. Only if a record must be
-processed alone, the fetch reads nothing else.
+Normally a fetch reads slices of suspects first, and then records of healthy partitions. But if a
+suspect's next record must be processed alone, the fetch reads only that record.
 """
 
 import contextlib
@@ -76,9 +76,9 @@ class Turns:
         """Return one record that must be processed alone, or nothing if there's none.
 
         Before that, a note in the position says that this record is processed alone. If the note
-        can't be stored, the record is returned nevertheless. Should it then kill the process, the
-        next owner doesn't know that no other record can be to blame, so it has to kill one more
-        process before it's blamed.
+        can't be stored, the record is returned nevertheless. But if the record then kills the
+        process, the next owner can't know that it was alone. One more process has to be killed
+        before the record is blamed.
         """
         suspects = self._ownership.suspects
         for partition, size in suspects.due(alone=True):

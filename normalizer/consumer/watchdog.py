@@ -78,10 +78,10 @@ class Watchdog:
         self._rebalancing_since_s = self._clock()
 
     def note_stuck(self, stuck: set[str]) -> bool:
-        """Note which partitions are stuck, and return whether rejoining the group didn't help them.
+        """Note which partitions are stuck. Returns True if rejoining the group hasn't helped them.
 
-        It didn't if each of them was already stuck at the last call. The time without progress is
-        measured from now on, so that they aren't found again at once.
+        That's the case if each of them was already stuck at the last call. Their time without
+        progress starts again from zero, so that the next call isn't due at once.
         """
         is_stuck_again = stuck <= self.stuck_earlier
         self.stuck_earlier = stuck

@@ -1,10 +1,10 @@
 """Reads what a partition's position says about how the previous owner ended.
 
 An owner that ends normally releases its partitions. An owner that's killed can't, and the cause may
-be one of the records that it was working on. For example, a record may take so much memory that the
-process is killed. So before an owner works on records, it stores in the position how many there may
-be at most. The next owner then reads at most that many records at a time, so that it finds out
-which one it was. Such a group of records is called a slice.
+be one of the records that it was working on, for example one that takes too much memory. So the
+next owner reads the following records in small groups, called slices, and stores in the position
+how many records it may be working on. If it's killed too, the owner after it reads these records in
+smaller slices, until the harmful one is found.
 """
 
 from typing import Final

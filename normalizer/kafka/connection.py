@@ -238,9 +238,10 @@ def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> 
 async def stop_client(client: Any, *, timeout_s: float) -> bool:
     """Stop a consumer or producer, or close an admin client. Returns False if that failed.
 
-    It also fails if it takes longer than `timeout_s`. While brokers are unreachable, aiokafka's
-    stop() may raise the CancelledError of one of its own tasks and leave connections open. That
-    error would cancel our caller too. So it's caught here, and the connections are closed.
+    It also counts as failed if it takes longer than `timeout_s`. While brokers are unreachable,
+    aiokafka's stop() may raise the CancelledError of one of its own tasks and leave connections
+    open. That error would cancel our caller too. So it's caught here, and the connections are
+    closed.
     """
 
     async def stop() -> bool:

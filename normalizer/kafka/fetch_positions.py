@@ -156,11 +156,11 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             self._on_unverified()
 
     def note_answer(self, partition: KafkaPartition, answer_ms: int, *, over: Any = None) -> None:
-        """Note the time of a response. If it came too late, the partition becomes unverified.
+        """Note the time of a response, and mark the partition as unverified if necessary.
 
-        So it does if the response came over another connection than the one before. If its time
-        shows that the clock was set back, it counts as too late, because nobody can tell how long
-        the broker was silent.
+        That's necessary if the response came too late, or over another connection than the one
+        before. If the clock was set back, nobody can tell how long the broker was silent, so the
+        response counts as too late.
         """
         position = self.get(partition)
         if position is None:

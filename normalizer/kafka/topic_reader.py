@@ -134,7 +134,7 @@ class TopicReader(ReaderConnection):
             return await read_committed(client, group_id, partitions, stable=False)
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
-        """Return each partition's first offset, and the end that readers of committed records see.
+        """Return each partition's first offset, and where the committed records end.
 
         All partitions must exist. If a leader sends no response, this raises
         BrokerUnavailableError, which names the partitions of that leader.

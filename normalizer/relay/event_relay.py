@@ -258,9 +258,9 @@ class EventRelay:
     async def _check(self, position: TablePosition, went_back: str) -> None:
         """Measure the lag, and check that the position still belongs to this database.
 
-        Raises FatalError if it doesn't, for example because the database was restored. The position
-        may also have gone back. In that case changes after it are already deleted, although a relay
-        deletes changes only after it has sent them. `went_back` is the message of the error then.
+        Raises FatalError if it doesn't, for example because the database was restored. Also raises
+        FatalError, with the message `went_back`, if changes after the position are already deleted.
+        A relay deletes changes only after it has sent them, so the position must have gone back.
         """
         state = await self._reader.read_state(position)
         if not state.is_registered:

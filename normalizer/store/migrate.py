@@ -89,10 +89,11 @@ class SchemaMismatchError(MigrationFailedError):
 async def migrate(
     database_url: str, *, folder: Path = FOLDER, report: Callable[[str], None] = print
 ) -> tuple[str, ...]:
-    """Apply the pending files, and return their names in order. Returns none if none was pending.
+    """Apply the pending files, and return their names in order.
 
     If another process is migrating, this waits for it to finish. It also waits for each table lock
-    that a file needs. Raises MigrationFailedError and StoreUnavailableError.
+    that a file needs. The result is empty if no file was pending. Raises MigrationFailedError and
+    StoreUnavailableError.
     """
     files = read_migrations(folder)
     applied = []

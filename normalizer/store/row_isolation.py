@@ -118,7 +118,7 @@ async def find_rejected_rows(
 
     When COPY fails, it names the line of the rejected row, so the rows before that line are good.
     If an error names no line, the rows are tried in halves. Either way, the search then continues
-    behind the rejected row, so finding many rejected rows takes little longer than finding a few.
+    after the rejected row, so finding many rejected rows takes little longer than finding a few.
     Every row that was tried is rolled back.
     """
     rejected: dict[int, str | None] = {}

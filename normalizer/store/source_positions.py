@@ -114,7 +114,7 @@ LOCK_DEDUP_HORIZON: Final = """
 async def lock_dedup_horizon(
     connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 ) -> DedupHorizon:
-    """Return the dedup horizons of those locked positions that are still below theirs.
+    """Return the dedup horizon of each locked position that hasn't reached it yet.
 
     Below its dedup horizon (the column `dedup_offset`), a partition's records may be written by a
     job at the same time. So this also locks the partition's row in the table `dedup_horizon`, and

@@ -151,9 +151,10 @@ def _kept_digests(values: ValuesByDigest) -> list[Digest]:
 def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
     """Encode the values that lost in a merge, for the field `conflicting_values` of `extra`.
 
-    A producer may have sent a field of that name too. If its value is the only one to store, it's
-    stored unchanged, except if it looks just like the values that a merge stores. It's then listed
-    among the losing values, so that it can't be mistaken for them later.
+    A producer may have sent a field of that name too, and its value must be kept like any other. If
+    it's the only value to store, it's stored unchanged. There's one exception: if it looks just
+    like an object that a merge stores, it's wrapped in such an object, so that it can't be mistaken
+    for one later.
     """
     own = lost.get(_OWN_KEY, [])
     if len(lost) == len(own) == 1 and _decode_kept(own[0], digests) is None:

@@ -63,11 +63,11 @@ class Sanitizer:
     def clean(self, text: str, tree: Json, has_sign: Search | None = None) -> Cleaned:
         """Return `text` without its secrets, or `text` itself if nothing must change.
 
-        `tree` is the parsed text. Pass `has_sign` if a faster search for signs in parts of the text
-        is available. A JSON string that may contain a whole event isn't cleaned here, because the
-        decoder unwraps it later and then cleans its content. Such a string may be the whole record,
-        the payload of a feed wrapper, or an item of a batch. Cleaning text twice changes nothing
-        the second time.
+        `tree` is the parsed text, and `has_sign` is an optional faster search for signs in its
+        parts. A JSON string that may contain a whole event isn't cleaned here, because the decoder
+        unwraps it later and then cleans its content. Such a string may be the whole record, the
+        payload of a feed wrapper, or an item of a batch. Cleaning text twice changes nothing the
+        second time.
         """
         # A string without its escapes may have a sign that the text lacks.
         rewriter = _Rewriter(self, self.suspects if has_sign is None or "\\" in text else has_sign)

@@ -79,8 +79,8 @@ class SecretMembers:
     def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
         """Return the keys of secret values, such as `value` in {"name": "DB_PASSWORD", "value": x}.
 
-        At the top level of an event, the event's own fields and its ids are ignored, because an
-        event has a `name` too and it doesn't describe another value.
+        At the top level of an event, the event's own fields and its ids are ignored. For example,
+        an event's `name` is the name of its type, so it doesn't describe another value.
         """
         if at_top:
             tree = {key: value for key, value in tree.items() if key not in _EVENT_KEYS}

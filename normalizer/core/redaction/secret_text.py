@@ -143,7 +143,8 @@ class SecretText:
     def may_hold_secret(self, text: str, has_sign: Callable[[bytes], bool] | None = None) -> bool:
         """Return whether a text has a sign of a secret, such as a URL with a user name.
 
-        Pass `has_sign` if a faster search for the signs that this text can have is available.
+        `has_sign` is an optional faster search, which looks only for the signs that this text can
+        have.
         """
         return ("://" in text and "@" in text) or (has_sign or self._suspects)(
             text.encode(errors="replace")

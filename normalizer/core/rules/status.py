@@ -122,15 +122,14 @@ def _declared(event: WireEvent) -> str:
 
 
 def _call_status(event: WireEvent, declared: str) -> Status:
-    """Return one of four words: a declared failure, else a nested failure, else COMPLETED.
+    """Return the status of a finished call: COMPLETED, or the failure FAILED, ERROR, or CANCELLED.
 
-        declared         nested        status             rank
-        a failure        anything      the declared one   2
-        COMPLETED        no failure    COMPLETED          1 if anything is nested, else 0
-        anything else    no failure    COMPLETED          the same
-        no failure       a failure     the nested one     2
+    If the event declares a failure, that's the status, whatever else is nested in the event (rank
+    2). Otherwise a nested failure is the status (rank 2). Without any failure the status is
+    COMPLETED, with rank 1 if an outcome is nested in the event, and rank 0 if none is.
 
-    In the last two cases a coercion records the declared word, unless it's missing or UNKNOWN.
+    If the declared word says something other than the status, a coercion records that word, unless
+    it's missing or UNKNOWN.
     """
     outcome = _call_outcome(declared)
     if outcome in _FAILURES:

@@ -1,9 +1,11 @@
 """Writes a blocked part of a batch separately, so that the other partitions don't wait for it.
 
-A part may be blocked, for example, by a row lock that somebody holds in psql. Its partition isn't
-read until the part is written, so there's at most one such part per partition. The part keeps the
-epoch and the offset of its claim. If another process claims the partition or an operator moves its
-position, the part therefore can't be written any more.
+A part has the records of one partition. It may be blocked, for example, by a row lock that somebody
+holds in psql. The partition isn't read until the part is written, so there's at most one such part
+per partition.
+
+The part keeps the epoch and the offset of its claim. If another process claims the partition or an
+operator moves its position, the part therefore can't be written any more.
 """
 
 import asyncio

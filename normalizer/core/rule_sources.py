@@ -1,8 +1,9 @@
 """Hashes the source files of the rules, so that a native lane built from other rules isn't used.
 
-The build of the lane compiles this hash into it. When a process starts, it computes the hash of its
-own rules and uses the lane only if the two are equal. This module imports only the standard
-library, because the build runs it before the package is installed.
+The native lane is a library in Rust that implements the same rules. Its build compiles this hash
+into it. When a process starts, it computes the hash of its own rules, and uses the lane only if the
+two are equal. This module imports only the standard library, because the build runs it before the
+package is installed.
 """
 
 import hashlib

@@ -179,9 +179,10 @@ class GroupReader:
         response. If the log no longer has the next offset of a partition, `fetch` stops reading
         that partition, and the caller has to claim it again.
 
-        Raises BrokerUnavailableError if the group has a problem. The caller should then rejoin the
-        group. Raises FatalError if a right is missing, or if another process took our instance
-        name. Raises UnreadableBatchError if the log is damaged.
+        Raises BrokerUnavailableError if the client fails, for example because the group has
+        expelled it. The caller should then rejoin the group. Raises FatalError if a right is
+        missing, or if another process took over our instance name. Raises UnreadableBatchError if
+        the log is damaged.
         """
         if not self._joined:
             await asyncio.sleep(timeout_s)

@@ -54,7 +54,8 @@ async def read_partitions_leniently(
     """Read several partitions at the same time, each from its own offset.
 
     `starts` has the incarnation and the offset of each partition. The result has, for each
-    partition, the chunk that `read_next_leniently` returned or the error that it raised.
+    partition, the chunk that `read_next_leniently` returned or the error that it raised. So one
+    unreadable partition doesn't keep the others from being read.
     """
 
     async def read(partition: KafkaPartition) -> FetchedChunk | NormalizerError:

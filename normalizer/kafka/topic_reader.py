@@ -213,6 +213,7 @@ class TopicReader(ReaderConnection):
     ) -> FetchedChunk | None:
         """Return the records of a single fetch response, from `offset` on.
 
+        They're read by the lenient reader, so a batch that aiokafka can't decode is returned too.
         Returns None if the log doesn't have this offset. Raises UnreadableBatchError if even the
         lenient reader can't decode the batch there.
         """
@@ -232,9 +233,10 @@ class TopicReader(ReaderConnection):
     ) -> list[int]:
         """Return which offsets in these ranges have a committed record, in ascending order.
 
-        Each range is (first, after), where `after` isn't part of the range. Offsets that the log no
-        longer has are missing from the result. Raises UnreadableBatchError if even the lenient
-        reader can't decode a batch.
+        This checks whether offsets that were counted as empty really have no record. Each range is
+        (first, after), where `after` isn't part of the range. Offsets that the log no longer has
+        are missing from the result. Raises UnreadableBatchError if even the lenient reader can't
+        decode a batch.
         """
         where = KafkaPartition(topic, partition)
         bounds = (await self.bounds([where]))[where]

@@ -2,8 +2,8 @@
 
 The position and its audit entry change in one transaction, which also raises the epoch. So the
 partition's owner loses its claim. It then claims the partition again and continues from the new
-position. Skipped offsets are written like a batch without records, so that the totals still agree
-with the ledger.
+position. Skipped offsets are written like a batch without records, so that the position's running
+totals still add up.
 """
 
 from collections.abc import Sequence

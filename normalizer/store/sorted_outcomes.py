@@ -63,7 +63,9 @@ class OutcomeCounts:
 class SortedOutcomes(msgspec.Struct, kw_only=True):
     """A batch's outcomes, sorted by kind. Ignored ones are only counted.
 
-    - `counts` has the counts of each part of the batch, in the order of the parts.
+    A part of a batch has the records of one partition.
+
+    - `counts` has the counts of each part, in the order of the parts.
     - `ends` has, for each part, the index in `events` after the part's last event.
     - `rejection_counts` has, for each of the `rejections`, the counts of the part that it's in.
     - `excluded` has the reason for each valid event that's ignored.

@@ -116,10 +116,10 @@ async def lock_dedup_horizon(
 ) -> DedupHorizon:
     """Return the dedup horizon of each locked position that hasn't reached it yet.
 
-    Below its dedup horizon (the column `dedup_offset`), a partition's records may be written by a
-    job at the same time. So this also locks the partition's row in the table `dedup_horizon`, and
-    so does the job. If both write the same records, the second one to get the lock then sees the
-    rows of the first.
+    Records below a partition's dedup horizon (the column `dedup_offset`) may have been written
+    before, or be written by a job at this moment. So this also locks the partition's row in the
+    table `dedup_horizon`, and so does the job. If both write the same records, the second one to
+    get the lock then sees the rows of the first.
     """
     dedup_horizon = {
         (topic, incarnation, partition): dedup_offset

@@ -175,18 +175,22 @@ class Store:
     async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """Return the claims that are no longer valid, each with the reason.
 
-        A FencedError means that another process has claimed the partition. A PositionMovedError
-        means that an operator has moved its position.
+        This finds the lost claims of partitions without new records. If a partition has any,
+        `write` would report the lost claim anyway. A FencedError means that another process has
+        claimed the partition, and a PositionMovedError means that an operator has moved its
+        position.
         """
         if not claims:
             return []
         return await self._session.run_once(partial(find_lost_claims, claims=claims))
 
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
-        """Begin the next incarnation of a recreated topic at `log_start` (--accept-reset).
+        """Begin to read a recreated topic from the beginning of its new log (--accept-reset).
 
-        If several processes notice that the topic was recreated, only one of them begins the
-        incarnation. Raises FencedError and PositionMovedError, as `write` does.
+        Its offsets start again at `log_start`, so the incarnation is raised to tell new records
+        from old ones with the same offset. If several processes notice that the topic was
+        recreated, only one of them raises it. Raises FencedError and PositionMovedError, as `write`
+        does.
         """
         return await self._session.run_once(
             partial(

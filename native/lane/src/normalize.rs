@@ -1,4 +1,4 @@
-//! Applies every rule to an event, in the order of the Python rules.
+//! Applies every rule to an event, in the same order as Python does.
 //!
 //! If several rules would reject the event, the first one decides the reason. Source:
 //! docs/spec/wire-shapes.md#l2, #v3, #g4.

@@ -58,8 +58,8 @@ impl<'a> Fields<'a> {
         present(self.other_sent(key).unwrap_or(ABSENT))
     }
 
-    /// Returns the value of a key that isn't the name of a column, which may be null; None if
-    /// there's no such key.
+    /// Returns the value of a key that isn't the name of a column, or None if there's no such key.
+    /// The value may be null.
     #[must_use]
     pub fn other_sent(&self, key: &str) -> Option<Raw<'a>> {
         self.others
@@ -157,8 +157,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The members of a payload, a meta, or a result that rules read. It has none if the value isn't an
-/// object.
+/// The members of a payload, a meta, or a result that rules read. There are none if the value isn't
+/// an object.
 #[derive(Clone)]
 pub struct Nested<'a> {
     members: [Raw<'a>; Member::COUNT],

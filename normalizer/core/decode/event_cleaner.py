@@ -1,8 +1,8 @@
-"""Removes secrets from a record's value on behalf of the native lane.
+"""Removes secrets from a record's value on behalf of the native lane, i.e. of the rules in Rust.
 
 The rules that find secrets exist only in Python. When the lane sees a sign of a secret in a
-record's value, it calls these rules and continues with the cleaned text. It doesn't read a record
-at all if the headers may contain a secret. Python then normalizes the whole record. Source:
+record's value, it calls these rules and continues with the cleaned text. If the headers may contain
+a secret, it doesn't read the record at all, and Python normalizes it instead. Source:
 docs/spec/wire-shapes.md#r6.
 """
 

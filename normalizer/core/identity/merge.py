@@ -58,10 +58,10 @@ _list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(li
 def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
     """Merge the report into the row, or return `stored` itself if the report adds nothing.
 
-    The merged row keeps the id and the coordinates of `stored`, because the ledger counts a row
-    under the coordinates with which it was first stored. JSON values are compared by their digests,
-    so the result may be wrong if one wasn't in `digests`. Ask `digests` for missing values
-    afterwards. If there are any, load their digests and merge again.
+    The merged row keeps the id and the coordinates of `stored`, because the row was counted under
+    these coordinates when it was first stored. JSON values are compared by their digests, so the
+    result may be wrong if one wasn't in `digests`. Ask `digests` for missing values afterwards. If
+    there are any, load their digests and merge again.
     """
     losing = LosingValues(stored, report, digests)
     evidence, reported = Evidence.unpack(stored.evidence), Evidence.unpack(report.evidence)

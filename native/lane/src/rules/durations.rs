@@ -1,7 +1,8 @@
 //! Resolves the duration of an event, in seconds.
 //!
-//! A number with an exponent, or with more digits than a double holds, is left to Python. Source:
-//! docs/spec/wire-shapes.md#u1, #u2, #s6.
+//! Python computes durations exactly, with decimal numbers. This module computes them with doubles,
+//! so it leaves a number to Python if it has an exponent or more digits than a double holds.
+//! Source: docs/spec/wire-shapes.md#u1, #u2, #s6.
 
 use crate::left::Left;
 use crate::tables::{Member, Top, DURATIONS, MAX_S, MAX_WORK_S, WORK};

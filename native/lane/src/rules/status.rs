@@ -1,8 +1,9 @@
 //! Resolves the status of an event, and how strong the evidence is.
 //!
-//! A record is left to Python if its status isn't ASCII or is longer than any known word. Source:
-//! docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10, #s11, #s13, #s14,
-//! #s16.
+//! The status that the event declares, a status nested in its payload, and its type may disagree,
+//! and these rules decide which one counts. A record is left to Python if its status isn't ASCII or
+//! is longer than any known word. Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6,
+//! #s7, #s8, #s9, #s10, #s11, #s13, #s14, #s16.
 
 use std::borrow::Cow;
 
@@ -56,8 +57,8 @@ fn declared<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>, Left> {
     }
 }
 
-/// Returns the outcome of a call, which is one of four words: the declared failure, or else a
-/// failure further down, or else COMPLETED.
+/// Returns the status of a finished call. If the event declares a failure, that's the status.
+/// Otherwise it's a failure that was found further down, or COMPLETED if there's none.
 fn of_call<'a>(event: &mut WireEvent<'a>, declared: Cow<'a, str>) -> Result<Status<'a>, Left> {
     let outcome = outcome_of(&declared);
     if let Some(failure) = outcome.filter(|word| FAILURES.contains(word)) {
@@ -150,8 +151,8 @@ fn meaning_of_type(event_type: &str) -> Meaning {
     }
 }
 
-/// Returns the status that nested words imply: a failure, or else one other than COMPLETED, if
-/// there is one (#s3).
+/// Returns the status that nested words imply (#s3). A failure counts most, then any word other
+/// than COMPLETED, and COMPLETED least.
 fn nested_status(
     event: &WireEvent<'_>,
     meaning: &Meaning,

@@ -42,10 +42,10 @@ end
 $$;
 
 
--- `protocol` is the version of the rules that derive the id of an event. All writers must use the
--- same version, because processes with different rules would store one event under two ids. A
--- migration that changes these rules raises the version. It also raises all epochs, which stops
--- every process that still uses the old rules:
+-- Holds what all writers must agree on. `protocol` is the version of the rules that derive the id
+-- of an event. Processes with different rules would store one event under two ids, so a migration
+-- that changes the rules raises the version. It also raises all epochs, which stops every process
+-- that still uses the old rules:
 --     update normalizer.layout set protocol = 2;
 --     update normalizer.source_positions set epoch = epoch + 1;
 --     update normalizer.jobs set epoch = epoch + 1;
@@ -537,9 +537,9 @@ create table normalizer.dedup_horizon (
     incarnation      integer not null,
     partition   integer not null,
     next_offset      bigint  not null,
-    -- These columns later show whether the topic is still the same log or was recreated. They're
-    -- null if a job read the records from a file or a table. The three columns about the last
-    -- record are set only when a position is deleted.
+    -- These columns can later show whether the topic is still the same log or was recreated.
+    -- They're null if a job read the records from a file or a table. The three columns about the
+    -- last record are set only when a position is deleted.
     cluster_id       text,
     last_offset      bigint,
     last_recorded_ms bigint,

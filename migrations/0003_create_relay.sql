@@ -2,7 +2,7 @@
 --
 -- While a relay is registered, each statement that inserts or updates events adds their ids to
 -- event_changes, together with the id of its transaction. The relay sends the events in the order
--- of transaction ids, each as its row is at that moment. It reads only changes below
+-- of transaction ids, and sends each row as it is at that moment. It reads only changes below
 -- pg_snapshot_xmin, because all of their transactions have ended. So no transaction can still
 -- commit a change that the relay has already passed. A sequence couldn't ensure that, because a
 -- transaction may take its number first and commit last.

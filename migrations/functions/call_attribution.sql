@@ -1,5 +1,6 @@
 -- Returns how the number of an attempt became known:
---     declared  the end that decides names it. While the attempt still runs, any event may name it.
+--     declared  the event that ended the attempt names it. While the attempt still runs, any of its
+--               events may name it.
 --     only      nothing hints at another attempt of the command
 --     inferred  the number was derived from the order of the events
 create or replace function projector.call_attribution(

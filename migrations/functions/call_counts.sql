@@ -1,6 +1,6 @@
--- Returns what the roll-ups should count for each of these attempts, as keys of their rows and
--- values to add to them. `sign` is 1 to count the attempts, and -1 to take them out of the counts
--- again.
+-- Returns what the roll-ups should count for each of these attempts, which are the keys of the
+-- roll-up rows and the values to add to these rows. `sign` is 1 to count the attempts, and -1 to
+-- take them out of the counts again.
 create or replace function projector.call_counts(sign integer, ids projector.call_id[])
     returns setof projector.call_count
     language plpgsql stable

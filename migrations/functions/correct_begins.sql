@@ -1,8 +1,8 @@
 -- Corrects where in the log an attempt began, if its issue was recorded late (the last sentence of
--- rule R2 of resolve_attempts). Even without the issue, the log shows it. After an end of the
--- previous attempt, the command is claimed or started again, although that attempt already had a
--- claim or a start. The new attempt begins there. If an event was sent twice, only its first record
--- counts.
+-- rule R2 of resolve_attempts). Even without the issue, the log shows where that was. After an end
+-- of the previous attempt, the command is claimed or started again, although that attempt already
+-- had a claim or a start. The new attempt begins there. If an event was sent twice, only its first
+-- record counts.
 create or replace function projector.correct_begins(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -37,8 +37,9 @@ begin
             where  nth > 1
             and    in_log is not null
         ),
-        -- Divides the log of each command into parts. Each part starts where an attempt is known to
-        -- begin, and may hold further attempts whose begin isn't known yet.
+        -- Divides the log of each command into parts, each of which starts where an attempt is
+        -- known to begin. Further attempts may have begun within a part, and the next step finds
+        -- them.
         in_parts as (
             select *,
                    coalesce(max(begins_nth) over so_far, 1) as last_nth,
@@ -53,7 +54,7 @@ begin
                        rows unbounded preceding
                    )
         ),
-        -- Finds the claims and starts with which these further attempts begin, called turns. The
+        -- Finds the claims and starts with which these further attempts began, called turns. The
         -- first turn in a part begins the attempt after the one with which the part starts, the
         -- second turn begins the attempt after that, and so on.
         turn as (

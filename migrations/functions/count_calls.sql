@@ -1,6 +1,6 @@
--- Adds these counts of finished attempts (view counted_calls) to the roll-ups of calls, in the
--- given shard or else in this transaction's own. A row that has only one sum isn't written if that
--- sum is 0.
+-- Adds these counts of finished attempts (view counted_calls) to the roll-ups of calls. They go to
+-- the given shard, or to the shard of this transaction if none is given. A row that has only one
+-- sum isn't written if that sum is 0.
 --
 -- New rows are inserted in the order of time, so that a time range occupies few pages. Each insert
 -- orders by `max(hour)`, which equals the hour of the group. Ordering by `hour` itself would make

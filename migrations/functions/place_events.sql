@@ -32,9 +32,10 @@ begin
                               event.created_at, event.in_log, event.slot, event.ending,
                               coalesce(own.nth, issued.nth) as known_nth,
                               null::integer as begins_nth, event.created_at as at,
-                              -- At the same time, an end comes first (0), then the start of an
-                              -- attempt (1), and then any other event (2). So the end belongs to
-                              -- the previous attempt, and the other event to the new one.
+                              -- Among events of the same time, an end comes first (0), then the
+                              -- start of an attempt (1), and then any other event (2). So an end
+                              -- still belongs to the previous attempt, and any other event belongs
+                              -- to the new one.
                               case when event.slot is null then 2 else 0 end as at_once
                        from   unnest(place_events.events) as event
                        left join attempt as own

@@ -118,8 +118,8 @@ begin
     from     (
                  select *,
                         -- The time from created_at to recorded_at, which is negative if the
-                        -- producer's clock is ahead. Most events take less than a second. Their
-                        -- time is left out to save work.
+                        -- producer's clock is ahead. Most events take less than a second, and such
+                        -- short times are left out to save work.
                         case
                             when recorded_at >= created_at
                                  and recorded_at < created_at + interval '1 second' then null

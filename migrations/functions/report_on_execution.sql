@@ -35,9 +35,9 @@ begin atomic
            end
     from   (
                select projector.encode_time(created_at) as moment,
-                      -- The playbook's path and version. The event that begins the execution has
-                      -- them in `context`, or in `result.context` if a server has stored there what
-                      -- the client sent.
+                      -- The playbook's path and version come from the event that begins the
+                      -- execution. They're in its `context`, or in `result.context` if a server has
+                      -- stored there what the client sent.
                       case
                           when role is distinct from 'begins' then null
                           when jsonb_typeof(context -> 'path') = 'string'

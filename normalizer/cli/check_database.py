@@ -225,8 +225,8 @@ class DatabaseCheck:
             else "other roles' snapshots are hidden, so the alert NormalizerSnapshotHeld can't "
             "fire",
             "" if sees else f"grant pg_read_all_stats to {user};",
-            # Everything except the alert NormalizerSnapshotHeld works without this right. Many
-            # managed databases let nobody grant it, so only warn if it's missing.
+            # Only the alert NormalizerSnapshotHeld needs the right pg_read_all_stats. Many managed
+            # databases let nobody grant it, so a missing right is a warning and not a failure.
             warns=not sees,
         )
 

@@ -73,7 +73,7 @@ class BatchFiller:
     ) -> BatchBuilder:
         # Don't wait for a batch of suspects to fill up. A suspect is a partition whose last owner
         # was killed, perhaps by one of its records. If this process is killed too, a small batch
-        # leaves few records that can be to blame.
+        # leaves only a few records that may be to blame.
         due_s = self._clock() if for_suspects else None
         fetched = small_fetches = 0
         while not self._must_end(builder, for_suspects=for_suspects):

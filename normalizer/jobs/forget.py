@@ -194,10 +194,10 @@ _DELETE_MERGED_RECORDS: Final = f"""
     {_FOUND}
 """  # noqa: S608 - parts from this module
 
-# Reads a page of quarantined records, with the bytes of those that may contain a name of the
-# execution. A record can spell a name with escapes, so the query searches only for the longest part
-# of the name that is never escaped. The caller then searches the returned bytes for the whole
-# names.
+# Reads a page of quarantined records. The bytes of a record are returned only if they may contain
+# one of the names that records use for the execution. A record may spell a name with escapes, so
+# the query searches for the longest part of it that is never escaped. The caller then searches the
+# returned bytes for the whole names.
 _READ_RAW: Final = """
     select   source_topic, source_incarnation, source_partition, source_offset,
              case when may.name_it then key end as key,

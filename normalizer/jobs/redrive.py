@@ -71,9 +71,9 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     index: int
 
 
-# Selects the attempts of one run. The run's number alone isn't enough, because retention may have
-# deleted an earlier run with the same number and left its attempts behind. So only attempts since
-# the start of this run count.
+# Selects the redrive attempts of one run. The run's number alone isn't enough, because retention
+# may have deleted an earlier run with the same number and left its attempts behind. So only
+# attempts since the start of this run count.
 _TRIED_IN_RUN: Final = """
     tried.job_id = {job_id}::text and tried.run = {run}::integer
     and tried.tried_at >= (

@@ -139,8 +139,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             and position.unverified_count == unverified_log.unverified_count
             and position.last == unverified_log.last
         ):
-            # The comparison was an answer of the broker too, so measure how long the broker has
-            # been silent from `compared_ms` at the earliest.
+            # The broker answered the comparison too, so count its silence from `compared_ms` at the
+            # earliest, and not from an older answer.
             position.unverified_count, position.last_answer_ms = (
                 0,
                 max(position.last_answer_ms, compared_ms),

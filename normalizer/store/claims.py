@@ -118,8 +118,8 @@ _DELETED_INCARNATION: Final = """
 """
 
 # Adds a row for each partition that has none, only so that there's a row to lock. The first claim
-# of a partition locks this row, and so does a job that writes the partition's records. So one of
-# them waits for the other.
+# of a partition and a job that writes the partition's records both lock this row, so one of them
+# has to wait for the other.
 ADD_DEDUP_HORIZON: Final = """
     insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset, cluster_id)
     select   topic, incarnation, partition, 0, $4::text

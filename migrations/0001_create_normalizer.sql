@@ -12,15 +12,16 @@ declare
 begin
     foreach wanted in array array[
         'normalizer_writer', 'projector_reader',
-        -- For those who may read and redrive rejected bytes, which may contain secrets.
+        -- This role is for those who may read and redrive rejected bytes, which may contain
+        -- secrets.
         'normalizer_redriver'
     ] loop
         if not exists (select from pg_roles where rolname = wanted) then
             begin
                 execute format('create role %I nologin', wanted);
             exception
-                -- Roles belong to the cluster: a migration of another database may create it at the
-                -- same time.
+                -- Roles belong to the whole cluster, so the migration of another database may
+                -- create this one at the same time.
                 when duplicate_object or unique_violation then null;
                 when insufficient_privilege then
                     raise insufficient_privilege using

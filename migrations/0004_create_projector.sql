@@ -106,14 +106,14 @@ create function projector.call_error(error_ranked text) returns text
     return substr(error_ranked, 21);
 
 
--- Reads the rank of the deciding end (end_rank): whether the attempt failed.
+-- Returns whether the attempt failed, which the rank of its deciding end tells (end_rank).
 create function projector.call_failed(outcome_ranked text) returns boolean
     language sql immutable parallel safe
     return left(outcome_ranked, 1) <> '2';
 
 
--- A transaction locks one of these rows. An advisory lock wouldn't do, because anybody may take
--- one.
+-- A transaction takes a shard by locking its row here. An advisory lock wouldn't be safe, because
+-- any role could take it.
 create table projector.shards (
     shard smallint not null,
     constraint shards_pkey primary key (shard)

@@ -139,7 +139,8 @@ comment on index projector.deployment_marks_by_version is
     'Query: whether a version was seen before (mark_deployments).';
 
 
--- An execution whose roll-ups change: what it was counted under, and what it is now.
+-- An execution whose roll-ups must change, with the keys under which it was counted so far and
+-- those under which it must be counted now.
 create type projector.execution_move as (
     execution_id        bigint,
     was_playbook_ranked text[],
@@ -193,7 +194,8 @@ create type projector.execution_change as (
     cancelled_at        timestamptz
 );
 
--- No index may hold a column that changes with each event: that would prevent HOT updates.
+-- No index may contain a column that changes with each event, because that would prevent HOT
+-- updates.
 create index executions_by_hour on projector.execution_facts (projector.to_hour(first_at));
 comment on index projector.executions_by_hour is
     'Query: executions by hour of the first event (view executions).';

@@ -75,7 +75,7 @@ _NEXT_HOURS: Final = """
         from   known
         where  known.hour is not null
     )
-    -- The limit stops the recursion, so no further hour is looked up.
+    -- The limit also ends the recursion, so no further hour is looked up in the index.
     select hour
     from   known
     where  hour is not null

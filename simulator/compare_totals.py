@@ -41,7 +41,7 @@ class TotalsCheck(msgspec.Struct):
         latest_ms = first.recorded_ms
         for logged in others:
             same_record = (logged.partition, logged.offset) == (first.partition, first.offset)
-            # An event without any time gets that of the log: a later copy changes it.
+            # An event without any time has the time of the log, which a later copy changes.
             later = logged.reported.created_us is None and logged.recorded_ms > latest_ms
             again = (logged.copy and not later) or same_record
             outcome = self.duplicate if again else self.merged

@@ -125,7 +125,8 @@ def stored_row(reports: list[LoggedReport]) -> Row:
         "created_at": _EPOCH + timedelta(microseconds=columns["created_us"]),
         "recorded_at": _EPOCH + timedelta(microseconds=columns["recorded_us"]),
         "context": context or None,
-        # Of several that differ the fold needs none: all name the same playbook.
+        # The expected views need only one of several results that differ, because all of them name
+        # the same playbook.
         "result": next(filter(None, map(_unsealed, (one.result for one in reported))), None),
         "coercions": None,
         "shape": reported[0].shape,

@@ -29,7 +29,8 @@ class SpillPartitions:
     def put(self, key: int, value: Any) -> None:
         """Add a value to the partition of `key`."""
         written = self._encode(value)
-        # The low bits of a snowflake are nearly always 0: mixing makes the partitions even.
+        # The low bits of a snowflake are nearly always 0. Mixing spreads the keys evenly over the
+        # partitions.
         file = self._files[(key * _MIXER % 2**64) >> _SHIFT]
         file.write(len(written).to_bytes(4, "big"))
         file.write(written)

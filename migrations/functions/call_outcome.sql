@@ -1,4 +1,4 @@
--- Reads the rank of the deciding end (end_rank): how the attempt ended.
+-- Returns how the attempt ended, which the rank of its deciding end tells (end_rank).
 create or replace function projector.call_outcome(outcome_ranked text) returns text
     language sql immutable parallel safe
     return case substr(outcome_ranked, 20, 1)

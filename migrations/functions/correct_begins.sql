@@ -16,7 +16,8 @@ begin
         with attempt as (
             select * from unnest(correct_begins.attempts)
         ),
-        -- The ends, claims, and starts in the log, and the begins of attempts.
+        -- Collects the ends, claims, and starts in the log, and the places in it at which attempts
+        -- begin.
         step as (
             select   command, role, slot, min(in_log) as in_log,
                      slot is not null
@@ -80,7 +81,8 @@ begin
         left join turn
                on  turn.command = attempt.command
                and turn.nth = attempt.nth
-               -- If a part of the log has more turns than attempts, the last ones begin none.
+               -- If a part of the log has more turns than attempts, no attempts begin at the last
+               -- ones.
                and turn.nth <= coalesce(turn.next_nth, turn.nth);
 end
 $$;

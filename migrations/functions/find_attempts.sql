@@ -151,7 +151,8 @@ begin
             left join issue
                    on  issue.command = counted.command
                    and issue.nth_issue = counted.nth_issue
-                   -- If there are fewer issues than attempts, nobody knows which are missing.
+                   -- If there are fewer issues than attempts without a numbered one, nobody knows
+                   -- which are missing, so assign none of them.
                    and known.issues >= counted.unissued
         )
         select command, nth::integer, number,
@@ -170,7 +171,8 @@ begin
                               rows unbounded preceding
                           ) as next_end_at
                    from   (
-                              -- The first end is of the first attempt, whatever the clocks say.
+                              -- The first end belongs to the first attempt, even if the clocks say
+                              -- that it came before that attempt began.
                               select *,
                                      case when nth = 1 then '-infinity' else begun_at end as at
                               from   begun

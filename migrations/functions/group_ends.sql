@@ -32,7 +32,8 @@ begin
             or       count(distinct nth) filter (where slot is not null and nth < last_nth)
                      < last_nth - 1
         ),
-        -- Their ends, each once. `takes` counts the claims and starts before an end.
+        -- Lists the ends of these commands, each of them once. `takes` counts the claims and starts
+        -- before an end.
         report as (
             select command, role, slot, ending, created_at, takes,
                    call_outcome(ending) = 'COMPLETED' as is_completed, first_own_nth, last_own_nth

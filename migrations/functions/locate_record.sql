@@ -14,7 +14,8 @@ create or replace function projector.locate_record(
     language sql stable security definer
     set search_path = pg_catalog, projector, pg_temp
 as $$
-    -- 1. Coordinates are in a BRIN index: it finds blocks, not rows.
+    -- 1. Rows that were stored from this record. The coordinates are in a BRIN index, which finds
+    -- blocks and not single rows.
     select event_id, execution_id, event_type, step, status, created_at, source_index, false
     from   normalizer.events
     where  source_topic = locate_record.topic

@@ -1,4 +1,4 @@
--- Microseconds from one moment to a later one. Null if the second is earlier.
+-- Returns the microseconds from one moment to a later one, or null if the second one is earlier.
 create or replace function projector.microseconds_between(earlier timestamptz, later timestamptz)
     returns bigint
     language sql immutable parallel safe

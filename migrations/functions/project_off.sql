@@ -21,14 +21,15 @@ begin
                ('event_hours', null, to_hour(moved.created_at)),
                ('arrival_hours', null, to_hour(coalesce(moved.recorded_at, moved.created_at))),
                ('coercion_hours', null, to_hour(coalesce(moved.recorded_at, moved.created_at))),
-               -- A call that changes before its execution has a row is counted under no playbook.
+               -- A call that changes before its execution has a row is counted under no playbook,
+               -- so its hours may differ too.
                ('call_hours', null, to_hour(moved.created_at)),
                ('call_times', null, to_hour(moved.created_at))
     ) as location (projection, execution_id, hour);
     return null;
 exception
-    -- Rows with any content are stored. If the hour cannot be computed, the difference may be
-    -- anywhere.
+    -- Events may contain any time, even one whose hour can't be computed. In that case note a
+    -- divergence without a location, because the difference may be anywhere.
     when data_exception then
         insert into divergences (projection, noted_by)
         values ('execution_facts', 'off'), ('call_facts', 'off'), ('event_minutes', 'off'),

@@ -1,4 +1,4 @@
--- After a table was truncated, truncates its projections, which are the arguments.
+-- Truncates the projections of a table that was truncated. The arguments name them.
 create or replace function projector.project_truncate() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -14,7 +14,8 @@ begin
         and    relnamespace = 'projector'::regnamespace
         and    relname = any(tg_argv)
     loop
-        -- A table that the same statement truncated cannot be truncated again.
+        -- Truncate only tables that have rows. The statement may have truncated this one itself,
+        -- and it can't be truncated again.
         execute format('select exists (select from %s)', name) into filled;
         if filled then
             execute format('truncate table %s', name);

@@ -69,7 +69,8 @@ as $$
 declare
     attempts call_attempt[];
 begin
-    -- Most commands are not in doubt, and starting a query costs more than all of aggregate_calls.
+    -- Most commands aren't in doubt. Return at once then, because starting a query costs more than
+    -- everything else in aggregate_calls.
     if cardinality(events) = 0 then
         return;
     end if;

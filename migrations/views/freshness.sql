@@ -1,4 +1,5 @@
--- A claim raises the epoch, so it takes a position back that an operator retired.
+-- A retired position is recognized by the epoch at which an operator retired it. A claim raises the
+-- epoch, so it takes the position back.
 create or replace view projector.freshness as
 with retired as (
     select topic, incarnation, partition

@@ -1,4 +1,4 @@
--- The rejected bytes are for the owner and for redrive only.
+-- Leaves out the rejected bytes, because only the owner and redrive may read them.
 create or replace view projector.quarantine_records as
 select quarantine_id, projector.to_hour(quarantined_at) as hour, quarantined_at, reason, detail,
        sqlstate, shape, normalizer_version, source_topic as topic,

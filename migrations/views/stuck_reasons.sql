@@ -1,4 +1,5 @@
--- If several calls are open, it names the one that has waited longest.
+-- Returns what each stuck execution is waiting for. If several of its calls are open, the row names
+-- the one that has waited longest.
 create or replace view projector.stuck_reasons as
 select stuck.execution_id, projector.to_hour(stuck.last_at) as hour, stuck.silent_s,
        coalesce(waiting.waits_for, 'next') as waits_for,

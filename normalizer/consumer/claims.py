@@ -200,8 +200,8 @@ class Claims:
             *partition, cluster_id=cluster_id, log_start=start, log_end=end, accept_reset=accepts
         )
         self._ownership.update_fields(partition, last_claim=claim)
-        # Compare the log after the claim. Before it, the previous owner could still move the
-        # position.
+        # Compare the log after the claim, because until then the previous owner could still move
+        # the position.
         reset = await why_reset(
             self._kafka,
             partition,

@@ -311,7 +311,8 @@ class Membership:
             self._join_task.cancel()
         if not self.stopping.is_set():
             self.abort_writes.set()
-            # The writes in flight hold the event that is set now. Later writes get a new one.
+            # The writes in flight hold the event that is set now. Make a new one, so that later
+            # writes aren't aborted too.
             self.abort_writes = asyncio.Event()
 
     async def _keep_verifying(self) -> None:

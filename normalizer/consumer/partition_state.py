@@ -15,7 +15,8 @@ from normalizer.store.store import Claim
 class PartitionState(StrEnum):
     """What this process does with a partition."""
 
-    # Claims it next, if the group has assigned it. Also the state of a new partition.
+    # This process claims the partition next, if the group has assigned it. New partitions begin in
+    # this state too.
     ASSIGNED = "assigned"
     CLAIMED = "claimed"  # reads and writes it
     SET_ASIDE = "set_aside"  # reads no more of it until the part of a batch that waits is written

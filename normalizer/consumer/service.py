@@ -128,7 +128,8 @@ class Service:
         self._keep_heartbeat()
         async with contextlib.AsyncExitStack() as opened:
             opened.callback(self._cancel_heartbeat)
-            # PartsSetAside closes its store whenever nothing is set aside any more.
+            # These two stores stay open as long as the service runs. PartsSetAside has its own
+            # store, and closes it whenever nothing is set aside any more.
             for store in (self._claims_store, self._store):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self._membership)
@@ -191,7 +192,8 @@ class Service:
 
     async def _run_writer(self) -> None:
         """Fetch, normalize, and write. While one batch is being written, the next is filled."""
-        # The write before `writing`. It must end before a third batch is begun.
+        # The write before `writing`. At most two may be in flight, so it must end before a third
+        # batch is begun.
         before: asyncio.Task[None] | None = None
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():

@@ -62,7 +62,8 @@ class SlowRecords:
         """Return the task for the record. It may have been started under an earlier claim."""
         coordinates, incarnation, task = self._tasks.get(partition, ("", 0, None))
         if task and (coordinates, incarnation) == (record.coordinates, record.incarnation):
-            # A finished task without outcomes had lost its claim, so the record needs a new task.
+            # If the task finished without outcomes, its claim was lost meanwhile, so the record
+            # needs a new task.
             if not task.done() or task.result() is not None:
                 return task
         elif task:

@@ -160,6 +160,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
         if suspect is None:
             return
         self.drop(partition)
-        # Adding it again puts it behind the other suspects, so that each gets its turn.
+        # Dropping the suspect and adding it again puts it behind the others, so each of them gets
+        # its turn.
         if after := suspect.after(records, next_offset):
             self[partition] = after

@@ -135,7 +135,7 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
 
 def _id(number: int | None, name: str, coercions: _Coercions) -> Raw:
     invalid = coercions.originals("invalid_secondary_id", field=name)
-    # If there are both, the number comes from elsewhere in the event (#k3).
+    # If there's a number besides an invalid id, it comes from elsewhere in the event (#k3).
     if invalid or number is None:
         return next((_not_an_int(raw) for raw in invalid), ABSENT)
     opaque = coercions.originals("opaque_id", field=name)

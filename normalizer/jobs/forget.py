@@ -100,7 +100,8 @@ class _Found(msgspec.Struct, kw_only=True):
     calls: int = 0
 
 
-# If this is true, the counts that stay would be wrong. Retention skips such executions too.
+# Returns whether the execution's counts may be wrong. They stay when its events are deleted, so
+# they couldn't be repaired afterwards. Retention skips such executions too.
 _IS_DIVERGENT: Final = """
     select exists (
         select
@@ -541,7 +542,8 @@ def _opaque_names(coercions: bytes | None) -> set[str]:
 def _pattern(names: Iterable[str]) -> re.Pattern[bytes]:
     """Build a pattern for any of the names, plain or escaped, but not inside a longer word."""
     any_name = b"|".join(b"".join(map(_character, name)) for name in sorted(names))
-    # The letter that ends an escape isn't part of a word: \\n5439.
+    # A name begins at a word's start or right after an escape. In \\n5439, for example, the letter
+    # n belongs to the escape and not to the word.
     begins = rb"(?:(?<![0-9A-Za-z_-])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
     return re.compile(begins + rb"(?:" + any_name + rb")(?![0-9A-Za-z_-])")
 

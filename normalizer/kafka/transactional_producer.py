@@ -154,14 +154,15 @@ class TransactionalProducer:
         producer, self._producer = self._producer, None
         if producer is not None:
             if not await stop_client(producer, timeout_s=STOP_S):
-                # Its own stop() would continue to send, and close nothing before everything is
-                # sent.
+                # The producer's stop() didn't end, because it closes nothing before everything is
+                # sent. Cancel the sender, and close the client directly.
                 sending = producer._sender.sender_task  # noqa: SLF001 - nothing else ends it
                 if sending is not None:
                     sending.cancel()
                 await stop_client(producer.client, timeout_s=STOP_S)
                 if sending is not None:
-                    # The sender may be waiting for a response that a closed client never gets.
+                    # Cancel the sender again. It may be waiting for a response that a closed client
+                    # never gets.
                     sending.cancel()
             _read_errors(producer)
 
@@ -218,8 +219,8 @@ async def _send_batches(
 
     async def send() -> None:
         one = await producer.send_batch(batch, topic, partition=partition)
-        # Asyncio logs an error that nobody reads, and nobody awaits this one once a later batch
-        # fails.
+        # asyncio logs an error that nobody has read. If a later batch fails, nobody awaits this one
+        # any more, so a callback reads its error.
         one.add_done_callback(_failure_in)
         sent.append(one)
 

@@ -257,8 +257,8 @@ class LagMonitor:
                     record = await self._log.first_record(partition, at, end)
                     recorded_ms = record.recorded_ms if record else None
                     if recorded_ms is None:
-                        # The batch can't be decoded, so its time is unknown. Count its age from now
-                        # on.
+                        # The batch can't be decoded, so nobody knows when the record was written.
+                        # Count its age from now on.
                         recorded_ms = wall_clock_ms()
                     self._oldest[partition] = (at, recorded_ms)
         except (NormalizerError, TimeoutError) as error:

@@ -26,7 +26,8 @@ class CommitMetrics:
 
     def __init__(self, metrics: ServiceMetrics) -> None:
         self._metrics = metrics
-        # Shapes of an operator's table get their counters with their first event.
+        # Create the counters of the known shapes at once, so that they start at 0. Shapes of an
+        # operator's table get theirs with their first event.
         for shape in (*SHAPES, NO_SHAPE):
             for outcome in OUTCOMES:
                 metrics.outcomes.labels(shape=shape, outcome=outcome)

@@ -46,7 +46,8 @@ _READERS: Final = """
     select coalesce(array_agg(virtualtransaction), '{}')
     from   pg_locks
     where  relation = $1::text::regclass and pid <> pg_backend_pid()
-    -- Two databases made from one template have tables with the same oid.
+    -- Check the database too, because two databases made from one template have tables with the
+    -- same oid.
     and    database = (select oid from pg_database where datname = current_database())
 """
 _THOSE_LEFT: Final = """

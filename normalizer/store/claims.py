@@ -385,7 +385,8 @@ async def find_lost_claims(
     return [(claim, why) for claim, why in reasons if why]
 
 
-# Also raises the epoch of the earlier incarnation, which fences the owner of that one.
+# Begins the next incarnation of a partition. The statement also raises the epoch of the earlier
+# incarnation, which fences the owner of that one.
 _BEGIN_NEXT_INCARNATION: Final = """
     with earlier as (
         update    normalizer.source_positions
@@ -461,7 +462,8 @@ async def _write_first_heartbeat(connection: asyncpg.Connection, claim: Claim) -
     await connection.execute(_CLAIM_HEARTBEAT, claim.topic, claim.incarnation, claim.partition)
 
 
-# It updates partitions of all topics, because no other process has this holder.
+# Releases every position that this process holds, whatever its topic, because no other process has
+# the same holder.
 _RECORD_IDLE: Final = """
     update normalizer.source_positions
     set    holder = null

@@ -44,7 +44,8 @@ exception
         forgotten as (
             delete from migrations.applied using ours where applied.version = ours.version
         )
-        -- Drop them in the order in which a query locks them, so that the two can't deadlock.
+        -- Drop the views in the order in which a query locks them, because another order could lead
+        -- to a deadlock with a query.
         select string_agg(oid::regclass::text, ', ' order by depth desc) into views from ours;
         if views is null then
             raise;

@@ -36,7 +36,8 @@ class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
-# dedup_offset stays, so that records that are read again are looked up by their coordinates.
+# Sets a position back. `dedup_offset` stays as it is, so records that are read again are looked up
+# by their coordinates, and none of them is stored twice.
 _REWIND_POSITION: Final = """
     update normalizer.source_positions
     set    rewound     = rewound + next_offset - $4::bigint,

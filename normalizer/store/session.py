@@ -195,7 +195,8 @@ class Session:
         try:
             await transaction.start()
         except FOREIGN_ERRORS:
-            # asyncpg believes that the transaction has begun, and would nest the next one in it.
+            # asyncpg now believes that the transaction has begun, and would nest the next one in
+            # it. So end the connection.
             self.terminate()
             raise
         self._has_begun()

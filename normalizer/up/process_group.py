@@ -126,7 +126,8 @@ class ProcessGroup:
         try:
             child = await self._start(number)
         except OSError as error:
-            # The system has no process, memory, or port for it at the moment. The rest continue.
+            # The system has no process, memory, or port left for this process at the moment. The
+            # others continue, and this one is started again later.
             _log.warning("process.not_started", process=number, why=str(error))
             return
         self._children[number] = child

@@ -133,7 +133,8 @@ def _endpoint(
         if isinstance(params, ExecutionParams) and params.wait is not None:
             execution_id = parse_id(request.path_params["execution_id"])
             within_s = float(params.wait[:-1])
-            # An answer from before the end has another key, so the cache does not return it.
+            # Make the result of the wait a part of the key. An answer from before the execution
+            # ended then has another key, so the cache doesn't return it.
             key += f"#{await ends.wait(execution_id, within_s, _disconnected(request))}"
         cached, from_cache = await answers.get(key, run)
         if from_cache:

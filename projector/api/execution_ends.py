@@ -77,7 +77,8 @@ class ExecutionEnds:
         self._end(*self._waiting)
 
     async def _query(self) -> None:
-        # While the database is unreachable, requests wait on. The last answer reports it.
+        # If the database is unreachable, keep the requests waiting. The answer after their wait
+        # reports the outage.
         with contextlib.suppress(ApiError):
             async with self._reader.snapshot() as snapshot:
                 values = {"execution": list(self._waiting)}

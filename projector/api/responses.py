@@ -68,7 +68,8 @@ def answer_response(
         "Vary": "Accept, Accept-Encoding",
         **(headers or {}),
     }
-    # Proxies that compress make an ETag weak, so don't compare that.
+    # A proxy that compresses a response marks its ETag as weak (W/), so compare the tags without
+    # the mark.
     tags = request.headers.get("if-none-match", "").split(",")
     known = [tag.strip().removeprefix("W/") for tag in tags]
     if etag.removeprefix("W/") in known or "*" in known:

@@ -234,7 +234,8 @@ class Reader:
             timed_out = time.monotonic() >= ends_at_s
             raise _translated(error, self._timeout_s, timed_out=timed_out) from error
         except ConfigurationError as error:
-            # It may name a file of this machine, so only the log has it.
+            # Don't pass the error on, because it may name a file of this machine. Only the log has
+            # it.
             raise DatabaseRefusedError(
                 "DATABASE_URL can't be used. The log of `projector serve` says why"
             ) from error

@@ -128,7 +128,8 @@ _CANDIDATES: Final = """
            ) as old
 """
 
-# The newest ids come first, because an execution that isn't silent has a new one.
+# Finds which of these executions are silent. The search begins at the newest event ids of each
+# execution, because one that isn't silent has a recent event there.
 _SILENT: Final = f"""
     select known.execution_id, known.events
     from   unnest($1::bigint[]) as wanted (execution_id)

@@ -253,7 +253,7 @@ _NEXT_EXECUTIONS: Final = """
 # An execution is always compared as a whole, so its events in other hours count too.
 _FIND_EXECUTIONS: Final = """
     select   execution_id,
-             -- Not a join: without nested loops it would read all executions.
+             -- Use a subquery here, because without nested loops a join would read all executions.
              exists (
                  select
                  from   execution_facts as known

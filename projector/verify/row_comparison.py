@@ -218,7 +218,8 @@ _COMPARE: Final = """
                           union all
                           select row from expected_only
                       ) as differing
-               -- A self-test has an invented key, which cannot be converted.
+               -- Leave the locations out in a self-test, because its invented key can't be
+               -- converted.
                where  {column}::text[] is null
            ) as locations
 """

@@ -230,7 +230,7 @@ mod tests {
         assert!(prefilter.has_sign("shipin the API_key"));
         assert!(prefilter.has_sign("apike keyx"));
         assert!(!prefilter.has_sign("apike apik"));
-        // This sign is inside the first letters of a longer one.
+        // This sign lies within the first letters of a longer one, and must be found all the same.
         assert!(prefilter.has_sign("shin"));
     }
 

@@ -378,7 +378,7 @@ impl<'a> WireEvent<'a> {
         let mut out = String::with_capacity(bytes + 2);
         for (key, raw) in &self.extra {
             out.push(if out.is_empty() { '{' } else { ',' });
-            // No key has an escape, so the keys need no escaping.
+            // No key contains an escape here, so the keys can be written as they are.
             out.push('"');
             out.push_str(key);
             out.push_str("\":");

@@ -71,7 +71,8 @@ impl Lane {
         let mut events = EncodedEvents::default();
         let read = caught(&mut events, |events| {
             let read = records.iter().map(|record| self.read_one(record, events));
-            // If reading a record raises, it's left to Python, which reports the cause.
+            // If reading a record raises an exception, leave the record to Python, which reports
+            // the cause.
             read.map(|count| count.unwrap_or(0)).collect()
         });
         let counts = read.unwrap_or_else(|| {

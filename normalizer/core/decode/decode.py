@@ -152,7 +152,8 @@ class _RecordDecoder:
             if not (k in shared and same_json(shared[k], raw))
         ]
         check_shared(outer + kept, len(items))
-        # Check once for all events, because a wrapper's text holds the whole batch.
+        # Check the wrappers once for all events, because the text of a wrapper contains the whole
+        # batch.
         are_deep = any(wrapper.is_too_deep() for wrapper in wrappers)
         return (
             self._decode_item(batch, shared, index, item, are_deep=are_deep)
@@ -270,7 +271,8 @@ class _RecordDecoder:
                 return self._open_envelope(unwrapped, bom=bom)
         if not isinstance(content, str):
             return Level(text, content, replaced, bom, may_be_deep)
-        # A byte order mark before a JSON string counts as one before the text in it.
+        # Report a byte order mark before a JSON string as if it stood before the text in the
+        # string.
         return "\ufeff" + content.removeprefix("\ufeff") if bom else content
 
 

@@ -69,7 +69,8 @@ class Sanitizer:
         payload of a feed wrapper, or an item of a batch. Cleaning text twice changes nothing the
         second time.
         """
-        # A string without its escapes may have a sign that the text lacks.
+        # Use the full search if the text has escapes. A string without its escapes may contain a
+        # sign that the text itself doesn't contain.
         rewriter = _Rewriter(self, self.suspects if has_sign is None or "\\" in text else has_sign)
         cleaned = rewriter.record(tree)
         return Cleaned(write_tree(cleaned) if rewriter.changed else text, rewriter.replaced)
@@ -124,7 +125,8 @@ class _Rewriter:
         if isinstance(tree, dict) and is_wrapper(tree):
             payload = tree["payload"]
             if isinstance(payload, dict) and holds_event(payload):
-                # Turn it into text. The decoder unwraps the text, and cleans it then.
+                # Turn the payload into text. The decoder unwraps that text later, and cleans its
+                # content then.
                 payload, self.changed = write(payload), True
             if isinstance(payload, str):
                 self.changed |= isinstance(tree, Repeated)
@@ -156,7 +158,8 @@ class _Rewriter:
             return items
         if not isinstance(tree, dict):
             return tree
-        # The text still has the earlier value of a repeated key, which may be a secret.
+        # Write the tree again if a key was repeated, because the text still has the key's earlier
+        # value, and that value may be a secret.
         self.changed |= isinstance(tree, Repeated)
         keys, at_top = self._sanitizer.keys, mode == "root"
         facts = keys.judge(tree, at_top=at_top)

@@ -190,7 +190,8 @@ _READ_TOTALS: Final = """
     where  job_id = $1::text and run = $2::integer
 """
 
-# Only under the current epoch, because a runner that lost the job must not report for it.
+# Writes the heartbeat only under the current epoch, because a runner that has lost the job must not
+# report for it any more.
 _WRITE_HEARTBEAT: Final = """
     update normalizer.jobs
     set    progress_ratio = greatest($4::double precision, progress_ratio),

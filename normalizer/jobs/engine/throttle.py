@@ -219,7 +219,8 @@ class Throttle:
         if self._max_rate:
             now_s = self._clock()
             self._let_through += records
-            # Time in which no records came doesn't allow more records later.
+            # Don't let unused time add up. Otherwise a pause in which no records came would allow a
+            # burst after it.
             earliest_s = now_s - self._let_through / self._max_rate
             self._began_s = now_s if self._began_s is None else max(self._began_s, earliest_s)
             await self._wait("max_rate", self._ahead_s, stop)

@@ -300,7 +300,8 @@ _STEPS: Final = Statement("""
     limit  :most_steps::bigint
 """)
 
-# Names and error classes from roll-ups, because their number is bounded, and that of events isn't.
+# Finds names and error classes in the roll-ups and not in the events, because the roll-ups have
+# only a limited number of them.
 _NAMES: Final = Statement(
     f"""
     with named as (

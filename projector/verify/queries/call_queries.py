@@ -62,7 +62,8 @@ CALLS: Final = Comparison(
 _FINISHED: Final = """
         from   counted_calls as call
         left join execution_facts as execution using (execution_id)
-        -- The expression of the index calls_by_hour. Every counted call has an end.
+        -- Use the same expression as the index calls_by_hour. It changes no result, because every
+        -- counted call has an end.
         where  to_hour(coalesce(finished_at, begun_at)) >= $1::timestamptz
         and    to_hour(coalesce(finished_at, begun_at)) < $2::timestamptz
 """

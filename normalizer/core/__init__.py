@@ -2,23 +2,23 @@
 
 The modules, in the order in which they handle an event:
 
-raw_record      a record as it is in a log
-decode/         decodes the record's bytes into wire events, one per event as a producer sent it
-redaction/      removes secrets, and text that PostgreSQL can't store
-shapes          recognizes which producer wrote an event, only to store it with the event
-normalize       applies every rule to an event
-rules/          the rules, one per module
-evidence        how well some columns of an event are known
-encoded_events  an event as the bytes of its row, and the interface of the native lane
-batch           collects the records of one transaction with their outcomes
-last_try        how many records a process was working on when it was killed
-identity/       finds out whether two records are the same record, or report the same event
-coercions       reads which values of a stored row the rules have changed
-denormalize     turns a stored row back into a raw record
-restore_text    restores the text and headers of a stored row
-cloudevents     writes a canonical event as a CloudEvent
-drift           finds undocumented fields
-rule_sources    the hash of the rules, which shows whether a native lane was built from the same
-places          parses how a user names a record or a partition
-json_schema     the canonical event as JSON Schema
+raw_record      holds a record as it is in a log.
+decode/         decodes the record's bytes into wire events, one per event as a producer sent it.
+redaction/      removes secrets, and text that PostgreSQL can't store.
+shapes          recognizes which producer wrote an event, only to store it with the event.
+normalize       applies every rule to an event.
+rules/          has the rules, one per module.
+evidence        says how well some columns of an event are known.
+encoded_events  has an event as the bytes of its row, and the interface of the native lane.
+batch           collects the records of one transaction with their outcomes.
+last_try        reads how many records a process was working on when it was killed.
+identity/       finds out whether two records are the same record, or report the same event.
+coercions       reads which values of a stored row the rules have changed.
+denormalize     turns a stored row back into a raw record.
+restore_text    restores the text and headers of a stored row.
+cloudevents     writes a canonical event as a CloudEvent.
+drift           finds undocumented fields.
+rule_sources    computes the hash of the rules, to find a native lane built from other ones.
+places          parses how a user names a record or a partition.
+json_schema     describes the canonical event as JSON Schema.
 """

@@ -1,9 +1,9 @@
 """Reads the offsets that a consumer group has committed, and can wait for open transactions.
 
 The relay commits its offsets in transactions, so it must not read an offset that such a transaction
-is about to change. A broker waits for the transaction to end if the OffsetFetch request has the
-field `require_stable`. aiokafka's own request lacks this field, and so this module sends a request
-that has it.
+is about to change. If an OffsetFetch request has the field `require_stable`, the broker rejects it
+while that's the case, and the request can be repeated. aiokafka's own request lacks this field, and
+gets the offset from before the transaction. So this module sends a request that has it.
 """
 
 import asyncio

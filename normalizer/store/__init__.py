@@ -1,26 +1,26 @@
 """Writes batches to PostgreSQL. Rows, quarantine, and positions change in one transaction.
 
-retry               retries a batch until it's written: backs off, and halves it
-store               `Store` claims partitions and writes batches (start reading here)
-session             runs transactions on one connection, and translates the database's errors
-patient_session     retries transactions until the database accepts them
-reconnecting_connection  a connection that reopens after an outage
-sqlstate            decides whether a record, an outage, or our code caused an error
-connect_error       says why no connection could be opened, and what to do
-claims              claims partitions, i.e. decides which process may write one from where
-protocol            rejects a database that was migrated for another protocol version
-source_positions    locks, checks, and moves positions with their running totals
-write_transaction   the steps of the transaction that writes a batch
-sorted_outcomes     sorts a batch's outcomes by kind
-batch_plan          plans what a batch writes, in one transaction or two
-stored_rows         reads and locks rows of the table `events`
-rows                inserts and updates them
-row_isolation       finds the rows that the database rejects
-quarantine_writer   stores rejected records in their batch's transaction
-position_changes    moves or retires a position for an operator
-quarantine_reader   shows rejected records to an operator
-read_only           opens short connections that only read
-migrate             applies the migrations, and reads their state
-migration_files     the migration files, and the state of each
-migration_script    prints the migrations as one script for psql
+retry               retries a batch until it's written: backs off, and halves it.
+store               has `Store`, which claims partitions and writes batches (start reading here).
+session             runs transactions on one connection, and translates the database's errors.
+patient_session     retries transactions until the database accepts them.
+reconnecting_connection  reopens a connection after an outage.
+sqlstate            decides whether a record, an outage, or our code caused an error.
+connect_error       says why no connection could be opened, and what to do.
+claims              claims partitions, i.e. decides which process may write one from where.
+protocol            rejects a database that was migrated for another protocol version.
+source_positions    locks, checks, and moves positions with their running totals.
+write_transaction   has the steps of the transaction that writes a batch.
+sorted_outcomes     sorts a batch's outcomes by kind.
+batch_plan          plans what a batch writes, in one transaction or two.
+stored_rows         reads and locks rows of the table `events`.
+rows                inserts and updates them.
+row_isolation       finds the rows that the database rejects.
+quarantine_writer   stores rejected records in their batch's transaction.
+position_changes    moves or retires a position for an operator.
+quarantine_reader   shows rejected records to an operator.
+read_only           opens short connections that only read.
+migrate             applies the migrations, and reads their state.
+migration_files     reads the migration files, and the state of each.
+migration_script    prints the migrations as one script for psql.
 """

@@ -59,7 +59,7 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     - pending: the file isn't applied yet, or it's a function or view whose text has changed.
     - edited: the file was edited after it was applied.
     - by hand: it was applied without a checksum, so not by our programs or their script.
-    - unknown: it was applied by a newer release, and this one doesn't have the file.
+    - unknown: it was applied by a newer release than this one.
     """
 
     version: str

@@ -55,8 +55,8 @@ begin
                        rows unbounded preceding
                    )
         ),
-        -- Finds the claims and starts with which these further attempts began, called turns. The
-        -- first turn in a part begins the attempt after the one with which the part starts, the
+        -- Finds the turns, which are the claims and starts with which these further attempts began.
+        -- The first turn in a part begins the attempt after the one with which the part starts, the
         -- second turn begins the attempt after that, and so on.
         turn as (
             select command, in_log, next_nth,
@@ -81,8 +81,8 @@ begin
         left join turn
                on  turn.command = attempt.command
                and turn.nth = attempt.nth
-               -- If a part of the log has more turns than attempts, no attempts begin at the last
-               -- ones.
+               -- A part of the log may have more turns than there are attempts. Leave out the last
+               -- turns then, because no attempt is left that could have begun with them.
                and turn.nth <= coalesce(turn.next_nth, turn.nth);
 end
 $$;

@@ -1,7 +1,7 @@
 -- Notes which projections no longer match the events, because a transaction stored events with
--- projector.off = on. The service does that with a record that makes a projection fail, and no
--- projection is updated then. `projector verify` and the page show these notes until `projector
--- repair` has corrected the projections.
+-- projector.off = on. The service does that if a record makes a projection fail, and then no
+-- projection is updated. `projector verify` and the page show these notes until `projector repair`
+-- has corrected the projections.
 create or replace function projector.project_off() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

@@ -1,5 +1,5 @@
--- A retired position is recognized by the epoch at which an operator retired it. A claim raises the
--- epoch, so it takes the position back.
+-- Selects the positions that operators have retired. A retirement holds only for the epoch in which
+-- it was made. A claim raises the epoch, so a process that claims the position takes it back.
 create or replace view projector.freshness as
 with retired as (
     select topic, incarnation, partition

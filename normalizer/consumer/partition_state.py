@@ -15,8 +15,8 @@ from normalizer.store.store import Claim
 class PartitionState(StrEnum):
     """What this process does with a partition."""
 
-    # This process claims the partition next, if the group has assigned it. New partitions begin in
-    # this state too.
+    # The state in which a partition begins. If the group has assigned the partition to this
+    # process, the process claims it next.
     ASSIGNED = "assigned"
     CLAIMED = "claimed"  # reads and writes it
     SET_ASIDE = "set_aside"  # reads no more of it until the part of a batch that waits is written

@@ -128,8 +128,9 @@ class Service:
         self._keep_heartbeat()
         async with contextlib.AsyncExitStack() as opened:
             opened.callback(self._cancel_heartbeat)
-            # These two stores stay open as long as the service runs. PartsSetAside has its own
-            # store, and closes it whenever nothing is set aside any more.
+            # Open these two stores here, because they're used as long as the service runs. Parts
+            # that are set aside are written through a store of their own, which PartsSetAside
+            # closes when none is left.
             for store in (self._claims_store, self._store):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self._membership)
@@ -192,8 +193,8 @@ class Service:
 
     async def _run_writer(self) -> None:
         """Fetch, normalize, and write. While one batch is being written, the next is filled."""
-        # The write before `writing`. At most two may be in flight, so it must end before a third
-        # batch is begun.
+        # The write before `writing`. Only two batches may be in flight, so this write must end
+        # before the service begins a third batch.
         before: asyncio.Task[None] | None = None
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():

@@ -308,8 +308,9 @@ class GroupReader:
         # Advance the positions only after every partition was read. Otherwise an error in one
         # partition would lose the records that were already read from the others.
         #
-        # In the meantime, a partition may have become unverified, or may have been started again at
-        # another offset. Drop its records, because the next `fetch` reads them again.
+        # In the meantime, a partition may have been marked as unverified, because its topic may
+        # have been recreated, or its reading may have been started again at another offset. Drop
+        # its records, because the next `fetch` reads them again.
         taken = [
             one for one in read if positions.get_verified(one.partition) is wanted[one.partition]
         ]

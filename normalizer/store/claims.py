@@ -108,9 +108,10 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return last_record_from_columns(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
-# Returns the incarnation in which a new position of a partition begins. If an operator has deleted
-# an earlier position of the partition, or a backfill has read its records, the new position
-# continues in the newest incarnation that is stored for them. Otherwise it begins in incarnation 0.
+# Returns the incarnation for a new position of a partition, which tells how often its topic was
+# recreated. Normally that's 0. If an operator has deleted an earlier position of the partition, or
+# a backfill has read its records, the new position continues in the newest incarnation stored for
+# them.
 _DELETED_INCARNATION: Final = """
     select coalesce(max(incarnation), 0)
     from   normalizer.dedup_horizon

@@ -230,7 +230,8 @@ mod tests {
         assert!(prefilter.has_sign("shipin the API_key"));
         assert!(prefilter.has_sign("apike keyx"));
         assert!(!prefilter.has_sign("apike apik"));
-        // This sign lies within the first letters of a longer one, and must be found all the same.
+        // This sign lies within the first letters of a longer one, and the search must find it all
+        // the same.
         assert!(prefilter.has_sign("shin"));
     }
 

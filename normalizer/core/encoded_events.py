@@ -106,7 +106,7 @@ batches of events take about four milliseconds."""
 class Lane(Protocol):
     """A faster implementation of the rules, which may leave any record to the rules in Python.
 
-    It's implemented by the class `Lane` of the module `event_normalizer_native`, and created with
+    The class `Lane` of the module `event_normalizer_native` implements it. Create one with
     `Lane(EncodedEvent, EventCleaner(words))`. The lane calls EncodedEvent with its five fields by
     position. RULES_SHA256 in that module is the hash of the rules that the lane was built from. If
     `normalizer.core.rule_sources.rules_sha256()` returns another hash, the lane is outdated.

@@ -106,10 +106,10 @@ class GroupReader:
         self._joined = True
 
     async def stop(self, *, timeout_s: float) -> bool:
-        """Leave the group. Returns False if that took too long, and then the process should exit.
+        """Leave the group. Returns False if that took too long.
 
-        Otherwise a consumer that hasn't stopped completely would continue to send heartbeats, and
-        the group would never give its partitions to another process.
+        The process should then exit. A consumer that hasn't stopped completely continues to send
+        heartbeats, so the group would never give its partitions to another process.
         """
         consumer, self._consumer = self._consumer, None
         self._joined = False

@@ -77,8 +77,8 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether a later transaction can write this plan without making a new one.
 
         It can if the same events are still excluded, and if no other writer may have written these
-        records in the meantime. Only records below a dedup horizon may have another writer. Should
-        another event have taken the id of a new row, COPY fails, and the batch is planned again.
+        records in the meantime. Only records below a dedup horizon may have another writer. If
+        another event has taken the id of a new row, COPY fails, and the batch is planned again.
         """
         return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
 

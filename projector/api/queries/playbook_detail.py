@@ -1,7 +1,7 @@
 """Compares the versions of playbooks, and lists when each version was first used."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar
 
 from msgspec import Meta
 
@@ -10,10 +10,12 @@ from projector.api.parameters import Text, Texts, WindowParams, round_down
 from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
-MOST: Final = 20_000
-"""Their calls are read one by one, so only the newest executions count."""
+MOST: Final = 10_000
+"""Calls are read one by one, so only those of the newest executions count."""
 LONGEST: Final = timedelta(days=7)
 """Executions and calls are counted one by one, so only the end of a longer window counts."""
+
+R = TypeVar("R", bound=ApiRow)
 
 
 class VersionsParams(WindowParams, frozen=True, kw_only=True):
@@ -68,7 +70,8 @@ async def playbook_versions(
 class PlaybookParams(WindowParams, frozen=True, kw_only=True):
     """Parameters.
 
-    Only the last 7 days of a longer window count, and only the newest 20,000 executions.
+    Only the last 7 days of a longer window count. Of those, only the newest executions count, up to
+    the one with the 10,000th call.
     """
 
     playbook: Annotated[Text, Meta(description="The playbook.")]
@@ -111,8 +114,36 @@ class VersionRow(ApiRow, frozen=True, kw_only=True):
     last_at: Timestamp
 
 
+class PlaybookAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
+    """Figures of the executions that began from `since` on.
+
+    If `truncated` is true, there are earlier ones in the window, but they have too many calls to
+    count.
+    """
+
+    of_the_clock: ClassVar = ApiAnswer.of_the_clock | {"since"}
+
+    since: Timestamp
+    truncated: bool
+
+
+# The hour in which the newest executions are too many to count. Only counters are read for it, and
+# no execution before it.
+_TOO_MANY: Final = Statement("""
+    select max(hour)
+    from   (
+               select   hour, sum(sum(executions)) over (order by hour desc) as total
+               from     projector.execution_outcomes
+               where    hour >= :since::timestamptz and hour < :until::timestamptz
+               and      playbook = :playbook::text and outcome = 'BEGUN'
+               group by hour
+           ) as begun
+    where  total > :most::bigint
+""")
+# An execution without a call counts as one call. The lateral subquery has an offset, so its calls
+# are read in the order of the executions, and no more of them than needed.
 _OF_PLAYBOOK: Final = """
-    begun as materialized (
+    newest as materialized (
         select execution_id, version, status, first_at, ended_at, duration_s
         from   projector.executions
         where  hour >= projector.to_hour(:since::timestamptz) and hour < :until::timestamptz
@@ -120,7 +151,26 @@ _OF_PLAYBOOK: Final = """
         and    playbook = :playbook::text
         and    (:version::text[] is null or version = any(:version))
         order by first_at desc, execution_id desc
-        limit  :most::bigint
+        limit  :most::bigint + 1
+    ),
+    bound as materialized (
+        select (
+                   select    newest.first_at
+                   from      newest
+                   left join lateral (
+                       select 1
+                       from   projector.calls
+                       where  execution_id = newest.execution_id
+                       offset 0
+                   ) as call on true
+                   offset    :most
+                   limit     1
+               ) as first_at
+    ),
+    begun as materialized (
+        select *
+        from   newest
+        where  first_at >= coalesce((select first_at from bound), '-infinity')
     )
 """
 _VERSIONS: Final = Statement(f"""
@@ -147,27 +197,31 @@ _VERSIONS: Final = Statement(f"""
         from     begun
         group by version
     )
-    select   ended.version, executions, completed, failed, cancelled,
+    select   bound.first_at as bound, ended.version, executions, completed, failed, cancelled,
              completed::double precision / nullif(completed + failed + cancelled, 0)
                  as completed_rate,
              coalesce(calls, 0) as calls, coalesce(failed_calls, 0) as failed_calls,
              coalesce(first_calls, 0) as first_calls,
              coalesce(first_succeeded, 0) as first_succeeded,
              first_succeeded::double precision / nullif(first_calls, 0) as first_attempt_rate,
-             p50_s, p95_s, first_at, last_at
-    from     ended
+             p50_s, p95_s, ended.first_at, last_at
+    from     bound
+    left join ended on true
     left join called on called.version is not distinct from ended.version
-    order by first_at desc, ended.version
+    order by ended.first_at desc, ended.version
     limit    50
 """)  # noqa: S608 - constants of this package
 
 
-async def versions_of_playbook(snapshot: Snapshot, params: PlaybookParams) -> ApiAnswer[VersionRow]:
+async def versions_of_playbook(
+    snapshot: Snapshot, params: PlaybookParams
+) -> PlaybookAnswer[VersionRow]:
     """How do the versions of one playbook compare, in at most 7 days?
 
-    The latest version comes first. At most the newest 20,000 executions are counted.
+    The latest version comes first. If there are more than 10,000 calls, only the newest executions
+    are counted, and the answer says since when.
     """
-    return await run_query(snapshot, _VERSIONS, params.values(snapshot.read_at), VersionRow)
+    return await _answer(snapshot, _VERSIONS, params, VersionRow, "executions")
 
 
 class VersionError(ApiRow, frozen=True, kw_only=True):
@@ -180,25 +234,52 @@ class VersionError(ApiRow, frozen=True, kw_only=True):
 
 
 _ERRORS: Final = Statement(f"""
-    with {_OF_PLAYBOOK}
-    select   begun.version, call.error_class, count(*) as calls,
-             count(distinct call.execution_id) as executions
-    from     begun
-    join     projector.calls as call on call.execution_id = begun.execution_id
-    where    call.finished_at is not null
-    and      call.status <> 'COMPLETED'
-    group by begun.version, call.error_class
-    order by calls desc, begun.version, call.error_class
+    with {_OF_PLAYBOOK},
+    failed as (
+        select   begun.version, call.error_class, count(*) as calls,
+                 count(distinct call.execution_id) as executions
+        from     begun
+        join     projector.calls as call on call.execution_id = begun.execution_id
+        where    call.finished_at is not null
+        and      call.status <> 'COMPLETED'
+        group by begun.version, call.error_class
+    )
+    select   bound.first_at as bound, failed.*
+    from     bound
+    left join failed on true
+    order by calls desc, version, error_class
     limit    500
 """)  # noqa: S608 - constants of this package
 
 
-async def errors_by_version(snapshot: Snapshot, params: PlaybookParams) -> ApiAnswer[VersionError]:
+async def errors_by_version(
+    snapshot: Snapshot, params: PlaybookParams
+) -> PlaybookAnswer[VersionError]:
     """Which errors does each version of one playbook have, in at most 7 days?
 
-    At most the newest 20,000 executions are counted.
+    If there are more than 10,000 calls, only the newest executions are counted, and the answer says
+    since when.
     """
-    return await run_query(snapshot, _ERRORS, params.values(snapshot.read_at), VersionError)
+    return await _answer(snapshot, _ERRORS, params, VersionError, "calls")
+
+
+async def _answer(
+    snapshot: Snapshot, statement: Statement, params: PlaybookParams, kind: type[R], counted: str
+) -> PlaybookAnswer[R]:
+    """Return the rows of the statement. Without any, it has one record that counted nothing."""
+    values = params.values(snapshot.read_at)
+    since = values["since"]
+    if params.version is None:
+        ((hour,),) = await snapshot.records(_TOO_MANY, values)
+        values["since"] = max(since, hour or since)
+    records = [dict(record) for record in await snapshot.records(statement, values)]
+    (bound,) = {record.pop("bound") for record in records}
+    return PlaybookAnswer[R](
+        rows=[kind(**record) for record in records if record[counted] is not None],
+        since=bound or values["since"],
+        truncated=bound is not None or values["since"] > since,
+        **snapshot.freshness,
+    )
 
 
 class DeploymentsParams(WindowParams, frozen=True, kw_only=True):

@@ -124,6 +124,25 @@ async def test_two_hundred_who_wait_share_one_connection(database: Database) -> 
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
+_BOUNDS: Final = """
+    with read as (
+        select   execution.first_at, execution.execution_id, call.finished_at, call.status,
+                 row_number() over (order by execution.first_at desc, execution.execution_id desc)
+                     as number
+        from     projector.executions as execution
+        left join projector.calls as call using (execution_id)
+        where    execution.playbook = $1
+    )
+    select (select first_at from read where number = 4) as since,
+           count(distinct execution_id) as executions, count(finished_at) as calls,
+           count(finished_at) filter (where status <> 'COMPLETED') as failed_calls,
+           (select count(distinct execution_id) from read) as all_executions
+    from   read
+    where  first_at >= (select first_at from read where number = 4)
+"""
+"""The executions up to the fourth call, from the newest one back."""
+
+
 async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,17 +188,31 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
         rows = await get_rows(client, "versions-of-playbook", playbook=playbook, last="24h")
         found = await get_rows(client, "errors-by-version", playbook=playbook, last="24h")
         (one,) = await get_rows(client, "versions-of-playbook", playbook=playbook, version="1")
-        # Of more executions, only the newest are counted.
-        newest = await connection.fetch(
-            "select first_at from projector.executions where playbook = $1 "
-            "order by first_at desc limit 3",
-            playbook,
-        )
+        # Of more calls, only those of the newest executions are counted, and the answer says so.
         monkeypatch.setattr(playbook_detail, "MOST", 3)
-        some = await get_rows(client, "versions-of-playbook", playbook=playbook, last="23h")
+        bounds = await connection.fetch(_BOUNDS, playbook)
+        partial = {
+            path: (
+                await client.get(f"/api/v1/{path}", params={"playbook": playbook, "last": "23h"})
+            ).json()
+            for path in ("versions-of-playbook", "errors-by-version")
+        }
+        whole = (await client.get(f"/api/v1/errors-by-version?playbook={playbook}&last=22h")).json()
+        missing = (await client.get("/api/v1/errors-by-version?playbook=none")).json()
 
-    assert sum(row["executions"] for row in some) == len(newest) == 3
-    assert min(datetime.fromisoformat(row["first_at"]) for row in some) == newest[-1]["first_at"]
+    (bound,) = bounds
+    assert bound["executions"] < bound["all_executions"]
+    for answer in partial.values():
+        assert answer["truncated"]
+        assert datetime.fromisoformat(answer["since"]) == bound["since"]
+    some = partial["versions-of-playbook"]["rows"]
+    assert sum(row["executions"] for row in some) == bound["executions"]
+    assert sum(row["calls"] for row in some) == bound["calls"]
+    failed = sum(row["calls"] for row in partial["errors-by-version"]["rows"])
+    assert failed == sum(row["failed_calls"] for row in some) == bound["failed_calls"]
+    assert whole["truncated"], "MOST applies to each answer"
+    assert not missing["truncated"]
+    assert missing["rows"] == []
     assert len(rows) == len(expected) == 2
     for row in expected:
         (same,) = (one for one in rows if one.get("version") == row["version"])

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Route
 
 from normalizer import Envelope, Normalizer, RawRecord
 from tests.integration.page.browsing import fully_drawn, looking, serving
@@ -208,3 +208,26 @@ async def test_first_run_says_how_to_send_one_event(browser: Browser, database: 
             RawRecord(sent.encode(), topic="noetl.events", recorded_ms=1)
         )
         assert isinstance(event, Envelope)
+
+
+async def test_playbook_with_too_many_calls_says_since_when_they_are_counted(
+    browser: Browser, stuck: str
+) -> None:
+    async def cut(route: Route) -> None:
+        answer = await route.fetch()
+        partly = await answer.json() | {"truncated": True, "since": "2019-11-28T14:03:07Z"}
+        await route.fulfill(response=answer, json=partly)
+
+    async with looking(browser, stuck, visit=False) as page:
+        for path in ("versions-of-playbook", "errors-by-version"):
+            await page.route(f"**/api/v1/{path}?*", cut)
+        await page.goto(f"{stuck}/?show=playbooks&playbook=team/flow")
+        await fully_drawn(page)
+
+        since = "28 Nov 2019 14:03:07"
+        for panel in ("#versions", "#version-errors"):
+            said = await page.inner_text(f"{panel} header")
+            assert f"too many calls, so only executions since {since} are counted" in said
+        said = await page.inner_text("#version-errors .body")
+        assert said == f"No call of this playbook failed since {since}."
+        await page.unroute_all(behavior="ignoreErrors")

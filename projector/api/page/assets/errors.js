@@ -19,7 +19,7 @@ export function errors(address) {
   return {
     title: "Errors",
     panels: [{
-      id: "groups", title: "Groups", width: "full", filters: FILTERS, truncated: "the most frequent only",
+      id: "groups", title: "Groups", width: "full", filters: FILTERS, truncated: () => "the most frequent only",
       subtitle: `calls that failed, had an error, or were cancelled, by error text without ids, ${windowText(address)}`,
       queries: () => ({ groups: ["error-groups", parameters(address, FILTERS, { limit: 500 }), pace(address)] }),
       render: drawGroups,

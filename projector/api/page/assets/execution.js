@@ -26,7 +26,7 @@ export function execution(address) {
     },
     {
       id: "tree", title: "Parent and children", width: "full", filters: null, shownIf: ({ tree }) => tree?.rows.length > 1,
-      truncated: "not the whole tree",
+      truncated: () => "not the whole tree",
       queries: () => ({ tree: [`${path}/tree`, query({}), { every: 30000 }] }),
       render: ({ tree }, context) => drawTree(tree, context.address),
     },

@@ -325,7 +325,7 @@ function frame(panel, charts) {
   h("header", {}, h("h2", { id: `${panel.id}-title` }, gone ? "Not found" : panel.title),
     h("p", {}, panel.subtitle,
       over ? h("em", {}, panel.subtitle ? ` · ${over}` : over) : null,
-      cut ? h("em", {}, ` · ${panel.truncated ?? `first ${plural(cut.answer.rows.length, "group")} only`}`) : null),
+      cut ? h("em", {}, ` · ${panel.truncated?.(cut.answer) ?? `first ${plural(cut.answer.rows.length, "group")} only`}`) : null),
     state ? flag(failing ? "bad" : "warn", state) : null,
     rule && page.screen.layout !== "wall" ? h("button", { type: "button", class: "more rule", "data-copy": rule, title: "This figure as a Prometheus alert rule",
       "aria-label": `Copy rule: ${panel.title} as a Prometheus alert` }, "Copy rule") : null),

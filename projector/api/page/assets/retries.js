@@ -31,10 +31,13 @@ const page = () => address_;
 /** The time that the figures of playbooks are about: of a longer window, the server counts only the last 7 days. */
 const lastDays = (address) => (hours(address) > 7 * 24 ? "in the last 7 days of this window" : windowText(address));
 
+/** What stands beside figures of a playbook with too many calls to count all. */
+const counted = (answer) => `too many calls, so only executions since ${clock(answer.since)} are counted`;
+
 /** columns may be a function of the rows; timeless: the query has no window; when: words for its time; state: what the documentation has a page about. */
-function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, when = windowText, key, state = null }) {
+function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, when = windowText, key, state = null, truncated }) {
   return {
-    id: name, title, subtitle, width, filters,
+    id: name, title, subtitle, width, filters, truncated,
     queries: (address) => ({ [name]: [path, (timeless ? only : parameters)(address, filters, query), timeless ? {} : pace(address)] }),
     render: (answers, { address, expanded }) => {
       const answer = answers[name];
@@ -125,13 +128,13 @@ export function playbooks(address) {
   const note = "of stored calls, at most the last 7 days";
   return { title: ["Playbook", address.playbook || "(unknown)"], panels: [
     panel({ id: "versions", title: "Versions", subtitle: `Latest first, ${note}. Click a version for its executions`, width: "full",
-      path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", when: lastDays, key: (row) => row.version,
+      path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", when: lastDays, key: (row) => row.version, truncated: counted,
       columns: [{ ...text("Version", "version"), cell: (row) => h("a", { href: link(page(), { show: "executions", version: row.version }) }, row.version ? `v${row.version}` : "(none)") },
         number("Executions", "executions"), number("Completed", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
         number("Took, p50", "p50_s", span), number("Took, p95", "p95_s", span), number("Failed calls", "failed_calls"), number("Calls", "calls"),
         time("First began", "first_at"), time("Last began", "last_at")] }),
     {
-      id: "version-errors", title: "Errors by version", width: "full", filters: one,
+      id: "version-errors", title: "Errors by version", width: "full", filters: one, truncated: counted,
       subtitle: `Failed calls of each version, ${note}. An error that only one version has is marked`,
       queries: (query) => ({ errors: ["errors-by-version", parameters(query, one), pace(query)],
         versions: ["versions-of-playbook", parameters(query, one), pace(query)] }),
@@ -144,7 +147,7 @@ const MOST_VERSIONS = 4;
 
 /** A row for each error, a column for each of the latest versions. */
 function drawVersionErrors({ errors, versions }, { expanded }) {
-  if (!errors.rows.length) return nothing(errors, `No call of this playbook failed ${lastDays(page())}.`);
+  if (!errors.rows.length) return nothing(errors, `No call of this playbook failed ${errors.truncated ? `since ${clock(errors.since)}` : lastDays(page())}.`);
   const latest = versions.rows.slice(0, MOST_VERSIONS).map((row) => row.version ?? null);
   const rows = [...new Set(errors.rows.map((row) => row.error_class))].map((name) => {
     const own = errors.rows.filter((row) => row.error_class === name);

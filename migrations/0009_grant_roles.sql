@@ -1,6 +1,6 @@
 -- Lets the role that runs the migrations act as projector_reader, because `projector serve`
 -- switches to that role for all of its queries. If another role has created projector_reader, the
--- grant below fails, and that other role has to make it by hand.
+-- grant may not be allowed. In that case a notice asks you to make it by hand.
 do $$
 begin
     execute format('grant projector_reader to %I', current_user);

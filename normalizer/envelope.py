@@ -217,7 +217,9 @@ def _check(event: Envelope) -> None:
         ("duration", seconds is None or 0 <= seconds < math.inf),
     ):
         if not is_allowed:
-            raise ValueError(f"{field}: its value is not allowed in a canonical event")
+            raise ValueError(
+                f"{field}: no canonical event may have this value. See docs/spec/envelope.md#c11"
+            )
 
 
 def _as_written(text: str) -> msgspec.Raw:

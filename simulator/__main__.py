@@ -156,7 +156,9 @@ def write(
     """Write records to FILE (- is standard output) as `kcat -J` prints them."""
     wanted_run = _run_from_options(options, partitions=partitions)
     if wanted_run.executions is None and wanted_run.events is None:
-        raise click.UsageError("a file needs an end, so give --events N or --executions N")
+        raise click.UsageError(
+            "the traffic has no end, but a file needs one. Add --events N or --executions N"
+        )
     with _ledger(ledger) as written:
         write_lines(wanted_run, file, topic, written)
 
@@ -202,7 +204,7 @@ async def _compare(ledger: Path, database_url: str) -> ComparisonReport:
     begin = next(_lines(ledger), None)
     if not isinstance(begin, LedgerHeader):
         raise click.UsageError(
-            f"{ledger} is not a ledger, because its first line isn't of the kind begin"
+            f"{ledger} is not a ledger of the simulator, because its first line is no `begin` line"
         )
     connection = await asyncpg.connect(database_url)
     try:

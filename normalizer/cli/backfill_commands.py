@@ -120,8 +120,8 @@ def backfill_topic(
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
         raise click.UsageError(
-            "each end of the range can be given by offset or by time, but not by both. Use "
-            "either --from-offset or --from-time, and either --to-offset or --to-time"
+            "the start of the range is either an offset or a time, and so is its end. Use either "
+            "--from-offset or --from-time, and either --to-offset or --to-time"
         )
     raise_if_empty("offset", from_offset, to_offset)
     first, after = parse_times(from_time, to_time)

@@ -106,8 +106,7 @@ def raise_if_empty(unit: str, first: Any, after: Any) -> None:
     """Raise UsageError for an empty range, whose ends are most likely swapped."""
     if first is not None and after is not None and first >= after:
         raise click.UsageError(
-            f"--from-{unit} must be before --to-{unit}, because the range between them is empty "
-            "otherwise"
+            f"--from-{unit} must be before --to-{unit}. With these values the range is empty"
         )
 
 

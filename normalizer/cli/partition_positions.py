@@ -214,7 +214,7 @@ async def _passed(
     if log is None:
         raise ConfigurationError(
             f"{position.at}: KAFKA_BOOTSTRAP_SERVERS is not set, so nothing was skipped. Set it, "
-            "because the command reads the records from Kafka to store them in quarantine"
+            "so that the command can read the records from Kafka and store them in quarantine"
         )
     if (cluster := await log.cluster_id()) != position.cluster_id:
         raise ConfigurationError(

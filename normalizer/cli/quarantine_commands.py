@@ -33,8 +33,8 @@ from normalizer.store import quarantine_reader
 _reason_option: Final = click.option(
     "--reason",
     type=click.Choice(REASONS),
-    help="The reason why the records were rejected, for example missing_time. By default, records "
-    "are included whatever the reason.",
+    help="Include only records that were rejected for this reason, for example missing_time. By "
+    "default, the reason doesn't matter.",
 )
 
 

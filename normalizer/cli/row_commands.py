@@ -45,14 +45,14 @@ SHOWN_REJECTIONS: Final = 20
 @click.command()
 @click.option(
     "--shape",
-    help="The wire shape whose rows to update, for example executor. A wire shape is the format "
-    "of a producer. By default, the rows of all shapes are updated.",
+    help="Update only rows of this wire shape, for example executor. A wire shape is the format of "
+    "a producer. By default, the rows of all shapes are updated.",
 )
 @click.option(
     "--rule",
     type=click.Choice(RULES),
-    help="The rule whose rows to update, for example status_unmapped. Only rows in which this "
-    "rule has changed or guessed a value are updated.",
+    help="Update only rows in which this rule has changed or guessed a value, for example "
+    "status_unmapped.",
 )
 @click.option(
     "--from-time",

@@ -193,8 +193,8 @@ def _converted(field: FieldInfo, text: str) -> Any:
     if len(text) > 1 and text[0] == text[-1] in "\"'" and not is_secret(field):
         # A password may begin and end with a quote.
         raise ValueError(
-            "the value is in quotes. This value isn't read by a shell, so the quotes would become "
-            "part of it. Remove the quotes"
+            "the value is in quotes. No shell removes them here, so they'd become part of the "
+            "value. Remove the quotes"
         )
     kind = get_args(field.type)[0]
     if get_origin(kind) is tuple:

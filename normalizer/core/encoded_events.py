@@ -259,7 +259,7 @@ def _word(text: str | None) -> bytes:
 
 def _microseconds(time: datetime | None) -> int:
     if time is None:
-        raise TypeError("the event has no time, but every event that was read from a log has one")
+        raise TypeError("the event has no created_at, although an event from a log always has one")
     since = time - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 

@@ -162,7 +162,7 @@ def _default_cache() -> Path:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError as error:
         raise EmbeddedError(
-            "Kafka can't be stored, because this user has no home folder. Set XDG_CACHE_HOME to "
-            "the folder to use instead"
+            "Kafka's jars can't be stored, because this user has no home folder. Set "
+            "XDG_CACHE_HOME to another folder to store them in"
         ) from error
     return Path(base) / "event-normalizer"

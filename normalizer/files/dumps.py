@@ -143,7 +143,9 @@ class _DumpReader:
                 value, end = _json.raw_decode(self._text, self._at)
             except (JSONDecodeError, RecursionError) as error:
                 if not self._may_go_on(error):
-                    raise self._broken("expected JSON here, but got other text") from error
+                    raise self._broken(
+                        "expected a JSON value here, but got other text, so the rest can't be read"
+                    ) from error
                 if not self._read():
                     raise EOFError from None
                 continue
@@ -196,7 +198,7 @@ class _DumpReader:
         return False
 
     def _broken(self, why: str) -> FatalError:
-        return FatalError(f"{self._name}: letter {self._dropped + self._at + 1}: {why}")
+        return FatalError(f"{self._name}: character {self._dropped + self._at + 1}: {why}")
 
 
 _json: Final = JSONDecoder(parse_float=str, parse_int=str, parse_constant=str, strict=False)

@@ -59,7 +59,7 @@ class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
             return cls(execution_id=hash_text_id(name), text=name)
         if not -(1 << 63) <= int(name) < 1 << 63:
             raise ConfigurationError(
-                f"EXECUTION: {name} can't be an id, because an id has at most 63 bits"
+                f"EXECUTION: {name} can't be an id, because an id is a signed integer of 64 bits"
             )
         return cls(execution_id=int(name))
 
@@ -412,8 +412,8 @@ class Forget:
     def _divergent(self) -> FatalError:
         return FatalError(
             f"execution {self._id} can't be erased yet, because its projections may differ from "
-            "its events, and its counts would stay wrong. Run `projector repair --executions "
-            f"{self._id}`, then this command again"
+            "its events, and without the events nobody could correct its counts. Run `projector "
+            f"repair --executions {self._id}`, then this command again"
         )
 
     async def _wait_for_writers(self) -> None:

@@ -158,8 +158,8 @@ def _lz4(packed: bytes) -> Iterator[bytes]:
         flags = packed[at + 4]
         if not packed.startswith(_LZ4_FRAME, at) or flags >> 6 != 1 or flags & 1:
             raise ValueError(
-                "the batch can't be decompressed, because it isn't an LZ4 frame of version 1 "
-                "without a dictionary"
+                "the batch can't be decompressed, because it isn't in the only LZ4 format that "
+                "Kafka uses: frames of version 1 without a dictionary"
             )
         at += 15 if flags & 8 else 7
         window = b""

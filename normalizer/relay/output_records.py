@@ -92,7 +92,7 @@ def reject_too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejec
     return Rejected(
         reason="too_large",
         detail=f"{event.source_topic}[{event.source_partition}]@{event.source_offset}: its "
-        f"canonical record takes {record.batch_bytes} bytes, and max.message.bytes of "
+        f"canonical record takes {record.batch_bytes} bytes, but max.message.bytes of "
         f"{record.topic} is {limit}",
         shape=event.shape,
         index=event.source_index,

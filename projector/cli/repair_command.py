@@ -108,8 +108,8 @@ def _repair_request(
         )
     if which and not executions and not hours:
         raise click.UsageError(
-            f"{' '.join(which)} may be executions or hours. Write --executions ID ... for "
-            "executions, or --hours FROM TO for a range of hours"
+            f"{' '.join(which)} could mean executions or hours. Use --executions ID ... to repair "
+            "executions, or --hours FROM TO to repair a range of hours"
         )
     if executions:
         try:

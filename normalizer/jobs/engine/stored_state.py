@@ -47,9 +47,9 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
             newest, incarnations = self.incarnations.get((topic, partition), (0, 1))
             if incarnations > 1:
                 raise ConfigurationError(
-                    f"{topic}[{partition}] was deleted and created again, so it's unknown from "
-                    "which of its logs these records are. Name the log with --incarnation, for "
-                    f"example --incarnation {newest} for the newest"
+                    f"{topic}[{partition}] was deleted and created again, so these records may be "
+                    "from any of its logs. Choose the log with --incarnation, for example "
+                    f"--incarnation {newest} for the newest"
                 )
             return newest
 

@@ -64,7 +64,7 @@ def test_bytes_that_are_not_utf8_pass_through() -> None:
     "content", [b'{"result":[{"a":1},{bad},{"b":1}]}', b'{"result":[{"a":1}]} {"result":1}']
 )
 def test_an_unreadable_dump_is_rejected_with_its_place(content: bytes) -> None:
-    with pytest.raises(FatalError, match=r"^dump: letter \d+: "):
+    with pytest.raises(FatalError, match=r"^dump: character \d+: "):
         read(content)
 
 

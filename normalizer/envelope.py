@@ -1,7 +1,7 @@
 """The canonical event: its fields and its bytes. Producers can use it as a library.
 
-The rules turn each event into an Envelope, whatever its producer's format is. Equal events have
-equal bytes.
+Whatever format a producer uses, the rules turn each of its events into an Envelope. Equal events
+have equal bytes.
 
     line = to_canonical(Envelope(execution_id=7, event_type="call.done", status="COMPLETED"))
 """

@@ -213,10 +213,10 @@ class ProcessStuckError(FatalError):
 class SignInTries:
     """Counts rejected sign-ins in a row, and raises FatalError at the fifth.
 
-    A single rejection may be temporary: a password may have been changed on one side first, or a
-    broker may have just started. After several in a row a setting must be wrong, and no retry
-    helps. A try without any response counts neither as a success nor as a rejection, because
-    PgBouncer lets its clients wait for 15 s after the server has rejected PgBouncer itself.
+    A single rejection may be temporary: somebody may have changed the password on one side first,
+    or a broker may have just started. After several rejections in a row, a setting must be wrong,
+    and no retry helps. A try without any response counts neither as a success nor as a rejection,
+    because PgBouncer lets its clients wait for 15 s after the server has rejected PgBouncer itself.
     """
 
     MOST: Final = 5

@@ -1,9 +1,9 @@
 """Sends records to Kafka, and reports at which partition and offset each one was stored.
 
 This is the only module of the simulator that imports the Kafka client. It builds the batches
-itself, because the broker returns only the offset of a batch's first record, and the offsets of the
-others follow from it. The producer is idempotent and waits for all replicas, so a retry doesn't
-send a record twice.
+itself, because the broker returns only the offset of a batch's first record. The offsets of the
+others follow from that one only if we know the batch. The producer is idempotent and waits for all
+replicas, so a retry doesn't send a record twice.
 """
 
 import asyncio

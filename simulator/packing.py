@@ -1,4 +1,4 @@
-"""Packs reports into the value and headers of a record.
+"""Packs reports of events into records, each with a value and headers.
 
 A record may hold a single report, a batch of them, or a report in a wrapper. A report may also be
 encoded as JSON twice. Source: docs/spec/wire-shapes.md#w1, #w2, #w4, #w6, #b1, #b2.

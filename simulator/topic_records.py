@@ -41,7 +41,7 @@ def records(
 ) -> Generator[SentRecord, None, None]:
     """Yield records in the order of their time, until `executions` have ended, or endlessly.
 
-    `lived` is called with each execution when it ends. When you close the generator, `lived` is
+    `lived` is called with each execution when it ends. If you close the generator early, `lived` is
     also called with the executions that are still running, so that a ledger has all of them.
     """
     topic = _Topic(mix, seed)

@@ -48,7 +48,7 @@ _expired_option: Final = click.option(
 
 @click.group()
 def backfill() -> None:
-    """Read history into the service's tables, with its rules. A second run adds nothing.
+    """Read history into the service's tables, by the service's rules. A second run adds nothing.
 
     \b
     normalizer backfill topic noetl.events --from-time 2026-01-01
@@ -56,8 +56,8 @@ def backfill() -> None:
     normalizer backfill table noetl.event --source-url postgresql://reader@noetl/noetl
     normalizer backfill file dump.ndjson.zst --dry-run
 
-    You can stop or kill it at any time, and run the same command again to resume it. While a
-    running service has lag, the backfill pauses, so that live events come first.
+    You can stop or kill it at any time, and run the same command again to resume it. The backfill
+    pauses while a running service has lag, so that live events come first.
     """
 
 
@@ -115,8 +115,8 @@ def backfill_topic(
     normalizer backfill topic noetl.events --from-time 2026-01-01 --to-time 2026-02-01
     normalizer backfill topic other.events --partition 3 --from-offset 1000 --to-offset 2000
 
-    Records keep their topic, partition, and offset. So each is stored only once, even if the
-    service has read it before or reads it later.
+    Records keep their topic, partition, and offset, so each is stored only once, even if the
+    service has already read it or reads it later.
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
         raise click.UsageError(
@@ -197,8 +197,8 @@ def backfill_file(
     event goes to quarantine.
 
     In a folder, it reads all regular files that aren't hidden. It doesn't follow links to folders,
-    but names them in a warning. To backfill from a stream, save the stream to a file first, because
-    a run that was interrupted reads its input again.
+    but names them in a warning. It can't read from a stream, because an interrupted run has to read
+    its input again. Save the stream to a file first.
     """
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))

@@ -1,7 +1,7 @@
-"""Checks the environment variables beside the settings, for `normalizer check`.
+"""Checks environment variables that aren't settings, for `normalizer check`.
 
-It finds variables that look like ours but that nothing reads, which are most likely typos. It also
-finds OpenTelemetry variables with values that would keep spans from being sent.
+It finds variables that look like our settings but that nothing reads. Most of them are typos. It
+also finds OpenTelemetry variables whose values would keep spans from being sent.
 """
 
 from collections.abc import Iterator, Mapping

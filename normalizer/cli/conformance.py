@@ -1,9 +1,10 @@
 """Runs another program over the contract's vectors, and compares its lines with the expected ones.
 
 Starting the program once per vector would be slow, so it gets all vectors in one run. A faulty
-program may write too few or too many lines, so we can't count lines to find out which vector they
-belong to. Instead we send a marker before each vector: an event that every program passes on, with
-an id that we choose. All lines between two markers belong to the vector between them.
+program may write too few or too many lines, so counting lines wouldn't tell which vector a line
+belongs to. Instead we send a marker before each vector: an event that every program passes on
+unchanged, with an id that we choose. All lines between two markers belong to the vector between
+them.
 """
 
 import os

@@ -1,7 +1,8 @@
 """Loads the settings of a command, and ends a command that fails.
 
-Code below the commands raises errors and never exits. These functions turn such an error into one
-line on standard error, without passwords, and into the exit code that belongs to its class.
+Only commands exit. The code that they call raises errors instead, and these functions turn such an
+error into one line on standard error, without passwords, and an exit code that depends on the
+error's class.
 """
 
 import asyncio

@@ -27,8 +27,8 @@ def normalize_lines(
 ) -> int:
     """Normalize every line of the source. Returns how many records or events were rejected.
 
-    It works in a pipe, because it writes the results for everything that it has read before it
-    waits for more input. Raises the errors of the sink.
+    It never waits for more input before it has written the results for everything that it has read.
+    So it works in a pipe whose writer pauses. Raises the errors of the sink.
     """
     normalize = normalizer.normalize
     rejected = 0

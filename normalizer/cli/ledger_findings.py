@@ -1,6 +1,6 @@
 """The results of the ledger check: one finding for each partition, and one for each run of a job.
 
-As text, a finding is the line that `normalizer ledger verify` prints.
+`str` of a finding is the line that `normalizer ledger verify` prints.
 """
 
 import msgspec

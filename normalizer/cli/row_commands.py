@@ -77,7 +77,7 @@ def renormalize(
     changes: Path | None,
     max_rate: float | None,
 ) -> None:
-    """Update rows of older rules to the result of today's rules.
+    """Bring rows that older rules stored up to date with today's rules.
 
     \b
     normalizer renormalize --dry-run
@@ -86,8 +86,8 @@ def renormalize(
 
     Use it after an upgrade that changed the rules. From each row it rebuilds what the producer
     sent, and normalizes that again. Ids and coordinates never change, and the projections are
-    updated with the rows. Two kinds of rows are only listed, and stay unchanged: those that today's
-    rules would reject, and those that were merged from several records and would change.
+    updated with the rows. Two kinds of rows are listed but not changed: rows that today's rules
+    would reject, and rows that were merged from several records and would change.
     """
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
@@ -114,7 +114,7 @@ def renormalize(
 @click.command()
 @history_options
 def redact(*, dry_run: bool, max_rate: float | None) -> None:
-    """Redact secrets in rows that older rules have stored.
+    """Redact secrets that older rules have left in stored rows.
 
     \b
     normalizer redact --dry-run
@@ -158,8 +158,8 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
 def jobs(*, limit: int, end: str | None) -> None:
     """List the runs of jobs, newest first.
 
-    Jobs are backfill, renormalize, redact, and redrive. Each line shows a run's state, its
-    progress, and how many records had which outcome.
+    A job is a backfill, renormalize, redact, or redrive. Each line shows a run's state, its
+    progress, and how many records had each outcome.
 
     \b
     normalizer jobs

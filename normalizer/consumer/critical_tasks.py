@@ -34,6 +34,6 @@ async def _run_critical(
             raise
     if not stopping.is_set():
         raise ProcessStuckError(
-            f"the task {name!r} ended unexpectedly, and this process can't continue without it. "
-            "So the process exits. Once restarted, it continues from the last commit"
+            f"the task {name!r} ended unexpectedly. The process can't work without this task, so "
+            "it exits. Once restarted, it continues from the last commit"
         )

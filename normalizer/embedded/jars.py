@@ -1,7 +1,8 @@
 """Downloads Apache Kafka's jars with Maven, once for all checkouts.
 
-The first `make run` downloads them into the user's cache folder, where all later ones find them.
-That needs Java 17 and Maven. If one is missing, the error says how to install it.
+The first `make run` downloads them into the user's cache folder, where later runs from any checkout
+find them. The download needs Java 17 and Maven. If one of them is missing, the error says how to
+install it.
 """
 
 import asyncio
@@ -50,10 +51,9 @@ _DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]
 async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -> Path:
     """Return the folder with Kafka's jars, and download them first if necessary.
 
-    `report` is called with lines about the progress. `cache` is the folder in which the jars'
-    folder is created, by default `event-normalizer` in XDG_CACHE_HOME or ~/.cache. If two processes
-    need the jars at the same time, one downloads them and the other waits. Raises
-    KafkaMissingError.
+    `report` is called with each line about the progress. The jars' folder is created in `cache`,
+    which is by default `event-normalizer` in XDG_CACHE_HOME or ~/.cache. If two processes need the
+    jars at the same time, one downloads them and the other waits. Raises KafkaMissingError.
     """
     await find_java()
     cache = cache if cache is not None else _default_cache()

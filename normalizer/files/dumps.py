@@ -60,9 +60,9 @@ def is_dump(beginning: bytes) -> bool:
 def read_rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (number, row). Rows are numbered from 1.
 
-    If the stream ends inside the document, this yields the complete rows and then sets the stream's
-    `cut`. Raises FatalError if the text isn't JSON, because nobody can tell where the next row
-    would begin.
+    If the stream ends inside the document, this yields the complete rows and then sets `cut` of the
+    stream to True. Raises FatalError if the text isn't JSON, because nobody can tell where the next
+    row would begin.
     """
     reader = _DumpReader(stream, name)
     page: list[tuple[int, bytes]] = []

@@ -97,8 +97,8 @@ class Unpacked:
             return self._unpack()
         except (zlib.error, zstandard.ZstdError) as error:
             raise FatalError(
-                f"{self._name}: the file can't be decompressed, because the {self._kind} is "
-                f"damaged before byte {self.read_bytes}"
+                f"{self._name}: the file can't be decompressed, because its {self._kind} data "
+                f"is damaged before byte {self.read_bytes}"
             ) from error
 
     def _unpack(self) -> bytes:

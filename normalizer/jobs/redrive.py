@@ -1,9 +1,9 @@
 """Normalizes quarantined records again with today's rules, and stores their events.
 
-Run it after a rule or the database was fixed. Events are stored as the service would store them,
-under the topic, partition, and offset of the original record. The same transaction records the
-attempt. Each run tries every selected entry once. If the record is rejected again, its entry stays
-in quarantine. Otherwise the entry is marked as redriven, but not deleted.
+Run it after a rule or the database has been fixed. Events are stored as the service would store
+them, under the topic, partition, and offset of the original record, and the same transaction
+records the attempt. Each run tries every selected entry once. If the record is rejected again, its
+entry stays in quarantine. Otherwise the entry is marked as redriven, but not deleted.
 """
 
 import base64

@@ -150,8 +150,8 @@ class LagMonitor:
     def partitions(self) -> Mapping[KafkaPartition, PartitionLag]:
         """Return the lag of each partition whose log's end is known.
 
-        Empty if the positions were never read. A position that was read some time ago is used even
-        if the database has been unreachable since, because then no process can have moved it.
+        Empty if the positions were never read. While the database is unreachable, the last known
+        positions are used, because no process can move them in the meantime.
         """
         positions = self._positions
         if positions is None:

@@ -1,7 +1,7 @@
 """Counts the rows of each committed transaction by wire shape, outcome, reason, and rule.
 
 Rows are counted only after the commit, so the counters never include rows that were rolled back.
-Counting takes one or two passes over the batch.
+They're counted in one or two passes over the batch, to take little time.
 """
 
 from collections import Counter

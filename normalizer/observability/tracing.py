@@ -83,7 +83,8 @@ def why_grpc_endpoint(environ: Mapping[str, str]) -> ConfigurationError | None:
     if not _is_wanted(environ) or not _GRPC_PORT.search(endpoint):
         return None
     return ConfigurationError(
-        f"the OTLP endpoint {masked_url(endpoint)} has the port that collectors use for gRPC",
+        f"the OTLP endpoint {masked_url(endpoint)} has the port that collectors use for gRPC, but "
+        "spans are sent over HTTP",
         remedy=f"use {_HTTP_PORT}",
     )
 

@@ -1,7 +1,7 @@
 """Notices a native lane that is built while the stack runs, so that the normalizer can use it.
 
-`make run` builds the lane in the background, because the build takes a while and the stack works
-without it. Once the lane is built, the normalizer is restarted to use it.
+The build takes a while and the stack works without the lane, so `make run` builds it in the
+background. Once it's built, the normalizer is restarted to use it.
 """
 
 import asyncio

@@ -109,7 +109,7 @@ class ProcessGroup:
     async def _keep(self, number: int) -> None:
         """Run one process until the stop, and restart it whenever it dies.
 
-        The wait before each restart grows. Otherwise a process that dies right after its start
+        The wait before each restart grows. Without that, a process that dies right after its start
         would make the consumer group rebalance endlessly, and use up a CPU core.
         """
         wait_s = RESTART_S

@@ -61,9 +61,9 @@ class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
 class PagedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True, omit_defaults=True):
     """One page of a list. To get the next page, send `next` as the parameter `cursor`.
 
-    On the last page `next` is null. The first page has `total`, the number of rows on all pages,
-    unless it would take too long to count them. If `at_least` is true, counting stopped early, and
-    there are more rows than `total`.
+    On the last page `next` is null. Only the first page has `total`, the number of rows on all
+    pages, and even there it's missing if the count would take too long. If `at_least` is true,
+    counting stopped early, so there are more rows than `total`.
     """
 
     # The start of a window that ends now isn't a whole hour.

@@ -48,10 +48,10 @@ class _Page(NamedTuple):
 
 
 async def download_events(request: Request, reader: Reader) -> Response:
-    """Send all stored events of the execution in the order of their time, each once.
+    """Send every stored event of the execution once, in the order of their times.
 
-    If the database fails after the first page, the connection is reset. Otherwise the client
-    couldn't tell that events are missing.
+    If the database fails after the first page, the connection is reset, so that the client notices
+    that events are missing.
     """
     try:
         parse(request.scope["query_string"], Parameters)

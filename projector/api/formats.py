@@ -58,7 +58,8 @@ def row_type(answer: Any) -> type[msgspec.Struct]:
 def as_csv(answer: ApiAnswer[Any], row: type[msgspec.Struct]) -> bytes:
     """Return the rows as CSV (RFC 4180) with a header line. Lists and objects are JSON in a cell.
 
-    A text that a spreadsheet would run as a formula, such as `=1+1`, gets an apostrophe in front.
+    A text that a spreadsheet would run as a formula, such as `=1+1`, gets an apostrophe in front,
+    so that it's shown as text.
     """
     names = [field.encode_name for field in msgspec.structs.fields(row)]
     return rows_as_csv(names, msgspec.to_builtins(answer.rows))

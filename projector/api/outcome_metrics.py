@@ -29,9 +29,9 @@ _WEEK_S: Final = 600.0
 class OutcomeMetrics:
     """Gauges of how calls and executions end, read from the views when Prometheus scrapes them.
 
-    A scrape within ten seconds of the previous one gets the same values, without a query. Gauges
-    with names of steps are in a separate registry, `named`, because only clients that send the
-    token may read these names.
+    A scrape within ten seconds of the previous one gets the same values, without a query. Only
+    clients that send the token may read the names of steps, so gauges with such names are in a
+    separate registry, `named`.
     """
 
     def __init__(

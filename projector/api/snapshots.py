@@ -275,7 +275,8 @@ class Reader:
 async def _refuse_tables(connection: asyncpg.Connection) -> None:
     if await connection.fetchval(_TABLES):
         raise DatabaseRefusedError(
-            f"the role {READER} can read tables, but it may only read views. Revoke that right"
+            f"the role {READER} can read tables, but it may only read views. Revoke "
+            "its rights on tables"
         )
 
 
@@ -303,12 +304,14 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
         )
     if code[:2] in OUTAGE_CLASSES:
         return DatabaseUnavailableError(
-            f"the database can't be used at the moment (SQLSTATE {code}). Try again"
+            f"the database can't be used at the moment (SQLSTATE {code}). Try again in a "
+            "few seconds"
         )
     if code[:2] == "42":
         return DatabaseRefusedError(
             f"a view is missing or not readable (SQLSTATE {code}). Run `normalizer migrate`"
         )
     return DatabaseRefusedError(
-        f"the database rejected the query (SQLSTATE {code}, {type(error).__name__})"
+        f"the database rejected the query (SQLSTATE {code}, {type(error).__name__}). PostgreSQL's "
+        "log has the details"
     )

@@ -59,11 +59,11 @@ class ArchiveFolder:
     async def finish(self, connection: asyncpg.Connection) -> None:
         """Give files of committed transactions their final names, and remove those of aborted ones.
 
-        PostgreSQL doesn't always know the outcome of a transaction. It forgets very old ones, and
-        after a restore it doesn't know transactions with numbers that it hasn't reached again. In
-        these cases a complete file gets its final name, and an incomplete one is removed. A
-        complete file does no harm even if its events weren't deleted, because a backfill skips
-        events that are stored. Raises FatalError if a file can't be renamed or removed.
+        PostgreSQL can't always tell the outcome of a transaction: it forgets very old ones, and a
+        restored database doesn't know those from after its backup. In these cases a complete file
+        gets its final name, and an incomplete one is removed. A complete file does no harm even if
+        its events weren't deleted, because a backfill skips events that are still stored. Raises
+        FatalError if a file can't be renamed or removed.
         """
         here = [str(one) for one in await connection.fetchrow(_HERE)]
         for path in sorted(self._path.glob(".*.unfinished")):

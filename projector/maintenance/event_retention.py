@@ -154,11 +154,12 @@ class _Retention:
     async def _archive(self, groups: Sequence[ExecutionGroup]) -> None:
         """Lock the executions and their rows, and delete each group that may still be deleted.
 
-        One statement locks the executions, and the next one their rows. Each statement sees what
+        One statement locks the executions, and the next one locks their rows. A statement sees what
         was committed before it began, so the second one sees everything that the last writer of an
         execution has stored. Both skip rows that another session has locked, because that session
-        may hold its lock for long, or may itself wait for a lock of ours. A group is deleted only
-        if all of its rows could be locked, and none of its executions has a recent event.
+        may hold its lock for a long time, or may itself be waiting for one of our locks. A group is
+        deleted only if all of its rows could be locked, and none of its executions has a recent
+        event.
         """
         connection, timeout_ms = self._connection, _timeout_ms(groups)
         everybody = [one for group in groups for one in group.execution_ids]

@@ -1,7 +1,7 @@
 """Raises the retention horizon: the time before which records are ignored as expired.
 
-An execution may be deleted only once no running transaction can still store a record from before
-the horizon, so this module also waits for such transactions to end.
+A transaction that began before the horizon was raised may still store an older record. So this
+module also waits for such transactions to end, and only then may an execution be deleted.
 """
 
 from datetime import datetime

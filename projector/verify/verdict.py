@@ -12,7 +12,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     - `since` and `until` are the limits of the compared hours. None means no limit.
     - `compared`, `divergent`, and `repaired` are numbers of rows. Repaired rows differed before the
       repair.
-    - `archived` is how many events or executions aren't compared, because their events are deleted.
+    - `archived` is how many events or executions can't be compared, because their events are
+      deleted.
     - `examples` are sentences, each about one row.
     - `divergent_locations` are the executions or hours that differ.
     - `resolved_divergence_ids` are the open divergences that were compared and agree now.

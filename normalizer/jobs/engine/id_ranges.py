@@ -1,8 +1,8 @@
 """Divides all stored events into ranges of ids, with a limited number of rows each.
 
 A job or a check over all events reads them range by range, so that no statement takes long.
-Together the ranges cover every possible id. So a row that's inserted in the meantime is read too,
-if its range is still to come.
+Together the ranges cover every possible id, so a row that's inserted in the meantime is read too,
+unless its range has already been read.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -80,10 +80,11 @@ class IdRangeWalk:
         return min(self._rows_walked / self._rows_in_all, 1.0) if self._rows_in_all else None
 
     async def after(self, event_id: int, *, rows_walked: int = 0) -> AsyncGenerator[IdRange, None]:
-        """Yield ranges of ids above this one. Raises the database's errors. May be called again.
+        """Yield ranges that together cover all ids above `event_id`. May be called again.
 
         To resume after an interruption, pass the last id that was handled. Also pass the number of
-        rows up to that id as `rows_walked`, so that `share` continues from there.
+        rows up to that id as `rows_walked`, so that `share` continues from there. Raises the
+        database's errors.
         """
         ((self._rows_in_all,),) = await self._fetch(ROWS_IN_ALL)
         self._rows_walked = rows_walked

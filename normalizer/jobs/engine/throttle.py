@@ -96,8 +96,8 @@ _LIVE_POSITIONS: Final = """
 class LiveTraffic:
     """Measures the lag of live traffic from the brokers and the stored positions.
 
-    Use it with `async with`, inside the block of `log`. It keeps one database connection open,
-    because a new one for each measurement would cost several milliseconds.
+    Use it with `async with`, while `log` is open. It keeps one database connection open, because
+    opening a new one for each measurement would take several milliseconds.
     """
 
     def __init__(

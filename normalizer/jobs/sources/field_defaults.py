@@ -34,9 +34,9 @@ def parse_defaults(settings: Iterable[str]) -> dict[str, str]:
 class FieldDefaults:
     """Adds fields to the values of records that don't have them.
 
-    A field counts as missing if it's null or absent under all of its names. A VALUE that's valid
-    JSON is added as such, and any other text as a string. Values that aren't JSON objects stay as
-    they are.
+    A field counts as missing if it's null or absent under all of its names. A default that's valid
+    JSON is added as it is, and any other text as a JSON string. Records that aren't JSON objects
+    stay unchanged.
 
         FieldDefaults({"created_at": "2026-01-31"}).complete(b'{"name":"call.done"}')
         # b'{"name":"call.done","created_at":"2026-01-31"}'

@@ -2,8 +2,8 @@
 
 A file has neither a topic nor offsets, so this module makes them up. Its topic is a hash of its
 first 64 KiB, which stays the same if the file is renamed, compressed in another way, or grows. The
-offset of a line is its number, from 1. So a second backfill of the file stores nothing twice. A
-line that `kcat -J` has printed keeps its own topic, partition, offset, and time. Source:
+offset of a line is its number, counted from 1. So a second backfill of the file stores nothing
+twice. A line that `kcat -J` has printed keeps its own topic, partition, offset, and time. Source:
 docs/spec/wire-shapes.md#g6.
 """
 

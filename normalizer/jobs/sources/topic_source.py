@@ -155,7 +155,7 @@ class TopicSource:
 
     def _partitions_to_read(self, known: Collection[KafkaPartition]) -> list[KafkaPartition]:
         if not known:
-            raise ConfigurationError(f"{self._topic}: the brokers have no such topic")
+            raise ConfigurationError(f"the brokers have no topic {self._topic}. Check its spelling")
         wanted = sorted(known)
         if self._range.partitions:
             wanted = [KafkaPartition(self._topic, number) for number in self._range.partitions]

@@ -1,7 +1,7 @@
 """Computes how often calls succeed, fail, and are retried, by attempt, step, and playbook.
 
-The rates come from counts by hour. For a short window, or if the request asks for minutes, single
-calls are counted.
+The rates come from counts by hour. For a short window, or if the request asks for minutes, they're
+computed from single calls instead.
 """
 
 from collections.abc import Sequence

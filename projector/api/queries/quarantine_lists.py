@@ -78,9 +78,9 @@ class QuarantineRecordsParams(PagedWindowParams, frozen=True, kw_only=True):
 class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
     """A rejected record, or a rejected event of a batch whose other events may be stored.
 
-    `sample` is the beginning of its bytes as text. It's null if the bytes aren't text, or if
-    anything in the whole record could be a secret. `execution_id` is read from the record's value,
-    or else from its key, and is null if neither can be read.
+    `sample` is the beginning of the record's bytes as text. It's null if the bytes aren't text, or
+    if anything in the whole record could be a secret. `execution_id` is read from the record's
+    value, or else from its key, and is null if neither can be read.
     """
 
     quarantine_id: str

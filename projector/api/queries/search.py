@@ -92,8 +92,9 @@ class SearchHit(ApiRow, frozen=True, kw_only=True):
 class SearchAnswer(ApiAnswer[SearchHit], frozen=True, kw_only=True):
     """The hits of a search, ids first.
 
-    If the text isn't an id, the search also looks for it in error texts. `error_class` is then the
-    text in the form that was searched, with `#` for each number and `?` for each quoted part.
+    If the text isn't an id, the search also looks for it in error texts. `error_class` is the form
+    of the text that it searches for, with `#` for each number and `?` for each quoted part. For an
+    id it's null.
     """
 
     error_class: str | None

@@ -491,7 +491,7 @@ async def test_a_damaged_file_keeps_what_came_before_as_its_dry_run_says(
     assert stored
     assert 500 < int(stored[1].replace(",", "")) < 4_000
     for code, said in (tried, done):
-        assert (code, "the zstd is damaged before byte" in said) == (3, True)
+        assert (code, "its zstd data is damaged before byte" in said) == (3, True)
     assert "it ended early" in tried[1]
     assert f"{stored[1]} new" in tried[1]
     assert await ledger_mistakes(database) == []

@@ -67,7 +67,7 @@ def test_a_file_that_is_cut_off_says_so(packed: bytes) -> None:
     "packed", [ZSTD[:1000] + bytes(99) + ZSTD[1099:], GZIP[:-8] + bytes(8)], ids=["zstd", "gzip"]
 )
 def test_a_damaged_file_is_rejected_and_says_where(packed: bytes) -> None:
-    with pytest.raises(FatalError, match=r"^file: .* the \w+ is damaged before byte \d+$"):
+    with pytest.raises(FatalError, match=r"^file: .* its \w+ data is damaged before byte \d+$"):
         unpacked(packed)
 
 

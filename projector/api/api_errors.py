@@ -2,13 +2,13 @@
 
 ApiError
 ├── InvalidParameterError     400  a parameter is wrong
-├── BadCursorError            400  the cursor is of another list
+├── BadCursorError            400  the cursor is damaged or from another list
 ├── AmbiguousLengthError      400  two headers say how long the request is
 ├── UnauthorisedError         401  the token is missing or wrong
 ├── NotFoundError             404  there is no such path or id
 ├── MethodNotAllowedError     405  only GET and HEAD are served
 ├── MisdirectedError          421  the host name is not one of this server
-├── InternalError             500  a bug in the server; its log has the details
+├── InternalError             500  a bug in the server, whose log has the details
 ├── DatabaseUnavailableError  503  try again later
 ├── DatabaseRefusedError      503  a login, role, or migration is missing
 ├── BusyError                 503  too many requests at once: try again later

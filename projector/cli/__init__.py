@@ -1,12 +1,12 @@
 """The commands of the program `projector`. Each calls one flow and prints its result.
 
-commands            the program, its help, and its exit codes
-command_ends        runs a flow, and prints an error as one line
-scope_options       parses times, spans, and scopes
-view_commands       views, wait
-verify_command      verify
-repair_command      repair
-maintain_command    maintain
+commands            is the program `projector`, with its help and its exit codes.
+command_ends        runs a flow, and prints an error as one line.
+scope_options       parses times, spans, and scopes.
+view_commands       has views, which lists the views, and wait, which waits for a record.
+verify_command      has verify, which compares projections with the events.
+repair_command      has repair, which corrects what verify found to differ.
+maintain_command    has maintain, which deletes old rows and compacts counters.
 """
 
 from projector.cli.commands import main

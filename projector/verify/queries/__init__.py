@@ -1,16 +1,16 @@
 """Two queries for each projection: its actual rows, and the rows expected from its events.
 
-For a counter of events, the expected rows are added up from the events by a query that shares no
-code with the triggers. Executions and calls are recomputed from all their events, as a repair does
-it, whereas the triggers merge each new event into the stored row. An error in a function that both
-use is found by the tests, which compare them with deploy/calls.py. Both queries get the same bounds
-and must return the same rows in every snapshot. Table names have no schema, because the
-connection's search_path sets it.
+Both queries get the same bounds, and must return the same rows in every snapshot. For a counter, a
+query that shares no code with the triggers adds up the expected rows from the events. Executions
+and calls are recomputed from all of their events, as in a repair, whereas the triggers merge each
+new event into the stored row. Both use the same functions for that. A mistake in these would go
+unnoticed here, but the tests find it, because they compare the results with deploy/calls.py. Table
+names have no schema, because the connection's search_path sets it.
 
-    comparison.py         the type of such a pair, and the pair of a sharded counter
-    counter_queries.py    counters of events, arrivals and coercions
-    execution_queries.py  executions, and their counts by hour
-    call_queries.py       calls, and their counts by hour
+comparison         has the type of such a pair, and builds the pair of a sharded counter.
+counter_queries    has the pairs of counters of events, arrivals, and coercions.
+execution_queries  has those of executions, and of their counts by hour.
+call_queries       has those of calls, and of their counts by hour.
 """
 
 from typing import Final

@@ -103,7 +103,7 @@ def test_a_rejected_record_gives_a_line_with_its_number() -> None:
     ("damage", "code", "why"),
     [
         (lambda packed: packed[:-9], 1, "is truncated"),
-        (lambda packed: packed[:20] + b"????" + packed[24:], 3, "the gzip is damaged"),
+        (lambda packed: packed[:20] + b"????" + packed[24:], 3, "its gzip data is damaged"),
     ],
 )
 def test_a_packed_file_that_is_not_whole_does_not_pass_for_one(

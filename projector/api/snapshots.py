@@ -275,8 +275,7 @@ class Reader:
 async def _refuse_tables(connection: asyncpg.Connection) -> None:
     if await connection.fetchval(_TABLES):
         raise DatabaseRefusedError(
-            f"the role {READER} can read tables, but it may only read views. Revoke "
-            "its rights on tables"
+            f"the role {READER} can read tables, but it may only read views. Revoke that right"
         )
 
 

@@ -124,9 +124,13 @@ def _declared(event: WireEvent) -> str:
 def _call_status(event: WireEvent, declared: str) -> Status:
     """Return the status of a finished call: COMPLETED, or the failure FAILED, ERROR, or CANCELLED.
 
-    If the event declares a failure, that's the status, whatever else is nested in the event (rank
-    2). Otherwise a nested failure is the status (rank 2). Without any failure the status is
-    COMPLETED, with rank 1 if an outcome is nested in the event, and rank 0 if none is.
+    A declared failure counts first, then a nested one. Without any failure the call is completed.
+
+        declared         nested        status             rank
+        a failure        anything      the declared one   2
+        COMPLETED        no failure    COMPLETED          1 if anything is nested, else 0
+        anything else    no failure    COMPLETED          the same
+        no failure       a failure     the nested one     2
 
     If the declared word says something other than the status, a coercion records that word, unless
     it's missing or UNKNOWN.

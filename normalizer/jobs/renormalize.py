@@ -1,4 +1,4 @@
-"""Updates rows that older rules stored to the result of today's rules.
+"""Brings rows that older rules stored up to date with today's rules.
 
 Run it after an upgrade that changed the rules. From each row it rebuilds the event as the producer
 sent it, and normalizes that again. Three results are possible. If the new row is equal, nothing is

@@ -98,7 +98,7 @@ class Monitor:
         """Respond with 503 while the service isn't ready, and list all reasons.
 
         `degraded` lists problems that affect only single partitions. They don't fail the probe,
-        because the new process would have the same problem and the rollout would stall.
+        because a new process would have the same problem, and a rollout would stall.
         """
         self._wait_for(self._poll())
         reasons = list(self.reasons_not_ready())

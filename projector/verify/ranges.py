@@ -44,10 +44,11 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def covers_everything(self) -> bool:
-        """Return whether every row is compared.
+        """Return whether a comparison of this scope leaves nothing out.
 
-        `only_open_divergences` counts as everything too, because no open divergence is left out. If
-        the location of one of them is unknown, every row is compared.
+        A divergence whose location is unknown may be anywhere, so only such a comparison can
+        resolve it. A scope of only open divergences leaves nothing out either, because every row is
+        compared as soon as the location of one of them is unknown.
         """
         return self.only_open_divergences or (self.kind == "all" and not self.execution_ids)
 

@@ -1,7 +1,8 @@
-"""Defines what a source of history is: parts, and pages of their records from any position on.
+"""Defines the interface of a source of history, which a backfill reads.
 
-A backfill and its dry run work with any source that implements HistorySource: files, topics,
-tables, and the quarantine.
+A source consists of parts, such as partitions or files, and yields the records of a part in pages,
+from any position on. A backfill and its dry run work with any class that implements HistorySource.
+There's one each for files, topics, tables, and the quarantine.
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -25,10 +26,11 @@ class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a part was read: the next offset, and in `cursor` the key of the last row read.
+    """How far a run has read a part, and how far it will read.
 
-    `start` and `end` are the part's first offset and its end when the run began. `end` is None if
-    the run reads as far as it can.
+    `next_offset` is the offset to read next, and `cursor` is the key of the last row read, if the
+    source needs one. `start` and `end` are the part's first offset and its end when the run began.
+    `end` is None if the run reads as far as it can.
     """
 
     start: int = 0

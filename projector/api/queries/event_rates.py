@@ -28,7 +28,7 @@ class EventRateParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class EventRate(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """Events of a group.
+    """How many events a group has, and how many that is per second.
 
     `events_per_s` is the number of events divided by the length of the interval in seconds, or of
     the window if the request doesn't group by time. For an interval that isn't over yet, only the

@@ -115,10 +115,10 @@ class VersionRow(ApiRow, frozen=True, kw_only=True):
 
 
 class PlaybookAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
-    """Figures of the executions that began from `since` on.
+    """Figures about a playbook's executions that began at or after `since`.
 
-    If `truncated` is true, there are earlier ones in the window, but they have too many calls to
-    count.
+    If `truncated` is true, the window has earlier executions too, but they have too many calls to
+    count, so the figures leave them out.
     """
 
     of_the_clock: ClassVar = ApiAnswer.of_the_clock | {"since"}

@@ -42,7 +42,7 @@ _expired_option: Final = click.option(
     "--accept-expired",
     is_flag=True,
     help="Ignore events that are older than the retention of events, and store the others. By "
-    "default, the job fails at the first event that is too old.",
+    "default, the job stops with an error at the first event that's too old.",
 )
 
 

@@ -35,14 +35,14 @@ its partitions, and each would read only some of them."""
     "--from-postgres",
     is_flag=True,
     help="Publish the events that are stored in the database of DATABASE_URL, instead of reading "
-    "KAFKA_TOPICS.",
+    "KAFKA_TOPICS. There, all reports of an event are merged into one.",
 )
 @click.option(
     "--unregister",
     is_flag=True,
     help="Stop the database from recording changes for a relay with --from-postgres, and exit. "
-    "Use it when you no longer need that relay. Otherwise the recorded changes would pile up "
-    "in the database.",
+    "Use it when you no longer need that relay, because the recorded changes would otherwise pile "
+    "up in the database.",
 )
 def relay(
     *, accept_reset: bool, accept_shapes: bool, from_postgres: bool, unregister: bool

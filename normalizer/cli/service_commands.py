@@ -59,8 +59,9 @@ shapes_option: Final = click.option(
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="The number of processes to run on this machine, for example 4. They share the "
-    "partitions. One address serves the probes and metrics of all processes.",
+    help="The number of processes to run on this machine, for example 4. Each uses about one CPU "
+    "core, and together they share the partitions. One address serves the probes and metrics of "
+    "all processes.",
 )
 def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     """Read, normalize, and store until SIGTERM or Ctrl-C. A second signal ends it at once.
@@ -164,12 +165,13 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
     default=Path(".noetl"),
     show_default=True,
     help="The folder in which everything is stored: the data of PostgreSQL and Kafka, and the "
-    "logs.",
+    "logs. A later start with the same folder continues with the same data.",
 )
 @click.option(
     "--no-kafka",
     is_flag=True,
-    help="Read the records from a file instead of starting Kafka, so that Java isn't needed.",
+    help="Backfill generated events from a file, instead of starting Kafka and sending events to "
+    "it. Use it on a machine without Java.",
 )
 @click.option("--no-traffic", is_flag=True, help="Start everything, but send no events.")
 @click.option(

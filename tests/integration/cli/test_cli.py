@@ -370,16 +370,6 @@ async def test_markers_of_transactions_share_a_row_and_a_record_among_them_is_fo
     assert "LOST: 1 records in gaps, the first at offset 40" in said
 
 
-async def test_a_migration_that_is_missing_ends_the_service_with_3(
-    settings: Settings, empty_database: Database
-) -> None:
-    unmigrated = msgspec.structs.replace(settings, database_url=empty_database.url)
-    code, said = await typed(unmigrated, "run")
-
-    assert code == 3
-    assert '"event":"process.ended"' in said
-
-
 @ONE_PARTITION
 async def test_check_warns_of_records_that_kafka_deleted_before_they_were_read(
     feed: Feed, settings: Settings, admin: AIOKafkaAdminClient

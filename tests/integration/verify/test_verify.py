@@ -111,21 +111,6 @@ async def test_each_projection_that_was_changed_by_hand_is_divergent_and_only_it
         assert divergent == {name} or name in {"execution_facts", "call_facts"}, name
 
 
-async def test_a_row_changed_by_hand_is_named_with_what_it_should_be(
-    connection: asyncpg.Connection,
-) -> None:
-    await fill(connection)
-    await connection.execute(
-        "update projector.event_hours set events = 9 where event_type = 'playbook.failed'"
-    )
-
-    found = (await verdicts(connection))["event_hours"]
-
-    assert (found.divergent, len(found.examples)) == (1, 1)
-    assert "event_type playbook.failed" in found.examples[0]
-    assert "events shows 9, should be 1" in found.examples[0]
-
-
 async def test_rows_written_behind_the_triggers_are_missed(
     connection: asyncpg.Connection,
 ) -> None:

@@ -106,14 +106,6 @@ async def test_coordinates_that_come_twice_in_a_batch_are_one_record() -> None:
     assert outcomes == ["stored", "duplicate"]
 
 
-async def test_a_report_that_adds_nothing_is_a_duplicate() -> None:
-    log = MemoryLog(envelope(1, error="e"))
-
-    outcomes = await log.take(envelope(2, event_id=snowflake(1)))
-
-    assert outcomes == ["duplicate"]
-
-
 async def test_a_batch_reported_twice_asks_no_more_than_once_for_all() -> None:
     log = MemoryLog()
 

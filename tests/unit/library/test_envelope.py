@@ -89,56 +89,42 @@ def test_a_time_without_a_zone_is_in_utc_wherever_the_process_runs(
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "why"),
     [
-        ("execution_id", 0),
-        ("execution_id", -5),
-        ("execution_id", 2**63),
-        ("event_id", 2**63),
-        ("catalog_id", 2**63),
-        ("event_type", ""),
-        ("status", ""),
-        ("attempts", 40_000),
-        ("attempts", -1),
-        ("meta", b"[1]"),
-        ("meta", b'["a":1]'),
-        ("duration", math.nan),
-        ("duration", math.inf),
-        ("duration", -0.5),
-        ("context", b"[" * 127 + b"]" * 127),
-        ("context", b"[" * 100_000 + b"]" * 100_000),
-        ("result", b"[1e400]"),
-        ("meta", b'{"a":1e400}'),
-        ("meta", b'{"a":"\\ud800"}'),
-        ("context", b"{"),
-        ("context", b'"\xff"'),
-        ("duration", 1.7e308),
-        ("duration", 10**400),
-        ("step", "\ud800"),
-        ("error", "\udfff"),
-        ("created_at", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))),
-        ("created_at", datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))),
+        ("execution_id", 0, ""),
+        ("execution_id", -5, ""),
+        ("execution_id", 2**63, ""),
+        ("event_id", 2**63, "expected an id of at most 9223372036854775807, got more"),
+        ("catalog_id", 2**63, ""),
+        ("event_type", "", ""),
+        ("status", "", ""),
+        ("attempts", 40_000, ""),
+        ("attempts", -1, ""),
+        ("meta", b"[1]", "expected an object"),
+        ("meta", b'["a":1]', ""),
+        ("duration", math.nan, ""),
+        ("duration", math.inf, ""),
+        ("duration", -0.5, ""),
+        ("context", b"[" * 127 + b"]" * 127, "expected at most 126 levels, got more"),
+        ("context", b"[" * 100_000 + b"]" * 100_000, ""),
+        ("result", b"[1e400]", "a number is too large: its magnitude is 1e308 or more"),
+        ("meta", b'{"a":1e400}', ""),
+        ("meta", b'{"a":"\\ud800"}', ""),
+        ("context", b"{", ""),
+        ("context", b'"\xff"', ""),
+        ("duration", 1.7e308, ""),
+        ("duration", 10**400, ""),
+        ("step", "\ud800", ""),
+        ("error", "\udfff", ""),
+        ("created_at", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))), ""),
+        ("created_at", datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))), ""),
     ],
 )
-def test_values_that_no_line_may_hold_raise(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"^{field}: ") as raised:
+def test_values_that_no_line_may_hold_raise(field: str, value: object, why: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: {why}") as raised:
         to_canonical(envelope(**{field: value}))
 
     assert not isinstance(raised.value, msgspec.MsgspecError)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "why"),
-    [
-        ("context", b"[1e400]", "a number is too large: its magnitude is 1e308 or more"),
-        ("result", b"[" * 127 + b"]" * 127, "expected at most 126 levels, got more"),
-        ("event_id", 2**63, "expected an id of at most 9223372036854775807, got more"),
-        ("meta", b"[1]", "expected an object"),
-    ],
-)
-def test_it_is_said_why_a_line_may_not_hold_a_value(field: str, value: object, why: str) -> None:
-    with pytest.raises(ValueError, match=f"^{field}: {why}"):
-        to_canonical(envelope(**{field: value}))
 
 
 def test_a_finished_call_is_not_written_with_another_status() -> None:

@@ -113,13 +113,16 @@ async def test_records_before_the_culprit_are_written_and_none_after_it() -> Non
     assert log.position == {0: 5}
 
 
-async def test_after_an_outage_of_any_length_pieces_grow_to_whole_batches_again() -> None:
+async def test_after_an_outage_of_any_length_pieces_with_projections_grow_to_whole_batches() -> (
+    None
+):
     log = Log(outages=[True] * 50)
 
     totals = await delivered(log, records())
 
     assert log.tried[50:] == [1, 1, 2, 4, 8]
     assert totals.records == RECORDS
+    assert log.without == []
 
 
 async def test_several_partitions_are_halved_with_their_holes() -> None:
@@ -229,14 +232,6 @@ async def test_a_try_without_projections_that_fails_too_says_nothing_about_them(
     await delivered(log, records(1))
 
     assert (log.without, log.tried) == ([], [1])
-
-
-async def test_an_outage_never_leaves_projections_out() -> None:
-    log = Log(outages=[True] * 50)
-
-    await delivered(log, records())
-
-    assert log.without == []
 
 
 async def test_a_batch_that_has_waited_is_written_without_the_part_that_waits(

@@ -1,6 +1,8 @@
 """Whose fault an error is, code by code."""
 
 import struct
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import asyncpg
 import pytest
@@ -23,135 +25,122 @@ def rejection(sqlstate: str, **fields: str) -> asyncpg.PostgresError:
 CHECK = {"schema": "normalizer", "table": "events", "constraint": "events_attempts_from_zero"}
 
 
-@pytest.mark.parametrize(
-    "code",
-    ["22000", "22001", "22003", "22P02", "22P05", "22021", "22008", "22032", "54000", "54001"],
-)
-@pytest.mark.parametrize("copying", [True, False])
-def test_values_that_no_column_takes_are_the_records_fault(code: str, copying: bool) -> None:
-    assert find_fault(rejection(code), copying=copying) is Fault.RECORD
-
-
-def test_a_broken_copy_row_is_the_records_fault_but_a_broken_protocol_is_not() -> None:
-    of_a_row = rejection("08P01", context="COPY events, line 7, column context")
-
-    assert find_fault(of_a_row, copying=True) is Fault.RECORD
-    assert find_fault(rejection("08P01"), copying=False) is Fault.TRANSIENT
-
-
-def test_errors_of_a_pooler_without_a_server_are_no_records_fault() -> None:
-    assert find_fault(rejection("08P01"), copying=True) is Fault.TRANSIENT
-
-
-@pytest.mark.parametrize(
-    "named",
-    [
-        CHECK,
-        {"schema": "normalizer", "table": "events", "constraint": "events_call_done_outcome"},
-    ],
-)
-def test_a_check_of_ours_on_an_event_is_the_records_fault(named: dict[str, str]) -> None:
-    assert find_fault(rejection("23514", **named), copying=True) is Fault.RECORD
-
-
-def test_a_missing_value_in_a_column_of_ours_is_the_records_fault() -> None:
-    error = rejection("23502", schema="normalizer", table="events", column="status")
-
-    assert find_fault(error, copying=True) is Fault.RECORD
-
-
-@pytest.mark.parametrize("code", ["23502", "23514"])
-@pytest.mark.parametrize("table", ["source_positions", "gaps", "quarantine", "assigned_ids"])
-def test_a_ledger_that_does_not_balance_is_never_the_records_fault(code: str, table: str) -> None:
-    error = rejection(code, schema="normalizer", table=table, constraint=f"{table}_offsets_balance")
-
-    assert find_fault(error, copying=False) is Fault.FATAL
-
-
-@pytest.mark.parametrize("code", ["23502", "23514"])
-def test_a_constraint_of_somebody_else_is_never_the_records_fault(code: str) -> None:
-    error = rejection(code, schema="audit", table="copied", constraint="copied_check")
-
-    assert find_fault(error, copying=True) is Fault.TRANSIENT
-
-
 FOLLOWING = 'SQL statement "insert ..."\nPL/pgSQL function project_calls() line 18 at SQL statement'
+LEDGER = ("source_positions", "gaps", "quarantine", "assigned_ids")
+
+
+class Case(NamedTuple):
+    about: str
+    fault: Fault
+    codes: str
+    fields: Mapping[str, str] = {}
+    copying: tuple[bool, ...] = (True, False)
+
+
+CASES = [
+    Case(
+        "a value that no column takes", Fault.RECORD,
+        "22000 22001 22003 22P02 22P05 22021 22008 22032 54000 54001",
+    ),
+    Case(
+        "a broken row of COPY", Fault.RECORD, "08P01",
+        {"context": "COPY events, line 7, column context"}, (True,),
+    ),
+    Case("a broken protocol, a pooler without a server", Fault.TRANSIENT, "08P01"),
+    Case("a check of ours on an event", Fault.RECORD, "23514", CHECK, (True,)),
+    Case(
+        "another check of ours", Fault.RECORD, "23514",
+        CHECK | {"constraint": "events_call_done_outcome"}, (True,),
+    ),
+    Case(
+        "a missing value in a column of ours", Fault.RECORD, "23502",
+        {"schema": "normalizer", "table": "events", "column": "status"}, (True,),
+    ),
+    *(
+        Case(
+            f"{table} that do not balance", Fault.FATAL, "23502 23514",
+            CHECK | {"table": table, "constraint": f"{table}_offsets_balance"}, (False,),
+        )
+        for table in LEDGER
+    ),
+    Case(
+        "a constraint of somebody else", Fault.TRANSIENT, "23502 23514",
+        {"schema": "audit", "table": "copied", "constraint": "copied_check"}, (True,),
+    ),
+    *(
+        Case(
+            f"an error inside {name}", Fault.PROJECTION,
+            "22000 22003 22P02 21000 P0001 P0002 54000 54001 38000", {"context": context},
+        )
+        for name, context in (
+            ("a statement of a projection", FOLLOWING),
+            ("a projection", "PL/pgSQL function projector.refuse() line 3 at RAISE"),
+        )
+    ),
+    Case(
+        "a constraint of a projection", Fault.PROJECTION, "23502 23514",
+        {"schema": "projector", "table": "event_minutes", "constraint": "c", "column": "c"},
+        (True,),
+    ),
+    *(
+        Case(f"content that names a projection: {context}", Fault.RECORD, "22003",
+             {"context": context}, (True,))
+        for context in (
+            "PL/pgSQL function refuse() line 3 at RAISE\nCOPY events, line 2",
+            "JSON data, line 1: PL/pgSQL function projector.x() line 1",
+            'COPY events, line 2, column step: "PL/pgSQL function project_calls()"',
+        )
+    ),
+    Case("a key that is there already", Fault.RACE, "23505", CHECK, (True,)),
+    Case(
+        "an outage", Fault.TRANSIENT,
+        "08000 08003 08006 08001 40001 40P01 53000 53100 53200 53300 55000 55006 55P03 57000 "
+        "57014 57P01 57P02 57P03 57P05 58000 58030 58P01 25006 25P03 25P04 XX000 XX001 XX002",
+        copying=(False,),
+    ),
+    Case(
+        "nobody's fault, because it's listed nowhere", Fault.TRANSIENT,
+        "21000 23503 23P01 23000 27000 P0001 P0002 39000 09000 ZZ999", copying=(False,),
+    ),
+    Case(
+        "wrong code, rights, or schema", Fault.FATAL,
+        "42501 42P01 42703 42601 28000 28P01 3D000 3F000 0A000 26000 F0000 F0001 25000 25001 "
+        "25P01 25P02",
+        CHECK,
+    ),
+]  # fmt: skip
+RAISED = {
+    Fault.FATAL: FatalError,
+    Fault.PROJECTION: StoreUnavailableError,
+    Fault.TRANSIENT: StoreUnavailableError,
+}
 
 
 @pytest.mark.parametrize(
-    "code", ["22000", "22003", "22P02", "21000", "P0001", "P0002", "54000", "54001", "38000"]
-)
-@pytest.mark.parametrize("copying", [True, False])
-def test_an_error_inside_a_projection_is_never_the_records_fault(code: str, copying: bool) -> None:
-    for context in (FOLLOWING, "PL/pgSQL function projector.refuse() line 3 at RAISE"):
-        error = rejection(code, context=context)
-
-        assert find_fault(error, copying=copying) is Fault.PROJECTION
-        assert isinstance(translate_error(error), StoreUnavailableError)
-
-
-@pytest.mark.parametrize("code", ["23502", "23514"])
-def test_a_constraint_of_a_projection_is_never_the_records_fault(code: str) -> None:
-    error = rejection(code, schema="projector", table="event_minutes", constraint="c", column="c")
-
-    assert find_fault(error, copying=True) is Fault.PROJECTION
-    assert "inside projector.event_minutes" in str(translate_error(error))
-
-
-@pytest.mark.parametrize(
-    "context",
+    ("case", "code"),
     [
-        "PL/pgSQL function refuse() line 3 at RAISE\nCOPY events, line 2",
-        "JSON data, line 1: PL/pgSQL function projector.x() line 1",
-        'COPY events, line 2, column step: "PL/pgSQL function project_calls()"',
+        pytest.param(case, code, id=f"{case.about}, {code}")
+        for case in CASES
+        for code in case.codes.split()
     ],
 )
-def test_content_that_names_a_projection_is_none(context: str) -> None:
-    assert find_fault(rejection("22003", context=context), copying=True) is Fault.RECORD
+def test_an_error_is_of_its_fault_and_raised_as_that(case: Case, code: str) -> None:
+    error = rejection(code, **case.fields)
+
+    assert {find_fault(error, copying=one) for one in case.copying} == {case.fault}
+    assert isinstance(translate_error(error), RAISED.get(case.fault, Exception))
 
 
 def test_the_projection_that_an_error_comes_from_is_named() -> None:
+    constraint = {"schema": "projector", "table": "event_minutes", "constraint": "c"}
+
     assert "inside projector.project_calls" in str(
         translate_error(rejection("55P03", context=FOLLOWING))
     )
+    assert "inside projector.event_minutes" in str(
+        translate_error(rejection("23514", **constraint))
+    )
     assert "inside" not in str(translate_error(rejection("55P03")))
-
-
-def test_a_key_that_is_there_already_is_a_race() -> None:
-    assert find_fault(rejection("23505", **CHECK), copying=True) is Fault.RACE
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        *("08000", "08003", "08006", "08001", "08P01"),
-        *("40001", "40P01"),
-        *("53000", "53100", "53200", "53300"),
-        *("55000", "55006", "55P03"),
-        *("57000", "57014", "57P01", "57P02", "57P03", "57P05"),
-        *("58000", "58030", "58P01"),
-        *("25006", "25P03", "25P04"),
-        *("XX000", "XX001", "XX002"),
-        # Not listed anywhere: nobody's fault.
-        *("21000", "23503", "23P01", "23000", "27000", "P0001", "P0002", "39000", "09000", "ZZ999"),
-    ],
-)
-def test_an_outage_is_the_moments_fault(code: str) -> None:
-    assert find_fault(rejection(code), copying=False) is Fault.TRANSIENT
-    assert isinstance(translate_error(rejection(code)), StoreUnavailableError)
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        *("42501", "42P01", "42703", "42601", "28000", "28P01", "3D000", "3F000", "0A000"),
-        *("26000", "F0000", "F0001", "25000", "25001", "25P01", "25P02"),
-    ],
-)
-@pytest.mark.parametrize("copying", [True, False])
-def test_wrong_code_rights_or_schema_end_the_process(code: str, copying: bool) -> None:
-    assert find_fault(rejection(code, **CHECK), copying=copying) is Fault.FATAL
-    assert isinstance(translate_error(rejection(code)), FatalError)
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,16 @@
 With --write it writes them:
 
 envelope.schema.json   `normalizer schema`
-vectors/records.ndjson a raw record and what the filter makes of it, from those of tests/vectors
-                       that say the same of a line alone
+vectors/records.ndjson what the filter makes of each record. Vectors of tests/vectors that say the
+                       same of a line alone move there
 vectors/producers.ndjson   one event as several producers send it
-vectors/snowflakes.ndjson, vectors/derived.ndjson   those of tests/vectors, without rows
+vectors/snowflakes.ndjson  ids and the times inside them
 """
 
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -27,10 +27,15 @@ from normalizer.core.shapes import batch_key, is_enveloped, is_named, is_wrapper
 from normalizer.envelope import CALL_DONE, Envelope, Ignored, Rejected, Rule, to_canonical
 from tests.vectors.corpus import (
     SINGLE,
-    lines_without_rows,
+    Members,
+    contract_members,
+    kept_here,
+    line_text,
     parse_json,
+    passed_on,
     raw_record,
-    read_vectors,
+    to_vector,
+    vectors_path,
 )
 from tests.vectors.expect import differences
 
@@ -49,21 +54,19 @@ LONGEST_BYTES: Final = 4096
 
 def generated() -> dict[str, str]:
     """Every generated file of the contract, by its name."""
-    records, producers = list(_records()), list(_producers())
     schema = msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode()
     return {
         "envelope.schema.json": schema + "\n",
-        "vectors/records.ndjson": _ndjson(records),
-        "vectors/producers.ndjson": _ndjson(producers),
-        **{f"vectors/{name}.ndjson": _copied(name) for name in ("snowflakes", "derived")},
+        "vectors/records.ndjson": _ndjson(_records()),
+        "vectors/producers.ndjson": _ndjson(_producers()),
+        "vectors/snowflakes.ndjson": _ndjson(_snowflakes()),
     }
 
 
 @cache
 def lines() -> tuple[str, ...]:
     """Every canonical line that a record of the contract gives, each once."""
-    records = (FOLDER / "vectors/records.ndjson").read_text(encoding="utf-8").split("\n")[:-1]
-    given = [line for record in records for line in json.loads(record)["gives"]]
+    given = [line for record in contract_members() for line in json.loads(record["gives"])]
     return tuple(dict.fromkeys(line for line in given if isinstance(line, str)))
 
 
@@ -73,17 +76,21 @@ def contract_files() -> dict[str, str]:
     return generated()
 
 
-def _records() -> Iterator[dict[str, Any]]:
-    seen = set()
+def _records() -> Iterator[str]:
+    passed = {
+        raw_record(to_vector(members)).value for name in SINGLE for members in passed_on(name)
+    }
     for name in SINGLE:
-        for vector in read_vectors(name):
+        for members in passed_on(name):
+            yield _record(name, members)
+        for members in kept_here(name):
+            vector = to_vector(members)
             raw = raw_record(vector).value
-            if raw is None or "redact_keys" in vector or not _is_a_line(raw) or raw in seen:
+            if raw is None or "redact_keys" in vector or not _is_a_line(raw) or raw in passed:
                 continue
-            if not _needs_no_log(vector, raw):
-                continue
-            seen.add(raw)
-            yield _record(f"{name}/{vector['id']}", vector["about"], raw)
+            if _needs_no_log(vector, raw):
+                passed.add(raw)
+                yield _record(name, members)
 
 
 def _needs_no_log(vector: dict[str, Any], raw: bytes) -> bool:
@@ -96,33 +103,42 @@ def _needs_no_log(vector: dict[str, Any], raw: bytes) -> bool:
     return all(map(_OF_THE_LOG.fullmatch, found))
 
 
-def _producers() -> Iterator[dict[str, Any]]:
-    for vector in read_vectors("groups"):
-        gives = [filtered(raw.encode())[0] for raw in vector["raws"]]
-        yield {
-            "id": vector["id"],
-            "about": vector["about"],
-            "without": vector["drop"],
-            "raws": vector["raws"],
-            "gives": gives,
-        }
+def _producers() -> Iterator[str]:
+    for members in kept_here("groups"):
+        gives = [filtered(raw.encode())[0] for raw in to_vector(members)["raws"]]
+        yield line_text(members | {"gives": _text(gives)})
 
 
-def _copied(name: str) -> str:
-    return "".join(f"{line}\n" for line in lines_without_rows(name))
+def _snowflakes() -> Iterator[str]:
+    for members in (*passed_on("snowflakes"), *kept_here("snowflakes")):
+        yield line_text({key: value for key, value in members.items() if key != "rows"})
 
 
 def _is_a_line(raw: bytes) -> bool:
     return bool(raw.strip()) and b"\n" not in raw and len(raw) <= LONGEST_BYTES
 
 
-def _record(name: str, about: str, raw: bytes) -> dict[str, Any]:
+_SENT: Final = ("raw", "raw_hex", "raw_b64", "raw_parts")
+
+
+def _record(name: str, members: Members) -> str:
+    vector = to_vector(members)
+    raw = raw_record(vector).value or b""
     try:
-        sent: dict[str, Any] = {"raw": raw.decode()}
+        sent = {"raw": raw.decode()}
     except UnicodeDecodeError:
         sent = {"raw_hex": raw.hex()}
     gives = filtered(raw)
-    return {"id": name, "about": about, "level": vector_level(raw, gives), **sent, "gives": gives}
+    made = {"level": vector_level(raw, gives), **sent, "gives": gives}
+    return line_text(
+        {"id": _text(f"{name}/{vector['id']}"), "about": members["about"]}
+        | {key: _text(value) for key, value in made.items()}
+        | {key: members[key] for key in members if key not in ("id", "about", *_SENT)}
+    )
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def filtered(raw: bytes) -> list[str | dict[str, str]]:
@@ -177,8 +193,20 @@ def _says_one_event(raw: bytes) -> bool:
     return is_named(sent) or not (batch_key(sent) or is_wrapper(sent) or is_enveloped(sent))
 
 
-def _ndjson(rows: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def _ndjson(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _move() -> None:
+    """Take the vectors that the contract has now out of the files of tests/vectors."""
+    for name in SINGLE:
+        moved = {members["id"] for members in passed_on(name)}
+        kept = [members for members in kept_here(name) if members["id"] not in moved]
+        path = vectors_path(name)
+        if kept:
+            path.write_text(_ndjson(map(line_text, kept)), encoding="utf-8")
+        else:
+            path.unlink(missing_ok=True)
 
 
 def main(arguments: list[str]) -> int:
@@ -196,6 +224,8 @@ def main(arguments: list[str]) -> int:
         if arguments:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+    if arguments:
+        _move()
     return 0 if arguments else int(differing > 0)
 
 

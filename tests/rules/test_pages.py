@@ -98,7 +98,7 @@ def test_every_module_that_a_page_names_is_there(page: Path) -> None:
             assert any(f"/{name}".endswith(f"/{named}") for name in tracked), named
 
 
-WRITTEN_BY_THE_READER = {"tests/vectors/scheduler.ndjson"}
+WRITTEN_BY_THE_READER = {"tests/vectors/scheduler.ndjson", "tests/vectors/status_calls.ndjson"}
 
 
 def test_the_event_that_is_followed_becomes_what_the_flow_shows() -> None:

@@ -74,7 +74,7 @@ def _inline_citations() -> Iterator[tuple[str, str]]:
 def _vectors() -> Iterator[tuple[str, str]]:
     """Name and rule of each vector that says which rules it is about."""
     for name, text in _tracked().items():
-        if re.fullmatch(r"tests/vectors/\w+\.ndjson", name):
+        if re.fullmatch(r"(tests|contract)/vectors/\w+\.ndjson", name):
             for line in filter(None, text.split("\n")):
                 vector = json.loads(line)
                 if labels := LABELS.match(vector.get("about", "")):

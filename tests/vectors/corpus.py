@@ -24,6 +24,7 @@ from normalizer.envelope import (
 from tests.support.merging import merge
 
 FOLDER: Final = Path(__file__).parent
+CONTRACT: Final = Path(__file__).parents[2] / "contract" / "vectors"
 
 Vector = dict[str, Any]
 
@@ -55,10 +56,50 @@ WITH_ROWS: Final = (*SINGLE, "groups", "joins")
 """The files whose lines hold the rows that the core makes of their records."""
 
 
+Members = dict[str, str]
+"""The members of a line, each byte for byte."""
+
+
 def read_vectors(name: str) -> list[Vector]:
-    """The vectors of a file, numbers as Decimal, so that nothing is lost on the way."""
-    text = (FOLDER / f"{name}.ndjson").read_text(encoding="utf-8")
-    return [parse_json(line) for line in text.split("\n") if line]
+    """The vectors of a topic, numbers as Decimal, so that nothing is lost on the way."""
+    return [to_vector(members) for members in (*passed_on(name), *kept_here(name))]
+
+
+def to_vector(members: Members) -> Vector:
+    """Return what the members of a line say."""
+    return {key: parse_json(value) for key, value in members.items()}
+
+
+def passed_on(name: str) -> list[Members]:
+    """The vectors of a topic that are the contract's too, without what the filter gives."""
+    prefix = f'"{name}/'
+    return [
+        {"id": f'"{members["id"].removeprefix(prefix)}'}
+        | {key: value for key, value in members.items() if key not in ("id", "level", "gives")}
+        for members in contract_members()
+        if members["id"].startswith(prefix)
+    ]
+
+
+def kept_here(name: str) -> list[Members]:
+    """The vectors of a topic that need a log, headers, or much room."""
+    return _members(vectors_path(name))
+
+
+def vectors_path(name: str) -> Path:
+    """The file of a topic. There is none if the contract's records have all of its vectors."""
+    return _OF_THE_CONTRACT.get(name, FOLDER / f"{name}.ndjson")
+
+
+_OF_THE_CONTRACT: Final = {
+    "groups": CONTRACT / "producers.ndjson",
+    "derived": CONTRACT / "derived.ndjson",
+}
+
+
+def contract_members() -> list[Members]:
+    """The records of the contract."""
+    return _members(CONTRACT / "records.ndjson")
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -100,47 +141,51 @@ def joined(events: list[Envelope]) -> Envelope:
 
 def stored_rows(name: str) -> list[str]:
     """The id of each vector and the rows that its line holds, as they stand in the file."""
-    return [_with_id(members, members.get("rows", "")) for members in _vectors_as_text(name)]
+    found = (*passed_on(name), *kept_here(name))
+    return [f"{members['id']}: {members.get('rows', '')}" for members in found]
 
 
 def rows_today(name: str) -> list[str]:
     """The same with the rows that the core makes today."""
-    found = zip(_vectors_as_text(name), read_vectors(name), strict=True)
-    return [_with_id(members, _rows_text(name, vector)) for members, vector in found]
-
-
-def lines_without_rows(name: str) -> list[str]:
-    """What a person wrote of each vector."""
-    return [_line(members | {"rows": None}) for members in _vectors_as_text(name)]
+    found = (*passed_on(name), *kept_here(name))
+    return [f"{members['id']}: {_rows_text(name, to_vector(members))}" for members in found]
 
 
 def lines_with_rows_today(name: str) -> list[str]:
-    """The same, with the rows that the core makes today at the end of each line."""
-    found = zip(_vectors_as_text(name), read_vectors(name), strict=True)
+    """The lines of a topic's own file, with the rows that the core makes today."""
+    return [_with_rows_today(name, members) for members in kept_here(name)]
+
+
+def contract_lines_with_rows_today() -> list[str]:
+    """The same for the records of the contract."""
     return [
-        _line(members | {"rows": None} | {"rows": _rows_text(name, vector)})
-        for members, vector in found
+        _with_rows_today(parse_json(members["id"]).partition("/")[0], members)
+        for members in contract_members()
     ]
 
 
-def _vectors_as_text(name: str) -> list[dict[str, str | None]]:
-    """The members of each vector, byte for byte."""
+def _with_rows_today(name: str, members: Members) -> str:
+    written = {key: value for key, value in members.items() if key != "rows"}
+    return line_text(written | {"rows": _rows_text(name, to_vector(members))})
+
+
+@cache
+def _parsed(content: bytes) -> list[Members]:
     decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-    lines = (FOLDER / f"{name}.ndjson").read_bytes().split(b"\n")
     return [
         {key: bytes(value).decode() for key, value in decoder.decode(line).items()}
-        for line in lines
+        for line in content.split(b"\n")
         if line
     ]
 
 
-def _line(members: dict[str, str | None]) -> str:
-    written = [f"{_text(key)}: {value}" for key, value in members.items() if value is not None]
-    return "{" + ", ".join(written) + "}"
+def _members(path: Path) -> list[Members]:
+    return _parsed(path.read_bytes()) if path.exists() else []
 
 
-def _with_id(members: dict[str, str | None], rows: str | None) -> str:
-    return f"{members['id']}: {rows}"
+def line_text(members: Members) -> str:
+    """The line of these members."""
+    return "{" + ", ".join(f"{_text(key)}: {value}" for key, value in members.items()) + "}"
 
 
 def _rows_text(name: str, vector: Vector) -> str:
@@ -205,6 +250,8 @@ def _normalizer(redact_keys: tuple[str, ...]) -> Normalizer:
 def _raw_value(vector: Vector) -> bytes | None:
     if "raw_b64" in vector:
         return base64.b64decode(vector["raw_b64"])
+    if "raw_hex" in vector:
+        return bytes.fromhex(vector["raw_hex"])
     if "raw_parts" in vector:
         return "".join(text * times for text, times in vector["raw_parts"]).encode()
     raw: str | None = vector["raw"]

@@ -6,13 +6,18 @@ is a rule that changed its answer.
 
 import difflib
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from tests.vectors.corpus import (
-    FOLDER,
+    CONTRACT,
     WITH_ROWS,
+    contract_lines_with_rows_today,
+    kept_here,
     lines_with_rows_today,
     rows_today,
     stored_rows,
+    vectors_path,
 )
 
 
@@ -24,19 +29,24 @@ def main(arguments: list[str]) -> int:
         return 2
     differs = False
     for name in WITH_ROWS:
-        path = FOLDER / f"{name}.ndjson"
+        path = vectors_path(name)
         stored, today = stored_rows(name), rows_today(name)
         if stored == today:
             continue
         differs = True
         for line in difflib.unified_diff(stored, today, str(path), "today", n=0, lineterm=""):
             sys.stdout.write(line + "\n")
-        if write:
-            text = "".join(line + "\n" for line in lines_with_rows_today(name))
-            path.write_text(text, encoding="utf-8")
+        if write and kept_here(name):
+            _write(path, lines_with_rows_today(name))
+    if write and differs:
+        _write(CONTRACT / "records.ndjson", contract_lines_with_rows_today())
     if differs and not write:
         sys.stdout.write("Nothing was written: read the difference, then say --write.\n")
     return int(differs and not write)
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

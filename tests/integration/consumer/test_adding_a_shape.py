@@ -18,7 +18,7 @@ MOST_LINES = 60
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the core and its vectors, changed as the page says."""
     copy = tmp_path_factory.mktemp("tree")
-    copy_tree(copy, "normalizer", "tests", "docs/spec", "pyproject.toml")
+    copy_tree(copy, "normalizer", "tests", "contract/vectors", "docs/spec", "pyproject.toml")
     _run(copy, "git", "init", "--quiet")
     _run(copy, "git", "add", "--all")
     for block in blocks(PAGE):

@@ -96,7 +96,13 @@ def test_a_record_is_known_again_by_its_offset_time_and_crc() -> None:
     record = raw_record(7, recorded_ms=5, key=b"a", value=b"b")
 
     assert last_record(record) == LastRecord(7, 5, zlib.crc32(b"a\0b"))
-    assert record_crc(raw_record(key=b"ab", value=b"")) != record_crc(record)
+
+
+def test_the_crc_tells_key_from_value() -> None:
+    assert record_crc(raw_record(key=b"a", value=b"b")) == zlib.crc32(b"a\0b")
+    assert record_crc(raw_record(key=b"ab", value=b"")) != record_crc(
+        raw_record(key=b"a", value=b"b")
+    )
 
 
 def test_a_record_that_was_cut_has_the_checksum_of_the_whole_one() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
+import asyncpg
 import msgspec
 from msgspec import Meta
 
@@ -21,8 +22,8 @@ from projector.api.snapshots import Snapshot, Statement
 HITS_OF_A_KIND: Final = 10
 
 _IDS_OF_A_KIND: Final = 4
-_FEW_STEPS: Final = 2
-"""The calls of one or two steps are found by index. For more, one pass over all is faster."""
+MOST_STEPS: Final = 50
+"""A step's calls are read to count them, so only those of the first matching steps are."""
 _QUOTES: Final = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "<>")
 
 # The platform's ids have 15 digits or more. Most shorter numbers in an error text, such as a port
@@ -94,10 +95,11 @@ class SearchAnswer(ApiAnswer[SearchHit], frozen=True, kw_only=True):
 
     If the text isn't an id, the search also looks for it in error texts. `error_class` is the form
     of the text that it searches for, with `#` for each number and `?` for each quoted part. For an
-    id it's null.
+    id it's null. `more` has each kind of name of which more match than the answer lists.
     """
 
     error_class: str | None
+    more: list[Kind]
 
 
 async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
@@ -105,16 +107,18 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
     text = _unquoted(params.q)
     hits: list[SearchHit] = []
     error_class: str | None = None
+    more: list[Kind] = []
     for statement, values in _lookups(text):
         hits += [hit for hit in await _hits(snapshot, statement, values) if hit not in hits]
     if text and (not hits or _NO_ID.search(text)):
         ((error_class,),) = await snapshot.records(_ERROR_CLASS, {"text": text})
         sought = _names_values(text, params, snapshot.read_at) | {"error_class": error_class}
-        most = {"most_steps": _FEW_STEPS + 1}
+        most = {"most_steps": MOST_STEPS}
         steps = [step for (step,) in await snapshot.records(_STEPS, sought | most)]
-        sought["steps"] = steps if len(steps) <= _FEW_STEPS else None
-        hits += await _hits(snapshot, _NAMES, sought)
-    return SearchAnswer(rows=hits, error_class=error_class, **snapshot.freshness)
+        names = await snapshot.records(_NAMES, sought | {"steps": steps})
+        hits += map(_hit, names)
+        more = sorted({one["kind"] for one in names if one["all_of_kind"] > HITS_OF_A_KIND})
+    return SearchAnswer(rows=hits, error_class=error_class, more=more, **snapshot.freshness)
 
 
 def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:
@@ -151,13 +155,12 @@ def _few(pattern: re.Pattern[str], text: str) -> list[str]:
 async def _hits(
     snapshot: Snapshot, statement: Statement, values: Mapping[str, Any]
 ) -> list[SearchHit]:
-    return [
-        msgspec.convert(
-            dict(record) | {"params": dict(zip(record["names"], record["texts"], strict=True))},
-            SearchHit,
-        )
-        for record in await snapshot.records(statement, values)
-    ]
+    return [_hit(record) for record in await snapshot.records(statement, values)]
+
+
+def _hit(record: asyncpg.Record) -> SearchHit:
+    params = dict(zip(record["names"], record["texts"], strict=True))
+    return msgspec.convert(dict(record) | {"params": params}, SearchHit)
 
 
 def _names_values(text: str, params: SearchParams, now: datetime) -> dict[str, Any]:
@@ -283,8 +286,8 @@ _BY_TRACE: Final = Statement("""
 _ERROR_CLASS: Final = Statement("select projector.classify_error(:text::text) as error_class")
 
 # Finds the steps whose name contains the text. Each round of the recursion looks up the next step
-# in the index, so the query doesn't read every row. The recursion ends as soon as the limit is
-# reached.
+# in the index, so the query doesn't read every row. A step that has no call in the window takes no
+# place of the limit.
 _STEPS: Final = Statement("""
     with recursive stored (step) as (
         select min(step) from projector.call_outcomes_by_attempt
@@ -297,15 +300,25 @@ _STEPS: Final = Statement("""
         from   stored
         where  step is not null
     )
-    select step from stored where strpos(lower(step), :text::text) > 0
-    limit  :most_steps::bigint
+    select   step
+    from     stored
+    where    strpos(lower(step), :text::text) > 0
+    and      exists (
+                 select
+                 from   projector.call_outcomes_by_attempt as counted
+                 where  counted.step = stored.step
+                 and    hour >= :since::timestamptz and hour < :until::timestamptz
+             )
+    order by lower(step) = :text desc, starts_with(lower(step), :text) desc, step
+    limit    :most_steps::bigint
 """)
 
 # Finds names and error classes in the roll-ups and not in the events, because the roll-ups have
 # only a limited number of them.
 _NAMES: Final = Statement(
     f"""
-    with named as (
+    -- Materialized, so that a name is compared once and not in each row that has it.
+    with named as materialized (
         select   'playbook' as kind, 'playbook' as parameter, playbook as name,
                  sum(executions) as times, 'executions' as what
         from     projector.execution_outcomes
@@ -315,8 +328,7 @@ _NAMES: Final = Statement(
         select   'step', 'step', step, sum(calls), 'calls'
         from     projector.call_outcomes_by_attempt
         where    hour >= :since and hour < :until
-        -- Null stands for all steps.
-        and      (:steps::text[] is null or step = any(:steps))
+        and      step = any(:steps::text[])
         group by step
         union all
         select   'worker', 'worker', worker_id, sum(calls), 'calls'
@@ -336,7 +348,8 @@ _NAMES: Final = Statement(
                    partition by kind
                    order by lower(name) = :text desc, starts_with(lower(name), :text) desc,
                             times desc, name
-               ) as rank
+               ) as rank,
+               count(*) over (partition by kind) as all_of_kind
         from   named
         where  times <> 0
         and    (
@@ -350,7 +363,7 @@ _NAMES: Final = Statement(
     )
     select   kind, name as label,
              concat_ws(' ', to_char(times, 'FM999,999,999,999'), what) as detail, exact,
-             array[parameter] as names, array[name] as texts
+             array[parameter] as names, array[name] as texts, all_of_kind
     from     found
     where    rank <= :limit::integer
     order by exact desc, begins desc, times desc, kind, name

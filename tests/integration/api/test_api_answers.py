@@ -117,6 +117,37 @@ async def test_search_counts_the_calls_of_few_and_of_many_steps(
             assert hits == {step: f"{calls[step]:,} calls" for step in steps}, text
 
 
+async def test_search_says_that_more_names_match_than_it_lists(database: Database) -> None:
+    async with connected(database) as connection, api_client(database.url) as client:
+        await connection.execute(
+            """
+            insert into projector.call_hours
+                   (hour, playbook, step, attempts, status, shard, calls, exhausted)
+            select projector.to_hour(now() - make_interval(hours => age)), '', step, 0, 'COMPLETED',
+                   0, 1, 0
+            from   (
+                       select 48, 'a_gone_step_' || number from generate_series(1, 60) as number
+                       union all
+                       select 0, 'a_step_' || number from generate_series(1, 60) as number
+                       union all
+                       select 0, 'step'
+                   ) as called (age, step)
+            """
+        )
+
+        answers = {
+            text: (await client.get("/api/v1/search", params={"q": text})).json()
+            for text in ("step", "step_7", "gone")
+        }
+
+    labels = {text: [row["label"] for row in one["rows"]] for text, one in answers.items()}
+    assert labels["step"][0] == "step"
+    assert len(labels["step"]) == 10
+    assert labels["step_7"] == ["a_step_7"]
+    assert labels["gone"] == []
+    assert [one["more"] for one in answers.values()] == [["step"], [], []]
+
+
 async def test_search_finds_the_error_in_a_pasted_log_line(client: httpx.AsyncClient) -> None:
     row = (await get_rows(client, "error-groups", last="24h"))[0]
 

@@ -107,11 +107,15 @@ async def test_a_hit_is_chosen_by_keyboard_and_a_pasted_id_leads_to_the_first_er
         # The list follows the keys, and closes behind them.
         await page.route(
             "**/api/v1/search?*",
-            lambda route: route.fulfill(json=_found(*(f"step-{n}" for n in range(40)))),
+            lambda route: route.fulfill(
+                json=_found(*(f"step-{n}" for n in range(40))) | {"more": ["error", "step"]}
+            ),
         )
         # No panel of the page has this in its name.
         await page.fill("#search", "zzz")
         await page.wait_for_selector("#found-39")
+        last = await page.locator("#found li").last.inner_text()
+        assert last == "More errors and steps match. Type more to find them."
         for _ in range(38):
             await page.keyboard.press("ArrowDown")
         assert await page.evaluate(_IN_SIGHT) == "step-38"

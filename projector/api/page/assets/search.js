@@ -16,6 +16,8 @@ let text = "";
 let rows = null;
 /** The text as the last answer has it for errors: without numbers and quoted parts. */
 let searchedAs = "";
+/** The kinds of name of which more match than the answer lists. */
+let more = [];
 let failure = null;
 let chosen = 0;
 let open = false;
@@ -55,8 +57,10 @@ function list() {
   if (failure) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, failure);
   const all = hits();
   if (!all.length) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, miss(text.trim()));
-  return all.map((row, n) => h("li", { role: "option", id: `found-${n}`, "aria-selected": String(n === chosen), "data-found": n, "data-key": `found-${row.kind}-${row.label}-${n}` },
-    h("small", {}, KINDS[row.kind] ?? row.kind), h("b", {}, row.label), h("small", {}, row.detail)));
+  const others = more.length ? h("li", { role: "option", "aria-disabled": "true", class: "none" },
+    `More ${more.map((kind) => `${kind}s`).join(" and ")} match. Type more to find them.`) : null;
+  return [...all.map((row, n) => h("li", { role: "option", id: `found-${n}`, "aria-selected": String(n === chosen), "data-found": n, "data-key": `found-${row.kind}-${row.label}-${n}` },
+    h("small", {}, KINDS[row.kind] ?? row.kind), h("b", {}, row.label), h("small", {}, row.detail))), others];
 }
 
 /** What was searched, where nothing was found. */
@@ -98,6 +102,7 @@ async function ask() {
     if (mine.signal.aborted) return;
     rows = answer.rows;
     searchedAs = answer.error_class ?? "";
+    more = answer.more ?? [];
     failure = null;
   } catch (error) {
     if (mine.signal.aborted) return;

@@ -213,6 +213,11 @@ _OPEN_CALLS = Statement("""
     and      (:attempts::integer[] is null or call.attempts = any(:attempts))
     and      (:worker::text[] is null or coalesce(call.worker_id, '') = any(:worker))
     and      (:waits_for::text[] is null or call.waits_for = any(:waits_for))
+    and      exists (
+                 select
+                 from   projector.executions as execution
+                 where  execution.execution_id = call.execution_id and execution.status = 'RUNNING'
+             )
     and      (
                  :after_hour::timestamptz is null
                  or (call.hour, call.since, call.execution_id, call.step,
@@ -228,7 +233,10 @@ _OPEN_CALLS = Statement("""
 
 
 async def open_calls(snapshot: Snapshot, params: OpenCallsParams) -> PagedAnswer[OpenCallRow]:
-    """Which calls of the window have not been claimed, started or finished?"""
+    """Which calls of the window have not been claimed, started or finished?
+
+    Calls of ended executions are left out, because nobody waits for them.
+    """
     return await run_paged(snapshot, _OPEN_CALLS, params, OpenCallRow)
 
 
@@ -254,11 +262,16 @@ _OPEN = Statement("""
     select   waits_for, step, count(*)::integer as calls,
              (count(*) filter (where attempts > 0))::integer as retries,
              max(waiting_s) as longest_s, min(since) as since
-    from     projector.open_calls
+    from     projector.open_calls as call
     where    hour >= projector.to_hour(:since::timestamptz) and hour < :until::timestamptz
     and      begun_at >= :since and begun_at < :until
     and      (:playbook::text[] is null or playbook = any(:playbook))
     and      (:step::text[] is null or step = any(:step))
+    and      exists (
+                 select
+                 from   projector.executions as execution
+                 where  execution.execution_id = call.execution_id and execution.status = 'RUNNING'
+             )
     group by waits_for, step
     order by calls desc, waits_for, step
     limit    500
@@ -266,7 +279,10 @@ _OPEN = Statement("""
 
 
 async def open_calls_by_step(snapshot: Snapshot, params: OpenByStepParams) -> ApiAnswer[OpenByStep]:
-    """What do unfinished calls wait for, by step, and how long does the longest wait?"""
+    """What do unfinished calls wait for, by step, and how long does the longest wait?
+
+    Calls of ended executions are left out, because nobody waits for them.
+    """
     since, until = params.bounds(snapshot.read_at)
     filters = {"playbook": params.playbook, "step": params.step}
     return await run_query(snapshot, _OPEN, {"since": since, "until": until, **filters}, OpenByStep)

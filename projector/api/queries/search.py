@@ -362,7 +362,11 @@ _NAMES: Final = Statement(
                )
     )
     select   kind, name as label,
-             concat_ws(' ', to_char(times, 'FM999,999,999,999'), what) as detail, exact,
+             concat_ws(
+                 ' ', to_char(times, 'FM999,999,999,999'),
+                 case when times = 1 then rtrim(what, 's') else what end
+             ) as detail,
+             exact,
              array[parameter] as names, array[name] as texts, all_of_kind
     from     found
     where    rank <= :limit::integer

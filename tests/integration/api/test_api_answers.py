@@ -117,6 +117,32 @@ async def test_search_counts_the_calls_of_few_and_of_many_steps(
             assert hits == {step: f"{calls[step]:,} calls" for step in steps}, text
 
 
+async def test_call_of_an_ended_execution_waits_for_nothing(database: Database) -> None:
+    async with connected(database) as connection, api_client(database.url) as client:
+        await connection.execute(
+            """
+            insert into normalizer.events
+                   (event_id, execution_id, event_type, step, status, attempts, created_at,
+                    command_id, source_topic, source_partition, source_offset)
+            values (1, 1, 'command.issued', 'runs', 'PENDING', 0, now(), '1:runs', 't', 0, 1),
+                   (2, 2, 'command.issued', 'ends', 'PENDING', 0, now(), '2:ends', 't', 0, 2)
+            """
+        )
+        assert len(await get_rows(client, "open-calls", last="1h")) == 2
+        await connection.execute(
+            """
+            insert into normalizer.events
+                   (event_id, execution_id, event_type, step, status, attempts, created_at,
+                    source_topic, source_partition, source_offset)
+            values (3, 2, 'playbook.cancelled', 'flow', 'CANCELLED', 0, now(), 't', 0, 3)
+            """
+        )
+
+        for path in ("open-calls", "open-calls-by-step"):
+            rows = await get_rows(client, path, last="2h")
+            assert [row["step"] for row in rows] == ["runs"], path
+
+
 async def test_search_says_that_more_names_match_than_it_lists(database: Database) -> None:
     async with connected(database) as connection, api_client(database.url) as client:
         await connection.execute(
@@ -144,6 +170,7 @@ async def test_search_says_that_more_names_match_than_it_lists(database: Databas
     assert labels["step"][0] == "step"
     assert len(labels["step"]) == 10
     assert labels["step_7"] == ["a_step_7"]
+    assert answers["step_7"]["rows"][0]["detail"] == "1 call"
     assert labels["gone"] == []
     assert [one["more"] for one in answers.values()] == [["step"], [], []]
 

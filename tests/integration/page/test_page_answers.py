@@ -8,6 +8,7 @@ from playwright.async_api import Browser, Route
 
 from normalizer import Envelope, Normalizer, RawRecord
 from tests.integration.page.browsing import fully_drawn, looking, serving
+from tests.integration.page.platform import Platform
 from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected
 
@@ -231,3 +232,32 @@ async def test_playbook_with_too_many_calls_says_since_when_they_are_counted(
         said = await page.inner_text("#version-errors .body")
         assert said == f"No call of this playbook failed since {since}."
         await page.unroute_all(behavior="ignoreErrors")
+
+
+@pytest.mark.parametrize(
+    ("screen", "link", "title"),
+    [
+        (f"show=execution&execution={STUCK}", "#execution >> text=team/flow", "Playbook team/flow"),
+        ("show=calls", "#calls li >> text=start", f"Execution {STUCK}"),
+    ],
+)
+async def test_name_leads_to_what_it_names(
+    browser: Browser, stuck: str, screen: str, link: str, title: str
+) -> None:
+    async with looking(browser, f"{stuck}/?{screen}") as page:
+        await fully_drawn(page)
+        await page.click(link)
+        await page.wait_for_function(
+            "([title]) => document.querySelector('h1').textContent === title", arg=[title]
+        )
+
+
+async def test_wall_cuts_no_legend_on_a_tablet(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, f"{platform.url}/?view=wall", size=(768, 1024)) as page:
+        await fully_drawn(page)
+        cut = await page.evaluate(
+            """() => [...document.querySelectorAll(".wall .legend")]
+                .filter((one) => one.scrollWidth > one.clientWidth + 1)
+                .map((one) => one.textContent)"""
+        )
+        assert cut == []

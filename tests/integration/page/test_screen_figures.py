@@ -17,6 +17,9 @@ from tests.support.service_runs import until
 from tests.support.stack import Stack
 
 _DAY: Final = "hour >= date_trunc('hour', now() - interval '24 hours') and hour < now()"
+_RUNS: Final = (
+    "execution_id in (select execution_id from projector.executions where status = 'RUNNING')"
+)
 DASH: Final = "\N{EN DASH}"
 
 Shown = list[list[str]]
@@ -131,7 +134,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         f"""
         select   step, waits_for, count(*), count(*) filter (where attempts > 0)
         from     projector.open_calls
-        where    {_DAY}
+        where    {_DAY} and {_RUNS}
         group by step, waits_for
         """,
     ),
@@ -141,7 +144,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         f"""
         select   execution_id, step, attempts, waits_for, null, worker_id
         from     projector.open_calls
-        where    {_DAY}
+        where    {_DAY} and {_RUNS}
         order by hour, since, execution_id, step, coalesce(command_id, ''),
                  coalesce(iteration, -1), attempts
         limit    100

@@ -73,7 +73,8 @@ function drawSummary({ rows: [row], read_at }, rejected, path, address) {
       ` of this execution ${apart === 1 ? "was" : "were"} rejected, so ${apart === 1 ? "its event is" : "their events are"} missing here.`) : null,
     facts({
       Status: ended(row),
-      Playbook: [row.playbook || "(unknown)", row.version ? ` v${row.version}` : ""],
+      Playbook: row.playbook ? h("a", { href: link(address, { show: "playbooks", playbook: row.playbook }) }, row.playbook, row.version ? ` v${row.version}` : "")
+        : "(unknown)",
       Begun: clock(row.first_at, { millis: true }),
       Ended: row.ended_at ? clock(row.ended_at, { millis: true }) : `not yet; last event ${clock(row.last_at)}`,
       [row.ended_at ? "Took" : "Running for"]: took(row, { read_at }).replace(" so far", ""),

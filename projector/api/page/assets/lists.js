@@ -42,10 +42,13 @@ const withFilters = (address, names) => names.some((name) => address[name] !== u
 /** Said where no head of a column says it. */
 const word = (text) => h("span", { class: "word" }, text);
 
+const callAddress = (row, address) =>
+  link(address, { show: "execution", execution: row.execution_id, command: row.command_id, try: row.command_id && row.attempts });
+
 function call(row, address) {
   return h("li", { "data-key": `${row.execution_id}-${row.command_id ?? row.step}-${row.iteration}-${row.attempts}-${row.begun_at}` },
     status(row.status),
-    h("span", { class: "where" }, h("b", {}, row.step || "(no step)"), ` ${attempt(row.attempts)}`,
+    h("span", { class: "where" }, h("a", { href: callAddress(row, address) }, h("b", {}, row.step || "(no step)")), ` ${attempt(row.attempts)}`,
       row.iteration !== null ? h("small", {}, `, iteration ${row.iteration}`) : null,
       row.attribution === "inferred" ? [" ", flag("warn", "inferred")] : null,
       row.exhausted ? [" ", flag("bad", "no attempts left", true)] : null),

@@ -39,7 +39,8 @@ class StuckReason(ApiRow, frozen=True, kw_only=True):
 
     `waits_for` says what has to happen next to the open call that has waited longest: a worker must
     `claim`, `start`, or `finish` it. If no call is open, `waits_for` is `next`, because the engine
-    should have issued the next step. All of these fields are null if the execution isn't stuck.
+    should have issued the next step. `waits_child` is then an execution that this one started and
+    that is still running. All of these fields are null if the execution isn't stuck.
     """
 
     execution_id: str
@@ -50,6 +51,7 @@ class StuckReason(ApiRow, frozen=True, kw_only=True):
     waits_worker: str | None = None
     waits_command: str | None = None
     open_calls: int | None = None
+    waits_child: str | None = None
 
 
 class ExecutionRow(StuckReason, frozen=True, kw_only=True):
@@ -87,10 +89,18 @@ EXECUTION_COLUMNS = """
 R = TypeVar("R", bound=StuckReason)
 
 _STUCK_REASONS = Statement("""
-    select execution_id::text, silent_s, waits_for, step as waits_step, attempts as waits_attempts,
-           worker_id as waits_worker, command_id as waits_command, open_calls
-    from   projector.stuck_reasons
-    where  execution_id = any(:execution::bigint[])
+    select reason.execution_id::text, silent_s, waits_for, step as waits_step,
+           attempts as waits_attempts, worker_id as waits_worker, command_id as waits_command,
+           open_calls, child.execution_id as waits_child
+    from   projector.stuck_reasons as reason
+    left join lateral (
+        select   execution_id::text
+        from     projector.executions
+        where    parent_execution_id = reason.execution_id and status = 'RUNNING'
+        order by first_at desc, execution_id desc
+        limit    1
+    ) as child on waits_for = 'next'
+    where  reason.execution_id = any(:execution::bigint[])
 """)
 
 

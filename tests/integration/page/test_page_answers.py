@@ -261,3 +261,23 @@ async def test_wall_cuts_no_legend_on_a_tablet(browser: Browser, platform: Platf
                 .map((one) => one.textContent)"""
         )
         assert cut == []
+
+
+async def test_stuck_parent_names_its_running_child(browser: Browser, database: Database) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY.replace("'command.", "'step."))
+        await connection.execute(
+            """
+            insert into normalizer.events
+                   (event_id, execution_id, parent_execution_id, event_type, step, status, attempts,
+                    created_at, context, source_topic, source_partition, source_offset)
+            values (9, 77, 333895119667515392, 'playbook.started', 'child', 'STARTED', 0, now(),
+                    '{"path": "team/child"}', 'noetl.events', 0, 9)
+            """
+        )
+    async with serving(database.url) as url, looking(browser, url) as page:
+        await fully_drawn(page)
+        said = await page.inner_text("#stuck tbody")
+        assert "No call is open, but its child 77 is running" in said
+        await page.click("#stuck tbody >> text=77")
+        await page.wait_for_selector("h1 >> text=Execution 77")

@@ -168,7 +168,15 @@ async def stuck(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
         connection,
         """
         select   execution_id, last_event_type, reason.waits_for, reason.step, reason.worker_id,
-                 reason.attempts, reason.open_calls, playbook
+                 reason.attempts, reason.open_calls, playbook,
+                 (
+                     select   child.execution_id
+                     from     projector.executions as child
+                     where    child.parent_execution_id = reason.execution_id
+                     and      child.status = 'RUNNING'
+                     order by child.first_at desc, child.execution_id desc
+                     limit    1
+                 ) as child
         from     projector.stuck_executions
         join     projector.stuck_reasons as reason using (execution_id)
         where    begun
@@ -189,6 +197,8 @@ async def stuck(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
 
 
 def _waiting(row: asyncpg.Record) -> str:
+    if row["waits_for"] == "next" and row["child"]:
+        return f"No call is open, but its child {row['child']} is running"
     if row["waits_for"] == "next":
         of = f" of {row['step']}" if row["step"] else ""
         return f"No call is open. Its last event is {row['last_event_type']}{of}"

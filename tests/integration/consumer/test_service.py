@@ -306,19 +306,6 @@ async def test_a_position_moved_by_hand_is_followed(feed: Feed) -> None:
 
 
 @ONE_PARTITION
-async def test_a_position_that_is_deleted_meanwhile_is_begun_again(feed: Feed) -> None:
-    """To read the topic again."""
-    async with running(feed.settings()) as service:
-        await feed.send(range(5))
-        await feed.until_read({0: 5})
-        await feed.connection.execute("delete from normalizer.source_positions")
-        await feed.until_read({0: 5})
-
-    assert (service.counters.fenced, service.counters.duplicate) == (0, 5)
-    assert await feed.events() == 5
-
-
-@ONE_PARTITION
 async def test_records_that_expired_unread_are_a_gap(
     feed: Feed, admin: AIOKafkaAdminClient
 ) -> None:

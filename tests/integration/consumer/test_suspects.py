@@ -213,28 +213,6 @@ async def test_process_whose_claims_came_to_nothing_has_no_suspect(
     assert suspects_among(lines) == []
 
 
-@ONE_PARTITION
-async def test_partition_with_nothing_to_read_is_no_suspect_however_often_its_owners_are_killed(
-    feed: Feed,
-) -> None:
-    settings = feed.settings()
-    await feed.send(range(5))
-    async with running(settings):
-        await feed.until_read({0: 5})
-    cluster_id = (await feed.position())["cluster_id"]
-    for _ in range(TRIES):
-        async with Store(feed.database.url, owner="killed") as killed:
-            await killed.claim(feed.name, 0, cluster_id=cluster_id, log_start=0, log_end=5)
-
-    with structlog.testing.capture_logs() as lines:
-        async with running(settings):
-            await feed.until_claimed(epoch=TRIES + 2)
-            await feed.send(range(5, 10))
-            await feed.until_read({0: 10})
-
-    assert suspects_among(lines) == []
-
-
 @TWELVE_PARTITIONS
 async def test_backlog_after_20_lost_commit_answers_takes_its_calm_time_and_has_no_suspect(
     feed: Feed, say: PrintLine

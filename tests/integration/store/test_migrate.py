@@ -101,7 +101,7 @@ async def test_the_project_s_own_files_apply_once(empty_database: Database) -> N
                 await connection.execute("create temporary table regnamespace (a integer)")
 
 
-async def test_an_edited_file_is_rejected_and_nothing_is_applied(
+async def test_an_edited_file_is_rejected_also_by_the_script_and_nothing_is_applied(
     empty_database: Database, folder: Path
 ) -> None:
     await migrate(empty_database.url, folder=folder, report=_quiet)
@@ -112,6 +112,7 @@ async def test_an_edited_file_is_rejected_and_nothing_is_applied(
         MigrationFailedError, match="edited after they were applied: 0001_create_one"
     ):
         await migrate(empty_database.url, folder=folder, report=_quiet)
+    assert await _run_script(empty_database.url, folder) != 0
 
     status = await read_status(empty_database.url, folder=folder)
     assert [one.state for one in status] == ["applied", "edited", "applied", "pending"]
@@ -137,32 +138,16 @@ async def test_files_of_unknown_build_run_by_hand_are_rejected(
 async def test_the_printed_script_migrates_with_checksums_and_continues(
     empty_database: Database, folder: Path
 ) -> None:
-    script = folder / "script"
     for state in ("new", "complete", "behind"):
         if state == "behind":
             _write(folder, "0003_create_three", "create table three (a integer);")
-        script.write_text(migration_script(folder))
 
-        assert await _psql(empty_database.url, "-f", script) == 0
+        assert await _run_script(empty_database.url, folder) == 0
 
         status = await read_status(empty_database.url, folder=folder)
         assert {one.state for one in status} == {"applied"}
         assert await migrate(empty_database.url, folder=folder, report=_quiet) == ()
     assert await _tables(empty_database.url) == {"one", "two", "three"}
-
-
-async def test_the_printed_script_refuses_a_database_of_another_build(
-    empty_database: Database, folder: Path
-) -> None:
-    await migrate(empty_database.url, folder=folder, report=_quiet)
-    _write(folder, "0001_create_one", "create table one (a bigint);")
-    _write(folder, "0003_create_three", "create table three (a integer);")
-    script = folder / "script"
-    script.write_text(migration_script(folder))
-
-    assert await _psql(empty_database.url, "-f", script) != 0
-
-    assert await _tables(empty_database.url) == {"one", "two"}
 
 
 @pytest.mark.parametrize(

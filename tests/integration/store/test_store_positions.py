@@ -204,15 +204,6 @@ async def test_nothing_is_written_where_there_is_no_position(
     assert (await store.write(make_batch(envelope(0), claim=await claimed(store)))).stored == 1
 
 
-async def test_a_new_incarnation_fences_writers_of_the_old_one(database: Database) -> None:
-    async with open_store(database, "one") as one, open_store(database, "two") as two:
-        old = await claimed(one)
-        await two.begin_incarnation(old, cluster_id="new", log_start=0)
-
-        with pytest.raises(FencedError):
-            await one.write(make_batch(envelope(0), claim=old))
-
-
 async def test_of_two_processes_that_see_a_reset_one_begins_the_next_incarnation(
     connection: asyncpg.Connection, database: Database
 ) -> None:

@@ -197,13 +197,8 @@ async def test_a_position_that_does_not_balance_cannot_be_written(
             await connection.execute(
                 f"update normalizer.source_positions set {column} = {column} + 1"
             )
-
-
-async def test_totals_never_turn_negative(store: Store, connection: asyncpg.Connection) -> None:
-    await claimed(store)
-
     with pytest.raises(asyncpg.CheckViolationError, match="never_negative"):
-        await connection.execute("update normalizer.source_positions set stored = 1, merged = -1")
+        await connection.execute("update normalizer.source_positions set duplicate=1, merged=-1")
 
 
 async def test_a_batch_that_leaves_an_offset_out_is_our_mistake_and_writes_nothing(

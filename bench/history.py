@@ -35,6 +35,65 @@ async def make_history(
     return made
 
 
+async def repeat_history(connection: asyncpg.Connection, times: int, *, later: timedelta) -> None:
+    """Copy every row of a history several times, each copy `later` than the one before.
+
+    Triggers are off, and the rows of the projections are copied too. The views then show the same
+    as if the copies had been projected, in a fifth of the time.
+    """
+    shifts = {
+        "timestamptz": "{column} + $1::integer * $2::interval",
+        "execution_id": f"{{column}} + $1::integer * {_COPIED_EXECUTIONS}",
+        "parent_execution_id": f"{{column}} + $1::integer * {_COPIED_EXECUTIONS}",
+        # Its upper bits are milliseconds.
+        "event_id": "{column} + "
+        "($1::integer * extract(epoch from $2::interval)::bigint * 1000 << 22)",
+        "command_id": f"replace({{column}}, execution_id::text, "
+        f"(execution_id + $1::integer * {_COPIED_EXECUTIONS})::text)",
+        "source_offset": f"{{column}} + $1::integer * {_COPIED_EXECUTIONS}",
+    }
+    tables: dict[str, list[str]] = {}
+    for table, column, kind in await connection.fetch(_COPIED_COLUMNS):
+        shift = shifts.get(column, shifts.get(kind, "{column}"))
+        tables.setdefault(table, []).append(shift.format(column=column))
+    await connection.execute("set maintenance_work_mem = '512MB'")
+    for table, columns in tables.items():
+        await connection.execute(f"create temporary table copied as table {table}")
+        await connection.execute(f"alter table {table} disable trigger user")
+        indexes = await connection.fetch(_INDEXES, table)
+        for name, _ in indexes:
+            await connection.execute(f"drop index {name}")
+        for number in range(1, times):
+            copies = f"select {', '.join(columns)} from copied"  # noqa: S608 - names of columns
+            await connection.execute(f"insert into {table} {copies}", number, later)
+        for _, definition in indexes:
+            await connection.execute(definition)
+        await connection.execute(f"alter table {table} enable trigger user")
+        await connection.execute("drop table copied")
+
+
+_COPIED_EXECUTIONS: Final = "1000000000000::bigint"
+
+_COPIED_COLUMNS: Final = """
+    select   class.oid::regclass::text, quote_ident(attname), typname
+    from     pg_attribute as own
+    join     pg_class as class on class.oid = attrelid
+    join     pg_type as kind on kind.oid = atttypid
+    where    relnamespace in ('normalizer'::regnamespace, 'projector'::regnamespace)
+    and      relkind = 'r' and attnum > 0 and not attisdropped
+    and      (
+                 class.oid = 'normalizer.events'::regclass
+                 or relname ~ '^(execution|call)_facts$|_(hours|minutes|times)$'
+             )
+    order by 1, attnum
+"""
+
+_INDEXES: Final = """
+    select   own.indexrelid::regclass::text, pg_get_indexdef(own.indexrelid)
+    from     pg_index as own
+    where    indrelid = $1::text::regclass and not indisprimary
+"""
+
 # Every random choice is a hash of the numbers it is about.
 _LIVES: Final = """
     with life as (

@@ -225,19 +225,27 @@ async def versions_of_playbook(
 
 
 class VersionError(ApiRow, frozen=True, kw_only=True):
-    """`calls` is the number of failed calls of this version with errors of this class."""
+    """`calls` is the number of failed calls of this version with errors of this class.
+
+    `only_worker` is the worker that had all of them, or null if several had.
+    """
 
     version: str | None
     error_class: str
     calls: int
     executions: int
+    only_worker: str | None
 
 
 _ERRORS: Final = Statement(f"""
     with {_OF_PLAYBOOK},
     failed as (
         select   begun.version, call.error_class, count(*) as calls,
-                 count(distinct call.execution_id) as executions
+                 count(distinct call.execution_id) as executions,
+                 case
+                     when count(distinct coalesce(call.worker_id, '')) = 1
+                     then min(call.worker_id)
+                 end as only_worker
         from     begun
         join     projector.calls as call on call.execution_id = begun.execution_id
         where    call.finished_at is not null

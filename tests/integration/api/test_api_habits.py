@@ -177,7 +177,10 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
         )
         errors = await connection.fetch(
             """
-            select version, error_class, count(*) as calls
+            select version, error_class, count(*) as calls,
+                   case
+                       when count(distinct coalesce(worker_id, '')) = 1 then min(worker_id)
+                   end as only_worker
             from   projector.calls
             where  playbook = $1 and finished_at is not null and status <> 'COMPLETED'
             group by version, error_class
@@ -217,7 +220,9 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
     for row in expected:
         (same,) = (one for one in rows if one.get("version") == row["version"])
         assert {name: same[name] for name in row.keys()} == dict(row)  # noqa: SIM118 - a record
-    assert {(one.get("version"), one["error_class"], one["calls"]) for one in found} == {
-        (row["version"], row["error_class"], row["calls"]) for row in errors
+    assert {
+        (one.get("version"), one["error_class"], one["calls"], one["only_worker"]) for one in found
+    } == {
+        (row["version"], row["error_class"], row["calls"], row["only_worker"]) for row in errors
     }
     assert one["version"] == "1"

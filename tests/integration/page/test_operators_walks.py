@@ -50,7 +50,7 @@ WALKS: Final[dict[str, Walk]] = {
     "version 7 beside version 6, and what changed between them": (
         ("click nav.screens >> text=Playbooks",),
         ("click #versions >> text=demo/incident/pay >> nth=0", r"v7\s+60\s+88.3%\s+66.7%",
-         r"v6\s+60\s+100%\s+100%", rf"{re.escape(_ERROR)}\s+only v7"),
+         r"v6\s+60\s+100%\s+100%", rf"{re.escape(_ERROR)}\s+only v7\s+all on worker-bad-1"),
     ),
     "which worker is bad": (
         ("click nav.screens >> text=Workers", r"Error rate\s+worker-bad-1\s+27\s+27\s+100%"),

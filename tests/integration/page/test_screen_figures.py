@@ -1,5 +1,6 @@
 """Every number on Playbooks, Retries, Workers and queues, and Producers is what SQL says."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -388,7 +389,9 @@ async def figures_agree(page: Page, url: str, connection: asyncpg.Connection) ->
     await fully_drawn(page)
     await agree(page, "versions", connection, _AS_VERSIONS, _ONE_PLAYBOOK, playbook)
     by_error = {
-        error.rsplit(" only ", 1)[0].strip(): sum(int(one.replace(",", "")) for one in calls)
+        re.split(" only | all on ", error)[0].strip(): sum(
+            int(one.replace(",", "")) for one in calls
+        )
         for error, *calls in await cells(page, "#version-errors")
     }
     want = dict(await connection.fetch(_ERRORS, playbook))

@@ -151,7 +151,9 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
   const latest = versions.rows.slice(0, MOST_VERSIONS).map((row) => row.version ?? null);
   const rows = [...new Set(errors.rows.map((row) => row.error_class))].map((name) => {
     const own = errors.rows.filter((row) => row.error_class === name);
-    return { name, of: new Map(own.map((row) => [row.version ?? null, row.calls])) };
+    const workers = new Set(own.map((row) => row.only_worker));
+    return { name, of: new Map(own.map((row) => [row.version ?? null, row.calls])),
+      worker: workers.size === 1 && sum(own, "calls") >= FEW_CALLS ? own[0].only_worker : null };
   }).filter((row) => latest.some((version) => row.of.has(version)));
   const only = (row) => {
     const having = latest.filter((version) => row.of.has(version));
@@ -160,7 +162,8 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
   const drawn = limit(rows, expanded);
   return [
     table("Failed calls by error and version", [
-      { name: "Error", value: (row) => row.name, cell: (row) => [h("a", { href: link(page(), { show: "error", error_class: row.name }) }, row.name || "(no text)"), " ", only(row)] },
+      { name: "Error", value: (row) => row.name, cell: (row) => [h("a", { href: link(page(), { show: "error", error_class: row.name }) }, row.name || "(no text)"), " ", only(row),
+        row.worker ? [" ", flag("warn", `all on ${row.worker}`)] : null] },
       ...latest.map((version) => ({ name: `Version ${version ?? "(none)"}`, number: true, value: (row) => row.of.get(version) ?? 0, cell: (row) => count(row.of.get(version) ?? 0) })),
     ], rows, (row) => `error-${row.name}`, { id: "version-errors", ...drawn }),
     h("div", { class: "under" }, tools("version-errors"), expandButton("version-errors", rows, expanded, "error")),

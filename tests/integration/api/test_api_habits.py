@@ -222,7 +222,5 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
         assert {name: same[name] for name in row.keys()} == dict(row)  # noqa: SIM118 - a record
     assert {
         (one.get("version"), one["error_class"], one["calls"], one["only_worker"]) for one in found
-    } == {
-        (row["version"], row["error_class"], row["calls"], row["only_worker"]) for row in errors
-    }
+    } == {(row["version"], row["error_class"], row["calls"], row["only_worker"]) for row in errors}
     assert one["version"] == "1"

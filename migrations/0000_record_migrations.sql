@@ -1,9 +1,9 @@
--- Creates the table migrations.applied, which records the migrations that this database has.
---
+-- Creates the table migrations.applied, which records the migrations applied to this database.
 -- `normalizer migrate` applies the numbered files of this folder in order, each of them once. It
--- then applies the files in functions/ and views/, and applies them again whenever their text has
--- changed. Each file runs in its own transaction. There are no down migrations. You can also apply
--- all files with psql:
+-- then applies the files in functions/ and views/, and applies a file again whenever its text has
+-- changed. Each file runs in its own transaction. There are no down migrations.
+--
+-- You can also apply all files with psql:
 --     normalizer migrate --print | psql DATABASE
 -- The printed script stores the checksum of each file too, so a later `normalizer migrate` applies
 -- only what's new.

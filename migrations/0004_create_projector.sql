@@ -106,7 +106,7 @@ create function projector.call_error(error_ranked text) returns text
     return substr(error_ranked, 21);
 
 
--- Returns whether the attempt failed, which the rank of its deciding end tells (end_rank).
+-- Returns whether the attempt failed, according to the rank of the end that decides (end_rank).
 create function projector.call_failed(outcome_ranked text) returns boolean
     language sql immutable parallel safe
     return left(outcome_ranked, 1) <> '2';

@@ -139,8 +139,9 @@ comment on index projector.deployment_marks_by_version is
     'Query: whether a version was seen before (mark_deployments).';
 
 
--- An execution whose roll-ups must change, with the keys under which it was counted so far and
--- those under which it must be counted now.
+-- An execution that the roll-ups must count under other values than before. The columns that begin
+-- with `was_` hold the values under which it's counted so far. The columns with the same names but
+-- without `was_` hold the new values.
 create type projector.execution_move as (
     execution_id        bigint,
     was_playbook_ranked text[],
@@ -155,7 +156,8 @@ create type projector.execution_move as (
 );
 
 
--- What one row before a statement (sign -1) or after it (sign 1) says about its execution.
+-- What one row of the table events says about its execution. `sign` is 1 for a row as it is after a
+-- statement, and -1 for a row as it was before the statement.
 create type projector.execution_report as (
     sign                integer,
     execution_id        bigint,
@@ -194,8 +196,8 @@ create type projector.execution_change as (
     cancelled_at        timestamptz
 );
 
--- No index may contain a column that changes with each event, because that would prevent HOT
--- updates.
+-- No index may contain a column that changes with each event. Otherwise an update would need new
+-- index entries, and couldn't be a HOT update.
 create index executions_by_hour on projector.execution_facts (projector.to_hour(first_at));
 comment on index projector.executions_by_hour is
     'Query: executions by hour of the first event (view executions).';
@@ -212,9 +214,9 @@ comment on index projector.executions_by_end is
     'Query: executions that ended in an hour (contradicting_executions, '
     'completed_with_failures, verify).';
 
--- Tells the planner when executions end. Without these statistics, it expects that only one
--- execution ended in a time window. It would then look up each execution to check the filter, which
--- is slow if many of them ended.
+-- These statistics tell the planner how many executions ended in a time window. Without them, it
+-- assumes that only one did, and looks up each execution to check the filter. That's slow if many
+-- executions ended in the window.
 create statistics projector.ends_of_executions
     on (least(completed_at, failed_at, cancelled_at)) from projector.execution_facts;
 comment on statistics projector.ends_of_executions is

@@ -99,11 +99,11 @@ create type projector.call_event as (
 );
 
 
--- An attempt of a command in doubt:
+-- An attempt of a command whose events don't all name their attempt:
 --     nth        the position of the attempt among the attempts of its command, from 1
 --     number     the number of the attempt, as stored in the column `attempts`
 --     in_log     where in Kafka the attempt began, or null if no record with an offset shows that
---     issued_at  when it was issued, if the event that issued it doesn't name its number
+--     issued_at  when the attempt was issued, if the event that issued it doesn't name its number
 create type projector.call_attempt as (
     command   integer,
     nth       integer,
@@ -113,7 +113,8 @@ create type projector.call_attempt as (
     issued_at timestamptz
 );
 
--- No index holds a column that changes before an attempt ends, so updates are HOT until then.
+-- No index contains a column that changes before an attempt ends. Until then, all updates of its
+-- row are HOT updates, which need no new index entries.
 create index calls_by_hour on projector.call_facts (
     projector.to_hour(coalesce(finished_at, begun_at))
 );
@@ -129,10 +130,10 @@ create index calls_unfinished on projector.call_facts (execution_id) where finis
 comment on index projector.calls_unfinished is
     'Query: the unfinished calls of an execution (view stuck_reasons).';
 
--- The view looks up a command_id alone, but the index also has the execution and the attempts.
--- Without statistics, the planner may choose this index even for a query that has all three values.
--- Thanks to the two extra columns, such a query is as fast as with the primary key, even if many
--- executions use the same command_id.
+-- The view looks up a command_id alone, which is why this index begins with it. The two other
+-- columns are here because the planner, as long as it has no statistics, may choose this index even
+-- for a query that has all three values. With these columns, such a query is as fast as with the
+-- primary key, even if many executions use the same command_id.
 create index calls_by_command on projector.call_facts (command_id, execution_id, attempts);
 comment on index projector.calls_by_command is
     'Query: the attempts of a command whose execution is not known (view calls).';
@@ -381,9 +382,9 @@ create type projector.call_id as (
 
 
 -- The changes that a statement makes to the first attempt of a command. Usually they're merged into
--- the stored row. A merge isn't enough if an event was changed or deleted, or if the command was
--- issued, claimed, or started more than once. Then `must_rebuild` is true, and the command is
--- rebuilt from all of its events.
+-- the stored row. A merge could give a wrong result if an event was changed or deleted, or if the
+-- command was issued, claimed, or started more than once. In these cases `must_rebuild` is true,
+-- and the command is rebuilt from all of its events.
 create type projector.call_change as (
     execution_id        bigint,
     command_id          text collate "C",
@@ -403,7 +404,8 @@ create type projector.call_change as (
 );
 
 
--- An attempt with what it is counted under: sign 1 adds it, sign -1 removes it.
+-- An attempt with the values under which the roll-ups count it. `sign` is 1 to add the attempt to
+-- the roll-ups, and -1 to subtract it, for example because it must be counted under other values.
 create type projector.call_count as (
     sign         integer,
     execution_id bigint,
@@ -430,7 +432,7 @@ create type projector.call_command as (
 );
 
 
--- A failed attempt, with the key that retries find it by: step, and iteration or -1.
+-- A failed attempt. Retries find it by its step and its iteration, which is -1 if it has none.
 create type projector.call_failure as (
     execution_id bigint,
     command_id   text,

@@ -17,8 +17,9 @@ create or replace function projector.aggregate_calls(commands projector.call_com
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
-    -- project_calls turns hash joins off, but this query needs them. It joins the events of all the
-    -- commands of a batch with each other, which would take quadratic time with a nested loop.
+    -- project_calls turns hash joins off, but the query in this function needs them. It joins the
+    -- events of all commands in a batch with each other, and a nested loop would take quadratic
+    -- time for that.
     set enable_hashjoin = on
 as $$
 #variable_conflict use_column

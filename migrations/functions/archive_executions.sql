@@ -23,9 +23,9 @@
 -- ended that may have read the earlier H (projector/maintenance/event_retention.py).
 
 -- Deletes all events of these executions, and moves their counts from the live part of the counters
--- to the archived part. Returns the number of deleted events. Before calling this function, lock
--- the executions. Then lock their rows in a second statement, so that it sees what other
--- transactions have committed in the meantime.
+-- to the archived part. Returns the number of deleted events. The caller must first lock the
+-- executions. A second statement must then lock their events, so that it sees what other
+-- transactions had committed before the executions were locked.
 create or replace function projector.archive_executions(execution_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -59,5 +59,5 @@ begin
 end
 $$;
 
--- It writes with the rights of its owner, so only projector maintain may call it.
+-- The function writes with the rights of its owner, so only projector maintain may call it.
 revoke execute on function projector.archive_executions(bigint[]) from public;

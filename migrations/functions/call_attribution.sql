@@ -1,7 +1,7 @@
 -- Returns how the number of an attempt became known:
---     declared  the event that ended the attempt names it. While the attempt still runs, any of its
---               events may name it.
---     only      nothing hints at another attempt of the command
+--     declared  the event that ended the attempt names the number. If the attempt is still running,
+--               it's enough that any of its events names it.
+--     only      the number isn't declared, but nothing hints that the command has another attempt
 --     inferred  the number was derived from the order of the events
 create or replace function projector.call_attribution(
     outcome_ranked text, is_numbered boolean, may_be_retried boolean

@@ -1,6 +1,6 @@
--- Returns what the roll-ups should count for each of these attempts, which are the keys of the
--- roll-up rows and the values to add to these rows. `sign` is 1 to count the attempts, and -1 to
--- take them out of the counts again.
+-- Returns what these attempts add to the roll-ups of calls. Each row has the values under which an
+-- attempt is counted, such as its playbook and step, and the values to sum up, such as its
+-- duration. `sign` is 1 to add the attempts, and -1 to subtract attempts that were counted before.
 create or replace function projector.call_counts(sign integer, ids projector.call_id[])
     returns setof projector.call_count
     language plpgsql stable

@@ -1,7 +1,8 @@
 -- Returns when an attempt ended, which is encoded in the rank of the deciding end (end_rank). The
--- result is null for a time outside the calendar, but no real event has such a time. Seconds and
--- microseconds are added separately, because PostgreSQL multiplies an interval as a floating-point
--- number. From the year 2285 on, that would round the microseconds.
+-- result is null if the time is outside of the years 1 to 9999, but no real event has such a time.
+-- Seconds and microseconds are added separately, because PostgreSQL multiplies an interval by a
+-- floating-point number. For times from the year 2285 on, a single multiplication would round the
+-- microseconds.
 create or replace function projector.call_finished_at(outcome_ranked text) returns timestamptz
     language sql stable parallel safe
     return case

@@ -1,4 +1,4 @@
--- Returns how the attempt ended, which the rank of its deciding end tells (end_rank).
+-- Returns how the attempt ended, according to the rank of the end that decides (end_rank).
 create or replace function projector.call_outcome(outcome_ranked text) returns text
     language sql immutable parallel safe
     return case substr(outcome_ranked, 20, 1)

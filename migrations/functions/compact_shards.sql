@@ -63,7 +63,7 @@ begin
 end
 $$;
 
--- It writes with the rights of its owner, so only projector maintain may call it.
+-- The function writes with the rights of its owner, so only projector maintain may call it.
 revoke execute on function projector.compact_shards(
     text, text, timestamptz, timestamptz
 ) from public;

@@ -1,8 +1,9 @@
--- Corrects where in the log an attempt began, if its issue was recorded late (the last sentence of
--- rule R2 of resolve_attempts). Even without the issue, the log shows where that was. After an end
--- of the previous attempt, the command is claimed or started again, although that attempt already
--- had a claim or a start. The new attempt begins there. If an event was sent twice, only its first
--- record counts.
+-- Corrects where in the log an attempt began, if the event that issued it was recorded late (the
+-- last sentence of rule R2 of resolve_attempts). The log shows the beginning even without that
+-- event. If a command is claimed or started a second time after its previous attempt has ended, the
+-- new attempt began with that claim or start. For example, if the log holds started, failed,
+-- started, done, then the second attempt began with the second `started`. If an event was sent
+-- twice, only its first record counts.
 create or replace function projector.correct_begins(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -16,8 +17,8 @@ begin
         with attempt as (
             select * from unnest(correct_begins.attempts)
         ),
-        -- Collects the ends, claims, and starts in the log, and the places in it at which attempts
-        -- begin.
+        -- Collects the events in the log that end, claim, or start an attempt, and the points in
+        -- the log at which attempts are known to begin.
         step as (
             select   command, role, slot, min(in_log) as in_log,
                      slot is not null
@@ -38,9 +39,9 @@ begin
             where  nth > 1
             and    in_log is not null
         ),
-        -- Divides the log of each command into parts, each of which starts where an attempt is
-        -- known to begin. Further attempts may have begun within a part, and the next step finds
-        -- them.
+        -- Divides the log of each command into parts. Each part starts at a point where an attempt
+        -- is known to begin. More attempts may have begun later in the same part, and the next step
+        -- finds them.
         in_parts as (
             select *,
                    coalesce(max(begins_nth) over so_far, 1) as last_nth,
@@ -55,9 +56,9 @@ begin
                        rows unbounded preceding
                    )
         ),
-        -- Finds the turns, which are the claims and starts with which these further attempts began.
-        -- The first turn in a part begins the attempt after the one with which the part starts, the
-        -- second turn begins the attempt after that, and so on.
+        -- Finds the claims and starts with which more attempts began within a part. They're called
+        -- turns here. For example, if a part starts with attempt 2, its first turn begins attempt
+        -- 3, and its second turn begins attempt 4.
         turn as (
             select command, in_log, next_nth,
                    last_nth + row_number() over (partition by command, part order by in_log) as nth
@@ -81,8 +82,9 @@ begin
         left join turn
                on  turn.command = attempt.command
                and turn.nth = attempt.nth
-               -- A part of the log may have more turns than there are attempts. Leave out the last
-               -- turns then, because no attempt is left that could have begun with them.
+               -- A part of the log may have more turns than there are attempts that could have
+               -- begun in it. In that case, ignore the turns beyond `next_nth`, which is the
+               -- attempt that begins the next part.
                and turn.nth <= coalesce(turn.next_nth, turn.nth);
 end
 $$;

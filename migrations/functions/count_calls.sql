@@ -1,10 +1,10 @@
--- Adds these counts of finished attempts (view counted_calls) to the roll-ups of calls. They go to
--- the given shard, or to the shard of this transaction if none is given. A row that has only one
--- sum isn't written if that sum is 0.
+-- Adds the counts of these finished attempts (view counted_calls) to the roll-ups of calls. The
+-- counts go to the given shard, or to the shard of this transaction if none is given. If a row
+-- would hold only one sum, and that sum is 0, the row isn't written.
 --
 -- New rows are inserted in the order of time, so that a time range occupies few pages. Each insert
--- orders by `max(hour)`, which equals the hour of the group. Ordering by `hour` itself would make
--- PostgreSQL sort all calls instead of their sums. The steps:
+-- orders by `max(hour)`, which equals the hour of the group. If it ordered by `hour` itself,
+-- PostgreSQL would sort all calls instead of their sums. The steps:
 --     1. sum equal counts
 --     2. attempts by hour
 --     3. histograms

@@ -1,9 +1,12 @@
--- Updates what depends on the attempts that were just written (step 4 of project_calls):
---     1. correct failed_before, which is when the failure before a retry ended. It may be wrong if
---        a retry or a failure has changed. `to_relink` lists these, and `old_failures` lists the
---        failures as they were before the change.
---     2. update the roll-ups. Subtract the attempts as they were counted before (`counts`), and add
---        the attempts of `to_recount` as they are now.
+-- Finishes the work of project_calls after attempts were written (step 4):
+--     1. correct the `failed_before` of retries, which is the time when the failure before a retry
+--        ended. That time may be out of date if the retry or the failure was written just now.
+--        `to_relink` lists the retries and failures that were written, and `old_failures` lists the
+--        failures as they were before.
+--     2. update the roll-ups, which store only sums. So a changed attempt is subtracted as it was
+--        counted before (`counts`), and is then added as it is now (`to_recount`). The same is done
+--        with the retries that step 1 corrects, because the roll-ups sum the time from a failure to
+--        its retry.
 create or replace function projector.count_changed_calls(
     counts projector.call_count[], to_recount projector.call_id[], to_relink projector.call_id[],
     old_failures projector.call_failure[]

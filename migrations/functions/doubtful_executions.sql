@@ -1,8 +1,9 @@
--- Finds the executions that may have to be rebuilt. An update or a deletion may remove a value from
--- the events that execution_facts still stores, such as the time of the first event. Another event
--- may have the same value, but only reading all events of the execution can tell. The time last_at
--- isn't compared, because last_event_ranked contains it.
---     1. find what the rows of an execution said before the statement and no longer say after it
+-- Finds the executions that may have to be rebuilt. A row of execution_facts stores values of the
+-- execution's events, such as the time of the first event. An update or a deletion may remove such
+-- a value from an event. Another event may have the same value, but only reading all events of the
+-- execution can tell. The time last_at isn't compared, because last_event_ranked contains it.
+--     1. find the values that the changed rows of an execution had before the statement, but don't
+--        have any more
 --     2. find the executions that store one of these values
 create or replace function projector.doubtful_executions(reports projector.execution_report[])
     returns bigint[]

@@ -1,6 +1,6 @@
 -- Finds the attempts of commands whose events don't all name their attempt, and when each attempt
--- began (rules R1 and R2 of resolve_attempts). The next function, correct_begins, corrects the
--- attempts whose issues were recorded late. The steps:
+-- began (rules R1 and R2 of resolve_attempts). An issue is the event that issues an attempt. The
+-- next function, correct_begins, corrects the attempts whose issues were recorded late. The steps:
 --     1. find issues without a number. If one has the time of a numbered issue, it's another report
 --        of that issue.
 --     2. find the numbered attempts, and the event with which each of them begins
@@ -64,10 +64,11 @@ begin
             and      role in ('issued', 'claimed', 'started')
             order by command, number, role <> 'issued', created_at, in_log nulls last
         ),
-        -- 3. All attempts. `issues` is the number of issues without a number. `unissued` is the
-        -- number of numbered attempts that lack a numbered issue. Each of these attempts must have
-        -- been issued too, so it takes one of the issues without a number. Every issue that's left
-        -- over reveals another attempt.
+        --     3. All attempts. `issues` is the number of events that issue an attempt without
+        --        naming its number. `unissued` is the number of attempts that have a number, but
+        --        weren't issued by an event with that number. Each of these attempts must have been
+        --        issued by one of the events without a number. If there are more such events than
+        --        that, each of the others reveals another attempt.
         known as (
             select command, coalesce(issues, 0) as issues, coalesce(unissued, 0) as unissued,
                    coalesce(declared, '{}') as declared, highest_issued
@@ -151,8 +152,9 @@ begin
             left join issue
                    on  issue.command = counted.command
                    and issue.nth_issue = counted.nth_issue
-                   -- If there are fewer issues than attempts without a numbered one, nobody knows
-                   -- which are missing, so assign none of them.
+                   -- Each of these attempts was issued by an event without a number. If some of
+                   -- these events are missing, nobody knows to which attempts the rest belong, so
+                   -- assign none of them.
                    and known.issues >= counted.unissued
         )
         select command, nth::integer, number,
@@ -171,8 +173,8 @@ begin
                               rows unbounded preceding
                           ) as next_end_at
                    from   (
-                              -- The first end belongs to the first attempt, even if the clocks say
-                              -- that it came before that attempt began.
+                              -- Let the first attempt begin before all ends, because the first end
+                              -- belongs to it, even if the clocks say that this end came earlier.
                               select *,
                                      case when nth = 1 then '-infinity' else begun_at end as at
                               from   begun

@@ -1,8 +1,8 @@
--- Assigns ends of calls and commands to attempts by the order of their kinds, if their times don't
--- tell enough (rule R5 of resolve_attempts). For example, if a command is completed after a failed
--- call, it was retried, so the completion belongs to the next attempt. Such rules split the ends of
--- a command into groups. The command is changed only if that gives exactly one group for each of
--- its attempts.
+-- Assigns ends of calls and commands to attempts by their kinds, if their times don't tell enough
+-- (rule R5 of resolve_attempts). For example, a command that is completed after one of its calls
+-- has failed must have been retried, so the completion belongs to the next attempt. Rules like this
+-- one split the ends of a command into groups. The attempts of the ends are changed only if there's
+-- exactly one group for each attempt of the command.
 create or replace function projector.group_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -17,8 +17,8 @@ begin
             select * from unnest(group_ends.events)
         ),
         -- Selects the commands that may still have an end in the wrong attempt. That's possible if
-        -- one of their events has no offset in the log, or if an attempt before the last one has no
-        -- end.
+        -- one of their events isn't in the log, because then only the clocks tell its place, or if
+        -- an attempt before the last one has no end.
         unclear as (
             select   command, last_nth
             from     event
@@ -32,8 +32,8 @@ begin
             or       count(distinct nth) filter (where slot is not null and nth < last_nth)
                      < last_nth - 1
         ),
-        -- Lists the ends of these commands, each of them once. `takes` counts the claims and starts
-        -- before an end.
+        -- Lists each end of these commands once, even if several events report it. `takes` is the
+        -- number of claims and starts of the command before this end.
         report as (
             select command, role, slot, ending, created_at, takes,
                    call_outcome(ending) = 'COMPLETED' as is_completed, first_own_nth, last_own_nth
@@ -56,8 +56,9 @@ begin
                    ) as counted
             where  slot is not null
         ),
-        -- Splits the ends into groups. An end begins a new group if it can't belong to the same
-        -- attempt as the end before it, for example because it's another end of the same call.
+        -- Splits the ends of each command into groups. An end begins a new group if it can't belong
+        -- to the same attempt as the end before it. For example, a call ends only once in an
+        -- attempt, so a second end of the same call begins a new group.
         grouped as (
             select *,
                    count(*) filter (where begins_group) over (
@@ -87,9 +88,9 @@ begin
             from     grouped
             group by command, nth_group
         ),
-        -- Selects the commands with exactly one group for each attempt. A command is left out if a
-        -- group names two attempts, or if two groups name the same one, because then the groups
-        -- can't be right. `free` lists the attempts that no group names.
+        -- Selects the commands that have exactly one group of ends for each attempt. If the ends in
+        -- a group name two attempts, or if two groups name the same attempt, the groups can't be
+        -- right, so the command is left out. `free` lists the attempts that no group names.
         matched as (
             select   command,
                      array(

@@ -14,8 +14,9 @@ create or replace function projector.locate_record(
     language sql stable security definer
     set search_path = pg_catalog, projector, pg_temp
 as $$
-    -- 1. Rows that were stored from this record. The coordinates are in a BRIN index, which finds
-    -- blocks and not single rows.
+    --     1. Rows that were stored from this record. The index of the coordinates is a BRIN index,
+    --        so PostgreSQL finds ranges of blocks with it, and then checks the rows in these
+    --        blocks.
     select event_id, execution_id, event_type, step, status, created_at, source_index, false
     from   normalizer.events
     where  source_topic = locate_record.topic

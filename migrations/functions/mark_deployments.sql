@@ -1,6 +1,6 @@
 -- Stores when the first execution of each version of a playbook began (deployment_marks). An
--- execution is ignored if the event that begins it doesn't name the playbook, or if its version
--- already has an equal or earlier time.
+-- execution is ignored if the event that begins it doesn't name the playbook, or if its version is
+-- already stored with the same or an earlier time.
 create or replace function projector.mark_deployments(moved projector.execution_move[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp

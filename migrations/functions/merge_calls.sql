@@ -1,7 +1,7 @@
 -- Merges new events into the first attempts of their commands (step 3 of project_calls). Commands
--- that will be rebuilt are skipped. Writing an attempt locks its row, so every writer writes
--- attempts in the same order to avoid deadlocks. Returns the attempts that have ended, and those of
--- them that have failed.
+-- that will be rebuilt are skipped. Writing an attempt locks its row, so all writers write attempts
+-- in the same order to avoid deadlocks. Of the written attempts, `ended` returns those that have
+-- ended, and `failed` returns those that have failed.
 create or replace function projector.merge_calls(
     changes projector.call_change[], rebuilt projector.call_command[],
     out ended projector.call_id[], out failed projector.call_id[]

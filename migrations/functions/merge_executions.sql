@@ -1,6 +1,6 @@
--- Merges these changes into execution_facts. Writing an execution locks its row, so every writer
--- writes executions in the same order to avoid deadlocks. Returns the executions that the roll-ups
--- must now count under another hour, playbook, or outcome.
+-- Merges these changes into execution_facts. Writing an execution locks its row, so all writers
+-- write executions in the same order to avoid deadlocks. Returns the executions that the roll-ups
+-- must count under another hour, playbook, or outcome from now on.
 create or replace function projector.merge_executions(changes projector.execution_change[])
     returns setof projector.execution_move
     language plpgsql volatile

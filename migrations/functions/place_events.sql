@@ -1,7 +1,7 @@
--- Finds the attempt of each event, for commands whose events don't all name their attempt. If an
--- event names one, that's its attempt. An issue without a number belongs to the attempt that began
--- with it. Any other event belongs to the last attempt that had begun before the event (rule R3 of
--- resolve_attempts).
+-- Finds the attempt to which each event belongs, for commands whose events don't all name their
+-- attempt. An event that names its attempt belongs to that one. If an event issues an attempt
+-- without a number, it belongs to the attempt that it issues. Any other event belongs to the last
+-- attempt that had begun before the event (rule R3 of resolve_attempts).
 create or replace function projector.place_events(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -15,9 +15,10 @@ begin
         with attempt as (
             select * from unnest(place_events.attempts)
         ),
-        -- Puts the events and the starts of attempts in order twice, by clock and by log. If both
-        -- an event and the start of an attempt are in the log, the log tells which came first,
-        -- because the clocks of different workers may disagree. Otherwise only the clocks can tell.
+        -- Sorts the events and the beginnings of attempts twice, once by the clocks and once by the
+        -- log. If both an event and the beginning of an attempt are in the log, the log tells which
+        -- of them came first, because the clocks of different workers may disagree. Otherwise only
+        -- the clocks can tell.
         ordered as (
             select *,
                    max(begins_nth) over by_clock as nth_by_clock,
@@ -32,10 +33,10 @@ begin
                               event.created_at, event.in_log, event.slot, event.ending,
                               coalesce(own.nth, issued.nth) as known_nth,
                               null::integer as begins_nth, event.created_at as at,
-                              -- Among events of the same time, an end comes first (0), then the
-                              -- start of an attempt (1), and then any other event (2). So an end
-                              -- still belongs to the previous attempt, and any other event belongs
-                              -- to the new one.
+                              -- This number sorts what happened at the same time. An end comes
+                              -- first (0), then the beginning of an attempt (1), and then any other
+                              -- event (2). So an end still belongs to the previous attempt, and any
+                              -- other event belongs to the new one.
                               case when event.slot is null then 2 else 0 end as at_once
                        from   unnest(place_events.events) as event
                        left join attempt as own
@@ -69,9 +70,9 @@ begin
             from   ordered
             where  begins_nth is null
         ),
-        -- Some ends have no place in the log, although other events of their command have one. Such
-        -- an end belongs to the last attempt that was claimed or started before it by the clocks,
-        -- and that has no other end.
+        -- Some ends aren't in the log, although other events of their command are. By the clocks,
+        -- such an end belongs to the last attempt that was claimed or started before it, among
+        -- those attempts that have no other end.
         late_end as (
             select event_id,
                    max(lacking_nth) over (

@@ -111,12 +111,14 @@ begin
         return null;
     end if;
 
-    -- 2. Read the stored attempts. A command can't be merged and must be rebuilt if `must_rebuild`
-    -- is set, if it may have a retry, or if its issue, claim, or start is stored with another time.
+    --     2. Read the stored attempts of these commands. A command must be rebuilt if
+    --        `must_rebuild` is set, if it may have a retry, or if its issue, claim, or start is
+    --        stored with another time. New events of other commands can simply be merged.
     --
-    -- The roll-ups count only attempts that have finished. A retry refers to the failure before it,
-    -- even if that failure isn't counted. `offset 0` makes PostgreSQL look the attempts up by their
-    -- key. Without it, the query might search all retries of the execution.
+    -- `was_counted` lists only finished attempts, because the roll-ups count no others.
+    -- `old_failures` lists every failure, because a retry may refer to it even if it isn't counted.
+    -- `offset 0` makes PostgreSQL look up the attempts by their key. Without it, the query might
+    -- search all retries of the execution.
     select array_agg(distinct (reported.execution_id, reported.command_id)::call_command)
                filter (
                    where reported.must_rebuild or known.may_be_retried

@@ -6,9 +6,9 @@
 --     4. coercions by hour
 -- New rows are inserted in the order of time, so that a time range occupies few pages. Each insert
 -- orders by the latest event of a group. If it ordered by the hour itself, every session whose
--- first batch was small would sort all rows of a batch instead of their sums. If the function is
--- called with an argument, it adds deleted rows to the archived part, shard -1
--- (archive_executions).
+-- first batch was small would keep a plan that sorts all rows of a batch instead of their sums.
+-- When the trigger passes an argument, the rows were deleted by archive_executions, and are added
+-- to the archived part (shard -1).
 create or replace function projector.project_counters() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -88,9 +88,9 @@ begin
     )
     select   to_hour(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
              coalesce(moved.worker_id, '') collate "C",
-             -- Sort events into classes by the time that they took to reach Kafka. The comment on
-             -- arrival_hours.lateness lists the classes. The first case is for most events, which
-             -- arrive within a second.
+             -- Put the events into classes by the time that they took to reach Kafka. The comment
+             -- on arrival_hours.lateness lists the classes. Most events arrive within a second, so
+             -- the first case checks for that.
              case
                  when moved.recorded_at >= moved.created_at
                       and moved.recorded_at < moved.created_at + interval '1 second' then 2
@@ -118,8 +118,9 @@ begin
     from     (
                  select *,
                         -- The time from created_at to recorded_at, which is negative if the
-                        -- producer's clock is ahead. Most events take less than a second, and such
-                        -- short times are left out to save work.
+                        -- producer's clock is ahead. If the two are less than a second apart, as
+                        -- for most events, the result is null, which saves the work of adding it
+                        -- up.
                         case
                             when recorded_at >= created_at
                                  and recorded_at < created_at + interval '1 second' then null

@@ -1,7 +1,7 @@
--- Notes which projections no longer match the events, because a transaction stored events with
--- projector.off = on. The service does that if a record makes a projection fail, and then no
--- projection is updated. `projector verify` and the page show these notes until `projector repair`
--- has corrected the projections.
+-- Records which projections no longer match the events, because a transaction stored events with
+-- projector.off = on. The service turns this setting on if a record makes a projection fail, and
+-- then no projection is updated. `projector verify` and the page show what was recorded here until
+-- `projector repair` has corrected the projections.
 create or replace function projector.project_off() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -21,15 +21,15 @@ begin
                ('event_hours', null, to_hour(moved.created_at)),
                ('arrival_hours', null, to_hour(coalesce(moved.recorded_at, moved.created_at))),
                ('coercion_hours', null, to_hour(coalesce(moved.recorded_at, moved.created_at))),
-               -- A call that changes before its execution has a row is counted under no playbook,
-               -- so its hours may differ too.
+               -- If a call changes before its execution has a row, it's counted without a playbook.
+               -- So the hours of calls may differ too.
                ('call_hours', null, to_hour(moved.created_at)),
                ('call_times', null, to_hour(moved.created_at))
     ) as location (projection, execution_id, hour);
     return null;
 exception
-    -- Events may contain any time, even one whose hour can't be computed. In that case note a
-    -- divergence without a location, because the difference may be anywhere.
+    -- An event may have any time, even one whose hour can't be computed. In that case, record a
+    -- divergence without an hour or an execution, which means that the difference may be anywhere.
     when data_exception then
         insert into divergences (projection, noted_by)
         values ('execution_facts', 'off'), ('call_facts', 'off'), ('event_minutes', 'off'),

@@ -14,8 +14,8 @@ begin
         and    relnamespace = 'projector'::regnamespace
         and    relname = any(tg_argv)
     loop
-        -- Truncate only tables that have rows. The statement may have truncated this one itself,
-        -- and it can't be truncated again.
+        -- Truncate only tables that have rows. An empty table may have been truncated by the
+        -- current statement, and PostgreSQL would reject a second truncation of it.
         execute format('select exists (select from %s)', name) into filled;
         if filled then
             execute format('truncate table %s', name);

@@ -1,7 +1,7 @@
--- Rebuilds the attempts of these commands from their stored events. `to_recount` returns all
--- attempts from before and after, because the roll-ups must subtract the former and add the latter.
--- `to_relink` returns the new attempts that are retries or failures. A retry stores when the
--- failure before it ended, and that time may have changed.
+-- Rebuilds the attempts of these commands from their stored events. `to_recount` returns every
+-- attempt that was deleted or written. The roll-ups must subtract it as it was before, and add it
+-- as it is now. `to_relink` returns the written attempts that are retries or failures. A retry
+-- stores when the failure before it ended (`failed_before`), and that time may have changed.
 create or replace function projector.rebuild_calls(
     commands projector.call_command[],
     out to_recount projector.call_id[], out to_relink projector.call_id[]

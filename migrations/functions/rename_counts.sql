@@ -1,9 +1,11 @@
--- Renames keys of a counter after a redaction has changed their texts, for example the names of
--- steps. The archived counts of each text in `old_values` are added to the text at the same place
--- in `new_values`. No event and no call has the old text any more, so its live counts are 0, and
--- its rows are deleted. Returns the number of deleted rows. One call covers only the counters from
--- `since` to `until`, so that it's fast. Like compact_shards, it waits for transactions that count
--- in the same shards, and they wait for it.
+-- Renames keys of a counter, such as the names of steps, after a redaction has changed these texts.
+-- The archived counts of old_values[i] are added to those of new_values[i]. No event and no call
+-- has an old text any more, so its live counts are 0. All rows with an old text are deleted, and
+-- the function returns their number.
+--
+-- One call renames only the counts from `since` to `until`, because it locks the shards that have
+-- such counts, and should hold the locks for a short time. It waits for transactions that are
+-- counting in these shards, and later ones wait for it.
 --     1. lock the shards
 --     2. build the lists of columns
 --     3. move the counts
@@ -88,7 +90,7 @@ begin
 end
 $$;
 
--- It writes with the rights of its owner, so only normalizer redact may call it.
+-- The function writes with the rights of its owner, so only normalizer redact may call it.
 revoke execute on function projector.rename_counts(
     text, text, text, timestamptz, timestamptz, text[], text[]
 ) from public;

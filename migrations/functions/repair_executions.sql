@@ -1,11 +1,11 @@
--- Functions that repair projections while writers and readers continue (projector repair). They
--- lock executions while they rebuild them and their calls. Counters are repaired by
+-- Repairs executions and their calls for `projector repair`, while writers and readers continue.
+-- The executions are locked until they and their calls have been rebuilt. Counters are repaired by
 -- projector/repair/repair.py instead. It computes the difference between the expected and the
 -- actual rows, and adds this difference in a shard that only repairs use.
 
 -- Rebuilds executions and their calls, even if their rows are wrong. A missing row is created, and
--- a row without events is deleted. The roll-ups may differ afterwards, so the hours in question are
--- noted for a later comparison.
+-- a row without events is deleted. The roll-ups may differ from the rebuilt rows afterwards, so the
+-- function notes in which hours, for a later comparison.
 --     1. lock the executions
 --     2. read the keys under which the roll-ups count their calls
 --     3. rebuild the executions
@@ -25,9 +25,9 @@ declare
     counts call_count[];
     moves  execution_move[];
 begin
-    -- 1. The upsert locks the executions in the order of their ids, as writers do, to avoid
-    -- deadlocks. Only later statements read the executions, so they see everything that the
-    -- previous holder of a lock has committed.
+    --     1. Lock the executions in the order of their ids, as writers do, to avoid deadlocks. The
+    --        executions are read only in later statements, after the locks are held, so that those
+    --        reads see what the previous lock holder committed.
     insert into execution_facts as known (execution_id, events, completed, failed, cancelled)
     select   wanted.execution_id, 0, 0, 0, 0
     from     unnest(whole) as wanted (execution_id)
@@ -77,8 +77,9 @@ begin
     and    known.attempts = retry.attempts;
     delete from execution_facts where execution_id = any(whole) and events = 0;
 
-    -- 5. Note the hours to compare, even if they're noted already. The earlier note isn't enough,
-    -- because it may be deleted by a comparison that finished before this transaction.
+    --     5. Note the hours to compare, even if they're noted already. The earlier note isn't
+    --        enough, because a comparison that was made before this transaction may still delete
+    --        it.
     insert into divergences (projection, hour, noted_by)
     select location.projection, location.hour, 'repair'
     from   (
@@ -111,5 +112,5 @@ begin
 end
 $$;
 
--- It writes with the rights of its owner, so only projector repair may call it.
+-- The function writes with the rights of its owner, so only projector repair may call it.
 revoke execute on function projector.repair_executions(bigint[]) from public;

@@ -60,8 +60,8 @@ create or replace function projector.resolve_attempts(events projector.call_even
     returns table (event_id bigint, number integer)
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
-    -- The planner expects few events in an array, so it would choose a nested loop. Over the events
-    -- of all the commands in a batch, that would take quadratic time.
+    -- The planner expects only a few events in an array, so it would choose a nested loop. If the
+    -- array holds the events of all commands in a batch, that would take quadratic time.
     set enable_hashjoin = on
     set enable_nestloop = off
 as $$
@@ -69,8 +69,8 @@ as $$
 declare
     attempts call_attempt[];
 begin
-    -- Most commands aren't in doubt. Return at once then, because starting a query costs more than
-    -- everything else in aggregate_calls.
+    -- Usually no command is in doubt. Return at once in that case, because starting the queries
+    -- below costs more than everything else in aggregate_calls.
     if cardinality(events) = 0 then
         return;
     end if;

@@ -1,7 +1,7 @@
 -- Moves ends to other attempts if several fall into the same slot (rule R4 of resolve_attempts). An
--- attempt has one slot for the end of its command, and one for the end of each of its calls. Only
--- one of the ends in a slot can belong to the attempt, so the others move to attempts whose slot is
--- free.
+-- attempt has one slot for the end of its command, and one slot for the end of each of its calls.
+-- Only one of the ends in a slot can belong to the attempt, so the others move to attempts whose
+-- slot is still free.
 create or replace function projector.spread_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -34,8 +34,8 @@ begin
                        group by command
                    ) as counted using (command)
         ),
-        -- Lists each end once, even if it was reported twice. If only one of its reports names an
-        -- attempt, that attempt applies to both.
+        -- Lists each end once, even if several events report it. If at least one of these events
+        -- names an attempt, the end belongs to that attempt.
         report as (
             select   command, slot, ending, min(nth) as nth,
                      min(nth) filter (where number is not null) as own_nth
@@ -43,9 +43,10 @@ begin
             where    slot is not null
             group by command, slot, ending
         ),
-        -- Numbers those ends of each slot that don't name an attempt (`place`). `nth_free` is the
-        -- position of the end's present attempt among the free attempts. `surplus` is how many more
-        -- ends than free attempts there are.
+        -- Numbers the ends in each slot that don't name an attempt, from 1 (`place`). The free
+        -- attempts are those whose slot no other end has taken by name. `nth_free` is the position
+        -- of the end's current attempt in the list of free attempts. `surplus` is how many ends are
+        -- left over if each free attempt gets one.
         ranked as (
             select command, slot, ending, nth_free,
                    row_number() over (partition by command, slot order by nth_free, ending)
@@ -61,10 +62,10 @@ begin
                        and    free <> '{}'
                    ) as unnumbered
         ),
-        -- Gives each end a different free attempt, as long as there are enough. `nearest` is the
-        -- latest attempt that leaves one for each later end, so earlier ends move to earlier
-        -- attempts. If that would go below the first attempt, `place - surplus` counts up from it
-        -- instead, so later ends move to later attempts. For example, if three ends fall into the
+        -- Gives each end a free attempt of its own, as long as there are enough. `nearest` is the
+        -- latest attempt, up to its current one, that leaves an attempt for each later end. So
+        -- earlier ends move to earlier attempts. If that would go below the first attempt, `place -
+        -- surplus` counts up from the first one instead. For example, if three ends fall into the
         -- first of three attempts, they get attempts 1, 2, and 3. If there were a fourth end, two
         -- ends would share the first attempt.
         spread as (

@@ -1,5 +1,5 @@
--- Returns the retries whose stored `failed_before` is wrong, together with the right value, which
--- is the time at which the last failure before the retry ended. The arguments are those of
+-- Returns the retries whose stored `failed_before` is wrong, together with the right value. That's
+-- the time at which the last failure before the retry ended. The arguments are the same as those of
 -- retry_candidates.
 create or replace function projector.stale_retry_links(
     changed projector.call_id[], old_failures projector.call_failure[]

@@ -1,5 +1,6 @@
--- Selects the positions that operators have retired. A retirement holds only for the epoch in which
--- it was made. A claim raises the epoch, so a process that claims the position takes it back.
+-- Selects the positions that operators have retired. A retirement is valid only for the epoch in
+-- which it was made. Claiming a position raises its epoch, so a process that claims a retired
+-- position puts it back into use.
 create or replace view projector.freshness as
 with retired as (
     select topic, incarnation, partition
@@ -57,7 +58,7 @@ left join lateral (
 left join normalizer.source_heartbeats as reported
        on  reported.topic = known.topic and reported.partition = known.partition
        and reported.incarnation = position.incarnation
--- If a log was never read to a known end, only the last record's time is known.
+-- If the log was never read up to a known end, use the time of the last record that was read.
 cross join lateral (
     select coalesce(
                case

@@ -1,5 +1,5 @@
--- Adds to each execution the time up to which its log was read. The views that measure silence or
--- waiting select from this view, so that none of them has to join the two itself.
+-- Adds to each execution the time up to which its log was read. All views that measure silence or
+-- waiting select from this view, so the rule for finding that time is written only once.
 create or replace view projector.timed_executions as
 select facts.*, case when log.topic is null then newest.as_of else log.as_of end as as_of
 from   projector.execution_facts as facts

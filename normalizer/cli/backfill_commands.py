@@ -41,8 +41,8 @@ from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 _expired_option: Final = click.option(
     "--accept-expired",
     is_flag=True,
-    help="Ignore events that are older than the retention of events, and store the others. By "
-    "default, the job stops with an error at the first event that's too old.",
+    help="Ignore events that are older than `projector maintain --keep-events` allows, and store "
+    "the others. By default, the job stops with an error at the first event that's too old.",
 )
 
 
@@ -68,30 +68,34 @@ def backfill() -> None:
     "partitions",
     type=SMALL_NUMBER,
     multiple=True,
-    help="The number of a partition to read, for example 3. Repeat the option for several "
-    "partitions. By default, all partitions are read.",
+    help="Read only this partition, for example 3. Repeat the option to read several. By default, "
+    "all partitions are read.",
 )
 @click.option(
     "--from-offset",
     type=OFFSET,
-    help="The first offset to read in each partition, for example 1000.",
+    help="The first offset to read in each partition, for example 1000. By default, each partition "
+    "is read from its oldest record.",
 )
 @click.option(
     "--to-offset",
     type=OFFSET,
-    help="The offset to stop before in each partition, for example 2000.",
+    help="The offset to stop before in each partition. For example, with 2000 the last offset read "
+    "is 1999. By default, each partition is read up to the end that it has when the job starts.",
 )
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="The time to start at, for example 2026-01-31 (UTC) or 2026-01-31T12:00:00Z. Each "
-    "partition is read from its first record at or after this time.",
+    help="Read each partition from its first record at or after this time, for example 2026-01-31 "
+    "or 2026-01-31T12:00:00Z. A time without a zone is UTC. By default, each partition is read "
+    "from its oldest record.",
 )
 @click.option(
     "--to-time",
     metavar="TIME",
-    help="The time to stop at, for example 2026-02-28 (UTC). Each partition is read up to its "
-    "first record at or after this time. That record is left out.",
+    help="Stop before the first record at or after this time in each partition, for example "
+    "2026-02-28. A time without a zone is UTC. By default, each partition is read up to the end "
+    "that it has when the job starts.",
 )
 @changes_option
 @_expired_option
@@ -159,17 +163,18 @@ def backfill_topic(
     type=click.Choice(["auto", "lines", "dump"]),
     default="auto",
     show_default=True,
-    help="The format of the files. 'lines' means one record per line. 'dump' means a single JSON "
-    "document in each file, either "
+    help="The format of the files. 'lines' has one record per line. 'dump' is a single JSON "
+    "document per file, either "
     '[...] or {"result":[...]}. '
     "'auto' detects the format of each file.",
 )
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="Which topic the records are from, if a topic of this name was deleted and created "
-    "again. 0 is the first topic, and 1 is the second. You need this option only in that "
-    "case, and only for records that name their topic, as `kcat -J` prints them.",
+    help="Which topic the records come from, if a topic of this name was deleted and created "
+    "again: 0 for the first topic, 1 for the second, and so on. Only records that name their topic "
+    "need this, such as those that `kcat -J` prints. Without it, the job ends with an error if the "
+    "topic was recreated.",
 )
 @set_option
 @changes_option
@@ -226,26 +231,27 @@ def backfill_file(
 @click.argument("table", required=False)
 @click.option(
     "--query",
-    help="A SQL query to read instead of a table. It must return a column event_id. Each row that "
-    "it returns is read as one event.",
+    help="A SQL query to read instead of a table. Each row that it returns is read as one event, "
+    "and must have a column event_id. A query also needs --key.",
 )
 @click.option(
     "--source-url",
     envvar="SOURCE_DATABASE_URL",
     show_envvar=True,
-    help="The address of the database that has the table, for example "
-    "postgresql://reader@noetl/noetl. Default: DATABASE_URL.",
+    help="The database to read from, for example postgresql://reader@noetl/noetl. Default: the "
+    "database of DATABASE_URL.",
 )
 @click.option(
     "--name",
-    help="The name under which to store the rows. Their topic becomes pg:NAME. A second run with "
-    "the same name recognizes the rows that the first run stored, and doesn't store them "
-    "again. Default: the table's name, or a hash of the query.",
+    help="The name under which to store the rows, for example recent. Their topic becomes pg:NAME. "
+    "Use the same name if you read the same rows again, because only then are they recognized and "
+    "not stored twice. Default: the table's name, or a hash of the query.",
 )
 @click.option(
     "--key",
-    help="The columns that identify a row, comma-separated, for example event_id. Rows are read "
-    "in the order of these columns. Default: the table's primary key.",
+    help="The columns that together identify a row, comma-separated, for example "
+    "execution_id,event_id. Rows are read in the order of these columns, so none of them may be "
+    "null, and an index on them makes the job fast. Default: the table's primary key.",
 )
 @set_option
 @changes_option

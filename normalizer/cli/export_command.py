@@ -33,21 +33,23 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="The earliest created_at to export, for example 2026-01-31 (UTC).",
+    help="Export only events whose created_at is at or after this time, for example 2026-01-31 or "
+    "2026-01-31T12:00:00Z. A time without a zone is UTC. By default, the export starts with the "
+    "oldest event.",
 )
 @click.option(
     "--to-time",
     metavar="TIME",
-    help="The time to stop at, for example 2026-02-28 (UTC). Only events with an earlier "
-    "created_at are exported.",
+    help="Export only events whose created_at is before this time, for example 2026-02-28. A time "
+    "without a zone is UTC. By default, the export ends with the newest event.",
 )
 @click.option(
     "--execution",
     "executions",
     type=ID,
     multiple=True,
-    help="The id of an execution to export, for example 481036337152. Repeat the option for "
-    "several executions. By default, the events of all executions are exported.",
+    help="Export only the events of this execution, for example 481036337152. Repeat the option "
+    "for several executions. By default, the events of all executions are exported.",
 )
 @click.option(
     "--format",
@@ -56,7 +58,7 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     default="canonical",
     show_default=True,
     help="The format of each line. 'canonical' is the event itself, byte for byte as `normalizer "
-    "normalize` prints it. 'cloudevents' is a CloudEvent 1.0 with the event as its data.",
+    "normalize` prints it. 'cloudevents' is a CloudEvent 1.0 that has the event as its data.",
 )
 def export(
     *,

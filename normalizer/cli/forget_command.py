@@ -26,15 +26,16 @@ def _execution(text: str) -> ForgottenExecution:
 @click.argument("execution", type=_execution)
 @click.option(
     "--who",
-    help="The name of the person who erases the execution, for example alice. It's stored in the "
-    "table normalizer.forgotten_executions.  [default: user@host]",
+    help="Who erases the execution, for example alice. The name is stored in the table "
+    "normalizer.forgotten_executions. Default: the user and the machine that run the command, such "
+    "as alice@host.",
 )
 @click.option(
     "--why",
     required=True,
-    help="The reason to erase the execution, for example 'request 17'. It's stored in the table "
-    "normalizer.forgotten_executions. That table is never cleaned up, so don't quote "
-    "anything that you want to erase.",
+    help="Why the execution is erased, for example 'request 17'. The text is stored in the table "
+    "normalizer.forgotten_executions, which is never cleaned up. So don't quote anything that you "
+    "want to erase.",
 )
 @click.option(
     "--dry-run",

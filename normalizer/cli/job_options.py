@@ -32,12 +32,13 @@ def history_options(command: _Command) -> _Command:
         click.option(
             "--max-rate",
             type=RATE,
-            help="The most records to process per second, for example 500.",
+            help="Process at most this many records per second, for example 500, to put less load "
+            "on the database. By default, only lag of the running service slows the job down.",
         ),
         click.option(
             "--dry-run",
             is_flag=True,
-            help="Print what a real run would change, but write nothing.",
+            help="Print what a real run would change, but change nothing in the database.",
         ),
     ):
         command = option(command)
@@ -49,8 +50,9 @@ set_option: Final = click.option(
     "defaults",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A field to add to every record that lacks it, for example created_at=2026-01-31. "
-    "Repeat the option for more fields.",
+    help="Add this field to every record in which it's missing or null, for example "
+    "created_at=2026-01-31. A VALUE that is valid JSON is added as JSON, and any other as a "
+    "string. Repeat the option to add several fields.",
 )
 
 
@@ -70,8 +72,8 @@ def changes_option(command: _Command) -> _Command:
         "--changes",
         type=NewPath(path_type=Path),
         metavar="FILE",
-        help="The file to which a dry run writes every row that would change, as one JSON object "
-        "per line. It needs --dry-run. The file must not exist yet.",
+        help="Write every row that would change to this file, as one JSON object per line. The "
+        "option needs --dry-run, and the file must not exist yet.",
     )(cast("_Command", checked))
 
 

@@ -37,20 +37,21 @@ def _changes(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option(
             "--who",
-            help="The name of the person who changes the position, for example alice. It's "
-            "stored in the table normalizer.position_changes.  [default: user@host]",
+            help="Who changes the position, for example alice. The name is stored in the table "
+            "normalizer.position_changes. Default: the user and the machine that run the command, "
+            "such as alice@host.",
         ),
         click.option(
             "--why",
             required=True,
-            help="The reason to change the position, for example 'poison, see ticket 17'. It's "
-            "stored in the table normalizer.position_changes. That table is never cleaned "
-            "up, so don't quote the content of records.",
+            help="Why the position is changed, for example 'poison, see ticket 17'. The text is "
+            "stored in the table normalizer.position_changes, which is never cleaned up. So don't "
+            "quote the content of records.",
         ),
         click.option(
             "--dry-run",
             is_flag=True,
-            help="Print what would be done, but change nothing.",
+            help="Print what the command would change, but change nothing.",
         ),
         click.argument("at", metavar="TOPIC:PARTITION", type=_partition),
     ):
@@ -76,7 +77,10 @@ def position() -> None:
 @position.command()
 @click.argument("at", metavar="[TOPIC[:PARTITION]]", default="")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the positions as a JSON array of objects."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the positions as a JSON array of objects. By default, they're printed as a table.",
 )
 def show(*, at: str, as_json: bool) -> None:
     """Show each partition's position, owner, epoch, and totals. Changes nothing.
@@ -107,14 +111,14 @@ def show(*, at: str, as_json: bool) -> None:
     "--offset",
     type=OFFSET,
     required=True,
-    help="The offset at which the position is now, as `normalizer position show` prints it in "
-    "next_offset. If the position is elsewhere, the command changes nothing.",
+    help="The current position, for example 1042. It's the next_offset that `normalizer position "
+    "show` prints. If the position has moved by the time the command runs, nothing is skipped.",
 )
 @click.option(
     "--to",
     type=click.IntRange(1),
-    help="The offset to continue at, for example 1100. All records before it are skipped. By "
-    "default, only one record is skipped.",
+    help="The offset to continue at. For example, with 1100 the next record to be read is the one "
+    "at 1100, and all records before it are skipped. By default, only one record is skipped.",
 )
 def skip(
     *,
@@ -151,8 +155,8 @@ def skip(
     "--offset",
     type=OFFSET,
     required=True,
-    help="The offset to continue reading from, for example 900. It must be an offset at which this "
-    "partition has already been read.",
+    help="The first offset to read again, for example 900. This partition must have been read at "
+    "that offset before, and Kafka must still have it.",
 )
 def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
     """Set the position back to --offset, to read records again.

@@ -105,7 +105,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_set: bool) -> None
     is_eager=True,
     expose_value=False,
     callback=_print_version,
-    help="Show the version, say whether the native or the Python core is used, and exit.",
+    help="Show the version and which core is in use, native or Python, and exit.",
 )
 def main() -> None:
     """Turn raw workflow events from Kafka into canonical rows in PostgreSQL, exactly once.

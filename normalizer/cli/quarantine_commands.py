@@ -34,7 +34,7 @@ _reason_option: Final = click.option(
     "--reason",
     type=click.Choice(REASONS),
     help="Include only records that were rejected for this reason, for example missing_time. By "
-    "default, the reason doesn't matter.",
+    "default, records are included whatever the reason.",
 )
 
 
@@ -52,16 +52,17 @@ def quarantine() -> None:
 @_reason_option
 @click.option(
     "--topic",
-    help="The topic of the records, for example noetl.events. By default, records of any topic "
-    "are included.",
+    help="Include only records of this topic, for example noetl.events. By default, records of all "
+    "topics are included.",
 )
 @click.option(
     "--redriven",
     is_flag=True,
-    help="Also list records that `normalizer quarantine redrive` has stored in the meantime.",
+    help="Also list records that `normalizer quarantine redrive` has stored since then. By "
+    "default, only records that are still rejected are listed.",
 )
 @click.option(
-    "--limit", type=LIMIT, default=50, show_default=True, help="The most records to list."
+    "--limit", type=LIMIT, default=50, show_default=True, help="List at most this many records."
 )
 def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
     """List the latest records in quarantine, newest first.
@@ -86,7 +87,10 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
 @quarantine.command("show")
 @click.argument("number", type=ID)
 @click.option(
-    "--raw", is_flag=True, help="Show the record's content as it was received, including secrets."
+    "--raw",
+    is_flag=True,
+    help="Show the record's content exactly as it was received, including any secrets in it. By "
+    "default, secrets are redacted.",
 )
 def show_quarantined(*, number: int, raw: bool) -> None:
     """Show everything about one entry, with secrets redacted.
@@ -109,55 +113,58 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 @_reason_option
 @click.option(
     "--shape",
-    help="The wire shape of the records to try, for example executor. A wire shape is the format "
-    "of a producer. By default, records of any shape are tried.",
+    help="Try only records of this wire shape, for example executor. A wire shape is the format in "
+    "which one producer writes its events. By default, records of all shapes are tried.",
 )
 @click.option(
     "--topic",
-    help="The topic of the records, for example noetl.events. By default, records of any topic "
-    "are included.",
+    help="Try only records of this topic, for example noetl.events. By default, records of all "
+    "topics are tried.",
 )
 @click.option(
     "--version",
     type=SMALL_NUMBER,
     help="Try only records that were rejected by this version of the rules, for example 4. By "
-    "default, all rejected records are tried.",
+    "default, records are tried whatever the version.",
 )
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="The time to start at, for example 2026-01-31 (UTC). Only records that were rejected at "
-    "or after this time are tried.",
+    help="Try only records that were rejected at or after this time, for example 2026-01-31 or "
+    "2026-01-31T12:00:00Z. A time without a zone is UTC.",
 )
 @click.option(
     "--to-time",
     metavar="TIME",
-    help="The time to stop at, for example 2026-02-28 (UTC). Only records that were rejected "
-    "before this time are tried.",
+    help="Try only records that were rejected before this time, for example 2026-02-28. A time "
+    "without a zone is UTC.",
 )
 @click.option(
     "--id",
     "ids",
     type=ID,
     multiple=True,
-    help="The id of a quarantine entry to try, as `normalizer quarantine list` prints it. Repeat "
-    "the option for several entries.",
+    help="Try only the quarantine entry with this id, for example 17. `normalizer quarantine list` "
+    "prints the ids. Repeat the option for several entries.",
 )
 @click.option(
     "--again",
     is_flag=True,
-    help="Also try records that today's rules have already rejected.",
+    help="Also try records that an earlier redrive has already tried with the current rules, for "
+    "example because --set now adds a missing field. By default, they're left out, because the "
+    "same rules would most likely reject them again.",
 )
 @click.option(
     "--limit",
     type=LIMIT,
-    help="The most records to try, for example 100.",
+    help="Try at most this many records, for example 100. By default, all selected records are "
+    "tried.",
 )
 @click.option(
     "--yes",
     is_flag=True,
-    help="Don't ask for confirmation. The command asks only if no other option selects some of "
-    "the records, because it would then try all of them.",
+    help="Don't ask for confirmation, for example in a script. The command asks only if no other "
+    "option selects some of the records, because it would then try all of them.",
 )
 @set_option
 @changes_option

@@ -111,8 +111,8 @@ def verify_command() -> None:
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="Which topic the record is from, if a topic of this name was deleted and created again. "
-    "0 is the first topic, and 1 is the second. Default: the newest.",
+    help="Which topic the record comes from, if a topic of this name was deleted and created "
+    "again: 0 for the first topic, 1 for the second, and so on. Default: the newest.",
 )
 def explain(*, coordinates: str, incarnation: int | None) -> None:
     """Show what happened to a record, or why it has no row.

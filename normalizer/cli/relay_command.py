@@ -34,15 +34,16 @@ its partitions, and each would read only some of them."""
 @click.option(
     "--from-postgres",
     is_flag=True,
-    help="Publish the events that are stored in the database of DATABASE_URL, instead of reading "
-    "KAFKA_TOPICS. There, all reports of an event are merged into one.",
+    help="Publish the events from the database at DATABASE_URL instead of from KAFKA_TOPICS. The "
+    "database has each event once, with all its reports merged. Without this option, an event that "
+    "two records report is published twice.",
 )
 @click.option(
     "--unregister",
     is_flag=True,
-    help="Stop the database from recording changes for a relay with --from-postgres, and exit. "
-    "Use it when you no longer need that relay, because the recorded changes would otherwise pile "
-    "up in the database.",
+    help="Stop the database from recording changes for a relay with --from-postgres, and exit. Use "
+    "it when you no longer need that relay, because the recorded changes would otherwise pile up "
+    "in the database. If you start the relay again later, it publishes all events again.",
 )
 def relay(
     *, accept_reset: bool, accept_shapes: bool, from_postgres: bool, unregister: bool

@@ -45,25 +45,26 @@ SHOWN_REJECTIONS: Final = 20
 @click.command()
 @click.option(
     "--shape",
-    help="Update only rows of this wire shape, for example executor. A wire shape is the format of "
-    "a producer. By default, the rows of all shapes are updated.",
+    help="Update only rows of this wire shape, for example executor. A wire shape is the format in "
+    "which one producer writes its events. By default, rows of all shapes are updated.",
 )
 @click.option(
     "--rule",
     type=click.Choice(RULES),
     help="Update only rows in which this rule has changed or guessed a value, for example "
-    "status_unmapped.",
+    "status_unmapped. By default, rows are updated whatever rules have changed them.",
 )
 @click.option(
     "--from-time",
     metavar="TIME",
-    help="The earliest created_at to update, for example 2026-01-31 (UTC).",
+    help="Update only rows whose created_at is at or after this time, for example 2026-01-31 or "
+    "2026-01-31T12:00:00Z. A time without a zone is UTC.",
 )
 @click.option(
     "--to-time",
     metavar="TIME",
-    help="The time to stop at, for example 2026-02-28 (UTC). Only rows with an earlier "
-    "created_at are updated.",
+    help="Update only rows whose created_at is before this time, for example 2026-02-28. A time "
+    "without a zone is UTC.",
 )
 @changes_option
 @history_options
@@ -148,12 +149,15 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
 
 
 @click.command()
-@click.option("--limit", type=LIMIT, default=20, show_default=True, help="The most runs to list.")
+@click.option(
+    "--limit", type=LIMIT, default=20, show_default=True, help="List at most this many runs."
+)
 @click.option(
     "--end",
     metavar="JOB",
-    help="The id of an interrupted job to end, as this command lists it. The job can't be resumed "
-    "after that, and its next run starts from the beginning.",
+    help="End the interrupted job with this id, for example 3f2a9c01d4b8e675. This command lists "
+    "the ids. The job can't be resumed after that: the next run of its command starts from the "
+    "beginning. Use it if the job can't be resumed anyway, for example because its file is gone.",
 )
 def jobs(*, limit: int, end: str | None) -> None:
     """List the runs of jobs, newest first.

@@ -28,8 +28,8 @@ from normalizer.runtime.exit_codes import FOUND
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit with code 1 if a record was rejected. By default, the exit code is 0 even if "
-    "records were rejected.",
+    help="Exit with code 1 if a record was rejected, for example to fail a CI job. By default, the "
+    "exit code is 0 even if records were rejected.",
 )
 def normalize(*, file: str, strict: bool) -> None:
     """Turn raw records into canonical events, one per line.
@@ -79,16 +79,16 @@ def schema() -> None:
     show_default=True,
     help="How much of the contract to test. 'lines' tests that the program returns canonical "
     "events unchanged. 'shapes' also tests that it turns a raw event of any producer into a "
-    "canonical one, or rejects it for the right reason. 'rules' also tests everything else "
-    "that `normalizer normalize` does. For example, it corrects a status that contradicts "
-    "the result, removes secrets, and splits batches.",
+    "canonical one, or rejects it for the right reason. 'rules' also tests everything else that "
+    "`normalizer normalize` does. For example, it corrects a status that contradicts the result, "
+    "removes secrets, and splits batches.",
 )
 @click.option(
     "--show",
     type=click.IntRange(0),
     default=10,
     show_default=True,
-    help="The most differing cases to print.",
+    help="Print at most this many of the cases that differ.",
 )
 @click.option(
     "--within",
@@ -96,7 +96,7 @@ def schema() -> None:
     default=600,
     show_default=True,
     metavar="SECONDS",
-    help="The number of seconds after which the program is killed if it's still running.",
+    help="Kill the program if it's still running after this many seconds.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def conform(

@@ -39,15 +39,17 @@ from normalizer.up.process_group import ProcessGroup
 reset_option: Final = click.option(
     "--accept-reset",
     is_flag=True,
-    help="Read a topic from its beginning if it was recreated or moved to another cluster. By "
-    "default, such a topic isn't read, because its stored positions belong to a different "
-    "log.",
+    help="Read a topic from its beginning if it was recreated, or if it now comes from another "
+    "cluster. This can't be undone, so first check that KAFKA_BOOTSTRAP_SERVERS is right. By "
+    "default, such a topic isn't read, because its stored positions belong to a different log.",
 )
 shapes_option: Final = click.option(
     "--accept-shapes",
     is_flag=True,
-    help="Continue to read partitions even if the file that NORMALIZER_SHAPES names has changed "
-    "since they were last read. By default, the process doesn't read these partitions.",
+    help="Read a partition even if the shapes file (set in NORMALIZER_SHAPES) has changed since "
+    "the last read. Use it once, after you changed the file on purpose. Stored rows stay as they "
+    "are, and the new file applies only to records that are read from now on. Without this option, "
+    "such a partition isn't read.",
 )
 
 
@@ -59,9 +61,9 @@ shapes_option: Final = click.option(
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="The number of processes to run on this machine, for example 4. Each uses about one CPU "
-    "core, and together they share the partitions. One address serves the probes and metrics of "
-    "all processes.",
+    help="Run this many processes on this machine, for example 4. Each uses about one CPU core, "
+    "and together they share the partitions. One address serves the probes and metrics of all "
+    "processes.",
 )
 def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     """Read, normalize, and store until SIGTERM or Ctrl-C. A second signal ends it at once.
@@ -164,14 +166,15 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
     type=NewPath(path_type=Path),
     default=Path(".noetl"),
     show_default=True,
-    help="The folder in which everything is stored: the data of PostgreSQL and Kafka, and the "
-    "logs. A later start with the same folder continues with the same data.",
+    help="Store everything in this folder: the data of PostgreSQL and Kafka, and the logs. If you "
+    "start with the same folder again, the stack continues with the same data. Use another folder "
+    "to start without data.",
 )
 @click.option(
     "--no-kafka",
     is_flag=True,
-    help="Backfill generated events from a file, instead of starting Kafka and sending events to "
-    "it. Use it on a machine without Java.",
+    help="Don't start Kafka. Instead, write the generated events to a file and backfill them from "
+    "there. Use it on a machine without Java.",
 )
 @click.option("--no-traffic", is_flag=True, help="Start everything, but send no events.")
 @click.option(
@@ -179,21 +182,22 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
     type=RATE,
     default=200.0,
     show_default=True,
-    help="The number of events to send per second.",
+    help="Send this many events per second.",
 )
 @click.option(
     "--seed",
     type=int,
     default=1,
     show_default=True,
-    help="The seed of the generated traffic, for example 7. The same seed gives the same events.",
+    help="Seed for the generated traffic, for example 7. The same seed gives the same events.",
 )
 @click.option(
     "--for",
     "for_s",
     type=SECONDS,
     metavar="SECONDS",
-    help="The number of seconds after which everything stops. By default, it runs until Ctrl-C.",
+    help="Stop everything after this many seconds, for example 60. By default, the stack runs "
+    "until Ctrl-C.",
 )
 def up(
     *,
@@ -232,14 +236,14 @@ def up(
 @click.option(
     "--status",
     is_flag=True,
-    help="List the applied and pending migrations, but change nothing.",
+    help="List which migrations are applied and which are pending, but change nothing.",
 )
 @click.option(
     "--print",
     "print_script",
     is_flag=True,
-    help="Print a script that applies the migrations with psql, for example for a DBA to run. "
-    "Nothing is changed.",
+    help="Print a SQL script that applies the missing migrations, for example for a DBA to run "
+    "with psql. The command itself changes nothing, and needs no DATABASE_URL.",
 )
 def migrate(*, status: bool, print_script: bool) -> None:
     """Migrate the database of DATABASE_URL to the newest schema.

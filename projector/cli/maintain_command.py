@@ -36,9 +36,10 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="How long to keep events after they reached Kafka's log, for example 90d. If an older "
-    "event is read, it's ignored. An execution is deleted once its last event is older than "
-    "--keep-events and --keep-margin together. Default: keep all.",
+    help="How long to keep events after they reached Kafka's log, for example 90d. An execution is "
+    "deleted once its last event is older than --keep-events and --keep-margin together. Events "
+    "that are read later than this are ignored, so you can't load deleted events into this "
+    "database again. By default, all events are kept.",
 )
 @click.option(
     "--keep-margin",
@@ -47,9 +48,9 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="7d",
-    help="How much longer to keep an execution than --keep-events says. If a second record "
-    "reports the same event within this time, the first one is still stored, so the event is "
-    "counted only once. Default: 7d.",
+    help="How much longer than --keep-events to keep an execution, for example 14d. If a producer "
+    "reports an event a second time within this margin, the first report is still stored, so the "
+    "event is counted only once. Default: 7d.",
 )
 @click.option(
     "--archive",
@@ -57,10 +58,9 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=NewPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="The folder in which to keep a copy of deleted events. The compressed files are written "
-    "before the events are deleted. `normalizer backfill file` can read the files into "
-    "another database, but not back into this one, because it ignores events that are so old. "
-    "Default: keep no copy.",
+    help="Write a compressed copy of events to this folder before they're deleted. `normalizer "
+    "backfill file` can read the copy into another database, but not into this one, because this "
+    "one ignores events that are so old. By default, no copy is kept.",
 )
 @click.option(
     "--keep-quarantine",
@@ -69,7 +69,7 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     help="How long to keep quarantine entries (rejected records), for example 90d. Older entries "
-    "are deleted together with their counts by hour. Default: keep all.",
+    "are deleted together with their counts by hour. By default, all entries are kept.",
 )
 @click.option(
     "--keep-raw",
@@ -78,8 +78,8 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="30d",
-    help="How long to keep the raw bytes of rejected records, for example 60d. The quarantine "
-    "entries stay after that, but these records can no longer be redriven. Default: 30d.",
+    help="How long to keep the raw bytes of rejected records, for example 60d. Without its bytes, "
+    "a record can no longer be redriven, but its quarantine entry stays. Default: 30d.",
 )
 @click.option(
     "--keep-hours",
@@ -88,7 +88,7 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     help="How long to keep counts by hour, for example 365d. Older counts are deleted only if "
-    "their events are deleted too. Default: keep all.",
+    "their events were deleted too. By default, all counts are kept.",
 )
 @click.option(
     "--keep-gaps",
@@ -96,8 +96,9 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="How long to keep entries about gaps (offsets that were missing in Kafka's log) after "
-    "they were found, for example 90d. Default: keep all.",
+    help="How long to keep entries about gaps, for example 90d. A gap is a range of offsets that "
+    "were missing in Kafka's log, and its age is the time since it was found. By default, all "
+    "entries are kept.",
 )
 @click.option(
     "--keep-jobs",
@@ -106,23 +107,23 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     help="How long to keep entries about job runs, such as backfills, after they have ended, for "
-    "example 90d. Even after that time, an entry is kept until retention has deleted all events "
-    "that the run stored. Default: keep all.",
+    "example 90d. An entry stays even longer if events that the run stored aren't deleted yet. By "
+    "default, all entries are kept.",
 )
 @click.option(
     "--sample",
     type=click.IntRange(0),
     default=2,
     metavar="HOURS",
-    help="The number of hours to verify after the other steps, drawn at random from those that "
-    "still have events. Use 0 to verify none. Default: 2.",
+    help="After the other steps, verify this many hours, drawn at random from those that still "
+    "have events. Use 0 to verify none. Default: 2.",
 )
 @click.option(
     "--every",
     type=parse_span,
     metavar="SPAN",
-    help="The pause between two runs, for example 15m. With this option, the command runs until "
-    "SIGTERM. Default: run once and exit.",
+    help="Run again after a pause of this length, for example 15m, until SIGTERM. By default, the "
+    "command runs once and exits.",
 )
 def maintain(
     *,

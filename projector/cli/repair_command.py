@@ -22,17 +22,21 @@ from projector.verify.ranges import Scope
     "--executions",
     is_flag=True,
     help="Repair the executions with these ids and their calls, for example --executions "
-    "481036337152.",
+    "481036337152 481036337153.",
 )
 @click.option(
     "--hours",
     is_flag=True,
-    help="Repair the projections of the hours between two times (UTC), for example --hours "
-    "2026-07-01T09:00 2026-07-02.",
+    help="Repair the projections of all hours from the first time up to, but not including, the "
+    "second, for example --hours 2026-07-01T09:00 2026-07-02. A time without a zone is UTC.",
 )
-@click.option("--counters", is_flag=True, help="Repair all counters, of all hours.")
+@click.option("--counters", is_flag=True, help="Repair only the counters, but those of all hours.")
 @click.option(
-    "--all", "everything", is_flag=True, help="Repair everything, including empty projections."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Repair everything, including projections that are empty. By default, only open "
+    "divergences are repaired, such as those that `projector verify` has found.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what differs, but change nothing.")
 @click.argument("which", nargs=-1, metavar="[ID... | FROM TO]")

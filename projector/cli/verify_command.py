@@ -17,41 +17,42 @@ from projector.verify.verify import verify as compare
 @click.option(
     "--since",
     metavar="TIME",
-    help="The first hour to compare, for example 2026-07-01T09:00 (UTC). By default, the "
-    "comparison starts with the oldest hour.",
+    help="The first hour to compare, for example 2026-07-01T09:00. A time without a zone is UTC. "
+    "By default, the comparison starts with the oldest hour.",
 )
 @click.option(
     "--until",
     metavar="TIME",
-    help="The hour to stop at, for example 2026-07-02T09:00 (UTC). Only earlier hours are "
-    "compared. By default, the comparison ends with the newest hour.",
+    help="The hour to stop at, for example 2026-07-02T09:00. Only earlier hours are compared. A "
+    "time without a zone is UTC. By default, the comparison ends with the newest hour.",
 )
 @click.option(
     "--last",
     metavar="SPAN",
-    help="How far back from now to start, for example 90m, 24h, or 7d. Use it instead of --since.",
+    help="Compare only hours since this long ago, for example 90m, 24h, or 7d. Use it instead of "
+    "--since.",
 )
 @click.option(
     "--sample",
     type=click.IntRange(1),
     metavar="HOURS",
-    help="The number of hours to compare, for example 24. They're drawn at random from the hours "
-    "that still have events. By default, all hours are compared.",
+    help="Compare only this many hours, for example 24, drawn at random from those that still have "
+    "events. By default, all hours are compared.",
 )
 @click.option(
     "--seed",
     type=int,
-    help="The seed of the random sample, as an earlier run printed it. With the same seed, the "
-    "same hours are compared again.",
+    help="Seed for the random sample. Pass the seed that an earlier run printed to compare the "
+    "same hours again. By default, each run picks a new one.",
 )
 @click.option(
     "--only",
     multiple=True,
     type=click.Choice([comparison.name for comparison in COMPARISONS]),
     metavar="PROJECTION",
-    help="The projection to compare: "
+    help="Compare only this projection. It's one of "
     + ", ".join(comparison.name for comparison in COMPARISONS)
-    + ". Repeat the option for several. By default, all are compared.",
+    + ". Repeat the option to compare several. By default, all are compared.",
 )
 def verify(
     *,

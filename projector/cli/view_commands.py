@@ -17,7 +17,8 @@ from projector.views.wait import InQuarantineError, NotVisibleYetError, wait_unt
     "--json",
     "in_json",
     is_flag=True,
-    help="Print the views as JSON, with the columns and types of each.",
+    help="Print the views as JSON, with the names and types of their columns. By default, they're "
+    "printed as text.",
 )
 def views(*, in_json: bool) -> None:
     """List every view, with the question that it answers.
@@ -41,7 +42,8 @@ def views(*, in_json: bool) -> None:
     "--timeout",
     type=FiniteRange(0),
     default=30.0,
-    help="The number of seconds to wait at most. Default: 30.",
+    help="Wait at most this many seconds, for example 60. If the record isn't in every view by "
+    "then, the exit code is 1. Default: 30.",
     metavar="SECONDS",
 )
 def wait(*, coordinates: str, timeout: float) -> None:

@@ -113,10 +113,12 @@ def canonical_number(text: str) -> Number:
 
 def is_deeper(text: bytes, most: int) -> bool:
     """Return whether JSON has more levels than `most`."""
-    # Counting levels is slow, so three cheap checks rule out nearly every text first. Each level
-    # takes at least two bytes if it's a list (`[]`), and five if it's an object (`{"":` and `}`),
-    # so a short text can't be too deep. Neither can a text that has no more opening brackets than
-    # the allowed levels.
+    # Counting levels is slow, so three cheap checks come first, which rule out nearly every text:
+    #     1. The text must be longer than two bytes per allowed level, because a level takes at
+    #        least two brackets, such as `[]`.
+    #     2. If it has no list, it must be longer than five bytes per allowed level, because an
+    #        object around another takes the four bytes `{"":` and the closing `}`.
+    #     3. It must have more opening brackets than there are allowed levels.
     return (
         len(text) > 2 * most
         and (len(text) > 5 * most or _LIST in text)

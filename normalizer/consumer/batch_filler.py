@@ -81,7 +81,8 @@ class BatchFiller:
             is_due = left_s <= 0 and (writing is None or writing.done())
             room = min(self._settings.batch_rows - builder.rows, RECORDS_A_FETCH)
             if self._left:
-                # Records left over from the last batch don't tell how many there are to fetch.
+                # The records left over from the last batch say nothing about how many there are to
+                # fetch. So act as if the last fetch had returned as many as there was room for.
                 chunks, fetched = self._left, room
             else:
                 wait_s = IDLE_S

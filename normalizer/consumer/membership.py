@@ -245,8 +245,9 @@ class Membership:
                 self._must_rejoin = False
             if self._must_release:
                 await self._record_idle()
-            # Call `fetch` without partitions, because no other method raises the errors of the
-            # consumer group. That way they're noticed before any partition is claimed.
+            # Call `fetch` without partitions. It reads nothing, but no other method raises the
+            # errors of the consumer group, and they should be noticed before any partition is
+            # claimed.
             await self._reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
             with self._watchdog.busy("claims"):
@@ -311,8 +312,8 @@ class Membership:
             self._join_task.cancel()
         if not self.stopping.is_set():
             self.abort_writes.set()
-            # The writes in flight hold the event that is set now. Make a new one, so that later
-            # writes aren't aborted too.
+            # The event that is set now aborts the writes in flight. Make a new one for later
+            # writes, so that they aren't aborted too.
             self.abort_writes = asyncio.Event()
 
     async def _keep_verifying(self) -> None:

@@ -15,8 +15,8 @@ from normalizer.store.store import Claim
 class PartitionState(StrEnum):
     """What this process does with a partition."""
 
-    # The state in which a partition begins. If the group has assigned the partition to this
-    # process, the process claims it next.
+    # Every partition begins in this state. If the consumer group has assigned the partition to this
+    # process, the next step is to claim it.
     ASSIGNED = "assigned"
     CLAIMED = "claimed"  # reads and writes it
     SET_ASIDE = "set_aside"  # reads no more of it until the part of a batch that waits is written

@@ -259,8 +259,8 @@ class Service:
         if writing is None:
             return False
         taken.append(part)
-        # Give the task an empty context, because the batch's tracing span ends before this write
-        # does.
+        # Start the task with an empty context. Otherwise it would inherit the batch's tracing span,
+        # which ends before this write does.
         self._tasks.create_task(writing, name="write set aside", context=Context())
         return True
 

@@ -160,7 +160,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
         if suspect is None:
             return
         self.drop(partition)
-        # Dropping the suspect and adding it again puts it behind the others, so each of them gets
+        # Drop the suspect and add it again. That puts it behind the others, so each of them gets
         # its turn.
         if after := suspect.after(records, next_offset):
             self[partition] = after

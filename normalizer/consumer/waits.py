@@ -30,9 +30,9 @@ async def keep_finding_lock_holders(
             if in_flight and in_flight.age_s() >= WAITING_AFTER_S / 2:
                 piece = in_flight.piece
                 waits_for = store.why_not_begun or await _lock(claims_store, store.server_pid)
-                # If the writer has gone on to another piece of the batch, this finding is out of
-                # date. If nothing was found, keep the last finding, because the writer may only be
-                # between two tries.
+                # If the writer has meanwhile gone on to another piece of the batch, the finding is
+                # out of date, so ignore it. If nothing was found, keep the last finding, because
+                # the writer may only be between two tries.
                 if waits_for and in_flight.piece is piece:
                     in_flight.waits_for = waits_for
 

@@ -124,9 +124,9 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
         event.source_index,
         recorded_ms,
     )
-    # Leave out an id that the database assigned, because no producer sent it. An id of this form
-    # contains a time. If a producer had sent it, `created_at` would be that time, but here
-    # `created_at` was taken from Kafka.
+    # Leave out an id that the database assigned, because no producer sent it. Ids of this form
+    # contain a time. If a producer had sent this one, `created_at` would be that time, but it was
+    # taken from Kafka instead.
     in_id = decode(event_id, recorded_ms)
     is_from_log = Evidence.unpack(event.evidence).created_at == FROM_LOG
     assigned = is_from_log and in_id is not None and in_id.layout != "derived"
@@ -135,7 +135,8 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
 
 def _id(number: int | None, name: str, coercions: _Coercions) -> Raw:
     invalid = coercions.originals("invalid_secondary_id", field=name)
-    # If there's a number besides an invalid id, it comes from elsewhere in the event (#k3).
+    # If the id that was sent is invalid, the number comes from elsewhere in the event (#k3). Return
+    # the invalid id, because that's what the producer sent.
     if invalid or number is None:
         return next((_not_an_int(raw) for raw in invalid), ABSENT)
     opaque = coercions.originals("opaque_id", field=name)

@@ -125,7 +125,8 @@ def _outcome(
         return _rejected(record, event.reason, event.detail, "", event.index)
     shape = ""
     if shapes is not None:
-        # Never raises. A value that no rule can use is rejected below, under its new name.
+        # This call never raises. If a field has a value that no rule can use, the event is rejected
+        # below, and the detail names the field by its new name.
         shape, event = shapes.read(event)
     try:
         event_type = resolve_event_type(event)

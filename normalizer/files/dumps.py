@@ -90,7 +90,8 @@ class _DumpReader:
     def __init__(self, stream: Unpacked, name: str) -> None:
         self._stream = stream
         self._name = name
-        # Pass on bytes that aren't UTF-8. The rules then report what's wrong with their row.
+        # Don't fail on bytes that aren't UTF-8. Pass them on, so that the rules can report what's
+        # wrong with their row, and the other rows are still read.
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
         self._text = ""
         self._at = 0

@@ -235,8 +235,8 @@ class ExportFile:
             except OSError as failure:
                 raise FatalError(f"{self._path}: {failure.strerror}") from failure
             finally:
-                # Once the file is complete, another export may use the temporary name, so don't
-                # remove that file.
+                # Once the file is complete, don't remove the temporary file, because another export
+                # may have created a new one with the same name.
                 if not is_complete:
                     self._unfinished.unlink(missing_ok=True)
 

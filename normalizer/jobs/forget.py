@@ -100,8 +100,8 @@ class _Found(msgspec.Struct, kw_only=True):
     calls: int = 0
 
 
-# Returns whether the execution's counts may be wrong. They stay when its events are deleted, so
-# they couldn't be repaired afterwards. Retention skips such executions too.
+# Returns whether the counts of the execution may be wrong. The counts are kept when its events are
+# deleted, and without the events they could never be repaired. Retention skips such executions too.
 _IS_DIVERGENT: Final = """
     select exists (
         select
@@ -257,8 +257,9 @@ _EMPTY_ATTEMPTS: Final = f"""
 """  # noqa: S608 - parts from this module
 
 # Empties the rows instead of deleting them. If a record is read again, its empty row prevents its
-# bytes from being stored a second time. Rows that are already empty aren't counted. If the response
-# to an earlier commit was lost, this is a second try, and the first one has already counted them.
+# bytes from being stored a second time. Rows that are already empty aren't counted. This may be a
+# second try after the response to the first commit was lost, and the first try has counted them
+# already.
 _EMPTY_RAW: Final = f"""
     with gone as (
         update normalizer.quarantine_raw as raw
@@ -312,7 +313,8 @@ _DELETE_DRIFT: Final = """
 
 _LOCK_EXECUTION: Final = "select projector.lock_executions(array[$1::bigint])"
 
-# Skips locked rows, because the process that locked one may be waiting for the execution.
+# Skips locked rows. Waiting for one could cause a deadlock, because the process that locked it may
+# be waiting for the execution, which this transaction has locked.
 _LOCK_EVENTS: Final = """
     with locked as (
         select   event_id

@@ -88,9 +88,9 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
                 self._renew_at_s = begun_s + RENEWED_AFTER * lifetime_s
                 self._expires_at_s = begun_s + lifetime_s
                 self.generation += 1
-            # Allow the next renewal at once. The exception is a token with such a short lifetime
-            # that it's due for renewal already. Keep the pause then, because without it every
-            # request of a client would fetch another token.
+            # The token is new, so the next renewal needs no pause. Keep the pause only if the
+            # token's lifetime is so short that it's due for renewal already. Without the pause,
+            # every request of a client would then fetch another token.
             if self._clock() < self._renew_at_s:
                 self._retry_at_s = 0.0
 

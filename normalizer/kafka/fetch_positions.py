@@ -139,8 +139,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             and position.unverified_count == unverified_log.unverified_count
             and position.last == unverified_log.last
         ):
-            # The broker answered the comparison too, so count its silence from `compared_ms` at the
-            # earliest, and not from an older answer.
+            # The broker answered the comparison too. Its silence is therefore counted from
+            # `compared_ms`, unless it has answered a fetch since then.
             position.unverified_count, position.last_answer_ms = (
                 0,
                 max(position.last_answer_ms, compared_ms),

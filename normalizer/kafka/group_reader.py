@@ -217,9 +217,9 @@ class GroupReader:
         except Exception as error:  # noqa: BLE001 - aiokafka may raise anything on a damaged batch
             self._rewind()
             return await self._read_leniently(consumer, wanted, error)
-        # `_chunks` runs without a break, because `position()` doesn't yield to the event loop while
-        # a partition is being read. So no other task can run in between, and aiokafka's positions
-        # change together with ours.
+        # While a partition is being read, `position()` doesn't yield to the event loop, so no other
+        # task can run during `_chunks`. That way aiokafka's positions and ours always change
+        # together.
         return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:

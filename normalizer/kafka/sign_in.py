@@ -163,9 +163,9 @@ async def _failure_of_tcp(host: str, port: int) -> Failure | None:
             _, writer = await asyncio.open_connection(host, port)
     except _FAILURES as error:
         if isinstance(error, OSError) and error.errno:
-            # Use the system's text, because asyncio's own text would repeat the address. The error
-            # of an unknown host name has a code below 0, which the system doesn't know, so use the
-            # resolver's text for it.
+            # Use the operating system's message, because asyncio's repeats the address. An unknown
+            # host name gives a negative code, which only the resolver can explain, so use the
+            # resolver's message for it.
             reason = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
         return Failure("TCP", reason, _SEE_ADDRESS, is_rejected=False)
     writer.close()

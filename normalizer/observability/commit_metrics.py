@@ -26,8 +26,8 @@ class CommitMetrics:
 
     def __init__(self, metrics: ServiceMetrics) -> None:
         self._metrics = metrics
-        # Create the counters of the known shapes at once, so that they start at 0. Shapes of an
-        # operator's table get theirs with their first event.
+        # Create the counters of our own shapes at once, so that they start at 0. For shapes that an
+        # operator's table adds, they're created with the first event.
         for shape in (*SHAPES, NO_SHAPE):
             for outcome in OUTCOMES:
                 metrics.outcomes.labels(shape=shape, outcome=outcome)

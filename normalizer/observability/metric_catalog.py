@@ -237,7 +237,8 @@ CATALOGUE: Final = (
         hint="It's our bug. Nothing is lost. Report the records that the log line `lane.panicked` "
         "names, and set NORMALIZER_CORE=python meanwhile.",
     ),
-    # What the broker and the database report at the scrape. It's the same from every process.
+    # These metrics tell what the broker and the database answer at a scrape, so every process
+    # reports the same values.
     Metric(
         name="normalizer_broker_up",
         kind="gauge",

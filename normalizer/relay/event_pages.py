@@ -160,8 +160,8 @@ REGISTER: Final = """
 _TAKE_TRANSACTION: Final = "select pg_current_xact_id()::text::bigint"
 
 # Returns two transaction ids from one snapshot. All transactions below `oldest_running` have ended,
-# and the snapshot doesn't cover those from `next_transaction` on. The statement also returns the
-# server's clock and the oid of the table of changes. A restore from a dump creates the table again
+# and no transaction from `next_transaction` on had begun yet. The statement also returns the
+# server's clock and the oid of the table of changes. A restore from a dump creates that table again
 # with another oid, so the oid reveals the restore.
 _READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,

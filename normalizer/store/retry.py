@@ -252,7 +252,8 @@ class _Retries:
 
         After three failures of its projections, turn them off.
         """
-        # A smaller piece begins with no tries of its own, even if its projections failed before.
+        # A piece that was just halved has no tries yet, even if the projections failed for the
+        # larger piece. So count no more tries than this piece has had.
         tries = min(self._tries, self._tries_of_projections)
         if self._projections and tries >= TRIES_BEFORE_HALVING:
             _log.error("projection.failed", why=str(error), piece=self._in_flight.offsets())

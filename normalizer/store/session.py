@@ -29,7 +29,8 @@ _T = TypeVar("_T")
 _Work = Callable[[asyncpg.Connection], Awaitable[_T]]
 
 _SETTINGS: Final = {
-    # A frozen process must not keep its positions locked, and no statement may wait indefinitely.
+    # A frozen process must not keep its positions locked, and no statement may wait indefinitely,
+    # so the server ends both after a minute.
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
     # Wait longer than deadlock_timeout, so that PostgreSQL can detect a deadlock before we give up.

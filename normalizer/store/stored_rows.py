@@ -60,7 +60,8 @@ _FIND_ASSIGNED: Final = """
          = ($1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
 """
 
-# A server ends a transaction that's idle for a minute, because its process may be frozen.
+# The server ends a transaction that's idle for a minute, because its process may be frozen. This
+# query shows that ours is still working.
 _STILL_HERE: Final = "select"
 
 # `offset 0` keeps the planner from computing the text twice, for its length and for its hash.
@@ -81,10 +82,11 @@ _ASSIGN_ID: Final = """
 """
 
 # Finds which records of one partition are stored. The parameters are the topic, the incarnation,
-# the partition, the first and the last of the wanted offsets, and the list of all wanted offsets. A
-# BRIN index finds only ranges of blocks, so looking up each offset separately would read the same
-# blocks again and again. `source_offset + 0` keeps the planner from using the index for the list.
-# It then looks up the range from the first to the last offset, once.
+# the partition, the first and the last of the wanted offsets, and the list of all wanted offsets.
+# The index is a BRIN index, which finds only ranges of blocks, so looking up each offset separately
+# would read the same blocks again and again. `source_offset + 0` keeps the planner from using the
+# index for the list. It then uses the index only once, for the range from the first to the last
+# offset.
 _FIND_BY_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events

@@ -126,8 +126,8 @@ class ProcessGroup:
         try:
             child = await self._start(number)
         except OSError as error:
-            # The system has no process, memory, or port left for this process at the moment. The
-            # others continue, and this one is started again later.
+            # The operating system can't start another process at the moment, for example because
+            # memory is short. The other processes continue, and this one is started again later.
             _log.warning("process.not_started", process=number, why=str(error))
             return
         self._children[number] = child

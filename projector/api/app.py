@@ -133,8 +133,8 @@ def _endpoint(
         if isinstance(params, ExecutionParams) and params.wait is not None:
             execution_id = parse_id(request.path_params["execution_id"])
             within_s = float(params.wait[:-1])
-            # Make the result of the wait a part of the key. An answer from before the execution
-            # ended then has another key, so the cache doesn't return it.
+            # Add the result of the wait to the key. Otherwise the cache could return an answer from
+            # before the execution ended.
             key += f"#{await ends.wait(execution_id, within_s, _disconnected(request))}"
         cached, from_cache = await answers.get(key, run)
         if from_cache:

@@ -122,8 +122,8 @@ class Snapshot:
     ) -> AsyncIterator[asyncpg.Record]:
         """Yield the records one after the other, with `at_once` of them in memory."""
         await self._limit_next()
-        # `connection.cursor` would name its statement, and others behind a pooler may use that
-        # name.
+        # `connection.cursor` would give its statement a name, and behind a connection pooler
+        # another client may already use that name.
         prepared = await self._connection.prepare(statement.text)
         records: AsyncIterator[asyncpg.Record] = aiter(
             prepared.cursor(*statement.arguments(values), prefetch=at_once)
@@ -234,8 +234,8 @@ class Reader:
             timed_out = time.monotonic() >= ends_at_s
             raise _translated(error, self._timeout_s, timed_out=timed_out) from error
         except ConfigurationError as error:
-            # Don't pass the error on, because it may name a file of this machine. Only the log has
-            # it.
+            # Don't send this error to the client, because it may name a file of this machine. Only
+            # the log has the details.
             raise DatabaseRefusedError(
                 "DATABASE_URL can't be used. The log of `projector serve` says why"
             ) from error

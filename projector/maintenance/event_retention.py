@@ -189,8 +189,8 @@ class _Retention:
     async def _write(self, folder: ArchiveFolder, execution_ids: Sequence[int]) -> None:
         """Write all their events to the file of this transaction."""
         with await folder.begin_file(self._connection) as file:
-            # `connection.cursor` would name its statement, and others behind a pooler may use that
-            # name.
+            # `connection.cursor` would give its statement a name, and behind a connection pooler
+            # another client may already use that name.
             statement = await self._connection.prepare(_READ_ROWS)
             cursor = await statement.cursor(execution_ids)
             while rows := await cursor.fetch(_ROWS_A_READ):

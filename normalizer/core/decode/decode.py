@@ -152,8 +152,8 @@ class _RecordDecoder:
             if not (k in shared and same_json(shared[k], raw))
         ]
         check_shared(outer + kept, len(items))
-        # Check the wrappers once for all events, because the text of a wrapper contains the whole
-        # batch.
+        # The text of a wrapper contains the whole batch, so check the wrappers once here, and not
+        # again for each event.
         are_deep = any(wrapper.is_too_deep() for wrapper in wrappers)
         return (
             self._decode_item(batch, shared, index, item, are_deep=are_deep)

@@ -182,11 +182,11 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
     )
     if not kept or not is_ours:
         return None
-    # Decide whether a merge made this object, or a producer that uses the same field name as we do.
-    # If the producer's value is the only one to store, a merge stores it unchanged. `_encode_kept`
-    # wraps it in an object of ours only if the value itself looks like such an object. So if this
-    # object holds nothing but one value that doesn't look like one, no merge made it. The producer
-    # sent all of it.
+    # A producer may use the same field name as we do, so decide whether a merge made this object.
+    # If the producer's value is the only one to store, a merge stores it unchanged, unless that
+    # value looks like an object of ours. In that case `_encode_kept` wraps it. So if this object
+    # holds only one value, and that value doesn't look like an object of ours, no merge made it.
+    # The producer sent all of it.
     own = kept.get(_OWN_KEY, [])
     return None if len(kept) == len(own) == 1 and _decode_kept(own[0], digests) is None else kept
 

@@ -104,7 +104,8 @@ def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
         for sent_object in _differing(sent[column]):
             for key, member in decode_object(sent_object).items():
                 compared[f"{column}.{key}"].append(bytes(member))
-    # Merging compares the stored values that lost with the winner, even if all reports are equal.
+    # Values that lost in an earlier merge need digests too. Merging compares them with the winner,
+    # even if all reports are equal.
     for name, value in chain.from_iterable(map(losing_values, reports)):
         compared[name].append(value)
         digests.digest_for(value)

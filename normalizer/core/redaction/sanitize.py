@@ -69,8 +69,8 @@ class Sanitizer:
         payload of a feed wrapper, or an item of a batch. Cleaning text twice changes nothing the
         second time.
         """
-        # Use the full search if the text has escapes, because a string without its escapes may show
-        # a sign of a secret that the text hides.
+        # Use the full search if the text has escapes, because an escape can hide a sign of a
+        # secret. For example, `p\u0061ssword` reads `password` once it's decoded.
         rewriter = _Rewriter(self, self.suspects if has_sign is None or "\\" in text else has_sign)
         cleaned = rewriter.record(tree)
         return Cleaned(write_tree(cleaned) if rewriter.changed else text, rewriter.replaced)

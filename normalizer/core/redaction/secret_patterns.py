@@ -125,7 +125,8 @@ def _cut_user(cuts: Cuts, url: str, at: int) -> None:
         if len(name) >= SHORTEST_TOKEN and looks_random(name):
             cuts.add(at, at + len(name))
     else:
-        # The password has an unescaped character that ends the authority of a URL, such as a slash.
+        # The password has an unescaped character, such as a slash, that ends the part of a URL with
+        # user, password, and host. So take everything up to the last @ as user and password.
         name, has_password, password = url.rpartition("@")[0].partition(":")
         if has_password and not re.search(r"""[/?#"'<>]""", name) and not _PORT.match(password):
             cuts.add(at + len(name) + 1, at + len(name) + 1 + len(password))

@@ -68,13 +68,13 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     throttled_by_rate_s: float
 
 
-# Ends a job that no process is running. A process that runs the job holds the job's lock, and then
-# this statement finds no row and changes nothing. A process may also have lost that lock without
-# noticing. Raising the epoch stops it, because its next write fails.
+# Ends the last run of a job, unless a process is running it. Such a process holds the job's lock,
+# and then this statement finds no row and changes nothing. If a process has lost that lock without
+# noticing, the higher epoch makes its next write fail, which stops it.
 #
-# Each part of the source, such as a file or a partition, gets the offset at which reading stopped
-# as its end. That leaves nothing to read, so the run counts as over, and the next command begins a
-# new one.
+# Each part of the source, such as a file or a partition, ends where reading stopped, because its
+# `end_offset` is set to its `next_offset`. That leaves nothing to read, so the run counts as over,
+# and the next command begins a new one.
 _END_UNFINISHED: Final = """
     with ended as (
         update normalizer.jobs as job
@@ -190,8 +190,8 @@ _READ_TOTALS: Final = """
     where  job_id = $1::text and run = $2::integer
 """
 
-# Writes the heartbeat only under the current epoch, because a runner that has lost the job must not
-# report for it any more.
+# Writes the heartbeat only under the current epoch. A runner that has lost the job still has an
+# older epoch, and must not report for the job any more.
 _WRITE_HEARTBEAT: Final = """
     update normalizer.jobs
     set    progress_ratio = greatest($4::double precision, progress_ratio),

@@ -61,8 +61,8 @@ class LiveLagHistory:
             samples = self._samples.setdefault(partition, deque())
             if not samples or samples[-1][1] != end:
                 samples.append((now_s, end))
-            # Keep the last entry before the limit, because the position may not have reached its
-            # offset.
+            # Keep one entry that's older than the limit. If the position hasn't reached its offset,
+            # that entry still tells how long the next record has waited.
             while len(samples) > 1 and samples[1][0] < now_s - REMEMBERED_S:
                 samples.popleft()
 
@@ -219,8 +219,8 @@ class Throttle:
         if self._max_rate:
             now_s = self._clock()
             self._let_through += records
-            # Don't let unused time add up. Otherwise a pause in which no records came would allow a
-            # burst after it.
+            # Don't save up unused time. Otherwise a pause without records would be followed by a
+            # burst that exceeds the rate.
             earliest_s = now_s - self._let_through / self._max_rate
             self._began_s = now_s if self._began_s is None else max(self._began_s, earliest_s)
             await self._wait("max_rate", self._ahead_s, stop)

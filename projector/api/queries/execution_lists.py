@@ -114,8 +114,9 @@ async def with_stuck_reasons(snapshot: Snapshot, rows: list[R]) -> list[R]:
     return [msgspec.structs.replace(row, **reasons.get(row.execution_id, {})) for row in rows]
 
 
-# The filters collect ids in an array, for the same reason as in the list of calls. `failed_from`
-# keeps the search for failed calls short, because no wanted call ends before it.
+# The filters collect ids in an array, because PostgreSQL can look up an array in an index, but not
+# a subquery that follows an `or`. `failed_from` keeps the search for failed calls short, because no
+# wanted call ends before it.
 def _executions(time: str, hour: str, failed_from: str) -> Statement:
     return Statement(f"""
     select   {EXECUTION_COLUMNS}, {time} as after_at, execution_id as after_id

@@ -127,8 +127,8 @@ class PlaybookAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
     truncated: bool
 
 
-# The hour in which the newest executions are too many to count. Only counters are read for it, and
-# no execution before it.
+# Goes back in time from the newest executions, and finds the hour in which they become too many to
+# count. The query reads only counters. Executions from before that hour aren't read at all.
 _TOO_MANY: Final = Statement("""
     select max(hour)
     from   (
@@ -140,8 +140,8 @@ _TOO_MANY: Final = Statement("""
            ) as begun
     where  total > :most::bigint
 """)
-# An execution without a call counts as one call. The lateral subquery has an offset, so its calls
-# are read in the order of the executions, and no more of them than needed.
+# An execution without a call counts as one call. `offset 0` in the subquery makes PostgreSQL look
+# up the calls of one execution after another, so it reads no more calls than needed.
 _OF_PLAYBOOK: Final = """
     newest as materialized (
         select execution_id, version, status, first_at, ended_at, duration_s

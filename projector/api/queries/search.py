@@ -286,8 +286,8 @@ _BY_TRACE: Final = Statement("""
 _ERROR_CLASS: Final = Statement("select projector.classify_error(:text::text) as error_class")
 
 # Finds the steps whose name contains the text. Each round of the recursion looks up the next step
-# in the index, so the query doesn't read every row. A step that has no call in the window takes no
-# place of the limit.
+# in the index, so the query doesn't read every row. The limit counts only steps that have a call in
+# the window.
 _STEPS: Final = Statement("""
     with recursive stored (step) as (
         select min(step) from projector.call_outcomes_by_attempt

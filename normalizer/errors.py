@@ -180,7 +180,7 @@ class AnotherClusterError(TopicResetError):
     def __init__(self, known: str, answering: str, *, topic: str, partition: int) -> None:
         super().__init__(
             f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {answering}, but topic {topic} was read "
-            f"from cluster {known}; {self.REMEDY}",
+            f"from cluster {known}: {self.REMEDY}",
             topic=topic,
             partition=partition,
         )
@@ -237,7 +237,10 @@ class SignInTries:
             case _:
                 self._rejected = 0
         if self._rejected == self.MOST:
-            raise FatalError(f"{error} (rejected {self.MOST} times in a row)") from error
+            raise FatalError(
+                f"{error}. The sign-in was rejected {self.MOST} times in a row, so a setting must "
+                "be wrong"
+            ) from error
 
     def count_success(self) -> None:
         """Count a try that succeeded."""

@@ -49,7 +49,10 @@ def database_url() -> str:
     """
     url = os.environ.get("DATABASE_URL")
     if not url:
-        raise ConfigurationError("DATABASE_URL is not set: run export DATABASE_URL=postgresql://…")
+        raise ConfigurationError(
+            "DATABASE_URL is not set. Set it to the address of the database, for example:\n"
+            "  export DATABASE_URL=postgresql://reader:secret@db/noetl"
+        )
     check_url(url, "DATABASE_URL")
     return url
 

@@ -124,8 +124,8 @@ def backfill_topic(
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
         raise click.UsageError(
-            "the start of the range is either an offset or a time, and so is its end. Use either "
-            "--from-offset or --from-time, and either --to-offset or --to-time"
+            "each end of the range must be either an offset or a time. Use only one of "
+            "--from-offset and --from-time, and only one of --to-offset and --to-time"
         )
     raise_if_empty("offset", from_offset, to_offset)
     first, after = parse_times(from_time, to_time)

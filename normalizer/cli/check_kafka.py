@@ -69,7 +69,9 @@ class KafkaCheck:
         try:
             partitions = await self._log.partitions(topic)
         except FatalError:
-            message = "no right to describe it, so it may or may not exist"
+            message = (
+                "this user may not describe the topic, so it's unknown whether the topic exists"
+            )
             yield CheckResult(f"topic {topic}", message, grant_command("topic", topic))
             return
         if not partitions:

@@ -85,7 +85,7 @@ def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     if accept_reset and processes > 1:
         raise click.UsageError(
             "--accept-reset can't be used with several processes, because a process that is "
-            "restarted would accept every later reset too. Use it once with a single process"
+            "restarted would accept every later reset too. Run it once with --processes 1"
         )
     settings = load_logged_settings("database_url", "kafka_bootstrap_servers")
     if processes > 1:

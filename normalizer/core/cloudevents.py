@@ -17,7 +17,7 @@ def to_cloudevent(event: Envelope) -> bytes:
     """Return the event as a CloudEvent, written as one line of JSON without the line feed.
 
     The event must have an id. Its canonical line becomes the CloudEvent's `data`, so `normalizer
-    filter` can turn the CloudEvent back into exactly the same line.
+    normalize` can turn the CloudEvent back into exactly the same line.
     """
     assert event.event_id is not None
     attributes: dict[str, object] = {

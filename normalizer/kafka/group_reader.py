@@ -98,7 +98,7 @@ class GroupReader:
         except BaseException as error:
             if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailableError):
                 raise ProcessStuckError(
-                    f"{error}. The Kafka client did not stop in {STOP_S:.0f} s either, so this "
+                    f"{error}. The Kafka client did not stop within {STOP_S:.0f} s either, so this "
                     "process exits. Once restarted, it continues from the last committed "
                     "position"
                 ) from error

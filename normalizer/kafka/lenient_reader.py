@@ -219,7 +219,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             for _ in range(self._num_records):
                 yield self._read_record(fields)
             if fields.has_more():
-                raise CorruptRecordException("the batch is longer than all of its records together")
+                raise CorruptRecordException("the batch has bytes after the end of its last record")
         except UnpacksTooFarError as error:
             error.next_offset = self.next_offset
             raise

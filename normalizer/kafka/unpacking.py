@@ -100,7 +100,7 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
         if "whole buffer" not in str(error):
             raise
         raise UnpacksTooFarError(
-            f"the batch decompresses to more than {most_bytes} bytes"
+            f"the batch can't be read, because it decompresses to more than {most_bytes} bytes"
         ) from error
 
 
@@ -116,7 +116,8 @@ def unpack_pieces(codec: str, packed: bytes) -> Iterator[bytes]:
         total += len(piece)
         if total > MOST_BATCH_BYTES:
             raise UnpacksTooFarError(
-                f"the batch decompresses to more than {MOST_BATCH_BYTES} bytes"
+                "the batch can't be read, because it decompresses to more than "
+                f"{MOST_BATCH_BYTES} bytes"
             )
         yield piece
 

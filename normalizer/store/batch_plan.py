@@ -122,9 +122,10 @@ class BatchPlanner:
         sorted_outcomes = sort_outcomes(batch, progress.row_rejections, exclusions, dedup_horizon)
         if sorted_outcomes.expired and not self._accept_expired:
             raise FatalError(
-                f"{sorted_outcomes.expired:,} of the next events would be ignored, because they "
-                f"are older than {exclusions.horizon:%Y-%m-%dT%H:%M:%SZ}, where the retention of "
-                "events begins. To continue without them, add --accept-expired"
+                f"{sorted_outcomes.expired:,} of the next events can't be stored, because they are "
+                f"older than {exclusions.horizon:%Y-%m-%dT%H:%M:%SZ}, the oldest time that "
+                "`projector maintain --keep-events` allows. To ignore such events and store the "
+                "others, add --accept-expired"
             )
         events = sorted_outcomes.events
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)

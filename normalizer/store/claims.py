@@ -197,7 +197,10 @@ async def claim_partition(
         # If another process has just added the position, claim the row of that process.
         position = dict(begun) if begun else await claim_latest()
     if position is None:
-        message = f"{topic}[{partition}]: another process added the position and deleted it"
+        message = (
+            f"{topic}[{partition}]: another process added the position and deleted it before this "
+            "process could claim it"
+        )
         raise PositionMovedError(message, topic=topic, partition=partition)
     await check_protocol(connection)
     check_shapes(topic, partition, position.pop("shapes"), shapes.fingerprint)
@@ -356,7 +359,7 @@ def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> N
         raise ShapesChangedError(
             f"{topic}[{partition}]: its records are read with {_table(stored)}, but this process "
             f"has {_table(fingerprint)}, so it can't read the partition. To continue with the "
-            "table of this process, start the process once with --accept-shapes",
+            "table of this process, start it once with --accept-shapes",
             topic=topic,
             partition=partition,
         )

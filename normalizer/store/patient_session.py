@@ -77,7 +77,10 @@ class PatientSession(Session):
                 )
                 timeouts = timeouts + 1 if ended else 0
                 if timeouts == MOST_TIMEOUTS:
-                    message = f"{failed}, {timeouts} times in a row, so it takes too long"
+                    message = (
+                        f"{failed}. This happened {timeouts} times in a row, so the statement "
+                        "takes longer than its time limit"
+                    )
                     raise FatalError(message, remedy=if_slow) from error
                 await asyncio.sleep(back_off_s(self._outage.count_failure(failed)))
             else:

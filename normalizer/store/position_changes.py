@@ -118,7 +118,10 @@ class ChangedPositions:
 
 def position_moved_error(topic: str, partition: int, stored: int | None) -> PositionMovedError:
     """Build the error for a partition that doesn't have the expected position."""
-    message = f"{topic}[{partition}]: the position is {stored}, and nothing was changed"
+    message = (
+        f"{topic}[{partition}]: the position is now {stored}, not the expected one, so nothing was "
+        "changed. Check it with `normalizer position show`, and run the command again"
+    )
     return PositionMovedError(message, topic=topic, partition=partition)
 
 

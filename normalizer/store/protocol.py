@@ -24,6 +24,6 @@ async def check_protocol(connection: asyncpg.Connection) -> None:
     if in_force != PROTOCOL:
         raise FatalError(
             f"the database requires protocol {in_force}, but this version of normalizer writes "
-            f"protocol {PROTOCOL}, and would store one event under two ids. Run the version of "
-            "normalizer that has the newest migration"
+            f"protocol {PROTOCOL}, so it could store the same event again under another id. Run "
+            "the version of normalizer that migrated this database last"
         )

@@ -152,7 +152,7 @@ def is_already_committed(
         if stored != part.from_offset:
             message = (
                 f"{part.topic}[{part.partition}]: the stored position is {stored}, but this batch "
-                f"begins at {part.from_offset}"
+                f"begins at {part.from_offset}, so it was not written"
             )
             raise PositionMovedError(message, topic=part.topic, partition=part.partition)
     return False

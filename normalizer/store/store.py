@@ -257,7 +257,10 @@ class Store:
                 if not isinstance(result, WriteProgress):
                     return self._report_commit(result)
                 progress, failure = result, None
-        message = f"database: a batch could not be written in {_MAX_ROUNDS} rounds"
+        message = (
+            f"database: a batch was tried {_MAX_ROUNDS} times without success, because each time a "
+            "row was rejected or another transaction changed the same rows first"
+        )
         raise StoreUnavailableError(message) from failure
 
     async def _isolate_rows(
@@ -277,7 +280,7 @@ class Store:
         if not found:
             raise StoreUnavailableError(
                 f"database: PostgreSQL rejected a batch with SQLSTATE {failure.sqlstate}, but "
-                "none of its rows alone, so the batch is tried again",
+                "accepts each of its rows alone, so the batch is tried again",
                 sqlstate=failure.sqlstate,
             )
         return msgspec.structs.replace(progress, row_rejections=progress.row_rejections | found)

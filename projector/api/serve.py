@@ -152,13 +152,13 @@ def _refuse_exposure(settings: ApiSettings) -> None:
     # a file with it.
     if settings.token is not None and not re.fullmatch(f"[!-~]{{{LEAST_TOKEN},}}", settings.token):
         raise ConfigurationError(
-            f"PROJECTOR_TOKEN: expected at least {LEAST_TOKEN} ASCII characters without spaces. "
-            "To make a token, run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
+            f"PROJECTOR_TOKEN must have at least {LEAST_TOKEN} ASCII characters and no spaces. To "
+            "make a token, run:\n  export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
     if settings.token is None and not _is_loopback(settings.host):
         raise ConfigurationError(
-            f"--host {settings.host} lets other machines read the data, so it needs a token. To "
-            "make one, run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
+            f"--host {settings.host} lets other machines read the data, so the server needs a "
+            "token. To make one, run:\n  export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
 
 

@@ -237,7 +237,8 @@ class Reader:
             # Don't send this error to the client, because it may name a file of this machine. Only
             # the log has the details.
             raise DatabaseRefusedError(
-                "DATABASE_URL can't be used. The log of `projector serve` says why"
+                "the server can't connect to the database, because its DATABASE_URL is wrong. The "
+                "log of `projector serve` has the details"
             ) from error
         except CONNECTION_ERRORS as error:
             raise DatabaseUnavailableError("the database does not answer") from error
@@ -303,12 +304,13 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
         )
     if code[:2] in OUTAGE_CLASSES:
         return DatabaseUnavailableError(
-            f"the database can't be used at the moment (SQLSTATE {code}). Try again in a "
-            "few seconds"
+            "the database could not answer, for example because it is restarting or has too many "
+            f"connections (SQLSTATE {code}). Try again in a few seconds"
         )
     if code[:2] == "42":
         return DatabaseRefusedError(
-            f"a view is missing or not readable (SQLSTATE {code}). Run `normalizer migrate`"
+            f"a view is missing or can't be read (SQLSTATE {code}). Run `normalizer migrate` to "
+            "create the views"
         )
     return DatabaseRefusedError(
         f"the database rejected the query (SQLSTATE {code}, {type(error).__name__}). PostgreSQL's "

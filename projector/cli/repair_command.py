@@ -108,7 +108,7 @@ def _repair_request(
 ) -> RepairRequest:
     if executions + hours + counters + all_ > 1:
         raise click.UsageError(
-            "only one of --executions, --hours, --counters, and --all can be used at once"
+            "--executions, --hours, --counters, and --all can't be combined. Use only one of them"
         )
     if which and not executions and not hours:
         raise click.UsageError(
@@ -128,14 +128,15 @@ def _repair_request(
             )
         if not all(-(1 << 63) <= one < 1 << 63 for one in ids):
             raise click.BadParameter(
-                "one of these ids is too large, because an execution id has at most 64 bits"
+                "one of these ids is out of range, because an execution id is a signed integer of "
+                "64 bits"
             )
         return RepairRequest(scope=Scope(kind="range", execution_ids=ids))
     if hours:
         if len(which) != 2:
             raise click.UsageError(
-                "--hours needs two times, the first hour and the end, for example: --hours "
-                "2026-07-01T09:00 2026-07-01T12:00 (UTC)"
+                "--hours needs two times, the first hour and the hour to stop at, for example: "
+                "--hours 2026-07-01T09:00 2026-07-01T12:00 (UTC)"
             )
         return RepairRequest(scope=parse_scope(which[0], which[1], None, None, None))
     if counters or all_:

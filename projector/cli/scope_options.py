@@ -17,7 +17,7 @@ def parse_scope(
     """Build the scope from --since, --until, --last, and --sample. Raises click.UsageError."""
     if since and last:
         raise click.UsageError(
-            "--since and --last can't be used together, because both say where the range begins"
+            "--since and --last can't be used together, because both set the start of the range"
         )
     bounds: dict[str, Any] = {}
     if since:

@@ -39,7 +39,7 @@ class RepairProgress:
         except StoreUnavailableError as error:
             if not self.activity:
                 raise
-            message = f"{error}, while {self.activity}; run the same command again to continue"
+            message = f"{error}, while {self.activity}. Run the same command again to continue"
             raise StoreUnavailableError(message, sqlstate=error.sqlstate) from error
         finally:
             if self._timer is not None:

@@ -59,6 +59,9 @@ async def wait_until_visible(
             return read_to
         if time.monotonic() > deadline:
             where = "read by nobody" if read_to is None else f"read to {read_to}"
-            message = f"{topic}[{partition}]: {where} after {timeout_s:g} s, waited for {offset}"
+            message = (
+                f"{topic}[{partition}]: the partition was {where} after {timeout_s:g} s, so the "
+                f"record at offset {offset} isn't in the views yet"
+            )
             raise NotVisibleYetError(message)
         await asyncio.sleep(_PAUSE_S)

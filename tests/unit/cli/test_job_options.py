@@ -39,7 +39,7 @@ REJECTED = [
     (projector, "wait a:9999999999:0", NO_PLACE),
     (projector, f"wait a:0:{ID}", NO_PLACE),
     (projector, "wait a:0:0 --timeout nan", NO_RANGE),
-    (projector, f"repair --executions 7 {ID}", "at most 64 bits"),
+    (projector, f"repair --executions 7 {ID}", "integer of 64 bits"),
     # A path of nothing is not the current folder.
     (main, "up --folder ''", NO_PATH),
     (main, "export ''", NO_PATH),

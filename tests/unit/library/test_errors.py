@@ -81,7 +81,7 @@ def test_another_cluster_is_named_with_what_to_do() -> None:
 
     assert str(error) == (
         "KAFKA_BOOTSTRAP_SERVERS leads to cluster wrong, but topic noetl.events was read from "
-        "cluster right; correct the address and restart. If you moved to this cluster on purpose, "
+        "cluster right: correct the address and restart. If you moved to this cluster on purpose, "
         "start once with --accept-reset"
     )
     assert (error.known, error.topic, error.partition) == ("right", "noetl.events", 2)

@@ -21,7 +21,7 @@ begin
                 execute format('create role %I nologin', wanted);
             exception
                 -- Roles belong to the whole cluster, so the migration of another database may
-                -- create this one at the same time.
+                -- create this role at the same time.
                 when duplicate_object or unique_violation then null;
                 when insufficient_privilege then
                     raise insufficient_privilege using
@@ -538,9 +538,9 @@ create table normalizer.dedup_horizon (
     incarnation      integer not null,
     partition   integer not null,
     next_offset      bigint  not null,
-    -- These columns can later show whether the topic is still the same log or was recreated.
-    -- They're null if a job read the records from a file or a table. The three columns about the
-    -- last record are set only when a position is deleted.
+    -- These columns show later whether the topic is still the same log or was recreated. They're
+    -- null if a job read the records from a file or a table. The three columns about the last
+    -- record are set only when a position is deleted.
     cluster_id       text,
     last_offset      bigint,
     last_recorded_ms bigint,

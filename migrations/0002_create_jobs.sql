@@ -1,6 +1,6 @@
 -- Tables of the jobs that process history: backfill, renormalize, redrive, and redact. A job writes
--- events just as the service does, so it has positions and totals too. They change in the same
--- transaction as the rows, so the totals always match what was written.
+-- events just as the service does, so it has positions and totals too. Its positions and totals
+-- change in the same transaction as the rows, so they always match what was written.
 
 
 create table normalizer.jobs (

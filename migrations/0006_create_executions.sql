@@ -1,4 +1,5 @@
--- One row for each execution: what began it, how it ended, and whether its events agree.
+-- Tables of executions. Each execution has one row in execution_facts, which tells what began it,
+-- how it ended, and whether its events agree.
 
 
 create table projector.execution_facts (

@@ -142,7 +142,7 @@ comment on index projector.calls_by_command is
 -- Returns the error class of an error text, so that texts which differ only in details are counted
 -- together. For example, "code 12345 of row 7" becomes "code # of row #". Quoted parts, e-mail
 -- addresses, and ids are removed. A word is an id if it has a digit, or consists of eight or more
--- letters from a to f. Codes are kept, which are up to three digits after a word such as "code" or
+-- letters from a to f. A code is kept, which is up to three digits after a word such as "code" or
 -- "exit", or in front of the name of an HTTP error. An apostrophe within a word doesn't begin a
 -- quote, and a quote that isn't closed reaches to the end of the text.
 create function projector.classify_error(error text) returns text

@@ -1,7 +1,7 @@
--- Moves the counts of all other live shards to shard 0, so that readers have fewer rows to sum. The
--- caller chooses a time range in which writers no longer count. The function waits for the
--- transactions that hold one of these shards, and new transactions take other shards in the
--- meantime. Returns the number of deleted rows.
+-- Moves the counts of all other live shards to shard 0, so that readers have fewer rows to sum.
+-- Call it only for a time range in which writers no longer count. The function waits for the
+-- transactions that hold one of these shards. New transactions take other shards in the meantime,
+-- so they don't wait for it. Returns the number of deleted rows.
 create or replace function projector.compact_shards(
     counter_table text, time_column text, since timestamptz, until timestamptz
 ) returns bigint

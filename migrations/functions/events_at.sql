@@ -1,4 +1,5 @@
--- Returns the events with these ids, to readers who may not read the events themselves.
+-- Returns the events with these ids. The function runs with the rights of its owner, because
+-- readers may not read the table events themselves.
 create or replace function projector.events_at(event_ids bigint[]) returns setof normalizer.events
     language sql stable security definer
     set search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
--- Locks those of the executions that nobody else has locked, and returns their ids. Call it before
--- reading the rows that will be deleted with the executions.
+-- Locks these executions, except for those that another transaction has locked, and returns the ids
+-- of the locked ones. Call it before reading the rows that will be deleted with the executions.
 --
 -- The function first locks shard -1, so that only one transaction at a time adds to the archived
 -- part. Otherwise two transactions could update the same rows of the counters in different orders,

@@ -1,4 +1,5 @@
--- Returns the microseconds from one moment to a later one, or null if the second one is earlier.
+-- Returns the microseconds from one moment to a later one. If the second moment is the earlier one,
+-- the result is null.
 create or replace function projector.microseconds_between(earlier timestamptz, later timestamptz)
     returns bigint
     language sql immutable parallel safe

@@ -1,4 +1,5 @@
--- Returns a percentile of a histogram in seconds: `fraction` of its calls took at most that long.
+-- Returns a percentile of a histogram, in seconds. For example, with a `fraction` of 0.95, 95 % of
+-- the calls took at most that long.
 create or replace aggregate projector.percentile(
     fraction double precision, bucket integer, calls bigint
 ) (

@@ -33,10 +33,10 @@ begin
                               event.created_at, event.in_log, event.slot, event.ending,
                               coalesce(own.nth, issued.nth) as known_nth,
                               null::integer as begins_nth, event.created_at as at,
-                              -- This number sorts what happened at the same time. An end comes
-                              -- first (0), then the beginning of an attempt (1), and then any other
-                              -- event (2). So an end still belongs to the previous attempt, and any
-                              -- other event belongs to the new one.
+                              -- This number sorts events that happened at the same time. An end
+                              -- comes first (0), then the beginning of an attempt (1), and then any
+                              -- other event (2). So an end still belongs to the previous attempt,
+                              -- and any other event belongs to the new one.
                               case when event.slot is null then 2 else 0 end as at_once
                        from   unnest(place_events.events) as event
                        left join attempt as own

@@ -1,7 +1,8 @@
 -- Updates execution_facts and execution_hours after a statement has written events:
 --     1. derive from each row what it says about its execution, and reduce that to one entry for
 --        each execution
---     2. merge the entries into the executions. This locks them, and nothing reads them before that
+--     2. merge the entries into the executions. That locks the executions, so nothing may read them
+--        before this step.
 --     3. after an update or deletion, rebuild executions that may still store a removed value
 --     4. update the roll-ups
 -- Only step 1 reads the rows. The other steps read arrays with one entry for each execution. After

@@ -20,7 +20,8 @@ begin atomic
     select said.reporter,
            projector.end_rank(said.reporter, said.moment, said.outcome)
            || case when projector.evidence_rank(evidence, 'attempts') > 0 then '0' else '1' end,
-           -- Whole microseconds, so that a sum can be reduced exactly. No call lasts over 30 days.
+           -- Store whole microseconds, so that sums stay exact when a duration is subtracted again.
+           -- A duration of more than 30 days is ignored, because no call lasts that long.
            case
                when duration between 0 and 2592000
                then said.reporter || said.moment

@@ -1,6 +1,7 @@
 """An execution says why it is stuck, and links to its rejected records."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
@@ -281,3 +282,55 @@ async def test_stuck_parent_names_its_running_child(browser: Browser, database: 
         assert "No call is open, but its child 77 is running" in said
         await page.click("#stuck tbody >> text=77")
         await page.wait_for_selector("h1 >> text=Execution 77")
+
+
+@pytest.mark.parametrize("versions", [5, 30])
+async def test_many_versions_draw_no_lines_through_the_figures(
+    browser: Browser, platform: Platform, versions: int
+) -> None:
+    async def begun(route: Route) -> None:
+        answer = await route.fetch()
+        now = datetime.now(UTC)
+        rows = [
+            {
+                "playbook": "p",
+                "version": str(n),
+                "first_at": (now - timedelta(minutes=n)).isoformat(),
+            }
+            for n in range(5, 5 + versions)
+        ]
+        await route.fulfill(response=answer, json=await answer.json() | {"rows": rows})
+
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.route("**/api/v1/deployments?*", begun)
+        await page.goto(f"{platform.url}/?last=1h")
+        await fully_drawn(page)
+        dashes = await page.evaluate(_DASHES)
+        # A figure may have that colour too, but not at every mark.
+        assert (min(dashes) > 0) == (versions == 5), dashes
+        await page.unroute_all(behavior="ignoreErrors")
+
+
+_DASHES: Final = """
+    async () => {
+        const module = new URL("charts.js", document.scripts[0].src).href;
+        const { drawn } = await import(module);
+        const { plot, spec } = drawn.get(document.getElementById("chart-rate"));
+        const { canvas } = plot.ctx;
+        const copy = new OffscreenCanvas(canvas.width, canvas.height)
+            .getContext("2d", { willReadFrequently: true });
+        copy.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--ink-2");
+        copy.fillRect(0, 0, 1, 1);
+        const ink = copy.getImageData(0, 0, 1, 1).data;
+        copy.clearRect(0, 0, 1, 1);
+        copy.drawImage(canvas, 0, 0);
+        return spec.marks.map(({ at }) => {
+            const x = Math.round(plot.valToPos(at, "x", true));
+            const height = Math.round(plot.bbox.height / 2);
+            const { data } = copy.getImageData(x, plot.bbox.top + 20, 1, height);
+            const isInk = (y) => [0, 1, 2].every((n) => Math.abs(data[4 * y + n] - ink[n]) < 60);
+            return [...Array(height).keys()].filter(isInk).length;
+        });
+    }
+"""
+"""How many pixels below each mark have the colour of its line."""

@@ -190,7 +190,10 @@ function unfinished(plot, element) {
   plot.ctx.restore();
 }
 
-/** A dashed line at each mark, with a triangle at its top, so that it is no line of the grid. */
+/** More lines than this would hide the figures. */
+const MOST_LINES = 12;
+
+/** A triangle above each mark, and a dashed line below it if there are few. */
 function marked(plot, element) {
   const { spec } = drawn.get(element) ?? {};
   if (!spec?.marks?.length) return;
@@ -200,14 +203,15 @@ function marked(plot, element) {
   ctx.strokeStyle = ctx.fillStyle = colour("ink-2");
   ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash([size, size]);
-  for (const bin of spec.x) {
-    const within = spec.marks.filter(({ at }) => at >= bin && at < bin + spec.step);
-    if (!within.length) continue;
-    const x = plot.valToPos(Math.min(...within.map(({ at }) => at)), "x", true);
-    ctx.beginPath();
-    ctx.moveTo(x, bbox.top);
-    ctx.lineTo(x, bbox.top + bbox.height);
-    ctx.stroke();
+  const firsts = spec.x.map((bin) => Math.min(...spec.marks.map(({ at }) => at).filter((at) => at >= bin && at < bin + spec.step))).filter(Number.isFinite);
+  for (const at of firsts) {
+    const x = plot.valToPos(at, "x", true);
+    if (firsts.length <= MOST_LINES) {
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+    }
     ctx.beginPath();
     ctx.moveTo(x - size, bbox.top - size);
     ctx.lineTo(x + size, bbox.top - size);

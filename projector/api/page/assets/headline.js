@@ -58,7 +58,7 @@ export function theLog(freshness, live, rates) {
   const log = live.unanswered ? unknown(freshness) : logState(freshness.rows);
   return { to: "freshness", name: "The log", value: log.word,
     detail: log.detail ?? (live.age === null ? (freshness.rows.length ? "a partition has not been read yet" : "no record has been read yet") : log.state ? `data are ${span(live.age)} old`
-      : log.caughtUp ? "every record is included"
+      : log.caughtUp ? "every record was read"
         : live.perSecond !== null ? `${rate(live.perSecond)} records/s` : `data are ${span(live.age)} old`),
     versus: "line: last 2 h", trend: rates?.rows.length ? byMinute(rates, "events") : null, state: log.state };
 }

@@ -31,7 +31,7 @@ WALKS: Final[dict[str, Walk]] = {
     "which step fails, since when, and the record as it was sent": (
         (f"click #why >> text={_ERROR}", r"First seen\s+\d\d:\d\d", r"Steps\s+insert_rows\s+\d+",
          r"Workers\s+worker-bad-1\s+\d+"),
-        ("click .calls a.id >> nth=0", "As sent", r"Process \d+ waits for ShareLock"),
+        ("click .calls .error a >> nth=0", "As sent", r"Process \d+ waits for ShareLock"),
     ),
     "an execution from a log line": (
         (f'paste ERROR execution_id="{STUCK}": no answer', f"Execution {STUCK}"),

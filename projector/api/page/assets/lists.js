@@ -58,7 +58,8 @@ function call(row, address) {
     h("span", { class: "by" }, row.worker_id ?? (row.status === "PENDING" ? "not claimed yet" : "unknown worker")),
     h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id, row.command_id, row.attempts)),
     row.status === "COMPLETED" || !row.finished_at ? null :
-      h("p", { class: row.error ? "error" : "error none" }, row.error ?? "No error text was sent."));
+      h("p", { class: row.error ? "error" : "error none" },
+        row.error ? h("a", { href: callAddress(row, address), tabindex: "-1" }, row.error) : "No error text was sent."));
 }
 
 export function executions(address) {

@@ -171,10 +171,10 @@ def backfill_topic(
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="Which topic the records come from, if a topic of this name was deleted and created "
-    "again: 0 for the first topic, 1 for the second, and so on. Only records that name their topic "
-    "need this, such as those that `kcat -J` prints. Without it, the job ends with an error if the "
-    "topic was recreated.",
+    help="Use it if a topic was deleted and created again, to say which topic the records come "
+    "from: 0 is the first one, 1 is the second, and so on. It's needed only for records that name "
+    "their topic, such as those that `kcat -J` prints. Without it, the job ends with an error at "
+    "such a record.",
 )
 @set_option
 @changes_option
@@ -244,8 +244,8 @@ def backfill_file(
 @click.option(
     "--name",
     help="The name under which to store the rows, for example recent. Their topic becomes pg:NAME. "
-    "Use the same name if you read the same rows again, because only then are they recognized and "
-    "not stored twice. Default: the table's name, or a hash of the query.",
+    "If you read the same rows again, use the same name, so that rows that are already stored are "
+    "recognized and not stored twice. Default: the table's name, or a hash of the query.",
 )
 @click.option(
     "--key",

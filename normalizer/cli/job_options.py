@@ -33,7 +33,8 @@ def history_options(command: _Command) -> _Command:
             "--max-rate",
             type=RATE,
             help="Process at most this many records per second, for example 500, to put less load "
-            "on the database. By default, only lag of the running service slows the job down.",
+            "on the database. By default, the job runs as fast as it can, and pauses only while "
+            "the running service has lag.",
         ),
         click.option(
             "--dry-run",

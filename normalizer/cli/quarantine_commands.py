@@ -34,7 +34,7 @@ _reason_option: Final = click.option(
     "--reason",
     type=click.Choice(REASONS),
     help="Include only records that were rejected for this reason, for example missing_time. By "
-    "default, records are included whatever the reason.",
+    "default, the reason doesn't matter.",
 )
 
 
@@ -58,8 +58,8 @@ def quarantine() -> None:
 @click.option(
     "--redriven",
     is_flag=True,
-    help="Also list records that `normalizer quarantine redrive` has stored since then. By "
-    "default, only records that are still rejected are listed.",
+    help="Also list records that `normalizer quarantine redrive` has stored as events. By default, "
+    "only records that are still rejected are listed.",
 )
 @click.option(
     "--limit", type=LIMIT, default=50, show_default=True, help="List at most this many records."
@@ -125,19 +125,20 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     "--version",
     type=SMALL_NUMBER,
     help="Try only records that were rejected by this version of the rules, for example 4. By "
-    "default, records are tried whatever the version.",
+    "default, the version doesn't matter.",
 )
 @click.option(
     "--from-time",
     metavar="TIME",
     help="Try only records that were rejected at or after this time, for example 2026-01-31 or "
-    "2026-01-31T12:00:00Z. A time without a zone is UTC.",
+    "2026-01-31T12:00:00Z. A time without a zone is UTC. By default, the oldest records are tried "
+    "too.",
 )
 @click.option(
     "--to-time",
     metavar="TIME",
     help="Try only records that were rejected before this time, for example 2026-02-28. A time "
-    "without a zone is UTC.",
+    "without a zone is UTC. By default, the newest records are tried too.",
 )
 @click.option(
     "--id",

@@ -111,8 +111,8 @@ def verify_command() -> None:
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="Which topic the record comes from, if a topic of this name was deleted and created "
-    "again: 0 for the first topic, 1 for the second, and so on. Default: the newest.",
+    help="Use it if the topic was deleted and created again, to say which topic the record comes "
+    "from: 0 is the first one, 1 is the second, and so on. Default: the newest.",
 )
 def explain(*, coordinates: str, incarnation: int | None) -> None:
     """Show what happened to a record, or why it has no row.

@@ -52,19 +52,20 @@ SHOWN_REJECTIONS: Final = 20
     "--rule",
     type=click.Choice(RULES),
     help="Update only rows in which this rule has changed or guessed a value, for example "
-    "status_unmapped. By default, rows are updated whatever rules have changed them.",
+    "status_unmapped. By default, all rows that older rules stored are updated.",
 )
 @click.option(
     "--from-time",
     metavar="TIME",
     help="Update only rows whose created_at is at or after this time, for example 2026-01-31 or "
-    "2026-01-31T12:00:00Z. A time without a zone is UTC.",
+    "2026-01-31T12:00:00Z. A time without a zone is UTC. By default, the oldest rows are updated "
+    "too.",
 )
 @click.option(
     "--to-time",
     metavar="TIME",
     help="Update only rows whose created_at is before this time, for example 2026-02-28. A time "
-    "without a zone is UTC.",
+    "without a zone is UTC. By default, the newest rows are updated too.",
 )
 @changes_option
 @history_options
@@ -156,8 +157,9 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
     "--end",
     metavar="JOB",
     help="End the interrupted job with this id, for example 3f2a9c01d4b8e675. This command lists "
-    "the ids. The job can't be resumed after that: the next run of its command starts from the "
-    "beginning. Use it if the job can't be resumed anyway, for example because its file is gone.",
+    "the ids. Use it only if the job can't be resumed, for example because its file is gone. After "
+    "that, the next run of its command starts from the beginning, and rows that are already stored "
+    "stay.",
 )
 def jobs(*, limit: int, end: str | None) -> None:
     """List the runs of jobs, newest first.

@@ -37,9 +37,9 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     help="How long to keep events after they reached Kafka's log, for example 90d. An execution is "
-    "deleted once its last event is older than --keep-events and --keep-margin together. Events "
-    "that are read later than this are ignored, so you can't load deleted events into this "
-    "database again. By default, all events are kept.",
+    "deleted with all its events once its last event is older than --keep-events and --keep-margin "
+    "together. If an event older than --keep-events is read, it's ignored, so you can't load "
+    "deleted events into this database again. By default, all events are kept.",
 )
 @click.option(
     "--keep-margin",
@@ -59,8 +59,8 @@ from projector.verify.verdict import Verdict
     type=NewPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="Write a compressed copy of events to this folder before they're deleted. `normalizer "
-    "backfill file` can read the copy into another database, but not into this one, because this "
-    "one ignores events that are so old. By default, no copy is kept.",
+    "backfill file` can read the copy into another database. You can't read it back into this "
+    "database, which ignores events that are so old. By default, no copy is kept.",
 )
 @click.option(
     "--keep-quarantine",
@@ -88,7 +88,8 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     help="How long to keep counts by hour, for example 365d. Older counts are deleted only if "
-    "their events were deleted too. By default, all counts are kept.",
+    "their events were deleted too, and views then no longer count those events. By default, all "
+    "counts are kept.",
 )
 @click.option(
     "--keep-gaps",

@@ -29,7 +29,7 @@ from projector.verify.verify import verify as compare
 @click.option(
     "--last",
     metavar="SPAN",
-    help="Compare only hours since this long ago, for example 90m, 24h, or 7d. Use it instead of "
+    help="Start the comparison this long ago, for example 90m, 24h, or 7d. Use it instead of "
     "--since.",
 )
 @click.option(
@@ -50,7 +50,7 @@ from projector.verify.verify import verify as compare
     multiple=True,
     type=click.Choice([comparison.name for comparison in COMPARISONS]),
     metavar="PROJECTION",
-    help="Compare only this projection. It's one of "
+    help="Compare only one projection: "
     + ", ".join(comparison.name for comparison in COMPARISONS)
     + ". Repeat the option to compare several. By default, all are compared.",
 )

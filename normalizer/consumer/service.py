@@ -129,8 +129,8 @@ class Service:
         async with contextlib.AsyncExitStack() as opened:
             opened.callback(self._cancel_heartbeat)
             # Open these two stores here, because they're used as long as the service runs. Parts
-            # that are set aside are written through a store of their own, which PartsSetAside
-            # closes when none is left.
+            # that are set aside are written through a separate store, which PartsSetAside closes
+            # when no part is left.
             for store in (self._claims_store, self._store):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self._membership)
@@ -193,8 +193,8 @@ class Service:
 
     async def _run_writer(self) -> None:
         """Fetch, normalize, and write. While one batch is being written, the next is filled."""
-        # The write before `writing`. Only two batches may be in flight, so this write must end
-        # before the service begins a third batch.
+        # `before` is the write that began before `writing`. Only two batches may be in flight, so
+        # it must end before the service begins a third batch.
         before: asyncio.Task[None] | None = None
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():

@@ -62,8 +62,8 @@ class SlowRecords:
         """Return the task for the record. It may have been started under an earlier claim."""
         coordinates, incarnation, task = self._tasks.get(partition, ("", 0, None))
         if task and (coordinates, incarnation) == (record.coordinates, record.incarnation):
-            # If the task finished without outcomes, its claim was lost meanwhile, so the record
-            # needs a new task.
+            # A task without outcomes ended because its claim was lost. Start a new task for the
+            # record in that case.
             if not task.done() or task.result() is not None:
                 return task
         elif task:

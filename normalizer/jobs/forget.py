@@ -544,8 +544,8 @@ def _opaque_names(coercions: bytes | None) -> set[str]:
 def _pattern(names: Iterable[str]) -> re.Pattern[bytes]:
     """Build a pattern for any of the names, plain or escaped, but not inside a longer word."""
     any_name = b"|".join(b"".join(map(_character, name)) for name in sorted(names))
-    # A name begins at a word's start or right after an escape. In \\n5439, for example, the letter
-    # n belongs to the escape and not to the word.
+    # Look for a name at the beginning of a word or right after an escape. In \\n5439, for example,
+    # the letter n belongs to the escape, so the name 5439 begins after it.
     begins = rb"(?:(?<![0-9A-Za-z_-])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
     return re.compile(begins + rb"(?:" + any_name + rb")(?![0-9A-Za-z_-])")
 

@@ -308,9 +308,10 @@ class GroupReader:
         # Advance the positions only after every partition was read. Otherwise an error in one
         # partition would lose the records that were already read from the others.
         #
-        # In the meantime, a partition may have been marked as unverified, because its topic may
-        # have been recreated, or its reading may have been started again at another offset. Drop
-        # its records, because the next `fetch` reads them again.
+        # A partition's position may have changed in the meantime. Either the partition was marked
+        # as unverified, because its topic may have been recreated, or reading was started again at
+        # another offset. Drop the records of such a partition, because the next `fetch` reads them
+        # again.
         taken = [
             one for one in read if positions.get_verified(one.partition) is wanted[one.partition]
         ]

@@ -219,8 +219,8 @@ async def _send_batches(
 
     async def send() -> None:
         one = await producer.send_batch(batch, topic, partition=partition)
-        # asyncio logs an error that nobody has read. If a later batch fails, nobody awaits this one
-        # any more, so a callback reads its error.
+        # If a later batch fails, nobody awaits this one any more, and asyncio would log that its
+        # error was never read. So a callback reads the error.
         one.add_done_callback(_failure_in)
         sent.append(one)
 

@@ -257,10 +257,11 @@ async def find_other_groups(
     ]
 
 
-# Locks the partition's newest position, which waits for a transaction of the present owner. An
-# owner that stops normally clears `holder`, so if it's still set, the owner was killed. That's
-# certain only within the same group. Another group may take over a partition while its owner is
-# still alive, for example after an outage of the database, so `holder` is null in that case.
+# Locks the partition's newest position. If the present owner is in a transaction, the lock waits
+# for its end. An owner that stops normally clears `holder`, so a `holder` that's still set means
+# that the owner was killed. That's certain only within the same group. Another group may take over
+# a partition while its owner is still alive, for example after an outage of the database, so
+# `holder` is null in that case.
 _LOCK_LATEST_POSITION: Final = """
     select   incarnation, next_offset, slice_records,
              case when group_id in ('', $3::text) then holder end as holder
@@ -390,7 +391,7 @@ async def find_lost_claims(
 
 
 # Begins the next incarnation of a partition. The statement also raises the epoch of the earlier
-# incarnation, which fences the owner of that one.
+# incarnation, so that its owner can't write any more.
 _BEGIN_NEXT_INCARNATION: Final = """
     with earlier as (
         update    normalizer.source_positions

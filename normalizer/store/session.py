@@ -48,9 +48,8 @@ _JSONB_VERSION: Final = b"\x01"
 _log: Final = get_logger()
 
 
-# Returns, for each of these server processes, the sessions that hold the lock it's waiting for. The
-# state of another role's session is left out unless we have the right pg_read_all_stats, because
-# PostgreSQL hides it.
+# Returns which sessions block each of these server processes. The state of another role's session
+# is left out unless we have the right pg_read_all_stats, because PostgreSQL hides it.
 LOCK_HOLDERS: Final = """
     select   waiting.pid,
              string_agg(

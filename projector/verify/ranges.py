@@ -251,7 +251,8 @@ _NEXT_EXECUTIONS: Final = """
     limit  $2::integer
 """
 
-# An execution is always compared as a whole, so its events in other hours count too.
+# Finds the executions that have events in a range of hours. Each of them is compared as a whole,
+# including its events in other hours.
 _FIND_EXECUTIONS: Final = """
     select   execution_id,
              -- Use a subquery here, because without nested loops a join would read all executions.

@@ -94,8 +94,8 @@ class _ComparisonRun:
             self._timed_out_parts.append("its ranges: took longer than a statement may")
         if self._self_tests_timed_out and not self._self_tests:
             self._timed_out_parts.append("its self-tests: took longer than a statement may")
-        # A divergence without a location may be anywhere, so only a comparison that covers
-        # everything can resolve it.
+        # If a divergence has no location, the difference may be anywhere. Only a comparison that
+        # covers everything can resolve it.
         covers_all = self._scope.covers_everything
         if covers_all and not self._divergent and not self._timed_out_parts:
             self._resolved_divergence_ids.update(one.divergence_id for one in self._divergences)

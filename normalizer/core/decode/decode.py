@@ -271,8 +271,8 @@ class _RecordDecoder:
                 return self._open_envelope(unwrapped, bom=bom)
         if not isinstance(content, str):
             return Level(text, content, replaced, bom, may_be_deep)
-        # Report a byte order mark before a JSON string as if it stood before the text in the
-        # string.
+        # If a byte order mark stands before a JSON string, put it before the text of the string, so
+        # that the next step reports it.
         return "\ufeff" + content.removeprefix("\ufeff") if bom else content
 
 

@@ -97,7 +97,8 @@ def parse_tree(text: bytes, has_sign: Search | None = None) -> Json:
 def _unreadable(text: bytes, error: Exception) -> RecordRejectedError:
     """Return the error in our own words, because a library's message may quote the record."""
     if isinstance(error, RecursionError):
-        # The text has too many levels to decode. If it's cut off as well, report only that (#l2).
+        # The text has too many levels to decode. It may be cut off as well, which shows in its
+        # brackets. In that case report only that (#l2).
         braces = brackets(text)
         if braces.count(b"{") == braces.count(b"}"):
             return too_deep()

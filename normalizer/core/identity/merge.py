@@ -140,8 +140,8 @@ def _is_elsewhere(stored: Envelope, report: Envelope) -> bool:
     """Return whether an event of a call is reported in another log, or before its row's record."""
     if event_class(stored.event_type) not in CALL_CLASSES:
         return False
-    # A job read this report from a file, so it has no offset in a log to compare. Only its own
-    # flags can tell whether the event was reported elsewhere.
+    # A job read this report from a file, so it has no offset that could be compared. Only its own
+    # flags tell whether the event was reported elsewhere.
     if report.recorded_at is None:
         return report.merge_flags & ELSEWHERE != 0
     *log, offset, index = event_coordinates(stored)

@@ -62,8 +62,8 @@ async def execution_tree(snapshot: Snapshot, _params: Parameters, execution_id: 
     return TreeAnswer(rows=rows, truncated=len(rows) < len(nodes), **snapshot.freshness)
 
 
-# An execution may name one of its own descendants as its parent. The walk ends there, because its
-# path already contains that execution.
+# Finds the ancestors and descendants of an execution. An execution may wrongly name one of its own
+# descendants as its parent. The walk ends there, because its path already contains that execution.
 _TREE: Final = Statement("""
     with recursive above (execution_id, parent_execution_id, depth, path) as (
         select execution_id, parent_execution_id, 0, array[execution_id]

@@ -246,8 +246,8 @@ _BY_COORDINATES: Final = Statement("""
 
 # Finds commands by the beginning of their command_id. Most command_ids begin with the id of their
 # execution, so the query reads only the commands of that execution. Any other command_id is the id
-# of the event that issued the command, and the search for events finds it. The index sorts by
-# bytes, so the matching command_ids are next to each other in it.
+# of the event that issued the command, so the search for events finds that command. The index sorts
+# by bytes, so the matching command_ids are next to each other in it.
 _BY_COMMAND: Final = Statement("""
     select   'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
              command_id = :command::text as exact, array['execution', 'command'] as names,

@@ -12,8 +12,8 @@ declare
 begin
     foreach wanted in array array[
         'normalizer_writer', 'projector_reader',
-        -- This role is for those who may read and redrive rejected bytes, which may contain
-        -- secrets.
+        -- Rejected bytes may contain secrets, so reading and redriving them needs a role of its
+        -- own.
         'normalizer_redriver'
     ] loop
         if not exists (select from pg_roles where rolname = wanted) then

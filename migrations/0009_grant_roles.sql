@@ -13,7 +13,8 @@ exception
 end
 $$;
 
--- Names are looked up in the temporary schema first. None of our logins needs one.
+-- PostgreSQL looks up names in a session's temporary schema first, so a temporary table could hide
+-- one of ours. None of our logins needs temporary tables, so nobody may create them.
 do $$
 begin
     execute format('revoke temporary on database %I from public', current_database());

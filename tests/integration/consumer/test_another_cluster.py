@@ -72,7 +72,7 @@ async def test_a_wrong_address_stops_every_partition_and_the_right_one_goes_on_w
     assert (await feed.positions()).keys() == {0, 1}
     for why in reasons:
         assert "KAFKA_BOOTSTRAP_SERVERS leads to cluster " in why
-        assert "; correct the address and restart. " in why
+        assert ": correct the address and restart. " in why
 
     await admin.create_partitions({feed.name: NewPartitions(WIDE)})
     wide = Topic(name=feed.name, partitions=WIDE)
@@ -138,7 +138,7 @@ async def test_a_backfill_of_a_partition_that_was_never_read_compares_the_cluste
     async with Store(feed.database.url, owner="elsewhere") as store:
         await store.claim(feed.name, 0, cluster_id="another", log_start=0)
 
-    with pytest.raises(FatalError, match="was read from cluster another; correct the address"):
+    with pytest.raises(FatalError, match="was read from cluster another: correct the address"):
         await backfill_topic(settings, feed.topic, partitions=(1,))
 
     assert await feed.events() == 0
@@ -180,7 +180,7 @@ async def test_offsets_that_a_mirror_copied_stop_the_relay_for_all_partitions(
         written = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
 
     assert written == []
-    assert all("was read from cluster another; correct the address" in why for why in reasons)
+    assert all("was read from cluster another: correct the address" in why for why in reasons)
 
 
 async def commit_for_relay(

@@ -464,9 +464,9 @@ comment on column normalizer.source_positions.group_id is
     'of another group may claim the partition ten seconds after this claim and its last heartbeat. '
     'If this process has reported that it stopped, only the claim counts.';
 comment on column normalizer.source_positions.slice_records is
-    'Of a suspect: how many of the next records its owner has in hand at most. 1: it has one, and '
-    'no record of any partition besides. 0: an owner ended then, so that record is to blame. Null: '
-    'the partition is no suspect.';
+    'How many of the next records the owner of a suspect partition has in hand at most. 1: it has '
+    'only that one, and no record of another partition. 0: an owner was killed while it had only '
+    'that one, so that record is to blame. Null: the partition is no suspect.';
 comment on column normalizer.source_positions.claimed_at is
     'When the last process claimed the partition. Null of a position that is not Kafka''s.';
 comment on column normalizer.source_positions.committed_at is

@@ -40,8 +40,8 @@ comment on column projector.event_kinds.event_class is
     'The one type that all its spellings stand for.';
 comment on column projector.event_kinds.subject is 'What the event is about: execution or call.';
 comment on column projector.event_kinds.role is
-    'An execution begins or ends. Of a call: its command was issued, claimed, started or ended. '
-    'done: the call itself reported its end.';
+    'What it reports. An execution begins or ends. The command of a call is issued, claimed, '
+    'started or ended, and done means that the call itself reported its end.';
 comment on column projector.event_kinds.outcome is
     'Outcome that the type alone implies, or empty if none.';
 

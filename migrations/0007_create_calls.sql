@@ -113,8 +113,8 @@ create type projector.call_attempt as (
     issued_at timestamptz
 );
 
--- No index contains a column that changes before an attempt ends. Until then, all updates of its
--- row are HOT updates, which need no new index entries.
+-- While an attempt runs, updates of its row change no indexed column. So PostgreSQL can make them HOT
+-- updates, which need no new index entries, as long as the page has room.
 create index calls_by_hour on projector.call_facts (
     projector.to_hour(coalesce(finished_at, begun_at))
 );

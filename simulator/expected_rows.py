@@ -125,8 +125,8 @@ def stored_row(reports: list[LoggedReport]) -> Row:
         "created_at": _EPOCH + timedelta(microseconds=columns["created_us"]),
         "recorded_at": _EPOCH + timedelta(microseconds=columns["recorded_us"]),
         "context": context or None,
-        # The expected views need only one of several results that differ, because all of them name
-        # the same playbook.
+        # Reports may have different results. All of these name the same playbook, which is all that
+        # the expected views need, so take the first one.
         "result": next(filter(None, map(_unsealed, (one.result for one in reported))), None),
         "coercions": None,
         "shape": reported[0].shape,

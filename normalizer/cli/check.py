@@ -66,8 +66,8 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
             about, remedy = end.trouble
             findings = [CheckResult(about, f"no answer in {ANSWER_S:.0f} s", remedy)]
         except NormalizerError as error:
-            # A step that compares Kafka with the database can fail at either end, so name the one
-            # that raised the error.
+            # A step that compares Kafka with the database can fail because of either of them, so
+            # report the one that raised the error.
             at = kafka if isinstance(error, BrokerUnavailableError) else end
             about, remedy = at.trouble
             findings = [CheckResult(about, error.what, error.remedy or remedy)]

@@ -255,8 +255,8 @@ async def _read(
             continue
         if chunk is None:
             raise BrokerUnavailableError(
-                f"{position.at}: Kafka's retention has just deleted offset {offset}, so nothing "
-                "was skipped. Run the command again"
+                f"{position.at}: Kafka's retention deleted offset {offset} a moment ago, so "
+                "there's nothing to skip. Run the command again to skip the record that's first now"
             )
         found = [one for one in chunk.records if to is None or one.offset < to]
         if to is None and found:
@@ -267,9 +267,9 @@ async def _read(
         offset = chunk.next_offset
     if to is None and offset < last:
         raise BrokerUnavailableError(
-            f"{position.at}: the brokers return no record from offset {offset} on, so the command "
-            "can't find the next offset. If the log is damaged there, use --to to name the "
-            "offset to continue at"
+            f"{position.at}: the brokers return no record at or after offset {offset}, so the "
+            "next offset can't be determined. If the log is damaged there, say with --to at which "
+            "offset to continue"
         )
     return records, to or min(offset, end)
 

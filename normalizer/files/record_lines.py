@@ -72,12 +72,12 @@ def read_pages(
 
 
 def read_texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
-    """Yield texts of whole lines, about a mebibyte at a time. The last line may lack its newline.
+    """Yield the complete lines that have been read so far, about 1 MiB at a time.
 
-    Each text has the complete lines that can be read without waiting, so it's empty as long as no
-    line has ended. A line that arrives in several chunks is cut to `longest_bytes` while it's
-    collected, so that it can't fill the memory. A line that arrives in one chunk isn't cut, because
-    it's in memory already.
+    A text is empty if the stream had data, but no line has ended yet. The last line of the stream
+    may lack its newline. A line that arrives in several chunks is cut to `longest_bytes` while it's
+    collected, so that it can't exhaust the memory. A line that arrives in one chunk isn't cut,
+    because it's in memory already.
     """
     begun = bytearray()
     while chunk := stream.read1(_CHUNK_BYTES):

@@ -59,7 +59,7 @@ class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
             return cls(execution_id=hash_text_id(name), text=name)
         if not -(1 << 63) <= int(name) < 1 << 63:
             raise ConfigurationError(
-                f"EXECUTION: {name} can't be an id, because an id is a signed integer of 64 bits"
+                f"EXECUTION: {name} is no id. Expected a signed 64-bit integer"
             )
         return cls(execution_id=int(name))
 

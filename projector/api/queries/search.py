@@ -313,8 +313,8 @@ _STEPS: Final = Statement("""
     limit    :most_steps::bigint
 """)
 
-# Finds names and error classes in the roll-ups and not in the events, because the roll-ups have
-# only a limited number of them.
+# Looks up names and error classes in the roll-ups rather than in the events, because the roll-ups
+# hold only a limited number of distinct names and classes.
 _NAMES: Final = Statement(
     f"""
     -- Materialized, so that a name is compared once and not in each row that has it.

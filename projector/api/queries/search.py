@@ -320,7 +320,12 @@ _NAMES: Final = Statement(
     -- Materialized, so that a name is compared once and not in each row that has it.
     with named as materialized (
         select   'playbook' as kind, 'playbook' as parameter, playbook as name,
-                 sum(executions) as times, 'executions' as what
+                 -- Most executions that end here also began here. Count them once.
+                 greatest(
+                     sum(executions) filter (where outcome = 'BEGUN'),
+                     sum(executions) filter (where outcome <> 'BEGUN')
+                 ) as times,
+                 'executions' as what
         from     projector.execution_outcomes
         where    hour >= :since::timestamptz and hour < :until::timestamptz
         group by playbook

@@ -143,6 +143,27 @@ async def test_call_of_an_ended_execution_waits_for_nothing(database: Database) 
             assert [row["step"] for row in rows] == ["runs"], path
 
 
+async def test_search_counts_an_execution_that_began_and_ended_once(database: Database) -> None:
+    async with connected(database) as connection, api_client(database.url) as client:
+        await connection.execute(
+            """
+            insert into projector.execution_hours (hour, playbook, outcome, shard, executions)
+            select projector.to_hour(now()), playbook, outcome, 0, executions
+            from   (
+                       values ('team/runs', 'BEGUN', 5), ('team/runs', 'COMPLETED', 2),
+                              ('team/runs', 'FAILED', 1), ('team/ends', 'CANCELLED', 1)
+                   ) as counted (playbook, outcome, executions)
+            """
+        )
+
+        rows = await get_rows(client, "search", q="team/")
+
+    assert {row["label"]: row["detail"] for row in rows} == {
+        "team/runs": "5 executions",
+        "team/ends": "1 execution",
+    }
+
+
 async def test_search_says_that_more_names_match_than_it_lists(database: Database) -> None:
     async with connected(database) as connection, api_client(database.url) as client:
         await connection.execute(

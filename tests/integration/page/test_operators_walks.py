@@ -164,7 +164,8 @@ INCIDENT: Final = """
     )
     insert into normalizer.events
            (event_id, execution_id, event_type, step, status, attempts, max_attempts, created_at,
-            worker_id, command_id, error, context, source_topic, source_partition, source_offset)
+            worker_id, command_id, error, context, meta, source_topic, source_partition,
+            source_offset)
     select 800000000000 + number * 10 + ordinal, execution_id, event_type, step, status, attempts,
            2, begun_at + later_s * interval '1 second',
            case
@@ -178,6 +179,7 @@ INCIDENT: Final = """
                then 'deadlock detected: Process ' || 4700 + number
                     || ' waits for ShareLock on transaction ' || 964000 + number
            end,
-           context, 'noetl.events', 0, 100 + number * 10 + ordinal
+           context, jsonb_build_object('attempts', attempts), 'noetl.events', 0,
+           100 + number * 10 + ordinal
     from   report
 """

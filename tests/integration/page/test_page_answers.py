@@ -239,6 +239,11 @@ async def test_playbook_with_too_many_calls_says_since_when_they_are_counted(
     ("screen", "link", "title"),
     [
         (f"show=execution&execution={STUCK}", "#execution >> text=team/flow", "Playbook team/flow"),
+        (
+            "show=executions&playbook=team/flow",
+            "#executions tbody >> text=team/flow",
+            "Playbook team/flow",
+        ),
         ("show=calls", "#calls li >> text=start", f"Execution {STUCK}"),
     ],
 )

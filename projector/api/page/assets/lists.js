@@ -62,6 +62,10 @@ function call(row, address) {
         row.error ? h("a", { href: callAddress(row, address), tabindex: "-1" }, row.error) : "No error text was sent."));
 }
 
+/** The executions of a playbook, or its versions if these are listed already. */
+const ofPlaybook = (row, address) =>
+  link(address, address.playbook && address.playbook === row.playbook ? { show: "playbooks", playbook: row.playbook } : { playbook: row.playbook });
+
 export function executions(address) {
   const byEnd = address.time === "ended_at";
   const filters = OF_EXECUTIONS.includes(address.status ?? "RUNNING") ? ["playbook", "version", "status"] : ["playbook", "version"];
@@ -75,7 +79,7 @@ export function executions(address) {
         table("Executions", [
           { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
           { name: "Status", value: (row) => row.status, cell: (row) => [ended(row), row.waits_for ? h("small", { class: "why" }, stuckReason(row, address)) : null] },
-          { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { class: "text-cell", href: link(address, { playbook: row.playbook }) }, breaking(row.playbook || "(unknown)", "/")) },
+          { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { class: "text-cell", href: ofPlaybook(row, address) }, breaking(row.playbook || "(unknown)", "/")) },
           { name: "Version", value: (row) => row.version, cell: (row) => row.version ?? "–" },
           byEnd ? { name: "Ended", number: true, time: true, value: (row) => row.ended_at, cell: (row) => clock(row.ended_at) }
             : { name: "Begun", number: true, time: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) },

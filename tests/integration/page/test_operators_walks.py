@@ -1,4 +1,4 @@
-"""Ten questions of an operator on one page, each answered in at most three clicks or one paste.
+"""Questions of an operator on one page, each answered in at most three clicks or one paste.
 
 `INCIDENT` is what the page shows: for an hour, version 7 of one playbook fails with a new error on
 one worker.
@@ -44,8 +44,11 @@ WALKS: Final[dict[str, Walk]] = {
         ("click #records tbody a >> nth=0", "no JSON", "normalizer quarantine redrive --id"),
     ),
     "is retrying worth it for a step": (
-        ("choose step insert_rows",),
-        ("click nav.screens >> text=Retries", "Retries saved 13 of 20 failed calls and took"),
+        ("click nav.screens >> text=Retries",),
+        ("click #recovery >> text=insert_rows", "Retries saved 13 of 20 failed calls and took"),
+    ),
+    "the versions of a playbook by its name": (
+        ("paste demo/incident/pay", "Playbook demo/incident/pay", "Errors by version"),
     ),
     "version 7 beside version 6, and what changed between them": (
         ("click nav.screens >> text=Playbooks",),

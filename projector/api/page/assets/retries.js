@@ -13,8 +13,10 @@ import { hours, pace } from "./windows.js";
 
 // ---- Columns that several tables have ---------------------------------------------------------
 
-const step = { name: "Step", free: true, value: (row) => row.step, cell: (row) =>
-  h("a", { href: link(page(), { show: "calls", step: row.step, attempts: row.attempts ?? null }) }, row.step || "(no step)") };
+/** Chooses the step for the whole screen of retries. Leads to its calls if it's chosen already, and from other screens. */
+const ofStep = (row) => page().show === "retries" && page().step === undefined ? link(page(), { step: row.step })
+  : link(page(), { show: "calls", step: row.step, attempts: row.attempts ?? null });
+const step = { name: "Step", free: true, value: (row) => row.step, cell: (row) => h("a", { href: ofStep(row) }, row.step || "(no step)") };
 const tries = { name: "Attempt", value: (row) => row.attempts, cell: (row) => attempt(row.attempts) };
 const id = { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(page(), row.execution_id) };
 const playbook = { name: "Playbook", value: (row) => row.playbook,

@@ -83,7 +83,7 @@ function target({ kind, params, href }) {
     error: "error", gap: "producers" }[kind];
   switch (kind) {
     case "quarantine": return link(current, { show, record: params.quarantine });
-    case "playbook": return link(current, { show: "executions", playbook: params.playbook });
+    case "playbook": return link(current, { show: "playbooks", playbook: params.playbook });
     case "step": return link(current, { show: "calls", step: params.step });
     case "worker": return link(current, { show: "calls", worker: params.worker });
     case "trace": return link(current, { show, execution: params.execution });

@@ -349,7 +349,7 @@ async def test_records_of_a_topic_recreated_need_their_generation(
     verdict = await backfill_files(database, path)
 
     assert verdict.state == "failed"
-    assert "Name the log with --incarnation" in verdict.reason
+    assert "Choose the log with --incarnation" in verdict.reason
 
 
 async def test_the_last_offset_of_all_holds_up_nobody(database: Database, tmp_path: Path) -> None:

@@ -357,7 +357,7 @@ async def test_an_execution_that_takes_too_long_to_delete_is_named_with_what_to_
             for each row execute function sleep();
         """
     )
-    why = f"takes too long: execution {GONE} has 6 events; run the same command again while"
+    why = f"its time limit: execution {GONE} has 6 events; run the same command again while"
 
     with pytest.raises(FatalError, match=why):
         await forgotten(database)

@@ -33,6 +33,10 @@ WALKS: Final[dict[str, Walk]] = {
          r"Workers\s+worker-bad-1\s+\d+"),
         ("click .calls .error a >> nth=0", "As sent", r"Process \d+ waits for ShareLock"),
     ),
+    "which step has the most new failures, and with which errors": (
+        ("click #rate tr[data-key^=rate-] a >> nth=0", r"Errors\s.+Groups", re.escape(_ERROR)),
+        (f"click #groups >> text={_ERROR}", r"Steps\s+insert_rows\s+27", r"worker-bad-1\s+27"),
+    ),
     "an execution from a log line": (
         (f'paste ERROR execution_id="{STUCK}": no answer', f"Execution {STUCK}"),
     ),

@@ -59,7 +59,7 @@ function call(row, address) {
     h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id, row.command_id, row.attempts)),
     row.status === "COMPLETED" || !row.finished_at ? null :
       h("p", { class: row.error ? "error" : "error none" },
-        row.error ? h("a", { href: callAddress(row, address), tabindex: "-1" }, row.error) : "No error text was sent."));
+        row.error ? h("a", { href: callAddress(row, address) }, row.error) : "No error text was sent."));
 }
 
 /** The executions of a playbook, or its versions if these are listed already. */

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, plural, windowText } from "./format.js";
-import { FEW_CALLS, STEP_MS, bins, expandButton, figures, knownUntil, limit, nothing, stamp, sum } from "./panel_parts.js";
+import { STEP_MS, bins, expandButton, figures, knownUntil, limit, nothing, stamp, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const MARKS_SHOWN = 3;
@@ -76,8 +76,9 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
     const then = stepsBefore.rows.find((row) => row.step === name);
     return { step: name, calls: sum(rows, "calls"), failed: sum(rows, "failed"), rate: rate(rows), before: then?.error_rate ?? null };
   });
-  const grown = (row) => row.rate - (row.before ?? 0);
-  steps.sort((a, b) => (a.calls < FEW_CALLS) - (b.calls < FEW_CALLS) || grown(b) - grown(a) || b.failed - a.failed);
+  /** How many more of its calls failed than at the rate before. */
+  const more = (row) => row.failed - row.calls * (row.before ?? 0);
+  steps.sort((a, b) => more(b) - more(a));
   const drawn = limit(steps, expanded, 5);
   return {
     nodes: [
@@ -91,7 +92,7 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
         ], now.rows),
       markList(deployments, address),
       table("Error rate by step, in this window and the one before", [
-        { name: "Step", value: (row) => row.step, cell: (row) => h("a", { href: link(address, { step: row.step }) }, row.step || "(no step)") },
+        { name: "Step", value: (row) => row.step, cell: (row) => h("a", { href: link(address, { show: "errors", step: row.step }) }, row.step || "(no step)") },
         { name: "Error rate", number: true, value: (row) => row.rate, cell: (row) => percent(row.rate) },
         { name: "Before", number: true, value: (row) => row.before, cell: (row) => percent(row.before) },
         { name: "Failed", number: true, value: (row) => row.failed, cell: (row) => count(row.failed) },

@@ -47,7 +47,7 @@ RETIRED: Final = {
 }
 """A retired word, and what to write for it."""
 
-_BINARY: Final = {".png", ".ico", ".svg"}
+_BINARY: Final = {".webp", ".ico", ".svg"}
 
 
 def test_no_retired_word_is_used() -> None:

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, FloatRect, Page, async_playwright
 
 from tests.support.stack import skip_or_fail
 
@@ -146,6 +148,19 @@ async def serving(database_url: str, **variables: str) -> AsyncIterator[str]:
     finally:
         child.terminate()
         await child.communicate()
+
+
+async def take_picture(page: Page, name: str, *, height: int | None = None) -> bytes:
+    """The page as a PNG. The folder that PICTURES names gets it too, without loss in a third."""
+    size = page.viewport_size
+    assert size is not None
+    clip: FloatRect = {"x": 0, "y": 0, "width": size["width"], "height": height or size["height"]}
+    picture = await page.screenshot(full_page=height is not None, clip=clip)
+    if folder := os.environ.get("PICTURES"):
+        written = Path(folder) / f"{name}.webp"
+        command = ("cwebp", "-quiet", "-lossless", "-z", "8", "-o", str(written), "--", "-")
+        await asyncio.to_thread(subprocess.run, command, input=picture, check=True)
+    return picture
 
 
 async def axe(page: Page, *, only: str | None = None) -> list[dict[str, Any]]:

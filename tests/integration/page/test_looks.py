@@ -1,15 +1,13 @@
 """Nothing is out of place, and pictures to look at.
 
 `PICTURES=docs/pictures pytest tests/integration/page -k "picture or walks"` takes those of the
-README and docs/dashboard.md again.
+README and docs/dashboard.md again. It needs cwebp, which is in Debian's package webp.
 """
 
-import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -19,7 +17,16 @@ import pytest
 from playwright.async_api import Browser
 
 from bench.history import make_history
-from tests.integration.page.browsing import DESK, PHONE, Scheme, axe, fully_drawn, looking, serving
+from tests.integration.page.browsing import (
+    DESK,
+    PHONE,
+    Scheme,
+    axe,
+    fully_drawn,
+    looking,
+    serving,
+    take_picture,
+)
 from tests.integration.page.platform import Platform
 from tests.support.stack import Database
 from tests.support.waiting import until
@@ -35,11 +42,9 @@ _THEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
 async def test_charts_follow_the_theme_and_a_picture_is_taken(
     browser: Browser,
     platform: Platform,
-    tmp_path: Path,
     size: str,
     scheme: Scheme,
 ) -> None:
-    folder = Path(os.environ.get("PICTURES", tmp_path))
     async with looking(browser, platform.url, size=_SIZES[size], scheme=scheme) as page:
         # A process that has just begun has sent no heartbeat yet.
         await page.wait_for_selector(".headline a[href='#freshness'] >> text=Caught up")
@@ -50,11 +55,7 @@ async def test_charts_follow_the_theme_and_a_picture_is_taken(
             await until(partial(page.evaluate, _IN_THE_THEMES_COLOURS), is_so=bool)
             # uPlot multiplies it by the pixels of the screen for each of the page.
             assert 10 <= await page.evaluate(_CHART_FONT_PX) <= 13
-            picture = await page.screenshot(
-                path=folder / f"dashboard-{size}-{colours}.png",
-                full_page=True,
-                clip={"x": 0, "y": 0, "width": _SIZES[size][0], "height": 1270},
-            )
+            picture = await take_picture(page, f"dashboard-{size}-{colours}", height=1270)
             assert len(picture) > 50_000
         await page.emulate_media(color_scheme=scheme)
 
@@ -62,7 +63,7 @@ async def test_charts_follow_the_theme_and_a_picture_is_taken(
         await page.wait_for_selector(".calls li")
         await page.locator(".calls a.id").first.click()
         await page.wait_for_selector("#as-sent .json")
-        await page.screenshot(path=folder / f"execution-{size}-{scheme}.png")
+        await take_picture(page, f"execution-{size}-{scheme}")
 
         await page.goto(f"{platform.url}/api")
         await page.locator("#execution_calls summary").first.click()

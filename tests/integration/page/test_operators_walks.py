@@ -4,18 +4,16 @@
 one worker.
 """
 
-import os
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import pytest
 from playwright.async_api import Browser, Page
 
 from bench.history import make_history
-from tests.integration.page.browsing import fully_drawn, looking, serving
+from tests.integration.page.browsing import fully_drawn, looking, serving, take_picture
 from tests.integration.page.platform import reading
 from tests.integration.page.test_page_answers import HISTORY, STUCK
 from tests.support.stack import Stack
@@ -72,8 +70,8 @@ WALKS: Final[dict[str, Walk]] = {
 }  # fmt: skip
 
 _PICTURES: Final = {
-    "version 7 beside version 6, and what changed between them": "playbook-desk-light.png",
-    "what is stuck, where, and why": "stuck-desk-light.png",
+    "version 7 beside version 6, and what changed between them": "playbook-desk-light",
+    "what is stuck, where, and why": "stuck-desk-light",
 }
 """Of docs/dashboard.md."""
 
@@ -104,9 +102,9 @@ async def test_operator_finds_the_answer_in_three_clicks_or_one_paste(
                 "(pattern) => new RegExp(pattern, 's').test(document.body.innerText)",
                 arg=".+".join(patterns),
             )
-        if "PICTURES" in os.environ and question in _PICTURES:
+        if question in _PICTURES:
             await page.mouse.move(0, 0)
-            await page.screenshot(path=Path(os.environ["PICTURES"]) / _PICTURES[question])
+            await take_picture(page, _PICTURES[question])
 
 
 async def _act(page: Page, action: str) -> None:

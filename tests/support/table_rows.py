@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -42,23 +41,6 @@ async def insert_row(connection: asyncpg.Connection, table: str, **columns: Any)
     row = {**_ROWS[table], **columns}
     names, places = ", ".join(row), ", ".join(f"${n}" for n in range(1, len(row) + 1))
     await connection.execute(f"insert into {table} ({names}) values ({places})", *row.values())
-
-
-async def insert_position(
-    connection: asyncpg.Connection, *, read_to: datetime, **columns: Any
-) -> None:
-    """The position of a partition whose five records were read, the last one of this time."""
-    await insert_row(
-        connection,
-        "normalizer.source_positions",
-        **{
-            "next_offset": 5,
-            "records": 5,
-            "last_recorded_ms": int(read_to.timestamp() * 1000),
-            "committed_at": read_to,
-        }
-        | columns,
-    )
 
 
 _ROWS: Final[Mapping[str, Mapping[str, Any]]] = {

@@ -28,8 +28,8 @@ def main(arguments: list[str]) -> None:
         image.build(ROOT, f"event-normalizer:{version}", sources.commit(ROOT), arguments[1:])
         return
     notes.check_heading((ROOT / "CHANGELOG.md").read_text(), version)
-    views.check_gains(ROOT, version)
-    commit = sources.checked_out_commit(ROOT)
+    views.check_columns_kept(ROOT, version)
+    commit = sources.clean_commit(ROOT)
     with tempfile.TemporaryDirectory(prefix="release-") as made:
         folder = Path(made)
         tools = packages.install_tools(ROOT, folder / "tools")

@@ -28,7 +28,7 @@ def commit(root: Path) -> Commit:
     return Commit(revision, int(epoch))
 
 
-def checked_out_commit(root: Path) -> Commit:
+def clean_commit(root: Path) -> Commit:
     """Do the same, and raise ReleaseError if a file differs from it."""
     changed = run("git", "status", "--porcelain", folder=root).decode().splitlines()
     if changed:

@@ -5,19 +5,19 @@ from pathlib import Path
 
 from release.commands import ReleaseError, run
 
-CONTRACT = "docs/views.json"
+VIEWS_FILE = "docs/views.json"
 
 
-def check_gains(root: Path, version: str) -> None:
+def check_columns_kept(root: Path, version: str) -> None:
     """Raise ReleaseError if a view lost or moved a column since a release of the same series."""
     series = ".".join(version.split(".")[:2])
-    now = _columns((root / CONTRACT).read_text())
+    now = _columns((root / VIEWS_FILE).read_text())
     for tag in run("git", "tag", "--list", f"v{series}.*", folder=root).decode().split():
-        then = _columns(run("git", "show", f"{tag}:{CONTRACT}", folder=root).decode())
+        then = _columns(run("git", "show", f"{tag}:{VIEWS_FILE}", folder=root).decode())
         for view, columns in then.items():
             if now.get(view, [])[: len(columns)] != columns:
                 raise ReleaseError(
-                    f"{CONTRACT}: view {view} must begin with its columns of {tag}: "
+                    f"{VIEWS_FILE}: view {view} must begin with its columns of {tag}: "
                     f"{', '.join(columns)}"
                 )
 

@@ -12,8 +12,8 @@ import pytest
 from release.archives import pack
 from release.checks import compare
 from release.commands import ReleaseError
-from release.sources import checked_out_commit, commit, export
-from release.views import CONTRACT, check_gains
+from release.sources import clean_commit, commit, export
+from release.views import VIEWS_FILE, check_columns_kept
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,14 +57,14 @@ def test_a_release_is_made_of_the_commit_and_of_nothing_beside_it(tmp_path: Path
     (checkout / "known").write_text("committed")
     _git(checkout, "add", ".")
     _git(checkout, "commit", "--quiet", "--message", "one")
-    assert checked_out_commit(checkout) == commit(checkout)
+    assert clean_commit(checkout) == commit(checkout)
     (checkout / "unknown").touch()
 
     tree = export(checkout, commit(checkout), tmp_path / "tree")
 
     assert [path.name for path in tree.iterdir()] == ["known"]
     with pytest.raises(ReleaseError, match="commit first: unknown"):
-        checked_out_commit(checkout)
+        clean_commit(checkout)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_a_view_only_gains_columns_within_a_series(
     def publish(columns: str) -> None:
         listed = [{"name": one} for one in columns]
         views = [{"name": "calls", "columns": listed}] if columns else []
-        (tmp_path / CONTRACT).write_text(json.dumps(views))
+        (tmp_path / VIEWS_FILE).write_text(json.dumps(views))
 
-    (tmp_path / CONTRACT).parent.mkdir()
+    (tmp_path / VIEWS_FILE).parent.mkdir()
     _git(tmp_path, "init", "--quiet")
     publish("ab")
     _git(tmp_path, "add", ".")
@@ -87,12 +87,12 @@ def test_a_view_only_gains_columns_within_a_series(
     _git(tmp_path, "tag", "v0.1.0")
     publish(now)
 
-    check_gains(tmp_path, "0.2.0")
+    check_columns_kept(tmp_path, "0.2.0")
     if is_allowed:
-        check_gains(tmp_path, "0.1.1")
+        check_columns_kept(tmp_path, "0.1.1")
     else:
         with pytest.raises(ReleaseError, match=r"view calls must begin with .* v0\.1\.0: a, b$"):
-            check_gains(tmp_path, "0.1.1")
+            check_columns_kept(tmp_path, "0.1.1")
 
 
 def test_the_sbom_lists_components_that_pip_did_not_install(tmp_path: Path) -> None:

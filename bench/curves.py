@@ -29,7 +29,7 @@ from bench.history import EVENTS_AN_EXECUTION, make_history
 from bench.servers import create_topic
 from normalizer.runtime.native_lane import why_not_installed
 from simulator.kafka_producer import producer, send_all
-from simulator.mix import PLAIN, SECOND_US, Mix
+from simulator.mix import CLEAN_MIX, SECOND_US, Mix
 from simulator.sent_record import SentRecord
 from simulator.topic_records import records
 from tests.support.results import command_line, write_results
@@ -62,7 +62,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
     label: str
     events: int = 0
-    mix: Mix = PLAIN
+    mix: Mix = CLEAN_MIX
     partitions: int = PARTITIONS
     processes: int = 1
     core: Core | None = None
@@ -118,7 +118,9 @@ def curves(events: int, stored: Sequence[int], memory: Sequence[int]) -> Iterato
             Point(
                 label=f"{size:,}",
                 events=min(events, LONGEST_BYTES // size),
-                mix=msgspec.structs.replace(PLAIN, event_bytes_low=size, event_bytes_high=size + 1),
+                mix=msgspec.structs.replace(
+                    CLEAN_MIX, event_bytes_low=size, event_bytes_high=size + 1
+                ),
             )
             for size in (200, 1_000, 5_000, 20_000, 100_000)
         ),

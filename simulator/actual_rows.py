@@ -135,7 +135,7 @@ class DatabaseRows:
         found = await self._connection.fetch(_TOTALS, self._topic)
         return {record[0]: ActualTotals(*record) for record in found}
 
-    async def taken(self, event_ids: list[int]) -> set[int]:
+    async def find_stored_ids(self, event_ids: list[int]) -> set[int]:
         """Return which of these ids belong to a row, of any topic."""
         found = await self._connection.fetch(_TAKEN, event_ids)
         return {record[0] for record in found}

@@ -18,7 +18,7 @@ class AttemptField(NamedTuple):
     as_text: bool = False
 
 
-META: Final = AttemptField("meta", ("attempts",), EXPLICIT)
+META_ATTEMPTS: Final = AttemptField("meta", ("attempts",), EXPLICIT)
 META_TEXT: Final = AttemptField("meta", ("attempts",), EXPLICIT, as_text=True)
 META_ATTEMPT: Final = AttemptField("meta", ("attempt",))
 CORRELATION: Final = AttemptField("body", ("correlation", "attempt"))
@@ -26,21 +26,21 @@ META_CORRELATION: Final = AttemptField("meta", ("correlation", "attempt"), as_te
 PAYLOAD: Final = AttemptField("payload", ("attempt",))
 RETRY: Final = AttemptField("payload", ("retry", "attempt"))
 QUEUE: Final = AttemptField("meta", ("queue_meta", "attempts"))
-NUMBER: Final = AttemptField("body", ("attempt_number",))
+ATTEMPT_NUMBER: Final = AttemptField("body", ("attempt_number",))
 META_RETRY: Final = AttemptField("meta", ("retry", "attempt_number"))
 DATA: Final = AttemptField("payload", ("data", "attempt_number"))
 TOP: Final = AttemptField("body", ("attempt",))
 RETRY_COUNT: Final = AttemptField("body", ("retry_count",), EXPLICIT)
 
-EVERYWHERE: Final = (
-    META,
+EMIT_FIELDS: Final = (
+    META_ATTEMPTS,
     META_TEXT,
     META_ATTEMPT,
     CORRELATION,
     META_CORRELATION,
     PAYLOAD,
     QUEUE,
-    NUMBER,
+    ATTEMPT_NUMBER,
     META_RETRY,
     DATA,
     TOP,
@@ -48,7 +48,7 @@ EVERYWHERE: Final = (
 )
 """The fields of an emit request."""
 
-INSIDE: Final = (META_TEXT, META_ATTEMPT, META_CORRELATION, PAYLOAD, RETRY, QUEUE)
+REQUEST_FIELDS: Final = (META_TEXT, META_ATTEMPT, META_CORRELATION, PAYLOAD, RETRY, QUEUE)
 """The fields of a request or a batch item, which has few keys of its own."""
 
 

@@ -41,7 +41,7 @@ class RowReader(Protocol):
         """The totals of each partition."""
         ...
 
-    async def taken(self, event_ids: list[int]) -> set[int]:
+    async def find_stored_ids(self, event_ids: list[int]) -> set[int]:
         """Return which of these ids belong to a row."""
         ...
 
@@ -57,7 +57,7 @@ async def compare(lines: Iterable[Line], database: RowReader) -> ComparisonRepor
         ids = IdCheck(facts.shared_ids)
         for number in range(PARTITIONS):
             _compare_partition(expected_spill, actual_spill, number, facts, ids, report)
-    await ids.finish(database.taken, report)
+    await ids.finish(database.find_stored_ids, report)
     _compare_quarantine(facts, await database.quarantined(), report)
     facts.totals.finish(facts.topic, await database.totals(), report)
     return report
@@ -149,15 +149,15 @@ def _compare_partition(
         found = [row for one in reports if (row := rows.pop(_report_key(one), None)) is not None]
         name = f"{facts.name(_report_key(first))} {fields.event_type} of {fields.execution_id}"
         if not found:
-            report.differs("missing", name)
+            report.add_difference("missing", name)
             continue
         if len(found) > 1:
-            report.differs("doubled", f"{name}: rows {[row.event_id for row in found]}")
+            report.add_difference("doubled", f"{name}: rows {[row.event_id for row in found]}")
         wanted = expected_row(reports)
         _compare_row(name, wanted, found[0], report)
         ids.add(name, wanted, found[0], facts.topic, first, report)
     for row in rows.values():
-        report.differs("surplus", f"{facts.name(_row_key(row))} {_event_name(row)}")
+        report.add_difference("surplus", f"{facts.name(_row_key(row))} {_event_name(row)}")
 
 
 def _event_name(event: ReportedFields | ActualRow) -> str:
@@ -178,7 +178,7 @@ def _compare_row(name: str, wanted: ExpectedRow, row: ActualRow, report: Compari
         if column in ("context", "result"):
             found = value_or_digest(None if found is None else msgspec.json.decode(found))
         if found != value:
-            report.differs(f"differs in {column}", f"{name}: {found!r} is to be {value!r}")
+            report.add_difference(f"differs in {column}", f"{name}: {found!r} is to be {value!r}")
     for column, least in wanted.objects.items():
         _compare_object(name, column, least, getattr(row, column), report)
     coercions = [] if row.coercions is None else msgspec.json.decode(row.coercions)
@@ -187,11 +187,13 @@ def _compare_row(name: str, wanted: ExpectedRow, row: ActualRow, report: Compari
         rules -= {"event_id_conflict", "ambiguous_report"}
     if rules != wanted.rules:
         detail = f"{sorted(rules)} is to be {sorted(wanted.rules)}"
-        report.differs("differs in coercions", f"{name}: {detail}")
+        report.add_difference("differs in coercions", f"{name}: {detail}")
     if not row.shape.startswith(wanted.shape):
-        report.differs("differs in shape", f"{name}: {row.shape!r} is to be {wanted.shape!r}")
+        report.add_difference(
+            "differs in shape", f"{name}: {row.shape!r} is to be {wanted.shape!r}"
+        )
     if row.trace_id not in wanted.traces:
-        report.differs("differs in trace_id", f"{name}: {row.trace_id!r}")
+        report.add_difference("differs in trace_id", f"{name}: {row.trace_id!r}")
 
 
 def _compare_object(
@@ -201,7 +203,7 @@ def _compare_object(
     for key, value in least.items():
         if key not in holds or holds[key] != value:
             detail = f"{key} {holds.get(key)!r} is to be {value!r}"
-            report.differs(f"differs in {column}", f"{name}: {detail}")
+            report.add_difference(f"differs in {column}", f"{name}: {detail}")
 
 
 def _compare_quarantine(
@@ -212,9 +214,11 @@ def _compare_quarantine(
         key = (row.source_partition, row.source_offset, row.source_index)
         reason = rejected.pop(key, None)
         if reason is None:
-            report.differs("rejected, though nothing is wrong", f"{facts.name(key)}: {row.reason}")
+            report.add_difference(
+                "rejected, though nothing is wrong", f"{facts.name(key)}: {row.reason}"
+            )
         elif reason != row.reason:
             detail = f"{row.reason} is to be {reason}"
-            report.differs("differs in reason", f"{facts.name(key)}: {detail}")
+            report.add_difference("differs in reason", f"{facts.name(key)}: {detail}")
     for key, reason in rejected.items():
-        report.differs("not rejected", f"{facts.name(key)}: {reason}")
+        report.add_difference("not rejected", f"{facts.name(key)}: {reason}")

@@ -39,9 +39,9 @@ class IdCheck:
         elif own in self._shared:
             self._plain[own] += row.event_id == own
             if row.event_id != own and not is_hashed(row.event_id):
-                report.differs("differs in event_id", f"{name}: {row.event_id} is no hash")
+                report.add_difference("differs in event_id", f"{name}: {row.event_id} is no hash")
         elif row.event_id != own:
-            report.differs("differs in event_id", f"{name}: {row.event_id} is to be {own}")
+            report.add_difference("differs in event_id", f"{name}: {row.event_id} is to be {own}")
 
     def _add_derived(
         self, name: str, row: ActualRow, topic: str, logged: LoggedReport, report: ComparisonReport
@@ -53,14 +53,18 @@ class IdCheck:
         if row.event_id in [derived(*coordinates, salt=salt) for salt in _SALTS]:
             self._salted[plain] = name
         else:
-            report.differs("differs in event_id", f"{name}: {row.event_id} is to be {plain}")
+            report.add_difference("differs in event_id", f"{name}: {row.event_id} is to be {plain}")
 
     async def finish(self, taken: Taken, report: ComparisonReport) -> None:
         """Judge the rest. A shared id has one event, and a salted id needs the plain one taken."""
         for own, number in self._plain.items():
             if number != 1:
-                report.differs("differs in event_id", f"{own} belongs to {number} of its events")
+                report.add_difference(
+                    "differs in event_id", f"{own} belongs to {number} of its events"
+                )
         used = await taken(list(self._salted))
         for plain, name in self._salted.items():
             if plain not in used:
-                report.differs("differs in event_id", f"{name}: {plain} is free, yet not used")
+                report.add_difference(
+                    "differs in event_id", f"{name}: {plain} is free, yet not used"
+                )

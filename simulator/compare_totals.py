@@ -58,7 +58,7 @@ class TotalsCheck(msgspec.Struct):
             name = f"{topic}[{partition}]"
             totals = found.get(partition)
             if totals is None:
-                report.differs("differs in totals", f"{name} was never read")
+                report.add_difference("differs in totals", f"{name} was never read")
                 continue
             wanted = {field: getattr(self, field)[partition] for field in exact}
             wanted["next_offset"] = self.next_offset[partition]
@@ -72,4 +72,4 @@ class TotalsCheck(msgspec.Struct):
 
 def _compare(name: str, found: Any, wanted: Any, report: ComparisonReport) -> None:
     if found != wanted:
-        report.differs("differs in totals", f"{name}: {found} is to be {wanted}")
+        report.add_difference("differs in totals", f"{name}: {found} is to be {wanted}")

@@ -65,12 +65,12 @@ def _compare_execution(
     report.executions += 1
     name = f"execution {expected.execution.execution_id}"
     if actual is None:
-        report.differs("execution not shown", name)
+        report.add_difference("execution not shown", name)
         return
     _compare("executions", name, actual, expected.execution, report)
     if expected.really and actual.status != expected.really:
         detail = f"{name}: {actual.status} was {expected.really}"
-        report.differs("execution ended otherwise", detail)
+        report.add_difference("execution ended otherwise", detail)
 
 
 def _compare_calls(
@@ -82,7 +82,7 @@ def _compare_calls(
         name = f"call {call.command_id} of {call.execution_id}, attempts {call.attempts}"
         shown = found.get((call.command_id, call.attempts))
         if shown is None:
-            report.differs("call not shown", name)
+            report.add_difference("call not shown", name)
             continue
         _compare("calls", name, shown, call, report)
 
@@ -96,7 +96,9 @@ def _compare_real_calls(
         report.real_calls += len(outcomes)
         if shown[command_id] != outcomes:
             name = f"command {command_id} of {expected.execution.execution_id}"
-            report.differs("call ended otherwise", f"{name}: {shown[command_id]} was {outcomes}")
+            report.add_difference(
+                "call ended otherwise", f"{name}: {shown[command_id]} was {outcomes}"
+            )
 
 
 def _count_inferred_calls(
@@ -123,7 +125,9 @@ def _compare(view: str, name: str, actual: Any, expected: Any, report: Compariso
     for field in expected.__struct_fields__:
         found, wanted = getattr(actual, field), getattr(expected, field)
         if found != wanted:
-            report.differs(f"differs in {view}.{field}", f"{name}: {found!r} is to be {wanted!r}")
+            report.add_difference(
+                f"differs in {view}.{field}", f"{name}: {found!r} is to be {wanted!r}"
+            )
 
 
 async def _compare_totals(views: ViewReader, report: ComparisonReport) -> None:
@@ -134,7 +138,9 @@ async def _compare_totals(views: ViewReader, report: ComparisonReport) -> None:
         ("calls", calls, report.calls),
     ):
         if found != wanted:
-            report.differs(f"number of {name}", f"{found} are in the views, {wanted} were reported")
+            report.add_difference(
+                f"number of {name}", f"{found} are in the views, {wanted} were reported"
+            )
 
 
 def _compare_counts(
@@ -142,7 +148,7 @@ def _compare_counts(
 ) -> None:
     for key in found.keys() | wanted.keys():
         if found[key] != wanted[key]:
-            report.differs(
+            report.add_difference(
                 "differs in event_counts",
                 f"{key}: {found[key]} is to be {wanted[key]}",
             )

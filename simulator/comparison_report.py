@@ -32,7 +32,7 @@ class ComparisonReport(msgspec.Struct):
         """Return whether the database holds exactly what the ledger expects."""
         return not self.differences
 
-    def differs(self, kind: str, example: str) -> None:
+    def add_difference(self, kind: str, example: str) -> None:
         """Count one difference, and keep the first few as examples."""
         self.differences[kind] += 1
         kept = self.examples.setdefault(kind, [])

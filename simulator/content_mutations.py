@@ -132,7 +132,7 @@ def secret_keys(rendered: RenderedEvent) -> None:
         reported.meta = reported.meta | {"webhookSecret": REDACTED, "total_tokens": 7}
 
 
-def outputs(rendered: RenderedEvent) -> None:
+def add_output_keys(rendered: RenderedEvent) -> None:
     """Additional keys of an emit request, which a reader keeps in extra."""
     if not is_emit(rendered):
         return
@@ -191,7 +191,7 @@ def is_emit(rendered: RenderedEvent) -> bool:
     )
 
 
-def name_request(reported: ReportedFields) -> None:
+def mark_as_request(reported: ReportedFields) -> None:
     """`name` identifies a Python request that nothing else identifies."""
     if reported.shape in ("worker", "executor", "unknown"):
         reported.shape = "python_request"

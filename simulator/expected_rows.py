@@ -13,7 +13,7 @@ import msgspec
 
 from simulator.evidence import pack_evidence
 from simulator.rendering import ReportedFields
-from simulator.view_fold import ELSEWHERE, Row
+from simulator.view_fold import REPORTED_ELSEWHERE, Row
 
 
 class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
@@ -106,7 +106,7 @@ def expected_row(reports: list[LoggedReport]) -> ExpectedRow:
     )
 
 
-def stored_row(reports: list[LoggedReport]) -> Row:
+def view_input_row(reports: list[LoggedReport]) -> Row:
     """Return the row from which the expected views are computed.
 
     Values of which the ledger has only a hash are None.
@@ -135,7 +135,7 @@ def stored_row(reports: list[LoggedReport]) -> Row:
         "source_partition": first.partition,
         "source_offset": first.offset,
         "source_index": first.index,
-        "merge_flags": ELSEWHERE if len(partitions) > 1 else 0,
+        "merge_flags": REPORTED_ELSEWHERE if len(partitions) > 1 else 0,
     }
 
 

@@ -17,12 +17,12 @@ import msgspec
 
 from simulator.actual_views import ActualCall, ActualExecution, EventCountKey
 from simulator.evidence import are_attempts_declared
-from simulator.expected_rows import LoggedReport, stored_row
+from simulator.expected_rows import LoggedReport, view_input_row
 from simulator.ledger_file import CallLine, ExecutionLine, Line, RecordLine
 from simulator.spill_partitions import PARTITIONS, SpillPartitions
 from simulator.view_fold import ORCHESTRATE, Row, call_role, fold_execution
 
-EVERYTHING: Final = "everything is numbered"
+ALL_NUMBERED: Final = "everything is numbered"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ENDING_A_CALL: Final = frozenset(
@@ -80,11 +80,11 @@ def expected_views(lines: Iterable[Line]) -> Iterator[ExpectedViews]:
             calls=list(map(_shown_call, calls)),
             counts=Counter(map(_count, rows)),
             really=real.outcome if knows_end else None,
-            real_calls={name: really for name, how, really in real_calls if how == EVERYTHING},
+            real_calls={name: really for name, how, really in real_calls if how == ALL_NUMBERED},
             inferred_calls={
                 name: (how, really)
                 for name, how, really in real_calls
-                if how != EVERYTHING and len(really) > 1
+                if how != ALL_NUMBERED and len(really) > 1
             },
         )
 
@@ -109,7 +109,7 @@ def _executions(lines: Iterable[Line]) -> Iterator[tuple[list[Row], _Platform]]:
                 executions[logged.reported.execution_id][event, fact].append(logged)
             for execution_id, events in executions.items():
                 rows = [
-                    stored_row(reports) | {"fact": fact, "kind": reports[0].reported.kind}
+                    view_input_row(reports) | {"fact": fact, "kind": reports[0].reported.kind}
                     for (_, fact), reports in events.items()
                 ]
                 yield rows, real.get(execution_id, _Platform())
@@ -172,11 +172,11 @@ def _real_calls(rows: Sequence[Row], real: _Platform) -> Iterator[tuple[str, str
 
 
 def _numbering(rows: Sequence[Row], numbered: AbstractSet[int], retries: AbstractSet[int]) -> str:
-    """EVERYTHING, or what the issuer numbers and what the worker does. All are sets of facts."""
+    """ALL_NUMBERED, or what the issuer numbers and what the worker does. All are sets of facts."""
     issued = {row["fact"] for row in rows if call_role(row) == "issued"}
     reported = {row["fact"] for row in rows}
     if reported <= numbered:
-        return EVERYTHING
+        return ALL_NUMBERED
     by_issuer, by_worker = (
         _habit(own, own & numbered, own & retries) for own in (issued, reported - issued)
     )

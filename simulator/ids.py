@@ -39,7 +39,7 @@ class Minter:
         return (self._ms - EPOCH_MS) << _MS_BITS | self._node | self._sequence
 
 
-class DoubledMinter(Minter):
+class DatabaseMinter(Minter):
     """Ids as the platform's own database function draws them: shifted by 23, not 22."""
 
     def mint(self, at_ms: int) -> int:
@@ -75,17 +75,17 @@ def is_hashed(event_id: int) -> bool:
     return event_id & _NO_TIME == _NO_TIME
 
 
-def opaque(text: str) -> int:
+def hash_opaque_id(text: str) -> int:
     """Return the 62-bit hash that replaces an id that isn't an int64.
 
     For example, an execution whose id is a UUID is stored under this hash. Use it for the ids of
-    executions, catalog entries, and parents, and `opaque_event` for the ids of events.
+    executions, catalog entries, and parents, and `hash_opaque_event_id` for the ids of events.
     """
     digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & (2**62 - 1) | 1 << 62
 
 
-def opaque_event(text: str) -> int:
+def hash_opaque_event_id(text: str) -> int:
     """Return the hash that replaces an event id that isn't an int64.
 
     Bits 62 and 61 are set, which marks an id that holds no time. The other 61 bits are the hash.

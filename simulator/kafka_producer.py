@@ -16,7 +16,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from simulator.sent_record import SentRecord
 
-OnPlaced = Callable[[SentRecord, str, int, int], None]
+OnDelivery = Callable[[SentRecord, str, int, int], None]
 """Called with (record, topic, partition, offset) when the broker has answered."""
 
 _BATCH_BYTES = 512 * 1024
@@ -28,7 +28,7 @@ _TURN_US = 50_000
 class Producer:
     """Sends records a few thousand at a time (a turn), with a limit on the batches in flight."""
 
-    def __init__(self, client: AIOKafkaProducer, topic: str, placed: OnPlaced | None) -> None:
+    def __init__(self, client: AIOKafkaProducer, topic: str, placed: OnDelivery | None) -> None:
         self._client = client
         self._topic = topic
         self._placed = placed
@@ -98,7 +98,7 @@ def _append(builder: BatchBuilder, record: SentRecord) -> bool:
 
 @asynccontextmanager
 async def producer(
-    bootstrap_servers: str, topic: str, placed: OnPlaced | None = None
+    bootstrap_servers: str, topic: str, placed: OnDelivery | None = None
 ) -> AsyncIterator[Producer]:
     """Yield a producer for one topic. At the end it waits for batches in flight."""
     client = AIOKafkaProducer(

@@ -122,7 +122,7 @@ class Ledger:
         """The first line."""
         self._line(LedgerHeader(topic=topic, seed=seed, mix=mix))
 
-    def placed(self, record: SentRecord, topic: str, partition: int, offset: int) -> None:
+    def add_record(self, record: SentRecord, topic: str, partition: int, offset: int) -> None:
         """Write a record, which has got its coordinates."""
         del topic
         self._line(
@@ -137,7 +137,7 @@ class Ledger:
             )
         )
 
-    def lived(self, execution: PlaybookRun) -> None:
+    def add_execution(self, execution: PlaybookRun) -> None:
         """Write an execution that ended, got stuck, or was still running at the end."""
         parent = execution.parent
         self._line(

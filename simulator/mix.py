@@ -57,5 +57,5 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     deployments: dict[str, float] = {}
 
 
-PLAIN = Mix(poison=0.0, colliding=0.0, redelivered=0.0, late=0.0)
+CLEAN_MIX = Mix(poison=0.0, colliding=0.0, redelivered=0.0, late=0.0)
 """Traffic in which nothing is rejected, doubled or late."""

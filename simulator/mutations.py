@@ -10,14 +10,15 @@ from typing import Any, Final
 
 from simulator import ids, time_formats
 from simulator.content_mutations import (
+    add_output_keys,
     choose_one,
     command_in_result,
     duration_in_result,
     error_in_result,
     error_object,
     is_emit,
+    mark_as_request,
     meta_no_object,
-    name_request,
     negative_duration,
     nested_command,
     no_worker,
@@ -25,7 +26,6 @@ from simulator.content_mutations import (
     note_dropped,
     number_as_step,
     number_as_worker,
-    outputs,
     secret_keys,
     status_in_result,
     status_no_text,
@@ -55,7 +55,7 @@ def other_name(rendered: RenderedEvent) -> None:
     if "event_type" in body and "name" not in body:
         body["name"] = "step.guessed"
         note_dropped(reported, "name", "step.guessed")
-        name_request(reported)
+        mark_as_request(reported)
 
 
 def same_name(rendered: RenderedEvent) -> None:
@@ -63,7 +63,7 @@ def same_name(rendered: RenderedEvent) -> None:
     body, reported = rendered.body, rendered.reported
     if "event_type" in body and "name" not in body:
         body["name"] = body["event_type"]
-        name_request(reported)
+        mark_as_request(reported)
 
 
 def other_step(rendered: RenderedEvent) -> None:
@@ -132,7 +132,7 @@ def opaque_catalog(rendered: RenderedEvent) -> None:
     body, reported = rendered.body, rendered.reported
     if reported.catalog_id is not None and "catalog_id" in body:
         body["catalog_id"] = f"cat-{rendered.fact.number}"
-        reported.catalog_id = ids.opaque(f"cat-{rendered.fact.number}")
+        reported.catalog_id = ids.hash_opaque_id(f"cat-{rendered.fact.number}")
         note_coercion(reported, "opaque_id")
 
 
@@ -141,7 +141,7 @@ def opaque_parent(rendered: RenderedEvent) -> None:
     body, reported = rendered.body, rendered.reported
     if reported.parent_event_id is not None and "parent_event_id" in body:
         body["parent_event_id"] = f"evt-{rendered.fact.number}"
-        reported.parent_event_id = ids.opaque(f"evt-{rendered.fact.number}")
+        reported.parent_event_id = ids.hash_opaque_id(f"evt-{rendered.fact.number}")
         note_coercion(reported, "opaque_id")
 
 
@@ -178,7 +178,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     leading_zero,
     unknown_keys,
     secret_keys,
-    outputs,
+    add_output_keys,
     nested_command,
     command_in_result,
     zero_tries,

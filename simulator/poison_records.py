@@ -90,7 +90,7 @@ class PoisonMaker:
         text = self.choices.pick(("", "evt-"))
         sent = f"{text}{2**63 + (reported.event_id or 0)}"
         body["event_id"] = msgspec.Raw(sent.encode()) if not text else sent
-        reported.event_id, reported.rules = ids.opaque_event(sent), ("opaque_id",)
+        reported.event_id, reported.rules = ids.hash_opaque_event_id(sent), ("opaque_id",)
         return msgspec.json.encode(body), self.event(reported)
 
     def opaque_execution_id(self, at_us: int, execution_id: int) -> Poison:
@@ -100,7 +100,7 @@ class PoisonMaker:
         body["execution_id"] = msgspec.Raw(text.encode())
         if self.choices.random() < 0.5:
             body["execution_id"] = text = f" {execution_id}"
-        reported.execution_id, reported.rules = ids.opaque(text), ("opaque_id",)
+        reported.execution_id, reported.rules = ids.hash_opaque_id(text), ("opaque_id",)
         return msgspec.json.encode(body), self.event(reported)
 
     def id_only_time(self, at_us: int, execution_id: int) -> Poison:

@@ -7,7 +7,7 @@ from typing import Any
 
 from simulator import time_formats
 from simulator.facts import Fact
-from simulator.python_server import number
+from simulator.python_server import command_id_value
 from simulator.rendering import (
     FROM_PRODUCER,
     ONE_BASED,
@@ -108,7 +108,7 @@ def _put_call(rendered: RenderedEvent, word: str | None, choices: RenderChoices)
     call = fact.call
     assert call is not None
     report_call(reported, fact)
-    body["command_id"] = number(call.command_id)
+    body["command_id"] = command_id_value(call.command_id)
     meta: dict[str, Any] = {"actionable": True, "attempt": fact.attempts + 1}
     reported.attempts, reported.attempts_rank = fact.attempts, ONE_BASED
     if fact.kind == "command.issued":

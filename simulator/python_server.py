@@ -61,9 +61,9 @@ def batch_item(fact: Fact, choices: RenderChoices) -> RenderedEvent:
         return rendered
     report_call(reported, fact)
     reported.worker_id = kept.get("worker_id")
-    meta: dict[str, Any] = {"command_id": number(call.command_id)}
+    meta: dict[str, Any] = {"command_id": command_id_value(call.command_id)}
     if fact.attempts and _numbers_retries(fact):
-        way = choices.pick(attempt_fields.INSIDE)
+        way = choices.pick(attempt_fields.REQUEST_FIELDS)
         payloads = (sent,) if sent is kept else (sent, kept)
         attempt_fields.write_attempts(
             way, fact.attempts, reported, body=body, meta=meta, payloads=payloads
@@ -88,7 +88,7 @@ def _payload(fact: Fact, word: str | None, side: PayloadForm, variant: int) -> d
         if fact.kind in ("playbook.started", "playbook.initialized", "subscription.delivered"):
             return server_context(fact)
         return {"status": word, "data": side.data} if word is not None else {"data": side.data}
-    body: dict[str, Any] = {"command_id": number(call.command_id)}
+    body: dict[str, Any] = {"command_id": command_id_value(call.command_id)}
     if side.error is not None and variant % 2:
         body["error"] = side.error
     elif side.error is not None:
@@ -131,7 +131,7 @@ def _outcome(variant: int, word: str | None, side: PayloadForm) -> dict[str, Any
             return {"result": {"status": word, "reference": reference, "context": side.data}}
 
 
-def number(command_id: str) -> int | str:
+def command_id_value(command_id: str) -> int | str:
     """A command's id as the Python server writes it: a number if it is one."""
     return int(command_id) if command_id.isdigit() else command_id
 
@@ -140,7 +140,7 @@ def emit_request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     """EventEmitRequest: everything, under either name, with any clock."""
     event_type = choices.spelled(fact.kind)
     execution, parent = fact.execution, fact.execution.parent
-    created, created_us = choices.pick(time_formats.ANY)(fact.at_us)
+    created, created_us = choices.pick(time_formats.PYTHON_FORMATS)(fact.at_us)
     body: dict[str, Any] = {
         "execution_id": execution.text,
         "event_type" if choices.random() < 0.9 else "name": event_type,
@@ -208,7 +208,7 @@ def _put_call(rendered: RenderedEvent, choices: RenderChoices) -> None:
     body, reported, fact = rendered.body, rendered.reported, rendered.fact
     assert fact.call is not None
     report_call(reported, fact)
-    context: dict[str, Any] = {"command_id": number(fact.call.command_id)}
+    context: dict[str, Any] = {"command_id": command_id_value(fact.call.command_id)}
     if fact.pending:
         context["pending_callback"] = True
     body["context"] = reported.context = context
@@ -222,7 +222,7 @@ def _put_call(rendered: RenderedEvent, choices: RenderChoices) -> None:
     body["meta"] = reported.meta = meta
     if not fact.attempts and choices.random() < 0.2:
         return
-    way = choices.pick(attempt_fields.EVERYWHERE)
+    way = choices.pick(attempt_fields.EMIT_FIELDS)
     attempt_fields.write_attempts(
         way, fact.attempts, reported, body=body, meta=meta, payloads=(context,)
     )

@@ -122,7 +122,7 @@ class RenderChoices:
         """The event's name, an old one with probability `share`."""
         if self.random() >= share:
             return kind
-        return self.pick(status_words.SPELLINGS.get(kind, (kind,)))
+        return self.pick(status_words.EVENT_NAMES.get(kind, (kind,)))
 
 
 def start_event(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -> RenderedEvent:

@@ -27,7 +27,9 @@ class SimulatorRun(msgspec.Struct, frozen=True, kw_only=True):
     def records(self, ledger: Ledger) -> Generator[SentRecord, None, None]:
         """Yield the records. `ledger` gets every execution, at the latest when this is closed."""
         seen = 0
-        stream = records(self.mix, self.seed, executions=self.executions, lived=ledger.lived)
+        stream = records(
+            self.mix, self.seed, executions=self.executions, lived=ledger.add_execution
+        )
         with closing(stream):
             for record in stream:
                 if self.events is not None and seen >= self.events:
@@ -51,7 +53,7 @@ async def run_into_topic(
     broker accepts them. They're spread over as many partitions as the topic has. Set `stop` to end
     the run early.
     """
-    async with kafka_producer.producer(bootstrap_servers, topic, ledger.placed) as sender:
+    async with kafka_producer.producer(bootstrap_servers, topic, ledger.add_record) as sender:
         mix = msgspec.structs.replace(run.mix, partitions=await sender.partitions())
         ledger.begin(topic=topic, seed=run.seed, mix=mix)
         with closing(msgspec.structs.replace(run, mix=mix).records(ledger)) as stream:
@@ -65,7 +67,7 @@ def write_lines(run: SimulatorRun, file: BinaryIO, topic: str, ledger: Ledger) -
     """Write the run as `kcat -J` would print it."""
     ledger.begin(topic=topic, seed=run.seed, mix=run.mix)
     with closing(run.records(ledger)) as stream:
-        for line in lines(stream, topic, ledger.placed):
+        for line in lines(stream, topic, ledger.add_record):
             file.write(line)
             file.write(b"\n")
 

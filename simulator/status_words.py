@@ -217,7 +217,7 @@ _BY_NAME: Final = {
 
 _NAMES_WITHOUT_STATUS: Final = ("checkpoint.committed", "step_result")
 
-SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
+EVENT_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "playbook.initialized": ("playbook.initialized", "playbook_initialized"),
     "playbook.started": (
         "playbook.started",

@@ -81,7 +81,7 @@ def west(at_us: int) -> FormattedTime:
     return f"{day}T{clock}.{at_us % _SECOND:06d}-0800", at_us
 
 
-def hours_only(at_us: int) -> FormattedTime:
+def hour_offset(at_us: int) -> FormattedTime:
     """Local time with +02."""
     day, clock = _day_and_clock(at_us // _SECOND + 7_200)
     return f"{day}T{clock}.{at_us % _SECOND:06d}+02", at_us
@@ -119,7 +119,7 @@ def epoch_nanos(at_us: int) -> FormattedTime:
 
 TimeFormat = Callable[[int], FormattedTime]
 
-ANY: Final[tuple[TimeFormat, ...]] = (
+PYTHON_FORMATS: Final[tuple[TimeFormat, ...]] = (
     micros_z,
     nanos_z,
     millis_z,
@@ -130,7 +130,7 @@ ANY: Final[tuple[TimeFormat, ...]] = (
     lower_case,
     east,
     west,
-    hours_only,
+    hour_offset,
     epoch_seconds,
     epoch_seconds_text,
     epoch_millis,

@@ -7,7 +7,7 @@ from random import Random
 
 from simulator.deployments import DEPLOYMENTS, Deployment, choose_deployment
 from simulator.facts import Burst, Fact, PlaybookRun
-from simulator.ids import DoubledMinter, Minter, SmallNumbers, opaque
+from simulator.ids import DatabaseMinter, Minter, SmallNumbers, hash_opaque_id
 from simulator.lifecycles import Lifecycles
 from simulator.mix import Mix
 from simulator.payloads import PayloadPool
@@ -30,7 +30,7 @@ class World:
         )
         self._servers = [Minter(node) for node in _SERVER_NODES]
         self._workers = [Minter(node) for node in _WORKER_NODES]
-        self._doubled = DoubledMinter(0)
+        self._doubled = DatabaseMinter(0)
         self._small = SmallNumbers(0)
         shares = [mix.deployments.get(d.name, d.share) for d in DEPLOYMENTS]
         self._shares = list(accumulate(shares))
@@ -102,7 +102,7 @@ class World:
         execution = PlaybookRun(
             number=self.executions,
             text=text,
-            execution_id=int(text) if digits else opaque(text),
+            execution_id=int(text) if digits else hash_opaque_id(text),
             opaque=not digits,
             playbook=playbook.path,
             version=playbook.version,

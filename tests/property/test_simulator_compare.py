@@ -52,8 +52,8 @@ class Changed:
     async def totals(self) -> dict[int, ActualTotals]:
         return self._change_totals(await self._held.totals())
 
-    async def taken(self, event_ids: list[int]) -> set[int]:
-        return await self._held.taken(event_ids)
+    async def find_stored_ids(self, event_ids: list[int]) -> set[int]:
+        return await self._held.find_stored_ids(event_ids)
 
 
 async def held(play: Play) -> MemoryDatabase:

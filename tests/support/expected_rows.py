@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from simulator.expected_rows import LoggedReport, stored_row
+from simulator.expected_rows import LoggedReport, view_input_row
 from simulator.ledger_file import Line, RecordLine
 from simulator.view_fold import Row
 from tests.support.projection_oracle import ViewRows
@@ -29,7 +29,7 @@ def expected_rows(lines: Iterable[Line]) -> Iterator[Row]:
                     place = (line.partition, line.offset, index, line.ts)
                     events[must_be.event].append(LoggedReport(*place, must_be.reported))
     for reports in events.values():
-        yield stored_row(reports)
+        yield view_input_row(reports)
 
 
 def comparable_views(views: dict[str, ViewRows]) -> dict[str, Counter[tuple[Any, ...]]]:

@@ -75,7 +75,7 @@ class MemoryDatabase:
             for partition, totals in self._totals.items()
         }
 
-    async def taken(self, event_ids: list[int]) -> set[int]:
+    async def find_stored_ids(self, event_ids: list[int]) -> set[int]:
         return self._log.rows_by_id.keys() & event_ids
 
 
@@ -86,13 +86,13 @@ def simulated_log(mix: Mix, seed: int, number: int) -> tuple[list[RawRecord], li
     ledger.begin(topic=TOPIC, seed=seed, mix=mix)
     offsets: Counter[int] = Counter()
     log: list[RawRecord] = []
-    stream = records(mix, seed, lived=ledger.lived)
+    stream = records(mix, seed, lived=ledger.add_execution)
     for record in stream:
         if len(log) == number:
             break
         offset = offsets[record.partition]
         offsets[record.partition] += 1
-        ledger.placed(record, TOPIC, record.partition, offset)
+        ledger.add_record(record, TOPIC, record.partition, offset)
         log.append(_raw(record, offset))
     stream.close()
     return log, [decode(line) for line in written]

@@ -48,8 +48,8 @@ class _Ends(LedgerFile):
         super().__init__(path)
         self.ends: dict[int, int] = {}
 
-    def placed(self, record: SentRecord, topic: str, partition: int, offset: int) -> None:
-        super().placed(record, topic, partition, offset)
+    def add_record(self, record: SentRecord, topic: str, partition: int, offset: int) -> None:
+        super().add_record(record, topic, partition, offset)
         self.ends[partition] = max(self.ends.get(partition, 0), offset + 1)
 
 

@@ -35,8 +35,8 @@ class _Ends(Ledger):
         super().__init__(lambda _: None)
         self.ends = dict.fromkeys(range(topic.partitions), 0)
 
-    def placed(self, record: SentRecord, topic: str, partition: int, offset: int) -> None:
-        super().placed(record, topic, partition, offset)
+    def add_record(self, record: SentRecord, topic: str, partition: int, offset: int) -> None:
+        super().add_record(record, topic, partition, offset)
         self.ends[partition] = max(self.ends[partition], offset + 1)
 
 

@@ -58,7 +58,7 @@ def test_a_ledger_changes_no_byte() -> None:
     played = []
     with closing(SimulatorRun().records(ledger)) as stream:
         for offset, record in enumerate(islice(stream, 300)):
-            ledger.placed(record, "t", record.partition, offset)
+            ledger.add_record(record, "t", record.partition, offset)
             played.append(sent(record))
 
     assert played == list(map(sent, play()))
@@ -186,7 +186,7 @@ def test_a_ledger_keeps_of_which_call_a_long_context_is(tmp_path: Path) -> None:
     assert {0, 1} < set(long)
 
 
-@pytest.mark.parametrize("clock", time_formats.ANY, ids=lambda clock: clock.__name__)
+@pytest.mark.parametrize("clock", time_formats.PYTHON_FORMATS, ids=lambda clock: clock.__name__)
 def test_a_written_time_means_what_it_says(clock: time_formats.TimeFormat) -> None:
     at_us = 1_748_736_123_456_789
 
@@ -197,7 +197,7 @@ def test_a_written_time_means_what_it_says(clock: time_formats.TimeFormat) -> No
 
 
 def test_every_spelling_and_every_word_means_one_thing() -> None:
-    spellings = [name for names in status_words.SPELLINGS.values() for name in names]
+    spellings = [name for names in status_words.EVENT_NAMES.values() for name in names]
     meanings = [{word.lower() for word in said} for said in status_words.CALL_WORDS.values()]
 
     known = {name for names in SPELLINGS for name in names}

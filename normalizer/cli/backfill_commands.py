@@ -13,25 +13,30 @@ from typing import Any, Final, NoReturn
 import click
 
 from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit, settings_or_exit
-from normalizer.cli.job_execution import configure_screen, end_job, run_dry, run_job
+from normalizer.cli.job_execution import (
+    configure_screen,
+    exit_with_result,
+    run_backfill_dry_run,
+    run_job,
+)
 from normalizer.cli.job_options import (
+    NON_NEGATIVE_INT32,
     OFFSET,
-    SMALL_NUMBER,
     changes_option,
+    defaults_option,
     epoch_ms,
-    history_options,
     parse_times,
     raise_if_empty,
+    rate_and_dry_run_options,
     selection_texts,
-    set_option,
 )
 from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
 from normalizer.jobs.backfill import Backfill
+from normalizer.jobs.engine.known_sources import KnownSources, read_known_sources
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.engine.stored_state import StoredState, read_stored_state
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
 from normalizer.jobs.sources.file_source import FileSource, Form
 from normalizer.jobs.sources.source import HistorySource
@@ -66,7 +71,7 @@ def backfill() -> None:
 @click.option(
     "--partition",
     "partitions",
-    type=SMALL_NUMBER,
+    type=NON_NEGATIVE_INT32,
     multiple=True,
     help="Read only this partition, for example 3. Repeat the option to read several. By default, "
     "all partitions are read.",
@@ -99,7 +104,7 @@ def backfill() -> None:
 )
 @changes_option
 @_expired_option
-@history_options
+@rate_and_dry_run_options
 def backfill_topic(
     *,
     topic: str,
@@ -170,16 +175,16 @@ def backfill_topic(
 )
 @click.option(
     "--incarnation",
-    type=SMALL_NUMBER,
+    type=NON_NEGATIVE_INT32,
     help="Use it if a topic was deleted and created again, to say which topic the records come "
     "from: 0 is the first one, 1 is the second, and so on. It's needed only for records that name "
     "their topic, such as those that `kcat -J` prints. Without it, the job ends with an error at "
     "such a record.",
 )
-@set_option
+@defaults_option
 @changes_option
 @_expired_option
-@history_options
+@rate_and_dry_run_options
 def backfill_file(
     *,
     paths: tuple[Path, ...],
@@ -218,7 +223,7 @@ def backfill_file(
             paths,
             form=form,
             defaults=FieldDefaults(given),
-            resolve_incarnation=known.resolve_incarnation(incarnation),
+            resolve_incarnation=known.incarnation_resolver(incarnation),
             known=known.file_topics,
         ),
         dry_run=dry_run,
@@ -253,10 +258,10 @@ def backfill_file(
     "execution_id,event_id. Rows are read in the order of these columns, so none of them may be "
     "null, and an index on them makes the job fast. Default: the table's primary key.",
 )
-@set_option
+@defaults_option
 @changes_option
 @_expired_option
-@history_options
+@rate_and_dry_run_options
 def backfill_table(
     *,
     table: str | None,
@@ -312,7 +317,7 @@ def backfill_table(
 def _run_backfill(
     settings: Settings,
     spec: JobSpec,
-    open_source: Callable[[StoredState], HistorySource],
+    open_source: Callable[[KnownSources], HistorySource],
     *,
     dry_run: bool,
     changes: Path | None,
@@ -320,13 +325,13 @@ def _run_backfill(
 ) -> NoReturn:
     """Run a backfill or its dry run, and exit with its code."""
     screen = configure_screen(settings)
-    source = open_source(run_or_exit(read_stored_state(settings.required_database_url)))
+    source = open_source(run_or_exit(read_known_sources(settings.required_database_url)))
     normalize = normalizer_or_exit(settings).normalize
     if dry_run:
-        run_dry(settings, source, normalize, changes, screen)
+        run_backfill_dry_run(settings, source, normalize, changes, screen)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
         accept_expired = run_options["accept_expired"]
         return Backfill(runner, source, normalize, accept_expired=accept_expired).run()
 
-    end_job(screen, run_job(settings, spec, flow, screen, run_options["max_rate"]))
+    exit_with_result(screen, run_job(settings, spec, flow, screen, run_options["max_rate"]))

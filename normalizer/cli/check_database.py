@@ -77,7 +77,7 @@ _TRIGGERS: Final = """
                order by 1
            )
 """
-NAMED: Final = 5
+MAX_LISTED_RIGHTS: Final = 5
 """The most missing rights to list. A user without the role lacks dozens."""
 
 
@@ -203,11 +203,13 @@ class DatabaseCheck:
                 "login is for `projector serve`",
             )
         elif missing:
-            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            unlisted = len(missing) - MAX_LISTED_RIGHTS
+            more = f" and {unlisted} more" if unlisted > 0 else ""
             remedy = f"as the database's owner: grant normalizer_writer to {user};"
             if is_writer:
                 remedy = " ".join(f"grant {right} to normalizer_writer;" for right in missing)
-            yield CheckResult("rights", f"missing: {', '.join(missing[:NAMED])}{more}", remedy)
+            listed = ", ".join(missing[:MAX_LISTED_RIGHTS])
+            yield CheckResult("rights", f"missing: {listed}{more}", remedy)
         else:
             yield CheckResult("rights", "may write events, positions, quarantine, and projections")
 

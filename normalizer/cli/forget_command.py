@@ -11,13 +11,13 @@ from normalizer.cli.exits import load_settings, run_or_exit
 from normalizer.cli.job_execution import configure_screen
 from normalizer.cli.position_commands import user_at_host
 from normalizer.errors import ConfigurationError
-from normalizer.jobs.forget import ErasedCounts, ErasureReason, Forget, ForgottenExecution
+from normalizer.jobs.forget import ErasedCounts, ErasureReason, ExecutionToForget, Forget
 from normalizer.runtime.progress import Progress
 
 
-def _execution(text: str) -> ForgottenExecution:
+def _execution(text: str) -> ExecutionToForget:
     try:
-        return ForgottenExecution.parse(text)
+        return ExecutionToForget.parse(text)
     except ConfigurationError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -42,7 +42,7 @@ def _execution(text: str) -> ForgottenExecution:
     is_flag=True,
     help="Count what would be deleted, but delete nothing.",
 )
-def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run: bool) -> None:
+def forget(*, execution: ExecutionToForget, who: str | None, why: str, dry_run: bool) -> None:
     """Erase an execution: its events, calls, and quarantined bytes. Its counts stay.
 
     \b

@@ -22,7 +22,7 @@ from normalizer.jobs.dry_run.diff import Diff
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.engine.throttle import LiveTraffic, Throttle
+from normalizer.jobs.engine.throttle import LiveLagMeter, Throttle
 from normalizer.jobs.sources.source import HistorySource
 from normalizer.kafka import TopicReader
 from normalizer.runtime import telemetry
@@ -75,13 +75,13 @@ async def _throttle(
     live = None
     if settings.kafka_bootstrap_servers:
         log = await opened.enter_async_context(TopicReader(settings))
-        live = await opened.enter_async_context(LiveTraffic(settings.required_database_url, log))
+        live = await opened.enter_async_context(LiveLagMeter(settings.required_database_url, log))
     else:
         logger.info("job.live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")
     return Throttle(logger, live=live, max_rate=max_rate)
 
 
-def run_dry(
+def run_backfill_dry_run(
     settings: Settings,
     source: HistorySource,
     normalize: Normalize,
@@ -102,7 +102,7 @@ def run_dry(
             batch_rows=settings.batch_rows,
         ) as trial:
             try:
-                stopped = await run_until_stopped(trial, screen)
+                stopped = await run_dry_run(trial, screen)
             except FatalError as error:
                 broken = error
         return trial.stale, stopped, broken
@@ -118,7 +118,7 @@ def run_dry(
             "already stored by older rules, and left as is. `normalizer renormalize` would make it:"
         )
         lines += stale.lines()
-    end_dry_run(lines, partial=stopped or bool(source.truncated), broken=broken)
+    exit_with_dry_run_result(lines, partial=stopped or bool(source.truncated), broken=broken)
 
 
 @contextlib.contextmanager
@@ -151,7 +151,7 @@ class _Trial(Protocol):
     def work_done(self) -> WorkDone: ...
 
 
-async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
+async def run_dry_run(trial: _Trial, screen: Screen) -> bool:
     """Run the dry run and show its progress. Returns whether a signal ended it."""
     async with cancel_on_signal() as block:
         with Progress(screen, "dry run").reporting(trial.work_done):
@@ -159,7 +159,7 @@ async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
     return block.expired()
 
 
-def end_dry_run(
+def exit_with_dry_run_result(
     lines: Iterable[str], *, partial: bool, broken: FatalError | None = None
 ) -> NoReturn:
     """Print what a real run would change, and exit.
@@ -195,7 +195,7 @@ class _ScreenStream:
         return self._screen.rewrites
 
 
-def end_job(screen: Screen, result: RunResult, more: Iterable[str] = ()) -> NoReturn:
+def exit_with_result(screen: Screen, result: RunResult, more: Iterable[str] = ()) -> NoReturn:
     """Print the result and more lines about it, and exit with its code."""
     for line in chain(result.lines(), more):
         screen.print_line(line)

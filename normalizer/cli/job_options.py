@@ -14,7 +14,7 @@ from normalizer.runtime.command_line import FiniteRange, NewPath
 # The ranges of the database columns that these options are compared with. Rejecting a larger number
 # here gives a clear error. Otherwise a statement would fail later with an error from the database,
 # or the job would wait for a row that can't exist.
-SMALL_NUMBER: Final = click.IntRange(0, (1 << 31) - 1)
+NON_NEGATIVE_INT32: Final = click.IntRange(0, (1 << 31) - 1)
 OFFSET: Final = click.IntRange(0, (1 << 63) - 1)
 ID: Final = click.IntRange(-(1 << 63), (1 << 63) - 1)
 LIMIT: Final = click.IntRange(1, (1 << 31) - 1)
@@ -26,7 +26,7 @@ RATE: Final = FiniteRange(0, 1_000_000, min_open=True)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def history_options(command: _Command) -> _Command:
+def rate_and_dry_run_options(command: _Command) -> _Command:
     """Add the options of every command that writes: --max-rate and --dry-run."""
     for option in (
         click.option(
@@ -46,7 +46,7 @@ def history_options(command: _Command) -> _Command:
     return command
 
 
-set_option: Final = click.option(
+defaults_option: Final = click.option(
     "--set",
     "defaults",
     multiple=True,

@@ -10,22 +10,27 @@ from typing import Any, Final
 import click
 
 from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit, settings_or_exit
-from normalizer.cli.job_execution import configure_screen, end_job, run_dry, run_job
+from normalizer.cli.job_execution import (
+    configure_screen,
+    exit_with_result,
+    run_backfill_dry_run,
+    run_job,
+)
 from normalizer.cli.job_options import (
     ID,
     LIMIT,
-    SMALL_NUMBER,
+    NON_NEGATIVE_INT32,
     changes_option,
-    history_options,
+    defaults_option,
     parse_times,
+    rate_and_dry_run_options,
     selection_texts,
-    set_option,
 )
 from normalizer.errors import REASONS
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, redrive_job
+from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, build_redrive_backfill
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
 from normalizer.runtime.exit_codes import MISUSED
 from normalizer.store import quarantine_reader
@@ -123,7 +128,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 )
 @click.option(
     "--version",
-    type=SMALL_NUMBER,
+    type=NON_NEGATIVE_INT32,
     help="Try only records that were rejected by this version of the rules, for example 4. By "
     "default, the version doesn't matter.",
 )
@@ -167,9 +172,9 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     help="Don't ask for confirmation, for example in a script. The command asks only if no other "
     "option selects some of the records, because it would then try all of them.",
 )
-@set_option
+@defaults_option
 @changes_option
-@history_options
+@rate_and_dry_run_options
 def redrive(
     *,
     from_time: str | None,
@@ -209,7 +214,9 @@ def redrive(
     normalizer = normalizer_or_exit(settings)
     screen = configure_screen(settings)
     if dry_run:
-        run_dry(settings, source, source.wrap_normalize(normalizer.normalize), changes, screen)
+        run_backfill_dry_run(
+            settings, source, source.wrap_normalize(normalizer.normalize), changes, screen
+        )
     if selection.selects_all and not yes:
         _ask_for_all(run_or_exit(source.count()))
     job_options = {"rules": normalizer.version} | selection_texts(selection)
@@ -217,9 +224,9 @@ def redrive(
     spec = JobSpec(kind="redrive", source="quarantine", options=job_options)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
-        return redrive_job(runner, source, normalizer.normalize).run()
+        return build_redrive_backfill(runner, source, normalizer.normalize).run()
 
-    end_job(screen, run_job(settings, spec, flow, screen, max_rate))
+    exit_with_result(screen, run_job(settings, spec, flow, screen, max_rate))
 
 
 def _ask_for_all(rejected: int) -> None:

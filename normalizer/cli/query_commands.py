@@ -16,7 +16,7 @@ from normalizer.cli.exits import (
 )
 from normalizer.cli.explain import explain as explain_record
 from normalizer.cli.explain import parse_coordinates
-from normalizer.cli.job_options import SMALL_NUMBER
+from normalizer.cli.job_options import NON_NEGATIVE_INT32
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.kafka import TopicReader, optional_topic_reader
 from normalizer.observability.metric_catalog import metric_table as documented_metrics
@@ -110,7 +110,7 @@ def verify_command() -> None:
 @click.argument("coordinates", metavar="TOPIC:PARTITION:OFFSET")
 @click.option(
     "--incarnation",
-    type=SMALL_NUMBER,
+    type=NON_NEGATIVE_INT32,
     help="Use it if the topic was deleted and created again, to say which topic the record comes "
     "from: 0 is the first one, 1 is the second, and so on. Default: the newest.",
 )

@@ -12,7 +12,7 @@ from normalizer.cli.service_commands import (
     load_logged_settings,
     reset_option,
     run_service,
-    run_until_stopped,
+    run_service_or_exit,
     shapes_option,
 )
 from normalizer.config.settings import Settings
@@ -22,8 +22,8 @@ from normalizer.relay.event_relay_monitor import monitoring
 from normalizer.relay.relay_store import relay_stores
 from normalizer.runtime.signals import stop_on_signals
 
-GROUP: Final = "relay"
-TABLE_GROUP: Final = "relay-from-postgres"
+GROUP_SUFFIX: Final = "relay"
+POSTGRES_GROUP_SUFFIX: Final = "relay-from-postgres"
 """Suffixes of the service's group. If the relay joined the service's own group, the two would share
 its partitions, and each would read only some of them."""
 
@@ -80,10 +80,10 @@ def relay(
         run_or_exit(unregister_relay(settings.required_database_url))
         return
     if from_postgres:
-        run_until_stopped(_serve_stored(_with_group(settings, TABLE_GROUP)))
+        run_service_or_exit(_serve_stored(_with_group(settings, POSTGRES_GROUP_SUFFIX)))
         return
-    settings = replace(_with_group(settings, GROUP), database_url=None)
-    run_until_stopped(
+    settings = replace(_with_group(settings, GROUP_SUFFIX), database_url=None)
+    run_service_or_exit(
         run_service(
             settings,
             accept_reset=accept_reset,

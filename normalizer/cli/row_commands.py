@@ -14,16 +14,16 @@ from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit
 from normalizer.cli.job_execution import (
     collecting_diff,
     configure_screen,
-    end_dry_run,
-    end_job,
+    exit_with_dry_run_result,
+    exit_with_result,
+    run_dry_run,
     run_job,
-    run_until_stopped,
 )
 from normalizer.cli.job_options import (
     LIMIT,
     changes_option,
-    history_options,
     parse_times,
+    rate_and_dry_run_options,
     selection_texts,
 )
 from normalizer.cli.position_commands import user_at_host
@@ -68,7 +68,7 @@ SHOWN_REJECTIONS: Final = 20
     "without a zone is UTC. By default, the newest rows are updated too.",
 )
 @changes_option
-@history_options
+@rate_and_dry_run_options
 def renormalize(
     *,
     shape: str | None,
@@ -101,8 +101,8 @@ def renormalize(
     if dry_run:
         with collecting_diff(changes) as diff:
             trial = RenormalizeDryRun(database_url, selection, normalize, diff)
-            stopped = run_or_exit(run_until_stopped(trial, screen))
-        end_dry_run(diff.lines(), partial=stopped)
+            stopped = run_or_exit(run_dry_run(trial, screen))
+        exit_with_dry_run_result(diff.lines(), partial=stopped)
     options = {"rules": normalizer.version} | selection_texts(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
 
@@ -110,11 +110,11 @@ def renormalize(
         return Renormalize(runner, selection, normalize).run()
 
     result = run_job(settings, spec, flow, screen, max_rate)
-    end_job(screen, result, _rejections(database_url, result))
+    exit_with_result(screen, result, _rejections(database_url, result))
 
 
 @click.command()
-@history_options
+@rate_and_dry_run_options
 def redact(*, dry_run: bool, max_rate: float | None) -> None:
     """Redact secrets that older rules have left in stored rows.
 
@@ -133,8 +133,8 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
     screen = configure_screen(settings)
     if dry_run:
         trial = RedactDryRun(settings.required_database_url, sanitizer)
-        stopped = run_or_exit(run_until_stopped(trial, screen))
-        end_dry_run([*redacted_lines(trial.counts)] or ["nothing"], partial=stopped)
+        stopped = run_or_exit(run_dry_run(trial, screen))
+        exit_with_dry_run_result([*redacted_lines(trial.counts)] or ["nothing"], partial=stopped)
     options = {"rules": str(RULES_VERSION), "keys": ",".join(sorted(settings.redact_keys))}
     spec = JobSpec(kind="redact", source="everything", options=options)
     counts: RedactedCounts = Counter()
@@ -146,7 +146,7 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
         return result
 
     result = run_job(settings, spec, flow, screen, max_rate)
-    end_job(screen, result, redacted_lines(counts))
+    exit_with_result(screen, result, redacted_lines(counts))
 
 
 @click.command()

@@ -13,8 +13,8 @@ import msgspec
 
 from normalizer.cli import conformance
 from normalizer.cli.exits import exit_with_error, load_settings, normalizer_or_exit
-from normalizer.cli.filter import normalize_lines
 from normalizer.cli.job_options import SECONDS
+from normalizer.cli.normalize_lines import normalize_lines
 from normalizer.config import environment
 from normalizer.core.json_schema import json_schema
 from normalizer.errors import ConfigurationError, NormalizerError

@@ -34,7 +34,7 @@ from normalizer.store.migrate import read_status
 from normalizer.store.migration_script import migration_script
 from normalizer.up import Options
 from normalizer.up import up as run_stack
-from normalizer.up.process_group import ProcessGroup
+from normalizer.up.service_processes import ServiceProcesses
 
 reset_option: Final = click.option(
     "--accept-reset",
@@ -90,7 +90,9 @@ def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     settings = load_logged_settings("database_url", "kafka_bootstrap_servers")
     if processes > 1:
         _run_several(settings, ["--accept-shapes"] if accept_shapes else [], processes)
-    run_until_stopped(run_service(settings, accept_reset=accept_reset, accept_shapes=accept_shapes))
+    run_service_or_exit(
+        run_service(settings, accept_reset=accept_reset, accept_shapes=accept_shapes)
+    )
 
 
 async def run_service(
@@ -125,7 +127,7 @@ def load_logged_settings(*needs: str) -> Settings:
     return settings
 
 
-def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
+def run_service_or_exit(serving: Coroutine[Any, Any, None]) -> None:
     """Run a service in this process. If it fails, log a line, and exit with the error's code."""
     collect_rarely()
     try:
@@ -149,7 +151,7 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
     """Run this many processes until a signal, and exit with their code."""
 
     async def serve() -> int:
-        group = ProcessGroup(settings, os.environ, arguments, processes)
+        group = ServiceProcesses(settings, os.environ, arguments, processes)
         with stop_on_signals(group.stop):
             return await group.run()
 

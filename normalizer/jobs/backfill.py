@@ -20,7 +20,7 @@ from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.source_pages import cut_page, split_page, to_batch_part
+from normalizer.jobs.engine.source_pages import split_page, split_page_at, to_batch_part
 from normalizer.jobs.sources.source import (
     HistorySource,
     PartKey,
@@ -80,11 +80,11 @@ class Backfill:
         """Read, normalize, and store. If the source fails at once, no run begins."""
         async with self._source:
             self._parts = await self._source.parts()
-            result = await self.runner.run(self._work, self.share)
+            result = await self.runner.run(self._work, self.progress_ratio)
         self._rejections.flush()
         return result
 
-    def share(self) -> float | None:
+    def progress_ratio(self) -> float | None:
         """Return the share of the source that's written. Reading may be far ahead of it."""
         return self._share_written
 
@@ -141,7 +141,7 @@ class Backfill:
                 async for page in pages:
                     if page.expired:
                         positions.note_expired(page.part, page.expired)
-                    async for piece, items in normalize_pages(
+                    async for piece, items in normalize_page(
                         page, self._normalize, room=self._batch_rows
                     ):
                         builder.add(to_batch_part(piece, items, epoch=run.epoch))
@@ -174,7 +174,7 @@ class Backfill:
                 async with contextlib.aclosing(self._source.read(positions)) as read:
                     async for whole in read:
                         self._outage.count_success()
-                        before, after = self._share_read or 0.0, self._source.share()
+                        before, after = self._share_read or 0.0, self._source.progress_ratio()
                         for page in split_page(whole, self._batch_rows):
                             yield page
                             positions[page.part] = _after(
@@ -202,7 +202,7 @@ class Backfill:
         return True
 
 
-async def normalize_pages(
+async def normalize_page(
     page: SourcePage, normalize: Normalize, *, room: int | None = None
 ) -> AsyncGenerator[tuple[SourcePage, list[Item]], None]:
     """Yield the page in pieces, each with the outcomes of its records.
@@ -211,7 +211,7 @@ async def normalize_pages(
     """
     async for items in normalize_in_slices(page.records, normalize, room=room):
         left = len(page.records) - len(items)
-        piece, page = cut_page(page, len(items)) if left else (page, page)
+        piece, page = split_page_at(page, len(items)) if left else (page, page)
         yield piece, items
         await asyncio.sleep(0)
         if not left:

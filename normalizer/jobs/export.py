@@ -34,7 +34,7 @@ from normalizer.store.session import READ_ONLY
 from normalizer.store.stored_rows import SELECTED
 
 ROWS_A_CHUNK: Final = 5_000
-LEVEL: Final = 3
+ZSTD_LEVEL: Final = 3
 PIECE_BYTES: Final = 1 << 20
 """Compress in pieces of this size. The compressed bytes depend on where the input is cut, so
 they're the same for the same lines."""
@@ -125,7 +125,7 @@ class Export:
             yield ALL_IDS
             return
         walk = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
-        self._share = walk.share
+        self._share = walk.progress_ratio
         async for ids in walk.after(BELOW_ALL_IDS):
             yield ids
 
@@ -164,7 +164,7 @@ class _Plain:
 
 
 def _zstd() -> _Packer:
-    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compressobj()
 
 
 def _gzip() -> _Packer:
@@ -173,7 +173,7 @@ def _gzip() -> _Packer:
     return zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
 
 
-PACKERS: Final[Mapping[str, Callable[[], _Packer]]] = {".zst": _zstd, ".gz": _gzip}
+COMPRESSORS: Final[Mapping[str, Callable[[], _Packer]]] = {".zst": _zstd, ".gz": _gzip}
 """The compression for each ending of a file name."""
 
 
@@ -195,7 +195,7 @@ class ExportFile:
         self._path = path
         self._unfinished = path.parent / f".{path.name}.unfinished"
         self._file: BinaryIO | None = None
-        self._packer = PACKERS.get(path.suffix.lower(), _Plain)()
+        self._packer = COMPRESSORS.get(path.suffix.lower(), _Plain)()
         self._waiting = bytearray()
 
     def __enter__(self) -> Self:

@@ -40,14 +40,14 @@ RecordKey = tuple[object, ...]
 """Topic, incarnation, partition, and offset of a record."""
 
 
-class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
+class ExecutionToForget(msgspec.Struct, frozen=True, kw_only=True):
     """An execution by its number. `text` is the producer's id if that isn't a number."""
 
     execution_id: int
     text: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "ForgottenExecution":
+    def parse(cls, text: str) -> "ExecutionToForget":
         """Parse the operator's input. Raises ConfigurationError if it isn't an id."""
         name = text.strip()
         if not name:
@@ -356,7 +356,7 @@ class Forget:
     can run the same command again.
     """
 
-    def __init__(self, database_url: str, execution: ForgottenExecution) -> None:
+    def __init__(self, database_url: str, execution: ExecutionToForget) -> None:
         self._execution = execution
         self._id = execution.execution_id
         self._session = PatientSession(

@@ -24,7 +24,7 @@ from normalizer.core.redaction.redact_stored import may_hide, redact_row, redact
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
-from normalizer.jobs.engine.id_ranges import ALL_EVENTS, Fetch
+from normalizer.jobs.engine.id_ranges import READ_EVENTS_IN_RANGE, Fetch
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize import Rewrite
 from normalizer.jobs.rewrite_rows import RewritePlan
@@ -35,7 +35,7 @@ COUNTERS_A_STEP: Final = 20_000
 """About how many counters one statement reads. Counters of the same time stay together, so there
 may be more."""
 
-TEXTS: Final = (
+TEXT_COLUMNS: Final = (
     ("normalizer.quarantine", "detail"),
     ("normalizer.quarantine", "sample"),
     ("normalizer.redrive_attempts", "detail"),
@@ -102,7 +102,7 @@ def redacted_lines(counts: RedactedCounts) -> Iterator[str]:
 
 def _rewrite_plan(sanitizer: Sanitizer) -> RewritePlan:
     return RewritePlan(
-        find=ALL_EVENTS,
+        find=READ_EVENTS_IN_RANGE,
         parameters=(),
         rewrite=partial(redact_row, sanitizer=sanitizer),
         may_change=partial(may_hide, sanitizer=sanitizer),
@@ -219,7 +219,7 @@ class _OtherTables:
 
     async def redact(self) -> None:
         """Redact until `turn` returns False. Raises StoreUnavailableError and FatalError."""
-        for table, column in TEXTS:
+        for table, column in TEXT_COLUMNS:
             await self._redact_table(table, partial(self._redact_texts, table, column))
         for counted_in, named, timed in await self._fetch(_COUNTED_TEXTS):
             after: datetime | None = None

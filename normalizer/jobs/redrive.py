@@ -156,7 +156,7 @@ class QuarantineSource:
     async def __aexit__(self, *_: object) -> None:
         """Do nothing, because every statement uses a connection of its own."""
 
-    def positions(self, run: JobRun) -> JobPositions:
+    def build_positions(self, run: JobRun) -> JobPositions:
         """Return positions that also record the outcome of each entry when a batch moves them."""
         self._run = (run.spec.job_id, run.number)
         return _RedrivePositions(run, self)
@@ -167,7 +167,7 @@ class QuarantineSource:
             () if _entry_coordinates(record) in self._unreadable else normalize(record)
         )
 
-    def share(self) -> float | None:
+    def progress_ratio(self) -> float | None:
         """Return the share of entries that were tried."""
         return min(self._entries_read / self._entries_in_all, 1.0) if self._entries_in_all else None
 
@@ -282,7 +282,7 @@ class QuarantineSource:
     def _record(self, entry: asyncpg.Record) -> RawRecord:
         headers = _headers.decode(entry["headers"]) if entry["headers"] else []
         record = RawRecord(
-            value=self._defaults.complete(entry["value"]),
+            value=self._defaults.add_missing_fields(entry["value"]),
             topic=entry["source_topic"],
             incarnation=entry["source_incarnation"],
             partition=entry["source_partition"],
@@ -304,13 +304,17 @@ class QuarantineSource:
         return record
 
 
-def redrive_job(runner: JobRunner, source: QuarantineSource, normalize: Normalize) -> Backfill:
+def build_redrive_backfill(
+    runner: JobRunner, source: QuarantineSource, normalize: Normalize
+) -> Backfill:
     """Build the job that tries the entries.
 
     If retention or an erasure excludes an entry's events, the entry stays in quarantine.
     """
     tries = source.wrap_normalize(normalize)
-    return Backfill(runner, source, tries, build_positions=source.positions, accept_expired=True)
+    return Backfill(
+        runner, source, tries, build_positions=source.build_positions, accept_expired=True
+    )
 
 
 # The join leaves out entries that retention has deleted since they were read.

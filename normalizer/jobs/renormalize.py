@@ -103,7 +103,7 @@ class Rewrite:
     async def run(self) -> RunResult:
         """Rewrite every row that today's rules change."""
         try:
-            return await self._runner.run(self._work, self._id_ranges.share)
+            return await self._runner.run(self._work, self._id_ranges.progress_ratio)
         finally:
             self._session.terminate()
 

@@ -17,14 +17,14 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Normalized, Rejected, canonical_json
 from normalizer.jobs.dry_run.diff import changes_between
 
-KEYS: Final = (
+IMMUTABLE_FIELDS: Final = (
     *("event_id", "execution_id", "source_topic", "source_incarnation"),
     *("source_partition", "source_offset", "source_index", "merge_flags"),
 )
 """The row's keys, the coordinates of its record, and how it was merged. No rule ever changes these.
 """
 
-SET_BY_STORE: Final = frozenset(("event_id_conflict", "ambiguous_report"))
+STORE_COERCION_RULES: Final = frozenset(("event_id_conflict", "ambiguous_report"))
 
 _MERGED: Final = "merged from several records, so today's rules can't be applied to it"
 
@@ -34,7 +34,7 @@ _object: Final[msgspec.json.Decoder[dict[str, msgspec.Raw]]] = msgspec.json.Deco
 _list: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
+class RewriteFailure(msgspec.Struct, frozen=True, kw_only=True):
     """The reason why today's rules give no row with the same keys.
 
     The stored row stays as it is.
@@ -46,25 +46,27 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
 
 def renormalize_row(
     row: Envelope, normalize: Callable[[RawRecord], tuple[Normalized, ...]]
-) -> Envelope | Unreadable:
+) -> Envelope | RewriteFailure:
     """Return the row that today's rules give for the event of a stored row.
 
     A row that was merged from several reports doesn't hold them separately, so they can't be merged
-    again by today's rules. If today's rules would change such a row, the result is Unreadable.
+    again by today's rules. If today's rules would change such a row, the result is RewriteFailure.
     """
     record = denormalize(row)
     match normalize(record):
         case (Envelope() as event,):
             pass
         case (Rejected() as rejected,):
-            return Unreadable(reason=rejected.reason, detail=rejected.detail)
+            return RewriteFailure(reason=rejected.reason, detail=rejected.detail)
         case outcomes:
-            return Unreadable(
+            return RewriteFailure(
                 reason="not_one_event", detail=f"today's rules find {len(outcomes)} events in it"
             )
     if event.execution_id != row.execution_id:
-        return Unreadable(reason="key_changes", detail="today's rules give it another execution_id")
-    kept = {name: getattr(row, name) for name in KEYS}
+        return RewriteFailure(
+            reason="key_changes", detail="today's rules give it another execution_id"
+        )
+    kept = {name: getattr(row, name) for name in IMMUTABLE_FIELDS}
     today = msgspec.structs.replace(
         event,
         extra=_with_other_values(event.extra, row.extra, record),
@@ -75,7 +77,7 @@ def renormalize_row(
         # This row was merged from several records, but the event was rebuilt from only one of them.
         # If it differs from the row, either the rules have changed, or another record sent the
         # missing value. Nothing tells these cases apart, so leave the row as it is.
-        return Unreadable(reason="merged_row", detail=_MERGED)
+        return RewriteFailure(reason="merged_row", detail=_MERGED)
     return today
 
 
@@ -104,7 +106,7 @@ def _with_other_coercions(
     made = {} if coercions is None else {_canonical(each): each for each in _list.decode(coercions)}
     for each in _list.decode(stored):
         coercion = read_coercion(each)
-        if coercion.rule in SET_BY_STORE or (
+        if coercion.rule in STORE_COERCION_RULES or (
             coercion.original
             and not _has_value(record, coercion.field.split("."), coercion.original)
         ):

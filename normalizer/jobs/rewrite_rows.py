@@ -11,7 +11,7 @@ import msgspec
 
 from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import changes_between
-from normalizer.jobs.renormalize_row import Unreadable
+from normalizer.jobs.renormalize_row import RewriteFailure
 from normalizer.store.stored_rows import SELECTED
 
 _ROWS_A_SLICE: Final = 50
@@ -44,7 +44,7 @@ class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     find: str
     parameters: tuple[object, ...]
-    rewrite: Callable[[Envelope], Envelope | Unreadable]
+    rewrite: Callable[[Envelope], Envelope | RewriteFailure]
     may_change: Callable[[Envelope], bool] | None = None
 
 
@@ -53,7 +53,7 @@ class RewrittenPage(msgspec.Struct):
 
     rows: int = 0
     changed: list[Envelope] = []
-    unreadable: list[tuple[int, Unreadable]] = []
+    unreadable: list[tuple[int, RewriteFailure]] = []
 
     @property
     def unchanged(self) -> int:
@@ -63,12 +63,12 @@ class RewrittenPage(msgspec.Struct):
 
 async def rewrite_rows(
     rows: Sequence[Envelope],
-    rewrite: Callable[[Envelope], Envelope | Unreadable],
+    rewrite: Callable[[Envelope], Envelope | RewriteFailure],
     rejected: dict[int, str | None],
 ) -> RewrittenPage:
     """Rewrite each row.
 
-    A row in `rejected`, i.e. that the database rejected, becomes Unreadable.
+    A row in `rejected`, i.e. that the database rejected, becomes RewriteFailure.
     """
     found = RewrittenPage(rows=len(rows))
     for number, row in enumerate(rows):
@@ -78,10 +78,10 @@ async def rewrite_rows(
         today = rewrite(row)
         if row.event_id in rejected:
             code = rejected[row.event_id] or "it can't be encoded"
-            today = Unreadable(
+            today = RewriteFailure(
                 reason="rejected_by_database", detail=f"the database rejected it: {code}"
             )
-        if isinstance(today, Unreadable):
+        if isinstance(today, RewriteFailure):
             found.unreadable.append((row.event_id, today))
         elif changes_between(row, today):
             found.changed.append(today)

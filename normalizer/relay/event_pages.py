@@ -20,13 +20,13 @@ import msgspec
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.id_ranges import (
-    ALL_EVENTS,
     BELOW_ALL_IDS,
+    READ_EVENTS_IN_RANGE,
     IdRange,
     IdRangeWalk,
     fetch_rows,
 )
-from normalizer.jobs.sources.row_pages import PageSize
+from normalizer.jobs.sources.row_pages import PageBudget
 from normalizer.kafka import CommittedOffset
 from normalizer.store.session import Session
 from normalizer.store.stored_rows import READ_EVENTS
@@ -343,7 +343,7 @@ class StoredEventReader:
         """
         last_places = {event_id: place for place, event_id in enumerate(ids)}
         rows: list[asyncpg.Record] = []
-        page = PageSize(CHANGED_ROWS)
+        page = PageBudget(CHANGED_ROWS)
         while start < len(ids) and not page.is_full:
             end = min(start + page.rows_to_fetch(), len(ids))
             wanted = sorted(
@@ -394,7 +394,7 @@ async def _read_range(
     numbers. They may have some later changes too.
     """
     running = await connection.fetchval(_READ_HORIZON)
-    rows, last_id = await fetch_rows(connection, ALL_EVENTS, ids)
+    rows, last_id = await fetch_rows(connection, READ_EVENTS_IN_RANGE, ids)
     return running, rows, last_id
 
 

@@ -17,10 +17,10 @@ from normalizer.core.normalize import Normalizer
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
+from normalizer.jobs.engine.known_sources import read_known_sources
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.engine.stored_state import read_stored_state
 from normalizer.jobs.engine.throttle import Throttle
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.source import HistorySource
@@ -118,7 +118,7 @@ def make_backfill(
 async def backfill_topic(settings: Settings, topic: Topic, **bounds: Any) -> RunResult:
     """The result of one run over the topic."""
     assert settings.database_url
-    known = await read_stored_state(settings.database_url)
+    known = await read_known_sources(settings.database_url)
     source = TopicSource(
         settings, topic.name, TopicRange(**bounds), live=known.live, clusters=known.clusters
     )
@@ -157,10 +157,10 @@ async def backfill_files(
     settings = job_settings(
         database, **{name: value for name, value in options.items() if name not in named}
     )
-    known = await read_stored_state(database.url)
+    known = await read_known_sources(database.url)
     files = FileSource(
         paths,
-        resolve_incarnation=known.resolve_incarnation(None),
+        resolve_incarnation=known.incarnation_resolver(None),
         known=known.file_topics,
         **source,
     )

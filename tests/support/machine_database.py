@@ -12,7 +12,7 @@ import pytest
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.errors import StoreUnavailableError
-from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
+from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import SourcePositions
 from normalizer.store.store import Claim, CommittedBatch, Store
@@ -192,7 +192,7 @@ class MachineDatabase:
         its rows.
         """
         stored = await view_rows.stored(self._admin)
-        erasure = Forget(self.url, ForgottenExecution(execution_id=execution_id))
+        erasure = Forget(self.url, ExecutionToForget(execution_id=execution_id))
         with _killed_before(Forget, "_delete") if is_killed else nullcontext():
             await erasure.run(ErasureReason(who="the machine", why="a rule of it"))
         left = {row["event_id"] for row in await view_rows.stored(self._admin)}

@@ -22,12 +22,12 @@ from normalizer.core.identity.stored_events import WritePlan
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.errors import FatalError
-from normalizer.jobs.backfill import normalize_pages
+from normalizer.jobs.backfill import normalize_page
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.job_positions import read_dedup_horizon
 from normalizer.jobs.engine.source_pages import to_batch_part
-from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
+from normalizer.jobs.renormalize_row import RewriteFailure, renormalize_row
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
@@ -88,7 +88,7 @@ class BackfillDryRun:
 
     def work_done(self) -> WorkDone:
         """Return how far the reading is."""
-        return WorkDone("records", self._records_read, self._source.share())
+        return WorkDone("records", self._records_read, self._source.progress_ratio())
 
     async def run(self) -> None:
         """Read the source to its end and fill the diff. Raises the source's errors.
@@ -124,7 +124,7 @@ class BackfillDryRun:
         broken: FatalError | None = None
         try:
             async for page in self._source.read(positions):
-                async for piece, items in normalize_pages(page, self._normalize):
+                async for piece, items in normalize_page(page, self._normalize):
                     builder.add(to_batch_part(piece, items))
                     self._records_read += len(items)
                     if builder.is_full(self._batch_rows):
@@ -180,7 +180,9 @@ class BackfillDryRun:
         known |= await self._stored_before({one.coordinates for one in rejections} - known)
         for rejection in rejections:
             if rejection.coordinates not in known and overlay.reject(rejection.coordinates):
-                self._diff.reject(rejected_coordinates(*rejection), rejection.rejected.reason)
+                self._diff.add_rejection(
+                    rejected_coordinates(*rejection), rejection.rejected.reason
+                )
             else:
                 self._diff.add("unchanged")
 
@@ -199,15 +201,15 @@ class BackfillDryRun:
         return await self._session.run_once(run)
 
     def _fill_diff(self, overlay: Overlay) -> None:
-        for row in overlay.new():
+        for row in overlay.new_rows():
             self._diff.add("new", row)
-        for stored, row in overlay.changed():
+        for stored, row in overlay.changed_rows():
             self._diff.change("merged", _row_id(row), changes_between(stored, row))
 
     def _note_stale(self, row: Envelope) -> None:
         match renormalize_row(row, self._normalize):
-            case Unreadable() as unreadable:
-                self.stale.reject(f"event {row.event_id}", unreadable.reason, _row_id(row))
+            case RewriteFailure() as unreadable:
+                self.stale.add_rejection(f"event {row.event_id}", unreadable.reason, _row_id(row))
             case Envelope() as today:
                 if fields := changes_between(row, today):
                     self.stale.change("changed", _row_id(row), fields)

@@ -31,7 +31,7 @@ KINDS: Final = (
     *("new", "merged", "changed", "rejected", "unchanged", "ignored", "expired", "forgotten"),
     "gone",
 )
-PAIRS_A_FIELD: Final = 200
+MAX_CHANGES_PER_FIELD: Final = 200
 EXAMPLES: Final = 3
 MAX_LETTERS: Final = 60
 
@@ -86,7 +86,7 @@ class Diff:
         for field, (before, after) in fields.items():
             pairs = self._fields.setdefault(what, {}).setdefault(field, _Pairs())
             pair = (_shortened(before), _shortened(after))
-            if pair not in pairs.counts and len(pairs.counts) >= PAIRS_A_FIELD:
+            if pair not in pairs.counts and len(pairs.counts) >= MAX_CHANGES_PER_FIELD:
                 pairs.others += 1
                 continue
             pairs.counts[pair] = pairs.counts.get(pair, 0) + 1
@@ -96,7 +96,7 @@ class Diff:
         if self._sink:
             self._sink(RowChange(what=what, event_id=str(event_id), fields=fields))
 
-    def reject(self, coordinates: str, reason: str, event_id: int | None = None) -> None:
+    def add_rejection(self, coordinates: str, reason: str, event_id: int | None = None) -> None:
         """Add a record, or a stored row, that would be rejected."""
         self._rows["rejected"] = self.count("rejected") + 1
         self._reasons[reason] = self._reasons.get(reason, 0) + 1

@@ -82,14 +82,14 @@ class Overlay:
         )
         self._files.execute("commit")
 
-    def new(self) -> Iterator[Envelope]:
+    def new_rows(self) -> Iterator[Envelope]:
         """Yield every row that would be stored, in its final form, sorted by id."""
         for (row,) in self._files.execute(
             "select row from event where stored is null order by event_id"
         ):
             yield _row.decode(row)
 
-    def changed(self) -> Iterator[tuple[Envelope, Envelope]]:
+    def changed_rows(self) -> Iterator[tuple[Envelope, Envelope]]:
         """Yield every row that would be changed, as it is and in its final form, sorted by id."""
         for stored, row in self._files.execute(
             "select stored, row from event where stored is not null order by event_id"

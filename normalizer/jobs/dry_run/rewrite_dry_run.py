@@ -36,7 +36,7 @@ class RewriteDryRun:
 
     def work_done(self) -> WorkDone:
         """Return how far the comparison is."""
-        return WorkDone("rows", self._rows_read, self._id_ranges.share())
+        return WorkDone("rows", self._rows_read, self._id_ranges.progress_ratio())
 
     async def run(self) -> None:
         """Rewrite every row in memory, and compare. Raises StoreUnavailableError and FatalError."""
@@ -61,7 +61,7 @@ class RewriteDryRun:
         found.rows = len(records)
         self._rows_read += len(records)
         for event_id, why in found.unreadable:
-            self._diff.reject(f"event {event_id}", why.reason, event_id)
+            self._diff.add_rejection(f"event {event_id}", why.reason, event_id)
         for row in found.changed:
             assert row.event_id is not None
             self._diff.change("changed", row.event_id, changes_between(before[row.event_id], row))

@@ -30,7 +30,7 @@ class IdRange(NamedTuple):
 
 ALL_IDS: Final = IdRange(BELOW_ALL_IDS + 1, _GREATEST_ID)
 
-ALL_EVENTS: Final = f"""
+READ_EVENTS_IN_RANGE: Final = f"""
     select   {SELECTED}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
@@ -47,7 +47,7 @@ async def fetch_rows(
 
 
 # An estimate from the server's counters.
-ROWS_IN_ALL: Final = """
+ESTIMATE_ROW_COUNT: Final = """
     select greatest(pg_stat_get_live_tuples('normalizer.events'::regclass), 1)
 """
 
@@ -72,7 +72,7 @@ class IdRangeWalk:
         self._rows_in_all = 0
         self._rows_walked = 0
 
-    def share(self) -> float | None:
+    def progress_ratio(self) -> float | None:
         """Return the share of rows in the ranges so far, or None before the first range.
 
         The total is the server's estimate.
@@ -83,10 +83,10 @@ class IdRangeWalk:
         """Yield ranges that together cover all ids above `event_id`. May be called again.
 
         To resume after an interruption, pass the last id that was handled. Also pass the number of
-        rows up to that id as `rows_walked`, so that `share` continues from there. Raises the
-        database's errors.
+        rows up to that id as `rows_walked`, so that `progress_ratio` continues from there. Raises
+        the database's errors.
         """
-        ((self._rows_in_all,),) = await self._fetch(ROWS_IN_ALL)
+        ((self._rows_in_all,),) = await self._fetch(ESTIMATE_ROW_COUNT)
         self._rows_walked = rows_walked
         low = event_id + 1
         while low <= _GREATEST_ID:

@@ -29,7 +29,7 @@ from normalizer.store.source_positions import LOCK_DEDUP_HORIZON, is_already_com
 NOTHING_REWRITTEN = (0, 0, 0)
 """The counts of changed, unchanged, and rejected rows in a backfill, which rewrites no row."""
 
-ANNOUNCED_AHEAD: Final = 65_536
+DEDUP_HORIZON_STEP: Final = 65_536
 """Raise the service's dedup horizon in steps of this many offsets, because each step waits for the
 batch that the service has in flight."""
 
@@ -230,7 +230,7 @@ async def _reached(
         return NO_DEDUP_HORIZON
     wanted = [list(column) for column in zip(*spans, strict=True)]
     ends = [span.end for span in spans.values()]
-    await connection.execute(_ANNOUNCE_AHEAD, *wanted, ends, ANNOUNCED_AHEAD)
+    await connection.execute(_ANNOUNCE_AHEAD, *wanted, ends, DEDUP_HORIZON_STEP)
     await connection.execute(ADD_DEDUP_HORIZON, *wanted, cluster_id)
     written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON, *wanted))
     live = _offsets(await connection.fetch(_LIVE_REACHED, *wanted))

@@ -120,7 +120,7 @@ async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
 
 _TRY_LOCK: Final = "select pg_try_advisory_xact_lock($1::bigint)"
 
-END_LOST: Final = """
+TERMINATE_LOCK_SESSIONS: Final = """
     select pg_terminate_backend(pid, 5000)
     from   pg_locks
     where  locktype = 'advisory' and objsubid = 1 and granted
@@ -331,7 +331,7 @@ class JobRun:
         await lock.start()
         lost = tuple(self._lock_pids)
         self._lock_pids.append(connection.get_server_pid())
-        await connection.execute(END_LOST, self.spec.lock_key, lost)
+        await connection.execute(TERMINATE_LOCK_SESSIONS, self.spec.lock_key, lost)
         if await connection.fetchval(_TRY_LOCK, self.spec.lock_key):
             del self._lock_pids[:-1]
             return

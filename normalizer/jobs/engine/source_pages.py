@@ -16,12 +16,12 @@ from normalizer.jobs.sources.source import SourcePage
 def split_page(page: SourcePage, records: int) -> Iterator[SourcePage]:
     """Split the page into pages of at most this many records."""
     while len(page.records) > records:
-        piece, page = cut_page(page, records)
+        piece, page = split_page_at(page, records)
         yield piece
     yield page
 
 
-def cut_page(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
+def split_page_at(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
     """Return a page with this many records and the holes that follow them, and the rest."""
     boundary = offset_after(records, page.from_offset, page.holes)
     piece = msgspec.structs.replace(

@@ -51,7 +51,7 @@ class FieldDefaults:
     def __bool__(self) -> bool:
         return bool(self._members)
 
-    def complete(self, value: bytes | None) -> bytes | None:
+    def add_missing_fields(self, value: bytes | None) -> bytes | None:
         """Append the missing fields at the end, because the last of duplicate keys counts."""
         if value is None or not self._members:
             return value

@@ -130,7 +130,7 @@ class FileSource:
                     self._is_truncated(f"{file.path} is truncated after line {next_offset - 1}")
             self._read_bytes += file.packed_bytes
 
-    def share(self) -> float | None:
+    def progress_ratio(self) -> float | None:
         """Return the share of the files' bytes that was read.
 
         For a compressed file, compressed bytes count.
@@ -239,7 +239,9 @@ class FileSource:
     def _completed(self, records: list[RawRecord], file: _File) -> list[RawRecord]:
         """Add missing fields to each record, and the incarnation if it names its topic."""
         if self._defaults:
-            records = [replace(one, value=self._defaults.complete(one.value)) for one in records]
+            records = [
+                replace(one, value=self._defaults.add_missing_fields(one.value)) for one in records
+            ]
         incarnations = {
             (topic, partition): self._resolve_incarnation(topic or "", partition)
             for topic, partition in dict.fromkeys(map(_PLACE, records))

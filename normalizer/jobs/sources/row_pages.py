@@ -13,17 +13,17 @@ import asyncpg
 BYTES_A_PAGE: Final = 8 << 20
 """End a page at this many bytes of JSON and text, estimated from the rows read so far."""
 FIRST_ROWS: Final = 16
-MAX_ROWS: Final = 100
+MAX_ROWS_PER_FETCH: Final = 100
 """Fetch at most this many rows at once, because large rows may follow small ones. Fetching more
 would save little."""
 
 _SIZED: Final = (str, bytes)
 
 
-class PageSize:
+class PageBudget:
     """Counts the rows of a page and their bytes, and decides how many rows to fetch next."""
 
-    def __init__(self, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, max_rows: int = MAX_ROWS_PER_FETCH) -> None:
         self._max_rows = max_rows
         self._rows = 0
         self._bytes = 0
@@ -51,7 +51,7 @@ async def fetch_page(
 ) -> tuple[list[asyncpg.Record], bool]:
     """Return rows in order, and whether these are all. Call it within a transaction."""
     rows: list[asyncpg.Record] = []
-    page = PageSize()
+    page = PageBudget()
     # Prepare the statement without a name, which `connection.cursor` can't do. Behind a connection
     # pooler, another client may already have used a name such as `__asyncpg_stmt_1__` in the same
     # server session. A second statement with that name would fail.

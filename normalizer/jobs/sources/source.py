@@ -94,5 +94,5 @@ class HistorySource(Protocol):
         RetryableError if it may work later.
         """
 
-    def share(self) -> float | None:
+    def progress_ratio(self) -> float | None:
         """Return the share that has been read, from 0 to 1, or None if that isn't known."""

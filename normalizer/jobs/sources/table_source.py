@@ -140,7 +140,7 @@ class TableSource:
             next_offset += len(rows)
             self._read_rows = next_offset
 
-    def share(self) -> float | None:
+    def progress_ratio(self) -> float | None:
         """Return the share of rows that was read, or None for a query or without statistics.
 
         The total is PostgreSQL's estimate.
@@ -164,7 +164,7 @@ class TableSource:
                 "63 bits"
             )
         return RawRecord(
-            value=self._defaults.complete(row["value"].encode()),
+            value=self._defaults.add_missing_fields(row["value"].encode()),
             topic=f"pg:{self._name}",
             partition=_partition_for(row["execution"]),
             offset=offset,

@@ -148,7 +148,7 @@ class TopicSource:
             await self._reader.close()
             raise
 
-    def share(self) -> float | None:
+    def progress_ratio(self) -> float | None:
         """Return the share of the run's offsets that was read, also by earlier processes."""
         total = sum(self._sizes.values())
         return sum(self._read.values()) / total if total else None

@@ -18,7 +18,7 @@ from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
 from normalizer.embedded import KafkaBroker
 from normalizer.errors import BrokerUnavailableError
-from normalizer.jobs.engine.throttle import LiveTraffic
+from normalizer.jobs.engine.throttle import LiveLagMeter
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.monitoring.monitor import Monitor
@@ -155,7 +155,7 @@ async def until_ends_are_known(settings: Settings, ends: dict[int, int]) -> None
     """Those of partitions with a leader: to `position show`, and to a job that yields to them."""
     async with (
         TopicReader(settings) as log,
-        LiveTraffic(settings.required_database_url, log) as live,
+        LiveLagMeter(settings.required_database_url, log) as live,
     ):
 
         async def known() -> bool:

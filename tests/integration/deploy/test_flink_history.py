@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from normalizer.cli.filter import normalize_lines
+from normalizer.cli.normalize_lines import normalize_lines
 from simulator.mix import Mix
 from tests.support.flink_cluster import FLINK, flink_cluster
 from tests.support.results import PrintLine, write_results

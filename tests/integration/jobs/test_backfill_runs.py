@@ -21,7 +21,7 @@ from normalizer.jobs.engine.job_run import JobRun, end_unfinished
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.engine.throttle import LiveLag, LiveTraffic
+from normalizer.jobs.engine.throttle import LiveLag, LiveLagMeter
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage
 from normalizer.kafka import TopicReader
@@ -114,7 +114,7 @@ async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
         ]
 
         with monkeypatch.context() as broken:
-            broken.setattr(job_run, "END_LOST", ITS_OWN_END)
+            broken.setattr(job_run, "TERMINATE_LOCK_SESSIONS", ITS_OWN_END)
             with pytest.raises(
                 StoreUnavailableError
             ):  # the next one is lost before it has the lock
@@ -430,7 +430,7 @@ async def test_live_traffic_is_seen_to_wait_unless_nobody_reads_its_log(feed: Fe
     unread = []
     async with (
         TopicReader(settings) as log,
-        LiveTraffic(feed.database.url, log, clock=lambda: now_s) as live,
+        LiveLagMeter(feed.database.url, log, clock=lambda: now_s) as live,
     ):
         await feed.send(range(5))
         async with running(settings):

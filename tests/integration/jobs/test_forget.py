@@ -15,7 +15,7 @@ from normalizer.core.drift import DriftDetector
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailableError
 from normalizer.jobs import forget
-from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
+from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.snowflake import hash_text_id
 from normalizer.store import patient_session
@@ -121,7 +121,7 @@ async def where(connection: asyncpg.Connection, text: str) -> set[str]:
 
 
 async def forgotten(database: Database, execution_id: int = GONE) -> forget.ErasedCounts:
-    return await Forget(database.url, ForgottenExecution(execution_id=execution_id)).run(WHY)
+    return await Forget(database.url, ExecutionToForget(execution_id=execution_id)).run(WHY)
 
 
 async def counts(connection: asyncpg.Connection) -> dict[str, Any]:
@@ -138,7 +138,7 @@ async def test_nothing_of_it_is_left_and_every_count_is(
     rejected = "select reason, source_offset from normalizer.quarantine order by 2"
     entries = await connection.fetch(rejected)
 
-    dry = await Forget(database.url, ForgottenExecution(execution_id=GONE)).count()
+    dry = await Forget(database.url, ExecutionToForget(execution_id=GONE)).count()
     assert await counts(connection) == before
     erased = await forgotten(database)
 
@@ -170,7 +170,7 @@ async def test_forget_erases_the_execution_of_entries_without_bytes(
     # As retention leaves them: the entry without its bytes.
     await connection.execute("delete from normalizer.quarantine_raw")
 
-    counted = await Forget(database.url, ForgottenExecution(execution_id=GONE)).count()
+    counted = await Forget(database.url, ExecutionToForget(execution_id=GONE)).count()
     erased = await forgotten(database)
 
     assert counted.rejected == erased.rejected == 2
@@ -378,7 +378,7 @@ async def test_forget_waits_for_the_repair_of_an_open_divergence(
     )
 
     for attempt in (
-        Forget(database.url, ForgottenExecution(execution_id=GONE)).count(),
+        Forget(database.url, ExecutionToForget(execution_id=GONE)).count(),
         forgotten(database),
     ):
         with pytest.raises(FatalError, match=f"projector repair --executions {GONE}"):
@@ -428,7 +428,7 @@ async def test_a_name_in_rejected_bytes_is_found_however_json_escapes_it(
     values = [b'{"execution_id":"%s","said":1}' % one.encode() for one in spellings]
     assert {msgspec.json.decode(value)["execution_id"] for value in values} == {name}
     values += [b'{"said":1,"of":"ids:%s%s"' % (at, spellings[0].encode()) for at in BEFORE]
-    execution = ForgottenExecution.parse(name)
+    execution = ExecutionToForget.parse(name)
     async with connected(database) as connection:
         sent = [raw_record(at, value, key=None) for at, value in enumerate(values)]
         await read(database, [raw_record(9, raw_event(1, execution_id=name), key=None), *sent])

@@ -17,7 +17,7 @@ from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, redrive_job
+from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, build_redrive_backfill
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_source import FileSource
 from tests.support.factories import raw_event
@@ -84,7 +84,7 @@ async def redriven_from(
     source: QuarantineSource, database: Database, normalize: Any = NORMALIZE, **selection: Any
 ) -> RunResult:
     spec = JobSpec(kind="redrive", source="quarantine", options={"s": str(selection)})
-    flow = redrive_job(runner(job_settings(database), spec), source, normalize)
+    flow = build_redrive_backfill(runner(job_settings(database), spec), source, normalize)
     return await flow.run()
 
 
@@ -209,10 +209,10 @@ async def test_a_limit_is_that_of_the_run_however_often_it_is_resumed(
     stopped = StoppedInItsFirstBatch(database.url, RedriveSelection(limit=8))
     stopped.stop = job.stop
 
-    first = await redrive_job(job, stopped, NORMALIZE).run()
+    first = await build_redrive_backfill(job, stopped, NORMALIZE).run()
     job = runner(job_settings(database), spec)
     rest = QuarantineSource(database.url, RedriveSelection(limit=8))
-    second = await redrive_job(job, rest, NORMALIZE).run()
+    second = await build_redrive_backfill(job, rest, NORMALIZE).run()
 
     assert (first.state, first.totals.records) == ("stopped", 3)
     assert (second.state, second.run, second.totals.records) == ("complete", first.run, 8)

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from normalizer.cli.relay_command import TABLE_GROUP
+from normalizer.cli.relay_command import POSTGRES_GROUP_SUFFIX
 from normalizer.config.settings import Settings
 from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
-from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
+from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
 from normalizer.relay.event_pages import (
@@ -52,7 +52,7 @@ EXECUTIONS = """
 @pytest.fixture
 def settings(settings: Settings, topic: Topic, database: Database) -> Settings:
     """Settings of a relay of this test's database. The topic only lends its name."""
-    group = f"group.{topic.name}.{TABLE_GROUP}"
+    group = f"group.{topic.name}.{POSTGRES_GROUP_SUFFIX}"
     return replace(settings, database_url=database.url, kafka_group_id=group)
 
 
@@ -249,7 +249,7 @@ async def test_kills_in_both_passes_lose_and_double_nothing(
     database: Database, settings: Settings
 ) -> None:
     command = replace(
-        settings, kafka_group_id=settings.kafka_group_id.removesuffix(f".{TABLE_GROUP}")
+        settings, kafka_group_id=settings.kafka_group_id.removesuffix(f".{POSTGRES_GROUP_SUFFIX}")
     )
     async with connected(database) as connection:
         await connection.execute(INSERT, 1, 24_000)
@@ -275,7 +275,7 @@ async def test_retention_and_forget_beside_it_keep_nothing_back_and_double_nothi
 ) -> None:
     """Of an execution that is deleted before its turn, nothing is sent any more."""
     erasures = [
-        Forget(database.url, ForgottenExecution(execution_id=number)) for number in range(1, 5)
+        Forget(database.url, ExecutionToForget(execution_id=number)) for number in range(1, 5)
     ]
     async with connected(database) as connection, connected(database) as maintainer:
         await maintainer.execute("set search_path = projector, normalizer, public")

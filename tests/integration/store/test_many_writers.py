@@ -11,7 +11,7 @@ import pytest
 
 from normalizer.core.batch import OutcomeTotals
 from normalizer.envelope import Envelope
-from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
+from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
 from normalizer.store.store import Store
 from projector.maintenance import event_retention
 from projector.verify.ranges import Scope
@@ -76,7 +76,7 @@ async def written(store: Store, partition: int, events: list[Envelope]) -> Outco
 
 async def erased(database: Database, executions: range) -> None:
     for execution_id in executions:
-        erasure = Forget(database.url, ForgottenExecution(execution_id=execution_id))
+        erasure = Forget(database.url, ExecutionToForget(execution_id=execution_id))
         await erasure.run(ErasureReason(who="alice", why="a test"))
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from normalizer.cli import main
 from normalizer.cli.explain import parse_coordinates
-from normalizer.cli.filter import normalize_lines
+from normalizer.cli.normalize_lines import normalize_lines
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, parse_record, read_pages
 from projector.cli.repair_command import _repair_request

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli.exits import run_or_exit
-from normalizer.cli.job_execution import collecting_diff, end_dry_run, run_until_stopped
+from normalizer.cli.job_execution import collecting_diff, exit_with_dry_run_result, run_dry_run
 from normalizer.cli.program import main as normalizer
 from normalizer.errors import (
     BrokerUnavailableError,
@@ -143,9 +143,9 @@ async def test_a_dry_run_that_was_stopped_says_so(
         def work_done(self) -> WorkDone:
             return WorkDone("rows", 0)
 
-    stopped = await run_until_stopped(Trial(), Screen(io.StringIO()))
+    stopped = await run_dry_run(Trial(), Screen(io.StringIO()))
     with pytest.raises(SystemExit) as ended:
-        end_dry_run(["3 new"], partial=stopped)
+        exit_with_dry_run_result(["3 new"], partial=stopped)
 
     said = capsys.readouterr()
     assert said.out == "dry run: nothing was written. It would be:\n3 new\n"
@@ -161,7 +161,7 @@ def test_a_dry_run_that_shows_nothing_leaves_no_file_of_changes(tmp_path: Path) 
     assert not changes.exists()
 
     with collecting_diff(changes) as diff:
-        diff.reject("a record", "invalid_json")
+        diff.add_rejection("a record", "invalid_json")
     assert b"invalid_json" in changes.read_bytes()
 
 

@@ -18,7 +18,7 @@ from normalizer.errors import BrokerUnavailableError
 from normalizer.files.record_lines import NAMED_BY_BYTES, topic_for_file
 from normalizer.jobs.dry_run.diff import changes_between
 from normalizer.jobs.dry_run.overlay import Overlay
-from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ROWS_IN_ALL, IdRangeWalk
+from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ESTIMATE_ROW_COUNT, IdRangeWalk
 from normalizer.jobs.engine.job_run import RunTotals
 from normalizer.jobs.engine.run_progress import RunProgress
 from normalizer.jobs.engine.source_pages import split_page
@@ -92,7 +92,7 @@ def test_a_value_gets_what_it_lacks_under_any_name(
 ) -> None:
     defaults = FieldDefaults({"execution_id": "7", "created_at": "2026-01-31"})
 
-    assert defaults.complete(value) == completed
+    assert defaults.add_missing_fields(value) == completed
 
 
 def make_page(offsets: list[int], from_offset: int, next_offset: int) -> SourcePage:
@@ -235,8 +235,8 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
         assert overlay.find_coordinates([second.event_id or 0]) == {
             second.event_id: event_coordinates(second)
         }
-        assert list(overlay.new()) == [second]
-        assert list(overlay.changed()) == [(first, again)]
+        assert list(overlay.new_rows()) == [second]
+        assert list(overlay.changed_rows()) == [(first, again)]
         assert overlay.find_assigned_id(event_coordinates(first)) == assigned < 0
         assert overlay.find_assigned_id(event_coordinates(second)) is None
         assert [overlay.reject(event_coordinates(first)) for _ in range(2)] == [True, False]
@@ -264,7 +264,7 @@ async def test_the_share_of_a_topic_is_of_the_run_wherever_reading_goes_on(
     for next_offset in (6, 7):
         read = source.read({key: ReadPosition(start=0, next_offset=next_offset, end=10)})
         await anext(read)
-        shares.append(source.share())
+        shares.append(source.progress_ratio())
         with pytest.raises(BrokerUnavailableError):
             await anext(read)
 
@@ -275,7 +275,7 @@ async def test_the_share_of_a_walk_does_not_fall_when_it_goes_on_after_an_outage
     rows = list(range(100))
 
     async def fetch(statement: str, *values: Any) -> Any:
-        if statement == ROWS_IN_ALL:
+        if statement == ESTIMATE_ROW_COUNT:
             return [(len(rows),)]
         low, nth = values
         return [{"event_id": one} for one in rows if low <= one][nth : nth + 1]
@@ -286,7 +286,7 @@ async def test_the_share_of_a_walk_does_not_fall_when_it_goes_on_after_an_outage
         walking = walk.after(event_id, rows_walked=walked)
         for _ in range(ranges):
             await anext(walking)
-            shares.append(walk.share())
+            shares.append(walk.progress_ratio())
         await walking.aclose()
 
     tenths = [0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 8, 9, 10]

@@ -9,7 +9,7 @@ from normalizer.observability.metric_catalog import (
     SQLSTATE_CLASSES,
 )
 from normalizer.observability.service_metrics import ServiceMetrics
-from normalizer.up.process_group import _Merged
+from normalizer.up.service_processes import _Merged
 
 
 def test_names_are_said_once_and_tell_kind_and_unit() -> None:

@@ -16,7 +16,7 @@ from normalizer.store.source_positions import read_file_topics
 from normalizer.store.store import Claim
 
 
-class StoredState(msgspec.Struct, frozen=True, kw_only=True):
+class KnownSources(msgspec.Struct, frozen=True, kw_only=True):
     """What the database knew about sources when the job began.
 
     - `live` has the positions of Kafka partitions, including deleted positions.
@@ -32,7 +32,7 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     incarnations: dict[tuple[str, int], tuple[int, int]]
     file_topics: frozenset[str]
 
-    def resolve_incarnation(self, named: int | None) -> Callable[[str, int], int]:
+    def incarnation_resolver(self, named: int | None) -> Callable[[str, int], int]:
         """Return a function that returns the incarnation for records of a topic and partition.
 
         If the operator has named an incarnation, the function always returns that one. Otherwise
@@ -88,13 +88,13 @@ _LAST_READ: Final = """
 _CLUSTERS_OF_TOPICS: Final = "select topic, cluster_id from normalizer.source_topics"
 
 
-async def read_stored_state(database_url: str) -> StoredState:
+async def read_known_sources(database_url: str) -> KnownSources:
     """Read the state. Raises StoreUnavailableError and FatalError."""
     async with read_only_connection(database_url) as connection:
         last_read = await connection.fetch(_LAST_READ)
         clusters = await connection.fetch(_CLUSTERS_OF_TOPICS)
         file_topics = await read_file_topics(connection)
-    return StoredState(
+    return KnownSources(
         live=tuple(_claim(row) for row in last_read if row["is_in_kafka"]),
         clusters={row["topic"]: row["cluster_id"] for row in clusters},
         incarnations={

@@ -44,11 +44,11 @@ LABEL: Final = "process"
 """The label that the metrics of each process get: 0, 1, and so on."""
 HOST: Final = "127.0.0.1"
 RESTART_S: Final = 1.0
-LONGEST_WAIT_S: Final = 30.0
-STEADY_S: Final = 60.0
+MAX_RESTART_DELAY_S: Final = 30.0
+RESET_DELAY_AFTER_S: Final = 60.0
 """A process that lived this long is restarted after RESTART_S. If it died sooner, it's
 restarted later each time."""
-ANSWER_S: Final = 6.0
+PROBE_TIMEOUT_S: Final = 6.0
 """Longer than a process takes to respond to a probe while its servers are unreachable."""
 GRACE_S: Final = 5.0
 FINAL_CODES: Final = frozenset((MISUSED, FAILED))
@@ -57,7 +57,7 @@ FINAL_CODES: Final = frozenset((MISUSED, FAILED))
 _log: Final = get_logger()
 
 
-class ProcessGroup:
+class ServiceProcesses:
     """Several processes of the service. `run` ends after `stop`, or with a final exit code."""
 
     def __init__(
@@ -116,10 +116,10 @@ class ProcessGroup:
         while not self._stopping.is_set():
             begun_s = time.monotonic()
             await self._run_once(number)
-            if time.monotonic() - begun_s >= STEADY_S:
+            if time.monotonic() - begun_s >= RESET_DELAY_AFTER_S:
                 wait_s = RESTART_S
             await wait_at_most(self._stopping, wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            wait_s = min(2 * wait_s, MAX_RESTART_DELAY_S)
 
     async def _run_once(self, number: int) -> None:
         """Run one process until it ends. A final exit code stops all of them."""
@@ -195,7 +195,7 @@ class ProcessGroup:
 
 
 def _answer(path: str, number: int, port: int) -> tuple[int, int, bytes]:
-    connection = HTTPConnection(HOST, port, timeout=ANSWER_S)
+    connection = HTTPConnection(HOST, port, timeout=PROBE_TIMEOUT_S)
     try:
         with contextlib.closing(connection):
             connection.request("GET", path, headers={"Accept": OPEN_METRICS})

@@ -15,12 +15,13 @@ from simulator.rendering import (
     RenderChoices,
     RenderedEvent,
     report_call,
+    report_ids,
     report_outcome,
-    report_status,
     report_time_of_id,
     sent_and_kept,
     server_context,
     start_event,
+    write_status,
 )
 
 
@@ -46,11 +47,7 @@ def stored_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     }
     rendered = start_event(body, fact, "python", fact.kind)
     reported = rendered.reported
-    reported.step, reported.event_id, reported.catalog_id = (
-        fact.step,
-        fact.event_id,
-        execution.catalog_id,
-    )
+    report_ids(reported, fact)
     reported.created_us, reported.created_rank = created_us, FROM_PRODUCER
     reported.node_type, reported.parent_event_id = fact.node_type, fact.caused_by
     reported.parent_execution_id = body["parent_execution_id"]
@@ -62,9 +59,7 @@ def stored_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
         top = "COMPLETED" if choices.random() < 0.5 else choices.pick(("RUNNING", "", "STARTED"))
         body["status"] = report_outcome(reported, fact, top)
     else:
-        word = report_status(reported, choices.top_word(fact), alone=True)
-        if word is not None:
-            body["status"] = word
+        word = write_status(rendered, choices.top_word(fact))
     if fact.call is None:
         body["context"] = reported.context = server_context(fact)
         body["meta"] = {}
@@ -146,11 +141,7 @@ def legacy_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     }
     rendered = start_event(body, fact, "python", event_type)
     reported = rendered.reported
-    reported.step, reported.event_id, reported.catalog_id = (
-        fact.step,
-        fact.event_id,
-        execution.catalog_id,
-    )
+    report_ids(reported, fact)
     report_time_of_id(reported, fact)
     reported.node_type = body["node_type"]
     reported.extra = {"node_id": body["node_id"]}
@@ -158,9 +149,7 @@ def legacy_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
         body["status"] = choices.call_word(fact.outcome)
         report_outcome(reported, fact, None, alone=True)
     else:
-        top = report_status(reported, choices.top_word(fact), alone=True)
-        if top is not None:
-            body["status"] = top
+        write_status(rendered, choices.top_word(fact))
     if fact.call is None:
         body["context"] = reported.context = server_context(fact)
         body["meta"] = {}

@@ -14,11 +14,13 @@ from simulator.rendering import (
     RenderChoices,
     RenderedEvent,
     report_call,
+    report_ids,
     report_outcome,
     report_status,
     sent_and_kept,
     server_context,
     start_event,
+    write_status,
 )
 
 
@@ -152,11 +154,7 @@ def emit_request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     }
     rendered = start_event(body, fact, "python", event_type)
     reported = rendered.reported
-    reported.step, reported.event_id, reported.catalog_id = (
-        fact.step,
-        fact.event_id,
-        execution.catalog_id,
-    )
+    report_ids(reported, fact)
     reported.created_us, reported.created_rank = created_us, FROM_PRODUCER
     reported.extra = {"node_id": fact.step}
     if fact.node_type is not None:
@@ -172,9 +170,7 @@ def emit_request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     if fact.kind == "call.done":
         _put_outcome(rendered, choices)
     else:
-        top = report_status(reported, choices.top_word(fact), alone=True)
-        if top is not None:
-            body["status"] = top
+        write_status(rendered, choices.top_word(fact))
     if fact.call is None:
         body["context"] = reported.context = server_context(fact)
     else:

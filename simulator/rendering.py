@@ -153,6 +153,14 @@ def report_status(
     return word.word
 
 
+def write_status(rendered: RenderedEvent, word: status_words.StatusWord) -> str | None:
+    """Write the status of an event that isn't a call.done at its top, and nowhere else."""
+    written = report_status(rendered.reported, word, alone=True)
+    if written is not None:
+        rendered.body["status"] = written
+    return written
+
+
 def report_outcome(
     reported: ReportedFields, fact: Fact, top: str | None, *, alone: bool = False
 ) -> str | None:
@@ -178,6 +186,12 @@ def _rank(reported: ReportedFields, rank: int, *, alone: bool) -> int:
 
 _WEAK: Final = frozenset(("RUNNING", "STARTED"))
 _NAMED_COMPLETED: Final = frozenset(("call.done", "command.completed", "step.exit"))
+
+
+def report_ids(reported: ReportedFields, fact: Fact) -> None:
+    """The step, and the ids of the event and its catalog entry."""
+    reported.step, reported.event_id = fact.step, fact.event_id
+    reported.catalog_id = fact.execution.catalog_id
 
 
 def report_call(reported: ReportedFields, fact: Fact) -> None:

@@ -15,12 +15,14 @@ from simulator.rendering import (
     RenderChoices,
     RenderedEvent,
     report_call,
+    report_ids,
     report_outcome,
     report_status,
     report_time_of_id,
     sent_and_kept,
     server_context,
     start_event,
+    write_status,
 )
 from simulator.rust_worker import payload, tool_result
 
@@ -53,11 +55,7 @@ def stream_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     }
     rendered = start_event(body, fact, "rust_row", event_type)
     reported = rendered.reported
-    reported.step, reported.event_id, reported.catalog_id = (
-        fact.step,
-        fact.event_id,
-        execution.catalog_id,
-    )
+    report_ids(reported, fact)
     reported.created_us, reported.created_rank = created_us, FROM_PRODUCER
     reported.node_type, reported.parent_event_id = fact.node_type, fact.caused_by
     reported.parent_execution_id = body["parent_execution_id"]
@@ -219,9 +217,7 @@ def projector_envelope(fact: Fact, choices: RenderChoices) -> RenderedEvent:
             rendered, lambda side: _projected(fact, word, side)
         )
     else:
-        top = report_status(reported, choices.top_word(fact), alone=True)
-        if top is not None:
-            body["status"] = top
+        write_status(rendered, choices.top_word(fact))
         if fact.error is not None:
             body["error"] = {"kind": "tool", "code": "E1", "message": fact.error[0]}
     if fact.call is None:

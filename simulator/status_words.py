@@ -55,122 +55,82 @@ CALL_WORDS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Words for a call's outcome, the likeliest first."""
 
+
+def _words(
+    means: str, rank: int, *words: str | None, overruled: bool = False
+) -> tuple[StatusWord, ...]:
+    """Words of one meaning. A word that stands twice is drawn twice as often."""
+    return tuple(StatusWord(word, means, rank, overruled) for word in words)
+
+
 _ENDED_WELL: Final = (
-    StatusWord("COMPLETED", "COMPLETED", 1),
-    StatusWord("COMPLETED", "COMPLETED", 1),
-    StatusWord("success", "COMPLETED", 1),
-    StatusWord("ok", "COMPLETED", 1),
-    StatusWord("done", "COMPLETED", 1),
-    StatusWord("complete", "COMPLETED", 1),
-    StatusWord("completed", "COMPLETED", 1),
-    StatusWord("finished", "COMPLETED", 1),
-    StatusWord("noop", "NOOP", 1),
-    StatusWord("RUNNING", "COMPLETED", 0, overruled=True),
-    StatusWord("started", "COMPLETED", 0, overruled=True),
-    StatusWord("UNKNOWN", "COMPLETED", 0),
-    StatusWord("", "COMPLETED", 0),
-    StatusWord(None, "COMPLETED", 0),
+    *_words("COMPLETED", 1, "COMPLETED", "COMPLETED", "success", "ok", "done", "complete"),
+    *_words("COMPLETED", 1, "completed", "finished"),
+    *_words("NOOP", 1, "noop"),
+    *_words("COMPLETED", 0, "RUNNING", "started", overruled=True),
+    *_words("COMPLETED", 0, "UNKNOWN", "", None),
 )
 _ENDED_BADLY: Final = (
-    StatusWord("FAILED", "FAILED", 2),
-    StatusWord("FAILED", "FAILED", 2),
-    StatusWord("failed", "FAILED", 2),
-    StatusWord("error", "FAILED", 2),
-    StatusWord("ERROR", "FAILED", 2),
-    StatusWord("timeout", "FAILED", 2),
-    StatusWord("failure", "FAILED", 2),
-    StatusWord("rejected", "FAILED", 2),
-    StatusWord("timed-out", "FAILED", 2),
-    StatusWord("failed_validation", "FAILED", 2),
+    *_words("FAILED", 2, "FAILED", "FAILED", "failed", "error", "ERROR", "timeout", "failure"),
+    *_words("FAILED", 2, "rejected", "timed-out", "failed_validation"),
 )
 _BADLY_BY_NAME: Final = (
-    StatusWord(None, "FAILED", 0),
-    StatusWord("RUNNING", "FAILED", 0, overruled=True),
-    StatusWord("", "FAILED", 0),
+    *_words("FAILED", 0, None),
+    *_words("FAILED", 0, "RUNNING", overruled=True),
+    *_words("FAILED", 0, ""),
 )
 _COMPLETED_BY_NAME: Final = (
-    StatusWord(None, "COMPLETED", 0),
-    StatusWord("", "COMPLETED", 0),
-    StatusWord("RUNNING", "COMPLETED", 0, overruled=True),
+    *_words("COMPLETED", 0, None, ""),
+    *_words("COMPLETED", 0, "RUNNING", overruled=True),
 )
 _CANCELLED: Final = (
-    StatusWord("CANCELLED", "CANCELLED", 2),
-    StatusWord("cancelled", "CANCELLED", 2),
-    StatusWord("canceled", "CANCELLED", 2),
-    StatusWord("aborted", "CANCELLED", 2),
-    StatusWord(None, "CANCELLED", 0),
+    *_words("CANCELLED", 2, "CANCELLED", "cancelled", "canceled", "aborted"),
+    *_words("CANCELLED", 0, None),
 )
-_GOING: Final = (
-    StatusWord("RUNNING", "RUNNING", 1),
-    StatusWord("running", "RUNNING", 1),
-    StatusWord(None, "RUNNING", 0),
-)
-_BEGUN: Final = (
-    StatusWord("STARTED", "STARTED", 1),
-    StatusWord("started", "STARTED", 1),
-    *_GOING,
-)
+_GOING: Final = (*_words("RUNNING", 1, "RUNNING", "running"), *_words("RUNNING", 0, None))
+_BEGUN: Final = (*_words("STARTED", 1, "STARTED", "started"), *_GOING)
 
 TOP_WORDS: Final[dict[tuple[str, str], tuple[StatusWord, ...]]] = {
     ("playbook.initialized", ""): (
-        StatusWord("INITIALIZED", "INITIALIZED", 1),
-        StatusWord("initialized", "INITIALIZED", 1),
-        StatusWord("PENDING", "PENDING", 1),
+        *_words("INITIALIZED", 1, "INITIALIZED", "initialized"),
+        *_words("PENDING", 1, "PENDING"),
     ),
-    ("playbook.started", ""): (*_BEGUN, StatusWord("initiated", "STARTED", 1)),
+    ("playbook.started", ""): (*_BEGUN, *_words("STARTED", 1, "initiated")),
     ("playbook.completed", "COMPLETED"): _ENDED_WELL,
     ("playbook.failed", "FAILED"): (*_ENDED_BADLY, *_BADLY_BY_NAME),
     ("playbook.cancelled", "CANCELLED"): _CANCELLED,
     ("workflow.started", ""): _BEGUN,
     ("workflow.completed", "COMPLETED"): _ENDED_WELL,
     ("workflow.failed", "FAILED"): (*_ENDED_BADLY, *_BADLY_BY_NAME),
-    ("step.enter", ""): (
-        *_BEGUN,
-        StatusWord("ENTERED", "ENTERED", 1),
-        StatusWord("entered", "ENTERED", 1),
-    ),
-    ("step.exit", "COMPLETED"): (*_ENDED_WELL, StatusWord("case_handled", "CASE_HANDLED", 1)),
+    ("step.enter", ""): (*_BEGUN, *_words("ENTERED", 1, "ENTERED", "entered")),
+    ("step.exit", "COMPLETED"): (*_ENDED_WELL, *_words("CASE_HANDLED", 1, "case_handled")),
     ("step.exit", "FAILED"): _ENDED_BADLY,
     ("step.exit", "CANCELLED"): _CANCELLED[:-1],
     ("step.failed", "FAILED"): (*_ENDED_BADLY, *_BADLY_BY_NAME),
     ("step.skipped", "SKIPPED"): (
-        StatusWord("SKIPPED", "SKIPPED", 1),
-        StatusWord("skipped", "SKIPPED", 1),
-        StatusWord(None, "SKIPPED", 0),
+        *_words("SKIPPED", 1, "SKIPPED", "skipped"),
+        *_words("SKIPPED", 0, None),
     ),
     ("command.issued", ""): (
-        StatusWord("PENDING", "PENDING", 1),
-        StatusWord("pending", "PENDING", 1),
-        StatusWord("queued", "PENDING", 1),
-        StatusWord("CREATED", "PENDING", 1),
-        StatusWord(None, "PENDING", 0),
+        *_words("PENDING", 1, "PENDING", "pending", "queued", "CREATED"),
+        *_words("PENDING", 0, None),
     ),
-    ("command.claimed", ""): (
-        StatusWord("CLAIMED", "CLAIMED", 1),
-        StatusWord("claimed", "CLAIMED", 1),
-        *_GOING,
-    ),
+    ("command.claimed", ""): (*_words("CLAIMED", 1, "CLAIMED", "claimed"), *_GOING),
     ("command.started", ""): _BEGUN,
     ("command.completed", "COMPLETED"): _ENDED_WELL,
-    ("command.completed", "FAILED"): (
-        StatusWord("timeout", "FAILED", 2),
-        StatusWord("error", "FAILED", 2),
-    ),
+    ("command.completed", "FAILED"): _words("FAILED", 2, "timeout", "error"),
     ("command.failed", "FAILED"): (*_ENDED_BADLY, *_BADLY_BY_NAME),
     ("command.cancelled", "CANCELLED"): _CANCELLED,
     ("call.error", "FAILED"): (*_ENDED_BADLY, *_BADLY_BY_NAME),
-    ("subscription.opened", ""): (StatusWord("OPEN", "OPEN", 1), StatusWord("open", "OPEN", 1)),
-    ("subscription.delivered", ""): (StatusWord("DELIVERED", "DELIVERED", 1), *_GOING),
+    ("subscription.opened", ""): _words("OPEN", 1, "OPEN", "open"),
+    ("subscription.delivered", ""): (*_words("DELIVERED", 1, "DELIVERED"), *_GOING),
     ("subscription.closed", ""): (
-        StatusWord("CLOSED", "CLOSED", 1),
-        StatusWord("abandoned", "ABANDONED", 1),
+        *_words("CLOSED", 1, "CLOSED"),
+        *_words("ABANDONED", 1, "abandoned"),
     ),
-    ("checkpoint.committed", "COMPLETED"): (StatusWord("OK", "COMPLETED", 1),),
-    ("step_result", "COMPLETED"): (
-        StatusWord("success", "COMPLETED", 1),
-        StatusWord("DONE", "COMPLETED", 1),
-    ),
-    ("metric.reported", ""): (*_GOING, StatusWord("PAUSED", "PAUSED", 1)),
+    ("checkpoint.committed", "COMPLETED"): _words("COMPLETED", 1, "OK"),
+    ("step_result", "COMPLETED"): _words("COMPLETED", 1, "success", "DONE"),
+    ("metric.reported", ""): (*_GOING, *_words("PAUSED", 1, "PAUSED")),
     ("upload_failure", "FAILED"): _BADLY_BY_NAME,
     ("task-finished", "COMPLETED"): _COMPLETED_BY_NAME,
     ("job.Canceled", "CANCELLED"): _CANCELLED,
@@ -179,40 +139,25 @@ TOP_WORDS: Final[dict[tuple[str, str], tuple[StatusWord, ...]]] = {
 
 NESTED_WORDS: Final[dict[tuple[str, str], tuple[StatusWord, ...]]] = {
     ("step.enter", ""): (
-        StatusWord("started", "STARTED", 1),
-        StatusWord("ENTERED", "ENTERED", 1),
-        StatusWord("OK", "RUNNING", 0),
-        StatusWord("running", "RUNNING", 1),
+        *_words("STARTED", 1, "started"),
+        *_words("ENTERED", 1, "ENTERED"),
+        *_words("RUNNING", 0, "OK"),
+        *_words("RUNNING", 1, "running"),
     ),
     ("step.exit", "COMPLETED"): (
-        StatusWord("COMPLETED", "COMPLETED", 1),
-        StatusWord("success", "COMPLETED", 1),
-        StatusWord("done", "COMPLETED", 1),
-        StatusWord("handled_by_rule", "HANDLED_BY_RULE", 1),
+        *_words("COMPLETED", 1, "COMPLETED", "success", "done"),
+        *_words("HANDLED_BY_RULE", 1, "handled_by_rule"),
     ),
     ("step.exit", "FAILED"): _ENDED_BADLY,
     ("step.exit", "CANCELLED"): _CANCELLED[:-1],
-    ("command.completed", "COMPLETED"): (
-        StatusWord("success", "COMPLETED", 1),
-        StatusWord("COMPLETED", "COMPLETED", 1),
-        StatusWord("ok", "COMPLETED", 1),
-    ),
-    ("command.completed", "FAILED"): (
-        StatusWord("timeout", "FAILED", 2),
-        StatusWord("error", "FAILED", 2),
-    ),
-    ("playbook.completed", "COMPLETED"): (
-        StatusWord("completed", "COMPLETED", 1),
-        StatusWord("COMPLETED", "COMPLETED", 1),
-    ),
+    ("command.completed", "COMPLETED"): _words("COMPLETED", 1, "success", "COMPLETED", "ok"),
+    ("command.completed", "FAILED"): _words("FAILED", 2, "timeout", "error"),
+    ("playbook.completed", "COMPLETED"): _words("COMPLETED", 1, "completed", "COMPLETED"),
 }
 """The words for payload.status if the top has none."""
 
 _BY_NAME: Final = {
-    "CANCELLED": StatusWord(None, "CANCELLED", 0),
-    "FAILED": StatusWord(None, "FAILED", 0),
-    "COMPLETED": StatusWord(None, "COMPLETED", 0),
-    "SKIPPED": StatusWord(None, "SKIPPED", 0),
+    word: StatusWord(None, word, 0) for word in ("CANCELLED", "FAILED", "COMPLETED", "SKIPPED")
 }
 
 _NAMES_WITHOUT_STATUS: Final = ("checkpoint.committed", "step_result")

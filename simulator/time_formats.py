@@ -21,70 +21,64 @@ def _day_and_clock(second: int) -> tuple[str, str]:
     return at.strftime("%Y-%m-%d"), at.strftime("%H:%M:%S")
 
 
+def _text(at_us: int, between: str, zone: str) -> str:
+    day, clock = _day_and_clock(at_us // _SECOND)
+    return f"{day}{between}{clock}.{at_us % _SECOND:06d}{zone}"
+
+
 def micros_z(at_us: int) -> FormattedTime:
     """`2026-05-31T03:14:15.000123Z`, the canonical form."""
-    day, clock = _day_and_clock(at_us // _SECOND)
-    return f"{day}T{clock}.{at_us % _SECOND:06d}Z", at_us
+    return _text(at_us, "T", "Z"), at_us
 
 
 def nanos_z(at_us: int) -> FormattedTime:
     """Nine digits, like the Rust programs write. A reader cuts the last three."""
-    day, clock = _day_and_clock(at_us // _SECOND)
-    return f"{day}T{clock}.{at_us % _SECOND:06d}{at_us % 997:03d}Z", at_us
+    return _text(at_us, "T", f"{at_us % 997:03d}Z"), at_us
 
 
 def millis_z(at_us: int) -> FormattedTime:
     """Three digits: what the Rust server's rows keep."""
-    day, clock = _day_and_clock(at_us // _SECOND)
-    return f"{day}T{clock}.{at_us % _SECOND // 1000:03d}Z", at_us - at_us % 1000
+    return f"{_text(at_us, 'T', '')[:-3]}Z", at_us - at_us % 1000
 
 
 def seconds_z(at_us: int) -> FormattedTime:
     """No digits at all."""
-    day, clock = _day_and_clock(at_us // _SECOND)
-    return f"{day}T{clock}Z", at_us - at_us % _SECOND
+    return f"{_text(at_us, 'T', '')[:-7]}Z", at_us - at_us % _SECOND
 
 
 def blank_offset(at_us: int) -> FormattedTime:
     """`2026-05-20 10:00:00.215431+00:00`: json.dumps with default=str."""
-    day, clock = _day_and_clock(at_us // _SECOND)
-    return f"{day} {clock}.{at_us % _SECOND:06d}+00:00", at_us
+    return _text(at_us, " ", "+00:00"), at_us
 
 
 def naive(at_us: int) -> FormattedTime:
     """No zone: UTC."""
-    day, clock = _day_and_clock(at_us // _SECOND)
-    return f"{day}T{clock}.{at_us % _SECOND:06d}", at_us
+    return _text(at_us, "T", ""), at_us
 
 
 def naive_blank(at_us: int) -> FormattedTime:
     """No zone, and a blank."""
-    day, clock = _day_and_clock(at_us // _SECOND)
-    return f"{day} {clock}.{at_us % _SECOND:06d}", at_us
+    return _text(at_us, " ", ""), at_us
 
 
 def lower_case(at_us: int) -> FormattedTime:
     """`t` and `z`."""
-    day, clock = _day_and_clock(at_us // _SECOND)
-    return f"{day}t{clock}.{at_us % _SECOND:06d}z", at_us
+    return _text(at_us, "t", "z"), at_us
 
 
 def east(at_us: int) -> FormattedTime:
     """Local time with +05:30."""
-    day, clock = _day_and_clock(at_us // _SECOND + 19_800)
-    return f"{day}T{clock}.{at_us % _SECOND:06d}+05:30", at_us
+    return _text(at_us + 19_800 * _SECOND, "T", "+05:30"), at_us
 
 
 def west(at_us: int) -> FormattedTime:
     """Local time with -0800."""
-    day, clock = _day_and_clock(at_us // _SECOND - 28_800)
-    return f"{day}T{clock}.{at_us % _SECOND:06d}-0800", at_us
+    return _text(at_us - 28_800 * _SECOND, "T", "-0800"), at_us
 
 
 def hour_offset(at_us: int) -> FormattedTime:
     """Local time with +02."""
-    day, clock = _day_and_clock(at_us // _SECOND + 7_200)
-    return f"{day}T{clock}.{at_us % _SECOND:06d}+02", at_us
+    return _text(at_us + 7_200 * _SECOND, "T", "+02"), at_us
 
 
 def epoch_seconds(at_us: int) -> FormattedTime:

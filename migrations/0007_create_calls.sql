@@ -78,39 +78,56 @@ comment on column projector.call_facts.may_be_retried is
 -- An event of a command in doubt. A command is in doubt if it may have several attempts, and some
 -- of its events don't say to which attempt they belong. resolve_attempts finds the attempt of each
 -- event from these values:
---     command  the position of its command in the list passed to aggregate_calls
---     number   the number of the attempt that the event names, or null
---     in_log   the offset of its record in Kafka and its index in the record, or null if they don't
---              tell the order of events
---     slot     what the event ends: a call (its call_index) or the command (1,000,000,000). Null if
---              it ends neither.
---     ending   the rank (end_rank) and class of the end, which all reports of that end share
---     nth      the attempt that was found
+--     nth_command      the position of its command in the list passed to aggregate_calls, from 1
+--     role             issued, claimed, or started, or done if its call ended, or ended if its
+--                      command did (event_kinds)
+--     declared_number  the number of its attempt (column `attempts`) if the event says it, else null
+--     log_position     the offset of its record in Kafka and its index in the record, or null if
+--                      they don't tell the order of events
+--     end_slot         what the event ends: a call (its call_index) or the command (1,000,000,000).
+--                      Null if the event isn't an end.
+--     end_key          equal in all reports of the same end. It's the rank of the end (end_rank),
+--                      so failures sort before completions, and the class of the event's type.
+--     nth_attempt      the result: the position of its attempt among those of its command, from 1.
+--                      Null until place_events has found it.
+-- For example, these are the events of a command that failed and was retried, before place_events:
+--     event_id | nth_command | role   | created_at | log_position | end_slot | end_key
+--           11 |           1 | issued | 09:00:00   | {1041,0}     |          |
+--           12 |           1 | done   | 09:00:05   | {1042,0}     |        0 | 00..0call.error
+--           13 |           1 | issued | 09:00:20   | {1043,0}     |          |
+--           14 |           1 | done   | 09:00:25   | {1044,0}     |        0 | 20..3call.done
 create type projector.call_event as (
-    event_id   bigint,
-    command    integer,
-    role       text collate "C",
-    number     integer,
-    created_at timestamptz,
-    in_log     bigint[],
-    slot       integer,
-    ending     text collate "C",
-    nth        integer
+    event_id        bigint,
+    nth_command     integer,
+    role            text collate "C",
+    declared_number integer,
+    created_at      timestamptz,
+    log_position    bigint[],
+    end_slot        integer,
+    end_key         text collate "C",
+    nth_attempt     integer
 );
 
 
--- An attempt of a command whose events don't all name their attempt:
---     nth        the position of the attempt among the attempts of its command, from 1
---     number     the number of the attempt, as stored in the column `attempts`
---     in_log     where in Kafka the attempt began, or null if no record with an offset shows that
---     issued_at  when the attempt was issued, if the event that issued it doesn't name its number
+-- An attempt of a command in doubt:
+--     nth_command          as in call_event
+--     nth_attempt          its position among the attempts of its command, from 1
+--     number               its number, as stored in the column `attempts`. It isn't nth_attempt - 1
+--                          if the numbers that events declare have gaps.
+--     begun_at             when it began, by the clock of a producer
+--     log_position         where in Kafka it began, or null if no record shows that
+--     unnumbered_issue_at  when it was issued, if the event that issued it declares no number
+-- For example, the events above tell of these attempts:
+--     nth_command | nth_attempt | number | begun_at | log_position | unnumbered_issue_at
+--               1 |           1 |      0 | 09:00:00 | {1041,0}     | 09:00:00
+--               1 |           2 |      1 | 09:00:20 | {1043,0}     | 09:00:20
 create type projector.call_attempt as (
-    command   integer,
-    nth       integer,
-    number    integer,
-    begun_at  timestamptz,
-    in_log    bigint[],
-    issued_at timestamptz
+    nth_command         integer,
+    nth_attempt         integer,
+    number              integer,
+    begun_at            timestamptz,
+    log_position        bigint[],
+    unnumbered_issue_at timestamptz
 );
 
 -- While an attempt runs, updates of its row change no indexed column. So PostgreSQL can make them HOT

@@ -1,11 +1,20 @@
--- Builds the attempts of these commands from their stored events. `may_be_retried` is true if
--- anything hints at a second attempt of the command: a number, or two issues, claims, or starts.
---     1. read the events. The place of a record in its log usually tells when its event happened, but
---        not if the record came late, or if another record reported the event in another log or
---        earlier in this one (merge_flags). The row has the coordinates of the record read first.
+-- Derives the attempts of these commands from their stored events. Returns a row for each attempt,
+-- with the columns of call_facts. `may_be_retried` is true if anything hints at a second attempt of
+-- the command: a number, or two issues, claims, or starts.
+--
+-- For example, these events of one command
+--     event_type     | created_at | status  | declared number
+--     command.issued | 09:00:00   | PENDING |
+--     call.error     | 09:00:05   | FAILED  |
+--     command.issued | 09:00:20   | PENDING | 1
+-- are two attempts:
+--     attempts | begun_at | issued_at | outcome_ranked               | is_numbered | may_be_retried
+--            0 | 09:00:00 | 09:00:00  | FAILED at 09:00:05 (encoded) | false       | true
+--            1 | 09:00:20 | 09:00:20  |                              | true        | true
+--     1. read the events
 --     2. find the commands in doubt, some of whose events don't say to which attempt they belong
---     3. find the attempts of their events
---     4. keep the least of each ranked value of an attempt, as project_calls does with new events
+--     3. find the attempts of the events of these commands
+--     4. aggregate the events of each attempt, as project_calls does with new events
 -- This and other functions that every batch calls are written in plpgsql, because an SQL function
 -- would be planned each time.
 create or replace function projector.aggregate_calls(commands projector.call_command[])
@@ -25,17 +34,17 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        -- 1. The events of these commands.
-        with stored as materialized (
-            select event.event_id, event.execution_id, event.command_id, wanted.command,
-                   kind.event_class, kind.role, said.reporter,
+        -- 1. The events of these commands, with what they report (report_on_call). `number` is the
+        -- number of the attempt if the event declares it. The type call_event explains nth_command,
+        -- log_position, and end_slot (0007_create_calls.sql).
+        with stored_event as materialized (
+            select event.event_id, event.execution_id, event.command_id, wanted.nth_command,
+                   kind.event_class, kind.role, event.created_at, event.iteration, report.*,
                    case when evidence_rank(event.evidence, 'attempts') > 0 then event.attempts end
                        as number,
-                   event.created_at, said.outcome_ranked, said.duration_ranked, said.error_ranked,
-                   said.step_ranked, said.worker_ranked, said.max_attempts_ranked,
-                   event.iteration,
-                   case
-                       when kind.role = 'done'
+                   -- A call_index has at most 9 digits, so the slot of the command is the highest.
+                   case report.reporter
+                       when '0'
                        then coalesce(
                                 substring(
                                     (event.context -> 'call_index')::text from '^[0-9]{1,9}$'
@@ -46,18 +55,25 @@ begin
                                 )::integer,
                                 0
                             )
-                       else 0
-                   end as call_index,
-                   place.log, place.in_log
+                       when '1' then 1000000000
+                   end as end_slot,
+                   case
+                       when record.tells_order
+                       then event.source_topic || ':' || event.source_incarnation || ':'
+                            || event.source_partition
+                   end as log,
+                   case
+                       when record.tells_order then array[event.source_offset, event.source_index]
+                   end as log_position
             from   unnest(aggregate_calls.commands) with ordinality
-                       as wanted (execution_id, command_id, command)
+                       as wanted (execution_id, command_id, nth_command)
             cross join lateral (
                 select *
-                from   normalizer.events as one
+                from   normalizer.events as stored
                 -- `+ 0` and `hashtext` lead to the index on the hash of command ids.
-                where  one.execution_id + 0 = wanted.execution_id
-                and    hashtext(one.command_id) = hashtext(wanted.command_id)
-                and    one.command_id = wanted.command_id
+                where  stored.execution_id + 0 = wanted.execution_id
+                and    hashtext(stored.command_id) = hashtext(wanted.command_id)
+                and    stored.command_id = wanted.command_id
                 offset 0
             ) as event
             join   event_kinds as kind on kind.event_type = event.event_type
@@ -65,77 +81,81 @@ begin
                 kind.role, kind.outcome, event.status, event.created_at, event.evidence,
                 event.step, event.worker_id, event.max_attempts, event.duration, event.error,
                 event.context, event.result
-            ) as said
-            left join lateral (
-                select event.source_topic || ':' || event.source_incarnation || ':'
-                       || event.source_partition as log,
-                       array[event.source_offset, event.source_index] as in_log
-            ) as place
-                on  event.recorded_at < event.created_at + interval '5 seconds' -- LATE of merge_flags.py
-                and event.merge_flags & 32 = 0 -- ELSEWHERE of merge_flags.py
+            ) as report
+            -- The place of a record in its log usually tells when its event happened. It doesn't if
+            -- the record came late, or if another record reported the event in another log or
+            -- earlier in this one. The row has the coordinates of the record that was read first.
+            cross join lateral (
+                select event.recorded_at
+                       < event.created_at + interval '5 seconds' -- LATE of merge_flags.py
+                       and event.merge_flags & 32 = 0 -- ELSEWHERE of merge_flags.py
+                           as tells_order
+            ) as record
             where  kind.subject = 'call'
         ),
-        -- 2. The commands in doubt.
+        -- 2. First what the events of each command have in common. `is_repeated` is about one role:
+        -- the command has two issues, claims, or starts, at different times.
+        compared_event as (
+            select *,
+                   coalesce(max(number) over of_command > 0, false) as has_retry_number,
+                   bool_or(number is null) over of_command as lacks_numbers,
+                   min(log) over of_command = max(log) over of_command as is_in_one_log,
+                   role in ('issued', 'claimed', 'started')
+                   and min(created_at) over of_role < max(created_at) over of_role as is_repeated
+            from   stored_event
+            window of_command as (partition by nth_command),
+                   of_role as (partition by nth_command, role)
+        ),
+        -- A second claim or start may be another worker's after the first one lost its lease, so
+        -- without a number only a second issue puts the command in doubt.
         event as materialized (
             select *,
-                   has_retry_number or bool_or(is_repeated) over (partition by command)
+                   has_retry_number or bool_or(is_repeated) over (partition by nth_command)
                        as may_be_retried,
-                   any_unnumbered and (
+                   lacks_numbers and (
                        has_retry_number
-                       or bool_or(is_repeated and role = 'issued') over (partition by command)
-                   ) as in_doubt
-            from   (
-                       select stored.*,
-                              coalesce(max(number) over of_command > 0, false)
-                                  as has_retry_number,
-                              bool_or(number is null) over of_command as any_unnumbered,
-                              min(log) over of_command = max(log) over of_command as in_one_log,
-                              role in ('issued', 'claimed', 'started')
-                              and min(created_at) over of_role < max(created_at) over of_role
-                                  as is_repeated
-                       from   stored
-                       window of_command as (partition by command),
-                              of_role as (partition by command, role)
-                   ) as counted
+                       or bool_or(is_repeated and role = 'issued') over (partition by nth_command)
+                   ) as is_in_doubt
+            from   compared_event
         ),
-        -- 3. Their attempts.
-        resolved as (
-            select *
+        -- 3. Offsets of different logs can't be compared, so they count only if all events of the
+        -- command that have one are in one log.
+        event_in_doubt as (
+            select event_id, nth_command, role, number as declared_number, created_at,
+                   case when is_in_one_log then log_position end as log_position, end_slot,
+                   end_rank(reporter, encode_time(created_at), call_outcome(outcome_ranked))
+                   || event_class as end_key,
+                   null::integer as nth_attempt
+            from   event
+            where  is_in_doubt
+        ),
+        resolved_event as (
+            select event_id, number
             from   resolve_attempts(
-                       array(
-                           select (
-                                      event_id, command, role, number, created_at,
-                                      case when in_one_log then in_log end,
-                                      -- A call_index has at most 9 digits.
-                                      case reporter
-                                          when '0' then call_index when '1' then 1000000000
-                                      end,
-                                      end_rank(
-                                          reporter, encode_time(created_at),
-                                          call_outcome(outcome_ranked)
-                                      ) || event_class,
-                                      null
-                                  )::call_event
-                           from   event
-                           where  in_doubt
-                       )
+                       array(select event_in_doubt::call_event from event_in_doubt)
                    )
         ),
-        attempt as (
-            select event.*, coalesce(resolved.number, event.number, 0) as attempts
+        event_of_attempt as (
+            select event.*, coalesce(resolved_event.number, event.number, 0) as attempts
             from   event
-            left join resolved on resolved.event_id = event.event_id
+            left join resolved_event on resolved_event.event_id = event.event_id
         )
-        -- 4. One row for each attempt.
-        select   execution_id, command_id collate "C", attempts, min(created_at),
-                 min(created_at) filter (where role = 'issued'),
-                 min(created_at) filter (where role = 'claimed'),
-                 min(created_at) filter (where role = 'started'),
-                 min(outcome_ranked collate "C"), min(duration_ranked collate "C"),
-                 min(error_ranked collate "C"), min(step_ranked collate "C"),
-                 min(worker_ranked collate "C"), min(max_attempts_ranked collate "C"),
-                 min(iteration), bool_or(number is not null), bool_or(may_be_retried)
-        from     attempt
+        -- 4. The least of each ranked value wins (end_rank, encode_time).
+        select   execution_id, command_id collate "C", attempts,
+                 min(created_at) as begun_at,
+                 min(created_at) filter (where role = 'issued') as issued_at,
+                 min(created_at) filter (where role = 'claimed') as claimed_at,
+                 min(created_at) filter (where role = 'started') as started_at,
+                 min(outcome_ranked collate "C") as outcome_ranked,
+                 min(duration_ranked collate "C") as duration_ranked,
+                 min(error_ranked collate "C") as error_ranked,
+                 min(step_ranked collate "C") as step_ranked,
+                 min(worker_ranked collate "C") as worker_ranked,
+                 min(max_attempts_ranked collate "C") as max_attempts_ranked,
+                 min(iteration) as iteration,
+                 bool_or(number is not null) as is_numbered,
+                 bool_or(may_be_retried) as may_be_retried
+        from     event_of_attempt
         group by execution_id, command_id collate "C", attempts;
 end
 $$;

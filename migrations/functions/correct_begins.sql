@@ -1,9 +1,21 @@
 -- Corrects where in the log an attempt began, if the event that issued it was recorded late (the
--- last sentence of rule R2 of resolve_attempts). The log shows the beginning even without that
--- event. If a command is claimed or started a second time after its previous attempt has ended, the
--- new attempt began with that claim or start. For example, if the log holds started, failed,
--- started, done, then the second attempt began with the second `started`. If an event was sent
--- twice, only its first record counts.
+-- last sentence of rule R2 of resolve_attempts). Takes the events and attempts of commands in
+-- doubt, and returns the attempts, some with another `log_position`.
+--
+-- The log shows the beginning even without the issue: if a command is claimed or started for the
+-- second time after its attempt has ended, a new attempt began with that claim or start. For
+-- example, the log has the issue of attempt 2 at its very end:
+--     log_position | role    | created_at         nth_attempt | log_position is | and becomes
+--     {1,0}        | issued  | 09:00:00                     1 | {1,0}           | {1,0}
+--     {2,0}        | started | 09:00:02    ->               2 | {6,0}           | {4,0}
+--     {3,0}        | done    | 09:00:03
+--     {4,0}        | started | 09:00:12
+--     {5,0}        | done    | 09:00:13
+--     {6,0}        | issued  | 09:00:11
+-- If an event was sent twice, only its first record counts.
+--     1. list the ends, claims, and starts in the log, and the known begins of attempts
+--     2. divide the log into parts, each from a known begin to the next
+--     3. find the claims and starts with which more attempts began within a part
 create or replace function projector.correct_begins(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -17,74 +29,75 @@ begin
         with attempt as (
             select * from unnest(correct_begins.attempts)
         ),
-        -- Collects the events in the log that end, claim, or start an attempt, and the points in
-        -- the log at which attempts are known to begin.
-        step as (
-            select   command, role, slot, min(in_log) as in_log,
-                     slot is not null
+        -- 1. As in find_attempts, an end doesn't end its attempt if a later call ends next.
+        log_entry as (
+            select   nth_command, role, end_slot, min(log_position) as log_position,
+                     end_slot is not null
                      and coalesce(
-                             lead(slot) over (
-                                 partition by command, role order by min(in_log), slot
-                             ) <= slot,
+                             lead(end_slot) over (
+                                 partition by nth_command, role
+                                 order by min(log_position), end_slot
+                             ) <= end_slot,
                              true
                          ) as ends_attempt,
-                     null::integer as begins_nth
+                     null::integer as begun_attempt
             from     unnest(correct_begins.events)
-            where    in_log is not null
-            and      (slot is not null or role in ('claimed', 'started'))
-            group by command, role, slot, created_at
+            where    log_position is not null
+            and      (end_slot is not null or role in ('claimed', 'started'))
+            group by nth_command, role, end_slot, created_at
             union all
-            select command, null, null, in_log, null, nth
+            select nth_command, null, null, log_position, null, nth_attempt
             from   attempt
-            where  nth > 1
-            and    in_log is not null
+            where  nth_attempt > 1
+            and    log_position is not null
         ),
-        -- Divides the log of each command into parts. Each part starts at a point where an attempt
-        -- is known to begin. More attempts may have begun later in the same part, and the next step
-        -- finds them.
-        in_parts as (
+        -- 2. The begin of attempt `part_attempt` opens the part, and that of `next_part_attempt`
+        -- closes it.
+        entry_in_part as (
             select *,
-                   coalesce(max(begins_nth) over so_far, 1) as last_nth,
-                   min(begins_nth) over (
-                       partition by command order by in_log, begins_nth nulls last
+                   coalesce(max(begun_attempt) over so_far, 1) as part_attempt,
+                   min(begun_attempt) over (
+                       partition by nth_command order by log_position, begun_attempt nulls last
                        rows between current row and unbounded following
-                   ) as next_nth,
-                   count(begins_nth) over so_far as part
-            from   step
+                   ) as next_part_attempt,
+                   count(begun_attempt) over so_far as part
+            from   log_entry
             window so_far as (
-                       partition by command order by in_log, begins_nth nulls last
+                       partition by nth_command order by log_position, begun_attempt nulls last
                        rows unbounded preceding
                    )
         ),
-        -- Finds the claims and starts with which more attempts began within a part. They're called
-        -- turns here. For example, if a part starts with attempt 2, its first turn begins attempt
-        -- 3, and its second turn begins attempt 4.
-        turn as (
-            select command, in_log, next_nth,
-                   last_nth + row_number() over (partition by command, part order by in_log) as nth
+        -- 3. A claim or start right after an end of an attempt begins the next attempt, unless it's
+        -- the first one of its role in the part. For example, if a part opens with attempt 2, the
+        -- first such entry begins attempt 3, and the second one begins attempt 4.
+        later_begin as (
+            select nth_command, log_position, next_part_attempt,
+                   part_attempt
+                   + row_number() over (partition by nth_command, part order by log_position)
+                       as nth_attempt
             from   (
                        select *,
-                              slot is null
+                              end_slot is null
                               and lag(ends_attempt) over (
-                                  partition by command, part
-                                  order by in_log, begins_nth nulls last
+                                  partition by nth_command, part
+                                  order by log_position, begun_attempt nulls last
                               )
                               and row_number() over (
-                                  partition by command, part, role order by in_log
-                              ) > 1 as is_turn
-                       from   in_parts
-                   ) as followed
-            where  is_turn
+                                  partition by nth_command, part, role order by log_position
+                              ) > 1 as begins_attempt
+                       from   entry_in_part
+                   ) as compared_entry
+            where  begins_attempt
         )
-        select attempt.command, attempt.nth, number, begun_at,
-               coalesce(turn.in_log, attempt.in_log), issued_at
+        select attempt.nth_command, attempt.nth_attempt, number, begun_at,
+               coalesce(later_begin.log_position, attempt.log_position), unnumbered_issue_at
         from   attempt
-        left join turn
-               on  turn.command = attempt.command
-               and turn.nth = attempt.nth
-               -- A part of the log may have more turns than there are attempts that could have
-               -- begun in it. In that case, ignore the turns beyond `next_nth`, which is the
-               -- attempt that begins the next part.
-               and turn.nth <= coalesce(turn.next_nth, turn.nth);
+        left join later_begin
+               on  later_begin.nth_command = attempt.nth_command
+               and later_begin.nth_attempt = attempt.nth_attempt
+               -- A part may show more begins than there are attempts before the next part. Ignore
+               -- the surplus.
+               and later_begin.nth_attempt
+                   <= coalesce(later_begin.next_part_attempt, later_begin.nth_attempt);
 end
 $$;

@@ -1,11 +1,23 @@
--- Finds the attempts of commands whose events don't all name their attempt, and when each attempt
--- began (rules R1 and R2 of resolve_attempts). An issue is the event that issues an attempt. The
--- next function, correct_begins, corrects the attempts whose issues were recorded late. The steps:
---     1. find issues without a number. If one has the time of a numbered issue, it's another report
---        of that issue.
---     2. find the numbered attempts, and the event with which each of them begins
---     3. find the attempts that only an issue or an end reveals
---     4. find when each attempt began
+-- Finds the attempts of commands in doubt, and when each attempt began (rules R1 and R2 of
+-- resolve_attempts). Takes all events of these commands, and returns one row for each attempt. The
+-- next function, correct_begins, corrects where those attempts began whose issues were recorded
+-- late. An issue is an event with the role `issued`. It's numbered if it declares its number.
+--
+-- For example, a worker numbers its retry, and nobody else numbers anything:
+--     role    | created_at | declared_number         number | nth_attempt | begun_at | unnumbered_
+--     issued  | 09:00:00   |                                |             |          | issue_at
+--     done    | 09:00:05   |                   ->         0 |           1 | 09:00:00 | 09:00:00
+--     issued  | 09:00:20   |                              1 |           2 | 09:00:21 | 09:00:20
+--     started | 09:00:21   | 1
+-- The number reveals attempt 1. It has no numbered issue, so one of the two issues must be its
+-- issue, and the other one reveals attempt 0. In order, the first issue belongs to attempt 0.
+--     1. find the ends after which an attempt is over
+--     2. find the issues without a number
+--     3. find the attempts whose numbers are declared
+--     4. find the attempts that only an issue reveals
+--     5. find an attempt that only its end reveals
+--     6. match attempts with the issues without a number
+--     7. find when the other attempts began
 create or replace function projector.find_attempts(events projector.call_event[])
     returns setof projector.call_attempt
     language plpgsql stable
@@ -14,178 +26,208 @@ as $$
 #variable_conflict use_column
 begin
     return query
+        -- 1. An end doesn't end its attempt if the next one is the end of a later call. An end may
+        -- be sent twice, so the next one has another time or slot, and is in the next peer group.
         with event as (
             select *,
-                   slot is not null
-                   and coalesce(
-                           min(slot) over (
-                               partition by command, number, role order by created_at, slot
-                               groups between 1 following and 1 following
-                           ) <= slot,
-                           true
-                       ) as ends_attempt
+                   end_slot is not null and coalesce(min(end_slot) over next_end <= end_slot, true)
+                       as ends_attempt
             from   unnest(find_attempts.events)
+            window next_end as (
+                partition by nth_command, declared_number, role order by created_at, end_slot
+                groups between 1 following and 1 following
+            )
         ),
-        -- 1. Issues without a number, in order.
+        -- 2. Issues of one time are reports of one issue, which has a number if any of them has.
         issue as (
-            select command, created_at, in_log,
+            select   distinct on (nth_command, created_at) *
+            from     event
+            where    role = 'issued'
+            order by nth_command, created_at, declared_number nulls last, log_position nulls last
+        ),
+        -- The issues without a number, in the order of the log if it has all of them, or else in
+        -- the order of the clocks.
+        unnumbered_issue as (
+            select nth_command, created_at, log_position,
                    row_number() over (
-                       partition by command
-                       order by case when have_places then in_log end, created_at
+                       partition by nth_command
+                       order by case when all_in_log then log_position end, created_at
                    ) as nth_issue
             from   (
                        select *,
-                              bool_and(in_log is not null) over (partition by command)
-                                  as have_places
-                       from   (
-                                  select   distinct on (command, created_at) *
-                                  from     event
-                                  where    role = 'issued'
-                                  order by command, created_at, number nulls last,
-                                           in_log nulls last
-                              ) as issue_by_time
-                       where  number is null
-                   ) as unnumbered
+                              bool_and(log_position is not null) over (partition by nth_command)
+                                  as all_in_log
+                       from   issue
+                       where  declared_number is null
+                   ) as issue_without_number
         ),
-        -- 2. The numbered attempts.
-        numbered as (
-            select   command, number, bool_or(role = 'issued') as is_issued,
+        -- 3. Sum up the events that declare the same number. `taken_at` is the time of the first
+        -- claim or start.
+        numbered_attempt as (
+            select   nth_command, declared_number as number,
+                     bool_or(role = 'issued') as has_numbered_issue,
                      min(created_at) filter (where role in ('claimed', 'started')) as taken_at,
-                     min(created_at) filter (where ends_attempt) as ended_at,
-                     min(created_at) as first_at
+                     min(created_at) filter (where ends_attempt) as numbered_end_at,
+                     min(created_at) as first_event_at
             from     event
-            where    number is not null
-            group by command, number
+            where    declared_number is not null
+            group by nth_command, declared_number
         ),
+        -- The event with which such an attempt begins: its issue, or else its first claim or start.
         numbered_begin as (
-            select   distinct on (command, number) command, number, created_at, in_log
+            select   distinct on (nth_command, declared_number)
+                     nth_command, declared_number as number, created_at, log_position
             from     event
-            where    number is not null
+            where    declared_number is not null
             and      role in ('issued', 'claimed', 'started')
-            order by command, number, role <> 'issued', created_at, in_log nulls last
+            order by nth_command, declared_number, role <> 'issued', created_at,
+                     log_position nulls last
         ),
-        --     3. All attempts. `issues` is the number of events that issue an attempt without
-        --        naming its number. `unissued` is the number of attempts that have a number, but
-        --        weren't issued by an event with that number. Each of these attempts must have been
-        --        issued by one of the events without a number. If there are more such events than
-        --        that, each of the others reveals another attempt.
-        known as (
-            select command, coalesce(issues, 0) as issues, coalesce(unissued, 0) as unissued,
-                   coalesce(declared, '{}') as declared, highest_issued
-            from   (select distinct command from event) as command
+        -- 4. Each numbered attempt without a numbered issue was issued by one of the issues without
+        -- a number. If there are more of these, each of the others reveals an attempt. If any issue
+        -- is numbered, the attempts that others reveal are below the highest declared number.
+        command as (
+            select nth_command, coalesce(unnumbered_issues, 0) as unnumbered_issues,
+                   coalesce(lacking_issues, 0) as lacking_issues,
+                   coalesce(declared_numbers, '{}') as declared_numbers, below_number
+            from   (select distinct nth_command from event) as command_in_doubt
             left join (
-                select command, count(*) as issues from issue group by command
-            ) as counted using (command)
+                select   nth_command, count(*) as unnumbered_issues
+                from     unnumbered_issue
+                group by nth_command
+            ) as with_issues using (nth_command)
             left join (
-                select   command, array_agg(number) as declared,
-                         count(*) filter (where not is_issued) as unissued,
-                         case when bool_or(is_issued) then max(number) end as highest_issued
-                from     numbered
-                group by command
-            ) as declared using (command)
+                select   nth_command, array_agg(number) as declared_numbers,
+                         count(*) filter (where not has_numbered_issue) as lacking_issues,
+                         case when bool_or(has_numbered_issue) then max(number) end as below_number
+                from     numbered_attempt
+                group by nth_command
+            ) as with_numbers using (nth_command)
         ),
-        named as (
-            select command, number
-            from   numbered
-            union all
-            select command, free.number
-            from   known
+        -- They get the lowest numbers that nobody declares. If nothing reveals any attempt of a
+        -- command, it has one, with the number 0.
+        revealed_attempt as (
+            select command.nth_command, free.number
+            from   command
             cross join lateral (
                 select   number
-                from     generate_series(0, (cardinality(declared) + issues)::integer) as number
-                where    number <> all(declared)
+                from     generate_series(
+                             0, (cardinality(declared_numbers) + unnumbered_issues)::integer
+                         ) as number
+                where    number <> all(declared_numbers)
                 order by number
-                limit    greatest(issues - unissued, case when declared = '{}' then 1 else 0 end)
+                limit    greatest(
+                             unnumbered_issues - lacking_issues,
+                             case when declared_numbers = '{}' then 1 else 0 end
+                         )
             ) as free
-            where  highest_issued is null
-            or     free.number < highest_issued
+            where  below_number is null
+            or     free.number < below_number
+        ),
+        known_attempt as (
+            select nth_command, number
+            from   numbered_attempt
+            union all
+            select nth_command, number
+            from   revealed_attempt
+        ),
+        -- 5. A worker may number only retries. If the first known attempt is such a retry, an end
+        -- before its claim or start reveals the attempt before it.
+        first_attempt as (
+            select   distinct on (nth_command) *
+            from     known_attempt
+            left join numbered_attempt using (nth_command, number)
+            order by nth_command, number
         ),
         attempt as (
-            select command, number
-            from   named
+            select nth_command, number
+            from   known_attempt
             union all
-            -- The attempt before the first, if a worker numbers only retries.
-            select command, number - 1
-            from   (
-                       select   distinct on (command) *
-                       from     named
-                       left join numbered using (command, number)
-                       order by command, number
-                   ) as first
+            select nth_command, number - 1
+            from   first_attempt
             where  number > 0
-            and    not is_issued
+            and    not has_numbered_issue
             and    exists (
                        select
                        from   event
-                       where  event.command = first.command
-                       and    event.number is null
-                       and    event.slot is not null
-                       and    event.created_at < first.taken_at
+                       where  event.nth_command = first_attempt.nth_command
+                       and    event.declared_number is null
+                       and    event.end_slot is not null
+                       and    event.created_at < first_attempt.taken_at
                    )
         ),
-        -- 4. When each attempt began.
-        begun as (
-            select counted.command, number, nth, ended_at, first_at,
-                   coalesce(numbered_begin.created_at, issue.created_at) as begun_at,
-                   case when numbered_begin.created_at is null then issue.in_log
-                        else numbered_begin.in_log
-                   end as in_log,
-                   issue.created_at as issued_at
+        -- 6. Number the attempts of a command, and those without a numbered issue among them.
+        ordered_attempt as (
+            select *,
+                   row_number() over (partition by nth_command order by number) as nth_attempt,
+                   case
+                       when not has_numbered_issue
+                       then row_number() over (
+                                partition by nth_command, has_numbered_issue order by number
+                            )
+                   end as nth_issue,
+                   count(*) filter (where not has_numbered_issue) over (partition by nth_command)
+                       as issues_needed
             from   (
-                       select *,
-                              row_number() over (partition by command order by number) as nth,
-                              case
-                                  when not coalesce(is_issued, false)
-                                  then row_number() over (
-                                           partition by command, coalesce(is_issued, false)
-                                           order by number
-                                       )
-                              end as nth_issue,
-                              count(*) filter (where not coalesce(is_issued, false)) over (
-                                  partition by command
-                              ) as unissued
+                       select nth_command, number, numbered_end_at, first_event_at,
+                              coalesce(has_numbered_issue, false) as has_numbered_issue
                        from   attempt
-                       left join numbered using (command, number)
-                   ) as counted
-            left join numbered_begin using (command, number)
-            join   known using (command)
-            left join issue
-                   on  issue.command = counted.command
-                   and issue.nth_issue = counted.nth_issue
-                   -- Each of these attempts was issued by an event without a number. If some of
-                   -- these events are missing, nobody knows to which attempts the rest belong, so
-                   -- assign none of them.
-                   and known.issues >= counted.unissued
+                       left join numbered_attempt using (nth_command, number)
+                   ) as numbered_or_not
+        ),
+        -- The first issue without a number belongs to the first of these, and so on. If there are
+        -- fewer issues than such attempts, nobody knows which issues are missing, so no attempt
+        -- gets one.
+        issued_attempt as (
+            select ordered_attempt.nth_command, nth_attempt, number, numbered_end_at,
+                   first_event_at,
+                   coalesce(numbered_begin.created_at, unnumbered_issue.created_at) as begun_at,
+                   case
+                       when numbered_begin.created_at is null then unnumbered_issue.log_position
+                       else numbered_begin.log_position
+                   end as log_position,
+                   unnumbered_issue.created_at as unnumbered_issue_at
+            from   ordered_attempt
+            left join numbered_begin using (nth_command, number)
+            join   command using (nth_command)
+            left join unnumbered_issue
+                   on  unnumbered_issue.nth_command = ordered_attempt.nth_command
+                   and unnumbered_issue.nth_issue = ordered_attempt.nth_issue
+                   and command.unnumbered_issues >= ordered_attempt.issues_needed
+        ),
+        -- 7. The attempts at their begins, and the ends without a number. The first attempt begins
+        -- before all ends, because the first end belongs to it, even if clocks say it came earlier.
+        begin_or_end as (
+            select *, case when nth_attempt = 1 then '-infinity' else begun_at end as at
+            from   issued_attempt
+            union all
+            select nth_command, null, null, null, null, null, null, null, created_at
+            from   event
+            where  declared_number is null
+            and    ends_attempt
+        ),
+        -- `next_end_at` is the first of these ends after the begin of the attempt. The window runs
+        -- backwards in time, because PostgreSQL is faster with windows that grow.
+        followed_attempt as (
+            select *,
+                   min(at) filter (where number is null) over (
+                       partition by nth_command order by at desc, number nulls last
+                       rows unbounded preceding
+                   ) as next_end_at
+            from   begin_or_end
         )
-        select command, nth::integer, number,
+        -- An attempt without a known begin begins just after the one before it ended. That one
+        -- ended with the end that declares its number, or else with the next end that has none.
+        select nth_command, nth_attempt::integer, number,
                coalesce(
                    begun_at,
-                   lag(coalesce(ended_at, next_end_at)) over (
-                       partition by command order by number
+                   lag(coalesce(numbered_end_at, next_end_at)) over (
+                       partition by nth_command order by number
                    ) + interval '1 microsecond',
-                   first_at
+                   first_event_at
                ),
-               in_log, issued_at
-        from   (
-                   select *,
-                          min(at) filter (where number is null) over (
-                              partition by command order by at desc, number nulls last
-                              rows unbounded preceding
-                          ) as next_end_at
-                   from   (
-                              -- Let the first attempt begin before all ends, because the first end
-                              -- belongs to it, even if the clocks say that this end came earlier.
-                              select *,
-                                     case when nth = 1 then '-infinity' else begun_at end as at
-                              from   begun
-                              union all
-                              select command, null, null, null, null, null, null, null,
-                                     created_at
-                              from   event
-                              where  number is null
-                              and    ends_attempt
-                          ) as attempt_or_end
-               ) as followed
+               log_position, unnumbered_issue_at
+        from   followed_attempt
         where  number is not null;
 end
 $$;

@@ -1,8 +1,20 @@
 -- Assigns ends of calls and commands to attempts by their kinds, if their times don't tell enough
--- (rule R5 of resolve_attempts). For example, a command that is completed after one of its calls
--- has failed must have been retried, so the completion belongs to the next attempt. Rules like this
--- one split the ends of a command into groups. The attempts of the ends are changed only if there's
--- exactly one group for each attempt of the command.
+-- (rule R5 of resolve_attempts). Takes the events and attempts of commands in doubt, and returns
+-- the events, some with another `nth_attempt`. Rules such as "a command that completes after its
+-- call failed was retried" split the ends of a command into groups. The ends change their attempts
+-- only if there's exactly one group for each attempt of the command.
+--
+-- For example, none of these events is in the log, and by its clock the second issue came last:
+--     role   | created_at | end_key            | group | nth_attempt is | and becomes
+--     issued | 09:00:00   |                    |       |              1 | 1
+--     done   | 09:00:05   | 00..0call.error    |     1 |              1 | 1
+--     ended  | 09:00:25   | 21..3command.com.. |     2 |              1 | 2
+--     issued | 09:00:40   |                    |       |              2 | 2
+--     1. find the commands that may have an end in the wrong attempt
+--     2. list their ends, each of them once
+--     3. split the ends of each command into groups
+--     4. find the commands with one group for each attempt
+--     5. give each of their groups an attempt
 create or replace function projector.group_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -16,114 +28,125 @@ begin
         with event as (
             select * from unnest(group_ends.events)
         ),
-        -- Selects the commands that may still have an end in the wrong attempt. That's possible if
-        -- one of their events isn't in the log, because then only the clocks tell its place, or if
-        -- an attempt before the last one has no end.
-        unclear as (
-            select   command, last_nth
+        -- 1. An event that isn't in the log has a place by the clocks only, which may be wrong. An
+        -- attempt that was retried must have had an end.
+        unclear_command as (
+            select   nth_command, last_attempt
             from     event
             join     (
-                         select   command, max(nth) as last_nth
+                         select   nth_command, max(nth_attempt) as last_attempt
                          from     unnest(group_ends.attempts)
-                         group by command
-                     ) as counted using (command)
-            group by command, last_nth
-            having   bool_or(in_log is null)
-            or       count(distinct nth) filter (where slot is not null and nth < last_nth)
-                     < last_nth - 1
+                         group by nth_command
+                     ) as command using (nth_command)
+            group by nth_command, last_attempt
+            having   bool_or(log_position is null)
+            or       count(distinct nth_attempt)
+                         filter (where end_slot is not null and nth_attempt < last_attempt)
+                     < last_attempt - 1
         ),
-        -- Lists each end of these commands once, even if several events report it. `takes` is the
-        -- number of claims and starts of the command before this end.
-        report as (
-            select command, role, slot, ending, created_at, takes,
-                   call_outcome(ending) = 'COMPLETED' as is_completed, first_own_nth, last_own_nth
+        -- 2. Several events may report the same end. `first_declared` and `last_declared` are the
+        -- attempts whose numbers they declare, usually none or one.
+        end_or_take as (
+            select   nth_command, role, end_slot, end_key, created_at,
+                     min(nth_attempt) filter (where declared_number is not null)
+                         as first_declared,
+                     max(nth_attempt) filter (where declared_number is not null)
+                         as last_declared
+            from     event
+            join     unclear_command using (nth_command)
+            where    end_slot is not null
+            or       role in ('claimed', 'started')
+            group by nth_command, role, end_slot, end_key, created_at
+        ),
+        -- `takes_before` is the number of claims and starts of the command before this end.
+        call_end as (
+            select nth_command, role, end_slot, end_key, created_at, takes_before,
+                   call_outcome(end_key) = 'COMPLETED' as is_completed, first_declared,
+                   last_declared
             from   (
                        select *,
-                              count(*) filter (where slot is null) over (
-                                  partition by command order by created_at, slot nulls first
-                              ) as takes
-                       from   (
-                                  select   command, role, slot, ending, created_at,
-                                           min(nth) filter (where number is not null)
-                                               as first_own_nth,
-                                           max(nth) filter (where number is not null)
-                                               as last_own_nth
-                                  from     event
-                                  join     unclear using (command)
-                                  where    slot is not null or role in ('claimed', 'started')
-                                  group by command, role, slot, ending, created_at
-                              ) as end_or_take
+                              count(*) filter (where end_slot is null) over (
+                                  partition by nth_command order by created_at, end_slot nulls first
+                              ) as takes_before
+                       from   end_or_take
                    ) as counted
-            where  slot is not null
+            where  end_slot is not null
         ),
-        -- Splits the ends of each command into groups. An end begins a new group if it can't belong
-        -- to the same attempt as the end before it. For example, a call ends only once in an
-        -- attempt, so a second end of the same call begins a new group.
-        grouped as (
+        -- 3. An end begins a group if it can't belong to the same attempt as the end before it:
+        -- after the end of the same call, of a later call, or of the command, whose slot is the
+        -- highest. An end of the command also begins one after a claim or a start, or if it
+        -- completes after a failure. The first end begins the first group.
+        grouped_end as (
             select *,
                    count(*) filter (where begins_group) over (
-                       partition by command order by created_at, slot, ending
+                       partition by nth_command order by created_at, end_slot, end_key
                        rows unbounded preceding
                    ) as nth_group
             from   (
                        select *,
                               coalesce(
-                                  slot <= lag(slot) over in_order
+                                  end_slot <= lag(end_slot) over in_order
                                   or role = 'ended'
                                      and (
-                                         takes > lag(takes) over in_order
+                                         takes_before > lag(takes_before) over in_order
                                          or is_completed and not lag(is_completed) over in_order
                                      ),
                                   true
                               ) as begins_group
-                       from   report
+                       from   call_end
                        window in_order as (
-                           partition by command order by created_at, slot, ending
+                           partition by nth_command order by created_at, end_slot, end_key
                        )
-                   ) as compared
+                   ) as compared_end
         ),
-        group_of_ends as (
-            select   command, nth_group, min(first_own_nth) as own_nth,
-                     max(last_own_nth) as last_own_nth, bool_and(is_completed) as is_completed
-            from     grouped
-            group by command, nth_group
+        end_group as (
+            select   nth_command, nth_group, min(first_declared) as first_declared,
+                     max(last_declared) as last_declared, bool_and(is_completed) as is_completed
+            from     grouped_end
+            group by nth_command, nth_group
         ),
-        -- Selects the commands that have exactly one group of ends for each attempt. If the ends in
-        -- a group name two attempts, or if two groups name the same attempt, the groups can't be
-        -- right, so the command is left out. `free` lists the attempts that no group names.
-        matched as (
-            select   command,
+        -- 4. If the ends in a group declare two attempts, or if two groups declare the same one,
+        -- the groups can't be right, so the command is left out. `free_attempts` lists the attempts
+        -- that no group declares.
+        matched_command as (
+            select   nth_command,
                      array(
-                         select generate_series(1, last_nth)
+                         select generate_series(1, last_attempt)
                          except
-                         select unnest(array_agg(own_nth))
+                         select unnest(array_agg(first_declared))
                          order by 1
-                     ) as free
-            from     group_of_ends
-            join     unclear using (command)
-            group by command, last_nth
-            having   count(*) = last_nth
-            and      count(own_nth) = count(distinct own_nth)
-            and      count(*) filter (where own_nth < last_own_nth) = 0
+                     ) as free_attempts
+            from     end_group
+            join     unclear_command using (nth_command)
+            group by nth_command, last_attempt
+            having   count(*) = last_attempt
+            and      count(first_declared) = count(distinct first_declared)
+            and      count(*) filter (where first_declared < last_declared) = 0
         ),
-        assigned as (
-            select command, nth_group,
+        -- 5. A group that declares its attempt belongs to it. The others take the free attempts in
+        -- order, with completed groups last, because only failures are retried.
+        assigned_group as (
+            select nth_command, nth_group,
                    coalesce(
-                       own_nth,
-                       free[
+                       first_declared,
+                       free_attempts[
                            row_number() over (
-                               partition by command, own_nth is null
+                               partition by nth_command, first_declared is null
                                order by is_completed, nth_group
                            )
                        ]
-                   ) as group_nth
-            from   group_of_ends
-            join   matched using (command)
+                   ) as group_attempt
+            from   end_group
+            join   matched_command using (nth_command)
         )
-        select event_id, command, event.role, number, event.created_at, in_log, slot, ending,
-               case when number is not null then nth else coalesce(group_nth, nth) end
+        select event_id, nth_command, event.role, declared_number, event.created_at, log_position,
+               end_slot, end_key,
+               case
+                   when declared_number is not null then nth_attempt
+                   else coalesce(group_attempt, nth_attempt)
+               end
         from   event
-        left join grouped using (command, slot, ending)
-        left join assigned using (command, nth_group);
+        left join grouped_end using (nth_command, end_slot, end_key)
+        left join assigned_group using (nth_command, nth_group);
 end
 $$;

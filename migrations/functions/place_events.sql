@@ -1,7 +1,19 @@
--- Finds the attempt to which each event belongs, for commands whose events don't all name their
--- attempt. An event that names its attempt belongs to that one. If an event issues an attempt
--- without a number, it belongs to the attempt that it issues. Any other event belongs to the last
--- attempt that had begun before the event (rule R3 of resolve_attempts).
+-- Finds the attempt of each event of commands in doubt (rule R3 of resolve_attempts). Takes their
+-- events and attempts, and returns the events with `nth_attempt` set. An event that declares a
+-- number belongs to the attempt with that number. An issue without a number belongs to the attempt
+-- that it issues. Any other event belongs to the last attempt that had begun before the event.
+--
+-- For example, the second worker's clock is behind. The log shows that its events came after the
+-- second issue:
+--     role   | created_at | log_position         nth_attempt
+--     issued | 09:00:00   | {1041,0}                       1
+--     done   | 09:00:05   | {1042,0}      ->               1
+--     issued | 09:00:20   | {1043,0}                       2
+--     done   | 09:00:18   | {1044,0}                       2
+--     1. find which attempts events name or issue
+--     2. sort the events and the begins of attempts, by the clocks and by the log
+--     3. give each event its attempt
+--     4. correct the ends that aren't in the log
 create or replace function projector.place_events(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -15,96 +27,110 @@ begin
         with attempt as (
             select * from unnest(place_events.attempts)
         ),
-        -- Sorts the events and the beginnings of attempts twice, once by the clocks and once by the
-        -- log. If both an event and the beginning of an attempt are in the log, the log tells which
-        -- of them came first, because the clocks of different workers may disagree. Otherwise only
-        -- the clocks can tell.
+        -- 1. `known_attempt` is the attempt that an event declares or issues. The first attempt
+        -- needs no begin, because it also has the events before it.
+        event_or_begin as (
+            select event.event_id, event.nth_command, event.role, event.declared_number,
+                   event.created_at, event.log_position, event.end_slot, event.end_key,
+                   coalesce(declared.nth_attempt, issued.nth_attempt) as known_attempt,
+                   null::integer as begun_attempt, event.created_at as at,
+                   -- At the same time, an end comes first (0), then the begin of an attempt (1),
+                   -- and then any other event (2). So an end still belongs to the previous
+                   -- attempt, and any other event to the new one.
+                   case when event.end_slot is null then 2 else 0 end as order_at_same_time
+            from   unnest(place_events.events) as event
+            left join attempt as declared
+                   on  declared.nth_command = event.nth_command
+                   and declared.number = event.declared_number
+            left join attempt as issued
+                   on  issued.nth_command = event.nth_command
+                   and issued.unnumbered_issue_at = event.created_at
+                   and event.declared_number is null
+                   and event.role = 'issued'
+            union all
+            select null, nth_command, null, null, null, log_position, null, null, null,
+                   nth_attempt, begun_at, 1
+            from   attempt
+            where  nth_attempt > 1
+        ),
+        -- 2. The last attempt that had begun so far:
+        --     by_clock        by the clocks
+        --     by_log          by the log, among the attempts whose begin is in the log
+        --     out_of_log      by the clocks, among the other attempts
         ordered as (
             select *,
-                   max(begins_nth) over by_clock as nth_by_clock,
-                   max(begins_nth) filter (where in_log is null) over by_clock
-                       as nth_without_place,
-                   max(begins_nth) over (
-                       partition by command order by in_log, begins_nth nulls last
+                   max(begun_attempt) over clock_order as by_clock,
+                   max(begun_attempt) over log_order as by_log,
+                   max(begun_attempt) filter (where log_position is null) over clock_order
+                       as out_of_log
+            from   event_or_begin
+            window clock_order as (
+                       partition by nth_command order by at, order_at_same_time, begun_attempt
                        rows unbounded preceding
-                   ) as nth_in_log
-            from   (
-                       select event.event_id, event.command, event.role, event.number,
-                              event.created_at, event.in_log, event.slot, event.ending,
-                              coalesce(own.nth, issued.nth) as known_nth,
-                              null::integer as begins_nth, event.created_at as at,
-                              -- This number sorts events that happened at the same time. An end
-                              -- comes first (0), then the beginning of an attempt (1), and then any
-                              -- other event (2). So an end still belongs to the previous attempt,
-                              -- and any other event belongs to the new one.
-                              case when event.slot is null then 2 else 0 end as at_once
-                       from   unnest(place_events.events) as event
-                       left join attempt as own
-                              on  own.command = event.command
-                              and own.number = event.number
-                       left join attempt as issued
-                              on  issued.command = event.command
-                              and issued.issued_at = event.created_at
-                              and event.number is null
-                              and event.role = 'issued'
-                       union all
-                       select null, command, null, null, null, in_log, null, null, null, nth,
-                              begun_at, 1
-                       from   attempt
-                       where  nth > 1
-                   ) as event_or_begin
-            window by_clock as (
-                partition by command order by at, at_once, begins_nth rows unbounded preceding
-            )
+                   ),
+                   log_order as (
+                       partition by nth_command order by log_position, begun_attempt nulls last
+                       rows unbounded preceding
+                   )
         ),
-        placed as (
+        -- 3. If both an event and a begin are in the log, the log tells which came first, because
+        -- the clocks of different workers may disagree. Otherwise only the clocks can tell.
+        placed_event as (
             select *,
                    coalesce(
-                       known_nth,
-                       case
-                           when in_log is null then nth_by_clock
-                           else greatest(nth_in_log, nth_without_place)
+                       known_attempt,
+                       case when log_position is null then by_clock
+                            else greatest(by_log, out_of_log)
                        end,
                        1
-                   ) as nth
+                   ) as nth_attempt
             from   ordered
-            where  begins_nth is null
+            where  begun_attempt is null
         ),
-        -- Some ends aren't in the log, although other events of their command are. By the clocks,
-        -- such an end belongs to the last attempt that was claimed or started before it, among
-        -- those attempts that have no other end.
-        late_end as (
-            select event_id,
-                   max(lacking_nth) over (
-                       partition by command order by created_at, lacking_nth nulls last
-                       rows unbounded preceding
-                   ) as nth_lacking
+        -- 4. An end may be missing in the log although it has other events of the command. By the
+        -- clocks, such an end belongs to the last attempt that was claimed or started before it,
+        -- among the attempts without an end in the log and without an end that declares them.
+        end_out_of_log as (
+            select event_id, nth_command, created_at
             from   (
-                       select event_id, command, created_at, null::integer as lacking_nth
-                       from   (
-                                  select *,
-                                         bool_or(in_log is not null) over (partition by command)
-                                             as any_places
-                                  from   placed
-                              ) as event
-                       where  any_places
-                       and    slot is not null
-                       and    number is null
-                       and    in_log is null
+                       select *,
+                              bool_or(log_position is not null) over (partition by nth_command)
+                                  as any_in_log
+                       from   placed_event
+                   ) as event
+            where  any_in_log
+            and    end_slot is not null
+            and    declared_number is null
+            and    log_position is null
+        ),
+        attempt_without_end as (
+            select   nth_command, nth_attempt,
+                     min(created_at) filter (where role in ('claimed', 'started')) as taken_at
+            from     placed_event
+            group by nth_command, nth_attempt
+            having   count(*) filter (
+                         where end_slot is not null
+                         and   (log_position is not null or declared_number is not null)
+                     ) = 0
+        ),
+        corrected_end as (
+            select event_id,
+                   max(taken_attempt) over (
+                       partition by nth_command order by at, taken_attempt nulls last
+                       rows unbounded preceding
+                   ) as nth_attempt
+            from   (
+                       select event_id, nth_command, created_at as at,
+                              null::integer as taken_attempt
+                       from   end_out_of_log
                        union all
-                       select   null, command,
-                                min(created_at) filter (where role in ('claimed', 'started')), nth
-                       from     placed
-                       group by command, nth
-                       having   count(*) filter (
-                                    where slot is not null
-                                    and   (in_log is not null or number is not null)
-                                ) = 0
+                       select null, nth_command, taken_at, nth_attempt
+                       from   attempt_without_end
                    ) as end_or_attempt
         )
-        select event_id, command, role, number, created_at, in_log, slot, ending,
-               coalesce(nth_lacking, nth)
-        from   placed
-        left join late_end using (event_id);
+        select event_id, nth_command, role, declared_number, created_at, log_position, end_slot,
+               end_key, coalesce(corrected_end.nth_attempt, placed_event.nth_attempt)
+        from   placed_event
+        left join corrected_end using (event_id);
 end
 $$;

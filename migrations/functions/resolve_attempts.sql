@@ -1,20 +1,29 @@
 -- Finds the attempt of each event of the commands in doubt. Some events of such a command don't say
 -- to which attempt they belong, although something hints at a second attempt (aggregate_calls).
--- This function calls five others. The first two find the attempts. Each of the others corrects
--- `nth`, the attempt of each event, by one more rule. No rule changes the attempt of an event that
--- declares its number.
+-- Returns the number of the attempt for each event. For example, the number 1 for the last two of
+-- these events:
+--     event_id | role   | created_at | end_slot | end_key         | number returned
+--           11 | issued | 09:00:00   |          |                 |               0
+--           12 | done   | 09:00:05   |        0 | 00..0call.error |               0
+--           13 | issued | 09:00:20   |          |                 |               1
+--           14 | done   | 09:00:25   |        0 | 20..3call.done  |               1
 --
--- Each rule has examples, which list the events of a command and, after the arrow, the attempt of
--- each event. The events are in the order of the clocks, except where the log is given. There, `@`
--- is the time by the clocks, and `late` means that the record has no place in the log. `#1` is a
--- declared number.
+-- This function calls five others. The first two list the attempts. The next one sets `nth_attempt`
+-- of each event, i.e. its attempt's position in that list, and each of the last two corrects it by
+-- one more rule. No rule changes the attempt of an event that declares its number. The types
+-- call_event and call_attempt explain all columns (0007_create_calls.sql).
+--
+-- Each rule has examples, which list the events of a command and, after the arrow, the number of
+-- each event's attempt. The events are in the order of the clocks, except where the log is given.
+-- There, `@` is the time by the clocks, and `late` means that the record has no place in the log.
+-- `#1` is a declared number.
 --
 -- find_attempts and correct_begins find which attempts there are, and when each of them began:
---    R1. An attempt is known by a number, or by an issue of its own. An issue without a number belongs
---        to the lowest attempt that nobody names. If other issues have numbers, it can only belong to
---        an attempt below the highest of these. If the first numbered attempt is a retry that nobody
---        issued, and an end without a number came before its claim or start, there's one attempt
---        before it.
+--    R1. An attempt is known by a number, or by an issue of its own. An issue without a number
+--        belongs to the lowest attempt whose number nobody declares. If other issues have numbers,
+--        it can only belong to an attempt below the highest of these. If the first numbered attempt
+--        is a retry that nobody issued, and an end without a number came before its claim or start,
+--        there's one attempt before it.
 --            issued, failed, issued, done -> 0, 0, 1, 1
 --            issued, issued #1, done -> 0, 1, 1
 --            failed, started #1, done -> 0, 1, 1
@@ -29,11 +38,11 @@
 -- place_events finds the attempt of each event by time:
 --    R3. An event belongs to the last attempt that had begun before it, or to the first attempt if
 --        none had. An issue, claim, or start also belongs to an attempt that began at the same time.
---        If all events of the command with a place lie in one log, their places tell what came first.
---        Otherwise the clocks of the producers do. An end without a place, if other events have one,
---        belongs instead to the last attempt that has neither an end in the log nor a numbered one,
---        and whose claim or start came before it by the clocks. Clocks of different workers may
---        disagree.
+--        If all events of the command with a place lie in one log, their places tell what came
+--        first. Otherwise the clocks of the producers do. An end without a place, if other events
+--        have one, belongs instead to the last attempt that has neither an end in the log nor a
+--        numbered one, and whose claim or start came before it by the clocks. Clocks of different
+--        workers may disagree.
 --            issued, issued #1, done -> 0, 1, 1
 --            log: issued @0, started @1, issued #1 @2, done @3, failed @4 late -> 0, 0, 1, 1, 0
 --
@@ -44,12 +53,13 @@
 --            issued, issued #1, failed, done -> 0, 1, 0, 1
 --
 -- group_ends uses the kinds of the ends:
---    R5. If an event has no place in that log, or an attempt before the last has no end, the kinds of
---        the ends may tell more, in the order of the clocks. An end belongs to the next attempt if it
---        comes after an end of the command, or after an end of the same call or a later one. An end
---        of the command also belongs to the next attempt if it comes after a claim or a start, or if
---        it completes the command after a failed call. If that makes one group of ends for each
---        attempt, the groups belong to the attempts in this order, or to those that they name.
+--    R5. If an event has no place in that log, or an attempt before the last has no end, the kinds
+--        of the ends may tell more, in the order of the clocks. An end belongs to the next attempt
+--        if it comes after an end of the command, or after an end of the same call or a later one.
+--        An end of the command also belongs to the next attempt if it comes after a claim or a
+--        start, or if it completes the command after a failed call. If that makes one group of ends
+--        for each attempt, the groups belong to the attempts in this order, or to those that they
+--        declare.
 --            issued, issued #1, failed, command failed -> 0, 1, 1, 1
 --            issued, issued #1, failed, command completed -> 0, 1, 0, 1
 --
@@ -74,14 +84,14 @@ begin
     if cardinality(events) = 0 then
         return;
     end if;
-    attempts := array(select found from find_attempts(events) as found);
-    attempts := array(select corrected from correct_begins(events, attempts) as corrected);
-    events := array(select placed from place_events(events, attempts) as placed);
-    events := array(select spread from spread_ends(events, attempts) as spread);
-    events := array(select grouped from group_ends(events, attempts) as grouped);
+    attempts := array(select attempt from find_attempts(events) as attempt);
+    attempts := array(select attempt from correct_begins(events, attempts) as attempt);
+    events := array(select event from place_events(events, attempts) as event);
+    events := array(select event from spread_ends(events, attempts) as event);
+    events := array(select event from group_ends(events, attempts) as event);
     return query
         select event.event_id, attempt.number
         from   unnest(events) as event
-        join   unnest(attempts) as attempt using (command, nth);
+        join   unnest(attempts) as attempt using (nth_command, nth_attempt);
 end
 $$;

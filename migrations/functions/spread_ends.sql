@@ -1,7 +1,19 @@
--- Moves ends to other attempts if several fall into the same slot (rule R4 of resolve_attempts). An
--- attempt has one slot for the end of its command, and one slot for the end of each of its calls.
--- Only one of the ends in a slot can belong to the attempt, so the others move to attempts whose
--- slot is still free.
+-- Moves ends to other attempts if several fall into the same slot (rule R4 of resolve_attempts).
+-- Takes the events and attempts of commands in doubt, and returns the events, some with another
+-- `nth_attempt`. An attempt has one slot for the end of its command, and one slot for the end of
+-- each of its calls. Only one of the ends in a slot can belong to the attempt, so the others move
+-- to attempts whose slot is free, i.e. not taken by an end that declares its number.
+--
+-- For example, both attempts had been issued when the first of them failed:
+--     role   | created_at | end_slot | nth_attempt is | and becomes
+--     issued | 09:00:00   |          |              1 | 1
+--     issued | 09:00:01   |          |              2 | 2
+--     done   | 09:00:05   |        0 |              2 | 1
+--     done   | 09:00:25   |        0 |              2 | 2
+--     1. find the free attempts of each slot
+--     2. list the ends, each of them once
+--     3. rank the ends of each slot that may move
+--     4. give each of them a free attempt
 create or replace function projector.spread_ends(
     events projector.call_event[], attempts projector.call_attempt[]
 )
@@ -15,78 +27,94 @@ begin
         with event as (
             select * from unnest(spread_ends.events)
         ),
-        -- The attempts whose slot no numbered end takes, in order.
+        -- 1. `free_attempts` lists them in order.
         slot as (
-            select command, slot,
+            select nth_command, end_slot,
                    array(
-                       select generate_series(1, last_nth) except select unnest(taken) order by 1
-                   ) as free
+                       select generate_series(1, last_attempt)
+                       except
+                       select unnest(taken_attempts)
+                       order by 1
+                   ) as free_attempts
             from   (
-                       select   command, slot,
-                                array_agg(nth) filter (where number is not null) as taken
+                       select   nth_command, end_slot,
+                                array_agg(nth_attempt) filter (where declared_number is not null)
+                                    as taken_attempts
                        from     event
-                       where    slot is not null
-                       group by command, slot
-                   ) as used
+                       where    end_slot is not null
+                       group by nth_command, end_slot
+                   ) as used_slot
             join   (
-                       select   command, max(nth) as last_nth
+                       select   nth_command, max(nth_attempt) as last_attempt
                        from     unnest(spread_ends.attempts)
-                       group by command
-                   ) as counted using (command)
+                       group by nth_command
+                   ) as command using (nth_command)
         ),
-        -- Lists each end once, even if several events report it. If at least one of these events
-        -- names an attempt, the end belongs to that attempt.
-        report as (
-            select   command, slot, ending, min(nth) as nth,
-                     min(nth) filter (where number is not null) as own_nth
+        -- 2. Several events may report the same end. If at least one of them declares a number, the
+        -- end belongs to that attempt.
+        call_end as (
+            select   nth_command, end_slot, end_key, min(nth_attempt) as nth_attempt,
+                     min(nth_attempt) filter (where declared_number is not null)
+                         as declared_attempt
             from     event
-            where    slot is not null
-            group by command, slot, ending
+            where    end_slot is not null
+            group by nth_command, end_slot, end_key
         ),
-        -- Numbers the ends in each slot that don't name an attempt, from 1 (`place`). The free
-        -- attempts are those whose slot no other end has taken by name. `nth_free` is the position
-        -- of the end's current attempt in the list of free attempts. `surplus` is how many ends are
-        -- left over if each free attempt gets one.
-        ranked as (
-            select command, slot, ending, nth_free,
-                   row_number() over (partition by command, slot order by nth_free, ending)
-                       as place,
-                   greatest(count(*) over (partition by command, slot) - free_attempts, 0)
-                       as surplus
+        -- 3. For each end that declares no number:
+        --     nth_free  where its present attempt, or the last free one before that, is in the list
+        --               of free attempts
+        --     rank      its position among these ends of its slot, from 1. Failures come first.
+        --     surplus   how many of these ends are left over if each free attempt gets one
+        ranked_end as (
+            select nth_command, end_slot, end_key, nth_free,
+                   row_number() over (
+                       partition by nth_command, end_slot order by nth_free, end_key
+                   ) as rank,
+                   greatest(
+                       count(*) over (partition by nth_command, end_slot) - number_free, 0
+                   ) as surplus
             from   (
-                       select command, slot, ending, cardinality(free) as free_attempts,
-                              greatest(width_bucket(nth, free), 1) as nth_free
-                       from   report
-                       join   slot using (command, slot)
-                       where  own_nth is null
-                       and    free <> '{}'
-                   ) as unnumbered
+                       select nth_command, end_slot, end_key,
+                              cardinality(free_attempts) as number_free,
+                              greatest(width_bucket(nth_attempt, free_attempts), 1) as nth_free
+                       from   call_end
+                       join   slot using (nth_command, end_slot)
+                       where  declared_attempt is null
+                       and    free_attempts <> '{}'
+                   ) as movable_end
         ),
-        -- Gives each end a free attempt of its own, as long as there are enough. `nearest` is the
-        -- latest attempt, up to its current one, that leaves an attempt for each later end. So
-        -- earlier ends move to earlier attempts. If that would go below the first attempt, `place -
-        -- surplus` counts up from the first one instead. For example, if three ends fall into the
-        -- first of three attempts, they get attempts 1, 2, and 3. If there were a fourth end, two
-        -- ends would share the first attempt.
-        spread as (
-            select command, slot, ending, greatest(nearest, place - surplus, 1) as nth_given
+        -- 4. `latest` is the last free attempt, up to the present one, that leaves a free attempt
+        -- for each later end. So earlier ends move to earlier attempts. If `latest` is below the
+        -- first one, `rank - surplus` counts up from the first one instead. For example, three ends
+        -- are in the first of three free attempts:
+        --     rank | nth_free | latest | rank - surplus | nth_free_given
+        --        1 |        1 |     -1 |              1 |              1
+        --        2 |        1 |      0 |              2 |              2
+        --        3 |        1 |      1 |              3 |              3
+        -- With a fourth end, surplus would be 1, and the ends would get 1, 1, 2, and 3.
+        moved_end as (
+            select nth_command, end_slot, end_key,
+                   greatest(latest, rank - surplus, 1) as nth_free_given
             from   (
                        select *,
-                              place + min(nth_free - place) over (
-                                  partition by command, slot order by place desc
+                              rank + min(nth_free - rank) over (
+                                  partition by nth_command, end_slot order by rank desc
                                   rows unbounded preceding
-                              ) as nearest
-                       from   ranked
-                   ) as packed
+                              ) as latest
+                       from   ranked_end
+                   ) as packed_end
         )
-        select event_id, command, role, number, created_at, in_log, slot, ending,
+        select event_id, nth_command, role, declared_number, created_at, log_position, end_slot,
+               end_key,
                case
-                   when number is not null then event.nth
-                   else coalesce(own_nth, free[nth_given], event.nth)
+                   when declared_number is not null then event.nth_attempt
+                   else coalesce(
+                            declared_attempt, free_attempts[nth_free_given], event.nth_attempt
+                        )
                end
         from   event
-        left join report using (command, slot, ending)
-        left join spread using (command, slot, ending)
-        left join slot using (command, slot);
+        left join call_end using (nth_command, end_slot, end_key)
+        left join moved_end using (nth_command, end_slot, end_key)
+        left join slot using (nth_command, end_slot);
 end
 $$;

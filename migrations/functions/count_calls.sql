@@ -2,10 +2,17 @@
 -- counts go to the given shard, or to the shard of this transaction if none is given. If a row
 -- would hold only one sum, and that sum is 0, the row isn't written.
 --
+-- For example, these counts correct a step that was unknown when its call was counted:
+--     sign | attempts | step | status | finished_at
+--       -1 |        0 |      | FAILED | 09:00:05
+--        1 |        0 | a    | FAILED | 09:00:05
+-- So call_hours of 09:00 loses a call of the step '' and gains one of the step `a`. So do the other
+-- tables with steps. worker_hours has none, so its sums stay.
+--
 -- New rows are inserted in the order of time, so that a time range occupies few pages. Each insert
 -- orders by `max(hour)`, which equals the hour of the group. If it ordered by `hour` itself,
 -- PostgreSQL would sort all calls instead of their sums. The steps:
---     1. sum equal counts
+--     1. sum up equal counts
 --     2. attempts by hour
 --     3. histograms
 --     4. attempts by worker
@@ -20,8 +27,8 @@ as $$
 declare
     own_shard constant smallint := coalesce(into_shard, take_shard());
 begin
-    -- 1. Equal counts cancel out.
-    with moved as materialized (
+    -- 1. Equal counts cancel out. The rest is by how many calls the roll-ups differ.
+    with difference as materialized (
         select   sum(sign) as calls, playbook, step, attempts, begun_at, finished_at, status,
                  worker_id, error, duration_us, queue_us, backoff_us, exhausted,
                  inferred, to_hour(finished_at) as hour
@@ -38,7 +45,7 @@ begin
         select   hour, playbook collate "C", step collate "C", attempts, status collate "C",
                  own_shard, sum(calls), coalesce(sum(calls) filter (where exhausted), 0),
                  coalesce(sum(calls) filter (where inferred), 0)
-        from     moved
+        from     difference
         group by 1, 2, 3, 4, 5
         order by max(hour), 2, 3
         on conflict (hour, playbook, step, attempts, status, shard)
@@ -52,18 +59,18 @@ begin
         insert into call_times as counted (
             hour, measure, playbook, step, attempts, status, bucket, shard, calls
         )
-        select   moved.hour, taken.measure collate "C", moved.playbook collate "C",
-                 moved.step collate "C", moved.attempts, moved.status collate "C",
-                 duration_bucket(taken.microseconds), own_shard, sum(moved.calls)
-        from     moved
+        select   difference.hour, measured.measure collate "C", difference.playbook collate "C",
+                 difference.step collate "C", difference.attempts, difference.status collate "C",
+                 duration_bucket(measured.microseconds), own_shard, sum(difference.calls)
+        from     difference
         cross join lateral (
-            values ('duration', moved.duration_us), ('queue', moved.queue_us),
-                   ('backoff', moved.backoff_us)
-        ) as taken (measure, microseconds)
-        where    taken.microseconds is not null
+            values ('duration', difference.duration_us), ('queue', difference.queue_us),
+                   ('backoff', difference.backoff_us)
+        ) as measured (measure, microseconds)
+        where    measured.microseconds is not null
         group by 1, 2, 3, 4, 5, 6, 7
-        having   sum(moved.calls) <> 0
-        order by max(moved.hour), 2, 3, 4
+        having   sum(difference.calls) <> 0
+        order by max(difference.hour), 2, 3, 4
         on conflict (hour, measure, playbook, step, attempts, status, bucket, shard)
         do update set calls = counted.calls + excluded.calls
     ),
@@ -75,7 +82,7 @@ begin
         select   hour, worker_id collate "C", status collate "C", own_shard, sum(calls),
                  coalesce(sum(calls) filter (where duration_us is not null), 0),
                  coalesce(sum(calls::numeric * duration_us), 0)
-        from     moved
+        from     difference
         group by 1, 2, 3
         order by max(hour), 2
         on conflict (hour, worker_id, status, shard)
@@ -91,7 +98,7 @@ begin
         )
         select   hour, step collate "C", attempts, status collate "C",
                  coalesce(classify_error(error), '') collate "C", own_shard, sum(calls)
-        from     moved
+        from     difference
         where    status <> 'COMPLETED'
         group by 1, 2, 3, 4, 5
         having   sum(calls) <> 0
@@ -106,7 +113,7 @@ begin
              coalesce(sum(calls) filter (where attempts > 0), 0)
     from     (
                  select date_bin('1 minute', finished_at, '2000-01-01 00:00:00+00') as minute, *
-                 from   moved
+                 from   difference
              ) as ended
     where    finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
     group by 1, 2

@@ -1,52 +1,63 @@
--- Finishes the work of project_calls after attempts were written (step 4):
---     1. correct the `failed_before` of retries, which is the time when the failure before a retry
---        ended. That time may be out of date if the retry or the failure was written just now.
---        `to_relink` lists the retries and failures that were written, and `old_failures` lists the
---        failures as they were before.
---     2. update the roll-ups, which store only sums. So a changed attempt is subtracted as it was
---        counted before (`counts`), and is then added as it is now (`to_recount`). The same is done
---        with the retries that step 1 corrects, because the roll-ups sum the time from a failure to
---        its retry.
+-- Finishes the work of project_calls after attempts were written (step 4). The roll-ups store only
+-- sums. So a changed attempt is subtracted as it was counted before, and is then added as it is
+-- now.
+--     old_counts    what to subtract for the finished attempts that the commands had before
+--     to_recount    the attempts that were deleted or written
+--     to_relink     the retries and failures among the written attempts
+--     old_failures  the failures that the commands had before
+--
+-- For example, attempt 0 failed at 09:00:05, and attempt 1 began at 09:00:20. Now a report arrives
+-- that says attempt 0 had already failed at 09:00:03. So all four arguments have attempt 0, and
+-- attempt 1 has the wrong `failed_before` and was counted with a wait of 15 s instead of 17 s:
+--     1. find the retries with a wrong `failed_before`, which are attempt 1 here
+--     2. subtract them as they were counted, and correct them
+--     3. add all changed attempts as they are now, which are attempts 0 and 1 here
 create or replace function projector.count_changed_calls(
-    counts projector.call_count[], to_recount projector.call_id[], to_relink projector.call_id[],
-    old_failures projector.call_failure[]
+    old_counts projector.call_count[], to_recount projector.call_id[],
+    to_relink projector.call_id[], old_failures projector.call_failure[]
 )
     returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
 as $$
 declare
-    stale_links call_id[];
-    failures    timestamptz[];
+    stale_retries call_id[];
+    right_times   timestamptz[];
+    counts        call_count[] := old_counts;
 begin
+    -- Arguments without elements are null. A null array || another array is the other array.
+
+    -- 1. The retries to correct, and their right `failed_before`.
     if to_relink is not null or old_failures is not null then
         select array_agg((execution_id, command_id, attempts)::call_id), array_agg(failed_before)
-        into   stale_links, failures
+        into   stale_retries, right_times
         from   stale_retry_links(to_relink, old_failures);
     end if;
-    if stale_links is not null then
+
+    -- 2. `old_counts` subtracts the attempts to recount already.
+    if stale_retries is not null then
         counts := counts || (
             select array_agg(counted)
-            from   call_counts(-1, stale_links) as counted
-            -- `counts` subtracts the attempts to recount already.
+            from   call_counts(-1, stale_retries) as counted
             where  (counted.execution_id, counted.command_id, counted.attempts) not in (
                        select execution_id, command_id, attempts from unnest(to_recount)
                    )
         );
-        update call_facts as known
+        update call_facts as stored
         set    failed_before = retry.failed_before
-        from   unnest(stale_links, failures)
+        from   unnest(stale_retries, right_times)
                    as retry (execution_id, command_id, attempts, failed_before)
-        where  known.execution_id = retry.execution_id
-        and    known.command_id = retry.command_id collate "C"
-        and    known.attempts = retry.attempts;
+        where  stored.execution_id = retry.execution_id
+        and    stored.command_id = retry.command_id collate "C"
+        and    stored.attempts = retry.attempts;
     end if;
 
+    -- 3. The changed attempts.
     select counts || array_agg(counted)
     into   counts
     from   call_counts(
                1,
-               array(select distinct id from unnest(to_recount || stale_links) as id)
+               array(select distinct id from unnest(to_recount || stale_retries) as id)
            ) as counted;
     if cardinality(counts) > 0 then
         perform count_calls(counts);

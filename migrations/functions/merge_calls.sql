@@ -1,18 +1,28 @@
--- Merges new events into the first attempts of their commands (step 3 of project_calls). Commands
--- that will be rebuilt are skipped. Writing an attempt locks its row, so all writers write attempts
--- in the same order to avoid deadlocks. Of the written attempts, `ended` returns those that have
--- ended, and `failed` returns those that have failed.
+-- Merges new events into the first attempts of their commands (step 3 of project_calls). `changes`
+-- has one entry for each command. Commands in `rebuilt` are skipped, because rebuild_calls writes
+-- them. The others are known to have no attempt but the first, with attempts = 0. `to_recount`
+-- returns the written attempts that have ended, and `to_relink` those that have failed.
+--
+-- For example, the command has been claimed, and now its call completes:
+--                 | claimed_at | finished_at | outcome_ranked
+--     stored row  | 09:00:01   |             |
+--     its change  |            | 09:00:05    | COMPLETED at 09:00:05 (encoded)
+--     written row | 09:00:01   | 09:00:05    | COMPLETED at 09:00:05 (encoded)
+-- If both have a value, the lesser one wins. Merging in any order has the same result.
+--
+-- Writing an attempt locks its row, so all writers write attempts in the same order to avoid
+-- deadlocks.
 create or replace function projector.merge_calls(
     changes projector.call_change[], rebuilt projector.call_command[],
-    out ended projector.call_id[], out failed projector.call_id[]
+    out to_recount projector.call_id[], out to_relink projector.call_id[]
 )
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
 as $$
 #variable_conflict use_column
 begin
-    with written as (
-        insert into call_facts as known (
+    with written_attempt as (
+        insert into call_facts as stored (
             execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
             finished_at, outcome_ranked, duration_ranked, error_ranked, step_ranked,
             worker_ranked, max_attempts_ranked, iteration, is_numbered
@@ -27,34 +37,35 @@ begin
         order by execution_id, command_id
         on conflict (execution_id, command_id, attempts)
         do update set
-            begun_at            = least(known.begun_at, excluded.begun_at),
-            issued_at           = least(known.issued_at, excluded.issued_at),
-            claimed_at          = least(known.claimed_at, excluded.claimed_at),
-            started_at          = least(known.started_at, excluded.started_at),
+            begun_at            = least(stored.begun_at, excluded.begun_at),
+            issued_at           = least(stored.issued_at, excluded.issued_at),
+            claimed_at          = least(stored.claimed_at, excluded.claimed_at),
+            started_at          = least(stored.started_at, excluded.started_at),
+            -- The time in the outcome that wins, without decoding it again.
             finished_at         = case
-                                      when known.outcome_ranked <= excluded.outcome_ranked
+                                      when stored.outcome_ranked <= excluded.outcome_ranked
                                            or excluded.outcome_ranked is null
-                                      then known.finished_at
+                                      then stored.finished_at
                                       else excluded.finished_at
                                   end,
-            outcome_ranked      = least(known.outcome_ranked, excluded.outcome_ranked),
-            duration_ranked     = least(known.duration_ranked, excluded.duration_ranked),
-            error_ranked        = least(known.error_ranked, excluded.error_ranked),
-            step_ranked         = least(known.step_ranked, excluded.step_ranked),
-            worker_ranked       = least(known.worker_ranked, excluded.worker_ranked),
+            outcome_ranked      = least(stored.outcome_ranked, excluded.outcome_ranked),
+            duration_ranked     = least(stored.duration_ranked, excluded.duration_ranked),
+            error_ranked        = least(stored.error_ranked, excluded.error_ranked),
+            step_ranked         = least(stored.step_ranked, excluded.step_ranked),
+            worker_ranked       = least(stored.worker_ranked, excluded.worker_ranked),
             max_attempts_ranked = least(
-                                      known.max_attempts_ranked, excluded.max_attempts_ranked
+                                      stored.max_attempts_ranked, excluded.max_attempts_ranked
                                   ),
-            iteration           = least(known.iteration, excluded.iteration),
-            is_numbered         = known.is_numbered or excluded.is_numbered
+            iteration           = least(stored.iteration, excluded.iteration),
+            is_numbered         = stored.is_numbered or excluded.is_numbered
         returning execution_id, command_id, attempts, outcome_ranked
     )
     select array_agg((execution_id, command_id, attempts)::call_id)
                filter (where outcome_ranked is not null),
            array_agg((execution_id, command_id, attempts)::call_id)
                filter (where call_failed(outcome_ranked))
-    into   ended, failed
-    from   written;
+    into   to_recount, to_relink
+    from   written_attempt;
 end
 $$;
 

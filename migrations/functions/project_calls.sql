@@ -1,12 +1,22 @@
 -- Updates call_facts and the roll-ups of calls after a statement has written events. `before` and
--- `after` are the rows before and after the statement:
---     1. derive from each row what it says about its command, and combine that into one entry of
---        `changes` for each command
+-- `after` are the rows of these events before and after the statement.
+--
+-- For example, one statement inserts these events of the command 7:a:1:
+--     event_type     | created_at | status  | worker_id
+--     command.issued | 09:00:00   | PENDING |
+--     call.error     | 09:00:05   | FAILED  | w1
+-- Step 1 reduces them to one entry of `changes`:
+--     command_id | issued_at | outcome_ranked     | worker_ranked          | must_rebuild
+--     7:a:1      | 09:00:00  | FAILED at 09:00:05 | w1, said at 09:00:05   | false
+-- That becomes attempt 0 of the command in call_facts, and adds 1 to the failed calls of that hour.
+-- If another statement inserts a second command.issued later, step 2 sees that the stored issued_at
+-- differs. So step 3 rebuilds the command from all three events, which makes two attempts.
+--     1. reduce what the rows say to one entry of `changes` for each command
 --     2. read the stored attempts of these commands, and decide which commands to rebuild
---     3. write the attempts
+--     3. write the attempts: rebuild those commands, and merge the changes of the others
 --     4. correct which failure came before each retry, and add the differences to the roll-ups
 -- Only step 1 reads the rows. The other steps read `changes`.
---
+
 -- A session keeps the plans that it made for its first batch, when the tables may have been empty.
 -- For empty tables, the planner would choose sequential scans and hash joins, which later read
 -- whole tables for each batch. So such plans are turned off here and in project_executions.
@@ -20,66 +30,74 @@ create or replace function projector.project_calls() returns trigger
     set plan_cache_mode = force_generic_plan
 as $$
 declare
-    roles        jsonb;
-    outcomes     jsonb;
-    changes      call_change[];
-    to_rebuild   call_command[];
-    counts       call_count[];
-    old_failures call_failure[];
-    was_counted  call_id[];
-    to_recount   call_id[];
-    to_relink    call_id[];
-    remaining    bigint[];
+    role_by_type         jsonb;
+    outcome_by_type      jsonb;
+    remaining_executions bigint[];
+    changes              call_change[];
+    to_rebuild           call_command[];
+    old_finished         call_id[];
+    old_failures         call_failure[];
+    old_counts           call_count[];
+    to_recount           call_id[];
+    to_relink            call_id[];
+    merged               record;
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;
     end if;
     if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
         -- Retention deletes an execution together with its calls, so nothing is left to update.
-        remaining := array(
+        remaining_executions := array(
             select execution_id
             from   (select distinct execution_id from before) as archived
             join   execution_facts using (execution_id)
         );
-        if cardinality(remaining) = 0 then
+        if cardinality(remaining_executions) = 0 then
             return null;
         end if;
     end if;
 
     -- 1. Reduce what the rows say to one entry for each command.
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
-    into   roles, outcomes
+    into   role_by_type, outcome_by_type
     from   event_kinds
     where  subject = 'call';
-    with event as (
+    -- The rows of events that belong to a command. A merge can't take back what an old row said,
+    -- and writes only the first attempt. So the command must be rebuilt from its events if there is
+    -- an old row, or if a new one declares that it's of a retry.
+    with row_of_call as (
         select true as must_rebuild, execution_id, command_id, event_type, step, status, created_at,
                evidence, worker_id, max_attempts, iteration, duration, error, context, result
         from   before
-        where  roles ? event_type
+        where  role_by_type ? event_type
         and    command_id <> ''
-        and    (remaining is null or execution_id = any(remaining))
+        and    (remaining_executions is null or execution_id = any(remaining_executions))
         union all
         select evidence_rank(evidence, 'attempts') > 0 and attempts > 0, execution_id, command_id,
                event_type, step, status, created_at, evidence, worker_id, max_attempts, iteration,
                duration, error, context, result
         from   after
-        where  roles ? event_type
+        where  role_by_type ? event_type
         and    command_id <> ''
     ),
-    reported as (
-        select named.must_rebuild, named.execution_id, named.command_id collate "C" as command_id,
-               named.created_at, named.iteration, named.role, named.evidence, said.*
-        from   (
-                   select *, roles ->> event_type as role, outcomes ->> event_type as type_outcome
-                   from   event
-                   offset 0
-               ) as named
-        cross join lateral report_on_call(
-            named.role, named.type_outcome, named.status, named.created_at, named.evidence,
-            named.step, named.worker_id, named.max_attempts, named.duration, named.error,
-            named.context, named.result
-        ) as said
+    -- `offset 0` makes PostgreSQL look up the role once, although report_on_call reads it often.
+    event as (
+        select *, role_by_type ->> event_type as role,
+               outcome_by_type ->> event_type as type_outcome
+        from   row_of_call
+        offset 0
     ),
+    reported_event as (
+        select event.must_rebuild, event.execution_id, event.command_id collate "C" as command_id,
+               event.created_at, event.iteration, event.role, event.evidence, report.*
+        from   event
+        cross join lateral report_on_call(
+            event.role, event.type_outcome, event.status, event.created_at, event.evidence,
+            event.step, event.worker_id, event.max_attempts, event.duration, event.error,
+            event.context, event.result
+        ) as report
+    ),
+    -- The least of each ranked value wins (report_on_call).
     change as (
         select   execution_id, command_id, min(created_at) as begun_at,
                  min(created_at) filter (where role = 'issued') as issued_at,
@@ -93,7 +111,8 @@ begin
                  min(max_attempts_ranked collate "C") as max_attempts_ranked,
                  min(iteration) as iteration,
                  bool_or(evidence_rank(evidence, 'attempts') > 0) as is_numbered,
-                 -- Two issues, claims, or starts hint at a second attempt.
+                 -- Two issues, claims, or starts hint at a second attempt. There are two of one
+                 -- kind if there are more events of these three kinds than there are kinds.
                  bool_or(must_rebuild)
                  or count(*) filter (where role in ('issued', 'claimed', 'started'))
                     > num_nonnulls(
@@ -101,7 +120,7 @@ begin
                           min(created_at) filter (where role = 'claimed'),
                           min(created_at) filter (where role = 'started')
                       ) as must_rebuild
-        from     reported
+        from     reported_event
         group by execution_id, command_id
     )
     select array_agg(change::call_change)
@@ -111,56 +130,56 @@ begin
         return null;
     end if;
 
-    --     2. Read the stored attempts of these commands. A command must be rebuilt if
-    --        `must_rebuild` is set, if it may have a retry, or if its issue, claim, or start is
-    --        stored with another time. New events of other commands can simply be merged.
+    -- 2. Read the stored attempts of these commands. A command must be rebuilt if its change says
+    -- so, if it may have a retry, or if its issue, claim, or start is stored with another time.
     --
-    -- `was_counted` lists only finished attempts, because the roll-ups count no others.
+    -- `old_finished` lists only finished attempts, because the roll-ups count no others.
     -- `old_failures` lists every failure, because a retry may refer to it even if it isn't counted.
     -- `offset 0` makes PostgreSQL look up the attempts by their key. Without it, the query might
     -- search all retries of the execution.
-    select array_agg(distinct (reported.execution_id, reported.command_id)::call_command)
+    select array_agg(distinct (change.execution_id, change.command_id)::call_command)
                filter (
-                   where reported.must_rebuild or known.may_be_retried
-                   or reported.issued_at <> known.issued_at
-                   or reported.claimed_at <> known.claimed_at
-                   or reported.started_at <> known.started_at
+                   where change.must_rebuild or stored.may_be_retried
+                   or change.issued_at <> stored.issued_at
+                   or change.claimed_at <> stored.claimed_at
+                   or change.started_at <> stored.started_at
                ),
-           array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
-               filter (where known.finished_at is not null),
+           array_agg((stored.execution_id, stored.command_id, stored.attempts)::call_id)
+               filter (where stored.finished_at is not null),
            array_agg(
                (
-                   known.execution_id, known.command_id, known.attempts,
-                   ranked_value(known.step_ranked), coalesce(known.iteration, -1), known.finished_at
+                   stored.execution_id, stored.command_id, stored.attempts,
+                   ranked_value(stored.step_ranked), coalesce(stored.iteration, -1),
+                   stored.finished_at
                )::call_failure
-           ) filter (where call_failed(known.outcome_ranked))
-    into   to_rebuild, was_counted, old_failures
-    from   unnest(changes) as reported
+           ) filter (where call_failed(stored.outcome_ranked))
+    into   to_rebuild, old_finished, old_failures
+    from   unnest(changes) as change
     left join lateral (
         select *
         from   call_facts
-        where  call_facts.execution_id = reported.execution_id
-        and    call_facts.command_id = reported.command_id
+        where  call_facts.execution_id = change.execution_id
+        and    call_facts.command_id = change.command_id
         offset 0
-    ) as known on true;
-    if was_counted is not null then
-        counts := array(select counted from call_counts(-1, was_counted) as counted);
+    ) as stored on true;
+    if old_finished is not null then
+        old_counts := array(select counted from call_counts(-1, old_finished) as counted);
     end if;
 
-    -- 3. The new attempts: rebuilt from all events, or merged with the new ones.
+    -- 3. Write the attempts. Both functions return those to recount and to relink (step 4).
     if to_rebuild is not null then
-        select aggregated.to_recount, aggregated.to_relink
+        select rebuilt.to_recount, rebuilt.to_relink
         into   to_recount, to_relink
-        from   rebuild_calls(to_rebuild) as aggregated;
+        from   rebuild_calls(to_rebuild) as rebuilt;
     end if;
     if cardinality(changes) > coalesce(cardinality(to_rebuild), 0) then
-        select to_recount || merged.ended, to_relink || merged.failed
-        into   to_recount, to_relink
-        from   merge_calls(changes, to_rebuild) as merged;
+        merged := merge_calls(changes, to_rebuild);
+        to_recount := to_recount || merged.to_recount;
+        to_relink := to_relink || merged.to_relink;
     end if;
 
     -- 4. The failure before each retry, and the roll-ups.
-    perform count_changed_calls(counts, to_recount, to_relink, old_failures);
+    perform count_changed_calls(old_counts, to_recount, to_relink, old_failures);
     return null;
 end
 $$;

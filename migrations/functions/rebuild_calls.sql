@@ -2,6 +2,14 @@
 -- attempt that was deleted or written. The roll-ups must subtract it as it was before, and add it
 -- as it is now. `to_relink` returns the written attempts that are retries or failures. A retry
 -- stores when the failure before it ended (`failed_before`), and that time may have changed.
+--
+-- For example, attempt 1 turns out not to exist, because the event that declared it was deleted:
+--     stored attempts        | attempts of the events (aggregate_calls) | to_recount | to_relink
+--     0, which still runs    | 0, which failed                          | 0 and 1    | 0
+--     1, which has failed    |                                          |            |
+--     1. derive the attempts
+--     2. delete the stored attempts that aren't among them
+--     3. write the attempts
 create or replace function projector.rebuild_calls(
     commands projector.call_command[],
     out to_recount projector.call_id[], out to_relink projector.call_id[]
@@ -10,13 +18,15 @@ create or replace function projector.rebuild_calls(
     set search_path = pg_catalog, projector, pg_temp
 as $$
 begin
-    with aggregated as materialized (
+    -- 1. The attempts as their events are now.
+    with attempt as materialized (
         select * from aggregate_calls(rebuild_calls.commands)
     ),
-    gone as (
-        delete from call_facts as known
+    -- 2. The attempts that are gone.
+    deleted_attempt as (
+        delete from call_facts as stored
         using  (
-                   select stored.execution_id, stored.command_id, stored.attempts
+                   select candidate.execution_id, candidate.command_id, candidate.attempts
                    from   unnest(rebuild_calls.commands) as wanted
                    cross join lateral (
                        select *
@@ -24,17 +34,18 @@ begin
                        where  call_facts.execution_id = wanted.execution_id
                        and    call_facts.command_id = wanted.command_id collate "C"
                        offset 0
-                   ) as stored
+                   ) as candidate
                    except
-                   select execution_id, command_id collate "C", attempts from aggregated
-               ) as old
-        where  known.execution_id = old.execution_id
-        and    known.command_id = old.command_id
-        and    known.attempts = old.attempts
-        returning known.execution_id, known.command_id, known.attempts, false as is_linked
+                   select execution_id, command_id collate "C", attempts from attempt
+               ) as gone
+        where  stored.execution_id = gone.execution_id
+        and    stored.command_id = gone.command_id
+        and    stored.attempts = gone.attempts
+        returning stored.execution_id, stored.command_id, stored.attempts, false as may_be_linked
     ),
-    written as (
-        insert into call_facts as known (
+    -- 3. The others, in the order in which all writers lock their rows.
+    written_attempt as (
+        insert into call_facts as stored (
             execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
             finished_at, outcome_ranked, duration_ranked, error_ranked, step_ranked, worker_ranked,
             max_attempts_ranked, iteration, is_numbered, may_be_retried
@@ -43,7 +54,7 @@ begin
                  call_finished_at(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
                  step_ranked, worker_ranked, max_attempts_ranked, iteration, is_numbered,
                  may_be_retried
-        from     aggregated
+        from     attempt
         order by execution_id, command_id collate "C", attempts
         on conflict (execution_id, command_id, attempts)
         do update set
@@ -62,12 +73,16 @@ begin
             is_numbered         = excluded.is_numbered,
             may_be_retried      = excluded.may_be_retried
         returning execution_id, command_id, attempts,
-                  attempts > 0 or coalesce(call_failed(outcome_ranked), false) as is_linked
+                  attempts > 0 or coalesce(call_failed(outcome_ranked), false) as may_be_linked
     )
     select array_agg((execution_id, command_id, attempts)::call_id),
-           array_agg((execution_id, command_id, attempts)::call_id) filter (where is_linked)
+           array_agg((execution_id, command_id, attempts)::call_id) filter (where may_be_linked)
     into   to_recount, to_relink
-    from   (select * from gone union all select * from written) as touched_call;
+    from   (
+               select * from deleted_attempt
+               union all
+               select * from written_attempt
+           ) as changed_attempt;
 end
 $$;
 

@@ -1,10 +1,17 @@
--- Finds attempts whose `failed_before` may be wrong.
+-- Finds attempts whose `failed_before` may be wrong, which stale_retry_links then computes again.
 --
 -- The failure before a retry is the last failure that ended before the retry began, with one
 -- attempt less, of the same command or of the same step and iteration. `changed` are the retries
 -- and failures that changed. `old_failures` are the failures among them as they were before the
 -- change. A retry that didn't change itself may store a failure that's gone, or miss a new one.
--- Such a retry began before the next failure ended, so the search stops there:
+-- Such a retry began before the next failure ended, so the search stops there.
+--
+-- For example, these attempts are of one step and iteration, and 7:a:1 has just failed:
+--     command_id | attempts | begun_at | finished_at
+--     7:a:1      |        0 | 09:00:00 | 09:00:05 FAILED   new: 0 and 1 of 7:a:1 are returned
+--     7:a:2      |        1 | 09:00:10 | 09:00:15          returned, it began after that one
+--     7:a:3      |        0 | 09:00:00 | 09:00:20 FAILED   the next failure
+--     7:a:4      |        1 | 09:00:30 | 09:00:35          not returned, it began after that one
 --     1. find failures that are new, and those that are gone
 --     2. add the changed attempts, and the next attempt of each command
 --     3. add retries of the same step and iteration between such a failure and the next
@@ -22,30 +29,30 @@ as $$
 begin
     return query
         -- 1. Failures that are new or gone.
-        with old as (
+        with failure_before as (
             select execution_id, command_id collate "C", attempts, step collate "C", iteration,
                    finished_at
             from   unnest(retry_candidates.old_failures)
         ),
-        new as (
+        failure_now as (
             select changed.execution_id, changed.command_id collate "C", changed.attempts,
-                   ranked_value(failure.step_ranked) as step,
-                   coalesce(failure.iteration, -1) as iteration, failure.finished_at
+                   ranked_value(stored.step_ranked) as step,
+                   coalesce(stored.iteration, -1) as iteration, stored.finished_at
             from   unnest(retry_candidates.changed) as changed
             cross join lateral (
                 select *
-                from   call_facts as failure
-                where  failure.execution_id = changed.execution_id
-                and    failure.command_id = changed.command_id collate "C"
-                and    failure.attempts = changed.attempts
+                from   call_facts
+                where  call_facts.execution_id = changed.execution_id
+                and    call_facts.command_id = changed.command_id collate "C"
+                and    call_facts.attempts = changed.attempts
                 offset 0
-            ) as failure
-            where  call_failed(failure.outcome_ranked)
+            ) as stored
+            where  call_failed(stored.outcome_ranked)
         ),
-        moved as (
-            (select * from new except select * from old)
+        new_or_gone_failure as (
+            (select * from failure_now except select * from failure_before)
             union all
-            (select * from old except select * from new)
+            (select * from failure_before except select * from failure_now)
         )
         -- 2. The changed attempts, and the next attempt of each command.
         select changed.execution_id, changed.command_id, changed.attempts
@@ -54,37 +61,37 @@ begin
         select changed.execution_id, changed.command_id, changed.attempts + 1
         from   unnest(retry_candidates.changed) as changed
         union
-        select was.execution_id, was.command_id, was.attempts + 1
-        from   unnest(retry_candidates.old_failures) as was
+        select old_failure.execution_id, old_failure.command_id, old_failure.attempts + 1
+        from   unnest(retry_candidates.old_failures) as old_failure
         union
         -- 3. Retries of the same step and iteration.
-        select retried.execution_id, retried.command_id, retried.attempts
-        from   moved
+        select retry.execution_id, retry.command_id, retry.attempts
+        from   new_or_gone_failure as failure
         left join lateral (
-            select   failure.finished_at
-            from     call_facts as failure
-            where    failure.execution_id = moved.execution_id
-            and      ranked_value(failure.step_ranked) = moved.step
-            and      coalesce(failure.iteration, -1) = moved.iteration
-            and      failure.attempts = moved.attempts
-            and      failure.finished_at > moved.finished_at
-            and      call_failed(failure.outcome_ranked)
-            order by failure.finished_at
+            select   later.finished_at
+            from     call_facts as later
+            where    later.execution_id = failure.execution_id
+            and      ranked_value(later.step_ranked) = failure.step
+            and      coalesce(later.iteration, -1) = failure.iteration
+            and      later.attempts = failure.attempts
+            and      later.finished_at > failure.finished_at
+            and      call_failed(later.outcome_ranked)
+            order by later.finished_at
             limit    1
-        ) as next on true
+        ) as next_failure on true
         cross join lateral (
             select *
-            from   call_facts as retried
-            where  retried.execution_id = moved.execution_id
-            and    ranked_value(retried.step_ranked) = moved.step
-            and    coalesce(retried.iteration, -1) = moved.iteration
-            and    retried.attempts = moved.attempts + 1
-            and    retried.begun_at >= moved.finished_at
-            and    retried.begun_at < coalesce(next.finished_at, 'infinity')
-            and    retried.attempts > 0 -- so that the index calls_retried serves
+            from   call_facts as stored
+            where  stored.execution_id = failure.execution_id
+            and    ranked_value(stored.step_ranked) = failure.step
+            and    coalesce(stored.iteration, -1) = failure.iteration
+            and    stored.attempts = failure.attempts + 1
+            and    stored.begun_at >= failure.finished_at
+            and    stored.begun_at < coalesce(next_failure.finished_at, 'infinity')
+            and    stored.attempts > 0 -- so that the index calls_retried serves
             offset 0
-        ) as retried
-        where  retried.failed_before is null
-        or     retried.failed_before <= moved.finished_at;
+        ) as retry
+        where  retry.failed_before is null
+        or     retry.failed_before <= failure.finished_at;
 end
 $$;

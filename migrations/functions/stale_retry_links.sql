@@ -1,6 +1,9 @@
 -- Returns the retries whose stored `failed_before` is wrong, together with the right value. That's
 -- the time at which the last failure before the retry ended. The arguments are the same as those of
--- retry_candidates.
+-- retry_candidates, which also explains which failures count.
+--
+-- For example, attempt 0 of the command 7:a:1 failed at 09:00:05, attempt 1 began at 09:00:20, and
+-- its failed_before is still null. Then the result is the row (7, 7:a:1, 1, 09:00:05).
 create or replace function projector.stale_retry_links(
     changed projector.call_id[], old_failures projector.call_failure[]
 )
@@ -13,48 +16,50 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        select known.execution_id, known.command_id, known.attempts, failure.finished_at
+        select retry.execution_id, retry.command_id, retry.attempts, last_failure.finished_at
         from   retry_candidates(stale_retry_links.changed, stale_retry_links.old_failures)
                    as candidate
         cross join lateral (
             select *
-            from   call_facts as known
-            where  known.execution_id = candidate.execution_id
-            and    known.command_id = candidate.command_id collate "C"
-            and    known.attempts = candidate.attempts
+            from   call_facts
+            where  call_facts.execution_id = candidate.execution_id
+            and    call_facts.command_id = candidate.command_id collate "C"
+            and    call_facts.attempts = candidate.attempts
             offset 0
-        ) as known
+        ) as retry
         cross join lateral (
             select max(finished_at) as finished_at
             from   (
-                       select failure.finished_at
+                       -- The attempt before it, if that failed in time.
+                       select previous.finished_at
                        from   (
                                   select *
                                   from   call_facts
-                                  where  call_facts.execution_id = known.execution_id
-                                  and    call_facts.command_id = known.command_id
-                                  and    call_facts.attempts = known.attempts - 1
+                                  where  call_facts.execution_id = retry.execution_id
+                                  and    call_facts.command_id = retry.command_id
+                                  and    call_facts.attempts = retry.attempts - 1
                                   offset 0
-                              ) as failure
-                       where  failure.finished_at <= known.begun_at
-                       and    call_failed(failure.outcome_ranked)
+                              ) as previous
+                       where  previous.finished_at <= retry.begun_at
+                       and    call_failed(previous.outcome_ranked)
                        union all
+                       -- The last failure of its step and iteration.
                        (
                            select   failure.finished_at
                            from     call_facts as failure
-                           where    failure.execution_id = known.execution_id
+                           where    failure.execution_id = retry.execution_id
                            and      ranked_value(failure.step_ranked)
-                                    = ranked_value(known.step_ranked)
-                           and      coalesce(failure.iteration, -1) = coalesce(known.iteration, -1)
-                           and      failure.attempts = known.attempts - 1
-                           and      failure.finished_at <= known.begun_at
+                                    = ranked_value(retry.step_ranked)
+                           and      coalesce(failure.iteration, -1) = coalesce(retry.iteration, -1)
+                           and      failure.attempts = retry.attempts - 1
+                           and      failure.finished_at <= retry.begun_at
                            and      call_failed(failure.outcome_ranked)
                            order by failure.finished_at desc
                            limit    1
                        )
-                   ) as candidate
-        ) as failure
-        where  known.attempts > 0
-        and    known.failed_before is distinct from failure.finished_at;
+                   ) as failure_before
+        ) as last_failure
+        where  retry.attempts > 0
+        and    retry.failed_before is distinct from last_failure.finished_at;
 end
 $$;

@@ -34,8 +34,9 @@ from normalizer.core.batch import Batch, Item, PartitionBatch
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.embedded import PostgresServer, remove_folder
+from normalizer.store.claim import Claim
 from normalizer.store.migrate import migrate
-from normalizer.store.store import Claim, Store
+from normalizer.store.store import Store
 from tests.chaos.points import Point, gate_at
 from tests.support.results import command_line, write_results
 from tests.support.stack import Database

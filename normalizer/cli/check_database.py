@@ -16,7 +16,6 @@ from normalizer.cli.check_result import CheckResult
 from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
 from normalizer.errors import OtherGroupError
-from normalizer.store.claims import find_other_groups
 from normalizer.store.migrate import (
     BY_HAND,
     PRIMARY,
@@ -24,6 +23,7 @@ from normalizer.store.migrate import (
     read_status,
 )
 from normalizer.store.migration_files import names_in_state, read_migrations
+from normalizer.store.other_groups import find_other_groups
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.source_positions import NEWEST_POSITIONS
 

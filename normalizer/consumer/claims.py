@@ -28,8 +28,9 @@ from normalizer.kafka import (
     why_reset,
 )
 from normalizer.runtime.telemetry import ServiceCounters, get_logger
+from normalizer.store.claim import Claim
+from normalizer.store.process_shapes import ShapesOfProcess
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE
-from normalizer.store.store import Claim, ShapesOfProcess
 
 _log: Final = get_logger()
 

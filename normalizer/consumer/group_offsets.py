@@ -10,7 +10,7 @@ from normalizer.errors import NormalizerError
 from normalizer.kafka import GroupReader, KafkaPartition
 from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.telemetry import get_logger
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 COMMITS_EVERY_S: Final = 1.0
 COMMIT_S: Final = 5.0

@@ -22,7 +22,7 @@ from normalizer.runtime.normalizer_process import NormalizerProcess, NormalizerP
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import normalize_in_slices
 from normalizer.runtime.telemetry import get_logger
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 LONGEST_WAIT_S: Final = 10.0
 SHORT_STATEMENTS_S: Final = 0.05

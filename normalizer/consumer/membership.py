@@ -31,7 +31,7 @@ from normalizer.errors import (
 from normalizer.kafka import FetchedChunk, GroupReader, KafkaPartition, TopicReader
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.telemetry import Outage, ServiceCounters, get_logger
-from normalizer.store.store import ShapesOfProcess
+from normalizer.store.process_shapes import ShapesOfProcess
 
 CLAIMS_EVERY_S: Final = 0.25
 VERIFIES_EVERY_S: Final = 0.5

@@ -22,7 +22,7 @@ from normalizer.errors import (
 )
 from normalizer.kafka import GroupReader, KafkaPartition
 from normalizer.runtime.telemetry import ServiceCounters, get_logger
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 _NEW: Final = OwnedPartition()
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 
 class PartitionState(StrEnum):

@@ -9,8 +9,10 @@ from typing import Protocol, Self
 from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.errors import OtherGroupError, PositionError
-from normalizer.store.claims import NO_TABLE
-from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess, Store
+from normalizer.store.claim import Claim
+from normalizer.store.process_shapes import NO_TABLE, ShapesOfProcess
+from normalizer.store.store import Store
+from normalizer.store.write_transaction import CommittedBatch
 
 
 class RecordStore(Protocol):

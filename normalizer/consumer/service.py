@@ -51,9 +51,10 @@ from normalizer.observability.commit_metrics import CommitMetrics
 from normalizer.observability.service_metrics import ServiceMetrics
 from normalizer.observability.tracer import InSpans, NoopTracer, Tracer
 from normalizer.runtime.telemetry import ServiceCounters, get_logger
+from normalizer.store.process_shapes import ShapesOfProcess
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry
-from normalizer.store.store import CommittedBatch, ShapesOfProcess
+from normalizer.store.write_transaction import CommittedBatch
 
 HEARTBEAT_S: Final = 0.5
 

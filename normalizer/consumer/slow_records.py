@@ -14,7 +14,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.telemetry import get_logger
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 PATIENCE_S: Final = 1.0
 

@@ -16,7 +16,7 @@ import msgspec
 from normalizer.core.last_try import BLAMED, SHARED
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.telemetry import get_logger
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 RECORDS_UNTIL_CLEARED: Final = 2_000
 LARGEST_SLICE: Final = 512

@@ -13,7 +13,7 @@ from normalizer.consumer.membership import Membership
 from normalizer.consumer.record_store import RecordStore
 from normalizer.errors import BrokerUnavailableError, PositionError, RetryableError
 from normalizer.kafka import FetchedChunk, KafkaPartition, UnreadableBatchError
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 SUSPECT_WAIT_S: Final = 0.01
 """While no suspect has records, wait no longer than this for healthy partitions."""

@@ -12,9 +12,9 @@ import msgspec
 
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.telemetry import describe_error, get_logger
+from normalizer.store.claim import Claim
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS
-from normalizer.store.store import Claim
 
 SEND_TIMEOUT_S: Final = 4.0
 """If the server's machine is gone, no error comes from it, so the client needs a timeout of its

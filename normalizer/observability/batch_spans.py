@@ -58,7 +58,7 @@ from normalizer.observability.span_attributes import (
 from normalizer.observability.tracer import InSpans
 from normalizer.runtime.telemetry import describe_error, get_logger
 from normalizer.runtime.version import VERSION
-from normalizer.store.store import CommittedBatch
+from normalizer.store.write_transaction import CommittedBatch
 
 FLUSH_S: Final = 3.0
 """How long the process waits for the last spans when it ends. That's a part of the pod's grace

@@ -15,7 +15,7 @@ from normalizer.envelope import RULES
 from normalizer.errors import REASONS
 from normalizer.observability.metric_catalog import NO_SHAPE, OUTCOMES
 from normalizer.observability.service_metrics import ServiceMetrics
-from normalizer.store.store import CommittedBatch
+from normalizer.store.write_transaction import CommittedBatch
 
 _get_shape: Final = attrgetter("shape")
 _get_outcome: Final = itemgetter(0)

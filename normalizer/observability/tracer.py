@@ -7,7 +7,7 @@ from typing import Protocol
 
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError
-from normalizer.store.store import CommittedBatch
+from normalizer.store.write_transaction import CommittedBatch
 
 InSpans = Callable[[Batch], AbstractContextManager[None]]
 

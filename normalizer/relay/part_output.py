@@ -18,7 +18,7 @@ from normalizer.relay.output_records import canonical_record, reject_too_large, 
 from normalizer.runtime.slices import SLICE_S
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.sorted_outcomes import OutcomeCounts
-from normalizer.store.store import CommittedBatch
+from normalizer.store.write_transaction import CommittedBatch
 
 
 class PartOutput:

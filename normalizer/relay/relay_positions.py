@@ -14,7 +14,7 @@ import msgspec
 from normalizer.core.batch import LastRecord
 from normalizer.core.last_try import LastTry
 from normalizer.kafka import CommittedOffset, KafkaPartition
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 NO_TRY: Final = LastTry()
 

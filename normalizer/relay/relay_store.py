@@ -40,8 +40,9 @@ from normalizer.kafka import (
 from normalizer.relay.output_records import read_limits
 from normalizer.relay.part_output import PartOutput
 from normalizer.relay.relay_positions import NO_POSITION, RelayPosition, make_claim, read_position
-from normalizer.store.claims import NO_TABLE, check_shapes
-from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
+from normalizer.store.claim import Claim
+from normalizer.store.process_shapes import NO_TABLE, ShapesOfProcess, check_shapes
+from normalizer.store.write_transaction import CommittedBatch
 
 
 class RelayStore:

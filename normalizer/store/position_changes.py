@@ -15,14 +15,9 @@ import msgspec
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import PositionMovedError
+from normalizer.store.dedup_horizon import lock_dedup_horizon
 from normalizer.store.sorted_outcomes import SortedOutcomes
-from normalizer.store.source_positions import (
-    LOCK_POSITIONS,
-    OPERATOR,
-    add_gaps,
-    lock_dedup_horizon,
-    move_positions,
-)
+from normalizer.store.source_positions import LOCK_POSITIONS, OPERATOR, add_gaps, move_positions
 from normalizer.store.store import Store
 
 Action = Literal["skip", "rewind", "retire"]

@@ -7,9 +7,11 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch, last_record
-from normalizer.core.identity.coordinates import NO_DEDUP_HORIZON, DedupHorizon
+from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import FencedError, PositionError, PositionMovedError
-from normalizer.store.sorted_outcomes import SortedOutcomes
+from normalizer.store.claim import Claim
+from normalizer.store.dedup_horizon import lock_dedup_horizon
+from normalizer.store.sorted_outcomes import OutcomeCounts, SortedOutcomes
 
 OPERATOR: Final = "operator:"
 """What the owner of a position begins with after an operator's change. Nobody owns it until a
@@ -100,38 +102,6 @@ async def lock_positions(
     return await lock_dedup_horizon(connection, rows)
 
 
-LOCK_DEDUP_HORIZON: Final = """
-    select   horizon.topic, horizon.incarnation, horizon.partition, horizon.next_offset
-    from     normalizer.dedup_horizon as horizon
-    join     unnest($1::text[], $2::integer[], $3::integer[])
-                 as wanted (topic, incarnation, partition)
-             using (topic, incarnation, partition)
-    order by horizon.topic, horizon.incarnation, horizon.partition
-    for update of horizon
-"""
-
-
-async def lock_dedup_horizon(
-    connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
-) -> DedupHorizon:
-    """Return the dedup horizon of each locked position that hasn't reached it yet.
-
-    Records below a partition's dedup horizon (the column `dedup_offset`) may have been written
-    before, or be written by a job at this moment. So this also locks the partition's row in the
-    table `dedup_horizon`, and so does the job. If both write the same records, the second one to
-    get the lock then sees the rows of the first.
-    """
-    dedup_horizon = {
-        (topic, incarnation, partition): dedup_offset
-        for topic, incarnation, partition, _, next_offset, dedup_offset, _ in rows
-        if next_offset < dedup_offset
-    }
-    if not dedup_horizon:
-        return NO_DEDUP_HORIZON
-    await connection.fetch(LOCK_DEDUP_HORIZON, *map(list, zip(*dedup_horizon, strict=True)))
-    return dedup_horizon
-
-
 def is_already_committed(
     parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, Any]]
 ) -> bool:
@@ -177,6 +147,30 @@ def why_claim_lost(
         return PositionMovedError(message, topic=topic, partition=partition)
     message = f"{topic}[{partition}]: another process claimed it"
     return FencedError(message, topic=topic, partition=partition)
+
+
+_FIND_POSITIONS: Final = """
+    select   position.topic, position.incarnation, position.partition, position.epoch,
+             position.owner
+    from     normalizer.source_positions as position
+    join     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, incarnation, partition)
+             using (topic, incarnation, partition)
+"""
+
+
+async def find_lost_claims(
+    connection: asyncpg.Connection, claims: Sequence[Claim]
+) -> list[tuple[Claim, PositionError]]:
+    """Return the claims that are no longer valid, each with a FencedError or PositionMovedError."""
+    keys = [(claim.topic, claim.incarnation, claim.partition) for claim in claims]
+    rows = await connection.fetch(_FIND_POSITIONS, *map(list, zip(*keys, strict=True)))
+    positions = {tuple(row)[:3]: row for row in rows}
+    reasons = [
+        (claim, why_claim_lost(claim.topic, claim.partition, claim.epoch, positions.get(key)))
+        for claim, key in zip(claims, keys, strict=True)
+    ]
+    return [(claim, why) for claim, why in reasons if why]
 
 
 # Adds the gaps of a batch, which are ranges of offsets without a record. There may be very many,
@@ -256,19 +250,19 @@ async def move_positions(
     await connection.execute(_MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
 
 
-# Selects the topics that represent files with at least one record read, whether or not a job read
-# it.
-_FILE_TOPICS: Final = """
-    select topic from normalizer.job_parts where topic like 'file:%' and records > 0
-    union
-    select topic from normalizer.dedup_horizon where topic like 'file:%'
-"""
+async def record_gap(
+    connection: asyncpg.Connection, claim: Claim, *, next_offset: int, reason: str
+) -> Claim:
+    """Advance the claimed position to `next_offset`, and store the skipped offsets as a gap.
 
+    If an earlier call has already done so, this changes nothing. Afterwards the partition isn't a
+    suspect, because no owner has read any record after the gap, so none of them can have killed a
+    process.
 
-async def read_file_topics(connection: asyncpg.Connection) -> frozenset[str]:
-    """Return the topics that represent files from which at least one record has been read.
-
-    Source: docs/spec/wire-shapes.md#g6.
+    Raises FencedError and PositionMovedError.
     """
-    rows = await connection.fetch(_FILE_TOPICS)
-    return frozenset(row["topic"] for row in rows)
+    part = claim.part(claim.next_offset, next_offset, [])
+    if await lock_positions(connection, (part,)) is not None:
+        await add_gaps(connection, (part,), reason)
+        await move_positions(connection, [(part, OutcomeCounts().totals(part))])
+    return msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)

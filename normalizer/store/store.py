@@ -16,27 +16,22 @@ from normalizer.envelope import Rejected
 from normalizer.errors import OtherGroupError, PositionError, StoreUnavailableError
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
 from normalizer.store.batch_plan import BatchPlanner, WriteProgress
-from normalizer.store.claims import (
-    NO_TABLE,
-    Claim,
-    Owner,
-    ShapesOfProcess,
-    begin_next_incarnation,
-    check_cluster,
-    claim_partition,
-    find_lost_claims,
-    find_other_groups,
-    note_alone,
-    record_gap,
-    record_idle,
-)
+from normalizer.store.claim import Claim, Owner
+from normalizer.store.claims import begin_next_incarnation, claim_partition
+from normalizer.store.other_groups import find_other_groups
+from normalizer.store.owner_notes import note_alone, record_idle
+from normalizer.store.process_shapes import NO_TABLE, ShapesOfProcess
 from normalizer.store.row_isolation import RowIsolation
 from normalizer.store.rows import RowRejectedError
 from normalizer.store.session import LOCK_HOLDERS, RetryTransactionError, Session
-from normalizer.store.source_positions import Positions, SourcePositions
+from normalizer.store.source_positions import (
+    Positions,
+    SourcePositions,
+    find_lost_claims,
+    record_gap,
+)
+from normalizer.store.topic_cluster import check_cluster
 from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
-
-__all__ = ["Claim", "CommittedBatch", "ShapesOfProcess", "Store"]
 
 _T = TypeVar("_T")
 

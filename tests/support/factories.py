@@ -11,7 +11,7 @@ from normalizer.core.encoded_events import EncodedEvent, Event, encode_columns
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Normalized, Rejected
 from normalizer.snowflake import EPOCH_MS
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 TOPIC: Final = "noetl.events"
 RECORDED_MS: Final = 1_764_000_000_000

@@ -13,9 +13,11 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.errors import StoreUnavailableError
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
+from normalizer.store.claim import Claim
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import SourcePositions
-from normalizer.store.store import Claim, CommittedBatch, Store
+from normalizer.store.store import Store
+from normalizer.store.write_transaction import CommittedBatch
 from projector.database_session import open_connection
 from projector.maintenance import event_retention
 from projector.maintenance.retention_horizon import raise_horizon

@@ -8,7 +8,8 @@ import asyncpg
 
 from normalizer.core.batch import OutcomeTotals
 from normalizer.envelope import Envelope, canonical_json
-from normalizer.store.store import Claim, Store
+from normalizer.store.claim import Claim
+from normalizer.store.store import Store
 from tests.support.factories import TOPIC
 from tests.support.stack import Database
 from tests.support.waiting import until

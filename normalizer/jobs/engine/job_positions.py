@@ -21,10 +21,11 @@ from normalizer.core.identity.coordinates import (
 )
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.source import PartKey
-from normalizer.store.claims import ADD_DEDUP_HORIZON, check_cluster
+from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
 from normalizer.store.session import RetryTransactionError
 from normalizer.store.sorted_outcomes import SortedOutcomes
-from normalizer.store.source_positions import LOCK_DEDUP_HORIZON, is_already_committed
+from normalizer.store.source_positions import is_already_committed
+from normalizer.store.topic_cluster import check_cluster
 
 NOTHING_REWRITTEN = (0, 0, 0)
 """The counts of changed, unchanged, and rejected rows in a backfill, which rewrites no row."""

@@ -11,9 +11,8 @@ import asyncpg
 import msgspec
 
 from normalizer.errors import ConfigurationError
+from normalizer.store.claim import Claim
 from normalizer.store.read_only import read_only_connection
-from normalizer.store.source_positions import read_file_topics
-from normalizer.store.store import Claim
 
 
 class KnownSources(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +92,7 @@ async def read_known_sources(database_url: str) -> KnownSources:
     async with read_only_connection(database_url) as connection:
         last_read = await connection.fetch(_LAST_READ)
         clusters = await connection.fetch(_CLUSTERS_OF_TOPICS)
-        file_topics = await read_file_topics(connection)
+        file_topics = await _read_file_topics(connection)
     return KnownSources(
         live=tuple(_claim(row) for row in last_read if row["is_in_kafka"]),
         clusters={row["topic"]: row["cluster_id"] for row in clusters},
@@ -103,6 +102,24 @@ async def read_known_sources(database_url: str) -> KnownSources:
         },
         file_topics=file_topics,
     )
+
+
+# Selects the topics that represent files with at least one record read, whether or not a job read
+# it.
+_FILE_TOPICS: Final = """
+    select topic from normalizer.job_parts where topic like 'file:%' and records > 0
+    union
+    select topic from normalizer.dedup_horizon where topic like 'file:%'
+"""
+
+
+async def _read_file_topics(connection: asyncpg.Connection) -> frozenset[str]:
+    """Return the topics that represent files from which at least one record has been read.
+
+    Source: docs/spec/wire-shapes.md#g6.
+    """
+    rows = await connection.fetch(_FILE_TOPICS)
+    return frozenset(row["topic"] for row in rows)
 
 
 def _claim(row: asyncpg.Record) -> Claim:

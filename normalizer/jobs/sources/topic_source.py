@@ -22,7 +22,7 @@ from normalizer.errors import (
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.kafka import Bounds, FetchedChunk, KafkaPartition, TopicReader, why_reset
 from normalizer.kafka.range_reader import ExpiredRange, OffsetRange, OffsetRangeReader
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 
 class TopicRange(msgspec.Struct, frozen=True, kw_only=True):

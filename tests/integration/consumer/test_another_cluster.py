@@ -19,7 +19,7 @@ from normalizer.errors import FatalError, TopicResetError
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.relay.relay_positions import RelayPosition
 from normalizer.relay.relay_store import relay_stores
-from normalizer.store.claims import Claim
+from normalizer.store.claim import Claim
 from normalizer.store.store import Store
 from tests.support.feed import Feed
 from tests.support.job_runs import backfill_topic

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from normalizer.errors import ShapesChangedError
-from normalizer.store.store import Claim, ShapesOfProcess, Store
+from normalizer.store.claim import Claim
+from normalizer.store.process_shapes import ShapesOfProcess
+from normalizer.store.store import Store
 from tests.support.doc_pages import blocks
 from tests.support.feed import Feed
 from tests.support.service_runs import running, until

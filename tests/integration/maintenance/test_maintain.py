@@ -19,7 +19,7 @@ import zstandard
 from normalizer.core.batch import Batch, Item
 from normalizer.envelope import Envelope
 from normalizer.snowflake import EPOCH_MS
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 from projector.maintenance import (
     archive,
     event_retention,

@@ -15,8 +15,9 @@ from normalizer.core.batch import OutcomeTotals
 from normalizer.core.identity.digests import Digest, Digests, digest_of_text
 from normalizer.envelope import Envelope
 from normalizer.store.session import Session
-from normalizer.store.store import CommittedBatch, Store
+from normalizer.store.store import Store
 from normalizer.store.stored_rows import StoredRows
+from normalizer.store.write_transaction import CommittedBatch
 from tests.support.factories import after, envelope, make_batch
 from tests.support.merging import jsonb_text
 from tests.support.stack import Database

@@ -16,7 +16,8 @@ from normalizer.errors import (
     PositionMovedError,
     StoreUnavailableError,
 )
-from normalizer.store.store import Claim, Store
+from normalizer.store.claim import Claim
+from normalizer.store.store import Store
 from tests.support.factories import (
     TOPIC,
     after,

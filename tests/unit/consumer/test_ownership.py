@@ -8,7 +8,7 @@ from normalizer.consumer.partition_state import TRANSITIONS, PartitionState
 from normalizer.errors import BrokerUnavailableError, FencedError, PositionMovedError
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.telemetry import ServiceCounters
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 
 ONE = KafkaPartition("topic", 0)
 FENCED = FencedError("another process claimed it", topic="topic", partition=0)

@@ -17,7 +17,7 @@ from normalizer.core.batch import (
 from normalizer.core.raw_record import CutValue
 from normalizer.errors import ProcessStuckError
 from normalizer.kafka import KafkaPartition
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 from tests.support.factories import (
     TOPIC,
     envelope,

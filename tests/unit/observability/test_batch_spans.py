@@ -28,7 +28,7 @@ from normalizer.observability.producer_spans import producer_spans
 from normalizer.observability.span_attributes import SCHEMA
 from normalizer.observability.tracer import NoopTracer
 from normalizer.observability.tracing import header_secrets, tracing
-from normalizer.store.store import CommittedBatch
+from normalizer.store.write_transaction import CommittedBatch
 from tests.support.factories import envelope, raw_record
 
 SETTINGS = Settings(database_url="postgresql://writer:hunter2@db:6432/noetl")

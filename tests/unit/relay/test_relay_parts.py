@@ -23,7 +23,7 @@ from normalizer.kafka.transactional_producer import OutputRecord
 from normalizer.relay import relay_store
 from normalizer.relay.output_records import canonical_record, rejection_record
 from normalizer.relay.relay_positions import RelayPosition, make_claim, read_position
-from normalizer.store.store import Claim
+from normalizer.store.claim import Claim
 from tests.contract import FOLDER
 from tests.support.factories import TOPIC, envelope, make_batch, raw_record, rejected
 

@@ -19,7 +19,7 @@ Item = tuple[RawRecord, tuple[Outcome, ...]]
 """A record and its outcomes, of which there's at least one."""
 
 MAX_BATCH_BYTES: Final = 16 << 20
-"""A batch whose records have this many bytes is full."""
+"""A batch whose records have this many bytes (16 MiB) is full."""
 
 
 class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):

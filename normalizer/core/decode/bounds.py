@@ -30,10 +30,10 @@ PLAIN_BYTES: Final = 5 * MAX_EXPONENTS
 """A text up to this size can't have too many such numbers, because `1e23,` takes 5 bytes."""
 MAX_WRITTEN_BYTES: Final = 16 << 20
 """The most bytes of a text with all of its numbers written out, as jsonb prints them."""
-MAX_BATCH_BYTES: Final = 64 << 20
-"""The most bytes of a batch's fields and wrappers, counted once per event, because they're copied
-into each of its events. Without this limit, a record of a few megabytes could become terabytes of
-rows."""
+MAX_SHARED_BYTES: Final = 64 << 20
+"""The most bytes of the fields that a batch in one record shares among its events, counted once per
+event, because they're copied into each. Without this limit, a record of a few megabytes could
+become terabytes of rows."""
 
 _SHORT: Final = 64
 """A number with at most this many digits and a small exponent is far below its limits."""
@@ -142,10 +142,10 @@ def check_items(events: bytes) -> None:
 def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
     """Raise RecordRejectedError if a batch's own fields, copied into each event, are too large."""
     total = items * sum(len(key) + _written_bytes(value) for key, value in shared)
-    if total > MAX_BATCH_BYTES:
+    if total > MAX_SHARED_BYTES:
         raise RecordRejectedError(
             "too_large",
-            f"expected a batch of at most {MAX_BATCH_BYTES} bytes with its outer fields in each "
+            f"expected a batch of at most {MAX_SHARED_BYTES} bytes with its outer fields in each "
             f"item, got {total}",
         )
 

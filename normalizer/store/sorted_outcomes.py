@@ -1,4 +1,9 @@
-"""Sorts a batch's outcomes by kind: events to store, records to quarantine, records to ignore."""
+"""Sorts a batch's outcomes by kind: events to store, records to quarantine, outcomes to ignore.
+
+The transaction ignores three kinds of outcomes: an `Ignored`, which is a valid record without an
+event, an event or rejection that is older than retention allows, and one of an execution that an
+operator had erased. The batch counts all three as ignored.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +16,6 @@ import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Event, event_time
-from normalizer.core.encoded_events import Outcome as ReadOutcome
 from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, event_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.core.raw_record import RawRecord
@@ -26,9 +30,10 @@ _get_outcome: Final = itemgetter(0)
 
 
 class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
-    """Valid events to ignore: those older than `horizon`, and those of forgotten executions.
+    """Events and rejections to ignore: those older than `horizon`, and those of `forgotten`.
 
-    `horizon` is the horizon of retention, or None if nothing expires.
+    - `horizon` is the horizon of retention, or None if nothing expires.
+    - `forgotten` has the ids of the batch's executions that an operator had erased.
     """
 
     horizon: datetime | None
@@ -61,16 +66,19 @@ class OutcomeCounts:
 
 
 class SortedOutcomes(msgspec.Struct, kw_only=True):
-    """A batch's outcomes, sorted by kind. Ignored ones are only counted.
+    """A batch's outcomes, sorted by kind. Those to ignore are only counted.
 
     A part of a batch has the records of one partition.
 
-    - `counts` has the counts of each part, in the order of the parts.
+    - `counts` has the counts of each part, in the order of the parts. So far they have only what's
+      ignored. The transaction adds the rest once it knows what became of the events and rejections.
+    - `events` has the events to reconcile with the stored rows, in the order of the batch.
     - `ends` has, for each part, the index in `events` after the part's last event.
     - `rejection_counts` has, for each of the `rejections`, the counts of the part that it's in.
-    - `excluded` has the reason for each valid event that's ignored.
-    - `expired` is the number of events that are older than retention allows, and `expired_unread`
-      is how many of these no earlier batch has read.
+    - `rejections` has the records to quarantine, in the order of the batch.
+    - `excluded` has the reason for each event and rejection that's ignored.
+    - `expired` is how many of these are older than retention allows, and `expired_unread` is how
+      many of the expired ones no earlier batch has read.
     """
 
     counts: list[OutcomeCounts]
@@ -87,10 +95,17 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
         self.rejections.append(rejection)
         self.rejection_counts.append(counts)
 
+    def exclude(self, coordinates: Coordinates, why: str, counts: OutcomeCounts) -> None:
+        """Count a valid event or a rejection as ignored, and note why."""
+        self.excluded[coordinates] = why
+        counts.add("ignored")
 
-# Assigns the batch's id, and reads the retention horizon and the forgotten executions. Reading
-# locks both tables until the transaction ends. A transaction that raises the horizon or forgets an
-# execution has to wait for these locks, so it can't overtake a batch that has read the old values.
+
+# Assigns the batch's id, and reads the retention horizon and the forgotten executions. Reading a
+# table locks it until the transaction ends, although the lock (ACCESS SHARE) keeps nobody from
+# writing. A job that raises the horizon or forgets an execution commits that first. It then waits
+# until all transactions that hold such a lock have ended, and deletes rows only after that. So no
+# batch that has read the old values can bring a deleted row back.
 _BEGIN_BATCH: Final = """
     select nextval('normalizer.batch_id') as batch_id,
            nullif(expired_before, '-infinity') as expired_before,
@@ -126,34 +141,36 @@ def sort_outcomes(
     exclusions: Exclusions,
     dedup_horizon: DedupHorizon,
 ) -> SortedOutcomes:
-    """Sort the outcomes of every record. `row_rejections` holds events whose rows were rejected."""
+    """Sort the outcomes of every record.
+
+    `row_rejections` has the events whose rows the database has rejected in an earlier try of this
+    batch, by their coordinates. They're sorted as rejections.
+    """
     sorted_outcomes = SortedOutcomes(counts=[OutcomeCounts() for _ in batch.parts])
     events, horizon, forgotten = sorted_outcomes.events, exclusions.horizon, exclusions.forgotten
     for part, counts in zip(batch.parts, sorted_outcomes.counts, strict=True):
         for record, outcomes in part.items:
             for outcome in outcomes:
-                if horizon is not None and is_expired(record, outcome, horizon):
+                if isinstance(outcome, Ignored):
                     counts.add("ignored")
+                    continue
+                if horizon is not None and is_expired(record, outcome, horizon):
                     source = (record.topic, record.incarnation, record.partition)
-                    sorted_outcomes.excluded[*source, record.offset, _index_in_record(outcome)] = (
-                        EXPIRED
-                    )
+                    coordinates = (*source, record.offset, _index_in_record(outcome))
+                    sorted_outcomes.exclude(coordinates, EXPIRED, counts)
                     sorted_outcomes.expired += 1
+                    # Only below the dedup horizon may the record have been read before.
                     sorted_outcomes.expired_unread += record.offset >= dedup_horizon.get(source, 0)
                     continue
                 match outcome:
                     case Rejected():
                         rejected_record = RejectedRecord(record, outcome)
                         if forgotten and rejected_record.execution_id in forgotten:
-                            counts.add("ignored")
-                            sorted_outcomes.excluded[rejected_record.coordinates] = FORGOTTEN
+                            sorted_outcomes.exclude(rejected_record.coordinates, FORGOTTEN, counts)
                         else:
                             sorted_outcomes.add_rejection(rejected_record, counts)
-                    case Ignored():
-                        counts.add("ignored")
                     case event if forgotten and event.execution_id in forgotten:
-                        counts.add("ignored")
-                        sorted_outcomes.excluded[event_coordinates(event)] = FORGOTTEN
+                        sorted_outcomes.exclude(event_coordinates(event), FORGOTTEN, counts)
                     case event if row_rejections and (
                         rejected := row_rejections.get(event_coordinates(event))
                     ):
@@ -164,25 +181,23 @@ def sort_outcomes(
     return sorted_outcomes
 
 
-def _index_in_record(outcome: ReadOutcome) -> int:
-    match outcome:
-        case Rejected():
-            return outcome.index
-        case Ignored():
-            return 0
-        case event:
-            return event_coordinates(event)[4]
+def _index_in_record(outcome: Event | Rejected) -> int:
+    """Return which event of its record this is, counted from 0."""
+    if isinstance(outcome, Rejected):
+        return outcome.index
+    return event_coordinates(outcome)[4]
 
 
-def is_expired(record: RawRecord, outcome: ReadOutcome, horizon: datetime) -> bool:
-    """Return whether the record or event is older than the retention of events allows.
+def is_expired(record: RawRecord, outcome: Event | Rejected, horizon: datetime) -> bool:
+    """Return whether the event or rejection is older than the retention of events allows.
 
     Its age is measured by the time that Kafka recorded, or by the event's own time if there's no
-    recorded one. Retention deletes stored rows by the same time. A record or event without any time
-    never expires.
+    recorded one. Retention deletes stored rows by the same time. An event or rejection without any
+    time never expires.
     """
-    if isinstance(outcome, (Rejected, Ignored)):
-        time = recorded_at(record.recorded_ms)
-    else:
-        time = event_time(outcome)
-    return time is not None and time < horizon and not isinstance(outcome, Ignored)
+    match outcome:
+        case Rejected():
+            time = recorded_at(record.recorded_ms)
+        case event:
+            time = event_time(event)
+    return time is not None and time < horizon

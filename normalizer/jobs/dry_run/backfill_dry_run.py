@@ -159,14 +159,15 @@ class BackfillDryRun:
             if not outcomes:
                 self._diff.add("gone")
             for outcome in outcomes:
+                if isinstance(outcome, Ignored):
+                    self._diff.add("ignored")
+                    continue
                 if self._horizon is not None and is_expired(record, outcome, self._horizon):
                     self._diff.add("expired")
                     continue
                 match outcome:
                     case Rejected():
                         rejections.append(RejectedRecord(record, outcome))
-                    case Ignored():
-                        self._diff.add("ignored")
                     case event if event.execution_id in self._forgotten:
                         self._diff.add("forgotten")
                     case event:

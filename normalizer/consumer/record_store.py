@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, OutcomeTotals
@@ -97,28 +97,37 @@ class RecordStore(Protocol):
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch.
 
-        A store that writes the parts of a batch one by one raises PartsLostError if some of them
-        failed. Such a store never raises RetryableError, so its batches are neither halved nor set
-        aside.
+        `Store` writes the whole batch or nothing, and raises RetryableError if it's worth another
+        try. `RelayStore` writes each part in a transaction of its own, and raises PartsLostError if
+        some of them failed. It never raises RetryableError, so its batches are neither halved nor
+        set aside.
         """
 
 
-OnCommit = Callable[[CommittedBatch], None]
-OpenStores = Callable[[Settings, OnCommit], tuple[RecordStore, RecordStore, RecordStore]]
-"""Returns the stores for claims, for batches, and for parts of batches that are set aside. They may
-be one store if that store sets no part aside (see RecordStore.write)."""
+class Stores(NamedTuple):
+    """The stores of a service: for claims, for batches, and for parts that are set aside.
 
-
-def postgres_stores(settings: Settings, on_commit: OnCommit) -> tuple[Store, Store, Store]:
-    """Return three stores, each with its own connection.
-
-    They're for claims, for batches, and for parts of batches that are set aside.
+    The first two may be one store. `set_aside` must be a store of its own, because the service
+    closes its connection whenever no part is left. It's None if `batches` never raises
+    RetryableError, because then no part is ever set aside.
     """
+
+    claims: RecordStore
+    batches: RecordStore
+    set_aside: RecordStore | None
+
+
+OnCommit = Callable[[CommittedBatch], None]
+OpenStores = Callable[[Settings, OnCommit], Stores]
+
+
+def postgres_stores(settings: Settings, on_commit: OnCommit) -> Stores:
+    """Return three stores, each with its own connection."""
     open_store = partial(
         Store, settings.required_database_url, owner=settings.owner, on_commit=on_commit
     )
-    return (
-        open_store(application_name="normalizer claims"),
-        open_store(application_name="normalizer writer"),
-        open_store(application_name="normalizer set aside"),
+    return Stores(
+        claims=open_store(application_name="normalizer claims"),
+        batches=open_store(application_name="normalizer writer"),
+        set_aside=open_store(application_name="normalizer set aside"),
     )

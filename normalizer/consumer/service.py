@@ -85,7 +85,7 @@ class Service:
         normalizer = configured_normalizer(settings)
         documented = normalizer.shapes.documented if normalizer.shapes else ()
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
-        self._claims_store, self._store, apart = open_stores(settings, self._note_commit)
+        self._claims_store, self._store, store_apart = open_stores(settings, self._note_commit)
         self.counters = ServiceCounters()
         self._membership = Membership(
             settings,
@@ -98,7 +98,7 @@ class Service:
         self.ownership = self._membership.ownership
         self._stopping = self._membership.stopping
         self._parts_set_aside = PartsSetAside(
-            apart, self._membership, self._note_written, self._note_failure, clock
+            store_apart, self._membership, self._note_written, self._note_failure, clock
         )
         self._tasks = asyncio.TaskGroup()
         self.intake = Intake(
@@ -131,7 +131,7 @@ class Service:
             opened.callback(self._cancel_heartbeat)
             # Open these two stores here, because they're used as long as the service runs. Parts
             # that are set aside are written through a separate store, which PartsSetAside closes
-            # when no part is left.
+            # when no part is left. In the relay the two are one store, which may be opened twice.
             for store in (self._claims_store, self._store):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self._membership)
@@ -251,7 +251,7 @@ class Service:
         await keep_finding_lock_holders(
             self._stopping,
             self._claims_store,
-            lambda: ((self._in_flight, self._store), self._parts_set_aside.part_in_turn),
+            lambda: ((self._in_flight, self._store), *self._parts_set_aside.parts_in_turn()),
         )
 
     def _set_aside(self, taken: list[PartitionBatch], part: PartitionBatch) -> bool:

@@ -34,7 +34,7 @@ class PartsSetAside:
 
     def __init__(
         self,
-        store: RecordStore,
+        store: RecordStore | None,
         membership: Membership,
         on_written: Callable[[Batch], None],
         on_failure: Callable[[RetryableError], None],
@@ -55,18 +55,26 @@ class PartsSetAside:
         """Return the parts. Safe to call from any thread."""
         return tuple(self._bytes)
 
-    @property
-    def part_in_turn(self) -> tuple[InFlightBatch | None, RecordStore]:
-        """Return the part that's being written now, or None, and the store that writes it."""
-        return self._trying, self._store
+    def parts_in_turn(self) -> Sequence[tuple[InFlightBatch, RecordStore]]:
+        """Return the part that's being written now, if any, with the store that writes it."""
+        if self._trying is None or self._store is None:
+            return ()
+        return ((self._trying, self._store),)
 
     def add(
         self, part: PartitionBatch, in_flight: InFlightBatch
     ) -> Coroutine[Any, Any, None] | None:
         """Set this part of a batch aside, and return the coroutine that writes it.
 
-        Returns None if there's no room for the part, or if the claim on its partition was lost.
+        The caller must run the coroutine in a task of its own, because it ends only when the part
+        is written, or when the process stops or loses the claim. `in_flight` is the batch from
+        which the part is taken, with how long it has waited and why.
+
+        Returns None if there's no store for such parts, if there's no room for this one, or if the
+        claim on its partition was lost.
         """
+        if self._store is None:
+            return None
         partition = KafkaPartition(part.topic, part.partition)
         claim = self._ownership.claims.get(partition)
         part_bytes = sum(record_size(record) for record, _ in part.items)
@@ -82,16 +90,20 @@ class PartsSetAside:
             why=in_flight.why(),
             piece=in_flight.offsets(),
         )
-        return self._write(part, waited, self._membership.abort_writes)
+        return self._write(part, self._store, waited, self._membership.abort_writes)
 
     async def _write(
-        self, part: PartitionBatch, in_flight: InFlightBatch, stop: asyncio.Event
+        self,
+        part: PartitionBatch,
+        store: RecordStore,
+        in_flight: InFlightBatch,
+        stop: asyncio.Event,
     ) -> None:
         """Write the part, and then let its partition be claimed again."""
         batch = Batch(parts=(part,))
         try:
             await write_with_retry(
-                _WriterInTurn(self, self._store, in_flight, stop),
+                _WriterInTurn(self, store, in_flight, stop),
                 batch,
                 stop=stop,
                 in_flight=in_flight,
@@ -108,7 +120,7 @@ class PartsSetAside:
         finally:
             del self._bytes[in_flight]
             if not self._bytes:
-                async with self._store:
+                async with store:
                     pass  # leaving the block closes the connection, and the next part opens one
 
     @asynccontextmanager

@@ -12,7 +12,7 @@ from normalizer.store.retry import WAITING_AFTER_S, InFlightBatch
 
 ASKS_EVERY_S: Final = 1.0
 
-Writers = Callable[[], Sequence[tuple[InFlightBatch | None, RecordStore]]]
+Writers = Callable[[], Sequence[tuple[InFlightBatch, RecordStore]]]
 """Returns what is being written now, each with its store."""
 
 
@@ -27,7 +27,7 @@ async def keep_finding_lock_holders(
     """
     while not await wait_at_most(stopping, ASKS_EVERY_S):
         for in_flight, store in writers():
-            if in_flight and in_flight.age_s() >= WAITING_AFTER_S / 2:
+            if in_flight.age_s() >= WAITING_AFTER_S / 2:
                 piece = in_flight.piece
                 waits_for = store.why_not_begun or await _lock(claims_store, store.server_pid)
                 # If the writer has meanwhile gone on to another piece of the batch, the finding is

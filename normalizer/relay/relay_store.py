@@ -21,6 +21,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from normalizer.config.settings import Settings
+from normalizer.consumer.record_store import Stores
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, last_record
 from normalizer.core.last_try import ALONE, LastTry
 from normalizer.errors import (
@@ -196,7 +197,8 @@ class RelayStore:
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
         """Write all parts of a batch at the same time, each in its own transaction.
 
-        If some parts weren't written, this raises PartsLostError with a reason for each of them.
+        If some parts weren't written, this raises PartsLostError with a reason for each of them. It
+        never raises RetryableError, because a part can't be retried under its old claim.
         The reason is a FencedError if another process has claimed the partition, or a
         PositionMovedError if the partition has to be claimed again.
         """
@@ -307,12 +309,13 @@ async def read_clusters(topics: TopicReader, settings: Settings, topic: str) -> 
     return {position.cluster_id for position in positions if position is not NO_POSITION}
 
 
-def relay_stores(
-    settings: Settings, on_commit: Callable[[CommittedBatch], None]
-) -> tuple[RelayStore, RelayStore, RelayStore]:
-    """Return the same store three times, because a partition has only one producer."""
+def relay_stores(settings: Settings, on_commit: Callable[[CommittedBatch], None]) -> Stores:
+    """Return one store for claims and batches, because a partition has only one producer.
+
+    `RelayStore.write` never raises RetryableError, so no store is needed for parts set aside.
+    """
     store = RelayStore(settings, on_commit=on_commit)
-    return store, store, store
+    return Stores(claims=store, batches=store, set_aside=None)
 
 
 class _OwnedPartition(NamedTuple):

@@ -12,7 +12,9 @@ from normalizer.core.batch import BatchBuilder
 from normalizer.runtime.pause import wait_at_most
 
 RECORDS_A_FETCH: Final = 500
+"""The most records that one fetch returns."""
 IDLE_S: Final = 0.5
+"""The longest wait for records, after which the service looks again whether it must stop."""
 WRITES_OF_AGE: Final = 2.0
 """A batch is due when it's this many times as old as the last write took, or when it reaches the
 maximum age (NORMALIZER_BATCH_AGE_MS) if that's sooner. So a process with little to do spends about
@@ -22,6 +24,8 @@ FEW_RECORDS: Final = 100
 until the batch is due, or for IDLE_S, because a fetch costs as much as normalizing ten records. A
 single small fetch doesn't count, because it may be the rest of a large response."""
 PAUSE_S: Final = 0.01
+"""How long a fetch waits for records while they keep coming, and how long a batch that is due waits
+for the previous write at a time."""
 FRESH_S: Final = 0.003
 """How long a batch that is due waits for records that have just reached the broker. aiokafka
 requests them only after we have taken its previous response."""
@@ -47,6 +51,7 @@ class BatchFiller:
         self._stopping = stopping
         self._clock = clock
         self._left: list[ClaimedChunk] = []
+        """The records for which the last batch had no room."""
         self.last_write_s = 0.0
         """How long the last batch took to write."""
 
@@ -71,6 +76,10 @@ class BatchFiller:
     async def _fill(
         self, builder: BatchBuilder, writing: asyncio.Task[None] | None, *, for_suspects: bool
     ) -> BatchBuilder:
+        """Fetch into the batch until it's full, or until it's due and `writing` has ended.
+
+        The batch is due at `due_s`, which is set by its first records.
+        """
         # Don't wait for a batch of suspects to fill up. A suspect is a partition whose last owner
         # was killed, perhaps by one of its records. If this process is killed too, a small batch
         # leaves only a few records that may be to blame.

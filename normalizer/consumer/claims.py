@@ -160,6 +160,10 @@ class Claims:
                 self._ownership.stop(partition, _topic_reset(partition, reset))
 
     def _release_unread(self) -> None:
+        """Release claims whose partition the reader has given back, to claim them again.
+
+        It does so if the next offset is gone from the log.
+        """
         for partition, claim in self._ownership.claims.items():
             if not self._reader.is_reading(partition):
                 self._ownership.release(partition, claim.epoch)
@@ -195,7 +199,14 @@ class Claims:
         return None
 
     async def _claim(self, partition: KafkaPartition, cluster_id: str, bounds: Bounds) -> Claim:
+        """Claim a partition, and return the claim from which reading may begin.
+
+        Raises TopicResetError if the topic was recreated, unless the operator accepts that. If
+        retention has deleted unread records, the position moves past them.
+        """
         start, end = bounds
+        # The operator's consent is for the first claim only. If the topic is recreated after that,
+        # the partition stops.
         accepts = self._accept_reset and not self._ownership[partition].was_claimed
         claim = await self._claim_position(
             *partition, cluster_id=cluster_id, log_start=start, log_end=end, accept_reset=accepts

@@ -14,6 +14,7 @@ from normalizer.store.claim import Claim
 
 COMMITS_EVERY_S: Final = 1.0
 COMMIT_S: Final = 5.0
+"""How long one commit may take."""
 
 _log: Final = get_logger()
 
@@ -21,7 +22,8 @@ _log: Final = get_logger()
 class GroupOffsets:
     """Commits stored positions, and the offsets at which new claims begin.
 
-    Retries after a failure.
+    A failed commit is repeated with the next one. Nothing is lost if it never succeeds, because no
+    process reads these offsets to find its position.
     """
 
     def __init__(self, reader: GroupReader, ownership: Ownership, store: RecordStore) -> None:
@@ -29,7 +31,9 @@ class GroupOffsets:
         self._ownership = ownership
         self._store = store
         self._to_commit: dict[KafkaPartition, int] = {}
+        """The next offset of each partition whose last commit is older."""
         self._claims_noted: Mapping[KafkaPartition, Claim] = {}
+        """The claims at the last commit. The others are new, so their offsets are committed too."""
 
     def note_position(self, partition: KafkaPartition, next_offset: int) -> None:
         """Note that this position was stored, so that the next commit includes it."""
@@ -48,6 +52,7 @@ class GroupOffsets:
         if self._store.keeps_group_offsets:
             return
         noted, claims = self._claims_noted, self._ownership.claims
+        # A position that was stored under a new claim is further than the claim's own offset.
         begun = {one: claim.next_offset for one, claim in claims.items() if noted.get(one) != claim}
         self._claims_noted = claims
         self._to_commit = begun | self._to_commit
@@ -57,5 +62,6 @@ class GroupOffsets:
         except NormalizerError as error:
             _log.debug("group.commit_failed", why=str(error))
         else:
+            # Keep the positions that were noted during the commit.
             written = self._to_commit.items()
             self._to_commit = {one: at for one, at in written if done.get(one) != at}

@@ -1,4 +1,8 @@
-"""Normalizes fetched records into a batch without blocking the event loop for long."""
+"""Normalizes fetched records into a batch without blocking the event loop for long.
+
+A rebalance or a stop may end the claim on a partition at any time. Its records may still be in the
+batch then, and `claimed_parts` removes them before the batch is written.
+"""
 
 import asyncio
 import contextlib
@@ -25,6 +29,7 @@ from normalizer.runtime.telemetry import get_logger
 from normalizer.store.claim import Claim
 
 LONGEST_WAIT_S: Final = 10.0
+"""The longest pause before a record that has killed the helper process is tried again."""
 SHORT_STATEMENTS_S: Final = 0.05
 """How long to wait, before each slice of records, for the short SQL statements of the batch that is
 being written. Without this wait, each of these statements would wait for a slice to end, with its
@@ -62,6 +67,7 @@ class Intake:
         )
         self.lane = open_lane(settings)
         self._dying_records: dict[str, tuple[int, str]] = {}
+        """The records that have killed the helper process: how often, and the last error."""
         self._slow_records = SlowRecords(self._ownership, tasks, self._normalize_in_process)
 
     async def stop(self) -> None:

@@ -4,6 +4,10 @@ It runs four tasks. The first one joins the group and claims the assigned partit
 again after each rebalance and each outage. The second one checks that unverified logs still contain
 the records that were read from them. The third one commits offsets to Kafka. The fourth one rejoins
 the group when a partition has unread records but makes no progress.
+
+A rebalance ends all claims at once, in a callback of the Kafka client. In an outage of PostgreSQL
+or Kafka the tasks retry, and claims that were made before stay valid. SIGTERM cancels the tasks,
+and leaving the `async with` block leaves the group.
 """
 
 import asyncio
@@ -34,10 +38,15 @@ from normalizer.runtime.telemetry import Outage, ServiceCounters, get_logger
 from normalizer.store.process_shapes import ShapesOfProcess
 
 CLAIMS_EVERY_S: Final = 0.25
+"""How often to look for partitions to claim."""
 VERIFIES_EVERY_S: Final = 0.5
+"""How often to retry the check of logs that couldn't be checked."""
 LOST_EVERY_S: Final = 2.0
+"""How often to look for lost claims."""
 REJOIN_S: Final = 10.0
+"""The process exits if its Kafka client takes longer than this to stop before a rejoin."""
 LEAVING_S: Final = 5.0
+"""How long releasing the claims may take at the end, and how long leaving the group."""
 
 _log: Final = get_logger()
 
@@ -90,14 +99,20 @@ class Membership:
         )
         self.stopping = asyncio.Event()
         self.abort_writes = asyncio.Event()
+        """A stop or a rebalance sets it, which ends the retries of the writes that hold it. After a
+        rebalance it's a new event, so each write takes the present one when it begins."""
         self._wake_claims = asyncio.Event()
         self._must_rejoin = True
+        """Whether to join the group in the next round of claims, as the first round does."""
         self._must_release = False
+        """Whether to record that this process works on no record, after a rebalance."""
         self._join_task: asyncio.Task[RetryableError | None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._is_claiming = False
+        """Whether `_join_task` is claiming, so that a rebalance must cancel it."""
         self._checked_lost_at_s = clock()
         self._rollbacks: Counter[KafkaPartition] = Counter()
+        """How often each partition was rolled back since its last commit."""
         self._group_offsets = GroupOffsets(self._reader, self.ownership, store)
         self._outage = Outage(_log, clock)
 
@@ -105,6 +120,7 @@ class Membership:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit the last offsets, release the claims, and leave the group."""
         await self._group_offsets.commit()
         if kind is None:
             # Release the claims only after a normal end. An error may have been caused by a record
@@ -212,6 +228,10 @@ class Membership:
         self._must_rejoin = True
 
     async def _keep_claims(self, tasks: asyncio.TaskGroup) -> None:
+        """Join and claim in rounds, one every CLAIMS_EVERY_S, or later after failures.
+
+        Each round is a task of its own, so that a rebalance can cancel it.
+        """
         while not self.stopping.is_set():
             self._wake_claims.clear()
             self._join_task = tasks.create_task(self._join_and_claim(), name="join and claim")

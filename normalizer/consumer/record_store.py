@@ -18,7 +18,8 @@ from normalizer.store.write_transaction import CommittedBatch
 class RecordStore(Protocol):
     """Keeps the positions of partitions and writes batches.
 
-    `Store` says which errors each method raises.
+    `Store` says which errors each method raises, and what each argument means. Entering a store
+    opens nothing, because it connects when it's used. Leaving it closes its connections.
     """
 
     @property
@@ -67,10 +68,13 @@ class RecordStore(Protocol):
     async def other_groups(
         self, partitions: Collection[tuple[str, int]], group_id: str, cluster_id: str
     ) -> Sequence[OtherGroupError]:
-        """Return those that this group leaves to another consumer group, each with its reason."""
+        """Return an error for each of these partitions that another consumer group reads."""
 
     async def record_idle(self) -> None:
-        """Record that no record of any claimed partition is being processed any more."""
+        """Record that no record of any claimed partition is being processed any more.
+
+        The service calls this when it stops normally, and after a rebalance.
+        """
 
     async def note_alone(self, claim: Claim) -> None:
         """Record that the process works on the partition's next record, and on nothing else."""
@@ -79,10 +83,13 @@ class RecordStore(Protocol):
         """Return the claims that are no longer valid, each with the reason."""
 
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
-        """Begin the next incarnation of a recreated topic, i.e. a new position in the new log."""
+        """Begin the next incarnation of a recreated topic, i.e. a new position in the new log.
+
+        Returns the claim of that position.
+        """
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
-        """Move the position past offsets that can no longer be read."""
+        """Move the position past offsets that can no longer be read, and return the moved claim."""
 
     @property
     def why_not_begun(self) -> str:

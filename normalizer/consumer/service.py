@@ -57,6 +57,7 @@ from normalizer.store.retry import InFlightBatch, write_with_retry
 from normalizer.store.write_transaction import CommittedBatch
 
 HEARTBEAT_S: Final = 0.5
+"""How often the event loop proves that it runs (see `heartbeat_age_s`)."""
 
 _log: Final = get_logger()
 
@@ -64,7 +65,9 @@ _log: Final = get_logger()
 class Service:
     """One process of the consumer group.
 
-    `run` ends after `stop`, or with an error that no retry can fix.
+    `run` ends after `stop`, or with an error that no retry can fix. `accept_reset` and
+    `accept_shapes` are an operator's consent to read a recreated topic, and to read partitions with
+    another table of shapes (--accept-reset, --accept-shapes).
     """
 
     def __init__(
@@ -153,7 +156,10 @@ class Service:
         _log.info("consumer.stopped", **msgspec.structs.asdict(self.counters))
 
     def stop(self) -> None:
-        """Make `run` end once the open batches are written, or at the deadline. Returns at once."""
+        """Make `run` end once the open batches are written, or at the deadline. Returns at once.
+
+        Call it in the thread of the event loop, as the handler of SIGTERM does.
+        """
         if not self._stopping.is_set():
             _log.info("consumer.stopping", deadline_s=self._settings.stop_timeout_s)
             self._membership.stop()
@@ -188,6 +194,7 @@ class Service:
             self._next_heartbeat.cancel()
 
     async def _set_deadline(self) -> None:
+        """Let `run` time out if a stop takes too long. The open batches are then rolled back."""
         await self._stopping.wait()
         now_s = asyncio.get_running_loop().time()
         self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
@@ -223,8 +230,13 @@ class Service:
             await self._write(batch, in_spans(batch))
 
     async def _write(self, batch: Batch, spans: AbstractContextManager[None]) -> None:
-        """Write the batch. If it's rolled back, its partitions are claimed and read again."""
+        """Write the batch. If it's rolled back, its partitions are claimed and read again.
+
+        If a piece of it was committed before that, reading continues after that piece.
+        """
         begun_s = self._clock()
+        # The parts that a task of their own writes now. What happens to the batch doesn't concern
+        # their partitions.
         taken: list[PartitionBatch] = []
         try:
             with spans, self._membership.busy("writer"), self._timed("write"):
@@ -237,10 +249,12 @@ class Service:
                     set_aside=partial(self._set_aside, taken),
                 )
         except PartsLostError as lost:
+            # Only the relay's store raises this. The parts that aren't lost are committed.
             self._membership.on_commit(batch, lost.reasons)
         except PositionError as lost:
             self._membership.on_rollback(without_parts(batch, taken).parts, [lost])
         except RetryableError as error:
+            # A stop or a rebalance has ended the retries.
             _log.info("batch.rolled_back", why=str(error))
             self._membership.on_rollback(without_parts(batch, taken).parts)
         else:
@@ -248,6 +262,7 @@ class Service:
             self._note_written(without_parts(batch, taken))
 
     async def _keep_asking(self) -> None:
+        """Find out what a slow write waits for."""
         await keep_finding_lock_holders(
             self._stopping,
             self._claims_store,
@@ -255,7 +270,10 @@ class Service:
         )
 
     def _set_aside(self, taken: list[PartitionBatch], part: PartitionBatch) -> bool:
-        """Start to write this part apart from its batch. Returns False if that isn't possible."""
+        """Start to write this part apart from its batch. Returns False if that isn't possible.
+
+        `write_with_retry` calls this for a part that has waited for ten seconds.
+        """
         writing = self._parts_set_aside.add(part, self._in_flight)
         if writing is None:
             return False

@@ -5,7 +5,8 @@ holds in psql. The partition isn't read until the part is written, so there's at
 per partition.
 
 The part keeps the epoch and the offset of its claim. If another process claims the partition or an
-operator moves its position, the part therefore can't be written any more.
+operator moves its position, the part therefore can't be written any more. A stop or a rebalance
+ends its retries, as those of any batch, and the next owner reads its records again.
 """
 
 import asyncio
@@ -30,7 +31,10 @@ _log: Final = get_logger()
 
 
 class PartsSetAside:
-    """The parts that are set aside. They share one connection, so only one is tried at a time."""
+    """The parts that are set aside. They share one connection, so only one is tried at a time.
+
+    `store` writes them. It's None in the relay, which never sets a part aside (see `Stores`).
+    """
 
     def __init__(
         self,
@@ -48,7 +52,9 @@ class PartsSetAside:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._bytes: dict[InFlightBatch, int] = {}
+        """The parts, and how many bytes the records of each have."""
         self._trying: InFlightBatch | None = None
+        """The part whose turn it is."""
 
     @property
     def in_flight(self) -> tuple[InFlightBatch, ...]:

@@ -36,9 +36,13 @@ class SlowRecords:
         self._group = tasks
         self._normalize = normalize
         self._tasks: dict[KafkaPartition, tuple[str, int, asyncio.Task[Outcomes]]] = {}
+        """The slow record of each partition: its coordinates, its incarnation, and its task."""
 
     async def normalize(self, claim: Claim, record: RawRecord) -> Outcomes:
-        """Return the outcomes of a record, or None if its partition must wait for them."""
+        """Return the outcomes of a record, or None if its partition must wait for them.
+
+        In that case the partition is set aside until the record's task ends.
+        """
         partition = KafkaPartition(claim.topic, claim.partition)
         task = self._begun(partition, claim, record)
         await asyncio.wait([task], timeout=PATIENCE_S)

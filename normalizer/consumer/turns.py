@@ -35,6 +35,7 @@ class Turns:
         self._store = store
         self._timed = timed
         self._unreadable = ""
+        """The last error about a batch of the log that can't be decoded, to notice a repetition."""
 
     @property
     def has_suspects(self) -> bool:

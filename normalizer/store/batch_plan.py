@@ -32,12 +32,14 @@ from normalizer.store.stored_rows import StoredRows
 
 _SHARED_BATCHES: Final = 1_000
 """After a batch has changed rows of another writer's partition, rows count as shared for this many
-batches, because two partitions that report the same events usually go on doing so."""
+batches, that one included."""
 
 
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The rows that one batch writes, as planned for this `dedup_horizon` and these `exclusions`.
 
+    - `sorted_outcomes` has the batch's outcomes by kind, and `write_plan` the rows that its events
+      insert and update.
     - `merged` holds the records that an earlier transaction of this batch has merged into stored
       rows.
     - `merge_first` is empty if one transaction writes everything. Otherwise it holds the records
@@ -118,7 +120,11 @@ class BatchPlanner:
         exclusions: Exclusions,
         dedup_horizon: DedupHorizon,
     ) -> BatchPlan:
-        """Compare the batch with the stored rows, and lock these until the transaction ends."""
+        """Compare the batch with the stored rows, and lock those that it changes.
+
+        They stay locked until the transaction ends. Raises FatalError for expired events, unless
+        they're accepted.
+        """
         sorted_outcomes = sort_outcomes(batch, progress.row_rejections, exclusions, dedup_horizon)
         if sorted_outcomes.expired and not self._accept_expired:
             raise FatalError(
@@ -155,6 +161,7 @@ class BatchPlanner:
             sources: set[SourceKey] = {
                 (record.topic, record.incarnation, record.partition) for record, _ in batch.items()
             }
+            # A job's horizon is above every offset if others may write the same records right now.
             ours = {source for source in sources if dedup_horizon.get(source, 0) < DEDUP_ALWAYS}
             if any(source_key(row) not in ours for row in write_plan.updates):
                 self.shared_batches_left = _SHARED_BATCHES

@@ -16,6 +16,7 @@ from normalizer.core.rules.timestamps import recorded_at
 from normalizer.envelope import RULES_VERSION, Rejected
 
 _WHOLE_BYTES: Final = 1 << 20
+"""Store a record in full if its key, value, and headers have at most this many bytes."""
 _DETAIL_LETTERS: Final = 500
 
 
@@ -148,8 +149,9 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
 def _raw(record: RawRecord) -> tuple[object, ...]:
     """Return the row that stores a record's bytes.
 
-    A record larger than 1 MiB isn't stored in full. Its row has only the first 64 KiB and a hash of
-    the whole value.
+    A record larger than _WHOLE_BYTES isn't stored in full. Its row has only the first HEAD_BYTES of
+    its key and its value, and a hash of the whole value. `cut` is set if the value was too large
+    even to be kept in memory.
     """
     value, key = record.value or b"", record.key or b""
     headers = msgspec.json.encode(

@@ -8,6 +8,9 @@ takes too long for it, the record is written without projections.
 If a batch has waited for ten seconds although the database works, its partitions are written one by
 one. The partition that still fails is handed over to the service (`set_aside`), so that the others
 needn't wait for it.
+
+The retries end when the caller sets `stop`, which the service does at SIGTERM and when the group
+rebalances. The batch isn't lost then, because the next owner reads it again from Kafka.
 """
 
 import asyncio
@@ -27,14 +30,16 @@ from normalizer.runtime.telemetry import get_logger
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE, is_outage
 
 TRIES_BEFORE_HALVING: Final = 3
+"""Halve a batch after this many failed tries, or write a single record without projections."""
 WAITING_AFTER_S: Final = 5.0
 """Report a batch as blocked when it has been in flight for this long."""
 REPORT_EVERY_S: Final = 60.0
+"""Repeat that report this often."""
 SET_ASIDE_AFTER_S: Final = 10.0
 """After this long, write a waiting batch without the part that waits."""
 
 SetAside = Callable[[PartitionBatch], bool]
-"""Takes over a waiting part, to write it later. Returns False if that isn't possible."""
+"""Takes over a waiting part, to write it on its own. Returns False if that isn't possible."""
 
 _log: Final = get_logger()
 
@@ -51,7 +56,7 @@ class InFlightBatch:
 
     Any thread may read it.
 
-    - `piece` is the part of the batch that's being written.
+    - `piece` is what's being written now: the batch, or a smaller one that it was split into.
     - `error` is the error of its last try, or None.
     - `waits_for` is what its statement is waiting for, according to the server.
     - `since_s` is the time at which the writer began with the batch.
@@ -131,6 +136,10 @@ async def write_with_retry(
 ) -> OutcomeTotals:
     """Write the batch, and retry until it's written or `stop` is set.
 
+    A try that is running when `stop` is set may still commit. `draw` returns a random number below
+    1, which spreads the pauses of several processes. `in_flight` shows the progress to others, and
+    `on_failure` is called after each failed try.
+
     If `set_aside` takes over the part of a partition, nothing more of that partition is written
     here.
 
@@ -172,7 +181,9 @@ class _Retries:
         self._pieces: list[Batch] = []
         """The pieces still to write. The next one is at the end of the list."""
         self._tries = self._tries_of_projections = 0
+        """The failed tries of the next piece, and how many of the last ones a projection caused."""
         self._projections = True
+        """Whether to update the projections. It's False only for a record that they fail for."""
 
     async def write(self, batch: Batch) -> OutcomeTotals:
         """Write the batch. Returns the totals of what was written."""

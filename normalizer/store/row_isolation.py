@@ -1,4 +1,8 @@
-"""Finds the events whose rows the database rejects, by writing rows and rolling them back."""
+"""Finds the events whose rows the database rejects, by writing rows and rolling them back.
+
+`Store` uses it after PostgreSQL has rejected a batch because of a row, for example because a value
+is too large. PostgreSQL names one rejected row at most.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -28,7 +32,10 @@ _CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
 
 
 class RowIsolation:
-    """Finds the rejected rows of a batch. The caller rolls the transaction back."""
+    """Finds the rejected rows of a batch, under the same locks as the transaction that writes it.
+
+    The caller rolls the transaction back.
+    """
 
     def __init__(self, positions: Positions) -> None:
         self._positions = positions
@@ -49,6 +56,8 @@ class RowIsolation:
         # Make a deferred constraint fail here, at the row that violates it, instead of at COMMIT.
         await connection.execute(_CHECK_CONSTRAINTS_NOW)
         codes, write_plan = await self._try_rows(connection, events, dedup_horizon)
+        # Several events of the batch may report the same row. They were merged into it, so find out
+        # which of them to reject.
         reports: dict[int, list[Event]] = {}
         for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True):
             if row in codes and outcome != "duplicate":
@@ -79,7 +88,7 @@ class RowIsolation:
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
 
         async def insert(rows: Sequence[Event]) -> None:
-            await copy_rows(connection, rows, 0)
+            await copy_rows(connection, rows, batch_id=0)  # never committed
 
         async def update(rows: Sequence[Envelope]) -> None:
             await update_rows(connection, rows)

@@ -14,8 +14,8 @@ from normalizer.store.dedup_horizon import lock_dedup_horizon
 from normalizer.store.sorted_outcomes import OutcomeCounts, SortedOutcomes
 
 OPERATOR: Final = "operator:"
-"""What the owner of a position begins with after an operator's change. Nobody owns it until a
-claim."""
+"""After an operator's change, a position's `owner` is this and the operator's name. Nobody owns the
+partition until the next claim."""
 
 
 # Selects the position of the newest incarnation of each partition of these topics.
@@ -37,6 +37,10 @@ class Positions(Protocol):
     ) -> DedupHorizon | None:
         """Lock the positions in the order of their keys, and return their dedup horizons.
 
+        They stay locked until the transaction ends, so a claim of another process waits for it. A
+        dedup horizon is an offset below which a record may have been written before (see
+        `dedup_horizon`). Partitions that need no lookup are missing from the result.
+
         Returns None if an earlier commit of this batch succeeded, because there's nothing left to
         write. Raises FencedError and PositionMovedError.
         """
@@ -48,7 +52,10 @@ class Positions(Protocol):
         batch_id: int,
         sorted_outcomes: SortedOutcomes,
     ) -> None:
-        """Move each position to the end of its part, and add to its running totals."""
+        """Move each position to the end of its part, and add to its running totals.
+
+        Call it in the transaction of `lock`, with the same parts in the same order.
+        """
 
 
 class SourcePositions:
@@ -87,10 +94,7 @@ LOCK_POSITIONS: Final = """
 async def lock_positions(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
 ) -> DedupHorizon | None:
-    """Lock the positions, sorted by key.
-
-    Returns None if an earlier commit of the batch succeeded.
-    """
+    """Lock and check the positions of the service, and return as `Positions.lock` does."""
     rows = await connection.fetch(
         LOCK_POSITIONS,
         [part.topic for part in parts],
@@ -105,11 +109,12 @@ async def lock_positions(
 def is_already_committed(
     parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, Any]]
 ) -> bool:
-    """Return whether an earlier commit of this batch succeeded.
+    """Return whether an earlier commit of this batch succeeded, given its locked positions.
 
-    If it did, the positions are at the end of the batch. Otherwise they're still at its beginning.
-    If they're anywhere else, another process or an operator has changed them, and this raises
-    FencedError or PositionMovedError.
+    That commit's response may have been lost in an outage, so that the batch is written again. If
+    it succeeded, the positions are at the end of the batch. Otherwise they're still at its
+    beginning. If they're anywhere else, another process or an operator has changed them, and this
+    raises FencedError or PositionMovedError.
     """
     positions = {(row["topic"], row["incarnation"], row["partition"]): row for row in rows}
     for part in parts:

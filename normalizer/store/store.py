@@ -1,4 +1,9 @@
-"""The store: claims partitions and writes batches of events in transactions."""
+"""The store: claims partitions and writes batches of events in transactions.
+
+After a crash, the server rolls back the transaction in flight, and the next owner of a partition
+reads again from its stored position. In an outage each method raises StoreUnavailableError, and the
+caller retries (see `retry` and `consumer.membership`).
+"""
 
 import asyncio
 import secrets
@@ -36,8 +41,8 @@ from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
 _T = TypeVar("_T")
 
 _MAX_ROUNDS: Final = 10
-"""How often to write a batch at once again, after a race or with more rows rejected. Then it waits
-like any other batch that fails, because so long a row of races hints at something else."""
+"""How often to write a batch again without a pause, after a race or with more rows rejected. After
+that many tries, `write` raises StoreUnavailableError, so that its caller backs off."""
 
 
 class Store:
@@ -45,9 +50,12 @@ class Store:
 
     Use it as `async with Store(url, owner=...) as store`. Only one task may write. Other tasks may
     call the other methods, and their transactions take turns on the connection. Every method may
-    raise StoreUnavailableError, which means that nothing was written and the call can be repeated,
-    or FatalError.
+    raise StoreUnavailableError, after which the call can be repeated, or FatalError. After either,
+    nothing was written, unless the connection broke during COMMIT. In that case nobody knows, and a
+    repeated call finds out.
 
+    - `owner` names this process for operators. Each Store adds a random name of its own, which
+      tells it from an earlier process with the same name.
     - `positions` replaces the positions of the service. A job passes its own.
     - `session` holds server settings for the connection.
     - `on_commit` is called after every acknowledged commit.
@@ -55,7 +63,7 @@ class Store:
       it's True, they're ignored. Otherwise they raise FatalError.
     """
 
-    keeps_group_offsets = False
+    keeps_group_offsets = False  # the positions are rows of `source_positions`
 
     def __init__(
         self,
@@ -153,14 +161,17 @@ class Store:
     async def other_groups(
         self, partitions: Collection[tuple[str, int]], group_id: str, cluster_id: str
     ) -> Sequence[OtherGroupError]:
-        """Return those that this group leaves to another consumer group, each with its reason."""
+        """Return an error for each of these partitions that another consumer group reads."""
         find = partial(
             find_other_groups, partitions=partitions, group_id=group_id, cluster_id=cluster_id
         )
         return await self._session.run_once(find)
 
     async def record_idle(self) -> None:
-        """Record that this process works on no record. If it ends now, no record is to blame."""
+        """Record that this process works on no record.
+
+        If it's killed now, no record is to blame.
+        """
         await self._session.run_once(partial(record_idle, holder=self._owner.holder))
 
     async def note_alone(self, claim: Claim) -> None:
@@ -229,6 +240,12 @@ class Store:
             self.loop_is_free.set()
 
     async def _write(self, batch: Batch, *, projections: bool) -> OutcomeTotals:
+        """Run transactions until the batch is committed.
+
+        A transaction that has only updated stored rows is followed by one that writes the rest. One
+        that lost a race is repeated. After one with a rejected row, another one first finds all
+        such rows, so that the next try puts them into quarantine.
+        """
         progress = WriteProgress()
         failure: BaseException | None = None
         rounds = 0
@@ -246,6 +263,7 @@ class Store:
                 # Drop the traceback. It would keep the whole batch in memory until the next garbage
                 # collection.
                 failure = error.with_traceback(None)
+                # The plan was made from rows that have changed since, or it has a rejected row.
                 progress = msgspec.structs.replace(progress, plan=None)
                 rounds += 1
             else:
@@ -261,9 +279,10 @@ class Store:
     async def _isolate_rows(
         self, batch: Batch, progress: WriteProgress, failure: RowRejectedError, *, projections: bool
     ) -> WriteProgress:
-        """Add the events whose rows the database rejects.
+        """Return the progress, and in it the events whose rows the database rejects.
 
-        Raises StoreUnavailableError if there are none.
+        They're found in a transaction that is always rolled back. Raises StoreUnavailableError if
+        there are none.
         """
         found: dict[Coordinates, Rejected] = await self._session.transaction(
             _step(

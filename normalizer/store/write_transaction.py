@@ -3,6 +3,11 @@
 The transaction first locks the positions, and checks their epochs and offsets. It then reconciles
 the events with the stored rows, copies new rows, updates changed rows, and stores rejected records
 in quarantine. Finally it advances the positions, together with their running totals.
+
+`Store.write` begins the transaction, and commits it. If anything here raises, or if the process
+dies, the server rolls everything back. These locks are held until then, and every writer takes them
+in this order: positions by their key, dedup horizons, stored rows by event_id, and rows of the
+projections, which triggers of the COPY and the UPDATE lock.
 """
 
 import asyncio
@@ -27,13 +32,16 @@ from normalizer.store.stored_rows import StoredRows
 class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """The results of one committed batch, for metrics.
 
+    - `events` has the events that were neither rejected nor ignored, in the order of the batch, and
+      `outcomes` has, for each of them, its outcome and the id of its row.
     - `new` holds the inserted rows.
-    - `outcomes` has, for each of `events`, its outcome and the id of its row.
-    - `kept` has, for each of `rejections`, whether it's new in the quarantine.
+    - `rejections` has the rejected records, and `kept` has, for each of them, whether it's new in
+      the quarantine.
     - `expired_unread` is the number of events that were ignored as expired although no earlier
       batch had read them.
-    - `ambiguous` is the number of rows that became ambiguous with this batch.
-    - `commit_s` is how long COMMIT took.
+    - `ambiguous` is the number of stored rows that became ambiguous with this batch, i.e. that may
+      contain a report of another event.
+    - `commit_s` is how long COMMIT took, in seconds.
     - `batch_id` is the batch's id in its rows, or None in the relay.
     """
 
@@ -69,9 +77,13 @@ class WriteTransaction:
     ) -> CommittedBatch | WriteProgress | None:
         """Write the batch, or only the updates that must be written before it.
 
+        `progress` is what earlier transactions of the same batch have achieved, for example a plan
+        that this one carries out.
+
         Returns WriteProgress if only the updates were written, and the batch needs another
         transaction. Returns None if an earlier commit of this batch succeeded, so that nothing is
-        left to write. Raises FencedError and PositionMovedError.
+        left to write. Raises FencedError and PositionMovedError, RowRejectedError if COPY rejects a
+        row, and the errors of asyncpg, which `Session` translates.
         """
         dedup_horizon = await self._positions.lock(connection, batch.parts)
         if dedup_horizon is None:
@@ -106,7 +118,7 @@ class WriteTransaction:
     async def _update_stored_rows(
         self, connection: asyncpg.Connection, plan: BatchPlan, progress: WriteProgress
     ) -> WriteProgress:
-        """Change the stored rows, and write nothing else of the batch."""
+        """Change the stored rows, and write nothing else of the batch. The positions stay too."""
         write_plan = plan.write_plan
         await update_rows(connection, write_plan.updates)
         await add_merged_records(connection, plan.merges_before_inserts())
@@ -163,6 +175,7 @@ class WriteTransaction:
         stored_before = await StoredRows(connection).find_rows_at(below) if below else {}
         to_store = [one for one in rejections if one.coordinates not in stored_before]
         kept = await write_quarantine(connection, to_store, batch_id)
+        # Look them up by identity, because a file may hold the same record twice.
         is_kept = {id(one): is_new for one, is_new in zip(to_store, kept, strict=True)}
         return [is_kept.get(id(one), False) for one in rejections]
 

@@ -98,6 +98,7 @@ class BatchFiller:
                 if due_s is not None:
                     wait_s = _wait_s(left_s, fetched, small_fetches, is_due=is_due)
                 if not wait_s:
+                    # Records trickle in. Let some arrive, and fetch them without waiting.
                     longest_s = IDLE_S if small_fetches > 1 else PAUSE_S
                     await self._pause(writing, min(left_s, longest_s))
                 fetch = await self._turns.fetch(room, wait_s)
@@ -111,6 +112,8 @@ class BatchFiller:
                     is_small = fetched < min(room, FEW_RECORDS)
                     small_fetches = small_fetches + 1 if is_small else 0
             self._left = await self._add(builder, chunks)
+            # A fetch that returned all that there was room for has probably left more. So continue,
+            # even if the batch is due.
             if self._left or (is_due and fetched < room):
                 break
             if builder and due_s is None:

@@ -284,23 +284,27 @@ class Service:
         return True
 
     def _note_written(self, batch: Batch) -> None:
+        """Note that all of a batch, or of a part that was set aside, is committed."""
         self._membership.on_commit(batch)
         self.counters.batches += 1
         for (shape, kind), count in self.drift_detector.inspect(batch, self._clock()).items():
             self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
 
     def _note_failure(self, error: RetryableError) -> None:
+        """Count a failed try of a batch, or of a part that was set aside."""
         self._tracer.note_failure(error)
         self.metrics.count_retry(
             error.sqlstate if isinstance(error, StoreUnavailableError) else None
         )
 
     def _note_commit(self, written: CommittedBatch) -> None:
+        """Count one committed transaction. A batch that was halved has several."""
         self._commit_metrics.count(written, self._tracer.note_commit(written))
         self._rejections.add(written)
         self.counters.add(msgspec.structs.asdict(written.totals))
 
     def _count_batch(self, builder: BatchBuilder) -> None:
+        """Count the batch by the reason why it was closed."""
         why = "stop" if self._stopping.is_set() else "age"
         if builder.rows >= self._settings.batch_rows:
             why = "rows"
@@ -310,6 +314,7 @@ class Service:
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
+        """Measure a stage of a batch: wait, fetch, normalize, or write."""
         begun_s = self._clock()
         try:
             yield

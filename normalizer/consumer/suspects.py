@@ -19,7 +19,9 @@ from normalizer.runtime.telemetry import get_logger
 from normalizer.store.claim import Claim
 
 RECORDS_UNTIL_CLEARED: Final = 2_000
+"""After this many committed records, a partition is no longer a suspect."""
 LARGEST_SLICE: Final = 512
+"""The most records of a slice. A slice that was committed is followed by one twice as large."""
 PARTS: Final = 64
 """If an owner died in a slice, split the slice into about this many smaller ones."""
 BLAMED_WAIT_S: Final = 2.0
@@ -36,6 +38,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     - `within` is how many of the next records are under suspicion, because the one that killed an
       owner may be among them. Slices of these records have at most `most` records.
     - `must_be_alone` means that the process may work on nothing else at the same time.
+    - `due_s` is the time from which on it may be fetched.
     - `left` is how many more records must be committed until the partition is no longer a suspect.
     - `end` is where the log ended when the partition was claimed. No earlier owner can have read
       further, so once everything before it is committed, the partition is no longer a suspect
@@ -91,6 +94,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
         if claim.slice_records is None:
             return
         found = claim.found_slice
+        # BLAMED, ALONE, and SHARED all mean that the last owner worked on one record at most.
         must_be_alone = found is not None and found <= SHARED
         wait_s = BLAMED_WAIT_S if claim.slice_records == BLAMED else 0.0
         self[partition] = Suspect(
@@ -110,7 +114,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
             )
 
     def drop(self, partition: KafkaPartition) -> None:
-        """Forget a partition whose claim was lost."""
+        """Forget a partition whose claim has ended, or that is no longer a suspect."""
         self.pop(partition, None)
         self._in_hand.pop(partition, None)
 
@@ -152,6 +156,8 @@ class Suspects(dict[KafkaPartition, Suspect]):
         after = suspect.after(taken, next_offset)
         if after is None:
             return None
+        # After this commit the process works on the next slice, so store that one's size. A slice
+        # of two records is stored as 3, because 2 is SHARED.
         return SHARED if after.size == 1 else max(after.size, SHARED + 1)
 
     def note_commit(self, partition: KafkaPartition, records: int, next_offset: int) -> None:

@@ -22,7 +22,10 @@ ClaimedChunk = tuple[Claim, FetchedChunk]
 
 
 class Turns:
-    """Fetches records for this process. `timed` measures a stage of a batch."""
+    """Fetches records for this process, each with the claim under which it was read.
+
+    `store` is the one that writes batches. `timed` measures a stage of a batch.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Turns:
             if left <= 0:
                 break
             chunks = await self._fetch([partition], min(size, left), 0.0)
+            # If the fetch has failed, continue. The next one of this partition reports it again.
             if chunks:
                 self._ownership.suspects.note_fetched(partition)
                 left -= sum([len(chunk.records) for _, chunk in chunks])
@@ -88,8 +92,9 @@ class Turns:
                 continue
             suspects.note_fetched(partition)
             if not suspects[partition].is_blamed:
+                (claim, _), *_ = chunks
                 with contextlib.suppress(RetryableError, PositionError):
-                    await self._store.note_alone(chunks[0][0])
+                    await self._store.note_alone(claim)
             return chunks
         return []
 

@@ -203,6 +203,7 @@ async def _apply_unlocked(
 ) -> bool:
     """Apply the file, and retry while another session holds a lock that it needs.
 
+    `watch` runs beside each try, and reports who holds the lock that this server process waits for.
     Returns False if another process applied it first.
     """
     while True:

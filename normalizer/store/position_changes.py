@@ -21,6 +21,12 @@ from normalizer.store.source_positions import LOCK_POSITIONS, OPERATOR, add_gaps
 from normalizer.store.store import Store
 
 Action = Literal["skip", "rewind", "retire"]
+"""What an operator changes.
+
+- `skip` moves the position forward, past records that nobody is to read.
+- `rewind` moves it back, so that records are read again.
+- `retire` leaves it, and only clears the owner, because nobody is to read the partition any more.
+"""
 
 
 class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,8 +37,8 @@ class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
-# Sets a position back. `dedup_offset` stays as it is, so records that are read again are looked up
-# by their coordinates, and none of them is stored twice.
+# Sets a position back, and counts the offsets as `rewound`. `dedup_offset` stays as it is, so
+# records that are read again are looked up by their coordinates, and none of them is stored twice.
 _REWIND_POSITION: Final = """
     update normalizer.source_positions
     set    rewound     = rewound + next_offset - $4::bigint,
@@ -40,6 +46,7 @@ _REWIND_POSITION: Final = """
     where  (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
 """
 
+# Ends the claim of the present owner, and adds the audit entry.
 _RECORD_CHANGE: Final = """
     with taken as (
         update    normalizer.source_positions

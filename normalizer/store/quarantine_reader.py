@@ -24,7 +24,9 @@ from normalizer.store.read_only import read_only_connection
 from normalizer.store.write_transaction import CommittedBatch
 
 LINE_EVERY_S: Final = 10.0
+"""The log gets at most one line about rejections in this time."""
 SHOWN_LETTERS: Final = 4_000
+"""How much of a redacted content to show."""
 
 _LIST: Final = """
     select   quarantine_id, quarantined_at, reason, detail, sqlstate, shape, normalizer_version,

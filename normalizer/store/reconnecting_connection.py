@@ -13,6 +13,7 @@ from normalizer.runtime.telemetry import describe_error, get_logger
 from normalizer.store.sqlstate import CLIENT_REFUSALS, FOREIGN_ERRORS
 
 _CLOSE_S: Final = 2.0
+"""How long closing a connection may take, before it's ended without the server's response."""
 
 _log: Final = get_logger()
 
@@ -130,7 +131,11 @@ class ReconnectingConnection:
 
 
 def is_in_doubt_after(error: BaseException) -> bool:
-    """Return whether the state of a connection is unknown after this error."""
+    """Return whether the state of a connection is unknown after this error.
+
+    That's the case after a broken connection, a timeout, or a cancellation. An error that the
+    server reported, or that asyncpg raised before it sent anything, leaves the connection usable.
+    """
     return isinstance(error, (*FOREIGN_ERRORS, asyncio.CancelledError)) and not isinstance(
         error, (asyncpg.PostgresError, *CLIENT_REFUSALS)
     )

@@ -1,4 +1,9 @@
-"""Runs work in READ COMMITTED transactions, and translates the database's errors."""
+"""Runs work in READ COMMITTED transactions, and translates the database's errors.
+
+If this process is frozen, the server rolls its transaction back after a minute (`_SETTINGS`), so
+that its locks don't stop others. It can't if a statement is waiting for the frozen process itself.
+Another process then ends that session (`_END_STALLED_SESSIONS`).
+"""
 
 import contextlib
 import time
@@ -65,7 +70,7 @@ LOCK_HOLDERS: Final = """
 
 
 class RetryTransactionError(Exception):
-    """Another writer was first. Run the transaction again at once."""
+    """Another writer was first, so this transaction was rolled back. Run it again at once."""
 
 
 # Ends our own sessions that have stalled. A session has stalled if it has written something, and
@@ -117,6 +122,7 @@ class Session:
             prepare=self._prepare,
         )
         self._is_beginning = False
+        """Whether a transaction waits for its connection or for the response to BEGIN."""
         self.commit_s = 0.0
         """How long the last COMMIT took."""
 
@@ -145,7 +151,8 @@ class Session:
     async def run_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Run work that isn't a batch.
 
-        If another writer was first, it raises StoreUnavailableError, so that the caller retries.
+        It raises StoreUnavailableError where `transaction` would raise RetryTransactionError or
+        RowRejectedError, so that the caller waits and retries. Otherwise it raises the same errors.
         """
         try:
             return await self.transaction(work, rolled_back=rolled_back)

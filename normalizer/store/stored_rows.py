@@ -113,7 +113,11 @@ _FIND_MERGED_RECORDS: Final = """
 
 
 class StoredRows:
-    """The rows of `events`, as a transaction sees them."""
+    """The rows of `events`, as a transaction sees them.
+
+    The transaction reads committed rows only, so a row may appear between two of these statements.
+    A new row that another writer inserts first makes COPY fail with a race.
+    """
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection

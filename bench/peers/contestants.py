@@ -47,6 +47,14 @@ _FINISHED: Final = Leaves(
     "no: reads finished rows", "no", "by id, the last report wins", "none", "not tried"
 )
 
+
+def _script(name: str, about: str, leaves: Leaves, *, breakable: bool = True) -> Contestant:
+    """A program of bench/peers that runs as one process."""
+    return Contestant(
+        name=name, about=about, kind="script", program=name, leaves=leaves, breakable=breakable
+    )
+
+
 CONTESTANTS: Final = (
     Contestant(
         name="normalizer", about="normalizer run", kind="service", program="service", leaves=_ALL
@@ -61,14 +69,7 @@ CONTESTANTS: Final = (
         members=2,
         measures_latency=False,
     ),
-    Contestant(
-        name="plain",
-        about="aiokafka, json, executemany",
-        kind="script",
-        program="plain",
-        leaves=_BY_HAND,
-        breakable=True,
-    ),
+    _script("plain", "aiokafka, json, executemany", _BY_HAND),
     Contestant(
         name="plain-2",
         about="the same, two processes",
@@ -79,45 +80,11 @@ CONTESTANTS: Final = (
         members=2,
         measures_latency=False,
     ),
-    Contestant(
-        name="copying",
-        about="aiokafka, msgspec, COPY",
-        kind="script",
-        program="copying",
-        leaves=_BY_HAND,
-        breakable=True,
-    ),
-    Contestant(
-        name="faststream",
-        about="FastStream, asyncpg",
-        kind="script",
-        program="faststream",
-        leaves=_GUARDED,
-        breakable=True,
-    ),
-    Contestant(
-        name="quix",
-        about="Quix Streams, its PostgreSQL sink",
-        kind="script",
-        program="quix",
-        leaves=_GUARDED,
-        breakable=True,
-    ),
-    Contestant(
-        name="go",
-        about="Go: franz-go, encoding/json, pgx COPY",
-        kind="script",
-        program="go",
-        leaves=_BY_HAND,
-        breakable=True,
-    ),
-    Contestant(
-        name="bento",
-        about="Bento, sql_insert",
-        kind="script",
-        program="bento",
-        leaves=_GUARDED,
-    ),
+    _script("copying", "aiokafka, msgspec, COPY", _BY_HAND),
+    _script("faststream", "FastStream, asyncpg", _GUARDED),
+    _script("quix", "Quix Streams, its PostgreSQL sink", _GUARDED),
+    _script("go", "Go: franz-go, encoding/json, pgx COPY", _BY_HAND),
+    _script("bento", "Bento, sql_insert", _GUARDED, breakable=False),
     Contestant(
         name="connect",
         about="Kafka Connect, Debezium's JDBC sink, one task",

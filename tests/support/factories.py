@@ -151,20 +151,7 @@ def make_batch(
         offset += 1
     while offset in gaps:
         offset = gaps[offset]
-    return Batch(
-        parts=(
-            PartitionBatch(
-                topic=claim.topic,
-                incarnation=claim.incarnation,
-                partition=claim.partition,
-                epoch=claim.epoch,
-                from_offset=claim.next_offset,
-                next_offset=offset,
-                items=items,
-                holes=tuple(gaps.items()),
-            ),
-        )
-    )
+    return _batch(claim, offset, items, tuple(gaps.items()))
 
 
 def together(*batches: Batch) -> Batch:
@@ -181,19 +168,23 @@ def after(claim: Claim, batch: Batch) -> Claim:
 def batch_of_records(claim: Claim, items: Iterable[Item]) -> Batch:
     """Records with the outcomes that the core gave them, in the order of their offsets."""
     kept = list(items)
-    return Batch(
-        parts=(
-            PartitionBatch(
-                topic=claim.topic,
-                incarnation=claim.incarnation,
-                partition=claim.partition,
-                epoch=claim.epoch,
-                from_offset=claim.next_offset,
-                next_offset=claim.next_offset + len(kept),
-                items=kept,
-            ),
-        )
+    return _batch(claim, claim.next_offset + len(kept), kept)
+
+
+def _batch(
+    claim: Claim, next_offset: int, items: list[Item], holes: tuple[tuple[int, int], ...] = ()
+) -> Batch:
+    part = PartitionBatch(
+        topic=claim.topic,
+        incarnation=claim.incarnation,
+        partition=claim.partition,
+        epoch=claim.epoch,
+        from_offset=claim.next_offset,
+        next_offset=next_offset,
+        items=items,
+        holes=holes,
     )
+    return Batch(parts=(part,))
 
 
 def _item(claim: Claim, offset: int, outcomes: tuple[Normalized, ...]) -> Item:

@@ -16,8 +16,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.config.settings import Settings, variable
 from normalizer.consumer.service import Service
+from tests.support import waiting
 from tests.support.factories import raw_event
 from tests.support.stack import Database, Topic
+from tests.support.table_rows import wait_for_lock
 
 DEADLINE_S = 60.0
 
@@ -184,19 +186,7 @@ class Watcher:
 
     async def until_blocked(self) -> None:
         """Wait until a session waits for a lock."""
-
-        async def blocked() -> bool:
-            found: bool = await self.connection.fetchval(
-                """
-                select exists (
-                    select from pg_stat_activity
-                    where  datname = current_database() and wait_event_type = 'Lock'
-                )
-                """
-            )
-            return found
-
-        await until(blocked)
+        await wait_for_lock(self.connection)
 
     async def events(self) -> int:
         """The number of rows."""
@@ -208,20 +198,13 @@ async def until(
     holds: Callable[[], bool | Awaitable[bool]],
     otherwise: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
-    """Wait until the condition holds. After the deadline, fail with what `otherwise` returns.
+    """Wait until the condition, which may be awaitable, holds for a service."""
 
-    If the condition is awaitable, checking it takes work. So after half a second it's checked only
-    ten times a second.
-    """
-    waited_s = 0.0
-    while waited_s < DEADLINE_S:
+    async def ask() -> bool:
         held = holds()
-        if await held if inspect.isawaitable(held) else held:
-            return
-        pause_s = 0.1 if inspect.isawaitable(held) and waited_s >= 0.5 else 0.02
-        await asyncio.sleep(pause_s)
-        waited_s += pause_s
-    raise AssertionError(f"waited {DEADLINE_S} s; have {await otherwise() if otherwise else ''}")
+        return await held if inspect.isawaitable(held) else held
+
+    await waiting.until(ask, otherwise, deadline_s=DEADLINE_S)
 
 
 @contextlib.asynccontextmanager

@@ -121,18 +121,8 @@ def canonical(event: Envelope) -> Envelope:
 
 async def read_totals(connection: asyncpg.Connection, partition: int = 0) -> OutcomeTotals:
     """The running totals of the partition's latest incarnation."""
-    names = OutcomeTotals.__struct_fields__
-    row = await connection.fetchrow(
-        f"""
-        select   {", ".join(names)}
-        from     normalizer.source_positions
-        where    partition = $1
-        order by incarnation desc
-        limit    1
-        """,
-        partition,
-    )
-    return OutcomeTotals(**row)
+    row = await read_position(connection, partition)
+    return OutcomeTotals(**{name: row[name] for name in OutcomeTotals.__struct_fields__})
 
 
 async def read_position(connection: asyncpg.Connection, partition: int = 0) -> Any:
@@ -236,8 +226,8 @@ async def assert_ledger_holds(connection: asyncpg.Connection) -> None:
     assert [tuple(row) for row in off] == []
 
 
-async def wait_for_lock(connection: asyncpg.Connection, owner: str) -> None:
-    """Wait until a session of this owner waits for a lock."""
+async def wait_for_lock(connection: asyncpg.Connection, owner: str | None = None) -> None:
+    """Wait until a session of this owner, or of anybody, waits for a lock."""
 
     async def waits() -> bool:
         await connection.execute("select pg_stat_clear_snapshot()")
@@ -245,8 +235,8 @@ async def wait_for_lock(connection: asyncpg.Connection, owner: str) -> None:
             """
             select exists (
                 select from pg_stat_activity
-                where  datname = current_database() and application_name = $1
-                       and wait_event_type = 'Lock'
+                where  datname = current_database() and wait_event_type = 'Lock'
+                and    application_name = coalesce($1, application_name)
             )
             """,
             owner,

@@ -41,6 +41,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "merge_flags": "smallint",
     "recorded_at": "timestamptz",
 }
+_NAMES: Final = ", ".join(COLUMNS)
 """The columns that projections read, with their types."""
 
 # Columns that depend on the clock or the order of arrival, which a fold can't know.
@@ -100,28 +101,26 @@ def event(**columns: Any) -> Row:
 
 async def insert(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
     """Insert rows with one statement."""
-    if not rows:
-        return
-    names = ", ".join(COLUMNS)
-    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(COLUMNS.values(), start=1))
-    await connection.execute(
-        f"insert into normalizer.events ({names}) select * from unnest({arrays})",
-        *([_sent(name, row[name]) for row in rows] for name in COLUMNS),
-    )
+    await _send(connection, f"insert into normalizer.events ({_NAMES}) select * from {{}}", rows)
 
 
 async def update(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
     """Update rows with one statement. Each replaces the one with its event_id."""
-    if not rows:
-        return
-    names = ", ".join(COLUMNS)
-    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(COLUMNS.values(), start=1))
     changes = ", ".join(f"{name} = changed.{name}" for name in COLUMNS)
-    await connection.execute(
+    await _send(
+        connection,
         f"update normalizer.events as event set {changes} "
-        f"from unnest({arrays}) as changed ({names}) where event.event_id = changed.event_id",
-        *([_sent(name, row[name]) for row in rows] for name in COLUMNS),
+        f"from {{}} as changed ({_NAMES}) where event.event_id = changed.event_id",
+        rows,
     )
+
+
+async def _send(connection: asyncpg.Connection, statement: str, rows: Sequence[Row]) -> None:
+    """Execute a statement with the rows in the place of `{}`."""
+    if rows:
+        arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(COLUMNS.values(), start=1))
+        columns = ([_sent(name, row[name]) for row in rows] for name in COLUMNS)
+        await connection.execute(statement.format(f"unnest({arrays})"), *columns)
 
 
 async def delete(connection: asyncpg.Connection, event_ids: Iterable[int]) -> None:

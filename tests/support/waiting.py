@@ -16,13 +16,15 @@ _T = TypeVar("_T")
 
 async def until(
     ask: Callable[[], Awaitable[_T]],
+    otherwise: Callable[[], Awaitable[object]] | None = None,
     *,
     is_so: Callable[[_T], bool] = bool,
     deadline_s: float = DEADLINE_S,
 ) -> _T:
-    """Call until the result is as wanted, and return it. Fails after the deadline.
+    """Call until the result is as wanted, and return it.
 
-    After half a second it calls only ten times a second, because each call takes work.
+    After half a second it calls only ten times a second, because each call takes work. After the
+    deadline it fails with what `otherwise` returns, or else with the last result.
     """
     began_s = time.monotonic()
     while True:
@@ -30,7 +32,9 @@ async def until(
         if is_so(answer):
             return answer
         waited_s = time.monotonic() - began_s
-        assert waited_s < deadline_s, f"still {answer!r} after {deadline_s} s"
+        if waited_s >= deadline_s:
+            have = await otherwise() if otherwise else answer
+            raise AssertionError(f"still {have!r} after {deadline_s} s")
         await moment(_PAUSE_S if waited_s < _SOON_S else _LATER_PAUSE_S)
 
 

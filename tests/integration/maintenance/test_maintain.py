@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +68,6 @@ from tests.support.table_rows import (
     wait_for_lock,
 )
 from tests.support.view_rows import differences, event, view_differences
-from tests.support.waiting import until
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
@@ -992,7 +990,7 @@ async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
         await batch.execute("set deadlock_timeout = '60s'; begin")
         await view_rows.insert(batch, [young])
         retaining = group.create_task(run(connection), name="retention")
-        await until(partial(watcher.fetchval, _SOMEBODY_WAITS))
+        await wait_for_lock(watcher)
         await batch.execute(
             "update normalizer.events set worker_id = 'w' where event_id = $1", id_at(OLD, 10)
         )
@@ -1064,7 +1062,7 @@ async def test_a_run_that_is_resumed_meanwhile_is_kept(
     ):
         await runner.execute("update normalizer.jobs set state = 'running', ended_at = null")
         cleaning = tasks.create_task(run(connection, keep), name="clean")
-        await until(partial(watcher.fetchval, _SOMEBODY_WAITS))
+        await wait_for_lock(watcher)
 
     assert not any("runs of jobs" in line for line in cleaning.result())
     for table in ("jobs", "job_parts", "job_batches"):
@@ -1097,11 +1095,4 @@ _SLOW: Final = """
         $$ begin perform pg_sleep(case when old.execution_id = 7 then 3 else 0.05 end);
            return null; end $$;
     create trigger slow after delete on {} for each row execute function public.slow()
-"""
-
-_SOMEBODY_WAITS: Final = """
-    select exists (
-        select from pg_stat_activity
-        where  datname = current_database() and wait_event_type = 'Lock'
-    )
 """

@@ -29,6 +29,7 @@ from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.commands import run_program
 from tests.support.stack import Database
+from tests.support.table_rows import wait_for_lock
 from tests.support.view_rows import T0, event, view_differences
 from tests.support.waiting import moment, until
 
@@ -394,7 +395,7 @@ async def test_a_writer_that_is_at_an_execution_is_waited_for_and_folded_with(
     await view_rows.insert(writer, [event(event_id=9_001, execution_id=1)])
 
     task = asyncio.create_task(repair_executions(connection, [1]))
-    await until(partial(writer.fetchval, _SOMEBODY_WAITS))
+    await wait_for_lock(writer)
     await writing.commit()
     await writer.close()
     await task
@@ -499,13 +500,6 @@ async def test_of_any_log_whatever_part_is_lost_comes_back(
     assert await view_rows.view_rows(connection) == before
     assert await verified(connection) == set()
 
-
-_SOMEBODY_WAITS: Final = """
-    select exists (
-        select from pg_stat_activity
-        where  datname = current_database() and wait_event_type = 'Lock'
-    )
-"""
 
 _IT_REPAIRS: Final = """
     select exists (

@@ -179,6 +179,20 @@ an end without a place is of the retry if that lacks one:
 an end without a place is of no attempt that was claimed after it:
     log: issued #0 @0, started @2, failed @50,
     issued #1 @100, started @102, command failed @52 late -> 0, 0, 0, 1, 1, 0
+# The failure of the first attempt comes again, after the retry was claimed.
+an end that comes again between a claim and its start begins no attempt:
+    log: issued #0 @0, claimed @1, started @2, failed @5,
+    issued #1 @10, claimed @12, failed @5, started @13, failed @15,
+    issued #2 @20, claimed @22, started @23, command completed @25
+    -> 0, 0, 0, 0, 1, 1, 0, 1, 1, 2, 2, 2, 2
+# Its command fails after the retry was claimed.
+an end of a command between a claim and its start begins no attempt:
+    log: issued #0 @0, claimed @1, started @2, failed @5,
+    issued #1 @10, claimed @12, command failed @6, started @13, failed @15,
+    issued #2 @20, claimed @22, started @23, command completed @25
+    -> 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2
+an end with a number stays in its attempt:
+    issued #0 @1, issued #1 @2, failed #1 @3, done #1 @4 -> 0, 1, 1, 1
 # The failure was reported a minute late, so the log has it after the retry.
 a report without a place is ordered by its clock:
     log: issued #0 @0, issued #1 @100, done @150, failed @5 late -> 0, 1, 1, 0
@@ -264,29 +278,6 @@ def test_an_end_after_the_start_of_a_next_call_is_of_the_same_attempt() -> None:
     found = resolve_attempts([issued(0, 0), issued(100, 1), *starts, *ends])
 
     assert found[-4:] == [0, 0, 1, 1]
-
-
-@pytest.mark.parametrize(
-    "reports_ends_twice",
-    [
-        # The failure of the first attempt comes again, after the retry was claimed.
-        False,
-        # Its command fails after the retry was claimed.
-        True,
-    ],
-)
-def test_an_end_between_a_claim_and_its_start_begins_no_attempt(reports_ends_twice: bool) -> None:
-    late = command_failed(6) if reports_ends_twice else failed(5)
-    events = [
-        *(issued(0, 0), claimed(1), started(2), failed(5)),
-        *(issued(10, 1), claimed(12), late, started(13), failed(15)),
-        *(issued(20, 2), claimed(22), started(23), completed(25)),
-    ]
-    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
-
-    found = resolve_attempts(in_log)
-
-    assert found[8:] == [1, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from deploy.calls import (
     execution_calls,
     failures_before,
     parse_iteration,
-    resolve_attempts,
 )
 from normalizer.core.rules import names
 from simulator.view_fold import Row, call_event, call_role, fold_execution
@@ -137,17 +136,6 @@ def test_the_worst_end_decides_how_an_attempt_went(
     [call] = calls_of_command(ends)
 
     assert (call.status, call.finished_us, call.error, call.duration_us) == decided
-
-
-def test_an_end_with_a_number_stays_in_its_attempt() -> None:
-    events = [
-        CallEvent("command.issued", 1, 0, "PENDING"),
-        CallEvent("command.issued", 2, 1, "PENDING"),
-        CallEvent("call.done", 3, 1, "FAILED"),
-        CallEvent("call.done", 4, 1, "COMPLETED"),
-    ]
-
-    assert resolve_attempts(events) == [0, 1, 1, 1]
 
 
 def test_a_command_of_many_attempts_is_folded_while_clickhouse_waits() -> None:

@@ -60,44 +60,6 @@ def call(number: int, kind: str, **columns: Any) -> Row:
     )
 
 
-@pytest.mark.parametrize("in_order", [True, False])
-@pytest.mark.parametrize(
-    ("kind", "ended", "counted"),
-    [
-        ("command.failed", {"status": "FAILED", "error": "no rows"}, ("FAILED", "no rows")),
-        ("command.timeout", {"status": "FAILED", "error": "gave up"}, ("FAILED", "gave up")),
-        ("command.cancelled", {"status": "CANCELLED"}, ("CANCELLED", None)),
-    ],
-)
-async def test_a_command_that_fails_after_its_call_completed_is_a_failed_call(
-    kind: str,
-    ended: dict[str, Any],
-    counted: tuple[str, str | None],
-    in_order: bool,
-    connection: asyncpg.Connection,
-) -> None:
-    """A worker's own check, a server's timeout, and a cancellation, in any order."""
-    rows = [
-        call(1, "command.started"),
-        call(2, "call.done", status="COMPLETED", error="a warning", duration=0.5),
-        call(3, kind, **ended),
-    ]
-    for row in rows if in_order else reversed(rows):
-        await view_rows.insert(connection, [row])
-
-    [shown] = await connection.fetch(
-        "select status, error, finished_at, duration_s from projector.calls"
-    )
-    outcomes = await connection.fetch(
-        "select failed, succeeded from projector.call_outcomes_by_attempt where calls > 0"
-    )
-    failed = await connection.fetchval("select failed_calls from projector.executions")
-
-    assert tuple(shown) == (*counted, T0 + timedelta(seconds=3), 0.5)
-    assert sum(row["failed"] for row in outcomes) == failed == 1
-    assert await view_differences(connection) == {}
-
-
 async def test_events_that_name_no_command_make_no_call_and_are_counted(
     connection: asyncpg.Connection,
 ) -> None:

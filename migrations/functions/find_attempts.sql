@@ -3,12 +3,16 @@
 -- next function, correct_begins, corrects where those attempts began whose issues were recorded
 -- late. An issue is an event with the role `issued`. It's numbered if it declares its number.
 --
--- For example, a worker numbers its retry, and nobody else numbers anything:
---     role    | created_at | declared_number         number | nth_attempt | begun_at | unnumbered_
---     issued  | 09:00:00   |                                |             |          | issue_at
---     done    | 09:00:05   |                   ->         0 |           1 | 09:00:00 | 09:00:00
---     issued  | 09:00:20   |                              1 |           2 | 09:00:21 | 09:00:20
+-- For example, a worker numbers its retry, and nobody else numbers anything. From these events
+--     role    | created_at | declared_number
+--     issued  | 09:00:00   |
+--     done    | 09:00:05   |
+--     issued  | 09:00:20   |
 --     started | 09:00:21   | 1
+-- come these attempts:
+--     number | nth_attempt | begun_at | unnumbered_issue_at
+--          0 |           1 | 09:00:00 | 09:00:00
+--          1 |           2 | 09:00:21 | 09:00:20
 -- The number reveals attempt 1. It has no numbered issue, so one of the two issues must be its
 -- issue, and the other one reveals attempt 0. In order, the first issue belongs to attempt 0.
 --     1. find the ends after which an attempt is over

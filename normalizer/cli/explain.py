@@ -91,9 +91,9 @@ _GAPS: Final = {
     "skipped": "an operator skipped it",
 }
 _ATTEMPTS: Final = (
-    "none given, so the first attempt",
+    "the default, because none was given",
     "a number that counts from 1, minus one",
-    "declared by the producer",
+    "the producer",
 )
 _STATUS: Final = (
     "the event's name",

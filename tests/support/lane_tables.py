@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from normalizer import snowflake
 from normalizer.core import shapes
 from normalizer.core.decode import bounds, wire_fields
+from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.rules import attempt_numbers, durations, event_types, names, status, timestamps
 from normalizer.envelope import CALL_DONE, MAX_ATTEMPTS, RULES_VERSION
 
@@ -83,12 +86,12 @@ def tables() -> str:
         _names(
             "COUNTED_FROM_ONE",
             "Fields that count attempts from one, in the order in which they are tried.",
-            attempt_numbers._COUNTED_FROM_ONE,
+            [field for field, _ in attempt_numbers._counted_from_one(_event_with_every_field())],
         ),
         _names(
             "DURATIONS",
             "Fields that hold milliseconds, in the order in which they are tried.",
-            durations._FIELDS,
+            [field for field, _ in durations._milliseconds(wire_fields.NOTHING_NESTED)],
         ),
         _name_words(),
         _mapping("call_outcome", "Returns the outcome of a finished call.", status._CALL_OUTCOMES),
@@ -102,6 +105,17 @@ def tables() -> str:
         _shape_bits(),
     ]
     return "\n".join(parts)
+
+
+def _event_with_every_field() -> WireEvent:
+    """Return an event that has every field which a rule reads, at its top and in each object."""
+    members = wire_fields.NestedObject.__struct_fields__
+    value: object = 1
+    for _ in range(3):
+        value = dict.fromkeys(members, value)
+    fields = dict.fromkeys(("correlation", "context", "meta", "result"), value)
+    text = msgspec.json.encode(dict.fromkeys(wire_fields.READ_FIELDS, 1) | fields)
+    return WireEvent.read(text, msgspec.json.decode(text, type=dict[str, msgspec.Raw]))
 
 
 def _constants(constants: Mapping[str, tuple[str, object]]) -> str:

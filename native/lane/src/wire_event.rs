@@ -211,19 +211,19 @@ impl<'a> Nested<'a> {
 /// The objects inside an event in which the rules look for an outcome, an error, a duration, or a
 /// command.
 ///
-/// Most names are paths, so `payload_result_context` is payload.result.context. There are two
-/// exceptions: `result_inner` is result.context.result, and `result_response` is
-/// result.context.response.
+/// The names are paths, so `payload_result_context` is payload.result.context. In the stored row of
+/// a Rust server, the payload is in result.context (#s6). That's `stored_payload`, and the objects
+/// in it have the same names as those in `payload`.
 pub struct NestedObjects<'a> {
     pub payload: Nested<'a>,
     pub payload_result: Nested<'a>,
     pub payload_result_context: Nested<'a>,
     pub payload_response: Nested<'a>,
     pub result: Nested<'a>,
-    pub result_context: Nested<'a>,
-    pub result_inner: Nested<'a>,
-    pub result_inner_context: Nested<'a>,
-    pub result_response: Nested<'a>,
+    pub stored_payload: Nested<'a>,
+    pub stored_payload_result: Nested<'a>,
+    pub stored_payload_result_context: Nested<'a>,
+    pub stored_payload_response: Nested<'a>,
 }
 
 impl<'a> NestedObjects<'a> {
@@ -231,18 +231,18 @@ impl<'a> NestedObjects<'a> {
         let payload = Nested::read(payload)?;
         let payload_result = payload.inner(Member::Result)?;
         let result = Nested::read(result)?;
-        let result_context = result.inner(Member::Context)?;
-        let result_inner = result_context.inner(Member::Result)?;
+        let stored_payload = result.inner(Member::Context)?;
+        let stored_payload_result = stored_payload.inner(Member::Result)?;
         Ok(Self {
             payload_result_context: payload_result.inner(Member::Context)?,
             payload_response: payload.inner(Member::Response)?,
-            result_inner_context: result_inner.inner(Member::Context)?,
-            result_response: result_context.inner(Member::Response)?,
+            stored_payload_result_context: stored_payload_result.inner(Member::Context)?,
+            stored_payload_response: stored_payload.inner(Member::Response)?,
             payload,
             payload_result,
             result,
-            result_context,
-            result_inner,
+            stored_payload,
+            stored_payload_result,
         })
     }
 
@@ -253,9 +253,9 @@ impl<'a> NestedObjects<'a> {
             &self.payload_result,
             &self.payload_result_context,
             &self.result,
-            &self.result_context,
-            &self.result_inner,
-            &self.result_inner_context,
+            &self.stored_payload,
+            &self.stored_payload_result,
+            &self.stored_payload_result_context,
         ]
     }
 }

@@ -187,18 +187,18 @@ def _read_nested(payload: NestedObject) -> NestedObjects:
 
 def _read_deep(payload: NestedObject, result: NestedObject) -> NestedObjects:
     payload_result = nested_object(payload.result)
-    result_context = nested_object(result.context)
-    result_inner = nested_object(result_context.result)
+    stored_payload = nested_object(result.context)
+    stored_payload_result = nested_object(stored_payload.result)
     return NestedObjects(
         payload,
         payload_result,
         nested_object(payload_result.context),
         nested_object(payload.response),
         result,
-        result_context,
-        result_inner,
-        nested_object(result_inner.context),
-        nested_object(result_context.response),
+        stored_payload,
+        stored_payload_result,
+        nested_object(stored_payload_result.context),
+        nested_object(stored_payload.response),
         deep=True,
     )
 

@@ -105,10 +105,11 @@ NOTHING: Final = NestedObject()
 class NestedObjects(msgspec.Struct, frozen=True, gc=False):
     """The nested objects in which rules look for an outcome, an error, a duration, or a command.
 
-    Most names are paths, so payload_result_context is payload.result.context. There are three
-    exceptions: `payload` is the event's context, or its payload if it has no context,
-    `result_inner` is result.context.result, and `result_response` is result.context.response.
-    `deep` is True if any object besides the payload was decoded, which is rare.
+    The names are paths, so payload_result_context is payload.result.context. `payload` itself is
+    the event's context, or its payload if it has no context. In the stored row of a Rust server,
+    the payload is in result.context (#s6). That's `stored_payload`, and the objects in it have the
+    same names as those in `payload`. `deep` is True if any object besides the payload was decoded,
+    which is rare.
     """
 
     payload: NestedObject
@@ -116,10 +117,10 @@ class NestedObjects(msgspec.Struct, frozen=True, gc=False):
     payload_result_context: NestedObject = NOTHING
     payload_response: NestedObject = NOTHING
     result: NestedObject = NOTHING
-    result_context: NestedObject = NOTHING
-    result_inner: NestedObject = NOTHING
-    result_inner_context: NestedObject = NOTHING
-    result_response: NestedObject = NOTHING
+    stored_payload: NestedObject = NOTHING
+    stored_payload_result: NestedObject = NOTHING
+    stored_payload_result_context: NestedObject = NOTHING
+    stored_payload_response: NestedObject = NOTHING
     deep: bool = False
 
 

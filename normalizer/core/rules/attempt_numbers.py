@@ -5,6 +5,7 @@ counts retries, so the first attempt has 0. Source: docs/spec/wire-shapes.md#n1,
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent, nested_object
@@ -12,22 +13,6 @@ from normalizer.core.decode.wire_values import Value, as_integer
 from normalizer.core.evidence import NOT_SENT, Rank
 from normalizer.envelope import MAX_ATTEMPTS
 
-_COUNTED_FROM_ONE: Final = (
-    "meta.attempt",
-    "correlation.attempt",
-    "meta.correlation.attempt",
-    "context.attempt",
-    "context.retry.attempt",
-    "meta.queue_meta.attempts",
-    "attempt_number",
-    "meta.retry.attempt_number",
-    "context.data.attempt_number",
-    "attempt",
-    "result.context.attempt",
-    "result.context.retry.attempt",
-    "result.context.data.attempt_number",
-)
-"""Fields that count attempts from one, in the order in which they're tried."""
 _DIGITS: Final = re.compile("0*[0-9]{1,5}")
 
 Attempts: TypeAlias = tuple[int, Rank]
@@ -44,13 +29,10 @@ def resolve_attempts(event: WireEvent) -> Attempts:
         explicit = _count(event, "meta.attempts", event.meta.attempts)
         if explicit is not None:
             return explicit, 2
-    values = _counted_from_one(event)
-    if values.count(None) < len(values):  # false for most events
-        for at, value in zip(_COUNTED_FROM_ONE, values, strict=True):
-            if value is not None:
-                count = _count(event, at, value)
-                if count is not None:
-                    return max(count - 1, 0), 1
+    for field, value in _counted_from_one(event):
+        count = None if value is None else _count(event, field, value)
+        if count is not None:
+            return max(count - 1, 0), 1
     if event.sent.retry_count is not None:
         retries = _count(event, "retry_count", event.sent.retry_count)
         if retries is not None:
@@ -60,7 +42,7 @@ def resolve_attempts(event: WireEvent) -> Attempts:
 
 def resolve_max_attempts(event: WireEvent) -> int | None:
     """Return the maximum number of attempts, or None if it wasn't sent."""
-    meta, payload, stored = event.meta, event.nested.payload, event.nested.result_context
+    meta, payload, stored = event.meta, event.nested.payload, event.nested.stored_payload
     values: tuple[Value, ...] = (
         meta.max_attempts,
         nested_object(meta.queue_meta).max_attempts if meta.queue_meta else None,
@@ -83,25 +65,34 @@ def meta_has_attempts(event: WireEvent, count: int) -> bool:
     return (sent if type(sent) is int else as_integer(sent)) == count
 
 
-def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
-    """Return the value of each field in _COUNTED_FROM_ONE, in the same order."""
+def _counted_from_one(event: WireEvent) -> Iterator[tuple[str, Value]]:
+    """Yield the fields that count attempts from one, each with its value, in their order (#n3).
+
+    Most events have none of the objects in which half of them are.
+    """
     sent, meta = event.sent, event.meta
-    payload, stored = event.nested.payload, event.nested.result_context
-    return (
-        meta.attempt,
-        nested_object(sent.correlation).attempt if sent.correlation else None,
-        nested_object(meta.correlation).attempt if meta.correlation else None,
-        payload.attempt,
-        nested_object(payload.retry).attempt if payload.retry else None,
-        nested_object(meta.queue_meta).attempts if meta.queue_meta else None,
-        sent.attempt_number,
-        nested_object(meta.retry).attempt_number if meta.retry else None,
-        nested_object(payload.data).attempt_number if payload.data else None,
-        sent.attempt,
-        stored.attempt,
-        nested_object(stored.retry).attempt if stored.retry else None,
-        nested_object(stored.data).attempt_number if stored.data else None,
-    )
+    payload, stored = event.nested.payload, event.nested.stored_payload
+    yield "meta.attempt", meta.attempt
+    if sent.correlation:
+        yield "correlation.attempt", nested_object(sent.correlation).attempt
+    if meta.correlation:
+        yield "meta.correlation.attempt", nested_object(meta.correlation).attempt
+    yield "context.attempt", payload.attempt
+    if payload.retry:
+        yield "context.retry.attempt", nested_object(payload.retry).attempt
+    if meta.queue_meta:
+        yield "meta.queue_meta.attempts", nested_object(meta.queue_meta).attempts
+    yield "attempt_number", sent.attempt_number
+    if meta.retry:
+        yield "meta.retry.attempt_number", nested_object(meta.retry).attempt_number
+    if payload.data:
+        yield "context.data.attempt_number", nested_object(payload.data).attempt_number
+    yield "attempt", sent.attempt
+    yield "result.context.attempt", stored.attempt
+    if stored.retry:
+        yield "result.context.retry.attempt", nested_object(stored.retry).attempt
+    if stored.data:
+        yield "result.context.data.attempt_number", nested_object(stored.data).attempt_number
 
 
 def _count(event: WireEvent, field: str, value: Value) -> int | None:

@@ -4,6 +4,7 @@ Source: docs/spec/wire-shapes.md#u1, #u2, #s6.
 """
 
 import re
+from collections.abc import Iterator
 from decimal import Context, Decimal
 from typing import Final
 
@@ -13,18 +14,6 @@ from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import NestedObjects
 from normalizer.core.decode.wire_values import Value
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number, canonical_number
-
-_FIELDS: Final = (
-    "context.duration_ms",
-    "context.result.duration_ms",
-    "context.result.context.duration_ms",
-    "result.context.duration_ms",
-    "result.context.result.duration_ms",
-    "result.context.result.context.duration_ms",
-    "context.response.duration_ms",
-    "result.context.response.duration_ms",
-)
-"""The fields that hold milliseconds, in the order in which they're tried."""
 
 _MAX_OF_WORK_S: Final = 30 * 24 * 3600
 _MAX_S: Final = 10 * 365 * 24 * 3600
@@ -67,30 +56,27 @@ def _declared(event: WireEvent, event_type: str) -> float | None:
 
 
 def _nested(event: WireEvent, event_type: str) -> float | None:
-    for at, value in enumerate(_values(event.nested)):
-        if value is None:
-            continue
-        number = _number(value)
+    for field, value in _milliseconds(event.nested):
+        number = None if value is None else _number(value)
         if number is not None:
             seconds = _storable(_seconds(number), event_type)
             if seconds is not None:
                 return seconds
-            event.coerce("duration_invalid", _FIELDS[at], event.original(_FIELDS[at]))
+            event.coerce("duration_invalid", field, event.original(field))
     return None
 
 
-def _values(nested: NestedObjects) -> tuple[Value, ...]:
-    """Return the value of each of _FIELDS, in the same order."""
-    return (
-        nested.payload.duration_ms,
-        nested.payload_result.duration_ms,
-        nested.payload_result_context.duration_ms,
-        nested.result_context.duration_ms,
-        nested.result_inner.duration_ms,
-        nested.result_inner_context.duration_ms,
-        nested.payload_response.duration_ms,
-        nested.result_response.duration_ms,
-    )
+def _milliseconds(nested: NestedObjects) -> Iterator[tuple[str, Value]]:
+    """Yield each field that holds milliseconds, with its value, the strongest first (#u1)."""
+    yield "context.duration_ms", nested.payload.duration_ms
+    yield "context.result.duration_ms", nested.payload_result.duration_ms
+    yield "context.result.context.duration_ms", nested.payload_result_context.duration_ms
+    stored_context = nested.stored_payload_result_context
+    yield "result.context.duration_ms", nested.stored_payload.duration_ms
+    yield "result.context.result.duration_ms", nested.stored_payload_result.duration_ms
+    yield "result.context.result.context.duration_ms", stored_context.duration_ms
+    yield "context.response.duration_ms", nested.payload_response.duration_ms
+    yield "result.context.response.duration_ms", nested.stored_payload_response.duration_ms
 
 
 def _number(value: Value) -> Decimal | None:

@@ -31,11 +31,11 @@ def _deeper(nested: NestedObjects) -> tuple[Raw, ...]:
         nested.payload_result.error,
         nested.payload_result_context.error,
         nested.result.error,
-        nested.result_context.error,
-        nested.result_inner.error,
-        nested.result_inner_context.error,
+        nested.stored_payload.error,
+        nested.stored_payload_result.error,
+        nested.stored_payload_result_context.error,
         nested.payload_response.error,
-        nested.result_response.error,
+        nested.stored_payload_response.error,
     )
 
 

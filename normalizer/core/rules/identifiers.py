@@ -91,7 +91,7 @@ def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) 
     """
     nested = event.nested
     parent = resolve_secondary_id(event, "parent_execution_id")
-    values = (nested.payload.parent_execution_id, nested.result_context.parent_execution_id)
+    values = (nested.payload.parent_execution_id, nested.stored_payload.parent_execution_id)
     if parent is not None or values == _NOWHERE or event_class(event_type) != BEGIN_CLASS:
         return parent
     for value in values:

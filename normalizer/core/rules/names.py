@@ -75,7 +75,7 @@ def resolve_step(event: WireEvent, command_id: str | None) -> str:
         event.keep_extra("node_name")
     nested = event.nested
     step = step or node_name or _step(nested.payload.step) or _step_of_command(command_id)
-    step = step or _step(nested.result_context.step)
+    step = step or _step(nested.stored_payload.step)
     return within_bytes("step", step, MAX_WORD_BYTES)
 
 
@@ -94,7 +94,7 @@ def resolve_worker_id(event: WireEvent) -> str | None:
         nested_object(nested_object(sent.trace_component).worker).id
         if sent.trace_component
         else None,
-        event.nested.result_context.worker_id,
+        event.nested.stored_payload.worker_id,
     )
     for value in values:
         if value is not None and (worker_id := text_or_number(value)):
@@ -125,9 +125,9 @@ def _deeper_commands(nested: NestedObjects) -> tuple[Value, ...]:
         nested.payload_result.command_id,
         nested.payload_result_context.command_id,
         nested.result.command_id,
-        nested.result_context.command_id,
-        nested.result_inner.command_id,
-        nested.result_inner_context.command_id,
+        nested.stored_payload.command_id,
+        nested.stored_payload_result.command_id,
+        nested.stored_payload_result_context.command_id,
     )
 
 

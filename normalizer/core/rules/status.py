@@ -47,19 +47,24 @@ _OTHER_WORDS: Final = (
 """The words of events that don't end a call. Add a new word that isn't an outcome here. A word that
 isn't listed is stored in upper case."""
 _FAILED_PREFIX: Final = "FAILED_"
-_FAILURES: Final = frozenset(("FAILED", "ERROR", "CANCELLED"))
-_NESTED_ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED"))
-_ENDINGS: Final = _NESTED_ENDINGS | {"SKIPPED"}
-_NOWHERE: Final = (None, None, None)
-_WEAKER: Final = frozenset(("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED"))
-"""Canonical words that count less than the type of an event that ends something."""
+"""Every word that begins with this means FAILED."""
+_UNKNOWN: Final = "UNKNOWN"
+"""A word that says nothing, like a missing status."""
 _REMEMBERED: Final = 1024
 """How many results to cache. A platform uses few words, and each unknown word takes one entry."""
-_UNKNOWN: Final = "UNKNOWN"
+
+_FAILURES: Final = frozenset(("FAILED", "ERROR", "CANCELLED"))
+_NESTED_ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED"))
+"""A nested word for one of these counts only if the event ends something."""
+_ENDINGS: Final = _NESTED_ENDINGS | {"SKIPPED"}
+"""An event ends something, for example a step, if its type implies one of these."""
+_WEAKER: Final = frozenset(("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED"))
+"""Canonical words that count less than the type of an event that ends something."""
+_NO_STATUSES: Final = (None, None, None)
 
 _WORK: Final = frozenset(("call", "command", "step", "action"))
 """The first words of event types of a call, a command, or a step."""
-_NAME_WORDS: Final = re.compile("[^A-Za-z0-9]+")
+_BETWEEN_WORDS: Final = re.compile("[^A-Za-z0-9]+")
 _TYPE_WORDS: Final = (
     ("CANCELLED", frozenset(("cancel", "cancelled", "canceled"))),
     ("FAILED", frozenset(("error", "failed", "fail", "failure", "timeout", "timedout"))),
@@ -70,6 +75,7 @@ _TYPE_WORDS: Final = (
     ("SKIPPED", frozenset(("skipped",))),
     ("PENDING", frozenset(("issued",))),
 )
+"""The status that an event type implies if it has one of these words. The first line counts."""
 
 
 class TypeMeaning(NamedTuple):
@@ -77,8 +83,8 @@ class TypeMeaning(NamedTuple):
 
     - `ends` means that the event ends something, for example a command.
     - `by_servers` means that servers derive the declared status from the event type. So a declared
-      status that equals the implied one proves nothing.
-    - `any_word` means that the nested status may be any word, because users choose it.
+      status that equals the implied one proves nothing (#s7).
+    - `any_word` means that the nested status may be any word, because users choose it (#s10).
     """
 
     status: str
@@ -98,13 +104,13 @@ def resolve_status(event: WireEvent, event_type: str) -> Status:
 @lru_cache(maxsize=_REMEMBERED)
 def meaning_of_type(event_type: str) -> TypeMeaning:
     """Return what an event type implies (#s1, #s7, #s10, #s11)."""
-    listed = _NAME_WORDS.split(event_type.lower())
-    words = {*listed, "timedout"} if ("timed", "out") in pairwise(listed) else set(listed)
-    status = next((status for status, named in _TYPE_WORDS if words & named), "RUNNING")
+    in_order = _BETWEEN_WORDS.split(event_type.lower())
+    words = {*in_order, "timedout"} if ("timed", "out") in pairwise(in_order) else set(in_order)
+    status = next((status for status, any_of in _TYPE_WORDS if words & any_of), "RUNNING")
     return TypeMeaning(
         status,
         ends=status in _ENDINGS,
-        by_servers=status == "COMPLETED" and listed[0] in _WORK,
+        by_servers=status == "COMPLETED" and in_order[0] in _WORK,
         any_word=event_class(event_type) == "step.exit",
     )
 
@@ -137,14 +143,14 @@ def _call_status(event: WireEvent, declared: str) -> Status:
     """
     outcome = _call_outcome(declared)
     if outcome in _FAILURES:
-        return _as_declared(event, declared, outcome)
+        if declared.upper() != outcome:
+            event.keep_extra("status")
+        return outcome, 2
     nested = _nested_outcomes(event.nested)
     failure = next((found for found in nested if found in _FAILURES), None)
-    if failure is None and outcome is not None:
-        status, _ = _as_declared(event, declared, outcome)
-        return status, 1 if nested else 0
-    if _is_unknown(declared):
-        _keep_declared(event, declared)
+    if (outcome is not None and failure is None) or _is_unknown(declared):
+        if declared.upper() != (outcome or ""):
+            event.keep_extra("status")
     elif outcome is not None or _other_word(declared) in _WEAKER:
         event.coerce("status_overruled", "status", declared)
     else:
@@ -155,87 +161,113 @@ def _call_status(event: WireEvent, declared: str) -> Status:
 
 
 def _other_status(event: WireEvent, event_type: str, declared: str) -> Status:
+    """Return the status of an event that doesn't end a call.
+
+        declared                         type                   status                  rank
+        nothing, or UNKNOWN              any                    nested, else implied    see below
+        a weaker word                    ends, by servers       nested, else implied    see below
+        a weaker word                    ends, not by servers   implied                 0
+        the same as the type implies     by servers             nested, else implied    see below
+        anything else                    any                    declared                1 or 2
+
+    `implied` is the status that the event type implies, and it has rank 0. A declared or nested
+    status has rank 2 if it's a failure, otherwise 1. TypeMeaning says what the types mean. A
+    coercion records the declared word if the status differs from it.
+    """
     # Bypass the cache for a longer word, so that the cache doesn't hold megabytes of text.
     judge = _judge if len(declared) <= MAX_STATUS_BYTES else _judge.__wrapped__
-    judged = judge(declared, event_type)
-    found = None if judged.decided else _found_in_nested(event, event_type)
-    contradicts = found is not None and found != judged.status and not _is_unknown(declared)
-    if judged.overruled or contradicts:
+    status, rank, word, is_respelled, asks_nested = judge(declared, event_type)
+    if asks_nested and (nested := _nested_status(event, event_type)) is not None:
+        status, rank = nested, _rank(nested)
+    if word and word != status:
         event.coerce("status_overruled", "status", declared)
-    elif judged.kept:
+    elif is_respelled:
         event.keep_extra("status")
-    if found is not None:
-        return found, _rank(found)
-    return judged.status, judged.rank if judged.decided else 0
-
-
-def _found_in_nested(event: WireEvent, event_type: str) -> str | None:
-    """Return the status that follows from the status of the payload and of the result, or None."""
-    nested = event.nested
-    values = (nested.payload.status, _stored_payload_status(event), nested.result.status)
-    if values == _NOWHERE:
-        return None  # nearly every event
-    return _nested_status(meaning_of_type(event_type), values)
-
-
-def _stored_payload_status(event: WireEvent) -> Value:
-    """Return `result.context.status`, unless it's the status of a tool (#s16)."""
-    own = event.nested.result.status
-    if type(own) is str and not _is_unknown(own) and not event.names_its_previous():
-        return None
-    return event.nested.result_context.status
-
-
-def _nested_status(meaning: TypeMeaning, values: tuple[Value, ...]) -> str | None:
-    """Return the status that nested words imply, or None.
-
-    That's the first failure, otherwise the first word other than COMPLETED, otherwise COMPLETED
-    (#s3).
-    """
-    words = [
-        found
-        for value in values
-        if type(value) is str and (found := _nested_word(value, meaning)) is not None
-    ]
-    words = [found for found in words if found != "COMPLETED"] or words
-    return next((found for found in words if found in _FAILURES), next(iter(words), None))
+    return status, rank
 
 
 class _Judged(NamedTuple):
-    """The status that follows from the declared word and the event type.
+    """One line of the table in `_other_status`.
 
-    - `decided` means that this status is final, so nested evidence doesn't count.
-    - `overruled` means that the event type took precedence over the declared word.
-    - `kept` means that the declared word is stored in `extra`, because it says more than the
-      status.
+    - `status` and `rank` are those of the event, unless nested evidence counts and there's some.
+    - `word` is the canonical word for the declared one, or '' if that's missing or UNKNOWN.
+    - `is_respelled` means that the declared word differs from `word` by more than case.
+    - `asks_nested` means that nested evidence counts.
     """
 
     status: str
     rank: Rank
-    decided: bool = True
-    overruled: bool = False
-    kept: bool = False
+    word: str
+    is_respelled: bool
+    asks_nested: bool
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def _judge(declared: str, event_type: str) -> _Judged:
+    """Return the line of the table for a declared word and an event type."""
     meaning = meaning_of_type(event_type)
-    if _is_unknown(declared):
-        return _Judged(meaning.status, 0, decided=False, kept=declared != "")
-    canonical = _other_word(declared)
-    if canonical in _WEAKER and meaning.ends:
-        return _Judged(meaning.status, 0, decided=not meaning.by_servers, overruled=True)
-    kept = declared.upper() != canonical
-    if meaning.by_servers and canonical == meaning.status:
-        return _Judged(meaning.status, 0, decided=False, kept=kept)
-    return _Judged(within_bytes("status", canonical, MAX_STATUS_BYTES), _rank(canonical), kept=kept)
+    word = "" if _is_unknown(declared) else _other_word(declared)
+    is_respelled = declared.upper() != word
+    if not word:
+        return _Judged(meaning.status, 0, word, is_respelled, asks_nested=True)
+    if word in _WEAKER and meaning.ends:
+        return _Judged(meaning.status, 0, word, is_respelled, asks_nested=meaning.by_servers)
+    if word == meaning.status and meaning.by_servers:
+        return _Judged(meaning.status, 0, word, is_respelled, asks_nested=True)
+    within_bytes("status", word, MAX_STATUS_BYTES)
+    return _Judged(word, _rank(word), word, is_respelled, asks_nested=False)
+
+
+def _nested_status(event: WireEvent, event_type: str) -> str | None:
+    """Return the status that words nested in the payload and the result imply, or None.
+
+    That's the first failure, otherwise the first word other than COMPLETED, otherwise COMPLETED
+    (#s3).
+    """
+    nested = event.nested
+    values = (nested.payload.status, _stored_payload_status(event), nested.result.status)
+    if values == _NO_STATUSES:
+        return None  # nearly every event
+    meaning = meaning_of_type(event_type)
+    words = [
+        word
+        for value in values
+        if type(value) is str and (word := _nested_word(value, meaning)) is not None
+    ]
+    words = [word for word in words if word != "COMPLETED"] or words
+    return next((word for word in words if word in _FAILURES), next(iter(words), None))
+
+
+def _stored_payload_status(event: WireEvent) -> Value:
+    """Return the status of a stored payload, unless it's the status of a tool (#s16)."""
+    own = event.nested.result.status
+    if type(own) is str and not _is_unknown(own) and not event.names_its_previous():
+        return None
+    return event.nested.stored_payload.status
+
+
+def _nested_word(sent: str, meaning: TypeMeaning) -> str | None:
+    """Return the canonical word if it's evidence, otherwise None.
+
+    A word for an ending counts only if the event ends something (#s3, #s8, #s10).
+    """
+    if _is_unknown(sent):
+        return None
+    found = _other_word(sent)
+    if found in _WEAKER:
+        return None if meaning.ends else found
+    if found == "COMPLETED" and meaning.status in _FAILURES:
+        return None
+    if found in _NESTED_ENDINGS:
+        return found if meaning.ends else None
+    return found if meaning.any_word and len(found.encode()) <= MAX_STATUS_BYTES else None
 
 
 def _nested_outcomes(nested: NestedObjects) -> list[str]:
     """Return the outcomes nested in a call, in the order in which they count."""
     values: tuple[Value, ...] = (nested.payload.status,)
     if nested.deep:
-        values = _deep_outcomes(nested)
+        values = _deep_statuses(nested)
     return [
         outcome
         for value in values
@@ -243,20 +275,19 @@ def _nested_outcomes(nested: NestedObjects) -> list[str]:
     ]
 
 
-def _deep_outcomes(nested: NestedObjects) -> tuple[Value, ...]:
+def _deep_statuses(nested: NestedObjects) -> tuple[Value, ...]:
     return (
         nested.payload.status,
         nested.payload_result.status,
         nested.payload_result_context.status,
         nested.payload_result_context.terminal_state,
         nested.payload_response.status,
-        # A stored row has the payload under result.context, with the same fields (#s6).
-        nested.result_context.status,
-        nested.result_context.terminal_state,
-        nested.result_inner.status,
-        nested.result_inner_context.status,
-        nested.result_inner_context.terminal_state,
-        nested.result_response.status,
+        nested.stored_payload.status,
+        nested.stored_payload.terminal_state,
+        nested.stored_payload_result.status,
+        nested.stored_payload_result_context.status,
+        nested.stored_payload_result_context.terminal_state,
+        nested.stored_payload_response.status,
         nested.result.status,
     )
 
@@ -283,34 +314,6 @@ def _known_call_outcome(sent: str) -> str | None:
 def _known_other_word(sent: str) -> str | None:
     folded = _fold(sent)
     return "FAILED" if folded.startswith(_FAILED_PREFIX) else _OTHER_WORDS.get(folded)
-
-
-def _nested_word(sent: str, meaning: TypeMeaning) -> str | None:
-    """Return the canonical word if it's evidence, otherwise None.
-
-    A word for an ending counts only if the event ends something (#s3, #s8, #s10).
-    """
-    if _is_unknown(sent):
-        return None
-    found = _other_word(sent)
-    if found in _WEAKER:
-        return None if meaning.ends else found
-    if found == "COMPLETED" and meaning.status in _FAILURES:
-        return None
-    if found in _NESTED_ENDINGS:
-        return found if meaning.ends else None
-    return found if meaning.any_word and len(found.encode()) <= MAX_STATUS_BYTES else None
-
-
-def _as_declared(event: WireEvent, declared: str, canonical: str) -> Status:
-    if declared != canonical and declared.upper() != canonical:
-        event.keep_extra("status")
-    return within_bytes("status", canonical, MAX_STATUS_BYTES), _rank(canonical)
-
-
-def _keep_declared(event: WireEvent, declared: str) -> None:
-    if declared:
-        event.keep_extra("status")
 
 
 def _is_unknown(declared: str) -> bool:

@@ -15,6 +15,7 @@ from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, NumberError, checked_n
 from normalizer.snowflake import decode
 
 SOURCES: Final = ("created_at", "timestamp", "event_time", "ingest_time")
+"""The fields that may hold the time of an event, the strongest first (#a2)."""
 _NO_OTHERS: Final = (None,) * (len(SOURCES) - 1)
 """What most events have for every source except the first."""
 
@@ -32,6 +33,7 @@ CreatedAt: TypeAlias = tuple[datetime | None, Rank]
 
 
 _TEXT: Final = re.compile(
+    # A date, then maybe hours and minutes, seconds, a fraction, and an offset from UTC (#t2).
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"(?:[Tt ](?!24)[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+|)|)"
     r"(?:[Zz]|[+-][0-9]{2}(?::?[0-5][0-9]|)|)|)"
@@ -102,13 +104,12 @@ def _declared(event: WireEvent, latest: datetime) -> datetime | None:
     """Return the first readable time. A different one after it is stored in `extra`."""
     sent = event.sent
     values = (sent.created_at, sent.timestamp, sent.event_time, sent.ingest_time)
-    candidates = values[:1] if values[1:] == _NO_OTHERS else values
+    sent_values = values[:1] if values[1:] == _NO_OTHERS else values
     chosen: datetime | None = None
     chosen_value: Value = None
-    for at, value in enumerate(candidates):
+    for name, value in zip(SOURCES, sent_values, strict=False):
         if value is None or value in ("", chosen_value):
             continue
-        name = SOURCES[at]
         time = parse_time(value)
         if chosen is not None:
             if time != chosen:

@@ -45,7 +45,7 @@ pub fn resolve_max_attempts(event: &WireEvent<'_>) -> Result<Option<i32>, Left> 
         event.get(Top::MaxAttempts),
         meta.inner(Member::Retry)?.get(Member::MaxAttempts),
         nested
-            .result_context
+            .stored_payload
             .inner(Member::Retry)?
             .get(Member::MaxAttempts),
     ] {
@@ -68,7 +68,7 @@ pub fn meta_has_attempts(event: &WireEvent<'_>, attempts: i32) -> Result<bool, L
 /// Returns the value of each field in `COUNTED_FROM_ONE`, in the same order.
 fn counted_from_one<'a>(event: &WireEvent<'a>) -> Result<[Raw<'a>; 13], Left> {
     let meta = &event.meta;
-    let (payload, stored) = (&event.nested.payload, &event.nested.result_context);
+    let (payload, stored) = (&event.nested.payload, &event.nested.stored_payload);
     Ok([
         meta.get(Member::Attempt),
         Nested::read(event.get(Top::Correlation))?.get(Member::Attempt),

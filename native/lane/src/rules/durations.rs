@@ -23,11 +23,11 @@ pub fn resolve_duration(event: &mut WireEvent<'_>, event_type: &str) -> Result<O
         nested.payload.get(Member::DurationMs),
         nested.payload_result.get(Member::DurationMs),
         nested.payload_result_context.get(Member::DurationMs),
-        nested.result_context.get(Member::DurationMs),
-        nested.result_inner.get(Member::DurationMs),
-        nested.result_inner_context.get(Member::DurationMs),
+        nested.stored_payload.get(Member::DurationMs),
+        nested.stored_payload_result.get(Member::DurationMs),
+        nested.stored_payload_result_context.get(Member::DurationMs),
         nested.payload_response.get(Member::DurationMs),
-        nested.result_response.get(Member::DurationMs),
+        nested.stored_payload_response.get(Member::DurationMs),
     ];
     for (&field, raw) in DURATIONS.iter().zip(values) {
         if let Value::Integer(_) | Value::Number(_) = value(raw)? {

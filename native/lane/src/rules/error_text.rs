@@ -19,7 +19,7 @@ pub fn resolve_error<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a, str
         event.keep_extra(Top::Error);
     }
     let nested = &event.nested;
-    let responses = [&nested.payload_response, &nested.result_response];
+    let responses = [&nested.payload_response, &nested.stored_payload_response];
     let places = std::iter::once(&nested.payload)
         .chain(nested.deeper())
         .chain(responses);

@@ -91,7 +91,7 @@ pub fn resolve_parent_execution_id(
     if parent.is_some() || !BEGINS.contains(&event_type) {
         return Ok(parent);
     }
-    for place in [&event.nested.payload, &event.nested.result_context] {
+    for place in [&event.nested.payload, &event.nested.stored_payload] {
         let sent = value(place.get(Member::ParentExecutionId))?;
         if matches!(&sent, Value::Number(number) if number.contains(['e', 'E'])) {
             return Err(Left::Rare);

@@ -78,7 +78,7 @@ pub fn resolve_step<'a>(
         }
     }
     if found.is_empty() {
-        found = step_of(value(nested.result_context.get(Member::Step))?)?;
+        found = step_of(value(nested.stored_payload.get(Member::Step))?)?;
     }
     within_bytes(found, MAX_WORD_BYTES)
 }
@@ -103,7 +103,7 @@ pub fn resolve_worker_id<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a,
     let traced = value(worker.get(Member::Id))?;
     first_word(
         traced,
-        [&nested.result_context],
+        [&nested.stored_payload],
         Member::WorkerId,
         text_or_number,
     )

@@ -184,7 +184,7 @@ fn stored_payload_status<'a>(event: &WireEvent<'a>) -> Result<Raw<'a>, Left> {
     if is_word && event.fields.other("prev_event_id").is_empty() {
         return Ok("");
     }
-    Ok(event.nested.result_context.get(Member::Status))
+    Ok(event.nested.stored_payload.get(Member::Status))
 }
 
 /// Returns the canonical word if it counts as evidence. A word such as COMPLETED says that
@@ -220,12 +220,12 @@ fn nested_outcomes(event: &WireEvent<'_>) -> Result<(bool, Option<&'static str>)
         nested.payload_response.get(Member::Status),
         // An event that was read back from the database has its payload under `result.context`, so
         // look for the status there too (#s6).
-        nested.result_context.get(Member::Status),
-        nested.result_context.get(Member::TerminalState),
-        nested.result_inner.get(Member::Status),
-        nested.result_inner_context.get(Member::Status),
-        nested.result_inner_context.get(Member::TerminalState),
-        nested.result_response.get(Member::Status),
+        nested.stored_payload.get(Member::Status),
+        nested.stored_payload.get(Member::TerminalState),
+        nested.stored_payload_result.get(Member::Status),
+        nested.stored_payload_result_context.get(Member::Status),
+        nested.stored_payload_result_context.get(Member::TerminalState),
+        nested.stored_payload_response.get(Member::Status),
         nested.result.get(Member::Status),
     ] {
         let Some(outcome) = text_of(raw)?.and_then(|word| outcome_of(&word)) else {

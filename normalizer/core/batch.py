@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from normalizer.core.decode.bounds import record_size
-from normalizer.core.encoded_events import Outcome
+from normalizer.core.encoded_events import ReadOutcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ProcessStuckError
 
-Item = tuple[RawRecord, tuple[Outcome, ...]]
+Item = tuple[RawRecord, tuple[ReadOutcome, ...]]
 """A record and its outcomes, of which there's at least one."""
 
 MAX_BATCH_BYTES: Final = 16 << 20
@@ -237,12 +237,12 @@ def _split(part: PartitionBatch, count: int) -> tuple[PartitionBatch, PartitionB
         part,
         next_offset=boundary,
         items=part.items[:count],
-        holes=tuple(hole for hole in part.holes if hole[0] < boundary),
+        holes=tuple((first, after) for first, after in part.holes if first < boundary),
     )
     tail = msgspec.structs.replace(
         part,
         from_offset=boundary,
         items=part.items[count:],
-        holes=tuple(hole for hole in part.holes if hole[0] >= boundary),
+        holes=tuple((first, after) for first, after in part.holes if first >= boundary),
     )
     return head, tail

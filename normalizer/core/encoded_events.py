@@ -92,8 +92,8 @@ class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
 
 Event = Envelope | EncodedEvent
 
-Outcome = Event | Rejected | Ignored
-"""The result for one event, or for a record without events."""
+ReadOutcome = Event | Rejected | Ignored
+"""The result for one event of a record, or for a record without events."""
 
 CALL_RECORDS: Final = 50
 """The most records that the lane reads in one call, during which no other task runs. It takes about
@@ -126,7 +126,7 @@ class Lane(Protocol):
         """
 
 
-def select_events(outcomes: Iterable[Outcome]) -> list[Event]:
+def select_events(outcomes: Iterable[ReadOutcome]) -> list[Event]:
     """Return the events among the outcomes."""
     return [one for one in outcomes if isinstance(one, (Envelope, EncodedEvent))]
 
@@ -139,9 +139,12 @@ def to_envelope(event: Event) -> Envelope:
 def event_time(event: Event) -> datetime | None:
     """Return the time that Kafka recorded, or else the event's own time."""
     if isinstance(event, EncodedEvent):
-        topic_bytes = _LENGTH.unpack_from(event.columns, _FIXED.size)[0]
-        size, recorded_at = _BIGINT_COLUMN.unpack_from(event.columns, _TOPIC_AT + topic_bytes)
-        return _time(_FIXED.unpack_from(event.columns)[7] if size < 0 else recorded_at)
+        columns = event.columns
+        (topic_bytes,) = _LENGTH.unpack_from(columns, _FIXED.size)
+        size, recorded_at = _BIGINT_COLUMN.unpack_from(columns, _TOPIC_AT + topic_bytes)
+        if size < 0:  # null
+            return _time(_FIXED_VALUES.unpack_from(columns)[_CREATED_AT])
+        return _time(recorded_at)
     return event.recorded_at or event.created_at
 
 
@@ -152,7 +155,7 @@ def to_columns(event: Event) -> bytes:
 
 def coordinates_in(columns: bytes) -> tuple[str, int, int, int, int]:
     """Return the topic, incarnation, partition, offset, and index in these columns."""
-    incarnation, _, partition, _, offset, _, index, *_ = _FIXED.unpack_from(columns)[13:]
+    *_, incarnation, partition, offset, index, _merge_flags = _FIXED_VALUES.unpack_from(columns)
     (size,) = _LENGTH.unpack_from(columns, _FIXED.size)
     topic = columns[_TOPIC_AT : _TOPIC_AT + size].decode()
     return topic, incarnation, partition, offset, index
@@ -168,7 +171,8 @@ def encode_columns(event: Envelope) -> bytes:
 
 def decode_columns(columns: bytes) -> Envelope:
     """Decode what `encode_columns` or the lane encoded."""
-    values: dict[str, Any] = dict(zip(_FIXED_NAMES, _FIXED.unpack_from(columns)[1::2], strict=True))
+    fixed = _FIXED_VALUES.unpack_from(columns)
+    values: dict[str, Any] = dict(zip(FIXED_COLUMNS, fixed, strict=True))
     values["created_at"] = _time(values["created_at"])
     at = _FIXED.size
     for name, decode in _DECODERS:
@@ -183,6 +187,7 @@ def decode_columns(columns: bytes) -> Envelope:
 
 
 def _encode(event: Envelope) -> bytes:
+    """Encode the columns in the order of COLUMNS, each as its length and its value."""
     recorded_at, max_attempts, iteration = event.recorded_at, event.max_attempts, event.iteration
     parent_id, parent_execution_id = event.parent_event_id, event.parent_execution_id
     catalog_id, duration = event.catalog_id, event.duration
@@ -230,16 +235,23 @@ _FORMATS: Final = {"bigint": "q", "integer": "i", "smallint": "h", "timestamptz"
 _FIXED: Final = struct.Struct(
     ">" + "".join("i" + _FORMATS[kind] for kind in FIXED_COLUMNS.values())
 )
-_FIXED_NAMES: Final = tuple(FIXED_COLUMNS)
+"""The fixed columns, each as its length and its value."""
+_FIXED_VALUES: Final = struct.Struct(
+    ">" + "".join("4x" + _FORMATS[kind] for kind in FIXED_COLUMNS.values())
+)
+"""The same bytes, read without the lengths."""
+_CREATED_AT: Final = [*FIXED_COLUMNS].index("created_at")
 _LENGTH: Final = struct.Struct(">i")
 _TOPIC_AT: Final = _FIXED.size + _LENGTH.size
+"""Where the text of `source_topic` begins."""
 _BIGINT: Final = struct.Struct(">q")
 _INTEGER: Final = struct.Struct(">i")
 _DOUBLE: Final = struct.Struct(">d")
 _NULL: Final = _LENGTH.pack(-1)
+_BIGINT_COLUMN: Final = struct.Struct(">iq")
+"""A column of type bigint or timestamptz, as its length and its value."""
 _pack_fixed: Final = _FIXED.pack
 _pack_length: Final = _LENGTH.pack
-_BIGINT_COLUMN: Final = struct.Struct(">iq")
 _pack_bigint: Final = _BIGINT_COLUMN.pack
 _pack_integer: Final = struct.Struct(">ii").pack
 _pack_json: Final = struct.Struct(">iB").pack

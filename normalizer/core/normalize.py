@@ -17,7 +17,6 @@ from normalizer.core.decode.levels import unstorable_coercions
 from normalizer.core.decode.samples import take_sample
 from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.decode.wire_event import WireEvent
-from normalizer.core.decode.wire_fields import NOTHING
 from normalizer.core.decode.wire_values import RecordIgnoredError, RecordRejectedError
 from normalizer.core.evidence import Evidence
 from normalizer.core.raw_record import RawRecord
@@ -121,6 +120,10 @@ def _outcome(
     recorded: datetime | None,
     shapes: ShapeTable | None,
 ) -> Normalized:
+    """Return the outcome of one event of the record.
+
+    `headers` and `recorded`, the time that the log recorded, are the same for each event.
+    """
     if isinstance(event, UndecodableItem):
         return _rejected(record, event.reason, event.detail, "", event.index)
     shape = ""
@@ -130,12 +133,7 @@ def _outcome(
         shape, event = shapes.read(event)
     try:
         event_type = resolve_event_type(event)
-        layout = event.layout
-        key_shape = layout.shape if event.nested.payload is NOTHING else layout.shape_with_payload
-        shape = record.shape or shape or detect_shape(key_shape, event_type)
-        if headers.replaced:
-            event.coercions += unstorable_coercions(headers.replaced)
-        keep_child_execution_id(event)
+        shape = record.shape or shape or detect_shape(event.key_shape(), event_type)
         return _envelope(record, event, event_type, shape, headers, recorded)
     except RecordRejectedError as why:
         rejected = _rejected(record, why.reason, why.detail, shape, event.index)
@@ -162,6 +160,9 @@ def _envelope(
     `event.extra` and `event.coercions` are encoded last, because any rule may add to them.
     """
     index = record.index + event.index
+    if headers.replaced:
+        event.coercions += unstorable_coercions(headers.replaced)
+    keep_child_execution_id(event)
 
     command_id = resolve_command_id(event)
     step = resolve_step(event, command_id)

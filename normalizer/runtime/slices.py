@@ -11,7 +11,7 @@ from typing import Final
 
 from normalizer.core.batch import Item
 from normalizer.core.decode.bounds import is_heavy
-from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, Lane, Outcome
+from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, Lane, ReadOutcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 
@@ -72,7 +72,7 @@ async def normalize_in_slices(
 
 def _read(
     records: Sequence[RawRecord], lane: Lane | None
-) -> Iterator[tuple[Sequence[RawRecord], Sequence[tuple[Outcome, ...] | None]]]:
+) -> Iterator[tuple[Sequence[RawRecord], Sequence[tuple[ReadOutcome, ...] | None]]]:
     """Yield records, with the outcomes from the lane, or None if Python must normalize a record."""
     if lane is None:
         yield records, [None] * len(records)

@@ -43,7 +43,9 @@ LIGHT_VALUES: Final = 2_000
 """A record below both limits is normalized in less than about 50 milliseconds."""
 
 _NO_LIST: Final = bytes(set(range(256)) - set(b"[{]},"))
+"""All bytes except brackets and commas, which are enough to count the items of a list."""
 _INNERMOST: Final = re.compile(rb"[\[{],*[\]}]")
+"""Matches a list or an object that holds no other, when only these bytes are left of it."""
 _DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _EXPONENT: Final = b"0e0"
 """If its signs are removed and its digits replaced by 0, every number with an exponent contains

@@ -1,7 +1,8 @@
 """Decodes the bytes of a record into wire events: opens envelopes, splits batches.
 
 A record may hold one event, a list of events, or either of these in an envelope such as a
-CloudEvent. Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #w8, #w9, #b1, #b2,
+CloudEvent. Nearly every record is one event without an envelope, and `decode_events` decodes it
+right away. Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #w8, #w9, #b1, #b2,
 #l2, #l3. The limits of a record are in `bounds`.
 """
 
@@ -26,21 +27,21 @@ from normalizer.core.decode.decode_json import (
     decode_object_or_text,
     parse_tree,
     reject_invalid,
-    reject_numbers,
+    reject_long_numbers,
     unframe,
 )
 from normalizer.core.decode.levels import (
     Level,
-    kept_beside,
+    add_wrapper,
+    build_wire_event,
+    other_fields,
     supplied_fields,
-    wire_event,
-    within,
     wrappers_around,
 )
 from normalizer.core.decode.unwrap import (
-    RAWS,
+    PARSED_VALUES,
+    RAW_VALUES,
     SUPPLIED,
-    TREES,
     Unwrapped,
     Values,
     unwrap,
@@ -68,8 +69,8 @@ from normalizer.jsontext import MAX_DEPTH, is_deeper
 
 NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
-_LIST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?=[ \t\r\n]*\[)")
-"""The beginning of a JSON list, with the byte order mark before it if there is one."""
+_BEFORE_LIST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?=[ \t\r\n]*\[)")
+"""Matches if the text is a JSON list, namely the byte order mark before it, or nothing."""
 
 
 class UndecodableItem(msgspec.Struct, frozen=True, gc=False):
@@ -96,62 +97,187 @@ def decode_events(
         _reject_invalid_utf8(value)
     search = sanitizer.search(value)
     if search is None and begins_an_object:
-        content = decode_object_or_text(value)
-        if not isinstance(content, str) and is_named(content) and not cloudevent:
+        fields = decode_object_or_text(value)
+        if not isinstance(fields, str) and is_named(fields) and not cloudevent:
             check_depth(value, EVENT_DEPTH)
             if len(value) > PLAIN_BYTES:
-                reject_numbers(value)
-            return (WireEvent.read(value, content),)  # nothing to unwrap, as in nearly every record
-    return _RecordDecoder(sanitizer, search).read(value, cloudevent)
+                reject_long_numbers(value)
+            return (WireEvent.read(value, fields),)  # nothing to open, as in nearly every record
+    return _RecordDecoder(sanitizer, is_clean=search is None).read(value, search, cloudevent)
 
 
 class _RecordDecoder:
-    """Decodes one record from the outside in, and removes secrets from the JSON at each level.
+    """Decodes one record from the outside in: envelope, JSON string, feed wrapper, batch, event.
 
-    `search` finds the parts of the record that may contain a secret or text that PostgreSQL can't
-    store. It's None if an earlier search of the whole record found neither.
+    If `is_clean` is True, a search of the whole record has found nothing that must not be stored.
+    Otherwise each JSON string in it is searched again when it's decoded, because escapes in the
+    string can hide secrets until then. The `search` of a text is None if the text is clean.
+    Otherwise it finds the suspicious parts of the text.
     """
 
-    def __init__(self, sanitizer: Sanitizer, search: Search | None) -> None:
+    def __init__(self, sanitizer: Sanitizer, *, is_clean: bool) -> None:
         self._sanitizer = sanitizer
-        self._search = search
+        self._is_clean = is_clean
 
     def read(
-        self, value: bytes, cloudevent: Mapping[str, str]
+        self, value: bytes, search: Search | None, cloudevent: Mapping[str, str]
     ) -> Iterable[WireEvent | UndecodableItem]:
-        level = self._open(self.decode_value(value, is_record=True))
+        """Return the record's events, as `decode_events` does."""
+        level = self._open_wrapper(self._decode_value(value, search, may_be_enveloped=True))
         key = batch_key(level.fields)
         if key is not None:
-            return self._decode_batch(level, key)
+            return self._split_batch(level, key)
         if cloudevent:
-            attributes = self._attributes(msgspec.json.encode(cloudevent))
-            level = within(level, msgspec.structs.replace(attributes, is_kept=False))
-        return (wire_event(level, None, 0, {}),)
+            attributes = self._decode_attributes(msgspec.json.encode(cloudevent))
+            level = add_wrapper(level, msgspec.structs.replace(attributes, is_kept=False))
+        return (build_wire_event(level, batch=None, index=0, shared={}),)
 
-    def decode_value(self, value: bytes, *, is_record: bool) -> "Level | str":
-        if bare := _LIST.match(value):
-            text = value[bare.end() :]
+    def decode_content(self, value: bytes) -> Level:
+        """Decode what was in an envelope: an event, a batch, or either one in a JSON string."""
+        content = self._decode_value(value, self._search(value), may_be_enveloped=False)
+        return self._decode_string(content)
+
+    def _search(self, text: bytes) -> Search | None:
+        if self._is_clean:
+            return None
+        return self._sanitizer.search(text) or self._sanitizer.suspects
+
+    def _decode_value(
+        self, value: bytes, search: Search | None, *, may_be_enveloped: bool
+    ) -> Level | str:
+        """Decode a JSON text. A bare list becomes a batch without fields of its own (#w4)."""
+        if bom := _BEFORE_LIST.match(value):
+            text = value[bom.end() :]
             reject_invalid(text)
-            value = b'%b{"events":%b}' % (bare[0], text)  # a batch without fields of its own (#w4)
-        return self.decode(value, is_record=is_record)
+            value = b'%b{"events":%b}' % (bom[0], text)
+        return self._decode_text(value, search, may_be_enveloped=may_be_enveloped)
 
-    def _decode_batch(self, batch: Level, key: BatchKey) -> Iterator[WireEvent | UndecodableItem]:
-        shared = {k: raw for k, raw in batch.fields.items() if k != key and raw != NULL}
+    def _decode_text(
+        self, text: bytes, search: Search | None, *, may_be_enveloped: bool
+    ) -> Level | str:
+        """Decode a JSON object to a Level, or a JSON string to its text.
+
+        An object that may be an envelope is opened first, and the result is that of its content.
+        """
+        bom = text.startswith(BOM)
+        if bom:
+            text = text[len(BOM) :]
+        if search is None:
+            content = self._decode_clean(text, may_be_enveloped=may_be_enveloped)
+        else:
+            content = self._decode_suspicious(text, search, may_be_enveloped=may_be_enveloped)
+        if isinstance(content, Unwrapped):
+            content = self._decode_unwrapped(content)
+        if not bom:
+            return content
+        if isinstance(content, str):
+            # Put the byte order mark before the text of the string, so that the next step, which
+            # decodes this text, reports the mark.
+            return "\ufeff" + content.removeprefix("\ufeff")
+        return msgspec.structs.replace(content, bom=True)
+
+    @staticmethod
+    def _decode_clean(text: bytes, *, may_be_enveloped: bool) -> Level | str | Unwrapped:
+        content = decode_object_or_text(text)
+        may_be_deep = _may_be_deep(text)
+        reject_long_numbers(text)
+        if may_be_enveloped and (unwrapped := _unwrapped(content, RAW_VALUES)):
+            return unwrapped
+        if isinstance(content, str):
+            return content
+        return Level(text, content, may_be_deep)
+
+    def _decode_suspicious(
+        self, text: bytes, search: Search, *, may_be_enveloped: bool
+    ) -> Level | str | Unwrapped:
+        """Decode a text and remove its secrets. Those in an envelope are removed from its content.
+
+        Only the suspicious parts of the text are parsed, unless it's an envelope.
+        """
+        reject_long_numbers(text)
+        tree = parse_tree(text, search)
+        may_be_deep = _may_be_deep(text)
+        if may_be_enveloped and isinstance(tree, dict) and is_enveloped(tree):
+            whole = parse_tree(text)
+            if unwrapped := _unwrapped(whole, PARSED_VALUES):
+                return unwrapped
+        cleaned, replaced = self._sanitizer.clean(text.decode(), tree, search)
+        text = cleaned.encode()
+        content = decode_object_or_text(text)
+        if isinstance(content, str):
+            return content
+        return Level(text, content, may_be_deep, replaced)
+
+    def _decode_unwrapped(self, unwrapped: Unwrapped) -> Level:
+        """Decode the content of foreign envelopes, and the envelopes' own attributes (#w7, #w9)."""
+        decoder = self
+        if unwrapped.encoded:
+            _reject_invalid_utf8(unwrapped.value)
+            decoder = self._for_hidden(unwrapped.value)
+        level = decoder.decode_content(unwrapped.value)
+        if unwrapped.attributes is None:
+            return level
+        return add_wrapper(level, self._decode_attributes(unwrapped.attributes))
+
+    def _decode_attributes(self, text: bytes) -> Level:
+        level = self._for_hidden(text).decode_content(text)
+        return msgspec.structs.replace(level, supplies=SUPPLIED)
+
+    def _for_hidden(self, text: bytes) -> "_RecordDecoder":
+        """Return a decoder for a text that a search of the record couldn't see, such as base64."""
+        is_clean = self._is_clean and self._sanitizer.search(text) is None
+        return _RecordDecoder(self._sanitizer, is_clean=is_clean)
+
+    def _open_wrapper(self, content: Level | str) -> Level:
+        """Decode a JSON string, then open a feed wrapper, each at most once (#w1, #w2)."""
+        level = self._decode_string(content)
+        if not is_wrapper(level.fields):
+            return level
+        others = dict(level.fields)
+        payload = others.pop("payload")
+        match first_byte(payload):
+            case b'"':
+                text = _text_decoder.decode(payload)
+            case b"{" if holds_event(_members_decoder.decode(payload)):
+                text = bytes(payload).decode()
+                # The levels of the event are checked separately, so leave it out of the wrapper's
+                # text.
+                level = msgspec.structs.replace(
+                    level, fields=others, text=msgspec.json.encode(others)
+                )
+            case _:
+                return level
+        return msgspec.structs.replace(self._decode_string(text), wrapper=level)
+
+    def _decode_string(self, content: Level | str) -> Level:
+        """Decode the text of a JSON string, which must be an object. Returns a Level unchanged."""
+        if isinstance(content, str):
+            text = content.encode()
+            content = self._decode_text(text, self._search(text), may_be_enveloped=False)
+        if isinstance(content, str):
+            raise RecordRejectedError(
+                "not_an_event", "expected an object, got a JSON string twice encoded"
+            )
+        return content
+
+    def _split_batch(self, batch: Level, key: BatchKey) -> Iterator[WireEvent | UndecodableItem]:
+        """Yield the events of a batch. Its limits are checked before the first is decoded."""
+        shared = {name: raw for name, raw in batch.fields.items() if name != key and raw != NULL}
         wrappers = tuple(wrappers_around(batch))
         for wrapper in wrappers:
             shared = supplied_fields(wrapper, ("execution_id",)) | shared
-        outer = [(k, bytes(raw)) for k, raw in shared.items()]
-        for _, value in outer:
+        copied = [(name, bytes(raw)) for name, raw in shared.items()]
+        for _, value in copied:
             check_depth(value, MAX_DEPTH)
         check_items(bytes(batch.fields[key]))
         items = _list_decoder.decode(batch.fields[key])
-        kept = [
-            (k, bytes(raw))
-            for one in wrappers
-            for k, raw in kept_beside(one).items()
-            if not (k in shared and same_json(shared[k], raw))
+        copied += [
+            (name, bytes(raw))
+            for wrapper in wrappers
+            for name, raw in other_fields(wrapper).items()
+            if not (name in shared and same_json(shared[name], raw))
         ]
-        check_shared(outer + kept, len(items))
+        check_shared(copied, len(items))
         # The text of a wrapper contains the whole batch, so check the wrappers once here, and not
         # again for each event.
         are_deep = any(wrapper.is_too_deep() for wrapper in wrappers)
@@ -166,114 +292,23 @@ class _RecordDecoder:
         """Decode one event of a batch, with the fields that it inherits from the batch (#b1).
 
         If the event is in a wrapper, it's unwrapped, but a wrapper inside a wrapper isn't (#b2).
-        `are_deep` is True if a wrapper around the whole batch is nested too deeply, which makes
-        each of its events undecodable.
+        The batch's text was cleaned, so only a JSON string in it must be cleaned again. `are_deep`
+        is True if a wrapper around the whole batch is nested too deeply, which makes each of its
+        events undecodable.
         """
         text = bytes(item)
         try:
             content = decode_object_or_text(text)
-            level = self._open(
-                content
-                if isinstance(content, str)
-                else Level(
-                    text,
-                    content,
-                    _replaced_at(batch, index),
-                    bom=False,
-                    may_be_deep=batch.may_be_deep,
-                )
-            )
+            if isinstance(content, str):
+                level = self._open_wrapper(content)
+            else:
+                replaced = _replaced_at(batch, index)
+                level = self._open_wrapper(Level(text, content, batch.may_be_deep, replaced))
             if are_deep:
                 raise too_deep()
-            return wire_event(level, batch, index, shared)
+            return build_wire_event(level, batch=batch, index=index, shared=shared)
         except RecordRejectedError as why:
             return UndecodableItem(index, why.reason, why.detail)
-
-    def _open(self, content: "Level | str") -> Level:
-        """Unwrap a JSON string, then a feed wrapper, each at most once (#w1, #w2)."""
-        level = self.open_text(content) if isinstance(content, str) else content
-        if not is_wrapper(level.fields):
-            return level
-        fields = dict(level.fields)
-        payload = fields.pop("payload")
-        match first_byte(payload):
-            case b'"':
-                text = _text_decoder.decode(payload)
-            case b"{" if holds_event(_members_decoder.decode(payload)):
-                text = bytes(payload).decode()
-                # The levels of the event are checked separately, so leave it out of the wrapper's
-                # text.
-                level = msgspec.structs.replace(
-                    level, fields=fields, text=msgspec.json.encode(fields)
-                )
-            case _:
-                return level
-        return msgspec.structs.replace(self.open_text(text), wrapper=level)
-
-    def open_text(self, text: str) -> Level:
-        content = self.decode(text.encode())
-        if isinstance(content, str):
-            raise RecordRejectedError(
-                "not_an_event", "expected an object, got a JSON string twice encoded"
-            )
-        return content
-
-    def _open_envelope(self, unwrapped: Unwrapped, *, bom: bool) -> Level:
-        """Decode the content of foreign envelopes, and the envelopes' other fields (#w7, #w9)."""
-        decoder = self
-        if unwrapped.encoded:
-            _reject_invalid_utf8(unwrapped.value)
-            search = self._search or self._sanitizer.search(unwrapped.value)
-            decoder = _RecordDecoder(self._sanitizer, search)
-        content = decoder.decode_value(unwrapped.value, is_record=False)
-        level = decoder.open_text(content) if isinstance(content, str) else content
-        if bom:
-            level = msgspec.structs.replace(level, bom=True)
-        if unwrapped.attributes is None:
-            return level
-        return within(level, self._attributes(unwrapped.attributes))
-
-    def _attributes(self, text: bytes) -> Level:
-        search = self._search or self._sanitizer.search(text)
-        level = _RecordDecoder(self._sanitizer, search).decode(text)
-        assert not isinstance(level, str)
-        return msgspec.structs.replace(level, supplies=SUPPLIED)
-
-    def decode(self, text: bytes, *, is_record: bool = False) -> "Level | str":
-        """Decode one level, and return the fields of its object or the text of its JSON string.
-
-        If the text is the whole record and is an envelope such as a CloudEvent, the envelope is
-        opened first. Secrets in its content are then removed as they would be from any other event.
-        """
-        bom = text.startswith(BOM)
-        if bom:
-            text = text[len(BOM) :]
-        replaced: dict[int | None, set[Path]] = {}
-        if (search := self._search) is not None:
-            # Without its escapes, this text may show a secret that the record's text hides.
-            if not is_record:
-                search = self._sanitizer.search(text) or self._sanitizer.suspects
-            reject_numbers(text)
-            tree = parse_tree(text, search)
-            may_be_deep = _may_be_deep(text)
-            if is_record and isinstance(tree, dict) and is_enveloped(tree):
-                whole = parse_tree(text)
-                if unwrapped := _unwrapped(whole, TREES):
-                    return self._open_envelope(unwrapped, bom=bom)
-            as_kept, replaced = self._sanitizer.clean(text.decode(), tree, search)
-            text = as_kept.encode()
-            content = decode_object_or_text(text)
-        else:
-            content = decode_object_or_text(text)
-            may_be_deep = _may_be_deep(text)
-            reject_numbers(text)
-            if is_record and (unwrapped := _unwrapped(content, RAWS)):
-                return self._open_envelope(unwrapped, bom=bom)
-        if not isinstance(content, str):
-            return Level(text, content, replaced, bom, may_be_deep)
-        # If a byte order mark stands before a JSON string, put it before the text of the string, so
-        # that the next step reports it.
-        return "\ufeff" + content.removeprefix("\ufeff") if bom else content
 
 
 def _reject_invalid_utf8(value: bytes) -> None:

@@ -61,7 +61,7 @@ def unframe(value: bytes) -> bytes:
     return text
 
 
-def reject_numbers(text: bytes) -> None:
+def reject_long_numbers(text: bytes) -> None:
     """Raise RecordRejectedError for bad JSON, or for numbers that get too long when written out."""
     if may_be_expansive(text):
         content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
@@ -127,6 +127,7 @@ BOM: Final = b"\xef\xbb\xbf"
 _FRAME_BYTES: Final = 5
 
 _SURROGATES: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+"""Escaped surrogates. msgspec calls a lone one invalid, so checks of the JSON replace them all."""
 
 EVENT_DEPTH: Final = MAX_DEPTH + 1
 """The most levels of an event, including the event's own object."""

@@ -27,10 +27,15 @@ MAX_COERCIONS: Final = 20
 class Level(msgspec.Struct, frozen=True, gc=False):
     """One JSON object of a record, i.e. an event, a batch, or a wrapper, after it was decoded.
 
+    For example, an event in a feed wrapper in a CloudEvent has three levels. The event's `wrapper`
+    is the feed wrapper, and the `wrapper` of that is the CloudEvent's attributes.
+
+    - `text` is the JSON of the object without secrets, and `fields` has its members.
+    - `may_be_deep` is False if the object is known to be nested no deeper than an event may be.
     - `replaced` has the paths at which text was replaced because PostgreSQL can't store it. In a
       batch, they're listed by the event's index, with the key None for everything outside of the
       events.
-    - `may_be_deep` is False if the object is known to be nested no deeper than an event may be.
+    - `bom` is True if a byte order mark stood before the text.
     - `supplies` applies only to a wrapper. It names the fields that an event takes from the wrapper
       if the event has none of its own.
     - `is_kept` applies only to a wrapper. If it's True, the wrapper's other fields are stored in
@@ -39,9 +44,9 @@ class Level(msgspec.Struct, frozen=True, gc=False):
 
     text: bytes
     fields: dict[str, Raw]
-    replaced: dict[int | None, set[Path]]
-    bom: bool
     may_be_deep: bool
+    replaced: dict[int | None, set[Path]] = {}
+    bom: bool = False
     wrapper: "Level | None" = None
     supplies: tuple[str, ...] = ("execution_id",)
     is_kept: bool = True
@@ -51,9 +56,9 @@ class Level(msgspec.Struct, frozen=True, gc=False):
         return self.may_be_deep and is_deeper(self.text, EVENT_DEPTH)
 
 
-def within(level: Level, outermost: Level) -> Level:
+def add_wrapper(level: Level, outermost: Level) -> Level:
     """Return the level with `outermost` as a wrapper around all of its wrappers."""
-    wrapper = outermost if level.wrapper is None else within(level.wrapper, outermost)
+    wrapper = outermost if level.wrapper is None else add_wrapper(level.wrapper, outermost)
     return msgspec.structs.replace(level, wrapper=wrapper)
 
 
@@ -65,28 +70,31 @@ def wrappers_around(level: Level) -> Iterator[Level]:
         wrapper = wrapper.wrapper
 
 
-def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, Raw]) -> WireEvent:
+def build_wire_event(
+    level: Level, *, batch: Level | None, index: int, shared: dict[str, Raw]
+) -> WireEvent:
     """Build the event from its own fields and those of its batch and wrappers.
 
-    The result lists the replaced text among its coercions. Raises RecordRejectedError if the event
-    or a wrapper around it is nested too deeply. Wrappers around a whole batch were already checked
-    with the batch.
+    `shared` has the fields that the batch gives to its events. The result lists the replaced text
+    among its coercions. Raises RecordRejectedError if the event or a wrapper around it is nested
+    too deeply. Wrappers around a whole batch were already checked with the batch.
     """
     text, fields = level.text, level.fields
+    own_wrappers = tuple(wrappers_around(level))
     levels = [level] if batch is None else [level, batch]
-    wrappers = [wrapper for each in levels for wrapper in wrappers_around(each)]
-    if any(each.is_too_deep() for each in (level, *wrappers_around(level))):
+    wrappers = own_wrappers if batch is None else (*own_wrappers, *wrappers_around(batch))
+    if any(each.is_too_deep() for each in (level, *own_wrappers)):
         raise too_deep()
-    own: dict[str, Raw] = {}
-    for wrapper in wrappers_around(level):
-        own = supplied_fields(wrapper, wrapper.supplies) | own
-    shared = shared | own if own else shared
+    supplied: dict[str, Raw] = {}
+    for wrapper in own_wrappers:
+        supplied = supplied_fields(wrapper, wrapper.supplies) | supplied
+    shared = shared | supplied if supplied else shared
     inherited = _inherited(shared, fields) if shared else {}
     if inherited:
         fields = inherited | {k: raw for k, raw in fields.items() if k not in inherited}
         text = msgspec.json.encode(fields)
     extra: dict[str, Raw] = {}
-    adopted = [(one, _adopt(one, fields, extra)) for one in wrappers]
+    stored = [(wrapper, _store_other_fields(wrapper, fields, extra)) for wrapper in wrappers]
     if not any(each.bom or each.replaced for each in (*levels, *wrappers)):
         return WireEvent.read(text, fields, index, extra)  # nearly always
     # Collect the paths in the event at which text was replaced. The event was built from nested
@@ -97,12 +105,12 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
     if batch is not None:
         outer = batch.replaced.get(None, ())
         paths |= {canonical_path(path) for path in outer if path[0] in inherited}
-    for wrapper, names_in_extra in adopted:
+    for wrapper, names_in_extra in stored:
         names = {key: key for key in inherited} | names_in_extra
         outer = wrapper.replaced.get(None, ())
         paths |= {(names[path[0]], *path[1:]) for path in outer if path[0] in names}
-    marked = any(each.bom for each in (*levels, *wrappers))
-    coercions = [_coercion("bom_stripped", "value")] if marked else []
+    has_bom = any(each.bom for each in (*levels, *wrappers))
+    coercions = [_coercion("bom_stripped", "value")] if has_bom else []
     coercions += unstorable_coercions(paths)
     return WireEvent.read(text, fields, index, extra, coercions)
 
@@ -112,18 +120,20 @@ def supplied_fields(wrapper: Level, names: tuple[str, ...]) -> dict[str, Raw]:
     return {name: raw for name in names if (raw := wrapper.fields.get(name, NULL)) != NULL}
 
 
-def kept_beside(wrapper: Level) -> dict[str, Raw]:
-    """Return a wrapper's other fields, which each event in it stores in `extra`."""
+def other_fields(wrapper: Level) -> dict[str, Raw]:
+    """Return the fields beside a wrapper's event. Each event in it stores them in `extra`."""
     if not wrapper.is_kept:
         return {}
     opened = "payload" if is_wrapper(wrapper.fields) else None
     return {key: raw for key, raw in wrapper.fields.items() if key != opened and raw != NULL}
 
 
-def _adopt(wrapper: Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dict[str, str]:
+def _store_other_fields(
+    wrapper: Level, fields: dict[str, Raw], extra: dict[str, Raw]
+) -> dict[str, str]:
     """Store a wrapper's other fields in `extra`. Returns the names that they get there."""
     names: dict[str, str] = {}
-    for key, raw in kept_beside(wrapper).items():
+    for key, raw in other_fields(wrapper).items():
         if key in fields and _same_value(fields[key], raw):
             continue
         names[key] = key

@@ -51,7 +51,7 @@ class Unwrapped(msgspec.Struct, frozen=True, gc=False):
 
 
 class _RawValues:
-    """Reads and writes values that are still the bytes that were sent."""
+    """Reads and writes the values of a clean record, which are still the bytes that were sent."""
 
     def members(self, value: Any) -> Mapping[str, Any] | None:
         if isinstance(value, dict):
@@ -68,8 +68,8 @@ class _RawValues:
         return msgspec.json.encode(value)
 
 
-class _TreeValues:
-    """Reads and writes values of a text that was parsed."""
+class _ParsedValues:
+    """Reads and writes the values of a suspicious record, which was parsed to find its secrets."""
 
     def members(self, value: Any) -> Mapping[str, Any] | None:
         return value if isinstance(value, dict) else None
@@ -85,12 +85,12 @@ class _TreeValues:
         return write(value).encode(errors="backslashreplace")
 
 
-Values: TypeAlias = _RawValues | _TreeValues
+Values: TypeAlias = _RawValues | _ParsedValues
 """Reads and writes values. `members` returns None for a value that isn't an object, and `string`
 for one that isn't a string. `parse` raises ValueError or RecursionError."""
 
-RAWS: Final = _RawValues()
-TREES: Final = _TreeValues()
+RAW_VALUES: Final = _RawValues()
+PARSED_VALUES: Final = _ParsedValues()
 
 
 def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
@@ -101,25 +101,26 @@ def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
     RecordIgnoredError if an envelope carries no event, for example because it reports a deleted
     row.
     """
-    envelope = _Envelope(values)
+    opener = _Opener(values)
     inner: Any = None
-    for open_ in (envelope.cloudevent, envelope.connect, envelope.change, envelope.outbox):
-        if not open_(members):
+    for open_if_any in (opener.cloudevent, opener.connect, opener.change, opener.outbox):
+        if not open_if_any(members):
             continue
-        inner = envelope.inner
-        if envelope.encoded is not None:
-            return Unwrapped(envelope.encoded, envelope.attributes_text(), encoded=True)
-        within = values.members(inner)
-        if within is None or is_named(within):
+        inner = opener.inner
+        if opener.encoded is not None:
+            return Unwrapped(opener.encoded, opener.attributes_text(), encoded=True)
+        inner_members = values.members(inner)
+        if inner_members is None or is_named(inner_members):
             break
-        members = within
-    return None if inner is None else Unwrapped(values.write(inner), envelope.attributes_text())
+        members = inner_members
+    return None if inner is None else Unwrapped(values.write(inner), opener.attributes_text())
 
 
-class _Envelope:
-    """Opens one kind of envelope after the other.
+class _Opener:
+    """Opens one envelope after the other, and collects the attributes of all.
 
-    Each method returns whether the value had its kind of envelope.
+    There's a method for each kind of envelope. It returns False if `members` aren't of this kind.
+    Otherwise it sets `inner` to the envelope's content, or `encoded` if that was in base64.
     """
 
     def __init__(self, values: Values) -> None:
@@ -179,6 +180,10 @@ class _Envelope:
         return self._values.write(named) if self._attributes else None
 
     def _keep(self, attributes: Mapping[str, Any]) -> None:
+        """Collect attributes under the fields' names. Those of an outer envelope stay.
+
+        If an attribute such as `id` comes together with `event_id`, it keeps its own name.
+        """
         for name, value in attributes.items():
             field = ATTRIBUTES.get(name, name)
             self._attributes.setdefault(name if field in attributes else field, value)

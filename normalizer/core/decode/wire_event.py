@@ -74,27 +74,32 @@ class WireEvent(msgspec.Struct, gc=False):
         layout = _remembered_layout(names) if common else _layout(names)
         try:
             sent = _sent_decoder.decode(text)
-            others = _NO_OTHERS
+            not_objects = _ALL_OBJECTS
         except msgspec.ValidationError:
-            sent, others = _read_others(fields)
+            sent, not_objects = _read_not_objects(fields)
         event = cls(sent, fields, layout, index, {} if extra is None else extra, [*coercions])
         for name in layout.unread:
             if fields[name] != NULL:
                 event.extra[name] = fields[name]
-        payload = event._read_payload(others)
+        payload = event._read_payload(not_objects)
         if sent.result is not None:
             event.result = fields["result"]
             event.nested = _read_deep(payload, sent.result)
         else:
-            event.result = others.get("result", ABSENT)
+            event.result = not_objects.get("result", ABSENT)
             if payload is not NOTHING:
                 event.nested = _read_nested(payload)
         if sent.meta is not None:
             event.meta_sent, event.meta = fields["meta"], sent.meta
-        elif "meta" in others:
+        elif "meta" in not_objects:
             event.keep_extra("meta")
             event.flag("meta_not_object", "meta")  # #n2
         return event
+
+    def key_shape(self) -> Shape:
+        """Return the shape that the event's keys show, i.e. which producer wrote it (#d2)."""
+        layout = self.layout
+        return layout.shape if self.nested.payload is NOTHING else layout.shape_with_payload
 
     def keep_extra(self, name: str) -> None:
         """Store a field in `extra`, because no rule could use it."""
@@ -128,11 +133,11 @@ class WireEvent(msgspec.Struct, gc=False):
         """Return whether the event names the one before it, as rows of a Rust server do (#s16)."""
         return self.fields.get("prev_event_id", NULL) != NULL
 
-    def _read_payload(self, others: dict[str, Raw]) -> NestedObject:
+    def _read_payload(self, not_objects: dict[str, Raw]) -> NestedObject:
         """Read the context, or the payload if there's no context (#a1, #x1)."""
         sent, fields = self.sent, self.fields
-        context = others.get("context", ABSENT) if sent.context is None else fields["context"]
-        payload = others.get("payload", ABSENT) if sent.payload is None else fields["payload"]
+        context = not_objects.get("context", ABSENT) if sent.context is None else fields["context"]
+        payload = not_objects.get("payload", ABSENT) if sent.payload is None else fields["payload"]
         if context is ABSENT:
             self.context = payload
             return sent.payload or NOTHING
@@ -168,15 +173,15 @@ _COMMON_KEYS: Final = 64
 may send any number of them. The cache takes at most forty megabytes."""
 
 
-def _read_others(fields: dict[str, Raw]) -> tuple[SentFields, dict[str, Raw]]:
-    """Decode the fields one by one. Also returns those that should be objects but aren't."""
-    others = {
+def _read_not_objects(fields: dict[str, Raw]) -> tuple[SentFields, dict[str, Raw]]:
+    """Decode an event in which something that should be an object isn't. Also returns all such."""
+    not_objects = {
         name: raw
         for name, raw in fields.items()
         if name in _OBJECTS and raw != NULL and first_byte(raw) != b"{"
     }
-    text = msgspec.json.encode(fields | dict.fromkeys(others, NULL))
-    return _sent_decoder.decode(text), others
+    text = msgspec.json.encode(fields | dict.fromkeys(not_objects, NULL))
+    return _sent_decoder.decode(text), not_objects
 
 
 def _read_nested(payload: NestedObject) -> NestedObjects:
@@ -204,7 +209,7 @@ def _read_deep(payload: NestedObject, result: NestedObject) -> NestedObjects:
 
 
 _OBJECTS: Final = frozenset(("context", "payload", "result", "meta"))
-_NO_OTHERS: Final[dict[str, Raw]] = {}
+_ALL_OBJECTS: Final[dict[str, Raw]] = {}
 _sent_decoder: Final[msgspec.json.Decoder[SentFields]] = msgspec.json.Decoder(
     SentFields, float_hook=Number
 )

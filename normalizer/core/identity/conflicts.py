@@ -42,6 +42,7 @@ _OWN_KEY: Final = f"extra.{CONFLICTING_VALUES}"
 """The column under which a producer's own field of that name is stored, if it lost."""
 _DIGITS: Final = 19
 by_bytes: Final = itemgetter(1)
+"""The key to sort digests by the bytes of a short value, or the sha256 of a longer one."""
 JsonObject = dict[str, msgspec.Raw]
 ValuesByDigest = dict[Digest, bytes]
 """The different values of a column by digest, each in one of its spellings."""
@@ -58,11 +59,10 @@ class LosingValues:
         self.digests = digests
         self._values: dict[str, ValuesByDigest] = {}
         self._more: ValuesByDigest = {}
-        mine, before = self._split_extra(stored.extra)
+        mine, self._lost_before = self._split_extra(stored.extra)
         theirs, _ = self._split_extra(report.extra)
         self.extras = (mine, theirs)
         """The `extra` of both, without the values that earlier merges have stored there."""
-        self._before = before
 
     def add(self, column: str, value: bytes, digest: Digest) -> None:
         """Add a value that lost."""
@@ -73,7 +73,7 @@ class LosingValues:
     ) -> bytes | None:
         """Add the values that lost to `extra`, except for those that won in the end."""
         lost = self._losers({**winners, "extra": extra}, stored)
-        if lost == self._before and extra == self.extras[0]:
+        if lost == self._lost_before and extra == self.extras[0]:
             return stored.extra
         if not lost:
             return extra

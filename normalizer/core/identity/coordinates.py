@@ -49,8 +49,8 @@ def source_key(event: Event) -> SourceKey:
 
 def is_below_horizon(event: Event, dedup_horizon: DedupHorizon) -> bool:
     """Return whether an earlier batch may have stored the event's record."""
-    coordinates = event_coordinates(event)
-    return coordinates[3] < dedup_horizon.get(coordinates[:3], 0)
+    topic, incarnation, partition, offset, _ = event_coordinates(event)
+    return offset < dedup_horizon.get((topic, incarnation, partition), 0)
 
 
 def required_id(event: Event) -> int:

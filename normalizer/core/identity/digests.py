@@ -14,8 +14,11 @@ Digest = tuple[int, bytes]
 its sha256."""
 
 SHORT: Final = 64
+"""The most bytes of a text that is stored in its digest."""
 _SMALL: Final = 4_096
+"""The most bytes of a value that is checked here, and not by the database."""
 _DIGITS: Final = 19
+"""An integer with fewer digits is jsonb text already."""
 _LITERALS: Final = frozenset((b"true", b"false", b"null", b"{}", b"[]"))
 
 

@@ -82,7 +82,10 @@ async def reconcile(
 
 
 class _Reconciler:
-    """The state while a batch is reconciled: stored rows, and the batch's rows so far."""
+    """The state while a batch is reconciled: stored rows, and the batch's rows so far.
+
+    `known` has the coordinates of the stored rows whose ids the events have.
+    """
 
     def __init__(
         self, stored: StoredEvents, known: dict[int, Coordinates], dedup_horizon: DedupHorizon
@@ -90,15 +93,19 @@ class _Reconciler:
         self._stored = stored
         self._known = known
         self._dedup_horizon = dedup_horizon
-        self._resolved: dict[Coordinates, int] = {}
+        # The row of each record that is stored, or was reconciled in this batch.
+        self._row_ids: dict[Coordinates, int] = {}
+        # The rows by id, as they will be after the batch. None means that the id is free.
         self._rows: dict[int, Event | None] = {}
-        self._new: set[int] = set()
-        self._changed: set[int] = set()
+        self._inserted_ids: set[int] = set()
+        self._updated_ids: set[int] = set()
+        # The records that were merged into a row, and those of them that changed nothing in it, or
+        # nothing but the flag ELSEWHERE.
         self._merged_records: list[tuple[Coordinates, int]] = []
         self._unchanging: set[Coordinates] = set()
         self._flagging: set[Coordinates] = set()
-        self._digests = Digests()
         self._ambiguous = 0
+        self._digests = Digests()
         self._steps = ReportedSteps()
 
     async def reconcile(
@@ -113,7 +120,7 @@ class _Reconciler:
         outcomes: list[tuple[Outcome, int]] = [("stored", event_id) for event_id in ids]
         for number in doubtful:
             self._rows.pop(ids[number], None)
-        self._new = set(self._rows)
+        self._inserted_ids = set(self._rows)
         self._rows |= {ids[number]: None for number in doubtful if ids[number] not in self._known}
         doubtful_events = [to_envelope(events[number]) for number in doubtful]
         await self._load_rows(doubtful_events)
@@ -126,11 +133,11 @@ class _Reconciler:
         merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
         merged_records = [record for record in self._merged_records if record[0] not in merged]
         for number, event in zip(doubtful, doubtful_events, strict=True):
-            if (row := merged.pop(event_coordinates(event), None)) is not None:
-                outcomes[number] = "merged", row
+            if (row_id := merged.pop(event_coordinates(event), None)) is not None:
+                outcomes[number] = "merged", row_id
         return WritePlan(
-            inserts=self._sorted(self._new),
-            updates=[to_envelope(row) for row in self._sorted(self._changed)],
+            inserts=self._sorted(self._inserted_ids),
+            updates=[to_envelope(row) for row in self._sorted(self._updated_ids)],
             outcomes=outcomes,
             merged_records=merged_records,
             flagging=self._flagging,
@@ -149,8 +156,8 @@ class _Reconciler:
                 for one in unknown
                 if is_below_horizon(one, self._dedup_horizon)
             }
-            self._resolved = await self._stored.find_rows_at(below) if below else {}
-        again = [event for event in unknown if event_coordinates(event) not in self._resolved]
+            self._row_ids = await self._stored.find_rows_at(below) if below else {}
+        again = [event for event in unknown if event_coordinates(event) not in self._row_ids]
         taken_ids = {event_id for event in again if (event_id := required_id(event)) in self._known}
         await self._lock({event_id for event_id in taken_ids if event_id < HASHED_REGION})
         rows = self._current_rows(again)
@@ -181,7 +188,7 @@ class _Reconciler:
         """Return the row of each event's id: the stored one, or the first event with this id."""
         first: dict[int, Envelope] = {}
         return [
-            self._loaded(required_id(event)) or first.setdefault(required_id(event), event)
+            self._row(required_id(event)) or first.setdefault(required_id(event), event)
             for event in events
         ]
 
@@ -193,22 +200,25 @@ class _Reconciler:
         return bool(missing)
 
     async def _reconcile(self, event: Envelope) -> tuple[Outcome, int]:
+        """Return the outcome of a doubtful event, with the id of its row."""
         if self._is_stored(event):
             return "duplicate", required_id(event)
-        row = self._resolved.get(event_coordinates(event))
-        if row is not None:
-            return "duplicate", row
+        row_id = self._row_ids.get(event_coordinates(event))
+        if row_id is not None:
+            return "duplicate", row_id
         outcome = (
-            self._add(event) if self._is_unused(required_id(event)) else await self._resolve(event)
+            self._add(event)
+            if self._is_unused(required_id(event))
+            else await self._reconcile_taken_id(event)
         )
-        self._resolved[event_coordinates(event)] = outcome[1]
+        self._row_ids[event_coordinates(event)] = outcome[1]
         return outcome
 
     def _is_stored(self, event: Envelope) -> bool:
         """Return whether the stored row of the event's id has the event's coordinates."""
         return self._known.get(required_id(event)) == event_coordinates(event)
 
-    async def _resolve(self, event: Envelope) -> tuple[Outcome, int]:
+    async def _reconcile_taken_id(self, event: Envelope) -> tuple[Outcome, int]:
         """Decide what to do with an event whose id already belongs to a row.
 
         Producers may send different events with the same id. The first one gets the id, and each of
@@ -222,14 +232,14 @@ class _Reconciler:
         id has no substitutes.
         """
         if is_derived(event):
-            return await self._resolve_by_coordinates(event)
-        holder = self._loaded(required_id(event))
+            return await self._store_under_derived_id(event)
+        holder = self._row(required_id(event))
         assert holder is not None
         ids = [required_id(event)]
         if self._may_have_siblings(holder, event):
             ids += substitute_ids(required_id(event), event.execution_id)
             await self._lock({*ids} - self._rows.keys())
-        rows = [row for one in ids if (row := self._loaded(one)) is not None]
+        rows = [row for one in ids if (row := self._row(one)) is not None]
         for row in rows:
             if event_coordinates(row) == event_coordinates(event):
                 return "duplicate", required_id(row)
@@ -246,10 +256,10 @@ class _Reconciler:
         event = with_flags(event, HAS_RIVAL if rivals else 0)
         free = next((one for one in ids if self._rows[one] is None), None)
         if free is None:
-            return await self._resolve_by_coordinates(event)
+            return await self._store_under_derived_id(event)
         return self._add(with_event_id(event, free))
 
-    async def _resolve_by_coordinates(self, event: Envelope) -> tuple[Outcome, int]:
+    async def _store_under_derived_id(self, event: Envelope) -> tuple[Outcome, int]:
         """Store an event under the first free id that can be derived from its coordinates.
 
         This is for an event whose producer sent no id, and for one whose own id and substitutes are
@@ -263,7 +273,7 @@ class _Reconciler:
         derived = is_derived(event)
         for salt in SALTS:
             event_id = derived_id(event, salt)
-            row = await self._row(event_id)
+            row = await self._load_row(event_id)
             if row is None:
                 return self._add(self._with_id(event, event_id, derived=derived))
             if event_coordinates(row) == event_coordinates(event):
@@ -274,12 +284,14 @@ class _Reconciler:
                 and not is_derived(row)
             ):
                 return await self._merge(row, event)
-        return await self._assign(event, derived=derived)
+        return await self._store_under_assigned_id(event, derived=derived)
 
-    async def _assign(self, event: Envelope, *, derived: bool) -> tuple[Outcome, int]:
+    async def _store_under_assigned_id(
+        self, event: Envelope, *, derived: bool
+    ) -> tuple[Outcome, int]:
         """Give the event an id from the database, because every derived id is taken."""
         event_id = await self._stored.find_assigned_id(event_coordinates(event))
-        if event_id is not None and await self._row(event_id):
+        if event_id is not None and await self._load_row(event_id):
             return "duplicate", event_id
         if event_id is None:
             event_id = await self._stored.assign_id(event_coordinates(event))
@@ -294,33 +306,33 @@ class _Reconciler:
 
     def _may_have_siblings(self, holder: Envelope, event: Envelope) -> bool:
         """Return whether the event may belong to another row than the one stored under its id."""
-        alike = match_strength(holder, event, self._steps.steps_for)
-        return alike == 0 or (alike < _BY_COMMAND and holder.merge_flags & SHARES_ID != 0)
+        strength = match_strength(holder, event, self._steps.steps_for)
+        return strength == 0 or (strength < _BY_COMMAND and holder.merge_flags & SHARES_ID != 0)
 
     def _flag(self, row: Envelope, flags: int) -> None:
         """Set flags on the current state of a row."""
-        now = self._loaded(required_id(row)) or row
+        now = self._row(required_id(row)) or row
         self._change(now, with_flags(now, flags))
 
     def _is_unused(self, event_id: int) -> bool:
         """Return whether the id is known to be free, in the database and in the batch so far."""
         return event_id in self._rows and self._rows[event_id] is None
 
-    async def _row(self, event_id: int) -> Envelope | None:
+    async def _load_row(self, event_id: int) -> Envelope | None:
         """Return the row of this id. Queries it only if the batch hasn't loaded it."""
         if event_id not in self._rows:
             self._rows[event_id] = (await self._stored.lock_rows([event_id])).get(event_id)
-        return self._loaded(event_id)
+        return self._row(event_id)
 
-    def _loaded(self, event_id: int) -> Envelope | None:
-        """Return the row of this id, if it was loaded or is new."""
+    def _row(self, event_id: int) -> Envelope | None:
+        """Return the row of this id as it will be after the batch, if it was loaded or is new."""
         row = self._rows.get(event_id)
         return None if row is None else to_envelope(row)
 
     def _add(self, event: Envelope) -> tuple[Outcome, int]:
         event_id = required_id(event)
         self._rows[event_id] = event
-        self._new.add(event_id)
+        self._inserted_ids.add(event_id)
         return "stored", event_id
 
     async def _merge(self, row: Envelope, report: Envelope) -> tuple[Outcome, int]:
@@ -343,8 +355,8 @@ class _Reconciler:
             return
         event_id = required_id(row)
         self._rows[event_id] = changed
-        if event_id not in self._new:
-            self._changed.add(event_id)
+        if event_id not in self._inserted_ids:
+            self._updated_ids.add(event_id)
             self._ambiguous += is_ambiguous(changed) and not is_ambiguous(row)
 
     def _sorted(self, event_ids: Collection[int]) -> list[Event]:

@@ -30,8 +30,7 @@ def resolve_attempts(event: WireEvent) -> Attempts:
         if explicit is not None:
             return explicit, 2
     for field, value in _counted_from_one(event):
-        count = None if value is None else _count(event, field, value)
-        if count is not None:
+        if value is not None and (count := _count(event, field, value)) is not None:
             return max(count - 1, 0), 1
     if event.sent.retry_count is not None:
         retries = _count(event, "retry_count", event.sent.retry_count)

@@ -57,7 +57,7 @@ def _declared(event: WireEvent, event_type: str) -> float | None:
 
 def _nested(event: WireEvent, event_type: str) -> float | None:
     for field, value in _milliseconds(event.nested):
-        number = None if value is None else _number(value)
+        number = _number(value)
         if number is not None:
             seconds = _storable(_seconds(number), event_type)
             if seconds is not None:

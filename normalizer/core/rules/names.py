@@ -140,6 +140,7 @@ def _command(value: Value) -> str:
 
 
 def _step(value: Value) -> str:
+    """Return a step's name, or '' if there's none, or if it's `unknown`."""
     if value is None:
         return ""
     step = value if type(value) is str else text_or_number(value)

@@ -163,16 +163,15 @@ def _call_status(event: WireEvent, declared: str) -> Status:
 def _other_status(event: WireEvent, event_type: str, declared: str) -> Status:
     """Return the status of an event that doesn't end a call.
 
-        declared                         type                   status                  rank
-        nothing, or UNKNOWN              any                    nested, else implied    see below
-        a weaker word                    ends, by servers       nested, else implied    see below
-        a weaker word                    ends, not by servers   implied                 0
-        the same as the type implies     by servers             nested, else implied    see below
-        anything else                    any                    declared                1 or 2
+        declared              event type                             status
+        nothing, or UNKNOWN   any                                    nested, else implied
+        a weaker word         ends something, declared by servers    nested, else implied
+        a weaker word         ends something otherwise               implied
+        the implied status    declared by servers                    nested, else implied
+        anything else         any                                    declared
 
-    `implied` is the status that the event type implies, and it has rank 0. A declared or nested
-    status has rank 2 if it's a failure, otherwise 1. TypeMeaning says what the types mean. A
-    coercion records the declared word if the status differs from it.
+    The event type implies the implied status, which has rank 0. Any other has rank 2 if it's a
+    failure, otherwise 1. A coercion records the declared word if the status differs from it.
     """
     # Bypass the cache for a longer word, so that the cache doesn't hold megabytes of text.
     judge = _judge if len(declared) <= MAX_STATUS_BYTES else _judge.__wrapped__
@@ -186,8 +185,8 @@ def _other_status(event: WireEvent, event_type: str, declared: str) -> Status:
     return status, rank
 
 
-class _Judged(NamedTuple):
-    """One line of the table in `_other_status`.
+class _Verdict(NamedTuple):
+    """The line of that table for a declared word and an event type.
 
     - `status` and `rank` are those of the event, unless nested evidence counts and there's some.
     - `word` is the canonical word for the declared one, or '' if that's missing or UNKNOWN.
@@ -203,19 +202,19 @@ class _Judged(NamedTuple):
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _judge(declared: str, event_type: str) -> _Judged:
-    """Return the line of the table for a declared word and an event type."""
+def _judge(declared: str, event_type: str) -> _Verdict:
+    """Find the line of the table. There's one `return` for each, except for both weaker words."""
     meaning = meaning_of_type(event_type)
     word = "" if _is_unknown(declared) else _other_word(declared)
     is_respelled = declared.upper() != word
     if not word:
-        return _Judged(meaning.status, 0, word, is_respelled, asks_nested=True)
+        return _Verdict(meaning.status, 0, word, is_respelled, asks_nested=True)
     if word in _WEAKER and meaning.ends:
-        return _Judged(meaning.status, 0, word, is_respelled, asks_nested=meaning.by_servers)
+        return _Verdict(meaning.status, 0, word, is_respelled, asks_nested=meaning.by_servers)
     if word == meaning.status and meaning.by_servers:
-        return _Judged(meaning.status, 0, word, is_respelled, asks_nested=True)
+        return _Verdict(meaning.status, 0, word, is_respelled, asks_nested=True)
     within_bytes("status", word, MAX_STATUS_BYTES)
-    return _Judged(word, _rank(word), word, is_respelled, asks_nested=False)
+    return _Verdict(word, _rank(word), word, is_respelled, asks_nested=False)
 
 
 def _nested_status(event: WireEvent, event_type: str) -> str | None:

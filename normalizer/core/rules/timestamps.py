@@ -104,12 +104,13 @@ def _declared(event: WireEvent, latest: datetime) -> datetime | None:
     """Return the first readable time. A different one after it is stored in `extra`."""
     sent = event.sent
     values = (sent.created_at, sent.timestamp, sent.event_time, sent.ingest_time)
-    sent_values = values[:1] if values[1:] == _NO_OTHERS else values
+    candidates = values[:1] if values[1:] == _NO_OTHERS else values
     chosen: datetime | None = None
     chosen_value: Value = None
-    for name, value in zip(SOURCES, sent_values, strict=False):
+    for at, value in enumerate(candidates):
         if value is None or value in ("", chosen_value):
             continue
+        name = SOURCES[at]
         time = parse_time(value)
         if chosen is not None:
             if time != chosen:

@@ -29,7 +29,7 @@ from bench.servers import create_topic, started_servers
 from normalizer.embedded import (
     PostgresServer,
 )
-from normalizer.runtime.child import Child, import_environment
+from normalizer.runtime.child import Child, module_search_environment
 from normalizer.store.migrate import migrate
 from normalizer.store.rows import EVENT_COLUMNS
 from tests.support.results import command_line, write_results
@@ -162,7 +162,7 @@ async def drain(
         "KAFKA_TOPICS": topic,
         "NORMALIZER_LOG_LEVEL": "error",
         "NORMALIZER_CORE": core or os.environ.get("NORMALIZER_CORE", "native"),
-        **import_environment(),
+        **module_search_environment(),
     }
     ends = await _log_ends(bootstrap_servers, topic, partitions)
     connection = await asyncpg.connect(database_url)

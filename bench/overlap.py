@@ -22,7 +22,7 @@ import asyncpg
 
 from bench.drain import TOPIC, load, stack
 from bench.peers.costs import cpu_s
-from normalizer.runtime.child import Child, import_environment
+from normalizer.runtime.child import Child, module_search_environment
 
 SAMPLE_S: Final = 0.002
 ASK_S: Final = 0.01
@@ -50,7 +50,7 @@ async def main(events: int, seed: int) -> None:
                 "KAFKA_BOOTSTRAP_SERVERS": servers.bootstrap_servers,
                 "KAFKA_TOPICS": TOPIC,
                 "NORMALIZER_LOG_LEVEL": "error",
-                **import_environment(),
+                **module_search_environment(),
             },
         )
         try:

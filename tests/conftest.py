@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from hypothesis import HealthCheck, settings
 
 from normalizer.embedded import KafkaBroker, PostgresServer
-from normalizer.runtime.telemetry import LibraryLogHandler
+from normalizer.runtime.logging_setup import LibraryLogHandler
 from tests.support.hangs import EndsHangs
 from tests.support.maven_postgres import VERSIONS
 from tests.support.results import PrintLine

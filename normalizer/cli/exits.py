@@ -19,7 +19,7 @@ from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import NormalizerError
-from normalizer.runtime import telemetry
+from normalizer.runtime import logging_setup
 from normalizer.runtime.exit_codes import exit_code_for
 
 _T = TypeVar("_T")
@@ -31,7 +31,7 @@ def load_settings(*needs: str) -> Settings:
     `needs` names the settings without which this command can't run. Logging is off from then on,
     until the command configures it.
     """
-    telemetry.configure(level="critical")
+    logging_setup.configure(level="critical")
     return settings_or_exit(lambda: environment.load(os.environ, needs=needs))
 
 

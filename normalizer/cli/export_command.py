@@ -17,8 +17,8 @@ from normalizer.cli.job_options import ID, parse_times
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.jobs.export import Export, ExportFile, ExportSelection
-from normalizer.runtime.command_line import NewPath, discard_output
-from normalizer.runtime.exit_codes import STOPPED_AT_ONCE
+from normalizer.runtime.command_line import NonEmptyPath, discard_output
+from normalizer.runtime.exit_codes import INTERRUPTED
 from normalizer.runtime.progress import Progress
 from normalizer.runtime.signals import stop_on_signals
 
@@ -29,7 +29,7 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
 
 
 @click.command()
-@click.argument("file", type=NewPath(path_type=Path, allow_dash=True))
+@click.argument("file", type=NonEmptyPath(path_type=Path, allow_dash=True))
 @click.option(
     "--from-time",
     metavar="TIME",
@@ -126,4 +126,4 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, int]) -> int:
         try:
             return await work
         except asyncio.CancelledError:
-            raise SystemExit(STOPPED_AT_ONCE) from None
+            raise SystemExit(INTERRUPTED) from None

@@ -25,8 +25,8 @@ from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLagMeter, Throttle
 from normalizer.jobs.sources.source import HistorySource
 from normalizer.kafka import TopicReader
-from normalizer.runtime import telemetry
-from normalizer.runtime.exit_codes import FAILED, FOUND
+from normalizer.runtime import logging_setup
+from normalizer.runtime.exit_codes import FAILED, PROBLEM_FOUND
 from normalizer.runtime.garbage import collect_rarely
 from normalizer.runtime.progress import Progress, WorkDone
 from normalizer.runtime.screen import Screen
@@ -37,7 +37,7 @@ from normalizer.runtime.slices import Normalize
 def configure_screen(settings: Settings) -> Screen:
     """Return a screen on standard error. The log is printed on it too."""
     screen = Screen(sys.stderr)
-    telemetry.configure(
+    logging_setup.configure(
         level=settings.log_level,
         log_format=settings.log_format,
         secrets=settings.secrets(),
@@ -71,7 +71,7 @@ async def _throttle(
     settings: Settings, max_rate: float | None, opened: contextlib.AsyncExitStack
 ) -> Throttle:
     """Build the throttle. If brokers are configured, it measures the lag of live traffic."""
-    logger = telemetry.get_logger()
+    logger = logging_setup.get_logger()
     live = None
     if settings.kafka_bootstrap_servers:
         log = await opened.enter_async_context(TopicReader(settings))
@@ -175,7 +175,7 @@ def exit_with_dry_run_result(
         click.echo(line)
     if broken:
         exit_with_error(broken)
-    raise SystemExit(FOUND if partial else 0)
+    raise SystemExit(PROBLEM_FOUND if partial else 0)
 
 
 class _ScreenStream:
@@ -199,4 +199,4 @@ def exit_with_result(screen: Screen, result: RunResult, more: Iterable[str] = ()
     """Print the result and more lines about it, and exit with its code."""
     for line in chain(result.lines(), more):
         screen.print_line(line)
-    raise SystemExit({"truncated": FOUND, "failed": FAILED}.get(result.state, 0))
+    raise SystemExit({"truncated": PROBLEM_FOUND, "failed": FAILED}.get(result.state, 0))

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, cast
 import click
 import msgspec
 
-from normalizer.runtime.command_line import FiniteRange, NewPath
+from normalizer.runtime.command_line import FiniteRange, NonEmptyPath
 
 # The ranges of the database columns that these options are compared with. Rejecting a larger number
 # here gives a clear error. Otherwise a statement would fail later with an error from the database,
@@ -71,7 +71,7 @@ def changes_option(command: _Command) -> _Command:
 
     return click.option(
         "--changes",
-        type=NewPath(path_type=Path),
+        type=NonEmptyPath(path_type=Path),
         metavar="FILE",
         help="Write every row that would change to this file, as one JSON object per line. The "
         "option needs --dry-run, and the file must not exist yet.",

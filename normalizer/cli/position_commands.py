@@ -21,7 +21,7 @@ from normalizer.cli.partition_positions import skip as skip_position
 from normalizer.core.places import PARTITION_FORM, parse_partition
 from normalizer.errors import PositionMovedError
 from normalizer.kafka import KafkaPartition, optional_topic_reader
-from normalizer.runtime.exit_codes import FOUND
+from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from normalizer.store.position_changes import Action, PositionChange
 
 
@@ -223,7 +223,7 @@ def _run(
 
     answer = run_or_exit(moved())
     click.echo(answer, err=isinstance(answer, PositionMovedError))
-    raise SystemExit(FOUND if isinstance(answer, PositionMovedError) else 0)
+    raise SystemExit(PROBLEM_FOUND if isinstance(answer, PositionMovedError) else 0)
 
 
 def user_at_host() -> str:

@@ -20,7 +20,7 @@ from normalizer.cli.job_options import NON_NEGATIVE_INT32
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.kafka import TopicReader, optional_topic_reader
 from normalizer.observability.metric_catalog import metric_table as documented_metrics
-from normalizer.runtime.exit_codes import FOUND
+from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from normalizer.runtime.native_lane import why_python_only
 
 
@@ -63,7 +63,7 @@ def check() -> None:
                 failed = failed or finding.failed
         return failed
 
-    raise SystemExit(FOUND if run_or_exit(report()) else 0)
+    raise SystemExit(PROBLEM_FOUND if run_or_exit(report()) else 0)
 
 
 @click.group()
@@ -103,7 +103,7 @@ def verify_command() -> None:
                 differs = differs or bool(partition.wrong)
         return differs
 
-    raise SystemExit(FOUND if run_or_exit(report()) else 0)
+    raise SystemExit(PROBLEM_FOUND if run_or_exit(report()) else 0)
 
 
 @click.command()

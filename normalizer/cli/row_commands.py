@@ -36,7 +36,7 @@ from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts, redacted_lines
 from normalizer.jobs.renormalize import Renormalize, RenormalizeSelection
-from normalizer.runtime.exit_codes import FOUND
+from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from normalizer.store.read_only import read_only_connection
 
 SHOWN_REJECTIONS: Final = 20
@@ -182,7 +182,7 @@ def jobs(*, limit: int, end: str | None) -> None:
         ended = run_or_exit(end_unfinished(settings.required_database_url, end, reason))
         said = "ended" if ended else "it is running, or there is nothing to end"
         click.echo(f"job {end}: {said}", err=not ended)
-        raise SystemExit(0 if ended else FOUND)
+        raise SystemExit(0 if ended else PROBLEM_FOUND)
     for line in run_or_exit(list_runs(settings.required_database_url, limit)) or [
         "no job has run yet"
     ]:

@@ -20,7 +20,7 @@ from normalizer.core.json_schema import json_schema
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.files.unpack import Unpacked
 from normalizer.runtime.command_line import discard_output
-from normalizer.runtime.exit_codes import FOUND
+from normalizer.runtime.exit_codes import PROBLEM_FOUND
 
 
 @click.command()
@@ -57,8 +57,8 @@ def normalize(*, file: str, strict: bool) -> None:
             exit_with_error(error)
         if file != "-" and source.cut:
             click.echo(f"error: {file} is truncated", err=True)
-            raise SystemExit(FOUND)
-    raise SystemExit(FOUND if strict and rejected else 0)
+            raise SystemExit(PROBLEM_FOUND)
+    raise SystemExit(PROBLEM_FOUND if strict and rejected else 0)
 
 
 @click.command()
@@ -124,7 +124,7 @@ def conform(
     click.echo(f"{len(cases) - len(mismatches)} of {len(cases)} the same, up to level {level}")
     if failure:
         click.echo(f"{command[0]} {failure}")
-    raise SystemExit(FOUND if mismatches or failure else 0)
+    raise SystemExit(PROBLEM_FOUND if mismatches or failure else 0)
 
 
 @click.command()

@@ -24,9 +24,9 @@ from normalizer.consumer.service import Service
 from normalizer.errors import NormalizerError
 from normalizer.monitoring.monitor import Monitor
 from normalizer.observability.tracing import header_secrets, tracing
-from normalizer.runtime import telemetry
-from normalizer.runtime.command_line import NewPath
-from normalizer.runtime.exit_codes import FOUND, STUCK, exit_code_for
+from normalizer.runtime import logging_setup
+from normalizer.runtime.command_line import NonEmptyPath
+from normalizer.runtime.exit_codes import PROBLEM_FOUND, STUCK, exit_code_for
 from normalizer.runtime.garbage import collect_rarely
 from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import migrate as apply_migrations
@@ -118,7 +118,7 @@ async def run_service(
 def load_logged_settings(*needs: str) -> Settings:
     """Read the settings and configure the log. Ends the process if the settings are wrong."""
     settings = load_settings(*needs)
-    telemetry.configure(
+    logging_setup.configure(
         level=settings.log_level,
         log_format=settings.log_format,
         secrets=(*settings.secrets(), *header_secrets(os.environ)),
@@ -134,17 +134,17 @@ def run_service_or_exit(serving: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serving)
     except NormalizerError as error:
-        telemetry.get_logger().error("process.ended", why=telemetry.describe_error(error))
+        logging_setup.get_logger().error("process.ended", why=logging_setup.describe_error(error))
         raise SystemExit(exit_code_for(error)) from error
     except Exception as error:
-        telemetry.log_unexpected_error("process.ended", error)
+        logging_setup.log_unexpected_error("process.ended", error)
         raise SystemExit(STUCK) from error
 
 
 def _log_mistakes() -> None:
     """Warn about environment variables that nothing reads."""
     for mistake in environment.unknown_variables(os.environ):
-        telemetry.get_logger().warning("settings.unknown_variable", why=str(mistake))
+        logging_setup.get_logger().warning("settings.unknown_variable", why=str(mistake))
 
 
 def _run_several(settings: Settings, arguments: list[str], processes: int) -> NoReturn:
@@ -165,7 +165,7 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 @click.command()
 @click.option(
     "--folder",
-    type=NewPath(path_type=Path),
+    type=NonEmptyPath(path_type=Path),
     default=Path(".noetl"),
     show_default=True,
     help="Store everything in this folder: the data of PostgreSQL and Kafka, and the logs. If you "
@@ -222,7 +222,7 @@ def up(
     comes from the simulator, which only a source checkout has. An installed wheel starts everything
     else.
     """
-    telemetry.configure(level="critical")
+    logging_setup.configure(level="critical")
     options = Options(
         folder=folder,
         kafka=not no_kafka,
@@ -273,4 +273,4 @@ def migrate(*, status: bool, print_script: bool) -> None:
     for one in states:
         when = f" at {one.applied_at:%Y-%m-%d %H:%M:%S}" if one.applied_at else ""
         click.echo(f"{one.state:<8} {one.name}{when}")
-    raise SystemExit(FOUND if any(one.state != "applied" for one in states) else 0)
+    raise SystemExit(PROBLEM_FOUND if any(one.state != "applied" for one in states) else 0)

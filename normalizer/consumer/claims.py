@@ -27,7 +27,7 @@ from normalizer.kafka import (
     wall_clock_ms,
     why_reset,
 )
-from normalizer.runtime.telemetry import ServiceCounters, get_logger
+from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.store.claim import Claim
 from normalizer.store.process_shapes import ShapesOfProcess
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE

@@ -21,11 +21,11 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.kafka import FetchedChunk, KafkaPartition
+from normalizer.runtime.helper_process import HelperProcess, HelperProcessDiedError
+from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.native_lane import open_lane
-from normalizer.runtime.normalizer_process import NormalizerProcess, NormalizerProcessDiedError
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import normalize_in_slices
-from normalizer.runtime.telemetry import get_logger
 from normalizer.store.claim import Claim
 
 LONGEST_WAIT_S: Final = 10.0
@@ -62,7 +62,7 @@ class Intake:
         self._timed = timed
         self._loop_is_free = loop_is_free
         self._normalizer = normalizer
-        self.normalizer_process = NormalizerProcess(
+        self.helper_process = HelperProcess(
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
         )
         self.lane = open_lane(settings)
@@ -73,7 +73,7 @@ class Intake:
     async def stop(self) -> None:
         """Stop the helper process. The record that it works on is abandoned."""
         await self._slow_records.stop()
-        await self.normalizer_process.stop()
+        await self.helper_process.stop()
 
     def is_full(self, builder: BatchBuilder) -> bool:
         """Return whether the batch has reached its maximum number of rows or bytes."""
@@ -159,8 +159,8 @@ class Intake:
         with self._membership.busy(f"helper process, for {record.coordinates}"):
             while self._is_ours(claim) and not stopping.is_set():
                 try:
-                    outcomes = await self.normalizer_process.normalize(record)
-                except NormalizerProcessDiedError as died:
+                    outcomes = await self.helper_process.normalize(record)
+                except HelperProcessDiedError as died:
                     tries += 1
                     wait_s = back_off_s(tries, longest_s=LONGEST_WAIT_S)
                     self._dying_records[record.coordinates] = (tries, str(died))

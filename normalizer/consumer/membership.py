@@ -33,8 +33,8 @@ from normalizer.errors import (
     RetryableError,
 )
 from normalizer.kafka import FetchedChunk, GroupReader, KafkaPartition, TopicReader
+from normalizer.runtime.logging_setup import OutageLog, ServiceCounters, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
-from normalizer.runtime.telemetry import Outage, ServiceCounters, get_logger
 from normalizer.store.process_shapes import ShapesOfProcess
 
 CLAIMS_EVERY_S: Final = 0.25
@@ -114,7 +114,7 @@ class Membership:
         self._rollbacks: Counter[KafkaPartition] = Counter()
         """How often each partition was rolled back since its last commit."""
         self._group_offsets = GroupOffsets(self._reader, self.ownership, store)
-        self._outage = Outage(_log, clock)
+        self._outage = OutageLog(_log, clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -338,7 +338,7 @@ class Membership:
 
     async def _keep_verifying(self) -> None:
         """Compare unverified logs as soon as there are any, and retry until the broker responds."""
-        outage = Outage(_log, self._clock)
+        outage = OutageLog(_log, self._clock)
         while not self.stopping.is_set():
             self._verification_due.clear()
             try:

@@ -21,7 +21,7 @@ from normalizer.errors import (
     PositionError,
 )
 from normalizer.kafka import GroupReader, KafkaPartition
-from normalizer.runtime.telemetry import ServiceCounters, get_logger
+from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.store.claim import Claim
 
 _NEW: Final = OwnedPartition()

@@ -50,7 +50,7 @@ from normalizer.errors import (
 from normalizer.observability.commit_metrics import CommitMetrics
 from normalizer.observability.service_metrics import ServiceMetrics
 from normalizer.observability.tracer import InSpans, NoopTracer, Tracer
-from normalizer.runtime.telemetry import ServiceCounters, get_logger
+from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.store.process_shapes import ShapesOfProcess
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry

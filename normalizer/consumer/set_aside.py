@@ -21,7 +21,7 @@ from normalizer.core.batch import MAX_BATCH_BYTES, Batch, OutcomeTotals, Partiti
 from normalizer.core.decode.bounds import record_size
 from normalizer.errors import PositionError, RetryableError, StoreUnavailableError
 from normalizer.kafka import KafkaPartition
-from normalizer.runtime.telemetry import get_logger
+from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.retry import InFlightBatch, write_with_retry
 
 MAX_BYTES: Final = MAX_BATCH_BYTES

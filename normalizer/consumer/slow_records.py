@@ -13,7 +13,7 @@ from normalizer.consumer.ownership import Ownership
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.kafka import KafkaPartition
-from normalizer.runtime.telemetry import get_logger
+from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.claim import Claim
 
 PATIENCE_S: Final = 1.0

@@ -15,7 +15,7 @@ import msgspec
 
 from normalizer.core.last_try import BLAMED, SHARED
 from normalizer.kafka import KafkaPartition
-from normalizer.runtime.telemetry import get_logger
+from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.claim import Claim
 
 RECORDS_UNTIL_CLEARED: Final = 2_000

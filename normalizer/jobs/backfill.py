@@ -28,9 +28,9 @@ from normalizer.jobs.sources.source import (
     SourcePage,
     SourcePart,
 )
+from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize, normalize_in_slices
-from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import write_with_retry
 from normalizer.store.store import Store
@@ -70,7 +70,7 @@ class Backfill:
         self._accept_expired = accept_expired
         self._stopping = runner.stopping
         self._batch_rows = runner.throttle.max_batch_rows(runner.settings.batch_rows)
-        self._outage = Outage(_log)
+        self._outage = OutageLog(_log)
         self._parts: list[SourcePart] = []
         self._share_read: float | None = None
         self._share_written: float | None = None

@@ -35,9 +35,9 @@ from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import LOCK_OUTDATED, RewritePlan, RewrittenPage, rewrite_rows
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
+from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize
-from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.retry import TRIES_BEFORE_HALVING
 from normalizer.store.row_isolation import find_rejected_rows
 from normalizer.store.rows import RowRejectedError, update_rows
@@ -92,7 +92,7 @@ class Rewrite:
         self._id_ranges = IdRangeWalk(
             self._session.fetch, runner.throttle.max_batch_rows(ROWS_A_CHUNK)
         )
-        self._outage = Outage(_log)
+        self._outage = OutageLog(_log)
         self._page_rows = ROWS_A_CHUNK
         self._changing: list[int] = []
         """The ids of the rows that the current page changes."""

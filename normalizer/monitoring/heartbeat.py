@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from normalizer.kafka import KafkaPartition
-from normalizer.runtime.telemetry import describe_error, get_logger
+from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.store.claim import Claim
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS

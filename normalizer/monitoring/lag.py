@@ -23,7 +23,7 @@ from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant_command,
 from normalizer.monitoring.heartbeat import ObservedLog
 from normalizer.monitoring.partition_lag import PartitionLag
 from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, SCOPES
-from normalizer.runtime.telemetry import describe_error, get_logger
+from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.store.migration_files import (
     READ_APPLIED,
     applied_by_version,

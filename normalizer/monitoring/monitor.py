@@ -26,8 +26,8 @@ from normalizer.monitoring.gauges import GaugeCollector
 from normalizer.monitoring.heartbeat import Heartbeat
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.monitoring.probes import HttpResponse, ProbeServer, probe_response
+from normalizer.runtime.logging_setup import get_logger, log_unexpected_error
 from normalizer.runtime.pause import wait_at_most
-from normalizer.runtime.telemetry import get_logger, log_unexpected_error
 from normalizer.runtime.version import VERSION
 from normalizer.store.retry import InFlightBatch
 from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS

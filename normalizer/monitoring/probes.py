@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from normalizer.errors import ConfigurationError
-from normalizer.runtime.telemetry import log_unexpected_error
+from normalizer.runtime.logging_setup import log_unexpected_error
 
 REQUEST_S: Final = 10.0
 """Disconnect a client that sends nothing for this long."""

@@ -56,7 +56,7 @@ from normalizer.observability.span_attributes import (
     relay_sink,
 )
 from normalizer.observability.tracer import InSpans
-from normalizer.runtime.telemetry import describe_error, get_logger
+from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.runtime.version import VERSION
 from normalizer.store.write_transaction import CommittedBatch
 

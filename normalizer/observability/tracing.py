@@ -13,7 +13,7 @@ from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
 from normalizer.errors import ConfigurationError
 from normalizer.observability.tracer import NoopTracer, Tracer
-from normalizer.runtime.telemetry import describe_error, get_logger
+from normalizer.runtime.logging_setup import describe_error, get_logger
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")

@@ -37,9 +37,9 @@ from normalizer.relay.output_records import (
     reject_unwritable,
     rejection_record,
 )
+from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.slices import SLICE_S
-from normalizer.runtime.telemetry import Outage, get_logger
 
 IDLE_S: Final = 0.2
 RETRY_S: Final = 1.0
@@ -70,7 +70,7 @@ class EventRelay:
         self._limits: dict[str, int] = {}
         self._stopping = asyncio.Event()
         self._deadline: asyncio.Timeout | None = None
-        self._outage = Outage(_log)
+        self._outage = OutageLog(_log)
         self._checked_at_s = self._committed_at_s = self._heartbeat_s = time.monotonic()
         self._heard_at_s = self._checked_at_s
         self._lag_s = 0.0

@@ -18,7 +18,7 @@ from normalizer.monitoring.monitor import HEARTBEAT_LIMIT_S
 from normalizer.monitoring.probes import ProbeServer, Routes, probe_response
 from normalizer.observability.service_metrics import metric_family
 from normalizer.relay.event_relay import EventRelay
-from normalizer.runtime.telemetry import get_logger
+from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.version import VERSION
 
 SOURCE: Final = ("normalizer.events", "0")

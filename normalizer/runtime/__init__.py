@@ -6,7 +6,7 @@ exit_codes          has the exit codes of both programs.
 program_start       starts either program.
 command_line        begins and ends every command of either program.
 log_stream          writes log lines without ever blocking the process.
-telemetry           writes log lines, and masks secrets in them.
+logging_setup       writes log lines, and masks secrets in them.
 version             has the version of this program.
 signals             stops on the first signal, and exits at once on the second.
 pause               waits for an event with a time limit, and computes backoff.
@@ -15,8 +15,8 @@ screen              prints lines to a terminal or a plain stream.
 progress            prints the progress of long work, with its rate and the time left.
 child               starts a child process that dies with its parent.
 slices              normalizes records a few milliseconds at a time, so that other tasks can run.
-normalizer_process  normalizes heavy records in the helper process, which is a child.
-normalizer_loop     is the loop of the helper process, which reads records and writes outcomes.
+helper_process      normalizes heavy records in the helper process, which is a child.
+helper_main         is the loop of the helper process, which reads records and writes outcomes.
 native_lane         decides whether the native lane reads records before Python does.
 become              is the script that runs first in a child, and becomes its command.
 """

@@ -116,7 +116,7 @@ def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> 
             os.kill(process.pid, number)
 
 
-def import_environment() -> dict[str, str]:
+def module_search_environment() -> dict[str, str]:
     """Return environment variables with which `python -m` imports the same modules as this process.
 
     Without them, it looks in the current folder first, which may have another version of a module.

@@ -17,7 +17,7 @@ from typing import Any, Final
 import click
 
 from normalizer.config.environment import is_utf8, unknown_variables
-from normalizer.runtime.exit_codes import FAILED, STOPPED_AT_ONCE
+from normalizer.runtime.exit_codes import FAILED, INTERRUPTED
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
@@ -64,7 +64,7 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise SystemExit(STOPPED_AT_ONCE) from None
+            raise SystemExit(INTERRUPTED) from None
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
@@ -92,7 +92,7 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-class NewPath(click.Path):
+class NonEmptyPath(click.Path):
     """A path that needn't exist yet, but isn't empty.
 
     An empty path would mean the current folder.
@@ -105,7 +105,7 @@ class NewPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-def name_unknown_variables() -> None:
+def warn_unknown_variables() -> None:
     """Warn about variables that look like ours but that nothing reads, such as a misspelled one."""
     for mistake in unknown_variables(os.environ):
         click.echo(mistake, err=True)

@@ -4,7 +4,7 @@ from typing import Final
 
 from normalizer.errors import ConfigurationError, NormalizerError, ProcessStuckError
 
-FOUND: Final = 1
+PROBLEM_FOUND: Final = 1
 """The command found a problem. For example, a check failed, --strict found a rejected record, a
 record is lost, rows differ, a source was truncated, a dry run was stopped, a record isn't in the
 views yet, or `up` couldn't start."""
@@ -15,7 +15,7 @@ FAILED: Final = 3
 """
 STUCK: Final = 4
 """The client hangs, or we have a bug. Restart the process."""
-STOPPED_AT_ONCE: Final = 130
+INTERRUPTED: Final = 130
 """A signal ended the process at once."""
 
 

@@ -17,7 +17,7 @@ from normalizer.core.decode.event_cleaner import EventCleaner
 from normalizer.core.encoded_events import EncodedEvent, Lane
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rule_sources import rules_sha256
-from normalizer.runtime.telemetry import get_logger
+from normalizer.runtime.logging_setup import get_logger
 
 MODULE: Final = "event_normalizer_native"
 MOST_PANICS: Final = 3

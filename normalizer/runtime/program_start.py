@@ -5,7 +5,7 @@ import signal
 from importlib import import_module
 from types import FrameType
 
-from normalizer.runtime.exit_codes import STOPPED_AT_ONCE
+from normalizer.runtime.exit_codes import INTERRUPTED
 
 
 def start(program: str) -> None:
@@ -26,4 +26,4 @@ def start(program: str) -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    os._exit(STOPPED_AT_ONCE)
+    os._exit(INTERRUPTED)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-from normalizer.runtime.exit_codes import STOPPED_AT_ONCE
+from normalizer.runtime.exit_codes import INTERRUPTED
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -38,7 +38,7 @@ def stop_on_signals(
         nonlocal is_stopping
         if is_stopping:
             abort()
-            os._exit(STOPPED_AT_ONCE)
+            os._exit(INTERRUPTED)
         is_stopping = True
         stop()
 

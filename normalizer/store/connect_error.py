@@ -17,7 +17,7 @@ from normalizer.errors import (
     StoreUnavailableError,
 )
 from normalizer.postgres.database import PoolerError, UnfitFileError, describe_server_error
-from normalizer.runtime.telemetry import describe_error
+from normalizer.runtime.logging_setup import describe_error
 from normalizer.store.sqlstate import translate_error
 
 _SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})

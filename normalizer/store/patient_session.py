@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 import asyncpg
 
 from normalizer.errors import FatalError, RetryableError, StoreUnavailableError
+from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s
-from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.rows import RowRejectedError
 from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import STATEMENT_ENDED
@@ -39,7 +39,7 @@ class PatientSession(Session):
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(database_url, application_name=application_name, settings=settings)
-        self._outage = Outage(_log)
+        self._outage = OutageLog(_log)
         self._has_answered = False
 
     async def run_once(

@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.postgres.database import COMMAND_TIMEOUT_S, connect
-from normalizer.runtime.telemetry import describe_error, get_logger
+from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.store.sqlstate import CLIENT_REFUSALS, FOREIGN_ERRORS
 
 _CLOSE_S: Final = 2.0

@@ -25,8 +25,8 @@ from normalizer.errors import (
     RetryableError,
     SignInTries,
 )
+from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
-from normalizer.runtime.telemetry import get_logger
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE, is_outage
 
 TRIES_BEFORE_HALVING: Final = 3

@@ -15,7 +15,7 @@ import asyncpg
 
 from normalizer.errors import StoreUnavailableError
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
-from normalizer.runtime.telemetry import get_logger
+from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.reconnecting_connection import (
     ReconnectingConnection,

@@ -15,7 +15,7 @@ from normalizer.errors import (
 )
 from normalizer.postgres.database import describe_server_error
 from normalizer.postgres.database_connection import DATABASE_ERRORS
-from normalizer.runtime.telemetry import describe_error
+from normalizer.runtime.logging_setup import describe_error
 
 
 class Fault(Enum):

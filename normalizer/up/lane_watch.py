@@ -11,7 +11,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
 
-from normalizer.runtime.child import import_environment
+from normalizer.runtime.child import module_search_environment
 from normalizer.runtime.native_lane import MODULE
 
 _LOOK_S: Final = 1.0
@@ -54,7 +54,7 @@ async def _is_usable() -> bool:
     """Check in a new process, because this one couldn't load the lane a second time."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _WHY_NOT),
-        env=import_environment(),
+        env=module_search_environment(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

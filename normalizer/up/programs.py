@@ -13,7 +13,7 @@ from typing import Final
 from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
 from normalizer.embedded.ports import choose_ports, is_free
 from normalizer.postgres.database import open_connection
-from normalizer.runtime.child import import_environment
+from normalizer.runtime.child import module_search_environment
 from normalizer.up.stackfile import Stack
 from normalizer.up.supervisor import ChildProgram, Supervisor
 
@@ -45,7 +45,7 @@ class Programs:
         self._stack = stack
         self._supervisor = supervisor
         passed_on = {name: environ[name] for name in _PASSED_ON if name in environ}
-        self._base = {**passed_on, **import_environment()}
+        self._base = {**passed_on, **module_search_environment()}
         self._service = {
             "DATABASE_URL": stack.database_url,
             "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers or "",

@@ -33,10 +33,10 @@ from prometheus_client.registry import Collector
 from normalizer.config.settings import Settings
 from normalizer.embedded.ports import free_port
 from normalizer.monitoring.probes import HttpResponse, ProbeServer, Routes
-from normalizer.runtime.child import Child, import_environment
+from normalizer.runtime.child import Child, module_search_environment
 from normalizer.runtime.exit_codes import FAILED, MISUSED
+from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.pause import wait_at_most
-from normalizer.runtime.telemetry import get_logger
 
 OPEN_METRICS: Final = "application/openmetrics-text"
 """The format that supports exemplars."""
@@ -168,7 +168,7 @@ class ServiceProcesses:
             "NORMALIZER_HTTP_PORT": str(self._ports[number]),
             "NORMALIZER_INSTANCE": f"{self._name}-{number}",
         }
-        return {**self._environ, **import_environment(), **own}
+        return {**self._environ, **module_search_environment(), **own}
 
     def _answers(self, path: str, numbers: Sequence[int]) -> list[tuple[int, int, bytes]]:
         """Request a path from these processes at the same time.

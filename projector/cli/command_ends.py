@@ -11,7 +11,7 @@ import click
 
 from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailableError
 from normalizer.runtime.command_line import discard_output
-from normalizer.runtime.exit_codes import STOPPED_AT_ONCE, exit_code_for
+from normalizer.runtime.exit_codes import INTERRUPTED, exit_code_for
 
 _T = TypeVar("_T")
 
@@ -40,7 +40,7 @@ def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:
     except NormalizerError as error:
         raise _CommandError(str(error), error) from error
     except KeyboardInterrupt:
-        raise SystemExit(STOPPED_AT_ONCE) from None
+        raise SystemExit(INTERRUPTED) from None
 
 
 class _CommandError(click.ClickException):

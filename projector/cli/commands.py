@@ -4,7 +4,7 @@
 
 import click
 
-from normalizer.runtime.command_line import Program, name_unknown_variables
+from normalizer.runtime.command_line import Program, warn_unknown_variables
 from projector.api.serve_command import serve
 from projector.cli.maintain_command import maintain
 from projector.cli.repair_command import repair
@@ -45,7 +45,7 @@ def main() -> None:
       4    the service can't continue, but a restart helps
       130  ended at once by a signal
     """
-    name_unknown_variables()
+    warn_unknown_variables()
 
 
 for _command in (views, serve, verify, wait, repair, maintain):

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from normalizer.errors import StoreUnavailableError
-from normalizer.runtime.command_line import NewPath
-from normalizer.runtime.exit_codes import FOUND
+from normalizer.runtime.command_line import NonEmptyPath
+from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_scope, parse_span
 from projector.database_session import database_url, open_connection
@@ -56,7 +56,7 @@ from projector.verify.verdict import Verdict
     "--archive",
     envvar="PROJECTOR_ARCHIVE",
     show_envvar=True,
-    type=NewPath(file_okay=False, path_type=Path),
+    type=NonEmptyPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="Write a compressed copy of events to this folder before they're deleted. `normalizer "
     "backfill file` can read the copy into another database. You can't read it back into this "
@@ -193,4 +193,4 @@ def maintain(
         return True
 
     if not run_flow(run_as_service() if every else once()):
-        raise SystemExit(FOUND)
+        raise SystemExit(PROBLEM_FOUND)

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import click
 
-from normalizer.runtime.exit_codes import FOUND
+from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_scope
 from projector.database_session import database_url, open_connection
@@ -100,7 +100,7 @@ def repair(
         return agrees
 
     if not run_flow(run()):
-        raise SystemExit(FOUND)
+        raise SystemExit(PROBLEM_FOUND)
 
 
 def _repair_request(

@@ -4,7 +4,7 @@
 
 import click
 
-from normalizer.runtime.exit_codes import FOUND
+from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_scope
 from projector.database_session import database_url, open_connection
@@ -104,4 +104,4 @@ def verify(
     if scope.kind == "sample":
         print_result(f"sample of {scope.hours} hours, --seed {scope.seed}")
     if not run_flow(run()):
-        raise SystemExit(FOUND)
+        raise SystemExit(PROBLEM_FOUND)

@@ -25,9 +25,9 @@ from normalizer.jobs.engine.throttle import Throttle
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.source import HistorySource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
+from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.screen import Screen
 from normalizer.runtime.slices import Normalize
-from normalizer.runtime.telemetry import get_logger
 from projector.database_session import open_connection
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify as verify_projections

@@ -23,7 +23,7 @@ from normalizer.consumer.service import Service
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
-from normalizer.runtime import telemetry
+from normalizer.runtime import logging_setup
 from normalizer.runtime.garbage import collect_rarely
 from normalizer.runtime.signals import stop_on_signals
 from tests.support.service_runs import environment
@@ -81,7 +81,7 @@ def read(file: Path) -> Measures:
 
 async def _serve(file: Path) -> None:
     settings = load(os.environ, needs=("database_url", "kafka_bootstrap_servers"))
-    telemetry.configure(level="warning", log_format="json", secrets=settings.secrets())
+    logging_setup.configure(level="warning", log_format="json", secrets=settings.secrets())
     service = Service(settings)
     measures = Measures(start_mb=_peak_mb(os.getpid()))
     normalize = Normalizer.normalize
@@ -114,7 +114,7 @@ async def _watch(service: Service, measures: Measures, file: Path) -> None:
             measures.peak_mb = _peak_mb(os.getpid())
             if not service.counters.records:
                 measures.start_mb = measures.peak_mb
-            if process := service.intake.normalizer_process.process:
+            if process := service.intake.helper_process.process:
                 with contextlib.suppress(OSError, StopIteration):
                     measures.helper_mb = max(measures.helper_mb, _peak_mb(process.pid))
             new = file.with_suffix(".new")

@@ -27,9 +27,9 @@ from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import Throttle
+from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.signals import stop_on_signals
-from normalizer.runtime.telemetry import Outage, get_logger
 
 HEARTBEAT_EVERY_S: Final = 1.0
 
@@ -97,7 +97,7 @@ class JobRunner:
         took_s: float,
     ) -> RunResult:
         """Store the result and return it. In an outage, wait for the database until a stop."""
-        outage = Outage(_log)
+        outage = OutageLog(_log)
         while True:
             try:
                 totals = await run.totals()
@@ -166,7 +166,7 @@ class JobRunner:
 
     async def _write_heartbeats(self, run: JobRun, share: Callable[[], float | None]) -> None:
         """Report the progress on the screen and in the database, and log an outage."""
-        outage = Outage(_log)
+        outage = OutageLog(_log)
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):

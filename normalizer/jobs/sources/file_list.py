@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from normalizer.errors import ConfigurationError, FatalError
-from normalizer.runtime.telemetry import get_logger
+from normalizer.runtime.logging_setup import get_logger
 
 STANDARD_INPUT: Final = Path("-")
 

@@ -34,7 +34,7 @@ from normalizer.files.unpack import Unpacked, read_beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_list import list_files
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
-from normalizer.runtime.telemetry import get_logger
+from normalizer.runtime.logging_setup import get_logger
 
 Form = Literal["auto", "lines", "dump"]
 

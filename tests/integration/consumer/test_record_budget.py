@@ -19,7 +19,7 @@ from normalizer.core.decode.bounds import MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import Reason
-from normalizer.runtime.normalizer_process import NormalizerProcess, NormalizerProcessDiedError
+from normalizer.runtime.helper_process import HelperProcess, HelperProcessDiedError
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
 from tests.support.measured_service import Measures, measured, read
@@ -232,7 +232,7 @@ async def test_the_helper_gives_what_the_rules_give() -> None:
         )
         for at, value in enumerate(values)
     ]
-    helper = NormalizerProcess(["n"])
+    helper = HelperProcess(["n"])
 
     outcomes = [await helper.normalize(record) for record in records]
     await helper.stop()
@@ -247,7 +247,7 @@ async def test_a_helper_has_the_rules_of_its_parent_in_a_folder_that_has_others(
     (tmp_path / "normalizer").mkdir()
     (tmp_path / "normalizer" / "__init__.py").write_text("raise SystemExit('others')")
     monkeypatch.chdir(tmp_path)
-    helper = NormalizerProcess()
+    helper = HelperProcess()
     record = RawRecord(b"{}")
 
     assert await helper.normalize(record) == Normalizer().normalize(record)
@@ -256,14 +256,14 @@ async def test_a_helper_has_the_rules_of_its_parent_in_a_folder_that_has_others(
 
 
 async def test_a_helper_that_died_says_so_and_is_started_again() -> None:
-    helper = NormalizerProcess()
+    helper = HelperProcess()
     record = RawRecord(event(integers(0.1)), topic="t", recorded_ms=0)
     expected = await helper.normalize(record)
     process = helper.process
     assert process is not None
 
     os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(NormalizerProcessDiedError):
+    with pytest.raises(HelperProcessDiedError):
         await helper.normalize(record)
 
     assert await helper.normalize(record) == expected
@@ -278,7 +278,7 @@ async def test_a_record_that_the_helper_dies_on_waits_and_is_named(feed: Feed) -
     await feed.producer.flush()
     async with running(feed.settings()) as service:
         await feed.until_read({0: 1})
-        process = service.intake.normalizer_process.process
+        process = service.intake.helper_process.process
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
 
@@ -302,7 +302,7 @@ async def test_a_helper_that_falls_silent_is_named_and_replaced(feed: Feed) -> N
     settings = feed.settings(progress_timeout_s=5)
     async with running(settings) as service:
         await feed.until_read({0: 1})
-        process = service.intake.normalizer_process.process
+        process = service.intake.helper_process.process
         assert process is not None
         os.kill(process.pid, signal.SIGSTOP)
 

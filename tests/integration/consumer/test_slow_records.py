@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from normalizer.consumer.slow_records import PATIENCE_S
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
-from normalizer.runtime.normalizer_process import NormalizerProcess
+from normalizer.runtime.helper_process import HelperProcess
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
 from tests.support.service_runs import running, until
@@ -24,18 +24,18 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
-    normalize = NormalizerProcess.normalize
+    normalize = HelperProcess.normalize
 
-    async def counted(helper: NormalizerProcess, record: RawRecord) -> tuple[Normalized, ...]:
+    async def counted(helper: HelperProcess, record: RawRecord) -> tuple[Normalized, ...]:
         begun.append(record.coordinates)
         return await normalize(helper, record)
 
-    monkeypatch.setattr(NormalizerProcess, "normalize", counted)
+    monkeypatch.setattr(HelperProcess, "normalize", counted)
     with structlog.testing.capture_logs() as lines:
         async with running(feed.settings(core="python")) as service:
             await _send(feed.producer, feed.topic, 0, [_heavy(0)])
             await feed.until_read({0: 1})
-            helper = service.intake.normalizer_process.process
+            helper = service.intake.helper_process.process
             assert helper
             os.kill(helper.pid, signal.SIGSTOP)  # whatever it gets now takes long
 

@@ -29,7 +29,7 @@ from normalizer.errors import (
     StoreUnavailableError,
 )
 from normalizer.runtime.command_line import Program
-from normalizer.runtime.exit_codes import FAILED, FOUND, MISUSED, STOPPED_AT_ONCE, STUCK
+from normalizer.runtime.exit_codes import FAILED, INTERRUPTED, MISUSED, PROBLEM_FOUND, STUCK
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.screen import Screen
 from projector.cli.command_ends import run_flow
@@ -69,7 +69,7 @@ def test_a_signal_ends_either_program_by_the_same_code() -> None:
     with pytest.raises(SystemExit) as ended:
         run_flow(interrupted())
 
-    assert ended.value.code == STOPPED_AT_ONCE
+    assert ended.value.code == INTERRUPTED
 
 
 @pytest.mark.parametrize("program", ["normalizer", "projector"])
@@ -121,11 +121,11 @@ def test_help_and_the_operators_page_say_what_each_code_means(where: str) -> Non
 
     for code, meaning in {
         0: "done, or stopped by a signal",
-        FOUND: "a problem was found",
+        PROBLEM_FOUND: "a problem was found",
         MISUSED: "wrong usage or settings",
         FAILED: "no answer, a refused sign-in, or an error that a retry can't fix",
         STUCK: "the service can't continue, but a restart helps",
-        STOPPED_AT_ONCE: "ended at once by a signal",
+        INTERRUPTED: "ended at once by a signal",
     }.items():
         assert f"{code} {meaning}" in said
 
@@ -150,7 +150,7 @@ async def test_a_dry_run_that_was_stopped_says_so(
     said = capsys.readouterr()
     assert said.out == "dry run: nothing was written. It would be:\n3 new\n"
     assert ("this covers only the part that was read" in said.err) is signalled
-    assert ended.value.code == (FOUND if signalled else 0)
+    assert ended.value.code == (PROBLEM_FOUND if signalled else 0)
 
 
 def test_a_dry_run_that_shows_nothing_leaves_no_file_of_changes(tmp_path: Path) -> None:
@@ -183,4 +183,4 @@ def test_sigterm_is_not_lost_in_code_that_catches_everything(
     finally:
         signal.signal(signal.SIGTERM, before)
 
-    assert ended.exit_code == STOPPED_AT_ONCE
+    assert ended.exit_code == INTERRUPTED

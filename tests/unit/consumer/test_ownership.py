@@ -7,7 +7,7 @@ from normalizer.consumer.ownership import Ownership
 from normalizer.consumer.partition_state import TRANSITIONS, PartitionState
 from normalizer.errors import BrokerUnavailableError, FencedError, PositionMovedError
 from normalizer.kafka import KafkaPartition
-from normalizer.runtime.telemetry import ServiceCounters
+from normalizer.runtime.logging_setup import ServiceCounters
 from normalizer.store.claim import Claim
 
 ONE = KafkaPartition("topic", 0)

@@ -29,8 +29,8 @@ from normalizer.jobs.sources.source import ReadPosition, SourcePage
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.kafka.range_reader import OffsetRange
+from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.screen import Screen
-from normalizer.runtime.telemetry import get_logger
 from tests.support.factories import envelope, raw_record
 
 ONE = KafkaPartition("noetl.events", 1)

@@ -20,7 +20,7 @@ from normalizer.errors import (
     StoreUnavailableError,
 )
 from normalizer.postgres.database import PoolerError
-from normalizer.runtime.telemetry import Outage, get_logger
+from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.retry import write_with_retry
 from tests.support.factories import envelope, make_batch
@@ -56,7 +56,7 @@ def test_silence_between_refusals_is_not_counted() -> None:
 
 
 def test_an_outage_lasts_as_long_as_it_takes_but_not_one_of_refusals() -> None:
-    outage = Outage(get_logger())
+    outage = OutageLog(get_logger())
 
     with capture_logs():
         for _ in range(50):
@@ -68,7 +68,7 @@ def test_an_outage_lasts_as_long_as_it_takes_but_not_one_of_refusals() -> None:
 
 
 def test_an_error_after_a_silence_is_logged_too() -> None:
-    outage = Outage(get_logger())
+    outage = OutageLog(get_logger())
 
     with capture_logs() as lines:
         outage.log_silence("no answer for 10 s")

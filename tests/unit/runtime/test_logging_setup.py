@@ -13,14 +13,14 @@ import pytest
 import structlog
 
 from normalizer.errors import FencedError, StoreUnavailableError
-from normalizer.runtime import telemetry
+from normalizer.runtime import logging_setup
 from normalizer.runtime.log_stream import LogStream
 
 
 @pytest.fixture
 def lines() -> io.StringIO:
     stream = io.StringIO()
-    telemetry.configure(secrets=["hunter2", "x"], stream=stream)
+    logging_setup.configure(secrets=["hunter2", "x"], stream=stream)
     return stream
 
 
@@ -29,7 +29,7 @@ def logged(lines: io.StringIO) -> list[dict[str, object]]:
 
 
 def test_the_name_of_a_file_that_is_no_text_ends_nothing(lines: io.StringIO) -> None:
-    telemetry.get_logger().info("reading", file=os.fsdecode(b"/a/\xff"))
+    logging_setup.get_logger().info("reading", file=os.fsdecode(b"/a/\xff"))
 
     assert json.loads(lines.getvalue())["file"] == "/a/\udcff"
 
@@ -37,7 +37,7 @@ def test_the_name_of_a_file_that_is_no_text_ends_nothing(lines: io.StringIO) -> 
 def test_a_secret_is_masked_in_every_place_of_a_line(lines: io.StringIO) -> None:
     token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijkl"
 
-    telemetry.get_logger().warning(
+    logging_setup.get_logger().warning(
         "no way in with hunter2",
         url="postgresql://u:secret@h/n",
         nested={"list": ["Bearer abcdefghij", token]},
@@ -55,9 +55,9 @@ def test_a_line_that_cannot_be_written_is_left_out() -> None:
         def flush(self) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    telemetry.configure(stream=Full())
+    logging_setup.configure(stream=Full())
 
-    telemetry.get_logger().info("started")
+    logging_setup.get_logger().info("started")
     logging.getLogger("asyncio").error("task failed")
 
 
@@ -65,8 +65,8 @@ def test_a_pipe_that_nobody_reads_holds_up_nothing() -> None:
     """Else the loop of a process hangs in its next line. A later reader gets whole lines."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream, os.fdopen(reading, "rb") as pipe:
-        telemetry.configure(stream=stream)
-        logger = telemetry.get_logger()
+        logging_setup.configure(stream=stream)
+        logger = logging_setup.get_logger()
 
         def log_much() -> None:
             for number in range(100):
@@ -117,12 +117,12 @@ def test_a_line_that_a_pipe_takes_as_one_is_written_as_one(
 
 def test_a_library_that_repeats_itself_is_counted(lines: io.StringIO) -> None:
     now = 100.0
-    handler = telemetry.LibraryLogHandler(clock=lambda: now)
+    handler = logging_setup.LibraryLogHandler(clock=lambda: now)
     record = logging.LogRecord("aiokafka", logging.WARNING, "", 0, "away: %s", ("a",), None)
 
     for _ in range(4):
         handler.emit(record)
-    now += telemetry.REPEAT_AFTER_S
+    now += logging_setup.REPEAT_AFTER_S
     handler.emit(record)
 
     first, second = logged(lines)
@@ -157,15 +157,15 @@ def test_a_librarys_traceback_is_only_named(lines: io.StringIO) -> None:
     ],
 )
 def test_an_error_is_described_without_content(error: Exception, text: str) -> None:
-    assert telemetry.describe_error(error) == text
+    assert logging_setup.describe_error(error) == text
 
 
 def test_a_line_of_ecs_has_its_names_and_everything_else_below_one_of_ours() -> None:
     stream = io.StringIO()
-    telemetry.configure(log_format="ecs", secrets=["hunter2"], stream=stream)
+    logging_setup.configure(log_format="ecs", secrets=["hunter2"], stream=stream)
 
     with structlog.contextvars.bound_contextvars(trace_id="a" * 32, span_id="b" * 16):
-        telemetry.get_logger().warning(
+        logging_setup.get_logger().warning(
             "batch.rolled_back", why="fenced by hunter2", url="u", partitions=[1]
         )
     logging.getLogger("asyncio").error("task failed", exc_info=ValueError("content"))
@@ -176,7 +176,7 @@ def test_a_line_of_ecs_has_its_names_and_everything_else_below_one_of_ours() -> 
         "log.level": "warning",
         "message": "batch.rolled_back: fenced by ***",
         "event.action": "batch.rolled_back",
-        "ecs.version": telemetry.ECS_VERSION,
+        "ecs.version": logging_setup.ECS_VERSION,
         "trace.id": "a" * 32,
         "span.id": "b" * 16,
         "normalizer": {"why": "fenced by ***", "url": "u", "partitions": [1]},
@@ -187,5 +187,5 @@ def test_a_line_of_ecs_has_its_names_and_everything_else_below_one_of_ours() -> 
         "message": "task failed",
         "log.logger": "asyncio",
         "error.message": "ValueError",
-        "ecs.version": telemetry.ECS_VERSION,
+        "ecs.version": logging_setup.ECS_VERSION,
     }

@@ -183,7 +183,7 @@ class LibraryLogHandler(logging.Handler):
         logger.log(record.levelno, record.getMessage(), **context)
 
 
-class Outage:
+class OutageLog:
     """Logs one line when something becomes unavailable, and one when it's back."""
 
     def __init__(

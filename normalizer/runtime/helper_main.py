@@ -1,6 +1,6 @@
 """The program of the helper process: reads records from stdin, and writes their outcomes to stdout.
 
-`normalizer_process` starts this program and sends it the records. It ends when its stdin is closed.
+`helper_process` starts this program and sends it the records. It ends when its stdin is closed.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, Normalized
 
 FRAME: Final = 8
-"""The same as in `normalizer_process`. Importing that would load asyncio, which takes megabytes."""
+"""The same as in `helper_process`. Importing that would load asyncio, which takes megabytes."""
 OUTCOMES_A_MESSAGE: Final = 200
 MESSAGE_BYTES: Final = 1 << 20
 """A message with more than one outcome stays below this size."""

@@ -18,8 +18,8 @@ from typing import Final
 from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
-from normalizer.runtime.child import import_environment, send_signal
-from normalizer.runtime.telemetry import get_logger
+from normalizer.runtime.child import module_search_environment, send_signal
+from normalizer.runtime.logging_setup import get_logger
 
 FRAME: Final = 8
 """The size of the length before each message, in bytes. A length of 0 ends the outcomes of a
@@ -34,11 +34,11 @@ _PIPE_BYTES: Final = 1 << 20
 _log: Final = get_logger()
 
 
-class NormalizerProcessDiedError(Exception):
+class HelperProcessDiedError(Exception):
     """The child ended during a record, most likely because memory ran out, or sent no outcomes."""
 
 
-class NormalizerProcess:
+class HelperProcess:
     """The helper process. It's started when it's first needed, and again after it has died.
 
     If it takes longer than `answer_s` for a record, it must be frozen or hanging, so it's killed.
@@ -59,7 +59,7 @@ class NormalizerProcess:
         self._turn = asyncio.Lock()
 
     async def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
-        """Return the outcomes of one record. Raises NormalizerProcessDiedError.
+        """Return the outcomes of one record. Raises HelperProcessDiedError.
 
         The helper handles one record at a time. If the call is cancelled, the helper is killed,
         because its late outcomes would otherwise be mistaken for those of the next record. A record
@@ -74,11 +74,9 @@ class NormalizerProcess:
             except BaseException as error:
                 await self._end()
                 if isinstance(error, TimeoutError):
-                    raise NormalizerProcessDiedError(
-                        f"no answer in {self._answer_s:g} s"
-                    ) from error
+                    raise HelperProcessDiedError(f"no answer in {self._answer_s:g} s") from error
                 if isinstance(error, (EOFError, ConnectionError)):
-                    raise NormalizerProcessDiedError(f"exit code {process.returncode}") from error
+                    raise HelperProcessDiedError(f"exit code {process.returncode}") from error
                 raise
             _log_if_slow(record, time.monotonic() - began_s)
             return outcomes
@@ -92,8 +90,8 @@ class NormalizerProcess:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "normalizer.runtime.normalizer_loop"),
-                env=os.environ | import_environment(),
+                *("-m", "normalizer.runtime.helper_main"),
+                env=os.environ | module_search_environment(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # a traceback isn't a JSON log line
@@ -101,7 +99,7 @@ class NormalizerProcess:
                 start_new_session=True,  # Ctrl-C in a terminal is for the parent
             )
         except OSError as error:
-            raise NormalizerProcessDiedError(
+            raise HelperProcessDiedError(
                 f"the helper process can't start: {error.strerror}"
             ) from error
         _write(process, pickle.dumps(self._rules))

@@ -34,10 +34,10 @@ A rejected record isn't an error. It becomes a `Rejected` and goes to quarantine
 continues. Other exceptions only tell a caller inside what happened, which translates them:
 
     NumberError, RecordRejectedError, RecordIgnoredError  the rules, about a record
-    NormalizerProcessDiedError                            the helper process, about itself
+    HelperProcessDiedError                                the helper process, about itself
     TokenUnavailableError, TokenRejectedError             an access token for Kafka
-    UnpacksTooFarError                                    decompressing a batch of Kafka's log
-    UnfitFileError, PoolerError                           opening a connection to PostgreSQL
+    DecompressedTooLargeError                             decompressing a batch of Kafka's log
+    TlsFileError, PoolerError                             opening a connection to PostgreSQL
     RowRejectedError, RetryTransactionError               a transaction that writes a batch
 
 The HTTP API has its own in projector/api/api_errors.py.

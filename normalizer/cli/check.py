@@ -114,7 +114,7 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
     for row in rows:
         partition = KafkaPartition(row["topic"], row["partition"])
         about, bounds = f"position of {partition}", kafka.bounds.get(partition)
-        if other_log := await kafka.why_reset(partition, row):
+        if other_log := await kafka.find_log_mismatch(partition, row):
             fit = False
             yield CheckResult(about, other_log.why, other_log.remedy)
         elif row["slice_records"] == BLAMED:

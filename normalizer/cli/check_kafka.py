@@ -16,11 +16,11 @@ from normalizer.errors import FatalError
 from normalizer.kafka import (
     Bounds,
     KafkaPartition,
-    OtherLog,
+    LogMismatch,
     TopicReader,
+    find_log_mismatch,
     grant_command,
     no_leader_error,
-    why_reset,
 )
 
 _NO_SUCH_GROUP: Final = frozenset({"Dead", ""})
@@ -109,12 +109,14 @@ class KafkaCheck:
             said = _UNUSED if state in _NO_SUCH_GROUP else f"{state.lower()}, {members} members"
             yield CheckResult(f"group {group}", said)
 
-    async def why_reset(self, partition: KafkaPartition, row: asyncpg.Record) -> OtherLog | None:
+    async def find_log_mismatch(
+        self, partition: KafkaPartition, row: asyncpg.Record
+    ) -> LogMismatch | None:
         """Return why a partition isn't the one that its position belongs to, or None if it is."""
         cluster_ids = (row["cluster_id"], self.cluster_id or "")
         if self.bounds.get(partition) is None and cluster_ids[0] == cluster_ids[1]:
             return None
-        return await why_reset(
+        return await find_log_mismatch(
             self._log,
             partition,
             cluster_ids,

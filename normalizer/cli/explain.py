@@ -27,7 +27,7 @@ from normalizer.envelope import (
     to_canonical,
 )
 from normalizer.errors import BrokerUnavailableError, ConfigurationError, FatalError
-from normalizer.kafka import KafkaPartition, TopicReader, why_reset
+from normalizer.kafka import KafkaPartition, TopicReader, find_log_mismatch
 from normalizer.store.read_only import read_only_connection
 
 _POSITION: Final = """
@@ -157,7 +157,7 @@ async def _read_from_topic(
     try:
         if partition not in await log.partitions(at.topic):
             return None, "the partition doesn't exist now"
-        other_log = await why_reset(
+        other_log = await find_log_mismatch(
             log,
             partition,
             (position["cluster_id"], await log.cluster_id()),

@@ -35,11 +35,11 @@ from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.kafka import (
     Bounds,
     KafkaPartition,
-    OtherLog,
+    LogMismatch,
     TopicReader,
     UnreadableBatchError,
+    find_log_mismatch,
     no_leader_error,
-    why_reset,
 )
 from normalizer.kafka.lenient_reader import ONE_BATCH
 from normalizer.store.read_only import read_only_connection
@@ -238,8 +238,10 @@ async def _check_partition(
     )
 
 
-async def _why_reset(log: TopicReader, position: LedgerPosition, bounds: Bounds) -> OtherLog | None:
-    return await why_reset(
+async def _why_reset(
+    log: TopicReader, position: LedgerPosition, bounds: Bounds
+) -> LogMismatch | None:
+    return await find_log_mismatch(
         log,
         KafkaPartition(position.topic, position.partition),
         (position.cluster_id, await log.cluster_id()),

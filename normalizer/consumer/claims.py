@@ -24,8 +24,8 @@ from normalizer.kafka import (
     GroupReader,
     KafkaPartition,
     TopicReader,
+    find_log_mismatch,
     wall_clock_ms,
-    why_reset,
 )
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.store.claim import Claim
@@ -142,7 +142,7 @@ class Claims:
                 continue
             compared_ms = wall_clock_ms()
             try:
-                reset = await why_reset(
+                reset = await find_log_mismatch(
                     self._kafka,
                     partition,
                     (claim.cluster_id, cluster_id),
@@ -214,7 +214,7 @@ class Claims:
         self._ownership.update_fields(partition, last_claim=claim)
         # Compare the log after the claim, because until then the previous owner could still move
         # the position.
-        reset = await why_reset(
+        reset = await find_log_mismatch(
             self._kafka,
             partition,
             (claim.cluster_id, cluster_id),

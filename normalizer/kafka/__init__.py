@@ -7,12 +7,12 @@ decode.
 connection       has what every client shares: options, partitions, records, translated errors.
 access_tokens    keeps the access token of SASL OAUTHBEARER for all clients of the process.
 token_sources    requests a token from an authorization server, or signs one for AWS.
-token_sessions   replaces a connection before the token that it signed in with expires.
-sign_in          finds the step (TCP, TLS, SASL, ...) at which the brokers reject a client.
+connection_renewal  replaces a connection before the token that it signed in with expires.
+connection_diagnosis  finds the step (TCP, TLS, SASL, ...) at which the brokers reject a client.
 reader_connection  opens the clients of a reader when they're first needed.
 group_reader     GroupReader reads the partitions that a consumer group assigns to this process.
 group_consumer   builds the aiokafka consumer of a group, with its options.
-named_member     lets a process with a name keep its partitions while it restarts.
+static_member    lets a process with a name keep its partitions while it restarts.
 fetch_sizes      limits each request to what its broker's link carries in about a second.
 fetch_positions  tracks how far each partition was read, and whether its topic may have been
                  recreated.
@@ -20,7 +20,7 @@ unreadable_batch  has the error for a record batch that neither aiokafka nor we 
 range_reader     OffsetRangeReader reads ranges of offsets, without a consumer group.
 lenient_reader   reads record batches that aiokafka can't decode.
 field_reader     reads the fields of records from bytes that arrive in pieces.
-unpacking        decompresses batches in bounded memory.
+decompression    decompresses batches in bounded memory.
 topic_reader     TopicReader reads first and last offsets, settings, and single records of a
                  topic, without a consumer group.
 topic_identity   finds out whether a topic is still the one that was read, or was recreated.
@@ -39,7 +39,7 @@ from normalizer.kafka.connection import (
 )
 from normalizer.kafka.fetch_positions import UnverifiedLog, wall_clock_ms
 from normalizer.kafka.group_reader import GroupReader
-from normalizer.kafka.topic_identity import OtherLog, why_reset
+from normalizer.kafka.topic_identity import LogMismatch, find_log_mismatch
 from normalizer.kafka.topic_reader import TopicReader, no_leader_error, optional_topic_reader
 from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
@@ -51,16 +51,16 @@ __all__ = [
     "FetchedChunk",
     "GroupReader",
     "KafkaPartition",
-    "OtherLog",
+    "LogMismatch",
     "OutputRecord",
     "TopicReader",
     "TransactionalProducer",
     "UnreadableBatchError",
     "UnverifiedLog",
     "connection_options",
+    "find_log_mismatch",
     "grant_command",
     "no_leader_error",
     "optional_topic_reader",
     "wall_clock_ms",
-    "why_reset",
 ]

@@ -35,7 +35,7 @@ from normalizer.kafka.connection import KafkaPartition
 
 _T = TypeVar("_T")
 
-UNSTABLE: Final = 88
+UNSTABLE_OFFSET_COMMIT: Final = 88
 """UNSTABLE_OFFSET_COMMIT: a transaction that commits the offset hasn't ended yet."""
 AGAIN_S: Final = 0.05
 COORDINATOR_NOT_READY: Final = (
@@ -97,7 +97,7 @@ async def _offsets(
             for one in topic_partitions
         }
         codes = {answer.error_code, *(code for _, code in found.values())} - {0}
-        if codes != {UNSTABLE}:
+        if codes != {UNSTABLE_OFFSET_COMMIT}:
             break
         await asyncio.sleep(AGAIN_S)
     for code in codes:

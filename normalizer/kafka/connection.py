@@ -34,9 +34,9 @@ from normalizer.errors import (
     FatalError,
 )
 from normalizer.kafka.access_tokens import token_provider
-from normalizer.kafka.sign_in import why_unavailable
-from normalizer.kafka.token_sessions import renew_connections
-from normalizer.kafka.unpacking import limit_unpacking
+from normalizer.kafka.connection_diagnosis import diagnose_connection
+from normalizer.kafka.connection_renewal import renew_connections
+from normalizer.kafka.decompression import limit_unpacking
 
 CLIENT_ID: Final = "normalizer"
 """The name that brokers log for our clients."""
@@ -171,7 +171,7 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
         # aiokafka doesn't notice that a broker has rejected its token. It treats the sign-in as
         # successful, and then waits for responses that never come. So try to sign in here first. If
         # that fails, the error gives the broker's reason instead of a timeout.
-        if why := await why_unavailable(connection_options(settings)):
+        if why := await diagnose_connection(connection_options(settings)):
             raise why
         inner = getattr(client, "_client", None) or getattr(client, "client", client)
         renew_connections(inner, token_provider(settings))
@@ -181,7 +181,7 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
         except (KafkaError, OSError, TimeoutError) as error:
             if isinstance(error, tuple(_MISSING_RIGHTS)):
                 raise
-            why = await why_unavailable(connection_options(settings))
+            why = await diagnose_connection(connection_options(settings))
             if why is None:
                 raise
             raise why from error

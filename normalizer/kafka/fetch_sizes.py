@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
-ANSWER_S: Final = 1.0
+TARGET_RESPONSE_S: Final = 1.0
 """How long a fetch response should take. Above two seconds, fetch_positions would take the slow
 response for a silence, and compare the log."""
 FIRST_BYTES: Final = 1 << 20
@@ -39,10 +39,10 @@ class FetchSizes:
         have had no more records. So it changes nothing.
         """
         requested = self.bytes_for(broker)
-        if took_s > ANSWER_S and answer_bytes > LEAST_BYTES:
-            fits = round(answer_bytes * ANSWER_S / took_s)
+        if took_s > TARGET_RESPONSE_S and answer_bytes > LEAST_BYTES:
+            fits = round(answer_bytes * TARGET_RESPONSE_S / took_s)
             self._bytes[broker] = max(LEAST_BYTES, min(requested, fits))
-        elif took_s < ANSWER_S / 2 and answer_bytes >= requested / 2:
+        elif took_s < TARGET_RESPONSE_S / 2 and answer_bytes >= requested / 2:
             self._bytes[broker] = min(self._most_bytes, 2 * requested)
 
     def note_failure(self, broker: Any) -> None:

@@ -37,7 +37,7 @@ class FieldReader:
             self._held, self._at = piece, 0
         return True
 
-    def number(self) -> int:
+    def read_varint(self) -> int:
         """Read a signed varint. Source: Kafka's protocol, varints."""
         value = shift = 0
         while self.has_more() and shift < 7 * _LONGEST_NUMBER:
@@ -58,7 +58,7 @@ class FieldReader:
         `end` is the position at which the record ends. If the field would extend beyond it, the
         length is wrong, and this raises CorruptRecordException.
         """
-        length = self.number()
+        length = self.read_varint()
         if length > end - self.position:
             raise CorruptRecordException(
                 f"a field claims to have {length} bytes, but its record ends before the field does"

@@ -36,15 +36,15 @@ from normalizer.kafka.fetch_positions import (
     wall_clock_ms,
 )
 from normalizer.kafka.group_consumer import new_group_consumer
-from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_partitions_leniently
-from normalizer.kafka.named_member import NamedMember, leave_when_stopped
+from normalizer.kafka.lenient_reader import UNDECODABLE_BATCH_ERRORS, read_partitions_leniently
+from normalizer.kafka.static_member import StaticMember, leave_when_stopped
 
 STOP_S: Final = 5.0
 GETMANY_GRACE_S: Final = 5.0
 """Cancel getmany this long after its own timeout, because during a rebalance it blocks without
 limit."""
 
-NOWHERE: Final = TopicPartition("", 0)
+NO_PARTITION: Final = TopicPartition("", 0)
 """A partition that never exists. Calling getmany for it only raises the errors of the group."""
 
 
@@ -70,7 +70,7 @@ class GroupReader:
         on_unverified: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
-        self._member = NamedMember(settings)
+        self._member = StaticMember(settings)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._consumer: Any = None
@@ -196,7 +196,7 @@ class GroupReader:
         try:
             async with asyncio.timeout(timeout_s + GETMANY_GRACE_S):
                 drained = await consumer.getmany(
-                    *[TopicPartition(*one) for one in wanted] or [NOWHERE],
+                    *[TopicPartition(*one) for one in wanted] or [NO_PARTITION],
                     timeout_ms=round(timeout_s * 1000),
                     max_records=max_records,
                 )
@@ -209,8 +209,8 @@ class GroupReader:
             return []
         except (KafkaError, OSError) as error:
             self._rewind()
-            self._member.check_name()
-            if not isinstance(error, BROKEN_BATCH):
+            self._member.raise_if_fenced()
+            if not isinstance(error, UNDECODABLE_BATCH_ERRORS):
                 with translating_errors("fetching"):
                     raise
             return await self._read_leniently(consumer, wanted, error)

@@ -31,11 +31,11 @@ from normalizer.kafka.connection import (
     to_raw_record,
     translating_errors,
 )
+from normalizer.kafka.decompression import CHUNK_BYTES, DecompressedTooLargeError, unpack_pieces
 from normalizer.kafka.field_reader import FieldReader
-from normalizer.kafka.unpacking import CHUNK_BYTES, UnpacksTooFarError, unpack_pieces
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
-BROKEN_BATCH: Final = (CorruptRecordException, UnsupportedCodecError)
+UNDECODABLE_BATCH_ERRORS: Final = (CorruptRecordException, UnsupportedCodecError)
 """aiokafka's errors that the content of a batch causes, rather than the broker."""
 ANSWER_S: Final = 10.0
 """A broker that sends no response for this long counts as unreachable. aiokafka itself waits
@@ -160,7 +160,7 @@ def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: i
             chunk_bytes += record_size(record)
             if chunk_bytes >= CHUNK_BYTES:
                 break
-    except UnpacksTooFarError as error:
+    except DecompressedTooLargeError as error:
         if records.next_fetch_offset == offset:
             raise UnreadableBatchError.at(
                 partition, offset, str(error), next_offset=error.next_offset
@@ -220,16 +220,16 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
                 yield self._read_record(fields)
             if fields.has_more():
                 raise CorruptRecordException("the batch has bytes after the end of its last record")
-        except UnpacksTooFarError as error:
+        except DecompressedTooLargeError as error:
             error.next_offset = self.next_offset
             raise
 
     def _read_record(self, fields: FieldReader) -> _DefaultRecordPy:
-        length = fields.number()
+        length = fields.read_varint()
         end = fields.position + length
-        fields.number()  # attributes, for which Kafka has no use yet
-        passed_ms = fields.number()
-        further = fields.number()
+        fields.read_varint()  # attributes, for which Kafka has no use yet
+        passed_ms = fields.read_varint()
+        further = fields.read_varint()
         value: bytes | None
         if length > MAX_RECORD_BYTES:
             key, value = _read_cut(fields, length)
@@ -239,7 +239,8 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             field = partial(fields.bytes_or_null, end=end)
             key, value = field(), field()
             headers = [
-                ((field() or b"").decode(errors="replace"), field()) for _ in range(fields.number())
+                ((field() or b"").decode(errors="replace"), field())
+                for _ in range(fields.read_varint())
             ]
         if fields.position != end:
             passed = fields.position - end + length
@@ -266,13 +267,13 @@ def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes
     that the record can be identified later.
     """
     crc, key = 0, b""
-    key_bytes = fields.number()
+    key_bytes = fields.read_varint()
     for part in fields.parts(key_bytes):
         crc = zlib.crc32(part, crc)
         key += part[: HEAD_BYTES - len(key)]
     crc = zlib.crc32(b"\0", crc)
     sha256, head = hashlib.sha256(), b""
-    value_bytes = fields.number()
+    value_bytes = fields.read_varint()
     for part in fields.parts(value_bytes):
         crc = zlib.crc32(part, crc)
         sha256.update(part)

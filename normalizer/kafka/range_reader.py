@@ -26,7 +26,7 @@ from normalizer.kafka.connection import (
     translating_errors,
 )
 from normalizer.kafka.fetch_sizes import limit_fetch_sizes
-from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_next_leniently
+from normalizer.kafka.lenient_reader import UNDECODABLE_BATCH_ERRORS, read_next_leniently
 from normalizer.kafka.reader_connection import ENDING_S
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
@@ -141,7 +141,7 @@ class OffsetRangeReader:
             return [await self._skip_expired(KafkaPartition(*one)) for one in error.args[0]]
         except (KafkaError, OSError) as error:
             self._seek()
-            if not isinstance(error, BROKEN_BATCH):
+            if not isinstance(error, UNDECODABLE_BATCH_ERRORS):
                 with translating_errors("reading"):
                     raise
             return await self._read_leniently()

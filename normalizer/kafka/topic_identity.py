@@ -19,7 +19,7 @@ from normalizer.kafka.topic_reader import TopicReader
 COMPARING_S: Final = 10.0
 
 
-class OtherLog(msgspec.Struct, frozen=True):
+class LogMismatch(msgspec.Struct, frozen=True):
     """Why a log isn't the one that was read before, and what to do. Its text says both."""
 
     kind: Literal["RECREATED", "ANOTHER CLUSTER"]
@@ -30,7 +30,7 @@ class OtherLog(msgspec.Struct, frozen=True):
         return f"{self.why}; {self.remedy}"
 
 
-async def why_reset(
+async def find_log_mismatch(
     log: TopicReader,
     partition: KafkaPartition,
     cluster_ids: tuple[str, str],
@@ -38,7 +38,7 @@ async def why_reset(
     next_offset: int,
     last: LastRecord | None,
     bounds: Bounds | None = None,
-) -> OtherLog | None:
+) -> LogMismatch | None:
     """Return why the log isn't the one that was read up to next_offset, or None if it's the same.
 
     The log is compared with `last`, the last record that was read. `cluster_ids` are the id of the
@@ -77,22 +77,22 @@ async def why_reset(
     return _recreated(f"offset {last.offset} holds another record than the one that was read")
 
 
-def _shorter(bounds: Bounds, next_offset: int) -> OtherLog | None:
+def _shorter(bounds: Bounds, next_offset: int) -> LogMismatch | None:
     if next_offset <= bounds.end:
         return None
     return _recreated(f"log ends at {bounds.end}, but the position is {next_offset}")
 
 
-def _recreated(how: str) -> OtherLog:
-    return OtherLog(
+def _recreated(how: str) -> LogMismatch:
+    return LogMismatch(
         "RECREATED",
         f"{how}: the topic was recreated",
         "to read it as a new incarnation, start once with --accept-reset",
     )
 
 
-def _another_cluster(known: str, cluster_id: str) -> OtherLog:
-    return OtherLog(
+def _another_cluster(known: str, cluster_id: str) -> LogMismatch:
+    return LogMismatch(
         "ANOTHER CLUSTER",
         f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster_id}, but the position is of cluster "
         f"{known}",

@@ -33,9 +33,9 @@ from normalizer.kafka.connection import (
     read_bounds,
     translating_errors,
 )
+from normalizer.kafka.connection_diagnosis import diagnose_connection
 from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_next_leniently
 from normalizer.kafka.reader_connection import ReaderConnection
-from normalizer.kafka.sign_in import why_unavailable
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 LEADER_S: Final = 5.0
@@ -57,7 +57,7 @@ class TopicReader(ReaderConnection):
 
         The error comes within seconds, where a normal client would retry until its timeout.
         """
-        if error := await why_unavailable(connection_options(self._settings)):
+        if error := await diagnose_connection(connection_options(self._settings)):
             raise error
 
     async def cluster_id(self) -> str:

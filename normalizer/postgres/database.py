@@ -66,7 +66,7 @@ _opened: Final[set[str]] = set()
 """The addresses that this process has connected to before."""
 
 
-class UnfitFileError(OSError):
+class TlsFileError(OSError):
     """A TLS file that worked before can't be loaded now, perhaps because it's being renewed."""
 
 
@@ -99,7 +99,7 @@ async def connect(
     reachable. `pool_options` are the arguments that asyncpg's pool adds.
 
     Raises ConfigurationError if the address is invalid, or if the client or a pooler rejects an
-    option in it. Raises UnfitFileError if a TLS file can't be loaded any more. Callers treat that
+    option in it. Raises TlsFileError if a TLS file can't be loaded any more. Callers treat that
     as an outage, because somebody may just be replacing the file.
     """
     check_url(database_url)
@@ -129,7 +129,7 @@ async def connect(
         if mistake is None:
             raise
         if database_url in _opened:
-            raise UnfitFileError(str(mistake)) from error
+            raise TlsFileError(str(mistake)) from error
         raise mistake from error
     _opened.add(database_url)
     try:

@@ -16,7 +16,7 @@ from normalizer.errors import (
     StoreSilentError,
     StoreUnavailableError,
 )
-from normalizer.postgres.database import PoolerError, UnfitFileError, describe_server_error
+from normalizer.postgres.database import PoolerError, TlsFileError, describe_server_error
 from normalizer.runtime.logging_setup import describe_error
 from normalizer.store.sqlstate import translate_error
 
@@ -50,7 +50,7 @@ def translate_connect_error(error: BaseException, database_url: str) -> Normaliz
             )
         case asyncpg.PostgresError():
             return _rejection(error, database_url)
-        case UnfitFileError():
+        case TlsFileError():
             return StoreUnavailableError(str(error))
         case ssl.SSLError():
             reason = getattr(error, "verify_message", "") or error.reason

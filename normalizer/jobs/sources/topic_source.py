@@ -20,7 +20,7 @@ from normalizer.errors import (
     FatalError,
 )
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
-from normalizer.kafka import Bounds, FetchedChunk, KafkaPartition, TopicReader, why_reset
+from normalizer.kafka import Bounds, FetchedChunk, KafkaPartition, TopicReader, find_log_mismatch
 from normalizer.kafka.range_reader import ExpiredRange, OffsetRange, OffsetRangeReader
 from normalizer.store.claim import Claim
 
@@ -182,7 +182,7 @@ class TopicSource:
             claim = self._live.get(one.partition)
             if claim is None:
                 continue
-            other_log = await why_reset(
+            other_log = await find_log_mismatch(
                 log,
                 one,
                 (claim.cluster_id, cluster_id),

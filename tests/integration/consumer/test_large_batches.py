@@ -15,7 +15,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import record_crc
 from normalizer.core.decode.bounds import HEAD_BYTES, MAX_RECORD_BYTES, MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
-from normalizer.kafka import KafkaPartition, TopicReader, connection, unpacking
+from normalizer.kafka import KafkaPartition, TopicReader, connection, decompression
 from normalizer.store.position_changes import PositionChange
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
@@ -110,7 +110,7 @@ async def read_in_a_process(bootstrap_servers: str, topic: Topic, end: int) -> l
 async def test_a_batch_that_unpacks_beyond_the_limit_is_named_and_can_be_skipped_as_a_whole(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpacking, "MOST_BATCH_BYTES", 60 * MIB)
+    monkeypatch.setattr(decompression, "MOST_BATCH_BYTES", 60 * MIB)
     await send_one_batch(
         feed.bootstrap_servers, feed.topic, [padded(n, 7 * MIB) for n in range(10)]
     )

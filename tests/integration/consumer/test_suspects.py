@@ -17,7 +17,7 @@ from normalizer.config.settings import Settings
 from normalizer.consumer import claims
 from normalizer.embedded.ports import choose_ports
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka import KafkaPartition, TopicReader, why_reset
+from normalizer.kafka import KafkaPartition, TopicReader, find_log_mismatch
 from normalizer.relay.relay_positions import NO_POSITION, read_position
 from normalizer.store.store import Store
 from tests.chaos.points import POINTS, gate_at
@@ -202,9 +202,9 @@ async def test_process_whose_claims_came_to_nothing_has_no_suspect(
         if len(tries) < TRIES:
             message = "the leader is unreachable"
             raise BrokerUnavailableError(message)
-        return await why_reset(kafka, partition, *arguments, **options)
+        return await find_log_mismatch(kafka, partition, *arguments, **options)
 
-    monkeypatch.setattr(claims, "why_reset", away)
+    monkeypatch.setattr(claims, "find_log_mismatch", away)
     with structlog.testing.capture_logs() as lines:
         async with running(feed.settings()):
             await feed.until_read({0: 5})

@@ -16,7 +16,7 @@ from normalizer.config.settings import Settings
 from normalizer.consumer import claims
 from normalizer.core.batch import LastRecord
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka import Bounds, OtherLog, TopicReader, why_reset
+from normalizer.kafka import Bounds, LogMismatch, TopicReader, find_log_mismatch
 from normalizer.kafka.fetch_positions import MAX_SILENCE_MS
 from tests.support.factories import snowflake
 from tests.support.feed import Feed
@@ -144,12 +144,12 @@ async def test_it_is_accepted_also_if_the_first_comparison_fails(
     await fill(feed.bootstrap_servers, feed.topic, NEW)
     failures = [BrokerUnavailableError("its leader does not answer")]
 
-    async def fail_once(*where: Any, **what: Any) -> OtherLog | None:
+    async def fail_once(*where: Any, **what: Any) -> LogMismatch | None:
         if failures:
             raise failures.pop()
-        return await why_reset(*where, **what)
+        return await find_log_mismatch(*where, **what)
 
-    monkeypatch.setattr(claims, "why_reset", fail_once)
+    monkeypatch.setattr(claims, "find_log_mismatch", fail_once)
 
     async with running(settings, accept_reset=True) as service:
         await until(lambda: bool(service.ownership.claims or service.ownership.stopped))
@@ -167,7 +167,7 @@ async def test_a_log_that_got_shorter_after_its_bounds_were_read_is_noticed(feed
 
     async with TopicReader(feed.settings()) as log:
         cluster_id = await log.cluster_id()
-        other_log = await why_reset(
+        other_log = await find_log_mismatch(
             log,
             partition,
             (cluster_id, cluster_id),

@@ -7,9 +7,9 @@ from aiokafka.errors import RequestTimedOutError
 from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.kafka.fetch_sizes import (
-    ANSWER_S,
     FIRST_BYTES,
     LEAST_BYTES,
+    TARGET_RESPONSE_S,
     FetchSizes,
     limit_fetch_sizes,
 )
@@ -33,7 +33,7 @@ def test_over_a_slow_link_an_answer_takes_about_a_second(bytes_per_s: float) -> 
     took = read_over_a_link(FetchSizes(MOST_BYTES), bytes_per_s, 0.4)
 
     assert max(took[:1]) < 16
-    assert max(took[2:]) < 2 * ANSWER_S
+    assert max(took[2:]) < 2 * TARGET_RESPONSE_S
 
 
 def test_over_a_fast_link_all_that_the_setting_allows_is_requested_after_some_answers() -> None:

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.client import ConnectionGroup
 
 from normalizer.kafka.access_tokens import TokenProvider
-from normalizer.kafka.token_sessions import renew_connections
+from normalizer.kafka.connection_renewal import renew_connections
 from normalizer.kafka.token_sources import AccessToken, TokenUnavailableError
 from tests.support.waiting import until
 

@@ -57,7 +57,7 @@ class Failure(NamedTuple):
     is_rejected: bool = True
 
 
-async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError | None:
+async def diagnose_connection(options: Mapping[str, Any]) -> BrokerUnavailableError | None:
     """Try every bootstrap server with these options, and return why none of them works.
 
     Returns None if at least one works, i.e. accepts the sign-in and names a broker of its cluster

@@ -24,11 +24,11 @@ from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
 from normalizer.kafka import group_consumer
 
-NAME_TAKEN: Final = 82
+FENCED_INSTANCE_ID: Final = 82
 """Kafka's FENCED_INSTANCE_ID: another process has joined with this name since."""
 
 
-class NamedMember:
+class StaticMember:
     """This process as a member of its group, with the name in NORMALIZER_INSTANCE if that's set."""
 
     def __init__(self, settings: Settings) -> None:
@@ -43,7 +43,7 @@ class NamedMember:
         raises FatalError. Joining again wouldn't help, because we would take the name back, and the
         other process would then do the same.
         """
-        self.check_name()
+        self.raise_if_fenced()
         if not self._name:
             return
         client = consumer._client  # noqa: SLF001 - the public API has no access to it
@@ -53,7 +53,7 @@ class NamedMember:
             if isinstance(request, HeartbeatRequest):
                 request = _NamedHeartbeat(request, name)
             answer = await send(node_id, request, **options)
-            if getattr(answer, "error_code", 0) == NAME_TAKEN:
+            if getattr(answer, "error_code", 0) == FENCED_INSTANCE_ID:
                 self._is_taken = True
             elif isinstance(request, JoinGroupRequest) and _is_former_self(answer, name):
                 _lead_later(consumer, answer.generation_id)
@@ -61,7 +61,7 @@ class NamedMember:
 
         client.send = send_with_name
 
-    def check_name(self) -> None:
+    def raise_if_fenced(self) -> None:
         """Raise FatalError if another process has taken the name over."""
         if self._is_taken:
             raise FatalError(

@@ -13,8 +13,12 @@ import zstandard
 from aiokafka.codec import snappy_encode
 from aiokafka.errors import CorruptRecordException
 
+from normalizer.kafka.decompression import (
+    MOST_BATCH_BYTES,
+    DecompressedTooLargeError,
+    unpack_pieces,
+)
 from normalizer.kafka.field_reader import FieldReader
-from normalizer.kafka.unpacking import MOST_BATCH_BYTES, UnpacksTooFarError, unpack_pieces
 
 LONGEST_PIECE: Final = 4 << 20
 
@@ -87,7 +91,7 @@ def test_more_than_a_gibibyte_is_too_far() -> None:
     allowed = sum(map(len, itertools.islice(unpacked, MOST_BATCH_BYTES >> 18)))
 
     assert allowed == MOST_BATCH_BYTES
-    with pytest.raises(UnpacksTooFarError):
+    with pytest.raises(DecompressedTooLargeError):
         next(unpacked)
 
 
@@ -105,7 +109,7 @@ def fields(*parts: bytes) -> FieldReader:
 def test_a_number_is_read_over_the_border_of_two_pieces(number: int, encoded: bytes) -> None:
     one_by_one: Iterable[bytes] = (bytes([byte]) for byte in encoded)
 
-    assert fields(*one_by_one, b"").number() == number
+    assert fields(*one_by_one, b"").read_varint() == number
 
 
 def test_a_field_is_read_over_the_border_of_pieces() -> None:
@@ -120,9 +124,9 @@ def test_a_field_is_read_over_the_border_of_pieces() -> None:
 @pytest.mark.parametrize(
     "read",
     [
-        lambda: fields(b"\xff" * 11).number(),
-        lambda: fields(b"\x80").number(),
-        lambda: fields().number(),
+        lambda: fields(b"\xff" * 11).read_varint(),
+        lambda: fields(b"\x80").read_varint(),
+        lambda: fields().read_varint(),
         lambda: fields(b"\x0aab").bytes_or_null(end=99),
         lambda: fields(b"\x0aabcde").bytes_or_null(end=5),
         lambda: fields(b"ab").skip(3),

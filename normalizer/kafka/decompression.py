@@ -47,7 +47,7 @@ _local: Final = threading.local()
 """Holds the memory to decompress into, one per thread. Reusing it avoids page faults."""
 
 
-class UnpacksTooFarError(NormalizerError):
+class DecompressedTooLargeError(NormalizerError):
     """A batch decompresses to more bytes than we hold in memory.
 
     aiokafka and the lenient reader each have their own limit. `next_offset` is the first offset
@@ -99,7 +99,7 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
     except cramjam.DecompressionError as error:
         if "whole buffer" not in str(error):
             raise
-        raise UnpacksTooFarError(
+        raise DecompressedTooLargeError(
             f"the batch can't be read, because it decompresses to more than {most_bytes} bytes"
         ) from error
 
@@ -108,14 +108,14 @@ def unpack_pieces(codec: str, packed: bytes) -> Iterator[bytes]:
     """Decompress a batch, and yield it in pieces of at most 4 MiB.
 
     Snappy data without the blocks that Java writes is an exception. It's yielded as a single piece,
-    which may be up to 21 times as large as the batch. Raises UnpacksTooFarError, and the codec's
-    own errors.
+    which may be up to 21 times as large as the batch. Raises DecompressedTooLargeError, and the
+    codec's own errors.
     """
     total = 0
     for piece in _CODECS[codec](packed):
         total += len(piece)
         if total > MOST_BATCH_BYTES:
-            raise UnpacksTooFarError(
+            raise DecompressedTooLargeError(
                 "the batch can't be read, because it decompresses to more than "
                 f"{MOST_BATCH_BYTES} bytes"
             )

@@ -19,7 +19,7 @@ from normalizer.cli.exits import (
 from normalizer.cli.job_options import RATE, SECONDS
 from normalizer.config import environment
 from normalizer.config.settings import Settings
-from normalizer.consumer.record_store import OpenStores, postgres_stores
+from normalizer.consumer.record_store import StoreFactory, postgres_stores
 from normalizer.consumer.service import Service
 from normalizer.errors import NormalizerError
 from normalizer.monitoring.monitor import Monitor
@@ -100,7 +100,7 @@ async def run_service(
     *,
     accept_reset: bool,
     accept_shapes: bool,
-    open_stores: OpenStores = postgres_stores,
+    open_stores: StoreFactory = postgres_stores,
 ) -> None:
     """Run one process of the service, with its probes, until a signal."""
     with tracing(settings, os.environ) as tracer:

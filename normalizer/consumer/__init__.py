@@ -10,10 +10,10 @@ partition_state  has the states of a partition, and the transitions between them
 record_store     has the interface of a store: PostgreSQL for the service, Kafka for the relay.
 suspects         finds the record that kills the processes which read it.
 group_offsets    commits positions to the consumer group, for lag tools only.
-turns            decides which partitions the next fetch reads.
+fetch_scheduler  decides which partitions the next fetch reads.
 batch_filler     fetches until a batch is full or due.
 intake           normalizes records into a batch.
 slow_records     sees that a slow record delays no partition except its own.
 set_aside        writes the part of a batch that waits for a lock apart from the rest.
-waits            finds out what a slow batch is waiting for in PostgreSQL.
+lock_waits       finds out what a slow batch is waiting for in PostgreSQL.
 """

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from normalizer.config.settings import Settings
+from normalizer.consumer.fetch_scheduler import ClaimedChunk, FetchScheduler
 from normalizer.consumer.intake import Intake
-from normalizer.consumer.turns import ClaimedChunk, Turns
 from normalizer.core.batch import BatchBuilder
 from normalizer.runtime.pause import wait_at_most
 
@@ -15,7 +15,7 @@ RECORDS_A_FETCH: Final = 500
 """The most records that one fetch returns."""
 IDLE_S: Final = 0.5
 """The longest wait for records, after which the service looks again whether it must stop."""
-WRITES_OF_AGE: Final = 2.0
+DUE_AFTER_WRITES: Final = 2.0
 """A batch is due when it's this many times as old as the last write took, or when it reaches the
 maximum age (NORMALIZER_BATCH_AGE_MS) if that's sooner. So a process with little to do spends about
 half of its time writing."""
@@ -40,13 +40,13 @@ class BatchFiller:
     def __init__(
         self,
         settings: Settings,
-        turns: Turns,
+        scheduler: FetchScheduler,
         intake: Intake,
         stopping: asyncio.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
-        self._turns = turns
+        self._scheduler = scheduler
         self._intake = intake
         self._stopping = stopping
         self._clock = clock
@@ -63,12 +63,12 @@ class BatchFiller:
         first instead. The process then works on the records of only one batch, so if it's killed
         too, one of them is to blame.
         """
-        if not self._turns.has_suspects:
+        if not self._scheduler.has_suspects:
             return await self._fill(BatchBuilder(), writing, for_suspects=False)
         if writing:
             await asyncio.wait([writing])
         builder = BatchBuilder()
-        if alone := await self._turns.fetch_alone():
+        if alone := await self._scheduler.fetch_alone():
             await self._add(builder, alone)
             return builder
         return await self._fill(builder, None, for_suspects=True)
@@ -101,7 +101,7 @@ class BatchFiller:
                     # Records trickle in. Let some arrive, and fetch them without waiting.
                     longest_s = IDLE_S if small_fetches > 1 else PAUSE_S
                     await self._pause(writing, min(left_s, longest_s))
-                fetch = await self._turns.fetch(room, wait_s)
+                fetch = await self._scheduler.fetch(room, wait_s)
                 if fetch is None:
                     if builder:
                         break  # write the batch now, because rejoining or stopping ends its claims
@@ -126,7 +126,7 @@ class BatchFiller:
         That's the case when the batch is full, when the service stops, or when a partition has
         become a suspect, because its records must go into a new batch.
         """
-        has_new_suspects = self._turns.has_suspects and not for_suspects
+        has_new_suspects = self._scheduler.has_suspects and not for_suspects
         return self._stopping.is_set() or has_new_suspects or self._intake.is_full(builder)
 
     async def _add(self, builder: BatchBuilder, chunks: list[ClaimedChunk]) -> list[ClaimedChunk]:
@@ -142,7 +142,7 @@ class BatchFiller:
 
     def _age_s(self) -> float:
         """Return how old a batch may become before it's written."""
-        return min(self._settings.batch_age_ms / 1000, WRITES_OF_AGE * self.last_write_s)
+        return min(self._settings.batch_age_ms / 1000, DUE_AFTER_WRITES * self.last_write_s)
 
     async def _pause(self, writing: asyncio.Task[None] | None, left_s: float) -> None:
         """Wait until the batch is due.

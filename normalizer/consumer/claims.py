@@ -157,7 +157,7 @@ class Claims:
             if not reset:
                 self._reader.mark_verified(unverified_log, compared_ms=compared_ms)
             elif self._ownership.is_claimed(claim):
-                self._ownership.stop(partition, _topic_reset(partition, reset))
+                self._ownership.stop_partition(partition, _topic_reset(partition, reset))
 
     def _release_unread(self) -> None:
         """Release claims whose partition the reader has given back, to claim them again.
@@ -191,7 +191,7 @@ class Claims:
         try:
             return await self._claim(partition, cluster_id, bounds)
         except (TopicResetError, ShapesChangedError) as changed:
-            self._ownership.stop(partition, changed)
+            self._ownership.stop_partition(partition, changed)
         except PositionError as moved:
             _log.warning("partition.claim_superseded", partition=str(partition), why=str(moved))
         except BrokerUnavailableError as error:

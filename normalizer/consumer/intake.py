@@ -1,7 +1,7 @@
 """Normalizes fetched records into a batch without blocking the event loop for long.
 
 A rebalance or a stop may end the claim on a partition at any time. Its records may still be in the
-batch then, and `claimed_parts` removes them before the batch is written.
+batch then, and `without_lost_claims` removes them before the batch is written.
 """
 
 import asyncio
@@ -183,7 +183,7 @@ class Intake:
         return self._ownership.is_claimed(claim) or self._ownership.is_set_aside(claim)
 
 
-def claimed_parts(batch: Batch, claims: Mapping[KafkaPartition, Claim]) -> Batch:
+def without_lost_claims(batch: Batch, claims: Mapping[KafkaPartition, Claim]) -> Batch:
     """Return the batch without the parts whose claim was lost. The new owner reads these again."""
     return Batch(
         parts=tuple(

@@ -41,7 +41,7 @@ CLAIMS_EVERY_S: Final = 0.25
 """How often to look for partitions to claim."""
 VERIFIES_EVERY_S: Final = 0.5
 """How often to retry the check of logs that couldn't be checked."""
-LOST_EVERY_S: Final = 2.0
+CHECK_LOST_EVERY_S: Final = 2.0
 """How often to look for lost claims."""
 REJOIN_S: Final = 10.0
 """The process exits if its Kafka client takes longer than this to stop before a rejoin."""
@@ -295,7 +295,7 @@ class Membership:
 
         It ignores an outage, because the tasks that write report it.
         """
-        if self._clock() < self._checked_lost_at_s + LOST_EVERY_S:
+        if self._clock() < self._checked_lost_at_s + CHECK_LOST_EVERY_S:
             return
         self._checked_lost_at_s = self._clock()
         with contextlib.suppress(RetryableError):

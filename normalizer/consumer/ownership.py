@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from normalizer.consumer.partition_state import OwnedPartition, PartitionEvent, PartitionState
+from normalizer.consumer.partition_state import PartitionEvent, PartitionState, TrackedPartition
 from normalizer.consumer.suspects import Suspects
 from normalizer.errors import (
     BrokerUnavailableError,
@@ -24,7 +24,7 @@ from normalizer.kafka import GroupReader, KafkaPartition
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.store.claim import Claim
 
-_NEW: Final = OwnedPartition()
+_NEW: Final = TrackedPartition()
 
 _log: Final = get_logger()
 
@@ -42,7 +42,7 @@ class Ownership:
         self._reader = reader
         self._counters = counters
         self._clock = clock
-        self._partitions: dict[KafkaPartition, OwnedPartition] = {}
+        self._partitions: dict[KafkaPartition, TrackedPartition] = {}
         self.suspects = Suspects(clock)
 
     @property
@@ -84,7 +84,7 @@ class Ownership:
         everything = sorted({**self._partitions}.items())
         return {one: known.gap for one, known in everything if known.gap}
 
-    def in_state(self, *states: PartitionState) -> dict[KafkaPartition, OwnedPartition]:
+    def in_state(self, *states: PartitionState) -> dict[KafkaPartition, TrackedPartition]:
         """Return the partitions that are in one of these states."""
         return {one: known for one, known in {**self._partitions}.items() if known.state in states}
 
@@ -140,7 +140,7 @@ class Ownership:
         """Stop reading a claimed partition until its claim is released."""
         self._apply(PartitionEvent.SET_ASIDE, partition, epoch)
 
-    def stop(self, partition: KafkaPartition, why: PositionError) -> None:
+    def stop_partition(self, partition: KafkaPartition, why: PositionError) -> None:
         """Stop reading the partition, while the other partitions continue.
 
         The partition is claimed again after the next assignment. If this process had already
@@ -197,7 +197,7 @@ class Ownership:
                 names = [*map(str, partitions)]
                 _log.warning("group.another_reads", partitions=names, why=why)
 
-    def __getitem__(self, partition: KafkaPartition) -> OwnedPartition:
+    def __getitem__(self, partition: KafkaPartition) -> TrackedPartition:
         """Return what this process knows about a partition."""
         return self._partitions.get(partition, _NEW)
 

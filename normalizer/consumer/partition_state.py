@@ -82,7 +82,7 @@ _EVENTS_THAT_END_CLAIMS: Final = {
 }
 
 
-class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
+class TrackedPartition(msgspec.Struct, frozen=True, kw_only=True):
     """What this process knows about a partition.
 
     - `claim` is the claim in force. A partition that was stopped while it was claimed keeps its
@@ -105,7 +105,7 @@ class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
     why_other_group: str = ""
     gap: tuple[int, int] | None = None
 
-    def after(self, event: PartitionEvent, now_s: float) -> "OwnedPartition | None":
+    def after(self, event: PartitionEvent, now_s: float) -> "TrackedPartition | None":
         """Return what's known after the event, or None if the event changes nothing."""
         transitions = TRANSITIONS[self.state]
         if event not in transitions:

@@ -125,7 +125,7 @@ class Stores(NamedTuple):
 
 
 OnCommit = Callable[[CommittedBatch], None]
-OpenStores = Callable[[Settings, OnCommit], Stores]
+StoreFactory = Callable[[Settings, OnCommit], Stores]
 
 
 def postgres_stores(settings: Settings, on_commit: OnCommit) -> Stores:

@@ -30,13 +30,13 @@ from normalizer.config.configured_rules import configured_normalizer
 from normalizer.config.settings import Settings
 from normalizer.consumer.batch_filler import BatchFiller
 from normalizer.consumer.critical_tasks import start_critical_tasks
-from normalizer.consumer.intake import Intake, claimed_parts
+from normalizer.consumer.fetch_scheduler import FetchScheduler
+from normalizer.consumer.intake import Intake, without_lost_claims
+from normalizer.consumer.lock_waits import keep_finding_lock_holders
 from normalizer.consumer.membership import Membership
 from normalizer.consumer.partition_state import PartitionState
-from normalizer.consumer.record_store import OpenStores, postgres_stores
+from normalizer.consumer.record_store import StoreFactory, postgres_stores
 from normalizer.consumer.set_aside import PartsSetAside, without_parts
-from normalizer.consumer.turns import Turns
-from normalizer.consumer.waits import keep_finding_lock_holders
 from normalizer.core.batch import MAX_BATCH_BYTES, Batch, BatchBuilder, PartitionBatch
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
@@ -77,7 +77,7 @@ class Service:
         accept_reset: bool = False,
         accept_shapes: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        open_stores: OpenStores = postgres_stores,
+        open_stores: StoreFactory = postgres_stores,
         tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
@@ -112,8 +112,8 @@ class Service:
             self._tasks,
             self._store.loop_is_free,
         )
-        turns = Turns(self._membership, self._store, self._timed)
-        self._filler = BatchFiller(settings, turns, self.intake, self._stopping, clock)
+        scheduler = FetchScheduler(self._membership, self._store, self._timed)
+        self._filler = BatchFiller(settings, scheduler, self.intake, self._stopping, clock)
         self._deadline = asyncio.timeout(None)
         self._rejections = RejectionLog(_log, clock)
         self._heartbeat_s = clock()
@@ -224,7 +224,7 @@ class Service:
         """Write the batch after the previous one, without parts whose claim was lost meanwhile."""
         if writing and not writing.done():
             await asyncio.wait([writing])
-        batch = claimed_parts(builder.build(), self.ownership.claims)
+        batch = without_lost_claims(builder.build(), self.ownership.claims)
         if batch.parts:
             self._count_batch(builder)
             await self._write(batch, in_spans(batch))

@@ -22,7 +22,7 @@ RECORDS_UNTIL_CLEARED: Final = 2_000
 """After this many committed records, a partition is no longer a suspect."""
 LARGEST_SLICE: Final = 512
 """The most records of a slice. A slice that was committed is followed by one twice as large."""
-PARTS: Final = 64
+SLICE_SPLITS: Final = 64
 """If an owner died in a slice, split the slice into about this many smaller ones."""
 BLAMED_WAIT_S: Final = 2.0
 """How long to wait before a record that's to blame. Meanwhile the process reads its other
@@ -60,7 +60,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
         return self.claim.slice_records == BLAMED and self.left == RECORDS_UNTIL_CLEARED
 
     @property
-    def is_alone(self) -> bool:
+    def must_run_alone(self) -> bool:
         """Return whether the next record must be processed alone."""
         return self.must_be_alone and self.within > 0
 
@@ -101,7 +101,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
             claim=claim,
             end=log_end,
             due_s=self._clock() + wait_s,
-            most=max((found or 0) // PARTS, 1),
+            most=max((found or 0) // SLICE_SPLITS, 1),
             within=1 if must_be_alone else found or 0,
             must_be_alone=must_be_alone,
         )
@@ -132,7 +132,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
         now_s = self._clock()
         for partition, suspect in [*self.items()]:
             is_free = partition not in self._in_hand and suspect.due_s <= now_s
-            if is_free and suspect.is_alone == alone:
+            if is_free and suspect.must_run_alone == alone:
                 yield partition, suspect.size
 
     def note_fetched(self, partition: KafkaPartition) -> None:

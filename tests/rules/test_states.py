@@ -7,8 +7,8 @@ from normalizer.consumer.partition_state import TRANSITIONS, PartitionState
 from normalizer.consumer.suspects import (
     BLAMED_WAIT_S,
     LARGEST_SLICE,
-    PARTS,
     RECORDS_UNTIL_CLEARED,
+    SLICE_SPLITS,
 )
 from normalizer.jobs.engine.job_run import RunState
 from normalizer.observability.metric_catalog import PARTITION_STATES
@@ -62,4 +62,4 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert BATCH.count("three failures") == 2
     assert f"twice as many records, {LARGEST_SLICE} at most" in SUSPECT
     assert f"{RECORDS_UNTIL_CLEARED:,} records are committed" in SUSPECT
-    assert (PARTS, BLAMED_WAIT_S) == (64, 2.0)
+    assert (SLICE_SPLITS, BLAMED_WAIT_S) == (64, 2.0)

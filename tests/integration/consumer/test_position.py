@@ -318,7 +318,7 @@ async def test_a_partition_stopped_at_an_unreadable_batch_goes_on_once_it_is_ski
     async with running(settings) as service:
         await feed.send(range(5), partition=2)
         await feed.until_read({2: 5})
-        service.ownership.stop(
+        service.ownership.stop_partition(
             partition, PositionMovedError("unreadable", topic=feed.name, partition=2)
         )
         await feed.send(range(5, 9), partition=2)

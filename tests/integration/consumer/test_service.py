@@ -631,7 +631,7 @@ async def test_a_stopped_partition_is_looked_at_again_when_it_is_assigned_again(
         await feed.send(range(9))
         await feed.until_read({0: 3, 1: 3, 2: 3})
         for partition in service._membership._reader.assigned:
-            service.ownership.stop(
+            service.ownership.stop_partition(
                 partition, PositionMovedError("test", topic=feed.name, partition=0)
             )
         await feed.send(range(9, 18))

@@ -17,7 +17,7 @@ from normalizer.consumer.batch_filler import (
     RECORDS_A_FETCH,
     BatchFiller,
 )
-from normalizer.consumer.turns import ClaimedChunk
+from normalizer.consumer.fetch_scheduler import ClaimedChunk
 from normalizer.core.batch import BatchBuilder, PartitionBatch
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Ignored

@@ -74,7 +74,7 @@ def test_a_partition_that_leaves_claimed_is_neither_read_nor_a_suspect() -> None
         lambda: ownership.release(ONE, 1),
         lambda: ownership.set_aside(ONE, 1),
         lambda: ownership.drop_claim(ONE, 1, FENCED),
-        lambda: ownership.stop(ONE, MOVED),
+        lambda: ownership.stop_partition(ONE, MOVED),
         ownership.revoke_all,
     )
     for leave in leaves:
@@ -93,7 +93,7 @@ def test_a_partition_that_leaves_claimed_is_neither_read_nor_a_suspect() -> None
 def test_a_stopped_partition_is_claimed_again_once_an_operator_moves_its_position() -> None:
     ownership = _ownership()
     ownership.note_claim(ONE, _claim(1), log_end=9)
-    ownership.stop(ONE, MOVED)
+    ownership.stop_partition(ONE, MOVED)
 
     ownership.release(ONE, epoch=1)
     after_rollback = ownership.unclaimed()
@@ -105,7 +105,7 @@ def test_a_stopped_partition_is_claimed_again_once_an_operator_moves_its_positio
 def test_a_stopped_partition_that_another_process_claimed_waits_for_an_assignment() -> None:
     ownership = _ownership()
     ownership.note_claim(ONE, _claim(1), log_end=9)
-    ownership.stop(ONE, MOVED)
+    ownership.stop_partition(ONE, MOVED)
     ownership.drop_claim(ONE, 1, FENCED)
     ownership.drop_claim(ONE, 1, MOVED)
     ownership.revoke_all()

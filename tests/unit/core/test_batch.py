@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from normalizer.consumer.intake import claimed_parts
+from normalizer.consumer.intake import without_lost_claims
 from normalizer.core.batch import (
     MAX_BATCH_BYTES,
     Batch,
@@ -157,8 +157,8 @@ def test_records_of_a_lost_claim_are_left_out(held: dict[KafkaPartition, Claim])
 
     add(builder, 0, first=0, after=1)
 
-    assert len(claimed_parts(builder.build(), {ZERO: make_claim()}).parts) == 1
-    assert claimed_parts(builder.build(), held).parts == ()
+    assert len(without_lost_claims(builder.build(), {ZERO: make_claim()}).parts) == 1
+    assert without_lost_claims(builder.build(), held).parts == ()
 
 
 def test_a_partition_claimed_again_begins_again() -> None:

@@ -21,7 +21,7 @@ SUSPECT_WAIT_S: Final = 0.01
 ClaimedChunk = tuple[Claim, FetchedChunk]
 
 
-class Turns:
+class FetchScheduler:
     """Fetches records for this process, each with the claim under which it was read.
 
     `store` is the one that writes batches. `timed` measures a stage of a batch.
@@ -121,7 +121,7 @@ class Turns:
                 self._unreadable = str(error)
                 return None
             self._unreadable = ""
-            self._ownership.stop(KafkaPartition(error.topic, error.partition), error)
+            self._ownership.stop_partition(KafkaPartition(error.topic, error.partition), error)
             return []
         claims = self._ownership.claims
         return [(claims[one.partition], one) for one in chunks if one.partition in claims]

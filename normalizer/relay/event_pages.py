@@ -40,7 +40,7 @@ RESTORED: Final = (
     "this database was restored, because it reuses transaction numbers that the relay has "
     f"passed. {START_AGAIN}"
 )
-CHANGED_ROWS: Final = 250
+CHANGES_PER_READ: Final = 250
 """How many changed events to read at once. Each read is one query per partition of the table
 `events`."""
 
@@ -79,7 +79,7 @@ class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def first_position(
-    registration: str, now: "Horizon", before: TablePosition | None = None
+    registration: str, now: "TransactionSnapshot", before: TablePosition | None = None
 ) -> TablePosition:
     """Return the position from which a newly registered relay sends every event.
 
@@ -118,7 +118,7 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     events: Sequence[Envelope] = ()
 
 
-class Horizon(NamedTuple):
+class TransactionSnapshot(NamedTuple):
     """Which transactions of the database had ended when it was queried.
 
     All transactions below `oldest_running` had ended, and none from `next_transaction` on had
@@ -272,9 +272,9 @@ class StoredEventReader:
         """Register the relay, so that changes are recorded. Does nothing if one is registered."""
         await self._session.fetch(REGISTER, *registration)
 
-    async def read_horizon(self) -> Horizon:
+    async def read_snapshot(self) -> TransactionSnapshot:
         """Return which transactions of the database are running."""
-        return Horizon(*(await self._session.fetch(_READ_HORIZON))[0])
+        return TransactionSnapshot(*(await self._session.fetch(_READ_HORIZON))[0])
 
     async def take_transaction_number(self) -> int:
         """Begin and end a transaction, and return its number.
@@ -343,7 +343,7 @@ class StoredEventReader:
         """
         last_places = {event_id: place for place, event_id in enumerate(ids)}
         rows: list[asyncpg.Record] = []
-        page = PageBudget(CHANGED_ROWS)
+        page = PageBudget(CHANGES_PER_READ)
         while start < len(ids) and not page.is_full:
             end = min(start + page.rows_to_fetch(), len(ids))
             wanted = sorted(

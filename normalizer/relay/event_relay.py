@@ -44,7 +44,7 @@ from normalizer.runtime.slices import SLICE_S
 IDLE_S: Final = 0.2
 RETRY_S: Final = 1.0
 CHECK_EVERY_S: Final = 1.0
-UNKNOWN_S: Final = 10.0
+SILENCE_LIMIT_S: Final = 10.0
 """If nothing was heard from PostgreSQL or Kafka for this long, it counts as silent."""
 COMMIT_EVERY_S: Final = 3_600.0
 """Commit at least this often, because Kafka deletes an offset that wasn't committed for some days.
@@ -169,7 +169,7 @@ class EventRelay:
             # Commit the position before registering. In the other order, a process that's killed in
             # between would leave a registration without a position, and the next start would
             # conclude that Kafka has lost the position.
-            now = await self._reader.read_horizon()
+            now = await self._reader.read_snapshot()
             position = first_position(secrets.token_hex(8), now, position)
             await producer.commit((), position.to_commit())
             await self._reader.register(Registration(position.registration, group_id))
@@ -185,7 +185,7 @@ class EventRelay:
                 "offsets once the group has had no members for longer than "
                 f"offsets.retention.minutes. {START_AGAIN}"
             )
-        now = await self._reader.read_horizon()
+        now = await self._reader.read_snapshot()
         if position.transaction_id >= now.next_transaction:
             raise FatalError(
                 "this database was restored to an earlier state: the relay has sent transaction "
@@ -215,7 +215,7 @@ class EventRelay:
         """
         later = await self._reader.take_transaction_number()
         while not self._stopping.is_set():
-            now = await self._reader.read_horizon()
+            now = await self._reader.read_snapshot()
             self._heard_at_s = time.monotonic()
             if now.oldest_running >= later:
                 return
@@ -314,7 +314,7 @@ class EventRelay:
 
     def _silence(self) -> str | None:
         silent_s = time.monotonic() - self._heard_at_s
-        is_silent = silent_s > UNKNOWN_S
+        is_silent = silent_s > SILENCE_LIMIT_S
         return f"no answer from PostgreSQL or Kafka for {silent_s:.0f} s" if is_silent else None
 
     def _keep_heartbeat(self) -> None:

@@ -53,7 +53,7 @@ class PartOutput:
                 due_s = time.perf_counter() + SLICE_S
         return records
 
-    def count_outcomes(self, *, commit_s: float) -> CommittedBatch:
+    def to_committed_batch(self, *, commit_s: float) -> CommittedBatch:
         """Return the counts of the part. Call it after its transaction was committed."""
         return CommittedBatch(
             events=self._events,

@@ -231,7 +231,7 @@ class RelayStore:
             await self._commit(where, owned, position, records, part.next_offset)
         except PositionError as error:
             return error
-        committed = output.count_outcomes(commit_s=time.monotonic() - begun_s)
+        committed = output.to_committed_batch(commit_s=time.monotonic() - begun_s)
         self._on_commit(committed)
         return committed.totals
 

@@ -20,9 +20,9 @@ from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
 from normalizer.relay.event_pages import (
     REGISTER,
-    Horizon,
     Registration,
     StoredEventReader,
+    TransactionSnapshot,
     first_position,
     table_position,
     unregister,
@@ -367,17 +367,17 @@ async def _is_zero(connection: asyncpg.Connection, statement: str) -> bool:
 
 
 def test_after_a_restore_into_a_younger_cluster_revisions_are_greater_all_the_same() -> None:
-    old = first_position("old", Horizon(1 << 40, 1 << 40, 1_000_000_000, 1))
-    new = first_position("new", Horizon(700, 701, 1_002_000_000, 1))
+    old = first_position("old", TransactionSnapshot(1 << 40, 1 << 40, 1_000_000_000, 1))
+    new = first_position("new", TransactionSnapshot(700, 701, 1_002_000_000, 1))
 
     assert new.revision_base + 700 > old.revision_base + (1 << 40) + 1_000_000
 
 
 def test_after_a_clock_was_set_back_revisions_of_the_next_registration_are_greater() -> None:
-    old = first_position("old", Horizon(700, 701, 1_000_000_000, 1))
+    old = first_position("old", TransactionSnapshot(700, 701, 1_000_000_000, 1))
     old = replace(old, revision=old.revision_base + 900)
 
-    new = first_position("new", Horizon(800, 801, 500_000_000, 1), old)
+    new = first_position("new", TransactionSnapshot(800, 801, 500_000_000, 1), old)
 
     assert new.revision_base + 800 > old.revision
 
@@ -453,7 +453,7 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
 ) -> None:
     reader = StoredEventReader(database.url)
     await reader.register(Registration("one", "group"))
-    position = replace(first_position("one", Horizon(0, 0, 0, 0)), event_id=None)
+    position = replace(first_position("one", TransactionSnapshot(0, 0, 0, 0)), event_id=None)
     pages = []
     async with connected(database) as connection:
         await connection.execute(INSERT, 1, 2_300)

@@ -17,9 +17,9 @@ from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
 from normalizer.errors import OtherGroupError
 from normalizer.store.migrate import (
-    BY_HAND,
-    PRIMARY,
+    APPLIED_BY_HAND_REMEDY,
     REMEDY,
+    USE_PRIMARY_REMEDY,
     read_status,
 )
 from normalizer.store.migration_files import names_in_state, read_migrations
@@ -126,7 +126,7 @@ class DatabaseCheck:
         elif encoding != "UTF8":
             yield CheckResult(about, f"encoding {encoding}", _ENCODING)
         elif standby:
-            yield CheckResult(about, "a standby: it is read-only", PRIMARY)
+            yield CheckResult(about, "a standby: it is read-only", USE_PRIMARY_REMEDY)
         else:
             self.answers = True
             yield CheckResult(about, f"PostgreSQL {version // 10_000}, as {user}{pooler}")
@@ -156,7 +156,9 @@ class DatabaseCheck:
             yield CheckResult("migrations", f"edited after they were applied: {edited}", REMEDY)
         if by_hand:
             yield CheckResult(
-                "migrations", f"applied by hand, without a checksum: {by_hand}", BY_HAND
+                "migrations",
+                f"applied by hand, without a checksum: {by_hand}",
+                APPLIED_BY_HAND_REMEDY,
             )
         if not (pending or edited or by_hand):
             newer = sum(one.state == "unknown" for one in statuses)

@@ -108,7 +108,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     with the roles normalizer_redriver and normalizer_writer.
     """
     settings = load_settings("database_url")
-    entry, kept = run_or_exit(quarantine_reader.show_entry(settings.required_database_url, number))
+    entry, kept = run_or_exit(quarantine_reader.read_entry(settings.required_database_url, number))
     click.echo(
         quarantine_reader.format_entry(entry, kept, raw=raw, redact_keys=settings.redact_keys)
     )

@@ -29,7 +29,7 @@ from normalizer.kafka import (
 )
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.store.claim import Claim
-from normalizer.store.process_shapes import ShapesOfProcess
+from normalizer.store.process_shapes import ConfiguredShapes
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE
 
 _log: Final = get_logger()
@@ -47,7 +47,7 @@ class Claims:
         *,
         group_id: str,
         accept_reset: bool,
-        shapes: ShapesOfProcess,
+        shapes: ConfiguredShapes,
         counters: ServiceCounters,
     ) -> None:
         self._reader = reader

@@ -94,7 +94,7 @@ class FetchScheduler:
             if not suspects[partition].is_blamed:
                 (claim, _), *_ = chunks
                 with contextlib.suppress(RetryableError, PositionError):
-                    await self._store.note_alone(claim)
+                    await self._store.mark_next_record_alone(claim)
             return chunks
         return []
 

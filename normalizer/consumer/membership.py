@@ -35,7 +35,7 @@ from normalizer.errors import (
 from normalizer.kafka import FetchedChunk, GroupReader, KafkaPartition, TopicReader
 from normalizer.runtime.logging_setup import OutageLog, ServiceCounters, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
-from normalizer.store.process_shapes import ShapesOfProcess
+from normalizer.store.process_shapes import ConfiguredShapes
 
 CLAIMS_EVERY_S: Final = 0.25
 """How often to look for partitions to claim."""
@@ -63,7 +63,7 @@ class Membership:
         store: RecordStore,
         *,
         accept_reset: bool,
-        shapes: ShapesOfProcess,
+        shapes: ConfiguredShapes,
         counters: ServiceCounters,
         clock: Callable[[], float],
     ) -> None:

@@ -10,7 +10,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.errors import OtherGroupError, PositionError
 from normalizer.store.claim import Claim
-from normalizer.store.process_shapes import NO_TABLE, ShapesOfProcess
+from normalizer.store.process_shapes import NO_SHAPES, ConfiguredShapes
 from normalizer.store.store import Store
 from normalizer.store.write_transaction import CommittedBatch
 
@@ -60,7 +60,7 @@ class RecordStore(Protocol):
         log_start: int,
         log_end: int | None = None,
         group_id: str = "",
-        shapes: ShapesOfProcess = NO_TABLE,
+        shapes: ConfiguredShapes = NO_SHAPES,
         accept_reset: bool = False,
     ) -> Claim:
         """Claim a partition."""
@@ -76,7 +76,7 @@ class RecordStore(Protocol):
         The service calls this when it stops normally, and after a rebalance.
         """
 
-    async def note_alone(self, claim: Claim) -> None:
+    async def mark_next_record_alone(self, claim: Claim) -> None:
         """Record that the process works on the partition's next record, and on nothing else."""
 
     async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:

@@ -51,7 +51,7 @@ from normalizer.observability.commit_metrics import CommitMetrics
 from normalizer.observability.service_metrics import ServiceMetrics
 from normalizer.observability.tracer import InSpans, NoopTracer, Tracer
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
-from normalizer.store.process_shapes import ShapesOfProcess
+from normalizer.store.process_shapes import ConfiguredShapes
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry
 from normalizer.store.write_transaction import CommittedBatch
@@ -94,7 +94,7 @@ class Service:
             settings,
             self._claims_store,
             accept_reset=accept_reset,
-            shapes=ShapesOfProcess(normalizer.fingerprint, accept_shapes),
+            shapes=ConfiguredShapes(normalizer.fingerprint, accept_shapes),
             counters=self.counters,
             clock=clock,
         )

@@ -29,7 +29,7 @@ from normalizer.jobs.engine.id_ranges import (
     fetch_rows,
 )
 from normalizer.runtime.progress import WorkDone
-from normalizer.store.patient_session import PatientSession
+from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.session import READ_ONLY
 from normalizer.store.stored_rows import SELECTED
 
@@ -77,7 +77,7 @@ class Export:
     def __init__(self, database_url: str, selection: ExportSelection) -> None:
         self._selection = selection
         self._times = (selection.from_time, selection.to_time)
-        self._session = PatientSession(
+        self._session = RetryingSession(
             database_url,
             application_name="normalizer export",
             settings=READ_ONLY,
@@ -113,7 +113,7 @@ class Export:
             last_id = ids.low - 1
             while last_id < ids.high:
                 left = IdRange(last_id + 1, ids.high)
-                rows, last_id = await self._session.run_once(partial(self._fetch_between, left))
+                rows, last_id = await self._session.run(partial(self._fetch_between, left))
                 yield rows
 
     async def _id_ranges(self) -> AsyncIterator[IdRange]:

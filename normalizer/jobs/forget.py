@@ -25,7 +25,7 @@ from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableEr
 from normalizer.postgres.database import wait_for_readers
 from normalizer.runtime.progress import WorkDone
 from normalizer.snowflake import hash_text_id
-from normalizer.store.patient_session import PatientSession
+from normalizer.store.retrying_session import RetryingSession
 
 ROWS_A_STEP: Final = 5_000
 _ABORT_AFTER_S: Final = 120.0
@@ -359,7 +359,7 @@ class Forget:
     def __init__(self, database_url: str, execution: ExecutionToForget) -> None:
         self._execution = execution
         self._id = execution.execution_id
-        self._session = PatientSession(
+        self._session = RetryingSession(
             database_url,
             application_name="normalizer forget",
             settings=_SESSION,
@@ -373,7 +373,7 @@ class Forget:
     async def count(self) -> ErasedCounts:
         """Count what would be deleted. Raises the same errors as `run`."""
         try:
-            await self._session.run_once(self._check_not_divergent)
+            await self._session.run(self._check_not_divergent)
             found = await self._find()
             return ErasedCounts(
                 events=len(found.event_ids),
@@ -387,7 +387,7 @@ class Forget:
     async def run(self, reason: ErasureReason) -> ErasedCounts:
         """Erase the execution. Returns how much this run has deleted."""
         try:
-            await self._session.run_once(self._check_not_divergent)
+            await self._session.run(self._check_not_divergent)
             await self._session.fetch(_ADD_FORGOTTEN, self._id, reason.who, reason.why)
             await self._wait_for_writers()
             # Delete the events last, because all other rows are found through them. If a run
@@ -395,7 +395,7 @@ class Forget:
             # rows.
             found = await self._find()
             rejected = await self._empty_rejected(found.names)
-            await self._session.run_once(partial(self._drop_notes, found))
+            await self._session.run(partial(self._drop_notes, found))
             reports = await self._each_page(_DELETE_MERGED_RECORDS, found)
             events = await self._delete(len(found.event_ids))
             await self._session.fetch(_END, self._id)
@@ -470,7 +470,7 @@ class Forget:
             await connection.execute(_ADD_ERASED, self._id, 0, emptied)
 
         if record_keys:
-            await self._session.run_once(empty)
+            await self._session.run(empty)
         return len(record_keys)
 
     async def _drop_notes(self, found: _Found, connection: asyncpg.Connection) -> None:
@@ -500,7 +500,7 @@ class Forget:
             "database has less to do"
         )
         while True:
-            deleted = await self._session.run_once(self._delete_unless_locked, if_slow=if_slow)
+            deleted = await self._session.run(self._delete_unless_locked, if_slow=if_slow)
             if deleted is not None:
                 return deleted
             # Wait outside of the transaction, so that writers and retention can continue.

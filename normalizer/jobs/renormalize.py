@@ -42,7 +42,7 @@ from normalizer.store.retry import TRIES_BEFORE_HALVING
 from normalizer.store.row_isolation import find_rejected_rows
 from normalizer.store.rows import RowRejectedError, update_rows
 from normalizer.store.session import RetryTransactionError, Session
-from normalizer.store.sqlstate import STATEMENT_ENDED
+from normalizer.store.sqlstate import QUERY_CANCELED
 from normalizer.store.stored_rows import StoredRows
 
 ROWS_A_CHUNK: Final = 1_000
@@ -147,7 +147,7 @@ class Rewrite:
         if not isinstance(error, StoreUnavailableError):
             return False
         in_projection = isinstance(error, ProjectionFailedError)
-        if not in_projection and error.sqlstate != STATEMENT_ENDED:
+        if not in_projection and error.sqlstate != QUERY_CANCELED:
             return False
         if self._page_rows > 1:
             self._page_rows = max(self._page_rows // 4, 1)

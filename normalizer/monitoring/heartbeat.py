@@ -14,7 +14,7 @@ from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.store.claim import Claim
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from normalizer.store.sqlstate import FOREIGN_ERRORS
+from normalizer.store.sqlstate import STATEMENT_ERRORS
 
 SEND_TIMEOUT_S: Final = 4.0
 """If the server's machine is gone, no error comes from it, so the client needs a timeout of its
@@ -150,7 +150,7 @@ class Heartbeat:
                 for statement, reported in statements:
                     if reported:
                         await connection.execute(statement, *map(list, zip(*reported, strict=True)))
-        except FOREIGN_ERRORS as error:
+        except STATEMENT_ERRORS as error:
             _log.debug("heartbeat.failed", why=describe_error(error))
 
     def close(self) -> None:

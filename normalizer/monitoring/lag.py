@@ -32,7 +32,7 @@ from normalizer.store.migration_files import (
 )
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.source_positions import NEWEST_POSITIONS
-from normalizer.store.sqlstate import FOREIGN_ERRORS
+from normalizer.store.sqlstate import STATEMENT_ERRORS
 
 POLL_TIMEOUT_S: Final = 3.0
 LEADER_TIMEOUT_S: Final = 2.0
@@ -297,7 +297,7 @@ class LagMonitor:
             self._poll_jobs,
         )
         answers = False
-        with contextlib.suppress(*FOREIGN_ERRORS):
+        with contextlib.suppress(*STATEMENT_ERRORS):
             async with asyncio.timeout(POLL_TIMEOUT_S), self._connection.use() as connection:
                 row = await connection.fetchrow(READ_SERVER)
                 answers, self.writable, self.snapshot_s = True, row["writable"], row["snapshot_s"]

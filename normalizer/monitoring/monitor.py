@@ -30,7 +30,7 @@ from normalizer.runtime.logging_setup import get_logger, log_unexpected_error
 from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.version import VERSION
 from normalizer.store.retry import InFlightBatch
-from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
+from normalizer.store.sqlstate import DATA_CORRUPTED, STATEMENT_ERRORS
 
 HEARTBEAT_LIMIT_S: Final = 30.0
 REPORT_EVERY_S: Final = 3.0
@@ -230,7 +230,7 @@ class Monitor:
             return
         try:
             are_new = await self.lag_monitor.store_drift(findings)
-        except FOREIGN_ERRORS:
+        except STATEMENT_ERRORS:
             self._service.drift_detector.put_back(findings)
             return
         for finding in [one for one, is_new in zip(findings, are_new, strict=True) if is_new]:

@@ -292,7 +292,7 @@ class StoredEventReader:
             last_id = ids.low - 1
             while last_id < ids.high:
                 left = IdRange(last_id + 1, ids.high)
-                running, rows, last_id = await self._session.run_once(partial(_read_range, left))
+                running, rows, last_id = await self._session.run(partial(_read_range, left))
                 if rows:
                     position = _at_revision(
                         msgspec.structs.replace(position, event_id=last_id), running
@@ -306,7 +306,7 @@ class StoredEventReader:
         Events are sorted by their last change. An event that changed several times is returned only
         once, in its present state. Deleted events are left out.
         """
-        return await self._session.run_once(partial(self._read_changed, position))
+        return await self._session.run(partial(self._read_changed, position))
 
     async def read_state(self, position: TablePosition) -> RelayState:
         """Return whether the relay can continue from this position, and its lag."""

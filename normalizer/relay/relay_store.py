@@ -42,7 +42,7 @@ from normalizer.relay.output_records import read_limits
 from normalizer.relay.part_output import PartOutput
 from normalizer.relay.relay_positions import NO_POSITION, RelayPosition, make_claim, read_position
 from normalizer.store.claim import Claim
-from normalizer.store.process_shapes import NO_TABLE, ShapesOfProcess, check_shapes
+from normalizer.store.process_shapes import NO_SHAPES, ConfiguredShapes, check_shapes
 from normalizer.store.write_transaction import CommittedBatch
 
 
@@ -90,7 +90,7 @@ class RelayStore:
         log_start: int,
         log_end: int | None = None,
         group_id: str = "",  # noqa: ARG002 - a store's signature
-        shapes: ShapesOfProcess = NO_TABLE,
+        shapes: ConfiguredShapes = NO_SHAPES,
         accept_reset: bool = False,
     ) -> Claim:
         """Claim the partition: fence every earlier owner, and abort its open transaction.
@@ -161,7 +161,7 @@ class RelayStore:
             for where, owned in self._owned.items():
                 tasks.create_task(self._release(where, owned), name=f"release {where}")
 
-    async def note_alone(self, claim: Claim) -> None:
+    async def mark_next_record_alone(self, claim: Claim) -> None:
         """Record that the process works on the partition's next record, and on nothing else."""
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)

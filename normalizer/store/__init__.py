@@ -3,7 +3,7 @@
 retry               retries a batch until it's written: backs off, and halves it.
 store               has `Store`, which claims partitions and writes batches (start reading here).
 session             runs transactions on one connection, and translates the database's errors.
-patient_session     retries transactions until the database accepts them.
+retrying_session    retries transactions until the database accepts them.
 reconnecting_connection  reopens a connection after an outage.
 sqlstate            decides whether a record, an outage, or our code caused an error.
 connect_error       says why no connection could be opened, and what to do.
@@ -12,7 +12,7 @@ claim               has `Claim`, which says what a process may write, and from w
 topic_cluster       checks that a topic belongs to this Kafka cluster.
 other_groups        finds partitions that another consumer group reads.
 process_shapes      checks that a partition is read with the same table of shapes as before.
-protocol            rejects a database that was migrated for another protocol version.
+protocol_version    rejects a database that was migrated for another protocol version.
 owner_notes         records what an owner is working on, in case it's killed.
 source_positions    locks, checks, and moves positions with their running totals.
 dedup_horizon       locks the offsets below which records may have been written before.

@@ -54,7 +54,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     merged: frozenset[Coordinates]
     merge_first: frozenset[Coordinates]
 
-    def merges_before_inserts(self) -> list[tuple[Coordinates, int]]:
+    def first_merges(self) -> list[tuple[Coordinates, int]]:
         """Return the records that the first of two transactions merges into stored rows.
 
         It leaves out records that only set a flag of a stored row, because these count as
@@ -71,7 +71,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self,
             write_plan=msgspec.structs.replace(self.write_plan, updates=[], ambiguous=0),
-            merged=self.merged.union(record for record, _ in self.merges_before_inserts()),
+            merged=self.merged.union(record for record, _ in self.first_merges()),
             merge_first=frozenset(),
         )
 

@@ -15,8 +15,8 @@ from normalizer.store.claim import Claim, Owner
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
 from normalizer.store.migrate import check_applied_files
 from normalizer.store.other_groups import find_other_groups
-from normalizer.store.process_shapes import ShapesOfProcess, check_shapes
-from normalizer.store.protocol import check_protocol
+from normalizer.store.process_shapes import ConfiguredShapes, check_shapes
+from normalizer.store.protocol_version import check_protocol
 from normalizer.store.source_positions import lock_positions
 
 
@@ -29,7 +29,7 @@ async def claim_partition(
     cluster_id: str,
     log_start: int,
     log_end: int | None,
-    shapes: ShapesOfProcess,
+    shapes: ConfiguredShapes,
 ) -> Claim:
     """Claim a partition by raising the epoch of its position, and return the claim.
 
@@ -116,7 +116,7 @@ async def _claim_latest(
     *,
     owner: Owner,
     log_end: int | None,
-    shapes: ShapesOfProcess,
+    shapes: ConfiguredShapes,
 ) -> dict[str, Any] | None:
     """Claim the position of the latest incarnation. Returns None if there's no position."""
     found = await connection.fetchrow(_LOCK_LATEST_POSITION, *partition, owner.group_id)
@@ -174,7 +174,7 @@ async def _begin_position(
     owner: Owner,
     cluster_id: str,
     log_start: int,
-    shapes: ShapesOfProcess,
+    shapes: ConfiguredShapes,
 ) -> dict[str, Any] | None:
     """Add the first position of a partition, with epoch 1. Returns None if there is one already."""
     topic, number = partition

@@ -44,7 +44,7 @@ from normalizer.store.migration_script import (
     statements_to_apply,
 )
 from normalizer.store.session import LOCK_HOLDERS
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
+from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 
 REMEDY: Final = (
     "Another build migrated this database. Run that build, the version of your last deployment. "
@@ -58,11 +58,11 @@ _LOOK_EVERY_S: Final = 1.0
 _OWNER: Final = "DATABASE_URL must name the owner of the database"
 _NO_RIGHT: Final = (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)
 """Errors of a user that lacks a right, or whose sessions are read-only."""
-PRIMARY: Final = (
+USE_PRIMARY_REMEDY: Final = (
     "name the primary in DATABASE_URL, or add ?target_session_attrs=primary if it names several "
     "hosts"
 )
-BY_HAND: Final = (
+APPLIED_BY_HAND_REMEDY: Final = (
     "They may be another build's files, so run the build that they came with. Fill a new database "
     "with `normalizer migrate`, or have a DBA run the script from `normalizer migrate --print`"
 )
@@ -101,7 +101,7 @@ async def migrate(
     async with _connected(database_url) as connection:
         if await connection.fetchval("select pg_is_in_recovery()"):
             raise MigrationFailedError(
-                "this server is a standby, so it is read-only", remedy=PRIMARY
+                "this server is a standby, so it is read-only", remedy=USE_PRIMARY_REMEDY
             )
         connection.add_log_listener(lambda _, notice: report(f"  {notice.message}"))
         watch = partial(_report_holders, database_url, report=report_once)
@@ -145,7 +145,8 @@ def _reject_other_files(
         )
     if by_hand := names_in_state(states, "by hand"):
         raise SchemaMismatchError(
-            f"these migrations were applied by hand, without a checksum: {by_hand}. {BY_HAND}"
+            f"these migrations were applied by hand, without a checksum: {by_hand}. "
+            f"{APPLIED_BY_HAND_REMEDY}"
         )
 
 
@@ -183,7 +184,7 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         ) from error
     except BrokenPipeError:
         raise  # nobody reads our output any more
-    except FOREIGN_ERRORS as error:
+    except STATEMENT_ERRORS as error:
         raise translate_error(error) from error
 
 

@@ -36,7 +36,7 @@ _TAKE_ALONE: Final = """
 """
 
 
-async def note_alone(connection: asyncpg.Connection, claim: Claim) -> None:
+async def mark_next_record_alone(connection: asyncpg.Connection, claim: Claim) -> None:
     """Record that the owner works on the partition's next record, and on nothing else."""
     await connection.execute(
         _TAKE_ALONE,

@@ -17,7 +17,12 @@ from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import PositionMovedError
 from normalizer.store.dedup_horizon import lock_dedup_horizon
 from normalizer.store.sorted_outcomes import SortedOutcomes
-from normalizer.store.source_positions import LOCK_POSITIONS, OPERATOR, add_gaps, move_positions
+from normalizer.store.source_positions import (
+    LOCK_POSITIONS,
+    OPERATOR_OWNER_PREFIX,
+    add_gaps,
+    move_positions,
+)
 from normalizer.store.store import Store
 
 Action = Literal["skip", "rewind", "retire"]
@@ -63,7 +68,7 @@ _RECORD_CHANGE: Final = """
 """
 
 
-class ChangedPositions:
+class OperatorPositions:
     """The positions for `Store(positions=...)` that apply one change to one partition."""
 
     def __init__(self, change: PositionChange) -> None:
@@ -114,7 +119,7 @@ class ChangedPositions:
             self._change.action,
             self._change.who,
             self._change.why,
-            f"{OPERATOR}{self._change.who}",
+            f"{OPERATOR_OWNER_PREFIX}{self._change.who}",
         )
 
 
@@ -132,10 +137,10 @@ async def change_position(database_url: str, change: PositionChange, part: Parti
 
     Raises PositionMovedError, StoreUnavailableError, and FatalError.
     """
-    positions = ChangedPositions(change)
+    positions = OperatorPositions(change)
     async with Store(
         database_url,
-        owner=f"{OPERATOR}{change.who}",
+        owner=f"{OPERATOR_OWNER_PREFIX}{change.who}",
         application_name="normalizer position",
         positions=positions,
         # A blocked batch keeps its position locked for up to a minute, so wait longer than that.

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from normalizer.errors import ShapesChangedError
 
 
-class ShapesOfProcess(NamedTuple):
+class ConfiguredShapes(NamedTuple):
     """The fingerprint of this process's table of shapes (NORMALIZER_SHAPES), or '' without one.
 
     A position whose earlier records were read with another table can't be claimed, unless
@@ -20,7 +20,7 @@ class ShapesOfProcess(NamedTuple):
     accepted: bool = False
 
 
-NO_TABLE: Final = ShapesOfProcess()
+NO_SHAPES: Final = ConfiguredShapes()
 
 
 def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> None:

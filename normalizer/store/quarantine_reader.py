@@ -104,7 +104,7 @@ async def list_entries(
     return [QuarantineEntry(**row) for row in rows]
 
 
-async def show_entry(
+async def read_entry(
     database_url: str, quarantine_id: int
 ) -> tuple[QuarantineEntry, StoredBytes | None]:
     """Return one rejection and its bytes, which are None if retention has deleted them.

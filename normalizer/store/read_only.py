@@ -8,7 +8,7 @@ import asyncpg
 
 from normalizer.postgres.database import COMMAND_TIMEOUT_S, closing, connect
 from normalizer.store.connect_error import translate_connect_error
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
+from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 
 READ_ONLY_SESSION: Final = {
     "transaction_read_only": "on",
@@ -37,10 +37,10 @@ async def read_only_connection(
             session=READ_ONLY_SESSION | settings,
             command_timeout_s=command_timeout_s or COMMAND_TIMEOUT_S,
         )
-    except FOREIGN_ERRORS as error:
+    except STATEMENT_ERRORS as error:
         raise translate_connect_error(error, database_url) from error
     try:
         async with closing(connection):
             yield connection
-    except FOREIGN_ERRORS as error:
+    except STATEMENT_ERRORS as error:
         raise translate_error(error) from error

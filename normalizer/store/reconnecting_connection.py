@@ -10,7 +10,7 @@ import asyncpg
 
 from normalizer.postgres.database import COMMAND_TIMEOUT_S, connect
 from normalizer.runtime.logging_setup import describe_error, get_logger
-from normalizer.store.sqlstate import CLIENT_REFUSALS, FOREIGN_ERRORS
+from normalizer.store.sqlstate import ENCODING_ERRORS, STATEMENT_ERRORS
 
 _CLOSE_S: Final = 2.0
 """How long closing a connection may take, before it's ended without the server's response."""
@@ -73,7 +73,7 @@ class ReconnectingConnection:
             except BaseException as error:
                 # If DATABASE_URL names several hosts, another one may be the primary now.
                 is_standby = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
-                if is_in_doubt_after(error) or is_standby:
+                if breaks_connection(error) or is_standby:
                     self.terminate()
                 raise
 
@@ -84,7 +84,7 @@ class ReconnectingConnection:
         """
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(*FOREIGN_ERRORS):
+            with contextlib.suppress(*STATEMENT_ERRORS):
                 await connection.close(timeout=_CLOSE_S)
 
     def terminate(self) -> None:
@@ -98,7 +98,7 @@ class ReconnectingConnection:
             return self._connection
         try:
             self._connection = await self._open()
-        except FOREIGN_ERRORS as error:
+        except STATEMENT_ERRORS as error:
             self._failures += 1
             _log.debug(
                 "database.connection_failed",
@@ -130,12 +130,12 @@ class ReconnectingConnection:
         return connection
 
 
-def is_in_doubt_after(error: BaseException) -> bool:
+def breaks_connection(error: BaseException) -> bool:
     """Return whether the state of a connection is unknown after this error.
 
     That's the case after a broken connection, a timeout, or a cancellation. An error that the
     server reported, or that asyncpg raised before it sent anything, leaves the connection usable.
     """
-    return isinstance(error, (*FOREIGN_ERRORS, asyncio.CancelledError)) and not isinstance(
-        error, (asyncpg.PostgresError, *CLIENT_REFUSALS)
+    return isinstance(error, (*STATEMENT_ERRORS, asyncio.CancelledError)) and not isinstance(
+        error, (asyncpg.PostgresError, *ENCODING_ERRORS)
     )

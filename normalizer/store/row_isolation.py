@@ -23,7 +23,7 @@ from normalizer.envelope import Envelope, Rejected
 from normalizer.store.rows import RowRejectedError, copy_rows, update_rows
 from normalizer.store.sorted_outcomes import begin_batch, sort_outcomes
 from normalizer.store.source_positions import Positions
-from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, find_fault
+from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, find_error_cause
 from normalizer.store.stored_rows import StoredRows
 
 Row = TypeVar("Row", Event, Envelope)
@@ -162,8 +162,8 @@ async def _try_write(
         # Make a new exception instead of keeping `found`. Its traceback refers to this frame, and
         # so to the rows, which would stay in memory until the garbage collector runs.
         rejection = RowRejectedError(found.sqlstate, found.line)
-    except FOREIGN_ERRORS as error:
-        if find_fault(error, copying=False) is not Fault.RECORD:
+    except STATEMENT_ERRORS as error:
+        if find_error_cause(error, copying=False) is not Fault.RECORD:
             raise
         rejection = RowRejectedError(getattr(error, "sqlstate", None))
     await savepoint.rollback()

@@ -10,7 +10,7 @@ import asyncpg
 from normalizer.core.encoded_events import COLUMNS, Event, to_columns
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.envelope import Envelope
-from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, failed_copy_line, find_fault
+from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, failed_copy_line, find_error_cause
 
 ROWS_AT_ONCE: Final = 500
 """How many rows to encode and send before other tasks may run. That takes about two milliseconds.
@@ -82,8 +82,8 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
             source=copy_data(rows, batch_id),
             format="binary",
         )
-    except FOREIGN_ERRORS as error:
-        if find_fault(error, copying=True) is Fault.RECORD:
+    except STATEMENT_ERRORS as error:
+        if find_error_cause(error, copying=True) is Fault.RECORD:
             raise RowRejectedError(
                 getattr(error, "sqlstate", None), failed_copy_line(error)
             ) from error

@@ -19,14 +19,14 @@ from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.reconnecting_connection import (
     ReconnectingConnection,
-    is_in_doubt_after,
+    breaks_connection,
 )
 from normalizer.store.rows import RowRejectedError
 from normalizer.store.sqlstate import (
-    FOREIGN_ERRORS,
     LOCK_NOT_AVAILABLE,
+    STATEMENT_ERRORS,
     Fault,
-    find_fault,
+    find_error_cause,
     translate_error,
 )
 
@@ -136,11 +136,11 @@ class Session:
         begun_s = time.monotonic()
         try:
             return await self._in_transaction(work, rolled_back=rolled_back)
-        except FOREIGN_ERRORS as error:
+        except STATEMENT_ERRORS as error:
             timed_out = time.monotonic() - begun_s >= self._statement_timeout_s
             if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                 await self._end_stalled_sessions()
-            match find_fault(error, copying=False):
+            match find_error_cause(error, copying=False):
                 case Fault.RECORD:
                     raise RowRejectedError(getattr(error, "sqlstate", None)) from error
                 case Fault.RACE:
@@ -148,7 +148,7 @@ class Session:
                 case Fault.PROJECTION | Fault.TRANSIENT | Fault.FATAL:
                     raise translate_error(error, timed_out=timed_out) from error
 
-    async def run_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
+    async def run(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Run work that isn't a batch.
 
         It raises StoreUnavailableError where `transaction` would raise RetryTransactionError or
@@ -164,13 +164,13 @@ class Session:
             raise StoreUnavailableError(message) from error
 
     async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
-        """Run one statement as `run_once` does, and return its rows."""
+        """Run one statement as `run` does, and return its rows."""
 
         async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
             return rows
 
-        return await self.run_once(fetch)
+        return await self.run(fetch)
 
     def terminate(self) -> None:
         """End the connection at once."""
@@ -182,12 +182,12 @@ class Session:
             used.callback(self._has_begun)
             try:
                 connection = await used.enter_async_context(self._connection.use())
-            except FOREIGN_ERRORS as error:
+            except STATEMENT_ERRORS as error:
                 raise translate_connect_error(error, self._database_url) from error
             try:
                 return await self._committed(connection, work, rolled_back=rolled_back)
             except BaseException as error:
-                if is_in_doubt_after(error):
+                if breaks_connection(error):
                     # Cancel the statement, because it may hold the locks of the positions.
                     await self._connection.close()
                 raise
@@ -201,7 +201,7 @@ class Session:
         transaction = connection.transaction(isolation="read_committed")
         try:
             await transaction.start()
-        except FOREIGN_ERRORS:
+        except STATEMENT_ERRORS:
             # asyncpg now believes that the transaction has begun, and would nest the next one in
             # it. So end the connection.
             self.terminate()
@@ -210,7 +210,7 @@ class Session:
         try:
             answer = await work(connection)
         except BaseException as error:
-            if not is_in_doubt_after(error):
+            if not breaks_connection(error):
                 await self._roll_back(transaction)
             raise
         begun_s = time.monotonic()
@@ -260,7 +260,7 @@ class Session:
         next bytes of a COPY or for room to send a response. So a process that freezes at such a
         point would keep its locks indefinitely.
         """
-        with contextlib.suppress(*FOREIGN_ERRORS):
+        with contextlib.suppress(*STATEMENT_ERRORS):
             async with self._connection.use() as connection:
                 ended = await connection.fetch(_END_STALLED_SESSIONS)
             for row in ended:
@@ -272,7 +272,7 @@ class Session:
         """Roll back. If that fails, close the connection, so that the server rolls back."""
         try:
             await transaction.rollback()
-        except FOREIGN_ERRORS:
+        except STATEMENT_ERRORS:
             self.terminate()
 
 

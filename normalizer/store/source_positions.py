@@ -13,7 +13,7 @@ from normalizer.store.claim import Claim
 from normalizer.store.dedup_horizon import lock_dedup_horizon
 from normalizer.store.sorted_outcomes import OutcomeCounts, SortedOutcomes
 
-OPERATOR: Final = "operator:"
+OPERATOR_OWNER_PREFIX: Final = "operator:"
 """After an operator's change, a position's `owner` is this and the operator's name. Nobody owns the
 partition until the next claim."""
 
@@ -147,7 +147,7 @@ def why_claim_lost(
     if position["epoch"] == epoch:
         return None
     # A job's position has no owner.
-    if str(position.get("owner", "")).startswith(OPERATOR):
+    if str(position.get("owner", "")).startswith(OPERATOR_OWNER_PREFIX):
         message = f"{topic}[{partition}]: {position['owner']} moved the position"
         return PositionMovedError(message, topic=topic, partition=partition)
     message = f"{topic}[{partition}]: another process claimed it"

@@ -53,13 +53,13 @@ _SERVER_CLASSES: Final = frozenset({"08", "25", "53", "57", "58"})
 LOCK_NOT_AVAILABLE: Final = "55P03"
 """Another session held a lock for longer than lock_timeout."""
 
-STATEMENT_ENDED: Final = "57014"
+QUERY_CANCELED: Final = "57014"
 """A statement took longer than statement_timeout, or somebody cancelled it."""
 
 DATA_CORRUPTED: Final = frozenset({"XX001", "XX002"})
 """The server read a broken page or index. It's retried like an outage, and it raises an alert."""
 
-CLIENT_REFUSALS: Final = (
+ENCODING_ERRORS: Final = (
     asyncpg.exceptions._base.DataError,  # noqa: SLF001 - not exported; a value that can't be encoded
     UnicodeError,
     OverflowError,
@@ -69,7 +69,7 @@ CLIENT_REFUSALS: Final = (
 """
 
 
-FOREIGN_ERRORS: Final = (*DATABASE_ERRORS, *CLIENT_REFUSALS)
+STATEMENT_ERRORS: Final = (*DATABASE_ERRORS, *ENCODING_ERRORS)
 """Every exception that a statement can raise. The database causes no other exception."""
 
 _COPY_LINE: Final = re.compile(r"^COPY \w+, line (\d+)", re.MULTILINE)
@@ -79,14 +79,14 @@ _PROJECTION: Final = re.compile(
 )
 
 
-def find_fault(error: BaseException, *, copying: bool) -> Fault:
+def find_error_cause(error: BaseException, *, copying: bool) -> Fault:
     """Decide what caused an error, for example a record, our own code, or an outage.
 
     Two fixed lists have the codes that a record causes and those that our own code causes. An error
     with any other code is retried, so that an unknown code never puts a record into quarantine.
     Source: docs/guarantees.md#an-outage-fills-no-quarantine.
     """
-    if isinstance(error, CLIENT_REFUSALS):
+    if isinstance(error, ENCODING_ERRORS):
         return Fault.RECORD
     # A table was changed after the statement was prepared. asyncpg prepares it again.
     prepared_before = isinstance(error, asyncpg.InvalidCachedStatementError)
@@ -115,7 +115,7 @@ def is_outage(error: NormalizerError) -> bool:
     that took too long, or a broken index.
     """
     code = getattr(error, "sqlstate", None)
-    return code is None or (code[:2] in _SERVER_CLASSES and code != STATEMENT_ENDED)
+    return code is None or (code[:2] in _SERVER_CLASSES and code != QUERY_CANCELED)
 
 
 def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
@@ -167,10 +167,10 @@ def translate_error(error: BaseException, *, timed_out: bool = False) -> Normali
     projection = projection_that_failed(error)
     if raised_in := projection or _innermost_function(error):
         sentence = f"{sentence} inside {raised_in}"
-    fault = find_fault(error, copying=False)
+    fault = find_error_cause(error, copying=False)
     if fault is Fault.FATAL:
         return FatalError(f"{sentence}: {_object_name(error)}")
-    too_slow = timed_out and error.sqlstate == STATEMENT_ENDED and projection is not None
+    too_slow = timed_out and error.sqlstate == QUERY_CANCELED and projection is not None
     if fault is Fault.PROJECTION or too_slow:
         return ProjectionFailedError(sentence, sqlstate=error.sqlstate)
     remedy = _READ_ONLY if error.sqlstate == "25006" else ""

@@ -24,8 +24,8 @@ from normalizer.store.batch_plan import BatchPlanner, WriteProgress
 from normalizer.store.claim import Claim, Owner
 from normalizer.store.claims import begin_next_incarnation, claim_partition
 from normalizer.store.other_groups import find_other_groups
-from normalizer.store.owner_notes import note_alone, record_idle
-from normalizer.store.process_shapes import NO_TABLE, ShapesOfProcess
+from normalizer.store.owner_notes import mark_next_record_alone, record_idle
+from normalizer.store.process_shapes import NO_SHAPES, ConfiguredShapes
 from normalizer.store.row_isolation import RowIsolation
 from normalizer.store.rows import RowRejectedError
 from normalizer.store.session import LOCK_HOLDERS, RetryTransactionError, Session
@@ -125,7 +125,7 @@ class Store:
         log_start: int,
         log_end: int | None = None,
         group_id: str = "",
-        shapes: ShapesOfProcess = NO_TABLE,
+        shapes: ConfiguredShapes = NO_SHAPES,
         accept_reset: bool = False,
     ) -> Claim:
         """Claim the partition by raising its epoch, which fences every earlier owner.
@@ -156,7 +156,7 @@ class Store:
             await check_cluster(connection, topic, partition, cluster_id, accept_reset=accept_reset)
             return await claim(connection)
 
-        return await self._session.run_once(claim_in_cluster)
+        return await self._session.run(claim_in_cluster)
 
     async def other_groups(
         self, partitions: Collection[tuple[str, int]], group_id: str, cluster_id: str
@@ -165,18 +165,18 @@ class Store:
         find = partial(
             find_other_groups, partitions=partitions, group_id=group_id, cluster_id=cluster_id
         )
-        return await self._session.run_once(find)
+        return await self._session.run(find)
 
     async def record_idle(self) -> None:
         """Record that this process works on no record.
 
         If it's killed now, no record is to blame.
         """
-        await self._session.run_once(partial(record_idle, holder=self._owner.holder))
+        await self._session.run(partial(record_idle, holder=self._owner.holder))
 
-    async def note_alone(self, claim: Claim) -> None:
+    async def mark_next_record_alone(self, claim: Claim) -> None:
         """Record that this process works on the partition's next record, and on nothing else."""
-        await self._session.run_once(partial(note_alone, claim=claim))
+        await self._session.run(partial(mark_next_record_alone, claim=claim))
 
     async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """Return the claims that are no longer valid, each with the reason.
@@ -188,7 +188,7 @@ class Store:
         """
         if not claims:
             return []
-        return await self._session.run_once(partial(find_lost_claims, claims=claims))
+        return await self._session.run(partial(find_lost_claims, claims=claims))
 
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
         """Begin to read a recreated topic from the beginning of its new log (--accept-reset).
@@ -198,7 +198,7 @@ class Store:
         recreated, only one of them raises it. Raises FencedError and PositionMovedError, as `write`
         does.
         """
-        return await self._session.run_once(
+        return await self._session.run(
             partial(
                 begin_next_incarnation,
                 claim=claim,
@@ -214,7 +214,7 @@ class Store:
         `reason` is expired if Kafka deleted the records, or skipped if an operator skipped them.
         Raises FencedError and PositionMovedError, as `write` does.
         """
-        return await self._session.run_once(
+        return await self._session.run(
             partial(record_gap, claim=claim, next_offset=next_offset, reason=reason)
         )
 

@@ -14,13 +14,13 @@ import asyncpg
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.identity.digests import SHORT, Digest
 from normalizer.envelope import Envelope
-from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, find_fault
+from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, find_error_cause
 
 MAX_GAP_OFFSETS: Final = 5_000
 """Offsets that are closer together than this are searched for with one statement."""
 PAUSE_EVERY_S: Final = 0.005
 """How long to work before other tasks may run."""
-SAY_EVERY_S: Final = 10.0
+KEEPALIVE_EVERY_S: Final = 10.0
 """Run a statement at least this often. After 60 s without one the server would end the transaction.
 """
 DIGESTED_BYTES: Final = 4 * 1024 * 1024
@@ -205,8 +205,8 @@ class StoredRows:
         try:
             async with self._connection.transaction():
                 found = await self._connection.fetch(_DIGESTS, values)
-        except FOREIGN_ERRORS as error:
-            if find_fault(error, copying=False) is not Fault.RECORD:
+        except STATEMENT_ERRORS as error:
+            if find_error_cause(error, copying=False) is not Fault.RECORD:
                 raise
             if len(values) == 1:
                 return [(len(values[0]), b"\0" + hashlib.sha256(values[0]).digest())]
@@ -232,7 +232,7 @@ class StoredRows:
         if now_s >= self._paused_s + PAUSE_EVERY_S:
             await asyncio.sleep(0)
             self._paused_s = time.monotonic()
-        if now_s >= self._said_s + SAY_EVERY_S:
+        if now_s >= self._said_s + KEEPALIVE_EVERY_S:
             await self._connection.execute(_STILL_HERE)
             self._said_s = now_s
 

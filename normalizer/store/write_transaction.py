@@ -121,7 +121,7 @@ class WriteTransaction:
         """Change the stored rows, and write nothing else of the batch. The positions stay too."""
         write_plan = plan.write_plan
         await update_rows(connection, write_plan.updates)
-        await add_merged_records(connection, plan.merges_before_inserts())
+        await add_merged_records(connection, plan.first_merges())
         left = plan.after_merge()
         return WriteProgress(
             row_rejections=progress.row_rejections,

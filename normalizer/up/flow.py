@@ -18,7 +18,7 @@ from normalizer.kafka import TopicReader, optional_topic_reader
 from normalizer.runtime.screen import Screen
 from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import SchemaMismatchError, migrate
-from normalizer.store.sqlstate import FOREIGN_ERRORS
+from normalizer.store.sqlstate import STATEMENT_ERRORS
 from normalizer.up.call_table import keep_showing_calls, show_calls
 from normalizer.up.lane_watch import LaneWatch
 from normalizer.up.programs import FILE_TOPIC, Programs, has_simulator
@@ -72,7 +72,7 @@ async def up(
         code = 3
     except* BrokenPipeError:
         code = 1
-    except* (NormalizerError, *FOREIGN_ERRORS) as errors:
+    except* (NormalizerError, *STATEMENT_ERRORS) as errors:
         run.screen.print_line(_in_words(errors))
         code = 1
     return code

@@ -399,7 +399,9 @@ MUTANTS: Final = (
         promise="Two versions never write at once",
         changes=(
             SourceChange(
-                "normalizer/store/protocol.py", "if in_force != PROTOCOL:", "if in_force is None:"
+                "normalizer/store/protocol_version.py",
+                "if in_force != PROTOCOL:",
+                "if in_force is None:",
             ),
         ),
         tests=("test_a_raised_protocol_stops_who_claims_and_fences_who_has",),

@@ -31,8 +31,8 @@ from normalizer.jobs.renormalize_row import RewriteFailure, renormalize_row
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
-from normalizer.store.patient_session import PatientSession
 from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.session import READ_ONLY
 from normalizer.store.sorted_outcomes import is_expired
 from normalizer.store.stored_rows import READ_EVENTS, StoredRows
@@ -70,7 +70,7 @@ class BackfillDryRun:
         self._diff = diff
         self._batch_rows = batch_rows
         self._rules_version = rules_version
-        self._session = PatientSession(
+        self._session = RetryingSession(
             database_url,
             application_name="normalizer dry run",
             settings=READ_ONLY,
@@ -199,7 +199,7 @@ class BackfillDryRun:
             await reading.read_same(events, write_plan)
             return write_plan, reading
 
-        return await self._session.run_once(run)
+        return await self._session.run(run)
 
     def _fill_diff(self, overlay: Overlay) -> None:
         for row in overlay.new_rows():
@@ -221,7 +221,7 @@ class BackfillDryRun:
             below = {one for one in coordinates_set if one[3] < horizon.get(one[:3], 0)}
             return set(await StoredRows(connection).find_rows_at(below))
 
-        return await self._session.run_once(find)
+        return await self._session.run(find)
 
     async def _rejected_before(self, records: Sequence[RawRecord]) -> set[Coordinates]:
         if not records:

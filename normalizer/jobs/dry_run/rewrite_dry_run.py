@@ -16,7 +16,7 @@ from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import READ_OUTDATED, RewritePlan, rewrite_rows
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
-from normalizer.store.patient_session import PatientSession
+from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.session import READ_ONLY
 
 
@@ -26,7 +26,7 @@ class RewriteDryRun:
     def __init__(self, database_url: str, plan: RewritePlan, diff: Diff) -> None:
         self._plan = plan
         self._diff = diff
-        self._session = PatientSession(
+        self._session = RetryingSession(
             database_url,
             application_name="normalizer dry run",
             settings=READ_ONLY,
@@ -53,7 +53,7 @@ class RewriteDryRun:
 
     async def _compare(self, rest: IdRange) -> int:
         """Compare the next page of a range. Returns the last id of the page."""
-        records, last_id = await self._session.run_once(partial(self._fetch, rest))
+        records, last_id = await self._session.run(partial(self._fetch, rest))
         what = self._plan
         before = {record["event_id"]: Envelope(**record) for record in records}
         rows = [row for row in before.values() if not what.may_change or what.may_change(row)]

@@ -19,9 +19,9 @@ from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
 from normalizer.postgres.database import release_lock
 from normalizer.store.migrate import check_applied_files
-from normalizer.store.protocol import check_protocol
+from normalizer.store.protocol_version import check_protocol
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
+from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 
 RunState = Literal["running", "stopped", "complete", "truncated", "failed"]
 
@@ -112,7 +112,7 @@ async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
     try:
         async with connection.use() as used:
             return bool(await used.fetch(_END_UNFINISHED, job_id, reason))
-    except FOREIGN_ERRORS as error:
+    except STATEMENT_ERRORS as error:
         raise translate_error(error) from error
     finally:
         connection.terminate()
@@ -251,7 +251,7 @@ class JobRun:
         try:
             async with run._lock.use(), run._connection.use() as connection:
                 await run._begin(connection)
-        except (*FOREIGN_ERRORS, FatalError) as error:
+        except (*STATEMENT_ERRORS, FatalError) as error:
             await run._release()
             raise error if isinstance(error, FatalError) else translate_error(error) from error
         return run
@@ -305,7 +305,7 @@ class JobRun:
                 rows: list[asyncpg.Record] = await connection.fetch(
                     statement, self.spec.job_id, self.number, *values
                 )
-        except FOREIGN_ERRORS as error:
+        except STATEMENT_ERRORS as error:
             raise translate_error(error) from error
         return rows
 

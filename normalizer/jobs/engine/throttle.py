@@ -22,7 +22,7 @@ from normalizer.kafka import Bounds, KafkaPartition, TopicReader
 from normalizer.runtime.pause import wait_at_most
 from normalizer.store.read_only import READ_ONLY_SESSION
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translate_error
+from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 
 CHECK_EVERY_S: Final = 0.5
 PAUSE_AT_LAG_S: Final = 2.0
@@ -147,7 +147,7 @@ class LiveLagMeter:
         try:
             async with self._connection.use() as connection:
                 rows: list[asyncpg.Record] = await connection.fetch(_LIVE_POSITIONS)
-        except FOREIGN_ERRORS as error:
+        except STATEMENT_ERRORS as error:
             raise translate_error(error) from error
         return rows
 

@@ -22,7 +22,7 @@ from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.row_pages import fetch_page
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, find_fault, translate_error
+from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, find_error_cause, translate_error
 
 ROWS_A_PAGE: Final = 2_000
 
@@ -115,7 +115,7 @@ class TableSource:
         try:
             async with self._connection.use() as connection:
                 await self._prepare(connection)
-        except FOREIGN_ERRORS as error:
+        except STATEMENT_ERRORS as error:
             why = self._translated(error)
             if _is_its_own(error) and not isinstance(error, _REFUSALS):
                 raise ConfigurationError(str(why)) from error
@@ -200,7 +200,7 @@ class TableSource:
                 await transaction.start()
                 rows, are_all = await fetch_page(connection, statement, *values)
                 await transaction.rollback()
-        except FOREIGN_ERRORS as error:
+        except STATEMENT_ERRORS as error:
             self._connection.terminate()
             raise self._translated(error) from error
         self._check_key([row["key"] for row in rows])
@@ -240,7 +240,7 @@ class TableSource:
                 f"{_SESSION['statement_timeout']}. Create an index on the columns of its key, so "
                 "that the database finds each page at once"
             )
-        if find_fault(error, copying=False) is Fault.TRANSIENT:
+        if find_error_cause(error, copying=False) is Fault.TRANSIENT:
             return StoreUnavailableError(f"source {translate_error(error)}")
         if _is_its_own(error):
             return self._failed(f"SQLSTATE {error.sqlstate}: {error.args[0]}")

@@ -19,7 +19,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import FatalError
 from normalizer.kafka import TopicReader, optional_topic_reader
-from normalizer.store.quarantine_reader import format_entry, format_table, list_entries, show_entry
+from normalizer.store.quarantine_reader import format_entry, format_table, list_entries, read_entry
 from tests.integration.jobs.test_redrive import as_user
 from tests.support.commands import typed
 from tests.support.factories import raw_event
@@ -267,7 +267,7 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
     assert f"{feed.name}:0:1" in listed
     assert len(await list_entries(url, reason="invalid_json")) == 1
     for number, shown in ((1, '{"password":"[REDACTED]"}'), (2, "--raw shows it")):
-        entry, kept = await show_entry(url, number)
+        entry, kept = await read_entry(url, number)
         redacted = format_entry(entry, kept, raw=False)
         assert shown in redacted
         assert SECRET not in redacted
@@ -279,7 +279,7 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
     )
     assert len(await list_entries(url)) == 1
     assert "; redriven 2" in format_table(await list_entries(url, redriven=True))
-    assert "redriven at" in format_entry(*await show_entry(url, 2), raw=False)
+    assert "redriven at" in format_entry(*await read_entry(url, 2), raw=False)
     assert "was in quarantine as entry 2" in await explained(settings, f"{feed.name}:0:1")
     code, said = await typed(settings, "quarantine", "show", "99")
     assert (code, "there is no entry with this id" in said) == (2, True)
@@ -297,9 +297,9 @@ async def test_rejected_bytes_are_for_the_roles_that_the_help_names(
 
     async with as_user(feed.database, "normalizer_writer") as writer:
         with pytest.raises(FatalError, match="42501"):
-            await show_entry(writer.url, 1)
+            await read_entry(writer.url, 1)
     async with as_user(feed.database, "normalizer_writer", "normalizer_redriver") as redriver:
-        _, kept = await show_entry(redriver.url, 1)
+        _, kept = await read_entry(redriver.url, 1)
     assert kept is not None
     assert kept.value == b"{broken"
     assert "the roles normalizer_redriver and normalizer_writer" in " ".join(helped.split())

@@ -18,9 +18,9 @@ from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.snowflake import hash_text_id
-from normalizer.store import patient_session
-from normalizer.store.patient_session import PatientSession
+from normalizer.store import retrying_session
 from normalizer.store.position_changes import PositionChange, change_position
+from normalizer.store.retrying_session import RetryingSession
 from tests.integration.maintenance.test_maintain import without_executions
 from tests.support import view_rows
 from tests.support.api_client import api_client, get_rows
@@ -240,26 +240,26 @@ async def test_killed_after_any_transaction_it_ends_the_same(
 ) -> None:
     """Also where a transaction was done and its answer was lost."""
     before = await counts(connection)
-    platform_outcome = PatientSession.run_once
+    platform_outcome = RetryingSession.run
 
     async def run_until(transactions: int) -> bool:
         """Whether it came to its end within this number of transactions."""
         left = transactions
 
-        async def dying(self: PatientSession, work: Any, **how: Any) -> Any:
+        async def dying(self: RetryingSession, work: Any, **how: Any) -> Any:
             nonlocal left
             left -= 1
             if left < 0:
                 raise KeyboardInterrupt
             return await platform_outcome(self, work, **how)
 
-        monkeypatch.setattr(PatientSession, "run_once", dying)
+        monkeypatch.setattr(RetryingSession, "run", dying)
         try:
             await forgotten(database)
         except KeyboardInterrupt:
             return False
         finally:
-            monkeypatch.setattr(PatientSession, "run_once", platform_outcome)
+            monkeypatch.setattr(RetryingSession, "run", platform_outcome)
         return True
 
     transactions = 1
@@ -347,7 +347,7 @@ async def test_an_execution_whose_events_were_miscounted_is_repaired_first(
 async def test_an_execution_that_takes_too_long_to_delete_is_named_with_what_to_do(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patient_session, "MOST_TIMEOUTS", 2)
+    monkeypatch.setattr(retrying_session, "MOST_TIMEOUTS", 2)
     monkeypatch.setattr(forget, "_LEAST_TIMEOUT_MS", 500)
     await connection.execute(
         """

@@ -237,7 +237,7 @@ async def test_a_database_whose_default_is_repeatable_read_hides_no_registration
             await until_position(settings, in_first_pass=False)
         await connection.execute(INSERT, 1, 1)
 
-    await session.run_once(write)
+    await session.run(write)
     session.terminate()
 
     async with relaying(settings):

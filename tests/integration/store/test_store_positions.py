@@ -114,7 +114,7 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
         connected(database) as connection,
     ):
         claim = await claimed_by_group(one, "first")
-        await one.note_alone(claim)
+        await one.mark_next_record_alone(claim)
         before = await read_position(connection, 3)
 
         with pytest.raises(OtherGroupError, match="group first, whose process one "):

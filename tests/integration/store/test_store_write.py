@@ -301,7 +301,7 @@ async def test_many_reports_of_a_large_row_hold_up_no_other_task_and_are_written
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merging them takes longer than a transaction may be idle."""
-    monkeypatch.setattr(stored_rows, "SAY_EVERY_S", 0.2)
+    monkeypatch.setattr(stored_rows, "KEEPALIVE_EVERY_S", 0.2)
     idle = {"idle_in_transaction_session_timeout": "3s"}
     extra = msgspec.json.encode({f"key{n}": n for n in range(100_000)})
     reports = tuple(envelope(event_id=5, worker_id=f"w{n}") for n in range(240))

@@ -211,7 +211,7 @@ async def test_record_that_a_relay_had_alone_is_to_blame_until_it_is_written(
         return await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=2)
 
     async with relay_store.RelayStore(Settings()) as killed:
-        await killed.note_alone(await claimed(killed))
+        await killed.mark_next_record_alone(await claimed(killed))
     async with relay_store.RelayStore(Settings()) as next_one:
         blamed = await claimed(next_one)
         await next_one.write(make_batch(envelope(0), claim=blamed))

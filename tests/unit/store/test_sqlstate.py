@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from normalizer.errors import FatalError, StoreUnavailableError
-from normalizer.store.sqlstate import Fault, failed_copy_line, find_fault, translate_error
+from normalizer.store.sqlstate import Fault, failed_copy_line, find_error_cause, translate_error
 
 SECRET = "content of a row"
 
@@ -127,7 +127,7 @@ RAISED = {
 def test_an_error_is_of_its_fault_and_raised_as_that(case: Case, code: str) -> None:
     error = rejection(code, **case.fields)
 
-    assert {find_fault(error, copying=one) for one in case.copying} == {case.fault}
+    assert {find_error_cause(error, copying=one) for one in case.copying} == {case.fault}
     assert isinstance(translate_error(error), RAISED.get(case.fault, Exception))
 
 
@@ -153,7 +153,7 @@ def test_the_projection_that_an_error_comes_from_is_named() -> None:
     ],
 )
 def test_a_value_that_the_client_cannot_encode_is_the_records_fault(error: Exception) -> None:
-    assert find_fault(error, copying=True) is Fault.RECORD
+    assert find_error_cause(error, copying=True) is Fault.RECORD
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_value_that_the_client_cannot_encode_is_the_records_fault(error: Excep
     ],
 )
 def test_a_connection_that_is_gone_is_the_moments_fault(error: Exception) -> None:
-    assert find_fault(error, copying=True) is Fault.TRANSIENT
+    assert find_error_cause(error, copying=True) is Fault.TRANSIENT
     assert isinstance(translate_error(error), StoreUnavailableError)
 
 

@@ -13,7 +13,7 @@ from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s
 from normalizer.store.rows import RowRejectedError
 from normalizer.store.session import RetryTransactionError, Session
-from normalizer.store.sqlstate import STATEMENT_ENDED
+from normalizer.store.sqlstate import QUERY_CANCELED
 
 _T = TypeVar("_T")
 
@@ -24,7 +24,7 @@ MOST_TIMEOUTS: Final = 8
 _log: Final = get_logger()
 
 
-class PatientSession(Session):
+class RetryingSession(Session):
     """A Session for long jobs, which retries after a deadlock, a lock timeout, or an outage.
 
     If the connection breaks during COMMIT, nobody knows whether the commit succeeded, so the work
@@ -42,7 +42,7 @@ class PatientSession(Session):
         self._outage = OutageLog(_log)
         self._has_answered = False
 
-    async def run_once(
+    async def run(
         self,
         work: Callable[[asyncpg.Connection], Awaitable[_T]],
         *,
@@ -73,7 +73,7 @@ class PatientSession(Session):
                 if not self._has_answered:
                     raise failed from error
                 ended = (
-                    isinstance(failed, StoreUnavailableError) and failed.sqlstate == STATEMENT_ENDED
+                    isinstance(failed, StoreUnavailableError) and failed.sqlstate == QUERY_CANCELED
                 )
                 timeouts = timeouts + 1 if ended else 0
                 if timeouts == MOST_TIMEOUTS:

@@ -51,50 +51,26 @@ _SETTINGS: Final = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
 _ROLES: Final = ("command.issued", "command.claimed", "command.started", "call.done")
 _ANONYMOUS: Final = re.compile(r"RssAnon:\s+(\d+)")
 
+_DEFERRED: Final = (
+    "after insert or update on normalizer.archived_rows deferrable initially deferred for each row"
+)
 POINTS: Final = (
     Point(
-        "while it raises the horizon",
-        """
-        create trigger gate after update on normalizer.retention_horizon
-            for each row execute function wait_at_the_gate();
-        """,
+        "while it raises the horizon", "after update on normalizer.retention_horizon for each row"
     ),
     Point(
-        "with executions and rows locked",
-        """
-        create trigger gate before delete on normalizer.events
-            for each statement execute function wait_at_the_gate();
-        """,
+        "with executions and rows locked", "before delete on normalizer.events for each statement"
     ),
     Point(
         "with calls deleted and executions stored",
-        """
-        create trigger gate after delete on projector.call_facts
-            for each statement execute function wait_at_the_gate();
-        """,
+        "after delete on projector.call_facts for each statement",
     ),
     Point(
         "with rows deleted and nothing in the ledger",
-        """
-        create trigger gate before insert on normalizer.archived_rows
-            for each statement execute function wait_at_the_gate();
-        """,
+        "before insert on normalizer.archived_rows for each statement",
     ),
-    Point(
-        "before the commit",
-        """
-        create constraint trigger gate after insert or update on normalizer.archived_rows
-            deferrable initially deferred for each row execute function wait_at_the_gate();
-        """,
-    ),
-    Point(
-        "before a later commit",
-        """
-        create constraint trigger gate after update on normalizer.archived_rows
-            deferrable initially deferred for each row execute function wait_at_the_gate();
-        """,
-        visits=40,
-    ),
+    Point("before the commit", _DEFERRED),
+    Point("before a later commit", _DEFERRED.replace("insert or update", "update"), visits=40),
 )
 
 

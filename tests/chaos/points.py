@@ -19,20 +19,21 @@ GATE: Final = 90_210
 
 
 class Point(msgspec.Struct, frozen=True):
-    """A point, made by SQL that lets its first visitor wait at the gate.
+    """A point, made by a trigger whose function lets its first visitor wait at the gate.
 
     `visits` go through before one is held.
     """
 
     name: str
-    sql: str
+    trigger: str
     visits: int = 0
+    function: str = "wait_at_the_gate"
 
     def __str__(self) -> str:
         return self.name
 
 
-_WAIT: Final = f"""
+_FUNCTIONS: Final = f"""
     create sequence visits;
     grant all on sequence visits to public;
     create function wait_at_the_gate() returns trigger language plpgsql as $$
@@ -43,62 +44,40 @@ _WAIT: Final = f"""
         return new;
     end
     $$;
+    create or replace function wait_at_the_second_bad_row() returns trigger language plpgsql as $$
+    begin
+        if new.step = 'bad' then
+            if nextval('visits') > 1 then
+                perform pg_advisory_xact_lock_shared({GATE});
+            end if;
+            raise exception 'no' using errcode = '22003';
+        end if;
+        return new;
+    end
+    $$;
 """
 
 POINTS: Final = (
     Point(
         "in a claim",
-        """
-        create trigger gate before insert or update of epoch on normalizer.source_positions
-            for each row execute function wait_at_the_gate();
-        """,
+        "before insert or update of epoch on normalizer.source_positions for each row",
     ),
+    Point("before the insert", "before insert on normalizer.events for each statement"),
     Point(
-        "before the insert",
-        """
-        create trigger gate before insert on normalizer.events
-            for each statement execute function wait_at_the_gate();
-        """,
-    ),
-    Point(
-        "in the middle of the insert",
-        """
-        create trigger gate before insert on normalizer.events
-            for each row execute function wait_at_the_gate();
-        """,
-        visits=20,
+        "in the middle of the insert", "before insert on normalizer.events for each row", visits=20
     ),
     Point(
         "after the insert and before the commit",
-        """
-        create trigger gate before update of next_offset on normalizer.source_positions
-            for each row execute function wait_at_the_gate();
-        """,
+        "before update of next_offset on normalizer.source_positions for each row",
     ),
     Point(
         "while a bad row is looked for",
-        f"""
-        create function refuse() returns trigger language plpgsql as $$
-        begin
-            if new.step = 'bad' then
-                if nextval('visits') > 1 then
-                    perform pg_advisory_xact_lock_shared({GATE});
-                end if;
-                raise exception 'no' using errcode = '22003';
-            end if;
-            return new;
-        end
-        $$;
-        create trigger gate before insert on normalizer.events
-            for each row execute function refuse();
-        """,
+        "before insert on normalizer.events for each row",
+        function="wait_at_the_second_bad_row",
     ),
     Point(
         "while a rejected record goes to quarantine",
-        """
-        create trigger gate before insert on normalizer.quarantine
-            for each row execute function wait_at_the_gate();
-        """,
+        "before insert on normalizer.quarantine for each row",
     ),
 )
 
@@ -133,8 +112,11 @@ class Gate:
 async def gate_at(point: Point, database: Database) -> AsyncIterator[Gate]:
     """A session that comes to the point waits there until the gate is opened or this is left."""
     async with connected(database) as connection:
-        await connection.execute(_WAIT)
-        await connection.execute(point.sql)
+        await connection.execute(_FUNCTIONS)
+        kind = "constraint trigger" if "deferred" in point.trigger else "trigger"
+        await connection.execute(
+            f"create {kind} gate {point.trigger} execute function {point.function}()"
+        )
         await connection.execute(
             f'alter database "{database.name}" set chaos.visits = {point.visits}'
         )

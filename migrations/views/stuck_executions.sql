@@ -16,15 +16,47 @@ from   projector.timed_executions as facts
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
-and    facts.last_at < facts.as_of - interval '5 minutes';
+and    facts.last_at < facts.as_of - interval '5 minutes'
+and    (
+           -- The union drops repeated rows, so executions that are each other's parents end it.
+           not exists (
+               with recursive below (execution_id) as (
+                   select execution_id
+                   from   projector.execution_facts as child
+                   where  child.parent_execution_id = facts.execution_id
+                   and    child.completed_at is null
+                   and    child.failed_at is null
+                   and    child.cancelled_at is null
+                   union
+                   select child.execution_id
+                   from   below
+                   join   projector.execution_facts as child
+                          on child.parent_execution_id = below.execution_id
+                   where  child.completed_at is null
+                   and    child.failed_at is null
+                   and    child.cancelled_at is null
+               )
+               select
+               from   below
+               join   projector.timed_executions as timed using (execution_id)
+               where  (timed.last_at < timed.as_of - interval '5 minutes') is not true
+           )
+           or exists (
+               select
+               from   projector.open_calls as call
+               where  call.execution_id = facts.execution_id and call.waits_for = 'claim'
+           )
+       );
 
 comment on view projector.stuck_executions is
     'Which executions have not ended and are silent, since when, and what was their last event? An '
     'execution is silent if it has had no event for at least 5 minutes. That is measured up to the '
     'as_of of the partition of its last event, so while nobody reads that partition, none of its '
     'executions becomes stuck. If a backfill took the last event from a file or a table, the '
-    'newest as_of of any Kafka partition is used. begun is false if no event that begins the '
-    'execution was ever read. hour is the hour of the first event.';
+    'newest as_of of any Kafka partition is used. An execution that waits for a running child is '
+    'left out, unless the child is silent too or no worker has claimed one of its calls. A silent '
+    'child counts as running while it waits for a child of its own. begun is false if no event '
+    'that begins the execution was ever read. hour is the hour of the first event.';
 comment on column projector.stuck_executions.execution_id is 'id of the execution';
 comment on column projector.stuck_executions.begun is 'whether an event that begins it was read';
 comment on column projector.stuck_executions.silent_for is

@@ -15,8 +15,8 @@ left join lateral (
 ) as waiting on true;
 
 comment on view projector.stuck_reasons is
-    'What does a stuck execution wait for? Filter by execution_id. Stuck: not ended, and without '
-    'an event for at least 5 minutes, as in stuck_executions.';
+    'What does a stuck execution wait for? Filter by execution_id. stuck_executions says which '
+    'executions are stuck.';
 comment on column projector.stuck_reasons.execution_id is 'execution';
 comment on column projector.stuck_reasons.hour is 'the hour of its last event';
 comment on column projector.stuck_reasons.silent_s is 'seconds since its last event';

@@ -1,12 +1,15 @@
 -- Adds to each execution the time up to which its log was read. All views that measure silence or
 -- waiting select from this view, so the rule for finding that time is written only once.
 create or replace view projector.timed_executions as
-select facts.*, case when log.topic is null then newest.as_of else log.as_of end as as_of
+select facts.*,
+       case
+           when log.topic is null then (select max(as_of) from projector.freshness)
+           else log.as_of
+       end as as_of
 from   projector.execution_facts as facts
 left join projector.freshness as log
        on  log.topic = facts.last_event_ranked[4]
-       and log.partition::text = facts.last_event_ranked[5]
-cross join (select max(as_of) as as_of from projector.freshness) as newest;
+       and log.partition::text = facts.last_event_ranked[5];
 
 comment on view projector.timed_executions is
     'Private: up to what time has the log of each execution been read? as_of is that of the '

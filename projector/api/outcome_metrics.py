@@ -58,8 +58,9 @@ class OutcomeMetrics:
         )
         self._stuck: Final = Gauge(
             "projector_stuck_executions",
-            "Executions that began, did not end, and are silent for 5 minutes, by how long they "
-            "have been silent. projector.stuck_executions lists them.",
+            "Executions that began, did not end, are silent for 5 minutes, and do not wait for a "
+            "running child, by how long they have been silent. projector.stuck_executions lists "
+            "them.",
             ["silent_for"],
             registry=registry,
         )

@@ -35,12 +35,12 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class StuckReason(ApiRow, frozen=True, kw_only=True):
-    """Why an execution is stuck: it hasn't ended, and has had no event for 5 minutes.
+    """Why an execution is stuck: it has had no event for 5 minutes, and no child of it runs.
 
     `waits_for` says what has to happen next to the open call that has waited longest: a worker must
     `claim`, `start`, or `finish` it. If no call is open, `waits_for` is `next`, because the engine
     should have issued the next step. `waits_child` is then an execution that this one started and
-    that is still running. All of these fields are null if the execution isn't stuck.
+    that is stuck too. All of these fields are null if the execution isn't stuck.
     """
 
     execution_id: str
@@ -97,6 +97,7 @@ _STUCK_REASONS = Statement("""
         select   execution_id::text
         from     projector.executions
         where    parent_execution_id = reason.execution_id and status = 'RUNNING'
+        and      execution_id <> reason.execution_id
         order by first_at desc, execution_id desc
         limit    1
     ) as child on waits_for = 'next'

@@ -72,6 +72,9 @@ async def stuck_by_age(snapshot: Snapshot, params: StuckGroupsParams) -> ApiAnsw
 class StuckExecution(StuckReason, frozen=True, kw_only=True):
     """An execution that hasn't ended and has had no event for 5 minutes.
 
+    Those that wait for a running child are left out, unless no worker has claimed one of their
+    calls.
+
     `age_s` is the time since its first event, and `silent_s` the time since its last one. `begun`
     is false if its start event is missing, for example because Kafka deleted it before it was read.
     `waits_for` and the fields after it have the same meaning as in /executions.

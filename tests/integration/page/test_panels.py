@@ -198,7 +198,7 @@ async def stuck(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
 
 def _waiting(row: asyncpg.Record) -> str:
     if row["waits_for"] == "next" and row["child"]:
-        return f"No call is open, but its child {row['child']} is running"
+        return f"No call is open, and its child {row['child']} is stuck too"
     if row["waits_for"] == "next":
         of = f" of {row['step']}" if row["step"] else ""
         return f"No call is open. Its last event is {row['last_event_type']}{of}"

@@ -157,6 +157,79 @@ async def test_stuck_executions_are_listed_by_silence_apart_from_strays(
     ]
 
 
+WAITING: Final[dict[str, list[tuple[int, int | None, int, str, bool]]]] = {
+    "a running child": [(1, None, 20, "step.enter", False), (11, 1, 1, "step.enter", False)],
+    "a silent child with a running one": [
+        (2, None, 20, "step.enter", False),
+        (21, 2, 15, "step.enter", False),
+        (22, 21, 1, "step.enter", False),
+    ],
+    "a silent child beside a running one": [
+        (3, None, 20, "step.enter", False),
+        (31, 3, 15, "step.enter", True),
+        (32, 3, 1, "step.enter", False),
+    ],
+    "a silent child": [(4, None, 20, "step.enter", True), (41, 4, 15, "step.enter", True)],
+    "an ended child with a running one": [
+        (5, None, 20, "step.enter", True),
+        (51, 5, 15, "playbook.completed", False),
+        (52, 51, 1, "step.enter", False),
+    ],
+    "a call that no worker has taken": [
+        (6, None, 20, "command.issued", True),
+        (61, 6, 1, "step.enter", False),
+    ],
+    "a call that may run the child": [
+        (7, None, 20, "command.started", False),
+        (71, 7, 1, "step.enter", False),
+    ],
+    "itself above it": [(8, 81, 20, "step.enter", False), (81, 8, 1, "step.enter", False)],
+    "only itself": [(9, 9, 20, "step.enter", True)],
+    "an execution that nobody reads": [
+        (10, None, 20, "step.enter", False),
+        (101, 10, 15, "unread", False),
+    ],
+}
+"""For each kind of child or call: id, parent, minutes of silence, last event, is stuck."""
+
+
+async def test_parent_that_waits_for_a_running_child_is_not_stuck(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    now = datetime.now(UTC)
+    lives = [life for case in WAITING.values() for life in case]
+    rows = [
+        event(
+            event_id=2 * one + is_last, execution_id=one, parent_execution_id=parent,
+            event_type=last if is_last else "playbook.started",
+            command_id=f"{one}:call" if is_last and last.startswith("command.") else None,
+            created_at=now - timedelta(minutes=silent if is_last else 30),
+            source_topic="noetl.events", source_partition=1 if last == "unread" else 0,
+        )
+        for one, parent, silent, last, _ in lives
+        for is_last in (False, True)
+    ]  # fmt: skip
+    await view_rows.read_up_to(connection, "noetl.events", 0, now)
+    await view_rows.insert(connection, rows)
+
+    async with api_client(database.url) as client:
+        listed = await get_rows(client, "stuck-executions")
+        ages = await get_rows(client, "stuck-by-age")
+        tiles = await get_rows(client, "tiles", last="1h")
+        executions = await get_rows(client, "executions", last="1h")
+    reasons = await connection.fetch("select execution_id from projector.stuck_reasons")
+
+    stuck = sorted(one for one, *_, is_stuck in lives if is_stuck)
+    assert sorted(int(row["execution_id"]) for row in listed) == stuck
+    assert sorted(row["execution_id"] for row in reasons) == stuck
+    assert sorted(int(row["execution_id"]) for row in executions if "waits_for" in row) == stuck
+    assert sum(row["executions"] for row in ages) == len(stuck)
+    assert [row["value"] for row in tiles if row["tile"] == "stuck"] == [len(stuck)]
+    children = {row["execution_id"]: row.get("waits_child") for row in listed}
+    assert {one for one, child in children.items() if child} == {"4"}
+    assert children["4"] == "41"
+
+
 ERROR_CLASSES: Final = {
     "HTTP 503 from https://api.example.com/posts": None,
     "HTTP/1.1 404 Not Found": None,

@@ -101,7 +101,7 @@ const NEVER = { claim: "claimed", start: "started", finish: "finished" };
 /** What a stuck execution waits for, with a link to that call: "start was claimed by worker-4 and never started". Null if it isn't stuck. */
 export function stuckReason(row, address) {
   if (!row.waits_for) return null;
-  if (row.waits_child) return ["No call is open, but its child ", execution(address, row.waits_child), " is running"];
+  if (row.waits_child) return ["No call is open, and its child ", execution(address, row.waits_child), " is stuck too"];
   if (row.waits_for === "next") {
     return ["No call is open. Its last event is ", h("b", {}, row.last_event_type), row.waits_step ? [" of ", h("b", {}, row.waits_step)] : null];
   }

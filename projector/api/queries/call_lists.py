@@ -198,7 +198,12 @@ class OpenCallRow(ApiRow, frozen=True, kw_only=True):
     waiting_s: float | None
 
 
-_OPEN_CALLS = Statement("""
+_EXECUTION_RUNS = """exists (
+                 select
+                 from   projector.executions as execution
+                 where  execution.execution_id = call.execution_id and execution.status = 'RUNNING'
+             )"""
+_OPEN_CALLS = Statement(f"""
     select   call.execution_id::text, call.playbook, call.step, call.command_id, call.iteration,
              call.attempts, call.worker_id, call.waits_for, call.since, call.waiting_s,
              call.hour as after_hour, call.since as after_since, call.execution_id as after_id,
@@ -213,11 +218,7 @@ _OPEN_CALLS = Statement("""
     and      (:attempts::integer[] is null or call.attempts = any(:attempts))
     and      (:worker::text[] is null or coalesce(call.worker_id, '') = any(:worker))
     and      (:waits_for::text[] is null or call.waits_for = any(:waits_for))
-    and      exists (
-                 select
-                 from   projector.executions as execution
-                 where  execution.execution_id = call.execution_id and execution.status = 'RUNNING'
-             )
+    and      {_EXECUTION_RUNS}
     and      (
                  :after_hour::timestamptz is null
                  or (call.hour, call.since, call.execution_id, call.step,
@@ -229,7 +230,7 @@ _OPEN_CALLS = Statement("""
     order by call.hour, call.since, call.execution_id, call.step, coalesce(call.command_id, ''),
              coalesce(call.iteration, -1), call.attempts
     limit    :limit::integer
-""")
+""")  # noqa: S608 - constants of this package
 
 
 async def open_calls(snapshot: Snapshot, params: OpenCallsParams) -> PagedAnswer[OpenCallRow]:
@@ -258,7 +259,7 @@ class OpenByStep(ApiRow, frozen=True, kw_only=True):
     since: Timestamp
 
 
-_OPEN = Statement("""
+_OPEN = Statement(f"""
     select   waits_for, step, count(*)::integer as calls,
              (count(*) filter (where attempts > 0))::integer as retries,
              max(waiting_s) as longest_s, min(since) as since
@@ -267,15 +268,11 @@ _OPEN = Statement("""
     and      begun_at >= :since and begun_at < :until
     and      (:playbook::text[] is null or playbook = any(:playbook))
     and      (:step::text[] is null or step = any(:step))
-    and      exists (
-                 select
-                 from   projector.executions as execution
-                 where  execution.execution_id = call.execution_id and execution.status = 'RUNNING'
-             )
+    and      {_EXECUTION_RUNS}
     group by waits_for, step
     order by calls desc, waits_for, step
     limit    500
-""")
+""")  # noqa: S608 - constants of this package
 
 
 async def open_calls_by_step(snapshot: Snapshot, params: OpenByStepParams) -> ApiAnswer[OpenByStep]:

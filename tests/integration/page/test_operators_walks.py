@@ -58,7 +58,8 @@ WALKS: Final[dict[str, Walk]] = {
          r"v6\s+60\s+100%\s+100%", rf"{re.escape(_ERROR)}\s+only v7\s+all on worker-bad-1"),
     ),
     "which worker is bad": (
-        ("click nav.screens >> text=Workers", r"Error rate\s+worker-bad-1\s+27\s+27\s+100%"),
+        ("click nav.screens >> text=Workers",
+         r"All others\s+worker-bad-1\s+27\s+27\s+100%\s+\d[\d.]*%"),
         ("click #workers >> text=worker-bad-1", "Calls without success by worker-bad-1",
          "deadlock detected"),
     ),

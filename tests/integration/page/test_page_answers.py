@@ -1,8 +1,10 @@
 """An execution says why it is stuck, and links to its rejected records."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from urllib.parse import quote
 
 import pytest
 from playwright.async_api import Browser, Route
@@ -269,7 +271,10 @@ async def test_wall_cuts_no_legend_on_a_tablet(browser: Browser, platform: Platf
         assert cut == []
 
 
-async def test_stuck_parent_names_its_running_child(browser: Browser, database: Database) -> None:
+@pytest.mark.parametrize("silent", [False, True])
+async def test_parent_is_stuck_if_its_child_is(
+    browser: Browser, database: Database, *, silent: bool
+) -> None:
     async with connected(database) as connection:
         await connection.execute(HISTORY.replace("'command.", "'step."))
         await connection.execute(
@@ -277,16 +282,56 @@ async def test_stuck_parent_names_its_running_child(browser: Browser, database: 
             insert into normalizer.events
                    (event_id, execution_id, parent_execution_id, event_type, step, status, attempts,
                     created_at, context, source_topic, source_partition, source_offset)
-            values (9, 77, 333895119667515392, 'playbook.started', 'child', 'STARTED', 0, now(),
-                    '{"path": "team/child"}', 'noetl.events', 0, 9)
-            """
+            values (9, 77, 333895119667515392, 'playbook.started', 'child', 'STARTED', 0,
+                    now() - $1 * interval '1 minute', '{"path": "team/child"}', 'noetl.events', 0,
+                    9)
+            """,
+            float(6 * silent),
         )
     async with serving(database.url) as url, looking(browser, url) as page:
         await fully_drawn(page)
-        said = await page.inner_text("#stuck tbody")
-        assert "No call is open, but its child 77 is running" in said
-        await page.click("#stuck tbody >> text=77")
+        if not silent:
+            assert "No execution is stuck." in await page.inner_text("#stuck")
+            return
+        assert "No call is open, and its child 77 is stuck too" in await page.inner_text("#stuck")
+        await page.click("#stuck .why >> text=77")
         await page.wait_for_selector("h1 >> text=Execution 77")
+
+
+async def test_timeline_of_a_running_execution_ends_now(browser: Browser, stuck: str) -> None:
+    async with looking(browser, f"{stuck}/?show=execution&execution={STUCK}") as page:
+        await fully_drawn(page)
+        await page.wait_for_selector(".timeline .claim")
+        # The claim is 405 s ago, and the first event 500 s.
+        open_bar = "(bar) => bar.getBoundingClientRect().width / bar.parentElement.clientWidth"
+        assert await page.locator(".timeline .claim").evaluate(open_bar) > 0.7
+
+        await page.click(".zooms >> text=Events")
+        await page.wait_for_url("**zoom=*")
+        assert await page.locator(".timeline .claim").evaluate(open_bar) < 0.1
+
+
+async def test_hour_with_the_most_failures_leads_to_its_minutes(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        for panel, more in (("rate", ""), ("group", "&show=error")):
+            kind = await platform.connection.fetchval(
+                "select error_class from projector.failed_calls "
+                "where finished_at >= now() - interval '20 hours' group by 1 "
+                "order by count(*) desc limit 1"
+            )
+            await page.goto(
+                f"{platform.url}/?error_class={quote(kind)}{more}" if more else platform.url
+            )
+            await fully_drawn(page)
+            assert "per hour" in await page.inner_text(f"#{panel} .legend")
+            said = await page.inner_text(f"#{panel} .most")
+            await page.click(f"#{panel} .most a")
+            await page.wait_for_url("**since=*until=*")
+            await fully_drawn(page)
+            assert "per hour" not in await page.inner_text(f"#{panel} .legend")
+            assert re.match(r"Most failed calls: [\d,]+, \d+ \w+ (\d\d):00.{3,12}:00$", said), said
 
 
 @pytest.mark.parametrize("versions", [5, 30])
@@ -310,6 +355,9 @@ async def test_many_versions_draw_no_lines_through_the_figures(
         await page.route("**/api/v1/deployments?*", begun)
         await page.goto(f"{platform.url}/?last=1h")
         await fully_drawn(page)
+        names = await page.inner_text("#rate .marks")
+        assert f"All {versions} new versions" in names
+        assert names.count(", ") == 1
         dashes = await page.evaluate(_DASHES)
         # A figure may have that colour too, but not at every mark.
         assert (min(dashes) > 0) == (versions == 5), dashes

@@ -4,7 +4,7 @@ import { link, parameters } from "./router.js";
 import { facts, flag, h, status } from "./dom.js";
 import { attempt, between, clock, count, millis, per, percent, plural, windowText } from "./format.js";
 import { callList } from "./lists.js";
-import { nothing, errorText, execution, expandButton, figures, limit, novelty, some, trendTimes } from "./panel_parts.js";
+import { nothing, errorText, execution, expandButton, figures, limit, most, novelty, some, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 import { pace } from "./windows.js";
@@ -96,6 +96,7 @@ function drawGroup(group, address) {
         { name: "From", value: (one) => new Date(one.at).toISOString(), cell: (one) => between(one.at, one.at + step) },
         { name: "Calls", number: true, value: (one) => one.calls, cell: (one) => count(one.calls) },
       ], [...steps].reverse()),
+      most(steps, step, address),
     ],
     charts: { group: spec },
   };

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, plural, windowText } from "./format.js";
-import { STEP_MS, bins, expandButton, figures, knownUntil, limit, nothing, stamp, sum } from "./panel_parts.js";
+import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, nothing, stamp, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const MARKS_SHOWN = 3;
@@ -15,10 +15,11 @@ const versionName = (row) => (row.version === null ? row.playbook : `${row.playb
 /** The marks of a chart in words, the latest first, each a link to its playbook's versions. */
 function markList({ rows }, address) {
   if (!rows.length) return null;
-  return h("p", { class: "under marks", "data-key": "marks" }, h("span", {}, "▾ Began for the first time:"),
-    rows.slice(0, MARKS_SHOWN).map((row) => h("a", { "data-key": `${row.playbook}~${row.version}`, href: link(address, { show: "playbooks", playbook: row.playbook }) },
+  const shown = rows.length > MARKS_SHOWN ? 1 : rows.length;
+  return h("p", { class: "under marks", "data-key": "marks" }, h("span", {}, shown < rows.length ? "▾ The latest new version:" : "▾ Began for the first time:"),
+    rows.slice(0, shown).map((row) => h("a", { "data-key": `${row.playbook}~${row.version}`, href: link(address, { show: "playbooks", playbook: row.playbook }) },
       `${versionName(row)}, ${clock(row.first_at)}`)),
-    rows.length > MARKS_SHOWN ? h("a", { href: link(address, { show: "playbooks" }) }, `and ${plural(rows.length - MARKS_SHOWN, "other")}`) : null);
+    rows.length > shown ? h("a", { href: link(address, { show: "playbooks" }) }, `All ${plural(rows.length, "new version")}`) : null);
 }
 
 export function drawOutcomes({ outcomes, deployments }, { address, go }) {
@@ -90,6 +91,7 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
           { name: "Failed", number: true, value: (row) => row.failed, cell: (row) => count(row.failed) },
           { name: "Error rate", number: true, value: (row) => row.error_rate, cell: (row) => percent(row.error_rate) },
         ], now.rows),
+      most(now.rows.map((row) => ({ at: row.at, calls: row.failed })), step, address),
       markList(deployments, address),
       table("Error rate by step, in this window and the one before", [
         { name: "Step", value: (row) => row.step, cell: (row) => h("a", { href: link(address, { show: "errors", step: row.step }) }, row.step || "(no step)") },

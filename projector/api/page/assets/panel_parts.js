@@ -2,9 +2,10 @@
 
 import { current, link } from "./router.js";
 import { flag, h } from "./dom.js";
-import { clock, count, day, earliest, plural } from "./format.js";
+import { between, clock, count, day, earliest, plural } from "./format.js";
 import { page } from "./state.js";
 import { table, tools } from "./tables.js";
+import { zoomed } from "./windows.js";
 
 /** Half as many where each row is a card. */
 const ROWS_SHOWN = innerWidth <= 700 ? 5 : 10;
@@ -74,6 +75,15 @@ export function figures(id, spec, unit, words, legendEntries, columns, rows) {
     hasUnfinished(spec)
       ? h("p", { class: "under" }, `The last, faded ${spec.traces.every(({ as }) => as === "line") ? "part of the line" : "bar"} isn't complete yet.`) : null,
   ];
+}
+
+/** The interval with the most failed calls, and a link to its own, finer charts. */
+export function most(intervals, step, address) {
+  const [top] = [...intervals].sort((a, b) => b.calls - a.calls);
+  if (!top?.calls || step === STEP_MS.minute) return null;
+  const at = new Date(top.at).getTime();
+  return h("p", { class: "under most", "data-key": "most" }, h("span", {}, `Most failed calls: ${count(top.calls)}, `,
+    h("a", { href: link(address, zoomed(at, at + step - 1)) }, between(at, at + step))));
 }
 
 /** Whether something is drawn in an interval that is not complete. */

@@ -172,15 +172,22 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
   ];
 }
 
+/** The error rate of all other workers. */
+function ofOthers(rows) {
+  const [calls, failed] = [sum(rows, "calls"), sum(rows, "failed")];
+  const rate = (row) => (calls > row.calls ? (failed - row.failed) / (calls - row.calls) : null);
+  return { name: "All others", number: true, value: rate, cell: (row) => percent(rate(row)) };
+}
+
 export function workers(address) {
   address_ = address;
   return { title: "Workers and queues", layout: "grid packed", panels: [
     panel({ id: "workers", title: "Worker failures", width: "narrow", subtitle: "Share of each worker's calls that failed. Workers with few calls are last. Click one for its calls",
       path: "worker-failures", filters: ["worker"], none: "No call finished", key: (row) => row.worker_id,
       order: (a, b) => (a.calls < FEW_CALLS) - (b.calls < FEW_CALLS) || b.error_rate - a.error_rate,
-      columns: [{ name: "Worker", value: (row) => row.worker_id, cell: (row) =>
+      columns: (rows) => [{ name: "Worker", value: (row) => row.worker_id, cell: (row) =>
         h("a", { href: link(page(), { show: "calls", worker: row.worker_id, failed: "true" }) }, row.worker_id || "(unknown)") },
-      number("Calls", "calls"), number("Failed", "failed"), number("Error rate", "error_rate", percent)] }),
+      number("Calls", "calls"), number("Failed", "failed"), number("Error rate", "error_rate", percent), ofOthers(rows)] }),
     panel({ id: "queue", title: "Queue waits", width: "wide", subtitle: "From issued to claimed: median, 95th and 99th percentile",
       path: "call-queue-waits", filters: OF_CALLS, query: { by: ["step", "attempts"] }, none: "No command was claimed", key: byStepAndTry,
       columns: waits }),

@@ -19,7 +19,7 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
   if (!rows.length) return [...empty("No execution is stuck."), straysNote];
   return [
     h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}silent for ${row.silent_for}`).join(", ")}`),
-    table("Stuck executions, latest silent first", [
+    table("Stuck executions, the last to fall silent first", [
       { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
       { name: "Silent", number: true, value: (row) => row.silent_s, cell: (row) => span(row.silent_s) },
       { name: "Why", free: true, value: (row) => `${row.waits_step} ${row.waits_for}`, cell: (row) => h("span", { class: "why" }, stuckReason(row, address)) },

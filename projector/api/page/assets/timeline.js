@@ -4,6 +4,7 @@ import { link } from "./router.js";
 import { h, status } from "./dom.js";
 import { at } from "./duration_panel.js";
 import { attempt, clock, earliest, millis, offset, span } from "./format.js";
+import { knownUntil } from "./panel_parts.js";
 
 const CALL_EVENT = /^(command|call|action)[._]/;
 /** Calls beyond those that are listed, and events that name no call. */
@@ -39,7 +40,8 @@ export function drawTimeline({ execution, calls, events, own }, { address, go })
   if (!events.rows.length) return [h("p", { class: "empty" }, "No event of this execution is stored. None was read yet, or they were deleted.")];
   const opened = address.event ?? firstError(own ?? events, callRows, address)?.event_id;
   if (opened && !address.event) queueMicrotask(() => go(link(address, { event: opened, cursor: address.cursor ?? null }), { replace: true }));
-  const whole = wholeRange(events.rows, callRows);
+  const happened = wholeRange(events.rows, callRows);
+  const whole = [happened[0], ended ? happened[1] : Math.max(happened[1], knownUntil(execution))];
   const [from, to] = shownRange(address, whole);
   const position = (iso) => (millis(iso) - from) / (to - from);
   const scale = { from, to, position, begin: whole[0] };
@@ -54,7 +56,7 @@ export function drawTimeline({ execution, calls, events, own }, { address, go })
   return [
     own && !opened ? h("p", {}, "No event of this call is stored.") : null,
     !own && !opened && events.next ? h("p", {}, "No error among these events. There are later ones.") : null,
-    h("div", { class: "scale", "data-key": "scale" }, zooms(address, whole, [from, to]), ticks(from, to, whole[0])),
+    h("div", { class: "scale", "data-key": "scale" }, zooms(address, whole, [from, to], happened), ticks(from, to, whole[0])),
     h("ol", { class: "timeline", "data-from": from, "data-to": to },
       row("row-workflow", [h("b", {}, "workflow"), h("small", {}, "steps and lifecycle")], [], marks.get(null) ?? []),
       callRows.map((call) => row(
@@ -143,13 +145,15 @@ function bars({ status: word, ...call }, { to, position }, ended) {
 const toward = (address, from, to) => link(address, { zoom: `${Math.floor(from)}~${Math.max(Math.ceil(to), Math.floor(from) + 1)}`,
   cursor: address.cursor ?? null });
 
-function zooms(address, whole, [from, to]) {
+function zooms(address, whole, [from, to], happened) {
   const [length, middle] = [to - from, (from + to) / 2];
   const within = (a, b) => toward(address, Math.max(whole[0], a), Math.min(whole[1], b));
   const one = (word, label, href) => h("a", { class: "button", href, "aria-label": label, title: label }, word);
   const zoomedIn = from > whole[0] || to < whole[1];
+  const isSilent = whole[1] - happened[1] > happened[1] - happened[0];
   return h("nav", { class: "zooms", "aria-label": "Zoom" },
     one("+", "Zoom in", within(middle - length / 4, middle + length / 4)),
+    isSilent && !zoomedIn ? one("Events", "Show the time up to the last event", toward(address, ...happened)) : null,
     zoomedIn ? [one("−", "Zoom out", within(middle - length, middle + length)),
       one("‹", "Earlier", toward(address, from - length / 2, to - length / 2)), one("›", "Later", toward(address, from + length / 2, to + length / 2)),
       one("Whole", "Show the whole execution", link(address, { zoom: null, cursor: address.cursor ?? null }))] : null);

@@ -27,8 +27,8 @@ Walk = tuple[tuple[str, ...], ...]
 
 WALKS: Final[dict[str, Walk]] = {
     "which step fails, since when, and the record as it was sent": (
-        (f"click #why >> text={_ERROR}", r"First seen\s+\d\d:\d\d", r"Steps\s+insert_rows\s+\d+",
-         r"Workers\s+worker-bad-1\s+\d+"),
+        (f"click #why >> text={_ERROR}", r"First seen\s+(\d+ \w+ )?\d\d:\d\d",
+         r"Steps\s+insert_rows\s+\d+", r"Workers\s+worker-bad-1\s+\d+"),
         ("click .calls .error a >> nth=0", "As sent", r"Process \d+ waits for ShareLock"),
     ),
     "which step has the most new failures, and with which errors": (

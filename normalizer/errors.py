@@ -17,7 +17,7 @@
     │   │   └── AnotherClusterError  this is another Kafka cluster: correct the address
     │   ├── ShapesChangedError     the table of shapes changed: stop until --accept-shapes
     │   └── UnreadableBatchError   nobody can decode a batch of the log: stop until it's skipped
-    ├── PartsLostError             parts of a batch had a PositionError, the rest is written
+    ├── PartsNotWrittenError             parts of a batch had a PositionError, the rest is written
     ├── FatalError                 log once, exit non-zero
     │   ├── ProcessStuckError      exit, because a new process can continue
     │   └── MigrationFailedError   a migration failed, and nothing was changed
@@ -191,7 +191,7 @@ class ShapesChangedError(PositionError):
     """The table of shapes has changed since the last batch. Start again with --accept-shapes."""
 
 
-class PartsLostError(NormalizerError):
+class PartsNotWrittenError(NormalizerError):
     """Some parts of a batch weren't written, each for one of these reasons.
 
     The rest was written.

@@ -44,7 +44,7 @@ class Number(str):
     __slots__ = ()
 
 
-class Repeated(dict[str, "Json"]):
+class RepeatedKeyObject(dict[str, "Json"]):
     """A JSON object with a repeated key. Its text has a value that the tree lacks."""
 
 
@@ -214,9 +214,9 @@ def _sorted_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def plain_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    """Return an object, or a Repeated if a key is repeated."""
+    """Return an object, or a RepeatedKeyObject if a key is repeated."""
     last = dict(pairs)
-    return last if len(last) == len(pairs) else Repeated(last)
+    return last if len(last) == len(pairs) else RepeatedKeyObject(last)
 
 
 _decoder: Final = json.JSONDecoder(

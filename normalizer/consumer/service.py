@@ -41,7 +41,7 @@ from normalizer.core.batch import MAX_BATCH_BYTES, Batch, BatchBuilder, Partitio
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
     FatalError,
-    PartsLostError,
+    PartsNotWrittenError,
     PositionError,
     RetryableError,
     StoreUnavailableError,
@@ -49,7 +49,7 @@ from normalizer.errors import (
 )
 from normalizer.observability.commit_metrics import CommitMetrics
 from normalizer.observability.service_metrics import ServiceMetrics
-from normalizer.observability.tracer import InSpans, NoopTracer, Tracer
+from normalizer.observability.tracer import NoopTracer, Tracer, WriteSpans
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.store.process_shapes import ConfiguredShapes
 from normalizer.store.quarantine_reader import RejectionLog
@@ -219,7 +219,7 @@ class Service:
         await self.intake.stop()
 
     async def _write_after(
-        self, writing: asyncio.Task[None] | None, builder: BatchBuilder, in_spans: InSpans
+        self, writing: asyncio.Task[None] | None, builder: BatchBuilder, in_spans: WriteSpans
     ) -> None:
         """Write the batch after the previous one, without parts whose claim was lost meanwhile."""
         if writing and not writing.done():
@@ -248,7 +248,7 @@ class Service:
                     on_failure=self._note_failure,
                     set_aside=partial(self._set_aside, taken),
                 )
-        except PartsLostError as lost:
+        except PartsNotWrittenError as lost:
             # Only the relay's store raises this. The parts that aren't lost are committed.
             self._membership.on_commit(batch, lost.reasons)
         except PositionError as lost:

@@ -20,7 +20,7 @@ LONGEST_BYTES: Final = (8 << 20) + 1
 reject it. Source: docs/spec/wire-shapes.md#l3."""
 
 _CHUNK_BYTES: Final = 1 << 20
-NAMED_BY_BYTES: Final = 1 << 16
+TOPIC_HASH_BYTES: Final = 1 << 16
 
 
 class Readable(Protocol):
@@ -66,12 +66,12 @@ def read_pages(
     `longest_bytes` is cut, and the rules then reject it as too large.
     """
     number = 1
-    for text in read_texts(stream, longest_bytes=longest_bytes):
+    for text in read_line_chunks(stream, longest_bytes=longest_bytes):
         yield _split_lines(number, text, longest_bytes)
         number += text.count(b"\n")
 
 
-def read_texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
+def read_line_chunks(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
     """Yield the complete lines that have been read so far, about 1 MiB at a time.
 
     A text is empty if the stream had data, but no line has ended yet. The last line of the stream
@@ -135,7 +135,7 @@ def topic_for_file(first_bytes: bytes, known: Collection[str]) -> str:
             break
         hashed.update(first_bytes[begin:end])
         begin = end
-        topic = f"file:{hashed.hexdigest()}" + f".{end}" * (end < NAMED_BY_BYTES)
+        topic = f"file:{hashed.hexdigest()}" + f".{end}" * (end < TOPIC_HASH_BYTES)
         known_topic = topic if topic in known else known_topic
     return known_topic or topic
 

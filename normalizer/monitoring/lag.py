@@ -38,7 +38,7 @@ POLL_TIMEOUT_S: Final = 3.0
 LEADER_TIMEOUT_S: Final = 2.0
 UNREAD_TIMEOUT_S: Final = 2.0
 RETENTION_EVERY_S: Final = 300.0
-BOUNDS_LAST_S: Final = 15.0
+BOUNDS_EXPIRE_S: Final = 15.0
 """Five polls. After this long without a report, the end of a log is unknown, because it may have
 grown."""
 
@@ -170,8 +170,8 @@ class LagMonitor:
 
     @property
     def unmeasured_partitions(self) -> list[KafkaPartition]:
-        """Return the partitions whose end no broker has reported for `BOUNDS_LAST_S`, sorted."""
-        oldest_s = time.monotonic() - BOUNDS_LAST_S
+        """Return the partitions whose end no broker has reported for `BOUNDS_EXPIRE_S`, sorted."""
+        oldest_s = time.monotonic() - BOUNDS_EXPIRE_S
         known_at_s = self._bounds_at_s
         return sorted(one for one in self._existing if known_at_s.get(one, -math.inf) < oldest_s)
 

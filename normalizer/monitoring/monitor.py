@@ -35,7 +35,7 @@ from normalizer.store.sqlstate import DATA_CORRUPTED, STATEMENT_ERRORS
 HEARTBEAT_LIMIT_S: Final = 30.0
 REPORT_EVERY_S: Final = 3.0
 """How often to read the ends of the logs. Each time a heartbeat is sent."""
-SILENT_S: Final = 5.0
+OUTAGE_HEARTBEAT_INTERVAL_S: Final = 5.0
 """While the broker is silent, send a heartbeat this often. After 10 s without one, the views would
 call the process dead instead of the broker unreachable."""
 FENCED_LIMIT_S: Final = 30.0
@@ -258,7 +258,12 @@ class Monitor:
                 tasks.create_task(self._repeat(work, wake, wait_s), name=name)
                 for name, work, wake, wait_s in (
                     ("poll the ends", self._poll_ends, self._stopping, REPORT_EVERY_S),
-                    ("send a heartbeat", self._send_heartbeat, self._ends_polled, SILENT_S),
+                    (
+                        "send a heartbeat",
+                        self._send_heartbeat,
+                        self._ends_polled,
+                        OUTAGE_HEARTBEAT_INTERVAL_S,
+                    ),
                     ("store drift", self._store_drift, self._stopping, REPORT_EVERY_S),
                 )
             ]

@@ -55,7 +55,7 @@ from normalizer.observability.span_attributes import (
     postgres_sink,
     relay_sink,
 )
-from normalizer.observability.tracer import InSpans
+from normalizer.observability.tracer import WriteSpans
 from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.runtime.version import VERSION
 from normalizer.store.write_transaction import CommittedBatch
@@ -106,7 +106,7 @@ class BatchTracer:
             postgres_sink(settings.database_url) if settings.database_url else relay_sink(settings)
         )
 
-    def begin(self) -> InSpans:
+    def begin(self) -> WriteSpans:
         """Note that a batch begins to fill. The result returns the block in which to write it."""
         self._building = _Stages()
         return partial(self._in_spans, stages=self._building)

@@ -17,7 +17,7 @@ from normalizer.store.sqlstate import DATA_CORRUPTED
 
 OUTCOMES: Final = ("stored", "duplicate", "merged", "quarantined", "ignored")
 STAGES: Final = ("fetch", "normalize", "wait", "write")
-CLOSED_BY: Final = ("rows", "bytes", "age", "stop")
+BATCH_CLOSE_REASONS: Final = ("rows", "bytes", "age", "stop")
 SQLSTATE_CLASSES: Final = (
     *("none", "08", "25", "40", "53", "55", "57", "58", "XX"),
     *(*sorted(DATA_CORRUPTED), "other"),
@@ -116,7 +116,7 @@ CATALOGUE: Final = (
         means="Batches, by why they closed: full of rows or bytes, old, or at the stop.",
         hint="If nearly all close by rows and lag grows, add processes. If all close by age, there "
         "is spare capacity.",
-        labels={"closed_by": CLOSED_BY},
+        labels={"closed_by": BATCH_CLOSE_REASONS},
     ),
     Metric(
         name="normalizer_batch_rows",

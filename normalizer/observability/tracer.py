@@ -9,13 +9,13 @@ from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError
 from normalizer.store.write_transaction import CommittedBatch
 
-InSpans = Callable[[Batch], AbstractContextManager[None]]
+WriteSpans = Callable[[Batch], AbstractContextManager[None]]
 
 
 class Tracer(Protocol):
     """Is notified of what happens to the batches of one process."""
 
-    def begin(self) -> InSpans:
+    def begin(self) -> WriteSpans:
         """Note that a batch begins to fill. Write it in the block that the result returns."""
 
     def note(self, stage: str, seconds: float, /) -> None:
@@ -34,7 +34,7 @@ class Tracer(Protocol):
 class NoopTracer:
     """The tracer of a process that makes no spans."""
 
-    def begin(self) -> InSpans:
+    def begin(self) -> WriteSpans:
         """Return a function that makes a block without spans."""
         return lambda _: contextlib.nullcontext()
 

@@ -77,7 +77,7 @@ def why_untraced(environ: Mapping[str, str]) -> ConfigurationError | None:
     return None
 
 
-def why_grpc_endpoint(environ: Mapping[str, str]) -> ConfigurationError | None:
+def find_grpc_port_error(environ: Mapping[str, str]) -> ConfigurationError | None:
     """Return the error for an endpoint whose port is most likely the collector's port for gRPC."""
     endpoint = _first(environ, _ENDPOINTS)
     if not _is_wanted(environ) or not _GRPC_PORT.search(endpoint):

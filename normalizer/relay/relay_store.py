@@ -27,7 +27,7 @@ from normalizer.core.last_try import ALONE, LastTry
 from normalizer.errors import (
     AnotherClusterError,
     BrokerUnavailableError,
-    PartsLostError,
+    PartsNotWrittenError,
     PositionError,
     PositionMovedError,
 )
@@ -197,7 +197,7 @@ class RelayStore:
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
         """Write all parts of a batch at the same time, each in its own transaction.
 
-        If some parts weren't written, this raises PartsLostError with a reason for each of them. It
+        If some parts weren't written, this raises PartsNotWrittenError with a reason for each of them. It
         never raises RetryableError, because a part can't be retried under its old claim.
         The reason is a FencedError if another process has claimed the partition, or a
         PositionMovedError if the partition has to be claimed again.
@@ -209,7 +209,7 @@ class RelayStore:
             ]
         results = [part.result() for part in parts]
         if failures := [result for result in results if isinstance(result, PositionError)]:
-            raise PartsLostError(failures)
+            raise PartsNotWrittenError(failures)
         written = (result for result in results if isinstance(result, OutcomeTotals))
         return sum(written, OutcomeTotals())
 

@@ -11,8 +11,8 @@ from normalizer.files.record_lines import (
     LONGEST_BYTES,
     parse_record,
     parse_records,
+    read_line_chunks,
     read_pages,
-    read_texts,
 )
 from tests.support.factories import raw_event
 
@@ -71,7 +71,7 @@ def together(stream: Chunks, *, longest_bytes: int = LONGEST_BYTES) -> list[tupl
     """The records of a stream, read text by text, with the numbers of their lines."""
     found: list[tuple[int, RawRecord]] = []
     number = 1
-    for text in read_texts(stream, longest_bytes=longest_bytes):
+    for text in read_line_chunks(stream, longest_bytes=longest_bytes):
         number, *numbered = parse_records(number, text, TOPIC, longest_bytes=longest_bytes)
         found += zip(*numbered, strict=True)
     return found
@@ -139,7 +139,7 @@ def test_a_highly_compressed_batch_is_read_in_parts() -> None:
     lines = [b"%d" % number + b"x" * (number % 7 * 1_000) for number in range(1_500)]
     lines[700] = b"y" * (5 << 20)
 
-    read = list(read_texts(Chunks(b"\n".join([*lines, b""]), [])))
+    read = list(read_line_chunks(Chunks(b"\n".join([*lines, b""]), [])))
 
     assert b"".join(read).split(b"\n") == [*lines, b""]
     assert all(text.endswith(b"\n") for text in read)

@@ -15,7 +15,7 @@ from normalizer.core.redaction import suspicious_parts
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.suspicious_parts import parse_suspicious, parse_whole, write_tree
 from normalizer.envelope import Envelope
-from normalizer.jsontext import Repeated, parse, parse_canonical, write
+from normalizer.jsontext import RepeatedKeyObject, parse, parse_canonical, write
 from tests.property.raw_events import as_json
 from tests.property.test_sanitize_laws import secretive
 
@@ -91,7 +91,7 @@ def test_a_repeated_key_is_seen(text: str) -> None:
 def _repeats(tree: Any) -> bool:
     if isinstance(tree, list):
         return any(map(_repeats, tree))
-    return isinstance(tree, Repeated) or (
+    return isinstance(tree, RepeatedKeyObject) or (
         isinstance(tree, dict) and any(map(_repeats, tree.values()))
     )
 

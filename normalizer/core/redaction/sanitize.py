@@ -30,7 +30,7 @@ from normalizer.core.redaction.unstorable import (
     replace_unstorable,
 )
 from normalizer.core.shapes import batch_key, holds_event, is_wrapper
-from normalizer.jsontext import Json, Repeated, write
+from normalizer.jsontext import Json, RepeatedKeyObject, write
 
 _MOST_TEXTS: Final = 2  # read JSON in a text, and JSON in a text of that JSON
 _REFERENCE: Final = "reference"
@@ -109,7 +109,7 @@ class _Rewriter:
         if not isinstance(tree, dict) or _opens(tree) or (key := batch_key(tree)) is None:
             return self._event(tree)
         items = tree[key]
-        self.changed |= isinstance(tree, Repeated)
+        self.changed |= isinstance(tree, RepeatedKeyObject)
         batch = self.walk({**tree, key: None}, (), "root")
         assert isinstance(batch, dict)
         if not isinstance(items, list):
@@ -129,7 +129,7 @@ class _Rewriter:
                 # content then.
                 payload, self.changed = write(payload), True
             if isinstance(payload, str):
-                self.changed |= isinstance(tree, Repeated)
+                self.changed |= isinstance(tree, RepeatedKeyObject)
                 wrapper = self.walk({**tree, "payload": None}, (), "root")
                 assert isinstance(wrapper, dict)
                 return wrapper | {"payload": self._wrapped(payload)}
@@ -160,7 +160,7 @@ class _Rewriter:
             return tree
         # Write the tree again if a key was repeated, because the text still has the key's earlier
         # value, and that value may be a secret.
-        self.changed |= isinstance(tree, Repeated)
+        self.changed |= isinstance(tree, RepeatedKeyObject)
         keys, at_top = self._sanitizer.keys, mode == "root"
         facts = keys.judge(tree, at_top=at_top)
         named = (

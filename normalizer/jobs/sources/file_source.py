@@ -23,11 +23,11 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ConfigurationError
 from normalizer.files.dumps import is_dump, read_rows
 from normalizer.files.record_lines import (
-    NAMED_BY_BYTES,
+    TOPIC_HASH_BYTES,
     EndDetector,
     looks_complete,
     parse_records,
-    read_texts,
+    read_line_chunks,
     topic_for_file,
 )
 from normalizer.files.unpack import Unpacked, read_beginning
@@ -142,7 +142,7 @@ class FileSource:
     def _find(self) -> list[_File]:
         files: dict[str, _File] = {}
         for path in list_files(self._paths):
-            first, cut = read_beginning(path, NAMED_BY_BYTES)
+            first, cut = read_beginning(path, TOPIC_HASH_BYTES)
             if not first and cut:
                 self._is_truncated(f"{path} is truncated before its first byte")
                 continue
@@ -195,7 +195,7 @@ class FileSource:
         """Yield the lines of a file, except for a last line that's truncated."""
         watched = EndDetector(stream)
         number = 1
-        for text in read_texts(watched, longest_bytes=LONGEST_LINE_BYTES):
+        for text in read_line_chunks(watched, longest_bytes=LONGEST_LINE_BYTES):
             if watched.ended and not self._ends_whole(stream, file, number, text):
                 return
             if number < from_line and (after := number + text.count(b"\n")) <= from_line:

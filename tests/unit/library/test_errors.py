@@ -9,7 +9,7 @@ from normalizer.errors import (
     AnotherClusterError,
     FencedError,
     OtherGroupError,
-    PartsLostError,
+    PartsNotWrittenError,
     PositionMovedError,
 )
 from tests.support.tracked_files import ROOT, tracked
@@ -70,7 +70,7 @@ def test_parts_that_were_lost_are_each_named_with_their_reason() -> None:
         PositionMovedError("topic[2]: it is at 7", topic="topic", partition=2),
     ]
 
-    lost = PartsLostError(reasons)
+    lost = PartsNotWrittenError(reasons)
 
     assert str(lost) == "topic[0]: another process claimed it; topic[2]: it is at 7"
     assert lost.reasons == reasons

@@ -17,7 +17,7 @@ from normalizer.core.batch import LastRecord
 from normalizer.core.identity.merge_flags import ELSEWHERE, LATE, place_in_log
 from normalizer.core.last_try import BLAMED, SHARED, LastTry
 from normalizer.envelope import to_canonical
-from normalizer.errors import BrokerUnavailableError, PartsLostError
+from normalizer.errors import BrokerUnavailableError, PartsNotWrittenError
 from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
 from normalizer.kafka.transactional_producer import OutputRecord
 from normalizer.relay import relay_store
@@ -236,7 +236,7 @@ async def test_partition_whose_commit_failed_is_not_given_up(
         claim = await store.claim(TOPIC, 0, cluster_id="c", log_start=0)
         with monkeypatch.context() as patch:
             patch.setattr(f"{relay_store.__name__}.TransactionalProducer.commit", lost)
-            with pytest.raises(PartsLostError):
+            with pytest.raises(PartsNotWrittenError):
                 await store.write(make_batch(envelope(0), claim=claim))
         await store.record_idle()
 

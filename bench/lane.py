@@ -25,7 +25,12 @@ from msgspec.structs import replace
 
 from bench.peers.comparison import ODD
 from normalizer.core.decode.event_cleaner import EventCleaner
-from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent, Lane, encode_columns
+from normalizer.core.encoded_events import (
+    MAX_LANE_CALL_RECORDS,
+    EncodedEvent,
+    NativeLane,
+    encode_columns,
+)
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
@@ -64,14 +69,14 @@ class _Cores:
     """The lane and the rules in Python, as a process of the service has them."""
 
     def __init__(self) -> None:
-        self._lane: Lane = import_module(MODULE).Lane(EncodedEvent, EventCleaner())
+        self._lane: NativeLane = import_module(MODULE).Lane(EncodedEvent, EventCleaner())
         self._normalizer = Normalizer()
 
     def lane(self, sent: Sequence[RawRecord]) -> list[RawRecord]:
         """Let the lane read the records. Returns those that it leaves."""
         left = []
-        for first in range(0, len(sent), CALL_RECORDS):
-            call = sent[first : first + CALL_RECORDS]
+        for first in range(0, len(sent), MAX_LANE_CALL_RECORDS):
+            call = sent[first : first + MAX_LANE_CALL_RECORDS]
             answers = self._lane.read(call)
             left += [one for one, answer in zip(call, answers, strict=True) if answer is None]
         return left

@@ -35,7 +35,7 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from normalizer.core.decode.wire_fields import PAIRS
+from normalizer.core.decode.wire_fields import FIELD_ALIASES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
@@ -130,7 +130,7 @@ class ProducerModel(BaseModel):
         if not isinstance(sent, dict):
             return sent
         sent = {name: value for name, value in sent.items() if value is not None}
-        for names in PAIRS:
+        for names in FIELD_ALIASES:
             own: str | None = next((name for name in names if name in cls.model_fields), None)
             given = [name for name in names if name in sent]
             if own and given and own != "created_at":

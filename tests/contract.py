@@ -23,7 +23,7 @@ from normalizer.core.decode.decode_json import BOM
 from normalizer.core.json_schema import json_schema
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.shapes import batch_key, is_enveloped, is_named, is_wrapper
+from normalizer.core.shapes import batch_key, has_event_type, is_enveloped, is_wrapper
 from normalizer.envelope import CALL_DONE, Envelope, Ignored, Rejected, Rule, to_canonical
 from tests.vectors.corpus import (
     SINGLE,
@@ -190,7 +190,7 @@ def _says_one_event(raw: bytes) -> bool:
         return False
     if not isinstance(sent, dict):
         return not isinstance(sent, str | list)
-    return is_named(sent) or not (batch_key(sent) or is_wrapper(sent) or is_enveloped(sent))
+    return has_event_type(sent) or not (batch_key(sent) or is_wrapper(sent) or is_enveloped(sent))
 
 
 def _ndjson(lines: Iterable[str]) -> str:

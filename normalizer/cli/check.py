@@ -10,7 +10,7 @@ from normalizer.cli.check_database import DatabaseCheck
 from normalizer.cli.check_kafka import KafkaCheck
 from normalizer.cli.check_result import CheckResult
 from normalizer.config.settings import Settings
-from normalizer.core.last_try import BLAMED
+from normalizer.core.previous_owner import BLAMED
 from normalizer.errors import (
     AnotherClusterError,
     BrokerUnavailableError,

@@ -14,10 +14,10 @@ import msgspec
 
 from normalizer.core.batch import last_record_from_columns
 from normalizer.core.evidence import Evidence
-from normalizer.core.identity.collisions import match_strength, substitute_ids
+from normalizer.core.identity.collisions import alternative_ids, match_strength
 from normalizer.core.normalize import Normalizer
-from normalizer.core.places import RECORD_FORM, RecordPlace, parse_record_place
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.record_address import RECORD_FORM, RecordAddress, parse_record_address
 from normalizer.envelope import (
     RULES_VERSION,
     Envelope,
@@ -103,9 +103,9 @@ _STATUS: Final = (
 _CREATED_AT: Final = ("the log's time, or none", "the time inside the event id", "the producer")
 
 
-def parse_coordinates(text: str) -> RecordPlace:
+def parse_coordinates(text: str) -> RecordAddress:
     """Parse the coordinates of a record. Raises ConfigurationError."""
-    place = parse_record_place(text)
+    place = parse_record_address(text)
     if place is None:
         raise ConfigurationError(f"expected {RECORD_FORM}; got {text!r}")
     return place
@@ -114,7 +114,7 @@ def parse_coordinates(text: str) -> RecordPlace:
 async def explain(
     database_url: str,
     log: TopicReader | None,
-    at: RecordPlace,
+    at: RecordAddress,
     *,
     incarnation: int | None = None,
     normalizer: Normalizer,
@@ -142,7 +142,7 @@ async def explain(
 
 
 async def _read_from_topic(
-    log: TopicReader | None, at: RecordPlace, position: asyncpg.Record | None
+    log: TopicReader | None, at: RecordAddress, position: asyncpg.Record | None
 ) -> tuple[RawRecord | None, str]:
     """Return the record as Kafka has it now, or None, and a sentence about it."""
     if position is None:
@@ -222,7 +222,7 @@ async def _outcome_lines(
 async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:
     """Find the row of another record that this record's event was merged into or repeats."""
     assert event.event_id is not None
-    ids = [event.event_id, *substitute_ids(event.event_id, event.execution_id)]
+    ids = [event.event_id, *alternative_ids(event.event_id, event.execution_id)]
     rows = [row for one in ids if (row := await connection.fetchrow(_EVENT_BY_ID, one))]
     best = max(rows, key=lambda row: match_strength(_named(row), event), default=None)
     if best is None or not match_strength(_named(best), event):

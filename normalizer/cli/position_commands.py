@@ -18,7 +18,7 @@ from normalizer.cli.partition_positions import MovedPosition, positions_table, r
 from normalizer.cli.partition_positions import retire as retire_position
 from normalizer.cli.partition_positions import rewind as rewind_position
 from normalizer.cli.partition_positions import skip as skip_position
-from normalizer.core.places import PARTITION_FORM, parse_partition
+from normalizer.core.record_address import PARTITION_FORM, parse_partition
 from normalizer.errors import PositionMovedError
 from normalizer.kafka import KafkaPartition, optional_topic_reader
 from normalizer.runtime.exit_codes import PROBLEM_FOUND

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from normalizer.config.settings import Settings
 from normalizer.consumer.membership import Membership
 from normalizer.consumer.slow_records import SlowRecords
-from normalizer.core.batch import Batch, BatchBuilder, Item
+from normalizer.core.batch import Batch, BatchBuilder, RecordOutcomes
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
@@ -129,7 +129,7 @@ class Intake:
         claim: Claim,
         from_offset: int,
         next_offset: int,
-        items: list[Item],
+        items: list[RecordOutcomes],
     ) -> None:
         part = claim.part(from_offset, next_offset, items)
         if claim.slice_records is not None:

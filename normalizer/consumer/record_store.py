@@ -105,9 +105,9 @@ class RecordStore(Protocol):
         """Write the batch.
 
         `Store` writes the whole batch or nothing, and raises RetryableError if it's worth another
-        try. `RelayStore` writes each part in a transaction of its own, and raises PartsNotWrittenError if
-        some of them failed. It never raises RetryableError, so its batches are neither halved nor
-        set aside.
+        try. `RelayStore` writes each part in a transaction of its own, and raises
+        PartsNotWrittenError if some of them failed. It never raises RetryableError, so its batches
+        are neither halved nor set aside.
         """
 
 

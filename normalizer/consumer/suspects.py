@@ -4,7 +4,7 @@ A suspect is read in slices of 1, 2, 4, ... records. Each batch has at most one 
 suspect, besides the records of healthy partitions. If the owner is killed while it works on a
 slice, the next owner reads the same records in smaller slices. In the end one record is processed
 alone, and if that kills the owner too, the record is to blame. The position stores the size of the
-slice, so that the next owner knows it (see `LastTry`).
+slice, so that the next owner knows it (see `PreviousOwner`).
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.last_try import BLAMED, SHARED
+from normalizer.core.previous_owner import BLAMED, SHARED
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.claim import Claim
@@ -145,7 +145,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
     def add_to_slice(self, claim: Claim, records: int, next_offset: int) -> int | None:
         """Add records to the partition's current slice, and return the number to store with them.
 
-        It's stored in the position as `slice_records` (see `LastTry`). Returns None if the
+        It's stored in the position as `slice_records` (see `PreviousOwner`). Returns None if the
         partition is no longer a suspect once these records are committed.
         """
         partition = KafkaPartition(claim.topic, claim.partition)

@@ -11,14 +11,14 @@ rules/          has the rules, one per module.
 evidence        says how well some columns of an event are known.
 encoded_events  has an event as the bytes of its row, and the interface of the native lane.
 batch           collects the records of one transaction with their outcomes.
-last_try        reads how many records a process was working on when it was killed.
+previous_owner  reads how many records a process was working on when it was killed.
 identity/       finds out whether two records are the same record, or report the same event.
 coercions       reads which values of a stored row the rules have changed.
-denormalize     turns a stored row back into a raw record.
+rebuild_record  turns a stored row back into a raw record.
 restore_text    restores the text and headers of a stored row.
 cloudevents     writes a canonical event as a CloudEvent.
 drift           finds undocumented fields.
 rule_sources    computes the hash of the rules, to find a native lane built from other ones.
-places          parses how a user names a record or a partition.
+record_address  parses how a user names a record or a partition.
 json_schema     describes the canonical event as JSON Schema.
 """

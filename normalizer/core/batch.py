@@ -15,7 +15,7 @@ from normalizer.core.encoded_events import ReadOutcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ProcessStuckError
 
-Item = tuple[RawRecord, tuple[ReadOutcome, ...]]
+RecordOutcomes = tuple[RawRecord, tuple[ReadOutcome, ...]]
 """A record and its outcomes, of which there's at least one."""
 
 MAX_BATCH_BYTES: Final = 16 << 20
@@ -33,7 +33,7 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
     If a job reads from a source without Kafka offsets, it numbers the records itself and uses these
     numbers as offsets. `epoch` is the epoch of the partition's claim. `slice_records` is stored in
     the position, where it tells the next owner how many records this one may have been working on
-    (see `LastTry`).
+    (see `PreviousOwner`).
     """
 
     topic: str
@@ -42,7 +42,7 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     from_offset: int
     next_offset: int
-    items: list[Item]
+    items: list[RecordOutcomes]
     holes: tuple[tuple[int, int], ...] = ()
     slice_records: int | None = None
 
@@ -60,7 +60,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     parts: tuple[PartitionBatch, ...]
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[RecordOutcomes]:
         """Yield every record of the batch with its outcomes, one partition after the other."""
         for part in self.parts:
             yield from part.items
@@ -173,7 +173,7 @@ class LastRecord(NamedTuple):
     crc: int
 
 
-def last_record(record: RawRecord) -> LastRecord:
+def to_last_record(record: RawRecord) -> LastRecord:
     """Return the fields to store, so that the record can be recognized later."""
     return LastRecord(record.offset, record.recorded_ms, record_crc(record))
 
@@ -219,7 +219,7 @@ class _OpenPart(msgspec.Struct):
     epoch: int
     from_offset: int
     next_offset: int
-    items: list[Item] = []
+    items: list[RecordOutcomes] = []
     holes: list[tuple[int, int]] = []
     slice_records: int | None = None
 

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from normalizer.core.batch import Batch, Item
+from normalizer.core.batch import Batch, RecordOutcomes
 from normalizer.core.decode.decode import UndecodableItem, decode_events
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import first_byte
@@ -23,7 +23,7 @@ EVENTS_A_SECOND: Final = 8
 """How many events of one shape to inspect per second. That takes less than a millisecond."""
 LARGEST_BYTES: Final = 65_536
 """Skip a larger record, because decoding it again could take as long as its whole batch."""
-FIELDS_A_SHAPE: Final = 100
+MAX_FINDINGS_PER_SHAPE: Final = 100
 """How many findings to remember per shape. A producer may send new keys without end."""
 EXAMPLE_LETTERS: Final = 200
 KEY_LETTERS: Final = 100
@@ -133,7 +133,7 @@ class DriftDetector:
         """Take back findings that couldn't be stored. `take_findings` returns them again."""
         self._new = [*findings, *self._new]
 
-    def _findings(self, item: Item, shape: str) -> list[DriftFinding]:
+    def _findings(self, item: RecordOutcomes, shape: str) -> list[DriftFinding]:
         record, outcomes = item
         assert record.value is not None
         execution_ids = {event.execution_id for event in select_events(outcomes)}
@@ -159,7 +159,7 @@ class DriftDetector:
 
     def _remember(self, finding: DriftFinding) -> None:
         known = self._known.setdefault(finding.shape, set())
-        if finding.key not in known and len(known) < FIELDS_A_SHAPE:
+        if finding.key not in known and len(known) < MAX_FINDINGS_PER_SHAPE:
             known.add(finding.key)
             self._new.append(finding)
 

@@ -95,15 +95,15 @@ Event = Envelope | EncodedEvent
 ReadOutcome = Event | Rejected | Ignored
 """The result for one event of a record, or for a record without events."""
 
-CALL_RECORDS: Final = 50
+MAX_LANE_CALL_RECORDS: Final = 50
 """The most records that the lane reads in one call, during which no other task runs. It takes about
 0.2 milliseconds, or some milliseconds if Python must remove secrets from each record."""
-CALL_BYTES: Final = 64 * 1024
+MAX_LANE_CALL_BYTES: Final = 64 * 1024
 """The most bytes of their values, unless a single record has more. 64 kB of records that hold
 batches of events take about four milliseconds."""
 
 
-class Lane(Protocol):
+class NativeLane(Protocol):
     """A faster implementation of the rules, which may leave any record to the rules in Python.
 
     The class `Lane` of the module `event_normalizer_native` implements it. Create one with
@@ -121,8 +121,8 @@ class Lane(Protocol):
         The events are those that `Normalizer().normalize` would return, in the same order, and
         never an empty tuple. Python must normalize a record that may contain a secret, that is
         rejected or ignored, or whose form the lane doesn't know. This method never raises. Every
-        record must have a topic, and one call takes at most CALL_RECORDS records with CALL_BYTES
-        bytes in total.
+        record must have a topic, and one call takes at most MAX_LANE_CALL_RECORDS records with
+        MAX_LANE_CALL_BYTES bytes in total.
         """
 
 
@@ -136,7 +136,7 @@ def to_envelope(event: Event) -> Envelope:
     return event if isinstance(event, Envelope) else decode_columns(event.columns)
 
 
-def event_time(event: Event) -> datetime | None:
+def recorded_or_created_at(event: Event) -> datetime | None:
     """Return the time that Kafka recorded, or else the event's own time."""
     if isinstance(event, EncodedEvent):
         columns = event.columns

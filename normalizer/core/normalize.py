@@ -130,7 +130,7 @@ def _outcome(
     if shapes is not None:
         # This call never raises. If a field has a value that no rule can use, the event is rejected
         # below, and the detail names the field by its new name.
-        shape, event = shapes.read(event)
+        shape, event = shapes.translate(event)
     try:
         event_type = resolve_event_type(event)
         shape = record.shape or shape or detect_shape(event.key_shape(), event_type)

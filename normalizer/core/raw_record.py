@@ -21,7 +21,7 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
       with an event's index in the record they identify that event. `topic` is None if the record
       isn't from a log, as in `normalizer normalize`. Events without a log get no derived ids.
     - `recorded_ms` is the time that the log recorded, in milliseconds since 1970, or None.
-    - `shape` and `index` are set only in a record that `denormalize` made from a stored row.
+    - `shape` and `index` are set only in a record that `rebuild_record` made from a stored row.
       They're the shape of the original event, and its index in the original record.
     - `cut` is set if the record is too large for memory. Such a record is always rejected.
 

@@ -3,12 +3,12 @@
 from base64 import b64decode
 from collections.abc import Callable
 
-from normalizer.core.decode.headers import NOT_TEXT, header_text
-from normalizer.core.redaction.unstorable import REPLACEMENT, Path, child_path
+from normalizer.core.decode.headers import BASE64_PREFIX, header_text
+from normalizer.core.redaction.unstorable import REPLACEMENT, KeyPath, child_path
 from normalizer.jsontext import Json, Number, parse
 
 
-def restore_unstorable(tree: Json, path: Path, marked: Callable[[Path], bool]) -> Json:
+def restore_unstorable(tree: Json, path: KeyPath, marked: Callable[[KeyPath], bool]) -> Json:
     """Replace U+FFFD by U+0000 at every marked path. Takes one stack frame per level."""
     if isinstance(tree, str) and not isinstance(tree, Number):
         return _marked(tree, path, marked)
@@ -27,14 +27,14 @@ def restore_unstorable(tree: Json, path: Path, marked: Callable[[Path], bool]) -
     return tree
 
 
-def _marked(text: str, path: Path, marked: Callable[[Path], bool]) -> str:
+def _marked(text: str, path: KeyPath, marked: Callable[[KeyPath], bool]) -> str:
     if REPLACEMENT not in text or not marked(path):
         return text
     return text.replace(REPLACEMENT, "\0")
 
 
 def restore_headers(
-    headers: bytes | None, marked: Callable[[Path], bool]
+    headers: bytes | None, marked: Callable[[KeyPath], bool]
 ) -> tuple[tuple[str, bytes | None], ...]:
     """Return the headers of the record. Values of the same name stay in their order."""
     tree = (
@@ -52,9 +52,9 @@ def restore_headers(
 def _header(value: Json) -> bytes | None:
     if not isinstance(value, str):
         return None
-    if value.startswith(NOT_TEXT):
+    if value.startswith(BASE64_PREFIX):
         try:
-            sent = b64decode(value.removeprefix(NOT_TEXT), validate=True)
+            sent = b64decode(value.removeprefix(BASE64_PREFIX), validate=True)
         except ValueError:
             return value.encode()
         # A producer's own text may begin with our prefix.

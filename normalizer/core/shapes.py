@@ -54,14 +54,14 @@ _RUST_FLAGS: Final = frozenset(("actionable", "informative"))
 _EXECUTOR: Final = frozenset(("step", "status", "created_at", "context"))
 
 
-def is_named(fields: Collection[str]) -> bool:
+def has_event_type(fields: Collection[str]) -> bool:
     """Return whether a key names the event's type, so that it's neither a wrapper nor a batch."""
     return "event_type" in fields or "name" in fields
 
 
 def is_enveloped(fields: Collection[str]) -> bool:
     """Return whether these may be the keys of a foreign envelope (#w7, #w9)."""
-    return not is_named(fields) and (
+    return not has_event_type(fields) and (
         "specversion" in fields
         or "op" in fields
         or ("payload" in fields and "schema" in fields)
@@ -74,18 +74,18 @@ def is_wrapper(fields: Collection[str]) -> bool:
     return (
         "payload" in fields
         and ("global_sequence" in fields or "transaction_id" in fields)
-        and not is_named(fields)
+        and not has_event_type(fields)
     )
 
 
 def holds_event(payload: Mapping[str, object]) -> bool:
     """Return whether an object is an event or a batch, as in a feed wrapper (#w2)."""
-    return is_named(payload) or batch_key(payload) is not None
+    return has_event_type(payload) or batch_key(payload) is not None
 
 
 def batch_key(members: Mapping[str, object]) -> BatchKey | None:
     """Return the key of a batch's events, i.e. the first with a list (#w4), or None."""
-    if is_named(members):
+    if has_event_type(members):
         return None
     return next((key for key in _BATCH_KEYS if _is_list(members.get(key))), None)
 

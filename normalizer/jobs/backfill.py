@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.batch import Batch, BatchBuilder, Item
+from normalizer.core.batch import Batch, BatchBuilder, RecordOutcomes
 from normalizer.errors import FatalError, RetryableError
 from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
@@ -204,7 +204,7 @@ class Backfill:
 
 async def normalize_page(
     page: SourcePage, normalize: Normalize, *, room: int | None = None
-) -> AsyncGenerator[tuple[SourcePage, list[Item]], None]:
+) -> AsyncGenerator[tuple[SourcePage, list[RecordOutcomes]], None]:
     """Yield the page in pieces, each with the outcomes of its records.
 
     Other tasks can run between two pieces.

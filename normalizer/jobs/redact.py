@@ -20,7 +20,11 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from normalizer.core.redaction.redact_stored import may_hide, redact_row, redact_stored_text
+from normalizer.core.redaction.redact_stored import (
+    may_need_redaction,
+    redact_row,
+    redact_stored_text,
+)
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
@@ -105,7 +109,7 @@ def _rewrite_plan(sanitizer: Sanitizer) -> RewritePlan:
         find=READ_EVENTS_IN_RANGE,
         parameters=(),
         rewrite=partial(redact_row, sanitizer=sanitizer),
-        may_change=partial(may_hide, sanitizer=sanitizer),
+        may_change=partial(may_need_redaction, sanitizer=sanitizer),
     )
 
 

@@ -11,9 +11,9 @@ import msgspec
 
 from normalizer.core.coercions import read_coercion
 from normalizer.core.decode.decode_json import BOM
-from normalizer.core.denormalize import denormalize
 from normalizer.core.identity.merge_flags import MERGED
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.rebuild_record import rebuild_record
 from normalizer.envelope import Envelope, Normalized, Rejected, canonical_json
 from normalizer.jobs.dry_run.diff import changes_between
 
@@ -52,7 +52,7 @@ def renormalize_row(
     A row that was merged from several reports doesn't hold them separately, so they can't be merged
     again by today's rules. If today's rules would change such a row, the result is RewriteFailure.
     """
-    record = denormalize(row)
+    record = rebuild_record(row)
     match normalize(record):
         case (Envelope() as event,):
             pass

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from normalizer.core.batch import LastRecord, last_record
+from normalizer.core.batch import LastRecord, to_last_record
 from normalizer.errors import AnotherClusterError, BrokerUnavailableError
 from normalizer.kafka.connection import Bounds, KafkaPartition
 from normalizer.kafka.topic_reader import TopicReader
@@ -72,7 +72,7 @@ async def find_log_mismatch(
             f"{partition}: could not check whether the topic was recreated, because the brokers "
             f"did not answer within {COMPARING_S:.0f} s"
         ) from error
-    if last_record(record) == last:
+    if to_last_record(record) == last:
         return None
     return _recreated(f"offset {last.offset} holds another record than the one that was read")
 

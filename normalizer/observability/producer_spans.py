@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 
 from normalizer.core.batch import Batch
-from normalizer.core.decode.headers import TRACEPARENT, header_text
+from normalizer.core.decode.headers import TRACEPARENT_PATTERN, header_text
 from normalizer.core.raw_record import RawRecord
 
 
@@ -43,7 +43,7 @@ def _sent_spans(record: RawRecord) -> Iterator[tuple[str, str, str]]:
     """Yield trace, span, and flags of the header that the row's `trace_id` comes from."""
     for name, value in record.headers:
         if value is not None and name.lower() == "traceparent":
-            match = TRACEPARENT.fullmatch(header_text(value))
+            match = TRACEPARENT_PATTERN.fullmatch(header_text(value))
             if match:
                 yield match[1], match[2], match[3]
                 return

@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.config.settings import Settings
-from normalizer.core.decode.headers import TRACEPARENT
-from normalizer.core.identity.merge_flags import place_in_log
+from normalizer.core.decode.headers import TRACEPARENT_PATTERN
+from normalizer.core.identity.merge_flags import trusted_coordinates
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
 from normalizer.errors import BrokerUnavailableError
@@ -51,7 +51,7 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
         "rules_version": event.normalizer_version,
         "evidence": f"{event.evidence:03}",
         "max_attempts": event.max_attempts,
-        "place": None if revision is None else place_in_log(event),
+        "place": None if revision is None else trusted_coordinates(event),
         "trace_id": event.trace_id,
         "traceparent": build_traceparent(event),
         "revision": revision,
@@ -76,7 +76,7 @@ def build_traceparent(event: Envelope) -> str | None:
     for name, value in _headers_decoder.decode(event.headers).items():
         if name.lower() == "traceparent":
             for text in value if isinstance(value, list) else [value]:
-                match = TRACEPARENT.fullmatch(text) if isinstance(text, str) else None
+                match = TRACEPARENT_PATTERN.fullmatch(text) if isinstance(text, str) else None
                 if match and match[1] == event.trace_id:
                     return str(text)
     return None

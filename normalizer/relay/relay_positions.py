@@ -12,11 +12,11 @@ from typing import Final
 import msgspec
 
 from normalizer.core.batch import LastRecord
-from normalizer.core.last_try import LastTry
+from normalizer.core.previous_owner import PreviousOwner
 from normalizer.kafka import CommittedOffset, KafkaPartition
 from normalizer.store.claim import Claim
 
-NO_TRY: Final = LastTry()
+NO_TRY: Final = PreviousOwner()
 
 
 class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int = 0
     shapes: str = ""
     last: LastRecord | None = None
-    last_try: LastTry = NO_TRY
+    last_try: PreviousOwner = NO_TRY
 
     def with_slice(self, slice_records: int | None) -> "RelayPosition":
         """Return the position for a time in which its owner works on at most this many records."""

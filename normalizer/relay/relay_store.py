@@ -22,8 +22,8 @@ import msgspec
 
 from normalizer.config.settings import Settings
 from normalizer.consumer.record_store import Stores
-from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, last_record
-from normalizer.core.last_try import ALONE, LastTry
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, to_last_record
+from normalizer.core.previous_owner import ALONE, PreviousOwner
 from normalizer.errors import (
     AnotherClusterError,
     BrokerUnavailableError,
@@ -97,7 +97,7 @@ class RelayStore:
 
         A partition without a committed offset begins at `log_start`. If the last owner didn't
         release the partition, it was probably killed, perhaps by one of the next records. The
-        partition is then a suspect, and its records are read in small slices (see `LastTry`).
+        partition is then a suspect, and its records are read in small slices (see `PreviousOwner`).
 
         Raises BrokerUnavailableError, FencedError, FatalError, AnotherClusterError (unless
         `accept_reset` is set), and ShapesChangedError if the operator's table of shapes has
@@ -133,7 +133,7 @@ class RelayStore:
             position = msgspec.structs.replace(
                 position,
                 shapes=shapes.fingerprint,
-                last_try=LastTry(holder=self._holder, slice_records=slice_records),
+                last_try=PreviousOwner(holder=self._holder, slice_records=slice_records),
             )
             await producer.commit((), position.to_commit(claim.next_offset))
         except BaseException:
@@ -197,8 +197,8 @@ class RelayStore:
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
         """Write all parts of a batch at the same time, each in its own transaction.
 
-        If some parts weren't written, this raises PartsNotWrittenError with a reason for each of them. It
-        never raises RetryableError, because a part can't be retried under its old claim.
+        If some parts weren't written, this raises PartsNotWrittenError with a reason for each of
+        them. It never raises RetryableError, because a part can't be retried under its old claim.
         The reason is a FencedError if another process has claimed the partition, or a
         PositionMovedError if the partition has to be claimed again.
         """
@@ -226,7 +226,7 @@ class RelayStore:
             owned = self._owned_under(where, part.epoch)
             position = owned.position.with_slice(part.slice_records)
             if part.items:
-                last = last_record(part.items[-1][0])
+                last = to_last_record(part.items[-1][0])
                 position = msgspec.structs.replace(position, last=last)
             await self._commit(where, owned, position, records, part.next_offset)
         except PositionError as error:

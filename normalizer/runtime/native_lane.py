@@ -14,7 +14,7 @@ from typing import Final
 
 from normalizer.config.settings import Settings
 from normalizer.core.decode.event_cleaner import EventCleaner
-from normalizer.core.encoded_events import EncodedEvent, Lane
+from normalizer.core.encoded_events import EncodedEvent, NativeLane
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rule_sources import rules_sha256
 from normalizer.runtime.logging_setup import get_logger
@@ -49,7 +49,7 @@ def why_python_only(settings: Settings) -> str:
 class GuardedLane:
     """The lane of one process. After MOST_PANICS panics it leaves every record to Python."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: NativeLane) -> None:
         self._lane = lane
         self._panicked: set[str] = set()
         self.panics = 0

@@ -9,9 +9,14 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
-from normalizer.core.batch import Item
+from normalizer.core.batch import RecordOutcomes
 from normalizer.core.decode.bounds import is_heavy
-from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, Lane, ReadOutcome
+from normalizer.core.encoded_events import (
+    MAX_LANE_CALL_BYTES,
+    MAX_LANE_CALL_RECORDS,
+    NativeLane,
+    ReadOutcome,
+)
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 
@@ -33,8 +38,8 @@ async def normalize_in_slices(
     *,
     heavy: NormalizeHeavy | None = None,
     room: int | None = None,
-    lane: Lane | None = None,
-) -> AsyncGenerator[list[Item], None]:
+    lane: NativeLane | None = None,
+) -> AsyncGenerator[list[RecordOutcomes], None]:
     """Yield records with their outcomes, in order, in slices of a few milliseconds of work.
 
     Between two slices the caller may await something, so that other tasks can run. A slice also
@@ -45,7 +50,7 @@ async def normalize_in_slices(
     `heavy` if it would take long, and to `normalize` otherwise. The iteration ends if `heavy`
     returns None.
     """
-    items: list[Item] = []
+    items: list[RecordOutcomes] = []
     rows = 0
     room_rows = sys.maxsize if room is None else room
     due_s = time.perf_counter() + SLICE_S
@@ -71,7 +76,7 @@ async def normalize_in_slices(
 
 
 def _read(
-    records: Sequence[RawRecord], lane: Lane | None
+    records: Sequence[RawRecord], lane: NativeLane | None
 ) -> Iterator[tuple[Sequence[RawRecord], Sequence[tuple[ReadOutcome, ...] | None]]]:
     """Yield records, with the outcomes from the lane, or None if Python must normalize a record."""
     if lane is None:
@@ -85,7 +90,9 @@ def _calls(records: Sequence[RawRecord]) -> Iterator[Sequence[RawRecord]]:
     """Split the records into calls of the lane."""
     first, size = 0, 0
     for at, record in enumerate(records):
-        is_full = at - first == CALL_RECORDS or size + record.value_bytes > CALL_BYTES
+        is_full = (
+            at - first == MAX_LANE_CALL_RECORDS or size + record.value_bytes > MAX_LANE_CALL_BYTES
+        )
         if is_full and at > first:
             yield records[first:at]
             first, size = at, 0

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import msgspec
 
 from normalizer.core.batch import (
-    Item,
     LastRecord,
     PartitionBatch,
+    RecordOutcomes,
     holes_between,
     last_record_from_columns,
 )
@@ -38,7 +38,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
       them the process checks that the topic still has the records before the position.
     - `slice_records` is the value that this claim has stored in the position, and `found_slice` the
       one that it has replaced. They're None if no record is suspected of killing its owner (see
-      `LastTry`).
+      `PreviousOwner`).
     """
 
     topic: str
@@ -53,7 +53,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     slice_records: int | None = None
     found_slice: int | None = None
 
-    def part(self, from_offset: int, next_offset: int, items: list[Item]) -> PartitionBatch:
+    def part(
+        self, from_offset: int, next_offset: int, items: list[RecordOutcomes]
+    ) -> PartitionBatch:
         """Return a batch's part with these offsets and records, read under this claim.
 
         Offsets without a record are holes.

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from normalizer.core.last_try import LastTry
+from normalizer.core.previous_owner import PreviousOwner
 from normalizer.errors import PositionMovedError
 from normalizer.store.claim import Claim, Owner
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
@@ -124,7 +124,7 @@ async def _claim_latest(
         return None
     for other_group in await find_other_groups(connection, [partition], owner.group_id):
         raise other_group
-    last_try = LastTry(holder=found["holder"], slice_records=found["slice_records"])
+    last_try = PreviousOwner(holder=found["holder"], slice_records=found["slice_records"])
     claimed = await connection.fetchrow(
         _CLAIM,
         partition[0],

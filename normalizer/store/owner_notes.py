@@ -1,14 +1,14 @@
 """Records what an owner is working on, so that the next owner can tell what killed it.
 
-`LastTry` says how the next owner reads these notes. Claims and batches write them too: a claim
-writes the columns `holder` and `slice_records` of the position, and a batch `slice_records`.
+`PreviousOwner` says how the next owner reads these notes. Claims and batches write them too: a
+claim writes the columns `holder` and `slice_records` of the position, and a batch `slice_records`.
 """
 
 from typing import Final
 
 import asyncpg
 
-from normalizer.core.last_try import ALONE
+from normalizer.core.previous_owner import ALONE
 from normalizer.store.claim import Claim
 
 # Releases every position that this process holds, whatever its topic, because no other process has

@@ -15,7 +15,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from normalizer.core.decode.headers import header_text
-from normalizer.core.decode.samples import ENCODED
+from normalizer.core.decode.samples import BASE64_DATA_KEY
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.unstorable import replace_unstorable
 from normalizer.errors import ConfigurationError
@@ -177,7 +177,7 @@ def _content(kept: StoredBytes, *, raw: bool, redact_keys: Iterable[str]) -> lis
         tree = parse(text)
     except (ValueError, RecursionError):
         return [("content", "not shown, because only JSON can be redacted (--raw shows it)")]
-    if isinstance(tree, dict) and ENCODED.decode() in tree:
+    if isinstance(tree, dict) and BASE64_DATA_KEY.decode() in tree:
         return [("content", "not shown, because base64 can't be redacted (--raw shows it)")]
     text_shown = replace_unstorable(Sanitizer(redact_keys).clean(text, tree).text)
     if len(text_shown) > SHOWN_LETTERS:

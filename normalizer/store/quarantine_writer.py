@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from normalizer.core.decode.bounds import HEAD_BYTES
+from normalizer.core.decode.bounds import MAX_TRUNCATED_BYTES
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
@@ -149,9 +149,9 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
 def _raw(record: RawRecord) -> tuple[object, ...]:
     """Return the row that stores a record's bytes.
 
-    A record larger than _WHOLE_BYTES isn't stored in full. Its row has only the first HEAD_BYTES of
-    its key and its value, and a hash of the whole value. `cut` is set if the value was too large
-    even to be kept in memory.
+    A record larger than _WHOLE_BYTES isn't stored in full. Its row has only the first
+    MAX_TRUNCATED_BYTES of its key and its value, and a hash of the whole value. `cut` is set if the
+    value was too large even to be kept in memory.
     """
     value, key = record.value or b"", record.key or b""
     headers = msgspec.json.encode(
@@ -169,8 +169,8 @@ def _raw(record: RawRecord) -> tuple[object, ...]:
         record.incarnation,
         record.partition,
         record.offset,
-        record.key if whole or record.key is None else key[:HEAD_BYTES],
-        record.value if whole or record.value is None else value[:HEAD_BYTES],
+        record.key if whole or record.key is None else key[:MAX_TRUNCATED_BYTES],
+        record.value if whole or record.value is None else value[:MAX_TRUNCATED_BYTES],
         headers if whole else None,
         hashlib.sha256(value).digest() if record.cut is None else record.cut.sha256,
         whole,

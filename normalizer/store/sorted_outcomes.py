@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.encoded_events import Event, event_time
+from normalizer.core.encoded_events import Event, recorded_or_created_at
 from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, event_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.core.raw_record import RawRecord
@@ -199,5 +199,5 @@ def is_expired(record: RawRecord, outcome: Event | Rejected, horizon: datetime) 
         case Rejected():
             time = recorded_at(record.recorded_ms)
         case event:
-            time = event_time(event)
+            time = recorded_or_created_at(event)
     return time is not None and time < horizon

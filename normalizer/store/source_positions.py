@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import OutcomeTotals, PartitionBatch, last_record
+from normalizer.core.batch import OutcomeTotals, PartitionBatch, to_last_record
 from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import FencedError, PositionError, PositionMovedError
 from normalizer.store.claim import Claim
@@ -247,7 +247,7 @@ async def move_positions(
             *part.key,
             part.next_offset,
             *msgspec.structs.astuple(totals),
-            *(last_record(part.items[-1][0]) if part.items else (None, None, None)),
+            *(to_last_record(part.items[-1][0]) if part.items else (None, None, None)),
             part.slice_records,
         )
         for part, totals in moves

@@ -133,8 +133,8 @@ class Store:
         If the earlier owner has a transaction in flight, the claim waits until that has ended, so
         the position that it returns is final. A partition that was never read begins with
         incarnation 0 at `log_start`. If its position was deleted, it keeps its incarnation. The
-        partition becomes a suspect (see `LastTry`) if its last owner didn't release it although
-        there were records left before `log_end`.
+        partition becomes a suspect (see `PreviousOwner`) if its last owner didn't release it
+        although there were records left before `log_end`.
 
         Raises FatalError if this version must not write to the database, AnotherClusterError if the
         topic belongs to another cluster and `accept_reset` isn't set, OtherGroupError if another

@@ -12,7 +12,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.core.identity.coordinates import Coordinates
-from normalizer.core.identity.digests import SHORT, Digest
+from normalizer.core.identity.digests import MAX_UNHASHED_BYTES, Digest
 from normalizer.envelope import Envelope
 from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, find_error_cause
 
@@ -67,7 +67,10 @@ _STILL_HERE: Final = "select"
 # `offset 0` keeps the planner from computing the text twice, for its length and for its hash.
 _DIGESTS: Final = f"""
     select   octet_length(written),
-             case when octet_length(written) <= {SHORT} then written else sha256(written) end
+             case
+               when octet_length(written) <= {MAX_UNHASHED_BYTES} then written
+               else sha256(written)
+             end
     from     unnest($1::jsonb[]) with ordinality as given (value, number)
     cross join lateral (select convert_to(value::text, 'UTF8') offset 0) as one (written)
     order by number

@@ -4,7 +4,7 @@
 
 import click
 
-from normalizer.core.places import RECORD_FORM, parse_record_place
+from normalizer.core.record_address import RECORD_FORM, parse_record_address
 from normalizer.runtime.command_line import FiniteRange
 from projector.cli.command_ends import print_result, run_flow
 from projector.database_session import database_url, open_connection
@@ -58,7 +58,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
     Prints how far the partition has been read. Exit 1 if the record isn't in the views when the
     timeout ends, or if it was rejected and is in quarantine instead.
     """
-    place = parse_record_place(coordinates)
+    place = parse_record_address(coordinates)
     if place is None:
         raise click.BadParameter(f"expected {RECORD_FORM}; got {coordinates!r}")
     topic, partition, offset = place

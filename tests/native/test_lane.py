@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bench.peers.comparison import ODD as NOT_OF_PEERS
 from normalizer.core.decode.event_cleaner import EventCleaner
-from normalizer.core.encoded_events import EncodedEvent, Lane
+from normalizer.core.encoded_events import EncodedEvent, NativeLane
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rule_sources import rules_sha256
 from simulator.mix import Mix
@@ -72,7 +72,7 @@ EXTREME: Final = (
 
 
 @pytest.fixture(scope="module")
-def lane() -> Lane:
+def lane() -> NativeLane:
     return native_lane()
 
 
@@ -94,7 +94,7 @@ def test_the_lane_carries_the_hash_of_the_rules_it_was_built_beside() -> None:
     ids=["peers", "default", "mutated"],
 )
 def test_simulated_records_are_answered_as_in_python(
-    lane: Lane, mix: Mix, least_share: float
+    lane: NativeLane, mix: Mix, least_share: float
 ) -> None:
     answers = compare_answers(lane, simulated(mix, 6_000, seed=random.randrange(1_000_000)))
 
@@ -102,7 +102,7 @@ def test_simulated_records_are_answered_as_in_python(
     assert answers.native_share >= least_share
 
 
-def test_records_with_changed_bytes_are_answered_as_in_python(lane: Lane) -> None:
+def test_records_with_changed_bytes_are_answered_as_in_python(lane: NativeLane) -> None:
     rng = random.Random(seed := random.randrange(1_000_000))
     sent = [record for record in simulated(Mix(mutated=0.2), 2_000, seed) if record.value]
     values = [with_changed_bytes(rng.choice(sent).value or b"", rng) for _ in range(8_000)]
@@ -114,7 +114,7 @@ def test_records_with_changed_bytes_are_answered_as_in_python(lane: Lane) -> Non
 
 
 @pytest.mark.parametrize("value", ODD, ids=range(len(ODD)))
-def test_odd_records_are_answered_as_in_python(lane: Lane, value: bytes) -> None:
+def test_odd_records_are_answered_as_in_python(lane: NativeLane, value: bytes) -> None:
     """What neither the simulator nor a vector sends, and a mutant of the lane answers otherwise."""
     answers = compare_answers(lane, raw_records([value]))
 
@@ -122,7 +122,7 @@ def test_odd_records_are_answered_as_in_python(lane: Lane, value: bytes) -> None
     assert answers.equal == 1
 
 
-def test_first_valid_traceparent_of_several_is_the_trace(lane: Lane) -> None:
+def test_first_valid_traceparent_of_several_is_the_trace(lane: NativeLane) -> None:
     spelled = ("Traceparent", "traceparent", "TRACEPARENT")
     values = (b"none", b"00-%032x-%016x-01" % (7, 7), b"00-%032x-%016x-01" % (8, 8))
     (record,) = raw_records(
@@ -134,7 +134,7 @@ def test_first_valid_traceparent_of_several_is_the_trace(lane: Lane) -> None:
     assert (answers.equal, answers.wrong) == (1, [])
 
 
-def test_hostile_records_are_answered_as_in_python_or_left(lane: Lane) -> None:
+def test_hostile_records_are_answered_as_in_python_or_left(lane: NativeLane) -> None:
     values = [*hostile_values(random.randrange(1_000_000), 5_000), *EXTREME]
 
     answers = compare_answers(lane, raw_records(values))
@@ -145,13 +145,13 @@ def test_hostile_records_are_answered_as_in_python_or_left(lane: Lane) -> None:
 
 
 @given(raw_records_of_laws())
-def test_any_record_is_answered_as_in_python_or_left(lane: Lane, record: RawRecord) -> None:
+def test_any_record_is_answered_as_in_python_or_left(lane: NativeLane, record: RawRecord) -> None:
     answers = compare_answers(lane, [record])
 
     assert not answers.wrong, answers.wrong
 
 
-def test_the_lane_leaves_the_vectors_that_it_is_known_to_leave(lane: Lane) -> None:
+def test_the_lane_leaves_the_vectors_that_it_is_known_to_leave(lane: NativeLane) -> None:
     """A rule that silently falls back to Python shows here: change the list on purpose only."""
     found = {name: _vector_answers(lane, name) for name in SINGLE}
 
@@ -159,7 +159,7 @@ def test_the_lane_leaves_the_vectors_that_it_is_known_to_leave(lane: Lane) -> No
     assert LEFT.read_text() == f"{{\n{written}\n}}\n"
 
 
-def test_records_of_no_log_and_of_a_stored_row_are_left(lane: Lane) -> None:
+def test_records_of_no_log_and_of_a_stored_row_are_left(lane: NativeLane) -> None:
     plain = RawRecord(b'{"event_type":"a.b","execution_id":7}', "t", recorded_ms=1_784_000_000_000)
     answered, *left = lane.read(
         [
@@ -236,14 +236,14 @@ def test_a_word_that_an_operator_added_is_cut() -> None:
         (("event_type", b"a.b"), ("step", b"password=hunter2")),
     ],
 )
-def test_a_record_with_a_secret_in_its_headers_is_left(lane: Lane, headers: Any) -> None:
+def test_a_record_with_a_secret_in_its_headers_is_left(lane: NativeLane, headers: Any) -> None:
     """Only in an event are values of keys such as `name` never secret, nor the names of others."""
     (record,) = raw_records([b'{"event_type":"a.b","execution_id":7}'], headers=headers)
 
     assert lane.read([record]) == [None]
 
 
-def test_every_form_of_a_secret_is_cut_as_in_python_or_left(lane: Lane) -> None:
+def test_every_form_of_a_secret_is_cut_as_in_python_or_left(lane: NativeLane) -> None:
     forms = [*secrets()]
     contexts = [*(one.value for one in forms), *harmless()]
     values = [msgspec.json.encode(raw_event(at, context={"v": v})) for at, v in enumerate(contexts)]
@@ -266,7 +266,9 @@ def test_the_crates_own_tests_pass_and_clippy_is_silent() -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(4 * 3600)
-def test_ten_million_changed_records_are_answered_as_in_python(lane: Lane, say: PrintLine) -> None:
+def test_ten_million_changed_records_are_answered_as_in_python(
+    lane: NativeLane, say: PrintLine
+) -> None:
     seeds = random.Random(7)
     records = equal = 0
     while records < SOAKED:
@@ -301,7 +303,7 @@ def simulated(mix: Mix, count: int, seed: int) -> list[RawRecord]:
     ]
 
 
-def _vector_answers(lane: Lane, name: str) -> dict[str, object]:
+def _vector_answers(lane: NativeLane, name: str) -> dict[str, object]:
     equal, left = 0, []
     for vector in read_vectors(name):
         if "filter" in vector or "redact_keys" in vector:

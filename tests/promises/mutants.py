@@ -261,8 +261,8 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "normalizer/core/decode/bounds.py",
-                "MAX_WRITTEN_BYTES: Final = 16 << 20",
-                "MAX_WRITTEN_BYTES: Final = 16 << 40",
+                "MAX_EXPANDED_BYTES: Final = 16 << 20",
+                "MAX_EXPANDED_BYTES: Final = 16 << 40",
             ),
         ),
         tests=("test_a_record_above_the_size_limits_is_rejected_whole",),

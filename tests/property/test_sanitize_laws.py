@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from normalizer.core.redaction.plain_keys import KeyFacts, PlainKeys
+from normalizer.core.redaction.key_checker import KeyChecker, KeyFacts
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.secret_names import REDACTED, SECRET_WORDS
 from normalizer.core.redaction.suspicious_parts import parse_whole
@@ -17,10 +17,10 @@ from normalizer.jsontext import Json, parse, write
 from tests.property.raw_events import as_json, trees
 
 sanitizer = Sanitizer(["iban", "NAME"])
-redact_text = Sanitizer().texts.cut
+redact_text = Sanitizer().texts.redact_text
 
 
-class _EachKey(PlainKeys):
+class _EachKey(KeyChecker):
     """Finds no keys plain, and remembers nothing about them."""
 
     def judge(self, names: Collection[str], *, at_top: bool) -> KeyFacts:  # noqa: ARG002 - as its base

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.batch import Batch, Item, PartitionBatch
+from normalizer.core.batch import Batch, PartitionBatch, RecordOutcomes
 from normalizer.core.encoded_events import EncodedEvent, Event, encode_columns
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Normalized, Rejected
@@ -142,7 +142,7 @@ def make_batch(
     """
     claim = claim or make_claim()
     gaps = dict(holes)
-    items: list[Item] = []
+    items: list[RecordOutcomes] = []
     offset = claim.next_offset
     for one in outcomes_of_each:
         while offset in gaps:
@@ -165,14 +165,17 @@ def after(claim: Claim, batch: Batch) -> Claim:
     return msgspec.structs.replace(claim, next_offset=part.next_offset)
 
 
-def batch_of_records(claim: Claim, items: Iterable[Item]) -> Batch:
+def batch_of_records(claim: Claim, items: Iterable[RecordOutcomes]) -> Batch:
     """Records with the outcomes that the core gave them, in the order of their offsets."""
     kept = list(items)
     return _batch(claim, claim.next_offset + len(kept), kept)
 
 
 def _batch(
-    claim: Claim, next_offset: int, items: list[Item], holes: tuple[tuple[int, int], ...] = ()
+    claim: Claim,
+    next_offset: int,
+    items: list[RecordOutcomes],
+    holes: tuple[tuple[int, int], ...] = (),
 ) -> Batch:
     part = PartitionBatch(
         topic=claim.topic,
@@ -187,7 +190,7 @@ def _batch(
     return Batch(parts=(part,))
 
 
-def _item(claim: Claim, offset: int, outcomes: tuple[Normalized, ...]) -> Item:
+def _item(claim: Claim, offset: int, outcomes: tuple[Normalized, ...]) -> RecordOutcomes:
     record = raw_record(
         offset,
         topic=claim.topic,
@@ -198,7 +201,7 @@ def _item(claim: Claim, offset: int, outcomes: tuple[Normalized, ...]) -> Item:
     return half_encoded((record, tuple(made)))
 
 
-def half_encoded(item: Item) -> Item:
+def half_encoded(item: RecordOutcomes) -> RecordOutcomes:
     """The item with encoded events, as those of the lane, where its offset is odd."""
     record, outcomes = item
     if record.offset % 2 == 0:

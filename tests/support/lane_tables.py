@@ -164,7 +164,7 @@ def _mapping(name: str, says: str, words: Mapping[str, str]) -> str:
 def _pairs() -> str:
     lines = "".join(
         f"    &[{', '.join(f'Top::{_variant(name)}' for name in names)}],\n"
-        for names in wire_fields.PAIRS
+        for names in wire_fields.FIELD_ALIASES
     )
     return (
         "/// Names for the same field, the strongest first.\n"

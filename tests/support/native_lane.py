@@ -14,9 +14,9 @@ import msgspec
 
 from normalizer.core.decode.event_cleaner import EventCleaner
 from normalizer.core.encoded_events import (
-    CALL_RECORDS,
+    MAX_LANE_CALL_RECORDS,
     EncodedEvent,
-    Lane,
+    NativeLane,
     decode_columns,
     encode_columns,
 )
@@ -61,9 +61,9 @@ def native_module() -> ModuleType:
     return module
 
 
-def native_lane() -> Lane:
+def native_lane() -> NativeLane:
     """A lane of that module."""
-    lane: Lane = native_module().Lane(EncodedEvent, EventCleaner())
+    lane: NativeLane = native_module().Lane(EncodedEvent, EventCleaner())
     return lane
 
 
@@ -80,11 +80,11 @@ class Answers(msgspec.Struct):
         return self.equal / max(self.equal + self.left, 1)
 
 
-def compare_answers(lane: Lane, records: Sequence[RawRecord]) -> Answers:
+def compare_answers(lane: NativeLane, records: Sequence[RawRecord]) -> Answers:
     """Let the lane read the records. Every answer must be the same as Python's."""
     answers = Answers()
-    for first in range(0, len(records), CALL_RECORDS):
-        call = records[first : first + CALL_RECORDS]
+    for first in range(0, len(records), MAX_LANE_CALL_RECORDS):
+        call = records[first : first + MAX_LANE_CALL_RECORDS]
         for record, answer in zip(call, lane.read(call), strict=True):
             if answer is None:
                 answers.left += 1

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent
+from normalizer.core.encoded_events import MAX_LANE_CALL_RECORDS, EncodedEvent
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction.prefilter import Prefilter
@@ -36,7 +36,7 @@ class PythonLane:
         self.read_natively = 0
 
     def read(self, records: Sequence[RawRecord]) -> list[tuple[EncodedEvent, ...] | None]:
-        assert 0 < len(records) <= CALL_RECORDS
+        assert 0 < len(records) <= MAX_LANE_CALL_RECORDS
         self.call_records.append(len(records))
         if any(mark in (one.value or b"") for mark in self._panics_at for one in records):
             self.panics += 1

@@ -15,7 +15,7 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from normalizer.core.batch import Batch, Item, PartitionBatch
+from normalizer.core.batch import Batch, PartitionBatch, RecordOutcomes
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected
@@ -50,7 +50,7 @@ class PartitionModel:
     """One partition: its log, how far it was read, and what was counted of it."""
 
     def __init__(self) -> None:
-        self.log: list[Item] = []
+        self.log: list[RecordOutcomes] = []
         self.next_offset = 0
         self.read_before = 0
         """Every record below was read before."""
@@ -337,7 +337,9 @@ class StoreMachine(RuleBasedStateMachine):
             model.skipped.add(at)
         model.read_before = max(model.read_before, at + 1)
 
-    def _change_position(self, action: Any, partition: int, to: int, items: list[Item]) -> None:
+    def _change_position(
+        self, action: Any, partition: int, to: int, items: list[RecordOutcomes]
+    ) -> None:
         model = self.models[partition]
         part = PartitionBatch(
             topic=TOPIC,
@@ -442,5 +444,5 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
 
-def _event_ids(items: list[Item]) -> set[int | None]:
+def _event_ids(items: list[RecordOutcomes]) -> set[int | None]:
     return {one.event_id for _, outcomes in items for one in outcomes if isinstance(one, Envelope)}

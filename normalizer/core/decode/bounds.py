@@ -16,7 +16,7 @@ from normalizer.jsontext import MAX_DEPTH, STRINGS, NumberError, canonical_numbe
 MAX_VALUE_BYTES: Final = 8 << 20
 MAX_RECORD_BYTES: Final = 16 << 20
 """The most bytes of a record's value, key, and headers together."""
-HEAD_BYTES: Final = 1 << 16
+MAX_TRUNCATED_BYTES: Final = 1 << 16
 """How many bytes to keep of a value, or a key, that's too large to store."""
 MAX_NESTING: Final = 256
 """The most levels of nesting in a record, including a batch or a wrapper around its events."""
@@ -26,9 +26,9 @@ MAX_EXPONENTS: Final = 10_000
 """The most numbers with an exponent beyond SMALL_EXPONENT. Such a number grows in the database:
 `1e300` has 5 bytes, and is stored with 301."""
 SMALL_EXPONENT: Final = 22
-PLAIN_BYTES: Final = 5 * MAX_EXPONENTS
+NUMBER_CHECK_MIN_BYTES: Final = 5 * MAX_EXPONENTS
 """A text up to this size can't have too many such numbers, because `1e23,` takes 5 bytes."""
-MAX_WRITTEN_BYTES: Final = 16 << 20
+MAX_EXPANDED_BYTES: Final = 16 << 20
 """The most bytes of a text with all of its numbers written out, as jsonb prints them."""
 MAX_SHARED_BYTES: Final = 64 << 20
 """The most bytes of the fields that a batch in one record shares among its events, counted once per
@@ -88,16 +88,16 @@ def too_deep() -> RecordRejectedError:
     )
 
 
-def may_be_expansive(text: bytes) -> bool:
+def may_have_many_exponents(text: bytes) -> bool:
     """Return whether the JSON has enough large numbers that `check_numbers` must look at them.
 
     A number such as `1e400` is short, but has 400 digits when it's written out. `check_numbers`
     limits both the number of exponents and the size of all numbers written out. Counting the
     exponents is enough here, because JSON with at most MAX_EXPONENTS of them can't reach the other
-    limit either. MAX_WRITTEN_BYTES leaves room for 8 MiB of text and 400 digits for each of 10,000
+    limit either. MAX_EXPANDED_BYTES leaves room for 8 MiB of text and 400 digits for each of 10,000
     numbers.
     """
-    return len(text) > PLAIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
+    return len(text) > NUMBER_CHECK_MIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
 
 
 def check_numbers(text: bytes) -> None:
@@ -122,10 +122,10 @@ def check_numbers(text: bytes) -> None:
             f"expected at most {MAX_EXPONENTS} numbers with an exponent beyond {SMALL_EXPONENT}, "
             f"got {beyond}",
         )
-    if written > MAX_WRITTEN_BYTES:
+    if written > MAX_EXPANDED_BYTES:
         raise RecordRejectedError(
             "too_large",
-            f"expected at most {MAX_WRITTEN_BYTES} bytes with its numbers written out, "
+            f"expected at most {MAX_EXPANDED_BYTES} bytes with its numbers written out, "
             f"got {written}",
         )
 

@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from normalizer.core.decode.bounds import (
     MAX_NESTING,
-    PLAIN_BYTES,
+    NUMBER_CHECK_MIN_BYTES,
     check_depth,
     check_items,
     check_shared,
@@ -43,7 +43,7 @@ from normalizer.core.decode.unwrap import (
     RAW_VALUES,
     SUPPLIED,
     Unwrapped,
-    Values,
+    ValueReader,
     unwrap,
 )
 from normalizer.core.decode.wire_event import WireEvent
@@ -55,13 +55,13 @@ from normalizer.core.decode.wire_values import (
 )
 from normalizer.core.redaction.prefilter import Search
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.core.redaction.unstorable import Path
+from normalizer.core.redaction.unstorable import KeyPath
 from normalizer.core.shapes import (
     BatchKey,
     batch_key,
+    has_event_type,
     holds_event,
     is_enveloped,
-    is_named,
     is_wrapper,
 )
 from normalizer.errors import Reason
@@ -98,9 +98,9 @@ def decode_events(
     search = sanitizer.search(value)
     if search is None and begins_an_object:
         fields = decode_object_or_text(value)
-        if not isinstance(fields, str) and is_named(fields) and not cloudevent:
+        if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
             check_depth(value, EVENT_DEPTH)
-            if len(value) > PLAIN_BYTES:
+            if len(value) > NUMBER_CHECK_MIN_BYTES:
                 reject_long_numbers(value)
             return (WireEvent.read(value, fields),)  # nothing to open, as in nearly every record
     return _RecordDecoder(sanitizer, is_clean=search is None).read(value, search, cloudevent)
@@ -331,13 +331,13 @@ def _may_be_deep(text: bytes) -> bool:
     return True
 
 
-def _unwrapped(content: object, values: Values) -> Unwrapped | None:
+def _unwrapped(content: object, values: ValueReader) -> Unwrapped | None:
     if not isinstance(content, dict) or not is_enveloped(content):
         return None
     return unwrap(content, values)
 
 
-def _replaced_at(batch: Level, index: int) -> dict[int | None, set[Path]]:
+def _replaced_at(batch: Level, index: int) -> dict[int | None, set[KeyPath]]:
     return {None: batch.replaced[index]} if index in batch.replaced else {}
 
 

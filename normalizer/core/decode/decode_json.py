@@ -10,7 +10,7 @@ from normalizer.core.decode.bounds import (
     MAX_NESTING,
     check_depth,
     check_numbers,
-    may_be_expansive,
+    may_have_many_exponents,
     too_deep,
 )
 from normalizer.core.decode.wire_values import RecordRejectedError
@@ -63,7 +63,7 @@ def unframe(value: bytes) -> bytes:
 
 def reject_long_numbers(text: bytes) -> None:
     """Raise RecordRejectedError for bad JSON, or for numbers that get too long when written out."""
-    if may_be_expansive(text):
+    if may_have_many_exponents(text):
         content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
         is_event = (
             isinstance(content, dict) and batch_key(content) is None and not is_enveloped(content)

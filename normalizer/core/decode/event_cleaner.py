@@ -18,7 +18,7 @@ from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import may_be_extreme
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.suspicious_parts import object_members
-from normalizer.core.shapes import batch_key, is_enveloped, is_named, is_wrapper
+from normalizer.core.shapes import batch_key, has_event_type, is_enveloped, is_wrapper
 from normalizer.jsontext import Json
 
 LONGEST: Final = 4_000
@@ -69,7 +69,7 @@ def _holds_no_text_to_decode(tree: Json) -> bool:
     """Return whether this is an event or a batch of events, none of them in a text."""
     if not isinstance(tree, dict):
         return False
-    if is_named(tree):
+    if has_event_type(tree):
         return True
     if is_wrapper(tree) or is_enveloped(tree) or (key := batch_key(tree)) is None:
         return False

@@ -11,15 +11,15 @@ import msgspec
 
 from normalizer.core.decode.unwrap import ATTRIBUTES, TYPE_PREFIX
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.core.redaction.unstorable import Path
+from normalizer.core.redaction.unstorable import KeyPath
 from normalizer.jsontext import Json, write
 
-TRACEPARENT: Final = re.compile(
+TRACEPARENT_PATTERN: Final = re.compile(
     "(?!ff|00.{54})[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
 """A valid traceparent: trace id, span id, and flags. In version 00 nothing follows these."""
 _SPECVERSION: Final = "ce_specversion"
-NOT_TEXT: Final = "base64:"
+BASE64_PREFIX: Final = "base64:"
 """The prefix of a value that isn't UTF-8. It's stored in base64."""
 
 
@@ -35,7 +35,7 @@ class Headers(msgspec.Struct, frozen=True, gc=False):
 
     json: bytes | None = None
     trace_id: str | None = None
-    replaced: set[Path] = set()
+    replaced: set[KeyPath] = set()
     cloudevent: dict[str, str] = {}
 
 
@@ -55,7 +55,7 @@ def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitize
         else:
             headers[name] = [earlier, text]
         if trace_id is None and text is not None and name.lower() == "traceparent":
-            match = TRACEPARENT.fullmatch(text)
+            match = TRACEPARENT_PATTERN.fullmatch(text)
             trace_id = match[1] if match else None
     cloudevent = _cloudevent(headers) if _SPECVERSION in headers else {}
     if "".join(headers).isascii():
@@ -71,7 +71,7 @@ def _cloudevent(headers: dict[str, Json]) -> dict[str, str]:
     return {
         field: text.removeprefix(TYPE_PREFIX) if field == "event_type" else text
         for field, text in texts.items()
-        if isinstance(text, str) and not text.startswith(NOT_TEXT)
+        if isinstance(text, str) and not text.startswith(BASE64_PREFIX)
     }
 
 
@@ -80,7 +80,7 @@ def header_text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return NOT_TEXT + b64encode(value).decode()
+        return BASE64_PREFIX + b64encode(value).decode()
 
 
 _encode: Final = msgspec.json.Encoder().encode

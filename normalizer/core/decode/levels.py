@@ -15,7 +15,7 @@ from normalizer.core.decode.decode_json import EVENT_DEPTH
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import CANONICAL_NAME, READ_FIELDS, canonical_path
 from normalizer.core.decode.wire_values import NULL, decode_value, same_json, text_or_number
-from normalizer.core.redaction.unstorable import Path, dotted_path
+from normalizer.core.redaction.unstorable import KeyPath, dotted_path
 from normalizer.core.shapes import is_wrapper
 from normalizer.envelope import Rule
 from normalizer.jsontext import is_deeper
@@ -45,7 +45,7 @@ class Level(msgspec.Struct, frozen=True, gc=False):
     text: bytes
     fields: dict[str, Raw]
     may_be_deep: bool
-    replaced: dict[int | None, set[Path]] = {}
+    replaced: dict[int | None, set[KeyPath]] = {}
     bom: bool = False
     wrapper: "Level | None" = None
     supplies: tuple[str, ...] = ("execution_id",)
@@ -143,7 +143,7 @@ def _store_other_fields(
     return names
 
 
-def unstorable_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
+def unstorable_coercions(paths: Iterable[KeyPath]) -> list[dict[str, object]]:
     """Return a coercion for each path at which text was replaced, sorted by path."""
     paths_text = sorted(set(map(dotted_path, paths)))
     coercions = [

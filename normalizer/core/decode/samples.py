@@ -8,7 +8,7 @@ from normalizer.core.decode.bounds import MAX_VALUE_BYTES
 from normalizer.core.redaction.sanitize import Sanitizer
 
 SAMPLE_BYTES: Final = 2_048
-ENCODED: Final = b"data_base64"
+BASE64_DATA_KEY: Final = b"data_base64"
 """The key of a CloudEvent whose content is in base64, so that secrets in it can't be found. Source:
 docs/spec/wire-shapes.md#w7."""
 _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -24,7 +24,7 @@ def take_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
     If the search finds something, the sample isn't just cleaned, but left out. A rejected value
     often isn't valid JSON, so we couldn't reliably tell where the secret ends.
     """
-    if len(value) > MAX_VALUE_BYTES or ENCODED in value or sanitizer.suspects(value):
+    if len(value) > MAX_VALUE_BYTES or BASE64_DATA_KEY in value or sanitizer.suspects(value):
         return None
     return _as_text(value, SAMPLE_BYTES)
 

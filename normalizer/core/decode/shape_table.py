@@ -17,7 +17,12 @@ import msgspec
 from msgspec import Meta, Raw
 
 from normalizer.core.decode.wire_event import WireEvent
-from normalizer.core.decode.wire_fields import CANONICAL_NAME, COLUMN_KEYS, PAIRS, READ_FIELDS
+from normalizer.core.decode.wire_fields import (
+    CANONICAL_NAME,
+    COLUMN_KEYS,
+    FIELD_ALIASES,
+    READ_FIELDS,
+)
 from normalizer.core.decode.wire_values import NULL, first_byte, same_json
 from normalizer.core.shapes import SHAPES
 from normalizer.errors import ConfigurationError
@@ -28,7 +33,7 @@ FIELDS: Final = frozenset(
 """The fields that an alias or a place may stand for: the columns, and the three counts of tries
 (#n1)."""
 
-_NAMES: Final = {names[0]: names for names in PAIRS}
+_NAMES: Final = {names[0]: names for names in FIELD_ALIASES}
 _NAME: Final = re.compile("[a-z][a-z0-9_]{0,39}")
 _NOT_ALIASES: Final = READ_FIELDS | {"events", "records", "node_id"}
 _SHOWN: Final = 300
@@ -43,7 +48,7 @@ class ShapeVector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gives: str
 
 
-class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CustomShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One shape of an operator's table.
 
     `keys` are the keys by which an event of this shape is recognized. `aliases` maps a producer's
@@ -56,7 +61,7 @@ class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     places: dict[str, _Words] = {}
     vectors: Annotated[tuple[ShapeVector, ...], Meta(min_length=1)]
 
-    def read(self, event: WireEvent) -> WireEvent:
+    def rename_fields(self, event: WireEvent) -> WireEvent:
         """Return the event with its fields under the names that the rules know."""
         fields = dict(event.fields)
         renamed: dict[str, str] = {}
@@ -88,7 +93,7 @@ class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All shapes of a table by name, in the order in which they're tried."""
 
-    shapes: Annotated[dict[str, TableShape], Meta(min_length=1)]
+    shapes: Annotated[dict[str, CustomShape], Meta(min_length=1)]
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -122,11 +127,11 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             name for shape in self.shapes.values() for name in (*shape.keys, *shape.aliases)
         )
 
-    def read(self, event: WireEvent) -> tuple[str, WireEvent]:
+    def translate(self, event: WireEvent) -> tuple[str, WireEvent]:
         """Return the event's shape, or '', and the event as the rules read it."""
         for name, shape in self.shapes.items():
             if event.fields.keys() >= {*shape.keys}:
-                return name, shape.read(event)
+                return name, shape.rename_fields(event)
         return "", event
 
     def mistakes(self) -> Iterator[str]:

@@ -19,7 +19,7 @@ from normalizer.core.decode.wire_values import (
     RecordRejectedError,
     first_byte,
 )
-from normalizer.core.shapes import is_named
+from normalizer.core.shapes import has_event_type
 from normalizer.jsontext import Json, Number, parse, write
 
 TYPE_PREFIX: Final = "io.noetl."
@@ -85,7 +85,7 @@ class _ParsedValues:
         return write(value).encode(errors="backslashreplace")
 
 
-Values: TypeAlias = _RawValues | _ParsedValues
+ValueReader: TypeAlias = _RawValues | _ParsedValues
 """Reads and writes values. `members` returns None for a value that isn't an object, and `string`
 for one that isn't a string. `parse` raises ValueError or RecursionError."""
 
@@ -93,7 +93,7 @@ RAW_VALUES: Final = _RawValues()
 PARSED_VALUES: Final = _ParsedValues()
 
 
-def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
+def unwrap(members: Mapping[str, Any], values: ValueReader) -> Unwrapped | None:
     """Return the content of foreign envelopes, or None if the value isn't in any.
 
     Envelopes may be nested, for example a Debezium change inside a CloudEvent. Each kind is opened
@@ -110,7 +110,7 @@ def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
         if opener.encoded is not None:
             return Unwrapped(opener.encoded, opener.attributes_text(), encoded=True)
         inner_members = values.members(inner)
-        if inner_members is None or is_named(inner_members):
+        if inner_members is None or has_event_type(inner_members):
             break
         members = inner_members
     return None if inner is None else Unwrapped(values.write(inner), opener.attributes_text())
@@ -123,7 +123,7 @@ class _Opener:
     Otherwise it sets `inner` to the envelope's content, or `encoded` if that was in base64.
     """
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: ValueReader) -> None:
         self._values = values
         self._attributes: dict[str, Any] = {}
         self.inner: Any = None

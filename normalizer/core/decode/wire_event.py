@@ -26,7 +26,7 @@ from normalizer.envelope import Rule
 from normalizer.jsontext import Number
 
 
-class Layout(msgspec.Struct, frozen=True, gc=False):
+class TopLevelKeys(msgspec.Struct, frozen=True, gc=False):
     """The facts that follow from an event's top-level keys alone. They're cached by the keys.
 
     - `unread` holds the keys that don't belong to a column.
@@ -49,7 +49,7 @@ class WireEvent(msgspec.Struct, gc=False):
 
     sent: SentFields
     fields: dict[str, Raw]
-    layout: Layout
+    top_level_keys: TopLevelKeys
     index: int
     extra: dict[str, Raw]
     coercions: list[dict[str, object]]
@@ -71,14 +71,14 @@ class WireEvent(msgspec.Struct, gc=False):
         """Decode the JSON object `text`, whose members are `fields`."""
         names = tuple(fields)
         common = len(names) <= _COMMON_KEYS and len(text) <= _COMMON_BYTES
-        layout = _remembered_layout(names) if common else _layout(names)
+        keys = _remembered_keys(names) if common else _read_keys(names)
         try:
             sent = _sent_decoder.decode(text)
             not_objects = _ALL_OBJECTS
         except msgspec.ValidationError:
             sent, not_objects = _read_not_objects(fields)
-        event = cls(sent, fields, layout, index, {} if extra is None else extra, [*coercions])
-        for name in layout.unread:
+        event = cls(sent, fields, keys, index, {} if extra is None else extra, [*coercions])
+        for name in keys.unread:
             if fields[name] != NULL:
                 event.extra[name] = fields[name]
         payload = event._read_payload(not_objects)
@@ -98,8 +98,8 @@ class WireEvent(msgspec.Struct, gc=False):
 
     def key_shape(self) -> Shape:
         """Return the shape that the event's keys show, i.e. which producer wrote it (#d2)."""
-        layout = self.layout
-        return layout.shape if self.nested.payload is NOTHING else layout.shape_with_payload
+        keys = self.top_level_keys
+        return keys.shape if self.nested.payload is NOTHING else keys.shape_with_payload
 
     def keep_extra(self, name: str) -> None:
         """Store a field in `extra`, because no rule could use it."""
@@ -117,7 +117,7 @@ class WireEvent(msgspec.Struct, gc=False):
         """Record a coercion of a field whose original value is stored in `extra`."""
         self.coercions.append({"rule": rule, "field": field})
 
-    def coerce(self, rule: Rule, field: str, original: object) -> None:
+    def record_coercion(self, rule: Rule, field: str, original: object) -> None:
         """Record that a rule changed or guessed a value, with the original value."""
         self.coercions.append({"rule": rule, "field": field, "from": original})
 
@@ -157,16 +157,16 @@ def nested_object(raw: Raw) -> NestedObject:
         return NOTHING
 
 
-def _layout(names: tuple[str, ...]) -> Layout:
+def _read_keys(names: tuple[str, ...]) -> TopLevelKeys:
     keys = frozenset(names)
-    return Layout(
+    return TopLevelKeys(
         tuple(name for name in names if name not in COLUMN_KEYS),
         shape_by_keys(keys, payload_is_object=False),
         shape_by_keys(keys, payload_is_object=True),
     )
 
 
-_remembered_layout: Final = lru_cache(maxsize=1024)(_layout)
+_remembered_keys: Final = lru_cache(maxsize=1024)(_read_keys)
 _COMMON_BYTES: Final = 8192
 _COMMON_KEYS: Final = 64
 """Don't cache an event with more keys than this. Producers use few sets of keys, but a hostile one

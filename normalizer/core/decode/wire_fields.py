@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from normalizer.core.decode.wire_values import ABSENT, Value
 
-PAIRS: Final = (
+FIELD_ALIASES: Final = (
     ("event_type", "name"),
     ("step", "node_name"),
     ("context", "payload"),
@@ -15,7 +15,7 @@ PAIRS: Final = (
 )
 """Names of the same field, the strongest first. Source: docs/spec/wire-shapes.md#a1, #a2."""
 
-CANONICAL_NAME: Final = {alias: names[0] for names in PAIRS for alias in names}
+CANONICAL_NAME: Final = {alias: names[0] for names in FIELD_ALIASES for alias in names}
 
 COLUMN_KEYS: Final = frozenset(
     (

@@ -56,7 +56,7 @@ def text_or_number(value: Value) -> str:
     return str(canonical_number(value)) if isinstance(value, Number) else ""
 
 
-def within_bytes(field: str, value: str, max_bytes: int) -> str:
+def check_max_bytes(field: str, value: str, max_bytes: int) -> str:
     """Return the text. Raises RecordRejectedError if it's longer than `max_bytes` (#l1)."""
     if len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
         raise RecordRejectedError(

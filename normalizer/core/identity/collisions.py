@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.identity.conflicts import reported_steps
+from normalizer.core.identity.conflicts import losing_steps
 from normalizer.core.identity.merge_flags import SHARES_ID, with_coercion
 from normalizer.core.rules.event_types import event_class
 from normalizer.envelope import Envelope
@@ -31,7 +31,7 @@ _HASH_BITS: Final = (1 << 61) - 1
 def match_strength(
     row: Envelope,
     report: Envelope,
-    read_steps: Callable[[Envelope], Collection[str]] = reported_steps,
+    read_steps: Callable[[Envelope], Collection[str]] = losing_steps,
 ) -> int:
     """Return how surely a report is about the row's event.
 
@@ -40,7 +40,7 @@ def match_strength(
     - 1: they name neither a command nor a step that could tell them apart.
     - 0: they're about different events.
 
-    Pass `read_steps` to cache the result of `reported_steps`, which has to decode the row.
+    Pass `read_steps` to cache the result of `losing_steps`, which has to decode the row.
     """
     if row.execution_id != report.execution_id or not is_same_class(row, report):
         return 0
@@ -61,7 +61,7 @@ def are_rivals(row: Envelope, event: Envelope) -> bool:
     return row.execution_id == event.execution_id and is_same_class(row, event)
 
 
-def substitute_ids(event_id: int, execution_id: int) -> list[int]:
+def alternative_ids(event_id: int, execution_id: int) -> list[int]:
     """Return the ids to try for an event whose own id is taken by another event, in order.
 
     Each id is 2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution, and a number

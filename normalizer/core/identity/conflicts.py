@@ -207,15 +207,15 @@ def losing_values(row: Envelope) -> list[tuple[str, bytes]]:
     return [(column, bytes(value)) for column, values in kept.items() for value in values]
 
 
-def reported_steps(row: Envelope) -> tuple[str, ...]:
+def losing_steps(row: Envelope) -> tuple[str, ...]:
     """Return the steps that reports of the row named, but that lost and are still stored."""
     return tuple(
         msgspec.json.decode(value) for column, value in losing_values(row) if column == "step"
     )
 
 
-class ReportedSteps:
-    """Caches `reported_steps` for each state of a row, because thousands of events may need it."""
+class LosingStepsCache:
+    """Caches `losing_steps` for each state of a row, because thousands of events may need it."""
 
     def __init__(self) -> None:
         self._known: dict[int | None, tuple[bytes | None, tuple[str, ...]]] = {}
@@ -224,7 +224,7 @@ class ReportedSteps:
         """Return the steps that reports of the row named, but that lost."""
         extra, steps = self._known.get(row.event_id, (None, ()))
         if extra is not row.extra:
-            steps = reported_steps(row)
+            steps = losing_steps(row)
             self._known[row.event_id] = (row.extra, steps)
         return steps
 

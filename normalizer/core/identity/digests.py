@@ -13,7 +13,7 @@ Digest = tuple[int, bytes]
 """The length in bytes of the value's jsonb text, and its sha256. A short text is stored instead of
 its sha256."""
 
-SHORT: Final = 64
+MAX_UNHASHED_BYTES: Final = 64
 """The most bytes of a text that is stored in its digest."""
 _SMALL: Final = 4_096
 """The most bytes of a value that is checked here, and not by the database."""
@@ -50,13 +50,13 @@ class Digests:
 
 def digest_of_text(text: bytes) -> Digest:
     """Return the digest of a value that is canonical jsonb text already."""
-    return len(text), text if len(text) <= SHORT else hashlib.sha256(text).digest()
+    return len(text), text if len(text) <= MAX_UNHASHED_BYTES else hashlib.sha256(text).digest()
 
 
 def digest_hash(digest: Digest) -> bytes:
     """Return the sha256 of the value's jsonb text."""
     length, content = digest
-    return hashlib.sha256(content).digest() if length <= SHORT else content
+    return hashlib.sha256(content).digest() if length <= MAX_UNHASHED_BYTES else content
 
 
 def _own_digest(value: bytes) -> Digest | None:

@@ -29,7 +29,7 @@ ELSEWHERE: Final = 32
 """An event of a call was also reported in another log, or before the row's own record in its log.
 The row has the coordinates of the report that was read first."""
 
-LATE: Final = timedelta(seconds=5)
+LATE_AFTER: Final = timedelta(seconds=5)
 """If a record reached its log this much later than its event, its place in the log says nothing
 about the order of events."""
 
@@ -45,7 +45,7 @@ def lacking_flags(row: Envelope) -> int:
     )
 
 
-def place_in_log(row: Envelope) -> str | None:
+def trusted_coordinates(row: Envelope) -> str | None:
     """Return the row's coordinates if they show its order among other events, else None.
 
     Usually a log has events in the order in which they happened. The order may differ if this
@@ -54,7 +54,7 @@ def place_in_log(row: Envelope) -> str | None:
     """
     if row.recorded_at is None or row.created_at is None or row.merge_flags & ELSEWHERE:
         return None
-    if row.recorded_at - row.created_at >= LATE:
+    if row.recorded_at - row.created_at >= LATE_AFTER:
         return None
     return ":".join(map(str, event_coordinates(row)))
 

@@ -115,9 +115,9 @@ class Prefilter:
         False is certain, and means that there's nothing to clean. True may be a false alarm, which
         costs only the time to parse the text.
         """
-        return self.search(text) is not None
+        return self.compile_search(text) is not None
 
-    def search(self, text: bytes) -> Search | None:
+    def compile_search(self, text: bytes) -> Search | None:
         """Return None if the text has no sign. Otherwise return a function that searches its parts.
 
         For any part of this text, that function returns the same as `suspects`, but faster, because

@@ -18,7 +18,7 @@ TEXTS: Final = ("event_type", "step", "worker_id", "command_id", "node_type", "e
 DOCUMENTS: Final = ("context", "result", "meta", "coercions")
 
 
-def may_hide(row: Envelope, sanitizer: Sanitizer) -> bool:
+def may_need_redaction(row: Envelope, sanitizer: Sanitizer) -> bool:
     """Return whether the row must be cleaned. It may say so without need, but misses no secret."""
     documents = (getattr(row, name) for name in (*DOCUMENTS, "extra", "headers"))
     texts = (text.encode() for name in TEXTS if (text := getattr(row, name)))

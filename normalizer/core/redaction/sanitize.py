@@ -11,10 +11,10 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from msgspec import Raw
 
 from normalizer.core.redaction.json_in_text import json_spans
-from normalizer.core.redaction.plain_keys import PlainKeys, is_harmless
+from normalizer.core.redaction.key_checker import KeyChecker, is_harmless
 from normalizer.core.redaction.prefilter import Prefilter, Search
 from normalizer.core.redaction.secret_members import SecretMembers
-from normalizer.core.redaction.secret_names import REDACTED, Redaction, Secrecy
+from normalizer.core.redaction.secret_names import REDACTED, Secrecy, SecretWords
 from normalizer.core.redaction.secret_text import SHORTEST_SECRET, SecretText
 from normalizer.core.redaction.suspicious_parts import (
     is_number,
@@ -25,7 +25,7 @@ from normalizer.core.redaction.suspicious_parts import (
 from normalizer.core.redaction.unstorable import (
     _UNSTORABLE,
     REPLACEMENT,
-    Path,
+    KeyPath,
     child_path,
     replace_unstorable,
 )
@@ -45,20 +45,20 @@ class Cleaned(NamedTuple):
     """
 
     text: str
-    replaced: dict[int | None, set[Path]]
+    replaced: dict[int | None, set[KeyPath]]
 
 
 class Sanitizer:
     """Finds and removes what must not be stored."""
 
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
-        redaction = Redaction(redact_keys)
+        redaction = SecretWords(redact_keys)
         self.prefilter: Final = Prefilter(redaction.added_words)
         self.suspects: Final = self.prefilter.suspects
-        self.search: Final = self.prefilter.search
+        self.search: Final = self.prefilter.compile_search
         self.texts: Final = SecretText(redaction.secrecy, self.suspects)
         self.secret_members: Final = SecretMembers(self.texts)
-        self.keys: Final = PlainKeys(self.texts, self.secret_members)
+        self.keys: Final = KeyChecker(self.texts, self.secret_members)
 
     def clean(self, text: str, tree: Json, has_sign: Search | None = None) -> Cleaned:
         """Return `text` without its secrets, or `text` itself if nothing must change.
@@ -75,7 +75,7 @@ class Sanitizer:
         cleaned = rewriter.record(tree)
         return Cleaned(write_tree(cleaned) if rewriter.changed else text, rewriter.replaced)
 
-    def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[Path]]:
+    def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[KeyPath]]:
         """Clean the headers of a record. Also returns the paths at which text was replaced."""
         rewriter = _Rewriter(self, self.suspects)
         cleaned = rewriter.walk(headers, ("headers",), "plain")
@@ -102,7 +102,7 @@ class _Rewriter:
         self._item: int | None = None
         self.changed = False
         self.redacted = False
-        self.replaced: dict[int | None, set[Path]] = {}
+        self.replaced: dict[int | None, set[KeyPath]] = {}
 
     def record(self, tree: Json) -> Json:
         """Clean the value of a record: an event, a batch of events, or either one in a wrapper."""
@@ -135,7 +135,7 @@ class _Rewriter:
                 return wrapper | {"payload": self._wrapped(payload)}
         return self.walk(tree, (), "root")
 
-    def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901, PLR0912 - one stack frame per level
+    def walk(self, tree: Json, path: KeyPath, mode: _Mode) -> Json:  # noqa: C901, PLR0912 - one stack frame per level
         """Clean a tree. Returns the same object if nothing changes.
 
         Takes one stack frame per level.
@@ -164,7 +164,7 @@ class _Rewriter:
         keys, at_top = self._sanitizer.keys, mode == "root"
         facts = keys.judge(tree, at_top=at_top)
         named = (
-            self._sanitizer.secret_members.keys(tree, at_top=at_top)
+            self._sanitizer.secret_members.secret_keys(tree, at_top=at_top)
             if facts.may_name and mode != "untouched"
             else ()
         )
@@ -206,7 +206,7 @@ class _Rewriter:
 
     def _redact_neighbours(self, items: list[Json], *, copied: bool) -> list[Json]:
         """Return the list without the items that earlier items show to be secret."""
-        for at, kept in self._sanitizer.secret_members.items(items):
+        for at, kept in self._sanitizer.secret_members.secret_items(items):
             if items[at] != kept:
                 items = items if copied else items.copy()
                 copied = True
@@ -218,7 +218,7 @@ class _Rewriter:
         self.changed |= changed
         self.redacted |= changed
 
-    def _text(self, text: str, path: Path, mode: _Mode) -> str:
+    def _text(self, text: str, path: KeyPath, mode: _Mode) -> str:
         replaced = replace_unstorable(text)
         kept = replaced if mode == "untouched" else self._without_secrets(replaced)
         if kept != text:
@@ -235,7 +235,7 @@ class _Rewriter:
         if kept is None:
             is_outer = self._within_texts < _MOST_TEXTS
             outside = self._without_json(text) if is_outer else text
-            kept = texts.cut(outside, is_suspicious=outside is text)
+            kept = texts.redact_text(outside, is_suspicious=outside is text)
         self.redacted |= kept != text
         return kept
 
@@ -261,7 +261,7 @@ class _Rewriter:
             return write_tree(kept)
         return None if inner.changed else text
 
-    def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
+    def _keys(self, tree: dict[str, Json], path: KeyPath, mode: _Mode) -> list[str]:
         """Return the cleaned keys. All of them are different."""
         keys: list[str] = []
         taken: set[str] = set()
@@ -284,7 +284,7 @@ class _Rewriter:
         self.redacted |= kept != key
         return kept
 
-    def _note(self, path: Path, sent: str, replaced: str, kept: str) -> None:
+    def _note(self, path: KeyPath, sent: str, replaced: str, kept: str) -> None:
         self.changed = True
         if replaced != sent and REPLACEMENT in kept:
             self.replaced.setdefault(self._item, set()).add(path)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from normalizer.core.redaction.secret_values import Cuts, is_worth, match_end
+from normalizer.core.redaction.secret_values import Redactions, match_end, may_be_secret
 
 _COLON: Final = ":"
 
@@ -139,7 +139,7 @@ def secrets_in_words(words: Sequence[str], hides: Hides) -> Iterator[Span]:
             return
 
 
-def cut_commands(text: str, hides: Hides) -> str:
+def redact_command_passwords(text: str, hides: Hides) -> str:
     """Cut the passwords of command lines out of the text."""
     found: set[tuple[int, int]] = set()
     at = 0
@@ -150,9 +150,9 @@ def cut_commands(text: str, hides: Hides) -> str:
         for n, start, end in secrets_in_words(words, hides):
             found.add((spans[n][0] + start, spans[n][0] + end))
     found.update(match.span(match.lastgroup or 0) for match in _FED.finditer(text))
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for begin, finish in sorted(found):
-        if is_worth(text[begin:finish], loose=True):
+        if may_be_secret(text[begin:finish], loose=True):
             cuts.add(begin, finish)
     return cuts.text()
 

@@ -11,7 +11,7 @@ from typing import Final
 from normalizer.core.redaction.secret_commands import secrets_in_words
 from normalizer.core.redaction.secret_names import REDACTED, Secrecy
 from normalizer.core.redaction.secret_text import SecretText
-from normalizer.core.redaction.secret_values import is_worth
+from normalizer.core.redaction.secret_values import may_be_secret
 from normalizer.jsontext import Json
 
 NEVER_SECRET: Final = frozenset(
@@ -64,7 +64,7 @@ class SecretMembers:
     def __init__(self, text: SecretText) -> None:
         self._text = text
 
-    def may_name(self, keys: Iterable[str], *, at_top: bool) -> bool:
+    def may_find_secrets(self, keys: Iterable[str], *, at_top: bool) -> bool:
         """Return whether `keys` could find anything in an object with these keys."""
         own = {key for key in keys if not (at_top and key in _EVENT_KEYS)}
         if len(own) < 2:
@@ -76,7 +76,7 @@ class SecretMembers:
             or any(key.endswith(_ENDS_OF_NAMES) and _value_keys(key) & own for key in own)
         )
 
-    def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
+    def secret_keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
         """Return the keys of secret values, such as `value` in {"name": "DB_PASSWORD", "value": x}.
 
         At the top level of an event, the event's own fields and its ids are ignored. For example,
@@ -110,13 +110,15 @@ class SecretMembers:
             return self._text.secrecy(name) is not Secrecy.NOTHING
         return key in _KIND_KEYS and self._text.secrecy(name) is Secrecy.NUMBERS_TOO
 
-    def items(self, items: list[Json]) -> Iterator[tuple[int, str]]:
+    def secret_items(self, items: list[Json]) -> Iterator[tuple[int, str]]:
         """Return the index and the replacement of each secret item."""
         words = [item if type(item) is str else "" for item in items]
-        if len(words) == 2 and self._text.hides_plainly(*words):
+        if len(words) == 2 and self._text.is_secret_unless_word(*words):
             yield 1, REDACTED
-        for at, start, end in secrets_in_words(words[:_LONGEST_COMMAND], self._text.hides_plainly):
-            if is_worth(words[at][start:end], loose=True):
+        for at, start, end in secrets_in_words(
+            words[:_LONGEST_COMMAND], self._text.is_secret_unless_word
+        ):
+            if may_be_secret(words[at][start:end], loose=True):
                 yield at, f"{words[at][:start]}{REDACTED}{words[at][end:]}"
         for at, (option, value) in enumerate(pairwise(words), 1):
             if not option.startswith("-") or not value or value.startswith("-"):

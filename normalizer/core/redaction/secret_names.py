@@ -106,7 +106,7 @@ class Secrecy(Enum):
     NUMBERS_TOO = "numbers as well"
 
 
-class Redaction:
+class SecretWords:
     """The words that make a key secret, including those that an operator added.
 
     Operators can add words, but can't remove any. An added word matches anywhere in a key, and

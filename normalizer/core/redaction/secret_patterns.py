@@ -14,15 +14,15 @@ from normalizer.core.redaction.secret_tokens import (
 )
 from normalizer.core.redaction.secret_values import (
     SHORTEST_TOKEN,
-    Cuts,
-    cut_next,
+    Redactions,
     is_word,
-    is_worth,
-    looks_base64,
     looks_generated,
+    looks_like_basic_auth,
     looks_random,
     match_end,
+    may_be_secret,
     quoted_at,
+    redact_value_at,
 )
 
 _PEM: Final = re.compile(
@@ -85,12 +85,12 @@ _AUTHORITY: Final = re.compile(r"""[^/?#"'<>]*""")
 _PORT: Final = re.compile(r"""\d{1,5}(?:[/?#"'<>,;)\]\\]|\Z)""")
 
 
-def cut_private_keys(text: str) -> str:
+def redact_private_keys(text: str) -> str:
     """Cut private keys from the first to the last line. One that's cut off is cut to the end."""
     return _PEM.sub(REDACTED, text)
 
 
-def cut_tokens(text: str) -> str:
+def redact_tokens(text: str) -> str:
     """Cut JSON web tokens, and tokens with a published prefix."""
     if text.startswith("eyJ") and text.count(".") == 2 and len(text) > _JWT_LONGER_THAN:
         return REDACTED
@@ -99,9 +99,9 @@ def cut_tokens(text: str) -> str:
     return TOKEN.sub(REDACTED, text)
 
 
-def cut_urls(text: str) -> str:
+def redact_url_passwords(text: str) -> str:
     """Cut the password of a URL's user. A user that is a token is cut too."""
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for match in _URL.finditer(text):
         at = match.start(1)
         for part in match[1].split("://"):
@@ -111,7 +111,7 @@ def cut_urls(text: str) -> str:
     return cuts.text()
 
 
-def _cut_user(cuts: Cuts, url: str, at: int) -> None:
+def _cut_user(cuts: Redactions, url: str, at: int) -> None:
     """Cut the secret of a URL. `at` is where the URL begins, after its `://`."""
     authority = url[: match_end(_AUTHORITY, url, 0)]
     user, has_user, host = authority.rpartition("@")
@@ -132,26 +132,26 @@ def _cut_user(cuts: Cuts, url: str, at: int) -> None:
             cuts.add(at + len(name) + 1, at + len(name) + 1 + len(password))
 
 
-def cut_cookies(text: str) -> str:
+def redact_cookies(text: str) -> str:
     """Cut the content of cookie headers, including the names of the cookies."""
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for match in _COOKIES.finditer(text):
         cuts.add(*match.span("value"))
     return cuts.text()
 
 
-def cut_statements(text: str) -> str:
+def redact_sql_passwords(text: str) -> str:
     """Cut the value of `PASSWORD 'x'`, and of other SQL and settings without a sign before it."""
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for match in _QUOTED_NEXT.finditer(text):
         if not match["name"] or quoted_at(text, match.end()):
-            cut_next(cuts, match.end())
+            redact_value_at(cuts, match.end())
     return cuts.text()
 
 
-def cut_inserted(text: str, is_secret: Callable[[str], bool]) -> str:
+def redact_insert_values(text: str, is_secret: Callable[[str], bool]) -> str:
     """Cut the values of secret columns in `insert into t (a, password) values ('x', 'y')`."""
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for insert in _INSERT.finditer(text):
         columns = [is_secret(column) for column in insert["columns"].split(",")]
         row = _ROW.match(text, insert.end()) if any(columns) else None
@@ -166,18 +166,18 @@ def cut_inserted(text: str, is_secret: Callable[[str], bool]) -> str:
     return cuts.text()
 
 
-def cut_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
+def redact_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
     """Cut the value of a secret field in a multipart form."""
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for field in _FORM_FIELD.finditer(text):
         if is_secret(field["name"]):
             cuts.add(*field.span("value"))
     return cuts.text()
 
 
-def cut_tuples(text: str, hides: Callable[[str, str], bool]) -> str:
+def redact_secret_pairs(text: str, hides: Callable[[str, str], bool]) -> str:
     """Cut x1 in `('password', 'x1')`, unless it looks like a word or a sentence."""
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for pair in _TUPLE.finditer(text):
         start, end = quoted_at(text, pair.end()) or (0, 0)
         is_last = text[end + 1 : end + 2] in ("", ")")
@@ -187,31 +187,31 @@ def cut_tuples(text: str, hides: Callable[[str, str], bool]) -> str:
     return cuts.text()
 
 
-def cut_addresses(text: str) -> str:
+def redact_dsn_passwords(text: str) -> str:
     """Cut the password in `user:x@tcp(host)` and in Oracle's `thin:user/x@host`."""
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for match in _ADDRESS.finditer(text):
         cuts.add(match.end(), match_end(_UP_TO_AT, text, match.end()))
     return cuts.text()
 
 
-def cut_signatures(text: str) -> str:
+def redact_url_signatures(text: str) -> str:
     """Cut the signatures, codes, and keys of URLs, which give access to anyone."""
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for match in _SIGNATURE.finditer(text):
         generated = match["generated"]
-        if looks_generated(generated) if generated else is_worth(match["value"]):
+        if looks_generated(generated) if generated else may_be_secret(match["value"]):
             cuts.add(*match.span(match.lastgroup or 0))
     return cuts.text()
 
 
-def cut_credentials(text: str) -> str:
+def redact_auth_credentials(text: str) -> str:
     """Cut `Bearer x` and `Basic x` if x looks like a credential, or if there's no other text."""
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for match in _CREDENTIAL.finditer(text):
         value, alone = match["value"], match[0] == text.strip()
         is_basic = match["scheme"].lower() == "basic"
-        looks = looks_base64 if is_basic else looks_random
+        looks = looks_like_basic_auth if is_basic else looks_random
         if looks(value) or (alone and not is_basic and not is_word(value)):
             cuts.add(0 if alone else match.start("value"), len(text) if alone else match.end())
     return cuts.text()

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from normalizer.core.redaction.secret_names import Secrecy
-from normalizer.core.redaction.secret_values import Cuts, is_worth, looks_generated
+from normalizer.core.redaction.secret_values import Redactions, looks_generated, may_be_secret
 
 SECOND_WORDS: Final = ("key", "string", "word", "phrase", "wd", "code")
 """Words that mean a secret only together with the word before them, as in `api key`."""
@@ -39,20 +39,20 @@ _PARSER_WORDS: Final = ("unexpected", "next", "end", "last", "first")
 """Words before `token` with which it means a word of a programming language."""
 
 
-def cut_said(text: str, secrecy: Callable[[str], Secrecy]) -> str:
+def redact_prose(text: str, secrecy: Callable[[str], Secrecy]) -> str:
     """Cut values near the name of a secret that look random.
 
     Right after the name, a value needs to look less random.
     """
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for match in _GENERATED.finditer(text):
         if looks_generated(match[0]) and _is_near_name(text, match.start(), secrecy):
             cuts.add(*match.span())
     text = cuts.text()
-    cuts = Cuts(text)
+    cuts = Redactions(text)
     for match in _MIXED.finditer(text):
         value = match[0].rstrip(".!?:")
-        if is_worth(value) and _is_said(text, match.start(), value, secrecy):
+        if may_be_secret(value) and _is_said(text, match.start(), value, secrecy):
             cuts.add(match.start(), match.start() + len(value))
     return cuts.text()
 

@@ -11,32 +11,32 @@ from functools import partial
 from itertools import pairwise
 from typing import Final
 
-from normalizer.core.redaction.secret_commands import COMMAND_SIGNS, cut_commands
+from normalizer.core.redaction.secret_commands import COMMAND_SIGNS, redact_command_passwords
 from normalizer.core.redaction.secret_names import Secrecy
 from normalizer.core.redaction.secret_patterns import (
-    cut_addresses,
-    cut_cookies,
-    cut_credentials,
-    cut_form_fields,
-    cut_inserted,
-    cut_private_keys,
-    cut_signatures,
-    cut_statements,
-    cut_tokens,
-    cut_tuples,
-    cut_urls,
+    redact_auth_credentials,
+    redact_cookies,
+    redact_dsn_passwords,
+    redact_form_fields,
+    redact_insert_values,
+    redact_private_keys,
+    redact_secret_pairs,
+    redact_sql_passwords,
+    redact_tokens,
+    redact_url_passwords,
+    redact_url_signatures,
 )
-from normalizer.core.redaction.secret_prose import SECOND_WORDS, cut_said
+from normalizer.core.redaction.secret_prose import SECOND_WORDS, redact_prose
 from normalizer.core.redaction.secret_values import (
     LONGEST_PLACEHOLDER,
-    Cuts,
+    Redactions,
     bare_end,
-    cut_next,
     is_harmless_word,
     is_word,
-    is_worth,
     match_end,
+    may_be_secret,
     quoted_at,
+    redact_value_at,
 )
 
 SHORTEST_SECRET: Final = len("pwd=x")
@@ -122,22 +122,22 @@ class SecretText:
         self.secrecy = secrecy
         self._suspects = suspects
         self._rules: tuple[tuple[Callable[[str], str], tuple[str, ...]], ...] = (
-            (cut_private_keys, ("private key", "private-lines")),
-            (cut_tokens, _ALWAYS),
-            (cut_cookies, ("cookie",)),
+            (redact_private_keys, ("private key", "private-lines")),
+            (redact_tokens, _ALWAYS),
+            (redact_cookies, ("cookie",)),
             (self._cut_named, ("=", ":", "->", " is ", " was ", "%3d")),
             (self._cut_options, ("-",)),
-            (cut_statements, ("pass", "pwd", "identified", "masterauth", "auth(")),
-            (cut_addresses, (":thin:", "@tcp(", "@unix(")),
-            (partial(cut_commands, hides=self.hides_plainly), _ALWAYS),
+            (redact_sql_passwords, ("pass", "pwd", "identified", "masterauth", "auth(")),
+            (redact_dsn_passwords, (":thin:", "@tcp(", "@unix(")),
+            (partial(redact_command_passwords, hides=self.is_secret_unless_word), _ALWAYS),
             (self._cut_elements, ("<",)),
             (self._cut_pairs, ("value",)),
-            (partial(cut_inserted, is_secret=self._is_secret), ("insert",)),
-            (partial(cut_tuples, hides=self.hides), ("('", '("', "(b'", '(b"')),
-            (partial(cut_form_fields, is_secret=self._is_secret), ("form-data",)),
-            (cut_signatures, ("sig=", "signature=", "code=", "key=")),
-            (cut_credentials, ("bearer", "basic")),
-            (partial(cut_said, secrecy=self.secrecy), _ALWAYS),
+            (partial(redact_insert_values, is_secret=self._is_secret), ("insert",)),
+            (partial(redact_secret_pairs, hides=self.hides), ("('", '("', "(b'", '(b"')),
+            (partial(redact_form_fields, is_secret=self._is_secret), ("form-data",)),
+            (redact_url_signatures, ("sig=", "signature=", "code=", "key=")),
+            (redact_auth_credentials, ("bearer", "basic")),
+            (partial(redact_prose, secrecy=self.secrecy), _ALWAYS),
         )
 
     def may_hold_secret(self, text: str, has_sign: Callable[[bytes], bool] | None = None) -> bool:
@@ -150,7 +150,7 @@ class SecretText:
             text.encode(errors="replace")
         )
 
-    def cut(self, text: str, *, is_suspicious: bool = False) -> str:
+    def redact_text(self, text: str, *, is_suspicious: bool = False) -> str:
         """Return the text without its secrets. Cutting a second time changes nothing.
 
         Pass `is_suspicious` if the text is known to have a sign, so that it isn't searched again.
@@ -160,7 +160,7 @@ class SecretText:
         """
         if len(text) <= _PIECE_CHARS:
             return self._cut(text) if is_suspicious or self.may_hold_secret(text) else text
-        text = cut_private_keys(text)
+        text = redact_private_keys(text)
         kept: list[str] = []
         run: list[str] = []
         for piece, following in pairwise((*_pieces(text), "")):
@@ -175,7 +175,7 @@ class SecretText:
 
     def _cut(self, text: str) -> str:
         if "://" in text:
-            text = cut_urls(text)
+            text = redact_url_passwords(text)
             if not self._suspects(text.replace("://", " ").encode(errors="replace")):
                 return text  # a URL's user is the only sign
         folded = text.lower()
@@ -188,15 +188,15 @@ class SecretText:
 
     def hides(self, name: str, value: str) -> bool:
         """Return whether the value of an argument is a secret."""
-        return self.secrecy(name) is not Secrecy.NOTHING and is_worth(value, loose=True)
+        return self.secrecy(name) is not Secrecy.NOTHING and may_be_secret(value, loose=True)
 
-    def hides_plainly(self, name: str, value: str) -> bool:
+    def is_secret_unless_word(self, name: str, value: str) -> bool:
         """Return whether the value of a name is a secret, unless it reads like a word."""
         return self.hides(name, value) and not is_word(value)
 
     def _cut_named(self, text: str) -> str:
         """Cut the value of `word = value`, in every notation, if `word` would make a key secret."""
-        cuts = Cuts(text)
+        cuts = Redactions(text)
         for match in _NAMED.finditer(text):
             if match.start("name") < cuts.end:
                 continue
@@ -208,7 +208,7 @@ class SecretText:
                 self._cut_value(cuts, match, secrecy)
         return cuts.text()
 
-    def _cut_value(self, cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
+    def _cut_value(self, cuts: Redactions, match: re.Match[str], secrecy: Secrecy) -> None:
         """Cut the value after a name and its sign, if it may be a secret."""
         text, at = cuts.whole, match.end()
         is_authorization = _AUTHORIZATION.search(match["name"]) is not None
@@ -218,48 +218,48 @@ class SecretText:
             start, end = quoted
             if is_authorization and (scheme := _SCHEME.match(text, start, end)):
                 start = scheme.end()
-            if is_worth(text[start:end], quoted=True):
+            if may_be_secret(text[start:end], quoted=True):
                 cuts.add(start, end)
         elif is_authorization and (scheme := _SCHEME.match(text, at)) and _is_scheme(scheme, match):
             at = scheme.end()
             end = match_end(_REST_OF_LINE, text, at) if scheme["all"] else bare_end(text, at)
-            if is_worth(text[at:end]):
+            if may_be_secret(text[at:end]):
                 cuts.add(at, end)
         else:
             _cut_bare(cuts, match, secrecy)
 
     def _cut_options(self, text: str) -> str:
-        cuts = Cuts(text)
+        cuts = Redactions(text)
         for match in _OPTION.finditer(text):
             if self.secrecy(match["name"]) is not Secrecy.NOTHING:
-                cut_next(cuts, match.end())
+                redact_value_at(cuts, match.end())
         return cuts.text()
 
     def _cut_elements(self, text: str) -> str:
-        cuts = Cuts(text)
+        cuts = Redactions(text)
         for match in _ELEMENT.finditer(text):
             named = _NAMES_ELEMENT.search(match["attributes"] or "")
             names = (match["name"] or match["tag"], *((named["name"],) if named else ()))
             is_secret = any(self.secrecy(name) is not Secrecy.NOTHING for name in names)
             held = match.lastgroup or 0
-            if is_secret and is_worth(match[held].strip(), quoted=True):
+            if is_secret and may_be_secret(match[held].strip(), quoted=True):
                 cuts.add(*match.span(held))
         return cuts.text()
 
     def _cut_pairs(self, text: str) -> str:
         """Cut x in `name: DB_PASSWORD, value: x`, in any notation."""
-        cuts = Cuts(text)
+        cuts = Redactions(text)
         for match in _PAIR.finditer(text):
             secrecy = self.secrecy(match["name"])
             if secrecy is Secrecy.NUMBERS_TOO or (secrecy is Secrecy.CONTENT and not match["type"]):
-                cut_next(cuts, match.end())
+                redact_value_at(cuts, match.end())
         return cuts.text()
 
     def _is_secret(self, name: str) -> bool:
         return self.secrecy(name) is not Secrecy.NOTHING
 
 
-def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
+def _cut_bare(cuts: Redactions, match: re.Match[str], secrecy: Secrecy) -> None:
     """Cut a value without quotes: any value after `=`, but in prose only one that isn't a word."""
     text, at, sign = cuts.whole, match.end(), match["sign"]
     spaced = match[0][-1].isspace()
@@ -281,7 +281,7 @@ def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
     may_be_word = not is_prose or (secrecy is Secrecy.NUMBERS_TOO and at_end)
     if (match["verb"] or not may_be_word) and is_word(value):
         return
-    if is_worth(value) and (tight or not _REFERENCE.match(value)):
+    if may_be_secret(value) and (tight or not _REFERENCE.match(value)):
         cuts.add(at, at + len(value))
 
 

@@ -53,7 +53,7 @@ _ODD: Final = re.compile(r"(?i)([bcdfgjkpqvxz])(?!\1|(?<=c)k)(?=[bcdfgjkpqvxz])"
 _MIXED: Final = re.compile(r"(?=.*[a-z])(?=.*[A-Z])")
 
 
-class Cuts:
+class Redactions:
     """Collects the parts to cut out of a text, from left to right."""
 
     def __init__(self, whole: str) -> None:
@@ -73,10 +73,10 @@ class Cuts:
         return "".join((*self._kept, self.whole[self.end :])) if self._kept else self.whole
 
 
-def cut_next(cuts: Cuts, at: int) -> None:
+def redact_value_at(cuts: Redactions, at: int) -> None:
     """Cut the value that begins at `at`, quoted or not."""
     start, end = quoted_at(cuts.whole, at) or (at, bare_end(cuts.whole, at))
-    if is_worth(cuts.whole[start:end], loose=True):
+    if may_be_secret(cuts.whole[start:end], loose=True):
         cuts.add(start, end)
 
 
@@ -99,7 +99,7 @@ def bare_end(text: str, at: int) -> int:
     return at
 
 
-def is_worth(value: str, *, quoted: bool = False, loose: bool = False) -> bool:
+def may_be_secret(value: str, *, quoted: bool = False, loose: bool = False) -> bool:
     """Return whether a value may be a secret instead of a placeholder or a word about one."""
     if not value or len(value) > LONGEST_PLACEHOLDER:
         return bool(value)
@@ -138,7 +138,7 @@ def looks_generated(value: str) -> bool:
     return len(value) >= SHORTEST_TOKEN and has_digit and _MIXED.match(value) is not None
 
 
-def looks_base64(value: str) -> bool:
+def looks_like_basic_auth(value: str) -> bool:
     """Return whether this looks like a user and password in base64."""
     if value.endswith("=") or (
         len(value) >= SHORTEST_TOKEN and looks_random(value) and _MIXED.match(value)

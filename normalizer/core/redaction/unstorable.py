@@ -3,7 +3,7 @@
 import re
 from typing import Final, TypeAlias
 
-Path: TypeAlias = tuple[str, ...]
+KeyPath: TypeAlias = tuple[str, ...]
 """The keys from the event down to a text, with `[]` for an item of a list. At most MAX_PATH of
 them."""
 
@@ -21,11 +21,11 @@ def replace_unstorable(text: str) -> str:
     return _UNSTORABLE.sub(REPLACEMENT, text)
 
 
-def child_path(path: Path, key: str) -> Path:
+def child_path(path: KeyPath, key: str) -> KeyPath:
     """Return the path of the value under `key` below `path`. `[]` is the key of a list's items."""
     return (*path, key) if len(path) < MAX_PATH else path
 
 
-def dotted_path(path: Path) -> str:
+def dotted_path(path: KeyPath) -> str:
     """Return a path as coercions name it, such as `context.rows[].error`."""
     return ".".join(path).replace(".[]", "[]")

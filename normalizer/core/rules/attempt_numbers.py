@@ -97,7 +97,7 @@ def _counted_from_one(event: WireEvent) -> Iterator[tuple[str, Value]]:
 def _count(event: WireEvent, field: str, value: Value) -> int | None:
     count = _as_count(value)
     if count is None and value != "":
-        event.coerce("attempts_invalid", field, event.original(field))
+        event.record_coercion("attempts_invalid", field, event.original(field))
     return count
 
 

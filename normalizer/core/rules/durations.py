@@ -49,7 +49,7 @@ def _declared(event: WireEvent, event_type: str) -> float | None:
         number = _seconds(number)
     seconds = _storable(number, event_type)
     if seconds is None:
-        event.coerce("duration_invalid", "duration", event.fields["duration"])
+        event.record_coercion("duration_invalid", "duration", event.fields["duration"])
     elif repr(seconds) != value and Decimal(repr(seconds)) != number:
         event.extra["duration"] = Raw(_with_point(number).encode())
     return seconds
@@ -62,7 +62,7 @@ def _nested(event: WireEvent, event_type: str) -> float | None:
             seconds = _storable(_seconds(number), event_type)
             if seconds is not None:
                 return seconds
-            event.coerce("duration_invalid", field, event.original(field))
+            event.record_coercion("duration_invalid", field, event.original(field))
     return None
 
 

@@ -40,7 +40,7 @@ def resolve_execution_id(event: WireEvent) -> int:
     if isinstance(sent, int):
         return sent
     if sent.kind == "opaque":
-        event.coerce("opaque_id", "execution_id", sent.text)
+        event.record_coercion("opaque_id", "execution_id", sent.text)
         return hash_text_id(sent.text)
     if sent.kind == "missing":
         raise RecordRejectedError("missing_execution_id", "execution_id: expected an id, got none")
@@ -55,7 +55,7 @@ def resolve_event_id(event: WireEvent) -> int | None:
     if isinstance(sent, int):
         return sent
     if sent.kind == "opaque":
-        event.coerce("opaque_id", "event_id", sent.text)
+        event.record_coercion("opaque_id", "event_id", sent.text)
         return hash_event_id(sent.text)
     if sent.kind == "invalid":
         raise RecordRejectedError(
@@ -75,10 +75,10 @@ def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
     if isinstance(sent, int):
         return sent
     if sent.kind == "opaque":
-        event.coerce("opaque_id", name, sent.text)
+        event.record_coercion("opaque_id", name, sent.text)
         return hash_text_id(sent.text)
     if sent.kind != "missing":
-        event.coerce("invalid_secondary_id", name, event.fields[name])
+        event.record_coercion("invalid_secondary_id", name, event.fields[name])
     elif sent.text:
         event.keep_extra(name)
     return None

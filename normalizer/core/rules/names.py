@@ -13,8 +13,8 @@ from normalizer.core.decode.wire_values import (
     RecordRejectedError,
     Value,
     as_integer,
+    check_max_bytes,
     text_or_number,
-    within_bytes,
 )
 
 MAX_EVENT_TYPE_BYTES: Final = 200
@@ -40,7 +40,7 @@ def resolve_event_type(event: WireEvent) -> str:
         event.keep_conflicting_alias("name")
     if len(event_type) <= _SHORT_CHARS:
         return event_type
-    return within_bytes("event_type", event_type, MAX_EVENT_TYPE_BYTES)
+    return check_max_bytes("event_type", event_type, MAX_EVENT_TYPE_BYTES)
 
 
 def resolve_command_id(event: WireEvent) -> str | None:
@@ -53,7 +53,7 @@ def resolve_command_id(event: WireEvent) -> str | None:
     values = (top, nested.payload.command_id, event.meta.command_id)
     for value in (*values, *_deeper_commands(nested)) if nested.deep else values:
         if value is not None and (command_id := _command(value)):
-            return within_bytes("command_id", command_id, MAX_WORD_BYTES)
+            return check_max_bytes("command_id", command_id, MAX_WORD_BYTES)
     return None
 
 
@@ -76,7 +76,7 @@ def resolve_step(event: WireEvent, command_id: str | None) -> str:
     nested = event.nested
     step = step or node_name or _step(nested.payload.step) or _step_of_command(command_id)
     step = step or _step(nested.stored_payload.step)
-    return within_bytes("step", step, MAX_WORD_BYTES)
+    return check_max_bytes("step", step, MAX_WORD_BYTES)
 
 
 def resolve_worker_id(event: WireEvent) -> str | None:
@@ -98,7 +98,7 @@ def resolve_worker_id(event: WireEvent) -> str | None:
     )
     for value in values:
         if value is not None and (worker_id := text_or_number(value)):
-            return within_bytes("worker_id", worker_id, MAX_WORD_BYTES)
+            return check_max_bytes("worker_id", worker_id, MAX_WORD_BYTES)
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import NestedObjects
-from normalizer.core.decode.wire_values import Value, within_bytes
+from normalizer.core.decode.wire_values import Value, check_max_bytes
 from normalizer.core.evidence import Rank
 from normalizer.core.rules.event_types import event_class
 from normalizer.envelope import CALL_DONE
@@ -152,9 +152,9 @@ def _call_status(event: WireEvent, declared: str) -> Status:
         if declared.upper() != (outcome or ""):
             event.keep_extra("status")
     elif outcome is not None or _other_word(declared) in _WEAKER:
-        event.coerce("status_overruled", "status", declared)
+        event.record_coercion("status_overruled", "status", declared)
     else:
-        event.coerce("status_unmapped", "status", declared)
+        event.record_coercion("status_unmapped", "status", declared)
     if failure is not None:
         return failure, 2
     return "COMPLETED", 1 if nested else 0
@@ -179,7 +179,7 @@ def _other_status(event: WireEvent, event_type: str, declared: str) -> Status:
     if asks_nested and (nested := _nested_status(event, event_type)) is not None:
         status, rank = nested, _rank(nested)
     if word and word != status:
-        event.coerce("status_overruled", "status", declared)
+        event.record_coercion("status_overruled", "status", declared)
     elif is_respelled:
         event.keep_extra("status")
     return status, rank
@@ -213,7 +213,7 @@ def _judge(declared: str, event_type: str) -> _Verdict:
         return _Verdict(meaning.status, 0, word, is_respelled, asks_nested=meaning.by_servers)
     if word == meaning.status and meaning.by_servers:
         return _Verdict(meaning.status, 0, word, is_respelled, asks_nested=True)
-    within_bytes("status", word, MAX_STATUS_BYTES)
+    check_max_bytes("status", word, MAX_STATUS_BYTES)
     return _Verdict(word, _rank(word), word, is_respelled, asks_nested=False)
 
 

@@ -118,7 +118,7 @@ def _declared(event: WireEvent, latest: datetime) -> datetime | None:
         elif time is not None and EARLIEST <= time <= latest:
             chosen, chosen_value = time, value
         else:
-            event.coerce("created_at_unreadable", name, event.fields[name])
+            event.record_coercion("created_at_unreadable", name, event.fields[name])
     return chosen
 
 

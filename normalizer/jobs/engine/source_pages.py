@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from normalizer.core.batch import Item, PartitionBatch, offset_after
+from normalizer.core.batch import PartitionBatch, RecordOutcomes, offset_after
 from normalizer.jobs.sources.source import SourcePage
 
 
@@ -39,7 +39,9 @@ def split_page_at(page: SourcePage, records: int) -> tuple[SourcePage, SourcePag
     return piece, rest
 
 
-def to_batch_part(page: SourcePage, items: list[Item], *, epoch: int = 0) -> PartitionBatch:
+def to_batch_part(
+    page: SourcePage, items: list[RecordOutcomes], *, epoch: int = 0
+) -> PartitionBatch:
     """Return the page as a part of a batch, with the outcomes of its records."""
     topic, incarnation, partition = page.part
     return PartitionBatch(

@@ -3,7 +3,7 @@
 import msgspec
 
 from normalizer.core.coercions import read_coercions
-from normalizer.core.denormalize import denormalize
+from normalizer.core.rebuild_record import rebuild_record
 from normalizer.envelope import to_canonical
 from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.api_errors import NotFoundError
@@ -92,7 +92,7 @@ async def execution_event(
     stored = dict(records[0])
     ingested_at = stored.pop("ingested_at")
     envelope = to_envelope(stored)
-    sent = denormalize(envelope)
+    sent = rebuild_record(envelope)
     shown = (stored.keys() & EventDetail.__struct_fields__) - JSON
     visible = {name: stored[name] for name in shown}
     for name in _IDS:

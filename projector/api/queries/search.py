@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 from msgspec import Meta
 
-from normalizer.core.places import parse_record_place
+from normalizer.core.record_address import parse_record_address
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.parameters import STORABLE, WindowParams, parse_int64, round_down
 from projector.api.queries.error_statements import error_class_has_text
@@ -126,8 +126,8 @@ def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:
 
     It doesn't matter what stands around an id.
     """
-    whole = parse_record_place(text)
-    for place in [whole] if whole else map(parse_record_place, _few(_PLACE, text)):
+    whole = parse_record_address(text)
+    for place in [whole] if whole else map(parse_record_address, _few(_PLACE, text)):
         if place is not None:
             yield _BY_COORDINATES, place._asdict()
     for command in _few(_COMMAND, text):

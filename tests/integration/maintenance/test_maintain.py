@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import zstandard
 
-from normalizer.core.batch import Batch, Item
+from normalizer.core.batch import Batch, RecordOutcomes
 from normalizer.envelope import Envelope
 from normalizer.snowflake import EPOCH_MS
 from normalizer.store.claim import Claim
@@ -289,7 +289,7 @@ async def test_an_event_goes_only_once_it_is_older_than_horizon_and_margin(
 
 def batch_now(claim: Claim, *events: Envelope) -> Batch:
     """One record for each, which the log got just now."""
-    items: list[Item] = []
+    items: list[RecordOutcomes] = []
     for offset, original in enumerate(events, claim.next_offset):
         record = raw_record(
             offset,

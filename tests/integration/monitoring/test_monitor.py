@@ -18,7 +18,7 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
-from normalizer.core.last_try import BLAMED
+from normalizer.core.previous_owner import BLAMED
 from normalizer.errors import REASONS
 from normalizer.monitoring import monitor as monitor_module
 from normalizer.monitoring.lag import READ_SERVER

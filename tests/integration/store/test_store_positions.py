@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from normalizer.core.batch import OutcomeTotals
-from normalizer.core.last_try import SHARED
+from normalizer.core.previous_owner import SHARED
 from normalizer.errors import (
     FencedError,
     OtherGroupError,

@@ -12,7 +12,7 @@ from normalizer.consumer.suspects import (
     RECORDS_UNTIL_CLEARED,
     Suspects,
 )
-from normalizer.core.last_try import ALONE, BLAMED, SHARED, LastTry
+from normalizer.core.previous_owner import ALONE, BLAMED, SHARED, PreviousOwner
 from normalizer.kafka import KafkaPartition
 from tests.support.factories import TOPIC, make_claim
 
@@ -26,7 +26,7 @@ class Partition:
 
     def __init__(self, position: int = 0) -> None:
         self.position = position
-        self.last_try = LastTry()
+        self.last_try = PreviousOwner()
         self.owners = 0
         self.slices: list[int] = []
         """The sizes of all transactions of the last owner."""
@@ -40,7 +40,7 @@ class Partition:
         holder = f"owner {self.owners}"
         found = self.last_try.slice_records
         stored = self.last_try.slice_records_for(holder, next_offset=self.position, log_end=LOG_END)
-        self.last_try = LastTry(holder=holder, slice_records=stored)
+        self.last_try = PreviousOwner(holder=holder, slice_records=stored)
         claim = make_claim(next_offset=self.position, slice_records=stored, found_slice=found)
         now_s = [0.0]
         suspects = Suspects(lambda: now_s[0])
@@ -182,20 +182,20 @@ def test_records_of_an_earlier_claim_count_for_nothing() -> None:
 @pytest.mark.parametrize(
     ("last_try", "next_offset", "log_end", "stored"),
     [
-        (LastTry(), 5, 9, None),
-        (LastTry(holder="killed"), 5, 9, SHARED),
-        (LastTry(holder="killed"), 9, 9, None),  # it had nothing to read
-        (LastTry(holder="killed"), 5, None, None),  # a caller that doesn't judge
-        (LastTry(holder="me"), 5, 9, None),  # the answer to the COMMIT of its claim was lost
-        (LastTry(holder="killed", slice_records=64), 5, 9, SHARED),
-        (LastTry(holder=None, slice_records=64), 5, 9, SHARED),
-        (LastTry(holder="killed", slice_records=ALONE), 5, 9, BLAMED),
-        (LastTry(holder="me", slice_records=ALONE), 5, 9, SHARED),
-        (LastTry(holder=None, slice_records=ALONE), 5, 9, SHARED),
-        (LastTry(holder=None, slice_records=BLAMED), 5, 9, BLAMED),
+        (PreviousOwner(), 5, 9, None),
+        (PreviousOwner(holder="killed"), 5, 9, SHARED),
+        (PreviousOwner(holder="killed"), 9, 9, None),  # it had nothing to read
+        (PreviousOwner(holder="killed"), 5, None, None),  # a caller that doesn't judge
+        (PreviousOwner(holder="me"), 5, 9, None),  # the answer to the COMMIT of its claim was lost
+        (PreviousOwner(holder="killed", slice_records=64), 5, 9, SHARED),
+        (PreviousOwner(holder=None, slice_records=64), 5, 9, SHARED),
+        (PreviousOwner(holder="killed", slice_records=ALONE), 5, 9, BLAMED),
+        (PreviousOwner(holder="me", slice_records=ALONE), 5, 9, SHARED),
+        (PreviousOwner(holder=None, slice_records=ALONE), 5, 9, SHARED),
+        (PreviousOwner(holder=None, slice_records=BLAMED), 5, 9, BLAMED),
     ],
 )
 def test_claim_keeps_what_the_last_try_says_and_adds_that_its_owner_was_killed(
-    last_try: LastTry, next_offset: int, log_end: int | None, stored: int | None
+    last_try: PreviousOwner, next_offset: int, log_end: int | None, stored: int | None
 ) -> None:
     assert last_try.slice_records_for("me", next_offset=next_offset, log_end=log_end) == stored

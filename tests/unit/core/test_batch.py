@@ -9,10 +9,10 @@ from normalizer.core.batch import (
     MAX_BATCH_BYTES,
     Batch,
     BatchBuilder,
-    Item,
     LastRecord,
-    last_record,
+    RecordOutcomes,
     record_crc,
+    to_last_record,
 )
 from normalizer.core.raw_record import CutValue
 from normalizer.errors import ProcessStuckError
@@ -95,7 +95,7 @@ def test_a_partition_of_holes_alone_stays_whole_and_is_in_one_half_only() -> Non
 def test_a_record_is_known_again_by_its_offset_time_and_crc() -> None:
     record = raw_record(7, recorded_ms=5, key=b"a", value=b"b")
 
-    assert last_record(record) == LastRecord(7, 5, zlib.crc32(b"a\0b"))
+    assert to_last_record(record) == LastRecord(7, 5, zlib.crc32(b"a\0b"))
 
 
 def test_the_crc_tells_key_from_value() -> None:
@@ -115,7 +115,7 @@ ZERO = KafkaPartition(TOPIC, 0)
 
 
 def add(builder: BatchBuilder, *offsets: int, first: int, after: int, epoch: int = 1) -> None:
-    items: list[Item] = [(raw_record(offset), (envelope(offset),)) for offset in offsets]
+    items: list[RecordOutcomes] = [(raw_record(offset), (envelope(offset),)) for offset in offsets]
     builder.add(make_claim(epoch=epoch).part(first, after, items))
 
 

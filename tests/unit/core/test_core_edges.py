@@ -108,8 +108,8 @@ def test_the_shortest_text_that_is_too_deep_is_seen(opened: bytes, closed: bytes
 
 @pytest.mark.parametrize(("keys", "remembered"), [(60, 1), (70, 0)])
 def test_an_event_of_many_keys_is_not_remembered(keys: int, remembered: int) -> None:
-    kept = wire_event._remembered_layout.cache_info
-    wire_event._remembered_layout.cache_clear()
+    kept = wire_event._remembered_keys.cache_info
+    wire_event._remembered_keys.cache_clear()
 
     assert envelope({f"own_{keys}_{number}": 1 for number in range(keys)}).extra is not None
 

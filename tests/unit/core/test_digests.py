@@ -2,7 +2,12 @@
 
 import pytest
 
-from normalizer.core.identity.digests import SHORT, Digests, digest_hash, digest_of_text
+from normalizer.core.identity.digests import (
+    MAX_UNHASHED_BYTES,
+    Digests,
+    digest_hash,
+    digest_of_text,
+)
 
 
 @pytest.mark.parametrize("value", [b'"a"', b"0", b"1234", b"true", b"null", b"{}", b"[]"])
@@ -28,9 +33,9 @@ def test_json_in_another_spelling_is_digested_once(value: bytes) -> None:
 
 
 def test_a_short_text_stands_for_itself_and_hashes_as_any_other() -> None:
-    short, long = b"x" * SHORT, b"x" * (SHORT + 1)
+    short, long = b"x" * MAX_UNHASHED_BYTES, b"x" * (MAX_UNHASHED_BYTES + 1)
 
-    assert digest_of_text(short) == (SHORT, short)
+    assert digest_of_text(short) == (MAX_UNHASHED_BYTES, short)
     assert len(digest_of_text(long)[1]) == 32
     assert digest_hash(digest_of_text(long)) == digest_of_text(long)[1]
     assert len(digest_hash(digest_of_text(short))) == 32

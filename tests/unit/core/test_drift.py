@@ -7,7 +7,7 @@ from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.core.drift import (
     EVENTS_A_SECOND,
     EXAMPLE_LETTERS,
-    FIELDS_A_SHAPE,
+    MAX_FINDINGS_PER_SHAPE,
     DriftDetector,
 )
 from normalizer.core.normalize import Normalizer
@@ -88,12 +88,14 @@ def test_no_more_than_a_sample_of_a_second_is_looked_at() -> None:
 
 def test_made_up_keys_and_long_values_are_bounded() -> None:
     drift_detector = DriftDetector()
-    keys = {f"key_{number}": "x" * (EXAMPLE_LETTERS + 9) for number in range(FIELDS_A_SHAPE * 2)}
+    keys = {
+        f"key_{number}": "x" * (EXAMPLE_LETTERS + 9) for number in range(MAX_FINDINGS_PER_SHAPE * 2)
+    }
 
     drift_detector.inspect(read(raw_event(1) | keys), 0.0)
     found = drift_detector.take_findings()
 
-    assert len(found) == FIELDS_A_SHAPE
+    assert len(found) == MAX_FINDINGS_PER_SHAPE
     assert {len(one.example) for one in found} == {EXAMPLE_LETTERS}
 
 

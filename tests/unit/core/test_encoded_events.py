@@ -11,7 +11,7 @@ from normalizer.core.encoded_events import (
     EncodedEvent,
     decode_columns,
     encode_columns,
-    event_time,
+    recorded_or_created_at,
     to_columns,
     to_envelope,
 )
@@ -90,8 +90,8 @@ def test_encoded_event_and_envelope_give_the_same_columns() -> None:
 def test_time_of_an_encoded_event_is_that_of_its_envelope(event: Envelope) -> None:
     encoded = EncodedEvent(1, 2, "executor", None, encode_columns(event))
 
-    assert event_time(encoded) == event_time(event)
-    assert event_time(event) == (event.recorded_at or event.created_at)
+    assert recorded_or_created_at(encoded) == recorded_or_created_at(event)
+    assert recorded_or_created_at(event) == (event.recorded_at or event.created_at)
 
 
 def test_microseconds_are_exact_on_both_sides_of_the_epoch() -> None:

@@ -10,9 +10,9 @@ import pytest
 from normalizer.config.configured_rules import MOST_BYTES, configured_normalizer, read_shapes
 from normalizer.config.settings import Settings
 from normalizer.core.decode.shape_table import FIELDS, ShapeTable
-from normalizer.core.denormalize import denormalize
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.rebuild_record import rebuild_record
 from normalizer.envelope import Envelope, canonical_json, to_canonical
 from normalizer.errors import ConfigurationError
 from tests.support.doc_pages import blocks
@@ -38,7 +38,7 @@ def normalized(normalizer: Normalizer = NORMALIZER, **fields: Any) -> Envelope:
     )
     (event,) = normalizer.normalize(record)
     assert isinstance(event, Envelope), event
-    again = normalizer.normalize(denormalize(event))
+    again = normalizer.normalize(rebuild_record(event))
     assert [_stored(event)] == [_stored(each) for each in again if isinstance(each, Envelope)]
     return event
 

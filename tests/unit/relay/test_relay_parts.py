@@ -14,8 +14,8 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from normalizer.config.settings import Settings
 from normalizer.core.batch import LastRecord
-from normalizer.core.identity.merge_flags import ELSEWHERE, LATE, place_in_log
-from normalizer.core.last_try import BLAMED, SHARED, LastTry
+from normalizer.core.identity.merge_flags import ELSEWHERE, LATE_AFTER, trusted_coordinates
+from normalizer.core.previous_owner import BLAMED, SHARED, PreviousOwner
 from normalizer.envelope import to_canonical
 from normalizer.errors import BrokerUnavailableError, PartsNotWrittenError
 from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
@@ -60,11 +60,11 @@ def test_a_record_is_the_canonical_line_with_headers_that_the_contract_names() -
 def test_record_names_its_place_only_if_that_says_when_its_event_happened() -> None:
     event = envelope(1)
     assert event.created_at
-    late = envelope(1, recorded_at=event.created_at + LATE)
-    in_time = envelope(1, recorded_at=event.created_at + LATE - timedelta(microseconds=1))
+    late = envelope(1, recorded_at=event.created_at + LATE_AFTER)
+    in_time = envelope(1, recorded_at=event.created_at + LATE_AFTER - timedelta(microseconds=1))
     elsewhere = envelope(1, merge_flags=ELSEWHERE)
 
-    assert [place_in_log(one) is None for one in (event, in_time, late, elsewhere)] == [
+    assert [trusted_coordinates(one) is None for one in (event, in_time, late, elsewhere)] == [
         *(False, False, True, True),
     ]
 
@@ -139,7 +139,7 @@ async def test_a_batch_that_fails_while_the_next_is_handed_over_leaves_no_unread
 def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
     last = LastRecord(41, 1_764_000_000_000, 0xFFFFFFFF)
 
-    last_try = LastTry(holder="0123456789abcdef", slice_records=512)
+    last_try = PreviousOwner(holder="0123456789abcdef", slice_records=512)
     written = RelayPosition(
         cluster_id="c", incarnation=2, shapes="shapes", last=last, last_try=last_try
     )

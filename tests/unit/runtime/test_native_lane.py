@@ -11,8 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from normalizer.config.settings import Settings
-from normalizer.core.batch import Item
-from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, EncodedEvent, Lane, to_envelope
+from normalizer.core.batch import RecordOutcomes
+from normalizer.core.encoded_events import (
+    MAX_LANE_CALL_BYTES,
+    MAX_LANE_CALL_RECORDS,
+    EncodedEvent,
+    NativeLane,
+    to_envelope,
+)
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Ignored, Normalized, Rejected
@@ -124,13 +130,20 @@ def test_records_keep_their_order_and_outcomes_whichever_core_reads_them() -> No
 
 def test_call_of_the_lane_ends_at_its_bytes_or_its_records() -> None:
     value = b'{"name":"n","execution_id":1,"context":"%b"}'
-    sizes = [100_000, *[20_000] * 7, CALL_BYTES - 200, 10, 100_000, *[0] * (CALL_RECORDS + 1)]
+    sizes = [
+        100_000,
+        *[20_000] * 7,
+        MAX_LANE_CALL_BYTES - 200,
+        10,
+        100_000,
+        *[0] * (MAX_LANE_CALL_RECORDS + 1),
+    ]
     read = [raw_record(at, value % (b"x" * size)) for at, size in enumerate(sizes)]
     lane = PythonLane(EncodedEvent)
 
     asyncio.run(_items(read, lane))
 
-    assert lane.call_records == [1, 3, 3, 1, 2, 1, CALL_RECORDS, 1]
+    assert lane.call_records == [1, 3, 3, 1, 2, 1, MAX_LANE_CALL_RECORDS, 1]
 
 
 def test_slice_ends_at_the_room_of_its_batch() -> None:
@@ -164,12 +177,12 @@ def _decoded(outcome: Any) -> Any:
     return outcome if isinstance(outcome, (Rejected, Ignored)) else to_envelope(outcome)
 
 
-async def _items(read: Sequence[RawRecord], lane: Lane | None) -> list[Item]:
+async def _items(read: Sequence[RawRecord], lane: NativeLane | None) -> list[RecordOutcomes]:
     return [item for items in await _slices(read, lane) for item in items]
 
 
 async def _slices(
-    read: Sequence[RawRecord], lane: Lane | None, room: int | None = None
-) -> list[list[Item]]:
+    read: Sequence[RawRecord], lane: NativeLane | None, room: int | None = None
+) -> list[list[RecordOutcomes]]:
     normalize = partial(Normalizer.normalize, Normalizer())
     return [items async for items in normalize_in_slices(read, normalize, lane=lane, room=room)]

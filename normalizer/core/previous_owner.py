@@ -20,7 +20,7 @@ SHARED: Final = 2
 greater number is the size of a slice, or one more."""
 
 
-class LastTry(msgspec.Struct, frozen=True, kw_only=True):
+class PreviousOwner(msgspec.Struct, frozen=True, kw_only=True):
     """What a partition's position says about the previous owner.
 
     - `holder` is the random name of a process that may still be working on records, or None if the

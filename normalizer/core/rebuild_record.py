@@ -18,7 +18,7 @@ from normalizer.core.decode.wire_fields import canonical_path
 from normalizer.core.decode.wire_values import ABSENT
 from normalizer.core.evidence import FROM_LOG, Evidence
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.redaction.unstorable import Path, dotted_path
+from normalizer.core.redaction.unstorable import KeyPath, dotted_path
 from normalizer.core.restore_text import restore_headers, restore_unstorable
 from normalizer.core.rules.attempt_numbers import resolve_attempts
 from normalizer.core.rules.durations import resolve_duration
@@ -31,7 +31,7 @@ from normalizer.snowflake import decode, derive_id, hash_text_id
 _Fields = dict[str, Raw]
 
 
-def denormalize(event: Envelope) -> RawRecord:
+def rebuild_record(event: Envelope) -> RawRecord:
     """Return a record with the row's coordinates, record time, and headers.
 
     The record has the id that the producer sent, even if the row is stored under another one. If
@@ -77,7 +77,7 @@ class _Coercions:
     def fields(self, rule: Rule) -> set[str]:
         return {each.field for each in self._all if each.rule == rule}
 
-    def marks(self, path: Path) -> bool:
+    def marks(self, path: KeyPath) -> bool:
         """Return whether U+FFFD at this path may have replaced unstorable text."""
         path_text = dotted_path(canonical_path(path))
         return any(

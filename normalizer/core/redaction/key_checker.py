@@ -34,7 +34,7 @@ class KeyFacts(NamedTuple):
     may_name: bool
 
 
-class PlainKeys:
+class KeyChecker:
     """Checks the keys of objects."""
 
     def __init__(self, texts: SecretText, members: SecretMembers) -> None:
@@ -54,14 +54,14 @@ class PlainKeys:
         return KeyFacts(
             partial(self._secrecy, at_top=at_top),
             self._are_plain(keys),
-            self._members.may_name(names, at_top=at_top),
+            self._members.may_find_secrets(names, at_top=at_top),
         )
 
     def cleaned(self, key: str) -> str:
         """Return a key without a secret in it. Nearly all keys are short names, which hold none."""
         if len(key) < SHORTEST_TOKEN and not _MAY_SAY.search(key):
             return key
-        return self._texts.cut(key)
+        return self._texts.redact_text(key)
 
     def _remember(self, keys: str, at_top: bool) -> KeyFacts:  # noqa: FBT001 - for lru_cache
         names = keys.split("\n")
@@ -71,7 +71,7 @@ class PlainKeys:
         are_plain = self._are_plain(keys) or all(
             replace_unstorable(name) == name == self.cleaned(name) for name in names
         )
-        return KeyFacts(secret.get, are_plain, self._members.may_name(names, at_top=at_top))
+        return KeyFacts(secret.get, are_plain, self._members.may_find_secrets(names, at_top=at_top))
 
     def _are_plain(self, keys: str) -> bool:
         return replace_unstorable(keys) == keys and not self._texts.may_hold_secret(keys)

@@ -4,20 +4,20 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli.position_commands import position
-from normalizer.core.places import parse_partition, parse_record_place
+from normalizer.core.record_address import parse_partition, parse_record_address
 
 
 @pytest.mark.parametrize("text", ["noetl.events:3:1042", "noetl.events[3]@1042", " a:3:1042 "])
 def test_a_record_is_named_in_either_notation(text: str) -> None:
-    place = parse_record_place(text)
+    place = parse_record_address(text)
 
     assert place is not None
     assert place[1:] == (3, 1042)
 
 
 def test_a_topic_may_contain_what_separates() -> None:
-    assert parse_record_place("a:b:3:1042") == ("a:b", 3, 1042)
-    assert parse_record_place("a[1]@2[3]@1042") == ("a[1]@2", 3, 1042)
+    assert parse_record_address("a:b:3:1042") == ("a:b", 3, 1042)
+    assert parse_record_address("a[1]@2[3]@1042") == ("a[1]@2", 3, 1042)
     assert parse_partition("a:1:3") == ("a:1", 3)
 
 
@@ -26,7 +26,7 @@ def test_a_topic_may_contain_what_separates() -> None:
     ["", "a", "a:3", "a[3]", "a[3]:1042", "a:3@1042", "a[3@1042", ":3:1042", "a:3:-1", "a:x:1"],
 )
 def test_anything_else_names_no_record(text: str) -> None:
-    assert parse_record_place(text) is None
+    assert parse_record_address(text) is None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ RECORD_FORM: Final = (
 )
 
 
-class RecordPlace(NamedTuple):
+class RecordAddress(NamedTuple):
     """One offset of one partition."""
 
     topic: str
@@ -25,12 +25,12 @@ class RecordPlace(NamedTuple):
     offset: int
 
 
-def parse_record_place(text: str) -> RecordPlace | None:
+def parse_record_address(text: str) -> RecordAddress | None:
     """Parse the name of a record, or return None. The topic may contain colons."""
     found = _RECORD.fullmatch(text.strip())
     if found is None:
         return None
-    return RecordPlace(found["topic"], _number(found), int(found["offset"]))
+    return RecordAddress(found["topic"], _number(found), int(found["offset"]))
 
 
 def parse_partition(text: str) -> tuple[str, int] | None:

@@ -39,6 +39,7 @@ _FUNCTIONS: Final = f"""
     create function wait_at_the_gate() returns trigger language plpgsql as $$
     begin
         if nextval('public.visits') > current_setting('chaos.visits')::integer then
+            perform set_config('lock_timeout', current_setting('chaos.held_for'), true);
             perform pg_advisory_xact_lock_shared({GATE});
         end if;
         return new;
@@ -109,17 +110,21 @@ class Gate:
 
 
 @contextlib.asynccontextmanager
-async def gate_at(point: Point, database: Database) -> AsyncIterator[Gate]:
-    """A session that comes to the point waits there until the gate is opened or this is left."""
+async def gate_at(point: Point, database: Database, *, held_for: str = "5s") -> AsyncIterator[Gate]:
+    """A session that comes to the point waits there until the gate is opened or this is left.
+
+    It waits for `held_for` at most, also where its process is killed or frozen.
+    """
     async with connected(database) as connection:
         await connection.execute(_FUNCTIONS)
         kind = "constraint trigger" if "deferred" in point.trigger else "trigger"
         await connection.execute(
             f"create {kind} gate {point.trigger} execute function {point.function}()"
         )
-        await connection.execute(
-            f'alter database "{database.name}" set chaos.visits = {point.visits}'
-        )
+        for name, value in (("visits", point.visits), ("held_for", held_for)):
+            await connection.execute(
+                f"alter database \"{database.name}\" set chaos.{name} = '{value}'"
+            )
         await connection.execute(f"select pg_advisory_lock({GATE})")
         gate = Gate(connection)
         try:

@@ -130,7 +130,8 @@ async def test_a_process_killed_while_another_takes_over_its_partition(
     (before_the_commit,) = (point for point in POINTS if "before the commit" in point.name)
     async with (
         connected(database) as connection,
-        gate_at(before_the_commit, database) as gate,
+        # Until the next process is there, which takes long on a busy machine.
+        gate_at(before_the_commit, database, held_for="55s") as gate,
         process(settings) as victim,
     ):
         await gate.until_somebody_waits()

@@ -33,7 +33,7 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.core.batch import Batch, PartitionBatch, RecordOutcomes
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.embedded import PostgresServer, remove_folder
+from normalizer.embedded import PostgresServer, remove_server_folder
 from normalizer.store.claim import Claim
 from normalizer.store.migrate import migrate
 from normalizer.store.store import Store
@@ -230,8 +230,8 @@ async def _database() -> AsyncIterator[Database]:
             superuser = postgres.url.rpartition("/")[0]
             yield Database(name="retention", url=url, admin_url=f"{superuser}/retention")
     finally:
-        remove_folder(folder / "postgres")
-        remove_folder(folder)
+        remove_server_folder(folder / "postgres")
+        remove_server_folder(folder)
 
 
 async def _fill(connection: asyncpg.Connection, events: int, now: datetime) -> int:

@@ -8,7 +8,12 @@ from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars, remove_folder
+from normalizer.embedded import (
+    KafkaBroker,
+    PostgresServer,
+    ensure_kafka_jars,
+    remove_server_folder,
+)
 
 _SETTINGS: Final = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
 
@@ -23,12 +28,14 @@ async def started_servers(
     try:
         async with (
             PostgresServer(folder / "postgres", settings=_SETTINGS) as postgres,
-            KafkaBroker(folder / "kafka", await kafka_jars(print), properties=properties) as kafka,
+            KafkaBroker(
+                folder / "kafka", await ensure_kafka_jars(print), properties=properties
+            ) as kafka,
         ):
             yield folder, postgres, kafka
     finally:
-        remove_folder(folder / "postgres")
-        remove_folder(folder)
+        remove_server_folder(folder / "postgres")
+        remove_server_folder(folder)
 
 
 async def create_topic(bootstrap_servers: str, name: str, partitions: int) -> None:

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from bench.history import make_history
-from normalizer.embedded import PostgresServer, remove_folder
+from normalizer.embedded import PostgresServer, remove_server_folder
 from normalizer.store.migrate import migrate
 from projector.views.catalog import VIEWS
 from tests.support.results import command_line, write_results
@@ -163,8 +163,8 @@ async def postgres_server() -> AsyncIterator[PostgresServer]:
         ) as postgres:
             yield postgres
     finally:
-        remove_folder(folder / "postgres")
-        remove_folder(folder)
+        remove_server_folder(folder / "postgres")
+        remove_server_folder(folder)
 
 
 if __name__ == "__main__":

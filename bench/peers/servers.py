@@ -19,8 +19,13 @@ from bench.drain import PARTITIONS
 from bench.peers.contestants import Contestant
 from bench.peers.installs import SOURCES
 from bench.peers.programs.fields import to_row
-from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars, remove_folder
-from normalizer.embedded.ports import free_port
+from normalizer.embedded import (
+    KafkaBroker,
+    PostgresServer,
+    ensure_kafka_jars,
+    remove_server_folder,
+)
+from normalizer.embedded.free_ports import find_free_port
 from normalizer.runtime.child import Child
 from normalizer.store.migrate import migrate
 
@@ -155,7 +160,7 @@ class Servers:
             "BOOTSTRAP": self.kafka.bootstrap_servers,
             "SCHEMA": _connect_schema(),
             "FOLDER": str(folder),
-            "PORT": str(free_port(set())),
+            "PORT": str(find_free_port(set())),
             "NAME": group.removeprefix("connect-"),
             "TASKS": str(who.members),
             "TOPIC": topic,
@@ -188,7 +193,9 @@ async def servers(folder: Path) -> AsyncIterator[Servers]:
     try:
         async with (
             PostgresServer(folder / "postgres", settings=POSTGRES) as postgres,
-            KafkaBroker(folder / "kafka", await kafka_jars(print), properties=_KAFKA) as kafka,
+            KafkaBroker(
+                folder / "kafka", await ensure_kafka_jars(print), properties=_KAFKA
+            ) as kafka,
         ):
             admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
             await admin.start()
@@ -197,8 +204,8 @@ async def servers(folder: Path) -> AsyncIterator[Servers]:
             finally:
                 await admin.close()
     finally:
-        remove_folder(folder / "postgres")
-        remove_folder(folder)
+        remove_server_folder(folder / "postgres")
+        remove_server_folder(folder)
 
 
 async def stop(children: list[Child]) -> None:

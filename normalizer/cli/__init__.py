@@ -1,10 +1,10 @@
 """The command line: each command reads its settings, calls one function, and prints the result.
 
-Only a command ends the process. Everything that it calls raises an error instead, and `exits` turns
-that into a line and an exit code.
+Only a command ends the process. Everything that it calls raises an error instead, and
+`exit_on_error` turns that into a line and an exit code.
 
 program              is the program `normalizer`, and names the module of each command.
-exits                loads settings, and ends a command.
+exit_on_error        loads settings, and ends a command.
 rule_commands        has normalize, schema, conform, and config, which need no server.
 service_commands     has run, up, migrate.
 relay_command        has relay.

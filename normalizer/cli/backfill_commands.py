@@ -12,34 +12,39 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit, settings_or_exit
+from normalizer.cli.exit_on_error import (
+    build_normalizer_or_exit,
+    load_settings_or_exit,
+    read_settings_or_exit,
+    run_or_exit,
+)
 from normalizer.cli.job_execution import (
-    configure_screen,
+    create_screen_for_log,
     exit_with_result,
     run_backfill_dry_run,
     run_job,
 )
 from normalizer.cli.job_options import (
-    NON_NEGATIVE_INT32,
-    OFFSET,
+    NON_NEGATIVE_INT32_TYPE,
+    OFFSET_TYPE,
     changes_option,
     defaults_option,
-    epoch_ms,
-    parse_times,
-    raise_if_empty,
+    format_selection,
+    parse_time_range,
+    raise_if_range_is_empty,
     rate_and_dry_run_options,
-    selection_texts,
+    to_epoch_ms,
 )
 from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
 from normalizer.jobs.backfill import Backfill
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.known_sources import KnownSources, read_known_sources
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
 from normalizer.jobs.sources.file_source import FileSource, Form
-from normalizer.jobs.sources.source import HistorySource
+from normalizer.jobs.sources.history_source import HistorySource
 from normalizer.jobs.sources.table_source import TableSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 
@@ -71,20 +76,20 @@ def backfill() -> None:
 @click.option(
     "--partition",
     "partitions",
-    type=NON_NEGATIVE_INT32,
+    type=NON_NEGATIVE_INT32_TYPE,
     multiple=True,
     help="Read only this partition, for example 3. Repeat the option to read several. By default, "
     "all partitions are read.",
 )
 @click.option(
     "--from-offset",
-    type=OFFSET,
+    type=OFFSET_TYPE,
     help="The first offset to read in each partition, for example 1000. By default, each partition "
     "is read from its oldest record.",
 )
 @click.option(
     "--to-offset",
-    type=OFFSET,
+    type=OFFSET_TYPE,
     help="The offset to stop before in each partition. For example, with 2000 the last offset read "
     "is 1999. By default, each partition is read up to the end that it has when the job starts.",
 )
@@ -132,17 +137,17 @@ def backfill_topic(
             "each end of the range must be either an offset or a time. Use only one of "
             "--from-offset and --from-time, and only one of --to-offset and --to-time"
         )
-    raise_if_empty("offset", from_offset, to_offset)
-    first, after = parse_times(from_time, to_time)
-    settings = load_settings("database_url", "kafka_bootstrap_servers")
+    raise_if_range_is_empty("offset", from_offset, to_offset)
+    first, after = parse_time_range(from_time, to_time)
+    settings = load_settings_or_exit("database_url", "kafka_bootstrap_servers")
     wanted = TopicRange(
         partitions=tuple(sorted(set(partitions))),
         from_offset=from_offset,
         to_offset=to_offset,
-        from_ms=epoch_ms(first),
-        to_ms=epoch_ms(after),
+        from_ms=to_epoch_ms(first),
+        to_ms=to_epoch_ms(after),
     )
-    spec = JobSpec(kind="backfill", source=f"topic {topic}", options=selection_texts(wanted))
+    spec = JobSpec(kind="backfill", source=f"topic {topic}", options=format_selection(wanted))
     _run_backfill(
         settings,
         spec,
@@ -175,7 +180,7 @@ def backfill_topic(
 )
 @click.option(
     "--incarnation",
-    type=NON_NEGATIVE_INT32,
+    type=NON_NEGATIVE_INT32_TYPE,
     help="Use it if a topic was deleted and created again, to say which topic the records come "
     "from: 0 is the first one, 1 is the second, and so on. It's needed only for records that name "
     "their topic, such as those that `kcat -J` prints. Without it, the job ends with an error at "
@@ -210,8 +215,8 @@ def backfill_file(
     but names them in a warning. It can't read from a stream, because an interrupted run has to read
     its input again. Save the stream to a file first.
     """
-    settings = load_settings("database_url")
-    given = settings_or_exit(lambda: parse_defaults(defaults))
+    settings = load_settings_or_exit("database_url")
+    given = read_settings_or_exit(lambda: parse_defaults(defaults))
     options = {f"set {name}": value for name, value in given.items()}
     options |= {} if form == "auto" else {"format": form}
     options |= {} if incarnation is None else {"incarnation": str(incarnation)}
@@ -288,8 +293,8 @@ def backfill_table(
         raise click.UsageError(
             "expected either the name of a table, such as noetl.event, or --query, but not both"
         )
-    settings = load_settings("database_url")
-    given = settings_or_exit(lambda: parse_defaults(defaults))
+    settings = load_settings_or_exit("database_url")
+    given = read_settings_or_exit(lambda: parse_defaults(defaults))
     url = source_url or settings.required_database_url
     options = {f"set {field}": value for field, value in given.items()}
     table_options = {"query": query, "name": name, "key": key}
@@ -324,9 +329,9 @@ def _run_backfill(
     run_options: dict[str, Any],
 ) -> NoReturn:
     """Run a backfill or its dry run, and exit with its code."""
-    screen = configure_screen(settings)
+    screen = create_screen_for_log(settings)
     source = open_source(run_or_exit(read_known_sources(settings.required_database_url)))
-    normalize = normalizer_or_exit(settings).normalize
+    normalize = build_normalizer_or_exit(settings).normalize
     if dry_run:
         run_backfill_dry_run(settings, source, normalize, changes, screen)
 

@@ -19,7 +19,7 @@ from normalizer.errors import (
 )
 from normalizer.kafka import KafkaPartition, TopicReader
 
-STEP_TIMEOUT_S: Final = 20.0
+_STEP_TIMEOUT_S: Final = 20.0
 
 _LOST: Final = (
     "raise retention.ms of the topic, find out why reading stopped, and load the lost records "
@@ -60,11 +60,11 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
     ]
     for end, step in steps:
         try:
-            async with asyncio.timeout(STEP_TIMEOUT_S):
+            async with asyncio.timeout(_STEP_TIMEOUT_S):
                 findings = [finding async for finding in step()]
         except TimeoutError:
             about, remedy = end.trouble
-            findings = [CheckResult(about, f"no answer in {STEP_TIMEOUT_S:.0f} s", remedy)]
+            findings = [CheckResult(about, f"no answer in {_STEP_TIMEOUT_S:.0f} s", remedy)]
         except NormalizerError as error:
             # A step that compares Kafka with the database can fail because of either of them, so
             # report the one that raised the error.

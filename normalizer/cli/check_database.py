@@ -27,14 +27,14 @@ from normalizer.store.other_groups import find_other_groups
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.source_positions import NEWEST_POSITIONS
 
-SKEW_S: Final = 5.0
+_SKEW_S: Final = 5.0
 _ENCODING: Final = (
     "events hold text of any language, so make another database: create database ... encoding "
     "'UTF8' template template0"
 )
 
 
-OLDEST_POSTGRES: Final = 150_000
+_OLDEST_POSTGRES: Final = 150_000
 
 
 _GRANT: Final = re.compile(
@@ -77,7 +77,7 @@ _TRIGGERS: Final = """
                order by 1
            )
 """
-MAX_LISTED_RIGHTS: Final = 5
+_MAX_LISTED_RIGHTS: Final = 5
 """The most missing rights to list. A user without the role lacks dozens."""
 
 
@@ -121,7 +121,7 @@ class DatabaseCheck:
             encoding = await connection.fetchval("show server_encoding")
             pooler = ", through a connection pooler" if connection.is_pooled else ""
         about = self.trouble[0]
-        if version < OLDEST_POSTGRES:
+        if version < _OLDEST_POSTGRES:
             yield CheckResult(about, f"version {version}", "PostgreSQL 15 or newer is needed")
         elif encoding != "UTF8":
             yield CheckResult(about, f"encoding {encoding}", _ENCODING)
@@ -205,12 +205,12 @@ class DatabaseCheck:
                 "login is for `projector serve`",
             )
         elif missing:
-            unlisted = len(missing) - MAX_LISTED_RIGHTS
+            unlisted = len(missing) - _MAX_LISTED_RIGHTS
             more = f" and {unlisted} more" if unlisted > 0 else ""
             remedy = f"as the database's owner: grant normalizer_writer to {user};"
             if is_writer:
                 remedy = " ".join(f"grant {right} to normalizer_writer;" for right in missing)
-            listed = ", ".join(missing[:MAX_LISTED_RIGHTS])
+            listed = ", ".join(missing[:_MAX_LISTED_RIGHTS])
             yield CheckResult("rights", f"missing: {listed}{more}", remedy)
         else:
             yield CheckResult("rights", "may write events, positions, quarantine, and projections")
@@ -282,7 +282,7 @@ class DatabaseCheck:
             )
             skew_s = theirs_s - (before_s + time.time()) / 2
         message = f"the database's is {abs(skew_s):.1f} s {'ahead' if skew_s > 0 else 'behind'}"
-        remedy = "run an NTP client on both" if abs(skew_s) > SKEW_S else ""
+        remedy = "run an NTP client on both" if abs(skew_s) > _SKEW_S else ""
         yield CheckResult("clock", message, remedy)
 
     async def clusters(self, topics: Sequence[str]) -> list[asyncpg.Record]:

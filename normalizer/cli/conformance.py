@@ -22,11 +22,11 @@ import msgspec
 
 from normalizer.errors import ConfigurationError
 
-FOLDER: Final = Path(__file__).parents[1] / "vectors"
+VECTORS_FOLDER: Final = Path(__file__).parents[1] / "vectors"
 """In a checkout, a link to contract/vectors/. In an installed wheel, a folder of files."""
 
 Level = Literal["lines", "shapes", "rules"]
-LEVELS: Final[tuple[Level, ...]] = ("lines", "shapes", "rules")
+CONTRACT_LEVELS: Final[tuple[Level, ...]] = ("lines", "shapes", "rules")
 """How much of the contract a program must fulfill. Each level includes those before it.
 
 lines    The program returns canonical lines unchanged, byte for byte.
@@ -42,7 +42,7 @@ class ExpectedRejection(msgspec.Struct, frozen=True):
     rejected: str
 
 
-class Vector(msgspec.Struct, frozen=True, kw_only=True):
+class ContractVector(msgspec.Struct, frozen=True, kw_only=True):
     """A record and its expected outcome. `raw_hex` has the bytes if they aren't UTF-8."""
 
     id: str
@@ -53,7 +53,7 @@ class Vector(msgspec.Struct, frozen=True, kw_only=True):
     gives: tuple[str | ExpectedRejection, ...]
 
 
-class Case(msgspec.Struct, frozen=True):
+class ConformanceCase(msgspec.Struct, frozen=True):
     """One line for the program to read, and the lines that it must write for it."""
 
     id: str
@@ -65,25 +65,25 @@ class Case(msgspec.Struct, frozen=True):
 class VectorMismatch(msgspec.Struct, frozen=True):
     """A case in which the program wrote other lines."""
 
-    case: Case
+    case: ConformanceCase
     given: tuple[str | ExpectedRejection, ...]
 
 
-def read_cases(level: Level) -> list[Case]:
+def read_cases(level: Level) -> list[ConformanceCase]:
     """Return every case of a level and of the levels before it."""
     vectors = [
         _vector_decoder.decode(line)
-        for line in (FOLDER / "records.ndjson").read_bytes().split(b"\n")
+        for line in (VECTORS_FOLDER / "records.ndjson").read_bytes().split(b"\n")
         if line
     ]
     lines = {line: vector for vector in vectors for line in vector.gives if isinstance(line, str)}
     cases = [
-        Case(f"line of {vector.id}", vector.about, line.encode(), (line,))
+        ConformanceCase(f"line of {vector.id}", vector.about, line.encode(), (line,))
         for line, vector in lines.items()
     ]
-    compared = LEVELS[1 : LEVELS.index(level) + 1]
+    compared = CONTRACT_LEVELS[1 : CONTRACT_LEVELS.index(level) + 1]
     return cases + [
-        Case(
+        ConformanceCase(
             vector.id,
             vector.about,
             bytes.fromhex(vector.raw_hex) or vector.raw.encode(),
@@ -95,7 +95,7 @@ def read_cases(level: Level) -> list[Case]:
 
 
 def run_program(
-    command: Sequence[str], cases: Sequence[Case], *, within_s: float = 600.0
+    command: Sequence[str], cases: Sequence[ConformanceCase], *, within_s: float = 600.0
 ) -> tuple[list[VectorMismatch], str]:
     """Run the program over the cases. Returns the mismatches, and how the program failed.
 
@@ -142,7 +142,7 @@ def _read_output(program: subprocess.Popen[bytes], within_s: float) -> tuple[byt
     return bytes(output), f"ended with {code}" if code else ""
 
 
-def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:
+def format_mismatch(mismatch: VectorMismatch) -> Iterator[str]:
     """Describe a mismatch: the record, and the expected and actual lines."""
     case, given = mismatch.case, mismatch.given
     yield f"{case.id}: {case.about}" if case.about else case.id
@@ -162,7 +162,7 @@ def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:
         yield f"  got       {_shortened(got[start:])}"
 
 
-def _mismatches(cases: Sequence[Case], output: bytes) -> Iterator[VectorMismatch]:
+def _mismatches(cases: Sequence[ConformanceCase], output: bytes) -> Iterator[VectorMismatch]:
     printed: list[list[str | ExpectedRejection]] = [[] for _ in cases]
     markers: list[list[str | ExpectedRejection]] = [[] for _ in cases]
     begun = markers[0]  # lines before the first marker belong before it
@@ -175,7 +175,7 @@ def _mismatches(cases: Sequence[Case], output: bytes) -> Iterator[VectorMismatch
             begun.append(_rejection_or_line(line))
     for number, case in enumerate(cases):
         if markers[number] != [marker := _marker(number)]:
-            before = Case(f"the event before {case.id}", "", marker.encode(), (marker,))
+            before = ConformanceCase(f"the event before {case.id}", "", marker.encode(), (marker,))
             yield VectorMismatch(before, tuple(markers[number]))
         elif (given := tuple(printed[number])) != case.expected:
             yield VectorMismatch(case, given)
@@ -232,5 +232,5 @@ class _Quarantine(msgspec.Struct, frozen=True):
     quarantine: _Reason
 
 
-_vector_decoder: Final[msgspec.json.Decoder[Vector]] = msgspec.json.Decoder(Vector)
+_vector_decoder: Final[msgspec.json.Decoder[ContractVector]] = msgspec.json.Decoder(ContractVector)
 _quarantine_decoder: Final[msgspec.json.Decoder[_Quarantine]] = msgspec.json.Decoder(_Quarantine)

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import click
 
-from normalizer.cli.exits import load_settings, run_or_exit
-from normalizer.cli.job_execution import configure_screen
-from normalizer.cli.job_options import ID, parse_times
+from normalizer.cli.exit_on_error import load_settings_or_exit, run_or_exit
+from normalizer.cli.job_execution import create_screen_for_log
+from normalizer.cli.job_options import ID_TYPE, parse_time_range
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.jobs.export import Export, ExportFile, ExportSelection
@@ -22,7 +22,7 @@ from normalizer.runtime.exit_codes import INTERRUPTED
 from normalizer.runtime.progress import Progress
 from normalizer.runtime.signals import stop_on_signals
 
-FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
+_FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     "canonical": to_canonical,
     "cloudevents": to_cloudevent,
 }
@@ -46,7 +46,7 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
 @click.option(
     "--execution",
     "executions",
-    type=ID,
+    type=ID_TYPE,
     multiple=True,
     help="Export only the events of this execution, for example 481036337152. Repeat the option "
     "for several executions. By default, the events of all executions are exported.",
@@ -54,7 +54,7 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
+    type=click.Choice(_FORMATS),
     default="canonical",
     show_default=True,
     help="The format of each line. 'canonical' is the event itself, byte for byte as `normalizer "
@@ -83,17 +83,17 @@ def export(
 
     If the database is unreachable, the export waits and then continues.
     """
-    first, after = parse_times(from_time, to_time)
-    settings = load_settings("database_url")
+    first, after = parse_time_range(from_time, to_time)
+    settings = load_settings_or_exit("database_url")
     selection = ExportSelection(
         from_time=first, to_time=after, executions=tuple(sorted(executions))
     )
     work = Export(settings.required_database_url, selection)
-    screen = configure_screen(settings)
+    screen = create_screen_for_log(settings)
     progress = Progress(screen, "export")
     if str(file) == "-":
         try:
-            run_or_exit(_plain(work, FORMATS[form], progress))
+            run_or_exit(_plain(work, _FORMATS[form], progress))
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             discard_output()
@@ -101,7 +101,7 @@ def export(
 
     async def packed() -> int:
         with ExportFile(file) as packer, progress.reporting(work.work_done):
-            return await _cancelled_by_signals(work.run(packer.write, FORMATS[form]))
+            return await _cancelled_by_signals(work.run(packer.write, _FORMATS[form]))
 
     screen.print_line(f"{run_or_exit(packed()):,} events in {file}")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from normalizer.cli.exits import load_settings, run_or_exit
-from normalizer.cli.job_execution import configure_screen
+from normalizer.cli.exit_on_error import load_settings_or_exit, run_or_exit
+from normalizer.cli.job_execution import create_screen_for_log
 from normalizer.cli.position_commands import user_at_host
 from normalizer.errors import ConfigurationError
 from normalizer.jobs.forget import ErasedCounts, ErasureReason, ExecutionToForget, Forget
@@ -63,13 +63,13 @@ def forget(*, execution: ExecutionToForget, who: str | None, why: str, dry_run: 
     Exit codes: 0 done, 2 wrong usage or settings, 3 the database didn't respond, or the projections
     of the execution may be wrong. In that case run `projector repair --executions ID` first.
     """
-    settings = load_settings("database_url")
+    settings = load_settings_or_exit("database_url")
     if not why.strip():
         raise click.BadParameter(
             "expected a reason, such as 'request 17', but the text is empty", param_hint="--why"
         )
     flow = Forget(settings.required_database_url, execution)
-    progress = Progress(configure_screen(settings), "forget")
+    progress = Progress(create_screen_for_log(settings), "forget")
 
     async def with_progress(work: Coroutine[Any, Any, ErasedCounts]) -> ErasedCounts:
         with progress.reporting(flow.work_done):

@@ -14,16 +14,16 @@ from typing import Any, NoReturn, Protocol, TextIO, cast
 import click
 import msgspec
 
-from normalizer.cli.exits import exit_with_error, run_or_exit
+from normalizer.cli.exit_on_error import exit_with_error, run_or_exit
 from normalizer.config.settings import Settings
 from normalizer.errors import ConfigurationError, FatalError
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLagMeter, Throttle
-from normalizer.jobs.sources.source import HistorySource
+from normalizer.jobs.sources.history_source import HistorySource
 from normalizer.kafka import TopicReader
 from normalizer.runtime import logging_setup
 from normalizer.runtime.exit_codes import FAILED, PROBLEM_FOUND
@@ -34,7 +34,7 @@ from normalizer.runtime.signals import cancel_on_signal
 from normalizer.runtime.slices import Normalize
 
 
-def configure_screen(settings: Settings) -> Screen:
+def create_screen_for_log(settings: Settings) -> Screen:
     """Return a screen on standard error. The log is printed on it too."""
     screen = Screen(sys.stderr)
     logging_setup.configure(
@@ -108,7 +108,7 @@ def run_backfill_dry_run(
         return trial.stale, stopped, broken
 
     collect_rarely()
-    with collecting_diff(changes) as diff:
+    with open_diff(changes) as diff:
         stale, stopped, broken = run_or_exit(dry_run(diff))
     if source.truncated:
         click.echo(f"truncated: {source.truncated}", err=True)
@@ -122,7 +122,7 @@ def run_backfill_dry_run(
 
 
 @contextlib.contextmanager
-def collecting_diff(path: Path | None) -> Iterator[Diff]:
+def open_diff(path: Path | None) -> Iterator[Diff]:
     """Yield a diff that also writes each changed row to the file, if one is given.
 
     The file must not exist yet, so that a dry run can't overwrite anything, for example its own

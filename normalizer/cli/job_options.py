@@ -14,14 +14,14 @@ from normalizer.runtime.command_line import FiniteRange, NonEmptyPath
 # The ranges of the database columns that these options are compared with. Rejecting a larger number
 # here gives a clear error. Otherwise a statement would fail later with an error from the database,
 # or the job would wait for a row that can't exist.
-NON_NEGATIVE_INT32: Final = click.IntRange(0, (1 << 31) - 1)
-OFFSET: Final = click.IntRange(0, (1 << 63) - 1)
-ID: Final = click.IntRange(-(1 << 63), (1 << 63) - 1)
-LIMIT: Final = click.IntRange(1, (1 << 31) - 1)
+NON_NEGATIVE_INT32_TYPE: Final = click.IntRange(0, (1 << 31) - 1)
+OFFSET_TYPE: Final = click.IntRange(0, (1 << 63) - 1)
+ID_TYPE: Final = click.IntRange(-(1 << 63), (1 << 63) - 1)
+LIMIT_TYPE: Final = click.IntRange(1, (1 << 31) - 1)
 
 
-SECONDS: Final = FiniteRange(0)
-RATE: Final = FiniteRange(0, 1_000_000, min_open=True)
+SECONDS_TYPE: Final = FiniteRange(0)
+RATE_TYPE: Final = FiniteRange(0, 1_000_000, min_open=True)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -31,7 +31,7 @@ def rate_and_dry_run_options(command: _Command) -> _Command:
     for option in (
         click.option(
             "--max-rate",
-            type=RATE,
+            type=RATE_TYPE,
             help="Process at most this many records per second, for example 500, to put less load "
             "on the database. By default, the job runs as fast as it can, and pauses only while "
             "the running service has lag.",
@@ -78,7 +78,7 @@ def changes_option(command: _Command) -> _Command:
     )(cast("_Command", checked))
 
 
-def selection_texts(selection: msgspec.Struct) -> dict[str, str]:
+def format_selection(selection: msgspec.Struct) -> dict[str, str]:
     """Return the options of a selection, as text."""
     return {
         name: str(value)
@@ -98,14 +98,16 @@ def parse_time(text: str | None) -> datetime | None:
         raise click.UsageError(f"{text}: expected a time such as 2026-01-31T12:00:00Z") from error
 
 
-def parse_times(first: str | None, after: str | None) -> tuple[datetime | None, datetime | None]:
+def parse_time_range(
+    first: str | None, after: str | None
+) -> tuple[datetime | None, datetime | None]:
     """Parse --from-time and --to-time. Raises UsageError if there's no time between them."""
     times = parse_time(first), parse_time(after)
-    raise_if_empty("time", *times)
+    raise_if_range_is_empty("time", *times)
     return times
 
 
-def raise_if_empty(unit: str, first: Any, after: Any) -> None:
+def raise_if_range_is_empty(unit: str, first: Any, after: Any) -> None:
     """Raise UsageError for an empty range, whose ends are most likely swapped."""
     if first is not None and after is not None and first >= after:
         raise click.UsageError(
@@ -113,6 +115,6 @@ def raise_if_empty(unit: str, first: Any, after: Any) -> None:
         )
 
 
-def epoch_ms(time: datetime | None) -> int | None:
+def to_epoch_ms(time: datetime | None) -> int | None:
     """Return milliseconds since 1970, or 0 for an earlier time, because Kafka has none."""
     return None if time is None else max(0, round(time.timestamp() * 1000))

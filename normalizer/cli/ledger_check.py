@@ -25,11 +25,11 @@ import asyncpg
 import msgspec
 
 from normalizer.cli.ledger_findings import (
+    JobRunFinding,
     JobRunKey,
     LedgerPosition,
     PartitionFinding,
     PartitionKey,
-    RunFinding,
 )
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.kafka import (
@@ -87,7 +87,7 @@ _RUNS: Final = """
 
 async def verify_ledger(
     database_url: str, log: TopicReader | None
-) -> AsyncIterator[PartitionFinding | RunFinding]:
+) -> AsyncIterator[PartitionFinding | JobRunFinding]:
     """Check every position, and yield a finding for each partition and then each run of a job.
 
     Without a `log`, positions are compared only with the tables. If the leader of a partition
@@ -130,7 +130,7 @@ async def verify_ledger(
                 ("stored", run["stored"], stored_by_run[key]),
                 ("quarantined", run["quarantined"], rejected_by_run[key]),
             )
-            yield RunFinding(
+            yield JobRunFinding(
                 job_id=run["job_id"],
                 run=run["run"],
                 spec=run["spec"],

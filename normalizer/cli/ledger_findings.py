@@ -82,7 +82,7 @@ class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class RunFinding(msgspec.Struct, frozen=True, kw_only=True):
+class JobRunFinding(msgspec.Struct, frozen=True, kw_only=True):
     """The findings about one run of a job. `wrong` is as in a PartitionFinding."""
 
     job_id: str

@@ -19,11 +19,11 @@ _HINT_FOR_KCAT: Final = (
     "payloads (kcat -f '%s\\n'), or load the file with `normalizer backfill file`"
 )
 
-PLAIN_NORMALIZER: Final = Normalizer()
+_PLAIN_NORMALIZER: Final = Normalizer()
 
 
 def normalize_lines(
-    source: Readable, sink: BinaryIO, normalizer: Normalizer = PLAIN_NORMALIZER
+    source: Readable, sink: BinaryIO, normalizer: Normalizer = _PLAIN_NORMALIZER
 ) -> int:
     """Normalize every line of the source. Returns how many records or events were rejected.
 

@@ -19,9 +19,9 @@ from normalizer.kafka import KafkaPartition, TopicReader, UnreadableBatchError
 from normalizer.store.position_changes import PositionChange, change_position, position_moved_error
 from normalizer.store.read_only import read_only_connection
 
-MOST_OFFSETS: Final = 10_000
+_MOST_OFFSETS: Final = 10_000
 """The most offsets to skip at once. They're one transaction, and its records are kept in memory."""
-EMPTY_ANSWERS: Final = 3  # a quota delays records, so a single empty response proves nothing
+_EMPTY_ANSWERS: Final = 3  # a quota delays records, so a single empty response proves nothing
 
 _POSITIONS: Final = """
     select   topic, incarnation, partition, next_offset, start_offset, owner, epoch, records, holes,
@@ -120,7 +120,7 @@ async def read_positions(
     return positions
 
 
-async def skip(
+async def skip_records(
     settings: Settings,
     log: TopicReader | None,
     at: KafkaPartition,
@@ -135,10 +135,10 @@ async def skip(
     Raises the errors of `change_position`.
     """
     position = (await read_positions(settings, log, *at))[0]
-    if to is not None and not offset < to <= offset + MOST_OFFSETS:
+    if to is not None and not offset < to <= offset + _MOST_OFFSETS:
         raise ConfigurationError(
             f"--to: expected an offset above --offset, from {offset + 1} to "
-            f"{offset + MOST_OFFSETS}, but got {to}"
+            f"{offset + _MOST_OFFSETS}, but got {to}"
         )
     if position.next_offset != offset:
         raise position_moved_error(*at, position.next_offset)
@@ -154,7 +154,7 @@ async def skip(
     return await _done(settings, change, part, dry_run=dry_run)
 
 
-async def rewind(
+async def rewind_position(
     settings: Settings,
     log: TopicReader | None,
     at: KafkaPartition,
@@ -165,7 +165,7 @@ async def rewind(
 ) -> MovedPosition:
     """Set the position back. Stored records that are read again are duplicates.
 
-    Raises as `skip` does.
+    Raises as `skip_records` does.
     """
     position = (await read_positions(settings, log, *at))[0]
     if not position.start_offset <= offset < position.next_offset:
@@ -183,7 +183,7 @@ async def rewind(
     return await _done(settings, change, part, dry_run=dry_run)
 
 
-async def retire(
+async def retire_partition(
     settings: Settings,
     log: TopicReader | None,
     at: KafkaPartition,
@@ -246,8 +246,8 @@ async def _read(
     Without `to`, return the record at `offset`, or if there's none the offset of the next record.
     """
     records: list[RawRecord] = []
-    first, last, empty_answers = offset, to or min(end, offset + MOST_OFFSETS), 0
-    while offset < last and empty_answers < EMPTY_ANSWERS:
+    first, last, empty_answers = offset, to or min(end, offset + _MOST_OFFSETS), 0
+    while offset < last and empty_answers < _EMPTY_ANSWERS:
         try:
             chunk = await log.chunk_at(position.at, offset, incarnation=position.incarnation)
         except UnreadableBatchError as error:
@@ -298,7 +298,7 @@ def _part(
     )
 
 
-def positions_table(positions: Sequence[PartitionPosition]) -> str:
+def format_positions(positions: Sequence[PartitionPosition]) -> str:
     """Format positions as a table for people, one line per partition."""
     names = (
         *("topic", "partition", "incarnation", "next_offset", "log_end", "epoch", "owner"),

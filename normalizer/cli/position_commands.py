@@ -12,12 +12,16 @@ from typing import Any
 import click
 import msgspec
 
-from normalizer.cli.exits import load_settings, run_or_exit
-from normalizer.cli.job_options import OFFSET
-from normalizer.cli.partition_positions import MovedPosition, positions_table, read_positions
-from normalizer.cli.partition_positions import retire as retire_position
-from normalizer.cli.partition_positions import rewind as rewind_position
-from normalizer.cli.partition_positions import skip as skip_position
+from normalizer.cli.exit_on_error import load_settings_or_exit, run_or_exit
+from normalizer.cli.job_options import OFFSET_TYPE
+from normalizer.cli.partition_positions import (
+    MovedPosition,
+    format_positions,
+    read_positions,
+    rewind_position,
+)
+from normalizer.cli.partition_positions import retire_partition as retire_position
+from normalizer.cli.partition_positions import skip_records as skip_position
 from normalizer.core.record_address import PARTITION_FORM, parse_partition
 from normalizer.errors import PositionMovedError
 from normalizer.kafka import KafkaPartition, optional_topic_reader
@@ -92,7 +96,7 @@ def show(*, at: str, as_json: bool) -> None:
     log_end is the end of the log in Kafka. It's missing if KAFKA_BOOTSTRAP_SERVERS isn't set or
     leads to another cluster, or if no broker responds.
     """
-    settings = load_settings("database_url")
+    settings = load_settings_or_exit("database_url")
     topic, partition = parse_partition(at) or (at or None, None)
 
     async def read() -> str:
@@ -100,7 +104,7 @@ def show(*, at: str, as_json: bool) -> None:
             positions = await read_positions(settings, log, topic, partition)
         if as_json:
             return msgspec.json.encode(positions).decode()
-        return positions_table(positions) if positions else "nothing has been read yet"
+        return format_positions(positions) if positions else "nothing has been read yet"
 
     click.echo(run_or_exit(read()))
 
@@ -109,7 +113,7 @@ def show(*, at: str, as_json: bool) -> None:
 @_changes
 @click.option(
     "--offset",
-    type=OFFSET,
+    type=OFFSET_TYPE,
     required=True,
     help="The current position, for example 1042. It's the next_offset that `normalizer position "
     "show` prints. If the position has moved by the time the command runs, nothing is skipped.",
@@ -153,7 +157,7 @@ def skip(
 @_changes
 @click.option(
     "--offset",
-    type=OFFSET,
+    type=OFFSET_TYPE,
     required=True,
     help="The first offset to read again, for example 900. This partition must have been read at "
     "that offset before, and Kafka must still have it.",
@@ -206,7 +210,7 @@ def _run(
     why: str,
     move: Callable[..., Coroutine[Any, Any, MovedPosition]],
 ) -> None:
-    settings = load_settings("database_url")
+    settings = load_settings_or_exit("database_url")
     if not why.strip():
         raise click.BadParameter(
             "expected a reason, such as 'poison, see ticket 17', but the text is empty",

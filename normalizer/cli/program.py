@@ -10,7 +10,7 @@ import click
 
 from normalizer.runtime.command_line import Program
 
-GROUPS: Final = {
+COMMAND_GROUPS: Final = {
     "Run": {
         "up": "service_commands",
         "migrate": "service_commands",
@@ -45,10 +45,12 @@ GROUPS: Final = {
 """The commands in the order of --help, with the module of each. Only the module of the command that
 runs is imported."""
 
-_MODULES: Final = {name: module for group in GROUPS.values() for name, module in group.items()}
+_MODULES: Final = {
+    name: module for group in COMMAND_GROUPS.values() for name, module in group.items()
+}
 
 
-class CommandGroup(Program):
+class LazyCommandGroup(Program):
     """Finds and imports a command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click passes it
@@ -58,7 +60,7 @@ class CommandGroup(Program):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands group by group."""
         longest = max(map(len, _MODULES))
-        for group, names in GROUPS.items():
+        for group, names in COMMAND_GROUPS.items():
             commands = [(name, self.get_command(ctx, name)) for name in names]
             with formatter.section(group):
                 formatter.write_dl(
@@ -96,7 +98,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_set: bool) -> None
 
 
 @click.group(
-    cls=CommandGroup,
+    cls=LazyCommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(

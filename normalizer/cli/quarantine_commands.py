@@ -9,27 +9,32 @@ from typing import Any, Final
 
 import click
 
-from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit, settings_or_exit
+from normalizer.cli.exit_on_error import (
+    build_normalizer_or_exit,
+    load_settings_or_exit,
+    read_settings_or_exit,
+    run_or_exit,
+)
 from normalizer.cli.job_execution import (
-    configure_screen,
+    create_screen_for_log,
     exit_with_result,
     run_backfill_dry_run,
     run_job,
 )
 from normalizer.cli.job_options import (
-    ID,
-    LIMIT,
-    NON_NEGATIVE_INT32,
+    ID_TYPE,
+    LIMIT_TYPE,
+    NON_NEGATIVE_INT32_TYPE,
     changes_option,
     defaults_option,
-    parse_times,
+    format_selection,
+    parse_time_range,
     rate_and_dry_run_options,
-    selection_texts,
 )
 from normalizer.errors import REASONS
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, build_redrive_backfill
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
 from normalizer.runtime.exit_codes import MISUSED
@@ -67,7 +72,11 @@ def quarantine() -> None:
     "only records that are still rejected are listed.",
 )
 @click.option(
-    "--limit", type=LIMIT, default=50, show_default=True, help="List at most this many records."
+    "--limit",
+    type=LIMIT_TYPE,
+    default=50,
+    show_default=True,
+    help="List at most this many records.",
 )
 def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
     """List the latest records in quarantine, newest first.
@@ -76,7 +85,7 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
     normalizer quarantine list
     normalizer quarantine list --reason missing_execution_id --limit 10
     """
-    settings = load_settings("database_url")
+    settings = load_settings_or_exit("database_url")
     entries = run_or_exit(
         quarantine_reader.list_entries(
             settings.required_database_url,
@@ -90,7 +99,7 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
 
 
 @quarantine.command("show")
-@click.argument("number", type=ID)
+@click.argument("number", type=ID_TYPE)
 @click.option(
     "--raw",
     is_flag=True,
@@ -107,7 +116,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     Rejected bytes may hold secrets. So this must run as the owner of the database, or as a user
     with the roles normalizer_redriver and normalizer_writer.
     """
-    settings = load_settings("database_url")
+    settings = load_settings_or_exit("database_url")
     entry, kept = run_or_exit(quarantine_reader.read_entry(settings.required_database_url, number))
     click.echo(
         quarantine_reader.format_entry(entry, kept, raw=raw, redact_keys=settings.redact_keys)
@@ -128,7 +137,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 )
 @click.option(
     "--version",
-    type=NON_NEGATIVE_INT32,
+    type=NON_NEGATIVE_INT32_TYPE,
     help="Try only records that were rejected by this version of the rules, for example 4. By "
     "default, the version doesn't matter.",
 )
@@ -148,7 +157,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 @click.option(
     "--id",
     "ids",
-    type=ID,
+    type=ID_TYPE,
     multiple=True,
     help="Try only the quarantine entry with this id, for example 17. `normalizer quarantine list` "
     "prints the ids. Repeat the option for several entries.",
@@ -162,7 +171,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 )
 @click.option(
     "--limit",
-    type=LIMIT,
+    type=LIMIT_TYPE,
     help="Try at most this many records, for example 100. By default, all selected records are "
     "tried.",
 )
@@ -203,23 +212,23 @@ def redrive(
     Rejected bytes may hold secrets. So it must run as the owner of the database, or as a user with
     the roles normalizer_redriver and normalizer_writer.
     """
-    first, after = parse_times(from_time, to_time)
-    settings = load_settings("database_url")
-    given = settings_or_exit(lambda: parse_defaults(defaults))
+    first, after = parse_time_range(from_time, to_time)
+    settings = load_settings_or_exit("database_url")
+    given = read_settings_or_exit(lambda: parse_defaults(defaults))
     max_rate = options.pop("max_rate")
     selection = RedriveSelection(from_time=first, to_time=after, **options)
     source = QuarantineSource(
         settings.required_database_url, selection, defaults=FieldDefaults(given)
     )
-    normalizer = normalizer_or_exit(settings)
-    screen = configure_screen(settings)
+    normalizer = build_normalizer_or_exit(settings)
+    screen = create_screen_for_log(settings)
     if dry_run:
         run_backfill_dry_run(
             settings, source, source.wrap_normalize(normalizer.normalize), changes, screen
         )
     if selection.selects_all and not yes:
         _ask_for_all(run_or_exit(source.count()))
-    job_options = {"rules": normalizer.version} | selection_texts(selection)
+    job_options = {"rules": normalizer.version} | format_selection(selection)
     job_options |= {f"set {name}": value for name, value in given.items()}
     spec = JobSpec(kind="redrive", source="quarantine", options=job_options)
 

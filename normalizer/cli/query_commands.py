@@ -9,14 +9,14 @@ import click
 from normalizer.cli.check import check as run_check
 from normalizer.cli.check_environment import check_environment
 from normalizer.cli.check_result import CheckResult
-from normalizer.cli.exits import (
-    load_settings,
-    normalizer_or_exit,
+from normalizer.cli.exit_on_error import (
+    build_normalizer_or_exit,
+    load_settings_or_exit,
     run_or_exit,
 )
 from normalizer.cli.explain import explain as explain_record
 from normalizer.cli.explain import parse_coordinates
-from normalizer.cli.job_options import NON_NEGATIVE_INT32
+from normalizer.cli.job_options import NON_NEGATIVE_INT32_TYPE
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.kafka import TopicReader, optional_topic_reader
 from normalizer.observability.metric_catalog import metric_table as documented_metrics
@@ -47,8 +47,8 @@ def check() -> None:
     that begins with ok, FAIL, or warn. After FAIL or warn, the next line says what to do. The exit
     code is 1 if a check failed. A warn doesn't count, because the service works in spite of it.
     """
-    settings = load_settings("database_url", "kafka_bootstrap_servers")
-    normalizer_or_exit(settings)
+    settings = load_settings_or_exit("database_url", "kafka_bootstrap_servers")
+    build_normalizer_or_exit(settings)
     why = why_python_only(settings)
     core = CheckResult("core", f"python, because {why}" if why else "native")
     environment_findings = [*check_environment(os.environ, settings), core]
@@ -76,7 +76,7 @@ def ledger() -> None:
 
 
 @ledger.command("verify")
-def verify_command() -> None:
+def verify_ledger_command() -> None:
     """Compare the running totals with the tables and the log. Exit 1 if they differ.
 
     \b
@@ -92,7 +92,7 @@ def verify_command() -> None:
 
     Without KAFKA_BOOTSTRAP_SERVERS, the totals are compared only with the tables.
     """
-    settings = load_settings("database_url")
+    settings = load_settings_or_exit("database_url")
     database_url = settings.required_database_url
 
     async def report() -> bool:
@@ -110,7 +110,7 @@ def verify_command() -> None:
 @click.argument("coordinates", metavar="TOPIC:PARTITION:OFFSET")
 @click.option(
     "--incarnation",
-    type=NON_NEGATIVE_INT32,
+    type=NON_NEGATIVE_INT32_TYPE,
     help="Use it if the topic was deleted and created again, to say which topic the record comes "
     "from: 0 is the first one, 1 is the second, and so on. Default: the newest.",
 )
@@ -124,9 +124,9 @@ def explain(*, coordinates: str, incarnation: int | None) -> None:
     If Kafka still has the record, it also shows the canonical event that today's rules make of it,
     with secrets redacted.
     """
-    settings = load_settings("database_url")
+    settings = load_settings_or_exit("database_url")
     database_url = settings.required_database_url
-    normalizer = normalizer_or_exit(settings)
+    normalizer = build_normalizer_or_exit(settings)
 
     async def report() -> list[str]:
         async with optional_topic_reader(settings) as log:

@@ -7,9 +7,9 @@ from typing import Final
 import click
 from msgspec.structs import replace
 
-from normalizer.cli.exits import run_or_exit
+from normalizer.cli.exit_on_error import run_or_exit
 from normalizer.cli.service_commands import (
-    load_logged_settings,
+    load_settings_and_configure_log,
     reset_option,
     run_service,
     run_service_or_exit,
@@ -22,7 +22,7 @@ from normalizer.relay.event_relay_monitor import monitoring
 from normalizer.relay.relay_store import relay_stores
 from normalizer.runtime.signals import stop_on_signals
 
-GROUP_SUFFIX: Final = "relay"
+_GROUP_SUFFIX: Final = "relay"
 POSTGRES_GROUP_SUFFIX: Final = "relay-from-postgres"
 """Suffixes of the service's group. If the relay joined the service's own group, the two would share
 its partitions, and each would read only some of them."""
@@ -75,14 +75,16 @@ def relay(
             "they can't be used with --from-postgres or --unregister"
         )
     needs = ("database_url",) if unregister or from_postgres else ()
-    settings = load_logged_settings(*needs, *(() if unregister else ("kafka_bootstrap_servers",)))
+    settings = load_settings_and_configure_log(
+        *needs, *(() if unregister else ("kafka_bootstrap_servers",))
+    )
     if unregister:
         run_or_exit(unregister_relay(settings.required_database_url))
         return
     if from_postgres:
         run_service_or_exit(_serve_stored(_with_group(settings, POSTGRES_GROUP_SUFFIX)))
         return
-    settings = replace(_with_group(settings, GROUP_SUFFIX), database_url=None)
+    settings = replace(_with_group(settings, _GROUP_SUFFIX), database_url=None)
     run_service_or_exit(
         run_service(
             settings,

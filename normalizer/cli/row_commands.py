@@ -10,36 +10,40 @@ from typing import Any, Final
 import asyncpg
 import click
 
-from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit
+from normalizer.cli.exit_on_error import (
+    build_normalizer_or_exit,
+    load_settings_or_exit,
+    run_or_exit,
+)
 from normalizer.cli.job_execution import (
-    collecting_diff,
-    configure_screen,
+    create_screen_for_log,
     exit_with_dry_run_result,
     exit_with_result,
+    open_diff,
     run_dry_run,
     run_job,
 )
 from normalizer.cli.job_options import (
-    LIMIT,
+    LIMIT_TYPE,
     changes_option,
-    parse_times,
+    format_selection,
+    parse_time_range,
     rate_and_dry_run_options,
-    selection_texts,
 )
 from normalizer.cli.position_commands import user_at_host
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
 from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
-from normalizer.jobs.engine.job_run import end_unfinished
+from normalizer.jobs.engine.job_run import end_unfinished_job
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult, list_runs
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts, redacted_lines
-from normalizer.jobs.renormalize import Renormalize, RenormalizeSelection
+from normalizer.jobs.redact import RedactDryRun, RedactedCounts, RedactJob, format_redacted_counts
+from normalizer.jobs.renormalize import RenormalizeJob, RenormalizeSelection
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from normalizer.store.read_only import read_only_connection
 
-SHOWN_REJECTIONS: Final = 20
+_SHOWN_REJECTIONS: Final = 20
 
 
 @click.command()
@@ -91,23 +95,23 @@ def renormalize(
     updated with the rows. Two kinds of rows are listed but not changed: rows that today's rules
     would reject, and rows that were merged from several records and would change.
     """
-    first, after = parse_times(from_time, to_time)
-    settings = load_settings("database_url")
+    first, after = parse_time_range(from_time, to_time)
+    settings = load_settings_or_exit("database_url")
     database_url = settings.required_database_url
     selection = RenormalizeSelection(shape=shape, rule=rule, from_time=first, to_time=after)
-    normalizer = normalizer_or_exit(settings)
+    normalizer = build_normalizer_or_exit(settings)
     normalize = normalizer.normalize
-    screen = configure_screen(settings)
+    screen = create_screen_for_log(settings)
     if dry_run:
-        with collecting_diff(changes) as diff:
+        with open_diff(changes) as diff:
             trial = RenormalizeDryRun(database_url, selection, normalize, diff)
             stopped = run_or_exit(run_dry_run(trial, screen))
         exit_with_dry_run_result(diff.lines(), partial=stopped)
-    options = {"rules": normalizer.version} | selection_texts(selection)
+    options = {"rules": normalizer.version} | format_selection(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
-        return Renormalize(runner, selection, normalize).run()
+        return RenormalizeJob(runner, selection, normalize).run()
 
     result = run_job(settings, spec, flow, screen, max_rate)
     exit_with_result(screen, result, _rejections(database_url, result))
@@ -128,30 +132,32 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
     rejected records stay as they were received (see `projector maintain --keep-raw`). Run it as the
     owner of the database.
     """
-    settings = load_settings("database_url")
+    settings = load_settings_or_exit("database_url")
     sanitizer = Sanitizer(settings.redact_keys)
-    screen = configure_screen(settings)
+    screen = create_screen_for_log(settings)
     if dry_run:
         trial = RedactDryRun(settings.required_database_url, sanitizer)
         stopped = run_or_exit(run_dry_run(trial, screen))
-        exit_with_dry_run_result([*redacted_lines(trial.counts)] or ["nothing"], partial=stopped)
+        exit_with_dry_run_result(
+            [*format_redacted_counts(trial.counts)] or ["nothing"], partial=stopped
+        )
     options = {"rules": str(RULES_VERSION), "keys": ",".join(sorted(settings.redact_keys))}
     spec = JobSpec(kind="redact", source="everything", options=options)
     counts: RedactedCounts = Counter()
 
     async def flow(runner: JobRunner) -> RunResult:
-        run = Redact(runner, sanitizer)
+        run = RedactJob(runner, sanitizer)
         result = await run.run()
         counts.update(run.counts)
         return result
 
     result = run_job(settings, spec, flow, screen, max_rate)
-    exit_with_result(screen, result, redacted_lines(counts))
+    exit_with_result(screen, result, format_redacted_counts(counts))
 
 
 @click.command()
 @click.option(
-    "--limit", type=LIMIT, default=20, show_default=True, help="List at most this many runs."
+    "--limit", type=LIMIT_TYPE, default=20, show_default=True, help="List at most this many runs."
 )
 @click.option(
     "--end",
@@ -176,10 +182,10 @@ def jobs(*, limit: int, end: str | None) -> None:
     stored, and the same command then begins a new run. The exit code is 1 if no job with that id
     can be ended.
     """
-    settings = load_settings("database_url")
+    settings = load_settings_or_exit("database_url")
     if end:
         reason = f"ended by {user_at_host()}"
-        ended = run_or_exit(end_unfinished(settings.required_database_url, end, reason))
+        ended = run_or_exit(end_unfinished_job(settings.required_database_url, end, reason))
         said = "ended" if ended else "it is running, or there is nothing to end"
         click.echo(f"job {end}: {said}", err=not ended)
         raise SystemExit(0 if ended else PROBLEM_FOUND)
@@ -212,6 +218,6 @@ _LIST_ROW_REJECTIONS: Final = """
 async def _rejected_rows(database_url: str, result: RunResult) -> list[asyncpg.Record]:
     async with read_only_connection(database_url) as connection:
         rows: list[asyncpg.Record] = await connection.fetch(
-            _LIST_ROW_REJECTIONS, result.job_id, result.run, SHOWN_REJECTIONS
+            _LIST_ROW_REJECTIONS, result.job_id, result.run, _SHOWN_REJECTIONS
         )
     return rows

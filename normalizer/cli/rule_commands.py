@@ -12,8 +12,12 @@ import click
 import msgspec
 
 from normalizer.cli import conformance
-from normalizer.cli.exits import exit_with_error, load_settings, normalizer_or_exit
-from normalizer.cli.job_options import SECONDS
+from normalizer.cli.exit_on_error import (
+    build_normalizer_or_exit,
+    exit_with_error,
+    load_settings_or_exit,
+)
+from normalizer.cli.job_options import SECONDS_TYPE
 from normalizer.cli.normalize_lines import normalize_lines
 from normalizer.config import environment
 from normalizer.core.json_schema import json_schema
@@ -43,7 +47,7 @@ def normalize(*, file: str, strict: bool) -> None:
     skipped. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES apply. The exit code is 0 even if records
     were rejected, unless you add --strict, and 1 if a compressed file is truncated.
     """
-    normalizer = normalizer_or_exit(load_settings())
+    normalizer = build_normalizer_or_exit(load_settings_or_exit())
     with contextlib.ExitStack() as opened:
         try:
             source: Any = (
@@ -74,7 +78,7 @@ def schema() -> None:
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option(
     "--level",
-    type=click.Choice(conformance.LEVELS),
+    type=click.Choice(conformance.CONTRACT_LEVELS),
     default="lines",
     show_default=True,
     help="How much of the contract to test. 'lines' tests that the program returns canonical "
@@ -92,10 +96,10 @@ def schema() -> None:
 )
 @click.option(
     "--within",
-    type=SECONDS,
+    type=SECONDS_TYPE,
     default=600,
     show_default=True,
-    metavar="SECONDS",
+    metavar="SECONDS_TYPE",
     help="Kill the program if it's still running after this many seconds.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -120,7 +124,7 @@ def conform(
     except ConfigurationError as error:
         exit_with_error(error)
     for mismatch in mismatches[:show]:
-        click.echo("\n".join(conformance.mismatch_lines(mismatch)))
+        click.echo("\n".join(conformance.format_mismatch(mismatch)))
     click.echo(f"{len(cases) - len(mismatches)} of {len(cases)} the same, up to level {level}")
     if failure:
         click.echo(f"{command[0]} {failure}")
@@ -135,6 +139,6 @@ def config() -> None:
     normalizer config
     normalizer config > normalizer.env
     """
-    click.echo(environment.describe_settings(load_settings()), nl=False)
+    click.echo(environment.describe_settings(load_settings_or_exit()), nl=False)
     for mistake in environment.unknown_variables(os.environ):
         click.echo(mistake, err=True)

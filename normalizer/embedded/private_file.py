@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def write_private(file: Path, content: str) -> None:
+def write_private_file(file: Path, content: str) -> None:
     """Write the file. If the disk is full or the process is killed, the file stays as it was."""
     unfinished = file.with_name(f"{file.name}.unfinished")
     unfinished.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from normalizer.runtime.child import wait_until_ended
 
 
-def child_pids(pid: int) -> list[int]:
+def find_child_pids(pid: int) -> list[int]:
     """Return the process ids of the children of a process."""
     return [
         int(child)
@@ -17,7 +17,7 @@ def child_pids(pid: int) -> list[int]:
     ]
 
 
-def command_line(pid: int) -> list[bytes]:
+def read_command_line(pid: int) -> list[bytes]:
     """Return the arguments of a process, or [] if it has ended or is a zombie."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]

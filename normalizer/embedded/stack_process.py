@@ -9,7 +9,7 @@ from typing import Final, Self
 from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
 from normalizer.runtime.child import Child
 
-READY_S: Final = 60.0
+READY_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.02
 
 
@@ -67,13 +67,13 @@ class StackProcess:
         child = self._running()
         state = "ended"
         try:
-            async with asyncio.timeout(READY_S):
+            async with asyncio.timeout(READY_TIMEOUT_S):
                 while child.returncode is None:
                     if await is_ready():
                         return
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
-            state = f"not ready in {READY_S:.0f} s"
+            state = f"not ready in {READY_TIMEOUT_S:.0f} s"
         await child.kill()
         self._child = None
         raise EmbeddedError(

@@ -21,7 +21,7 @@ from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.source_pages import split_page, split_page_at, to_batch_part
-from normalizer.jobs.sources.source import (
+from normalizer.jobs.sources.history_source import (
     HistorySource,
     PartKey,
     ReadPosition,
@@ -35,7 +35,7 @@ from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import write_with_retry
 from normalizer.store.store import Store
 
-BATCHES_WAITING: Final = 1
+_BATCHES_WAITING: Final = 1
 """How many full batches may wait in memory, besides the one that's being written and the one that's
 being filled. With one waiting, neither reading nor writing has to stop if one batch takes longer
 than the next."""
@@ -116,7 +116,7 @@ class Backfill:
         writes them at the same time. If the source fails, the records that were read before are
         still written, and then its error is raised.
         """
-        queue: asyncio.Queue[_Filled | None] = asyncio.Queue(BATCHES_WAITING)
+        queue: asyncio.Queue[_Filled | None] = asyncio.Queue(_BATCHES_WAITING)
         writing = tasks.create_task(self._write_batches(store, queue), name="write")
         broken: FatalError | None = None
         try:

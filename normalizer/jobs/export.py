@@ -26,16 +26,16 @@ from normalizer.jobs.engine.id_ranges import (
     BELOW_ALL_IDS,
     IdRange,
     IdRangeWalk,
-    fetch_rows,
+    fetch_rows_that_fit,
 )
 from normalizer.runtime.progress import WorkDone
 from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.session import READ_ONLY
 from normalizer.store.stored_rows import SELECTED
 
-ROWS_A_CHUNK: Final = 5_000
-ZSTD_LEVEL: Final = 3
-PIECE_BYTES: Final = 1 << 20
+ROWS_PER_CHUNK: Final = 5_000
+_ZSTD_LEVEL: Final = 3
+_PIECE_BYTES: Final = 1 << 20
 """Compress in pieces of this size. The compressed bytes depend on where the input is cut, so
 they're the same for the same lines."""
 
@@ -124,7 +124,7 @@ class Export:
         if self._selection.executions:
             yield ALL_IDS
             return
-        walk = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
+        walk = IdRangeWalk(self._session.fetch, ROWS_PER_CHUNK)
         self._share = walk.progress_ratio
         async for ids in walk.after(BELOW_ALL_IDS):
             yield ids
@@ -133,9 +133,9 @@ class Export:
         self, ids: IdRange, connection: asyncpg.Connection
     ) -> tuple[list[asyncpg.Record], int]:
         if not self._selection.executions:
-            return await fetch_rows(connection, _EVENTS_BETWEEN, ids, *self._times)
+            return await fetch_rows_that_fit(connection, _EVENTS_BETWEEN, ids, *self._times)
         wanted = (sorted(self._selection.executions), *self._times)
-        return await fetch_rows(connection, _EVENTS_OF_EXECUTIONS, ids, *wanted)
+        return await fetch_rows_that_fit(connection, _EVENTS_OF_EXECUTIONS, ids, *wanted)
 
 
 def _line(event: Envelope, to_line: Callable[[Envelope], bytes]) -> bytes:
@@ -164,7 +164,7 @@ class _Plain:
 
 
 def _zstd() -> _Packer:
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compressobj()
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compressobj()
 
 
 def _gzip() -> _Packer:
@@ -173,7 +173,7 @@ def _gzip() -> _Packer:
     return zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
 
 
-COMPRESSORS: Final[Mapping[str, Callable[[], _Packer]]] = {".zst": _zstd, ".gz": _gzip}
+_COMPRESSORS: Final[Mapping[str, Callable[[], _Packer]]] = {".zst": _zstd, ".gz": _gzip}
 """The compression for each ending of a file name."""
 
 
@@ -195,7 +195,7 @@ class ExportFile:
         self._path = path
         self._unfinished = path.parent / f".{path.name}.unfinished"
         self._file: BinaryIO | None = None
-        self._packer = COMPRESSORS.get(path.suffix.lower(), _Plain)()
+        self._packer = _COMPRESSORS.get(path.suffix.lower(), _Plain)()
         self._waiting = bytearray()
 
     def __enter__(self) -> Self:
@@ -268,9 +268,9 @@ class ExportFile:
     def write(self, content: bytes) -> None:
         """Write. Raises FatalError if that fails."""
         self._waiting += content
-        while len(self._waiting) >= PIECE_BYTES:
-            part = bytes(self._waiting[:PIECE_BYTES])
-            del self._waiting[:PIECE_BYTES]
+        while len(self._waiting) >= _PIECE_BYTES:
+            part = bytes(self._waiting[:_PIECE_BYTES])
+            del self._waiting[:_PIECE_BYTES]
             self._put(self._packer.compress(part))
 
     def _put(self, packed: bytes) -> None:

@@ -27,7 +27,7 @@ from normalizer.runtime.progress import WorkDone
 from normalizer.snowflake import hash_text_id
 from normalizer.store.retrying_session import RetryingSession
 
-ROWS_A_STEP: Final = 5_000
+_ROWS_A_STEP: Final = 5_000
 _ABORT_AFTER_S: Final = 120.0
 """This is longer than the longest batch, of which one statement may take a minute."""
 _SESSION: Final = {"lock_timeout": "70s", "statement_timeout": "80s"}
@@ -487,7 +487,7 @@ class Forget:
         """
         reports = pages = 0
         last: tuple[object, ...] = ("", 0, 0, 0, 0)
-        while rows := await self._session.fetch(statement, *last, ROWS_A_STEP, found.event_ids):
+        while rows := await self._session.fetch(statement, *last, _ROWS_A_STEP, found.event_ids):
             reports, last = reports + rows[0][0], tuple(rows[0])[1:]
             pages += 1
             self._done = WorkDone("pages of merged records read", pages)

@@ -30,16 +30,16 @@ from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine.id_ranges import READ_EVENTS_IN_RANGE, Fetch
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.renormalize import Rewrite
+from normalizer.jobs.renormalize import RewriteJob
 from normalizer.jobs.rewrite_rows import RewritePlan
 
-BLOCKS_A_STEP: Final = 64
+_BLOCKS_A_STEP: Final = 64
 """How many 8 KiB blocks one step reads."""
-COUNTERS_A_STEP: Final = 20_000
+_COUNTERS_A_STEP: Final = 20_000
 """About how many counters one statement reads. Counters of the same time stay together, so there
 may be more."""
 
-TEXT_COLUMNS: Final = (
+_TEXT_COLUMNS: Final = (
     ("normalizer.quarantine", "detail"),
     ("normalizer.quarantine", "sample"),
     ("normalizer.redrive_attempts", "detail"),
@@ -58,7 +58,7 @@ RedactedCounts = Counter[str]
 """
 
 
-class Redact(Rewrite):
+class RedactJob(RewriteJob):
     """One run. `counts` has every table except events, whose rows are in the run's totals."""
 
     def __init__(self, runner: JobRunner, sanitizer: Sanitizer) -> None:
@@ -98,7 +98,7 @@ class RedactDryRun(RewriteDryRun):
         self.counts.update(f"normalizer.events.{field}" for field in change.fields)
 
 
-def redacted_lines(counts: RedactedCounts) -> Iterator[str]:
+def format_redacted_counts(counts: RedactedCounts) -> Iterator[str]:
     """Yield the counts, one line each."""
     for table, rows in sorted(counts.items()):
         yield f"{rows:>12,} {table}"
@@ -223,12 +223,12 @@ class _OtherTables:
 
     async def redact(self) -> None:
         """Redact until `turn` returns False. Raises StoreUnavailableError and FatalError."""
-        for table, column in TEXT_COLUMNS:
+        for table, column in _TEXT_COLUMNS:
             await self._redact_table(table, partial(self._redact_texts, table, column))
         for counted_in, named, timed in await self._fetch(_COUNTED_TEXTS):
             after: datetime | None = None
             while await self._turn():
-                step = (after, COUNTERS_A_STEP)
+                step = (after, _COUNTERS_A_STEP)
                 until = (await self._fetch(_step_end(counted_in, timed), *step))[0][0]
                 if until is None:
                     break
@@ -245,8 +245,8 @@ class _OtherTables:
             while block < (await self._fetch(_BLOCKS, table))[0][0]:
                 if not await self._turn():
                     return
-                is_done &= await redact(block, block + BLOCKS_A_STEP)
-                block += BLOCKS_A_STEP
+                is_done &= await redact(block, block + _BLOCKS_A_STEP)
+                block += _BLOCKS_A_STEP
 
     async def _redact_texts(self, table: str, column: str, first: int, end: int) -> bool:
         rows = await self._fetch(_read_texts(table, column), first, end)

@@ -26,14 +26,14 @@ from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.sources.field_defaults import FieldDefaults
-from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.runtime.slices import Normalize
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.sorted_outcomes import SortedOutcomes
 
-ENTRIES_A_PAGE: Final = 50
+ENTRIES_PER_PAGE: Final = 50
 """How many entries to read at once. Each may take up to 1 MiB of memory, in up to three batches."""
-PART: Final[PartKey] = ("quarantine", 0, 0)
+_PART: Final[PartKey] = ("quarantine", 0, 0)
 
 EntryCoordinates = tuple[str | None, int, int, int]
 
@@ -184,7 +184,7 @@ class QuarantineSource:
 
     async def parts(self) -> list[SourcePart]:
         """Return the only part, in which records are simply numbered."""
-        return [SourcePart(key=PART, start=0)]
+        return [SourcePart(key=_PART, start=0)]
 
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
@@ -193,7 +193,7 @@ class QuarantineSource:
 
         Entries of the same record within a page become one record.
         """
-        next_offset = positions[PART].next_offset
+        next_offset = positions[_PART].next_offset
         self._entries_in_all = self._entries_in_all or await self.count()
         while entries := await self._next_entries():
             records: dict[EntryCoordinates, RawRecord] = {}
@@ -212,7 +212,7 @@ class QuarantineSource:
             self._last_id = entries[-1]["quarantine_id"]
             self._entries_read += len(entries)
             yield SourcePage(
-                part=PART,
+                part=_PART,
                 from_offset=next_offset,
                 next_offset=next_offset + len(records),
                 records=list(records.values()),
@@ -251,7 +251,7 @@ class QuarantineSource:
         return entry_outcomes
 
     async def _next_entries(self) -> list[asyncpg.Record]:
-        left = ENTRIES_A_PAGE
+        left = ENTRIES_PER_PAGE
         if self._selection.limit is not None:
             left = min(left, self._entries_in_all - self._entries_read)
         if left <= 0:

@@ -6,7 +6,7 @@ written. If it's different, the row is updated and the projections' triggers fir
 If today's rules would reject the event, the row stays as it is, and the run lists it. Ids and
 coordinates never change.
 
-`redact` uses the class `Rewrite` too, but with a function that redacts each row.
+`redact` uses the class `RewriteJob` too, but with a function that redacts each row.
 """
 
 import asyncio
@@ -27,14 +27,24 @@ from normalizer.errors import (
     RetryableError,
     StoreUnavailableError,
 )
-from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
-from normalizer.jobs.engine.job_positions import LOCK_PARTS, move_parts
+from normalizer.jobs.engine.id_ranges import (
+    BELOW_ALL_IDS,
+    IdRange,
+    IdRangeWalk,
+    fetch_rows_that_fit,
+)
+from normalizer.jobs.engine.job_positions import LOCK_JOB_POSITIONS, move_positions
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
-from normalizer.jobs.rewrite_rows import LOCK_OUTDATED, RewritePlan, RewrittenPage, rewrite_rows
-from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
+from normalizer.jobs.rewrite_rows import (
+    LOCK_OUTDATED_ROWS,
+    RewritePlan,
+    RewrittenPage,
+    rewrite_rows,
+)
+from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePart
 from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize
@@ -45,9 +55,9 @@ from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import QUERY_CANCELED
 from normalizer.store.stored_rows import StoredRows
 
-ROWS_A_CHUNK: Final = 1_000
+ROWS_PER_CHUNK: Final = 1_000
 """How many rows to lock while they're renormalized, which takes some tens of milliseconds."""
-PART: Final[PartKey] = ("events", 0, 0)
+_PART: Final[PartKey] = ("events", 0, 0)
 _ROUNDS: Final = 5
 
 _log: Final = get_logger()
@@ -78,7 +88,7 @@ _ADD_ROW_REJECTIONS: Final = """
 """
 
 
-class Rewrite:
+class RewriteJob:
     """One run that rewrites rows of events."""
 
     def __init__(self, runner: JobRunner, plan: RewritePlan) -> None:
@@ -90,10 +100,10 @@ class Rewrite:
             application_name=f"normalizer {runner.spec.kind}",
         )
         self._id_ranges = IdRangeWalk(
-            self._session.fetch, runner.throttle.max_batch_rows(ROWS_A_CHUNK)
+            self._session.fetch, runner.throttle.max_batch_rows(ROWS_PER_CHUNK)
         )
         self._outage = OutageLog(_log)
-        self._page_rows = ROWS_A_CHUNK
+        self._page_rows = ROWS_PER_CHUNK
         self._changing: list[int] = []
         """The ids of the rows that the current page changes."""
         self._failures_of_one = 0
@@ -112,7 +122,7 @@ class Rewrite:
 
         After a failure, repeat from the last committed page.
         """
-        at = (await run.positions([SourcePart(key=PART, start=0)]))[PART]
+        at = (await run.positions([SourcePart(key=_PART, start=0)]))[_PART]
         while not self._stopping.is_set():
             finishing = False
             try:
@@ -163,14 +173,14 @@ class Rewrite:
 
     async def _stored_position(self, run: JobRun, at: ReadPosition) -> ReadPosition:
         try:
-            return (await run.positions([]))[PART]
+            return (await run.positions([]))[_PART]
         except RetryableError:
             return at
 
     async def _rewrite(self, run: JobRun, ids: IdRange, at: ReadPosition) -> ReadPosition:
         """Write the next page of a range in one transaction. Returns the position after it."""
         throttle = self._runner.throttle
-        most = throttle.max_batch_rows(ROWS_A_CHUNK)
+        most = throttle.max_batch_rows(ROWS_PER_CHUNK)
         await throttle.acquire(most, self._stopping)
         if self._stopping.is_set():
             return at
@@ -184,7 +194,7 @@ class Rewrite:
                     find = partial(self._find_rejected, rest)
                     self._rejected |= await self._session.transaction(find, rolled_back=True)
                 else:
-                    self._page_rows = min(2 * self._page_rows, ROWS_A_CHUNK)
+                    self._page_rows = min(2 * self._page_rows, ROWS_PER_CHUNK)
                     self._failures_of_one = 0
                     self._rejected.clear()
                     throttle.refund(most - (after.next_offset - at.next_offset))
@@ -202,9 +212,9 @@ class Rewrite:
         connection: asyncpg.Connection,
     ) -> ReadPosition:
         job = (run.spec.job_id, run.number)
-        locked = await connection.fetch(LOCK_PARTS, *job, *([value] for value in PART))
+        locked = await connection.fetch(LOCK_JOB_POSITIONS, *job, *([value] for value in _PART))
         if not locked or locked[0]["epoch"] != run.epoch:
-            raise FencedError("another process took over this run", topic=PART[0], partition=0)
+            raise FencedError("another process took over this run", topic=_PART[0], partition=0)
         found, last_id = await self._rewrite_page(connection, rest)
         await update_rows(connection, found.changed)
         if found.unreadable:
@@ -215,7 +225,7 @@ class Rewrite:
         after = ReadPosition(next_offset=at.next_offset + found.rows, cursor=str(last_id))
         outcome_counts = (0, 0, 0, 0, 0, len(found.changed), found.unchanged, len(found.unreadable))
         moved = (
-            *PART,
+            *_PART,
             after.next_offset,
             after.cursor,
             0,
@@ -224,7 +234,7 @@ class Rewrite:
             found.rows,
             *outcome_counts,
         )
-        await move_parts(connection, run, [moved])
+        await move_positions(connection, run, [moved])
         return after
 
     async def _find_rejected(
@@ -243,7 +253,7 @@ class Rewrite:
     ) -> tuple[RewrittenPage, int]:
         """Read and rewrite the next page of a range. Returns it with the page's last id."""
         what = self._plan
-        records, last_id = await fetch_rows(connection, what.find, rest, *what.parameters)
+        records, last_id = await fetch_rows_that_fit(connection, what.find, rest, *what.parameters)
         if len(records) > self._page_rows:
             records = records[: self._page_rows]
             last_id = records[-1]["event_id"]
@@ -258,7 +268,7 @@ class Rewrite:
         return found, last_id
 
 
-class Renormalize(Rewrite):
+class RenormalizeJob(RewriteJob):
     """One run over outdated rows. `rules_version` is the version of `normalize`."""
 
     def __init__(
@@ -270,7 +280,7 @@ class Renormalize(Rewrite):
         rules_version: int = RULES_VERSION,
     ) -> None:
         plan = RewritePlan(
-            find=LOCK_OUTDATED,
+            find=LOCK_OUTDATED_ROWS,
             parameters=selection.parameters(rules_version),
             rewrite=partial(renormalize_row, normalize=normalize),
         )

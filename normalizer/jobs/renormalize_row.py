@@ -15,16 +15,16 @@ from normalizer.core.identity.merge_flags import MERGED
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
 from normalizer.envelope import Envelope, Normalized, Rejected, canonical_json
-from normalizer.jobs.dry_run.diff import changes_between
+from normalizer.jobs.dry_run.diff import find_changed_fields
 
-IMMUTABLE_FIELDS: Final = (
+_IMMUTABLE_FIELDS: Final = (
     *("event_id", "execution_id", "source_topic", "source_incarnation"),
     *("source_partition", "source_offset", "source_index", "merge_flags"),
 )
 """The row's keys, the coordinates of its record, and how it was merged. No rule ever changes these.
 """
 
-STORE_COERCION_RULES: Final = frozenset(("event_id_conflict", "ambiguous_report"))
+_STORE_COERCION_RULES: Final = frozenset(("event_id_conflict", "ambiguous_report"))
 
 _MERGED: Final = "merged from several records, so today's rules can't be applied to it"
 
@@ -66,14 +66,14 @@ def renormalize_row(
         return RewriteFailure(
             reason="key_changes", detail="today's rules give it another execution_id"
         )
-    kept = {name: getattr(row, name) for name in IMMUTABLE_FIELDS}
+    kept = {name: getattr(row, name) for name in _IMMUTABLE_FIELDS}
     today = msgspec.structs.replace(
         event,
         extra=_with_other_values(event.extra, row.extra, record),
         coercions=_with_other_coercions(event.coercions, row.coercions, record),
         **kept,
     )
-    if row.merge_flags & MERGED and changes_between(row, today):
+    if row.merge_flags & MERGED and find_changed_fields(row, today):
         # This row was merged from several records, but the event was rebuilt from only one of them.
         # If it differs from the row, either the rules have changed, or another record sent the
         # missing value. Nothing tells these cases apart, so leave the row as it is.
@@ -106,7 +106,7 @@ def _with_other_coercions(
     made = {} if coercions is None else {_canonical(each): each for each in _list.decode(coercions)}
     for each in _list.decode(stored):
         coercion = read_coercion(each)
-        if coercion.rule in STORE_COERCION_RULES or (
+        if coercion.rule in _STORE_COERCION_RULES or (
             coercion.original
             and not _has_value(record, coercion.field.split("."), coercion.original)
         ):

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from normalizer.envelope import Envelope
-from normalizer.jobs.dry_run.diff import changes_between
+from normalizer.jobs.dry_run.diff import find_changed_fields
 from normalizer.jobs.renormalize_row import RewriteFailure
 from normalizer.store.stored_rows import SELECTED
 
@@ -19,7 +19,7 @@ _ROWS_A_SLICE: Final = 50
 
 # Selects the rows that an older version of the rules produced. Rows of version 0 are left out. They
 # were inserted with SQL, so no version of the rules produced them.
-READ_OUTDATED: Final = f"""
+READ_OUTDATED_ROWS: Final = f"""
     select   {SELECTED}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
@@ -31,7 +31,7 @@ READ_OUTDATED: Final = f"""
     order by event_id
 """  # noqa: S608 - column names of this project
 
-LOCK_OUTDATED: Final = f"{READ_OUTDATED} for update"
+LOCK_OUTDATED_ROWS: Final = f"{READ_OUTDATED_ROWS} for update"
 
 
 class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +83,6 @@ async def rewrite_rows(
             )
         if isinstance(today, RewriteFailure):
             found.unreadable.append((row.event_id, today))
-        elif changes_between(row, today):
+        elif find_changed_fields(row, today):
             found.changed.append(today)
     return found

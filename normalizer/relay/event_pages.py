@@ -24,7 +24,7 @@ from normalizer.jobs.engine.id_ranges import (
     READ_EVENTS_IN_RANGE,
     IdRange,
     IdRangeWalk,
-    fetch_rows,
+    fetch_rows_that_fit,
 )
 from normalizer.jobs.sources.row_pages import PageBudget
 from normalizer.kafka import CommittedOffset
@@ -394,7 +394,7 @@ async def _read_range(
     numbers. They may have some later changes too.
     """
     running = await connection.fetchval(_READ_HORIZON)
-    rows, last_id = await fetch_rows(connection, READ_EVENTS_IN_RANGE, ids)
+    rows, last_id = await fetch_rows_that_fit(connection, READ_EVENTS_IN_RANGE, ids)
     return running, rows, last_id
 
 

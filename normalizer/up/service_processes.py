@@ -31,27 +31,27 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from normalizer.config.settings import Settings
-from normalizer.embedded.ports import free_port
+from normalizer.embedded.free_ports import find_free_port
 from normalizer.monitoring.probes import HttpResponse, ProbeServer, Routes
 from normalizer.runtime.child import Child, module_search_environment
 from normalizer.runtime.exit_codes import FAILED, MISUSED
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.pause import wait_at_most
 
-OPEN_METRICS: Final = "application/openmetrics-text"
+_OPEN_METRICS: Final = "application/openmetrics-text"
 """The format that supports exemplars."""
-LABEL: Final = "process"
+_LABEL: Final = "process"
 """The label that the metrics of each process get: 0, 1, and so on."""
-HOST: Final = "127.0.0.1"
-RESTART_S: Final = 1.0
-MAX_RESTART_DELAY_S: Final = 30.0
-RESET_DELAY_AFTER_S: Final = 60.0
-"""A process that lived this long is restarted after RESTART_S. If it died sooner, it's
+_HOST: Final = "127.0.0.1"
+RESTART_DELAY_S: Final = 1.0
+_MAX_RESTART_DELAY_S: Final = 30.0
+RESET_RESTART_DELAY_AFTER_S: Final = 60.0
+"""A process that lived this long is restarted after RESTART_DELAY_S. If it died sooner, it's
 restarted later each time."""
-PROBE_TIMEOUT_S: Final = 6.0
+_PROBE_TIMEOUT_S: Final = 6.0
 """Longer than a process takes to respond to a probe while its servers are unreachable."""
-GRACE_S: Final = 5.0
-FINAL_CODES: Final = frozenset((MISUSED, FAILED))
+_GRACE_S: Final = 5.0
+_FINAL_CODES: Final = frozenset((MISUSED, FAILED))
 """Exit codes that a restart doesn't fix: wrong settings, and errors that retries can't fix."""
 
 _log: Final = get_logger()
@@ -112,14 +112,14 @@ class ServiceProcesses:
         The wait before each restart grows. Without that, a process that dies right after its start
         would make the consumer group rebalance endlessly, and use up a CPU core.
         """
-        wait_s = RESTART_S
+        wait_s = RESTART_DELAY_S
         while not self._stopping.is_set():
             begun_s = time.monotonic()
             await self._run_once(number)
-            if time.monotonic() - begun_s >= RESET_DELAY_AFTER_S:
-                wait_s = RESTART_S
+            if time.monotonic() - begun_s >= RESET_RESTART_DELAY_AFTER_S:
+                wait_s = RESTART_DELAY_S
             await wait_at_most(self._stopping, wait_s)
-            wait_s = min(2 * wait_s, MAX_RESTART_DELAY_S)
+            wait_s = min(2 * wait_s, _MAX_RESTART_DELAY_S)
 
     async def _run_once(self, number: int) -> None:
         """Run one process until it ends. A final exit code stops all of them."""
@@ -137,12 +137,12 @@ class ServiceProcesses:
         if self._stopping.is_set():
             return
         _log.warning("process.died", process=number, exit_code=code)
-        if code in FINAL_CODES:
+        if code in _FINAL_CODES:
             self._code = code
             self.stop()
 
     async def _start(self, number: int) -> Child:
-        self._ports[number] = free_port({self._settings.http_port, *self._ports})
+        self._ports[number] = find_free_port({self._settings.http_port, *self._ports})
         return await Child.start(
             f"process {number}",
             self._command,
@@ -160,11 +160,11 @@ class ServiceProcesses:
 
     async def _stop_child(self, child: Child) -> None:
         """Stop a process, and kill it if that takes too long."""
-        await child.stop(deadline_s=self._settings.stop_timeout_s + GRACE_S)
+        await child.stop(deadline_s=self._settings.stop_timeout_s + _GRACE_S)
 
     def _environment(self, number: int) -> dict[str, str]:
         own = {
-            "NORMALIZER_HTTP_HOST": HOST,
+            "NORMALIZER_HTTP_HOST": _HOST,
             "NORMALIZER_HTTP_PORT": str(self._ports[number]),
             "NORMALIZER_INSTANCE": f"{self._name}-{number}",
         }
@@ -195,10 +195,10 @@ class ServiceProcesses:
 
 
 def _answer(path: str, number: int, port: int) -> tuple[int, int, bytes]:
-    connection = HTTPConnection(HOST, port, timeout=PROBE_TIMEOUT_S)
+    connection = HTTPConnection(_HOST, port, timeout=_PROBE_TIMEOUT_S)
     try:
         with contextlib.closing(connection):
-            connection.request("GET", path, headers={"Accept": OPEN_METRICS})
+            connection.request("GET", path, headers={"Accept": _OPEN_METRICS})
             response = connection.getresponse()
             return number, response.status, response.read()
     except (OSError, HTTPException):
@@ -222,6 +222,6 @@ class _Merged(Collector):
                 made = Family(family.name, family.documentation, family.type)
                 into = merged.setdefault(family.name, made)
                 for sample in family.samples:
-                    labels = {**sample.labels, LABEL: str(number)}
+                    labels = {**sample.labels, _LABEL: str(number)}
                     into.add_sample(sample.name, labels, sample.value, exemplar=sample.exemplar)
         yield from merged.values()

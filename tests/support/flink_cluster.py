@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import yaml
 
-from normalizer.embedded.ports import free_port
+from normalizer.embedded.free_ports import find_free_port
 from tests.support.engines import ROOT, download_jars, python_with
 
 FLINK: Final = ROOT / "deploy" / "flink"
@@ -92,8 +92,8 @@ def flink_cluster(
     requirements = (FLINK / "requirements.txt").read_text().split()
     python = python_with("flink", *requirements, "--editable", str(ROOT))
     home = next(python.parents[1].glob("lib/python*/site-packages/pyflink"))
-    rest = free_port(set())
-    rpc = free_port({rest})
+    rest = find_free_port(set())
+    rpc = find_free_port({rest})
     environ = os.environ | {
         "FLINK_HOME": str(home),
         "FLINK_CONF_DIR": str(folder / "conf"),

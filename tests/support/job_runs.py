@@ -17,13 +17,13 @@ from normalizer.core.normalize import Normalizer
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.known_sources import read_known_sources
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import Throttle
 from normalizer.jobs.sources.file_source import FileSource
-from normalizer.jobs.sources.source import HistorySource
+from normalizer.jobs.sources.history_source import HistorySource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.screen import Screen

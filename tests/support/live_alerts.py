@@ -13,7 +13,7 @@ import msgspec
 
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
-from normalizer.embedded.ports import free_port
+from normalizer.embedded.free_ports import find_free_port
 from normalizer.monitoring.monitor import Monitor
 from tests.support.probe_client import http_get
 from tests.support.service_runs import until
@@ -122,7 +122,7 @@ async def prometheus(folder: Path, targets: Mapping[str, str]) -> AsyncIterator[
             }
         ).decode()
     )  # fmt: skip
-    port = free_port(set())
+    port = find_free_port(set())
     child = await asyncio.create_subprocess_exec(
         program,
         *("--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=error"),

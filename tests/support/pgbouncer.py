@@ -11,8 +11,8 @@ from typing import Final, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from normalizer.embedded import PostgresServer
-from normalizer.embedded.ports import free_port, is_free
-from normalizer.embedded.postgres_user import ENV, may_access, user_for_postgres
+from normalizer.embedded.free_ports import find_free_port, is_port_free
+from normalizer.embedded.postgres_user import POSTGRES_ENVIRONMENT, choose_postgres_user, may_access
 from normalizer.runtime.child import Child
 from tests.support.stack import skip_or_fail
 from tests.support.waiting import until
@@ -71,7 +71,7 @@ class PgBouncer:
         program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
         if program is None:
             skip_or_fail("no PgBouncer: type `apt-get install pgbouncer`")
-        self._port = self._port or free_port(set())
+        self._port = self._port or find_free_port(set())
         self._folder.mkdir(exist_ok=True)
         self._folder.chmod(0o755)
         password = urlsplit(self._server.url).password
@@ -87,14 +87,18 @@ class PgBouncer:
                 sessions=self._sessions,
             )
         )
-        assert await may_access(user_for_postgres(), "-r", configuration)
+        assert await may_access(choose_postgres_user(), "-r", configuration)
         log = self._folder / "pgbouncer.log"
         self._child = await Child.start(
-            "pgbouncer", [program, configuration], env=ENV, log=log, owner=user_for_postgres()
+            "pgbouncer",
+            [program, configuration],
+            env=POSTGRES_ENVIRONMENT,
+            log=log,
+            owner=choose_postgres_user(),
         )
 
         async def listens() -> bool:
-            return not is_free(self._port)
+            return not is_port_free(self._port)
 
         await until(listens)
 

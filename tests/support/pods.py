@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from normalizer.embedded import PostgresServer
-from normalizer.embedded.ports import free_port
+from normalizer.embedded.free_ports import find_free_port
 from tests import chart
 from tests.support.doc_pages import DOCS, blocks
 from tests.support.stack import Topic
@@ -123,7 +123,7 @@ async def prepared(server: PostgresServer, topic: Topic, bootstrap_servers: str)
 async def running(component: str, cluster: Cluster) -> AsyncIterator[RunningPod]:
     """Start a pod that serves. At the end it's killed if it's still running."""
     pod = dict(chart.pods())[component]
-    port = free_port(set())
+    port = find_free_port(set())
     process = await _start(cluster, pod, port)
     try:
         yield RunningPod(pod, process, port)

@@ -17,12 +17,12 @@ import msgspec
 import pytest
 
 from normalizer.embedded import (
-    OWNER,
+    DATABASE_OWNER,
     KafkaBroker,
     KafkaMissingError,
     PostgresServer,
-    kafka_jars,
-    remove_folder,
+    ensure_kafka_jars,
+    remove_server_folder,
 )
 from normalizer.store.migrate import migrate
 from tests.support.maven_postgres import VERSIONS, unpack_postgres
@@ -167,7 +167,7 @@ class Stack:
     async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
         for server in self.folder.glob("postgres*"):
-            remove_folder(server)
+            remove_server_folder(server)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def cluster(self, version: str) -> Cluster:
@@ -196,7 +196,7 @@ class Stack:
     async def new_broker(self, name: str) -> KafkaBroker:
         """A broker that is not started yet, for a test that kills it."""
         try:
-            return KafkaBroker(self.folder / name, await kafka_jars(print))
+            return KafkaBroker(self.folder / name, await ensure_kafka_jars(print))
         except KafkaMissingError as missing:
             skip_or_fail(str(missing))
 
@@ -217,7 +217,7 @@ class Stack:
                 else await self._older_postgres(version)
             )
             await self._exits.enter_async_context(server)
-            cluster = Cluster(server.url, server.url_for("postgres", role=OWNER), server)
+            cluster = Cluster(server.url, server.url_for("postgres", role=DATABASE_OWNER), server)
         self._exits.push_async_callback(cluster.drop_template)
         return cluster
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from normalizer.embedded import PostgresServer
-from normalizer.embedded.postgres_user import user_for_postgres
+from normalizer.embedded.postgres_user import choose_postgres_user
 from tests.support.certificates import make_certificates
 from tests.support.stack import POSTGRES_15, Stack, skip_or_fail
 
@@ -28,7 +28,7 @@ async def tls_postgres(stack: Stack) -> AsyncIterator[TlsServer]:
     folder.chmod(0o711)
     make_certificates(files)
     (files / "both.pem").chmod(0o600)
-    if owner := user_for_postgres():
+    if owner := choose_postgres_user():
         os.chown(files / "both.pem", *owner)
     settings = {
         "ssl": "on",

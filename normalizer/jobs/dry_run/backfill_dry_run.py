@@ -23,12 +23,12 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.errors import FatalError
 from normalizer.jobs.backfill import normalize_page
-from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
+from normalizer.jobs.dry_run.diff import Diff, find_changed_fields, format_rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
-from normalizer.jobs.engine.job_positions import read_dedup_horizon
+from normalizer.jobs.engine.job_positions import read_dedup_horizons
 from normalizer.jobs.engine.source_pages import to_batch_part
 from normalizer.jobs.renormalize_row import RewriteFailure, renormalize_row
-from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition
+from normalizer.jobs.sources.history_source import HistorySource, PartKey, ReadPosition
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
 from normalizer.store.quarantine_writer import RejectedRecord
@@ -182,7 +182,7 @@ class BackfillDryRun:
         for rejection in rejections:
             if rejection.coordinates not in known and overlay.reject(rejection.coordinates):
                 self._diff.add_rejection(
-                    rejected_coordinates(*rejection), rejection.rejected.reason
+                    format_rejected_coordinates(*rejection), rejection.rejected.reason
                 )
             else:
                 self._diff.add("unchanged")
@@ -194,7 +194,7 @@ class BackfillDryRun:
             connection: asyncpg.Connection,
         ) -> tuple[WritePlan, _StoredAndPending]:
             reading = _StoredAndPending(StoredRows(connection), connection, overlay)
-            horizon = await read_dedup_horizon(connection, set(map(source_key, events)))
+            horizon = await read_dedup_horizons(connection, set(map(source_key, events)))
             write_plan = await reconcile(events, reading, horizon)
             await reading.read_same(events, write_plan)
             return write_plan, reading
@@ -205,19 +205,19 @@ class BackfillDryRun:
         for row in overlay.new_rows():
             self._diff.add("new", row)
         for stored, row in overlay.changed_rows():
-            self._diff.change("merged", _row_id(row), changes_between(stored, row))
+            self._diff.change("merged", _row_id(row), find_changed_fields(stored, row))
 
     def _note_stale(self, row: Envelope) -> None:
         match renormalize_row(row, self._normalize):
             case RewriteFailure() as unreadable:
                 self.stale.add_rejection(f"event {row.event_id}", unreadable.reason, _row_id(row))
             case Envelope() as today:
-                if fields := changes_between(row, today):
+                if fields := find_changed_fields(row, today):
                     self.stale.change("changed", _row_id(row), fields)
 
     async def _stored_before(self, coordinates_set: AbstractSet[Coordinates]) -> set[Coordinates]:
         async def find(connection: asyncpg.Connection) -> set[Coordinates]:
-            horizon = await read_dedup_horizon(connection, {one[:3] for one in coordinates_set})
+            horizon = await read_dedup_horizons(connection, {one[:3] for one in coordinates_set})
             below = {one for one in coordinates_set if one[3] < horizon.get(one[:3], 0)}
             return set(await StoredRows(connection).find_rows_at(below))
 

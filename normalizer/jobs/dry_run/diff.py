@@ -14,7 +14,7 @@ import msgspec
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, canonical_json
 
-FIELDS: Final = tuple(
+_FIELDS: Final = tuple(
     name
     for name in Envelope.__struct_fields__
     if name
@@ -27,13 +27,13 @@ FIELDS: Final = tuple(
 """Every column whose value the rules decide. The rest are keys, which never change, and columns
 whose change alone doesn't count, such as the version of the rules."""
 
-KINDS: Final = (
+_KINDS: Final = (
     *("new", "merged", "changed", "rejected", "unchanged", "ignored", "expired", "forgotten"),
     "gone",
 )
-MAX_CHANGES_PER_FIELD: Final = 200
-EXAMPLES: Final = 3
-MAX_LETTERS: Final = 60
+_MAX_CHANGES_PER_FIELD: Final = 200
+_EXAMPLES: Final = 3
+_MAX_LETTERS: Final = 60
 
 _list: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -71,7 +71,7 @@ class Diff:
         self._rejected_examples: dict[str, list[str]] = {}
 
     def count(self, what: str) -> int:
-        """Return the number of rows or records of a kind, which is one of `KINDS`."""
+        """Return the number of rows or records of a kind, which is one of `_KINDS`."""
         return self._rows.get(what, 0)
 
     def add(self, what: str, event: Envelope | None = None) -> None:
@@ -86,12 +86,12 @@ class Diff:
         for field, (before, after) in fields.items():
             pairs = self._fields.setdefault(what, {}).setdefault(field, _Pairs())
             pair = (_shortened(before), _shortened(after))
-            if pair not in pairs.counts and len(pairs.counts) >= MAX_CHANGES_PER_FIELD:
+            if pair not in pairs.counts and len(pairs.counts) >= _MAX_CHANGES_PER_FIELD:
                 pairs.others += 1
                 continue
             pairs.counts[pair] = pairs.counts.get(pair, 0) + 1
             examples = pairs.examples.setdefault(pair, [])
-            if len(examples) < EXAMPLES:
+            if len(examples) < _EXAMPLES:
                 examples.append(event_id)
         if self._sink:
             self._sink(RowChange(what=what, event_id=str(event_id), fields=fields))
@@ -101,7 +101,7 @@ class Diff:
         self._rows["rejected"] = self.count("rejected") + 1
         self._reasons[reason] = self._reasons.get(reason, 0) + 1
         examples = self._rejected_examples.setdefault(reason, [])
-        if len(examples) < EXAMPLES:
+        if len(examples) < _EXAMPLES:
             examples.append(coordinates)
         if self._sink:
             self._sink(
@@ -115,7 +115,7 @@ class Diff:
 
     def lines(self) -> Iterator[str]:
         """Yield the whole diff as lines for an operator."""
-        for what in KINDS:
+        for what in _KINDS:
             if what in self._rows:
                 yield f"{self._rows[what]:>12,} {what}{_WHY.get(what, '')}"
             if what == "rejected":
@@ -134,10 +134,10 @@ _WHY: Final = {
 }
 
 
-def changes_between(before: Envelope, after: Envelope) -> FieldChanges:
+def find_changed_fields(before: Envelope, after: Envelope) -> FieldChanges:
     """Return the fields whose values differ. Two spellings of one JSON value are the same."""
     changes: FieldChanges = {}
-    for field in FIELDS:
+    for field in _FIELDS:
         old, new = getattr(before, field), getattr(after, field)
         if old == new:
             continue
@@ -147,7 +147,7 @@ def changes_between(before: Envelope, after: Envelope) -> FieldChanges:
     return changes
 
 
-def rejected_coordinates(record: RawRecord, rejected: Rejected) -> str:
+def format_rejected_coordinates(record: RawRecord, rejected: Rejected) -> str:
     """Return the coordinates of a rejected event, as text."""
     return f"{record.coordinates}#{rejected.index}" if rejected.index else record.coordinates
 
@@ -170,7 +170,7 @@ def _sorted(entries: Iterable[msgspec.Raw]) -> list[bytes]:
 
 def _shortened(value: Any) -> str:
     text = "" if value is None else msgspec.json.encode(value).decode()
-    return text if len(text) <= MAX_LETTERS else f"{text[:MAX_LETTERS]}..."
+    return text if len(text) <= _MAX_LETTERS else f"{text[:_MAX_LETTERS]}..."
 
 
 def _field_lines(field: str, pairs: _Pairs) -> Iterator[str]:

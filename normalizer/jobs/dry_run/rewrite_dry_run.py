@@ -9,11 +9,16 @@ from functools import partial
 import asyncpg
 
 from normalizer.envelope import RULES_VERSION, Envelope
-from normalizer.jobs.dry_run.diff import Diff, changes_between
-from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
-from normalizer.jobs.renormalize import ROWS_A_CHUNK, RenormalizeSelection
+from normalizer.jobs.dry_run.diff import Diff, find_changed_fields
+from normalizer.jobs.engine.id_ranges import (
+    BELOW_ALL_IDS,
+    IdRange,
+    IdRangeWalk,
+    fetch_rows_that_fit,
+)
+from normalizer.jobs.renormalize import ROWS_PER_CHUNK, RenormalizeSelection
 from normalizer.jobs.renormalize_row import renormalize_row
-from normalizer.jobs.rewrite_rows import READ_OUTDATED, RewritePlan, rewrite_rows
+from normalizer.jobs.rewrite_rows import READ_OUTDATED_ROWS, RewritePlan, rewrite_rows
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
 from normalizer.store.retrying_session import RetryingSession
@@ -31,7 +36,7 @@ class RewriteDryRun:
             application_name="normalizer dry run",
             settings=READ_ONLY,
         )
-        self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
+        self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_PER_CHUNK)
         self._rows_read = 0
 
     def work_done(self) -> WorkDone:
@@ -64,7 +69,9 @@ class RewriteDryRun:
             self._diff.add_rejection(f"event {event_id}", why.reason, event_id)
         for row in found.changed:
             assert row.event_id is not None
-            self._diff.change("changed", row.event_id, changes_between(before[row.event_id], row))
+            self._diff.change(
+                "changed", row.event_id, find_changed_fields(before[row.event_id], row)
+            )
         for _ in range(found.unchanged):
             self._diff.add("unchanged")
         return last_id
@@ -73,7 +80,7 @@ class RewriteDryRun:
         self, rest: IdRange, connection: asyncpg.Connection
     ) -> tuple[list[asyncpg.Record], int]:
         what = self._plan
-        return await fetch_rows(connection, what.find, rest, *what.parameters)
+        return await fetch_rows_that_fit(connection, what.find, rest, *what.parameters)
 
 
 class RenormalizeDryRun(RewriteDryRun):
@@ -89,7 +96,7 @@ class RenormalizeDryRun(RewriteDryRun):
         rules_version: int = RULES_VERSION,
     ) -> None:
         plan = RewritePlan(
-            find=READ_OUTDATED,
+            find=READ_OUTDATED_ROWS,
             parameters=selection.parameters(rules_version),
             rewrite=partial(renormalize_row, normalize=normalize),
         )

@@ -3,7 +3,7 @@
 Together they make sure that a job has one runner at a time, that it resumes where it was killed,
 and that its result is stored.
 
-spec               identifies a job by its kind, source, and options.
+job_spec           identifies a job by its kind, source, and options.
 known_sources      reads what the database knows about sources when a job begins.
 runner             runs a job once, with a heartbeat, a stop, a throttle, and a result.
 job_run            is one run of a job, protected by an advisory lock and an epoch.

@@ -38,7 +38,7 @@ READ_EVENTS_IN_RANGE: Final = f"""
 """  # noqa: S608 - column names of this project
 
 
-async def fetch_rows(
+async def fetch_rows_that_fit(
     connection: asyncpg.Connection, statement: str, ids: IdRange, *values: object
 ) -> tuple[list[asyncpg.Record], int]:
     """Return as many rows of a range as fit in memory, and the id up to which none is missing."""

@@ -20,17 +20,17 @@ from normalizer.core.identity.coordinates import (
     SourceKey,
 )
 from normalizer.jobs.engine.job_run import JobRun
-from normalizer.jobs.sources.source import PartKey
+from normalizer.jobs.sources.history_source import PartKey
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
 from normalizer.store.session import RetryTransactionError
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import is_already_committed
 from normalizer.store.topic_cluster import check_cluster
 
-NOTHING_REWRITTEN = (0, 0, 0)
+_NOTHING_REWRITTEN = (0, 0, 0)
 """The counts of changed, unchanged, and rejected rows in a backfill, which rewrites no row."""
 
-DEDUP_HORIZON_STEP: Final = 65_536
+_DEDUP_HORIZON_STEP: Final = 65_536
 """Raise the service's dedup horizon in steps of this many offsets, because each step waits for the
 batch that the service has in flight."""
 
@@ -51,7 +51,7 @@ class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
     shuffled: bool
 
 
-LOCK_PARTS: Final = """
+LOCK_JOB_POSITIONS: Final = """
     select   part.topic, part.incarnation, part.partition, job.epoch, part.next_offset
     from     normalizer.job_parts as part
     join     normalizer.jobs      as job using (job_id, run)
@@ -121,7 +121,7 @@ class JobPositions:
             for topic, partition in {part.topic: part.partition for part in parts}.items():
                 await check_cluster(connection, topic, partition, self._cluster_id)
         rows = await connection.fetch(
-            LOCK_PARTS,
+            LOCK_JOB_POSITIONS,
             self._run.spec.job_id,
             self._run.number,
             [part.topic for part in parts],
@@ -154,7 +154,7 @@ class JobPositions:
             )
             for part, totals in moves
         ]
-        await move_parts(connection, self._run, rows)
+        await move_positions(connection, self._run, rows)
         if self._spans:
             sources = [list(column) for column in zip(*self._spans, strict=True)]
             ends = [span.end for span in self._spans.values()]
@@ -168,7 +168,7 @@ class JobPositions:
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - the same
     ) -> tuple[int, ...]:
         """Return the counts in the order of MOVE_PARTS, from records to rejected."""
-        return (*msgspec.structs.astuple(totals), *NOTHING_REWRITTEN)
+        return (*msgspec.structs.astuple(totals), *_NOTHING_REWRITTEN)
 
     def _cursor(self, part: PartitionBatch) -> str | None:
         if not self._keyed or not part.items:
@@ -231,7 +231,7 @@ async def _reached(
         return NO_DEDUP_HORIZON
     wanted = [list(column) for column in zip(*spans, strict=True)]
     ends = [span.end for span in spans.values()]
-    await connection.execute(_ANNOUNCE_AHEAD, *wanted, ends, DEDUP_HORIZON_STEP)
+    await connection.execute(_ANNOUNCE_AHEAD, *wanted, ends, _DEDUP_HORIZON_STEP)
     await connection.execute(ADD_DEDUP_HORIZON, *wanted, cluster_id)
     written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON, *wanted))
     live = _offsets(await connection.fetch(_LIVE_REACHED, *wanted))
@@ -263,7 +263,7 @@ _READ_DEDUP_HORIZON: Final = """
 """
 
 
-async def read_dedup_horizon(
+async def read_dedup_horizons(
     connection: asyncpg.Connection, sources: Collection[SourceKey]
 ) -> DedupHorizon:
     """Return the dedup horizons of these sources, without locking them."""
@@ -325,7 +325,7 @@ _MOVE_PARTS: Final = """
 """
 
 
-async def move_parts(
+async def move_positions(
     connection: asyncpg.Connection, run: JobRun, rows: Sequence[tuple[object, ...]]
 ) -> None:
     """Move positions. Each row has the columns of MOVE_PARTS."""

@@ -15,8 +15,8 @@ import msgspec
 from asyncpg.transaction import Transaction
 
 from normalizer.errors import FatalError
-from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
+from normalizer.jobs.engine.job_spec import JobSpec
+from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePart
 from normalizer.postgres.database import release_lock
 from normalizer.store.migrate import check_applied_files
 from normalizer.store.protocol_version import check_protocol
@@ -101,7 +101,7 @@ _END_UNFINISHED: Final = """
 """
 
 
-async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
+async def end_unfinished_job(database_url: str, job_id: str, reason: str) -> bool:
     """End an incomplete job that no process is running. Returns False if there's none with this id.
 
     Raises StoreUnavailableError and FatalError.

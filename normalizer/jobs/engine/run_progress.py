@@ -34,7 +34,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     def lines(self) -> list[str]:
         """Return the result as lines, with the totals as a sum."""
         head = f"{self.state}: job {self.job_id}, run {self.run}"
-        lines = [f"{head}: {self.reason}" if self.reason else head, format_totals(self.totals)]
+        lines = [f"{head}: {self.reason}" if self.reason else head, _format_totals(self.totals)]
         held = [
             f"{seconds:.1f} s by {_CAUSES[by]}"
             for by, seconds in self.throttled_s.items()
@@ -69,12 +69,12 @@ async def list_runs(database_url: str, limit: int) -> list[str]:
         reason = f": {row['reason']}" if row["reason"] else ""
         lines.append(
             f"{row['started_at']:%Y-%m-%d %H:%M:%S}  {row['job_id']} run {row['run']}  "
-            f"{row['state']}{share}{reason}  {row['spec']}\n    {format_totals(totals)}"
+            f"{row['state']}{share}{reason}  {row['spec']}\n    {_format_totals(totals)}"
         )
     return lines
 
 
-def format_totals(totals: RunTotals) -> str:
+def _format_totals(totals: RunTotals) -> str:
     """Return one line with the number of records read, and the number of each outcome."""
     holes = f", {totals.holes:,} offsets without a record" if totals.holes else ""
     return (

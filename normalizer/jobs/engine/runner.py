@@ -24,14 +24,14 @@ from normalizer.errors import (
     pick_worst,
 )
 from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
-from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import Throttle
 from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.signals import stop_on_signals
 
-HEARTBEAT_EVERY_S: Final = 1.0
+_HEARTBEAT_EVERY_S: Final = 1.0
 
 JobWork = Callable[[JobRun, asyncio.TaskGroup], Awaitable[str | None]]
 """The work of a job. It returns soon after a stop. Its result says why the source was truncated, or
@@ -168,7 +168,7 @@ class JobRunner:
         """Report the progress on the screen and in the database, and log an outage."""
         outage = OutageLog(_log)
         while not self._finished.is_set():
-            await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
+            await wait_at_most(self._finished, _HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):
                 # A batch locks the totals from its first write until it commits, so this query may
                 # have to wait for it. Such a wait doesn't count as an outage, however long it

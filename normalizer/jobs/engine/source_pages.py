@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from normalizer.core.batch import PartitionBatch, RecordOutcomes, offset_after
-from normalizer.jobs.sources.source import SourcePage
+from normalizer.jobs.sources.history_source import SourcePage
 
 
 def split_page(page: SourcePage, records: int) -> Iterator[SourcePage]:

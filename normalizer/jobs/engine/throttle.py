@@ -1,10 +1,10 @@
 """Lets a job write its next batch only while live traffic has no lag, and at a limited rate.
 
 Every half second, `LiveLagMeter` compares the end of each log with the service's position.
-`Throttle` pauses the job while an unread record has waited for PAUSE_AT_LAG_S or longer. Producers'
-timestamps may be wrong, so a record's wait is measured from the moment when we first saw that the
-log reaches beyond the position. A log that no process reads is ignored, because pausing the job
-wouldn't reduce its lag.
+`Throttle` pauses the job while an unread record has waited for `_PAUSE_AT_LAG_S` or longer.
+Producers' timestamps may be wrong, so a record's wait is measured from the moment when we first saw
+that the log reaches beyond the position. A log that no process reads is ignored, because pausing
+the job wouldn't reduce its lag.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from normalizer.store.read_only import READ_ONLY_SESSION
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 
-CHECK_EVERY_S: Final = 0.5
-PAUSE_AT_LAG_S: Final = 2.0
+_CHECK_EVERY_S: Final = 0.5
+_PAUSE_AT_LAG_S: Final = 2.0
 """A job pauses while the oldest unread live record has waited this long or longer."""
-LOG_END_HISTORY_S: Final = 120.0
+_LOG_END_HISTORY_S: Final = 120.0
 """How long to keep past ends of the log."""
-THROTTLE_LOG_EVERY_S: Final = 10.0
+_THROTTLE_LOG_EVERY_S: Final = 10.0
 
 ThrottleCause = Literal["live_lag", "max_rate"]
 
@@ -48,8 +48,8 @@ class LiveLagHistory:
     """Remembers the recent end offsets of each partition, to tell how long a record has waited.
 
     For example, if the log ended at offset 100 a minute ago and the position is still 90, a record
-    has waited for at least a minute. End offsets older than `LOG_END_HISTORY_S` are dropped, so for
-    a record that has waited longer than that, the reported wait may be too short.
+    has waited for at least a minute. End offsets older than `_LOG_END_HISTORY_S` are dropped, so
+    for a record that has waited longer than that, the reported wait may be too short.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class LiveLagHistory:
                 samples.append((now_s, end))
             # Keep one entry that's older than the limit. If the position hasn't reached its offset,
             # that entry still tells how long the next record has waited.
-            while len(samples) > 1 and samples[1][0] < now_s - LOG_END_HISTORY_S:
+            while len(samples) > 1 and samples[1][0] < now_s - _LOG_END_HISTORY_S:
                 samples.popleft()
 
     def waited_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float | None:
@@ -184,7 +184,7 @@ class Throttle:
         self._checked = asyncio.Event()
         self._began_s: float | None = None
         self._let_through = 0
-        self._logged_at_s = -THROTTLE_LOG_EVERY_S
+        self._logged_at_s = -_THROTTLE_LOG_EVERY_S
         self._lag_unknown = False
         self.throttled_s: dict[ThrottleCause, float] = {"live_lag": 0.0, "max_rate": 0.0}
         self.throttled_by: ThrottleCause | None = None
@@ -208,7 +208,7 @@ class Throttle:
         while self._live and not stop.is_set():
             await self._check_lag(self._live)
             self._checked.set()
-            await wait_at_most(stop, CHECK_EVERY_S)
+            await wait_at_most(stop, _CHECK_EVERY_S)
         self._checked.set()
 
     async def acquire(self, records: int, stop: asyncio.Event) -> None:
@@ -232,7 +232,7 @@ class Throttle:
     def _lag_s(self) -> float:
         """Return the seconds until the lag should be checked again, or 0 to continue."""
         behind_s = self._lag.seconds
-        return CHECK_EVERY_S / 5 if behind_s is not None and behind_s >= PAUSE_AT_LAG_S else 0.0
+        return _CHECK_EVERY_S / 5 if behind_s is not None and behind_s >= _PAUSE_AT_LAG_S else 0.0
 
     def _ahead_s(self) -> float:
         assert self._max_rate
@@ -245,7 +245,7 @@ class Throttle:
         began_s = self._clock()
         while (left_s := wait_s()) > 0 and not stop.is_set():
             self._log_wait(cause)
-            await wait_at_most(stop, min(left_s, CHECK_EVERY_S))
+            await wait_at_most(stop, min(left_s, _CHECK_EVERY_S))
         if self.throttled_by:
             throttled_s = self._clock() - began_s
             self.throttled_s[cause] += throttled_s
@@ -255,7 +255,7 @@ class Throttle:
 
     def _log_wait(self, cause: ThrottleCause) -> None:
         self.throttled_by = cause
-        if self._clock() - self._logged_at_s < THROTTLE_LOG_EVERY_S:
+        if self._clock() - self._logged_at_s < _THROTTLE_LOG_EVERY_S:
             return
         self._logged_at_s = self._clock()
         if cause == "live_lag":
@@ -264,7 +264,7 @@ class Throttle:
                 by="live lag",
                 lag_s=round(self._lag.seconds or 0.0, 1),
                 partition=self._lag.partition,
-                yield_at_s=PAUSE_AT_LAG_S,
+                yield_at_s=_PAUSE_AT_LAG_S,
             )
         else:
             self._log.info("job.throttled", by="--max-rate", max_rate=self._max_rate)

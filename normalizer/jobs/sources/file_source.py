@@ -33,12 +33,12 @@ from normalizer.files.record_lines import (
 from normalizer.files.unpack import Unpacked, read_beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_list import list_files
-from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.runtime.logging_setup import get_logger
 
 Form = Literal["auto", "lines", "dump"]
 
-LONGEST_LINE_BYTES: Final = 1 << 26
+_LONGEST_LINE_BYTES: Final = 1 << 26
 """The most bytes in a line. kcat escapes the value, which can make 8 MiB six times as long."""
 
 
@@ -195,7 +195,7 @@ class FileSource:
         """Yield the lines of a file, except for a last line that's truncated."""
         watched = EndDetector(stream)
         number = 1
-        for text in read_line_chunks(watched, longest_bytes=LONGEST_LINE_BYTES):
+        for text in read_line_chunks(watched, longest_bytes=_LONGEST_LINE_BYTES):
             if watched.ended and not self._ends_whole(stream, file, number, text):
                 return
             if number < from_line and (after := number + text.count(b"\n")) <= from_line:
@@ -203,7 +203,7 @@ class FileSource:
                 yield (), []
                 continue
             number, numbers, records = parse_records(
-                number, text, file.topic, longest_bytes=LONGEST_LINE_BYTES
+                number, text, file.topic, longest_bytes=_LONGEST_LINE_BYTES
             )
             yield numbers, records
 

@@ -2,7 +2,7 @@
 
 A page is fetched in several steps. The first step fetches only a few rows, because nobody knows yet
 how large they are. As long as the rows turn out to be small, each further step fetches more of
-them. The page is complete when its rows have BYTES_A_PAGE or more.
+them. The page is complete when its rows have BYTES_PER_PAGE or more.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from typing import Final
 
 import asyncpg
 
-BYTES_A_PAGE: Final = 8 << 20
+BYTES_PER_PAGE: Final = 8 << 20
 """End a page at this many bytes of JSON and text, estimated from the rows read so far."""
-FIRST_ROWS: Final = 16
-MAX_ROWS_PER_FETCH: Final = 100
+ROWS_IN_FIRST_FETCH: Final = 16
+_MAX_ROWS_PER_FETCH: Final = 100
 """Fetch at most this many rows at once, because large rows may follow small ones. Fetching more
 would save little."""
 
@@ -23,7 +23,7 @@ _SIZED: Final = (str, bytes)
 class PageBudget:
     """Counts the rows of a page and their bytes, and decides how many rows to fetch next."""
 
-    def __init__(self, max_rows: int = MAX_ROWS_PER_FETCH) -> None:
+    def __init__(self, max_rows: int = _MAX_ROWS_PER_FETCH) -> None:
         self._max_rows = max_rows
         self._rows = 0
         self._bytes = 0
@@ -31,13 +31,13 @@ class PageBudget:
     @property
     def is_full(self) -> bool:
         """Return whether the page ends here."""
-        return self._bytes >= BYTES_A_PAGE
+        return self._bytes >= BYTES_PER_PAGE
 
     def rows_to_fetch(self) -> int:
         """Return how many rows to fetch next."""
         if not self._rows:
-            return FIRST_ROWS
-        fitting = (BYTES_A_PAGE - self._bytes) * self._rows // max(self._bytes, 1)
+            return ROWS_IN_FIRST_FETCH
+        fitting = (BYTES_PER_PAGE - self._bytes) * self._rows // max(self._bytes, 1)
         return min(max(fitting, 1), self._rows, self._max_rows)
 
     def add(self, rows: Sequence[asyncpg.Record]) -> None:

@@ -19,12 +19,12 @@ from normalizer.core.redaction.redact_stored import redact_stored_text
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailableError
 from normalizer.jobs.sources.field_defaults import FieldDefaults
+from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.jobs.sources.row_pages import fetch_page
-from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, find_error_cause, translate_error
 
-ROWS_A_PAGE: Final = 2_000
+_ROWS_A_PAGE: Final = 2_000
 
 _SESSION: Final = {
     "transaction_read_only": "on",
@@ -204,7 +204,7 @@ class TableSource:
             self._connection.terminate()
             raise self._translated(error) from error
         self._check_key([row["key"] for row in rows])
-        return rows if are_all and len(rows) <= ROWS_A_PAGE else rows[:-1]
+        return rows if are_all and len(rows) <= _ROWS_A_PAGE else rows[:-1]
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
         if self._table is None:
@@ -278,7 +278,7 @@ def _pages_along(relation: str, key: Mapping[str, str], *, has_execution: bool) 
         from     {relation} as source"""  # noqa: S608 - the operator's own query, read only
     order = f"""
         order by {columns}
-        limit    {ROWS_A_PAGE + 1}"""
+        limit    {_ROWS_A_PAGE + 1}"""
     nulls = [f"{select}\n        where    {names[0]} is null limit 1"]
     for place in range(1, len(names)):
         same = " and ".join(map("{} = {}".format, names[:place], values))

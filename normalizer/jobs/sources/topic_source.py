@@ -19,7 +19,7 @@ from normalizer.errors import (
     ConfigurationError,
     FatalError,
 )
-from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.kafka import Bounds, FetchedChunk, KafkaPartition, TopicReader, find_log_mismatch
 from normalizer.kafka.range_reader import ExpiredRange, OffsetRange, OffsetRangeReader
 from normalizer.store.claim import Claim

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from normalizer.config.settings import Settings
-from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars
+from normalizer.embedded import KafkaBroker, PostgresServer, ensure_kafka_jars
 from normalizer.store.migrate import migrate
 from tests.integration.jobs.test_redrive import as_user
 from tests.support.commands import typed
@@ -117,7 +117,7 @@ async def test_brokers_that_give_an_unreachable_address_are_named(
     advertised = f"{host}:1"
     folder = stack.folder / f"advertised-{topic.name}"
     properties = {"advertised.listeners": f"PLAINTEXT://{advertised}"}
-    async with KafkaBroker(folder, await kafka_jars(print), properties=properties) as broker:
+    async with KafkaBroker(folder, await ensure_kafka_jars(print), properties=properties) as broker:
         wrong = msgspec.structs.replace(
             settings, kafka_bootstrap_servers=(broker.bootstrap_servers,)
         )

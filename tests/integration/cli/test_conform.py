@@ -8,7 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli import main
-from normalizer.cli.conformance import Case, ExpectedRejection, mismatch_lines, run_program
+from normalizer.cli.conformance import (
+    ConformanceCase,
+    ExpectedRejection,
+    format_mismatch,
+    run_program,
+)
 from normalizer.errors import ConfigurationError
 
 
@@ -18,8 +23,8 @@ def _program(code: str) -> tuple[str, ...]:
 
 
 CASES: Final = [
-    Case("one", "a first", b'{"a":1}', ('{"a":1}',)),
-    Case("two", "a second", b'{"b":2}', ('{"b":2}',)),
+    ConformanceCase("one", "a first", b'{"a":1}', ('{"a":1}',)),
+    ConformanceCase("two", "a second", b'{"b":2}', ('{"b":2}',)),
 ]
 
 
@@ -46,7 +51,7 @@ def test_a_line_that_differs_is_reported_with_its_vector_alone(
     (difference,), _ = run_program(_program(code), CASES)
 
     assert (difference.case.id, difference.given) == ("two", given)
-    assert "two: a second" in "\n".join(mismatch_lines(difference))
+    assert "two: a second" in "\n".join(format_mismatch(difference))
 
 
 def _bytes_program(code: str) -> tuple[str, ...]:
@@ -64,12 +69,12 @@ def _bytes_program(code: str) -> tuple[str, ...]:
     ids=["a line before all others", "blank lines", "bytes that are no text"],
 )
 def test_other_bytes_are_a_difference_wherever_they_stand(code: str, named: str) -> None:
-    cases = [CASES[0], Case("two", "", '{"b":"\ufffd"}'.encode(), ('{"b":"\ufffd"}',))]
+    cases = [CASES[0], ConformanceCase("two", "", '{"b":"\ufffd"}'.encode(), ('{"b":"\ufffd"}',))]
 
     differences, _ = run_program(_bytes_program(code), cases)
 
     assert named in [one.case.id for one in differences]
-    said = "\n".join(line for one in differences for line in mismatch_lines(one))
+    said = "\n".join(line for one in differences for line in format_mismatch(one))
     assert said.encode()
 
 

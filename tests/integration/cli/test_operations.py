@@ -15,9 +15,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from playwright.async_api import Page
 
 from normalizer.cli import main as normalizer
-from normalizer.embedded.ports import free_port
-from normalizer.up import stackfile
-from normalizer.up.flow import PARTITIONS
+from normalizer.embedded.free_ports import find_free_port
+from normalizer.up import stack_files
+from normalizer.up.stack_run import TOPIC_PARTITIONS
 from projector.cli import main as projector
 from tests.integration.page.browsing import browsing, looking, serving
 from tests.support.command_tree import subcommands
@@ -40,7 +40,7 @@ async def tree(
     """The reader's tree, beside all that `make run ARGS=--no-traffic` runs."""
     copy = stack.folder / f"walk-{database.name}"
     copy_tree(copy, "normalizer", "projector", "simulator", "migrations")
-    topic = Topic(name="noetl.events", partitions=PARTITIONS)
+    topic = Topic(name="noetl.events", partitions=TOPIC_PARTITIONS)
 
     async def create() -> list[int]:
         answer = await admin.create_topics([NewTopic(topic.name, topic.partitions, 1)])
@@ -48,11 +48,11 @@ async def tree(
 
     # Another test of this page may have a topic of this name now. Each deletes its own afterwards.
     await until(create, is_so=lambda codes: codes == [0], deadline_s=120)
-    port = free_port(set())
+    port = find_free_port(set())
     settings = settings_for(database, topic, bootstrap_servers, http_port=port)
     async with process(settings, sources=copy), serving(database.url) as api_url:
         (copy / ".noetl").mkdir()
-        running = stackfile.Stack(
+        running = stack_files.StackAddresses(
             database_url=database.url,
             bootstrap_servers=bootstrap_servers,
             api_url=api_url,
@@ -60,7 +60,7 @@ async def tree(
             group=settings.kafka_group_id,
             normalizer_url=f"http://127.0.0.1:{port}",
         )
-        stackfile.write_stack(copy / ".noetl", running)
+        stack_files.write_stack_file(copy / ".noetl", running)
         yield copy
     await admin.delete_topics([topic.name])
 

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.cli.partition_positions import read_positions, retire
+from normalizer.cli.partition_positions import read_positions, retire_partition
 from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker
 from normalizer.kafka import KafkaPartition
@@ -200,7 +200,7 @@ async def test_a_topic_that_was_retired_is_not_waited_for_until_it_is_read_again
     change = PositionChange(action="retire", who="me", why="renamed")
     positions = await read_positions(settings, None, feed.name, 0)
 
-    retired = await retire(settings, None, positions[0].at, change=change, dry_run=False)
+    retired = await retire_partition(settings, None, positions[0].at, change=change, dry_run=False)
 
     assert {row["state"] for row in before.values()} == {"dead", "unclaimed"}
     assert str(retired).startswith(f"{feed.name}[0]: from 3 to 3: retired until")

@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.cli.partition_positions import skip
+from normalizer.cli.partition_positions import skip_records
 from normalizer.config.settings import Settings
 from normalizer.core.batch import record_crc
 from normalizer.core.decode.bounds import MAX_RECORD_BYTES, MAX_TRUNCATED_BYTES, MAX_VALUE_BYTES
@@ -123,7 +123,7 @@ async def test_a_batch_that_unpacks_beyond_the_limit_is_named_and_can_be_skipped
             (finding,) = [one async for one in verify_ledger(feed.database.url, log)]
             at = feed.partition(0)
             change = PositionChange(action="skip", who="jane", why="test")
-            await skip(settings, log, at, 8, to=10, change=change, dry_run=False)
+            await skip_records(settings, log, at, 8, to=10, change=change, dry_run=False)
         await feed.until_read({0: 11})
 
     assert "UNREADABLE: " in str(finding)

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.embedded.ports import free_port
+from normalizer.embedded.free_ports import find_free_port
 from normalizer.store.retry import write_with_retry
 from normalizer.store.store import Store
 from projector.api.endpoints import ENDPOINTS, ROOT
@@ -262,7 +262,7 @@ async def test_no_secret_gets_into_a_log_line_of_the_service(feed: Feed) -> None
             headers=[(name, value or b"") for name, value in record.headers],
         )
     await feed.producer.flush()
-    port = free_port(set())
+    port = find_free_port(set())
     settings = feed.settings(log_level="debug", batch_rows=50, http_port=port)
     async with connected(feed.database) as connection, process(settings) as service:
 

@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from normalizer.cli.check import check
 from normalizer.config.settings import Settings
 from normalizer.consumer import claims
-from normalizer.embedded.ports import choose_ports
+from normalizer.embedded.free_ports import choose_ports
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import KafkaPartition, TopicReader, find_log_mismatch
 from normalizer.relay.relay_positions import NO_POSITION, read_position

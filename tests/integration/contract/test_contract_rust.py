@@ -15,9 +15,9 @@ from typing import Final
 import pytest
 
 from normalizer.cli.conformance import (
-    Case,
+    ConformanceCase,
     ExpectedRejection,
-    mismatch_lines,
+    format_mismatch,
     read_cases,
     run_program,
 )
@@ -121,7 +121,7 @@ def test_clippy_and_rustdoc_have_nothing_to_say() -> None:
 def test_the_crate_conforms(examples: Path) -> None:
     differences, _ = run_program([str(examples / "canonical")], read_cases("shapes"))
 
-    assert ["\n".join(mismatch_lines(difference)) for difference in differences] == []
+    assert ["\n".join(format_mismatch(difference)) for difference in differences] == []
 
 
 def test_the_crate_reads_unjudged_events_as_the_rules_do(examples: Path) -> None:
@@ -133,12 +133,12 @@ def test_the_crate_reads_unjudged_events_as_the_rules_do(examples: Path) -> None
             continue
         gives = filtered(raw)
         if vector_level(raw, gives) == "shapes":
-            cases.append(Case(str(number), "", raw, (_expected(gives[0]),)))
+            cases.append(ConformanceCase(str(number), "", raw, (_expected(gives[0]),)))
 
     differences, _ = run_program([str(examples / "canonical")], cases)
 
     assert len(cases) > 600
-    assert ["\n".join(mismatch_lines(difference)) for difference in differences] == []
+    assert ["\n".join(format_mismatch(difference)) for difference in differences] == []
 
 
 def _expected(outcome: str | dict[str, str]) -> str | ExpectedRejection:

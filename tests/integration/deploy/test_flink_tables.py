@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from normalizer.embedded.postgres_server import wheel_binaries
+from normalizer.embedded.postgres_server import find_wheel_binaries
 from tests.support.doc_pages import blocks
 from tests.support.engines import ROOT
 from tests.support.stack import Database
@@ -68,7 +68,7 @@ async def test_what_its_page_says_to_type_starts_a_job(
         assert word in typed
         typed = typed.replace(word, real)
     environ = start_environ(empty_database, tmp_path) | {
-        "PATH": f"{wheel_binaries()}:{os.environ['PATH']}",
+        "PATH": f"{find_wheel_binaries()}:{os.environ['PATH']}",
         "LC_ALL": "C",
         "ADMIN_URL": empty_database.admin_url,
     }
@@ -214,7 +214,7 @@ async def test_a_start_fills_in_addresses_and_what_kafka_wants(
 async def made_tables(url: str) -> tuple[int, str]:
     """Run postgres.sql as the README says. Returns the exit status and psql's output."""
     command: list[str | Path] = [
-        wheel_binaries() / "psql",
+        find_wheel_binaries() / "psql",
         "--no-psqlrc",
         url,
         "--file",

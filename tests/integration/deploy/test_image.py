@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 import pytest
 
-from normalizer.embedded.ports import free_port
+from normalizer.embedded.free_ports import find_free_port
 from tests.support.containers import (
     ROOT,
     Container,
@@ -56,7 +56,7 @@ async def test_the_image_drains_a_topic_serves_the_views_and_stops_cleanly(
     settings = settings_for(empty_database, topic, bootstrap_servers, log_format="json")
     variables = environment(settings)
     variables.pop("PATH")
-    address = f"http://127.0.0.1:{free_port(set())}"
+    address = f"http://127.0.0.1:{find_free_port(set())}"
     serving = {**url, "PROJECTOR_PORT": address.rpartition(":")[2]}
     async with (
         watching(empty_database.url) as watcher,

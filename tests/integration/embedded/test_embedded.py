@@ -17,8 +17,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.config.settings import Settings
-from normalizer.embedded import KafkaBroker, PostgresServer, ports
-from normalizer.embedded.ports import choose_ports, free_port
+from normalizer.embedded import KafkaBroker, PostgresServer, free_ports
+from normalizer.embedded.free_ports import choose_ports, find_free_port
 from normalizer.runtime.child import wait_until_ended
 from tests.support.stack import Cluster, Stack
 from tests.support.table_rows import fetch_value
@@ -63,7 +63,9 @@ async def test_a_server_whose_port_was_taken_before_it_was_bound_gets_another(
         taken.listen()
         port = taken.getsockname()[1]
         choices = iter([port])
-        monkeypatch.setattr(ports, "free_port", lambda known: next(choices, 0) or free_port(known))
+        monkeypatch.setattr(
+            free_ports, "find_free_port", lambda known: next(choices, 0) or find_free_port(known)
+        )
 
         async with server:
             answer = await fetch_value(server.url, "select 1")

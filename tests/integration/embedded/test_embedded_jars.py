@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from normalizer.embedded import KAFKA_VERSION, KafkaMissingError, kafka_jars
+from normalizer.embedded import KAFKA_VERSION, KafkaMissingError, ensure_kafka_jars
 
 _JAVA = """echo 'openjdk version "{version}" 2025-01-01' >&2"""
 _MAVEN = """
@@ -35,7 +35,7 @@ def _command(folder: Path, name: str, body: str) -> None:
 @pytest.mark.usefixtures("commands")
 async def test_without_java_it_says_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(KafkaMissingError, match=r"Java is missing.*run `apt-get install openjdk"):
-        await kafka_jars(print, tmp_path / "cache")
+        await ensure_kafka_jars(print, tmp_path / "cache")
 
     assert not (tmp_path / "cache").exists()
 
@@ -49,7 +49,7 @@ async def test_a_download_that_fails_leaves_nothing_half_done(
     with pytest.raises(
         KafkaMissingError, match=r"could not be downloaded \(Unknown host\)"
     ) as missing:
-        await kafka_jars(print, tmp_path / "cache")
+        await ensure_kafka_jars(print, tmp_path / "cache")
 
     assert "\n" not in str(missing.value)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
@@ -62,9 +62,11 @@ async def test_two_at_once_download_once_and_the_cache_needs_no_maven(
     _command(commands, "java", _JAVA.format(version="17.0.1"))
     _command(commands, "mvn", _MAVEN)
 
-    both = await asyncio.gather(*(kafka_jars(said.append, tmp_path / "cache") for _ in range(2)))
+    both = await asyncio.gather(
+        *(ensure_kafka_jars(said.append, tmp_path / "cache") for _ in range(2))
+    )
     (commands / "mvn").unlink()
-    again = await kafka_jars(said.append, tmp_path / "cache")
+    again = await ensure_kafka_jars(said.append, tmp_path / "cache")
 
     assert both == [again, again]
     assert again.name == f"kafka-{KAFKA_VERSION}"

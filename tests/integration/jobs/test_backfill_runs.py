@@ -11,19 +11,19 @@ from typing import Any
 import asyncpg
 import pytest
 
-from normalizer.cli.job_execution import collecting_diff
+from normalizer.cli.job_execution import open_diff
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.errors import FatalError, StoreUnavailableError
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine import job_run
-from normalizer.jobs.engine.job_run import JobRun, end_unfinished
+from normalizer.jobs.engine.job_run import JobRun, end_unfinished_job
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.source_pages import split_page
-from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagMeter
 from normalizer.jobs.sources.file_source import FileSource
-from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage
+from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage
 from normalizer.kafka import TopicReader
 from normalizer.store.migrate import migrate
 from normalizer.store.reconnecting_connection import ReconnectingConnection
@@ -371,7 +371,7 @@ async def test_a_job_that_no_command_continues_is_ended_by_its_id(
                 "select job_id from projector.jobs where state = 'running' and records > 0"
             )
         )
-        of_a_running_one = await end_unfinished(database.url, job_id, "ended by me")
+        of_a_running_one = await end_unfinished_job(database.url, job_id, "ended by me")
         flow.runner.stop()
         await task
         await connection.execute(f"update normalizer.jobs set state = '{state}', ended_at = null")
@@ -507,7 +507,7 @@ async def test_the_list_of_a_dry_run_is_a_new_file_and_never_that_of_a_run(
     done = await typed(job_settings(database), *backfill, "--dry-run", "--changes", str(listed))
     forgotten = await typed(job_settings(database), *backfill, "--changes", str(tmp_path / "other"))
     for rejected, why in ((history, "File exists"), (listed / "file", "Not a directory")):
-        with pytest.raises(SystemExit) as ended, collecting_diff(rejected):
+        with pytest.raises(SystemExit) as ended, open_diff(rejected):
             pass
         assert ended.value.code == 2
         assert f"error: --changes: {rejected}: {why}" in capsys.readouterr().err

@@ -8,8 +8,8 @@ import pytest
 
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.run_progress import RunResult
-from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
-from normalizer.jobs.sources.source import ReadPosition
+from normalizer.jobs.sources.history_source import ReadPosition
+from normalizer.jobs.sources.row_pages import BYTES_PER_PAGE
 from normalizer.jobs.sources.table_source import TableSource
 from tests.support.commands import typed
 from tests.support.job_runs import job_settings, make_backfill
@@ -37,7 +37,7 @@ async def test_pages_of_large_rows_are_short(database: Database) -> None:
         pages = [page async for page in source.read({part.key: ReadPosition(next_offset=0)})]
 
     assert [record.offset for page in pages for record in page.records] == list(range(1, 301))
-    assert max(len(page.records) for page in pages) < 1.1 * BYTES_A_PAGE / 100_000
+    assert max(len(page.records) for page in pages) < 1.1 * BYTES_PER_PAGE / 100_000
     assert all(one.next_offset == after.from_offset for one, after in pairwise(pages))
 
 

@@ -12,7 +12,7 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.known_sources import read_known_sources
-from normalizer.jobs.sources.source import ReadPosition
+from normalizer.jobs.sources.history_source import ReadPosition
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import TopicReader
 from tests.support.feed import Feed

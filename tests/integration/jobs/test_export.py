@@ -21,7 +21,7 @@ from normalizer.errors import FatalError
 from normalizer.jobs import export
 from normalizer.jobs.export import Export, ExportFile, ExportSelection
 from normalizer.jobs.sources import row_pages
-from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
+from normalizer.jobs.sources.row_pages import BYTES_PER_PAGE
 from normalizer.store.session import Session
 from tests.support.factories import raw_event
 from tests.support.job_runs import (
@@ -124,7 +124,7 @@ async def test_large_rows_are_in_memory_a_few_at_a_time(
     ids = exported_ids(pieces)
     assert count == len(ids) == 150
     assert ids == sorted(set(ids), key=int)
-    assert max(map(len, pieces)) < 1.1 * BYTES_A_PAGE
+    assert max(map(len, pieces)) < 1.1 * BYTES_PER_PAGE
 
 
 @pytest.mark.parametrize("executions", [(), (7,)])
@@ -132,8 +132,8 @@ async def test_a_connection_that_is_lost_in_any_page_loses_and_doubles_no_event(
     database: Database, monkeypatch: pytest.MonkeyPatch, executions: tuple[int, ...]
 ) -> None:
     """Ids without a gap: the next page, or chunk, begins with the very next id."""
-    monkeypatch.setattr(export, "ROWS_A_CHUNK", 20)
-    monkeypatch.setattr(row_pages, "BYTES_A_PAGE", 0)
+    monkeypatch.setattr(export, "ROWS_PER_CHUNK", 20)
+    monkeypatch.setattr(row_pages, "BYTES_PER_PAGE", 0)
     events = [
         raw_event(number, event_id=str(1_000 + number), execution_id=7) for number in range(40)
     ]

@@ -11,9 +11,9 @@ import pytest
 
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.jobs import renormalize
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
-from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts
+from normalizer.jobs.redact import RedactDryRun, RedactedCounts, RedactJob
 from normalizer.store.session import Session
 from projector.maintenance.maintain import RetentionPeriods, maintain
 from tests.integration.jobs.test_forget import counts, where
@@ -92,7 +92,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 async def redacted(database: Database) -> tuple[RunResult, RedactedCounts]:
     spec = JobSpec(kind="redact", source="everything")
-    run = Redact(runner(job_settings(database), spec), Sanitizer())
+    run = RedactJob(runner(job_settings(database), spec), Sanitizer())
     return await run.run(), run.counts
 
 
@@ -131,12 +131,12 @@ async def test_killed_at_any_step_it_ends_the_same(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each run dies after the first transaction of its kind that changed something."""
-    monkeypatch.setattr(renormalize, "ROWS_A_CHUNK", 2)
+    monkeypatch.setattr(renormalize, "ROWS_PER_CHUNK", 2)
     before = await counts(connection)
-    page, fetch = Redact._rewrite, Session.fetch
+    page, fetch = RedactJob._rewrite, Session.fetch
     dies_in: list[str] = []
 
-    async def after_a_page(self: Redact, *arguments: Any) -> Any:
+    async def after_a_page(self: RedactJob, *arguments: Any) -> Any:
         done = await page(self, *arguments)
         if dies_in == ["page"]:
             raise KeyboardInterrupt
@@ -148,7 +148,7 @@ async def test_killed_at_any_step_it_ends_the_same(
             raise KeyboardInterrupt
         return done
 
-    monkeypatch.setattr(Redact, "_rewrite", after_a_page)
+    monkeypatch.setattr(RedactJob, "_rewrite", after_a_page)
     monkeypatch.setattr(Session, "fetch", after_a_statement)
     for moment in ("page", "update normalizer.quarantine", "rename_counts"):
         dies_in = [moment]

@@ -15,8 +15,8 @@ from normalizer.envelope import Normalized, Rejected
 from normalizer.jobs import redrive
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
-from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, build_redrive_backfill
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_source import FileSource
@@ -181,7 +181,7 @@ async def test_a_failed_redrive_is_not_tried_again_under_the_same_rules(
 async def test_entries_of_one_record_in_two_pages_are_tried_once_each(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redrive, "ENTRIES_A_PAGE", 2)
+    monkeypatch.setattr(redrive, "ENTRIES_PER_PAGE", 2)
     await backfill_events(database, {"events": [{"no": "event"}] * 3})
 
     verdict = await redriven(database)

@@ -12,12 +12,12 @@ from normalizer.envelope import RULES_VERSION, Envelope, Normalized, Rejected
 from normalizer.jobs import renormalize
 from normalizer.jobs.dry_run import rewrite_dry_run
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
-from normalizer.jobs.dry_run.diff import Diff, RowChange, changes_between
+from normalizer.jobs.dry_run.diff import Diff, RowChange, find_changed_fields
 from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
 from normalizer.jobs.engine import id_ranges
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
-from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.renormalize import Renormalize, RenormalizeSelection
+from normalizer.jobs.renormalize import RenormalizeJob, RenormalizeSelection
 from normalizer.jobs.sources import row_pages
 from normalizer.jobs.sources.file_source import FileSource
 from tests.support.factories import raw_event, snowflake
@@ -61,7 +61,7 @@ async def renormalized(
     **selection: Any,
 ) -> RunResult:
     spec = JobSpec(kind="renormalize", source="events", options={"s": str(selection)})
-    flow = Renormalize(
+    flow = RenormalizeJob(
         runner(job_settings(database), spec),
         RenormalizeSelection(**selection),
         normalize,
@@ -115,7 +115,7 @@ async def test_the_dry_run_says_row_for_row_what_the_run_then_changes(
             "select status, sum(events)::bigint from projector.attempts_by_status group by 1"
         )
     platform_outcome = {
-        str(event_id): changes_between(event, after[event_id])
+        str(event_id): find_changed_fields(event, after[event_id])
         for event_id, event in before.items()
         if event != after[event_id]
     }
@@ -139,7 +139,7 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(rows))
         return rows, are_all
 
-    monkeypatch.setattr(row_pages, "BYTES_A_PAGE", 0)
+    monkeypatch.setattr(row_pages, "BYTES_PER_PAGE", 0)
     monkeypatch.setattr(id_ranges, "fetch_page", noted)
     return sizes
 
@@ -150,14 +150,14 @@ async def test_large_rows_are_in_memory_a_few_at_a_time(
     """Their ids have no gap: the next page, or chunk, begins with the very next one."""
     await backfill_files(database, write_file(tmp_path / "file.zst", events(300, (1_000).__add__)))
     for module in (renormalize, rewrite_dry_run):
-        monkeypatch.setattr(module, "ROWS_A_CHUNK", 100)
+        monkeypatch.setattr(module, "ROWS_PER_CHUNK", 100)
 
     diff, changes = await dry_run(database)
     pages = len(short_pages)
     verdict = await renormalized(database)
 
     assert sum(short_pages[:pages]) == sum(short_pages[pages:]) == 300
-    assert max(short_pages) == row_pages.FIRST_ROWS
+    assert max(short_pages) == row_pages.ROWS_IN_FIRST_FETCH
     assert diff._fields["changed"]["status"].counts == {('"FAILED"', '"ERROR"'): 100}
     assert len({change.event_id for change in changes}) == 100
     assert (verdict.totals.changed, verdict.totals.unchanged) == (100, 200)

@@ -22,7 +22,7 @@ from aiokafka.protocol.admin import CreateAclsRequest
 
 from normalizer.cli.check import check
 from normalizer.config.settings import Settings
-from normalizer.embedded import KafkaBroker, kafka_jars
+from normalizer.embedded import KafkaBroker, ensure_kafka_jars
 from normalizer.errors import BrokerSignInError, BrokerUnavailableError, FatalError
 from normalizer.kafka import (
     CommittedOffset,
@@ -90,7 +90,7 @@ def _tokens_as_they_were(endpoint: TokenEndpoint) -> None:
 async def broker(stack: Stack, files: Path, endpoint: TokenEndpoint) -> AsyncIterator[KafkaBroker]:
     async with KafkaBroker(
         stack.folder / "kafka-secure",
-        await kafka_jars(print),
+        await ensure_kafka_jars(print),
         properties={**rights(), **certificates(files), **passwords(), **tokens(endpoint)},
         listeners={name: protocol for name, protocol in PROTOCOLS.items() if name != "PLAINTEXT"},
         format_arguments=[

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from normalizer.embedded import kafka_jars
+from normalizer.embedded import ensure_kafka_jars
 from tests.support.factories import raw_event
 from tests.support.results import PrintLine
 from tests.support.service_runs import process, settings_for, until, watching
@@ -50,7 +50,7 @@ async def test_over_a_slow_link_every_partition_is_read_at_a_third_of_its_rate(
     A log that is compared again after each answer would leave a fifth of the link for new records.
     """
     async with slow_link(bytes_per_s=BYTES_PER_S, delay_s=0.2) as link:
-        broker = BrokerAt(stack.folder / f"kafka-{link.namespace}", await kafka_jars(print))
+        broker = BrokerAt(stack.folder / f"kafka-{link.namespace}", await ensure_kafka_jars(print))
         broker.host = link.slow
         async with (
             broker,

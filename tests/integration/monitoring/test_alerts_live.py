@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 
 from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker, PostgresServer
-from normalizer.embedded.ports import free_port
+from normalizer.embedded.free_ports import find_free_port
 from normalizer.kafka import GroupReader
 from normalizer.monitoring import monitor as monitor_module
 from normalizer.store.migrate import migrate
@@ -89,8 +89,8 @@ async def scene(
     url = await postgres_server.create_database("noetl")
     await migrate(url, report=lambda _: None)
     database = Database(name="noetl", url=url, admin_url=postgres_server.url_for("noetl"))
-    servers, port = kafka_broker.bootstrap_servers, free_port(set())
-    dashboard = free_port({port})
+    servers, port = kafka_broker.bootstrap_servers, find_free_port(set())
+    dashboard = find_free_port({port})
     targets = {"normalizer": f"127.0.0.1:{port}", "projector": f"127.0.0.1:{dashboard}"}
     settings = settings_for(database, TOPIC, servers, http_port=port)
     async with (

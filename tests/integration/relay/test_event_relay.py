@@ -16,7 +16,7 @@ from normalizer.config.settings import Settings
 from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
-from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
+from normalizer.jobs.sources.row_pages import BYTES_PER_PAGE
 from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
 from normalizer.relay.event_pages import (
     REGISTER,
@@ -470,7 +470,7 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
     ids = [event.event_id or 0 for page in pages for event in page.events]
     assert sorted(set(ids)) == [number for number in range(1, 2_301) if number % 100]
     assert len(ids) == len(set(ids))
-    assert max(len(page.events) for page in pages) < 1.1 * BYTES_A_PAGE / 20_000
+    assert max(len(page.events) for page in pages) < 1.1 * BYTES_PER_PAGE / 20_000
     assert position.ids_sent == 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.embedded.postgres_server import wheel_binaries
+from normalizer.embedded.postgres_server import find_wheel_binaries
 from normalizer.store.migrate import read_status
 from projector.database_session import open_connection
 from projector.verify.ranges import Scope
@@ -26,7 +26,7 @@ from tests.support.stack import Cluster, Database
 
 async def _typed(program: str, *arguments: str) -> None:
     child = await asyncio.create_subprocess_exec(
-        wheel_binaries() / program,
+        find_wheel_binaries() / program,
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -15,7 +15,7 @@ import pytest
 from normalizer.cli import ledger_check
 from normalizer.cli.ledger_findings import LedgerPosition, PartitionKey
 from normalizer.config.settings import Settings
-from normalizer.embedded.postgres_server import wheel_binaries
+from normalizer.embedded.postgres_server import find_wheel_binaries
 from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, ExportSelection
 from normalizer.store.migrate import SchemaMismatchError, migrate
@@ -161,7 +161,7 @@ async def scattered(database: Database, events: int, folder: Path) -> None:
     result = await backfill_files(database, exported)
     assert (result.state, result.totals.stored) == ("complete", 0), result.reason
     dumped = ("--file", str(folder / "dump"), "--format=custom", "--dbname", database.admin_url)
-    dump = await asyncio.create_subprocess_exec(wheel_binaries() / "pg_dump", *dumped)
+    dump = await asyncio.create_subprocess_exec(find_wheel_binaries() / "pg_dump", *dumped)
     assert await dump.wait() == 0
     async with connected(database) as connection:
         assert await count(connection, "normalizer.events") == events

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from normalizer.embedded.postgres_server import wheel_binaries
+from normalizer.embedded.postgres_server import find_wheel_binaries
 from normalizer.store import migrate as migrate_module
 from normalizer.store.migrate import (
     MigrationFailedError,
@@ -78,7 +78,8 @@ async def _psql(url: str, *arguments: str | Path) -> int:
     env = {"LC_ALL": "C", "PATH": os.defpath}
     process = await asyncio.create_subprocess_exec(
         *map(
-            str, [wheel_binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *arguments, url]
+            str,
+            [find_wheel_binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *arguments, url],
         ),
         env=env,
     )

@@ -20,7 +20,7 @@ from normalizer.cli.query_commands import check, ledger
 from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_run import JobRun
-from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.postgres.database import connect
 from normalizer.postgres.database_connection import Connection
 from projector.api.endpoints import ENDPOINTS, ROOT

@@ -97,7 +97,7 @@ async def test_a_process_that_cannot_be_started_now_ends_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As at the limit of processes of a container: one that died is started again later."""
-    monkeypatch.setattr(service_processes, "RESTART_S", 0.1)
+    monkeypatch.setattr(service_processes, "RESTART_DELAY_S", 0.1)
     group = ServiceProcesses(Settings(http_port=0), {}, [], 2)
     group._command = [sys.executable, "-c", "import time; time.sleep(60)"]
     running = asyncio.create_task(group.run())
@@ -138,7 +138,7 @@ async def test_a_process_that_dies_at_once_is_started_again_later_each_time(
         return False
 
     monkeypatch.setattr(service_processes, "wait_at_most", wait_at_most)
-    monkeypatch.setattr(service_processes, "RESET_DELAY_AFTER_S", steady_s)
+    monkeypatch.setattr(service_processes, "RESET_RESTART_DELAY_AFTER_S", steady_s)
 
     assert await group.run() == 0
     assert waits == waited_s
@@ -170,7 +170,7 @@ async def test_while_a_process_waits_for_its_next_start_the_others_are_alive(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An orchestrator would kill them, and restart what is started again anyhow."""
-    monkeypatch.setattr(service_processes, "RESTART_S", 60)
+    monkeypatch.setattr(service_processes, "RESTART_DELAY_S", 60)
     group = ServiceProcesses(Settings(http_port=0, instance="dies"), {}, [], 2)
     group._command = [sys.executable, "-c", STAND_IN]
     running = asyncio.create_task(group.run())

@@ -16,12 +16,12 @@ import msgspec
 import pytest
 
 from normalizer.core.rule_sources import rules_sha256
-from normalizer.embedded import remove_folder
+from normalizer.embedded import remove_server_folder
 from normalizer.runtime.child import wait_until_ended
 from normalizer.runtime.native_lane import MODULE
 from normalizer.runtime.screen import Screen
-from normalizer.up.call_table import show_calls
-from normalizer.up.stackfile import Stack as StackFile
+from normalizer.up.call_table import print_calls
+from normalizer.up.stack_files import StackAddresses as StackFile
 from tests.support.api_client import insert_events
 from tests.support.probe_client import http_get
 from tests.support.stack import Database, Stack
@@ -241,7 +241,7 @@ async def test_without_java_and_out_of_the_database_users_reach_it_plays_a_file(
         stack = running.stack
         data = Path(stack.folders["postgres"])
         code = await running.end(signal.SIGTERM)
-    remove_folder(hidden / "state" / "postgres")
+    remove_server_folder(hidden / "state" / "postgres")
 
     assert code == 0
     assert stack.bootstrap_servers is None
@@ -261,7 +261,7 @@ async def test_printed_table_counts_calls_as_the_dashboard_does(stack: Stack) ->
         )
         await connection.close()
 
-        await show_calls(database.admin_url, Screen(printed))
+        await print_calls(database.admin_url, Screen(printed))
 
     lines = [list(map(int, line.split())) for line in printed.getvalue().splitlines()[2:]]
     assert {attempts: sum(calls) for attempts, *calls in lines} == dict(map(tuple, rows))

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import projector.cli
-from normalizer.cli.program import GROUPS, main
+from normalizer.cli.program import COMMAND_GROUPS, main
 from tests.support.command_tree import subcommands
 
 PROGRAMS: tuple[click.Group, ...] = (main, projector.cli.main)
@@ -33,7 +33,7 @@ def test_help_lists_the_commands_in_groups() -> None:
     listed = re.findall(r"^  ([a-z]+)  +[A-Z]", shown.partition("\nRun:")[2], re.MULTILINE)
 
     assert sections[-5:] == ["Run", "Inspect", "Repair", "History", "Develop"]
-    assert listed == [name for names in GROUPS.values() for name in names]
+    assert listed == [name for names in COMMAND_GROUPS.values() for name in names]
     assert sorted(listed) == sorted(subcommands(main))
 
 

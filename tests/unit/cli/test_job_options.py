@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli import main
-from normalizer.cli.job_options import epoch_ms, parse_time, selection_texts
+from normalizer.cli.job_options import format_selection, parse_time, to_epoch_ms
 from normalizer.jobs.sources.topic_source import TopicRange
 from projector.cli import main as projector
 
@@ -76,9 +76,12 @@ def test_options_out_of_range_are_rejected_before_anything_begins(
 
 @pytest.mark.parametrize("text", ["0001-01-01", "1969-12-31T23:59:59.999Z", "1970-01-01"])
 def test_every_time_before_the_first_of_kafka_is_the_first(text: str) -> None:
-    assert epoch_ms(parse_time(text)) == 0
+    assert to_epoch_ms(parse_time(text)) == 0
 
 
 def test_an_option_of_nought_makes_another_job_and_an_absent_one_does_not() -> None:
-    assert selection_texts(TopicRange(from_ms=0, to_offset=0)) == {"from_ms": "0", "to_offset": "0"}
-    assert selection_texts(TopicRange()) == {}
+    assert format_selection(TopicRange(from_ms=0, to_offset=0)) == {
+        "from_ms": "0",
+        "to_offset": "0",
+    }
+    assert format_selection(TopicRange()) == {}

@@ -16,16 +16,16 @@ from normalizer.config.settings import Settings
 from normalizer.core.identity.coordinates import event_coordinates
 from normalizer.errors import BrokerUnavailableError
 from normalizer.files.record_lines import TOPIC_HASH_BYTES, topic_for_file
-from normalizer.jobs.dry_run.diff import changes_between
+from normalizer.jobs.dry_run.diff import find_changed_fields
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ESTIMATE_ROW_COUNT, IdRangeWalk
 from normalizer.jobs.engine.job_run import RunTotals
+from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgress
 from normalizer.jobs.engine.source_pages import split_page
-from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
 from normalizer.jobs.sources.field_defaults import FieldDefaults
-from normalizer.jobs.sources.source import ReadPosition, SourcePage
+from normalizer.jobs.sources.history_source import ReadPosition, SourcePage
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.kafka.range_reader import OffsetRange
@@ -218,7 +218,7 @@ async def test_time_in_which_nothing_was_to_do_is_no_credit() -> None:
 def test_only_values_make_a_change(fields: dict[str, Any], changed: dict[str, Any]) -> None:
     values = {"context": b'{"a":2,"b":10}', "coercions": b'[{"rule":"a"}, {"rule":"b"}]'}
 
-    assert changes_between(envelope(**values), envelope(**(values | fields))) == changed
+    assert find_changed_fields(envelope(**values), envelope(**(values | fields))) == changed
 
 
 def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:

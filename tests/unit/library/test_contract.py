@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from normalizer.cli.conformance import LEVELS, read_cases
+from normalizer.cli.conformance import CONTRACT_LEVELS, read_cases
 from normalizer.config.environment import load
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
@@ -240,7 +240,7 @@ def test_a_field_of_a_later_version_is_kept_by_the_rules() -> None:
 
 
 def test_each_level_contains_the_levels_before_it() -> None:
-    sizes = [len(read_cases(level)) for level in LEVELS]
+    sizes = [len(read_cases(level)) for level in CONTRACT_LEVELS]
 
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == len(LINES) + len(RECORDS)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from normalizer import Envelope, Normalizer, RawRecord, to_canonical
-from normalizer.cli.conformance import Case, ExpectedRejection, read_cases
+from normalizer.cli.conformance import ConformanceCase, ExpectedRejection, read_cases
 from normalizer.producer_models import EventEmitRequest, EventRequest, ProducerModel
 
 MODELS = [EventEmitRequest, EventRequest]
@@ -29,7 +29,7 @@ def test_every_canonical_line_and_every_shape_gives_the_bytes_of_the_contract(
     assert differing == []
 
 
-def _expected(case: Case) -> str:
+def _expected(case: ConformanceCase) -> str:
     """Return the line, or only that it's rejected, because a model may reject before the rules."""
     (line,) = case.expected
     return "rejected" if isinstance(line, ExpectedRejection) else line

@@ -8,7 +8,7 @@ import pytest
 
 from normalizer.runtime.screen import Screen
 from normalizer.store.migrate import SchemaMismatchError
-from normalizer.up import Options, flow, up
+from normalizer.up import UpOptions, stack_run, up
 
 
 class _Terminal(io.StringIO):
@@ -43,9 +43,9 @@ async def test_an_error_of_the_database_is_said_in_words(
     async def run(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(flow._Run, "run", run)
+    monkeypatch.setattr(stack_run._Run, "run", run)
     stream = io.StringIO()
 
-    ended = await up(Options(folder=tmp_path), environ={}, screen=Screen(stream))
+    ended = await up(UpOptions(folder=tmp_path), environ={}, screen=Screen(stream))
 
     assert (ended, stream.getvalue()) == (code, said)

@@ -16,8 +16,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from normalizer.cli.exits import run_or_exit
-from normalizer.cli.job_execution import collecting_diff, exit_with_dry_run_result, run_dry_run
+from normalizer.cli.exit_on_error import run_or_exit
+from normalizer.cli.job_execution import exit_with_dry_run_result, open_diff, run_dry_run
 from normalizer.cli.program import main as normalizer
 from normalizer.errors import (
     BrokerUnavailableError,
@@ -156,11 +156,11 @@ async def test_a_dry_run_that_was_stopped_says_so(
 def test_a_dry_run_that_shows_nothing_leaves_no_file_of_changes(tmp_path: Path) -> None:
     changes = tmp_path / "changes.ndjson"
 
-    with pytest.raises(SystemExit), collecting_diff(changes):
+    with pytest.raises(SystemExit), open_diff(changes):
         raise SystemExit(MISUSED)
     assert not changes.exists()
 
-    with collecting_diff(changes) as diff:
+    with open_diff(changes) as diff:
         diff.add_rejection("a record", "invalid_json")
     assert b"invalid_json" in changes.read_bytes()
 

@@ -25,17 +25,17 @@ from normalizer.runtime.exit_codes import exit_code_for
 _T = TypeVar("_T")
 
 
-def load_settings(*needs: str) -> Settings:
+def load_settings_or_exit(*needs: str) -> Settings:
     """Read the settings from the environment, and end the process if they're wrong.
 
     `needs` names the settings without which this command can't run. Logging is off from then on,
     until the command configures it.
     """
     logging_setup.configure(level="critical")
-    return settings_or_exit(lambda: environment.load(os.environ, needs=needs))
+    return read_settings_or_exit(lambda: environment.load(os.environ, needs=needs))
 
 
-def settings_or_exit(read: Callable[[], _T]) -> _T:
+def read_settings_or_exit(read: Callable[[], _T]) -> _T:
     """Return the result of `read`, and end the process if a setting is wrong."""
     try:
         return read()
@@ -43,9 +43,9 @@ def settings_or_exit(read: Callable[[], _T]) -> _T:
         exit_with_error(error)
 
 
-def normalizer_or_exit(settings: Settings) -> Normalizer:
+def build_normalizer_or_exit(settings: Settings) -> Normalizer:
     """Return the configured rules, and end the process if the table of shapes is invalid."""
-    return settings_or_exit(lambda: configured_normalizer(settings))
+    return read_settings_or_exit(lambda: configured_normalizer(settings))
 
 
 def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:

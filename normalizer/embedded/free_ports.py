@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from normalizer.embedded.embedded_errors import EmbeddedError
-from normalizer.embedded.private_file import write_private
+from normalizer.embedded.private_file import write_private_file
 
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 20_000
@@ -32,7 +32,7 @@ async def start_on_free_ports(
         try:
             return await start(ports)
         except EmbeddedError:
-            if all(is_free(port) for port in ports.values()):
+            if all(is_port_free(port) for port in ports.values()):
                 raise
 
 
@@ -44,13 +44,15 @@ def choose_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
         port = known.get(name)
         taken = set(ports.values())
         ports[name] = (
-            port if port is not None and port not in taken and is_free(port) else free_port(taken)
+            port
+            if port is not None and port not in taken and is_port_free(port)
+            else find_free_port(taken)
         )
-    write_private(file, json.dumps(ports))
+    write_private_file(file, json.dumps(ports))
     return ports
 
 
-def free_port(taken: set[int]) -> int:
+def find_free_port(taken: set[int]) -> int:
     """Return a port on which nobody listens, outside the range that the kernel gives to clients.
 
     A port inside that range could be lost during a restart of the server. While a client keeps
@@ -62,12 +64,12 @@ def free_port(taken: set[int]) -> int:
     chooser = random.SystemRandom()
     for _ in range(_ATTEMPTS):
         port = chooser.randrange(_LOWEST, highest)
-        if port not in taken and is_free(port):
+        if port not in taken and is_port_free(port):
             return port
     raise OSError(f"there is no free port on 127.0.0.1 between {_LOWEST} and {highest}")
 
 
-def is_free(port: int) -> bool:
+def is_port_free(port: int) -> bool:
     """Return whether a server could listen on this port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

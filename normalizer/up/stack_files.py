@@ -17,15 +17,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from normalizer.embedded.private_file import write_private
+from normalizer.embedded.private_file import write_private_file
 from normalizer.errors import ConfigurationError
 
-STACK_FILE: Final = "stack.json"
-SHELL_FILE: Final = "env"
+_STACK_FILE: Final = "stack.json"
+SHELL_VARIABLES_FILE: Final = "env"
 _PGPASS: Final = "pgpass"
 
 
-class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
+class StackAddresses(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The addresses of the running stack, for tools and tests. `database_url` is the owner's.
 
     `normalizer_url` has /metrics, /livez, and /readyz.
@@ -42,7 +42,7 @@ class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_stack_folder(folder: Path) -> Iterator[None]:
     """Create the folder of the stack, and lock it until this process ends.
 
     The lock keeps a second `normalizer up` from using the same folder. Raises ConfigurationError if
@@ -74,17 +74,17 @@ def lock_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_stack(folder: Path, stack: Stack) -> None:
+def write_stack_file(folder: Path, stack: StackAddresses) -> None:
     """Write stack.json atomically, readable by its owner only."""
-    write_private(folder / SHELL_FILE, _for_shell(stack))
-    write_private(
-        folder / STACK_FILE, msgspec.json.format(msgspec.json.encode(stack).decode()) + "\n"
+    write_private_file(folder / SHELL_VARIABLES_FILE, _for_shell(stack))
+    write_private_file(
+        folder / _STACK_FILE, msgspec.json.format(msgspec.json.encode(stack).decode()) + "\n"
     )
 
 
 def remove_stack_files(folder: Path) -> None:
     """Remove stack.json and the file of shell variables."""
-    for name in (STACK_FILE, SHELL_FILE):
+    for name in (_STACK_FILE, SHELL_VARIABLES_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -93,11 +93,11 @@ def write_pgpass(folder: Path, database_url: str) -> Path:
     parts = urlsplit(database_url)
     file = folder / _PGPASS
     line = f"{parts.hostname}:{parts.port}:*:{parts.username}:{parts.password}\n"
-    write_private(file, line)
+    write_private_file(file, line)
     return file
 
 
-def _for_shell(stack: Stack) -> str:
+def _for_shell(stack: StackAddresses) -> str:
     """Return shell commands to read with `.`, so that the project's commands use this stack."""
     values = {
         "DATABASE_URL": stack.database_url,

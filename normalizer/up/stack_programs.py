@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
-from normalizer.embedded.ports import choose_ports, is_free
+from normalizer.embedded.free_ports import choose_ports, is_port_free
 from normalizer.postgres.database import open_connection
 from normalizer.runtime.child import module_search_environment
-from normalizer.up.stackfile import Stack
+from normalizer.up.stack_files import StackAddresses
 from normalizer.up.supervisor import ChildProgram, Supervisor
 
-FILE_TOPIC: Final = "noetl.events.file"
-FILE_EVENTS: Final = 50_000
+FILE_REPLAY_TOPIC: Final = "noetl.events.file"
+_FILE_EVENTS: Final = 50_000
 
 _PROJECTOR: Final = "projector"
 _STOP_S: Final = 8.0
@@ -35,11 +35,15 @@ def has_simulator() -> bool:
     return importlib.util.find_spec("simulator") is not None
 
 
-class Programs:
+class StackPrograms:
     """Starts the programs with logs in `folder` and only the variables that they need."""
 
     def __init__(
-        self, folder: Path, stack: Stack, supervisor: Supervisor, environ: Mapping[str, str]
+        self,
+        folder: Path,
+        stack: StackAddresses,
+        supervisor: Supervisor,
+        environ: Mapping[str, str],
     ) -> None:
         self._folder = folder
         self._stack = stack
@@ -84,7 +88,7 @@ class Programs:
         await self._supervisor.start(_PROJECTOR, program)
 
         async def is_served() -> bool:
-            return not is_free(port)
+            return not is_port_free(port)
 
         await program.wait_until_ready(is_served)
         return f"http://127.0.0.1:{port}"
@@ -105,7 +109,7 @@ class Programs:
         """Backfill the records from a file, which is written once and then reused."""
         file = self._folder / f"traffic-{seed}.ndjson"
         if not file.exists():
-            report(f"writing {FILE_EVENTS:,} events to {file}")
+            report(f"writing {_FILE_EVENTS:,} events to {file}")
             await self._write(file, seed)
         program = self._program("normalizer", "backfill", "file", str(file), env=self._service)
         await self._supervisor.start("normalizer", program, may_end=True)
@@ -115,8 +119,8 @@ class Programs:
         writer = self._program(
             "simulator",
             *("write", str(unfinished)),
-            f"--events={FILE_EVENTS}",
-            f"--topic={FILE_TOPIC}",
+            f"--events={_FILE_EVENTS}",
+            f"--topic={FILE_REPLAY_TOPIC}",
             f"--seed={seed}",
         )
         try:

@@ -19,14 +19,20 @@ from normalizer.runtime.screen import Screen
 from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.sqlstate import STATEMENT_ERRORS
-from normalizer.up.call_table import keep_showing_calls, show_calls
-from normalizer.up.lane_watch import LaneWatch
-from normalizer.up.programs import FILE_TOPIC, Programs, has_simulator
-from normalizer.up.servers import start_kafka, start_postgres
-from normalizer.up.stackfile import SHELL_FILE, Stack, lock_folder, remove_stack_files, write_stack
+from normalizer.up.call_table import print_calls, print_calls_periodically
+from normalizer.up.native_lane_watch import NativeLaneWatch
+from normalizer.up.stack_files import (
+    SHELL_VARIABLES_FILE,
+    StackAddresses,
+    lock_stack_folder,
+    remove_stack_files,
+    write_stack_file,
+)
+from normalizer.up.stack_programs import FILE_REPLAY_TOPIC, StackPrograms, has_simulator
+from normalizer.up.stack_servers import start_kafka, start_postgres
 from normalizer.up.supervisor import Supervisor
 
-PARTITIONS: Final = 6
+TOPIC_PARTITIONS: Final = 6
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NO_FILE: Final = (
@@ -35,7 +41,7 @@ _NO_FILE: Final = (
 )
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the command.
 
     `rate` is in events per second. If `for_s` is None, it runs until a signal.
@@ -50,7 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def up(
-    options: Options,
+    options: UpOptions,
     *,
     environ: Mapping[str, str] = os.environ,
     screen: Screen | None = None,
@@ -79,17 +85,17 @@ async def up(
 
 
 class _Run:
-    def __init__(self, options: Options, environ: Mapping[str, str], screen: Screen) -> None:
+    def __init__(self, options: UpOptions, environ: Mapping[str, str], screen: Screen) -> None:
         self.screen = screen
         self._options = options
         self._environ = environ
         self._folder = options.folder.resolve()
         self._supervisor = Supervisor()
-        self._lane_watch = LaneWatch()
+        self._lane_watch = NativeLaneWatch()
 
     async def run(self) -> None:
         """Start everything, keep it running until cancelled, then stop everything."""
-        with lock_folder(self._folder), self._without_stack_file():
+        with lock_stack_folder(self._folder), self._without_stack_file():
             async with self._supervisor:
                 stack, settings = await self._start_servers()
                 await self._migrate(stack.database_url)
@@ -103,15 +109,14 @@ class _Run:
                         self.screen.print_line(
                             f"health: {stack.normalizer_url}/readyz, /livez, /metrics"
                         )
-                    self.screen.print_line(
-                        f"for another shell: .  {shlex.quote(str(self._folder / SHELL_FILE))}"
-                    )
+                    shell_file = shlex.quote(str(self._folder / SHELL_VARIABLES_FILE))
+                    self.screen.print_line(f"for another shell: .  {shell_file}")
                     self.screen.print_line("Ctrl-C stops it, and a second Ctrl-C ends it at once")
                     try:
                         await self._watch(stack)
                     finally:
                         self.screen.print_line("stopping")
-                        await show_calls(stack.database_url, self.screen)
+                        await print_calls(stack.database_url, self.screen)
         self.screen.print_line("stopped")
 
     def abort(self) -> None:
@@ -133,7 +138,7 @@ class _Run:
         if applied := await migrate(database_url, report=report):
             self.screen.print_line(f"{len(applied)} migrations applied")
 
-    async def _start_servers(self) -> tuple[Stack, Settings]:
+    async def _start_servers(self) -> tuple[StackAddresses, Settings]:
         stack = await start_postgres(self._folder, self._supervisor, self.screen.print_line)
         if not self._options.kafka:
             return stack, Settings()
@@ -141,10 +146,10 @@ class _Run:
             self._folder, stack, self._supervisor, self.screen.print_line
         )
 
-    async def _start_programs(self, stack: Stack, log: TopicReader | None) -> None:
+    async def _start_programs(self, stack: StackAddresses, log: TopicReader | None) -> None:
         if log is None:
-            stack.topic = FILE_TOPIC
-        programs = Programs(self._folder, stack, self._supervisor, self._environ)
+            stack.topic = FILE_REPLAY_TOPIC
+        programs = StackPrograms(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
         live = log is not None and self._sends_traffic
         # By default the page shows the last day. A new stack has data for only a few minutes of
@@ -156,7 +161,7 @@ class _Run:
             else:
                 self.screen.print_line(_NO_FILE)
             return
-        await log.create_topic(stack.topic, partitions=PARTITIONS)
+        await log.create_topic(stack.topic, partitions=TOPIC_PARTITIONS)
         await programs.start_normalizer(len(await log.partitions(stack.topic)))
         if live:
             await programs.start_traffic(rate=self._options.rate, seed=self._options.seed)
@@ -168,7 +173,7 @@ class _Run:
                 f"--topic={stack.topic}"
             )
 
-    async def _watch(self, stack: Stack) -> None:
+    async def _watch(self, stack: StackAddresses) -> None:
         """Watch the processes until cancelled, or until `for_s` is over.
 
         Raises EmbeddedError if a process fails.
@@ -180,7 +185,7 @@ class _Run:
                 )
                 tasks.create_task(keeping, name="keep running")
                 tasks.create_task(
-                    keep_showing_calls(stack.database_url, self.screen), name="table of calls"
+                    print_calls_periodically(stack.database_url, self.screen), name="table of calls"
                 )
                 if stack.normalizer_url:
                     tasks.create_task(self._keep_using_new_lanes(), name="native lane")
@@ -191,9 +196,9 @@ class _Run:
             self.screen.print_line("core: native. The normalizer restarts with the lane just built")
             self._supervisor.restart("normalizer")
 
-    def _write(self, stack: Stack) -> None:
+    def _write(self, stack: StackAddresses) -> None:
         stack.pids = {"up": os.getpid(), **self._supervisor.pids}
-        write_stack(self._folder, stack)
+        write_stack_file(self._folder, stack)
 
     @contextlib.contextmanager
     def _without_stack_file(self) -> Iterator[None]:

@@ -15,37 +15,39 @@ from normalizer.embedded import (
     KafkaBroker,
     KafkaMissingError,
     PostgresServer,
-    kafka_jars,
+    ensure_kafka_jars,
 )
-from normalizer.up.stackfile import Stack, write_pgpass
+from normalizer.up.stack_files import StackAddresses, write_pgpass
 from normalizer.up.supervisor import Supervisor
 
-DATABASE: Final = "noetl"
+_DATABASE: Final = "noetl"
 
 
 async def start_postgres(
     folder: Path, supervisor: Supervisor, report: Callable[[str], None]
-) -> Stack:
+) -> StackAddresses:
     """Start PostgreSQL. Returns the stack so far, with the owner's database."""
     server = PostgresServer(folder / "postgres")
     await supervisor.start("postgres", server)
-    url = await server.create_database(DATABASE)
+    url = await server.create_database(_DATABASE)
     report(f"PostgreSQL on 127.0.0.1:{server.port}. To query it:")
     pgpass = write_pgpass(folder, url)
     psql = shlex.join([str(server.bin_dir / "psql"), _without_password(url)])
     report(f"  PGPASSFILE={shlex.quote(str(pgpass))} {psql}")
-    return Stack(database_url=url, folders={"state": str(folder), "postgres": str(server.data)})
+    return StackAddresses(
+        database_url=url, folders={"state": str(folder), "postgres": str(server.data)}
+    )
 
 
 async def start_kafka(
-    folder: Path, stack: Stack, supervisor: Supervisor, report: Callable[[str], None]
+    folder: Path, stack: StackAddresses, supervisor: Supervisor, report: Callable[[str], None]
 ) -> Settings:
     """Start Kafka and return its address.
 
     If parts are missing, it prints which, and returns none.
     """
     try:
-        jars = await kafka_jars(report)
+        jars = await ensure_kafka_jars(report)
     except KafkaMissingError as missing:
         report(f"{missing} (until then use --no-kafka, which loads the same records from a file)")
         return Settings()

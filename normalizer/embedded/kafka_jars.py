@@ -48,7 +48,7 @@ _POM: Final = f"""\
 _DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]+? MB) at ")
 
 
-async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -> Path:
+async def ensure_kafka_jars(report: Callable[[str], None], cache: Path | None = None) -> Path:
     """Return the folder with Kafka's jars, and download them first if necessary.
 
     `report` is called with each line about the progress. The jars' folder is created in `cache`,

@@ -192,7 +192,7 @@ def _metrics() -> Iterator[str]:
 
 
 def _alerts() -> Iterator[str]:
-    yield "# Alerts\n"
+    yield "# Alerts: the list of all, with their thresholds\n"
     yield "The rules are in `deploy/prometheus/alerts.yml`. A page needs somebody now, a ticket"
     yield "today. An info needs nobody.\n"
     yield "| alert | severity | meaning | what to do |"

@@ -19,7 +19,7 @@ const GUIDES = {
   stuck: "calls-fail.md#projectorstuckexecutions",
   rejected: "quarantine.md",
   interrupted: "job-interrupted.md",
-  drift: "quarantine.md#drift",
+  drift: "quarantine.md#drift-a-producer-changed-its-schema",
   gaps: "records-expire.md",
 };
 

@@ -78,7 +78,7 @@ def test_looking_first_misses_nothing(tree: Any, escaped: bool) -> None:
 
     cleaned = sanitizer.clean(sent, _tree(sent))
 
-    assert cleaned.text == sent or sanitizer.suspects(sent.encode())
+    assert cleaned.text == sent or sanitizer.has_sign(sent.encode())
 
 
 @given(secretive, st.booleans())
@@ -90,7 +90,7 @@ def test_keys_that_are_judged_and_strings_that_are_searched_together_give_the_sa
     if not escaped:
         sent = write(parse(sent)).encode(errors="replace").decode()
 
-    together = sanitizer.clean(sent, _tree(sent), sanitizer.search(sent.encode()))
+    together = sanitizer.clean(sent, _tree(sent), sanitizer.find_signs(sent.encode()))
 
     assert together == one_by_one.clean(sent, _tree(sent))
 
@@ -104,10 +104,10 @@ def test_the_search_for_the_signs_of_a_text_finds_what_the_search_for_all_finds(
     if not escaped:
         sent = write(parse(sent.decode())).encode(errors="replace")
 
-    has_sign = sanitizer.search(sent)
+    has_sign = sanitizer.find_signs(sent)
 
     for part in _parts(_tree(sent.decode())):
-        assert sanitizer.suspects(part) == (has_sign is not None and has_sign(part))
+        assert sanitizer.has_sign(part) == (has_sign is not None and has_sign(part))
 
 
 def _tree(text: str) -> Json:

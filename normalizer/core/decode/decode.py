@@ -7,7 +7,7 @@ right away. Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -53,7 +53,7 @@ from normalizer.core.decode.wire_values import (
     first_byte,
     same_json,
 )
-from normalizer.core.redaction.prefilter import Search
+from normalizer.core.redaction.prefilter import HasSign
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.unstorable import KeyPath
 from normalizer.core.shapes import (
@@ -67,7 +67,7 @@ from normalizer.core.shapes import (
 from normalizer.errors import Reason
 from normalizer.jsontext import MAX_DEPTH, is_deeper
 
-NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
+_NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
 _BEFORE_LIST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?=[ \t\r\n]*\[)")
 """Matches if the text is a JSON list, namely the byte order mark before it, or nothing."""
@@ -82,7 +82,7 @@ class UndecodableItem(msgspec.Struct, frozen=True, gc=False):
 
 
 def decode_events(
-    value: bytes, sanitizer: Sanitizer, cloudevent: Mapping[str, str] = NO_ATTRIBUTES
+    value: bytes, sanitizer: Sanitizer, cloudevent: Mapping[str, str] = _NO_ATTRIBUTES
 ) -> Iterable[WireEvent | UndecodableItem]:
     """Return the events of a record in order, or nothing for an empty batch.
 
@@ -95,24 +95,34 @@ def decode_events(
         value = unframe(value)
     if not value.isascii():
         _reject_invalid_utf8(value)
-    search = sanitizer.search(value)
-    if search is None and begins_an_object:
+    has_sign = sanitizer.find_signs(value)
+    if has_sign is None and begins_an_object:
         fields = decode_object_or_text(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
             check_depth(value, EVENT_DEPTH)
             if len(value) > NUMBER_CHECK_MIN_BYTES:
                 reject_long_numbers(value)
             return (WireEvent.read(value, fields),)  # nothing to open, as in nearly every record
-    return _RecordDecoder(sanitizer, is_clean=search is None).read(value, search, cloudevent)
+    return _RecordDecoder(sanitizer, is_clean=has_sign is None).read(value, has_sign, cloudevent)
+
+
+class _JsonString(msgspec.Struct, frozen=True, gc=False):
+    """The text of a JSON string. It may be JSON itself, which isn't decoded yet."""
+
+    text: str
+    bom: bool = False
+    """Whether a byte order mark stood before the string."""
 
 
 class _RecordDecoder:
     """Decodes one record from the outside in: envelope, JSON string, feed wrapper, batch, event.
 
-    If `is_clean` is True, a search of the whole record has found nothing that must not be stored.
-    Otherwise each JSON string in it is searched again when it's decoded, because escapes in the
-    string can hide secrets until then. The `search` of a text is None if the text is clean.
-    Otherwise it finds the suspicious parts of the text.
+    Each text comes with its `has_sign`, which is None if the text is clean. Otherwise it's a
+    function that returns whether a part of the text has a sign of a secret.
+
+    If `is_clean` is True, the whole record is clean, and then the texts in its JSON strings are
+    too. Otherwise each of them is searched when it's decoded, because escapes can hide its secrets
+    until then.
     """
 
     def __init__(self, sanitizer: Sanitizer, *, is_clean: bool) -> None:
@@ -120,10 +130,11 @@ class _RecordDecoder:
         self._is_clean = is_clean
 
     def read(
-        self, value: bytes, search: Search | None, cloudevent: Mapping[str, str]
+        self, value: bytes, has_sign: HasSign | None, cloudevent: Mapping[str, str]
     ) -> Iterable[WireEvent | UndecodableItem]:
         """Return the record's events, as `decode_events` does."""
-        level = self._open_wrapper(self._decode_value(value, search, may_be_enveloped=True))
+        content = self._decode_text(_list_to_batch(value), has_sign, may_be_enveloped=True)
+        level = self._open_wrapper(content)
         key = batch_key(level.fields)
         if key is not None:
             return self._split_batch(level, key)
@@ -134,78 +145,58 @@ class _RecordDecoder:
 
     def decode_content(self, value: bytes) -> Level:
         """Decode what was in an envelope: an event, a batch, or either one in a JSON string."""
-        content = self._decode_value(value, self._search(value), may_be_enveloped=False)
-        return self._decode_string(content)
+        return self._decode_string(
+            self._decode_text(_list_to_batch(value), self._find_signs(value))
+        )
 
-    def _search(self, text: bytes) -> Search | None:
-        if self._is_clean:
-            return None
-        return self._sanitizer.search(text) or self._sanitizer.suspects
-
-    def _decode_value(
-        self, value: bytes, search: Search | None, *, may_be_enveloped: bool
-    ) -> Level | str:
-        """Decode a JSON text. A bare list becomes a batch without fields of its own (#w4)."""
-        if bom := _BEFORE_LIST.match(value):
-            text = value[bom.end() :]
-            reject_invalid(text)
-            value = b'%b{"events":%b}' % (bom[0], text)
-        return self._decode_text(value, search, may_be_enveloped=may_be_enveloped)
+    def _find_signs(self, text: bytes) -> HasSign | None:
+        return None if self._is_clean else self._sanitizer.find_signs(text)
 
     def _decode_text(
-        self, text: bytes, search: Search | None, *, may_be_enveloped: bool
-    ) -> Level | str:
-        """Decode a JSON object to a Level, or a JSON string to its text.
+        self, text: bytes, has_sign: HasSign | None, *, may_be_enveloped: bool = False
+    ) -> Level | _JsonString:
+        """Decode a JSON text, which must be an object or a string.
 
         An object that may be an envelope is opened first, and the result is that of its content.
         """
         bom = text.startswith(BOM)
         if bom:
             text = text[len(BOM) :]
-        if search is None:
+        if has_sign is None:
             content = self._decode_clean(text, may_be_enveloped=may_be_enveloped)
         else:
-            content = self._decode_suspicious(text, search, may_be_enveloped=may_be_enveloped)
-        if isinstance(content, Unwrapped):
-            content = self._decode_unwrapped(content)
-        if not bom:
-            return content
-        if isinstance(content, str):
-            # Put the byte order mark before the text of the string, so that the next step, which
-            # decodes this text, reports the mark.
-            return "\ufeff" + content.removeprefix("\ufeff")
-        return msgspec.structs.replace(content, bom=True)
+            content = self._decode_suspicious(text, has_sign, may_be_enveloped=may_be_enveloped)
+        return msgspec.structs.replace(content, bom=True) if bom else content
 
-    @staticmethod
-    def _decode_clean(text: bytes, *, may_be_enveloped: bool) -> Level | str | Unwrapped:
+    def _decode_clean(self, text: bytes, *, may_be_enveloped: bool) -> Level | _JsonString:
         content = decode_object_or_text(text)
         may_be_deep = _may_be_deep(text)
         reject_long_numbers(text)
         if may_be_enveloped and (unwrapped := _unwrapped(content, RAW_VALUES)):
-            return unwrapped
+            return self._decode_unwrapped(unwrapped)
         if isinstance(content, str):
-            return content
+            return _JsonString(content)
         return Level(text, content, may_be_deep)
 
     def _decode_suspicious(
-        self, text: bytes, search: Search, *, may_be_enveloped: bool
-    ) -> Level | str | Unwrapped:
+        self, text: bytes, has_sign: HasSign, *, may_be_enveloped: bool
+    ) -> Level | _JsonString:
         """Decode a text and remove its secrets. Those in an envelope are removed from its content.
 
-        Only the suspicious parts of the text are parsed, unless it's an envelope.
+        Only the parts with a sign are parsed, unless the text is an envelope.
         """
         reject_long_numbers(text)
-        tree = parse_tree(text, search)
+        tree = parse_tree(text, has_sign)
         may_be_deep = _may_be_deep(text)
         if may_be_enveloped and isinstance(tree, dict) and is_enveloped(tree):
             whole = parse_tree(text)
             if unwrapped := _unwrapped(whole, PARSED_VALUES):
-                return unwrapped
-        cleaned, replaced = self._sanitizer.clean(text.decode(), tree, search)
+                return self._decode_unwrapped(unwrapped)
+        cleaned, replaced = self._sanitizer.clean(text.decode(), tree, has_sign)
         text = cleaned.encode()
         content = decode_object_or_text(text)
         if isinstance(content, str):
-            return content
+            return _JsonString(content)
         return Level(text, content, may_be_deep, replaced)
 
     def _decode_unwrapped(self, unwrapped: Unwrapped) -> Level:
@@ -225,10 +216,10 @@ class _RecordDecoder:
 
     def _for_hidden(self, text: bytes) -> "_RecordDecoder":
         """Return a decoder for a text that a search of the record couldn't see, such as base64."""
-        is_clean = self._is_clean and self._sanitizer.search(text) is None
+        is_clean = self._is_clean and self._sanitizer.find_signs(text) is None
         return _RecordDecoder(self._sanitizer, is_clean=is_clean)
 
-    def _open_wrapper(self, content: Level | str) -> Level:
+    def _open_wrapper(self, content: Level | _JsonString) -> Level:
         """Decode a JSON string, then open a feed wrapper, each at most once (#w1, #w2)."""
         level = self._decode_string(content)
         if not is_wrapper(level.fields):
@@ -247,37 +238,29 @@ class _RecordDecoder:
                 )
             case _:
                 return level
-        return msgspec.structs.replace(self._decode_string(text), wrapper=level)
+        return msgspec.structs.replace(self._decode_string(_JsonString(text)), wrapper=level)
 
-    def _decode_string(self, content: Level | str) -> Level:
+    def _decode_string(self, content: Level | _JsonString) -> Level:
         """Decode the text of a JSON string, which must be an object. Returns a Level unchanged."""
-        if isinstance(content, str):
-            text = content.encode()
-            content = self._decode_text(text, self._search(text), may_be_enveloped=False)
-        if isinstance(content, str):
+        if isinstance(content, Level):
+            return content
+        text = content.text.encode()
+        level = self._decode_text(text, self._find_signs(text))
+        if isinstance(level, _JsonString):
             raise RecordRejectedError(
                 "not_an_event", "expected an object, got a JSON string twice encoded"
             )
-        return content
+        return msgspec.structs.replace(level, bom=True) if content.bom else level
 
-    def _split_batch(self, batch: Level, key: BatchKey) -> Iterator[WireEvent | UndecodableItem]:
-        """Yield the events of a batch. Its limits are checked before the first is decoded."""
-        shared = {name: raw for name, raw in batch.fields.items() if name != key and raw != NULL}
+    def _split_batch(self, batch: Level, key: BatchKey) -> Iterable[WireEvent | UndecodableItem]:
+        """Return the events of a batch. Each one is decoded only when the caller comes to it.
+
+        This mustn't be a generator function. A batch beyond the limits has to be rejected here,
+        before the caller gets any of its events.
+        """
         wrappers = tuple(wrappers_around(batch))
-        for wrapper in wrappers:
-            shared = supplied_fields(wrapper, ("execution_id",)) | shared
-        copied = [(name, bytes(raw)) for name, raw in shared.items()]
-        for _, value in copied:
-            check_depth(value, MAX_DEPTH)
-        check_items(bytes(batch.fields[key]))
-        items = _list_decoder.decode(batch.fields[key])
-        copied += [
-            (name, bytes(raw))
-            for wrapper in wrappers
-            for name, raw in other_fields(wrapper).items()
-            if not (name in shared and same_json(shared[name], raw))
-        ]
-        check_shared(copied, len(items))
+        shared = _shared_fields(batch, key, wrappers)
+        items = _list_of_items(batch, key, shared, wrappers)
         # The text of a wrapper contains the whole batch, so check the wrappers once here, and not
         # again for each event.
         are_deep = any(wrapper.is_too_deep() for wrapper in wrappers)
@@ -300,7 +283,7 @@ class _RecordDecoder:
         try:
             content = decode_object_or_text(text)
             if isinstance(content, str):
-                level = self._open_wrapper(content)
+                level = self._open_wrapper(_JsonString(content))
             else:
                 replaced = _replaced_at(batch, index)
                 level = self._open_wrapper(Level(text, content, batch.may_be_deep, replaced))
@@ -309,6 +292,46 @@ class _RecordDecoder:
             return build_wire_event(level, batch=batch, index=index, shared=shared)
         except RecordRejectedError as why:
             return UndecodableItem(index, why.reason, why.detail)
+
+
+def _list_to_batch(value: bytes) -> bytes:
+    """Return a bare list as a batch without fields of its own (#w4), and other JSON as it is.
+
+    The list is checked first. Otherwise text such as `[],"a":[]` would become part of the object
+    around it. What's added has no sign, so a search of `value` holds for the result too.
+    """
+    if not (bom := _BEFORE_LIST.match(value)):
+        return value
+    text = value[bom.end() :]
+    reject_invalid(text)
+    return b'%b{"events":%b}' % (bom[0], text)
+
+
+def _shared_fields(batch: Level, key: BatchKey, wrappers: tuple[Level, ...]) -> dict[str, Raw]:
+    """Return the fields that a batch gives to its events, its own before those of its wrappers."""
+    shared = {name: raw for name, raw in batch.fields.items() if name != key and raw != NULL}
+    for wrapper in wrappers:
+        shared = supplied_fields(wrapper, ("execution_id",)) | shared
+    return shared
+
+
+def _list_of_items(
+    batch: Level, key: BatchKey, shared: dict[str, Raw], wrappers: tuple[Level, ...]
+) -> list[Raw]:
+    """Return the items of a batch. Raises RecordRejectedError if it's beyond a limit (#l3)."""
+    copied = [(name, bytes(raw)) for name, raw in shared.items()]
+    for _, value in copied:
+        check_depth(value, MAX_DEPTH)
+    check_items(bytes(batch.fields[key]))
+    items = _list_decoder.decode(batch.fields[key])
+    copied += [
+        (name, bytes(raw))
+        for wrapper in wrappers
+        for name, raw in other_fields(wrapper).items()
+        if not (name in shared and same_json(shared[name], raw))
+    ]
+    check_shared(copied, len(items))
+    return items
 
 
 def _reject_invalid_utf8(value: bytes) -> None:

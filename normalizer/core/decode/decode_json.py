@@ -14,7 +14,7 @@ from normalizer.core.decode.bounds import (
     too_deep,
 )
 from normalizer.core.decode.wire_values import RecordRejectedError
-from normalizer.core.redaction.prefilter import Search
+from normalizer.core.redaction.prefilter import HasSign
 from normalizer.core.redaction.suspicious_parts import parse_suspicious
 from normalizer.core.shapes import batch_key, is_enveloped
 from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets, parse
@@ -83,7 +83,7 @@ def reject_invalid(text: bytes) -> None:
         raise _unreadable(text, error) from None
 
 
-def parse_tree(text: bytes, has_sign: Search | None = None) -> Json:
+def parse_tree(text: bytes, has_sign: HasSign | None = None) -> Json:
     """Parse a JSON text, or with `has_sign` only the parts for which that returns True.
 
     Raises RecordRejectedError.

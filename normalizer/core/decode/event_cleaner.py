@@ -35,7 +35,7 @@ class EventCleaner:
 
     def suspects(self, headers: bytes) -> bool:
         """Return whether headers, as JSON, may hold a secret, so that the lane must leave them."""
-        return self._sanitizer.suspects(headers)
+        return self._sanitizer.has_sign(headers)
 
     def clean(self, text: bytes) -> bytes | None:
         """Return the record's text without secrets, or None if Python must normalize the record.
@@ -48,19 +48,19 @@ class EventCleaner:
         if len(text) > LONGEST:
             return None
         sanitizer = self._sanitizer
-        search = sanitizer.search(text)
-        if search is None:
+        has_sign = sanitizer.find_signs(text)
+        if has_sign is None:
             return text
-        if search == sanitizer.suspects or may_be_extreme(text):
+        if has_sign == sanitizer.has_sign or may_be_extreme(text):
             return None
         try:
-            tree = parse_tree(text, search)
+            tree = parse_tree(text, has_sign)
             if not _holds_no_text_to_decode(tree):
                 return None
             check_depth(text, MAX_NESTING)  # a secret may be deeper than what's left
         except RecordRejectedError:
             return None
-        cleaned = sanitizer.clean(text.decode(), tree, search)
+        cleaned = sanitizer.clean(text.decode(), tree, has_sign)
         assert not cleaned.replaced  # unstorable text is always escaped
         return cleaned.text.encode()
 

@@ -60,7 +60,7 @@ def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitize
     cloudevent = _cloudevent(headers) if _SPECVERSION in headers else {}
     if "".join(headers).isascii():
         json = _encode(headers)
-        if json.isascii() and not sanitizer.suspects(json):
+        if json.isascii() and not sanitizer.has_sign(json):
             return Headers(json, trace_id, cloudevent=cloudevent)
     cleaned, replaced = sanitizer.clean_headers(headers)
     return Headers(write(cleaned).encode(), trace_id, replaced, cloudevent)

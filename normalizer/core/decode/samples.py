@@ -24,7 +24,7 @@ def take_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
     If the search finds something, the sample isn't just cleaned, but left out. A rejected value
     often isn't valid JSON, so we couldn't reliably tell where the secret ends.
     """
-    if len(value) > MAX_VALUE_BYTES or BASE64_DATA_KEY in value or sanitizer.suspects(value):
+    if len(value) > MAX_VALUE_BYTES or BASE64_DATA_KEY in value or sanitizer.has_sign(value):
         return None
     return _as_text(value, SAMPLE_BYTES)
 

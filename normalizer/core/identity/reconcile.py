@@ -147,7 +147,10 @@ class _Reconciler:
     async def _load_rows(self, events: Sequence[Envelope]) -> None:
         """Find out where these records are stored, and lock every row that they report on.
 
-        All processes lock rows in the same order, so that no two of them can deadlock.
+        All processes lock these rows in ascending order of their ids, so that no two of them can
+        deadlock here. (The second round has only ids from HASHED_REGION on.) An event whose
+        substitutes are taken locks further rows later, in the order of the events. That's rare, and
+        if PostgreSQL finds a deadlock there, the batch is retried.
         """
         unknown = [event for event in events if not self._is_stored(event)]
         if self._dedup_horizon:

@@ -20,7 +20,7 @@ from normalizer.core.redaction.secret_text import SIGNS
 from normalizer.core.redaction.secret_tokens import TOKENS
 from normalizer.jsontext import MAX_DIGITS
 
-Search: TypeAlias = Callable[[bytes], bool]
+HasSign: TypeAlias = Callable[[bytes], bool]
 """Returns whether a text has a sign."""
 
 _SEPARATORS: Final = b"-_+ \t\r\n\\"
@@ -109,24 +109,24 @@ class Prefilter:
         self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)
         self._search_for: Final = lru_cache(maxsize=256)(self._search_for_few)
 
-    def suspects(self, text: bytes) -> bool:
+    def has_sign(self, text: bytes) -> bool:
         """Return whether the text must be parsed and cleaned.
 
         False is certain, and means that there's nothing to clean. True may be a false alarm, which
         costs only the time to parse the text.
         """
-        return self.compile_search(text) is not None
+        return self.find_signs(text) is not None
 
-    def compile_search(self, text: bytes) -> Search | None:
-        """Return None if the text has no sign. Otherwise return a function that searches its parts.
+    def find_signs(self, text: bytes) -> HasSign | None:
+        """Return None if the text has no sign. Otherwise return a `has_sign` for parts of the text.
 
-        For any part of this text, that function returns the same as `suspects`, but faster, because
+        For any part of this text, it returns the same as the method `has_sign`, but faster, because
         it searches only for those signs that the whole text contains.
         """
         if b"\\" in text and (b"\\u" in text or b"\\/" in text):
-            return self.suspects  # an escape may hide any word
+            return self.has_sign  # an escape may hide any word
         if not text.isascii() and _is_disguised(text):
-            return self.suspects
+            return self.has_sign
         looked_at = text.translate(_FOLDED, _SEPARATORS)
         is_long = len(looked_at) > _AT_ONCE_BYTES
         if is_long:
@@ -140,12 +140,12 @@ class Prefilter:
             _WEAK_SIGNS[self._signs[sign]].search(text) for sign in signs
         ):
             return None
-        return self.suspects if is_long else self._search_for(frozenset(signs))
+        return self.has_sign if is_long else self._search_for(frozenset(signs))
 
-    def _search_for_few(self, signs: frozenset[int]) -> Search:
+    def _search_for_few(self, signs: frozenset[int]) -> HasSign:
         """Return a search for these signs, or for all signs if these are many."""
         if len(signs) > _FEW:
-            return self.suspects
+            return self.has_sign
         strong = tuple([self._signs[sign] for sign in signs if sign >= len(_WEAK_SIGNS)])
         weak = tuple(
             [

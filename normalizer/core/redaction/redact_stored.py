@@ -22,7 +22,7 @@ def may_need_redaction(row: Envelope, sanitizer: Sanitizer) -> bool:
     """Return whether the row must be cleaned. It may say so without need, but misses no secret."""
     documents = (getattr(row, name) for name in (*DOCUMENTS, "extra", "headers"))
     texts = (text.encode() for name in TEXTS if (text := getattr(row, name)))
-    return any(sanitizer.suspects(part) for part in (*documents, *texts) if part)
+    return any(sanitizer.has_sign(part) for part in (*documents, *texts) if part)
 
 
 def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
@@ -56,7 +56,7 @@ def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
 
 def redact_stored_text(text: str, sanitizer: Sanitizer) -> str:
     """Remove secrets from a single text, as if it were under the key `error`."""
-    if not sanitizer.suspects(text.encode()):
+    if not sanitizer.has_sign(text.encode()):
         return text
     kept = _cleaned({"event_type": "", "error": text}, sanitizer)["error"]
     return kept if isinstance(kept, str) else text

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from normalizer.core.redaction.json_in_text import json_spans
 from normalizer.core.redaction.key_checker import KeyChecker, is_harmless
-from normalizer.core.redaction.prefilter import Prefilter, Search
+from normalizer.core.redaction.prefilter import HasSign, Prefilter
 from normalizer.core.redaction.secret_members import SecretMembers
 from normalizer.core.redaction.secret_names import REDACTED, Secrecy, SecretWords
 from normalizer.core.redaction.secret_text import SHORTEST_SECRET, SecretText
@@ -54,13 +54,13 @@ class Sanitizer:
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
         redaction = SecretWords(redact_keys)
         self.prefilter: Final = Prefilter(redaction.added_words)
-        self.suspects: Final = self.prefilter.suspects
-        self.search: Final = self.prefilter.compile_search
-        self.texts: Final = SecretText(redaction.secrecy, self.suspects)
+        self.has_sign: Final = self.prefilter.has_sign
+        self.find_signs: Final = self.prefilter.find_signs
+        self.texts: Final = SecretText(redaction.secrecy, self.has_sign)
         self.secret_members: Final = SecretMembers(self.texts)
         self.keys: Final = KeyChecker(self.texts, self.secret_members)
 
-    def clean(self, text: str, tree: Json, has_sign: Search | None = None) -> Cleaned:
+    def clean(self, text: str, tree: Json, has_sign: HasSign | None = None) -> Cleaned:
         """Return `text` without its secrets, or `text` itself if nothing must change.
 
         `tree` is the parsed text, and `has_sign` is an optional faster search for signs in its
@@ -71,13 +71,13 @@ class Sanitizer:
         """
         # Use the full search if the text has escapes, because an escape can hide a sign of a
         # secret. For example, `p\u0061ssword` reads `password` once it's decoded.
-        rewriter = _Rewriter(self, self.suspects if has_sign is None or "\\" in text else has_sign)
+        rewriter = _Rewriter(self, self.has_sign if has_sign is None or "\\" in text else has_sign)
         cleaned = rewriter.record(tree)
         return Cleaned(write_tree(cleaned) if rewriter.changed else text, rewriter.replaced)
 
     def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[KeyPath]]:
         """Clean the headers of a record. Also returns the paths at which text was replaced."""
-        rewriter = _Rewriter(self, self.suspects)
+        rewriter = _Rewriter(self, self.has_sign)
         cleaned = rewriter.walk(headers, ("headers",), "plain")
         return cleaned, rewriter.replaced.get(None, set())
 
@@ -95,7 +95,7 @@ untouched  only text that PostgreSQL can't store"""
 class _Rewriter:
     """Walks over one tree, cleans it, and records what it changed."""
 
-    def __init__(self, sanitizer: Sanitizer, has_sign: Search, *, within_texts: int = 0) -> None:
+    def __init__(self, sanitizer: Sanitizer, has_sign: HasSign, *, within_texts: int = 0) -> None:
         self._sanitizer = sanitizer
         self._has_sign = has_sign
         self._within_texts = within_texts
@@ -255,7 +255,7 @@ class _Rewriter:
         except (ValueError, RecursionError):
             return None
         within_texts = self._within_texts + 1
-        inner = _Rewriter(self._sanitizer, self._sanitizer.suspects, within_texts=within_texts)
+        inner = _Rewriter(self._sanitizer, self._sanitizer.has_sign, within_texts=within_texts)
         kept = inner.walk(tree, (), "plain")
         if inner.redacted:
             return write_tree(kept)

@@ -112,15 +112,15 @@ _IDENTIFIER: Final = re.compile("[_-]|[a-z][A-Z]|[Aa]uthorization$|^[A-Z]{4,}$")
 class SecretText:
     """Cuts secrets out of texts.
 
-    `secrecy` returns which values of a name are secret, and `suspects` whether a text must be
-    parsed.
+    `secrecy` returns which values of a name are secret, and `has_sign` whether a text has a
+    sign of a secret.
     """
 
     def __init__(
-        self, secrecy: Callable[[str], Secrecy], suspects: Callable[[bytes], bool]
+        self, secrecy: Callable[[str], Secrecy], has_sign: Callable[[bytes], bool]
     ) -> None:
         self.secrecy = secrecy
-        self._suspects = suspects
+        self._has_sign = has_sign
         self._rules: tuple[tuple[Callable[[str], str], tuple[str, ...]], ...] = (
             (redact_private_keys, ("private key", "private-lines")),
             (redact_tokens, _ALWAYS),
@@ -146,7 +146,7 @@ class SecretText:
         `has_sign` is an optional faster search, which looks only for the signs that this text can
         have.
         """
-        return ("://" in text and "@" in text) or (has_sign or self._suspects)(
+        return ("://" in text and "@" in text) or (has_sign or self._has_sign)(
             text.encode(errors="replace")
         )
 
@@ -176,7 +176,7 @@ class SecretText:
     def _cut(self, text: str) -> str:
         if "://" in text:
             text = redact_url_passwords(text)
-            if not self._suspects(text.replace("://", " ").encode(errors="replace")):
+            if not self._has_sign(text.replace("://", " ").encode(errors="replace")):
                 return text  # a URL's user is the only sign
         folded = text.lower()
         for rule, signs in self._rules:

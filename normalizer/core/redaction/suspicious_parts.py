@@ -11,7 +11,7 @@ from typing import Final, cast
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.redaction.prefilter import Search
+from normalizer.core.redaction.prefilter import HasSign
 from normalizer.jsontext import (
     MAX_MAGNITUDE,
     Json,
@@ -49,7 +49,7 @@ _exact: Final = json.JSONDecoder(
 )
 
 
-def parse_suspicious(text: bytes, has_sign: Search) -> Json:
+def parse_suspicious(text: bytes, has_sign: HasSign) -> Json:
     """Parse a JSON text, except for its objects and lists without a sign.
 
     `has_sign` returns whether a part has a sign. Parts without one become `Raw`, with the bytes
@@ -92,7 +92,7 @@ def is_number(value: Json) -> bool:
     return type(value) is int
 
 
-def _parse(text: bytes, has_sign: Search, level: int) -> Json:
+def _parse(text: bytes, has_sign: HasSign, level: int) -> Json:
     if level < _SEARCHED_LEVELS and len(text) >= _SHORT:
         try:
             if text.startswith(b"{"):
@@ -106,7 +106,7 @@ def _parse(text: bytes, has_sign: Search, level: int) -> Json:
     return parse_whole(text)
 
 
-def _part(raw: Raw, has_sign: Search, level: int) -> Json:
+def _part(raw: Raw, has_sign: HasSign, level: int) -> Json:
     text = bytes(raw)
     if text[0] not in _CONTAINERS:
         return cast("Json", _decode(text)) if len(text) <= MAX_MAGNITUDE else parse_whole(text)

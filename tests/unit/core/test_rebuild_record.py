@@ -10,7 +10,7 @@ from normalizer.core.identity.collisions import with_event_id
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
-from normalizer.envelope import Envelope
+from normalizer.envelope import Envelope, Rejected
 from normalizer.snowflake import EPOCH_MS, derive_id
 from tests.support.merging import merge
 
@@ -130,3 +130,14 @@ def test_times_that_did_not_count_come_back_beside_the_one_that_did() -> None:
     assert sent(event).keys() >= times.keys()
     assert sent(event)["created_at"] == "soon"
     assert sent(event)["event_time"] == times["event_time"]
+
+
+def test_a_stored_row_that_is_rejected_again_keeps_its_shape() -> None:
+    record = msgspec.structs.replace(
+        rebuild_record(envelope()), value=b'{"execution_id":1,"event_type":7}', shape="worker"
+    )
+
+    (rejected,) = normalizer.normalize(record)
+
+    assert isinstance(rejected, Rejected)
+    assert rejected.shape == "worker"

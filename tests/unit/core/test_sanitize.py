@@ -143,7 +143,7 @@ def test_a_list_beside_the_payload_of_a_wrapper_is_no_batch(beside: str, payload
     sent = {"global_sequence": 1, "payload": payload, beside: ["password=hunter2hunter2"]}
     text = json.dumps(sent)
 
-    for tree in (parse_whole(text.encode()), parse_suspicious(text.encode(), sanitizer.suspects)):
+    for tree in (parse_whole(text.encode()), parse_suspicious(text.encode(), sanitizer.has_sign)):
         kept = json.loads(sanitizer.clean(text, tree).text)
 
         assert kept[beside] == ["password=[REDACTED]"]
@@ -178,7 +178,7 @@ def test_the_name_of_a_place_ends_after_eight_keys() -> None:
     ],
 )
 def test_plainly_harmless_text_is_not_suspicious(text: str) -> None:
-    assert not sanitizer.suspects(text.encode())
+    assert not sanitizer.has_sign(text.encode())
 
 
 def test_a_key_with_a_token_is_looked_into_unless_it_is_none() -> None:
@@ -204,7 +204,7 @@ def test_a_key_with_a_token_is_looked_into_unless_it_is_none() -> None:
     missed = {
         text
         for text in (f'{{"{"".join(key)}":"value-1234"}}' for key in parts)
-        if clean(text).text != text and not sanitizer.suspects(text.encode())
+        if clean(text).text != text and not sanitizer.has_sign(text.encode())
     }
 
     assert not missed
@@ -215,7 +215,7 @@ def test_the_prefilter_splits_words_like_keys() -> None:
         assert cleaned({parted: "Abcdef123456", "n": "\xe9"})[parted] == "Abcdef123456"
         assert sanitizer.texts.secrecy(parted) is Secrecy.NOTHING
     for joined in ("api.key", "dd.app_key", "api - key", "api+key", "api:key"):
-        assert sanitizer.suspects(json.dumps({joined: 1}).encode())
+        assert sanitizer.has_sign(json.dumps({joined: 1}).encode())
         assert cleaned({joined: "Abcdef123456"})[joined] == "[REDACTED]"
 
 
@@ -223,23 +223,23 @@ def test_the_prefilter_splits_words_like_keys() -> None:
 def test_a_long_text_is_looked_at_in_pieces(before: int) -> None:
     long = "x" * before + "%s" + "y" * 70_000
 
-    assert sanitizer.suspects((long % ("1" * 200)).encode())
-    assert sanitizer.suspects((long % "pass_word").encode())
-    assert sanitizer.suspects((long % "z://u:p@h").encode())
-    assert not sanitizer.suspects((long % "z://h/u@h").encode())
-    assert sanitizer.suspects((long % "-PIN-").encode())
-    assert not sanitizer.suspects((long % "mapping").encode())
-    assert sanitizer.suspects((long % ",1e999,").encode())
-    assert not sanitizer.suspects((long % "x1e400").encode())
-    assert Sanitizer(["q" * 700]).suspects((long % ("q" * 700)).encode())
-    assert not sanitizer.suspects((long % "").encode())
+    assert sanitizer.has_sign((long % ("1" * 200)).encode())
+    assert sanitizer.has_sign((long % "pass_word").encode())
+    assert sanitizer.has_sign((long % "z://u:p@h").encode())
+    assert not sanitizer.has_sign((long % "z://h/u@h").encode())
+    assert sanitizer.has_sign((long % "-PIN-").encode())
+    assert not sanitizer.has_sign((long % "mapping").encode())
+    assert sanitizer.has_sign((long % ",1e999,").encode())
+    assert not sanitizer.has_sign((long % "x1e400").encode())
+    assert Sanitizer(["q" * 700]).has_sign((long % ("q" * 700)).encode())
+    assert not sanitizer.has_sign((long % "").encode())
 
 
 def test_an_added_word_is_looked_for() -> None:
     added = Sanitizer(["Session-Key9", " - "])
 
-    assert added.suspects(b'{"SESSION_key3":1}')
-    assert Sanitizer(["token"]).suspects(b'{"token_id":1}')
+    assert added.has_sign(b'{"SESSION_key3":1}')
+    assert Sanitizer(["token"]).has_sign(b'{"token_id":1}')
     assert cleaned({"token_id": 5}, ("token",)) == {"token_id": "[REDACTED]"}
     assert cleaned({"mySessionKey9": 5}, ("Session-Key9",)) == {"mySessionKey9": "[REDACTED]"}
 

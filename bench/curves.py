@@ -240,7 +240,7 @@ class Bench:
         return one
 
     async def _drop(self, name: str) -> None:
-        connection = await asyncpg.connect(self._servers.postgres.url)
+        connection = await asyncpg.connect(self._servers.postgres.superuser_url)
         try:
             await connection.execute(f"drop database {name} with (force)")
         finally:
@@ -250,7 +250,7 @@ class Bench:
         """Do what the server would have done since."""
         for database, statement in (
             (url, "vacuum (analyze)"),
-            (self._servers.postgres.url, "checkpoint"),
+            (self._servers.postgres.superuser_url, "checkpoint"),
         ):
             connection = await asyncpg.connect(database)
             try:

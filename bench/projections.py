@@ -56,7 +56,7 @@ async def main(options: argparse.Namespace) -> int:
         await load(servers.bootstrap_servers, options.events, 1, f"--in-flight={IN_FLIGHT}")
         share = await _drains(servers, say)
         connection = await connected(await servers.database("costs"))
-        source = await connected(servers.postgres.url_for("with"))
+        source = await connected(servers.postgres.database_url("with"))
         rows = await finished_rows(source)
         await source.close()
         gc.freeze()  # dead rows must not be scanned again and again

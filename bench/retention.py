@@ -227,7 +227,7 @@ async def _database() -> AsyncIterator[Database]:
         async with PostgresServer(folder / "postgres", settings=_SETTINGS) as postgres:
             url = await postgres.create_database("retention")
             await migrate(url, report=lambda _: None)
-            superuser = postgres.url.rpartition("/")[0]
+            superuser = postgres.superuser_url.rpartition("/")[0]
             yield Database(name="retention", url=url, admin_url=f"{superuser}/retention")
     finally:
         remove_server_folder(folder / "postgres")

@@ -91,7 +91,7 @@ async def _warm_up(stack: Servers, options: Options) -> list[str]:
     service = CONTESTANTS[0]
     await drain(stack, service, 0, TOPIC, options.events, keep=True)
     name = f"{service.name}-{TOPIC}-0"
-    finished = await send_finished_rows(stack, stack.postgres.url_for(name), _FINISHED)
+    finished = await send_finished_rows(stack, stack.postgres.database_url(name), _FINISHED)
     await stack.drop_database(name)
     return finished
 

@@ -102,12 +102,12 @@ class Servers:
         else:
             file = "finished_tables.sql" if who.kind == "connect" else "tables.sql"
             await self._execute(url, (SOURCES / file).read_text())
-        await self._execute(self.postgres.url, "checkpoint")
+        await self._execute(self.postgres.superuser_url, "checkpoint")
         return url
 
     async def drop_database(self, name: str) -> None:
         """Drop it with all its connections."""
-        await self._execute(self.postgres.url, f'drop database "{name}" with (force)')
+        await self._execute(self.postgres.superuser_url, f'drop database "{name}" with (force)')
 
     async def is_stable(self, group: str, members: int) -> bool:
         """Return whether the group has this many members and all its partitions assigned."""

@@ -43,17 +43,17 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
     kafka = KafkaCheck(settings, log)
     database = DatabaseCheck(settings)
     steps: list[tuple[KafkaCheck | DatabaseCheck, Callable[[], AsyncIterator[CheckResult]]]] = [
-        (kafka, kafka.connects),
-        *((kafka, partial(kafka.topic, topic)) for topic in settings.kafka_topics),
-        (kafka, kafka.group),
-        (database, database.connects),
-        (database, database.crash_safety),
-        (database, database.public_rights),
-        (database, database.migrations),
-        (database, database.triggers),
-        (database, database.rights),
-        (database, database.statistics_right),
-        (database, database.clock),
+        (kafka, kafka.check_connection),
+        *((kafka, partial(kafka.check_topic, topic)) for topic in settings.kafka_topics),
+        (kafka, kafka.check_group),
+        (database, database.check_connection),
+        (database, database.check_crash_safety),
+        (database, database.check_public_rights),
+        (database, database.check_migrations),
+        (database, database.check_triggers),
+        (database, database.check_rights),
+        (database, database.check_statistics_right),
+        (database, database.check_clock),
         (database, partial(_clusters, kafka, database)),
         (database, partial(_groups, kafka, database, settings.kafka_group_id)),
         (database, partial(_positions, kafka, database)),
@@ -80,7 +80,7 @@ async def _clusters(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator
     if not kafka.bounds or not database.readable:
         return
     topics = {partition.topic for partition in kafka.bounds}
-    for topic, cluster_id in await database.clusters(sorted(topics)):
+    for topic, cluster_id in await database.read_cluster_ids(sorted(topics)):
         if cluster_id != kafka.cluster_id:
             message = (
                 f"it was read from cluster {cluster_id}, but cluster {kafka.cluster_id} answers"
@@ -95,7 +95,7 @@ async def _groups(
     if not kafka.bounds or not database.readable:
         return
     partitions = defaultdict[tuple[str, str], list[str]](list)
-    for one in await database.other_groups(kafka.bounds.keys(), group_id):
+    for one in await database.find_other_groups(kafka.bounds.keys(), group_id):
         partitions[one.other, one.owner].append(f"{one.topic}[{one.partition}]")
     for (other, owner), names in partitions.items():
         message = (
@@ -110,7 +110,7 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
         return
     topics = {partition.topic for partition in kafka.bounds}
     fit, without_leader = True, 0
-    rows = await database.positions(sorted(topics))
+    rows = await database.read_positions(sorted(topics))
     for row in rows:
         partition = KafkaPartition(row["topic"], row["partition"])
         about, bounds = f"position of {partition}", kafka.bounds.get(partition)

@@ -112,7 +112,7 @@ class DatabaseCheck:
             "see DATABASE_URL, and the server's log",
         )
 
-    async def connects(self) -> AsyncIterator[CheckResult]:
+    async def check_connection(self) -> AsyncIterator[CheckResult]:
         """Connect, and check that the server is new enough and not a standby."""
         async with read_only_connection(self._url) as connection:
             version = int(await connection.fetchval("show server_version_num"))
@@ -131,7 +131,7 @@ class DatabaseCheck:
             self.answers = True
             yield CheckResult(about, f"PostgreSQL {version // 10_000}, as {user}{pooler}")
 
-    async def migrations(self) -> AsyncIterator[CheckResult]:
+    async def check_migrations(self) -> AsyncIterator[CheckResult]:
         """Check that all migrations are applied, and none was edited."""
         if not self.answers:
             return
@@ -165,7 +165,7 @@ class DatabaseCheck:
             newer_versions = f", {newer} of a newer version" if newer else ""
             yield CheckResult("migrations", f"{len(statuses) - newer} applied{newer_versions}")
 
-    async def triggers(self) -> AsyncIterator[CheckResult]:
+    async def check_triggers(self) -> AsyncIterator[CheckResult]:
         """Check that the triggers that update the projections run for this user."""
         if not self.migrated:
             return
@@ -185,7 +185,7 @@ class DatabaseCheck:
                 f"alter table {table} enable trigger {trigger}; then run `projector repair`",
             )
 
-    async def rights(self) -> AsyncIterator[CheckResult]:
+    async def check_rights(self) -> AsyncIterator[CheckResult]:
         """Check every right that the migrations grant to a writer."""
         if not self.migrated:
             return
@@ -215,7 +215,7 @@ class DatabaseCheck:
         else:
             yield CheckResult("rights", "may write events, positions, quarantine, and projections")
 
-    async def statistics_right(self) -> AsyncIterator[CheckResult]:
+    async def check_statistics_right(self) -> AsyncIterator[CheckResult]:
         """Check the right to see how old the snapshots of other roles are."""
         if not self.readable:
             return
@@ -234,7 +234,7 @@ class DatabaseCheck:
             warns=not sees,
         )
 
-    async def crash_safety(self) -> AsyncIterator[CheckResult]:
+    async def check_crash_safety(self) -> AsyncIterator[CheckResult]:
         """Check that PostgreSQL can start again after a crash."""
         if not self.answers:
             return
@@ -250,7 +250,7 @@ class DatabaseCheck:
             warns=not is_on,
         )
 
-    async def public_rights(self) -> AsyncIterator[CheckResult]:
+    async def check_public_rights(self) -> AsyncIterator[CheckResult]:
         """Check that no reader can fill the disk, with rights that every user has by default."""
         if not self.answers:
             return
@@ -270,7 +270,7 @@ class DatabaseCheck:
             warns=bool(granted),
         )
 
-    async def clock(self) -> AsyncIterator[CheckResult]:
+    async def check_clock(self) -> AsyncIterator[CheckResult]:
         """Check that the server's clock agrees with this machine's."""
         if not self.answers:
             return
@@ -285,15 +285,15 @@ class DatabaseCheck:
         remedy = "run an NTP client on both" if abs(skew_s) > _SKEW_S else ""
         yield CheckResult("clock", message, remedy)
 
-    async def clusters(self, topics: Sequence[str]) -> list[asyncpg.Record]:
+    async def read_cluster_ids(self, topics: Sequence[str]) -> list[asyncpg.Record]:
         """Return the cluster that each of these topics was read from."""
         return await self._fetch(_CLUSTERS_OF_TOPICS, topics)
 
-    async def positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
+    async def read_positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
         """Return the newest position of each partition."""
         return await self._fetch(NEWEST_POSITIONS, topics)
 
-    async def other_groups(
+    async def find_other_groups(
         self, partitions: Collection[tuple[str, int]], group_id: str
     ) -> list[OtherGroupError]:
         """Return the partitions that another consumer group reads into this database."""

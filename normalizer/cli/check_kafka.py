@@ -43,7 +43,7 @@ class KafkaCheck:
             "see KAFKA_BOOTSTRAP_SERVERS and the security settings (`normalizer config`)",
         )
 
-    async def connects(self) -> AsyncIterator[CheckResult]:
+    async def check_connection(self) -> AsyncIterator[CheckResult]:
         """Connect, and report address, user, and encryption."""
         await self._log.check_sign_in()
         self.cluster_id = await self._log.cluster_id()
@@ -62,7 +62,7 @@ class KafkaCheck:
         """Build the command line of one of Kafka's own tools."""
         return f"{tool} --bootstrap-server {self._servers} --topic {topic} {options}"
 
-    async def topic(self, topic: str) -> AsyncIterator[CheckResult]:
+    async def check_topic(self, topic: str) -> AsyncIterator[CheckResult]:
         """Check that the topic exists and can be read, and report its retention."""
         if self.cluster_id is None:
             return
@@ -96,7 +96,7 @@ class KafkaCheck:
         async for finding in self._retention(topic):
             yield finding
 
-    async def group(self) -> AsyncIterator[CheckResult]:
+    async def check_group(self) -> AsyncIterator[CheckResult]:
         """Check that this user may see the group, and report its members."""
         if self.cluster_id is None:
             return

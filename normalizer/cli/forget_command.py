@@ -77,7 +77,7 @@ def forget(*, execution: ExecutionToForget, who: str | None, why: str, dry_run: 
 
     if dry_run:
         click.echo(
-            f"nothing was changed. It would delete: {run_or_exit(with_progress(flow.count()))}"
+            f"nothing was changed. It would delete: {run_or_exit(with_progress(flow.count_rows()))}"
         )
         return
     reason = ErasureReason(who=who or user_at_host(), why=why.strip())

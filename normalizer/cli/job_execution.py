@@ -49,7 +49,7 @@ def create_screen_for_log(settings: Settings) -> Screen:
 def run_job(
     settings: Settings,
     spec: JobSpec,
-    flow: Callable[[JobRunner], Coroutine[Any, Any, RunResult]],
+    job: Callable[[JobRunner], Coroutine[Any, Any, RunResult]],
     screen: Screen,
     max_rate: float | None,
 ) -> RunResult:
@@ -61,7 +61,7 @@ def run_job(
             runner = JobRunner(
                 settings, spec, throttle=throttle, progress=RunProgress(screen, spec.kind)
             )
-            return await flow(runner)
+            return await job(runner)
 
     collect_rarely()
     return run_or_exit(run())
@@ -110,15 +110,17 @@ def run_backfill_dry_run(
     collect_rarely()
     with open_diff(changes) as diff:
         stale, stopped, broken = run_or_exit(dry_run(diff))
-    if source.truncated:
-        click.echo(f"truncated: {source.truncated}", err=True)
-    lines = [*diff.lines()]
-    if stale.count("changed") or stale.count("rejected"):
+    if source.truncation_reason:
+        click.echo(f"truncated: {source.truncation_reason}", err=True)
+    lines = [*diff.format_lines()]
+    if stale.get_count("changed") or stale.get_count("rejected"):
         lines.append(
             "already stored by older rules, and left as is. `normalizer renormalize` would make it:"
         )
-        lines += stale.lines()
-    exit_with_dry_run_result(lines, partial=stopped or bool(source.truncated), broken=broken)
+        lines += stale.format_lines()
+    exit_with_dry_run_result(
+        lines, partial=stopped or bool(source.truncation_reason), broken=broken
+    )
 
 
 @contextlib.contextmanager
@@ -143,7 +145,7 @@ def open_diff(path: Path | None) -> Iterator[Diff]:
             raise
 
 
-class _Trial(Protocol):
+class _DryRun(Protocol):
     """A dry run."""
 
     async def run(self) -> None: ...
@@ -151,11 +153,11 @@ class _Trial(Protocol):
     def work_done(self) -> WorkDone: ...
 
 
-async def run_dry_run(trial: _Trial, screen: Screen) -> bool:
+async def run_dry_run(dry_run: _DryRun, screen: Screen) -> bool:
     """Run the dry run and show its progress. Returns whether a signal ended it."""
     async with cancel_on_signal() as block:
-        with Progress(screen, "dry run").reporting(trial.work_done):
-            await trial.run()
+        with Progress(screen, "dry run").reporting(dry_run.work_done):
+            await dry_run.run()
     return block.expired()
 
 
@@ -197,6 +199,6 @@ class _ScreenStream:
 
 def exit_with_result(screen: Screen, result: RunResult, more: Iterable[str] = ()) -> NoReturn:
     """Print the result and more lines about it, and exit with its code."""
-    for line in chain(result.lines(), more):
+    for line in chain(result.format_lines(), more):
         screen.print_line(line)
     raise SystemExit({"truncated": PROBLEM_FOUND, "failed": FAILED}.get(result.state, 0))

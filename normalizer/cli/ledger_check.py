@@ -118,11 +118,11 @@ async def verify_ledger(
         for position in positions:
             yield await _check_partition(
                 log,
-                bounds.get(position.key),
+                bounds.get(position.partition_key),
                 position,
-                gaps[position.key],
-                stored[position.key],
-                quarantined[position.key],
+                gaps[position.partition_key],
+                stored[position.partition_key],
+                quarantined[position.partition_key],
             )
         for run in runs:
             key = (run["job_id"], run["run"])
@@ -149,7 +149,9 @@ async def _log_bounds(
     if log is None:
         return {}, frozenset()
     newest = {
-        KafkaPartition(one.topic, one.partition): one.key for one in positions if one.is_newest
+        KafkaPartition(one.topic, one.partition): one.partition_key
+        for one in positions
+        if one.is_newest
     }
     topics = {at.topic for at in newest}
     there = newest.keys() & {at for topic in topics for at in await log.partitions(topic)}
@@ -246,7 +248,7 @@ async def _why_reset(
         KafkaPartition(position.topic, position.partition),
         (position.cluster_id, await log.cluster_id()),
         next_offset=position.next_offset,
-        last=position.last,
+        last=position.last_record,
         bounds=bounds,
     )
 
@@ -385,7 +387,7 @@ async def _stored_rows(
     by_partition: Counter[PartitionKey] = Counter()
     by_run: Counter[JobRunKey] = Counter()
 
-    async for chunk in IdRangeWalk(connection.fetch, _ROWS_A_CHUNK).after(BELOW_ALL_IDS):
+    async for chunk in IdRangeWalk(connection.fetch, _ROWS_A_CHUNK).ranges_above(BELOW_ALL_IDS):
         by_partition.update(await _counts(connection, _STORED, positions, *chunk))
         by_run.update(await _counts_by_run(connection, _STORED_BY_RUN, runs, *chunk))
     return by_partition, by_run

@@ -40,12 +40,12 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
     is_newest: bool
 
     @property
-    def last(self) -> LastRecord | None:
+    def last_record(self) -> LastRecord | None:
         """Return the last record that was read, or None if none was."""
         return last_record_from_columns(self.last_offset, self.last_recorded_ms, self.last_crc)
 
     @property
-    def key(self) -> PartitionKey:
+    def partition_key(self) -> PartitionKey:
         """Return (topic, incarnation, partition)."""
         return (self.topic, self.incarnation, self.partition)
 

@@ -58,7 +58,7 @@ class PartitionPosition(msgspec.Struct, kw_only=True):
     committed_at: str | None
 
     @property
-    def at(self) -> KafkaPartition:
+    def topic_partition(self) -> KafkaPartition:
         """Return the topic and partition."""
         return KafkaPartition(self.topic, self.partition)
 
@@ -108,7 +108,7 @@ async def read_positions(
         return positions
     try:
         cluster_id = await log.cluster_id()
-        newest = {one.at: one for one in reversed(positions)}
+        newest = {one.topic_partition: one for one in reversed(positions)}
         newest = {at: one for at, one in newest.items() if one.cluster_id == cluster_id}
         there = [
             one for name in {one.topic for one in newest} for one in await log.partitions(name)
@@ -211,26 +211,27 @@ async def _passed(
     to: int | None,
 ) -> tuple[list[RawRecord], int]:
     """Return the records that can be read in the range to skip, and the next offset to read."""
+    at = position.topic_partition
     if log is None:
         raise ConfigurationError(
-            f"{position.at}: KAFKA_BOOTSTRAP_SERVERS is not set, so nothing was skipped. Set it, "
+            f"{at}: KAFKA_BOOTSTRAP_SERVERS is not set, so nothing was skipped. Set it, "
             "so that the command can read the records from Kafka and store them in quarantine"
         )
     if (cluster := await log.cluster_id()) != position.cluster_id:
         raise ConfigurationError(
-            f"{position.at}: KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster}, but the position "
+            f"{at}: KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster}, but the position "
             f"belongs to cluster {position.cluster_id}, so nothing was skipped. Set "
             "KAFKA_BOOTSTRAP_SERVERS to the brokers of the position's cluster"
         )
-    if position.at not in await log.partitions(position.topic):
+    if at not in await log.partitions(position.topic):
         raise ConfigurationError(
-            f"{position.at}: the brokers have no such partition, so there is nothing to skip. If "
+            f"{at}: the brokers have no such partition, so there is nothing to skip. If "
             "the partition was deleted for good, use `normalizer position retire` instead"
         )
-    bounds = (await log.bounds([position.at]))[position.at]
+    bounds = (await log.bounds([at]))[at]
     if (to or offset + 1) > bounds.end:
         raise ConfigurationError(
-            f"{position.at}: the log ends at offset {bounds.end}, so the position can't move to "
+            f"{at}: the log ends at offset {bounds.end}, so the position can't move to "
             f"offset {to or offset + 1}. Choose an offset of at most {bounds.end}"
         )
     if offset < bounds.start and to is None:
@@ -245,17 +246,18 @@ async def _read(
 
     Without `to`, return the record at `offset`, or if there's none the offset of the next record.
     """
+    at = position.topic_partition
     records: list[RawRecord] = []
     first, last, empty_answers = offset, to or min(end, offset + _MOST_OFFSETS), 0
     while offset < last and empty_answers < _EMPTY_ANSWERS:
         try:
-            chunk = await log.chunk_at(position.at, offset, incarnation=position.incarnation)
+            chunk = await log.chunk_at(at, offset, incarnation=position.incarnation)
         except UnreadableBatchError as error:
             offset = error.next_offset or offset + 1
             continue
         if chunk is None:
             raise BrokerUnavailableError(
-                f"{position.at}: Kafka's retention deleted offset {offset} a moment ago, so "
+                f"{at}: Kafka's retention deleted offset {offset} a moment ago, so "
                 "there's nothing to skip. Run the command again to skip the record that's first now"
             )
         found = [one for one in chunk.records if to is None or one.offset < to]
@@ -267,7 +269,7 @@ async def _read(
         offset = chunk.next_offset
     if to is None and offset < last:
         raise BrokerUnavailableError(
-            f"{position.at}: the brokers return no record at or after offset {offset}, so the "
+            f"{at}: the brokers return no record at or after offset {offset}, so the "
             "next offset can't be determined. If the log is damaged there, say with --to at which "
             "offset to continue"
         )

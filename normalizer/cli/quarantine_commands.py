@@ -227,7 +227,7 @@ def redrive(
             settings, source, source.wrap_normalize(normalizer.normalize), changes, screen
         )
     if selection.selects_all and not yes:
-        _ask_for_all(run_or_exit(source.count()))
+        _ask_for_all(run_or_exit(source.count_entries()))
     job_options = {"rules": normalizer.version} | format_selection(selection)
     job_options |= {f"set {name}": value for name, value in given.items()}
     spec = JobSpec(kind="redrive", source="quarantine", options=job_options)

@@ -106,7 +106,7 @@ def renormalize(
         with open_diff(changes) as diff:
             trial = RenormalizeDryRun(database_url, selection, normalize, diff)
             stopped = run_or_exit(run_dry_run(trial, screen))
-        exit_with_dry_run_result(diff.lines(), partial=stopped)
+        exit_with_dry_run_result(diff.format_lines(), partial=stopped)
     options = {"rules": normalizer.version} | format_selection(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
 
@@ -148,7 +148,7 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
     async def flow(runner: JobRunner) -> RunResult:
         run = RedactJob(runner, sanitizer)
         result = await run.run()
-        counts.update(run.counts)
+        counts.update(run.change_counts)
         return result
 
     result = run_job(settings, spec, flow, screen, max_rate)

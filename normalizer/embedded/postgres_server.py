@@ -107,12 +107,12 @@ class PostgresServer(StackProcess):
         return self._port
 
     @property
-    def url(self) -> str:
+    def superuser_url(self) -> str:
         """Return the superuser's address of the database postgres."""
-        return self.url_for("postgres", role=_SUPERUSER)
+        return self.database_url("postgres", role=_SUPERUSER)
 
     @property
-    def data(self) -> Path:
+    def data_folder(self) -> Path:
         """Return the data folder of the cluster."""
         return self._outside_folder / "data"
 
@@ -121,7 +121,7 @@ class PostgresServer(StackProcess):
         """Return the folder of psql and the other programs."""
         return self._bin_dir if self._bin_dir is not None else find_wheel_binaries()
 
-    def url_for(self, database: str, *, role: str = DATABASE_OWNER) -> str:
+    def database_url(self, database: str, *, role: str = DATABASE_OWNER) -> str:
         """Return a connection address with its password, which mustn't be logged."""
         return f"postgresql://{role}:{self._password()}@127.0.0.1:{self._port}/{database}"
 
@@ -134,7 +134,7 @@ class PostgresServer(StackProcess):
         owner = choose_postgres_user()
         self._outside_folder = await choose_reachable_folder(self.folder, owner)
         self._bin_dir = await choose_reachable_binaries(self.bin_dir, self._outside_folder, owner)
-        if not self.data.exists():
+        if not self.data_folder.exists():
             await self._initialise(owner)
         await self._wait_for_leftover()
         await start_on_free_ports(
@@ -151,7 +151,7 @@ class PostgresServer(StackProcess):
         ]
         self._child = await Child.start(
             "postgres",
-            [self.bin_dir / "postgres", "-D", self.data, *settings],
+            [self.bin_dir / "postgres", "-D", self.data_folder, *settings],
             env=POSTGRES_ENVIRONMENT,
             log=self.log,
             owner=owner,
@@ -168,11 +168,13 @@ class PostgresServer(StackProcess):
 
     async def create_database(self, name: str) -> str:
         """Create a database unless it exists. Returns its address for the owner."""
-        async with open_connection(self.url, application_name="normalizer up") as connection:
+        async with open_connection(
+            self.superuser_url, application_name="normalizer up"
+        ) as connection:
             found = await connection.fetchval("select 1 from pg_database where datname = $1", name)
             if found is None:
                 await connection.execute(f'create database "{name}" owner {DATABASE_OWNER}')
-        return self.url_for(name)
+        return self.database_url(name)
 
     def _password(self) -> str:
         file = self.folder / "password"
@@ -212,12 +214,12 @@ class PostgresServer(StackProcess):
                     f"initdb could not create the database in {self._outside_folder}. Its log "
                     f"ends with:\n{last_log_lines(self.log)}"
                 )
-        unfinished.rename(self.data)
+        unfinished.rename(self.data_folder)
 
     async def _wait_for_leftover(self) -> None:
         """Wait for a server whose parent was killed. It may still be shutting down on this data."""
         status = self._postmaster()
-        if status and str(self.data).encode() in read_command_line(int(status[0])):
+        if status and str(self.data_folder).encode() in read_command_line(int(status[0])):
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await end_process(int(status[0]), signal.SIGINT)
 
@@ -228,13 +230,15 @@ class PostgresServer(StackProcess):
     def _postmaster(self) -> list[str]:
         """Return the lines of postmaster.pid. The first is the pid, and the eighth is `ready`."""
         try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            lines = (self.data_folder / "postmaster.pid").read_text().splitlines()
         except OSError:
             return []
         return [line.strip() for line in lines]
 
     async def _create_owner(self) -> None:
-        async with open_connection(self.url, application_name="normalizer up") as connection:
+        async with open_connection(
+            self.superuser_url, application_name="normalizer up"
+        ) as connection:
             found = await connection.fetchval(
                 "select 1 from pg_roles where rolname = $1", DATABASE_OWNER
             )

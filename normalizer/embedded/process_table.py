@@ -25,8 +25,8 @@ def read_command_line(pid: int) -> list[bytes]:
         return []
 
 
-async def end_process(pid: int, number: signal.Signals) -> None:
+async def end_process(pid: int, signal_number: signal.Signals) -> None:
     """Send the signal, and wait for a process that isn't a child."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+        os.kill(pid, signal_number)
     await wait_until_ended(pid)

@@ -85,9 +85,9 @@ class StackProcess:
         if self._child is not None:
             self._child.send_signal(self.abort_signal)
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def send_signal(self, signal_number: signal.Signals) -> None:
         """Send a signal to this process only, such as SIGSTOP or SIGCONT in a test."""
-        self._running().send_signal(number)
+        self._running().send_signal(signal_number)
 
     def _running(self) -> Child:
         if self._child is None:

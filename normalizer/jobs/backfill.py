@@ -79,7 +79,7 @@ class Backfill:
     async def run(self) -> RunResult:
         """Read, normalize, and store. If the source fails at once, no run begins."""
         async with self._source:
-            self._parts = await self._source.parts()
+            self._parts = await self._source.list_parts()
             result = await self.runner.run(self._work, self.progress_ratio)
         self._rejections.flush()
         return result
@@ -105,7 +105,7 @@ class Backfill:
             accept_expired=self._accept_expired,
         ) as store:
             await self._transfer(run, store, positions, tasks)
-        return self._source.truncated
+        return self._source.truncation_reason
 
     async def _transfer(
         self, run: JobRun, store: Store, positions: JobPositions, tasks: asyncio.TaskGroup
@@ -136,11 +136,11 @@ class Backfill:
         """Yield full batches, and then the rest, even if the source has failed."""
         builder = BatchBuilder()
         try:
-            positions_now = await run.positions(self._parts)
+            positions_now = await run.read_positions(self._parts)
             async with contextlib.aclosing(self._pages(positions_now)) as pages:
                 async for page in pages:
                     if page.expired:
-                        positions.note_expired(page.part, page.expired)
+                        positions.add_expired_ranges(page.part, page.expired)
                     async for piece, items in normalize_page(
                         page, self._normalize, room=self._batch_rows
                     ):

@@ -126,7 +126,7 @@ class Export:
             return
         walk = IdRangeWalk(self._session.fetch, ROWS_PER_CHUNK)
         self._share = walk.progress_ratio
-        async for ids in walk.after(BELOW_ALL_IDS):
+        async for ids in walk.ranges_above(BELOW_ALL_IDS):
             yield ids
 
     async def _fetch_between(

@@ -348,7 +348,7 @@ _END: Final = """
 
 
 class Forget:
-    """Erases one execution. `count` says what would be deleted, and `run` deletes it.
+    """Erases one execution. `count_rows` says what would be deleted, and `run` deletes it.
 
     If the database becomes unreachable in the middle, both wait until it responds again and
     continue. They raise StoreUnavailableError if it doesn't respond at the start, or if a batch
@@ -370,7 +370,7 @@ class Forget:
         """Return how far the current step is."""
         return self._done
 
-    async def count(self) -> ErasedCounts:
+    async def count_rows(self) -> ErasedCounts:
         """Count what would be deleted. Raises the same errors as `run`."""
         try:
             await self._session.run(self._check_not_divergent)

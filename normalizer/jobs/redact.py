@@ -59,14 +59,14 @@ RedactedCounts = Counter[str]
 
 
 class RedactJob(RewriteJob):
-    """One run. `counts` has every table except events, whose rows are in the run's totals."""
+    """One run. `change_counts` has all tables but events, whose rows are in the run's totals."""
 
     def __init__(self, runner: JobRunner, sanitizer: Sanitizer) -> None:
         super().__init__(runner, _rewrite_plan(sanitizer))
         self._others = _OtherTables(self._session.fetch, sanitizer, self._turn, writes=True)
 
     @property
-    def counts(self) -> RedactedCounts:
+    def change_counts(self) -> RedactedCounts:
         """Return what this process has changed."""
         return self._others.counts
 

@@ -129,7 +129,7 @@ class QuarantineSource:
 
     needs_row_key = False
     cluster_id = None
-    truncated = None
+    truncation_reason = None
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class QuarantineSource:
         """Return the share of entries that were tried."""
         return min(self._entries_read / self._entries_in_all, 1.0) if self._entries_in_all else None
 
-    async def count(self) -> int:
+    async def count_entries(self) -> int:
         """Count the entries that this run still has to try, up to its limit."""
         async with read_only_connection(self._database_url) as connection:
             found: int = await connection.fetchval(
@@ -182,7 +182,7 @@ class QuarantineSource:
         limit = self._selection.limit
         return found if limit is None else min(found, max(0, limit - tried))
 
-    async def parts(self) -> list[SourcePart]:
+    async def list_parts(self) -> list[SourcePart]:
         """Return the only part, in which records are simply numbered."""
         return [SourcePart(key=_PART, start=0)]
 
@@ -194,7 +194,7 @@ class QuarantineSource:
         Entries of the same record within a page become one record.
         """
         next_offset = positions[_PART].next_offset
-        self._entries_in_all = self._entries_in_all or await self.count()
+        self._entries_in_all = self._entries_in_all or await self.count_entries()
         while entries := await self._next_entries():
             records: dict[EntryCoordinates, RawRecord] = {}
             offsets: dict[EntryCoordinates, int] = {}

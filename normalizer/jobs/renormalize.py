@@ -74,7 +74,7 @@ class RenormalizeSelection(msgspec.Struct, frozen=True, kw_only=True):
     from_time: datetime | None = None
     to_time: datetime | None = None
 
-    def parameters(self, version: int) -> tuple[object, ...]:
+    def sql_parameters(self, version: int) -> tuple[object, ...]:
         """Return the parameters of the statement that selects the rows."""
         rule = None if self.rule is None else msgspec.json.encode([{"rule": self.rule}])
         return (version, self.shape, rule, self.from_time, self.to_time)
@@ -122,11 +122,11 @@ class RewriteJob:
 
         After a failure, repeat from the last committed page.
         """
-        at = (await run.positions([SourcePart(key=_PART, start=0)]))[_PART]
+        at = (await run.read_positions([SourcePart(key=_PART, start=0)]))[_PART]
         while not self._stopping.is_set():
             finishing = False
             try:
-                walk = self._id_ranges.after(_last_id(at), rows_walked=at.next_offset)
+                walk = self._id_ranges.ranges_above(_last_id(at), rows_walked=at.next_offset)
                 async for ids in walk:
                     while _last_id(at) < ids.high:
                         at = await self._rewrite(run, ids, at)
@@ -173,7 +173,7 @@ class RewriteJob:
 
     async def _stored_position(self, run: JobRun, at: ReadPosition) -> ReadPosition:
         try:
-            return (await run.positions([]))[_PART]
+            return (await run.read_positions([]))[_PART]
         except RetryableError:
             return at
 
@@ -223,7 +223,16 @@ class RewriteJob:
                 _ADD_ROW_REJECTIONS, *job, *map(list, zip(*listed, strict=True))
             )
         after = ReadPosition(next_offset=at.next_offset + found.rows, cursor=str(last_id))
-        outcome_counts = (0, 0, 0, 0, 0, len(found.changed), found.unchanged, len(found.unreadable))
+        outcome_counts = (
+            0,
+            0,
+            0,
+            0,
+            0,
+            len(found.changed),
+            found.unchanged_count,
+            len(found.unreadable),
+        )
         moved = (
             *_PART,
             after.next_offset,
@@ -281,7 +290,7 @@ class RenormalizeJob(RewriteJob):
     ) -> None:
         plan = RewritePlan(
             find=LOCK_OUTDATED_ROWS,
-            parameters=selection.parameters(rules_version),
+            parameters=selection.sql_parameters(rules_version),
             rewrite=partial(renormalize_row, normalize=normalize),
         )
         super().__init__(runner, plan)

@@ -56,7 +56,7 @@ class RewrittenPage(msgspec.Struct):
     unreadable: list[tuple[int, RewriteFailure]] = []
 
     @property
-    def unchanged(self) -> int:
+    def unchanged_count(self) -> int:
         """Return the number of rows that stay as they are."""
         return self.rows - len(self.changed) - len(self.unreadable)
 

@@ -288,7 +288,7 @@ class StoredEventReader:
         """Yield all stored events after the position, sorted by id."""
         assert position.event_id is not None
         walk = IdRangeWalk(self._session.fetch, EVENTS_A_PAGE)
-        async for ids in walk.after(position.event_id):
+        async for ids in walk.ranges_above(position.event_id):
             last_id = ids.low - 1
             while last_id < ids.high:
                 left = IdRange(last_id + 1, ids.high)
@@ -351,7 +351,7 @@ class StoredEventReader:
             )
             read = await connection.fetch(READ_EVENTS, wanted)
             read.sort(key=lambda row: last_places[row["event_id"]])
-            page.add(read)
+            page.add_rows(read)
             rows += read
             start = end
         return rows, start

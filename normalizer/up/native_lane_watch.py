@@ -27,7 +27,7 @@ class NativeLaneWatch:
         self._look_s = look_s
         self._seen = _stamp()
 
-    async def wait_until_built(self) -> None:
+    async def wait_for_new_lane(self) -> None:
         """Return when another lane is installed that a new process can use."""
         while True:
             await asyncio.sleep(self._look_s)

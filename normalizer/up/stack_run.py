@@ -180,7 +180,7 @@ class _Run:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.for_s), asyncio.TaskGroup() as tasks:
-                keeping = self._supervisor.keep_running(
+                keeping = self._supervisor.restart_ended_processes(
                     report=self.screen.print_line, started_again=lambda: self._write(stack)
                 )
                 tasks.create_task(keeping, name="keep running")
@@ -192,12 +192,12 @@ class _Run:
 
     async def _keep_using_new_lanes(self) -> None:
         while True:
-            await self._lane_watch.wait_until_built()
+            await self._lane_watch.wait_for_new_lane()
             self.screen.print_line("core: native. The normalizer restarts with the lane just built")
             self._supervisor.restart("normalizer")
 
     def _write(self, stack: StackAddresses) -> None:
-        stack.pids = {"up": os.getpid(), **self._supervisor.pids}
+        stack.pids = {"up": os.getpid(), **self._supervisor.pids_by_name}
         write_stack_file(self._folder, stack)
 
     @contextlib.contextmanager

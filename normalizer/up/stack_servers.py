@@ -35,7 +35,7 @@ async def start_postgres(
     psql = shlex.join([str(server.bin_dir / "psql"), _without_password(url)])
     report(f"  PGPASSFILE={shlex.quote(str(pgpass))} {psql}")
     return StackAddresses(
-        database_url=url, folders={"state": str(folder), "postgres": str(server.data)}
+        database_url=url, folders={"state": str(folder), "postgres": str(server.data_folder)}
     )
 
 

@@ -62,26 +62,26 @@ class Supervisor:
         await self._stops.aclose()
 
     @property
-    def pids(self) -> dict[str, int]:
+    def pids_by_name(self) -> dict[str, int]:
         """Return the process ids of running processes, by name."""
         return {name: part.pid for name, part in self._processes.items()}
 
-    async def start(self, name: str, part: StackProcess, *, may_end: bool = False) -> None:
+    async def start(self, name: str, process: StackProcess, *, may_end: bool = False) -> None:
         """Start a process, and return when it runs.
 
         It's stopped later even if it never gets ready.
         """
-        self._processes[name] = part
-        self._stops.push_async_callback(part.stop)
+        self._processes[name] = process
+        self._stops.push_async_callback(process.stop)
         if may_end:
             self._may_end.add(name)
-        await part.start()
+        await process.start()
 
     def restart(self, name: str) -> None:
-        """Make a process end. `keep_running` starts it again."""
+        """Make a process end. `restart_ended_processes` starts it again."""
         self._processes[name].send_signal(signal.SIGTERM)
 
-    async def keep_running(
+    async def restart_ended_processes(
         self, *, report: Callable[[str], None], started_again: Callable[[], None]
     ) -> None:
         """Restart processes that end unexpectedly. Raises EmbeddedError after too many restarts."""

@@ -85,7 +85,7 @@ async def own_database(postgres_server: PostgresServer) -> Database:
     url = await postgres_server.create_database("noetl")
     await migrate(url, report=lambda _: None)
     return Database(
-        name="noetl", url=url, admin_url=postgres_server.url_for("noetl", role="postgres")
+        name="noetl", url=url, admin_url=postgres_server.database_url("noetl", role="postgres")
     )
 
 
@@ -245,6 +245,6 @@ async def on_a_small_disk(server: PostgresServer) -> AsyncIterator[tuple[Databas
         url = await server.create_database("noetl")
         await move_to(disk, server, "noetl")
         await migrate(url, report=lambda _: None)
-        admin_url = server.url_for("noetl", role="postgres")
+        admin_url = server.database_url("noetl", role="postgres")
         yield Database(name="noetl", url=url, admin_url=admin_url), disk
         await drop_from(server, "noetl")

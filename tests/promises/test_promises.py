@@ -16,7 +16,7 @@ async def test_every_mutant_fails_by_its_own_assertion_and_nothing_else_does(
     cluster: Cluster, tmp_path: Path, say: PrintLine
 ) -> None:
     copy_tree(tmp_path)
-    server = cluster.server.url
+    server = cluster.server.superuser_url
     named = {name for mutant in MUTANTS for name in mutant.tests}
     whole = run_tests(tmp_path, {*named, *STAY_GREEN}, server)
     assert {name: reports for name, reports in whole.failures.items() if reports} == {}

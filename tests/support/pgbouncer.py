@@ -74,7 +74,7 @@ class PgBouncer:
         self._port = self._port or find_free_port(set())
         self._folder.mkdir(exist_ok=True)
         self._folder.chmod(0o755)
-        password = urlsplit(self._server.url).password
+        password = urlsplit(self._server.superuser_url).password
         users = "".join(f'"{role}" "{password}"\n' for role in ("postgres", "noetl"))
         (self._folder / "users").write_text(users)
         configuration = self._folder / "pgbouncer.ini"

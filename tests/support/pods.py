@@ -98,7 +98,7 @@ async def prepared(server: PostgresServer, topic: Topic, bootstrap_servers: str)
     )
     assert await child.wait() == 0
     # The owner may not grant this: an administrator types what the page says of it.
-    administrator = await asyncpg.connect(server.url)
+    administrator = await asyncpg.connect(server.superuser_url)
     await administrator.execute("grant pg_read_all_stats to normalizer_writer")
     await administrator.close()
     place = f"127.0.0.1:{server.port}/noetl"

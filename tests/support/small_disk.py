@@ -57,7 +57,7 @@ def small_disk(server: PostgresServer, megabytes: int) -> Iterator[SmallDisk]:
 
 async def move_to(disk: SmallDisk, server: PostgresServer, database: str) -> None:
     """Move the tables of a database that is still empty to this disk."""
-    admin = await asyncpg.connect(server.url)
+    admin = await asyncpg.connect(server.superuser_url)
     try:
         await admin.execute(f"create tablespace small location '{disk.folder}'")
         await admin.execute(f"alter database {database} set tablespace small")
@@ -67,7 +67,7 @@ async def move_to(disk: SmallDisk, server: PostgresServer, database: str) -> Non
 
 async def drop_from(server: PostgresServer, database: str) -> None:
     """Drop the database and the tablespace that `move_to` made for it."""
-    admin = await asyncpg.connect(server.url)
+    admin = await asyncpg.connect(server.superuser_url)
     try:
         await admin.execute(f"drop database {database} with (force)")
         await admin.execute("drop tablespace small")

@@ -217,7 +217,9 @@ class Stack:
                 else await self._older_postgres(version)
             )
             await self._exits.enter_async_context(server)
-            cluster = Cluster(server.url, server.url_for("postgres", role=DATABASE_OWNER), server)
+            cluster = Cluster(
+                server.superuser_url, server.database_url("postgres", role=DATABASE_OWNER), server
+            )
         self._exits.push_async_callback(cluster.drop_template)
         return cluster
 

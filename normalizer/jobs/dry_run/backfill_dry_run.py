@@ -109,7 +109,7 @@ class BackfillDryRun:
         expiry = (await self._session.fetch(_READ_EXPIRY))[0]
         self._horizon = expiry["expired_before"]
         self._forgotten = frozenset(expiry["forgotten"])
-        parts = await self._source.parts()
+        parts = await self._source.list_parts()
         positions = {
             part.key: ReadPosition(start=part.start, next_offset=part.start, end=part.end)
             for part in parts
@@ -139,13 +139,13 @@ class BackfillDryRun:
     async def _compare(self, batch: Batch, overlay: Overlay) -> None:
         events, rejections = self._events_and_rejected(batch)
         write_plan, stored = await self._reconcile(events, overlay)
-        overlay.keep(
+        overlay.keep_rows(
             map(to_envelope, write_plan.inserts),
             ((stored.before[_row_id(row)], row) for row in write_plan.updates),
         )
         for outcome, _ in write_plan.outcomes:
             if outcome == "duplicate":
-                self._diff.add("unchanged")
+                self._diff.add_row("unchanged")
         for row in stored.same:
             if 0 < row.normalizer_version < self._rules_version:
                 self._note_stale(row)
@@ -157,19 +157,19 @@ class BackfillDryRun:
         rejections: list[RejectedRecord] = []
         for record, outcomes in batch.items():
             if not outcomes:
-                self._diff.add("gone")
+                self._diff.add_row("gone")
             for outcome in outcomes:
                 if isinstance(outcome, Ignored):
-                    self._diff.add("ignored")
+                    self._diff.add_row("ignored")
                     continue
                 if self._horizon is not None and is_expired(record, outcome, self._horizon):
-                    self._diff.add("expired")
+                    self._diff.add_row("expired")
                     continue
                 match outcome:
                     case Rejected():
                         rejections.append(RejectedRecord(record, outcome))
                     case event if event.execution_id in self._forgotten:
-                        self._diff.add("forgotten")
+                        self._diff.add_row("forgotten")
                     case event:
                         events.append(to_envelope(event))
         return events, rejections
@@ -180,12 +180,12 @@ class BackfillDryRun:
         known = await self._rejected_before([one.record for one in rejections])
         known |= await self._stored_before({one.coordinates for one in rejections} - known)
         for rejection in rejections:
-            if rejection.coordinates not in known and overlay.reject(rejection.coordinates):
+            if rejection.coordinates not in known and overlay.add_rejection(rejection.coordinates):
                 self._diff.add_rejection(
                     format_rejected_coordinates(*rejection), rejection.rejected.reason
                 )
             else:
-                self._diff.add("unchanged")
+                self._diff.add_row("unchanged")
 
     async def _reconcile(
         self, events: Sequence[Envelope], overlay: Overlay
@@ -203,9 +203,9 @@ class BackfillDryRun:
 
     def _fill_diff(self, overlay: Overlay) -> None:
         for row in overlay.new_rows():
-            self._diff.add("new", row)
+            self._diff.add_row("new", row)
         for stored, row in overlay.changed_rows():
-            self._diff.change("merged", _row_id(row), find_changed_fields(stored, row))
+            self._diff.add_changed_row("merged", _row_id(row), find_changed_fields(stored, row))
 
     def _note_stale(self, row: Envelope) -> None:
         match renormalize_row(row, self._normalize):
@@ -213,7 +213,7 @@ class BackfillDryRun:
                 self.stale.add_rejection(f"event {row.event_id}", unreadable.reason, _row_id(row))
             case Envelope() as today:
                 if fields := find_changed_fields(row, today):
-                    self.stale.change("changed", _row_id(row), fields)
+                    self.stale.add_changed_row("changed", _row_id(row), fields)
 
     async def _stored_before(self, coordinates_set: AbstractSet[Coordinates]) -> set[Coordinates]:
         async def find(connection: asyncpg.Connection) -> set[Coordinates]:
@@ -254,7 +254,7 @@ class _StoredAndPending:
         return self._known | self._overlay.find_coordinates(event_ids)
 
     async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        rows = await self._read(event_ids) | self._overlay.rows(event_ids)
+        rows = await self._read(event_ids) | self._overlay.get_rows(event_ids)
         self.before |= rows
         return rows
 

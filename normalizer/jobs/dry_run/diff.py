@@ -70,21 +70,21 @@ class Diff:
         self._reasons: dict[str, int] = {}
         self._rejected_examples: dict[str, list[str]] = {}
 
-    def count(self, what: str) -> int:
+    def get_count(self, kind: str) -> int:
         """Return the number of rows or records of a kind, which is one of `_KINDS`."""
-        return self._rows.get(what, 0)
+        return self._rows.get(kind, 0)
 
-    def add(self, what: str, event: Envelope | None = None) -> None:
+    def add_row(self, kind: str, event: Envelope | None = None) -> None:
         """Count a row that's `new` or `unchanged`, or a record that would give no row."""
-        self._rows[what] = self.count(what) + 1
+        self._rows[kind] = self.get_count(kind) + 1
         if self._sink and event is not None:
-            self._sink(RowChange(what=what, event_id=str(event.event_id)))
+            self._sink(RowChange(what=kind, event_id=str(event.event_id)))
 
-    def change(self, what: str, event_id: int, fields: FieldChanges) -> None:
+    def add_changed_row(self, kind: str, event_id: int, fields: FieldChanges) -> None:
         """Add a row that's `merged` or `changed`, with the fields that would differ."""
-        self._rows[what] = self.count(what) + 1
+        self._rows[kind] = self.get_count(kind) + 1
         for field, (before, after) in fields.items():
-            pairs = self._fields.setdefault(what, {}).setdefault(field, _Pairs())
+            pairs = self._fields.setdefault(kind, {}).setdefault(field, _Pairs())
             pair = (_shortened(before), _shortened(after))
             if pair not in pairs.counts and len(pairs.counts) >= _MAX_CHANGES_PER_FIELD:
                 pairs.others += 1
@@ -94,11 +94,11 @@ class Diff:
             if len(examples) < _EXAMPLES:
                 examples.append(event_id)
         if self._sink:
-            self._sink(RowChange(what=what, event_id=str(event_id), fields=fields))
+            self._sink(RowChange(what=kind, event_id=str(event_id), fields=fields))
 
     def add_rejection(self, coordinates: str, reason: str, event_id: int | None = None) -> None:
         """Add a record, or a stored row, that would be rejected."""
-        self._rows["rejected"] = self.count("rejected") + 1
+        self._rows["rejected"] = self.get_count("rejected") + 1
         self._reasons[reason] = self._reasons.get(reason, 0) + 1
         examples = self._rejected_examples.setdefault(reason, [])
         if len(examples) < _EXAMPLES:
@@ -113,7 +113,7 @@ class Diff:
                 )
             )
 
-    def lines(self) -> Iterator[str]:
+    def format_lines(self) -> Iterator[str]:
         """Yield the whole diff as lines for an operator."""
         for what in _KINDS:
             if what in self._rows:

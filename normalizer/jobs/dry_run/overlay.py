@@ -52,11 +52,13 @@ class Overlay:
             for event_id, coordinates in self._find("place", event_ids)
         }
 
-    def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+    def get_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         """Return those of these rows that would be stored or changed, in their new form."""
         return {event_id: _row.decode(row) for event_id, row in self._find("row", event_ids)}
 
-    def keep(self, new: Iterable[Envelope], changed: Iterable[tuple[Envelope, Envelope]]) -> None:
+    def keep_rows(
+        self, new: Iterable[Envelope], changed: Iterable[tuple[Envelope, Envelope]]
+    ) -> None:
         """Keep the rows that a batch would insert, and the rows that it would change.
 
         A changed row is given as (before, after). If several batches change the same row, the
@@ -112,7 +114,7 @@ class Overlay:
         )
         return self._assigned
 
-    def reject(self, coordinates: Coordinates) -> bool:
+    def add_rejection(self, coordinates: Coordinates) -> bool:
         """Note a rejection. Returns whether it's the first at these coordinates."""
         return (
             self._files.execute(

@@ -51,7 +51,7 @@ class RewriteDryRun:
             self._session.terminate()
 
     async def _compare_all(self) -> None:
-        async for ids in self._id_ranges.after(BELOW_ALL_IDS):
+        async for ids in self._id_ranges.ranges_above(BELOW_ALL_IDS):
             last_id = ids.low - 1
             while last_id < ids.high:
                 last_id = await self._compare(IdRange(last_id + 1, ids.high))
@@ -69,11 +69,11 @@ class RewriteDryRun:
             self._diff.add_rejection(f"event {event_id}", why.reason, event_id)
         for row in found.changed:
             assert row.event_id is not None
-            self._diff.change(
+            self._diff.add_changed_row(
                 "changed", row.event_id, find_changed_fields(before[row.event_id], row)
             )
-        for _ in range(found.unchanged):
-            self._diff.add("unchanged")
+        for _ in range(found.unchanged_count):
+            self._diff.add_row("unchanged")
         return last_id
 
     async def _fetch(
@@ -97,7 +97,7 @@ class RenormalizeDryRun(RewriteDryRun):
     ) -> None:
         plan = RewritePlan(
             find=READ_OUTDATED_ROWS,
-            parameters=selection.parameters(rules_version),
+            parameters=selection.sql_parameters(rules_version),
             rewrite=partial(renormalize_row, normalize=normalize),
         )
         super().__init__(database_url, plan, diff)

@@ -79,7 +79,9 @@ class IdRangeWalk:
         """
         return min(self._rows_walked / self._rows_in_all, 1.0) if self._rows_in_all else None
 
-    async def after(self, event_id: int, *, rows_walked: int = 0) -> AsyncGenerator[IdRange, None]:
+    async def ranges_above(
+        self, event_id: int, *, rows_walked: int = 0
+    ) -> AsyncGenerator[IdRange, None]:
         """Yield ranges that together cover all ids above `event_id`. May be called again.
 
         To resume after an interruption, pass the last id that was handled. Also pass the number of

@@ -91,8 +91,8 @@ class JobPositions:
     - `cluster_id` is the Kafka cluster that the job reads. A topic that belongs to another cluster
       raises an error.
 
-    Pass the offsets that retention has deleted to `note_expired`. They're counted when a batch
-    moves the position past them.
+    Pass the offsets that retention has deleted to `add_expired_ranges`. They're counted when a
+    batch moves the position past them.
     """
 
     def __init__(self, run: JobRun, *, keyed: bool = False, cluster_id: str | None = None) -> None:
@@ -103,8 +103,8 @@ class JobPositions:
         self._spans: dict[SourceKey, _OffsetSpan] = {}
         """The offsets of the last locked batch, by source."""
 
-    def note_expired(self, part: PartKey, spans: Iterable[tuple[int, int]]) -> None:
-        """Note the ranges (first, next) that retention deleted before they could be read."""
+    def add_expired_ranges(self, part: PartKey, spans: Iterable[tuple[int, int]]) -> None:
+        """Add ranges (first, next) that retention deleted before they could be read."""
         self._expired.setdefault(part, []).extend(spans)
 
     async def lock(

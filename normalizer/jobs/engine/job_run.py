@@ -215,7 +215,7 @@ _END_RUN: Final = """
 
 
 class JobRun:
-    """One run of a job, while this process is its runner. Use `JobRun.begin` with `async with`.
+    """One run of a job, while this process is its runner. Use `begin_or_resume` with `async with`.
 
     Every method raises StoreUnavailableError if the database is unreachable, and FatalError if
     another runner has the job.
@@ -242,7 +242,7 @@ class JobRun:
         self.throttled_before_s = (0.0, 0.0)
 
     @classmethod
-    async def begin(cls, database_url: str, spec: JobSpec, *, owner: str) -> Self:
+    async def begin_or_resume(cls, database_url: str, spec: JobSpec, *, owner: str) -> Self:
         """Resume the last run of the job, or begin a new run if the last one has read everything.
 
         Raises FatalError if another process is running the job.
@@ -262,7 +262,7 @@ class JobRun:
     async def __aexit__(self, *_: object) -> None:
         await self._release()
 
-    async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
+    async def read_positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
         """Return the position of each part of the run. A new part begins at its start."""
         rows = [(*part.key, part.start, part.end) for part in parts]
         if rows:
@@ -277,12 +277,12 @@ class JobRun:
             for row in await self._fetch(_READ_PARTS)
         }
 
-    async def totals(self) -> RunTotals:
+    async def read_totals(self) -> RunTotals:
         """Return the committed totals."""
         (row,) = await self._fetch(_READ_TOTALS)
         return RunTotals(**row)
 
-    async def heartbeat(self, heartbeat: RunHeartbeat) -> None:
+    async def store_heartbeat(self, heartbeat: RunHeartbeat) -> None:
         """Store the progress."""
         if not await self._fetch(_WRITE_HEARTBEAT, self.epoch, *msgspec.structs.astuple(heartbeat)):
             raise self._lost()

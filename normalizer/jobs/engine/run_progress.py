@@ -31,7 +31,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     records_per_s: float
     throttled_s: dict[ThrottleCause, float]
 
-    def lines(self) -> list[str]:
+    def format_lines(self) -> list[str]:
         """Return the result as lines, with the totals as a sum."""
         head = f"{self.state}: job {self.job_id}, run {self.run}"
         lines = [f"{head}: {self.reason}" if self.reason else head, _format_totals(self.totals)]

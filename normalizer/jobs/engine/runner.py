@@ -77,11 +77,11 @@ class JobRunner:
         if the run can't begin, or if the result can't be stored after a stop.
         """
         began_s = time.monotonic()
-        run = await JobRun.begin(self.database_url, self.spec, owner=self.settings.owner)
+        run = await JobRun.begin_or_resume(self.database_url, self.spec, owner=self.settings.owner)
         async with run:
             self.throttle.set_earlier_throttling(run.throttled_before_s)
             _log.info("job.started", job=self.spec.job_id, run=run.number, resumed=run.resumed)
-            before = await run.totals()
+            before = await run.read_totals()
             with stop_on_signals(self.stop):
                 state, reason = await self._supervised(run, work, share)
                 took_s = time.monotonic() - began_s
@@ -100,7 +100,7 @@ class JobRunner:
         outage = OutageLog(_log)
         while True:
             try:
-                totals = await run.totals()
+                totals = await run.read_totals()
                 if state == "complete" and totals.expired:
                     state = "truncated"
                     reason = (
@@ -136,7 +136,7 @@ class JobRunner:
         truncated: str | None = None
         try:
             async with self._deadline, asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.throttle.watch(self._finished), name="live traffic")
+                tasks.create_task(self.throttle.watch_lag(self._finished), name="live traffic")
                 tasks.create_task(self._write_heartbeats(run, share), name="heartbeat")
                 tasks.create_task(self._set_deadline(), name="deadline")
                 truncated = await work(run, tasks)
@@ -174,10 +174,10 @@ class JobRunner:
                 # have to wait for it. Such a wait doesn't count as an outage, however long it
                 # takes, because the database is working.
                 with outage.log_if_silent():
-                    totals = await run.totals()
+                    totals = await run.read_totals()
                 outage.count_success()
                 self._progress.report(totals, share(), self.throttle.throttled_by)
-                await run.heartbeat(self._heartbeat(share(), self._progress.records_per_s))
+                await run.store_heartbeat(self._heartbeat(share(), self._progress.records_per_s))
 
     def _heartbeat(self, share: float | None, records_per_s: float) -> RunHeartbeat:
         return RunHeartbeat(

@@ -13,34 +13,34 @@ from normalizer.core.batch import PartitionBatch, RecordOutcomes, offset_after
 from normalizer.jobs.sources.history_source import SourcePage
 
 
-def split_page(page: SourcePage, records: int) -> Iterator[SourcePage]:
+def split_page(page: SourcePage, max_records: int) -> Iterator[SourcePage]:
     """Split the page into pages of at most this many records."""
-    while len(page.records) > records:
-        piece, page = split_page_at(page, records)
+    while len(page.records) > max_records:
+        piece, page = split_page_at(page, max_records)
         yield piece
     yield page
 
 
-def split_page_at(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
+def split_page_at(page: SourcePage, record_count: int) -> tuple[SourcePage, SourcePage]:
     """Return a page with this many records and the holes that follow them, and the rest."""
-    boundary = offset_after(records, page.from_offset, page.holes)
+    boundary = offset_after(record_count, page.from_offset, page.holes)
     piece = msgspec.structs.replace(
         page,
         next_offset=boundary,
-        records=page.records[:records],
+        records=page.records[:record_count],
         holes=tuple(hole for hole in page.holes if hole[0] < boundary),
     )
     rest = msgspec.structs.replace(
         page,
         from_offset=boundary,
-        records=page.records[records:],
+        records=page.records[record_count:],
         holes=tuple(hole for hole in page.holes if hole[0] >= boundary),
     )
     return piece, rest
 
 
 def to_batch_part(
-    page: SourcePage, items: list[RecordOutcomes], *, epoch: int = 0
+    page: SourcePage, outcomes: list[RecordOutcomes], *, epoch: int = 0
 ) -> PartitionBatch:
     """Return the page as a part of a batch, with the outcomes of its records."""
     topic, incarnation, partition = page.part
@@ -51,6 +51,6 @@ def to_batch_part(
         epoch=epoch,
         from_offset=page.from_offset,
         next_offset=page.next_offset,
-        items=items,
+        items=outcomes,
         holes=page.holes,
     )

@@ -55,7 +55,7 @@ class LiveLagHistory:
     def __init__(self) -> None:
         self._samples: dict[KafkaPartition, deque[tuple[float, int]]] = {}
 
-    def add_ends(self, now_s: float, ends: Mapping[KafkaPartition, int]) -> None:
+    def add_end_offsets(self, now_s: float, ends: Mapping[KafkaPartition, int]) -> None:
         """Add the end offsets that were read now."""
         for partition, end in ends.items():
             samples = self._samples.setdefault(partition, deque())
@@ -77,7 +77,7 @@ class LiveLagHistory:
 class LiveLagSource(Protocol):
     """Measures the lag of live traffic for a Throttle."""
 
-    async def read(self) -> LiveLag:
+    async def read_lag(self) -> LiveLag:
         """Return the lag of live traffic. Raises RetryableError if that can't be measured now."""
 
 
@@ -121,7 +121,7 @@ class LiveLagMeter:
     async def __aexit__(self, *_: object) -> None:
         self._connection.terminate()
 
-    async def read(self) -> LiveLag:
+    async def read_lag(self) -> LiveLag:
         """Return the lag of live traffic. Raises RetryableError and FatalError."""
         if self._cluster_id is None:
             self._cluster_id = await self._log.cluster_id()
@@ -132,7 +132,7 @@ class LiveLagMeter:
         }
         bounds = await self._bounds(positions)
         now_s = self._clock()
-        self._history.add_ends(now_s, {one: bound.end for one, bound in bounds.items()})
+        self._history.add_end_offsets(now_s, {one: bound.end for one, bound in bounds.items()})
         waits = [
             (seconds, one)
             for one in bounds
@@ -196,14 +196,14 @@ class Throttle:
         """
         self.throttled_s["live_lag"], self.throttled_s["max_rate"] = throttled_s
 
-    def max_batch_rows(self, most: int) -> int:
-        """Return the most rows per batch.
+    def max_batch_rows(self, limit: int) -> int:
+        """Return how many rows a batch may have, at most `limit`.
 
         With a low rate there are fewer, so that they don't come in bursts.
         """
-        return most if self._max_rate is None else max(1, min(most, round(self._max_rate / 2)))
+        return limit if self._max_rate is None else max(1, min(limit, round(self._max_rate / 2)))
 
-    async def watch(self, stop: asyncio.Event) -> None:
+    async def watch_lag(self, stop: asyncio.Event) -> None:
         """Measure the lag of live traffic every half second, until the stop."""
         while self._live and not stop.is_set():
             await self._check_lag(self._live)
@@ -271,7 +271,7 @@ class Throttle:
 
     async def _check_lag(self, live: LiveLagSource) -> None:
         try:
-            self._lag = await live.read()
+            self._lag = await live.read_lag()
         except RetryableError as error:
             # If the brokers and the database are both unreachable, nobody can write a live record
             # anyway.

@@ -91,7 +91,7 @@ class FileSource:
         self._read_bytes = 0
         self._open: Unpacked | None = None
         self._cut = False
-        self.truncated: str | None = None
+        self.truncation_reason: str | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,7 +100,7 @@ class FileSource:
         if self._open:
             self._open.__exit__(*why)
 
-    async def parts(self) -> list[SourcePart]:
+    async def list_parts(self) -> list[SourcePart]:
         """Return one part per file. Raises FatalError and ConfigurationError."""
         self._files = await asyncio.to_thread(self._find)
         return [SourcePart(key=file.key, start=1) for file in self._files]
@@ -255,7 +255,8 @@ class FileSource:
         return records
 
     def _is_truncated(self, why: str) -> None:
-        self.truncated = why if self.truncated is None else f"{self.truncated}; {why}"
+        earlier = self.truncation_reason
+        self.truncation_reason = why if earlier is None else f"{earlier}; {why}"
 
 
 def _rows(stream: Unpacked, file: _File) -> Iterator[_Numbered]:

@@ -59,8 +59,8 @@ class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
 class HistorySource(Protocol):
     """A source of history, such as a topic, files, or a table.
 
-    `async with` opens and closes it. A job calls `parts` first, then looks up how far it has read
-    each part, and passes these positions to `read`.
+    `async with` opens and closes it. A job calls `list_parts` first, then looks up how far it has
+    read each part, and passes these positions to `read`.
     """
 
     @property
@@ -72,7 +72,7 @@ class HistorySource(Protocol):
         """Return the Kafka cluster once the parts are known. None if it isn't a topic."""
 
     @property
-    def truncated(self) -> str | None:
+    def truncation_reason(self) -> str | None:
         """Return why the source ended too early, or None if it didn't. Valid after reading."""
 
     async def __aenter__(self) -> Self: ...
@@ -84,7 +84,7 @@ class HistorySource(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    async def parts(self) -> list[SourcePart]:
+    async def list_parts(self) -> list[SourcePart]:
         """Return the present parts with their ends. Raises the source's errors."""
 
     def read(self, positions: Mapping[PartKey, ReadPosition]) -> AsyncGenerator[SourcePage, None]:

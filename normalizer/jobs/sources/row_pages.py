@@ -40,7 +40,7 @@ class PageBudget:
         fitting = (BYTES_PER_PAGE - self._bytes) * self._rows // max(self._bytes, 1)
         return min(max(fitting, 1), self._rows, self._max_rows)
 
-    def add(self, rows: Sequence[asyncpg.Record]) -> None:
+    def add_rows(self, rows: Sequence[asyncpg.Record]) -> None:
         """Count these rows."""
         self._rows += len(rows)
         self._bytes += sum(len(value) for row in rows for value in row if isinstance(value, _SIZED))
@@ -61,6 +61,6 @@ async def fetch_page(
         rows += fetched
         if len(fetched) < fetch_size:
             return rows, True
-        page.add(fetched)
+        page.add_rows(fetched)
         if page.is_full:
             return rows, False

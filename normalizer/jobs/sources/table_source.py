@@ -75,7 +75,7 @@ class TableSource:
 
     needs_row_key = True
     cluster_id = None
-    truncated = None
+    truncation_reason = None
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class TableSource:
     async def __aexit__(self, *_: object) -> None:
         self._connection.terminate()
 
-    async def parts(self) -> list[SourcePart]:
+    async def list_parts(self) -> list[SourcePart]:
         """Return the only part, in which rows are numbered.
 
         Raises ConfigurationError and FatalError.

@@ -44,8 +44,8 @@ class TopicSource:
     """A range of a topic. All partitions are read in parallel, each up to its present end.
 
     `live` has the service's positions. If they show that the topic was recreated since the service
-    last read it, `parts` raises FatalError. `clusters` maps each topic that was read before to the
-    id of its Kafka cluster, so that a wrong address is noticed.
+    last read it, `list_parts` raises FatalError. `clusters` maps each topic that was read before to
+    the id of its Kafka cluster, so that a wrong address is noticed.
     """
 
     needs_row_key = False
@@ -81,7 +81,7 @@ class TopicSource:
         await self._reader.close()
 
     @property
-    def truncated(self) -> str | None:
+    def truncation_reason(self) -> str | None:
         """Return which offsets were gone before they were read, or None."""
         expired = [f"{one.partition} {one.first} to {one.after}" for one in self._expired]
         lost = [
@@ -96,7 +96,7 @@ class TopicSource:
             "; ".join(f"{why}: {', '.join(gone)}" for why, gone in reasons.items() if gone) or None
         )
 
-    async def parts(self) -> list[SourcePart]:
+    async def list_parts(self) -> list[SourcePart]:
         """Return one part per partition.
 
         Raises FatalError, ConfigurationError, and BrokerUnavailableError.

@@ -35,11 +35,11 @@ async def guarded(stack: Stack) -> AsyncIterator[Guarded]:
         server = tls.server
         url = await server.create_database("noetl")
         await migrate(url, report=lambda _: None)
-        admin = Database(name="noetl", url=url, admin_url=server.url)
+        admin = Database(name="noetl", url=url, admin_url=server.superuser_url)
         async with connected(admin) as connection:
             await connection.execute(f"create role writer login password '{PASSWORD}'")
             await connection.execute("grant normalizer_writer to writer")
-        rules = server.data / "pg_hba.conf"
+        rules = server.data_folder / "pg_hba.conf"
         rules.write_text(
             "hostssl noetl writer 127.0.0.1/32 scram-sha-256\n"
             "host noetl writer 127.0.0.1/32 reject\n" + rules.read_text()
@@ -260,7 +260,7 @@ async def test_no_advice_says_to_migrate_a_standby(
 ) -> None:
     async with postgres_server:
         url = await postgres_server.create_database("noetl")
-    (postgres_server.data / "standby.signal").touch()
+    (postgres_server.data_folder / "standby.signal").touch()
     async with postgres_server:
         said = await _said(settings, url)
         standby = msgspec.structs.replace(settings, database_url=url)

@@ -200,7 +200,9 @@ async def test_a_topic_that_was_retired_is_not_waited_for_until_it_is_read_again
     change = PositionChange(action="retire", who="me", why="renamed")
     positions = await read_positions(settings, None, feed.name, 0)
 
-    retired = await retire_partition(settings, None, positions[0].at, change=change, dry_run=False)
+    retired = await retire_partition(
+        settings, None, positions[0].topic_partition, change=change, dry_run=False
+    )
 
     assert {row["state"] for row in before.values()} == {"dead", "unclaimed"}
     assert str(retired).startswith(f"{feed.name}[0]: from 3 to 3: retired until")

@@ -159,7 +159,7 @@ async def until_ends_are_known(settings: Settings, ends: dict[int, int]) -> None
     ):
 
         async def known() -> bool:
-            await live.read()
+            await live.read_lag()
             shown = await read_positions(settings, log, None, None)
             found = {one.partition: one.log_end for one in shown if one.log_end is not None}
             return found == ends and {at.partition for at in live._history._samples} == set(ends)
@@ -182,7 +182,7 @@ async def say_what_is_known_and_name_the_other(settings: Settings, topic: Topic)
         found = [one async for one in check(settings, log)]
     async with TopicSource(settings, topic.name, TopicRange()) as source:
         with pytest.raises(BrokerUnavailableError, match=missing):
-            await source.parts()
+            await source.list_parts()
 
     assert [one.split(": offsets")[0] for one in findings] == [
         f"{topic.name}[{number}] incarnation 0" for number in (0, 1)

@@ -25,7 +25,7 @@ from tests.support.stack import Database, Topic
 async def own_database(postgres_server: PostgresServer) -> Database:
     url = await postgres_server.create_database("noetl")
     await migrate(url, report=lambda _: None)
-    return Database(name="noetl", url=url, admin_url=postgres_server.url)
+    return Database(name="noetl", url=url, admin_url=postgres_server.superuser_url)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
     server = postgres_server
     passwords = {"WRITER_PASSWORD": "it's a writer", "READER_PASSWORD": "a reader"}
     owner, writer, reader = (
-        f"postgresql://{role}:{quote(password)}@127.0.0.1:{urlsplit(server.url).port}/events"
+        f"postgresql://{role}:{quote(password)}@127.0.0.1:{urlsplit(server.superuser_url).port}/events"
         for role, password in zip(
             ("own-er", "writer", "reader"), ("owns", *passwords.values()), strict=True
         )
@@ -53,12 +53,12 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
         "create role \"own-er\" login password 'owns'",
         'create database events owner "own-er"',
     ):
-        await _done(*psql, "--dbname", server.url, "--command", made)
+        await _done(*psql, "--dbname", server.superuser_url, "--command", made)
     with pytest.raises(MigrationFailedError, match='grant projector_reader to "own-er"'):
         await migrate(owner, report=said.append)
     for given in (dict.fromkeys(passwords, "an older one"), passwords):
         await _done(
-            *(*psql, "--dbname", server.url, "--file", str(ROLES)),
+            *(*psql, "--dbname", server.superuser_url, "--file", str(ROLES)),
             env=os.environ | given | {"POSTGRES_USER": "own-er"},
         )
     await migrate(owner, report=said.append)
@@ -67,7 +67,9 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
     async with Store(writer, owner="one") as store:
         await store.write(make_batch(envelope(0), claim=await claimed(store)))
     history = write_file(tmp_path / "records", record_lines(simulated_records(200)))
-    done = await backfill_files(Database(name="events", url=writer, admin_url=server.url), history)
+    done = await backfill_files(
+        Database(name="events", url=writer, admin_url=server.superuser_url), history
+    )
     assert done.state == "complete"
 
     async with (
@@ -112,7 +114,7 @@ async def test_no_login_makes_large_objects_or_writes_to_the_wal_once_public_may
     await _done(*psql, "--dbname", owner, env=revoking)
     await migrate(owner, report=lambda _: None)
     as_owner = await _wasteful(reader), await _warnings(owner)
-    superuser = server.url_for("shared", role="postgres")
+    superuser = server.database_url("shared", role="postgres")
     await _done(*psql, "--dbname", superuser, env=os.environ | passwords)
     by_default = await _wasteful(reader), await _warnings(owner)
     await _done(*psql, "--dbname", superuser, env=revoking)
@@ -148,8 +150,8 @@ async def _wasteful(reader: str) -> list[str]:
 async def _warnings(url: str) -> list[CheckResult]:
     """What `normalizer check` warns of in what this server lets everybody do."""
     database = DatabaseCheck(Settings(database_url=url))
-    assert [one async for one in database.connects()]
-    return [one async for one in database.public_rights() if one.warns]
+    assert [one async for one in database.check_connection()]
+    return [one async for one in database.check_public_rights() if one.warns]
 
 
 async def _done(*command: str, **options: Any) -> None:

@@ -68,7 +68,7 @@ async def test_a_server_whose_port_was_taken_before_it_was_bound_gets_another(
         )
 
         async with server:
-            answer = await fetch_value(server.url, "select 1")
+            answer = await fetch_value(server.superuser_url, "select 1")
 
     assert answer == 1
     assert server.port != port
@@ -159,7 +159,7 @@ async def test_a_server_without_fsync_recovers_a_brin_index_of_a_truncated_table
     """Without full page writes PostgreSQL 18 crashes each time that it replays this."""
     server = PostgresServer(stack.folder / "not durable", durable=False)
     async with server:
-        connection = await asyncpg.connect(server.url)
+        connection = await asyncpg.connect(server.superuser_url)
         await connection.execute("create table t (at bigint)")
         await connection.execute("create index t_brin on t using brin (at)")
         await connection.execute("insert into t select generate_series(1, 20000)")
@@ -170,16 +170,16 @@ async def test_a_server_without_fsync_recovers_a_brin_index_of_a_truncated_table
         await connection.execute("truncate t")
         await server.kill()
         await server.start()
-        assert await fetch_value(server.url, "select count(*) from t") == 0
+        assert await fetch_value(server.superuser_url, "select count(*) from t") == 0
 
 
 @pytest.mark.parametrize("setting", ["on", "off"])
 async def test_check_warns_where_full_page_writes_are_off(stack: Stack, setting: str) -> None:
     folder = stack.folder / f"full pages {setting}"
     async with PostgresServer(folder, settings={"full_page_writes": setting}) as server:
-        database = DatabaseCheck(Settings(database_url=server.url))
-        assert [one async for one in database.connects()]
-        (found,) = [one async for one in database.crash_safety()]
+        database = DatabaseCheck(Settings(database_url=server.superuser_url))
+        assert [one async for one in database.check_connection()]
+        (found,) = [one async for one in database.check_crash_safety()]
 
     assert found.warns == (setting == "off")
     assert found.message.startswith(setting)

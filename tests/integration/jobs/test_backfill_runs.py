@@ -70,11 +70,11 @@ async def test_a_second_runner_is_reported_who_the_first_one_is(
 ) -> None:
     spec = JobSpec(kind="backfill", source=str(history))
 
-    async with await JobRun.begin(database.url, spec, owner="the first"):
+    async with await JobRun.begin_or_resume(database.url, spec, owner="the first"):
         with pytest.raises(FatalError, match="is already running in process the first\\. Wait"):
-            await JobRun.begin(database.url, spec, owner="the second")
+            await JobRun.begin_or_resume(database.url, spec, owner="the second")
 
-    async with await JobRun.begin(database.url, spec, owner="the second") as run:
+    async with await JobRun.begin_or_resume(database.url, spec, owner="the second") as run:
         assert (run.number, run.resumed, run.epoch) == (1, True, 2)
 
 
@@ -90,10 +90,10 @@ async def test_a_job_that_ended_can_be_run_before_the_server_notices_that_its_co
 
     with monkeypatch.context() as patch:
         patch.setattr(ReconnectingConnection, "terminate", ends_later)
-        async with await JobRun.begin(database.url, spec, owner="the first"):
+        async with await JobRun.begin_or_resume(database.url, spec, owner="the first"):
             pass
 
-    async with await JobRun.begin(database.url, spec, owner="the second") as run:
+    async with await JobRun.begin_or_resume(database.url, spec, owner="the second") as run:
         assert run.epoch == 2
     assert len(kept) == 2
     for connection in kept:
@@ -105,7 +105,7 @@ async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
 ) -> None:
     """A network that drops connections tells the client first: the server waits for its probes."""
     spec = JobSpec(kind="backfill", source=str(history))
-    async with await JobRun.begin(database.url, spec, owner="the first") as run:
+    async with await JobRun.begin_or_resume(database.url, spec, owner="the first") as run:
         lost, run._lock._connection = run._lock._connection, None
         assert lost is not None
         probes = [
@@ -118,11 +118,11 @@ async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
             with pytest.raises(
                 StoreUnavailableError
             ):  # the next one is lost before it has the lock
-                await run.positions([])
+                await run.read_positions([])
 
-        await run.positions([])
+        await run.read_positions([])
         with pytest.raises(FatalError, match="is already running in process the first\\. Wait"):
-            await JobRun.begin(database.url, spec, owner="the second")
+            await JobRun.begin_or_resume(database.url, spec, owner="the second")
         lost.terminate()
 
     assert probes == ["30", "10", "3"]
@@ -132,12 +132,12 @@ async def test_a_run_that_retention_deletes_as_it_is_resumed_is_begun_again(
     database: Database, history: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = JobSpec(kind="backfill", source=str(history))
-    async with await JobRun.begin(database.url, spec, owner="o"):
+    async with await JobRun.begin_or_resume(database.url, spec, owner="o"):
         pass
     deleted = "delete from normalizer.jobs where (job_id, run) = ($1, $2) and $3::text is not null"
     monkeypatch.setattr(job_run, "RESUME_RUN", deleted)
 
-    async with await JobRun.begin(database.url, spec, owner="o") as run:
+    async with await JobRun.begin_or_resume(database.url, spec, owner="o") as run:
         assert (run.number, run.resumed, run.epoch) == (1, False, 1)
 
 
@@ -223,7 +223,7 @@ async def test_it_waits_while_live_traffic_is_behind_and_logs_it(
     assert "job.throttled" in said
     assert "noetl.events[2]" in said
     assert "job.resumed" in said
-    assert "by live lag" in "\n".join(verdict.lines())
+    assert "by live lag" in "\n".join(verdict.format_lines())
 
 
 class Counting:
@@ -394,7 +394,7 @@ async def test_a_run_through_an_outage_of_the_database_ends_whole(
 ) -> None:
     url = await postgres_server.create_database("outage")
     await migrate(url, report=lambda _: None)
-    database = Database(name="outage", url=url, admin_url=postgres_server.url_for("outage"))
+    database = Database(name="outage", url=url, admin_url=postgres_server.database_url("outage"))
     flow = slow(database, history, max_rate=700.0)
     async with asyncio.TaskGroup() as tasks:
         async with connected(database) as connection:
@@ -435,17 +435,17 @@ async def test_live_traffic_is_seen_to_wait_unless_nobody_reads_its_log(feed: Fe
         await feed.send(range(5))
         async with running(settings):
             await _until_read_and_reported(feed.watcher, feed.topic, 5)
-        read = await live.read()
+        read = await live.read_lag()
         await feed.send(range(5, 6))
-        seen = await live.read()
+        seen = await live.read_lag()
         now_s += 7
         await feed.send(range(6, 7))
-        waiting = await live.read()
+        waiting = await live.read_lag()
         for left in ("heartbeat_at = now() - interval '2 minutes'", "stopped = true"):
             back = "heartbeat_at = now(), stopped = false"
             for fields in (left, back):
                 await feed.connection.execute(f"update normalizer.source_heartbeats set {fields}")
-                unread.append((await live.read()).seconds)
+                unread.append((await live.read_lag()).seconds)
 
     assert (read.seconds, seen.seconds) == (None, 0.0)
     assert (waiting.seconds, waiting.partition) == (7.0, f"{feed.name}[0]")

@@ -33,7 +33,7 @@ async def test_pages_of_large_rows_are_short(database: Database) -> None:
         key=["event_id"],
     )
     async with source:
-        (part,) = await source.parts()
+        (part,) = await source.list_parts()
         pages = [page async for page in source.read({part.key: ReadPosition(next_offset=0)})]
 
     assert [record.offset for page in pages for record in page.records] == list(range(1, 301))

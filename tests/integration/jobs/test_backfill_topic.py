@@ -126,7 +126,7 @@ async def test_unread_offsets_of_a_recreated_topic_are_named_in_the_result(
     live = (await read_known_sources(settings.required_database_url)).live
 
     async with TopicSource(settings, feed.name, TopicRange(), live=live) as source:
-        (part,) = await source.parts()
+        (part,) = await source.list_parts()
         left = {
             (feed.name, 0, 0): ReadPosition(next_offset=5, end=10),
             (feed.name, 0, 1): ReadPosition(next_offset=10, end=10),
@@ -138,7 +138,7 @@ async def test_unread_offsets_of_a_recreated_topic_are_named_in_the_result(
     assert [(page.part, page.expired) for page in pages if page.expired] == [
         ((feed.name, 0, 0), ((5, 10),))
     ]
-    assert source.truncated == (
+    assert source.truncation_reason == (
         f"the topic was recreated before these offsets were read: {feed.name}[0] 5 to 10"
     )
 

@@ -18,7 +18,7 @@ LINES = 5_000
 
 async def read(source: FileSource, line: int) -> list[SourcePage]:
     """What a run gives that goes on at this line."""
-    (part,) = await source.parts()
+    (part,) = await source.list_parts()
     return await read_part(source, part, line)
 
 
@@ -34,7 +34,7 @@ async def test_a_disk_that_hangs_holds_nobody_else_up(
     draw = random.Random(1)
     lines = [b'"%s"' % draw.randbytes(500).hex().encode() for _ in range(LINES)]
     source = FileSource([write_file(tmp_path / "f.zst", b"\n".join(lines))])
-    (part,) = await source.parts()
+    (part,) = await source.list_parts()
     turn = threading.Event()
     read_ahead = Unpacked.read_ahead
     reads = 0

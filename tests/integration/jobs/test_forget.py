@@ -138,7 +138,7 @@ async def test_nothing_of_it_is_left_and_every_count_is(
     rejected = "select reason, source_offset from normalizer.quarantine order by 2"
     entries = await connection.fetch(rejected)
 
-    dry = await Forget(database.url, ExecutionToForget(execution_id=GONE)).count()
+    dry = await Forget(database.url, ExecutionToForget(execution_id=GONE)).count_rows()
     assert await counts(connection) == before
     erased = await forgotten(database)
 
@@ -170,7 +170,7 @@ async def test_forget_erases_the_execution_of_entries_without_bytes(
     # As retention leaves them: the entry without its bytes.
     await connection.execute("delete from normalizer.quarantine_raw")
 
-    counted = await Forget(database.url, ExecutionToForget(execution_id=GONE)).count()
+    counted = await Forget(database.url, ExecutionToForget(execution_id=GONE)).count_rows()
     erased = await forgotten(database)
 
     assert counted.rejected == erased.rejected == 2
@@ -230,7 +230,7 @@ async def test_no_replay_brings_it_back(
         "select ignored, duplicate from normalizer.source_positions where topic = 'another'"
     )
     assert (tuple(another), len(resent.parts[0].items)) == ((7, 7), 14)
-    assert (dry.count("forgotten"), dry.count("new")) == (7, 0)
+    assert (dry.get_count("forgotten"), dry.get_count("new")) == (7, 0)
     assert (verdict.state, verdict.totals.ignored, verdict.totals.stored) == ("complete", 7, 0)
     assert await ledger_mistakes(database) == []
 
@@ -378,7 +378,7 @@ async def test_forget_waits_for_the_repair_of_an_open_divergence(
     )
 
     for attempt in (
-        Forget(database.url, ExecutionToForget(execution_id=GONE)).count(),
+        Forget(database.url, ExecutionToForget(execution_id=GONE)).count_rows(),
         forgotten(database),
     ):
         with pytest.raises(FatalError, match=f"projector repair --executions {GONE}"):

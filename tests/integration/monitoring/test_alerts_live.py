@@ -57,7 +57,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
     async def execute(self, *store_statements: str) -> None:
         """As one who may do all."""
-        async with watching(replace_database(self.server.url, "noetl")) as watcher:
+        async with watching(replace_database(self.server.superuser_url, "noetl")) as watcher:
             for statement in store_statements:
                 await watcher.connection.execute(statement)
 
@@ -65,7 +65,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     async def locked(self) -> AsyncIterator[None]:
         """Somebody holds partition 0's position, and a snapshot with it."""
         async with (
-            watching(self.server.url_for("noetl")) as watcher,
+            watching(self.server.database_url("noetl")) as watcher,
             watcher.connection.transaction(isolation="repeatable_read"),
         ):
             await watcher.connection.execute(
@@ -88,7 +88,7 @@ async def scene(
     monkeypatch.setattr(monitor_module, "HEARTBEAT_LIMIT_S", HEARTBEAT_LIMIT_S)
     url = await postgres_server.create_database("noetl")
     await migrate(url, report=lambda _: None)
-    database = Database(name="noetl", url=url, admin_url=postgres_server.url_for("noetl"))
+    database = Database(name="noetl", url=url, admin_url=postgres_server.database_url("noetl"))
     servers, port = kafka_broker.bootstrap_servers, find_free_port(set())
     dashboard = find_free_port({port})
     targets = {"normalizer": f"127.0.0.1:{port}", "projector": f"127.0.0.1:{dashboard}"}
@@ -249,7 +249,7 @@ async def _a_job_killed_and_a_projection_changed_by_hand(scene: Scene) -> None:
     async with process(scene.settings, *history, "--max-rate", "1", command="backfill"):
 
         async def runs() -> bool:
-            async with watching(scene.server.url_for("noetl")) as watcher:
+            async with watching(scene.server.database_url("noetl")) as watcher:
                 return bool(
                     await watcher.connection.fetchval(
                         "select exists (select from projector.jobs where state = 'running')"

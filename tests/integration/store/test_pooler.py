@@ -160,10 +160,10 @@ async def test_a_job_has_one_runner_and_its_lock_ends_with_it(pooled: Database) 
     spec = JobSpec(kind="backfill", source="a file")
     await open_sessions(pooled.url)
 
-    async with await JobRun.begin(pooled.url, spec, owner="one"):
+    async with await JobRun.begin_or_resume(pooled.url, spec, owner="one"):
         with pytest.raises(FatalError, match="is already running in process one"):
-            await JobRun.begin(pooled.url, spec, owner="another")
-    async with await JobRun.begin(pooled.url, spec, owner="another") as run:
+            await JobRun.begin_or_resume(pooled.url, spec, owner="another")
+    async with await JobRun.begin_or_resume(pooled.url, spec, owner="another") as run:
         assert run.resumed
     async with maintenance_lock(pooled.url):
         pass
@@ -181,7 +181,9 @@ async def test_a_lock_is_free_once_its_holder_has_ended(
     async def lock() -> AbstractAsyncContextManager[object]:
         if held == "maintenance":
             return maintenance_lock(pooled.url)
-        return await JobRun.begin(pooled.url, JobSpec(kind="backfill", source="a"), owner="me")
+        return await JobRun.begin_or_resume(
+            pooled.url, JobSpec(kind="backfill", source="a"), owner="me"
+        )
 
     with pytest.raises(failure) if failure else contextlib.nullcontext():
         async with client(pooled.admin_url) as hand, await lock():

@@ -17,7 +17,7 @@ def _program(log: Path, script: str, name: str = "program") -> ChildProgram:
 
 
 async def _keep(parts: Supervisor, said: list[str], started: asyncio.Event) -> None:
-    await parts.keep_running(report=said.append, started_again=started.set)
+    await parts.restart_ended_processes(report=said.append, started_again=started.set)
 
 
 async def test_a_program_that_cannot_run_is_given_up_with_its_last_words(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ async def test_a_program_deaf_to_sigterm_is_killed_after_its_deadline(tmp_path: 
     )
     async with Supervisor() as parts:
         await parts.start("deaf", program)
-        pid = parts.pids["deaf"]
+        pid = parts.pids_by_name["deaf"]
         async with asyncio.timeout(10):
             while not log.exists() or "ready" not in log.read_text():
                 await asyncio.to_thread(os.sched_yield)

@@ -129,7 +129,7 @@ def test_a_page_cut_into_pieces_loses_no_offset(offsets: set[int], size: int) ->
 def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
     history = LiveLagHistory()
     for now_s, end in ((0.0, 10), (1.0, 10), (2.0, 25), (3.0, 40)):
-        history.add_ends(now_s, {ONE: end})
+        history.add_end_offsets(now_s, {ONE: end})
 
     assert history.waited_s(5.0, ONE, 40) is None
     assert history.waited_s(3.0, ONE, 39) == 0.0
@@ -145,7 +145,7 @@ class Behind:
     def __init__(self, seconds: float) -> None:
         self._lags = iter([LiveLag(seconds=seconds, partition=str(ONE))])
 
-    async def read(self) -> LiveLag:
+    async def read_lag(self) -> LiveLag:
         return next(self._lags, LiveLag())
 
 
@@ -157,7 +157,7 @@ async def test_a_job_pauses_while_live_records_wait_for_two_seconds(
     throttle = Throttle(get_logger(), live=Behind(behind_s), max_rate=None)
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(throttle.watch(stop), name="watch")
+        tasks.create_task(throttle.watch_lag(stop), name="watch")
         await throttle.acquire(1, stop)
         stop.set()
 
@@ -167,7 +167,7 @@ async def test_a_job_pauses_while_live_records_wait_for_two_seconds(
 class Away:
     """A broker that does not answer."""
 
-    async def read(self) -> LiveLag:
+    async def read_lag(self) -> LiveLag:
         raise BrokerUnavailableError("asking: away")
 
 
@@ -176,7 +176,7 @@ async def test_an_unknown_lag_does_not_stop_the_job() -> None:
     throttle = Throttle(get_logger(), live=Away(), max_rate=None)
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(throttle.watch(stop), name="watch")
+        tasks.create_task(throttle.watch_lag(stop), name="watch")
         await throttle.acquire(1, stop)
         stop.set()
 
@@ -227,11 +227,11 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
     again = msgspec.structs.replace(first, status="FAILED")
 
     with Overlay() as overlay:
-        overlay.keep([second], [(first, changed)])
-        overlay.keep([], [(changed, again), (second, second)])
+        overlay.keep_rows([second], [(first, changed)])
+        overlay.keep_rows([], [(changed, again), (second, second)])
         assigned = overlay.assign_id(event_coordinates(first))
 
-        assert overlay.rows([first.event_id or 0]) == {first.event_id: again}
+        assert overlay.get_rows([first.event_id or 0]) == {first.event_id: again}
         assert overlay.find_coordinates([second.event_id or 0]) == {
             second.event_id: event_coordinates(second)
         }
@@ -239,7 +239,7 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
         assert list(overlay.changed_rows()) == [(first, again)]
         assert overlay.find_assigned_id(event_coordinates(first)) == assigned < 0
         assert overlay.find_assigned_id(event_coordinates(second)) is None
-        assert [overlay.reject(event_coordinates(first)) for _ in range(2)] == [True, False]
+        assert [overlay.add_rejection(event_coordinates(first)) for _ in range(2)] == [True, False]
 
 
 async def test_the_share_of_a_topic_is_of_the_run_wherever_reading_goes_on(
@@ -283,7 +283,7 @@ async def test_the_share_of_a_walk_does_not_fall_when_it_goes_on_after_an_outage
     walk = IdRangeWalk(fetch, 10)
     shares = []
     for event_id, walked, ranges in ((BELOW_ALL_IDS, 0, 8), (69, 70, 2), (79, 80, 3)):
-        walking = walk.after(event_id, rows_walked=walked)
+        walking = walk.ranges_above(event_id, rows_walked=walked)
         for _ in range(ranges):
             await anext(walking)
             shares.append(walk.progress_ratio())

@@ -34,7 +34,7 @@ async def test_lane_of_other_rules_is_passed_over_and_the_next_one_noticed(
         return (tmp_path / "of other rules").exists()
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-        tasks.create_task(watch.wait_until_built())
+        tasks.create_task(watch.wait_for_new_lane())
         _install(tmp_path, "of other rules", "0" * 64)
         await until(is_loaded, deadline_s=50)
         _install(tmp_path, "of the same rules", rules_sha256())

@@ -16,7 +16,7 @@ from normalizer.cli import main as normalizer
 from normalizer.config.settings import FIELDS, field_meta, is_secret, variable
 from normalizer.observability.metric_catalog import metric_table
 from projector.api.api_metrics import ApiMetrics
-from projector.api.api_page import describe_type, render_example, resolve_schema
+from projector.api.api_reference import describe_type, render_example, resolve_schema
 from projector.api.endpoints import ENDPOINTS
 from projector.api.openapi import build_document
 from projector.cli import main as projector

@@ -14,7 +14,7 @@ from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableEr
 from normalizer.postgres import database
 from normalizer.postgres.database import COMMAND_TIMEOUT_S, check_url, describe_server_error
 
-SNAPSHOT_S: Final = 10
+STATEMENT_TIMEOUT_S: Final = 10
 """The longest that a statement may keep its snapshot. Until it ends, vacuum can't remove dead rows,
 and every writer slows down."""
 
@@ -24,17 +24,17 @@ UNLIMITED_S: Final = 86_400.0
 _RETRY_PAUSE_S: Final = 0.5
 
 _SESSION: Final = {
-    "statement_timeout": f"{SNAPSHOT_S}s",
-    "idle_in_transaction_session_timeout": f"{SNAPSHOT_S}s",
+    "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
+    "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S}s",
     "lock_timeout": "5s",
     "search_path": "projector, normalizer, public",
     # A generic plan would keep filters that are null.
     "plan_cache_mode": "force_custom_plan",
 }
-OUTAGE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
+OUTAGE_SQLSTATES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 """SQLSTATE classes of temporary errors."""
 
-SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
+AUTH_SQLSTATES: Final = frozenset({"28", "3D"})
 """SQLSTATE classes of a rejected user or password, and of a missing database."""
 
 CONNECTION_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -74,7 +74,7 @@ async def open_connection(url: str, **settings: str) -> AsyncIterator[asyncpg.Co
         ) as connection:
             yield connection
     except asyncpg.PostgresError as error:
-        if (error.sqlstate or "")[:2] in OUTAGE_CLASSES:
+        if (error.sqlstate or "")[:2] in OUTAGE_SQLSTATES:
             raise StoreUnavailableError(error_sentence(error)) from error
         raise FatalError(
             f"{error_sentence(error)}: {error.args[0] if error.args else ''}"

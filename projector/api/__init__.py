@@ -8,13 +8,13 @@ In the order a request meets them:
     middleware.py        checks host name and token, adds security headers
     app.py               the endpoints as routes
     visible_settings.py  settings that the page may show
-    own_paths.py         probes, metrics, and the description of the API
+    service_routes.py    probes, metrics, and the description of the API
     downloads.py         the events of an execution as a file
     static_files.py      the page and its files
     endpoints.py         every endpoint by its path
     query_strings.py     parses a query string into typed parameters
     parameters.py        their types
-    execution_ends.py    waits for the end of executions
+    execution_waiter.py  waits for the end of executions
     response_cache.py    one query for all identical requests of the same second
     snapshots.py         a small pool of connections that can read only views
     queries/             one function for each endpoint
@@ -27,7 +27,7 @@ In the order a request meets them:
     openapi.py           the OpenAPI document
     examples.py          example answers for it
     api_index.py         every path with its question
-    api_page.py          the same document as a page to read
+    api_reference.py     the same document as a page to read
     api_metrics.py       metrics of the API itself
     outcome_metrics.py   metrics of outcomes, for alerts
     page/                the dashboard

@@ -26,17 +26,17 @@ from projector.api.answers import ApiAnswer
 from projector.api.api_errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
 from projector.api.api_metrics import ApiMetrics
 from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
-from projector.api.execution_ends import ExecutionEnds
+from projector.api.execution_waiter import ExecutionWaiter
 from projector.api.formats import MEDIA_TYPES, as_csv, preferred_format, row_type
 from projector.api.middleware import AccessMiddleware, allow_origins
 from projector.api.openapi import build_document
-from projector.api.own_paths import OwnPaths
 from projector.api.parameters import parse_id
 from projector.api.queries.execution_detail import ExecutionParams
 from projector.api.query_strings import parse
 from projector.api.response_cache import CachedResponse, ResponseCache
-from projector.api.responses import CLOCK, answer_response, compute_etag, problem_response
-from projector.api.snapshots import Reader
+from projector.api.responses import CLOCK_HEADER, answer_response, compute_etag, problem_response
+from projector.api.service_routes import ServiceRoutes
+from projector.api.snapshots import ReaderPool
 from projector.api.static_files import StaticFiles
 from projector.api.thresholds import Thresholds
 from projector.api.visible_settings import VisibleSettings
@@ -47,10 +47,10 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def build_app(
-    reader: Reader,
-    own: Reader,
+    reader: ReaderPool,
+    own: ReaderPool,
     *,
-    ends: ExecutionEnds,
+    waiter: ExecutionWaiter,
     token: str | None = None,
     host: str = "127.0.0.1",
     origins: Sequence[str] = (),
@@ -60,7 +60,7 @@ def build_app(
 
     The caller opens both readers before requests arrive, and closes them afterwards. Probes and
     scrapes of metrics use the connections of `own`, so that they're answered even while requests
-    for data use all connections of `reader`. Requests with `?wait=` wait for `ends`. The caller
+    for data use all connections of `reader`. Requests with `?wait=` wait in `waiter`. The caller
     runs it as a task, and calls its `stop` to end all waits. `origins` are other sites whose pages
     may read answers in a browser.
     """
@@ -70,7 +70,7 @@ def build_app(
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
     files = StaticFiles(page.index(), page.assets(), page.version())
-    paths = OwnPaths(reader, own, metrics, _document(token=token is not None), visible)
+    paths = ServiceRoutes(reader, own, metrics, _document(token=token is not None), visible)
     app = Starlette(
         routes=[
             Route("/", files.page),
@@ -80,7 +80,7 @@ def build_app(
             *(
                 Route(
                     ROOT + endpoint.path,
-                    _endpoint(endpoint, reader, answers, ends, metrics, thresholds),
+                    _endpoint(endpoint, reader, answers, waiter, metrics, thresholds),
                 )
                 for endpoint in ENDPOINTS
             ),
@@ -103,18 +103,18 @@ def _document(*, token: bool) -> dict[str, Any]:
 
 def _endpoint(
     endpoint: Endpoint,
-    reader: Reader,
+    reader: ReaderPool,
     answers: ResponseCache,
-    ends: ExecutionEnds,
+    waiter: ExecutionWaiter,
     metrics: ApiMetrics,
     thresholds: Thresholds,
 ) -> _Endpoint:
-    rows = row_type(endpoint.answer)
+    rows = row_type(endpoint.answer_type)
     settings = {"thresholds": thresholds} if endpoint.has_thresholds else {}
 
     async def respond(request: Request) -> Response:
         query: bytes = request.scope["query_string"]
-        params = parse(query, endpoint.parameters)
+        params = parse(query, endpoint.parameters_type)
         form = params.format or preferred_format(request.headers.get("accept", ""))
 
         async def run() -> tuple[bytes, str, str, str | None]:
@@ -135,7 +135,7 @@ def _endpoint(
             within_s = float(params.wait[:-1])
             # Add the result of the wait to the key. Otherwise the cache could return an answer from
             # before the execution ended.
-            key += f"#{await ends.wait(execution_id, within_s, _disconnected(request))}"
+            key += f"#{await waiter.wait(execution_id, within_s, _disconnected(request))}"
         cached, from_cache = await answers.get(key, run)
         if from_cache:
             metrics.cached.inc()
@@ -167,7 +167,7 @@ async def _disconnected(request: Request) -> None:
 
 
 def _headers(request: Request, cached: CachedResponse, file: str | None) -> dict[str, str]:
-    headers = {CLOCK: cached.clock}
+    headers = {CLOCK_HEADER: cached.clock}
     if cached.next_page is not None:
         following = request.url.include_query_params(cursor=cached.next_page)
         headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'

@@ -15,7 +15,7 @@ from projector.api.api_errors import ApiError, NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.query_strings import parse
 from projector.api.responses import problem_response
-from projector.api.snapshots import Reader, Statement
+from projector.api.snapshots import ReaderPool, Statement
 from projector.event_rows import COLUMNS, to_envelope
 
 PATH: Final = "/executions/{execution_id}/events.ndjson"
@@ -47,7 +47,7 @@ class _Page(NamedTuple):
     ids: int
 
 
-async def download_events(request: Request, reader: Reader) -> Response:
+async def download_events(request: Request, reader: ReaderPool) -> Response:
     """Send every stored event of the execution once, in the order of their times.
 
     If the database fails after the first page, the connection is reset, so that the client notices
@@ -74,7 +74,7 @@ async def download_events(request: Request, reader: Reader) -> Response:
 
 
 async def _lines(
-    reader: Reader, execution_id: int, event_ids: Sequence[int], page: _Page
+    reader: ReaderPool, execution_id: int, event_ids: Sequence[int], page: _Page
 ) -> AsyncIterator[bytes]:
     at = 0
     while at < len(event_ids):
@@ -84,14 +84,14 @@ async def _lines(
             page = await _page(reader, execution_id, event_ids[at : at + _EVENTS_A_PAGE])
 
 
-async def _event_ids(reader: Reader, execution_id: int) -> Sequence[int]:
+async def _event_ids(reader: ReaderPool, execution_id: int) -> Sequence[int]:
     """Return the event ids first. A report may move an event to another time between pages."""
     async with reader.snapshot() as snapshot:
         (row,) = await snapshot.records(_IDS, {"id": execution_id})
     return row["event_ids"] or ()
 
 
-async def _page(reader: Reader, execution_id: int, event_ids: Sequence[int]) -> _Page:
+async def _page(reader: ReaderPool, execution_id: int, event_ids: Sequence[int]) -> _Page:
     """Read the first of these events.
 
     Each page has its own snapshot, so a slow client keeps none.

@@ -74,14 +74,14 @@ class Endpoint(msgspec.Struct, frozen=True):
         return "thresholds" in inspect.signature(self.run).parameters
 
     @property
-    def parameters(self) -> type[Parameters]:
+    def parameters_type(self) -> type[Parameters]:
         """Return the type of the parameters."""
         hints = get_type_hints(self.run, include_extras=True)
         kind: type[Parameters] = hints["params"] if "params" in hints else hints["_params"]
         return kind
 
     @property
-    def answer(self) -> Any:
+    def answer_type(self) -> Any:
         """Return the type of the answer."""
         return get_type_hints(self.run)["return"]
 

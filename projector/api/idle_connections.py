@@ -13,11 +13,11 @@ from typing import Any, Final, cast
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-HEAD_S: Final = 10.0
+HEADER_TIMEOUT_S: Final = 10.0
 """Close a connection if the head of its request isn't complete after this time."""
 STALLED_S: Final = 30.0
 """Close a connection if its client reads nothing for this time."""
-MOST_AT_ONCE: Final = 1_000
+MAX_CONNECTIONS: Final = 1_000
 """The most connections. A browser opens up to six for a page."""
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER: drop unsent data, and reset the connection."""
@@ -48,7 +48,7 @@ class LimitedConnection(H11Protocol):
         super().connection_made(transport)
         self._idle[self] = None
         self._limit_head()
-        if len(self.connections) > MOST_AT_ONCE:
+        if len(self.connections) > MAX_CONNECTIONS:
             next(iter(self._idle)).close_silently()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,7 +110,7 @@ class LimitedConnection(H11Protocol):
     def _limit_head(self) -> None:
         """Start the time limit. Further bytes don't extend it."""
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_S, self.close_silently)
+            self._head_timer = self.loop.call_later(HEADER_TIMEOUT_S, self.close_silently)
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projector.api.api_errors import AmbiguousLengthError, MisdirectedError, UnauthorisedError
-from projector.api.responses import CLOCK, problem_response
+from projector.api.responses import CLOCK_HEADER, problem_response
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -109,7 +109,7 @@ def allow_origins(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
         allow_origins=origins,
         allow_methods=["GET", "HEAD"],
         allow_headers=["Accept", "Authorization", "If-None-Match"],
-        expose_headers=["ETag", CLOCK, "Content-Disposition"],
+        expose_headers=["ETag", CLOCK_HEADER, "Content-Disposition"],
     )
 
 

@@ -17,10 +17,10 @@ from projector.api.api_errors import ERRORS, Problem
 from projector.api.api_index import IndexedPath
 from projector.api.endpoints import ROOT, TAGS, Endpoint
 from projector.api.examples import Example, read_examples
-from projector.api.own_paths import SETTINGS_PATH
 from projector.api.parameters import Id, Parameters
 from projector.api.query_strings import ALIASES, is_list, parse
-from projector.api.responses import CLOCK
+from projector.api.responses import CLOCK_HEADER
+from projector.api.service_routes import SETTINGS_PATH
 from projector.api.visible_settings import VisibleSettings
 
 _REF: Final = "#/components/schemas/{name}"
@@ -41,7 +41,7 @@ _ANSWERED: Final = {
         "description": 'The next page of a list, as `<address>; rel="next"`. Left out on the last.',
         "schema": {"type": "string"},
     },
-    CLOCK: {
+    CLOCK_HEADER: {
         "description": "How fresh the rows are, even in a 304: as_of, behind_s, read_at, and the "
         "window's bounds that move with the clock, as JSON. For CSV it has all fields of the "
         "answer except its rows, such as next and truncated.",
@@ -80,7 +80,8 @@ _LINKS: Final = {
 def build_document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
     """Build the OpenAPI 3.1 document. `token` says whether requests need one."""
     (*answers, settings, _), components = msgspec.json.schema_components(
-        [*(endpoint.answer for endpoint in endpoints), VisibleSettings, Problem], ref_template=_REF
+        [*(endpoint.answer_type for endpoint in endpoints), VisibleSettings, Problem],
+        ref_template=_REF,
     )
     known = read_examples()
     components["Problem"]["examples"] = [known["problem"].answer]
@@ -164,7 +165,10 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any], example: Example) -> 
         "tags": [endpoint.tag],
         "parameters": [
             *_placeholders(endpoint.path, example.path),
-            *(_parameter(field, given) for field in msgspec.structs.fields(endpoint.parameters)),
+            *(
+                _parameter(field, given)
+                for field in msgspec.structs.fields(endpoint.parameters_type)
+            ),
         ],
         "responses": {
             "200": {
@@ -256,7 +260,7 @@ def _placeholders(path: str, given: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def _values(endpoint: Endpoint) -> dict[str, Any]:
     """Return the parameters of the example request as JSON values."""
-    params: Parameters = parse(urlencode(endpoint.example).encode(), endpoint.parameters)
+    params: Parameters = parse(urlencode(endpoint.example).encode(), endpoint.parameters_type)
     return {name: msgspec.to_builtins(getattr(params, name)) for name in endpoint.example}
 
 

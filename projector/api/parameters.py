@@ -165,8 +165,8 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         since, until = self.requested_bounds(now)
         grain: Grain = "minute" if until - since <= _SHORT else "hour"
         return (
-            round_down(since, grain) if self.since is None else since,
-            round_down(until, grain, up=True) if self.until is None else until,
+            round_to_grain(since, grain) if self.since is None else since,
+            round_to_grain(until, grain, up=True) if self.until is None else until,
         )
 
     def requested_bounds(self, now: datetime) -> tuple[datetime, datetime]:
@@ -178,7 +178,7 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
         window = max(since, _EARLIEST), until
-        return window if since < until else (round_down(since, "day", up=True),) * 2
+        return window if since < until else (round_to_grain(since, "day", up=True),) * 2
 
 
 class CountsParams(WindowParams, frozen=True, kw_only=True):
@@ -193,7 +193,7 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
         by_minute = getattr(self, "every", "") == "minute" and "at" in getattr(self, "by", ())
         return by_minute or until - since <= _SHORT
 
-    def buckets(self, now: datetime, finest: Grain) -> tuple[Grain, datetime, datetime]:
+    def grain_and_bounds(self, now: datetime, finest: Grain) -> tuple[Grain, datetime, datetime]:
         """Return the interval to count by, and the start and end of the window in whole intervals.
 
         Counts by minute are kept for two days only, so a window that begins earlier is counted by
@@ -207,7 +207,7 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
         by_time = "at" in getattr(self, "by", ())
         params: Grain = getattr(self, "every", counted) if by_time else counted
         grain = max(counted, params, key=SECONDS.__getitem__)
-        since, until = round_down(since, grain), round_down(until, grain, up=True)
+        since, until = round_to_grain(since, grain), round_to_grain(until, grain, up=True)
         if getattr(self, "window", "this") == "before":
             since, until = since - (until - since), since
         return grain, since, until
@@ -276,10 +276,10 @@ def _span(text: str) -> timedelta:
 
 def minutes_kept_from(now: datetime) -> datetime:
     """Return the start of the time for which the views have counts by minute."""
-    return round_down(now, "hour") - _MINUTES_KEPT
+    return round_to_grain(now, "hour") - _MINUTES_KEPT
 
 
-def round_down(moment: datetime, grain: Grain, *, up: bool = False) -> datetime:
+def round_to_grain(moment: datetime, grain: Grain, *, up: bool = False) -> datetime:
     """Round the moment down to the grain, or up if `up`."""
     beyond = (moment - _EARLIEST) % timedelta(seconds=SECONDS[grain])
     if up and beyond:

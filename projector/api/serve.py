@@ -23,12 +23,12 @@ from starlette.types import ASGIApp
 from normalizer.errors import ConfigurationError
 from projector.api.api_errors import ApiError
 from projector.api.app import build_app
-from projector.api.execution_ends import ExecutionEnds
+from projector.api.execution_waiter import ExecutionWaiter
 from projector.api.idle_connections import LimitedConnection
-from projector.api.snapshots import Reader
+from projector.api.snapshots import ReaderPool
 from projector.api.visible_settings import VisibleSettings
 
-LEAST_TOKEN: Final = 16
+MIN_TOKEN_LENGTH: Final = 16
 
 _STOP_S: Final = 5
 _IDLE_S: Final = 30
@@ -60,23 +60,23 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
     _refuse_addresses(settings)
     _log_to_stderr()
     reader, own = (
-        Reader(settings.database_url, connections=connections, timeout_s=settings.timeout_s)
+        ReaderPool(settings.database_url, connections=connections, timeout_s=settings.timeout_s)
         for connections in (settings.connections, 1)
     )
-    ends = ExecutionEnds(reader)
+    waiter = ExecutionWaiter(reader)
     app = build_app(
         reader,
         own,
-        ends=ends,
+        waiter=waiter,
         token=settings.token,
         host=settings.host,
         origins=settings.origins,
         visible=settings.visible,
     )
-    server = Server(app, ends)
+    server = Server(app, waiter)
     with _listening(settings.host, settings.port) as listener:
         async with reader, own, asyncio.TaskGroup() as tasks:
-            querying = tasks.create_task(ends.run(), name="execution ends")
+            querying = tasks.create_task(waiter.run(), name="execution ends")
             tasks.create_task(_try_database(own), name="try the database")
             print_line(f"serving on {listener_address(listener)}")
             await server.serve(sockets=[listener])
@@ -86,8 +86,8 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
 class Server(uvicorn.Server):
     """uvicorn with our limits. SIGTERM and SIGINT end it with exit code 0."""
 
-    def __init__(self, app: ASGIApp, ends: ExecutionEnds | None = None) -> None:
-        self._ends = ends
+    def __init__(self, app: ASGIApp, waiter: ExecutionWaiter | None = None) -> None:
+        self._waiter = waiter
         super().__init__(
             uvicorn.Config(
                 app,
@@ -115,8 +115,8 @@ class Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Stop: end all waits (`?wait=`), and finish the requests in progress."""
-        if self._ends is not None:
-            self._ends.stop()
+        if self._waiter is not None:
+            self._waiter.stop()
         self.should_exit = True
 
 
@@ -126,7 +126,7 @@ def listener_address(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def _try_database(own: Reader) -> None:
+async def _try_database(own: ReaderPool) -> None:
     """Query the database once at the start, so that the log says early why it can't be used."""
     with contextlib.suppress(ApiError):
         async with own.snapshot():
@@ -150,10 +150,12 @@ def _refuse_exposure(settings: ApiSettings) -> None:
     # Accept only visible ASCII characters, because an HTTP header can't carry others as they are.
     # This also rejects a line break at the end. It's easy to overlook one, because most editors end
     # a file with it.
-    if settings.token is not None and not re.fullmatch(f"[!-~]{{{LEAST_TOKEN},}}", settings.token):
+    if settings.token is not None and not re.fullmatch(
+        f"[!-~]{{{MIN_TOKEN_LENGTH},}}", settings.token
+    ):
         raise ConfigurationError(
-            f"PROJECTOR_TOKEN must have at least {LEAST_TOKEN} ASCII characters and no spaces. To "
-            "make a token, run:\n  export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
+            f"PROJECTOR_TOKEN must have at least {MIN_TOKEN_LENGTH} ASCII characters and no spaces. "
+            "To make a token, run:\n  export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
     if settings.token is None and not _is_loopback(settings.host):
         raise ConfigurationError(

@@ -25,7 +25,7 @@ from projector.api.api_errors import (
     DatabaseUnavailableError,
     TooSlowError,
 )
-from projector.database_session import CONNECTION_ERRORS, OUTAGE_CLASSES, SIGN_IN_CLASSES
+from projector.database_session import AUTH_SQLSTATES, CONNECTION_ERRORS, OUTAGE_SQLSTATES
 
 READER: Final = "projector_reader"
 """The role of every connection, which can read only views."""
@@ -159,7 +159,7 @@ class Snapshot:
         await self._connection.execute(f"set local statement_timeout = {limit_ms}")
 
 
-class Reader:
+class ReaderPool:
     """A small pool of connections that may only read views. Use it with `async with`.
 
     A connection is opened only when a request needs one, so the server can start even while the
@@ -297,12 +297,12 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
         return DatabaseRefusedError(
             f"the user of DATABASE_URL may not act as {READER}. Grant that role to the user"
         )
-    if code[:2] in SIGN_IN_CLASSES or isinstance(error, PoolerError):
+    if code[:2] in AUTH_SQLSTATES or isinstance(error, PoolerError):
         return DatabaseRefusedError(
             f"the sign-in was rejected (SQLSTATE {code}). Check the user, the password, and the "
             "name of the database in DATABASE_URL"
         )
-    if code[:2] in OUTAGE_CLASSES:
+    if code[:2] in OUTAGE_SQLSTATES:
         return DatabaseUnavailableError(
             "the database could not answer, for example because it is restarting or has too many "
             f"connections (SQLSTATE {code}). Try again in a few seconds"

@@ -1,7 +1,7 @@
 """The commands of the program `projector`. Each calls one flow and prints its result.
 
 commands            is the program `projector`, with its help and its exit codes.
-command_ends        runs a flow, and prints an error as one line.
+command_runner      runs a command, and prints an error as one line.
 scope_options       parses times, spans, and scopes.
 view_commands       has views, which lists the views, and wait, which waits for a record.
 verify_command      has verify, which compares projections with the events.

@@ -13,8 +13,8 @@ import click
 from normalizer.errors import StoreUnavailableError
 from normalizer.runtime.command_line import NonEmptyPath
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
-from projector.cli.command_ends import print_result, run_flow
-from projector.cli.scope_options import parse_scope, parse_span
+from projector.cli.command_runner import print_result, run_command
+from projector.cli.scope_options import parse_duration, parse_scope
 from projector.database_session import database_url, open_connection
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.maintain import (
@@ -34,7 +34,7 @@ from projector.verify.verdict import Verdict
     "--keep-events",
     envvar="PROJECTOR_KEEP_EVENTS",
     show_envvar=True,
-    type=parse_span,
+    type=parse_duration,
     metavar="SPAN",
     help="How long to keep events after they reached Kafka's log, for example 90d. An execution is "
     "deleted with all its events once its last event is older than --keep-events and --keep-margin "
@@ -45,7 +45,7 @@ from projector.verify.verdict import Verdict
     "--keep-margin",
     envvar="PROJECTOR_KEEP_MARGIN",
     show_envvar=True,
-    type=parse_span,
+    type=parse_duration,
     metavar="SPAN",
     default="7d",
     help="How much longer than --keep-events to keep an execution, for example 14d. If a producer "
@@ -66,7 +66,7 @@ from projector.verify.verdict import Verdict
     "--keep-quarantine",
     envvar="PROJECTOR_KEEP_QUARANTINE",
     show_envvar=True,
-    type=parse_span,
+    type=parse_duration,
     metavar="SPAN",
     help="How long to keep quarantine entries (rejected records), for example 90d. Older entries "
     "are deleted together with their counts by hour. By default, all entries are kept.",
@@ -75,7 +75,7 @@ from projector.verify.verdict import Verdict
     "--keep-raw",
     envvar="PROJECTOR_KEEP_RAW",
     show_envvar=True,
-    type=parse_span,
+    type=parse_duration,
     metavar="SPAN",
     default="30d",
     help="How long to keep the raw bytes of rejected records, for example 60d. Without its bytes, "
@@ -85,7 +85,7 @@ from projector.verify.verdict import Verdict
     "--keep-hours",
     envvar="PROJECTOR_KEEP_HOURS",
     show_envvar=True,
-    type=parse_span,
+    type=parse_duration,
     metavar="SPAN",
     help="How long to keep counts by hour, for example 365d. Older counts are deleted only if "
     "their events were deleted too, and views then no longer count those events. By default, all "
@@ -95,7 +95,7 @@ from projector.verify.verdict import Verdict
     "--keep-gaps",
     envvar="PROJECTOR_KEEP_GAPS",
     show_envvar=True,
-    type=parse_span,
+    type=parse_duration,
     metavar="SPAN",
     help="How long to keep entries about gaps, for example 90d. A gap is a range of offsets that "
     "were missing in Kafka's log, and its age is the time since it was found. By default, all "
@@ -105,7 +105,7 @@ from projector.verify.verdict import Verdict
     "--keep-jobs",
     envvar="PROJECTOR_KEEP_JOBS",
     show_envvar=True,
-    type=parse_span,
+    type=parse_duration,
     metavar="SPAN",
     help="How long to keep entries about job runs, such as backfills, after they have ended, for "
     "example 90d. An entry stays even longer if events that the run stored aren't deleted yet. By "
@@ -121,7 +121,7 @@ from projector.verify.verdict import Verdict
 )
 @click.option(
     "--every",
-    type=parse_span,
+    type=parse_duration,
     metavar="SPAN",
     help="Run again after a pause of this length, for example 15m, until SIGTERM. By default, the "
     "command runs once and exits.",
@@ -192,5 +192,5 @@ def maintain(
                 await asyncio.sleep(pause_s)
         return True
 
-    if not run_flow(run_as_service() if every else once()):
+    if not run_command(run_as_service() if every else once()):
         raise SystemExit(PROBLEM_FOUND)

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import click
 
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
-from projector.cli.command_ends import print_result, run_flow
+from projector.cli.command_runner import print_result, run_command
 from projector.cli.scope_options import parse_scope
 from projector.database_session import database_url, open_connection
 from projector.maintenance.maintain import maintenance_lock
@@ -99,7 +99,7 @@ def repair(
             print_result("no divergence is open; `projector verify` looks for new ones")
         return agrees
 
-    if not run_flow(run()):
+    if not run_command(run()):
         raise SystemExit(PROBLEM_FOUND)
 
 

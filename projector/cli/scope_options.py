@@ -23,7 +23,7 @@ def parse_scope(
     if since:
         bounds["since"] = _parse_hour(since)
     if last:
-        bounds["since"] = start_of_hour(datetime.now(UTC) - parse_span(last))
+        bounds["since"] = start_of_hour(datetime.now(UTC) - parse_duration(last))
     if until:
         bounds["until"] = _parse_hour(until, up=True)
         if "since" in bounds and bounds["since"] >= bounds["until"]:
@@ -47,7 +47,7 @@ def _parse_hour(text: str, *, up: bool = False) -> datetime:
         ) from error
 
 
-def parse_span(text: str) -> timedelta:
+def parse_duration(text: str) -> timedelta:
     """Parse a span such as 90m, 24h, or 7d. Raises click.BadParameter if the text isn't one.
 
     0 is rejected because it's ambiguous: `--keep-raw 0d` could mean to delete everything, or to

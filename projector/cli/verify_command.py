@@ -5,7 +5,7 @@
 import click
 
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
-from projector.cli.command_ends import print_result, run_flow
+from projector.cli.command_runner import print_result, run_command
 from projector.cli.scope_options import parse_scope
 from projector.database_session import database_url, open_connection
 from projector.verify.divergences import store_verdict
@@ -103,5 +103,5 @@ def verify(
 
     if scope.kind == "sample":
         print_result(f"sample of {scope.hours} hours, --seed {scope.seed}")
-    if not run_flow(run()):
+    if not run_command(run()):
         raise SystemExit(PROBLEM_FOUND)

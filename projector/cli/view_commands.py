@@ -6,7 +6,7 @@ import click
 
 from normalizer.core.record_address import RECORD_FORM, parse_record_address
 from normalizer.runtime.command_line import FiniteRange
-from projector.cli.command_ends import print_result, run_flow
+from projector.cli.command_runner import print_result, run_command
 from projector.database_session import database_url, open_connection
 from projector.views.description import as_json, as_text, describe
 from projector.views.wait import InQuarantineError, NotVisibleYetError, wait_until_visible
@@ -33,7 +33,7 @@ def views(*, in_json: bool) -> None:
             described = await describe(connection)
             return as_json(described) if in_json else as_text(described)
 
-    print_result(run_flow(read()), nl=not in_json)
+    print_result(run_command(read()), nl=not in_json)
 
 
 @click.command()
@@ -72,4 +72,4 @@ def wait(*, coordinates: str, timeout: float) -> None:
             except (NotVisibleYetError, InQuarantineError) as error:
                 raise click.ClickException(str(error)) from error
 
-    print_result(f"{topic}[{partition}]: read to {run_flow(run())}")
+    print_result(f"{topic}[{partition}]: read to {run_command(run())}")

@@ -1,12 +1,12 @@
 """Keeps the database small and fast: deletes old rows and compacts counters.
 
-maintain           runs every step in a safe order, one process at a time.
-retention_horizon  raises the time before which records are ignored as expired.
-open_divergences   tells why no execution may be deleted yet.
-event_retention    deletes executions without recent events, but keeps their counts.
-silent_executions  finds these executions, and those that must be deleted with them.
-archive            writes events to files before they're deleted.
-retention          deletes old quarantine entries, raw records, gaps, and job runs.
-merged_records     deletes entries about merged records whose events are deleted.
-housekeeping       adds up counter shards, and deletes old counts by minute and hour.
+maintain            runs every step in a safe order, one process at a time.
+retention_horizon   raises the time before which records are ignored as expired.
+open_divergences    tells why no execution may be deleted yet.
+event_retention     deletes executions without recent events, but keeps their counts.
+expired_executions  finds these executions, and those that must be deleted with them.
+archive             writes events to files before they're deleted.
+retention           deletes old quarantine entries, raw records, gaps, and job runs.
+merged_records      deletes entries about merged records whose events are deleted.
+counter_retention   adds up counter shards, and deletes old counts by minute and hour.
 """

@@ -56,7 +56,7 @@ class ArchiveFolder:
     def __str__(self) -> str:
         return str(self._path)
 
-    async def finish(self, connection: asyncpg.Connection) -> None:
+    async def resolve_unfinished(self, connection: asyncpg.Connection) -> None:
         """Give files of committed transactions their final names, and remove those of aborted ones.
 
         PostgreSQL can't always tell the outcome of a transaction: it forgets very old ones, and a

@@ -21,17 +21,17 @@ from projector.database_session import with_lock_retry
 from projector.event_rows import COLUMNS
 from projector.hours import BEFORE_ALL, end_of_hour, find_hours
 from projector.maintenance.archive import ArchiveFolder
-from projector.maintenance.open_divergences import AGREES, find_any_difference
-from projector.maintenance.retention_horizon import raise_horizon
-from projector.maintenance.silent_executions import (
-    TIED,
+from projector.maintenance.expired_executions import (
+    TIED_QUERY,
     ExecutionGroup,
     count_silent,
     find_candidates,
     find_groups,
 )
+from projector.maintenance.open_divergences import NO_OPEN_DIVERGENCE, retention_blocker
+from projector.maintenance.retention_horizon import raise_horizon
 
-EVENTS_A_STEP: Final = 5_000
+EVENTS_PER_DELETE: Final = 5_000
 """How many events one transaction deletes, unless one execution has more."""
 MOST_FAILURES: Final = 20
 """After this many failures in a row, the database seems too slow for any execution."""
@@ -65,7 +65,7 @@ async def drop_events(
     elif not await raise_horizon(connection, before):
         yield "retention of events waits for a batch that is still running"
         return
-    if why := await find_any_difference(connection):
+    if why := await retention_blocker(connection):
         yield f"retention of events waits: {why}"
         return
     if dry_run:
@@ -96,7 +96,7 @@ class _Retention:
         connection, before = self._connection, self._before
         try:
             if self._folder:
-                await self._folder.finish(self._connection)
+                await self._folder.resolve_unfinished(self._connection)
             async for since, until in _hours(connection, before):
                 while found := await find_candidates(connection, since, until, self._kept):
                     groups = await find_groups(connection, before, found)
@@ -107,7 +107,7 @@ class _Retention:
                             yield line
         finally:
             if self._folder and not self._connection.is_closed():
-                await self._folder.finish(self._connection)
+                await self._folder.resolve_unfinished(self._connection)
         if self._executions:
             written = f", written to {self._folder} before" if self._folder else ""
             yield (
@@ -171,7 +171,9 @@ class _Retention:
             _LOCK_ROWS, locked, self._before, timeout=2 * timeout_ms / 1000
         )
         whole = {row["execution_id"] for row in rows if row["may_go"]}
-        tied = await connection.fetch(TIED, [row["execution_id"] for row in rows if row["is_tied"]])
+        tied = await connection.fetch(
+            TIED_QUERY, [row["execution_id"] for row in rows if row["is_tied"]]
+        )
         new_ties = {one for one, other in tied if not whole.issuperset((one, other))}
         may_go = whole - new_ties
         gone = [group for group in groups if may_go.issuperset(group.execution_ids)]
@@ -217,12 +219,12 @@ async def _hours(
 
 
 def _steps(groups: Sequence[ExecutionGroup]) -> list[Sequence[ExecutionGroup]]:
-    """Split into steps of at most EVENTS_A_STEP events. A larger group is a separate step."""
+    """Split into steps of at most EVENTS_PER_DELETE events. A larger group is a separate step."""
     steps: list[list[ExecutionGroup]] = []
-    events = EVENTS_A_STEP
+    events = EVENTS_PER_DELETE
     for group in groups:
         events += group.events
-        if events > EVENTS_A_STEP:
+        if events > EVENTS_PER_DELETE:
             steps.append([])
             events = group.events
         steps[-1].append(group)
@@ -250,7 +252,8 @@ _LOCK_ROWS: Final = f"""
         group by execution_id
     )
     select execution_id, is_tied,
-           counted.events = known.events and is_old and {AGREES.format("known")} as may_go
+           counted.events = known.events and is_old
+           and {NO_OPEN_DIVERGENCE.format("known")} as may_go
     from   counted
     join   execution_facts as known using (execution_id)
 """  # noqa: S608 - constants of this package

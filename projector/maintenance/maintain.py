@@ -20,12 +20,12 @@ from normalizer.postgres.database import release_lock
 from projector.database_session import error_sentence, open_connection
 from projector.hours import start_of_hour
 from projector.maintenance.archive import ArchiveFolder
-from projector.maintenance.event_retention import drop_events
-from projector.maintenance.housekeeping import (
+from projector.maintenance.counter_retention import (
     compact_shards,
     drop_hours,
     drop_minutes,
 )
+from projector.maintenance.event_retention import drop_events
 from projector.maintenance.merged_records import drop_merged_records
 from projector.maintenance.retention import (
     GAPS,

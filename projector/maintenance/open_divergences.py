@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 
-async def find_any_difference(connection: asyncpg.Connection) -> str | None:
+async def retention_blocker(connection: asyncpg.Connection) -> str | None:
     """Return why no execution may be deleted, or None."""
     projections = await connection.fetchval(_DIFFERING_ANYWHERE)
     return projections and (
@@ -27,7 +27,7 @@ _DIFFERING_ANYWHERE: Final = """
 """
 
 # Excludes executions with an open divergence, because a repair needs their events.
-AGREES: Final = """
+NO_OPEN_DIVERGENCE: Final = """
     not exists (
         select
         from   projector.divergences as known

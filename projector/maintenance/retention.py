@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-ROWS_A_STEP: Final = 5_000
+ROWS_PER_DELETE: Final = 5_000
 
 
 async def drop_jobs(
@@ -25,7 +25,7 @@ async def drop_jobs(
             # The same command may have resumed the run.
             if not await connection.fetchval(_LOCK_RUN, job_id, run, before):
                 continue
-            while await connection.fetchval(_DELETE_BATCHES, job_id, run, ROWS_A_STEP):
+            while await connection.fetchval(_DELETE_BATCHES, job_id, run, ROWS_PER_DELETE):
                 pass
             await connection.execute(_DELETE_RUN, job_id, run)
         gone += 1
@@ -33,7 +33,7 @@ async def drop_jobs(
         yield f"{'would delete' if dry_run else 'deleted'} {gone:,} runs of jobs"
 
 
-class OldRows(NamedTuple):
+class RetentionRule(NamedTuple):
     """A table whose rows are deleted when they reach a certain age.
 
     `time` is the column with the time from which a row's age is counted. `delete` is a statement
@@ -49,7 +49,7 @@ class OldRows(NamedTuple):
 
 
 async def drop_old_rows(
-    connection: asyncpg.Connection, old: OldRows, before: datetime, *, dry_run: bool
+    connection: asyncpg.Connection, old: RetentionRule, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete these rows from before `before`, in steps."""
     gone = 0
@@ -57,7 +57,7 @@ async def drop_old_rows(
         count = f"select count(*) from {old.table} where {old.time} < $1::timestamptz"  # noqa: S608 - constants of this package
         gone = await connection.fetchval(count, before)
     else:
-        while deleted := await connection.fetchval(old.delete, before, ROWS_A_STEP):
+        while deleted := await connection.fetchval(old.delete, before, ROWS_PER_DELETE):
             gone += deleted
     if gone:
         yield f"{'would delete' if dry_run else 'deleted'} {old.report.format(gone)}"
@@ -199,10 +199,10 @@ _DELETE_RUN: Final = """
     delete from normalizer.jobs where job_id = $1::text and run = $2::integer
 """
 
-QUARANTINE: Final = OldRows(
+QUARANTINE: Final = RetentionRule(
     "normalizer.quarantine", "quarantined_at", _DELETE_QUARANTINE, "{:,} quarantine entries"
 )
-RAW: Final = OldRows(
+RAW: Final = RetentionRule(
     "normalizer.quarantine_raw", "kept_at", _DELETE_RAW, "the bytes of {:,} rejected records"
 )
-GAPS: Final = OldRows("normalizer.gaps", "found_at", _DELETE_GAPS, "{:,} rows of gaps")
+GAPS: Final = RetentionRule("normalizer.gaps", "found_at", _DELETE_GAPS, "{:,} rows of gaps")

@@ -23,7 +23,7 @@ from projector.database_session import with_lock_retry
 from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.ranges import Scope, VerifyRange
-from projector.verify.row_comparison import RowDifferences, plan_by_hashes
+from projector.verify.row_comparison import RowDifferences, hash_join_transaction
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 
@@ -141,7 +141,7 @@ async def _repair_range(
         ids = [at for at in found.divergent_locations if isinstance(at, int)]
         await repair_executions(connection, ids)
         return
-    async with plan_by_hashes(connection, verify_range):
+    async with hash_join_transaction(connection, verify_range):
         await connection.execute(_add_differences(comparison), *verify_range.bounds)
 
 

@@ -71,7 +71,7 @@ class RowDifferences(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def plan_by_hashes(
+async def hash_join_transaction(
     connection: asyncpg.Connection, verify_range: VerifyRange
 ) -> AsyncIterator[None]:
     """Open a transaction in which the planner joins by hashes.
@@ -138,7 +138,7 @@ async def _difference(
         location_type="bigint" if comparison.bounds == "executions" else "timestamptz",
         column=column_parameter,
     )
-    async with plan_by_hashes(connection, verify_range):
+    async with hash_join_transaction(connection, verify_range):
         row = await connection.fetchrow(statement, *verify_range.bounds, column)
     return RowDifferences(
         expected=row["expected"],

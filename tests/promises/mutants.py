@@ -320,7 +320,7 @@ MUTANTS: Final = (
         promise="Retention counts nothing twice",
         changes=(
             SourceChange(
-                "projector/maintenance/silent_executions.py",
+                "projector/maintenance/expired_executions.py",
                 "        wanted = ties.keys() - known",
                 "        wanted, ties = set(), {}",
             ),

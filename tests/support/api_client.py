@@ -14,10 +14,10 @@ import msgspec
 from bench.history import make_history
 from projector.api.app import build_app
 from projector.api.endpoints import Endpoint
-from projector.api.execution_ends import ExecutionEnds
+from projector.api.execution_waiter import ExecutionWaiter
 from projector.api.parameters import Parameters
 from projector.api.query_strings import parse
-from projector.api.snapshots import Reader
+from projector.api.snapshots import ReaderPool
 from tests.support.stack import Database
 
 _REST: Final = """
@@ -95,23 +95,23 @@ async def api_client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API; `options` are those of the app."""
     async with (
-        Reader(url, connections=connections, timeout_s=timeout_s) as reader,
-        Reader(url, connections=1, timeout_s=timeout_s) as own,
+        ReaderPool(url, connections=connections, timeout_s=timeout_s) as reader,
+        ReaderPool(url, connections=1, timeout_s=timeout_s) as own,
     ):
-        ends = ExecutionEnds(reader)
-        app = build_app(reader, own, ends=ends, **options)
+        waiter = ExecutionWaiter(reader)
+        app = build_app(reader, own, waiter=waiter, **options)
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            querying = asyncio.create_task(ends.run())
+            querying = asyncio.create_task(waiter.run())
             yield client
             querying.cancel()
 
 
 def typed_example(endpoint: Endpoint, **given: str) -> Parameters:
     """The parameters of its example request, changed by those of `given` that it has."""
-    names = {field.name for field in msgspec.structs.fields(endpoint.parameters)}
+    names = {field.name for field in msgspec.structs.fields(endpoint.parameters_type)}
     wanted = endpoint.example | {name: text for name, text in given.items() if name in names}
-    return parse(urlencode(wanted).encode(), endpoint.parameters)
+    return parse(urlencode(wanted).encode(), endpoint.parameters_type)
 
 
 async def get_rows(client: httpx.AsyncClient, path: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from projector.api import downloads, examples
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.api.examples import Example
 from projector.api.formats import as_csv, row_type
-from projector.api.own_paths import SETTINGS_PATH
+from projector.api.service_routes import SETTINGS_PATH
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database
 
@@ -140,7 +140,7 @@ def shortened(name: str, example: Example) -> Example:
     return Example(path=example.path, answer=answer, csv=csv)
 
 
-_ANSWERS: Final = {endpoint.name: endpoint.answer for endpoint in ENDPOINTS}
+_ANSWERS: Final = {endpoint.name: endpoint.answer_type for endpoint in ENDPOINTS}
 
 
 def _type(value: Any) -> str:

@@ -265,7 +265,7 @@ def _killed_after(steps: int | None) -> Iterator[None]:
         await archive(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, suppress(CrashError):
-        patch.setattr(event_retention, "EVENTS_A_STEP", 2)
+        patch.setattr(event_retention, "EVENTS_PER_DELETE", 2)
         patch.setattr(event_retention._Retention, "_archive", counted)
         yield
 

@@ -7,7 +7,7 @@ import msgspec
 
 from projector.api.answers import ApiRow
 from projector.api.parameters import CallStatuses, GroupedParams, Numbers, Texts
-from projector.api.queries.grouping import FINISHED, Grains, calls_to_the_minute
+from projector.api.queries.grouping import FINISHED, GrainStatements, calls_to_the_minute
 from projector.api.queries.trends import TrendAnswer, trend_statement, trend_window
 from projector.api.snapshots import Snapshot
 
@@ -44,7 +44,7 @@ async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnsw
     window = trend_window(params, snapshot.read_at)
     statement = _MATRIX.minutes if window.every == "minute" else _MATRIX.hours
     # Shares refer to all cells, so read all of them.
-    values = msgspec.structs.asdict(params) | window.values() | {"limit": None}
+    values = msgspec.structs.asdict(params) | window.statement_values() | {"limit": None}
     records = await snapshot.records(statement, values)
     calls, before, of_attempt = 0, 0, Counter[int]()
     for record in records:
@@ -78,7 +78,7 @@ _KEYS: Final = ("attempts", "status")
 _FILTERS: Final = ("playbook", "step", "attempts", "status")
 _CALLS: Final = {"calls": "calls"}
 _CHOSEN: Final = "calls > 0 or calls_before > 0"
-_MATRIX: Final = Grains(
+_MATRIX: Final = GrainStatements(
     hours=trend_statement(
         "projector.call_outcomes_by_attempt",
         keys=_KEYS,

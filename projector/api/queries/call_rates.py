@@ -11,7 +11,7 @@ from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
 from projector.api.queries.grouping import (
     FINISHED,
-    Grains,
+    GrainStatements,
     calls_to_the_minute,
     grouping_statement,
     ratio_column,
@@ -28,9 +28,9 @@ def statements_by_grain(
     measures: Sequence[str],
     where: str = "true",
     having: str = "sum(calls) <> 0",
-) -> Grains:
+) -> GrainStatements:
     """Build statements over counts by hour and by minute."""
-    return Grains(
+    return GrainStatements(
         hours=grouping_statement(
             f"projector.{view}", keys=keys, measures=measures, where=where, having=having
         ),

@@ -10,7 +10,7 @@ from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
 from projector.api.queries.grouping import (
     FINISHED,
-    Grains,
+    GrainStatements,
     calls_to_the_minute,
     columns,
     conditions,
@@ -96,7 +96,7 @@ def _percentiles(source: str, time: str, where: str) -> Statement:
     )
 
 
-def _measured(measure: str, seconds: str) -> Grains:
+def _measured(measure: str, seconds: str) -> GrainStatements:
     of_calls = f"""
         (
             select finished_at, playbook, step, attempts, status, 1 as calls,
@@ -105,7 +105,7 @@ def _measured(measure: str, seconds: str) -> Grains:
             where  {seconds} is not null
         ) as measured
     """  # noqa: S608 - constants of this package
-    return Grains(
+    return GrainStatements(
         hours=_percentiles("projector.call_time_histogram", "hour", f"measure = '{measure}'"),
         minutes=_percentiles(
             calls_to_the_minute(of_calls, "call_time_histogram", where=f"measure = '{measure}'"),

@@ -21,7 +21,7 @@ from projector.api.parameters import (
     WindowParams,
 )
 from projector.api.queries import error_statements as statements
-from projector.api.queries.grouping import Grains
+from projector.api.queries.grouping import GrainStatements
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_window
 from projector.api.snapshots import Snapshot, Statement
 
@@ -186,7 +186,7 @@ async def _records(
     """Return the sums of each group with at least this many calls in the window."""
     return await snapshot.records(
         _statement(statements.GROUPS, params, window),
-        msgspec.structs.asdict(params) | window.values() | {"least": least},
+        msgspec.structs.asdict(params) | window.statement_values() | {"least": least},
     )
 
 
@@ -199,7 +199,7 @@ async def _found(
     classes = {"error_class": [record["error_class"] for record in records]}
     where: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in await snapshot.records(
-        _statement(statements.WHERE, params, window),
+        _statement(statements.BREAKDOWN, params, window),
         msgspec.structs.asdict(params)
         | {"since": window.since, "until": window.until}
         | {"by": statements.KEYS, "every_s": window.interval_s, "limit": None}
@@ -210,7 +210,9 @@ async def _found(
     return _Found(where, {row["error_class"]: row for row in samples})
 
 
-def _statement(grains: Grains, params: ErrorGroupsParams, window: TrendWindow) -> Statement:
+def _statement(
+    grains: GrainStatements, params: ErrorGroupsParams, window: TrendWindow
+) -> Statement:
     """Choose the statement over single calls if the roll-up by hour and step isn't enough."""
     by_call = window.every == "minute" or params.playbook is not None or params.worker is not None
     return grains.minutes if by_call else grains.hours

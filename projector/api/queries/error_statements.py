@@ -4,7 +4,7 @@ from typing import Final
 
 from projector.api.queries.grouping import (
     FINISHED,
-    Grains,
+    GrainStatements,
     calls_to_the_minute,
     grouping_statement,
     sum_column,
@@ -43,7 +43,7 @@ _TO_THE_MINUTE: Final = calls_to_the_minute(
     "failures_by_error",
     absent=("playbook", "worker_id"),
 )
-GROUPS: Final = Grains(
+GROUPS: Final = GrainStatements(
     hours=trend_statement(
         "projector.failures_by_error",
         keys=("error_class",),
@@ -61,7 +61,7 @@ GROUPS: Final = Grains(
         chosen=_CHOSEN,
     ),
 )
-WHERE: Final = Grains(
+BREAKDOWN: Final = GrainStatements(
     hours=grouping_statement(
         "projector.failures_by_error", keys=KEYS, measures=(sum_column("calls"),)
     ),

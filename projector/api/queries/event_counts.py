@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, GroupedParams, MinuteToDay, Numbers, Texts
-from projector.api.queries.grouping import Grains, grouping_statement, sum_column
+from projector.api.queries.grouping import GrainStatements, grouping_statement, sum_column
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
@@ -69,5 +69,5 @@ async def attempts_by_status(
     """How many events are there by type, status and attempt? By step only in hours."""
     if params.step is not None or "step" in params.by or params.engine == "false":
         return await run_grouped(snapshot, _ATTEMPTS_OF_STEPS, params, AttemptsByStatus)
-    either = Grains(hours=_ATTEMPTS, minutes=_ATTEMPTS)
+    either = GrainStatements(hours=_ATTEMPTS, minutes=_ATTEMPTS)
     return await run_grouped(snapshot, either, params, AttemptsByStatus)

@@ -14,7 +14,7 @@ from projector.api.parameters import (
     Shapes,
     Texts,
 )
-from projector.api.queries.grouping import Grains, grouping_statement, sum_column, time_bin
+from projector.api.queries.grouping import GrainStatements, grouping_statement, sum_column, time_bin
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
@@ -70,7 +70,9 @@ async def events_per_second(
     snapshot: Snapshot, params: EventRateParams
 ) -> GroupedAnswer[EventRate]:
     """How many events per second are there, by type?"""
-    return await run_grouped(snapshot, Grains(hours=_RATE, minutes=_RATE), params, EventRate)
+    return await run_grouped(
+        snapshot, GrainStatements(hours=_RATE, minutes=_RATE), params, EventRate
+    )
 
 
 class RetriesParams(GroupedParams, frozen=True, kw_only=True):
@@ -90,7 +92,7 @@ class Retries(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     first_tries: int
 
 
-_RETRIES = Grains(
+_RETRIES = GrainStatements(
     hours=grouping_statement(
         "projector.call_outcomes_by_attempt",
         keys=("step",),

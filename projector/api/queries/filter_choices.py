@@ -3,7 +3,7 @@
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.parameters import (
     WindowParams,
-    round_down,
+    round_to_grain,
 )
 from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
@@ -64,5 +64,5 @@ _CHOICES = Statement("""
 async def choices(snapshot: Snapshot, params: WindowParams) -> ApiAnswer[Choices]:
     """Which values can each filter have?"""
     since, until = params.bounds(snapshot.read_at)
-    since = round_down(since, "hour")
+    since = round_to_grain(since, "hour")
     return await run_query(snapshot, _CHOICES, {"since": since, "until": until}, Choices)

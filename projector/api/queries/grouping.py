@@ -76,7 +76,7 @@ _TYPES: Final = {"attempts": "integer"}
 _COLUMNS: Final = {"worker": "worker_id"}
 
 
-class Grains(msgspec.Struct, frozen=True, kw_only=True):
+class GrainStatements(msgspec.Struct, frozen=True, kw_only=True):
     """The two statements of an endpoint: one counts by hour, and the other by minute.
 
     Set `slow_minutes` if the statement by minute has to read single calls. Such a statement is used

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, GroupedParams, MinuteToDay, Texts
-from projector.api.queries.grouping import Grains, calls_to_the_minute, columns, conditions
+from projector.api.queries.grouping import GrainStatements, calls_to_the_minute, columns, conditions
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot, Statement
 
@@ -64,7 +64,7 @@ BY_MINUTE: Final = calls_to_the_minute(
     time="happened_at",
 )
 """Build a query of starts and ends of executions, to count them by minute."""
-_OUTCOMES = Grains(
+_OUTCOMES = GrainStatements(
     hours=_outcomes("projector.execution_outcomes", "hour"),
     minutes=_outcomes(BY_MINUTE, "moment"),
     slow_minutes=True,

@@ -6,13 +6,13 @@ from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar
 from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, Timestamp
-from projector.api.parameters import Text, Texts, WindowParams, round_down
+from projector.api.parameters import Text, Texts, WindowParams, round_to_grain
 from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
-MOST: Final = 10_000
+MAX_CALLS: Final = 10_000
 """Calls are read one by one, so only those of the newest executions count."""
-LONGEST: Final = timedelta(days=7)
+MAX_WINDOW: Final = timedelta(days=7)
 """Executions and calls are counted one by one, so only the end of a longer window counts."""
 
 R = TypeVar("R", bound=ApiRow)
@@ -62,7 +62,7 @@ async def playbook_versions(
 ) -> ApiAnswer[PlaybookVersion]:
     """How do the versions of playbooks compare, in at most 7 days? The latest first."""
     since, until = params.bounds(snapshot.read_at)
-    since = round_down(max(since, until - LONGEST), "hour")
+    since = round_to_grain(max(since, until - MAX_WINDOW), "hour")
     values = {"since": since, "until": until, "playbook": params.playbook}
     return await run_query(snapshot, _ALL_VERSIONS, values, PlaybookVersion)
 
@@ -83,9 +83,9 @@ class PlaybookParams(WindowParams, frozen=True, kw_only=True):
         return {
             "playbook": self.playbook,
             "version": self.version,
-            "since": max(round_down(since, "hour"), until - LONGEST),
+            "since": max(round_to_grain(since, "hour"), until - MAX_WINDOW),
             "until": until,
-            "most": MOST,
+            "most": MAX_CALLS,
         }
 
 

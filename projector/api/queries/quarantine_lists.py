@@ -13,7 +13,7 @@ from projector.api.parameters import (
     Shapes,
     Texts,
 )
-from projector.api.queries.grouping import Grains, grouping_statement, sum_column
+from projector.api.queries.grouping import GrainStatements, grouping_statement, sum_column
 from projector.api.queries.run_query import run_grouped, run_paged
 from projector.api.snapshots import Snapshot, Statement
 
@@ -52,7 +52,7 @@ def _counted(source: str, time: str) -> Statement:
     )
 
 
-_QUARANTINE = Grains(
+_QUARANTINE = GrainStatements(
     hours=_counted("projector.quarantine_by_reason", "hour"),
     minutes=_counted(REJECTIONS, "quarantined_at"),
     slow_minutes=True,

@@ -20,7 +20,7 @@ from projector.api.parameters import (
     PagedWindowParams,
     parse_ids,
 )
-from projector.api.queries.grouping import Grains
+from projector.api.queries.grouping import GrainStatements
 from projector.api.snapshots import Snapshot, Statement
 
 MOST_COUNTED: Final = 1_000
@@ -47,18 +47,18 @@ def build_answer(snapshot: Snapshot, rows: list[R]) -> ApiAnswer[R]:
 
 async def run_grouped(
     snapshot: Snapshot,
-    statement: Statement | Grains,
+    statement: Statement | GrainStatements,
     params: GroupedParams,
     kind: type[R],
 ) -> GroupedAnswer[R]:
     """Return an answer with at most `limit` groups: the newest first, then the greatest."""
     finest: Grain = "hour"
-    if isinstance(statement, Grains) and (
+    if isinstance(statement, GrainStatements) and (
         not statement.slow_minutes or params.needs_minutes(snapshot.read_at)
     ):
         finest = "minute"
-    every, since, until = params.buckets(snapshot.read_at, finest)
-    if isinstance(statement, Grains):
+    every, since, until = params.grain_and_bounds(snapshot.read_at, finest)
+    if isinstance(statement, GrainStatements):
         statement = statement.minutes if every == "minute" else statement.hours
     values = {
         **_values(params),

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from normalizer.core.record_address import parse_record_address
 from projector.api.answers import ApiAnswer, ApiRow
-from projector.api.parameters import STORABLE, WindowParams, parse_int64, round_down
+from projector.api.parameters import STORABLE, WindowParams, parse_int64, round_to_grain
 from projector.api.queries.error_statements import error_class_has_text
 from projector.api.snapshots import Snapshot, Statement
 
@@ -167,7 +167,7 @@ def _names_values(text: str, params: SearchParams, now: datetime) -> dict[str, A
     since, until = params.bounds(now)
     return {
         "text": text.lower(),
-        "since": round_down(since, "hour"),
+        "since": round_to_grain(since, "hour"),
         "until": until,
         "limit": HITS_OF_A_KIND,
     }

@@ -11,7 +11,7 @@ import msgspec
 
 from projector.api.answers import ApiRow
 from projector.api.parameters import CountsParams, Texts
-from projector.api.queries.grouping import FINISHED, Grains, calls_to_the_minute
+from projector.api.queries.grouping import FINISHED, GrainStatements, calls_to_the_minute
 from projector.api.queries.outcome_counts import BY_MINUTE
 from projector.api.queries.quarantine_lists import REJECTIONS
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_statement, trend_window
@@ -65,8 +65,10 @@ async def tiles(
     calls = await _sums(snapshot, _CALLS, params, window)
     ended = await _sums(snapshot, _ENDED, params, window)
     rejected = await _sums(snapshot, _REJECTED, params, window)
-    (events,) = await snapshot.records(_EVENTS, window.values())
-    (stuck,) = await snapshot.records(_STUCK, {"playbook": params.playbook} | window.values())
+    (events,) = await snapshot.records(_EVENTS, window.statement_values())
+    (stuck,) = await snapshot.records(
+        _STUCK, {"playbook": params.playbook} | window.statement_values()
+    )
     figures = (
         _ratio("executions_completed", ended, window, "completed", "ended"),
         _ratio("first_attempt_success", calls, window, "first_succeeded", "first"),
@@ -151,15 +153,17 @@ def _share(part: int, whole: int) -> float | None:
 
 
 async def _sums(
-    snapshot: Snapshot, statements: Grains, params: TilesParams, window: TrendWindow
+    snapshot: Snapshot, statements: GrainStatements, params: TilesParams, window: TrendWindow
 ) -> Any:
     statement = statements.minutes if window.every == "minute" else statements.hours
-    (record,) = await snapshot.records(statement, msgspec.structs.asdict(params) | window.values())
+    (record,) = await snapshot.records(
+        statement, msgspec.structs.asdict(params) | window.statement_values()
+    )
     return record
 
 
-def _both(hours: str, minutes: str, time: str, *filters: str, **measures: str) -> Grains:
-    return Grains(
+def _both(hours: str, minutes: str, time: str, *filters: str, **measures: str) -> GrainStatements:
+    return GrainStatements(
         hours=trend_statement(hours, keys=(), filters=filters, measures=measures),
         minutes=trend_statement(minutes, keys=(), filters=filters, measures=measures, time=time),
         slow_minutes=True,

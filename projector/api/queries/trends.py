@@ -51,7 +51,7 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
         """Return the start of the window before it."""
         return self.since - (self.until - self.since)
 
-    def values(self) -> dict[str, Any]:
+    def statement_values(self) -> dict[str, Any]:
         """Return the parameters of `trend_statement` except those of its filters."""
         return {
             "since": self.previous_start,
@@ -84,7 +84,9 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
 
 def trend_window(params: CountsParams, now: datetime) -> TrendWindow:
     """Return the window of a request, by minutes if it's short."""
-    every, since, until = params.buckets(now, "minute" if params.needs_minutes(now) else "hour")
+    every, since, until = params.grain_and_bounds(
+        now, "minute" if params.needs_minutes(now) else "hour"
+    )
     length_s = max(int((until - since).total_seconds()), 0)
     widths = (width for width in _WIDTHS_S if width >= SECONDS[every])
     interval_s = next(

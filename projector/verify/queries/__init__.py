@@ -19,19 +19,19 @@ from projector.verify.queries.call_queries import (
     CALL_HOURS,
     CALL_TIMES,
     CALLS,
-    ERRORS,
-    RETRIES,
-    WORKERS,
+    ERROR_HOURS,
+    RETRY_MINUTES,
+    WORKER_HOURS,
 )
 from projector.verify.queries.comparison import Bounds, Comparison
-from projector.verify.queries.counter_queries import ARRIVALS, COERCIONS, HOURS, MINUTES
+from projector.verify.queries.counter_queries import ARRIVALS, COERCIONS, EVENT_HOURS, EVENT_MINUTES
 from projector.verify.queries.execution_queries import EXECUTION_HOURS, EXECUTIONS
 
 __all__ = ["COMPARISONS", "Bounds", "Comparison"]
 
 COMPARISONS: Final[tuple[Comparison, ...]] = (
-    MINUTES,
-    HOURS,
+    EVENT_MINUTES,
+    EVENT_HOURS,
     ARRIVALS,
     COERCIONS,
     EXECUTIONS,
@@ -39,9 +39,9 @@ COMPARISONS: Final[tuple[Comparison, ...]] = (
     EXECUTION_HOURS,
     CALL_HOURS,
     CALL_TIMES,
-    WORKERS,
-    ERRORS,
-    RETRIES,
+    WORKER_HOURS,
+    ERROR_HOURS,
+    RETRY_MINUTES,
 )
 """Every projection table.
 

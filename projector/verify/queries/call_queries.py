@@ -105,7 +105,7 @@ CALL_TIMES: Final = counter_comparison(
     """,  # noqa: S608 - a part that several queries share
 )
 
-WORKERS: Final = counter_comparison(
+WORKER_HOURS: Final = counter_comparison(
     name="worker_hours",
     bounds="finished",
     keys="hour worker_id status",
@@ -119,7 +119,7 @@ WORKERS: Final = counter_comparison(
     """,
 )
 
-ERRORS: Final = counter_comparison(
+ERROR_HOURS: Final = counter_comparison(
     name="error_hours",
     bounds="finished",
     keys="hour step attempts status error_class",
@@ -133,7 +133,7 @@ ERRORS: Final = counter_comparison(
     """,
 )
 
-RETRIES: Final = counter_comparison(
+RETRY_MINUTES: Final = counter_comparison(
     name="retry_minutes",
     bounds="finished",
     keys="minute step",

@@ -4,7 +4,7 @@ from typing import Final
 
 from projector.verify.queries.comparison import counter_comparison
 
-MINUTES: Final = counter_comparison(
+EVENT_MINUTES: Final = counter_comparison(
     name="event_minutes",
     bounds="created",
     keys="minute event_type status attempts",
@@ -20,7 +20,7 @@ MINUTES: Final = counter_comparison(
     """,
 )
 
-HOURS: Final = counter_comparison(
+EVENT_HOURS: Final = counter_comparison(
     name="event_hours",
     bounds="created",
     keys="hour step event_type status attempts",

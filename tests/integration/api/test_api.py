@@ -16,9 +16,9 @@ from projector.api import snapshots as api_database
 from projector.api.api_errors import DatabaseUnavailableError
 from projector.api.app import build_app
 from projector.api.endpoints import ENDPOINTS, ROOT
-from projector.api.execution_ends import ExecutionEnds
+from projector.api.execution_waiter import ExecutionWaiter
 from projector.api.middleware import SECURITY_HEADERS
-from projector.api.snapshots import Reader
+from projector.api.snapshots import ReaderPool
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database
 from tests.support.table_rows import connected, execute, insert_row
@@ -38,7 +38,7 @@ async def test_every_question_has_an_answer(client: httpx.AsyncClient) -> None:
     for question in ENDPOINTS:
         path = question.path.format(execution_id=execution, event_id=event, quarantine_id=rejected)
         answer = await client.get(ROOT + path, params=question.example)
-        decoded = msgspec.json.decode(answer.content, type=question.answer)
+        decoded = msgspec.json.decode(answer.content, type=question.answer_type)
 
         assert answer.status_code == 200, answer.text
         assert 1.0 < decoded.behind_s < 3_600.0
@@ -135,13 +135,13 @@ async def test_compression_and_etags_are_compared_as_http_has_it(
 async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(_self: Reader) -> None:
+    def broken(_self: ReaderPool) -> None:
         raise ValueError(TOKEN)
 
-    monkeypatch.setattr(Reader, "snapshot", broken)
-    reader = Reader("postgresql://127.0.0.1:1/none", connections=1, timeout_s=1.0)
+    monkeypatch.setattr(ReaderPool, "snapshot", broken)
+    reader = ReaderPool("postgresql://127.0.0.1:1/none", connections=1, timeout_s=1.0)
     transport = httpx.ASGITransport(
-        app=build_app(reader, reader, ends=ExecutionEnds(reader)), raise_app_exceptions=False
+        app=build_app(reader, reader, waiter=ExecutionWaiter(reader)), raise_app_exceptions=False
     )
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         lines = "/api/v1/executions/1/events.ndjson"
@@ -155,12 +155,14 @@ async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_sent(
 async def test_a_download_that_the_database_cuts_off_is_logged_as_that(
     filled: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def page(_reader: Reader, _execution_id: int, event_ids: list[int]) -> downloads._Page:
+    async def page(
+        _reader: ReaderPool, _execution_id: int, event_ids: list[int]
+    ) -> downloads._Page:
         if event_ids != [1]:
             raise DatabaseUnavailableError("the database does not answer")
         return downloads._Page(b"{}\n", 1)
 
-    async def ids(_reader: Reader, _execution_id: int) -> list[int]:
+    async def ids(_reader: ReaderPool, _execution_id: int) -> list[int]:
         return [1, 2]
 
     monkeypatch.setattr(downloads, "_EVENTS_A_PAGE", 1)
@@ -297,14 +299,14 @@ async def test_an_event_is_displayed_as_sent_and_canonical(database: Database) -
 async def test_rows_and_freshness_are_of_one_snapshot(database: Database) -> None:
     await insert_events(database, 100)
     question = next(one for one in ENDPOINTS if one.path == "/freshness")
-    async with Reader(database.url, connections=1, timeout_s=5) as reader:
+    async with ReaderPool(database.url, connections=1, timeout_s=5) as reader:
         async with reader.snapshot() as snapshot:
             await execute(
                 database, "update normalizer.source_positions set last_recorded_ms = 1e12"
             )
-            before = await question.run(snapshot, question.parameters())
+            before = await question.run(snapshot, question.parameters_type())
         async with reader.snapshot() as snapshot:
-            after = await question.run(snapshot, question.parameters())
+            after = await question.run(snapshot, question.parameters_type())
 
     for answer in (before, after):
         assert answer.as_of == min(row.as_of for row in answer.rows)
@@ -318,11 +320,13 @@ async def test_requests_that_hold_every_connection_make_no_server_unready(
 ) -> None:
     """Kubernetes would take it out of its Service, and Prometheus would know nothing new."""
     async with (
-        Reader(filled.url, connections=1, timeout_s=5) as reader,
-        Reader(filled.url, connections=1, timeout_s=5) as own,
+        ReaderPool(filled.url, connections=1, timeout_s=5) as reader,
+        ReaderPool(filled.url, connections=1, timeout_s=5) as own,
         reader.snapshot(),
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=build_app(reader, own, ends=ExecutionEnds(reader))),
+            transport=httpx.ASGITransport(
+                app=build_app(reader, own, waiter=ExecutionWaiter(reader))
+            ),
             base_url="http://127.0.0.1",
         ) as client,
     ):

@@ -18,7 +18,7 @@ from projector.api.parameters import PagedParams, Parameters
 from projector.api.queries.event_detail import execution_event
 from projector.api.queries.execution_detail import execution_calls
 from projector.api.query_strings import parse
-from projector.api.snapshots import Reader, Snapshot, Statement
+from projector.api.snapshots import ReaderPool, Snapshot, Statement
 from tests.support.api_client import typed_example
 from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected, execute, insert_row
@@ -77,7 +77,7 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 class Filled(NamedTuple):
     """A reader of a database, and an execution, an event and a rejected record in it."""
 
-    reader: Reader
+    reader: ReaderPool
     ids: Mapping[str, str]
 
 
@@ -99,7 +99,7 @@ async def small_and_large(stack: Stack) -> AsyncIterator[tuple[Filled, Filled]]:
             await connection.execute("vacuum (freeze, analyze)")
             ids = dict(await connection.fetchrow(_IDS))
             await connection.close()
-            reader = Reader(database.url, connections=1, timeout_s=30)
+            reader = ReaderPool(database.url, connections=1, timeout_s=30)
             filled.append(Filled(await opened.enter_async_context(reader), ids))
         small, large = filled
         yield small, large
@@ -157,7 +157,7 @@ async def test_rare_values_are_found_by_index_in_any_window(
 ) -> None:
     _, large = small_and_large
     (question,) = (one for one in ENDPOINTS if one.path == path)
-    parameters = parse(f"last=90d&{name}=8".encode(), question.parameters)
+    parameters = parse(f"last=90d&{name}=8".encode(), question.parameters_type)
 
     explained = await _explained(large, question, parameters)
 
@@ -175,7 +175,7 @@ async def test_a_page_of_an_execution_with_many_calls_compares_none_with_all(
         await connection.execute("analyze")
         await connection.execute(_MANY_CALLS, CALLS)
     async with (
-        Reader(database.url, connections=1, timeout_s=30) as reader,
+        ReaderPool(database.url, connections=1, timeout_s=30) as reader,
         reader.snapshot() as snapshot,
     ):
         first = await execution_calls(snapshot, PagedParams(), "7")
@@ -191,7 +191,7 @@ async def test_an_event_and_a_page_of_a_download_are_read_without_the_other_even
     await execute(database, _MANY_CALLS, 4 * CALLS)
     await execute(database, "analyze")
     async with (
-        Reader(database.url, connections=1, timeout_s=30) as reader,
+        ReaderPool(database.url, connections=1, timeout_s=30) as reader,
         reader.snapshot() as snapshot,
     ):
         explained = Explained.beside(snapshot)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from projector.api.api_errors import DatabaseRefusedError
 from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
-from projector.api.snapshots import Reader
+from projector.api.snapshots import ReaderPool
 from tests.integration.jobs.test_redrive import as_user
 from tests.support.api_client import api_client
 from tests.support.stack import Database
@@ -44,7 +44,7 @@ def _cases() -> Iterator[tuple[Endpoint, str, tuple[str, ...]]]:
     """The values to try for each parameter: all on the first two endpoints that have it."""
     had: Counter[tuple[str, Any]] = Counter()
     for question in ENDPOINTS:
-        for field in msgspec.structs.fields(question.parameters):
+        for field in msgspec.structs.fields(question.parameters_type):
             had[field.name, field.type] += 1
             fully = had[field.name, field.type] <= 2
             yield question, field.name, HOSTILE if fully else FEW
@@ -83,7 +83,7 @@ async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
 
 def _required(question: Endpoint) -> dict[str, str]:
     """The parameters of its example without which it is rejected."""
-    fields = msgspec.structs.fields(question.parameters)
+    fields = msgspec.structs.fields(question.parameters_type)
     return {field.name: question.example[field.name] for field in fields if field.required}
 
 
@@ -129,7 +129,7 @@ async def test_its_connections_see_views_only(filled: Database) -> None:
         "select pg_read_file('/etc/passwd')",
         "copy projector.freshness to program 'true'",
     )
-    async with Reader(filled.url, connections=1, timeout_s=5.0) as reader:
+    async with ReaderPool(filled.url, connections=1, timeout_s=5.0) as reader:
         for statement in beyond:
             with pytest.raises(DatabaseRefusedError):
                 async with reader.snapshot() as snapshot:
@@ -140,7 +140,7 @@ async def test_a_login_of_its_own_sees_views_only_whatever_role_it_takes(filled:
     """The role is set in each transaction, because poolers refuse otherwise. SQL could reset it."""
     async with (
         as_user(filled, "projector_reader") as login,
-        Reader(login.url, connections=1, timeout_s=5.0) as reader,
+        ReaderPool(login.url, connections=1, timeout_s=5.0) as reader,
     ):
         with pytest.raises(DatabaseRefusedError):
             async with reader.snapshot() as snapshot:

@@ -22,10 +22,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projector.api import idle_connections
 from projector.api.app import build_app
-from projector.api.execution_ends import ExecutionEnds
-from projector.api.idle_connections import MOST_AT_ONCE
+from projector.api.execution_waiter import ExecutionWaiter
+from projector.api.idle_connections import MAX_CONNECTIONS
 from projector.api.serve import Server
-from projector.api.snapshots import Reader
+from projector.api.snapshots import ReaderPool
 from projector.cli import main
 from tests.support.pgbouncer import PgBouncer
 from tests.support.stack import Cluster, Database, Stack
@@ -70,7 +70,7 @@ async def test_half_sent_requests_keep_nobody_out(database: Database) -> None:
     host, port = address.removeprefix("http://").split(":")
     with many_files():
         half_sent = [
-            await asyncio.open_connection(host, int(port)) for _ in range(MOST_AT_ONCE + 100)
+            await asyncio.open_connection(host, int(port)) for _ in range(MAX_CONNECTIONS + 100)
         ]
         for _, writer in half_sent:
             writer.write(b"GET /livez HTTP/1.1\r\nHost: ")
@@ -153,8 +153,10 @@ async def test_a_request_with_two_lengths_is_rejected_and_its_connection_ends(
     database: Database, lengths: bytes
 ) -> None:
     """A proxy that believes the other length reads another request, or none, from the rest."""
-    async with Reader(database.url, connections=1, timeout_s=5) as reader:
-        app = build_app(reader, reader, ends=ExecutionEnds(reader), token=None, host="127.0.0.1")
+    async with ReaderPool(database.url, connections=1, timeout_s=5) as reader:
+        app = build_app(
+            reader, reader, waiter=ExecutionWaiter(reader), token=None, host="127.0.0.1"
+        )
         async with serving(app) as (_, address):
             answers, writer = await asyncio.open_connection(*address)
             writer.write(

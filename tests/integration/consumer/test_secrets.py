@@ -362,7 +362,7 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
         for endpoint in ENDPOINTS:
             if missing.get(endpoint.name):
                 continue
-            known = set(endpoint.parameters.__struct_fields__)
+            known = set(endpoint.parameters_type.__struct_fields__)
             given = {name: value for name, value in window.items() if name in known}
             given |= named.get(endpoint.name, {})
             every = _EVENTS_A_DETAIL if "{event_id}" in endpoint.path else len(events)

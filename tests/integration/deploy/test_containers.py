@@ -18,8 +18,8 @@ from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import MigrationFailedError, migrate
 from normalizer.store.store import Store
 from projector.api.app import build_app
-from projector.api.execution_ends import ExecutionEnds
-from projector.api.snapshots import Reader
+from projector.api.execution_waiter import ExecutionWaiter
+from projector.api.snapshots import ReaderPool
 from tests.support.factories import envelope, make_batch
 from tests.support.job_runs import (
     backfill_files,
@@ -73,11 +73,11 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
     assert done.state == "complete"
 
     async with (
-        Reader(reader, connections=1, timeout_s=30.0) as views,
+        ReaderPool(reader, connections=1, timeout_s=30.0) as views,
         httpx.AsyncClient(
             # As projector serves it.
             transport=httpx.ASGITransport(
-                build_app(views, views, ends=ExecutionEnds(views), token="t" * 16)
+                build_app(views, views, waiter=ExecutionWaiter(views), token="t" * 16)
             ),
             base_url="http://projector",
             headers={"Authorization": f"Bearer {'t' * 16}"},

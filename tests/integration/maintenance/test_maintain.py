@@ -22,9 +22,9 @@ from normalizer.store.claim import Claim
 from projector.maintenance import (
     archive,
     event_retention,
+    expired_executions,
     merged_records,
     retention_horizon,
-    silent_executions,
 )
 from projector.maintenance.archive import ArchiveFile, ArchiveFolder
 from projector.maintenance.maintain import (
@@ -152,7 +152,7 @@ async def test_it_says_first_what_it_would_do_and_does_nothing(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts what would go some executions at a time."""
-    monkeypatch.setattr(silent_executions, "EXECUTIONS_A_LOOK", 7)
+    monkeypatch.setattr(expired_executions, "EXECUTIONS_A_LOOK", 7)
     for number in range(1, 41):
         await store(connection, life(number, OLD), OLD)
     await store(connection, life(41, NOW), NOW)
@@ -209,7 +209,7 @@ async def test_an_execution_that_never_falls_silent_is_read_an_hour_at_a_time(
     await store(connection, life(1, NOW), NOW)
     await connection.execute("vacuum analyze normalizer.events")
     read: list[int] = []
-    find = silent_executions.find_candidates
+    find = expired_executions.find_candidates
 
     async def counted(*others: Any) -> list[int]:
         async with connection.transaction():
@@ -231,8 +231,8 @@ async def test_whether_executions_are_silent_may_take_long_to_find_out(
 ) -> None:
     """All events of an execution tell, and it may have millions."""
     await store(connection, life(1, OLD), OLD)
-    slow = f"{silent_executions._SILENT} and (select pg_sleep(5)) is not null"
-    monkeypatch.setattr(silent_executions, "_SILENT", slow)
+    slow = f"{expired_executions._SILENT} and (select pg_sleep(5)) is not null"
+    monkeypatch.setattr(expired_executions, "_SILENT", slow)
     await connection.execute("set statement_timeout = '4s'")
 
     await run(connection)
@@ -555,7 +555,7 @@ async def test_the_next_maintain_finishes_an_interrupted_one(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(event_retention, "EVENTS_A_STEP", 3)
+    monkeypatch.setattr(event_retention, "EVENTS_PER_DELETE", 3)
     await store(connection, [*life(1, OLD), *life(2, OLD)], OLD)
     before = await view_rows.view_rows(connection)
     step = getattr(target, dies)
@@ -601,7 +601,7 @@ async def test_a_file_of_a_committed_deletion_gets_its_name_after_a_kill(
         pass
 
     with monkeypatch.context() as patched:
-        patched.setattr(ArchiveFolder, "finish", died)
+        patched.setattr(ArchiveFolder, "resolve_unfinished", died)
         await run(connection, folder=folder)
     assert [path.suffix for path in tmp_path.iterdir()] == [".unfinished"] * 2
 
@@ -622,7 +622,7 @@ async def test_a_file_of_a_forgotten_transaction_is_kept_if_it_is_complete(
     (tmp_path / f".events_1_2_f.ndjson.zst.{ending}").touch()
     (tmp_path / f".events.{ending}").touch()
 
-    await ArchiveFolder(tmp_path).finish(connection)
+    await ArchiveFolder(tmp_path).resolve_unfinished(connection)
 
     assert [path.name for path in tmp_path.iterdir()] == ["events_1_2_f.ndjson.zst"]
 
@@ -915,7 +915,7 @@ async def test_merged_records_go_once_all_their_events_are_deleted(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many ids one row has."""
-    monkeypatch.setattr(merged_records, "IDS_A_STEP", 3)
+    monkeypatch.setattr(merged_records, "IDS_PER_PAGE", 3)
     kept = event(event_id=id_at(NOW), created_at=NOW)
     await view_rows.insert(connection, [kept])
     merged_into = [[id_at(OLD, n) for n in range(5)], [id_at(OLD)], [7, kept["event_id"]], [7]]

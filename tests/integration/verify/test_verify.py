@@ -14,8 +14,8 @@ from normalizer.errors import FatalError
 from projector.verify import ranges, row_comparison
 from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS, Comparison
-from projector.verify.queries.call_queries import RETRIES
-from projector.verify.queries.counter_queries import HOURS, MINUTES
+from projector.verify.queries.call_queries import RETRY_MINUTES
+from projector.verify.queries.counter_queries import EVENT_HOURS, EVENT_MINUTES
 from projector.verify.queries.execution_queries import EXECUTIONS
 from projector.verify.ranges import Scope
 from projector.verify.verdict import Verdict
@@ -193,9 +193,9 @@ async def test_hours_that_take_too_long_are_halved(
 ) -> None:
     """Down to one hour. A self-test may need a smaller range than the comparison of its rows."""
     await fill(connection)
-    found = await verdicts(connection, comparisons=[HOURS])
+    found = await verdicts(connection, comparisons=[EVENT_HOURS])
     slow = cut_if(f"{SOME} and $2::timestamptz <> $1 + interval '1 hour' and {also}")
-    slower = msgspec.structs.replace(HOURS, expected=f"{HOURS.expected} having {slow}")
+    slower = msgspec.structs.replace(EVENT_HOURS, expected=f"{EVENT_HOURS.expected} having {slow}")
 
     halved = await verdicts(connection, comparisons=[slower])
 
@@ -218,7 +218,9 @@ async def test_executions_that_take_too_long_are_halved(connection: asyncpg.Conn
 async def test_a_range_that_takes_too_long_is_inconclusive(connection: asyncpg.Connection) -> None:
     await fill(connection)
     for when in ("true", SOME, f"{SOME} and $3::text[] is not null"):
-        endless = msgspec.structs.replace(HOURS, expected=f"{HOURS.expected} having {cut_if(when)}")
+        endless = msgspec.structs.replace(
+            EVENT_HOURS, expected=f"{EVENT_HOURS.expected} having {cut_if(when)}"
+        )
 
         found = (await verdicts(connection, comparisons=[endless]))["event_hours"]
 
@@ -357,14 +359,14 @@ async def test_sample_draws_no_hour_that_retention_has_reached(
         sample = Scope(kind="sample", hours=most, since=hours[0])
         return [at.bounds[0] async for at in ranges.ranges_in_scope(connection, comparison, sample)]
 
-    assert await drawn(HOURS, 9) == await drawn(MINUTES, 9) == hours
-    assert len(await drawn(HOURS, 2)) == 2
+    assert await drawn(EVENT_HOURS, 9) == await drawn(EVENT_MINUTES, 9) == hours
+    assert len(await drawn(EVENT_HOURS, 2)) == 2
     await connection.execute(
         "update normalizer.retention_horizon set expired_before = $1", hours[1]
     )
 
-    assert await drawn(HOURS, 9) == await drawn(MINUTES, 9) == hours[1:]
-    assert await drawn(RETRIES, 9) == []
+    assert await drawn(EVENT_HOURS, 9) == await drawn(EVENT_MINUTES, 9) == hours[1:]
+    assert await drawn(RETRY_MINUTES, 9) == []
 
 
 async def test_a_projection_with_nothing_to_compare_is_called_so(
@@ -413,7 +415,7 @@ async def test_rows_that_are_deleted_before_the_self_tests_make_no_verdict_distr
 
     monkeypatch.setattr("projector.verify.verify.run_self_tests", delayed)
 
-    found = (await verdicts(connection, comparisons=[HOURS]))["event_hours"]
+    found = (await verdicts(connection, comparisons=[EVENT_HOURS]))["event_hours"]
 
     assert (found.verdict, found.self_tests) == ("match", 3)
 

@@ -21,11 +21,10 @@ from projector.api import serve_command
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.api_errors import ERRORS, ApiError, BusyError
 from projector.api.api_metrics import ApiMetrics
-from projector.api.api_page import as_html
+from projector.api.api_reference import as_html
 from projector.api.endpoints import ENDPOINTS
 from projector.api.formats import as_csv, preferred_format
 from projector.api.openapi import build_document
-from projector.api.own_paths import OwnPaths
 from projector.api.parameters import GroupedParams, Shapes
 from projector.api.queries.quarantine_detail import RULES
 from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
@@ -33,6 +32,7 @@ from projector.api.queries.trends import MOST_INTERVALS, trend_window
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import problem_response
 from projector.api.serve import ApiSettings
+from projector.api.service_routes import ServiceRoutes
 from projector.api.snapshots import Snapshot
 from projector.api.thresholds import (
     DEFAULT,
@@ -288,7 +288,7 @@ async def test_scrapes_that_come_together_read_once() -> None:
 
     own: Any = SimpleNamespace(snapshot=contextlib.nullcontext)
     described = build_document(ENDPOINTS, token=False)
-    paths = OwnPaths(own, own, Slow(DEFAULT), described, VisibleSettings())
+    paths = ServiceRoutes(own, own, Slow(DEFAULT), described, VisibleSettings())
     request = Request({"type": "http", "state": {"trusted": True}})
 
     answers = await asyncio.gather(*(paths._own_metrics(request) for _ in range(5)))

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from projector.api import openapi
-from projector.api.api_page import as_html, render_example
+from projector.api.api_reference import as_html, render_example
 from projector.api.endpoints import ENDPOINTS
 from projector.api.examples import Example
 from projector.api.openapi import build_document

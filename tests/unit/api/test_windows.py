@@ -38,7 +38,7 @@ def parameters(query: str, kind: Any = EventRateParams) -> Any:
 def test_bounds_are_rounded_outwards_to_what_is_counted(
     query: str, finest: Grain, grain: Grain, since: str, until: str
 ) -> None:
-    buckets = parameters(query).buckets(NOW, finest)
+    buckets = parameters(query).grain_and_bounds(NOW, finest)
 
     assert (buckets[0], f"{buckets[1]:%H:%M}", f"{buckets[2]:%H:%M}") == (grain, since, until)
 
@@ -86,7 +86,7 @@ def test_every_window_is_rounded_out_to_whole_buckets(
     begin = NOW - since
     window = EventRateParams(since=begin, until=begin + length, every=every)  # type: ignore[arg-type]
 
-    grain, low, high = window.buckets(NOW, finest)
+    grain, low, high = window.grain_and_bounds(NOW, finest)
 
     assert low <= begin <= begin + length <= high
     assert (high - low) % timedelta(seconds=SECONDS[grain]) == timedelta(0)

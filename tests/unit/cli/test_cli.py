@@ -18,7 +18,7 @@ from normalizer.cli.normalize_lines import normalize_lines
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, parse_record, read_pages
 from projector.cli.repair_command import _repair_request
-from projector.cli.scope_options import parse_scope, parse_span
+from projector.cli.scope_options import parse_duration, parse_scope
 from tests.support.command_tree import subcommands
 
 GOOD = '{"execution_id":"7","name":"call.done","step":"s","payload":{}}'
@@ -260,7 +260,7 @@ def test_any_other_line_is_a_value_at_its_number(line: bytes) -> None:
 )
 def test_a_span_that_reaches_beyond_the_calendar_is_none(span: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a length of time"):
-        parse_span(span)
+        parse_duration(span)
 
 
 @pytest.mark.parametrize(

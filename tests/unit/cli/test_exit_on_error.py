@@ -32,7 +32,7 @@ from normalizer.runtime.command_line import Program
 from normalizer.runtime.exit_codes import FAILED, INTERRUPTED, MISUSED, PROBLEM_FOUND, STUCK
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.screen import Screen
-from projector.cli.command_ends import run_flow
+from projector.cli.command_runner import run_command
 from projector.cli.commands import main as projector
 from projector.maintenance.maintain import MaintainerBusyError
 
@@ -55,7 +55,7 @@ def test_an_error_ends_either_program_by_the_same_code(error: NormalizerError, c
     with pytest.raises(SystemExit) as ours:
         run_or_exit(fail())
     with pytest.raises(Exception, match="x") as theirs:
-        run_flow(fail())
+        run_command(fail())
 
     assert ours.value.code == code
     assert getattr(theirs.value, "exit_code", None) == code
@@ -67,7 +67,7 @@ def test_a_signal_ends_either_program_by_the_same_code() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as ended:
-        run_flow(interrupted())
+        run_command(interrupted())
 
     assert ended.value.code == INTERRUPTED
 
@@ -165,7 +165,7 @@ def test_a_dry_run_that_shows_nothing_leaves_no_file_of_changes(tmp_path: Path) 
     assert b"invalid_json" in changes.read_bytes()
 
 
-@pytest.mark.parametrize("run", [run_or_exit, run_flow])
+@pytest.mark.parametrize("run", [run_or_exit, run_command])
 def test_sigterm_is_not_lost_in_code_that_catches_everything(
     run: Callable[[Coroutine[Any, Any, None]], None],
 ) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from projector.api.app import build_app
 from projector.api.endpoints import ROOT
-from projector.api.execution_ends import ExecutionEnds
-from projector.api.snapshots import Reader
+from projector.api.execution_waiter import ExecutionWaiter
+from projector.api.snapshots import ReaderPool
 from tests.support.stack import Database
 from tests.support.table_rows import connected
 
@@ -23,16 +23,16 @@ _EVENT: Final = """
 
 
 @contextlib.asynccontextmanager
-async def running(ends: ExecutionEnds) -> AsyncIterator[ExecutionEnds]:
+async def running(waiter: ExecutionWaiter) -> AsyncIterator[ExecutionWaiter]:
     async with asyncio.TaskGroup() as tasks:
-        querying = tasks.create_task(ends.run())
-        yield ends
+        querying = tasks.create_task(waiter.run())
+        yield waiter
         querying.cancel()
 
 
 @pytest.fixture
-async def reader(database: Database) -> AsyncIterator[Reader]:
-    async with Reader(database.url, connections=2, timeout_s=30.0) as made:
+async def reader(database: Database) -> AsyncIterator[ReaderPool]:
+    async with ReaderPool(database.url, connections=2, timeout_s=30.0) as made:
         yield made
 
 
@@ -46,53 +46,55 @@ async def end(connection: asyncpg.Connection) -> None:
 
 
 async def test_query_outlives_the_requests_that_it_began_for(
-    database: Database, reader: Reader
+    database: Database, reader: ReaderPool
 ) -> None:
-    async with connected(database) as connection, running(ExecutionEnds(reader)) as ends:
+    async with connected(database) as connection, running(ExecutionWaiter(reader)) as waiter:
         async with connection.transaction():
             await connection.execute(
                 "lock table projector.execution_facts in access exclusive mode"
             )
             assert (
-                await asyncio.gather(*(ends.wait(777, 0.3, never()) for _ in range(3))) == [0] * 3
+                await asyncio.gather(*(waiter.wait(777, 0.3, never()) for _ in range(3))) == [0] * 3
             )
         async with asyncio.timeout(_SOON_S):
-            while not await ends.wait(777, 0.001, never()):
+            while not await waiter.wait(777, 0.001, never()):
                 pass
 
 
-async def test_new_request_gets_a_look_at_once(database: Database, reader: Reader) -> None:
+async def test_new_request_gets_a_look_at_once(database: Database, reader: ReaderPool) -> None:
     async with (
         connected(database) as connection,
         asyncio.timeout(_SOON_S),
-        running(ExecutionEnds(reader, pause_s=3_600.0)) as ends,
+        running(ExecutionWaiter(reader, pause_s=3_600.0)) as waiter,
     ):
-        while not await ends.wait(1, 0.1, never()):
+        while not await waiter.wait(1, 0.1, never()):
             pass
-        other = asyncio.create_task(ends.wait(1, 60.0, never()))
+        other = asyncio.create_task(waiter.wait(1, 60.0, never()))
         await end(connection)
 
-        await ends.wait(777, 60.0, never())
+        await waiter.wait(777, 60.0, never())
 
         assert not other.done()
-        ends.stop()
+        waiter.stop()
         await other
 
 
-async def test_more_requests_than_may_wait_are_answered_at_once(reader: Reader) -> None:
-    ends = ExecutionEnds(reader, most=2)
-    waiting = [asyncio.create_task(ends.wait(one, 60.0, never())) for one in (1, 1)]
+async def test_more_requests_than_may_wait_are_answered_at_once(reader: ReaderPool) -> None:
+    waiter = ExecutionWaiter(reader, most=2)
+    waiting = [asyncio.create_task(waiter.wait(one, 60.0, never())) for one in (1, 1)]
     await asyncio.sleep(0)
 
     async with asyncio.timeout(_SOON_S):
-        await ends.wait(2, 60.0, never())
+        await waiter.wait(2, 60.0, never())
         assert not any(one.done() for one in waiting)
-        ends.stop()
+        waiter.stop()
         await asyncio.gather(*waiting)
-        await ends.wait(1, 60.0, never())
+        await waiter.wait(1, 60.0, never())
 
 
-async def test_wait_ends_when_the_client_disconnects(database: Database, reader: Reader) -> None:
+async def test_wait_ends_when_the_client_disconnects(
+    database: Database, reader: ReaderPool
+) -> None:
     messages: list[dict[str, Any]] = [{"type": "http.request"}, {"type": "http.disconnect"}]
     sent = []
 
@@ -113,6 +115,6 @@ async def test_wait_ends_when_the_client_disconnects(database: Database, reader:
     }
 
     async with asyncio.timeout(_SOON_S):
-        await build_app(reader, reader, ends=ExecutionEnds(reader))(scope, receive, send)
+        await build_app(reader, reader, waiter=ExecutionWaiter(reader))(scope, receive, send)
 
     assert "http.response.start" in sent

@@ -15,7 +15,7 @@ from typing import Final
 import asyncpg
 
 from projector.hours import end_of_hour, find_hours, start_of_hour
-from projector.maintenance.retention import OldRows, drop_old_rows
+from projector.maintenance.retention import RetentionRule, drop_old_rows
 
 _QUIET: Final = timedelta(hours=2)
 """Only late events write to minutes and hours that are older than this."""
@@ -29,11 +29,11 @@ _HOURS_AT_ONCE: Final = 24
 _BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 
-MINUTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+MINUTE_TABLES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("event_minutes", "minute", ("events", "attempts_defaulted")),
     ("retry_minutes", "minute", ("first_tries", "retries")),
 )
-HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+HOUR_TABLES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("event_hours", "hour", ("events", "without_command", "attempts_defaulted")),
     (
         "arrival_hours",
@@ -57,9 +57,9 @@ async def drop_minutes(
     if not dry_run:
         # Views hide these minutes before they are deleted.
         await connection.execute(_RAISE_KEPT_FROM, before)
-    for table, time, _ in MINUTES:
+    for table, time, _ in MINUTE_TABLES:
         delete = _DELETE_OLD.format(table=table, time=time)
-        old = OldRows(table, time, delete, f"{{:,}} rows of {table}")
+        old = RetentionRule(table, time, delete, f"{{:,}} rows of {table}")
         async for done in drop_old_rows(connection, old, before, dry_run=dry_run):
             yield done
 
@@ -73,7 +73,7 @@ async def drop_hours(
     compares them with the events. Rows whose count is 0 are deleted too.
     """
     until = start_of_hour(before)
-    for table, time, measures in HOURS:
+    for table, time, measures in HOUR_TABLES:
         statement = (_COUNT_ARCHIVED if dry_run else _DELETE_ARCHIVED).format(
             table=table, time=time, none=" and ".join(f"{one} = 0" for one in measures)
         )
@@ -92,7 +92,7 @@ async def compact_shards(
 ) -> AsyncIterator[str]:
     """Add up the shards of each hour that writers no longer change, into shard 0."""
     until = start_of_hour(now - _QUIET)
-    for subject, tables in (("minutes", MINUTES), ("hours", HOURS)):
+    for subject, tables in (("minutes", MINUTE_TABLES), ("hours", HOUR_TABLES)):
         since, is_full_scan = await connection.fetchrow(
             _COMPACT_SINCE, subject, now - _FULL_SCAN_EVERY, _LATE
         )

@@ -14,9 +14,9 @@ import asyncpg
 import msgspec
 
 from projector.database_session import UNLIMITED_S
-from projector.maintenance.open_divergences import AGREES
+from projector.maintenance.open_divergences import NO_OPEN_DIVERGENCE
 
-OLD_ROWS_A_LOOK: Final = 50_000
+CANDIDATE_ROWS: Final = 50_000
 _LONGEST_MS: Final = 600_000
 """The time limit of a search. It must read all events of an execution, which may be millions, to
 know that none is recent."""
@@ -41,7 +41,7 @@ async def find_candidates(
     """Find some executions with an event that arrived between these times, except `known` ones."""
     async with connection.transaction():
         await connection.execute(_BY_ARRIVAL)
-        rows = await connection.fetch(_CANDIDATES, since, until, list(known), OLD_ROWS_A_LOOK)
+        rows = await connection.fetch(_CANDIDATES, since, until, list(known), CANDIDATE_ROWS)
     return [row["execution_id"] for row in rows]
 
 
@@ -56,7 +56,7 @@ async def find_groups(
     while wanted:
         events |= await _silent_among(connection, before, wanted)
         known |= wanted
-        tied = await _fetch_patiently(connection, TIED, list(wanted & events.keys()))
+        tied = await _fetch_patiently(connection, TIED_QUERY, list(wanted & events.keys()))
         for one, other in tied:
             ties.setdefault(one, set()).add(other)
             ties.setdefault(other, set()).add(one)
@@ -134,7 +134,7 @@ _SILENT: Final = f"""
     select known.execution_id, known.events
     from   unnest($1::bigint[]) as wanted (execution_id)
     join   execution_facts as known using (execution_id)
-    where  {AGREES.format("known")}
+    where  {NO_OPEN_DIVERGENCE.format("known")}
     and    (
                select   true
                from     normalizer.events as event
@@ -145,7 +145,7 @@ _SILENT: Final = f"""
            ) is null
 """  # noqa: S608 - constants of this package
 
-TIED: Final = "select execution_id, tied_to from tied_executions($1::bigint[])"
+TIED_QUERY: Final = "select execution_id, tied_to from tied_executions($1::bigint[])"
 
 _PAGE: Final = """
     select   execution_id

@@ -12,27 +12,27 @@ from starlette.routing import Route
 from projector.api.api_errors import ApiError
 from projector.api.api_index import build_index
 from projector.api.api_metrics import CONTENT_TYPE, ApiMetrics
-from projector.api.api_page import as_html
+from projector.api.api_reference import as_html
 from projector.api.downloads import PATH, download_events
 from projector.api.endpoints import ROOT
 from projector.api.formats import MEDIA_TYPES, Format, preferred_format, rows_as_csv
 from projector.api.parameters import Parameters
 from projector.api.query_strings import parse
 from projector.api.responses import answer_response, compute_etag
-from projector.api.snapshots import Reader
+from projector.api.snapshots import ReaderPool
 from projector.api.visible_settings import VisibleSettings
 
 SETTINGS_PATH: Final = "/settings"
 _SCRAPE_S: Final = 2.0
 
 
-class OwnPaths:
+class ServiceRoutes:
     """Handlers of the paths that aren't endpoints. `described` is the OpenAPI document."""
 
     def __init__(
         self,
-        reader: Reader,
-        own: Reader,
+        reader: ReaderPool,
+        own: ReaderPool,
         metrics: ApiMetrics,
         described: dict[str, Any],
         settings: VisibleSettings,

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from projector.api.api_errors import ApiError
-from projector.api.snapshots import Reader, Statement
+from projector.api.snapshots import ReaderPool, Statement
 
 _MOST: Final = 500
 _ENDED: Final = Statement("""
@@ -17,7 +17,7 @@ _ENDED: Final = Statement("""
 """)
 
 
-class ExecutionEnds:
+class ExecutionWaiter:
     """The executions that requests with `?wait=` are waiting for.
 
     One task, `run`, asks the database every `pause_s` which of these executions have ended, and at
@@ -25,7 +25,7 @@ class ExecutionEnds:
     `most` requests are waiting already, or after `stop`, `wait` returns immediately.
     """
 
-    def __init__(self, reader: Reader, *, pause_s: float = 1.0, most: int = _MOST) -> None:
+    def __init__(self, reader: ReaderPool, *, pause_s: float = 1.0, most: int = _MOST) -> None:
         self._reader = reader
         self._pause_s = pause_s
         self._most = most

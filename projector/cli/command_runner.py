@@ -29,7 +29,7 @@ def print_result(text: str, *, nl: bool = True) -> None:
         raise _CommandError(str(lost), lost) from error
 
 
-def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:
+def run_command(flow: Coroutine[Any, Any, _T]) -> _T:
     """Run a flow and return its result. An error becomes one line and an exit code."""
     try:
         return asyncio.run(flow)

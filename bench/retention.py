@@ -52,7 +52,8 @@ _ROLES: Final = ("command.issued", "command.claimed", "command.started", "call.d
 _ANONYMOUS: Final = re.compile(r"RssAnon:\s+(\d+)")
 
 _DEFERRED: Final = (
-    "after insert or update on normalizer.archived_rows deferrable initially deferred for each row"
+    "after insert or update on normalizer.archived_row_counts "
+    "deferrable initially deferred for each row"
 )
 POINTS: Final = (
     Point(
@@ -67,7 +68,7 @@ POINTS: Final = (
     ),
     Point(
         "with rows deleted and nothing in the ledger",
-        "before insert on normalizer.archived_rows for each statement",
+        "before insert on normalizer.archived_row_counts for each statement",
     ),
     Point("before the commit", _DEFERRED),
     Point("before a later commit", _DEFERRED.replace("insert or update", "update"), visits=40),
@@ -378,7 +379,7 @@ _IS_THERE: Final = """
 _SESSIONS: Final = """
     select pid
     from   pg_stat_activity
-    where  datname = current_database() and query like '%archive_executions%'
+    where  datname = current_database() and query like '%delete_executions%'
     and    pid <> pg_backend_pid()
 """
 

@@ -315,14 +315,14 @@ comment on index normalizer.events_by_arrival is
 -- Returns the event id that the producer sent, if the row was stored under another id because that
 -- one was taken. Returns null if the row has the id that was sent. The result is JSON instead of a
 -- number, because it comes from the JSON column `coercions`, where the value may be anything.
-create function normalizer.shared_id(coercions jsonb) returns jsonb
+create function normalizer.sent_event_id(coercions jsonb) returns jsonb
     language sql immutable parallel safe
     return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
 
-create index siblings_by_shared_id on normalizer.events
-    using hash (normalizer.shared_id(coercions))
+create index siblings_by_sent_event_id on normalizer.events
+    using hash (normalizer.sent_event_id(coercions))
     where merge_flags & 8 <> 0; -- SHARES_ID of merge_flags.py
-comment on index normalizer.siblings_by_shared_id is
+comment on index normalizer.siblings_by_sent_event_id is
     'Query: the siblings of an event, which share its event_id. Their executions leave together.';
 
 -- Indexes a hash of the trace id instead of the id, because trace ids are random texts and an index
@@ -342,7 +342,7 @@ comment on table normalizer.retention_horizon is
     'Private: one row. An event is ignored as expired if the time of its record in Kafka (or, '
     'without one, its created_at) is before expired_before. Every '
     'transaction that writes events reads it. expired_before never decreases. Why, and who '
-    'raises it: functions/archive_executions.sql.';
+    'raises it: functions/delete_executions.sql.';
 comment on column normalizer.retention_horizon.expired_before is
     'Events whose record has an earlier time in Kafka are ignored.';
 comment on column normalizer.retention_horizon.one_row is 'Always true: the table has one row.';
@@ -832,7 +832,7 @@ comment on column normalizer.merged_records.event_ids is
     'Ids of the rows that they were merged into, in the same order.';
 
 
-create table normalizer.archived_rows (
+create table normalizer.archived_row_counts (
     source_topic       text    not null,
     source_incarnation integer not null,
     source_partition   integer not null,
@@ -841,32 +841,33 @@ create table normalizer.archived_rows (
     events             bigint  not null default 0,
     quarantined        bigint  not null default 0,
     holes              bigint  not null default 0,
-    constraint archived_rows_pkey primary key (
+    constraint archived_row_counts_pkey primary key (
         source_topic, source_incarnation, source_partition, job_id, run
     )
 );
 
-comment on table normalizer.archived_rows is
+comment on table normalizer.archived_row_counts is
     'Private: number of rows of events, quarantine and gaps that retention deleted, by '
     'coordinates and, if a job wrote them, by its run. The totals of the ledger still include '
     'them.';
-comment on column normalizer.archived_rows.source_topic is
+comment on column normalizer.archived_row_counts.source_topic is
     'Coordinates of the record: the Kafka topic, or the name of a job''s source.';
-comment on column normalizer.archived_rows.source_incarnation is
+comment on column normalizer.archived_row_counts.source_incarnation is
     'Coordinates of the record: how often the topic was deleted and created again.';
-comment on column normalizer.archived_rows.source_partition is
+comment on column normalizer.archived_row_counts.source_partition is
     'Coordinates of the record: the partition.';
-comment on column normalizer.archived_rows.job_id is
+comment on column normalizer.archived_row_counts.job_id is
     'Job that wrote the rows, or empty if the service did.';
-comment on column normalizer.archived_rows.run is
+comment on column normalizer.archived_row_counts.run is
     'Run of that job, or 0 if the service wrote the rows.';
-comment on column normalizer.archived_rows.events is 'Number of events that retention deleted.';
-comment on column normalizer.archived_rows.quarantined is
+comment on column normalizer.archived_row_counts.events is
+    'Number of events that retention deleted.';
+comment on column normalizer.archived_row_counts.quarantined is
     'Number of quarantine entries that retention deleted.';
-comment on column normalizer.archived_rows.holes is
+comment on column normalizer.archived_row_counts.holes is
     'Number of offsets in the gaps that retention deleted.';
 
-grant select on normalizer.archived_rows to normalizer_writer;
+grant select on normalizer.archived_row_counts to normalizer_writer;
 
 
 -- Stores drift. A field has drifted if a producer sends it at the top level without documenting it,
@@ -916,7 +917,7 @@ grant select, insert on normalizer.drift_findings to normalizer_writer;
 -- an execution doesn't come back when one of its records is read again. The command deletes all
 -- events and calls of an execution in one transaction. Retention does the same, but only with old
 -- executions. The counts still include the deleted events and calls
--- (functions/archive_executions.sql).
+-- (functions/delete_executions.sql).
 create table normalizer.forgotten_executions (
     execution_id bigint      not null,
     at           timestamptz not null default now(),

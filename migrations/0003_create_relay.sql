@@ -8,28 +8,28 @@
 -- transaction may take its number first and commit last.
 
 
-create table normalizer.event_relay (
+create table normalizer.relay_registration (
     one_row             boolean not null default true,
     registration        text    not null,
     group_id            text    not null,
     sent_transaction_id xid8    not null default '0',
     sent_change_id      bigint  not null default 0,
-    constraint event_relay_pkey primary key (one_row),
-    constraint event_relay_one_row check (one_row)
+    constraint relay_registration_pkey primary key (one_row),
+    constraint relay_registration_one_row check (one_row)
 );
 
-comment on table normalizer.event_relay is
+comment on table normalizer.relay_registration is
     'Private: one row while a relay is registered. Without it, no change is recorded. Every '
     'statement that writes events reads it.';
-comment on column normalizer.event_relay.one_row is 'There is one relay at most.';
-comment on column normalizer.event_relay.registration is
+comment on column normalizer.relay_registration.one_row is 'There is one relay at most.';
+comment on column normalizer.relay_registration.registration is
     'A name made when the relay was registered. Its position in Kafka names it too.';
-comment on column normalizer.event_relay.group_id is
+comment on column normalizer.relay_registration.group_id is
     'The consumer group whose offset is the position of the relay.';
-comment on column normalizer.event_relay.sent_transaction_id is
+comment on column normalizer.relay_registration.sent_transaction_id is
     'Changes up to this one and sent_change_id were sent, and are deleted: a position in Kafka '
     'before it cannot be gone on from.';
-comment on column normalizer.event_relay.sent_change_id is
+comment on column normalizer.relay_registration.sent_change_id is
     'The change of sent_transaction_id up to which all are deleted.';
 
 
@@ -55,7 +55,7 @@ comment on column normalizer.event_changes.event_ids is 'At most 1,000 of the ev
 comment on column normalizer.event_changes.noted_at is 'When they were changed.';
 
 grant select, insert, delete, update (sent_transaction_id, sent_change_id)
-    on normalizer.event_relay to normalizer_writer;
+    on normalizer.relay_registration to normalizer_writer;
 grant select, delete on normalizer.event_changes to normalizer_writer;
 
 insert into migrations.applied (version) values ('0003') on conflict do nothing;

@@ -137,13 +137,13 @@ comment on column projector.deployment_marks.first_at is
 create index deployment_marks_by_version
     on projector.deployment_marks (playbook, version, first_at);
 comment on index projector.deployment_marks_by_version is
-    'Query: whether a version was seen before (mark_deployments).';
+    'Query: whether a version was seen before (record_deployments).';
 
 
 -- An execution that the roll-ups must count under other values than before. The columns that begin
 -- with `was_` hold the values under which it's counted so far. The columns with the same names but
 -- without `was_` hold the new values.
-create type projector.execution_move as (
+create type projector.execution_recount as (
     execution_id        bigint,
     was_playbook_ranked text[],
     was_begun           timestamptz,

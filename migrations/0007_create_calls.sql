@@ -18,7 +18,7 @@ create table projector.call_facts (
     worker_ranked       text           collate "C",
     max_attempts_ranked text           collate "C",
     iteration           integer,
-    failed_before       timestamptz,
+    previous_failure_at timestamptz,
     is_numbered         boolean                    not null default false,
     may_be_retried      boolean                    not null default false,
     constraint call_facts_pkey primary key (execution_id, command_id, attempts),
@@ -29,7 +29,8 @@ create table projector.call_facts (
         and claimed_at >= '0001-01-01 00:00:00+00' and claimed_at < '10000-01-01 00:00:00+00'
         and started_at >= '0001-01-01 00:00:00+00' and started_at < '10000-01-01 00:00:00+00'
         and finished_at >= '0001-01-01 00:00:00+00' and finished_at < '10000-01-01 00:00:00+00'
-        and failed_before >= '0001-01-01 00:00:00+00' and failed_before < '10000-01-01 00:00:00+00'
+        and previous_failure_at >= '0001-01-01 00:00:00+00'
+        and previous_failure_at < '10000-01-01 00:00:00+00'
     )
 ) with (fillfactor = 70);
 
@@ -65,7 +66,7 @@ comment on column projector.call_facts.max_attempts_ranked is
     'Ranked value, as step_ranked: allowed attempts, in hex (projector.decode_bigint).';
 comment on column projector.call_facts.iteration is
     'Index in a loop, from 0, or null outside of loops.';
-comment on column projector.call_facts.failed_before is
+comment on column projector.call_facts.previous_failure_at is
     'When the failure before a retry ended: of the same command, or of the same step and '
     'iteration. Null for first attempts.';
 comment on column projector.call_facts.is_numbered is
@@ -89,8 +90,9 @@ comment on column projector.call_facts.may_be_retried is
 --     end_key          equal in all reports of the same end. It's the rank of the end (end_rank),
 --                      so failures sort before completions, and the class of the event's type.
 --     nth_attempt      the result: the position of its attempt among those of its command, from 1.
---                      Null until place_events has found it.
--- For example, these are the events of a command that failed and was retried, before place_events:
+--                      Null until assign_events_by_time has found it.
+-- For example, these are the events of a command that failed and was retried, before
+-- assign_events_by_time:
 --     event_id | nth_command | role   | created_at | log_position | end_slot | end_key
 --           11 |           1 | issued | 09:00:00   | {1041,0}     |          |
 --           12 |           1 | done   | 09:00:05   | {1042,0}     |        0 | 00..0call.error
@@ -209,15 +211,15 @@ create index calls_retried on projector.call_facts (
     execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts, begun_at
 ) where attempts > 0;
 comment on index projector.calls_retried is
-    'Query: retries of one step and iteration that began after a failure (retry_candidates).';
+    'Query: retries of one step and iteration that began after a failure (retries_to_recheck).';
 
 create index calls_failed on projector.call_facts (
     execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts,
     finished_at
 ) where projector.call_failed(outcome_ranked);
 comment on index projector.calls_failed is
-    'Query: the failure before a retry, and the next failure after one (stale_retry_links, '
-    'retry_candidates).';
+    'Query: the failure before a retry, and the next failure after one ('
+    'previous_failure_corrections, retries_to_recheck).';
 
 
 create table projector.call_hours (
@@ -423,7 +425,7 @@ create type projector.call_change as (
 
 -- An attempt with the values under which the roll-ups count it. `sign` is 1 to add the attempt to
 -- the roll-ups, and -1 to subtract it, for example because it must be counted under other values.
-create type projector.call_count as (
+create type projector.call_delta as (
     sign         integer,
     execution_id bigint,
     command_id   text,

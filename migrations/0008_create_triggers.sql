@@ -24,9 +24,9 @@ declare
     name text;
 begin
     foreach name in array array[
-        'normalizer.forget_positions', 'normalizer.note_event_changes',
+        'normalizer.handle_deleted_positions', 'normalizer.note_event_changes',
         'projector.project_counters', 'projector.project_executions',
-        'projector.project_calls', 'projector.project_truncate', 'projector.project_off'
+        'projector.project_calls', 'projector.project_truncate', 'projector.project_divergences'
     ] loop
         execute format(
             'create function %s() returns trigger language plpgsql as $body$ begin '
@@ -41,11 +41,11 @@ $$;
 -- People delete a position to read a topic again.
 create trigger keep_dedup_horizon
     before delete or truncate on normalizer.source_positions
-    for each statement execute function normalizer.forget_positions();
+    for each statement execute function normalizer.handle_deleted_positions();
 
 create trigger drop_source_heartbeats
     after delete or truncate on normalizer.source_positions
-    for each statement execute function normalizer.forget_positions();
+    for each statement execute function normalizer.handle_deleted_positions();
 
 create trigger project_3_counters_inserted
     after insert on normalizer.events
@@ -110,19 +110,19 @@ create trigger project_0_off_inserted
     after insert on normalizer.events
     referencing new table as after
     for each statement when (current_setting('projector.off', true) = 'on')
-    execute function projector.project_off();
+    execute function projector.project_divergences();
 
 create trigger project_0_off_updated
     after update on normalizer.events
     referencing old table as before new table as after
     for each statement when (current_setting('projector.off', true) = 'on')
-    execute function projector.project_off();
+    execute function projector.project_divergences();
 
 create trigger project_0_off_deleted
     after delete on normalizer.events
     referencing old table as before
     for each statement when (current_setting('projector.off', true) = 'on')
-    execute function projector.project_off();
+    execute function projector.project_divergences();
 
 create trigger note_changes_inserted
     after insert on normalizer.events

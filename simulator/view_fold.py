@@ -190,7 +190,7 @@ def _calls(event_rows: Sequence[Row]) -> Iterator[Row]:
             **{name: getattr(call, name) for name in _AS_FOLDED},
             "worker_id": _first(own, "worker_id"),
             "max_attempts": _first(own, "max_attempts"),
-            "failed_before": _moment(failed_us),
+            "previous_failure_at": _moment(failed_us),
             "events": own,
         }
 

@@ -34,9 +34,9 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        -- 1. The events of these commands, with what they report (report_on_call). `number` is the
-        -- number of the attempt if the event declares it. The type call_event explains nth_command,
-        -- log_position, and end_slot (0007_create_calls.sql).
+        -- 1. The events of these commands, with what they report (call_facts_from_event). `number`
+        -- is the number of the attempt if the event declares it. The type call_event explains
+        -- nth_command, log_position, and end_slot (0007_create_calls.sql).
         with stored_event as materialized (
             select event.event_id, event.execution_id, event.command_id, wanted.nth_command,
                    kind.event_class, kind.role, event.created_at, event.iteration, report.*,
@@ -77,7 +77,7 @@ begin
                 offset 0
             ) as event
             join   event_kinds as kind on kind.event_type = event.event_type
-            cross join lateral report_on_call(
+            cross join lateral call_facts_from_event(
                 kind.role, kind.outcome, event.status, event.created_at, event.evidence,
                 event.step, event.worker_id, event.max_attempts, event.duration, event.error,
                 event.context, event.result

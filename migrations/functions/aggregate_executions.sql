@@ -12,7 +12,7 @@ as $$
                event.parent_execution_id, said.*
         from   execution_events(aggregate_executions.execution_ids) as event
         left join event_kinds as kind using (event_type)
-        cross join lateral report_on_execution(
+        cross join lateral execution_facts_from_event(
             kind.role, kind.outcome, event.event_type, event.step, event.status, event.created_at,
             event.source_topic, event.source_partition, event.context, event.result
         ) as said

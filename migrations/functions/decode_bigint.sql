@@ -1,6 +1,6 @@
--- Returns the number that report_on_call has written as text. The text is hexadecimal, because it
--- then sorts in the same order as the number. If a text isn't such a number, the result is null
--- instead of an error, because one damaged row must not break a query over all others.
+-- Returns the number that call_facts_from_event has written as text. The text is hexadecimal,
+-- because it then sorts in the same order as the number. If a text isn't such a number, the result
+-- is null instead of an error, because one damaged row must not break a query over all others.
 create or replace function projector.decode_bigint(encoded text) returns bigint
     language sql immutable parallel safe
     return case

@@ -1,6 +1,6 @@
 -- Returns the events of these executions, for the view execution_timeline. The function runs with
 -- the rights of its owner, because readers may not read the table events themselves. Downloads call
--- events_at instead, which returns the events page by page.
+-- events_by_id instead, which returns the events page by page.
 create or replace function projector.execution_events(execution_ids bigint[])
     returns setof normalizer.events
     language sql stable security definer

@@ -2,7 +2,7 @@
 -- write executions in the same order to avoid deadlocks. Returns the executions that the roll-ups
 -- must count under another hour, playbook, or outcome from now on.
 create or replace function projector.merge_executions(changes projector.execution_change[])
-    returns setof projector.execution_move
+    returns setof projector.execution_recount
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
 as $$

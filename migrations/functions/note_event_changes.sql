@@ -3,7 +3,7 @@ create or replace function normalizer.note_event_changes() returns trigger
     set search_path = pg_catalog, normalizer, pg_temp
 as $$
 begin
-    if exists (select from event_relay) then
+    if exists (select from relay_registration) then
         insert into event_changes (event_ids)
         select   array_agg(event_id)
         from     (

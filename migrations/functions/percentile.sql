@@ -3,9 +3,9 @@
 create or replace aggregate projector.percentile(
     fraction double precision, bucket integer, calls bigint
 ) (
-    sfunc     = projector.percentile_add,
+    sfunc     = projector.percentile_transition,
     stype     = double precision[],
     initcond  = '{}',
-    finalfunc = projector.percentile_found,
+    finalfunc = projector.percentile_final,
     parallel  = safe
 );

@@ -37,7 +37,7 @@ declare
     to_rebuild           call_command[];
     old_finished         call_id[];
     old_failures         call_failure[];
-    old_counts           call_count[];
+    old_counts           call_delta[];
     to_recount           call_id[];
     to_relink            call_id[];
     merged               record;
@@ -80,7 +80,8 @@ begin
         where  role_by_type ? event_type
         and    command_id <> ''
     ),
-    -- `offset 0` makes PostgreSQL look up the role once, although report_on_call reads it often.
+    -- `offset 0` makes PostgreSQL look up the role once, although call_facts_from_event reads it
+    -- often.
     event as (
         select *, role_by_type ->> event_type as role,
                outcome_by_type ->> event_type as type_outcome
@@ -91,13 +92,13 @@ begin
         select event.must_rebuild, event.execution_id, event.command_id collate "C" as command_id,
                event.created_at, event.iteration, event.role, event.evidence, report.*
         from   event
-        cross join lateral report_on_call(
+        cross join lateral call_facts_from_event(
             event.role, event.type_outcome, event.status, event.created_at, event.evidence,
             event.step, event.worker_id, event.max_attempts, event.duration, event.error,
             event.context, event.result
         ) as report
     ),
-    -- The least of each ranked value wins (report_on_call).
+    -- The least of each ranked value wins (call_facts_from_event).
     change as (
         select   execution_id, command_id, min(created_at) as begun_at,
                  min(created_at) filter (where role = 'issued') as issued_at,
@@ -163,7 +164,7 @@ begin
         offset 0
     ) as stored on true;
     if old_finished is not null then
-        old_counts := array(select counted from call_counts(-1, old_finished) as counted);
+        old_counts := array(select counted from call_deltas(-1, old_finished) as counted);
     end if;
 
     -- 3. Write the attempts. Both functions return those to recount and to relink (step 4).
@@ -179,7 +180,7 @@ begin
     end if;
 
     -- 4. The failure before each retry, and the roll-ups.
-    perform count_changed_calls(old_counts, to_recount, to_relink, old_failures);
+    perform update_call_rollups(old_counts, to_recount, to_relink, old_failures);
     return null;
 end
 $$;

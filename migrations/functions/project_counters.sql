@@ -7,7 +7,7 @@
 -- New rows are inserted in the order of time, so that a time range occupies few pages. Each insert
 -- orders by the latest event of a group. If it ordered by the hour itself, every session whose
 -- first batch was small would keep a plan that sorts all rows of a batch instead of their sums.
--- When the trigger passes an argument, the rows were deleted by archive_executions, and are added
+-- When the trigger passes an argument, the rows were deleted by delete_executions, and are added
 -- to the archived part (shard -1).
 create or replace function projector.project_counters() returns trigger
     language plpgsql volatile security definer

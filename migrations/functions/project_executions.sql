@@ -7,7 +7,7 @@
 --     4. update the roll-ups
 -- Only step 1 reads the rows. The other steps read arrays with one entry for each execution. After
 -- an update or deletion, which is rare, step 3 also reads one entry for each row. Executions that
--- retention deletes as a whole (archive_executions) are taken out between steps 1 and 2.
+-- retention deletes as a whole (delete_executions) are taken out between steps 1 and 2.
 create or replace function projector.project_executions() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -25,7 +25,7 @@ declare
     changes  execution_change[];
     reports  execution_report[];
     doubtful bigint[];
-    moved    execution_move[];
+    moved    execution_recount[];
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;
@@ -54,7 +54,7 @@ begin
         select event.sign, event.execution_id, event.attempts, event.created_at, event.catalog_id,
                event.parent_execution_id, said.*
         from   event
-        cross join lateral report_on_execution(
+        cross join lateral execution_facts_from_event(
             event.role, event.type_outcome, event.event_type, event.step, event.status,
             event.created_at, event.source_topic, event.source_partition, event.context,
             event.result
@@ -91,7 +91,7 @@ begin
     from   changed;
 
     if is_archiving then
-        changes := remove_whole_executions(changes);
+        changes := remove_emptied_executions(changes);
     end if;
 
     -- 2. The executions.
@@ -103,7 +103,7 @@ begin
         if is_archiving then
             doubtful := array(select execution_id from unnest(changes));
         else
-            doubtful := doubtful_executions(reports);
+            doubtful := executions_to_rebuild(reports);
         end if;
         moved := array(
             select move
@@ -114,7 +114,7 @@ begin
 
     -- 4. The roll-ups.
     if cardinality(moved) > 0 then
-        perform count_executions(moved);
+        perform update_execution_rollups(moved);
     end if;
     return null;
 end

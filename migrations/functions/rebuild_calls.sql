@@ -1,7 +1,7 @@
 -- Rebuilds the attempts of these commands from their stored events. `to_recount` returns every
 -- attempt that was deleted or written. The roll-ups must subtract it as it was before, and add it
 -- as it is now. `to_relink` returns the written attempts that are retries or failures. A retry
--- stores when the failure before it ended (`failed_before`), and that time may have changed.
+-- stores when the failure before it ended (`previous_failure_at`), and that time may have changed.
 --
 -- For example, attempt 1 turns out not to exist, because the event that declared it was deleted:
 --     stored attempts        | attempts of the events (aggregate_calls) | to_recount | to_relink

@@ -1,12 +1,12 @@
 -- Rebuilds the rows of these executions from their events. Returns those executions of `changed`
 -- that the roll-ups must count under other keys from now on. An execution whose row has 0 events
 -- isn't counted. Usually all of its events were deleted. It's also possible that its events were
--- stored while the projections were off (project_off), and have only been updated since. An update
--- adds 0 events, so the row still has none.
+-- stored while the projections were off (project_divergences), and have only been updated since.
+-- An update adds 0 events, so the row still has none.
 create or replace function projector.rebuild_executions(
     execution_ids bigint[], changed bigint[]
 )
-    returns setof projector.execution_move
+    returns setof projector.execution_recount
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
 as $$

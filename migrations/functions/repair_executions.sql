@@ -22,8 +22,8 @@ as $$
 declare
     whole  constant bigint[] := array(select distinct unnest(repair_executions.execution_ids));
     tries  call_id[];
-    counts call_count[];
-    moves  execution_move[];
+    counts call_delta[];
+    moves  execution_recount[];
 begin
     --     1. Lock the executions in the order of their ids, as writers do, to avoid deadlocks. The
     --        executions are read only in later statements, after the locks are held, so that those
@@ -40,11 +40,11 @@ begin
         from   call_facts
         where  execution_id = any(whole)
     );
-    counts := array(select counted from call_counts(1, tries) as counted);
+    counts := array(select counted from call_deltas(1, tries) as counted);
 
     -- 3. The executions, from all their events.
     moves := array(select move from rebuild_executions(whole, whole) as move);
-    perform mark_deployments(moves);
+    perform record_deployments(moves);
     update execution_facts as known
     set    counted_playbook_ranked = move.playbook_ranked,
            counted_begun           = move.begun,
@@ -70,8 +70,8 @@ begin
         where  execution_id = any(whole)
     );
     update call_facts as known
-    set    failed_before = retry.failed_before
-    from   stale_retry_links(tries, array[]::call_failure[]) as retry
+    set    previous_failure_at = retry.previous_failure_at
+    from   previous_failure_corrections(tries, array[]::call_failure[]) as retry
     where  known.execution_id = retry.execution_id
     and    known.command_id = retry.command_id collate "C"
     and    known.attempts = retry.attempts;
@@ -94,11 +94,11 @@ begin
                           (
                               select * from unnest(counts)
                               except all
-                              select * from call_counts(1, tries)
+                              select * from call_deltas(1, tries)
                           )
                           union all
                           (
-                              select * from call_counts(1, tries)
+                              select * from call_deltas(1, tries)
                               except all
                               select * from unnest(counts)
                           )

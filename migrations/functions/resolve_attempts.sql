@@ -35,7 +35,7 @@
 --            log: started @2, failed @3, started @12, done @13, issued @1, issued @11
 --                 -> 0, 0, 1, 1, 0, 1
 --
--- place_events finds the attempt of each event by time:
+-- assign_events_by_time finds the attempt of each event by time:
 --    R3. An event belongs to the last attempt that had begun before it, or to the first attempt if
 --        none had. An issue, claim, or start also belongs to an attempt that began at the same time.
 --        If all events of the command with a place lie in one log, their places tell what came
@@ -46,13 +46,13 @@
 --            issued, issued #1, done -> 0, 1, 1
 --            log: issued @0, started @1, issued #1 @2, done @3, failed @4 late -> 0, 0, 1, 1, 0
 --
--- spread_ends separates ends that can't belong to the same attempt:
+-- assign_ends_by_slot separates ends that can't belong to the same attempt:
 --    R4. An attempt has one end of its command, and one of each of its calls (by call_index). If
 --        several ends without a number fall into one attempt, the earlier ones move to attempts
 --        before it that have none, or else the later ones move to attempts after it.
 --            issued, issued #1, failed, done -> 0, 1, 0, 1
 --
--- group_ends uses the kinds of the ends:
+-- assign_ends_by_kind uses the kinds of the ends:
 --    R5. If an event has no place in that log, or an attempt before the last has no end, the kinds
 --        of the ends may tell more, in the order of the clocks. An end belongs to the next attempt
 --        if it comes after an end of the command, or after an end of the same call or a later one.
@@ -86,9 +86,9 @@ begin
     end if;
     attempts := array(select attempt from find_attempts(events) as attempt);
     attempts := array(select attempt from correct_begins(events, attempts) as attempt);
-    events := array(select event from place_events(events, attempts) as event);
-    events := array(select event from spread_ends(events, attempts) as event);
-    events := array(select event from group_ends(events, attempts) as event);
+    events := array(select event from assign_events_by_time(events, attempts) as event);
+    events := array(select event from assign_ends_by_slot(events, attempts) as event);
+    events := array(select event from assign_ends_by_kind(events, attempts) as event);
     return query
         select event.event_id, attempt.number
         from   unnest(events) as event

@@ -20,7 +20,7 @@ select hour, execution_id,
        coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))
            / 1000000::double precision as duration_s,
        projector.microseconds_between(issued_at, claimed_at) / 1000000::double precision as queue_s,
-       projector.microseconds_between(failed_before, begun_at) / 1000000::double precision
+       projector.microseconds_between(previous_failure_at, begun_at) / 1000000::double precision
            as backoff_s,
        max_attempts,
        status in ('FAILED', 'ERROR', 'CANCELLED') and coalesce(attempts + 1 >= max_attempts, false)
@@ -33,7 +33,7 @@ select hour, execution_id,
        attribution
 from   (
            select execution_id, attempts, iteration, begun_at, issued_at, claimed_at, started_at,
-                  finished_at, failed_before,
+                  finished_at, previous_failure_at,
                   projector.to_hour(coalesce(finished_at, begun_at)) as hour,
                   command_id,
                   coalesce(projector.ranked_value(step_ranked), '') as step,

@@ -4,7 +4,7 @@ select facts.execution_id, projector.to_hour(facts.first_at) as hour,
        tries.last_finished_at, facts.last_at,
        extract(epoch from facts.as_of - least(facts.last_at, facts.as_of))::double precision
            as silent_s
-from   projector.timed_executions as facts
+from   projector.executions_with_as_of as facts
 cross join lateral (
     select count(*) as calls, max(finished_at) as last_finished_at,
            bool_and(finished_at is not null) as all_finished

@@ -19,7 +19,8 @@ from   (
            from   projector.call_facts
            where  finished_at is null
        ) as facts
-left join projector.timed_executions as execution on execution.execution_id = facts.execution_id
+left join projector.executions_with_as_of as execution
+       on execution.execution_id = facts.execution_id
 where  facts.step <> '__orchestrate__';
 
 comment on view projector.open_calls is

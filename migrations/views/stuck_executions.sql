@@ -12,7 +12,7 @@ select facts.execution_id, facts.begin_at is not null as begun,
        extract(epoch from facts.as_of - facts.last_at)::double precision as silent_s,
        facts.last_event_ranked[2] as last_event_type, facts.last_event_ranked[3] as last_step,
        facts.events, facts.highest_attempts
-from   projector.timed_executions as facts
+from   projector.executions_with_as_of as facts
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
@@ -38,7 +38,7 @@ and    (
                )
                select
                from   below
-               join   projector.timed_executions as timed using (execution_id)
+               join   projector.executions_with_as_of as timed using (execution_id)
                where  (timed.last_at < timed.as_of - interval '5 minutes') is not true
            )
            or exists (

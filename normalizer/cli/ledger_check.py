@@ -13,7 +13,8 @@ UNREADABLE       The log is damaged at the position, or the batch there decompre
 
 Offsets older than the log's retention, or of an earlier incarnation of the topic, can't be checked,
 so they're only counted. Rows that a job stored, for example a backfill, belong to the totals of its
-run, whatever their coordinates are. Rows that retention deleted are counted in `archived_rows`.
+run, whatever their coordinates are. Rows that retention deleted are counted in
+`archived_row_counts`.
 """
 
 from collections import Counter, defaultdict
@@ -174,7 +175,7 @@ _COUNTED: Final = """
                  from   normalizer.gaps
                  union all
                  select source_topic, source_incarnation, source_partition, holes
-                 from   normalizer.archived_rows
+                 from   normalizer.archived_row_counts
                  where  holes > 0
              ) as counted (topic, incarnation, partition, offsets)
     group by topic, incarnation, partition
@@ -281,7 +282,7 @@ def _differences(*compared: tuple[str, int, int]) -> list[str]:
 
 _ARCHIVED: Final = """
     select   source_topic, source_incarnation, source_partition, job_id, run, events, quarantined
-    from     normalizer.archived_rows
+    from     normalizer.archived_row_counts
     order by source_topic, source_incarnation, source_partition, job_id, run
 """
 

@@ -332,7 +332,7 @@ _COUNT_EVENTS: Final = """
     select events from projector.execution_facts where execution_id = $1::bigint
 """
 
-_DELETE_EXECUTION: Final = "select projector.archive_executions(array[$1::bigint])"
+_DELETE_EXECUTION: Final = "select projector.delete_executions(array[$1::bigint])"
 
 _ADD_ERASED: Final = """
     update normalizer.forgotten_executions

@@ -148,12 +148,12 @@ class RelayState(NamedTuple):
     lag_s: float
 
 
-_READ_REGISTRATION: Final = "select registration, group_id from normalizer.event_relay"
+_READ_REGISTRATION: Final = "select registration, group_id from normalizer.relay_registration"
 
 REGISTER: Final = """
-    insert into normalizer.event_relay (registration, group_id)
+    insert into normalizer.relay_registration (registration, group_id)
     values ($1::text, $2::text)
-    on conflict on constraint event_relay_pkey do nothing
+    on conflict on constraint relay_registration_pkey do nothing
 """
 
 # Returns a new transaction's number, which is above those of all transactions that have one.
@@ -197,7 +197,7 @@ _FIND_CHANGES: Final = """
 # Such a change was never sent, so it's kept. _READ_STATE reports the restore.
 _DELETE_SENT: Final = """
     with moved as (
-        update normalizer.event_relay
+        update normalizer.relay_registration
         set    sent_transaction_id = $1::bigint::text::xid8, sent_change_id = $2::bigint
         where  registration = $4::text
         and    (sent_transaction_id, sent_change_id) < ($1::bigint::text::xid8, $2::bigint)
@@ -218,7 +218,7 @@ _DELETE_SENT: Final = """
 # In both cases the relay stops with the error RESTORED.
 _READ_STATE: Final = """
     select exists (
-               select from normalizer.event_relay where registration = $4::text
+               select from normalizer.relay_registration where registration = $4::text
            ) as is_registered,
            exists (
                select from normalizer.event_changes
@@ -229,7 +229,7 @@ _READ_STATE: Final = """
                where  transaction_id >= pg_snapshot_xmax(pg_current_snapshot())
            ) as was_restored,
            exists (
-               select from normalizer.event_relay
+               select from normalizer.relay_registration
                where  registration = $4::text
                and    (sent_transaction_id, sent_change_id)
                       > ($1::bigint::text::xid8, $2::bigint)
@@ -362,7 +362,7 @@ class StoredEventReader:
 # recorded for that relay. The registration is deleted first, because a running relay also locks the
 # two tables in that order (_DELETE_SENT). The opposite order could cause a deadlock.
 _UNREGISTER: Final = """
-    with gone as (delete from normalizer.event_relay returning true)
+    with gone as (delete from normalizer.relay_registration returning true)
     delete from normalizer.event_changes
     where  (select count(*) from gone) >= 0
 """

@@ -34,7 +34,7 @@ _IDS: Final = Statement("""
 """)
 _PAGE: Final = Statement(f"""
     select   {COLUMNS}
-    from     projector.events_at(:event_ids::bigint[])
+    from     projector.events_by_id(:event_ids::bigint[])
     where    execution_id = :id::bigint
     order by array_position(:event_ids, event_id)
 """)  # noqa: S608 - constants of this package

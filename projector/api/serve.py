@@ -154,8 +154,8 @@ def _refuse_exposure(settings: ApiSettings) -> None:
         f"[!-~]{{{MIN_TOKEN_LENGTH},}}", settings.token
     ):
         raise ConfigurationError(
-            f"PROJECTOR_TOKEN must have at least {MIN_TOKEN_LENGTH} ASCII characters and no spaces. "
-            "To make a token, run:\n  export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
+            f"PROJECTOR_TOKEN must have at least {MIN_TOKEN_LENGTH} ASCII characters and no "
+            "spaces. To make a token, run:\n  export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
     if settings.token is None and not _is_loopback(settings.host):
         raise ConfigurationError(

@@ -3,7 +3,7 @@
 It first raises the retention horizon to a given time, so that the normalizer ignores older records
 as expired. Then it deletes each execution whose last event reached Kafka's log before that time
 minus a margin. A record of such an execution that is read again is ignored, so a deleted execution
-doesn't come back. functions/archive_executions.sql deletes an execution with all its rows in one
+doesn't come back. functions/delete_executions.sql deletes an execution with all its rows in one
 transaction.
 
 An execution stays until the next run if it has a recent event, if another session has locked it or
@@ -252,8 +252,8 @@ _LOCK_ROWS: Final = f"""
         group by execution_id
     )
     select execution_id, is_tied,
-           counted.events = known.events and is_old
-           and {NO_OPEN_DIVERGENCE.format("known")} as may_go
+           counted.events = known.events
+           and is_old and {NO_OPEN_DIVERGENCE.format("known")} as may_go
     from   counted
     join   execution_facts as known using (execution_id)
 """  # noqa: S608 - constants of this package
@@ -265,4 +265,4 @@ _READ_ROWS: Final = f"""
     order by execution_id, event_id
 """  # noqa: S608 - constants of this package
 
-_ARCHIVE: Final = "select archive_executions($1::bigint[])"
+_ARCHIVE: Final = "select delete_executions($1::bigint[])"

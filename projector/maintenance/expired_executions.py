@@ -145,7 +145,7 @@ _SILENT: Final = f"""
            ) is null
 """  # noqa: S608 - constants of this package
 
-TIED_QUERY: Final = "select execution_id, tied_to from tied_executions($1::bigint[])"
+TIED_QUERY: Final = "select execution_id, tied_to from executions_sharing_event_ids($1::bigint[])"
 
 _PAGE: Final = """
     select   execution_id

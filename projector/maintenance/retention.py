@@ -1,8 +1,8 @@
 """Deletes old quarantine entries, raw records, gaps, and job runs.
 
 Each step is a short statement, so you can stop a run anywhere, and the next run continues. The
-table archived_rows counts what was deleted, so that the totals of a partition still account for
-every offset that was read.
+table archived_row_counts counts what was deleted, so that the totals of a partition still account
+for every offset that was read.
 """
 
 from collections.abc import AsyncIterator
@@ -77,7 +77,7 @@ _DELETE_QUARANTINE: Final = """
         returning source_topic, source_incarnation, source_partition, batch_id
     ),
     noted as (
-        insert into normalizer.archived_rows as known (
+        insert into normalizer.archived_row_counts as known (
             source_topic, source_incarnation, source_partition, job_id, run, quarantined
         )
         select   source_topic, source_incarnation, source_partition, coalesce(written.job_id, ''),
@@ -135,7 +135,7 @@ _DELETE_GAPS: Final = """
         returning gap.topic, gap.incarnation, gap.partition, gap.offsets
     ),
     noted as (
-        insert into normalizer.archived_rows as known (
+        insert into normalizer.archived_row_counts as known (
             source_topic, source_incarnation, source_partition, holes
         )
         select   topic, incarnation, partition, sum(offsets)
@@ -157,7 +157,7 @@ _OLD_RUNS: Final = """
                  where  (part.job_id, part.run) = (job.job_id, job.run)
              ) = (
                  select (coalesce(sum(events), 0), coalesce(sum(quarantined), 0))
-                 from   normalizer.archived_rows as taken
+                 from   normalizer.archived_row_counts as taken
                  where  (taken.job_id, taken.run) = (job.job_id, job.run)
              )
     order by job_id, run
@@ -191,7 +191,7 @@ _DELETE_RUN: Final = """
         delete from normalizer.job_rejections where job_id = $1::text and run = $2::integer
     ),
     taken as (
-        delete from normalizer.archived_rows where job_id = $1::text and run = $2::integer
+        delete from normalizer.archived_row_counts where job_id = $1::text and run = $2::integer
     ),
     parts as (
         delete from normalizer.job_parts where job_id = $1::text and run = $2::integer

@@ -196,7 +196,7 @@ MUTANTS: Final = (
                 "    after insert on normalizer.events\n"
                 "    referencing new table as after\n"
                 "    for each statement when (current_setting('projector.off', true) = 'on')\n"
-                "    execute function projector.project_off();\n",
+                "    execute function projector.project_divergences();\n",
                 "",
             ),
         ),
@@ -301,14 +301,14 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "projector/maintenance/event_retention.py",
-                "           counted.events = known.events and is_old and",
+                "           counted.events = known.events\n           and is_old and",
                 "           is_old and",
             ),
             SourceChange(
-                "migrations/functions/archive_executions.sql",
-                "        where  execution_id = any(archive_executions.execution_ids)\n",
+                "migrations/functions/delete_executions.sql",
+                "        where  execution_id = any(delete_executions.execution_ids)\n",
                 "        where  event_id in (select event_id from normalizer.events "
-                "where execution_id = any(archive_executions.execution_ids) "
+                "where execution_id = any(delete_executions.execution_ids) "
                 "for update skip locked)\n",
             ),
         ),
@@ -338,7 +338,7 @@ MUTANTS: Final = (
         promise="Retention counts nothing twice",
         changes=(
             SourceChange(
-                "migrations/functions/remove_whole_executions.sql",
+                "migrations/functions/remove_emptied_executions.sql",
                 "    cross join (values (take_shard(), -1), ((-1)::smallint, 1)) as way",
                 "    cross join (values (take_shard(), -1)) as way",
             ),
@@ -351,12 +351,12 @@ MUTANTS: Final = (
         promise="Retention counts nothing twice",
         changes=(
             SourceChange(
-                "migrations/functions/archive_executions.sql",
+                "migrations/functions/delete_executions.sql",
                 "        do update set events = known.events + excluded.events\n",
                 "        do update set events = known.events\n",
             ),
             SourceChange(
-                "migrations/functions/archive_executions.sql",
+                "migrations/functions/delete_executions.sql",
                 "                 coalesce(written.run, 0), count(*)\n",
                 "                 coalesce(written.run, 0), 0\n",
             ),
@@ -382,7 +382,7 @@ MUTANTS: Final = (
         promise="A reader harms nobody",
         changes=(
             SourceChange(
-                "migrations/functions/archive_executions.sql",
+                "migrations/functions/delete_executions.sql",
                 "returns bigint\n    language plpgsql volatile security definer\n"
                 "    set search_path = pg_catalog, projector, pg_temp\n    set jit = off\n"
                 "as $$\ndeclare\n    del",

@@ -47,7 +47,7 @@ def test_clickhouse_gets_the_calls_that_the_views_show(rows: list[Row]) -> None:
         (call["command_id"], call["attempts"]): (
             *(call[name] for name in ("step", "status", "error", "error_class")),
             *(call[name] for name in ("duration_us", "queue_us", "exhausted")),
-            call["failed_before"] is None,
+            call["previous_failure_at"] is None,
         )
         for call in fold_execution(one)[1]
     }

@@ -98,7 +98,7 @@ async def let_go(connection: asyncpg.Connection, numbers: set[int], nth: int) ->
     ids = {row["execution_id"] for number, row in enumerate(stored) if number in numbers}
     if ids:
         await connection.execute("select lock_executions($1::bigint[])", list(ids))
-        await connection.execute("select archive_executions($1::bigint[])", list(ids))
+        await connection.execute("select delete_executions($1::bigint[])", list(ids))
     taken_as = {one: (1 << 61) + nth + place for place, one in enumerate(sorted(ids))}
     return [
         row | {"execution_id": taken_as[row["execution_id"]]}

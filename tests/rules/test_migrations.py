@@ -64,9 +64,9 @@ def test_a_view_is_recognized_by_the_runner_in_every_file_of_views() -> None:
 def test_functions_and_views_come_after_all_that_they_name() -> None:
     order = [file.version for file in read_migrations() if file.is_repeatable]
 
-    assert order.index("functions/percentile_add") < order.index("functions/percentile")
-    assert order.index("views/freshness") < order.index("views/timed_executions")
-    assert order.index("views/timed_executions") < order.index("views/open_calls")
+    assert order.index("functions/percentile_transition") < order.index("functions/percentile")
+    assert order.index("views/freshness") < order.index("views/executions_with_as_of")
+    assert order.index("views/executions_with_as_of") < order.index("views/open_calls")
     assert order.index("views/open_calls") < order.index("views/stuck_reasons")
 
 

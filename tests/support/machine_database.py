@@ -304,7 +304,8 @@ _COUNTED_OTHERWISE: Final = """
                      union all
                      select source_partition, 0, 1 from normalizer.quarantine
                      union all
-                     select source_partition, events, quarantined from normalizer.archived_rows
+                     select source_partition, events, quarantined
+                     from   normalizer.archived_row_counts
                  ) as rows (partition, stored, quarantined)
         group by partition
     )

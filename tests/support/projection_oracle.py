@@ -201,7 +201,7 @@ def _count_calls(calls: Sequence[Row]) -> dict[str, ViewRows]:
         measured = {
             "duration": call["duration_us"],
             "queue": call["queue_us"],
-            "backoff": _between(call["failed_before"], call["begun_at"]),
+            "backoff": _between(call["previous_failure_at"], call["begun_at"]),
         }
         for measure, microseconds in measured.items():
             if microseconds is not None:
@@ -240,7 +240,7 @@ def _failed_calls(finished: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
 
 def _call_row(call: Row) -> tuple[Any, ...]:
     duration_us = call["duration_us"]
-    backoff_us = _between(call["failed_before"], call["begun_at"])
+    backoff_us = _between(call["previous_failure_at"], call["begun_at"])
     return (
         hour(call["finished_at"] or call["begun_at"]), call["execution_id"],
         *(call[name] for name in _OF_EXECUTION), call["step"], call["command_id"],

@@ -53,7 +53,7 @@ NOT_EXPECTED: Final = {
     "loops": {"hour"},
 }
 OTHER_SOURCES: Final = {
-    "counted_calls", "timed_executions", "stuck_executions", "stuck_reasons", "retry_storms",
+    "finished_calls", "executions_with_as_of", "stuck_executions", "stuck_reasons", "retry_storms",
     "execution_timeline", "deployments",
     "quarantine_by_reason", "quarantine_records", "redrive_attempts", "freshness",
     "gaps", "drift", "agreement", "jobs",

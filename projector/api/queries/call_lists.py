@@ -116,7 +116,7 @@ def _calls(of_error: str) -> Statement:
     and      (
                  :trace::text is null
                  or call.execution_id = any(array(
-                     select execution_id from projector.locate_trace(:trace)
+                     select execution_id from projector.find_events_by_trace(:trace)
                  ))
              )
     and      (

@@ -68,7 +68,7 @@ class EventDetail(ApiRow, frozen=True, kw_only=True):
 
 _EVENT = Statement(f"""
     select {COLUMNS}, ingested_at
-    from   projector.events_at(array[:event::bigint])
+    from   projector.events_by_id(array[:event::bigint])
     where  execution_id = :execution::bigint
 """)  # noqa: S608 - constants of this package
 _IDS = (

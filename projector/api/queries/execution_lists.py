@@ -148,7 +148,7 @@ def _executions(time: str, hour: str, failed_from: str) -> Statement:
     and      (
                  :trace::text is null
                  or execution_id = any(array(
-                     select execution_id from projector.locate_trace(:trace)
+                     select execution_id from projector.find_events_by_trace(:trace)
                  ))
              )
     and      (

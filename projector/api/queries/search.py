@@ -182,12 +182,12 @@ _BY_NUMBER: Final = Statement("""
     union all
     select   'event', event_id::text, concat_ws(', ', event_type, nullif(step, ''), status), true,
              array['execution', 'event'], array[execution_id::text, event_id::text]
-    from     projector.events_at(array[:id::bigint])
+    from     projector.events_by_id(array[:id::bigint])
     union all
     select   'command', command.command_id, concat_ws(', ', command.step, command.status), true,
              array['execution', 'command'],
              array[command.execution_id::text, command.command_id]
-    from     projector.events_at(array[:id::bigint]) as issued
+    from     projector.events_by_id(array[:id::bigint]) as issued
     cross join lateral (
         select   execution_id, command_id, step, status
         from     projector.calls
@@ -217,7 +217,7 @@ _BY_COORDINATES: Final = Statement("""
              array[execution_id::text, event_id::text] as texts
     from     (
                  select   *
-                 from     projector.locate_record(
+                 from     projector.find_events_by_record(
                               :topic::text, :partition::integer, :offset::bigint
                           )
                  order by source_index, event_id
@@ -274,7 +274,7 @@ _BY_TRACE: Final = Statement("""
              array[found.execution_id::text, :trace] as texts
     from     (
                  select   execution_id, count(*) as events, min(created_at) as first_at
-                 from     projector.locate_trace(:trace)
+                 from     projector.find_events_by_trace(:trace)
                  group by execution_id
                  order by first_at desc
                  limit    10

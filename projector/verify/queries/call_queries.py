@@ -14,7 +14,7 @@ CALLS: Final = Comparison(
                call.claimed_at, call.started_at, call.finished_at,
                call.outcome_ranked, call.duration_ranked, md5(call.error_ranked) as error_ranked,
                call.step_ranked, call.worker_ranked, call.max_attempts_ranked,
-               call.iteration, call.failed_before, call.is_numbered, call.may_be_retried
+               call.iteration, call.previous_failure_at, call.is_numbered, call.may_be_retried
         from   call_facts as call
         where  call.execution_id = any($1::bigint[])
     """,
@@ -37,12 +37,12 @@ CALLS: Final = Comparison(
                attempt.issued_at, attempt.claimed_at, attempt.started_at, attempt.finished_at,
                attempt.outcome_ranked, attempt.duration_ranked, md5(attempt.error_ranked) as
                error_ranked, attempt.step_ranked, attempt.worker_ranked,
-               attempt.max_attempts_ranked, attempt.iteration, before.failed_before,
+               attempt.max_attempts_ranked, attempt.iteration, before.previous_failure_at,
                attempt.is_numbered, attempt.may_be_retried
         from   attempt
         left join (
             select   retry.execution_id, retry.command_id, retry.attempts,
-                     max(failure.finished_at) as failed_before
+                     max(failure.finished_at) as previous_failure_at
             from     attempt as retry
             join     attempt as failure
                      on  failure.execution_id = retry.execution_id
@@ -60,7 +60,7 @@ CALLS: Final = Comparison(
 )
 
 _FINISHED: Final = """
-        from   counted_calls as call
+        from   finished_calls as call
         left join execution_facts as execution using (execution_id)
         -- Use the same expression as the index calls_by_hour. It changes no result, because every
         -- counted call has an end.

@@ -459,7 +459,7 @@ async def test_two_deletions_at_once_take_turns(
     await store(connection, life(2, earlier) + life(4, earlier), earlier)
     await connection.execute("update normalizer.events set source_partition = execution_id")
     lock = "select projector.lock_executions($1::bigint[])"
-    delete = "select projector.archive_executions(array[$1::bigint])"
+    delete = "select projector.delete_executions(array[$1::bigint])"
     one, other = [
         await asyncpg.connect(database.admin_url, server_settings={"application_name": name})
         for name in ("one", "other")
@@ -738,7 +738,7 @@ async def test_rejections_go_with_their_bytes_and_their_counts_by_hour(
     assert "deleted 1 quarantine entries" in said
     assert "deleted the bytes of 1 rejected records" in said
     assert await connection.fetchval(count) is None
-    taken = await connection.fetchrow("select * from normalizer.archived_rows")
+    taken = await connection.fetchrow("select * from normalizer.archived_row_counts")
     assert (taken["source_partition"], taken["quarantined"]) == (3, 1)
     assert await divergent(connection) == {}
 
@@ -1041,7 +1041,8 @@ async def test_gaps_go_and_the_ledger_still_explains_their_offsets(
 
     assert "deleted 1 rows of gaps" in said
     assert (
-        await connection.fetchval("select sum(holes)::integer from normalizer.archived_rows") == 6
+        await connection.fetchval("select sum(holes)::integer from normalizer.archived_row_counts")
+        == 6
     )
     assert await ledger_mistakes(database) == []
 

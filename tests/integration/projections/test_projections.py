@@ -377,7 +377,7 @@ async def test_a_failure_that_turns_out_to_be_of_another_iteration_is_no_retrys_
             call(5, "command.issued", command_id="1:fetch:10", attempts=1, iteration=2, step=step),
         ],
     )
-    waited = "select begun_at - failed_before from projector.call_facts where attempts = 1"
+    waited = "select begun_at - previous_failure_at from projector.call_facts where attempts = 1"
     assert await connection.fetchval(waited) == timedelta(seconds=4)
 
     await view_rows.insert(connection, [call(3, "command.started", iteration=1, **failed)])
@@ -516,10 +516,10 @@ async def test_no_plan_calls_what_an_event_says_of_its_execution_and_call(
         assert len(await connection.fetch(comparison.expected, [1])) == 1
 
     for name in ("execution", "call"):
-        reading = [plan for plan in plans if f"cross join lateral report_on_{name}(" in plan]
+        reading = [plan for plan in plans if f"cross join lateral {name}_facts_from_event(" in plan]
         assert len(reading) == len(("trigger", "repair", "verify")), name
         for plan in reading:
-            assert f"Function Scan on projector.report_on_{name}" not in plan
+            assert f"Function Scan on projector.{name}_facts_from_event" not in plan
             assert not re.search(r"Output: .*evidence_rank", plan)
             # The fence holds: its own node encodes the time once, for all that use it.
             assert re.search(r"->  Result .*\n *Output: .*timestamptz_send", plan)

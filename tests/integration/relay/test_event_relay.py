@@ -310,7 +310,7 @@ async def retained(connection: asyncpg.Connection, executions: range) -> None:
             locked = await connection.fetchval(
                 "select lock_executions(array[$1::bigint])", execution_id
             )
-            await connection.execute("select archive_executions($1::bigint[])", locked)
+            await connection.execute("select delete_executions($1::bigint[])", locked)
 
 
 async def test_a_second_relay_takes_over_and_the_first_ends(
@@ -358,7 +358,9 @@ async def test_a_lost_position_and_a_restored_database_are_rejected_in_words(
     other = replace(settings, kafka_group_id=f"{settings.kafka_group_id}.other")
     await ends_by("another relay is registered", EventRelay(other).run())
     async with connected(database) as connection:
-        await connection.execute("update normalizer.event_relay set registration = 'another'")
+        await connection.execute(
+            "update normalizer.relay_registration set registration = 'another'"
+        )
     await ends_by(r"the committed offset of group .* is gone", EventRelay(settings).run())
 
 
@@ -419,7 +421,9 @@ async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_ch
 
     await unregister(database.url)
     async with connected(database) as connection:
-        await connection.execute("insert into normalizer.event_relay values (true, 'next', 'its')")
+        await connection.execute(
+            "insert into normalizer.relay_registration values (true, 'next', 'its')"
+        )
         await connection.execute(INSERT, 1, 1)
         await ends_by("no longer registered", task)
 

@@ -68,7 +68,7 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
         "begun_at = begun_at - interval '1 hour'",
         "attempts = attempts + 100",
         "step_ranked = null",
-        "failed_before = '2020-01-01'",
+        "previous_failure_at = '2020-01-01'",
         "duration_ranked = null",
         "command_id = command_id || 'x'",
     ),
@@ -247,7 +247,7 @@ async def test_repairing_counters_counts_nothing_twice_that_retention_has_taken(
 ) -> None:
     events = [event(event_id=n, execution_id=1 + n % 2) for n in range(1, 21)]
     await view_rows.insert(connection, events)
-    await connection.execute("select archive_executions(array[1])")
+    await connection.execute("select delete_executions(array[1])")
     total = "select sum(events) from projector.event_hours"
     assert await connection.fetchval(total) == 20
 

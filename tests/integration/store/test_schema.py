@@ -40,7 +40,7 @@ DESCRIBED: Final = {
         where  (
                    {TABLES}
                    or {OURS} and relkind = 'v'
-                   and relname not in ('counted_calls', 'timed_executions')
+                   and relname not in ('finished_calls', 'executions_with_as_of')
                )
         and    attnum > 0
         and    not attisdropped
@@ -110,7 +110,7 @@ async def test_a_function_that_stored_values_rest_on_is_a_version_and_never_repe
         """,
     )
 
-    assert {"gen_snowflake", "to_hour", "shared_id"} <= set(rested_on)
+    assert {"gen_snowflake", "to_hour", "sent_event_id"} <= set(rested_on)
     repeatable = {path.stem for path in (FOLDER / "functions").glob("*.sql")}
     assert repeatable
     assert repeatable.isdisjoint(rested_on)

@@ -5,7 +5,7 @@
 --     1. find the values that the changed rows of an execution had before the statement, but don't
 --        have any more
 --     2. find the executions that store one of these values
-create or replace function projector.doubtful_executions(reports projector.execution_report[])
+create or replace function projector.executions_to_rebuild(reports projector.execution_report[])
     returns bigint[]
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -43,7 +43,7 @@ begin
                  nullif(min(created_at) filter (where outcome = 'CANCELLED' and sign < 0),
                         min(created_at) filter (where outcome = 'CANCELLED' and sign > 0))
                      as cancelled_at
-        from     unnest(doubtful_executions.reports)
+        from     unnest(executions_to_rebuild.reports)
         group by execution_id
     )
     -- 2. The executions.

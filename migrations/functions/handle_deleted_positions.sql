@@ -3,7 +3,7 @@
 --             twice when they're read again
 --     after: deletes the heartbeats whose position is gone, because they would override the first
 --            heartbeats of the new position
-create or replace function normalizer.forget_positions() returns trigger
+create or replace function normalizer.handle_deleted_positions() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, normalizer, pg_temp
 as $$
@@ -33,4 +33,4 @@ begin
 end
 $$;
 
-revoke execute on function normalizer.forget_positions() from public;
+revoke execute on function normalizer.handle_deleted_positions() from public;

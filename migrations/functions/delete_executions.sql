@@ -3,10 +3,10 @@
 --
 -- Every count of events has two parts. The live part counts stored rows, and is in the shards from
 -- 0 on. The archived part counts deleted rows, and is in shard -1 of every counter and roll-up, and
--- in archived_rows for the ledger. A view shows their sum. verify and repair compare and correct
--- only the live part, because nothing is left from which the archived part could be rebuilt.
+-- in archived_row_counts for the ledger. A view shows their sum. verify and repair compare and
+-- correct only the live part, because nothing is left to rebuild the archived part from.
 --
--- projector.archive_executions deletes all events of some executions. While it runs, the setting
+-- projector.delete_executions deletes all events of some executions. While it runs, the setting
 -- projector.archiving is on, and the triggers on DELETE add to the archived part what they subtract
 -- from the live part. The setting has no effect on an insert or an update, so a writer that sets it
 -- changes nothing.
@@ -26,7 +26,7 @@
 -- to the archived part. Returns the number of deleted events. The caller must first lock the
 -- executions. A second statement must then lock their events, so that it sees what other
 -- transactions had committed before the executions were locked.
-create or replace function projector.archive_executions(execution_ids bigint[]) returns bigint
+create or replace function projector.delete_executions(execution_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
     set jit = off
@@ -37,11 +37,11 @@ begin
     perform set_config('projector.archiving', 'on', true);
     with gone as (
         delete from normalizer.events
-        where  execution_id = any(archive_executions.execution_ids)
+        where  execution_id = any(delete_executions.execution_ids)
         returning source_topic, source_incarnation, source_partition, batch_id
     ),
     noted as (
-        insert into normalizer.archived_rows as known (
+        insert into normalizer.archived_row_counts as known (
             source_topic, source_incarnation, source_partition, job_id, run, events
         )
         select   source_topic, source_incarnation, source_partition, coalesce(written.job_id, ''),
@@ -60,4 +60,4 @@ end
 $$;
 
 -- The function writes with the rights of its owner, so only projector maintain may call it.
-revoke execute on function projector.archive_executions(bigint[]) from public;
+revoke execute on function projector.delete_executions(bigint[]) from public;

@@ -1,4 +1,5 @@
--- Finds attempts whose `failed_before` may be wrong, which stale_retry_links then computes again.
+-- Finds attempts whose `previous_failure_at` may be wrong, which previous_failure_corrections then
+-- computes again.
 --
 -- The failure before a retry is the last failure that ended before the retry began, with one
 -- attempt less, of the same command or of the same step and iteration. `changed` are the retries
@@ -18,7 +19,7 @@
 --
 -- `offset 0` makes each look-up use its key. Without it, a plan that was made while there were no
 -- retries would later read all of them.
-create or replace function projector.retry_candidates(
+create or replace function projector.retries_to_recheck(
     changed projector.call_id[], old_failures projector.call_failure[]
 )
     returns setof projector.call_id
@@ -32,13 +33,13 @@ begin
         with failure_before as (
             select execution_id, command_id collate "C", attempts, step collate "C", iteration,
                    finished_at
-            from   unnest(retry_candidates.old_failures)
+            from   unnest(retries_to_recheck.old_failures)
         ),
         failure_now as (
             select changed.execution_id, changed.command_id collate "C", changed.attempts,
                    ranked_value(stored.step_ranked) as step,
                    coalesce(stored.iteration, -1) as iteration, stored.finished_at
-            from   unnest(retry_candidates.changed) as changed
+            from   unnest(retries_to_recheck.changed) as changed
             cross join lateral (
                 select *
                 from   call_facts
@@ -56,13 +57,13 @@ begin
         )
         -- 2. The changed attempts, and the next attempt of each command.
         select changed.execution_id, changed.command_id, changed.attempts
-        from   unnest(retry_candidates.changed) as changed
+        from   unnest(retries_to_recheck.changed) as changed
         union
         select changed.execution_id, changed.command_id, changed.attempts + 1
-        from   unnest(retry_candidates.changed) as changed
+        from   unnest(retries_to_recheck.changed) as changed
         union
         select old_failure.execution_id, old_failure.command_id, old_failure.attempts + 1
-        from   unnest(retry_candidates.old_failures) as old_failure
+        from   unnest(retries_to_recheck.old_failures) as old_failure
         union
         -- 3. Retries of the same step and iteration.
         select retry.execution_id, retry.command_id, retry.attempts
@@ -91,7 +92,7 @@ begin
             and    stored.attempts > 0 -- so that the index calls_retried serves
             offset 0
         ) as retry
-        where  retry.failed_before is null
-        or     retry.failed_before <= failure.finished_at;
+        where  retry.previous_failure_at is null
+        or     retry.previous_failure_at <= failure.finished_at;
 end
 $$;

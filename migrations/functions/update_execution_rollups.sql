@@ -1,7 +1,8 @@
 -- Updates the roll-ups of executions, and those of their calls if an execution's playbook has
 -- changed. The function also stores when each version of a playbook was executed for the first time
--- (mark_deployments), and deletes the rows of executions that have no events left.
-create or replace function projector.count_executions(moved projector.execution_move[]) returns void
+-- (record_deployments), and deletes the rows of executions that have no events left.
+create or replace function projector.update_execution_rollups(moved projector.execution_recount[])
+    returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
 as $$
@@ -10,7 +11,7 @@ declare
 begin
     insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
     select   change.hour, change.playbook, change.outcome, own_shard, sum(change.executions)
-    from     unnest(count_executions.moved) as move
+    from     unnest(update_execution_rollups.moved) as move
     cross join lateral (
         values (move.was_begun, playbook_path(move.was_playbook_ranked), 'BEGUN', -1),
                (move.was_ended, playbook_path(move.was_playbook_ranked), move.was_outcome, -1),
@@ -24,7 +25,7 @@ begin
     on conflict (hour, playbook, outcome, shard)
     do update set executions = counted.executions + excluded.executions;
 
-    perform count_calls(recounted.counts)
+    perform add_call_counts(recounted.counts)
     from    (
                 select array_agg(
                            (
@@ -33,11 +34,11 @@ begin
                                call.status, call.worker_id, call.error, call.duration_us,
                                call.queue_us, call.backoff_us, call.exhausted,
                                call.inferred
-                           )::call_count
+                           )::call_delta
                        ) as counts
-                from   unnest(count_executions.moved) as move
+                from   unnest(update_execution_rollups.moved) as move
                 cross join lateral (
-                    select * from counted_calls where execution_id = move.execution_id
+                    select * from finished_calls where execution_id = move.execution_id
                 ) as call
                 cross join lateral (
                     values (-1, playbook_path(move.was_playbook_ranked)),
@@ -49,23 +50,24 @@ begin
             ) as recounted
     where   recounted.counts is not null;
 
-    perform mark_deployments(count_executions.moved);
+    perform record_deployments(update_execution_rollups.moved);
 
     update execution_facts as known
     set    counted_playbook_ranked = move.playbook_ranked,
            counted_begun           = move.begun,
            counted_outcome         = move.outcome,
            counted_ended           = move.ended
-    from   unnest(count_executions.moved) as move
+    from   unnest(update_execution_rollups.moved) as move
     where  known.execution_id = move.execution_id;
 
     -- One without events has no outcome.
     delete from execution_facts as known
-    using  unnest(count_executions.moved) as move
+    using  unnest(update_execution_rollups.moved) as move
     where  move.outcome is null
     and    known.execution_id = move.execution_id
     and    known.events = 0;
 end
 $$;
 
-revoke execute on function projector.count_executions(projector.execution_move[]) from public;
+revoke execute on function projector.update_execution_rollups(projector.execution_recount[])
+    from public;

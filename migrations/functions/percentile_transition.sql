@@ -2,7 +2,7 @@
 -- that holds the requested fraction, followed by the number of calls in each bucket from -1 on. A
 -- number may be negative until all rows are added, because one shard may subtract what another
 -- shard has added.
-create or replace function projector.percentile_add(
+create or replace function projector.percentile_transition(
     state double precision[], fraction double precision, bucket integer, calls bigint
 ) returns double precision[]
     language plpgsql immutable parallel safe

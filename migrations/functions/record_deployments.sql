@@ -1,7 +1,8 @@
 -- Stores when the first execution of each version of a playbook began (deployment_marks). An
 -- execution is ignored if the event that begins it doesn't name the playbook, or if its version is
 -- already stored with the same or an earlier time.
-create or replace function projector.mark_deployments(moved projector.execution_move[]) returns void
+create or replace function projector.record_deployments(moved projector.execution_recount[])
+    returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
 as $$
@@ -11,7 +12,7 @@ begin
     from   (
                select   playbook_path(playbook_ranked) as playbook,
                         playbook_ranked[4] as version, min(begin_at) as first_at
-               from     unnest(mark_deployments.moved)
+               from     unnest(record_deployments.moved)
                where    playbook_ranked is distinct from was_playbook_ranked
                and      playbook_ranked[1] = '0'
                and      begin_at is not null
@@ -27,4 +28,4 @@ begin
 end
 $$;
 
-revoke execute on function projector.mark_deployments(projector.execution_move[]) from public;
+revoke execute on function projector.record_deployments(projector.execution_recount[]) from public;

@@ -3,7 +3,7 @@
 -- with the same id, and was therefore stored under a hashed id. Retention deletes both executions
 -- together. Otherwise, if the second event were reported again, its id would look free, and the
 -- event would be stored once more under that id.
-create or replace function projector.tied_executions(execution_ids bigint[])
+create or replace function projector.executions_sharing_event_ids(execution_ids bigint[])
     returns table (execution_id bigint, tied_to bigint)
     language sql stable
     set search_path = pg_catalog, normalizer, pg_temp
@@ -12,14 +12,14 @@ create or replace function projector.tied_executions(execution_ids bigint[])
     set enable_mergejoin = off
 as $$
     with tied as materialized (
-        select event_id, execution_id, shared_id(coercions) #>> '{}' as shared
+        select event_id, execution_id, sent_event_id(coercions) #>> '{}' as shared
         from   events
-        where  execution_id = any((select tied_executions.execution_ids)::bigint[])
+        where  execution_id = any((select executions_sharing_event_ids.execution_ids)::bigint[])
         and    merge_flags & 8 <> 0 -- SHARES_ID of merge_flags.py
     )
     select distinct tied.execution_id, other.execution_id
     from   tied
-    join   events as other on shared_id(other.coercions) = to_jsonb(tied.event_id)
+    join   events as other on sent_event_id(other.coercions) = to_jsonb(tied.event_id)
                           and other.merge_flags & 8 <> 0 -- SHARES_ID of merge_flags.py
     where  other.execution_id <> tied.execution_id
     union

@@ -2,7 +2,7 @@
 -- projector.off = on. The service turns this setting on if a record makes a projection fail, and
 -- then no projection is updated. `projector verify` and the page show what was recorded here until
 -- `projector repair` has corrected the projections.
-create or replace function projector.project_off() returns trigger
+create or replace function projector.project_divergences() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
 as $$
@@ -39,4 +39,4 @@ exception
 end
 $$;
 
-revoke execute on function projector.project_off() from public;
+revoke execute on function projector.project_divergences() from public;

@@ -1,26 +1,26 @@
 -- Returns what these attempts add to the roll-ups of calls. Each row has the values under which an
 -- attempt is counted, such as its playbook and step, and the values to sum up, such as its
 -- duration. `sign` is 1 to add the attempts, and -1 to subtract attempts that were counted before.
-create or replace function projector.call_counts(sign integer, ids projector.call_id[])
-    returns setof projector.call_count
+create or replace function projector.call_deltas(sign integer, ids projector.call_id[])
+    returns setof projector.call_delta
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
 #variable_conflict use_column
 begin
     return query
-        select call_counts.sign, counted.execution_id, counted.command_id, counted.attempts,
+        select call_deltas.sign, counted.execution_id, counted.command_id, counted.attempts,
                playbook_path(execution.counted_playbook_ranked), counted.step, counted.begun_at,
                counted.finished_at, counted.status, counted.worker_id, counted.error,
                counted.duration_us, counted.queue_us, counted.backoff_us, counted.exhausted,
                counted.inferred
-        from   unnest(call_counts.ids) as wanted
+        from   unnest(call_deltas.ids) as wanted
         cross join lateral (
             select *
-            from   counted_calls
-            where  counted_calls.execution_id = wanted.execution_id
-            and    counted_calls.command_id = wanted.command_id collate "C"
-            and    counted_calls.attempts = wanted.attempts
+            from   finished_calls
+            where  finished_calls.execution_id = wanted.execution_id
+            and    finished_calls.command_id = wanted.command_id collate "C"
+            and    finished_calls.attempts = wanted.attempts
         ) as counted
         left join execution_facts as execution on execution.execution_id = counted.execution_id;
 end

@@ -15,7 +15,7 @@
 --     3. split the ends of each command into groups
 --     4. find the commands with one group for each attempt
 --     5. give each of their groups an attempt
-create or replace function projector.group_ends(
+create or replace function projector.assign_ends_by_kind(
     events projector.call_event[], attempts projector.call_attempt[]
 )
     returns setof projector.call_event
@@ -26,7 +26,7 @@ as $$
 begin
     return query
         with event as (
-            select * from unnest(group_ends.events)
+            select * from unnest(assign_ends_by_kind.events)
         ),
         -- 1. An event that isn't in the log has a place by the clocks only, which may be wrong. An
         -- attempt that was retried must have had an end.
@@ -35,7 +35,7 @@ begin
             from     event
             join     (
                          select   nth_command, max(nth_attempt) as last_attempt
-                         from     unnest(group_ends.attempts)
+                         from     unnest(assign_ends_by_kind.attempts)
                          group by nth_command
                      ) as command using (nth_command)
             group by nth_command, last_attempt

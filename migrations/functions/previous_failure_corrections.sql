@@ -1,14 +1,14 @@
--- Returns the retries whose stored `failed_before` is wrong, together with the right value. That's
--- the time at which the last failure before the retry ended. The arguments are the same as those of
--- retry_candidates, which also explains which failures count.
+-- Returns the retries whose stored `previous_failure_at` is wrong, together with the right value.
+-- That's the time at which the last failure before the retry ended. The arguments are the same as
+-- those of retries_to_recheck, which also explains which failures count.
 --
 -- For example, attempt 0 of the command 7:a:1 failed at 09:00:05, attempt 1 began at 09:00:20, and
--- its failed_before is still null. Then the result is the row (7, 7:a:1, 1, 09:00:05).
-create or replace function projector.stale_retry_links(
+-- its previous_failure_at is still null. Then the result is the row (7, 7:a:1, 1, 09:00:05).
+create or replace function projector.previous_failure_corrections(
     changed projector.call_id[], old_failures projector.call_failure[]
 )
     returns table (
-        execution_id bigint, command_id text, attempts integer, failed_before timestamptz
+        execution_id bigint, command_id text, attempts integer, previous_failure_at timestamptz
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -17,7 +17,9 @@ as $$
 begin
     return query
         select retry.execution_id, retry.command_id, retry.attempts, last_failure.finished_at
-        from   retry_candidates(stale_retry_links.changed, stale_retry_links.old_failures)
+        from   retries_to_recheck(
+                   previous_failure_corrections.changed, previous_failure_corrections.old_failures
+               )
                    as candidate
         cross join lateral (
             select *
@@ -60,6 +62,6 @@ begin
                    ) as failure_before
         ) as last_failure
         where  retry.attempts > 0
-        and    retry.failed_before is distinct from last_failure.finished_at;
+        and    retry.previous_failure_at is distinct from last_failure.finished_at;
 end
 $$;

@@ -1,4 +1,4 @@
--- Adds the counts of these finished attempts (view counted_calls) to the roll-ups of calls. The
+-- Adds the counts of these finished attempts (view finished_calls) to the roll-ups of calls. The
 -- counts go to the given shard, or to the shard of this transaction if none is given. If a row
 -- would hold only one sum, and that sum is 0, the row isn't written.
 --
@@ -18,8 +18,8 @@
 --     4. attempts by worker
 --     5. failures by error class
 --     6. retries by minute
-create or replace function projector.count_calls(
-    counts projector.call_count[], into_shard smallint default null
+create or replace function projector.add_call_counts(
+    counts projector.call_delta[], into_shard smallint default null
 ) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -32,7 +32,7 @@ begin
         select   sum(sign) as calls, playbook, step, attempts, begun_at, finished_at, status,
                  worker_id, error, duration_us, queue_us, backoff_us, exhausted,
                  inferred, to_hour(finished_at) as hour
-        from     unnest(count_calls.counts)
+        from     unnest(add_call_counts.counts)
         group by playbook, step, attempts, begun_at, finished_at, status, worker_id, error,
                  duration_us, queue_us, backoff_us, exhausted, inferred
         having   sum(sign) <> 0
@@ -125,4 +125,4 @@ begin
 end
 $$;
 
-revoke execute on function projector.count_calls(projector.call_count[],smallint) from public;
+revoke execute on function projector.add_call_counts(projector.call_delta[],smallint) from public;

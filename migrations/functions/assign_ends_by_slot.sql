@@ -14,7 +14,7 @@
 --     2. list the ends, each of them once
 --     3. rank the ends of each slot that may move
 --     4. give each of them a free attempt
-create or replace function projector.spread_ends(
+create or replace function projector.assign_ends_by_slot(
     events projector.call_event[], attempts projector.call_attempt[]
 )
     returns setof projector.call_event
@@ -25,7 +25,7 @@ as $$
 begin
     return query
         with event as (
-            select * from unnest(spread_ends.events)
+            select * from unnest(assign_ends_by_slot.events)
         ),
         -- 1. `free_attempts` lists them in order.
         slot as (
@@ -46,7 +46,7 @@ begin
                    ) as used_slot
             join   (
                        select   nth_command, max(nth_attempt) as last_attempt
-                       from     unnest(spread_ends.attempts)
+                       from     unnest(assign_ends_by_slot.attempts)
                        group by nth_command
                    ) as command using (nth_command)
         ),

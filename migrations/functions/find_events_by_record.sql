@@ -7,7 +7,7 @@
 -- of them come from the positions. If a partition has no position, because only jobs have read it
 -- or because the position was deleted, they come from dedup_horizon. The function runs with the
 -- rights of its owner, because readers may not read the events themselves.
-create or replace function projector.locate_record(
+create or replace function projector.find_events_by_record(
     topic text, partition integer, source_offset bigint
 )
     returns setof projector.located_event
@@ -19,9 +19,9 @@ as $$
     --        blocks.
     select event_id, execution_id, event_type, step, status, created_at, source_index, false
     from   normalizer.events
-    where  source_topic = locate_record.topic
-    and    source_partition = locate_record.partition
-    and    source_offset = locate_record.source_offset
+    where  source_topic = find_events_by_record.topic
+    and    source_partition = find_events_by_record.partition
+    and    source_offset = find_events_by_record.source_offset
     union all
     -- 2. Merged reports.
     select found.event_id, found.execution_id, found.event_type, found.step, found.status,
@@ -30,23 +30,24 @@ as $$
     cross join lateral unnest(
         merged.source_offsets, merged.source_indexes, merged.event_ids
     ) as entry (source_offset, source_index, event_id)
-    cross join lateral events_at(array[entry.event_id]) as found
-    where  merged.source_topic = locate_record.topic
+    cross join lateral events_by_id(array[entry.event_id]) as found
+    where  merged.source_topic = find_events_by_record.topic
     and    merged.source_incarnation in (
                select position.incarnation
                from   normalizer.source_positions as position
-               where  position.topic = locate_record.topic
-               and    position.partition = locate_record.partition
+               where  position.topic = find_events_by_record.topic
+               and    position.partition = find_events_by_record.partition
                union
                select horizon.incarnation
                from   normalizer.dedup_horizon as horizon
-               where  horizon.topic = locate_record.topic
-               and    horizon.partition = locate_record.partition
+               where  horizon.topic = find_events_by_record.topic
+               and    horizon.partition = find_events_by_record.partition
            )
-    and    merged.source_partition = locate_record.partition
-    and    merged.offset_block = locate_record.source_offset >> 12
-    and    entry.source_offset = locate_record.source_offset
+    and    merged.source_partition = find_events_by_record.partition
+    and    merged.offset_block = find_events_by_record.source_offset >> 12
+    and    entry.source_offset = find_events_by_record.source_offset
 $$;
 
-revoke execute on function projector.locate_record(text, integer, bigint) from public;
-grant execute on function projector.locate_record(text, integer, bigint) to projector_reader;
+revoke execute on function projector.find_events_by_record(text, integer, bigint) from public;
+grant execute on function projector.find_events_by_record(text, integer, bigint)
+    to projector_reader;

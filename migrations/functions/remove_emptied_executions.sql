@@ -5,7 +5,7 @@
 --     2. move the counts of their calls from the live part to shard -1
 --     3. move the counts of the executions
 --     4. delete their rows
-create or replace function projector.remove_whole_executions(changes projector.execution_change[])
+create or replace function projector.remove_emptied_executions(changes projector.execution_change[])
     returns projector.execution_change[]
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -13,7 +13,7 @@ as $$
 declare
     gone  constant bigint[] := array(
         select known.execution_id
-        from   unnest(remove_whole_executions.changes) as change
+        from   unnest(remove_emptied_executions.changes) as change
         join   execution_facts as known using (execution_id)
         where  known.events + change.events = 0
     );
@@ -24,8 +24,10 @@ declare
     );
 begin
     -- 2. Their calls.
-    perform count_calls(array(select counted from call_counts(-1, calls) as counted));
-    perform count_calls(array(select counted from call_counts(1, calls) as counted), -1::smallint);
+    perform add_call_counts(array(select counted from call_deltas(-1, calls) as counted));
+    perform add_call_counts(
+        array(select counted from call_deltas(1, calls) as counted), -1::smallint
+    );
 
     -- 3. The executions.
     insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
@@ -48,12 +50,12 @@ begin
     delete from execution_facts where execution_id = any(gone);
     return array(
         select change
-        from   unnest(remove_whole_executions.changes) as change
+        from   unnest(remove_emptied_executions.changes) as change
         where  change.execution_id <> all(gone)
     );
 end
 $$;
 
-revoke execute on function projector.remove_whole_executions(
+revoke execute on function projector.remove_emptied_executions(
     projector.execution_change[]
 ) from public;

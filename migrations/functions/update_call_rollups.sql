@@ -8,12 +8,12 @@
 --
 -- For example, attempt 0 failed at 09:00:05, and attempt 1 began at 09:00:20. Now a report arrives
 -- that says attempt 0 had already failed at 09:00:03. So all four arguments have attempt 0, and
--- attempt 1 has the wrong `failed_before` and was counted with a wait of 15 s instead of 17 s:
---     1. find the retries with a wrong `failed_before`, which are attempt 1 here
+-- attempt 1 has the wrong `previous_failure_at` and was counted with a wait of 15 s, not of 17 s:
+--     1. find the retries with a wrong `previous_failure_at`, which are attempt 1 here
 --     2. subtract them as they were counted, and correct them
 --     3. add all changed attempts as they are now, which are attempts 0 and 1 here
-create or replace function projector.count_changed_calls(
-    old_counts projector.call_count[], to_recount projector.call_id[],
+create or replace function projector.update_call_rollups(
+    old_counts projector.call_delta[], to_recount projector.call_id[],
     to_relink projector.call_id[], old_failures projector.call_failure[]
 )
     returns void
@@ -23,30 +23,31 @@ as $$
 declare
     stale_retries call_id[];
     right_times   timestamptz[];
-    counts        call_count[] := old_counts;
+    counts        call_delta[] := old_counts;
 begin
     -- Arguments without elements are null. A null array || another array is the other array.
 
-    -- 1. The retries to correct, and their right `failed_before`.
+    -- 1. The retries to correct, and their right `previous_failure_at`.
     if to_relink is not null or old_failures is not null then
-        select array_agg((execution_id, command_id, attempts)::call_id), array_agg(failed_before)
+        select array_agg((execution_id, command_id, attempts)::call_id),
+               array_agg(previous_failure_at)
         into   stale_retries, right_times
-        from   stale_retry_links(to_relink, old_failures);
+        from   previous_failure_corrections(to_relink, old_failures);
     end if;
 
     -- 2. `old_counts` subtracts the attempts to recount already.
     if stale_retries is not null then
         counts := counts || (
             select array_agg(counted)
-            from   call_counts(-1, stale_retries) as counted
+            from   call_deltas(-1, stale_retries) as counted
             where  (counted.execution_id, counted.command_id, counted.attempts) not in (
                        select execution_id, command_id, attempts from unnest(to_recount)
                    )
         );
         update call_facts as stored
-        set    failed_before = retry.failed_before
+        set    previous_failure_at = retry.previous_failure_at
         from   unnest(stale_retries, right_times)
-                   as retry (execution_id, command_id, attempts, failed_before)
+                   as retry (execution_id, command_id, attempts, previous_failure_at)
         where  stored.execution_id = retry.execution_id
         and    stored.command_id = retry.command_id collate "C"
         and    stored.attempts = retry.attempts;
@@ -55,16 +56,16 @@ begin
     -- 3. The changed attempts.
     select counts || array_agg(counted)
     into   counts
-    from   call_counts(
+    from   call_deltas(
                1,
                array(select distinct id from unnest(to_recount || stale_retries) as id)
            ) as counted;
     if cardinality(counts) > 0 then
-        perform count_calls(counts);
+        perform add_call_counts(counts);
     end if;
 end
 $$;
 
-revoke execute on function projector.count_changed_calls(
-    projector.call_count[], projector.call_id[], projector.call_id[], projector.call_failure[]
+revoke execute on function projector.update_call_rollups(
+    projector.call_delta[], projector.call_id[], projector.call_id[], projector.call_failure[]
 ) from public;

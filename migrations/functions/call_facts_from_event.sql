@@ -16,7 +16,7 @@
 --     max_attempts_ranked | null, it names no maximum | the time
 -- The spaces are only here, not in the values. PostgreSQL inlines this function, so calling it costs
 -- nothing.
-create or replace function projector.report_on_call(
+create or replace function projector.call_facts_from_event(
     role text, type_outcome text, status text, created_at timestamptz, evidence smallint,
     step text, worker_id text, max_attempts integer, duration double precision, error text,
     context jsonb, result jsonb

@@ -1,7 +1,7 @@
--- Returns the percentile in seconds from the state that percentile_add has built. The state
+-- Returns the percentile in seconds from the state that percentile_transition has built. The state
 -- counts calls by buckets of durations (duration_bucket). The function adds up these counts until it
 -- reaches the bucket that contains the requested fraction, and returns the middle of that bucket.
-create or replace function projector.percentile_found(state double precision[])
+create or replace function projector.percentile_final(state double precision[])
     returns double precision
     language sql immutable parallel safe
     return (

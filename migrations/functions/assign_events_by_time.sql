@@ -14,7 +14,7 @@
 --     2. sort the events and the begins of attempts, by the clocks and by the log
 --     3. give each event its attempt
 --     4. correct the ends that aren't in the log
-create or replace function projector.place_events(
+create or replace function projector.assign_events_by_time(
     events projector.call_event[], attempts projector.call_attempt[]
 )
     returns setof projector.call_event
@@ -25,7 +25,7 @@ as $$
 begin
     return query
         with attempt as (
-            select * from unnest(place_events.attempts)
+            select * from unnest(assign_events_by_time.attempts)
         ),
         -- 1. `known_attempt` is the attempt that an event declares or issues. The first attempt
         -- needs no begin, because it also has the events before it.
@@ -38,7 +38,7 @@ begin
                    -- and then any other event (2). So an end still belongs to the previous
                    -- attempt, and any other event to the new one.
                    case when event.end_slot is null then 2 else 0 end as order_at_same_time
-            from   unnest(place_events.events) as event
+            from   unnest(assign_events_by_time.events) as event
             left join attempt as declared
                    on  declared.nth_command = event.nth_command
                    and declared.number = event.declared_number

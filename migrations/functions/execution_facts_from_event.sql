@@ -2,7 +2,7 @@
 -- function, so they can't disagree. `role` and `type_outcome` come from event_kinds, and are null
 -- for an event type that isn't listed there. PostgreSQL inlines this function, so calling it costs
 -- nothing. `offset 0` keeps PostgreSQL from encoding the time more than once.
-create or replace function projector.report_on_execution(
+create or replace function projector.execution_facts_from_event(
     role text, type_outcome text, event_type text, step text, status text,
     created_at timestamptz, source_topic text, source_partition integer, context jsonb,
     result jsonb

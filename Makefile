@@ -48,6 +48,7 @@ lint: $(INSTALLED) ## Style, format, types and the dependency rule
 
 docs: $(INSTALLED) ## Build the documentation site into build/site. A dead link is an error
 	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html. To search it too: $(BIN)/python -m http.server --directory build/site"
 
 bench: $(INSTALLED) ## The whole path beside COPY of the same rows, in one run
 	$(BIN)/python -m bench.drain $(ARGS)

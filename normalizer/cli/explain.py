@@ -96,7 +96,7 @@ _ATTEMPTS: Final = (
     "the producer",
 )
 _STATUS: Final = (
-    "the event's name",
+    "the event's name, and no word says otherwise",
     "a status word of the producer",
     "a failure, declared or nested",
 )
@@ -246,7 +246,8 @@ def _stored(row: asyncpg.Record) -> Iterator[str]:
         f"event {row['source_index']} of {place} is stored as {row['event_id']}: "
         f"{row['event_type']} of execution {row['execution_id']}, step {row['step'] or '(none)'}"
     )
-    yield f"  shape {row['shape']}, rules version {row['normalizer_version']}"
+    yield f"  shape {row['shape']} (no rule depends on it)"
+    yield f"  rules version {row['normalizer_version']}"
     yield f"  attempts {row['attempts']}: from {_ATTEMPTS[evidence.attempts]}"
     yield f"  status {row['status']}: from {_STATUS[evidence.status]}"
     created_at = f"{row['created_at']:%Y-%m-%d %H:%M:%S.%f}Z"

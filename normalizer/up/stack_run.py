@@ -102,6 +102,10 @@ class _Run:
                 async with optional_topic_reader(settings) as log:
                     await self._start_programs(stack, log)
                     self._write(stack)
+                    # By default the page shows the last day. A new stack has data for only a few
+                    # minutes of that, so the charts would look empty.
+                    window = "/?last=15m" if log and self._sends_traffic else ""
+                    self.screen.print_line(f"dashboard: {stack.api_url}{window}")
                     self.screen.print_line(
                         f"reading {stack.topic}; logs and stack.json: {self._folder}"
                     )
@@ -110,7 +114,7 @@ class _Run:
                             f"health: {stack.normalizer_url}/readyz, /livez, /metrics"
                         )
                     shell_file = shlex.quote(str(self._folder / SHELL_VARIABLES_FILE))
-                    self.screen.print_line(f"for another shell: .  {shell_file}")
+                    self.screen.print_line(f"for another shell: . {shell_file}")
                     self.screen.print_line("Ctrl-C stops it, and a second Ctrl-C ends it at once")
                     try:
                         await self._watch(stack)
@@ -151,10 +155,6 @@ class _Run:
             stack.topic = FILE_REPLAY_TOPIC
         programs = StackPrograms(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
-        live = log is not None and self._sends_traffic
-        # By default the page shows the last day. A new stack has data for only a few minutes of
-        # that, so the charts would look empty. Open the page with the last 15 minutes instead.
-        self.screen.print_line(f"dashboard: {stack.api_url}{'/?last=15m' if live else ''}")
         if log is None:
             if has_simulator():
                 await programs.replay_file(seed=self._options.seed, report=self.screen.print_line)
@@ -163,7 +163,7 @@ class _Run:
             return
         await log.create_topic(stack.topic, partitions=TOPIC_PARTITIONS)
         await programs.start_normalizer(len(await log.partitions(stack.topic)))
-        if live:
+        if self._sends_traffic:
             await programs.start_traffic(rate=self._options.rate, seed=self._options.seed)
         elif self._options.traffic:
             self.screen.print_line(

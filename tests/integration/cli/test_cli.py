@@ -224,9 +224,9 @@ async def test_every_offset_is_explained(
     code, stored = await typed(settings, "explain", f"{feed.name}:0:0")
     assert (code, stored) == (0, f"{await of(0)}\n")
     assert f"event 0 of {feed.name}[0]@0 is stored as {first['event_id']}" in stored
-    assert "shape executor" in stored
+    assert "shape executor (no rule depends on it)" in stored
     assert "attempts 2: from the producer" in stored
-    assert "status COMPLETED: from the event's name" in stored
+    assert "status COMPLETED: from the event's name, and no word says otherwise" in stored
     assert "created_at 2025-11-24 16:00:00.000000Z: from the producer" in stored
     assert "still there" in stored
     assert "today's rules (version " in stored

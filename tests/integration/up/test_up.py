@@ -194,6 +194,8 @@ async def test_a_folder_of_any_name_keeps_its_rights_and_has_one_run_and_command
     async with _up(odd, "--no-kafka") as running:
         await running.until(re.compile("To query it"))
         query = (await running.until(re.compile("PGPASSFILE=.*")))[0]
+        await running.until(re.compile("dashboard: "))
+        has_variables = (odd / "env").exists()
         variables = (await running.until(re.compile(r"another shell: (.*)")))[1]
         await running.until(_STARTED)
         shell = await asyncio.create_subprocess_exec(
@@ -206,6 +208,7 @@ async def test_a_folder_of_any_name_keeps_its_rights_and_has_one_run_and_command
             code = await other.end()
         assert await running.end(signal.SIGTERM) == 0
 
+    assert has_variables, "whoever opens the dashboard reads them next"
     assert answer == b"1\nnoetl.events.file\n"
     assert code == 1
     assert f"(pid {running.process.pid})" in other.said

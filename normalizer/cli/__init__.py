@@ -5,14 +5,14 @@ Only a command ends the process. Everything that it calls raises an error instea
 
 program              is the program `normalizer`, and names the module of each command.
 exit_on_error        loads settings, and ends a command.
-rule_commands        has normalize, schema, conform, and config, which need no server.
+offline_commands     has normalize, schema, conform, and config, which need no server.
 service_commands     has run, up, migrate.
 relay_command        has relay.
-query_commands       has check, metrics, explain, ledger.
+read_only_commands   has check, metrics, explain, ledger.
 quarantine_commands  lists, shows, and redrives quarantined records.
 position_commands    shows and changes the position of a partition.
 backfill_commands    reads history from a topic, from files, or from a table.
-row_commands         has renormalize, redact, jobs.
+stored_row_commands  has renormalize, redact, jobs.
 export_command       writes stored events to a file.
 forget_command       erases an execution.
 job_options          has the options that several commands of jobs share.

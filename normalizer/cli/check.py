@@ -51,7 +51,7 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
         (database, database.check_public_rights),
         (database, database.check_migrations),
         (database, database.check_triggers),
-        (database, database.check_rights),
+        (database, database.check_writer_rights),
         (database, database.check_statistics_right),
         (database, database.check_clock),
         (database, partial(_clusters, kafka, database)),

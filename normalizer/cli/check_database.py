@@ -185,7 +185,7 @@ class DatabaseCheck:
                 f"alter table {table} enable trigger {trigger}; then run `projector repair`",
             )
 
-    async def check_rights(self) -> AsyncIterator[CheckResult]:
+    async def check_writer_rights(self) -> AsyncIterator[CheckResult]:
         """Check every right that the migrations grant to a writer."""
         if not self.migrated:
             return

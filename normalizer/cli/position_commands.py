@@ -18,10 +18,10 @@ from normalizer.cli.partition_positions import (
     MovedPosition,
     format_positions,
     read_positions,
+    retire_partition,
     rewind_position,
+    skip_records,
 )
-from normalizer.cli.partition_positions import retire_partition as retire_position
-from normalizer.cli.partition_positions import skip_records as skip_position
 from normalizer.core.record_address import PARTITION_FORM, parse_partition
 from normalizer.errors import PositionMovedError
 from normalizer.kafka import KafkaPartition, optional_topic_reader
@@ -149,7 +149,7 @@ def skip(
     Exit codes: 0 done, 1 the position isn't at --offset, so nothing was changed, 2 wrong usage or
     settings, 3 the database or the brokers didn't respond.
     """
-    move = partial(skip_position, at=at, offset=offset, to=to, dry_run=dry_run)
+    move = partial(skip_records, at=at, offset=offset, to=to, dry_run=dry_run)
     _run("skip", who, why, move)
 
 
@@ -200,7 +200,7 @@ def retire(*, at: KafkaPartition, who: str | None, why: str, dry_run: bool) -> N
     Exit codes: 0 done, 1 the position has changed and nothing was done, 2 wrong usage or settings,
     3 no answer.
     """
-    move = partial(retire_position, at=at, dry_run=dry_run)
+    move = partial(retire_partition, at=at, dry_run=dry_run)
     _run("retire", who, why, move)
 
 

@@ -18,18 +18,18 @@ COMMAND_GROUPS: Final = {
         "relay": "relay_command",
     },
     "Inspect": {
-        "check": "query_commands",
-        "config": "rule_commands",
-        "metrics": "query_commands",
-        "explain": "query_commands",
-        "ledger": "query_commands",
-        "jobs": "row_commands",
+        "check": "read_only_commands",
+        "config": "offline_commands",
+        "metrics": "read_only_commands",
+        "explain": "read_only_commands",
+        "ledger": "read_only_commands",
+        "jobs": "stored_row_commands",
     },
     "Repair": {
         "position": "position_commands",
         "quarantine": "quarantine_commands",
-        "renormalize": "row_commands",
-        "redact": "row_commands",
+        "renormalize": "stored_row_commands",
+        "redact": "stored_row_commands",
         "forget": "forget_command",
     },
     "History": {
@@ -37,9 +37,9 @@ COMMAND_GROUPS: Final = {
         "export": "export_command",
     },
     "Develop": {
-        "normalize": "rule_commands",
-        "schema": "rule_commands",
-        "conform": "rule_commands",
+        "normalize": "offline_commands",
+        "schema": "offline_commands",
+        "conform": "offline_commands",
     },
 }
 """The commands in the order of --help, with the module of each. Only the module of the command that

@@ -23,7 +23,7 @@ from normalizer.relay.relay_store import relay_stores
 from normalizer.runtime.signals import stop_on_signals
 
 _GROUP_SUFFIX: Final = "relay"
-POSTGRES_GROUP_SUFFIX: Final = "relay-from-postgres"
+FROM_POSTGRES_GROUP_SUFFIX: Final = "relay-from-postgres"
 """Suffixes of the service's group. If the relay joined the service's own group, the two would share
 its partitions, and each would read only some of them."""
 
@@ -82,7 +82,7 @@ def relay(
         run_or_exit(unregister_relay(settings.required_database_url))
         return
     if from_postgres:
-        run_service_or_exit(_serve_stored(_with_group(settings, POSTGRES_GROUP_SUFFIX)))
+        run_service_or_exit(_serve_stored(_with_group(settings, FROM_POSTGRES_GROUP_SUFFIX)))
         return
     settings = replace(_with_group(settings, _GROUP_SUFFIX), database_url=None)
     run_service_or_exit(

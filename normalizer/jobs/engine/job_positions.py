@@ -103,9 +103,9 @@ class JobPositions:
         self._spans: dict[SourceKey, _OffsetSpan] = {}
         """The offsets of the last locked batch, by source."""
 
-    def add_expired_ranges(self, part: PartKey, spans: Iterable[tuple[int, int]]) -> None:
+    def add_expired_ranges(self, part: PartKey, ranges: Iterable[tuple[int, int]]) -> None:
         """Add ranges (first, next) that retention deleted before they could be read."""
-        self._expired.setdefault(part, []).extend(spans)
+        self._expired.setdefault(part, []).extend(ranges)
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]

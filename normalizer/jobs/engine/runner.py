@@ -70,7 +70,7 @@ class JobRunner:
         self.stopping.set()
         self._finished.set()
 
-    async def run(self, work: JobWork, share: Callable[[], float | None]) -> RunResult:
+    async def run(self, work: JobWork, progress_ratio: Callable[[], float | None]) -> RunResult:
         """Run the work until it ends or a signal stops it. Stores and returns the result.
 
         If the work raises an error, the error becomes part of the result. `run` itself raises only
@@ -83,9 +83,11 @@ class JobRunner:
             _log.info("job.started", job=self.spec.job_id, run=run.number, resumed=run.resumed)
             before = await run.read_totals()
             with stop_on_signals(self.stop):
-                state, reason = await self._supervised(run, work, share)
+                state, reason = await self._supervised(run, work, progress_ratio)
                 took_s = time.monotonic() - began_s
-                return await self._stored(run, state, reason, share(), before.records, took_s)
+                return await self._stored(
+                    run, state, reason, progress_ratio(), before.records, took_s
+                )
 
     async def _stored(
         self,
@@ -130,14 +132,14 @@ class JobRunner:
                 )
 
     async def _supervised(
-        self, run: JobRun, work: JobWork, share: Callable[[], float | None]
+        self, run: JobRun, work: JobWork, progress_ratio: Callable[[], float | None]
     ) -> tuple[RunState, str]:
         """Return the state in which the run ended, and the reason unless it's complete."""
         truncated: str | None = None
         try:
             async with self._deadline, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.throttle.watch_lag(self._finished), name="live traffic")
-                tasks.create_task(self._write_heartbeats(run, share), name="heartbeat")
+                tasks.create_task(self._write_heartbeats(run, progress_ratio), name="heartbeat")
                 tasks.create_task(self._set_deadline(), name="deadline")
                 truncated = await work(run, tasks)
                 self._finished.set()
@@ -164,7 +166,9 @@ class JobRunner:
             now_s = asyncio.get_running_loop().time()
             self._deadline.reschedule(now_s + self.settings.stop_timeout_s)
 
-    async def _write_heartbeats(self, run: JobRun, share: Callable[[], float | None]) -> None:
+    async def _write_heartbeats(
+        self, run: JobRun, progress_ratio: Callable[[], float | None]
+    ) -> None:
         """Report the progress on the screen and in the database, and log an outage."""
         outage = OutageLog(_log)
         while not self._finished.is_set():
@@ -176,8 +180,10 @@ class JobRunner:
                 with outage.log_if_silent():
                     totals = await run.read_totals()
                 outage.count_success()
-                self._progress.report(totals, share(), self.throttle.throttled_by)
-                await run.store_heartbeat(self._heartbeat(share(), self._progress.records_per_s))
+                self._progress.report(totals, progress_ratio(), self.throttle.throttled_by)
+                await run.store_heartbeat(
+                    self._heartbeat(progress_ratio(), self._progress.records_per_s)
+                )
 
     def _heartbeat(self, share: float | None, records_per_s: float) -> RunHeartbeat:
         return RunHeartbeat(

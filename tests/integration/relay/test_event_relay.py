@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from normalizer.cli.relay_command import POSTGRES_GROUP_SUFFIX
+from normalizer.cli.relay_command import FROM_POSTGRES_GROUP_SUFFIX
 from normalizer.config.settings import Settings
 from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
@@ -52,7 +52,7 @@ EXECUTIONS = """
 @pytest.fixture
 def settings(settings: Settings, topic: Topic, database: Database) -> Settings:
     """Settings of a relay of this test's database. The topic only lends its name."""
-    group = f"group.{topic.name}.{POSTGRES_GROUP_SUFFIX}"
+    group = f"group.{topic.name}.{FROM_POSTGRES_GROUP_SUFFIX}"
     return replace(settings, database_url=database.url, kafka_group_id=group)
 
 
@@ -249,7 +249,8 @@ async def test_kills_in_both_passes_lose_and_double_nothing(
     database: Database, settings: Settings
 ) -> None:
     command = replace(
-        settings, kafka_group_id=settings.kafka_group_id.removesuffix(f".{POSTGRES_GROUP_SUFFIX}")
+        settings,
+        kafka_group_id=settings.kafka_group_id.removesuffix(f".{FROM_POSTGRES_GROUP_SUFFIX}"),
     )
     async with connected(database) as connection:
         await connection.execute(INSERT, 1, 24_000)

@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from normalizer.cli.query_commands import check, ledger
+from normalizer.cli.read_only_commands import check, ledger
 from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_run import JobRun

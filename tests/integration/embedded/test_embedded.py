@@ -128,7 +128,7 @@ async def main() -> None:
             servers.append(KafkaBroker(Path({str(folder / "kafka")!r}), Path({str(jars)!r})))
         for server in servers:
             await started.enter_async_context(server)
-        print(servers[0].url, *(server.pid for server in servers), flush=True)
+        print(servers[0].superuser_url, *(server.pid for server in servers), flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())

@@ -208,7 +208,7 @@ async def test_a_folder_of_any_name_keeps_its_rights_and_has_one_run_and_command
             code = await other.end()
         assert await running.end(signal.SIGTERM) == 0
 
-    assert has_variables, "whoever opens the dashboard reads them next"
+    assert has_variables, "a reader of the dashboard needs them next"
     assert answer == b"1\nnoetl.events.file\n"
     assert code == 1
     assert f"(pid {running.process.pid})" in other.said

@@ -141,6 +141,35 @@ async def test_enter_opens_what_was_pasted(
             )
 
 
+@pytest.mark.parametrize("screen", ["", "?show=calls"])
+@pytest.mark.parametrize("by", ["click", "Enter"])
+@pytest.mark.parametrize(("words", "panel"), [("stuck", "stuck"), ("retry storm", "storms")])
+async def test_panel_that_search_lists_is_scrolled_to_and_has_the_focus(
+    browser: Browser, stuck: str, screen: str, by: str, words: str, panel: str
+) -> None:
+    async with looking(browser, f"{stuck}/{screen}") as page:
+        page.set_default_timeout(15_000)
+        await fully_drawn(page)
+        await page.fill("#search", words)
+        await page.wait_for_selector("#found [data-found]")
+        if by == "click":
+            await page.click("#found [data-found='0']")
+        else:
+            await page.press("#search", "Enter")
+
+        await page.wait_for_url(f"**/#{panel}")
+        await fully_drawn(page)
+        await page.wait_for_function(
+            """([id]) => {
+                const one = document.getElementById(id);
+                const { top, bottom } = one.getBoundingClientRect();
+                return scrollY > 0 && top >= 0 && bottom <= innerHeight + 1
+                    && document.activeElement === one;
+            }""",
+            arg=[panel],
+        )
+
+
 async def test_any_panel_is_within_ten_keys_and_back_returns_the_focus(
     browser: Browser, stuck: str
 ) -> None:

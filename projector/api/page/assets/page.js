@@ -154,7 +154,11 @@ async function go(href, { replace = false } = {}) {
       return;
     }
   }
-  if (hash) return land(hash);
+  if (hash) {
+    // As with the link of a tile, the panel gets the focus.
+    location.assign(hash);
+    return land(hash);
+  }
   if (search === location.search && page.address === from) return;
   scrollTo(0, 0);
   $("main").focus({ preventScroll: true });
@@ -379,7 +383,8 @@ function toPanel(step) {
   next?.scrollIntoView({ block: "start" });
 }
 
-for (const moved of ["wheel", "touchmove", "keydown", "pointerdown"]) addEventListener(moved, () => { landing = null; }, { passive: true });
+// Before what the same key or click does: it may choose a panel in the search.
+for (const moved of ["wheel", "touchmove", "keydown", "pointerdown"]) addEventListener(moved, () => { landing = null; }, { passive: true, capture: true });
 // Going back from a panel link changes only the hash, so nothing is queried again.
 addEventListener("popstate", async () => {
   if (location.search === opened) return;

@@ -57,11 +57,15 @@ WALKS: Final[dict[str, Walk]] = {
         ("click #versions >> text=demo/incident/pay >> nth=0", r"v7\s+60\s+88.3%\s+66.7%",
          r"v6\s+60\s+100%\s+100%", rf"{re.escape(_ERROR)}\s+only v7\s+all on worker-bad-1"),
     ),
+    "how many first attempts of a step failed, since when, and with which errors": (
+        ("click #errors [data-key='step-insert_rows'] td a >> nth=0",
+         r"\d+ calls without success in 1 group; 1 new", rf"First seen.+{re.escape(_ERROR)}"),
+    ),
     "which worker is bad": (
         ("click nav.screens >> text=Workers",
          r"All others\s+worker-bad-1\s+27\s+27\s+100%\s+\d[\d.]*%"),
         ("click #workers >> text=worker-bad-1", "Calls without success by worker-bad-1",
-         "deadlock detected"),
+         "27 calls without success in 1 group", r"First seen.+deadlock detected"),
     ),
     "what is stuck, where, and why": (
         (f"click #stuck >> text={STUCK}", r"Silent for \d+ min",

@@ -1,4 +1,4 @@
-// Errors as objects: the list of groups, and the page of one.
+// Errors as objects: the list of groups, the page of one, and the calls behind a figure.
 
 import { link, parameters } from "./router.js";
 import { facts, flag, h, status } from "./dom.js";
@@ -15,19 +15,29 @@ const few = (values, word) => {
   return h("span", { class: "text-cell" }, first, values.length > 3 ? ` and\u00a0${values.length - 3}\u00a0more` : "");
 };
 
-export function errors(address) {
-  return {
-    title: "Errors",
-    panels: [{
-      id: "groups", title: "Groups", width: "full", filters: FILTERS, truncated: () => "the most frequent only",
-      subtitle: `calls that failed, had an error, or were cancelled, by error text without ids, ${windowText(address)}`,
-      queries: () => ({ groups: ["error-groups", parameters(address, FILTERS, { limit: 500 }), pace(address)] }),
-      render: drawGroups,
-    }],
-  };
+export const errors = (address) => ({ title: "Errors", panels: [groups(address, 50)] });
+
+/** The errors of the window and filters, of which this many are shown at first. */
+const groups = (address, shown) => ({
+  id: "groups", title: "Groups", width: "full", filters: FILTERS, truncated: () => "the most frequent only",
+  subtitle: `calls that failed, had an error, or were cancelled, by error text without ids, ${windowText(address)}`,
+  queries: () => ({ groups: ["error-groups", parameters(address, [...FILTERS, "error_class"], { limit: 500 }), pace(address)] }),
+  render: (answers, context) => drawGroups(answers, context, shown),
+});
+
+const WITHOUT_SUCCESS = ["FAILED", "ERROR", "CANCELLED"];
+
+/** Calls, newest first. If they have no success, what they failed with, how often, and since when stands above them. */
+export function calls(address) {
+  const failed = address.failed === "true";
+  const title = [failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls", address.step !== undefined && ["of", address.step || "(no step)"],
+    address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
+    address.worker !== undefined && ["by", address.worker || "an unknown worker"], address.playbook !== undefined && ["in", address.playbook || "an unknown playbook"],
+    address.error_class !== undefined && ["with the error", address.error_class || "(no text)"]];
+  return { title: title.flat().filter(Boolean), panels: [...(failed || WITHOUT_SUCCESS.includes(address.status) ? [groups(address, 5)] : []), callList(address)] };
 }
 
-function drawGroups({ groups }, { address, expanded }) {
+function drawGroups({ groups }, { address, expanded }, shown) {
   const { rows } = groups;
   if (!rows.length) return nothing(groups, `No call failed ${windowText(address)}.`);
   const [fresh, back] = ["new", "back"].map((name) => count(rows.filter((row) => row[name]).length));
@@ -47,8 +57,8 @@ function drawGroups({ groups }, { address, expanded }) {
       { name: "Trend", cell: (row) => spark(row.trend, trendTimes(groups)) },
       { name: "Steps", value: (row) => row.steps.join(" "), cell: (row) => few(row.steps, (one) => one || "(no step)") },
       { name: "Attempts", value: (row) => row.attempts.join(" "), cell: (row) => few([...row.attempts].sort((a, b) => a - b), attempt) },
-    ], rows, (row) => `group-${row.error_class}`, { id: "groups", ...limit(rows, expanded, 50) }),
-    h("div", { class: "under" }, tools("groups"), expandButton("groups", rows, expanded, "group", 50)),
+    ], rows, (row) => `group-${row.error_class}`, { id: "groups", ...limit(rows, expanded, shown) }),
+    h("div", { class: "under" }, tools("groups"), expandButton("groups", rows, expanded, "group", shown)),
   ];
 }
 

@@ -1,4 +1,4 @@
-// The lists of calls and of executions behind a figure.
+// The lists of calls and of executions.
 
 import { link, parameters } from "./router.js";
 import { breaking, flag, h, status } from "./dom.js";
@@ -9,15 +9,6 @@ import { table, tools } from "./tables.js";
 const FILTERS = ["playbook", "version", "step", "attempts", "status", "worker"];
 /** A call has more statuses than an execution, so one filter does not fit both. */
 const OF_EXECUTIONS = ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
-
-export function calls(address) {
-  const failed = address.failed === "true";
-  const title = [failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls", address.step !== undefined && ["of", address.step || "(no step)"],
-    address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
-    address.worker !== undefined && ["by", address.worker || "an unknown worker"], address.playbook !== undefined && ["in", address.playbook || "an unknown playbook"],
-    address.error_class !== undefined && ["with the error", address.error_class || "(no text)"]];
-  return { title: title.flat().filter(Boolean), panels: [callList(address)] };
-}
 
 /** The calls of the window and filters, newest first. */
 export function callList(address, more = {}) {

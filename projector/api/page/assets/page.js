@@ -19,7 +19,7 @@ import { pace, zoomed } from "./windows.js";
 
 /** The module of each other screen, and its function. Loaded when a screen is opened: a dashboard needs none. */
 const MODULES = {
-  calls: ["./lists.js", "calls"], executions: ["./lists.js", "executions"], execution: ["./execution.js", "execution"],
+  calls: ["./errors.js", "calls"], executions: ["./lists.js", "executions"], execution: ["./execution.js", "execution"],
   errors: ["./errors.js", "errors"], error: ["./errors.js", "errorGroup"],
   quarantine: ["./quarantine.js", "quarantine"], record: ["./quarantine.js", "record"],
   playbooks: ["./retries.js", "playbooks"], retries: ["./retries.js", "retries"], workers: ["./retries.js", "workers"], producers: ["./retries.js", "producers"],

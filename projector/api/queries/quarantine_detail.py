@@ -30,6 +30,13 @@ RULES: Final[dict[Reason, str]] = {
 """Why a record is rejected for each reason. Source: docs/spec/wire-shapes.md#l2."""
 
 
+_MISSING: Final[dict[Reason, str]] = {
+    "missing_execution_id": "execution_id=ID",
+    "missing_time": "created_at=TIME",
+}
+"""What `--set` gives a record that lacks it. The operator fills in the value."""
+
+
 class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt to redrive. `outcome` is redriven, rejected (again), or gone (already deleted)."""
 
@@ -99,8 +106,13 @@ def _commands(record: Any, coordinates: str, tries: list[RedriveTry]) -> list[Co
         "explain what happened to it": f"normalizer explain {shlex.quote(coordinates)}",
     }
     if record["redriven_at"] is None:
-        commands |= {"try the current rules without writing": f"{redrive} --dry-run"}
-        commands |= {"redrive it with the current rules": redrive}
+        # The record itself lacks a field, so the rules alone would reject it again.
+        missing = _MISSING.get(record["reason"])
+        given, what = (
+            (f" --set {missing}", "the missing field") if missing else ("", "the current rules")
+        )
+        commands |= {f"try {what} without writing": f"{redrive}{given} --dry-run"}
+        commands |= {f"redrive it with {what}": f"{redrive}{given}"}
     commands |= {
         "list all with this reason": f"normalizer quarantine list {of_reason}",
         "try all with this reason without writing": (

@@ -138,9 +138,15 @@ function drawCommands(row) {
 /** Reasons that no rule gives. */
 const NO_RULE = ["rejected_by_database", "skipped"];
 
+/** Reasons for which the commands give the record what it lacks, with --set. */
+const LACKING = { missing_execution_id: "its execution's id", missing_time: "its time" };
+
 /** What the rules of today say of the record, as far as that is known without its bytes. */
 function rulesNow(row) {
   if (row.redriven_at) return `It was redriven ${clock(row.redriven_at)}, so nothing is left to try.`;
+  if (LACKING[row.reason]) {
+    return `The record lacks ${LACKING[row.reason]}, so the rules alone would reject it again. Put it into the command in place of the word after the equals sign.`;
+  }
   const dryRun = " A dry run tells you what they make of it. It writes nothing, so you don't see its answer here.";
   if (NO_RULE.includes(row.reason)) return `No rule rejected it.${dryRun.replace("they", "the rules")}`;
   const tried = Math.max(row.normalizer_version, ...row.tries.map((one) => one.normalizer_version));

@@ -1,5 +1,6 @@
 // Executions that are not ended and silent.
 
+import { link } from "./router.js";
 import { h } from "./dom.js";
 import { count, plural, span } from "./format.js";
 import { guide } from "./guides.js";
@@ -10,15 +11,28 @@ import { table, tools } from "./tables.js";
 const strays = (ages) => sum(ages.rows.filter((row) => !row.begun), "executions");
 export const stuckInAll = (ages) => sum(ages.rows.filter((row) => row.begun), "executions");
 
-export function drawStuck({ stuck, ages }, { address, expanded }) {
+/** 72 min, or 6 min to 58 min: how long the executions of a group have been silent. */
+const silence = (row) => [...new Set([row.shortest_s, row.longest_s].map(span))].join(" to ");
+
+const LONGEST_FIRST = "stuck:Silent:down";
+
+/** Puts the longest silent first, or back. Not while there are more executions than the answer has. */
+function order(stuck, address) {
+  if (stuck.rows.length < 2 || stuck.next) return null;
+  const longest = address.sort === LONGEST_FIRST;
+  return [". Show the ", h("a", { href: link(address, { sort: longest ? null : LONGEST_FIRST }) }, longest ? "last to fall silent first" : "longest silent first")];
+}
+
+export function drawStuck({ stuck, ages, strays: listed }, { address, expanded }) {
   const { rows } = stuck;
   const drawn = limit(rows, expanded);
   const begun = ages.rows.filter((row) => row.begun);
   const apart = strays(ages);
-  const straysNote = apart ? h("p", {}, `${plural(apart, "execution")} not counted here: no start event was read.`) : null;
+  const straysNote = apart ? h("p", { class: "strays" }, `${plural(apart, "execution")} not counted here, because no start event was read`,
+    listed.rows.map((row, n) => [n ? ", " : ": ", execution(address, row.execution_id)]), apart > listed.rows.length && listed.rows.length ? ", …" : "") : null;
   if (!rows.length) return [...empty("No execution is stuck."), straysNote];
   return [
-    h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}silent for ${row.silent_for}`).join(", ")}`),
+    h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row, n) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}${n ? "" : "silent "}for ${silence(row)}`).join(", ")}`, order(stuck, address)),
     table("Stuck executions, the last to fall silent first", [
       { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
       { name: "Silent", number: true, value: (row) => row.silent_s, cell: (row) => span(row.silent_s) },

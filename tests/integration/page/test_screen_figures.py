@@ -87,7 +87,13 @@ RETRIES: Final[dict[str, tuple[Sequence[Write], str]]] = {
         """,
     ),
     "exhaustion": (
-        (named, count, count, percent),
+        (
+            named,
+            count,
+            # 0 may also mean that no event says how many attempts are allowed.
+            lambda exhausted: count(exhausted) if exhausted else "none known",
+            lambda share: percent(share) if share else "\N{EN DASH}",
+        ),
         f"""
         select   step, sum(failed)::bigint, sum(exhausted)::bigint,
                  sum(exhausted)::double precision / sum(failed)

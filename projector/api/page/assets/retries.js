@@ -92,10 +92,10 @@ export function retries(address) {
       path: "retry-recovery", filters: ["playbook", "step", "attempts"], none: "No call was retried", key: byStepAndTry,
       order: (a, b) => b.retries - a.retries,
       columns: [step, tries, number("Retries", "retries"), number("Recovered", "recovered"), number("Rate", "recovery_rate", percent)] }),
-    panel({ id: "exhaustion", title: "Exhaustion", subtitle: "Failed calls that were the last attempt allowed",
+    panel({ id: "exhaustion", title: "Exhaustion", subtitle: "Failed calls that were the last attempt allowed, where their events say how many are (max_attempts)",
       path: "retry-exhaustion", filters: ["playbook", "step"], none: "No call failed", key: (row) => row.step,
       order: (a, b) => b.exhausted - a.exhausted,
-      columns: [step, number("Failed", "failed"), number("Last attempt", "exhausted"), number("Share", "exhausted_rate", percent)] }),
+      columns: [step, number("Failed", "failed"), number("Last attempt", "exhausted", (n) => (n ? count(n) : "none known")), number("Share", "exhausted_rate", (share) => (share ? percent(share) : "–"))] }),
     panel({ id: "per-success", title: "Attempts per success", subtitle: "All attempts for each call that succeeded",
       path: "attempts-per-success", filters: ["playbook", "step"], none: "No call succeeded", key: (row) => row.step,
       // Without any success it is null, which is the worst.

@@ -416,3 +416,84 @@ _DASHES: Final = """
     }
 """
 """How many pixels below each mark have the colour of its line."""
+
+
+async def test_list_under_the_pointer_keeps_its_order(browser: Browser, stuck: str) -> None:
+    worst = ["charge", "ship"]
+
+    async def changing(route: Route) -> None:
+        answer = await route.fetch()
+        rows = [
+            {"step": step, "calls": 100, "succeeded": n + 50, "success_rate": n / 100 + 0.5}
+            for n, step in enumerate(worst)
+        ]
+        young = {"step": "young", "calls": 15, "succeeded": 0, "success_rate": 0}
+        # Without its ETag, which would say that nothing has changed.
+        await route.fulfill(json=await answer.json() | {"rows": [*rows, young]})
+
+    async with looking(browser, stuck, visit=False) as page:
+        page.set_default_timeout(20_000)
+        await page.route("**/api/v1/first-attempt-success?*", changing)
+        await page.goto(f"{stuck}/?last=15m")
+        await fully_drawn(page)
+        order = page.locator("#first .what")
+        assert await order.all_inner_texts() == ["charge", "ship", "young"]
+
+        await order.first.hover()
+        worst.reverse()
+        await page.wait_for_selector("#first li:first-child b >> text=51")
+        assert await order.all_inner_texts() == ["charge", "ship", "young"]
+
+        await page.mouse.move(0, 0)
+        await page.wait_for_selector("#first li:first-child .what >> text=ship")
+        await page.unroute_all(behavior="ignoreErrors")
+
+
+async def test_stuck_executions_say_how_long_and_lead_to_the_longest(
+    browser: Browser, database: Database
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY)
+        await connection.execute(
+            """
+            insert into normalizer.events
+                   (event_id, execution_id, event_type, step, status, attempts, created_at, context,
+                    source_topic, source_partition, source_offset)
+            select 20 + number, 70 + number,
+                   case number when 1 then 'step.enter' else 'playbook.started' end,
+                   'child', 'STARTED', 0,
+                   now() - interval '72 minutes' - number * interval '1 second',
+                   '{"path": "team/child"}', 'noetl.events', 0, 20 + number
+            from   generate_series(1, 12) as number
+            """
+        )
+    async with serving(database.url) as url, looking(browser, url) as page:
+        page.set_default_timeout(20_000)
+        await fully_drawn(page)
+        said = await page.inner_text("#stuck .body > p >> nth=0")
+        assert said.startswith("12 executions: 1 silent for 6 min 4"), said
+        assert "11 for 72 min" in said
+
+        await page.click("#stuck >> text=longest silent first")
+        await page.wait_for_selector("#stuck tbody tr:first-child >> text=82")
+
+        await page.click("#stuck .strays a >> text=71")
+        await page.wait_for_selector("h1 >> text=Execution 71")
+
+
+async def test_record_that_lacks_its_execution_is_redriven_with_one(
+    browser: Browser, database: Database
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY)
+        (entry,) = await connection.fetchrow(
+            "update normalizer.quarantine set reason = 'missing_execution_id', execution_id = null "
+            "returning quarantine_id"
+        )
+    address = f"/?show=record&record={entry}"
+    async with serving(database.url) as url, looking(browser, f"{url}{address}") as page:
+        await fully_drawn(page)
+        commands = await page.inner_text("#commands")
+        assert f"redrive --id {entry} --set execution_id=ID --dry-run" in commands
+        assert f"redrive --id {entry}\n" not in commands
+        assert "lacks its execution's id" in await page.inner_text("#tries")

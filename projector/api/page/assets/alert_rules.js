@@ -2,12 +2,10 @@
 
 import { FILTERS } from "./router.js";
 import { guidePath } from "./guides.js";
+import { FEW_CALLS } from "./panel_parts.js";
 
 const CALLS = "projector_recent_calls";
 const STEPS = "projector_recent_step_calls";
-/** Few calls say little. */
-const ENOUGH = 20;
-
 const critical = (figure) => `on () max(projector_threshold{figure="${figure}", level="critical"})`;
 
 /** Each process exports every series, so take the max over processes. */
@@ -16,7 +14,7 @@ const total = (metric, labels, by) => `sum(max by (${by}) (${metric}{${labels.jo
 function errorRate(metric, labels, by) {
   return [
     total(metric, [...labels, 'outcome="failed"'], by), `/ ${total(metric, labels, by)}`,
-    `>= ${critical("error_rate")}`, `and on () ${total(metric, labels, by)} >= ${ENOUGH}`,
+    `>= ${critical("error_rate")}`, `and on () ${total(metric, labels, by)} >= ${FEW_CALLS}`,
   ];
 }
 
@@ -41,7 +39,7 @@ const RULES = {
     lines: () => ['max(projector_first_attempt_success_ratio{window="recent"})', `<= ${critical("first_attempt_success")}`] },
   storms: { filters: [], name: "TooManyRetries", state: "storm", summary: "There are too many retries for each first attempt",
     lines: () => [total(CALLS, ['attempts="retry"'], OUTCOMES), `/ ${total(CALLS, ['attempts="first"'], OUTCOMES)}`,
-      `>= ${critical("retry_ratio")}`, `and on () ${total(CALLS, ['attempts="first"'], OUTCOMES)} >= ${ENOUGH}`] },
+      `>= ${critical("retry_ratio")}`, `and on () ${total(CALLS, ['attempts="first"'], OUTCOMES)} >= ${FEW_CALLS}`] },
   stuck: { filters: [], name: "ExecutionsStuck", state: "stuck", summary: "Many executions are silent and did not end",
     lines: () => [total("projector_stuck_executions", ['silent_for!="7 days and more"'], "silent_for"), `>= ${critical("stuck")}`] },
   freshness: { filters: null, name: "LogNotRead", state: "dead", summary: "A partition of the log is not read",

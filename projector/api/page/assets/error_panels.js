@@ -4,7 +4,7 @@ import { link } from "./router.js";
 import { h } from "./dom.js";
 import { guide } from "./guides.js";
 import { attempt, count, percent, windowText } from "./format.js";
-import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, novelty, some, sum, trendTimes } from "./panel_parts.js";
+import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, novelty, some, steady, sum, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 
@@ -30,7 +30,8 @@ export function drawErrors({ errors }, { address, expanded }) {
     total.set(row.attempts, all);
   }
   const failed = (cells) => sum([...cells.values()], "failed");
-  const order = [...steps].sort((a, b) => failed(b[1]) - failed(a[1]) || (a[0] < b[0] ? -1 : 1));
+  const sorted = [...steps].sort((a, b) => failed(b[1]) - failed(a[1]) || (a[0] < b[0] ? -1 : 1));
+  const order = steady("errors", sorted, ([step]) => `step-${step}`);
   const cell = (row, step, n) => row && h(row.failed ? "a" : "span", row.failed
     ? { href: failedCalls(address, { step, attempts: n }) }
     : {}, h("b", {}, percent(row.error_rate)), " ", h("small", {}, `${count(row.failed)} of ${count(row.calls)}`),
@@ -53,7 +54,8 @@ export function drawErrors({ errors }, { address, expanded }) {
 
 export function drawFirst({ first }, { address, expanded }) {
   const unsure = (row) => row.calls < FEW_CALLS;
-  const rows = [...first.rows].sort((a, b) => unsure(a) - unsure(b) || a.success_rate - b.success_rate || b.calls - a.calls);
+  const sorted = [...first.rows].sort((a, b) => unsure(a) - unsure(b) || a.success_rate - b.success_rate || b.calls - a.calls);
+  const rows = steady("first", sorted, (row) => `first-${row.step}`);
   if (!rows.length) return nothing(first, `No first attempt finished ${windowText(address)}.`);
   return [
     h("ol", { class: "bars" }, some(rows, expanded).map((row) =>
@@ -68,7 +70,7 @@ export function drawFirst({ first }, { address, expanded }) {
 }
 
 export function drawWhy({ why }, { address, expanded }) {
-  const { rows } = why;
+  const rows = steady("why", why.rows, (row) => `why-${row.error_class}`);
   if (!rows.length) return nothing(why, `No call failed ${windowText(address)}.`);
   return [
     h("ol", { class: "bars groups" }, some(rows, expanded).map((row) =>

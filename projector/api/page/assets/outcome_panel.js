@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, plural, windowText } from "./format.js";
-import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, nothing, stamp, sum } from "./panel_parts.js";
+import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, nothing, stamp, steady, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const MARKS_SHOWN = 3;
@@ -79,7 +79,7 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
   });
   /** How many more of its calls failed than at the rate before. */
   const more = (row) => row.failed - row.calls * (row.before ?? 0);
-  steps.sort((a, b) => more(b) - more(a));
+  const order = steady("rate", steps.sort((a, b) => more(b) - more(a)), (row) => `rate-${row.step}`);
   const drawn = limit(steps, expanded, 5);
   return {
     nodes: [
@@ -99,7 +99,7 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
         { name: "Before", number: true, value: (row) => row.before, cell: (row) => percent(row.before) },
         { name: "Failed", number: true, value: (row) => row.failed, cell: (row) => count(row.failed) },
         { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
-      ], steps, (row) => `rate-${row.step}`, { id: "rate", ...drawn }),
+      ], order, (row) => `rate-${row.step}`, { id: "rate", ...drawn }),
       h("div", { class: "under" }, tools("rate"), expandButton("rate", steps, expanded, "step", 5)),
     ],
     charts: { rate: spec },

@@ -11,7 +11,8 @@ import { zoomed } from "./windows.js";
 const ROWS_SHOWN = innerWidth <= 700 ? 5 : 10;
 /** Rows that are drawn of the table beside a chart; Copy and CSV have all. */
 const FIGURES_SHOWN = 120;
-export const FEW_CALLS = 5;
+/** Fewer calls say little. */
+export const FEW_CALLS = 20;
 const SERIES = ["s1", "s2", "s3", "s4", "s5", "s6"];
 export const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);
 
@@ -32,6 +33,14 @@ export const nothing = (answer, words) => empty(unreadIf(true, answer) ?? words)
 /** The first rows, or all if the panel is expanded. */
 export function some(rows, expanded, shown = ROWS_SHOWN) {
   return expanded ? rows : rows.slice(0, shown);
+}
+
+/** The rows of a panel as they are drawn while the pointer is over it, so that none moves away from under a click. */
+export function steady(panel, rows, key) {
+  const drawn = [...document.querySelectorAll(`#${panel}:hover [data-key]`)].map((one) => one.dataset.key);
+  const place = new Map(drawn.map((one, n) => [one, n]));
+  const placeOf = (row) => place.get(key(row)) ?? drawn.length;
+  return [...rows].sort((a, b) => placeOf(a) - placeOf(b));
 }
 
 /** How many rows of a table are shown. */

@@ -205,7 +205,7 @@ class LagsAtFirst:
     def __init__(self, looks: int) -> None:
         self.left = looks
 
-    async def read(self) -> LiveLag:
+    async def read_lag(self) -> LiveLag:
         self.left -= 1
         return LiveLag(seconds=3.5, partition="noetl.events[2]") if self.left >= 0 else LiveLag()
 

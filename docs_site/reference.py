@@ -13,7 +13,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from normalizer.cli import main as normalizer
-from normalizer.config.settings import FIELDS, field_meta, is_secret, variable
+from normalizer.config.settings import (
+    SETTING_FIELDS,
+    environment_variable,
+    field_meta,
+    is_secret_field,
+)
 from normalizer.observability.metric_catalog import metric_table
 from projector.api.api_metrics import ApiMetrics
 from projector.api.api_reference import describe_type, render_example, resolve_schema
@@ -76,11 +81,11 @@ def _settings() -> Iterator[str]:
     yield "[commands](commands.md#projector-serve).\n"
     yield "| variable | default | meaning |"
     yield "|---|---|---|"
-    for field in FIELDS:
+    for field in SETTING_FIELDS:
         value = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
-        default = "not set" if is_secret(field) or value in {None, ""} else f"`{value}`"
+        default = "not set" if is_secret_field(field) or value in {None, ""} else f"`{value}`"
         meaning = _cell(_line(field_meta(field).description or ""))
-        yield f"| `{variable(field.name)}` | {default} | {meaning} |"
+        yield f"| `{environment_variable(field.name)}` | {default} | {meaning} |"
 
 
 def _chart() -> Iterator[str]:

@@ -17,13 +17,13 @@ import msgspec
 
 from normalizer.errors import Reason
 from normalizer.jsontext import (
-    MAX_DEPTH,
-    MAX_MAGNITUDE,
+    MAX_FIELD_DEPTH,
+    MAX_POWER_OF_TEN,
     canonical_number,
     is_deeper,
-    parse_canonical,
+    parse_canonical_json,
     quote,
-    write,
+    write_json,
 )
 
 RULES_VERSION: Final = 5
@@ -77,7 +77,7 @@ duration_invalid        the duration was negative, or too long for its event
 
 Source: docs/spec/wire-shapes.md#v2."""
 
-RULES: Final[tuple[Rule, ...]] = get_args(Rule)
+COERCION_RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -169,13 +169,13 @@ def canonical_json(value: bytes) -> bytes:
 
         canonical_json(b'{ "b": 1e2, "a": null }')  # b'{"a":null,"b":100}'
     """
-    if len(value) <= MAX_MAGNITUDE or not _LONG_NUMBER.search(value):
+    if len(value) <= MAX_POWER_OF_TEN or not _LONG_NUMBER.search(value):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _sorting_encoder.encode(_exact_decoder.decode(value))
-    return write(parse_canonical(value.decode())).encode()
+    return write_json(parse_canonical_json(value.decode())).encode()
 
 
-def with_attempts(meta: bytes, attempts: int) -> bytes:
+def meta_with_attempts(meta: bytes, attempts: int) -> bytes:
     """Return the meta with `attempts` as its last key, because the last of duplicate keys counts.
 
     `meta` is a JSON object, or empty.
@@ -232,7 +232,7 @@ def _as_written(text: str) -> msgspec.Raw:
 
 
 _PLAIN: Final = 32
-_LONG_NUMBER: Final = re.compile(rb"[0-9]{%d}" % (MAX_MAGNITUDE + 1))
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{%d}" % (MAX_POWER_OF_TEN + 1))
 _exact_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(float_hook=_as_written)
 _sorting_encoder: Final = msgspec.json.Encoder(order="sorted")
 
@@ -248,8 +248,8 @@ def _canonical(value: bytes | None) -> str | None:
         text = canonical_json(value)
     except RecursionError:
         text = value
-    if is_deeper(text, MAX_DEPTH):
-        raise ValueError(f"expected at most {MAX_DEPTH} levels, got more")
+    if is_deeper(text, MAX_FIELD_DEPTH):
+        raise ValueError(f"expected at most {MAX_FIELD_DEPTH} levels, got more")
     return text.decode()
 
 
@@ -261,7 +261,7 @@ def _meta(event: Envelope) -> str | None:
     sent = event.meta.strip()
     if sent and not (sent.startswith(b"{") and sent.endswith(b"}")):
         raise ValueError("expected an object")
-    return _canonical(with_attempts(sent, event.attempts))
+    return _canonical(meta_with_attempts(sent, event.attempts))
 
 
 def _id(number: int | None) -> str | None:

@@ -18,18 +18,18 @@ from typing import Final, TypeAlias, cast
 
 from msgspec import Raw
 
-MAX_DIGITS: Final = 400
+MAX_NUMBER_DIGITS: Final = 400
 """The most digits that a number may have, both as written and as jsonb prints it. Source:
 docs/spec/wire-shapes.md#l3."""
-MAX_EXPONENT: Final = 400
-MAX_MAGNITUDE: Final = 308
+MAX_NUMBER_EXPONENT: Final = 400
+MAX_POWER_OF_TEN: Final = 308
 """A number must be below ten to this power, so that readers can convert it to a double (#l3)."""
 
-MAX_DEPTH: Final = 126
+MAX_FIELD_DEPTH: Final = 126
 """The most levels below a field of an event. With the event's own object it's 127, and Rust readers
 accept 128."""
 
-STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+JSON_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _LIST: Final = ord("[")
 """The number of the byte, because searching bytes for b"[" takes five times as long."""
 _BRACES: Final = bytes.maketrans(b"[]", b"{}")
@@ -38,7 +38,7 @@ _NO_OUTLINE: Final = bytes(set(range(256)) - set(b'[{]}"'))
 _QUICK_LEVELS: Final = 8
 
 
-class Number(str):
+class JsonNumber(str):
     """A JSON number as it was written, with every digit that a float would lose."""
 
     __slots__ = ()
@@ -52,12 +52,12 @@ class NumberError(ValueError):
     """A number beyond the limits. The message doesn't repeat it."""
 
 
-Json: TypeAlias = "bool | int | Raw | Number | str | list[Json] | dict[str, Json] | None"
+Json: TypeAlias = "bool | int | Raw | JsonNumber | str | list[Json] | dict[str, Json] | None"
 """A parsed value. A number is a Number. In a text that may hold secrets, it's an int or a Raw
 instead, and parts that aren't parsed are a Raw too."""
 
 
-def parse(text: str) -> Json:
+def parse_json(text: str) -> Json:
     """Parse one JSON value, and keep its numbers as they were written.
 
     If a key is repeated, its last value counts, as in jsonb. Strings may contain U+0000 and lone
@@ -67,12 +67,12 @@ def parse(text: str) -> Json:
     return cast("Json", _decoder.decode(text))
 
 
-def parse_canonical(text: str) -> Json:
-    """Parse as `parse` does, but sort the keys and write numbers as jsonb prints them."""
+def parse_canonical_json(text: str) -> Json:
+    """Parse as `parse_json` does, but sort the keys and write numbers as jsonb prints them."""
     return cast("Json", _canonical_decoder.decode(text))
 
 
-def write(tree: Json) -> str:
+def write_json(tree: Json) -> str:
     """Write compact JSON. Strings escape only what they must, and numbers stay as they are."""
     text = StringIO()
     _write(tree, text.write)
@@ -84,21 +84,21 @@ quote: Callable[[str], str] = encode_basestring
 of an escape if there is one."""
 
 
-def checked_number(text: str) -> Number:
+def checked_number(text: str) -> JsonNumber:
     """Return the number as written. Raises ValueError if it's beyond the limits (#l3)."""
     if (known := _SMALL.get(text)) is not None:
         return known
     check_number(text)
-    return Number(text)
+    return JsonNumber(text)
 
 
 def check_number(text: str) -> None:
     """Raise ValueError for a number beyond the limits (#l3)."""
-    if len(text) > MAX_MAGNITUDE or "e" in text or "E" in text:
+    if len(text) > MAX_POWER_OF_TEN or "e" in text or "E" in text:
         _check_limits(text)
 
 
-def canonical_number(text: str) -> Number:
+def canonical_number(text: str) -> JsonNumber:
     """Return the number as jsonb prints it: no exponent, no -0, and trailing zeros stay.
 
     Source: docs/spec/envelope.md#c7.
@@ -108,7 +108,7 @@ def canonical_number(text: str) -> Number:
         text = format(Decimal(text), "f")
     if text.startswith("-") and not text.strip("-0."):
         text = text[1:]
-    return Number(text)
+    return JsonNumber(text)
 
 
 def is_deeper(text: bytes, most: int) -> bool:
@@ -123,17 +123,17 @@ def is_deeper(text: bytes, most: int) -> bool:
         len(text) > 2 * most
         and (len(text) > 5 * most or _LIST in text)
         and text.count(b"{") + text.count(b"[") > most
-        and _depth(brackets(text)) > most
+        and _depth(braces_outside_strings(text)) > most
     )
 
 
-def brackets(text: bytes) -> bytes:
+def braces_outside_strings(text: bytes) -> bytes:
     """Return the brackets of JSON outside of strings, with a brace for each."""
     # Remove escaped quotes first, so that every remaining quote begins or ends a string. Then whole
     # strings can be removed, and with them the brackets that they contain.
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return STRINGS.sub(b"", text.translate(_BRACES, _NO_OUTLINE).replace(b'""', b""))
+    return JSON_STRINGS.sub(b"", text.translate(_BRACES, _NO_OUTLINE).replace(b'""', b""))
 
 
 def _depth(braces: bytes) -> int:
@@ -148,15 +148,22 @@ def _check_limits(text: str) -> None:
     mantissa, _, exponent = text.lower().partition("e")
     digits = sum(map(str.isdigit, mantissa))
     power = exponent.lstrip("+-").lstrip("0")
-    if digits > MAX_DIGITS or len(power) > len(str(MAX_EXPONENT)) or int(power or 0) > MAX_EXPONENT:
-        msg = f"a number has more than {MAX_DIGITS} digits or an exponent beyond {MAX_EXPONENT}"
+    if (
+        digits > MAX_NUMBER_DIGITS
+        or len(power) > len(str(MAX_NUMBER_EXPONENT))
+        or int(power or 0) > MAX_NUMBER_EXPONENT
+    ):
+        msg = (
+            f"a number has more than {MAX_NUMBER_DIGITS} digits or an exponent beyond "
+            f"{MAX_NUMBER_EXPONENT}"
+        )
         raise NumberError(msg)
     number = Decimal(text)
-    if number and number.adjusted() >= MAX_MAGNITUDE:
-        msg = f"a number is too large: its magnitude is 1e{MAX_MAGNITUDE} or more"
+    if number and number.adjusted() >= MAX_POWER_OF_TEN:
+        msg = f"a number is too large: its magnitude is 1e{MAX_POWER_OF_TEN} or more"
         raise NumberError(msg)
-    if sum(map(str.isdigit, format(number, "f"))) > MAX_DIGITS:
-        msg = f"a number has more than {MAX_DIGITS} digits when its exponent is written out"
+    if sum(map(str.isdigit, format(number, "f"))) > MAX_NUMBER_DIGITS:
+        msg = f"a number has more than {MAX_NUMBER_DIGITS} digits when its exponent is written out"
         raise NumberError(msg)
 
 
@@ -187,12 +194,12 @@ def _write(tree: Json, out: Callable[[str], object]) -> None:
         out("]" if tree else "[]")
 
 
-_SMALL: Final = {str(number): Number(number) for number in range(-99, 1_000)}
+_SMALL: Final = {str(number): JsonNumber(number) for number in range(-99, 1_000)}
 """Shared objects for small numbers. Without them a list of millions of numbers takes hundreds of
 megabytes."""
 
 _SCALARS: Final[dict[type, Callable[..., str]]] = {
-    Number: str,
+    JsonNumber: str,
     int: str,
     Raw: lambda raw: bytes(raw).decode(),
     str: quote,
@@ -202,7 +209,7 @@ _SCALARS: Final[dict[type, Callable[..., str]]] = {
 """How to write a value of each type that has no members."""
 
 
-def reject_constant(name: str) -> Number:
+def reject_nan(name: str) -> JsonNumber:
     """Raise ValueError for NaN and the like, which Python's parser would accept."""
     msg = f"{name} is not JSON"
     raise ValueError(msg)
@@ -213,7 +220,7 @@ def _sorted_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return {key: last[key] for key in sorted(last)}
 
 
-def plain_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def object_from_pairs(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     """Return an object, or a RepeatedKeyObject if a key is repeated."""
     last = dict(pairs)
     return last if len(last) == len(pairs) else RepeatedKeyObject(last)
@@ -222,12 +229,12 @@ def plain_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 _decoder: Final = json.JSONDecoder(
     parse_int=checked_number,
     parse_float=checked_number,
-    parse_constant=reject_constant,
-    object_pairs_hook=plain_object,
+    parse_constant=reject_nan,
+    object_pairs_hook=object_from_pairs,
 )
 _canonical_decoder: Final = json.JSONDecoder(
     parse_int=canonical_number,
     parse_float=canonical_number,
-    parse_constant=reject_constant,
+    parse_constant=reject_nan,
     object_pairs_hook=_sorted_object,
 )

@@ -39,12 +39,12 @@ from normalizer.core.decode.wire_fields import FIELD_ALIASES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
-from normalizer.jsontext import Json, Number, checked_number, write
+from normalizer.jsontext import Json, JsonNumber, checked_number, write_json
 
 _TOO_DEEP: Final = "too_deep: expected JSON of fewer levels"
 
 
-class WrittenFloat(float):
+class _WrittenFloat(float):
     """A float that keeps its digits as written, such as 1.50, or more than a double holds."""
 
     __slots__ = ("text",)
@@ -93,7 +93,7 @@ class ProducerModel(BaseModel):
         """Read UTF-8 JSON and keep the digits of its floats. Raises ValueError."""
         text = json_data if isinstance(json_data, str) else bytes(json_data).decode()
         try:
-            sent = json.loads(text.removeprefix("\ufeff"), parse_float=WrittenFloat)
+            sent = json.loads(text.removeprefix("\ufeff"), parse_float=_WrittenFloat)
         except RecursionError:
             raise ValueError(_TOO_DEEP) from None
         return cls.model_validate(sent, **options)
@@ -104,7 +104,7 @@ class ProducerModel(BaseModel):
         Raises ValueError with the reason if the rules reject the event.
         """
         try:
-            text = write({name: _tree(value) for name, value in self if value is not None})
+            text = write_json({name: _tree(value) for name, value in self if value is not None})
         except RecursionError:
             raise ValueError(_TOO_DEEP) from None
         # Write a lone surrogate as its escape, so that the rules can replace it.
@@ -181,18 +181,18 @@ class EventEmitRequest(ProducerModel):
 
 def _tree(value: Any) -> Json:
     """Return the JSON tree of a value, with numbers as written, and an enum as its value."""
-    if isinstance(value, WrittenFloat):
-        return Number(value.text)
+    if isinstance(value, _WrittenFloat):
+        return JsonNumber(value.text)
     if isinstance(value, dict):
         return {_name(key): _tree(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
         return [_tree(item) for item in value]
     if type(value) in (int, float) or (isinstance(value, Decimal) and not isinstance(value, Enum)):
-        return Number(value)
+        return JsonNumber(value)
     return value if type(value) in (str, bool, NoneType) else _tree(to_jsonable_python(value))
 
 
 def _name(key: Any) -> str:
     """Return a key as text. A key that isn't text becomes its JSON."""
     tree = _tree(key)
-    return tree if type(tree) is str else write(tree)
+    return tree if type(tree) is str else write_json(tree)

@@ -17,8 +17,8 @@ import msgspec
 
 EPOCH_MS: Final = 1704067200000
 """2024-01-01T00:00:00Z in milliseconds since 1970."""
-MAX_NODE: Final = 1023
-DAY_MS: Final = 86_400_000
+_MAX_NODE: Final = 1023
+_DAY_MS: Final = 86_400_000
 
 _COORDINATES: Final = struct.Struct(">IIQI")
 _TIME_SHIFT: Final = 22
@@ -39,7 +39,7 @@ Layout = Literal["application", "doubled", "derived"]
 application id of that moment."""
 
 
-class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class DecodedId(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The parts of an id: `time_ms` since 1970, node, and sequence.
 
     A derived id has no node and no sequence.
@@ -63,8 +63,8 @@ class SnowflakeGenerator:
     """
 
     def __init__(self, node: int, clock_ms: Callable[[], int]) -> None:
-        if not 0 <= node <= MAX_NODE:
-            msg = f"node: expected 0 to {MAX_NODE}, got {node}"
+        if not 0 <= node <= _MAX_NODE:
+            msg = f"node: expected 0 to {_MAX_NODE}, got {node}"
             raise ValueError(msg)
         self._node = node
         self._clock_ms = clock_ms
@@ -83,7 +83,7 @@ class SnowflakeGenerator:
         return ms << _TIME_SHIFT | self._node << _NODE_SHIFT | sequence
 
 
-def decode(event_id: int, near_ms: int | None = None) -> Decoded | None:
+def decode_id(event_id: int, near_ms: int | None = None) -> DecodedId | None:
     """Return the time inside an id and its other parts, or None if the id has no time (#g2).
 
     `near_ms` is the time of the record in Kafka. If the id fits two layouts, the one whose time is
@@ -93,7 +93,7 @@ def decode(event_id: int, near_ms: int | None = None) -> Decoded | None:
     if event_id < _SMALLEST_SNOWFLAKE or event_id & _HASHED == _HASHED:
         return None
     decoded = _read(event_id, near_ms)
-    if near_ms is not None and decoded.time_ms > near_ms + DAY_MS:
+    if near_ms is not None and decoded.time_ms > near_ms + _DAY_MS:
         return None
     return decoded
 
@@ -137,25 +137,25 @@ def hash_event_id(text: str) -> int:
     return _hashed_id(_hash(text.encode()))
 
 
-def _read(event_id: int, near_ms: int | None) -> Decoded:
+def _read(event_id: int, near_ms: int | None) -> DecodedId:
     if event_id & _DERIVED:
         time_ms = EPOCH_MS + ((event_id ^ _DERIVED) >> _TIME_SHIFT)
-        return Decoded(layout="derived", time_ms=time_ms)
+        return DecodedId(layout="derived", time_ms=time_ms)
     application_ms = EPOCH_MS + (event_id >> _TIME_SHIFT)
     doubled_ms = EPOCH_MS + (event_id >> _DOUBLED_SHIFT)
     if event_id & _DOUBLED_MASK == _DOUBLED_MARK and (
         near_ms is None or abs(doubled_ms - near_ms) <= abs(application_ms - near_ms)
     ):
-        return Decoded(
+        return DecodedId(
             layout="doubled",
             time_ms=doubled_ms,
             node=event_id >> 10 & 0x1FFF,
             sequence=event_id & 0x3FF,
         )
-    return Decoded(
+    return DecodedId(
         layout="application",
         time_ms=application_ms,
-        node=event_id >> _NODE_SHIFT & MAX_NODE,
+        node=event_id >> _NODE_SHIFT & _MAX_NODE,
         sequence=event_id & _MAX_SEQUENCE,
     )
 

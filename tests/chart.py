@@ -20,7 +20,12 @@ from typing import Any, Final
 import click
 import yaml
 
-from normalizer.config.settings import FIELDS, field_meta, is_secret, variable
+from normalizer.config.settings import (
+    SETTING_FIELDS,
+    environment_variable,
+    field_meta,
+    is_secret_field,
+)
 from projector.cli import main as projector
 from tests.support.short_json import short_json
 
@@ -33,7 +38,7 @@ KUBERNETES: Final = "1.34.0"
 
 SECRET_KEYS: Final = {
     "KAFKA_SASL_USERNAME",
-    *(variable(field.name) for field in FIELDS if is_secret(field)),
+    *(environment_variable(field.name) for field in SETTING_FIELDS if is_secret_field(field)),
 }
 """Settings that come from the Secret, under their own names."""
 
@@ -128,7 +133,10 @@ def render(helm: str, values: Path, *, release: str = "noetl", kubernetes: str =
 
 def settings() -> dict[str, str]:
     """Return what `settings` may set, with texts: `normalizer config` without the chart's own."""
-    described = {variable(field.name): field_meta(field).description or "" for field in FIELDS}
+    described = {
+        environment_variable(field.name): field_meta(field).description or ""
+        for field in SETTING_FIELDS
+    }
     return {name: text for name, text in described.items() if name not in _OWN_OF_NORMALIZER}
 
 

@@ -19,11 +19,11 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.decode.decode_json import BOM
+from normalizer.core.decode.decode_json import UTF8_BOM
 from normalizer.core.json_schema import json_schema
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.shapes import batch_key, has_event_type, is_enveloped, is_wrapper
+from normalizer.core.shapes import find_batch_key, has_event_type, is_feed_wrapper, may_be_envelope
 from normalizer.envelope import CALL_DONE, Envelope, Ignored, Rejected, Rule, to_canonical
 from tests.vectors.corpus import (
     SINGLE,
@@ -169,7 +169,7 @@ def vector_level(raw: bytes, gives: list[str | dict[str, str]]) -> str:
         return "shapes"
     assert isinstance(outcome, Envelope)
     coerced = {entry["rule"] for entry in parse_json(outcome.coercions or b"[]")}
-    status = parse_json(raw.removeprefix(BOM)).get("status")
+    status = parse_json(raw.removeprefix(UTF8_BOM)).get("status")
     declared = status.upper() if isinstance(status, str) else ""
     stands = outcome.event_type in CALL_DONE or declared in ("", "UNKNOWN", outcome.status)
     return "shapes" if stands and not coerced & JUDGED and "[REDACTED" not in gives[0] else "rules"
@@ -181,7 +181,7 @@ def _says_one_event(raw: bytes) -> bool:
     One with a lone surrogate is neither: it is repaired, and what cannot repair it refuses it.
     """
     try:
-        sent = json.loads(raw.removeprefix(BOM))
+        sent = json.loads(raw.removeprefix(UTF8_BOM))
     except (ValueError, RecursionError):
         return True
     try:
@@ -190,7 +190,9 @@ def _says_one_event(raw: bytes) -> bool:
         return False
     if not isinstance(sent, dict):
         return not isinstance(sent, str | list)
-    return has_event_type(sent) or not (batch_key(sent) or is_wrapper(sent) or is_enveloped(sent))
+    return has_event_type(sent) or not (
+        find_batch_key(sent) or is_feed_wrapper(sent) or may_be_envelope(sent)
+    )
 
 
 def _ndjson(lines: Iterable[str]) -> str:

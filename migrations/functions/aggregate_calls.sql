@@ -87,8 +87,8 @@ begin
             -- earlier in this one. The row has the coordinates of the record that was read first.
             cross join lateral (
                 select event.recorded_at
-                       < event.created_at + interval '5 seconds' -- LATE_AFTER of merge_flags.py
-                       and event.merge_flags & 32 = 0 -- ELSEWHERE of merge_flags.py
+                       < event.created_at + interval '5 seconds' -- LATE_RECORD_DELAY of merge_flags.py
+                       and event.merge_flags & 32 = 0 -- REPORTED_ELSEWHERE of merge_flags.py
                            as tells_order
             ) as record
             where  kind.subject = 'call'

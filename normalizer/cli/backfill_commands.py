@@ -35,7 +35,7 @@ from normalizer.cli.job_options import (
     rate_and_dry_run_options,
     to_epoch_ms,
 )
-from normalizer.config.passwords import masked_url
+from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine.job_spec import JobSpec
@@ -299,7 +299,7 @@ def backfill_table(
     options = {f"set {field}": value for field, value in given.items()}
     table_options = {"query": query, "name": name, "key": key}
     options |= {option: value for option, value in table_options.items() if value is not None}
-    where = masked_url(url).partition("?")[0] if source_url else "this database"
+    where = mask_url_passwords(url).partition("?")[0] if source_url else "this database"
     source = TableSource(
         url,
         table=table,

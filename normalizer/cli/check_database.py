@@ -13,7 +13,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.cli.check_result import CheckResult
-from normalizer.config.passwords import masked_url
+from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.errors import OtherGroupError
 from normalizer.store.migrate import (
@@ -108,7 +108,7 @@ class DatabaseCheck:
         self.migrated = False
         self.readable = False
         self.trouble = (
-            f"database {masked_url(self._url)}",
+            f"database {mask_url_passwords(self._url)}",
             "see DATABASE_URL, and the server's log",
         )
 

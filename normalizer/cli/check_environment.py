@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from normalizer.cli.check_result import CheckResult
 from normalizer.config.environment import unknown_variables, unused_variables
 from normalizer.config.settings import Settings
-from normalizer.observability.tracing import find_grpc_port_error, why_untraced
+from normalizer.observability.tracing import find_grpc_port_error, find_tracing_error
 
 
 def check_environment(environ: Mapping[str, str], settings: Settings) -> Iterator[CheckResult]:
@@ -27,6 +27,6 @@ def check_environment(environ: Mapping[str, str], settings: Settings) -> Iterato
             f"{unused.advice}, or unset it",
             warns=True,
         )
-    if mistake := why_untraced(environ) or find_grpc_port_error(environ):
+    if mistake := find_tracing_error(environ) or find_grpc_port_error(environ):
         # This is only a warning, because the service works without tracing.
         yield CheckResult("tracing", mistake.what, mistake.remedy, warns=True)

@@ -15,7 +15,7 @@ import uvloop
 
 from normalizer.config import environment
 from normalizer.config.configured_rules import configured_normalizer
-from normalizer.config.passwords import masked_url
+from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import NormalizerError
@@ -32,7 +32,7 @@ def load_settings_or_exit(*needs: str) -> Settings:
     until the command configures it.
     """
     logging_setup.configure(level="critical")
-    return read_settings_or_exit(lambda: environment.load(os.environ, needs=needs))
+    return read_settings_or_exit(lambda: environment.load_settings(os.environ, needs=needs))
 
 
 def read_settings_or_exit(read: Callable[[], _T]) -> _T:
@@ -60,5 +60,5 @@ def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:
 def exit_with_error(error: NormalizerError) -> NoReturn:
     """Print the error, and end the process with its exit code."""
     for line in str(error).splitlines():
-        click.echo(f"error: {masked_url(line)}", err=True)
+        click.echo(f"error: {mask_url_passwords(line)}", err=True)
     raise SystemExit(exit_code_for(error)) from error

@@ -17,7 +17,11 @@ from normalizer.core.evidence import Evidence
 from normalizer.core.identity.collisions import alternative_ids, match_strength
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.record_address import RECORD_FORM, RecordAddress, parse_record_address
+from normalizer.core.record_address import (
+    RECORD_ADDRESS_SYNTAX,
+    RecordAddress,
+    parse_record_address,
+)
 from normalizer.envelope import (
     RULES_VERSION,
     Envelope,
@@ -107,7 +111,7 @@ def parse_coordinates(text: str) -> RecordAddress:
     """Parse the coordinates of a record. Raises ConfigurationError."""
     place = parse_record_address(text)
     if place is None:
-        raise ConfigurationError(f"expected {RECORD_FORM}; got {text!r}")
+        raise ConfigurationError(f"expected {RECORD_ADDRESS_SYNTAX}; got {text!r}")
     return place
 
 

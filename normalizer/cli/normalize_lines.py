@@ -12,7 +12,7 @@ import msgspec
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
-from normalizer.files.record_lines import Readable, parse_record, read_pages
+from normalizer.files.record_lines import ByteStream, parse_record_line, read_line_pages
 
 _HINT_FOR_KCAT: Final = (
     ". This looks like a record printed by `kcat -J`, whose payload is the event. Print only "
@@ -23,7 +23,7 @@ _PLAIN_NORMALIZER: Final = Normalizer()
 
 
 def normalize_lines(
-    source: Readable, sink: BinaryIO, normalizer: Normalizer = _PLAIN_NORMALIZER
+    source: ByteStream, sink: BinaryIO, normalizer: Normalizer = _PLAIN_NORMALIZER
 ) -> int:
     """Normalize every line of the source. Returns how many records or events were rejected.
 
@@ -32,7 +32,7 @@ def normalize_lines(
     """
     normalize = normalizer.normalize
     rejected = 0
-    for page in read_pages(source):
+    for page in read_line_pages(source):
         for number, line in page:
             for outcome in normalize(RawRecord(value=line, offset=number)):
                 match outcome:
@@ -48,7 +48,7 @@ def normalize_lines(
 
 
 def _rejection(number: int, line: bytes, rejected: Rejected) -> bytes:
-    is_kcat = rejected.reason == "not_an_event" and parse_record(line, number, "").topic
+    is_kcat = rejected.reason == "not_an_event" and parse_record_line(line, number, "").topic
     return msgspec.json.encode(
         {
             "quarantine": {

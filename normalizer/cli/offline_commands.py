@@ -22,7 +22,7 @@ from normalizer.cli.normalize_lines import normalize_lines
 from normalizer.config import environment
 from normalizer.core.json_schema import json_schema
 from normalizer.errors import ConfigurationError, NormalizerError
-from normalizer.files.unpack import Unpacked
+from normalizer.files.unpack import UnpackedFile
 from normalizer.runtime.command_line import discard_output
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 
@@ -51,7 +51,9 @@ def normalize(*, file: str, strict: bool) -> None:
     with contextlib.ExitStack() as opened:
         try:
             source: Any = (
-                sys.stdin.buffer if file == "-" else opened.enter_context(Unpacked.open(Path(file)))
+                sys.stdin.buffer
+                if file == "-"
+                else opened.enter_context(UnpackedFile.open(Path(file)))
             )
             rejected = normalize_lines(source, sys.stdout.buffer, normalizer)
         except BrokenPipeError:

@@ -22,7 +22,7 @@ from normalizer.cli.partition_positions import (
     rewind_position,
     skip_records,
 )
-from normalizer.core.record_address import PARTITION_FORM, parse_partition
+from normalizer.core.record_address import PARTITION_SYNTAX, parse_partition
 from normalizer.errors import PositionMovedError
 from normalizer.kafka import KafkaPartition, optional_topic_reader
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
@@ -32,7 +32,7 @@ from normalizer.store.position_changes import Action, PositionChange
 def _partition(text: str) -> KafkaPartition:
     place = parse_partition(text)
     if place is None:
-        raise click.BadParameter(f"expected {PARTITION_FORM}; got {text!r}")
+        raise click.BadParameter(f"expected {PARTITION_SYNTAX}; got {text!r}")
     return KafkaPartition(*place)
 
 

@@ -23,7 +23,7 @@ from normalizer.consumer.record_store import StoreFactory, postgres_stores
 from normalizer.consumer.service import Service
 from normalizer.errors import NormalizerError
 from normalizer.monitoring.monitor import Monitor
-from normalizer.observability.tracing import header_secrets, tracing
+from normalizer.observability.tracing import open_tracing, otel_header_secrets
 from normalizer.runtime import logging_setup
 from normalizer.runtime.command_line import NonEmptyPath
 from normalizer.runtime.exit_codes import PROBLEM_FOUND, STUCK, exit_code_for
@@ -103,7 +103,7 @@ async def run_service(
     open_stores: StoreFactory = postgres_stores,
 ) -> None:
     """Run one process of the service, with its probes, until a signal."""
-    with tracing(settings, os.environ) as tracer:
+    with open_tracing(settings, os.environ) as tracer:
         service = Service(
             settings,
             accept_reset=accept_reset,
@@ -121,7 +121,7 @@ def load_settings_and_configure_log(*needs: str) -> Settings:
     logging_setup.configure(
         level=settings.log_level,
         log_format=settings.log_format,
-        secrets=(*settings.secrets(), *header_secrets(os.environ)),
+        secrets=(*settings.secrets(), *otel_header_secrets(os.environ)),
     )
     _log_mistakes()
     return settings

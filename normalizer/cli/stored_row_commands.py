@@ -32,7 +32,7 @@ from normalizer.cli.job_options import (
 )
 from normalizer.cli.position_commands import user_at_host
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.envelope import RULES, RULES_VERSION
+from normalizer.envelope import COERCION_RULES, RULES_VERSION
 from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
 from normalizer.jobs.engine.job_run import end_unfinished_job
 from normalizer.jobs.engine.job_spec import JobSpec
@@ -54,7 +54,7 @@ _SHOWN_REJECTIONS: Final = 20
 )
 @click.option(
     "--rule",
-    type=click.Choice(RULES),
+    type=click.Choice(COERCION_RULES),
     help="Update only rows in which this rule has changed or guessed a value, for example "
     "status_unmapped. By default, all rows that older rules stored are updated.",
 )

@@ -10,16 +10,16 @@ from typing import Final
 import msgspec
 
 from normalizer.config.settings import Settings
-from normalizer.core.decode.shape_table import ShapeTable, vector_mistake
+from normalizer.core.decode.shape_table import ShapeTable, describe_vector_mistake
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Normalized, Rejected, to_canonical
 from normalizer.errors import ConfigurationError
 
-VECTORS: Final = Path(__file__).parents[1] / "vectors" / "records.ndjson"
+_CONTRACT_VECTORS: Final = Path(__file__).parents[1] / "vectors" / "records.ndjson"
 """The contract's records. A table of shapes must not change how any of them is read."""
 
-MOST_BYTES: Final = 1 << 20
+_MAX_SHAPES_FILE_BYTES: Final = 1 << 20
 
 
 class _Record(msgspec.Struct):
@@ -44,7 +44,7 @@ def read_shapes(settings: Settings) -> ShapeTable | None:
         return None
     path = Path(settings.shapes)
     try:
-        return _checked_table(path.read_bytes()[: MOST_BYTES + 1], settings)
+        return _checked_table(path.read_bytes()[: _MAX_SHAPES_FILE_BYTES + 1], settings)
     except OSError as error:
         raise ConfigurationError(f"NORMALIZER_SHAPES: {path}: {error.strerror}") from error
     except ConfigurationError as error:
@@ -53,8 +53,8 @@ def read_shapes(settings: Settings) -> ShapeTable | None:
 
 
 def _checked_table(content: bytes, settings: Settings) -> ShapeTable:
-    if len(content) > MOST_BYTES:
-        raise ConfigurationError(f"expected at most {MOST_BYTES} bytes")
+    if len(content) > _MAX_SHAPES_FILE_BYTES:
+        raise ConfigurationError(f"expected at most {_MAX_SHAPES_FILE_BYTES} bytes")
     try:
         table = ShapeTable.parse(content.decode())
     except UnicodeDecodeError:
@@ -70,12 +70,12 @@ def _vector_mistakes(table: ShapeTable, settings: Settings) -> list[str]:
     for name, shape in table.shapes.items():
         for number, vector in enumerate(shape.vectors):
             outcomes = normalize(RawRecord(value=vector.raw.encode()))
-            mistakes.append(vector_mistake(name, number, vector, map(_line, outcomes)))
+            mistakes.append(describe_vector_mistake(name, number, vector, map(_line, outcomes)))
             if {outcome.shape for outcome in outcomes if isinstance(outcome, Envelope)} != {name}:
                 mistakes.append(f"shapes.{name}.vectors[{number}]: its record has another shape")
     mistakes += [
         f"shapes.{found}: its keys also fit a record of another producer: {record.id}"
-        for record in map(_decoder.decode, VECTORS.read_bytes().splitlines())
+        for record in map(_decoder.decode, _CONTRACT_VECTORS.read_bytes().splitlines())
         for outcome in normalize(RawRecord(value=record.raw.encode()))
         if (found := "" if isinstance(outcome, Ignored) else outcome.shape) in table.shapes
     ]

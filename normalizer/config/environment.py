@@ -15,9 +15,20 @@ from typing import Any, Final, Literal, get_args, get_origin
 import msgspec
 from msgspec.structs import FieldInfo
 
-from normalizer.config.passwords import DATABASE_URL_FORM, MASK, is_database_url, masked_url
-from normalizer.config.settings import FIELDS, Settings, field_meta, is_secret, variable
-from normalizer.config.tls_files import kafka_tls
+from normalizer.config.passwords import (
+    DATABASE_URL_SYNTAX,
+    URL_MASK,
+    is_database_url,
+    mask_url_passwords,
+)
+from normalizer.config.settings import (
+    SETTING_FIELDS,
+    Settings,
+    environment_variable,
+    field_meta,
+    is_secret_field,
+)
+from normalizer.config.tls_files import kafka_ssl_context
 from normalizer.errors import ConfigurationError
 
 _HOST_PORT: Final = re.compile(r"(?:\[[^\s\[\]]+\]|[^\s\[\]:;/@]+):([0-9]{1,5})")
@@ -43,7 +54,10 @@ PROJECTOR_VARIABLES: Final = (
     "PROJECTOR_TOKEN",
 )
 """The variables that options of `projector` read."""
-_VARIABLES: Final = (*(variable(field.name) for field in FIELDS), *PROJECTOR_VARIABLES)
+_VARIABLES: Final = (
+    *(environment_variable(field.name) for field in SETTING_FIELDS),
+    *PROJECTOR_VARIABLES,
+)
 _PREFIXES: Final = {
     "NORMALIZER_": "`normalizer config`",
     "PROJECTOR_": "the `--help` of `projector serve` or `maintain`",
@@ -78,28 +92,28 @@ class UnknownVariable(msgspec.Struct, frozen=True):
         return f"{self.name} is not known; {self.advice}"
 
 
-def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings:
+def load_settings(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings:
     """Read the settings from an environment. `needs` names the fields that must be set.
 
     Raises ConfigurationError with one line for each wrong variable.
     """
     values: dict[str, Any] = {}
     mistakes: list[str] = []
-    for field in FIELDS:
-        text = environ.get(variable(field.name), "").strip()
+    for field in SETTING_FIELDS:
+        text = environ.get(environment_variable(field.name), "").strip()
         if not text:
             continue
         try:
             values[field.name] = _converted(field, text)
         except ValueError as error:
-            mistakes.append(f"{variable(field.name)}: {error}")
+            mistakes.append(f"{environment_variable(field.name)}: {error}")
     if not mistakes:
         settings = Settings(**values)
         mistakes += _contradictions(settings)
     mistakes += [
-        f"{variable(name)}: not set; {field_meta(_field(name)).description}"
+        f"{environment_variable(name)}: not set; {field_meta(_field(name)).description}"
         for name in needs
-        if not environ.get(variable(name), "").strip()
+        if not environ.get(environment_variable(name), "").strip()
     ]
     if mistakes:
         raise ConfigurationError("\n".join(mistakes))
@@ -135,9 +149,11 @@ def unused_variables(settings: Settings) -> list[UnknownVariable]:
         "kafka_ssl_": "" if protocol.endswith("SSL") else "SSL or SASL_SSL",
     }
     return [
-        UnknownVariable(variable(field.name), f"set KAFKA_SECURITY_PROTOCOL to {needed}")
+        UnknownVariable(
+            environment_variable(field.name), f"set KAFKA_SECURITY_PROTOCOL to {needed}"
+        )
         for prefix, needed in unused.items()
-        for field in FIELDS
+        for field in SETTING_FIELDS
         if needed
         and field.name.startswith(prefix)
         and getattr(settings, field.name) != field.default
@@ -150,16 +166,18 @@ def describe_settings(settings: Settings) -> str:
     Variables at their default are commented out. Secrets are masked.
     """
     parts = []
-    for field in FIELDS:
+    for field in SETTING_FIELDS:
         meta = field_meta(field)
         unit = f" Unit: {meta.extra['unit']}." if meta.extra and meta.extra["unit"] else ""
         default = _as_text(field.default) or "none"
         value = getattr(settings, field.name)
-        default_text = MASK if is_secret(field) and value else masked_url(_as_text(value))
+        default_text = (
+            URL_MASK if is_secret_field(field) and value else mask_url_passwords(_as_text(value))
+        )
         hidden = "# " if value == field.default else ""
         parts.append(
             f"# {meta.description}{unit} Default: {default}.\n"
-            f"{hidden}{variable(field.name)}={default_text}\n"
+            f"{hidden}{environment_variable(field.name)}={default_text}\n"
         )
     return "\n".join(parts)
 
@@ -183,14 +201,14 @@ def _is_of_others(name: str, value: str) -> bool:
 
 
 def _field(name: str) -> FieldInfo:
-    return next(field for field in FIELDS if field.name == name)
+    return next(field for field in SETTING_FIELDS if field.name == name)
 
 
 def _converted(field: FieldInfo, text: str) -> Any:
     """Convert the value of one variable. Raises ValueError, whose message never has a secret."""
     if not is_utf8(text):
         raise ValueError("expected UTF-8, but got other bytes")
-    if len(text) > 1 and text[0] == text[-1] in "\"'" and not is_secret(field):
+    if len(text) > 1 and text[0] == text[-1] in "\"'" and not is_secret_field(field):
         # A password may begin and end with a quote.
         raise ValueError(
             "the value is in quotes. No shell removes them here, so they'd become part of the "
@@ -216,7 +234,7 @@ def _converted(field: FieldInfo, text: str) -> Any:
 def _contradictions(settings: Settings) -> Iterator[str]:
     """Find variables that contradict each other, and files that don't exist."""
     if settings.database_url and not is_database_url(settings.database_url):
-        yield f"DATABASE_URL: {DATABASE_URL_FORM}"
+        yield f"DATABASE_URL: {DATABASE_URL_SYNTAX}"
     for server in settings.kafka_bootstrap_servers:
         address = _HOST_PORT.fullmatch(server)
         # If a port is too large, a resolver silently takes it modulo 65,536.
@@ -234,14 +252,14 @@ def _topic_contradictions(settings: Settings) -> Iterator[str]:
     for name, topic in [*topics, *((name, getattr(settings, name)) for name in outputs)]:
         if not _TOPIC.fullmatch(topic):
             yield (
-                f"{variable(name)}: expected 1 to 249 letters, digits, dots, _ and -, as Kafka "
-                f"allows; got {topic[:_SHOWN]!r}"
+                f"{environment_variable(name)}: expected 1 to 249 letters, digits, dots, _ and -, "
+                f"as Kafka allows; got {topic[:_SHOWN]!r}"
             )
     for name in outputs:
         if getattr(settings, name) in settings.kafka_topics:
             yield (
-                f"{variable(name)}: must not be one of KAFKA_TOPICS, or the relay would read its "
-                "own output"
+                f"{environment_variable(name)}: must not be one of KAFKA_TOPICS, or the relay "
+                "would read its own output"
             )
     if settings.kafka_rejected_topic == settings.kafka_canonical_topic:
         yield "KAFKA_REJECTED_TOPIC: must not be KAFKA_CANONICAL_TOPIC, whose readers expect events"
@@ -253,13 +271,13 @@ def _security_contradictions(settings: Settings) -> Iterator[str]:
     token_url = settings.kafka_sasl_oauthbearer_token_endpoint_url
     if token_url and not _HTTP_URL.fullmatch(token_url):
         name = "kafka_sasl_oauthbearer_token_endpoint_url"
-        yield f"{variable(name)}: expected https://host/path, without user and password"
+        yield f"{environment_variable(name)}: expected https://host/path, without user and password"
     for extension in settings.kafka_sasl_oauthbearer_extensions:
         if not _EXTENSION.fullmatch(extension):
             name = "kafka_sasl_oauthbearer_extensions"
             yield (
-                f"{variable(name)}: expected name=value, with only letters in the name; got "
-                f"{extension!r}"
+                f"{environment_variable(name)}: expected name=value, with only letters in the "
+                f"name; got {extension!r}"
             )
     files = {
         name: path
@@ -268,10 +286,10 @@ def _security_contradictions(settings: Settings) -> Iterator[str]:
     }
     missing = {name: path for name, path in files.items() if not Path(path).is_file()}
     for name, path in missing.items():
-        yield f"{variable(name)}: no such file: {path}"
+        yield f"{environment_variable(name)}: no such file: {path}"
     if settings.kafka_security_protocol.endswith("SSL") and not missing:
         try:
-            kafka_tls(settings)
+            kafka_ssl_context(settings)
         except ConfigurationError as error:
             yield str(error)
     if settings.kafka_ssl_key_file and not settings.kafka_ssl_cert_file:
@@ -282,7 +300,10 @@ def _missing_of_sasl(settings: Settings) -> Iterator[str]:
     mechanism = settings.kafka_sasl_mechanism
     for name in _NEEDED_BY.get(mechanism, ("kafka_sasl_username", "kafka_sasl_password")):
         if not getattr(settings, name):
-            yield f"{variable(name)}: needed with {settings.kafka_security_protocol}, {mechanism}"
+            yield (
+                f"{environment_variable(name)}: needed with {settings.kafka_security_protocol}, "
+                f"{mechanism}"
+            )
     if mechanism == "AWS_MSK_IAM" and find_spec("aws_msk_iam_sasl_signer") is None:
         yield (
             "KAFKA_SASL_MECHANISM: AWS_MSK_IAM needs the extra msk; run pip install '.[msk]' in "

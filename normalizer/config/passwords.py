@@ -4,8 +4,8 @@ import re
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-MASK: Final = "***"
-DATABASE_URL_FORM: Final = (
+URL_MASK: Final = "***"
+DATABASE_URL_SYNTAX: Final = (
     "expected postgresql://user:password@host:port/name, with : / ? # @ of a password "
     "percent-encoded"
 )
@@ -26,13 +26,13 @@ def is_database_url(text: str) -> bool:
     return _DATABASE_URL_START.match(text) is not None
 
 
-def masked_url(text: str) -> str:
+def mask_url_passwords(text: str) -> str:
     """Return the text with the password of every URL masked."""
-    masked = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
-    return _QUERY_PASSWORD.sub(rf"\1{MASK}", masked)
+    masked = _URL_PASSWORD.sub(rf"\1{URL_MASK}@", text)
+    return _QUERY_PASSWORD.sub(rf"\1{URL_MASK}", masked)
 
 
-def passwords_in(url: str) -> list[str]:
+def find_url_passwords(url: str) -> list[str]:
     """Return every password in a URL, both as written and decoded."""
     written = _PASSWORD_OF_URL.findall(url)
     return [*written, *map(unquote, written)]

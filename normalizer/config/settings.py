@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import FieldInfo
 
-from normalizer.config.passwords import passwords_in
+from normalizer.config.passwords import find_url_passwords
 from normalizer.errors import ConfigurationError
 
 
@@ -233,15 +233,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def secrets(self) -> tuple[str, ...]:
         """Return every secret among the values, in each form in which a library may print it."""
-        in_url = passwords_in(self.database_url or "")
-        plain = [getattr(self, field.name) for field in FIELDS if is_secret(field)]
+        in_url = find_url_passwords(self.database_url or "")
+        plain = [getattr(self, field.name) for field in SETTING_FIELDS if is_secret_field(field)]
         return tuple(dict.fromkeys(text for text in [*in_url, *plain] if text))
 
 
-FIELDS: Final = msgspec.structs.fields(Settings)
+SETTING_FIELDS: Final = msgspec.structs.fields(Settings)
 
 
-def variable(name: str) -> str:
+def environment_variable(name: str) -> str:
     """Return the environment variable of a field."""
     if name == "database_url" or name.startswith("kafka_"):
         return name.upper()
@@ -255,6 +255,6 @@ def field_meta(field: FieldInfo) -> Meta:
     return meta
 
 
-def is_secret(field: FieldInfo) -> bool:
+def is_secret_field(field: FieldInfo) -> bool:
     """Return whether the value of a field must never be shown."""
     return bool((field_meta(field).extra or {})["secret"])

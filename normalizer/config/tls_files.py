@@ -19,7 +19,7 @@ _DEFAULT_ROOT: Final = Path("~/.postgresql/root.crt")
 """Where libpq looks for the authority's certificate by default."""
 
 
-def kafka_tls(settings: Settings) -> ssl.SSLContext:
+def kafka_ssl_context(settings: Settings) -> ssl.SSLContext:
     """Build the TLS context for the brokers.
 
     Raises ConfigurationError, which names the variables.
@@ -35,24 +35,24 @@ def kafka_tls(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def system_tls(database_url: str) -> ssl.SSLContext | None:
+def system_ca_ssl_context(database_url: str) -> ssl.SSLContext | None:
     """Return a context that trusts the system's authorities, or None.
 
     It's for sslrootcert=system, which means the same as in libpq.
     """
-    if url_option(database_url, "sslrootcert") != "system":
+    if libpq_option(database_url, "sslrootcert") != "system":
         return None
     context = ssl.create_default_context()
-    if certificate := url_option(database_url, "sslcert"):
-        key, password = (url_option(database_url, name) for name in ("sslkey", "sslpassword"))
+    if certificate := libpq_option(database_url, "sslcert"):
+        key, password = (libpq_option(database_url, name) for name in ("sslkey", "sslpassword"))
         context.load_cert_chain(certificate, key, password)
     return context
 
 
 def find_unloadable_file(database_url: str) -> ConfigurationError | None:
     """Find the first TLS file that can't be loaded, and why. Returns None if all can."""
-    sslmode = url_option(database_url, "sslmode") or ""
-    root = url_option(database_url, "sslrootcert")
+    sslmode = libpq_option(database_url, "sslmode") or ""
+    root = libpq_option(database_url, "sslrootcert")
     if sslmode.startswith("verify") and not root and not _DEFAULT_ROOT.expanduser().exists():
         return ConfigurationError(
             f"the database's address: sslmode={sslmode} needs the certificate of the authority "
@@ -64,7 +64,7 @@ def find_unloadable_file(database_url: str) -> ConfigurationError | None:
     files = {
         name: file
         for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-        if (file := url_option(database_url, name)) and file != "system"
+        if (file := libpq_option(database_url, name)) and file != "system"
     }
     name = ""
     try:
@@ -74,24 +74,24 @@ def find_unloadable_file(database_url: str) -> ConfigurationError | None:
                 context.load_verify_locations(file)
         if "sslcert" in files and (key := files.get("sslkey")):
             name = "sslcert, sslkey or sslpassword"
-            password = url_option(database_url, "sslpassword") or ""
+            password = libpq_option(database_url, "sslpassword") or ""
             context.load_cert_chain(files["sslcert"], key, lambda: password)
     except OSError as error:
         file = f"={files[name]}" if name in files else ""
         return ConfigurationError(
-            f"the database's address: {name}{file}: {why_unloadable(error)}",
+            f"the database's address: {name}{file}: {_why_unloadable(error)}",
             remedy="correct the name of the file, or make it readable",
         )
     return None
 
 
-def url_option(database_url: str, name: str) -> str | None:
+def libpq_option(database_url: str, name: str) -> str | None:
     """Return an option of the address, or its environment variable, as libpq does."""
     given = parse_qs(urlsplit(database_url).query).get(name, [""])[-1]
     return given or os.environ.get(f"PG{name.upper()}")
 
 
-def why_unloadable(error: OSError) -> str:
+def _why_unloadable(error: OSError) -> str:
     """Say why a file can't be loaded. OpenSSL gives no reason if a key is wrong."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or "not PEM, or locked by a password").replace("_", " ").lower()
@@ -103,4 +103,4 @@ def _loading(names: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigurationError(f"{names}: {why_unloadable(error)}") from error
+        raise ConfigurationError(f"{names}: {_why_unloadable(error)}") from error

@@ -45,7 +45,7 @@ from normalizer.errors import (
     PositionError,
     RetryableError,
     StoreUnavailableError,
-    pick_worst,
+    pick_worst_error,
 )
 from normalizer.observability.commit_metrics import CommitMetrics
 from normalizer.observability.service_metrics import ServiceMetrics
@@ -151,7 +151,7 @@ class Service:
             except TimeoutError:
                 _log.warning("consumer.deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
-                raise pick_worst(errors, FatalError) from errors
+                raise pick_worst_error(errors, FatalError) from errors
         self._rejections.flush()
         _log.info("consumer.stopped", **msgspec.structs.asdict(self.counters))
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.previous_owner import BLAMED, SHARED
+from normalizer.core.previous_owner import SLICE_BLAMED, SLICE_SHARED
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.claim import Claim
@@ -57,7 +57,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_blamed(self) -> bool:
         """Return whether an owner died while it processed the next record and nothing else."""
-        return self.claim.slice_records == BLAMED and self.left == RECORDS_UNTIL_CLEARED
+        return self.claim.slice_records == SLICE_BLAMED and self.left == RECORDS_UNTIL_CLEARED
 
     @property
     def must_run_alone(self) -> bool:
@@ -94,9 +94,10 @@ class Suspects(dict[KafkaPartition, Suspect]):
         if claim.slice_records is None:
             return
         found = claim.found_slice
-        # BLAMED, ALONE, and SHARED all mean that the last owner worked on one record at most.
-        must_be_alone = found is not None and found <= SHARED
-        wait_s = BLAMED_WAIT_S if claim.slice_records == BLAMED else 0.0
+        # SLICE_BLAMED, SLICE_ALONE, and SLICE_SHARED all mean that the last owner worked on one
+        # record at most.
+        must_be_alone = found is not None and found <= SLICE_SHARED
+        wait_s = BLAMED_WAIT_S if claim.slice_records == SLICE_BLAMED else 0.0
         self[partition] = Suspect(
             claim=claim,
             end=log_end,
@@ -157,8 +158,8 @@ class Suspects(dict[KafkaPartition, Suspect]):
         if after is None:
             return None
         # After this commit the process works on the next slice, so store that one's size. A slice
-        # of two records is stored as 3, because 2 is SHARED.
-        return SHARED if after.size == 1 else max(after.size, SHARED + 1)
+        # of two records is stored as 3, because 2 is SLICE_SHARED.
+        return SLICE_SHARED if after.size == 1 else max(after.size, SLICE_SHARED + 1)
 
     def note_commit(self, partition: KafkaPartition, records: int, next_offset: int) -> None:
         """Note that a slice with this number of records was committed."""

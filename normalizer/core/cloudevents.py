@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.decode.unwrap import TYPE_PREFIX
+from normalizer.core.decode.unwrap import CLOUDEVENT_TYPE_PREFIX
 from normalizer.envelope import Envelope, to_canonical
 
 
@@ -24,7 +24,7 @@ def to_cloudevent(event: Envelope) -> bytes:
         "specversion": "1.0",
         "id": str(event.event_id),
         "source": f"/executions/{event.execution_id}",
-        "type": f"{TYPE_PREFIX}{event.event_type}",
+        "type": f"{CLOUDEVENT_TYPE_PREFIX}{event.event_type}",
         "subject": event.step or None,
         "time": _time(event.created_at),
         "datacontenttype": "application/json",

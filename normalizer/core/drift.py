@@ -1,8 +1,8 @@
 """Finds drift, i.e. top-level keys that aren't documented and values of an undocumented type.
 
-To limit its cost, it inspects at most EVENTS_A_SECOND events of each producer's format per second.
-With little traffic, that's every event. It ignores the contents of payloads, because producers may
-put anything there.
+To limit its cost, it inspects at most MAX_INSPECTED_EVENTS_A_SECOND events of each producer's
+format per second. With little traffic, that's every event. It ignores the contents of payloads,
+because producers may put anything there.
 """
 
 import re
@@ -19,14 +19,14 @@ from normalizer.core.decode.wire_values import first_byte
 from normalizer.core.encoded_events import select_events
 from normalizer.core.redaction.sanitize import Sanitizer
 
-EVENTS_A_SECOND: Final = 8
+MAX_INSPECTED_EVENTS_A_SECOND: Final = 8
 """How many events of one shape to inspect per second. That takes less than a millisecond."""
-LARGEST_BYTES: Final = 65_536
+MAX_INSPECTED_BYTES: Final = 65_536
 """Skip a larger record, because decoding it again could take as long as its whole batch."""
 MAX_FINDINGS_PER_SHAPE: Final = 100
 """How many findings to remember per shape. A producer may send new keys without end."""
-EXAMPLE_LETTERS: Final = 200
-KEY_LETTERS: Final = 100
+MAX_EXAMPLE_LETTERS: Final = 200
+_MAX_KEY_LETTERS: Final = 100
 
 DriftKind = Literal["unknown_key", "changed_type"]
 
@@ -109,16 +109,16 @@ class DriftDetector:
         seen: Counter[tuple[str, DriftKind]] = Counter()
         for part in batch.parts:
             # Spread the sample over the whole batch instead of taking its first records.
-            step = max(1, len(part.items) // (8 * EVENTS_A_SECOND))
+            step = max(1, len(part.items) // (8 * MAX_INSPECTED_EVENTS_A_SECOND))
             for record, outcomes in part.items[::step]:
-                if record.value is None or len(record.value) > LARGEST_BYTES:
+                if record.value is None or len(record.value) > MAX_INSPECTED_BYTES:
                     continue
                 shapes = {event.shape for event in select_events(outcomes)}
                 if len(shapes) != 1:
                     continue  # no event, or a batch of several shapes
                 (shape,) = shapes
                 self._inspected[shape] += 1
-                if self._inspected[shape] <= EVENTS_A_SECOND:
+                if self._inspected[shape] <= MAX_INSPECTED_EVENTS_A_SECOND:
                     for finding in self._findings((record, outcomes), shape):
                         seen[shape, finding.kind] += 1
                         self._remember(finding)
@@ -142,13 +142,13 @@ class DriftDetector:
             DriftFinding(
                 shape=shape,
                 kind="unknown_key" if _expected_kinds(field) is None else "changed_type",
-                field=field[:KEY_LETTERS],
+                field=field[:_MAX_KEY_LETTERS],
                 type=kind,
                 topic=record.topic or "",
                 incarnation=record.incarnation,
                 partition=record.partition,
                 offset=record.offset,
-                example=text[:EXAMPLE_LETTERS],
+                example=text[:MAX_EXAMPLE_LETTERS],
                 execution_ids=tuple(one for one in execution_ids if -(1 << 63) <= one < 1 << 63),
             )
             for event in events

@@ -14,8 +14,8 @@ double precision            8 bytes, IEEE 754
 text                        UTF-8
 jsonb                       the byte 1, then the JSON text exactly as the Envelope has it
 
-FIXED_COLUMNS come first and are never null, so each is at a fixed place. `source_topic` follows
-them and is never null either. Source: the PostgreSQL manual, COPY, Binary Format.
+FIXED_LENGTH_COLUMNS come first and are never null, so each is at a fixed place. `source_topic`
+follows them and is never null either. Source: the PostgreSQL manual, COPY, Binary Format.
 """
 
 import struct
@@ -29,7 +29,7 @@ import msgspec
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected
 
-FIXED_COLUMNS: Final = {
+FIXED_LENGTH_COLUMNS: Final = {
     "execution_id": "bigint",
     "event_id": "bigint",
     "attempts": "integer",
@@ -44,7 +44,7 @@ FIXED_COLUMNS: Final = {
 }
 """The columns that are never null and always have the same length, in their order."""
 
-OTHER_COLUMNS: Final = {
+_VARIABLE_LENGTH_COLUMNS: Final = {
     "source_topic": "text",
     "recorded_at": "timestamptz",
     "event_type": "text",
@@ -71,7 +71,7 @@ OTHER_COLUMNS: Final = {
 }
 """The columns that follow these, in their order."""
 
-COLUMNS: Final = (*FIXED_COLUMNS, *OTHER_COLUMNS)
+ENCODED_COLUMNS: Final = (*FIXED_LENGTH_COLUMNS, *_VARIABLE_LENGTH_COLUMNS)
 """The columns of an encoded event. They're the fields of an Envelope in another order."""
 
 
@@ -148,12 +148,12 @@ def recorded_or_created_at(event: Event) -> datetime | None:
     return event.recorded_at or event.created_at
 
 
-def to_columns(event: Event) -> bytes:
+def to_encoded_columns(event: Event) -> bytes:
     """Return the event as the columns of its row. Raises ValueError as `encode_columns` does."""
     return encode_columns(event) if isinstance(event, Envelope) else event.columns
 
 
-def coordinates_in(columns: bytes) -> tuple[str, int, int, int, int]:
+def decode_coordinates(columns: bytes) -> tuple[str, int, int, int, int]:
     """Return the topic, incarnation, partition, offset, and index in these columns."""
     *_, incarnation, partition, offset, index, _merge_flags = _FIXED_VALUES.unpack_from(columns)
     (size,) = _LENGTH.unpack_from(columns, _FIXED.size)
@@ -172,7 +172,7 @@ def encode_columns(event: Envelope) -> bytes:
 def decode_columns(columns: bytes) -> Envelope:
     """Decode what `encode_columns` or the lane encoded."""
     fixed = _FIXED_VALUES.unpack_from(columns)
-    values: dict[str, Any] = dict(zip(FIXED_COLUMNS, fixed, strict=True))
+    values: dict[str, Any] = dict(zip(FIXED_LENGTH_COLUMNS, fixed, strict=True))
     values["created_at"] = _time(values["created_at"])
     at = _FIXED.size
     for name, decode in _DECODERS:
@@ -187,7 +187,7 @@ def decode_columns(columns: bytes) -> Envelope:
 
 
 def _encode(event: Envelope) -> bytes:
-    """Encode the columns in the order of COLUMNS, each as its length and its value."""
+    """Encode the columns in the order of ENCODED_COLUMNS, each as its length and its value."""
     recorded_at, max_attempts, iteration = event.recorded_at, event.max_attempts, event.iteration
     parent_id, parent_execution_id = event.parent_event_id, event.parent_execution_id
     catalog_id, duration = event.catalog_id, event.duration
@@ -233,14 +233,14 @@ def _encode(event: Envelope) -> bytes:
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _FORMATS: Final = {"bigint": "q", "integer": "i", "smallint": "h", "timestamptz": "q"}
 _FIXED: Final = struct.Struct(
-    ">" + "".join("i" + _FORMATS[kind] for kind in FIXED_COLUMNS.values())
+    ">" + "".join("i" + _FORMATS[kind] for kind in FIXED_LENGTH_COLUMNS.values())
 )
 """The fixed columns, each as its length and its value."""
 _FIXED_VALUES: Final = struct.Struct(
-    ">" + "".join("4x" + _FORMATS[kind] for kind in FIXED_COLUMNS.values())
+    ">" + "".join("4x" + _FORMATS[kind] for kind in FIXED_LENGTH_COLUMNS.values())
 )
 """The same bytes, read without the lengths."""
-_CREATED_AT: Final = [*FIXED_COLUMNS].index("created_at")
+_CREATED_AT: Final = [*FIXED_LENGTH_COLUMNS].index("created_at")
 _LENGTH: Final = struct.Struct(">i")
 _TOPIC_AT: Final = _FIXED.size + _LENGTH.size
 """Where the text of `source_topic` begins."""
@@ -303,4 +303,6 @@ _DECODERS_BY_KIND: Final[Mapping[str, Callable[[bytes], Any]]] = {
     "integer": _decode_integer,
     "double precision": _decode_double,
 }
-_DECODERS: Final = tuple((name, _DECODERS_BY_KIND[kind]) for name, kind in OTHER_COLUMNS.items())
+_DECODERS: Final = tuple(
+    (name, _DECODERS_BY_KIND[kind]) for name, kind in _VARIABLE_LENGTH_COLUMNS.items()
+)

@@ -11,18 +11,19 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 Rank: TypeAlias = Literal[0, 1, 2]
 """How well a value is known. If two reports differ, the value with the higher rank is stored."""
 
-NOT_SENT: Final = 0
-FROM_LOG: Final = 0
-FROM_ID: Final = 1
-FROM_PRODUCER: Final = 2
+ATTEMPTS_NOT_SENT: Final = 0
+TIME_FROM_LOG: Final = 0
+TIME_FROM_ID: Final = 1
+TIME_FROM_PRODUCER: Final = 2
 
 
 class Evidence(NamedTuple):
     """How well each of three columns is known. `pack` writes one digit for each, in this order.
 
-    - `attempts`: NOT_SENT, 1 if taken from a field that counts from 1, or 2 for an explicit count
+    - `attempts`: ATTEMPTS_NOT_SENT, 1 if taken from a field that counts from 1, or 2 for an
+      explicit count
     - `status`: 0 if only implied by the event's type, 1 for a word in the event, 2 for a failure
-    - `created_at`: FROM_LOG, FROM_ID, or FROM_PRODUCER
+    - `created_at`: TIME_FROM_LOG, TIME_FROM_ID, or TIME_FROM_PRODUCER
     """
 
     attempts: Rank
@@ -45,9 +46,9 @@ class Evidence(NamedTuple):
     @property
     def are_attempts_declared(self) -> bool:
         """Return whether the producer sent the number of attempts."""
-        return self.attempts != NOT_SENT
+        return self.attempts != ATTEMPTS_NOT_SENT
 
     @property
     def is_time_declared(self) -> bool:
         """Return whether the producer sent the time."""
-        return self.created_at == FROM_PRODUCER
+        return self.created_at == TIME_FROM_PRODUCER

@@ -12,9 +12,9 @@ import msgspec
 
 from normalizer.core.decode.bounds import check_size
 from normalizer.core.decode.decode import UndecodableItem, decode_events
-from normalizer.core.decode.headers import NO_HEADERS, Headers, read_headers
+from normalizer.core.decode.headers import NO_HEADERS, RecordHeaders, read_headers
 from normalizer.core.decode.levels import unstorable_coercions
-from normalizer.core.decode.samples import take_sample
+from normalizer.core.decode.samples import safe_sample
 from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import RecordIgnoredError, RecordRejectedError
@@ -44,7 +44,7 @@ from normalizer.core.rules.names import (
     resolve_worker_id,
 )
 from normalizer.core.rules.status import resolve_status
-from normalizer.core.rules.timestamps import recorded_at, resolve_created_at
+from normalizer.core.rules.timestamps import resolve_created_at, to_recorded_at
 from normalizer.core.shapes import detect_shape
 from normalizer.envelope import (
     RULES_VERSION,
@@ -53,7 +53,7 @@ from normalizer.envelope import (
     Normalized,
     Rejected,
     canonical_json,
-    with_attempts,
+    meta_with_attempts,
 )
 from normalizer.errors import Reason
 from normalizer.snowflake import derive_id
@@ -94,7 +94,7 @@ class Normalizer:
             return self._sampled(record, (_rejected(record, why.reason, why.detail, ""),))
         except RecordIgnoredError as ignored:
             return (Ignored(why=str(ignored)),)
-        rules = _EventRules(record, headers, recorded_at(record.recorded_ms), self.shapes)
+        rules = _EventRules(record, headers, to_recorded_at(record.recorded_ms), self.shapes)
         # Normalize one by one, so that a decoded event is freed before the next one is decoded.
         outcomes = tuple([rules.outcome(event) for event in events])
         return self._sampled(record, outcomes) or (Ignored(why="a batch of no events"),)
@@ -106,7 +106,7 @@ class Normalizer:
         for n, outcome in enumerate(outcomes):
             if isinstance(outcome, Rejected):
                 is_whole = record.cut is None
-                sample = take_sample(record.value or b"", self._sanitizer) if is_whole else None
+                sample = safe_sample(record.value or b"", self._sanitizer) if is_whole else None
                 rejected = msgspec.structs.replace(outcome, sample=sample)
                 return (*outcomes[:n], rejected, *outcomes[n + 1 :])
         return outcomes
@@ -116,7 +116,7 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
     """Applies the rules to the events of one record, and has what they all share."""
 
     record: RawRecord
-    headers: Headers
+    headers: RecordHeaders
     recorded: datetime | None
     """The time that the log recorded."""
     shapes: ShapeTable | None
@@ -224,7 +224,7 @@ def _readable_execution_id(event: WireEvent) -> int | None:
 
 def _meta(event: WireEvent, attempts: int) -> bytes:
     meta = bytes(event.meta_sent)
-    return meta if meta_has_attempts(event, attempts) else with_attempts(meta, attempts)
+    return meta if meta_has_attempts(event, attempts) else meta_with_attempts(meta, attempts)
 
 
 def _coercions(coercions: list[dict[str, object]]) -> bytes:

@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-ALONE: Final = 1
+SLICE_ALONE: Final = 1
 """The owner works on one record, and nothing else in the whole process."""
-BLAMED: Final = 0
+SLICE_BLAMED: Final = 0
 """An owner died while it worked on only the next record."""
-SHARED: Final = 2
+SLICE_SHARED: Final = 2
 """The owner works on one record, or on none yet, and maybe on records of other partitions too. A
 greater number is the size of a slice, or one more."""
 
@@ -46,6 +46,6 @@ class PreviousOwner(msgspec.Struct, frozen=True, kw_only=True):
         if next_offset >= log_end:
             return None
         has_ended = self.holder is not None and self.holder != holder
-        if self.slice_records == BLAMED or (self.slice_records == ALONE and has_ended):
-            return BLAMED
-        return None if self.slice_records is None and not has_ended else SHARED
+        if self.slice_records == SLICE_BLAMED or (self.slice_records == SLICE_ALONE and has_ended):
+            return SLICE_BLAMED
+        return None if self.slice_records is None and not has_ended else SLICE_SHARED

@@ -12,21 +12,21 @@ import msgspec
 from msgspec import Raw
 
 from normalizer.core.coercions import read_coercions
-from normalizer.core.decode.decode_json import BOM
+from normalizer.core.decode.decode_json import UTF8_BOM
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import canonical_path
 from normalizer.core.decode.wire_values import ABSENT
-from normalizer.core.evidence import FROM_LOG, Evidence
+from normalizer.core.evidence import TIME_FROM_LOG, Evidence
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction.unstorable import KeyPath, dotted_path
 from normalizer.core.restore_text import restore_headers, restore_unstorable
 from normalizer.core.rules.attempt_numbers import resolve_attempts
 from normalizer.core.rules.durations import resolve_duration
 from normalizer.core.rules.status import resolve_status
-from normalizer.core.rules.timestamps import SOURCES, to_recorded_ms
+from normalizer.core.rules.timestamps import TIME_FIELDS, to_recorded_ms
 from normalizer.envelope import Envelope, Rule
-from normalizer.jsontext import parse, write
-from normalizer.snowflake import decode, derive_id, hash_text_id
+from normalizer.jsontext import parse_json, write_json
+from normalizer.snowflake import decode_id, derive_id, hash_text_id
 
 _Fields = dict[str, Raw]
 
@@ -42,10 +42,10 @@ def rebuild_record(event: Envelope) -> RawRecord:
     coercions = _Coercions(event.coercions)
     recorded_ms = to_recorded_ms(event.recorded_at)
     fields = _fields(event, coercions, recorded_ms)
-    tree = restore_unstorable(parse(_written(fields).decode()), (), coercions.marks)
-    value = write(tree).encode()
+    tree = restore_unstorable(parse_json(_written(fields).decode()), (), coercions.marks)
+    value = write_json(tree).encode()
     return RawRecord(
-        value=BOM + value if coercions.has("bom_stripped") else value,
+        value=UTF8_BOM + value if coercions.has("bom_stripped") else value,
         topic=event.source_topic,
         incarnation=event.source_incarnation,
         partition=event.source_partition,
@@ -127,8 +127,8 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
     # Leave out an id that the database assigned, because no producer sent it. Ids of this form
     # contain a time. If a producer had sent this one, `created_at` would be that time, but it was
     # taken from Kafka instead.
-    in_id = decode(event_id, recorded_ms)
-    is_from_log = Evidence.unpack(event.evidence).created_at == FROM_LOG
+    in_id = decode_id(event_id, recorded_ms)
+    is_from_log = Evidence.unpack(event.evidence).created_at == TIME_FROM_LOG
     assigned = is_from_log and in_id is not None and in_id.layout != "derived"
     return ABSENT if derived or assigned else _raw(event_id)
 
@@ -153,7 +153,7 @@ def _not_an_int(raw: Raw) -> Raw:
 def _put_times(fields: _Fields, event: Envelope, coercions: _Coercions) -> None:
     """Put the producer's time under the first name after the names of the unreadable times."""
     free: list[str] = []
-    for name in SOURCES:
+    for name in TIME_FIELDS:
         unreadable = coercions.originals("created_at_unreadable", field=name)
         if unreadable:
             free.clear()

@@ -11,8 +11,8 @@ _PARTITION: Final = r"(?P<topic>.{1,249}?)(?::(?P<colon>[0-9]{1,9})|\[(?P<bracke
 _PARTITION_ALONE: Final = re.compile(_PARTITION)
 _RECORD: Final = re.compile(_PARTITION + r"(?(colon):|@)(?P<offset>[0-9]{1,18})")
 
-PARTITION_FORM: Final = "TOPIC:PARTITION or TOPIC[PARTITION], for example noetl.events:3"
-RECORD_FORM: Final = (
+PARTITION_SYNTAX: Final = "TOPIC:PARTITION or TOPIC[PARTITION], for example noetl.events:3"
+RECORD_ADDRESS_SYNTAX: Final = (
     "TOPIC:PARTITION:OFFSET or TOPIC[PARTITION]@OFFSET, for example noetl.events:3:1042"
 )
 

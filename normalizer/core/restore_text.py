@@ -3,14 +3,14 @@
 from base64 import b64decode
 from collections.abc import Callable
 
-from normalizer.core.decode.headers import BASE64_PREFIX, header_text
-from normalizer.core.redaction.unstorable import REPLACEMENT, KeyPath, child_path
-from normalizer.jsontext import Json, Number, parse
+from normalizer.core.decode.headers import BASE64_HEADER_PREFIX, header_text
+from normalizer.core.redaction.unstorable import REPLACEMENT_CHARACTER, KeyPath, child_path
+from normalizer.jsontext import Json, JsonNumber, parse_json
 
 
 def restore_unstorable(tree: Json, path: KeyPath, marked: Callable[[KeyPath], bool]) -> Json:
     """Replace U+FFFD by U+0000 at every marked path. Takes one stack frame per level."""
-    if isinstance(tree, str) and not isinstance(tree, Number):
+    if isinstance(tree, str) and not isinstance(tree, JsonNumber):
         return _marked(tree, path, marked)
     if isinstance(tree, list):
         items: list[Json] = []
@@ -28,9 +28,9 @@ def restore_unstorable(tree: Json, path: KeyPath, marked: Callable[[KeyPath], bo
 
 
 def _marked(text: str, path: KeyPath, marked: Callable[[KeyPath], bool]) -> str:
-    if REPLACEMENT not in text or not marked(path):
+    if REPLACEMENT_CHARACTER not in text or not marked(path):
         return text
-    return text.replace(REPLACEMENT, "\0")
+    return text.replace(REPLACEMENT_CHARACTER, "\0")
 
 
 def restore_headers(
@@ -40,7 +40,7 @@ def restore_headers(
     tree = (
         None
         if headers is None
-        else restore_unstorable(parse(headers.decode()), ("headers",), marked)
+        else restore_unstorable(parse_json(headers.decode()), ("headers",), marked)
     )
     return tuple(
         (name, _header(value))
@@ -52,9 +52,9 @@ def restore_headers(
 def _header(value: Json) -> bytes | None:
     if not isinstance(value, str):
         return None
-    if value.startswith(BASE64_PREFIX):
+    if value.startswith(BASE64_HEADER_PREFIX):
         try:
-            sent = b64decode(value.removeprefix(BASE64_PREFIX), validate=True)
+            sent = b64decode(value.removeprefix(BASE64_HEADER_PREFIX), validate=True)
         except ValueError:
             return value.encode()
         # A producer's own text may begin with our prefix.

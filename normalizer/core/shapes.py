@@ -59,17 +59,17 @@ def has_event_type(fields: Collection[str]) -> bool:
     return "event_type" in fields or "name" in fields
 
 
-def is_enveloped(fields: Collection[str]) -> bool:
+def may_be_envelope(fields: Collection[str]) -> bool:
     """Return whether these may be the keys of a foreign envelope (#w7, #w9)."""
     return not has_event_type(fields) and (
         "specversion" in fields
         or "op" in fields
         or ("payload" in fields and "schema" in fields)
-        or ("payload" in fields and "aggregatetype" in fields and not is_wrapper(fields))
+        or ("payload" in fields and "aggregatetype" in fields and not is_feed_wrapper(fields))
     )
 
 
-def is_wrapper(fields: Collection[str]) -> bool:
+def is_feed_wrapper(fields: Collection[str]) -> bool:
     """Return whether these are the keys of a feed wrapper, if `payload` is an event (#w2)."""
     return (
         "payload" in fields
@@ -80,10 +80,10 @@ def is_wrapper(fields: Collection[str]) -> bool:
 
 def holds_event(payload: Mapping[str, object]) -> bool:
     """Return whether an object is an event or a batch, as in a feed wrapper (#w2)."""
-    return has_event_type(payload) or batch_key(payload) is not None
+    return has_event_type(payload) or find_batch_key(payload) is not None
 
 
-def batch_key(members: Mapping[str, object]) -> BatchKey | None:
+def find_batch_key(members: Mapping[str, object]) -> BatchKey | None:
     """Return the key of a batch's events, i.e. the first with a list (#w4), or None."""
     if has_event_type(members):
         return None
@@ -103,7 +103,7 @@ def detect_shape(key_shape: Shape, event_type: str) -> Shape:
     return key_shape
 
 
-def shape_by_keys(fields: frozenset[str], *, payload_is_object: bool) -> Shape:
+def detect_shape_by_keys(fields: frozenset[str], *, payload_is_object: bool) -> Shape:
     """Return the shape of these keys. A key with null counts as present (#d1)."""
     if "prev_event_id" in fields:
         return "rust_row"

@@ -14,9 +14,9 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.errors import FatalError
-from normalizer.files.unpack import Unpacked
+from normalizer.files.unpack import UnpackedFile
 
-LIST_KEY: Final = "result"
+_ROWS_KEY: Final = "result"
 """The key of the rows in dumps of the platform's APIs."""
 
 _ROWS_A_PAGE: Final = 1_000
@@ -30,7 +30,7 @@ _WORD_LETTERS: Final = len("-Infinity")
 _EVENT_KEYS: Final = frozenset(("event_type", "name", "events"))
 _SCALAR: Final = r'(?:null|true|false|-?[0-9][0-9.eE+-]*|"(?:[^"\\]|\\.)*")'
 _OPENING: Final = re.compile(
-    rf'\s*\{{(?P<before>(?:\s*"[^"\\]*"\s*:\s*{_SCALAR}\s*,)*)\s*"{LIST_KEY}"\s*:\s*\[', re.DOTALL
+    rf'\s*\{{(?P<before>(?:\s*"[^"\\]*"\s*:\s*{_SCALAR}\s*,)*)\s*"{_ROWS_KEY}"\s*:\s*\[', re.DOTALL
 )
 _KEY: Final = re.compile(r'"([^"\\]*)"\s*:')
 _LIST: Final = re.compile(r"\s*\[\s*(?:\{|\Z)")
@@ -57,7 +57,7 @@ def is_dump(beginning: bytes) -> bool:
             return False
 
 
-def read_rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
+def read_dump_rows(stream: UnpackedFile, name: str) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (number, row). Rows are numbered from 1.
 
     If the stream ends inside the document, this yields the complete rows and then sets `cut` of the
@@ -87,7 +87,7 @@ def read_rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
 class _DumpReader:
     """Reads one document. Only one value and one chunk of its text are in memory."""
 
-    def __init__(self, stream: Unpacked, name: str) -> None:
+    def __init__(self, stream: UnpackedFile, name: str) -> None:
         self._stream = stream
         self._name = name
         # Don't fail on bytes that aren't UTF-8. Pass them on, so that the rules can report what's
@@ -116,7 +116,7 @@ class _DumpReader:
         while self._peek() != "}":
             key, _ = self._value()
             self._take(":")
-            if key == LIST_KEY and self._peek() == "[":
+            if key == _ROWS_KEY and self._peek() == "[":
                 yield from self._list()
             else:
                 self._value()

@@ -12,10 +12,10 @@ from typing import Annotated, Final, Protocol
 import msgspec
 from msgspec import Meta
 
-from normalizer.core.decode.decode_json import BOM
+from normalizer.core.decode.decode_json import UTF8_BOM
 from normalizer.core.raw_record import RawRecord
 
-LONGEST_BYTES: Final = (8 << 20) + 1
+MAX_LINE_BYTES: Final = (8 << 20) + 1
 """A longer line is cut to this size, which is one byte more than a record may have, so the rules
 reject it. Source: docs/spec/wire-shapes.md#l3."""
 
@@ -23,7 +23,7 @@ _CHUNK_BYTES: Final = 1 << 20
 TOPIC_HASH_BYTES: Final = 1 << 16
 
 
-class Readable(Protocol):
+class ByteStream(Protocol):
     """A buffered byte stream.
 
     `read1` returns at least one byte and at most as many as requested.
@@ -36,7 +36,7 @@ class Readable(Protocol):
 class EndDetector:
     """A stream that knows whether its end was reached."""
 
-    def __init__(self, stream: Readable) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self.ended = False
 
@@ -47,17 +47,17 @@ class EndDetector:
         return chunk
 
 
-def looks_complete(line: bytes) -> bool:
+def looks_like_complete_json(line: bytes) -> bool:
     """Return whether a line without its newline looks like one complete JSON value."""
     try:
-        msgspec.json.decode(line.removeprefix(BOM), type=msgspec.Raw)
+        msgspec.json.decode(line.removeprefix(UTF8_BOM), type=msgspec.Raw)
     except (msgspec.MsgspecError, RecursionError):
         return False
     return True
 
 
-def read_pages(
-    stream: Readable, *, longest_bytes: int = LONGEST_BYTES
+def read_line_pages(
+    stream: ByteStream, *, longest_bytes: int = MAX_LINE_BYTES
 ) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (number, line). Lines are numbered from 1 and lose their newline.
 
@@ -71,7 +71,7 @@ def read_pages(
         number += text.count(b"\n")
 
 
-def read_line_chunks(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
+def read_line_chunks(stream: ByteStream, *, longest_bytes: int = MAX_LINE_BYTES) -> Iterator[bytes]:
     """Yield the complete lines that have been read so far, about 1 MiB at a time.
 
     A text is empty if the stream had data, but no line has ended yet. The last line of the stream
@@ -163,14 +163,15 @@ _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 
 
-def parse_records(
-    number: int, text: bytes, topic: str, *, longest_bytes: int = LONGEST_BYTES
+def parse_record_lines(
+    number: int, text: bytes, topic: str, *, longest_bytes: int = MAX_LINE_BYTES
 ) -> tuple[int, Sequence[int], list[RawRecord]]:
     """Return the number of the next text's first line, and this text's line numbers and records.
 
     `number` is the number of this text's first line. Blank lines have no record, so they're left
-    out. `parse_record` describes the record of each other line. The last line may lack its newline
-    only at the end of a file. No text follows there, so the first returned number has no meaning.
+    out. `parse_record_line` describes the record of each other line. The last line may lack its
+    newline only at the end of a file. No text follows there, so the first returned number has no
+    meaning.
     """
     if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
         after = number + len(records)
@@ -179,11 +180,11 @@ def parse_records(
     return (
         number + text.count(b"\n"),
         [at for at, _ in lines],
-        [parse_record(line, at, topic) for at, line in lines],
+        [parse_record_line(line, at, topic) for at, line in lines],
     )
 
 
-def parse_record(line: bytes, number: int, topic: str) -> RawRecord:
+def parse_record_line(line: bytes, number: int, topic: str) -> RawRecord:
     """Return the record that a line holds.
 
     A line printed by `kcat -J` is a record with its own topic, partition, offset, and time. Any
@@ -191,7 +192,7 @@ def parse_record(line: bytes, number: int, topic: str) -> RawRecord:
     `number`.
     """
     try:
-        record = _recorded(_kcat.decode(line.removeprefix(BOM)))
+        record = _recorded(_kcat.decode(line.removeprefix(UTF8_BOM)))
     except _UNREADABLE:
         record = None
     return record or RawRecord(value=line, topic=topic, offset=number)

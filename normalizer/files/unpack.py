@@ -26,7 +26,7 @@ _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in ra
 """A zstd file may begin with a skippable frame."""
 
 
-class Unpacked:
+class UnpackedFile:
     """Reads the decompressed bytes of a file, which may consist of several compressed frames.
 
     Use it with `with`, which closes the file. `cut` becomes True if the file ends in the middle of
@@ -155,17 +155,17 @@ class Unpacked:
         return chunk
 
 
-class Beginning(NamedTuple):
+class FileBeginning(NamedTuple):
     """The first bytes of a file, decompressed. There are fewer if it's shorter or truncated."""
 
     content: bytes
     cut: bool
 
 
-def read_beginning(path: Path, size: int) -> Beginning:
+def read_file_beginning(path: Path, size: int) -> FileBeginning:
     """Read the first bytes of a file. Raises FatalError."""
     first = b""
-    with Unpacked.open(path) as stream:
+    with UnpackedFile.open(path) as stream:
         while len(first) < size and (more := stream.read1()):
             first += more
-    return Beginning(first[:size], stream.cut)
+    return FileBeginning(first[:size], stream.cut)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.core.coercions import read_coercion
-from normalizer.core.decode.decode_json import BOM
+from normalizer.core.decode.decode_json import UTF8_BOM
 from normalizer.core.identity.merge_flags import MERGED
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
@@ -120,7 +120,7 @@ def _canonical(raw: msgspec.Raw) -> bytes:
 
 def _has_value(record: RawRecord, path: list[str], original: msgspec.Raw) -> bool:
     """Return whether the rebuilt record has this value at this path."""
-    value: Any = msgspec.Raw((record.value or b"null").removeprefix(BOM))
+    value: Any = msgspec.Raw((record.value or b"null").removeprefix(UTF8_BOM))
     for name in path:
         try:
             value = _object.decode(value).get(name, msgspec.Raw(b"null"))

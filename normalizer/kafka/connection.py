@@ -25,7 +25,7 @@ from aiokafka.errors import (
 )
 
 from normalizer.config.settings import Settings
-from normalizer.config.tls_files import kafka_tls
+from normalizer.config.tls_files import kafka_ssl_context
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import (
     BrokerSignInError,
@@ -115,7 +115,7 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     replacing it. So the error that's raised then makes the caller try again.
     """
     try:
-        return kafka_tls(settings)
+        return kafka_ssl_context(settings)
     except ConfigurationError as error:
         raise BrokerSignInError(str(error)) from error
 

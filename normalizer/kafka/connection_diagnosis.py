@@ -15,7 +15,7 @@ from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, collect_hosts
 from aiokafka.errors import BrokerResponseError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from normalizer.config.passwords import MASK
+from normalizer.config.passwords import URL_MASK
 from normalizer.errors import BrokerSignInError, BrokerUnavailableError
 from normalizer.kafka.token_sources import (
     TokenRejectedError,
@@ -199,7 +199,7 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
 
 def _printable(reason: str, secret: str | None) -> str:
     """Put the broker's text on one line, and mask our password in case the broker repeats it."""
-    masked = reason.replace(secret, MASK) if secret else reason
+    masked = reason.replace(secret, URL_MASK) if secret else reason
     return " ".join(masked.split())[:REASON_CHARS]
 
 

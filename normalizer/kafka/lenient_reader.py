@@ -22,8 +22,8 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-from normalizer.core.decode.bounds import MAX_RECORD_BYTES, MAX_TRUNCATED_BYTES, record_size
-from normalizer.core.raw_record import CutValue, RawRecord
+from normalizer.core.decode.bounds import MAX_RECORD_BYTES, OVERSIZED_KEPT_BYTES, record_size
+from normalizer.core.raw_record import OversizedRecord, RawRecord
 from normalizer.errors import NormalizerError
 from normalizer.kafka.connection import (
     FetchedChunk,
@@ -257,7 +257,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
 class _CutBytes(bytes):
     """The first bytes of a value, with the checksum and size of its record."""
 
-    cut: CutValue
+    cut: OversizedRecord
 
 
 def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes]:
@@ -270,16 +270,16 @@ def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes
     key_bytes = fields.read_varint()
     for part in fields.parts(key_bytes):
         crc = zlib.crc32(part, crc)
-        key += part[: MAX_TRUNCATED_BYTES - len(key)]
+        key += part[: OVERSIZED_KEPT_BYTES - len(key)]
     crc = zlib.crc32(b"\0", crc)
     sha256, head = hashlib.sha256(), b""
     value_bytes = fields.read_varint()
     for part in fields.parts(value_bytes):
         crc = zlib.crc32(part, crc)
         sha256.update(part)
-        head += part[: MAX_TRUNCATED_BYTES - len(head)]
+        head += part[: OVERSIZED_KEPT_BYTES - len(head)]
     value = _CutBytes(head)
-    value.cut = CutValue(
+    value.cut = OversizedRecord(
         value_bytes=max(0, value_bytes), record_bytes=length, sha256=sha256.digest(), crc=crc
     )
     return None if key_bytes < 0 else key, value

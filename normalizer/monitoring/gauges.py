@@ -59,12 +59,12 @@ class GaugeCollector(Collector):
         core = "native" if lane and lane.is_on() else "python"
         yield metric_family("normalizer_build_info", {(VERSION, str(RULES_VERSION), core): 1})
         yield metric_family("normalizer_lane_panics_total", {(): lane.panics if lane else 0})
-        yield from lag_families(self._lag_monitor)
+        yield from _lag_families(self._lag_monitor)
         if self._lag_monitor.has_database:
-            yield from database_families(self._lag_monitor)
+            yield from _database_families(self._lag_monitor)
 
 
-def lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
+def _lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
     """Yield the metrics of lag, from the broker's reports and the positions."""
     now_s = time.time()
     partitions = {
@@ -89,7 +89,7 @@ def lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
     yield metric_family("normalizer_work_remaining_records", {(): lag_monitor.lag_records})
 
 
-def database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
+def _database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
     """Yield the metrics that were read from the database."""
     yield metric_family("normalizer_database_up", {(): lag_monitor.database_up})
     yield metric_family("normalizer_database_writable", {(): lag_monitor.writable})

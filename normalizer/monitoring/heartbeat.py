@@ -16,7 +16,7 @@ from normalizer.store.claim import Claim
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import STATEMENT_ERRORS
 
-SEND_TIMEOUT_S: Final = 4.0
+HEARTBEAT_TIMEOUT_S: Final = 4.0
 """If the server's machine is gone, no error comes from it, so the client needs a timeout of its
 own."""
 
@@ -107,7 +107,7 @@ _STOPPED_WITHOUT_CLAIM: Final = """
 """
 
 
-class ObservedLog(msgspec.Struct, frozen=True, kw_only=True):
+class ObservedLogEnd(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a partition's log as the broker last reported it, and how long ago that was."""
 
     log_end: int
@@ -115,7 +115,7 @@ class ObservedLog(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float
 
 
-class Heartbeat:
+class HeartbeatWriter:
     """Reports that this process is alive and where its logs end, on its own connection."""
 
     def __init__(self, database_url: str) -> None:
@@ -126,7 +126,7 @@ class Heartbeat:
     async def send(
         self,
         claims: Mapping[KafkaPartition, Claim],
-        observed: Mapping[KafkaPartition, ObservedLog],
+        observed: Mapping[KafkaPartition, ObservedLogEnd],
         stopped: Collection[KafkaPartition],
     ) -> None:
         """Report these partitions.
@@ -146,7 +146,7 @@ class Heartbeat:
         if not rows and not without_claim:
             return
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_S), self._connection.use() as connection:
+            async with asyncio.timeout(HEARTBEAT_TIMEOUT_S), self._connection.use() as connection:
                 for statement, reported in statements:
                     if reported:
                         await connection.execute(statement, *map(list, zip(*reported, strict=True)))

@@ -20,9 +20,9 @@ from normalizer.config.settings import Settings
 from normalizer.core.drift import DriftFinding
 from normalizer.errors import FatalError, NormalizerError
 from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant_command, wall_clock_ms
-from normalizer.monitoring.heartbeat import ObservedLog
+from normalizer.monitoring.heartbeat import ObservedLogEnd
 from normalizer.monitoring.partition_lag import PartitionLag
-from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, SCOPES
+from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, VERIFY_SCOPE_LABELS
 from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.store.migration_files import (
     READ_APPLIED,
@@ -34,11 +34,11 @@ from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.source_positions import NEWEST_POSITIONS
 from normalizer.store.sqlstate import STATEMENT_ERRORS
 
-POLL_TIMEOUT_S: Final = 3.0
-LEADER_TIMEOUT_S: Final = 2.0
-UNREAD_TIMEOUT_S: Final = 2.0
-RETENTION_EVERY_S: Final = 300.0
-BOUNDS_EXPIRE_S: Final = 15.0
+_POLL_TIMEOUT_S: Final = 3.0
+_LEADER_TIMEOUT_S: Final = 2.0
+_UNREAD_TIMEOUT_S: Final = 2.0
+RETENTION_READ_INTERVAL_S: Final = 300.0
+LOG_END_EXPIRES_S: Final = 15.0
 """Five polls. After this long without a report, the end of a log is unknown, because it may have
 grown."""
 
@@ -54,7 +54,7 @@ _SESSION: Final = {
 }
 
 
-READ_SERVER: Final = """
+SERVER_STATUS_SQL: Final = """
     select   current_setting('transaction_read_only') = 'off' as writable,
              -- Without this right, transactions of other roles are hidden, so the age is unknown.
              case when pg_has_role('pg_read_all_stats', 'usage')
@@ -121,7 +121,7 @@ class LagMonitor:
             settings.database_url or "",
             application_name="normalizer monitor",
             session=_SESSION,
-            command_timeout_s=POLL_TIMEOUT_S + 1,
+            command_timeout_s=_POLL_TIMEOUT_S + 1,
         )
         self._migrations = read_migrations()
         self._positions: dict[KafkaPartition, int] | None = None
@@ -170,8 +170,8 @@ class LagMonitor:
 
     @property
     def unmeasured_partitions(self) -> list[KafkaPartition]:
-        """Return the partitions whose end no broker has reported for `BOUNDS_EXPIRE_S`, sorted."""
-        oldest_s = time.monotonic() - BOUNDS_EXPIRE_S
+        """Return the partitions whose end isn't known for `LOG_END_EXPIRES_S`, sorted."""
+        oldest_s = time.monotonic() - LOG_END_EXPIRES_S
         known_at_s = self._bounds_at_s
         return sorted(one for one in self._existing if known_at_s.get(one, -math.inf) < oldest_s)
 
@@ -190,11 +190,11 @@ class LagMonitor:
         return tuple(one for one in topics if not self._counts[one])
 
     @property
-    def observed_logs(self) -> Mapping[KafkaPartition, ObservedLog]:
+    def observed_logs(self) -> Mapping[KafkaPartition, ObservedLogEnd]:
         """Return where each log ends, as the broker last reported it."""
         now_s = time.monotonic()
         return {
-            one: ObservedLog(
+            one: ObservedLogEnd(
                 log_end=bounds.end,
                 partition_count=self._counts[one.topic],
                 age_s=now_s - self._bounds_at_s[one],
@@ -212,11 +212,11 @@ class LagMonitor:
     async def poll_broker(self) -> None:
         """Read the bounds. A partition whose leader is unreachable keeps its last known ones."""
         try:
-            async with asyncio.timeout(POLL_TIMEOUT_S):
+            async with asyncio.timeout(_POLL_TIMEOUT_S):
                 found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
                 existing = frozenset[KafkaPartition]().union(*found)
                 polled_at_s = time.monotonic()
-                reachable = await self._log.reachable_bounds(existing, within_s=LEADER_TIMEOUT_S)
+                reachable = await self._log.reachable_bounds(existing, within_s=_LEADER_TIMEOUT_S)
                 kept = {one: at for one, at in self._bounds.items() if one in existing}
                 self._bounds = kept | reachable
                 self._bounds_at_s |= dict.fromkeys(reachable, polled_at_s)
@@ -250,7 +250,7 @@ class LagMonitor:
             elif known_at != lag.unread_from:
                 unknown[partition] = lag.unread_from
         try:
-            async with asyncio.timeout(UNREAD_TIMEOUT_S):
+            async with asyncio.timeout(_UNREAD_TIMEOUT_S):
                 for partition in sorted(unknown, key=lambda one: self._polled_at_s.get(one, 0.0)):
                     self._polled_at_s[partition] = time.monotonic()
                     at, end = unknown[partition], self._bounds[partition].end
@@ -271,7 +271,7 @@ class LagMonitor:
         """
         if not self.has_database:
             return [True] * len(findings)
-        async with asyncio.timeout(POLL_TIMEOUT_S), self._connection.use() as connection:
+        async with asyncio.timeout(_POLL_TIMEOUT_S), self._connection.use() as connection:
             return [
                 bool(
                     await connection.fetchval(
@@ -298,8 +298,8 @@ class LagMonitor:
         )
         answers = False
         with contextlib.suppress(*STATEMENT_ERRORS):
-            async with asyncio.timeout(POLL_TIMEOUT_S), self._connection.use() as connection:
-                row = await connection.fetchrow(READ_SERVER)
+            async with asyncio.timeout(_POLL_TIMEOUT_S), self._connection.use() as connection:
+                row = await connection.fetchrow(SERVER_STATUS_SQL)
                 answers, self.writable, self.snapshot_s = True, row["writable"], row["snapshot_s"]
                 for read in reads:
                     # A value stays as it is if its table is locked, slow, missing, or unreadable.
@@ -328,7 +328,7 @@ class LagMonitor:
         row = await connection.fetchrow(_READ_AGREEMENT)
         self.divergent = row["divergent"], row["divergent_s"]
         ages = (math.inf if age is None else age for age in row["unverified_s"])
-        self.unverified_s = dict(zip(SCOPES, ages, strict=True))
+        self.unverified_s = dict(zip(VERIFY_SCOPE_LABELS, ages, strict=True))
 
     async def _poll_jobs(self, connection: asyncpg.Connection) -> None:
         counts = {(kind, state): 0 for kind in JOB_KINDS for state in JOB_STATES}
@@ -348,7 +348,7 @@ class LagMonitor:
         """Read the retention of topics. It's unknown if we may not describe a topic."""
         now_s = time.monotonic()
         for topic in {partition.topic for partition in self._bounds}:
-            if now_s - self._retention_at_s.get(topic, -math.inf) < RETENTION_EVERY_S:
+            if now_s - self._retention_at_s.get(topic, -math.inf) < RETENTION_READ_INTERVAL_S:
                 continue
             try:
                 configs = await self._log.topic_configs(topic)

@@ -23,7 +23,7 @@ from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
 from normalizer.errors import StoreUnavailableError
 from normalizer.monitoring.gauges import GaugeCollector
-from normalizer.monitoring.heartbeat import Heartbeat
+from normalizer.monitoring.heartbeat import HeartbeatWriter
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.monitoring.probes import HttpResponse, ProbeServer, probe_response
 from normalizer.runtime.logging_setup import get_logger, log_unexpected_error
@@ -32,18 +32,18 @@ from normalizer.runtime.version import VERSION
 from normalizer.store.retry import InFlightBatch
 from normalizer.store.sqlstate import DATA_CORRUPTED, STATEMENT_ERRORS
 
-HEARTBEAT_LIMIT_S: Final = 30.0
-REPORT_EVERY_S: Final = 3.0
+MAX_HEARTBEAT_AGE_S: Final = 30.0
+REPORT_INTERVAL_S: Final = 3.0
 """How often to read the ends of the logs. Each time a heartbeat is sent."""
-OUTAGE_HEARTBEAT_INTERVAL_S: Final = 5.0
+_OUTAGE_HEARTBEAT_INTERVAL_S: Final = 5.0
 """While the broker is silent, send a heartbeat this often. After 10 s without one, the views would
 call the process dead instead of the broker unreachable."""
-FENCED_LIMIT_S: Final = 30.0
+MAX_FENCED_S: Final = 30.0
 """A rebalance that takes a partition away has ended by then."""
-HANGING_S: Final = 5.0
-FRESH_S: Final = 1.0
+_HANGING_AFTER_S: Final = 5.0
+POLL_REUSE_S: Final = 1.0
 """Probes and scrapes within this time share one poll."""
-POLL_TIMEOUT_S: Final = 5.5
+PROBE_POLL_TIMEOUT_S: Final = 5.5
 """A probe waits this long for a poll, and then reports what it knows. That's shorter than the
 timeouts of scrapers."""
 
@@ -57,8 +57,8 @@ class Monitor:
         """Raises ConfigurationError if it can't listen at the address."""
         self._service = service
         self.lag_monitor = LagMonitor(settings)
-        self._heartbeat = Heartbeat(settings.database_url or "")
-        self._polled_at_s = self._read_unread_at_s = -FRESH_S
+        self._heartbeat = HeartbeatWriter(settings.database_url or "")
+        self._polled_at_s = self._read_unread_at_s = -POLL_REUSE_S
         self._polling = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._ends_polled = asyncio.Event()
@@ -92,7 +92,7 @@ class Monitor:
     def livez(self) -> HttpResponse:
         """Fail if the event loop hangs, but not in an outage, which a restart can't end."""
         age_s = self._service.heartbeat_age_s()
-        return probe_response({"heartbeat_age_s": round(age_s, 3)}, ok=age_s < HEARTBEAT_LIMIT_S)
+        return probe_response({"heartbeat_age_s": round(age_s, 3)}, ok=age_s < MAX_HEARTBEAT_AGE_S)
 
     def readyz(self) -> HttpResponse:
         """Respond with 503 while the service isn't ready, and list all reasons.
@@ -124,7 +124,7 @@ class Monitor:
     def reasons_not_ready(self) -> Iterator[str]:
         """Yield the reasons why the service isn't ready."""
         service, lag_monitor = self._service, self.lag_monitor
-        if service.heartbeat_age_s() >= HEARTBEAT_LIMIT_S:
+        if service.heartbeat_age_s() >= MAX_HEARTBEAT_AGE_S:
             yield f"loop: no heartbeat for {service.heartbeat_age_s():.0f} s"
         if not lag_monitor.broker_up:
             yield "broker: no answer"
@@ -140,7 +140,7 @@ class Monitor:
         if waiting:
             yield f"partitions assigned but not claimed: {', '.join(map(str, waiting))}"
         for partition, age_s in service.ownership.fenced_for_s().items():
-            if age_s >= FENCED_LIMIT_S:
+            if age_s >= MAX_FENCED_S:
                 yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
         yield from service.intake.records_killing_helper()
         for partition, why in service.ownership.stopped.items():
@@ -187,12 +187,12 @@ class Monitor:
         """Wait for a poll, but continue without it if it takes too long."""
         future = asyncio.run_coroutine_threadsafe(polling, self._loop)
         with contextlib.suppress(TimeoutError, PollCancelled):
-            future.result(POLL_TIMEOUT_S)
+            future.result(PROBE_POLL_TIMEOUT_S)
 
     async def _poll(self) -> None:
         """Poll Kafka and PostgreSQL, unless that happened a moment ago."""
         async with self._polling:
-            if time.monotonic() - self._polled_at_s < FRESH_S:
+            if time.monotonic() - self._polled_at_s < POLL_REUSE_S:
                 return
             await self.lag_monitor.poll()
             self._polled_at_s = time.monotonic()
@@ -218,7 +218,7 @@ class Monitor:
     async def _send_heartbeat(self) -> None:
         """Send a heartbeat to the database, unless the event loop hangs."""
         self._ends_polled.clear()
-        if self.lag_monitor.has_database and self._service.heartbeat_age_s() < HANGING_S:
+        if self.lag_monitor.has_database and self._service.heartbeat_age_s() < _HANGING_AFTER_S:
             ownership = self._service.ownership
             await self._heartbeat.send(
                 ownership.last_claims, self.lag_monitor.observed_logs, ownership.stopped.keys()
@@ -257,14 +257,14 @@ class Monitor:
             reports = [
                 tasks.create_task(self._repeat(work, wake, wait_s), name=name)
                 for name, work, wake, wait_s in (
-                    ("poll the ends", self._poll_ends, self._stopping, REPORT_EVERY_S),
+                    ("poll the ends", self._poll_ends, self._stopping, REPORT_INTERVAL_S),
                     (
                         "send a heartbeat",
                         self._send_heartbeat,
                         self._ends_polled,
-                        OUTAGE_HEARTBEAT_INTERVAL_S,
+                        _OUTAGE_HEARTBEAT_INTERVAL_S,
                     ),
-                    ("store drift", self._store_drift, self._stopping, REPORT_EVERY_S),
+                    ("store drift", self._store_drift, self._stopping, REPORT_INTERVAL_S),
                 )
             ]
             await self._stopping.wait()

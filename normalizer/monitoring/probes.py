@@ -23,9 +23,9 @@ from prometheus_client.registry import Collector
 from normalizer.errors import ConfigurationError
 from normalizer.runtime.logging_setup import log_unexpected_error
 
-REQUEST_S: Final = 10.0
+_REQUEST_TIMEOUT_S: Final = 10.0
 """Disconnect a client that sends nothing for this long."""
-MAX_CONNECTIONS: Final = 100
+MAX_PROBE_CONNECTIONS: Final = 100
 """The most connections. Each has a thread. A probe and a scraper need two."""
 
 
@@ -98,7 +98,7 @@ class _Server(ThreadingMixIn, TCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._opening:
             self._open[request] = None
-            oldest = next(iter(self._open)) if len(self._open) > MAX_CONNECTIONS else None
+            oldest = next(iter(self._open)) if len(self._open) > MAX_PROBE_CONNECTIONS else None
             self._open.pop(oldest, None)
         if oldest is not None:
             with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ class _Server(ThreadingMixIn, TCPServer):
 
 class _Request(BaseHTTPRequestHandler):
     server: _Server
-    timeout = REQUEST_S
+    timeout = _REQUEST_TIMEOUT_S
     server_version = "normalizer"
     sys_version = ""
 

@@ -8,8 +8,8 @@ A batch has these spans. The indented ones are children of the span above them.
       write normalizer.events      with each failed try as an event; `send` where the relay writes
         COMMIT                     one for each transaction
 
-Only this module, `producer_spans`, and `span_attributes` import OpenTelemetry, which is an extra.
-Use `tracing` to open a tracer.
+Only this module, `link_producer_spans`, and `span_attributes` import OpenTelemetry, which is an
+extra. Use `tracing` to open a tracer.
 """
 
 import contextlib
@@ -40,27 +40,27 @@ from opentelemetry.trace import (
 )
 from structlog.contextvars import bound_contextvars
 
-from normalizer.config.passwords import masked_url
+from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError
 from normalizer.kafka import CLIENT_ID
-from normalizer.observability.producer_spans import producer_spans
+from normalizer.observability.producer_spans import link_producer_spans
 from normalizer.observability.span_attributes import (
-    KAFKA,
-    SCHEMA,
+    KAFKA_ATTRIBUTES,
+    OTEL_SCHEMA_URL,
+    describe_postgres_sink,
+    describe_relay_sink,
     destination_attributes,
     error_attributes,
     operation_attributes,
-    postgres_sink,
-    relay_sink,
 )
 from normalizer.observability.tracer import WriteSpans
 from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.runtime.version import VERSION
 from normalizer.store.write_transaction import CommittedBatch
 
-FLUSH_S: Final = 3.0
+_FLUSH_TIMEOUT_S: Final = 3.0
 """How long the process waits for the last spans when it ends. That's a part of the pod's grace
 period."""
 _FILLING: Final = ("fetch", "normalize")
@@ -94,16 +94,18 @@ class BatchTracer:
 
     def __init__(self, settings: Settings, provider: TracerProvider, limits: SpanLimits) -> None:
         self._provider = provider
-        self._tracer = provider.get_tracer("normalizer", VERSION, schema_url=SCHEMA)
+        self._tracer = provider.get_tracer("normalizer", VERSION, schema_url=OTEL_SCHEMA_URL)
         self._max_links = limits.max_links
         self._building = _Stages()
         self._consumer = {
-            **KAFKA,
+            **KAFKA_ATTRIBUTES,
             "messaging.consumer.group.name": settings.kafka_group_id,
             "messaging.client.id": CLIENT_ID,
         }
         self._sink = (
-            postgres_sink(settings.database_url) if settings.database_url else relay_sink(settings)
+            describe_postgres_sink(settings.database_url)
+            if settings.database_url
+            else describe_relay_sink(settings)
         )
 
     def begin(self) -> WriteSpans:
@@ -145,14 +147,14 @@ class BatchTracer:
         return _ids(commit)
 
     def close(self) -> None:
-        """Send unsent spans. If that takes longer than FLUSH_S, the rest are lost."""
+        """Send unsent spans. If that takes longer than _FLUSH_TIMEOUT_S, the rest are lost."""
         closing = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
         closing.start()
-        closing.join(FLUSH_S)
+        closing.join(_FLUSH_TIMEOUT_S)
         if closing.is_alive():
             _log.warning(
                 "tracing.spans_not_sent",
-                why=f"the collector did not take them within {FLUSH_S:.0f} s",
+                why=f"the collector did not take them within {_FLUSH_TIMEOUT_S:.0f} s",
             )
 
     @contextlib.contextmanager
@@ -184,7 +186,7 @@ class BatchTracer:
             try:
                 yield
             except BaseException as error:
-                why = masked_url(describe_error(error))
+                why = mask_url_passwords(describe_error(error))
                 for span in (write, root):
                     span.set_status(Status(StatusCode.ERROR, why))
                     span.set_attributes(error_attributes(error))
@@ -204,7 +206,7 @@ class BatchTracer:
                 ],
             }
         )
-        links, left_out = producer_spans(batch, self._max_links)
+        links, left_out = link_producer_spans(batch, self._max_links)
         for link in links:
             root.add_link(link.context, link.attributes)
         if left_out:

@@ -11,9 +11,9 @@ from typing import Final
 
 from normalizer.core.coercions import read_coercions
 from normalizer.core.shapes import SHAPES
-from normalizer.envelope import RULES
+from normalizer.envelope import COERCION_RULES
 from normalizer.errors import REASONS
-from normalizer.observability.metric_catalog import NO_SHAPE, OUTCOMES
+from normalizer.observability.metric_catalog import NO_SHAPE_LABEL, OUTCOME_LABELS
 from normalizer.observability.service_metrics import ServiceMetrics
 from normalizer.store.write_transaction import CommittedBatch
 
@@ -28,11 +28,11 @@ class CommitMetrics:
         self._metrics = metrics
         # Create the counters of our own shapes at once, so that they start at 0. For shapes that an
         # operator's table adds, they're created with the first event.
-        for shape in (*SHAPES, NO_SHAPE):
-            for outcome in OUTCOMES:
+        for shape in (*SHAPES, NO_SHAPE_LABEL):
+            for outcome in OUTCOME_LABELS:
                 metrics.outcomes.labels(shape=shape, outcome=outcome)
         self._reasons = {reason: metrics.quarantined.labels(reason=reason) for reason in REASONS}
-        self._rules = {str(rule): metrics.coercions.labels(rule=rule) for rule in RULES}
+        self._rules = {str(rule): metrics.coercions.labels(rule=rule) for rule in COERCION_RULES}
 
     def count(self, written: CommittedBatch, exemplar: Mapping[str, str] | None = None) -> None:
         """Count a committed batch. `exemplar` has the ids of its span."""
@@ -44,9 +44,9 @@ class CommitMetrics:
         counts: Counter[tuple[str, str]] = Counter(
             zip(map(_get_shape, written.events), map(_get_outcome, written.outcomes), strict=True)
         )
-        counts[NO_SHAPE, "ignored"] += totals.ignored
+        counts[NO_SHAPE_LABEL, "ignored"] += totals.ignored
         for (_, rejected), is_new in zip(written.rejections, written.kept, strict=True):
-            counts[rejected.shape or NO_SHAPE, "quarantined" if is_new else "duplicate"] += 1
+            counts[rejected.shape or NO_SHAPE_LABEL, "quarantined" if is_new else "duplicate"] += 1
             if is_new:
                 self._reasons[rejected.reason].inc()
         for (shape, outcome), count in counts.items():

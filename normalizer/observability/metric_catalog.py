@@ -11,28 +11,28 @@ from typing import Final, Literal
 import msgspec
 
 from normalizer.core.shapes import SHAPES
-from normalizer.envelope import RULES
+from normalizer.envelope import COERCION_RULES
 from normalizer.errors import REASONS
 from normalizer.store.sqlstate import DATA_CORRUPTED
 
-OUTCOMES: Final = ("stored", "duplicate", "merged", "quarantined", "ignored")
-STAGES: Final = ("fetch", "normalize", "wait", "write")
-BATCH_CLOSE_REASONS: Final = ("rows", "bytes", "age", "stop")
+OUTCOME_LABELS: Final = ("stored", "duplicate", "merged", "quarantined", "ignored")
+STAGE_LABELS: Final = ("fetch", "normalize", "wait", "write")
+_BATCH_CLOSE_REASONS: Final = ("rows", "bytes", "age", "stop")
 SQLSTATE_CLASSES: Final = (
     *("none", "08", "25", "40", "53", "55", "57", "58", "XX"),
     *(*sorted(DATA_CORRUPTED), "other"),
 )
-DRIFTS: Final = ("unknown_key", "changed_type")
+DRIFT_KIND_LABELS: Final = ("unknown_key", "changed_type")
 PARTITION_STATES: Final = ("assigned", "claimed", "set_aside", "fenced", "stopped")
 JOB_KINDS: Final = ("backfill", "renormalize", "redrive", "redact")
 JOB_STATES: Final = ("running", "interrupted")
-SCOPES: Final = ("all", "range", "sample")
+VERIFY_SCOPE_LABELS: Final = ("all", "range", "sample")
 
-NO_SHAPE: Final = "none"
+NO_SHAPE_LABEL: Final = "none"
 """The shape of a record that can't be read, or that has no event."""
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True):
+class MetricDescription(msgspec.Struct, frozen=True, kw_only=True):
     """One metric of /metrics. A label without values gets those of the topics."""
 
     name: str
@@ -45,38 +45,38 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
 _PARTITION: Final[dict[str, tuple[str, ...]]] = {"topic": (), "partition": ()}
 
-CATALOGUE: Final = (
+METRICS: Final = (
     # Counts since this process started.
-    Metric(
+    MetricDescription(
         name="normalizer_records_total",
         kind="counter",
         means="Records read and committed.",
         hint="If it stays at 0 while lag grows, check normalizer_heartbeat_age_seconds, then the "
         "log.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_holes_total",
         kind="counter",
         means="Offsets without a record, such as transaction markers and compacted records.",
         hint="Nothing. `normalizer ledger verify` proves that no record was there.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_outcomes_total",
         kind="counter",
         means="Outcome of each event, or of a record without events, by the producer's shape. The "
         "number of events is the sum of stored, merged, and duplicate.",
         hint="quarantined: `normalizer quarantine list`. duplicate for long: a producer sends "
         "everything twice. A shape that appears or disappears: a producer was deployed.",
-        labels={"shape": (*SHAPES, NO_SHAPE), "outcome": OUTCOMES},
+        labels={"shape": (*SHAPES, NO_SHAPE_LABEL), "outcome": OUTCOME_LABELS},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_coercions_total",
         kind="counter",
         means="Values of stored events whose meaning a rule changed or guessed, by rule.",
         hint="`select * from projector.coercions_by_rule` shows the shapes. Correct the producer.",
-        labels={"rule": RULES},
+        labels={"rule": COERCION_RULES},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_quarantined_total",
         kind="counter",
         means="Records or events rejected, by reason.",
@@ -84,7 +84,7 @@ CATALOGUE: Final = (
         "producer or the rule, then `normalizer quarantine redrive`.",
         labels={"reason": REASONS},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_drift_total",
         kind="counter",
         means="Sightings of an undocumented top-level key, or of a known one with a new type of "
@@ -92,16 +92,16 @@ CATALOGUE: Final = (
         hint="`select * from projector.drift` shows key, type, first offset, and an example. "
         "Nothing is lost, because the value is in events.extra. Extend the rules, or correct "
         "the producer.",
-        labels={"shape": SHAPES, "kind": DRIFTS},
+        labels={"shape": SHAPES, "kind": DRIFT_KIND_LABELS},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_drift_found_total",
         kind="counter",
         means="Rows that this process added to projector.drift: keys or types never seen before.",
         hint="The same as for normalizer_drift_total.",
-        labels={"shape": SHAPES, "kind": DRIFTS},
+        labels={"shape": SHAPES, "kind": DRIFT_KIND_LABELS},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_expired_unread_total",
         kind="counter",
         means="Events ignored because they're older than the retention of events although nobody "
@@ -110,15 +110,15 @@ CATALOGUE: Final = (
         "`projector maintain`, raise it, and backfill into another database. Without lag a "
         "producer's clock is wrong.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_batches_total",
         kind="counter",
         means="Batches, by why they closed: full of rows or bytes, old, or at the stop.",
         hint="If nearly all close by rows and lag grows, add processes. If all close by age, there "
         "is spare capacity.",
-        labels={"closed_by": BATCH_CLOSE_REASONS},
+        labels={"closed_by": _BATCH_CLOSE_REASONS},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_batch_rows",
         kind="histogram",
         means="Outcomes per batch.",
@@ -126,7 +126,7 @@ CATALOGUE: Final = (
         "capacity.",
         buckets=(1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000, 50_000),
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_stage_seconds_total",
         kind="counter",
         means="Time by stage. fetch includes waiting for records, but not waiting for a batch to "
@@ -134,16 +134,16 @@ CATALOGUE: Final = (
         "batch is full, until it's written. write is the whole transaction with its retries.",
         hint="If wait grows, PostgreSQL is the limit. If normalize is near 1 per second, the "
         "processor is, so add processes.",
-        labels={"stage": STAGES},
+        labels={"stage": STAGE_LABELS},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_commit_seconds",
         kind="histogram",
         means="Time of only the COMMIT of each transaction.",
         hint="If it's slow, check the database's disk, or a synchronous standby.",
         buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_retries_total",
         kind="counter",
         means="Failed attempts to write a batch, by SQLSTATE class, or none if there was no "
@@ -153,25 +153,25 @@ CATALOGUE: Final = (
         "restore it. other: a projection or a bug, and /readyz shows the error.",
         labels={"sqlstate_class": SQLSTATE_CLASSES},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_rebalances_total",
         kind="counter",
         means="Times the group assigned partitions to this process.",
         hint="If it keeps rising, processes die, or KAFKA_SESSION_TIMEOUT_MS is too short.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_rejoins_total",
         kind="counter",
         means="Times this process left its group after an error and joined it again.",
         hint="The log event group.rejoining gives the reason.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_fenced_total",
         kind="counter",
         means="Partitions lost to a newer claim of another process.",
         hint="One per rebalance is normal. Many mean that two groups write to one database.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_gaps_total",
         kind="counter",
         means="Ranges of offsets that Kafka's retention deleted before they were read, so lost "
@@ -181,14 +181,14 @@ CATALOGUE: Final = (
         "or let the producer send them again.",
     ),
     # The present state of this process.
-    Metric(
+    MetricDescription(
         name="normalizer_heartbeat_age_seconds",
         kind="gauge",
         means="Time since the event loop last ran. It updates this twice a second, even while it "
         "waits.",
         hint="Over 30, /livez fails. Keep the log, and restart the process.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_open_batch_seconds",
         kind="gauge",
         means="Age of the oldest batch (or part set aside) that's being written: from its start to "
@@ -196,7 +196,7 @@ CATALOGUE: Final = (
         hint="From 5 on, /readyz and the log event batch.blocked show the offsets, the database's "
         "last error, and who holds the lock that the batch waits for.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_partitions",
         kind="gauge",
         means="Partitions that the group assigned to this process, and how many of these are "
@@ -207,13 +207,13 @@ CATALOGUE: Final = (
         "database is unreachable, or another consumer group reads it.",
         labels={"state": PARTITION_STATES},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_ready",
         kind="gauge",
         means="1 if /readyz answers 200, else 0.",
         hint="`curl .../readyz` lists the reasons.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_degraded",
         kind="gauge",
         means="1 while this process can't read some of its partitions as it should: a leader is "
@@ -221,7 +221,7 @@ CATALOGUE: Final = (
         "likely kills its process. It stays ready, because it reads all others.",
         hint="`curl .../readyz` lists them under `degraded`.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_build_info",
         kind="gauge",
         means="Always 1. The labels hold the version that runs, its version of the rules, and what "
@@ -229,7 +229,7 @@ CATALOGUE: Final = (
         hint="If more than one value stays for long, a deployment is stuck.",
         labels={"version": (), "rules": (), "core": ()},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_lane_panics_total",
         kind="counter",
         means="How often the native lane panicked. Python read those records, and after the third "
@@ -239,26 +239,26 @@ CATALOGUE: Final = (
     ),
     # These metrics tell what the broker and the database answer at a scrape, so every process
     # reports the same values.
-    Metric(
+    MetricDescription(
         name="normalizer_broker_up",
         kind="gauge",
         means="Whether the brokers answered at this scrape.",
         hint="Look at Kafka. Nothing is lost. Until then the ends of logs are the last known ones.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_database_up",
         kind="gauge",
         means="Whether PostgreSQL answered at this scrape.",
         hint="Look at PostgreSQL. Nothing is lost. Until then positions are the last known ones.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_database_writable",
         kind="gauge",
         means="Whether it answered and accepts writes.",
         hint="It's a standby, or has default_transaction_read_only. DATABASE_URL must lead to the "
         "primary.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_next_offset",
         kind="gauge",
         means="The stored position of each partition of the topics, whichever process reads it, or "
@@ -266,7 +266,7 @@ CATALOGUE: Final = (
         hint="It moves unless there is nothing to read.",
         labels=_PARTITION,
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_lag_records",
         kind="gauge",
         means="Offsets between the stored position and the log's end. Every process reports every "
@@ -276,7 +276,7 @@ CATALOGUE: Final = (
         "it's stuck.",
         labels=_PARTITION,
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_lag_seconds",
         kind="gauge",
         means="How long the oldest unread record has been in the log, or 0 if none is unread. If "
@@ -285,7 +285,7 @@ CATALOGUE: Final = (
         hint="The dashboards are this far behind.",
         labels=_PARTITION,
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_time_to_expiry_seconds",
         kind="gauge",
         means="Time until retention.ms deletes the oldest unread record. The whole retention if "
@@ -295,50 +295,50 @@ CATALOGUE: Final = (
         "command), then remove the cause of the lag.",
         labels=_PARTITION,
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_work_remaining_records",
         kind="gauge",
         means="Sum of normalizer_lag_records, for an autoscaler. Left out while the lag of any "
         "partition is unknown.",
         hint="Divide it by the records that one process handles in the time you allow.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_unverified_seconds",
         kind="gauge",
         means="Time since all projections were last compared with the events, by scope: all "
         "events, a range of hours, or a sample (as maintain does). +Inf means never. Left "
         "out until this process has read it once.",
         hint="Run `projector verify`, for example once a day.",
-        labels={"scope": SCOPES},
+        labels={"scope": VERIFY_SCOPE_LABELS},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_divergent_rows",
         kind="gauge",
         means="Executions and hours whose projections are known to differ from the events, because "
         "verify found that, or because events were stored without their projections.",
         hint="`select * from projector.agreement`, then `projector repair`. Report it.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_divergent_seconds",
         kind="gauge",
         means="How long the oldest of them has been known, or 0 if there are none.",
         hint="As above.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_jobs",
         kind="gauge",
         means="Jobs over history that are running, or were interrupted and wait for their command.",
         hint="interrupted: find it with `normalizer jobs`, and run its command again to resume.",
         labels={"kind": JOB_KINDS, "state": JOB_STATES},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_job_progress_ratio",
         kind="gauge",
         means="The share of its source that the slowest running job has done, or 1 if none runs.",
         hint="`normalizer jobs` shows how long it will take and what throttles it.",
         labels={"kind": JOB_KINDS},
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_oldest_snapshot_seconds",
         kind="gauge",
         means="Age of the oldest snapshot in the database that keeps vacuum from removing dead "
@@ -348,7 +348,7 @@ CATALOGUE: Final = (
         "xact_start) and end it, unless it's a dump. A VACUUM doesn't hold up others and "
         "doesn't count.",
     ),
-    Metric(
+    MetricDescription(
         name="normalizer_missing_migrations",
         kind="gauge",
         means="Migrations that this version needs and the database lacks.",
@@ -361,7 +361,7 @@ def metric_table() -> Iterator[str]:
     """Yield the catalog as the lines of a Markdown table."""
     yield "| name | type | meaning | what to do |"
     yield "|---|---|---|---|"
-    for metric in CATALOGUE:
+    for metric in METRICS:
         labels = "".join(
             f"<br>{label}: {', '.join(values) or 'as they are'}"
             for label, values in metric.labels.items()

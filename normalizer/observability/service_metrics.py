@@ -23,11 +23,11 @@ from prometheus_client.metrics_core import (
     Metric as Family,
 )
 
-from normalizer.observability.metric_catalog import CATALOGUE, SQLSTATE_CLASSES, STAGES
+from normalizer.observability.metric_catalog import METRICS, SQLSTATE_CLASSES, STAGE_LABELS
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-_BY_NAME: Final = {metric.name: metric for metric in CATALOGUE}
+_BY_NAME: Final = {metric.name: metric for metric in METRICS}
 
 
 class ServiceMetrics:
@@ -47,7 +47,7 @@ class ServiceMetrics:
         self.retries = self._counter("normalizer_retries_total")
         self.batch_rows = self._histogram("normalizer_batch_rows")
         self.commit_seconds = self._histogram("normalizer_commit_seconds")
-        self._stages = {stage: self.stage_seconds.labels(stage=stage) for stage in STAGES}
+        self._stages = {stage: self.stage_seconds.labels(stage=stage) for stage in STAGE_LABELS}
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Add time to a stage."""

@@ -14,11 +14,11 @@ from normalizer.core.batch import Batch
 from normalizer.errors import StoreUnavailableError
 from normalizer.kafka import CLIENT_ID
 
-SCHEMA: Final = "https://opentelemetry.io/schemas/1.44.0"
-KAFKA: Final = {"messaging.system": "kafka"}
+OTEL_SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+KAFKA_ATTRIBUTES: Final = {"messaging.system": "kafka"}
 
 
-class Sink(NamedTuple):
+class SinkSpans(NamedTuple):
     """The names and attributes of the spans that write and commit."""
 
     name: str
@@ -28,7 +28,7 @@ class Sink(NamedTuple):
     commit: dict[str, Any]
 
 
-def postgres_sink(database_url: str) -> Sink:
+def describe_postgres_sink(database_url: str) -> SinkSpans:
     """Describe the database of the URL, without user and password."""
     parts = urlsplit(database_url)
     database = unquote(parts.path.lstrip("/"))
@@ -38,7 +38,7 @@ def postgres_sink(database_url: str) -> Sink:
     if parts.hostname and "," not in parts.netloc:
         common |= {"server.address": parts.hostname, "server.port": parts.port or 5432}
     table = "normalizer.events"
-    return Sink(
+    return SinkSpans(
         f"write {table}",
         SpanKind.CLIENT,
         {**common, "db.operation.name": "write", "db.collection.name": table},
@@ -47,15 +47,15 @@ def postgres_sink(database_url: str) -> Sink:
     )
 
 
-def relay_sink(settings: Settings) -> Sink:
+def describe_relay_sink(settings: Settings) -> SinkSpans:
     """Describe the relay's topic of canonical events."""
     topic = settings.kafka_canonical_topic
     common = {
-        **KAFKA,
+        **KAFKA_ATTRIBUTES,
         "messaging.destination.name": topic,
         "messaging.client.id": CLIENT_ID,
     }
-    return Sink(
+    return SinkSpans(
         f"send {topic}",
         SpanKind.PRODUCER,
         {**common, **operation_attributes("send")},

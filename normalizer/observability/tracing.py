@@ -1,7 +1,7 @@
 """Turns tracing of batches on if OpenTelemetry's environment variables ask for it.
 
-Otherwise `tracing` yields a tracer that does nothing, and OpenTelemetry isn't even imported. To
-install OpenTelemetry, add the extra `otel`. docs/tracing.md says which variables to set.
+Otherwise `open_tracing` yields a tracer that does nothing, and OpenTelemetry isn't even imported.
+To install OpenTelemetry, add the extra `otel`. docs/tracing.md says which variables to set.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from normalizer.config.passwords import masked_url
+from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.errors import ConfigurationError
 from normalizer.observability.tracer import NoopTracer, Tracer
@@ -25,7 +25,7 @@ _log: Final = get_logger()
 
 
 @contextlib.contextmanager
-def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Tracer]:
+def open_tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Tracer]:
     """Open the tracer that the environment configures, for the duration of the block.
 
     Remaining spans are sent at the end of the block. A problem with tracing never affects the
@@ -41,7 +41,7 @@ def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Tracer]:
 def _open_tracer(settings: Settings, environ: Mapping[str, str]) -> Tracer:
     if not _is_wanted(environ):
         return NoopTracer()
-    if mistake := why_untraced(environ):
+    if mistake := find_tracing_error(environ):
         _log.warning("tracing.off", why=str(mistake))
         return NoopTracer()
     try:
@@ -59,7 +59,7 @@ def _open_tracer(settings: Settings, environ: Mapping[str, str]) -> Tracer:
     return NoopTracer()
 
 
-def why_untraced(environ: Mapping[str, str]) -> ConfigurationError | None:
+def find_tracing_error(environ: Mapping[str, str]) -> ConfigurationError | None:
     """Return why this build can't trace as the environment wants, and what to do about it."""
     if not _is_wanted(environ):
         return None
@@ -83,8 +83,8 @@ def find_grpc_port_error(environ: Mapping[str, str]) -> ConfigurationError | Non
     if not _is_wanted(environ) or not _GRPC_PORT.search(endpoint):
         return None
     return ConfigurationError(
-        f"the OTLP endpoint {masked_url(endpoint)} has the port that collectors use for gRPC, but "
-        "spans are sent over HTTP",
+        f"the OTLP endpoint {mask_url_passwords(endpoint)} has the port that collectors use for "
+        "gRPC, but spans are sent over HTTP",
         remedy=f"use {_HTTP_PORT}",
     )
 
@@ -102,7 +102,7 @@ def _first(environ: Mapping[str, str], names: tuple[str, str]) -> str:
     return next((text for name in names if (text := environ.get(name, "").strip())), "")
 
 
-def header_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
+def otel_header_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the values of the headers of each request, which are most often API keys."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
     pairs = [pair for name in names for pair in environ.get(name, "").split(",")]

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import asyncpg
 from asyncpg.transaction import Transaction
 
-from normalizer.config.passwords import DATABASE_URL_FORM, is_database_url
-from normalizer.config.tls_files import find_unloadable_file, system_tls
+from normalizer.config.passwords import DATABASE_URL_SYNTAX, is_database_url
+from normalizer.config.tls_files import find_unloadable_file, system_ca_ssl_context
 from normalizer.errors import ConfigurationError
 from normalizer.postgres.database_connection import (
     CLOSE_S,
@@ -73,7 +73,7 @@ class TlsFileError(OSError):
 def check_url(database_url: str, name: str = "the database's address") -> None:
     """Raise ConfigurationError, whose message begins with `name`, if this isn't an address."""
     if not is_database_url(database_url):
-        raise ConfigurationError(f"{name}: {DATABASE_URL_FORM}")
+        raise ConfigurationError(f"{name}: {DATABASE_URL_SYNTAX}")
 
 
 class PoolerError(asyncpg.ProtocolViolationError):  # type: ignore[misc]
@@ -111,7 +111,7 @@ async def connect(
         "connection_class": Connection,
     }
     try:
-        options["ssl"] = system_tls(database_url)
+        options["ssl"] = system_ca_ssl_context(database_url)
         connection = await _connect(database_url, options)
     except asyncpg.ProtocolViolationError as error:
         if "startup parameter" not in str(error):

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from normalizer.config.passwords import MASK, masked_url
+from normalizer.config.passwords import URL_MASK, mask_url_passwords
 from normalizer.errors import NormalizerError, RetryableError, SignInTries
 from normalizer.runtime.log_stream import LogStream
 
@@ -144,8 +144,8 @@ class Masker:
 
     def _masked_text(self, text: str) -> str:
         if self._known:
-            text = self._known.sub(MASK, text)
-        return _TOKEN.sub(MASK, masked_url(text))
+            text = self._known.sub(URL_MASK, text)
+        return _TOKEN.sub(URL_MASK, mask_url_passwords(text))
 
 
 _FIRST: Final = ("timestamp", "level", "event")

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from typing import Final
 
 from normalizer.core.batch import RecordOutcomes
-from normalizer.core.decode.bounds import is_heavy
+from normalizer.core.decode.bounds import is_slow_to_normalize
 from normalizer.core.encoded_events import (
     MAX_LANE_CALL_BYTES,
     MAX_LANE_CALL_RECORDS,
@@ -57,7 +57,7 @@ async def normalize_in_slices(
     for call, answers in _read(records, lane):
         for record, answer in zip(call, answers, strict=True):
             outcomes = answer
-            if outcomes is None and heavy and is_heavy(record):
+            if outcomes is None and heavy and is_slow_to_normalize(record):
                 outcomes = await heavy(record)
                 if outcomes is None:
                     return

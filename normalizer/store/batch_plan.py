@@ -16,7 +16,7 @@ import msgspec
 from normalizer.core.batch import Batch
 from normalizer.core.encoded_events import Event
 from normalizer.core.identity.coordinates import (
-    DEDUP_ALWAYS,
+    HORIZON_ABOVE_EVERY_OFFSET,
     Coordinates,
     DedupHorizon,
     SourceKey,
@@ -162,7 +162,11 @@ class BatchPlanner:
                 (record.topic, record.incarnation, record.partition) for record, _ in batch.items()
             }
             # A job's horizon is above every offset if others may write the same records right now.
-            ours = {source for source in sources if dedup_horizon.get(source, 0) < DEDUP_ALWAYS}
+            ours = {
+                source
+                for source in sources
+                if dedup_horizon.get(source, 0) < HORIZON_ABOVE_EVERY_OFFSET
+            }
             if any(source_key(row) not in ours for row in write_plan.updates):
                 self.shared_batches_left = _SHARED_BATCHES
         self.shared_batches_left = max(self.shared_batches_left - 1, 0)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from normalizer.config.tls_files import url_option
+from normalizer.config.tls_files import libpq_option
 from normalizer.errors import (
     FatalError,
     NormalizerError,
@@ -100,7 +100,7 @@ def _signing_in(error: asyncpg.PostgresError, database_url: str) -> str:
         return "check the name of the database in DATABASE_URL"
     if getattr(error, "server_source_function", None) != _NO_LINE_IN_PG_HBA:
         return "check the user and the password in DATABASE_URL"
-    if url_option(database_url, "sslmode") == "disable":
+    if libpq_option(database_url, "sslmode") == "disable":
         return (
             "sslmode=disable turns TLS off, which a hostssl line of pg_hba.conf asks for: set "
             "sslmode=require in DATABASE_URL"

@@ -22,7 +22,12 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError, pick_worst
+from normalizer.errors import (
+    ConfigurationError,
+    FatalError,
+    StoreUnavailableError,
+    pick_worst_error,
+)
 from normalizer.postgres.database import closing, connect
 from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.migration_files import (
@@ -218,7 +223,7 @@ async def _apply_unlocked(
                 is_new = await _apply(connection, files, file)
                 watching.cancel()
         except BaseExceptionGroup as errors:
-            error = pick_worst(errors)
+            error = pick_worst_error(errors)
             if not isinstance(error, asyncpg.LockNotAvailableError):
                 raise error from errors
             report(f"{file.name} gave way to the writers behind it, and will retry in some seconds")

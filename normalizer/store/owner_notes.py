@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.core.previous_owner import ALONE
+from normalizer.core.previous_owner import SLICE_ALONE
 from normalizer.store.claim import Claim
 
 # Releases every position that this process holds, whatever its topic, because no other process has
@@ -44,5 +44,5 @@ async def mark_next_record_alone(connection: asyncpg.Connection, claim: Claim) -
         claim.incarnation,
         claim.partition,
         claim.epoch,
-        ALONE,
+        SLICE_ALONE,
     )

@@ -19,7 +19,7 @@ from normalizer.core.decode.samples import BASE64_DATA_KEY
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.unstorable import replace_unstorable
 from normalizer.errors import ConfigurationError
-from normalizer.jsontext import parse
+from normalizer.jsontext import parse_json
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.write_transaction import CommittedBatch
 
@@ -174,7 +174,7 @@ def _content(kept: StoredBytes, *, raw: bool, redact_keys: Iterable[str]) -> lis
         return []
     try:
         text = kept.value.decode()
-        tree = parse(text)
+        tree = parse_json(text)
     except (ValueError, RecursionError):
         return [("content", "not shown, because only JSON can be redacted (--raw shows it)")]
     if isinstance(tree, dict) and BASE64_DATA_KEY.decode() in tree:

@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from normalizer.core.decode.bounds import MAX_TRUNCATED_BYTES
+from normalizer.core.decode.bounds import OVERSIZED_KEPT_BYTES
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.rules.timestamps import recorded_at
+from normalizer.core.rules.timestamps import to_recorded_at
 from normalizer.envelope import RULES_VERSION, Rejected
 
 _WHOLE_BYTES: Final = 1 << 20
@@ -50,7 +50,7 @@ class RejectedRecord(NamedTuple):
 _ADD_QUARANTINE: Final = """
     insert into normalizer.quarantine (
         reason, detail, sqlstate, shape, normalizer_version, source_topic, source_incarnation,
-        source_partition, source_offset, source_index, value_bytes, recorded_at, sample,
+        source_partition, source_offset, source_index, value_bytes, to_recorded_at, sample,
         execution_id, batch_id
     )
     select rejected.*, $15::bigint
@@ -140,7 +140,7 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
         RULES_VERSION,
         *rejected_record.coordinates,
         record.value_bytes,
-        recorded_at(record.recorded_ms),
+        to_recorded_at(record.recorded_ms),
         rejected.sample,
         rejected_record.execution_id,
     )
@@ -150,8 +150,8 @@ def _raw(record: RawRecord) -> tuple[object, ...]:
     """Return the row that stores a record's bytes.
 
     A record larger than _WHOLE_BYTES isn't stored in full. Its row has only the first
-    MAX_TRUNCATED_BYTES of its key and its value, and a hash of the whole value. `cut` is set if the
-    value was too large even to be kept in memory.
+    OVERSIZED_KEPT_BYTES of its key and its value, and a hash of the whole value. `cut` is set if
+    the value was too large even to be kept in memory.
     """
     value, key = record.value or b"", record.key or b""
     headers = msgspec.json.encode(
@@ -169,8 +169,8 @@ def _raw(record: RawRecord) -> tuple[object, ...]:
         record.incarnation,
         record.partition,
         record.offset,
-        record.key if whole or record.key is None else key[:MAX_TRUNCATED_BYTES],
-        record.value if whole or record.value is None else value[:MAX_TRUNCATED_BYTES],
+        record.key if whole or record.key is None else key[:OVERSIZED_KEPT_BYTES],
+        record.value if whole or record.value is None else value[:OVERSIZED_KEPT_BYTES],
         headers if whole else None,
         hashlib.sha256(value).digest() if record.cut is None else record.cut.sha256,
         whole,

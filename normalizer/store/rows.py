@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.core.encoded_events import COLUMNS, Event, to_columns
+from normalizer.core.encoded_events import ENCODED_COLUMNS, Event, to_encoded_columns
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.envelope import Envelope
 from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, failed_copy_line, find_error_cause
@@ -61,7 +61,7 @@ async def add_merged_records(
     await connection.execute(_ADD_MERGED_RECORDS, *map(list, columns))
 
 
-EVENT_COLUMNS: Final = ("batch_id", *COLUMNS)
+EVENT_COLUMNS: Final = ("batch_id", *ENCODED_COLUMNS)
 """The columns that COPY writes, in order. All other columns have defaults."""
 
 
@@ -101,7 +101,7 @@ async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes
     gathered, size = [_HEAD], 0
     for line, row in enumerate(rows, start=1):
         try:
-            columns = to_columns(row)
+            columns = to_encoded_columns(row)
         except ValueError:
             raise RowRejectedError(line=line) from None
         gathered.append(columns)

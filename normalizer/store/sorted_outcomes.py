@@ -19,7 +19,7 @@ from normalizer.core.encoded_events import Event, recorded_or_created_at
 from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, event_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.rules.timestamps import recorded_at
+from normalizer.core.rules.timestamps import to_recorded_at
 from normalizer.envelope import Ignored, Rejected
 from normalizer.store.quarantine_writer import RejectedRecord
 
@@ -197,7 +197,7 @@ def is_expired(record: RawRecord, outcome: Event | Rejected, horizon: datetime) 
     """
     match outcome:
         case Rejected():
-            time = recorded_at(record.recorded_ms)
+            time = to_recorded_at(record.recorded_ms)
         case event:
             time = recorded_or_created_at(event)
     return time is not None and time < horizon

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.config.passwords import masked_url
+from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.errors import NormalizerError
 from normalizer.kafka import TopicReader, optional_topic_reader
@@ -218,4 +218,4 @@ def _in_words(errors: BaseExceptionGroup[BaseException]) -> str:
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"error: {masked_url(str(error)) or type(error).__name__}"
+    return f"error: {mask_url_passwords(str(error)) or type(error).__name__}"

@@ -4,7 +4,7 @@
 
 import click
 
-from normalizer.core.record_address import RECORD_FORM, parse_record_address
+from normalizer.core.record_address import RECORD_ADDRESS_SYNTAX, parse_record_address
 from normalizer.runtime.command_line import FiniteRange
 from projector.cli.command_runner import print_result, run_command
 from projector.database_session import database_url, open_connection
@@ -60,7 +60,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
     """
     place = parse_record_address(coordinates)
     if place is None:
-        raise click.BadParameter(f"expected {RECORD_FORM}; got {coordinates!r}")
+        raise click.BadParameter(f"expected {RECORD_ADDRESS_SYNTAX}; got {coordinates!r}")
     topic, partition, offset = place
 
     async def run() -> int:

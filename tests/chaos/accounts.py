@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from normalizer.core.identity.coordinates import Coordinates, event_coordinates, required_id
+from normalizer.core.identity.coordinates import Coordinates, event_coordinates, required_event_id
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected
@@ -85,7 +85,7 @@ async def assert_every_record_is_accounted_for(
 async def _assert_events(
     connection: asyncpg.Connection, reports: Mapping[int, list[Envelope]]
 ) -> None:
-    rows = {required_id(row): row for row in await stored_events(connection)}
+    rows = {required_event_id(row): row for row in await stored_events(connection)}
     reports = _with_taken_ids(rows, reports)
     missing, unknown = reports.keys() - rows.keys(), rows.keys() - reports.keys()
     rejected = await connection.fetch(

@@ -163,7 +163,8 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "normalizer/core/identity/merge_flags.py",
-                "if flags & HAS_RIVAL and lacking_flags(row) and not is_ambiguous(row):",
+                "if flags & HAS_RIVAL and missing_name_flags(row) and not "
+                "has_ambiguous_report(row):",
                 "if flags < 0:",
             ),
         ),

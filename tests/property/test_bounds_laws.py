@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from normalizer.core.decode import bounds
 from normalizer.core.decode.wire_values import RecordRejectedError
-from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, NumberError, canonical_number, parse
+from normalizer.jsontext import (
+    MAX_NUMBER_DIGITS,
+    MAX_NUMBER_EXPONENT,
+    NumberError,
+    canonical_number,
+    parse_json,
+)
 
 wholes = st.one_of(st.integers(0, 10**12), st.integers(0, 10**305)).map(str)
 fractions = st.one_of(
@@ -45,10 +51,13 @@ def rejected(text: str) -> str:
     """By decimals: whether a number may not be at all."""
     mantissa, _, exponent = text.lower().partition("e")
     digits = sum(map(str.isdigit, mantissa))
-    if digits > MAX_DIGITS or abs(int(exponent or 0)) > MAX_EXPONENT:
+    if digits > MAX_NUMBER_DIGITS or abs(int(exponent or 0)) > MAX_NUMBER_EXPONENT:
         return "invalid_json"
     number = Decimal(text)
-    if abs(number) >= Decimal("1e308") or len(f"{abs(number):f}".replace(".", "")) > MAX_DIGITS:
+    if (
+        abs(number) >= Decimal("1e308")
+        or len(f"{abs(number):f}".replace(".", "")) > MAX_NUMBER_DIGITS
+    ):
         return "invalid_json"
     return ""
 
@@ -101,7 +110,7 @@ def test_a_text_is_rejected_as_decimals_say(text: str) -> None:
         beyond = sum(abs(int(token.lower().partition("e")[2])) > 22 for token in tokens)
         expected = "too_large" if beyond > 2 or total > 500 else ""
 
-    with_small = {"MAX_EXPONENTS": 2, "MAX_EXPANDED_BYTES": 500}
+    with_small = {"MAX_LARGE_EXPONENTS": 2, "MAX_EXPANDED_BYTES": 500}
     found = ""
     kept = {name: getattr(bounds, name) for name in with_small}
     for name, value in with_small.items():
@@ -120,14 +129,14 @@ def test_a_text_is_rejected_as_decimals_say(text: str) -> None:
 @given(st.lists(trees, max_size=12))
 def test_the_items_of_a_list_are_counted(items: list[str]) -> None:
     text = f"[{' , '.join(items)}]"
-    most, bounds.MAX_ITEMS = bounds.MAX_ITEMS, 5  # type: ignore[misc]
+    most, bounds.MAX_EVENTS_IN_RECORD = bounds.MAX_EVENTS_IN_RECORD, 5  # type: ignore[misc]
     try:
-        bounds.check_items(text.encode())
+        bounds.check_event_count(text.encode())
         found = False
     except RecordRejectedError:
         found = True
     finally:
-        bounds.MAX_ITEMS = most  # type: ignore[misc]
+        bounds.MAX_EVENTS_IN_RECORD = most  # type: ignore[misc]
 
     assert found == (len(items) > 5)
 
@@ -141,7 +150,7 @@ def test_the_depth_is_that_of_the_tree(text: str) -> None:
         return (1 + max(map(depth, inner), default=0)) if isinstance(tree, (dict, list)) else 0
 
     try:
-        deep = depth(parse(opened))
+        deep = depth(parse_json(opened))
     except NumberError:
         return
 

@@ -12,7 +12,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
 from normalizer.core.redaction.unstorable import replace_unstorable
-from normalizer.core.rules.timestamps import SOURCES, parse_time
+from normalizer.core.rules.timestamps import TIME_FIELDS, parse_time
 from normalizer.envelope import Envelope
 from tests.property.raw_events import RECORDED_MS, as_json, events
 
@@ -54,7 +54,7 @@ def parse(value: bytes) -> dict[str, Any]:
 
 def times(event: dict[str, Any]) -> set[Any]:
     """The instants that an event names: their spelling is not kept."""
-    sent = [event.get(name) for name in SOURCES]
+    sent = [event.get(name) for name in TIME_FIELDS]
     decoded = [int(each) if each is not True and isinstance(each, int) else each for each in sent]
     return {parse_time(str(each) if isinstance(each, Decimal) else each) for each in decoded}
 
@@ -70,7 +70,7 @@ def test_every_value_that_was_sent_is_in_the_denormalized_record(sent: dict[str,
 
         assert times(original) <= times(rebuilt) | {None}
         seconds = original.pop("duration", None)
-        readable = [name for name in SOURCES if parse_time(_value(original.get(name)))]
+        readable = [name for name in TIME_FIELDS if parse_time(_value(original.get(name)))]
         for name in readable:
             del original[name]
         assert set(leaves(original)) <= set(leaves(rebuilt))

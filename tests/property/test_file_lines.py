@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.files.record_lines import (
-    LONGEST_BYTES,
-    parse_record,
-    parse_records,
+    MAX_LINE_BYTES,
+    parse_record_line,
+    parse_record_lines,
     read_line_chunks,
-    read_pages,
+    read_line_pages,
 )
 from tests.support.factories import raw_event
 
@@ -67,12 +67,12 @@ class Chunks:
         return chunk
 
 
-def together(stream: Chunks, *, longest_bytes: int = LONGEST_BYTES) -> list[tuple[int, RawRecord]]:
+def together(stream: Chunks, *, longest_bytes: int = MAX_LINE_BYTES) -> list[tuple[int, RawRecord]]:
     """The records of a stream, read text by text, with the numbers of their lines."""
     found: list[tuple[int, RawRecord]] = []
     number = 1
     for text in read_line_chunks(stream, longest_bytes=longest_bytes):
-        number, *numbered = parse_records(number, text, TOPIC, longest_bytes=longest_bytes)
+        number, *numbered = parse_record_lines(number, text, TOPIC, longest_bytes=longest_bytes)
         found += zip(*numbered, strict=True)
     return found
 
@@ -97,7 +97,7 @@ def test_lines_read_together_are_the_records_they_are_alone(
 ) -> None:
     content = b"\n".join(lines)
     maintenance_lock = [
-        (number, parse_record(line, number, TOPIC))
+        (number, parse_record_line(line, number, TOPIC))
         for number, line in enumerate(content.split(b"\n"), 1)
         if line.strip()
     ]
@@ -116,19 +116,19 @@ def test_a_long_line_is_cut_wherever_its_chunks_end(
 
     read = [
         line
-        for page in read_pages(Chunks(content, lengths), longest_bytes=longest)
+        for page in read_line_pages(Chunks(content, lengths), longest_bytes=longest)
         for line in page
     ]
 
     assert read == cut
     numbered = together(Chunks(content, lengths), longest_bytes=longest)
-    assert numbered == [(number, parse_record(line, number, TOPIC)) for number, line in cut]
+    assert numbered == [(number, parse_record_line(line, number, TOPIC)) for number, line in cut]
 
 
 def test_a_file_in_kcats_form_is_decoded_together() -> None:
     count = len(IN_KCATS_FORM)
 
-    after, numbers, records = parse_records(4, b"\n".join([*IN_KCATS_FORM, b""]), TOPIC)
+    after, numbers, records = parse_record_lines(4, b"\n".join([*IN_KCATS_FORM, b""]), TOPIC)
 
     assert after == 4 + count
     assert numbers == range(4, 4 + count)

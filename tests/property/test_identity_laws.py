@@ -14,7 +14,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normalizer.core.identity.merge_flags import ELSEWHERE, MERGED, is_ambiguous
+from normalizer.core.identity.merge_flags import MERGED, REPORTED_ELSEWHERE, has_ambiguous_report
 from normalizer.envelope import Envelope, canonical_json
 from tests.support.factories import envelope
 from tests.support.memory_log import MemoryLog
@@ -90,7 +90,7 @@ def content(log: MemoryLog) -> set[str]:
     said = set()
     for row in log_rows(log):
         fields = msgspec.structs.asdict(row) | {
-            "merge_flags": row.merge_flags & ~(MERGED | ELSEWHERE | 8)
+            "merge_flags": row.merge_flags & ~(MERGED | REPORTED_ELSEWHERE | 8)
         }
         for name in ("event_id", "source_offset", "recorded_at", "coercions"):
             del fields[name]
@@ -148,7 +148,7 @@ def test_where_the_order_decides_a_row_says_so_in_every_order(
     logs = [written(order, cuts) for order in orders(sent, data)]
 
     if len({frozenset(content(log)) for log in logs}) > 1:
-        assert all(any(map(is_ambiguous, log_rows(log))) for log in logs)
+        assert all(any(map(has_ambiguous_report, log_rows(log))) for log in logs)
 
 
 @settings(max_examples=50)
@@ -182,6 +182,6 @@ def test_a_row_is_marked_if_it_has_a_rival_and_a_report_of_it_lacks_a_name(
     lacking = any(one.step == "" or one.command_id is None for one in sent)
 
     if len(log_rows(log)) > 1 and lacking:
-        assert any(map(is_ambiguous, log_rows(log)))
+        assert any(map(has_ambiguous_report, log_rows(log)))
     if not lacking:
-        assert not any(map(is_ambiguous, log_rows(log)))
+        assert not any(map(has_ambiguous_report, log_rows(log)))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from normalizer.core.evidence import Evidence, Rank
 from normalizer.core.identity.collisions import match_strength
-from normalizer.core.identity.conflicts import CONFLICTING_VALUES, MAX_VALUES
-from normalizer.core.identity.merge_flags import ELSEWHERE, MERGED
+from normalizer.core.identity.conflicts import CONFLICTING_VALUES_KEY, MAX_KEPT_VALUES
+from normalizer.core.identity.merge_flags import MERGED, REPORTED_ELSEWHERE
 from normalizer.envelope import Envelope, canonical_json
 from tests.support.factories import envelope, recorded_at
 from tests.support.merging import merge
@@ -32,7 +32,9 @@ json_values = st.recursive(
 json_objects = st.dictionaries(words, json_values, max_size=3)
 # A producer's own key of the name we keep losers under, also looking just like ours.
 producers_own_values = json_values | st.dictionaries(
-    st.sampled_from(["step", "meta.a", "extra.b", "nobody", "more", f"extra.{CONFLICTING_VALUES}"]),
+    st.sampled_from(
+        ["step", "meta.a", "extra.b", "nobody", "more", f"extra.{CONFLICTING_VALUES_KEY}"]
+    ),
     st.lists(st.sampled_from(["x", "y", 77]), max_size=2),
     max_size=2,
 )
@@ -52,7 +54,7 @@ def report_of_the_event(draw: st.DrawFn, *, distinct_offset: int = 0) -> Envelop
     meta = draw(json_objects) | {"attempts": attempts}
     extra = draw(json_objects)
     if draw(st.integers(0, 3)) == 0:
-        extra[CONFLICTING_VALUES] = draw(producers_own_values)
+        extra[CONFLICTING_VALUES_KEY] = draw(producers_own_values)
     created_at = draw(st.none() | st.builds(recorded_at, small))
     ranks: list[Rank] = [draw(st.sampled_from(RANKS)) for _ in range(3)]
     if created_at is None:
@@ -104,12 +106,12 @@ def _value(name: str, value: Any) -> Any:
     if name in _JSON and value is not None:
         return canonical_json(value)
     # Both flags depend on which report came first.
-    return value & ~(MERGED | ELSEWHERE) if name == "merge_flags" else value
+    return value & ~(MERGED | REPORTED_ELSEWHERE) if name == "merge_flags" else value
 
 
 def kept_losers(row: Envelope) -> Any:
     """The value under the key that keeps losers: ours, or a producer's own."""
-    return msgspec.json.decode(row.extra or b"{}").get(CONFLICTING_VALUES)
+    return msgspec.json.decode(row.extra or b"{}").get(CONFLICTING_VALUES_KEY)
 
 
 def losers(row: Envelope) -> dict[str, list[Any]]:
@@ -181,7 +183,7 @@ def test_conflicting_values_are_bounded_whatever_the_order(
     assert all(merge(row, report) is row for report in reports)
     kept = losers(row)
     more = kept.pop("more", [])
-    assert all(len(values) <= MAX_VALUES for values in kept.values())
+    assert all(len(values) <= MAX_KEPT_VALUES for values in kept.values())
     for name in ("error", "headers.traceparent"):
         values = {
             value
@@ -193,7 +195,7 @@ def test_conflicting_values_are_bounded_whatever_the_order(
             )
             is not None
         }
-        assert (name in more) == (len(values) > MAX_VALUES)
+        assert (name in more) == (len(values) > MAX_KEPT_VALUES)
 
 
 @given(report_of_the_event())
@@ -286,7 +288,7 @@ def no_key_of_meta_headers_or_extra_is_lost(a: Envelope, b: Envelope) -> None:
     for name in ("meta", "headers", "extra"):
         decoded = [msgspec.json.decode(getattr(t, name) or b"{}") for t in (a, b)]
         kept = msgspec.json.decode(getattr(row, name) or b"{}")
-        for key in {*decoded[0], *decoded[1]} - {CONFLICTING_VALUES, "attempts"}:
+        for key in {*decoded[0], *decoded[1]} - {CONFLICTING_VALUES_KEY, "attempts"}:
             values = [one[key] for one in decoded if one.get(key) is not None]
             assert kept[key] in (values or [None])
             lost = [value for value in values if as_json(value) != as_json(kept[key])]
@@ -298,8 +300,10 @@ def a_producers_own_conflicting_values_is_never_lost(a: Envelope, b: Envelope) -
 
     for report in (a, b):
         own = msgspec.json.decode(report.extra or b"{}")
-        if CONFLICTING_VALUES in own:
-            assert all(one in scalars(kept_losers(row)) for one in scalars(own[CONFLICTING_VALUES]))
+        if CONFLICTING_VALUES_KEY in own:
+            assert all(
+                one in scalars(kept_losers(row)) for one in scalars(own[CONFLICTING_VALUES_KEY])
+            )
 
 
 def reports_of_one_event_agree_that_they_are(a: Envelope, b: Envelope) -> None:

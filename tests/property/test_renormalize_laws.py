@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalizer.core.identity.collisions import match_strength
-from normalizer.core.identity.merge_flags import ELSEWHERE
+from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, canonical_json
 from normalizer.jobs.dry_run.diff import find_changed_fields
@@ -71,4 +71,4 @@ def test_row_with_an_identical_report_in_another_log_is_normalized_again() -> No
     again = renormalize_row(msgspec.structs.replace(stored, status="RUNNING"), _normalize)
 
     assert isinstance(again, Envelope)
-    assert again.merge_flags == ELSEWHERE
+    assert again.merge_flags == REPORTED_ELSEWHERE

@@ -6,14 +6,14 @@ from typing import Any, Final, NamedTuple
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from normalizer.core.decode.samples import SAMPLE_BYTES, take_sample
+from normalizer.core.decode.samples import MAX_SAMPLE_BYTES, safe_sample
 from normalizer.core.redaction.sanitize import Sanitizer
 from tests.support import secret_corpus
 
 SECRET: Final = "Zq7Wm4Xt9Lp2"
 SANITIZER: Final = Sanitizer()
 
-pads = st.integers(0, 3 * SAMPLE_BYTES).map(lambda size: "." * size)
+pads = st.integers(0, 3 * MAX_SAMPLE_BYTES).map(lambda size: "." * size)
 
 
 class Arrangement(NamedTuple):
@@ -84,6 +84,6 @@ def test_no_sample_shows_a_secret_whose_name_is_anywhere_in_the_record(
     for _ in range(texts):
         text = json.dumps({"sent": text})
 
-    sample = take_sample(f"{before}{text}{after}".encode(errors="replace"), SANITIZER)
+    sample = safe_sample(f"{before}{text}{after}".encode(errors="replace"), SANITIZER)
 
     assert sample is None or arrangement.secret not in sample

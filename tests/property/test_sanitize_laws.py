@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from normalizer.core.redaction.key_checker import KeyChecker, KeyFacts
+from normalizer.core.redaction.key_checker import KeyChecker, ObjectKeyFacts
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.secret_names import REDACTED, SECRET_WORDS
 from normalizer.core.redaction.suspicious_parts import parse_whole
 from normalizer.envelope import canonical_json
-from normalizer.jsontext import Json, parse, write
+from normalizer.jsontext import Json, parse_json, write_json
 from tests.property.raw_events import as_json, trees
 
 sanitizer = Sanitizer(["iban", "NAME"])
@@ -23,8 +23,8 @@ redact_text = Sanitizer().texts.redact_text
 class _EachKey(KeyChecker):
     """Finds no keys plain, and remembers nothing about them."""
 
-    def judge(self, names: Collection[str], *, at_top: bool) -> KeyFacts:  # noqa: ARG002 - as its base
-        return KeyFacts(partial(self._secrecy, at_top=at_top), are_plain=False, may_name=True)
+    def find_facts(self, names: Collection[str], *, at_top: bool) -> ObjectKeyFacts:  # noqa: ARG002 - as its base
+        return ObjectKeyFacts(partial(self._secrecy, at_top=at_top), are_plain=False, may_name=True)
 
 
 one_by_one = Sanitizer(["iban", "NAME"])
@@ -74,7 +74,7 @@ def test_cleaning_twice_is_cleaning_once(tree: Any) -> None:
 def test_looking_first_misses_nothing(tree: Any, escaped: bool) -> None:
     sent = as_json(tree).decode()
     if not escaped:
-        sent = write(parse(sent)).encode(errors="replace").decode()
+        sent = write_json(parse_json(sent)).encode(errors="replace").decode()
 
     cleaned = sanitizer.clean(sent, _tree(sent))
 
@@ -88,7 +88,7 @@ def test_keys_that_are_judged_and_strings_that_are_searched_together_give_the_sa
     """Each key and each string is looked at alone on the other side."""
     sent = as_json(tree).decode()
     if not escaped:
-        sent = write(parse(sent)).encode(errors="replace").decode()
+        sent = write_json(parse_json(sent)).encode(errors="replace").decode()
 
     together = sanitizer.clean(sent, _tree(sent), sanitizer.find_signs(sent.encode()))
 
@@ -102,7 +102,7 @@ def test_the_search_for_the_signs_of_a_text_finds_what_the_search_for_all_finds(
 ) -> None:
     sent = as_json(tree)
     if not escaped:
-        sent = write(parse(sent.decode())).encode(errors="replace")
+        sent = write_json(parse_json(sent.decode())).encode(errors="replace")
 
     has_sign = sanitizer.find_signs(sent)
 
@@ -115,7 +115,7 @@ def _tree(text: str) -> Json:
 
 
 def _parts(tree: Any) -> Iterator[bytes]:
-    yield write(tree).encode(errors="replace")
+    yield write_json(tree).encode(errors="replace")
     for below in (
         tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
     ):
@@ -142,7 +142,7 @@ def test_redacting_a_text_twice_is_redacting_it_once(text: str) -> None:
 
 @given(trees)
 def test_canonical_json_is_a_fixed_point_and_keeps_the_value(tree: Any) -> None:
-    text = write(parse(as_json(tree).decode())).encode(errors="replace")
+    text = write_json(parse_json(as_json(tree).decode())).encode(errors="replace")
 
     canonical = canonical_json(text)
 

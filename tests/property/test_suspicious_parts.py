@@ -15,7 +15,7 @@ from normalizer.core.redaction import suspicious_parts
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.suspicious_parts import parse_suspicious, parse_whole, write_tree
 from normalizer.envelope import Envelope
-from normalizer.jsontext import RepeatedKeyObject, parse, parse_canonical, write
+from normalizer.jsontext import RepeatedKeyObject, parse_canonical_json, parse_json, write_json
 from tests.property.raw_events import as_json
 from tests.property.test_sanitize_laws import secretive
 
@@ -28,14 +28,14 @@ def test_parts_without_a_sign_are_kept_as_they_are(
 ) -> None:
     if is_wrapped:
         tree = {"result": tree, "password": "hunter2hunter2"}
-    text = json.dumps(parse(as_json(tree).decode()), separators=joints, ensure_ascii=False)
+    text = json.dumps(parse_json(as_json(tree).decode()), separators=joints, ensure_ascii=False)
     sent = _encoded(text).decode()
     with patch.object(suspicious_parts, "_SHORT", 0):
         some = sanitizer.clean(sent, parse_suspicious(sent.encode(), sanitizer.has_sign))
 
     whole = sanitizer.clean(sent, parse_whole(sent.encode()))
 
-    assert parse_canonical(some.text) == parse_canonical(whole.text)
+    assert parse_canonical_json(some.text) == parse_canonical_json(whole.text)
     assert some.replaced == whole.replaced
 
 
@@ -43,12 +43,12 @@ def test_parts_without_a_sign_are_kept_as_they_are(
 def test_a_tree_has_all_that_its_text_has(
     tree: Any, joints: tuple[str, str], is_ascii: bool
 ) -> None:
-    sent = json.dumps(parse(as_json(tree).decode()), separators=joints, ensure_ascii=is_ascii)
+    sent = json.dumps(parse_json(as_json(tree).decode()), separators=joints, ensure_ascii=is_ascii)
     sent = _encoded(sent).decode()
 
     read = parse_whole(sent.encode())
 
-    assert parse_canonical(write(read)) == parse_canonical(sent)
+    assert parse_canonical_json(write_json(read)) == parse_canonical_json(sent)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_a_tree_has_all_that_its_text_has(
 def test_a_number_keeps_its_digits(number: str) -> None:
     tree = parse_whole(f'{{"a":[{number}]}}'.encode())
 
-    assert parse_canonical(write_tree(tree)) == parse_canonical(f'{{"a":[{number}]}}')
+    assert parse_canonical_json(write_tree(tree)) == parse_canonical_json(f'{{"a":[{number}]}}')
 
 
 @pytest.mark.parametrize("number", ["9" * 309, "-" + "9" * 400, "1e309", "1e-500", "NaN", "01"])
 def test_a_number_beyond_the_limits_is_rejected(number: str) -> None:
-    for read in (parse_whole, lambda text: parse(text.decode())):
+    for read in (parse_whole, lambda text: parse_json(text.decode())):
         with pytest.raises(ValueError, match=r"number|JSON|delimiter"):
             read(f"[{number}]".encode())
 
@@ -97,7 +97,7 @@ def _repeats(tree: Any) -> bool:
 
 
 def test_a_large_part_without_a_sign_is_not_parsed() -> None:
-    rows = write([{"id": str(number)} for number in range(1_000)])
+    rows = write_json([{"id": str(number)} for number in range(1_000)])
     text = f'{{"rows":{rows},"password":"hunter2hunter2"}}'.encode()
 
     tree = parse_suspicious(text, sanitizer.has_sign)
@@ -119,7 +119,7 @@ def test_a_list_beside_a_large_batch_without_a_sign_is_cleaned() -> None:
 
 
 def test_the_earlier_value_of_a_repeated_key_does_not_stay() -> None:
-    rows = write([{"id": str(number)} for number in range(1_000)])
+    rows = write_json([{"id": str(number)} for number in range(1_000)])
     text = f'{{"rows":{rows},"note":"password=hunter2hunter2","note":"fine"}}'
 
     kept = sanitizer.clean(text, parse_suspicious(text.encode(), sanitizer.has_sign)).text

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from normalizer.observability.metric_catalog import CATALOGUE
+from normalizer.observability.metric_catalog import METRICS
 from projector.api.api_metrics import ApiMetrics
 from tests.support.dashboards import queries
 from tests.support.promtool import run_promtool
@@ -346,7 +346,7 @@ def _try(folder: Path, tests: list[dict[str, Any]]) -> None:
 
 def test_every_metric_of_an_alert_is_in_the_catalogue() -> None:
     scraped = {"up", "process_start_time_seconds"}
-    names = {metric.name for metric in CATALOGUE} | scraped | set(_projector_metrics())
+    names = {metric.name for metric in METRICS} | scraped | set(_projector_metrics())
 
     for alert in ALERTS:
         used = {

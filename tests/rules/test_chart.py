@@ -82,7 +82,7 @@ def test_the_settings_of_a_normalizer_are_accepted_as_they_stand() -> None:
     texts = {one["name"]: one.get("value", "postgresql://w@db/n") for one in chart.variables(pod)}
     texts = {name: text for name, text in texts.items() if name not in chart.SECRET_KEYS}
 
-    read = environment.load(texts, needs=("database_url", "kafka_bootstrap_servers"))
+    read = environment.load_settings(texts, needs=("database_url", "kafka_bootstrap_servers"))
 
     assert environment.unknown_variables(texts) == []
     assert pod["terminationGracePeriodSeconds"] > read.stop_timeout_s

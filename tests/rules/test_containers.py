@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from normalizer.cli import main as normalizer
 from normalizer.config import environment
-from normalizer.config.settings import FIELDS, Settings, variable
+from normalizer.config.settings import SETTING_FIELDS, Settings, environment_variable
 from projector.api import serve_command
 from projector.api.serve import ApiSettings
 from projector.api.serve_command import serve
@@ -203,7 +203,7 @@ def test_images_of_others_have_a_version_and_those_that_watch_a_digest(
 
 
 def test_every_variable_of_ours_is_one_that_the_code_reads(services: dict[str, Any]) -> None:
-    known = {variable(field.name) for field in FIELDS}
+    known = {environment_variable(field.name) for field in SETTING_FIELDS}
     of_projector = {"DATABASE_URL", "PROJECTOR_TOKEN"} | {
         option.envvar
         for one in projector.commands.values()
@@ -226,7 +226,7 @@ def test_the_settings_of_the_normalizer_are_accepted_as_they_stand(
 ) -> None:
     needs = ("database_url", "kafka_bootstrap_servers")
 
-    read = environment.load(services["normalizer"]["environment"], needs=needs)
+    read = environment.load_settings(services["normalizer"]["environment"], needs=needs)
 
     assert environment.unknown_variables(services["normalizer"]["environment"]) == []
     assert read.kafka_bootstrap_servers == ("kafka:9092",)

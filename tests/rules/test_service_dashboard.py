@@ -9,7 +9,7 @@ import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from normalizer.observability.metric_catalog import CATALOGUE
+from normalizer.observability.metric_catalog import METRICS
 from projector.api.api_metrics import ApiMetrics
 from tests.support.dashboards import Query, queries
 from tests.support.promtool import run_promtool
@@ -21,7 +21,7 @@ SCRAPED = {"instance", "job"}
 
 def _known() -> Iterator[tuple[str, set[str]]]:
     """Name -> labels of every series of ours."""
-    for metric in CATALOGUE:
+    for metric in METRICS:
         names = [metric.name]
         if metric.kind == "histogram":
             names = [f"{metric.name}_bucket", f"{metric.name}_sum", f"{metric.name}_count"]
@@ -60,7 +60,7 @@ def test_it_asks_for_what_there_is(query: Query) -> None:
 def test_every_family_of_the_catalogue_that_an_alert_needs_is_on_it() -> None:
     shown = " ".join(query.text for query in QUERIES)
 
-    missing = [metric.name for metric in CATALOGUE if metric.name not in shown]
+    missing = [metric.name for metric in METRICS if metric.name not in shown]
     # Metrics that other panels show, or that are only queried by hand.
     assert set(missing) <= {
         *("normalizer_records_total", "normalizer_holes_total", "normalizer_gaps_total"),

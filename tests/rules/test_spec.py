@@ -13,9 +13,9 @@ import pytest
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.rules.event_types import SPELLINGS
+from normalizer.core.rules.event_types import EVENT_TYPE_SPELLINGS
 from normalizer.core.shapes import SHAPES
-from normalizer.envelope import RULES, Envelope, to_canonical
+from normalizer.envelope import COERCION_RULES, Envelope, to_canonical
 from normalizer.errors import REASONS
 from tests.support.doc_pages import blocks
 
@@ -157,8 +157,8 @@ def test_the_tables_of_the_spec_are_those_of_the_code() -> None:
     reasons = [row[0].strip("`") for row in _rows("wire-shapes.md", "**L2.")]
     shapes = {row[0].strip("`") for row in _rows("wire-shapes.md", "**D2.")}
 
-    assert spellings == list(SPELLINGS)
-    assert coercions == list(RULES)
+    assert spellings == list(EVENT_TYPE_SPELLINGS)
+    assert coercions == list(COERCION_RULES)
     assert reasons == list(REASONS)
     assert shapes == set(SHAPES)
 

@@ -10,7 +10,7 @@ import pytest
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.redaction.secret_names import Secrecy, SecretWords
+from normalizer.core.redaction.secret_names import Secrecy, SecretKeyWords
 from normalizer.envelope import Envelope
 
 PAGE = (Path(__file__).parents[2] / "docs" / "spec" / "wire-shapes.md").read_text()
@@ -106,7 +106,7 @@ def test_sources_count_in_the_order_of_the_list(
 
 
 def test_the_keys_that_the_spec_names_are_secret_and_its_examples_of_others_are_not() -> None:
-    secrecy = SecretWords().secrecy
+    secrecy = SecretKeyWords().secrecy
     secret = re.sub(r"\(.*?\)|or a key of [^(]*|ends in the word", "", _rule("R7"))
     lines = re.findall(r"^- .*?(?=^- |\n\n)", secret, re.MULTILINE | re.DOTALL)[:3]
     words = re.findall(r"[a-z_]{3,}", " ".join(line.partition(":")[2] for line in lines))

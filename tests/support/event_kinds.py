@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from normalizer.core.rules.event_types import SPELLINGS
+from normalizer.core.rules.event_types import EVENT_TYPE_SPELLINGS
 
 
 class EventKind(NamedTuple):
@@ -45,7 +45,7 @@ EVENT_KINDS: Final[tuple[EventKind, ...]] = (
 
 def list_spellings(kind: EventKind) -> tuple[str, ...]:
     """Every spelling of the kind's class."""
-    found = [known for known in SPELLINGS if known[0] == kind.event_class]
+    found = [known for known in EVENT_TYPE_SPELLINGS if known[0] == kind.event_class]
     return found[0] if found else (kind.event_class,)
 
 

@@ -43,9 +43,9 @@ def tables() -> str:
             {
                 "RULES_VERSION": ("i32", RULES_VERSION),
                 "MAX_EVENT_TYPE_BYTES": ("usize", names.MAX_EVENT_TYPE_BYTES),
-                "MAX_WORD_BYTES": ("usize", names.MAX_WORD_BYTES),
+                "MAX_NAME_BYTES": ("usize", names.MAX_NAME_BYTES),
                 "MAX_STATUS_BYTES": ("usize", status.MAX_STATUS_BYTES),
-                "MAX_ITEMS": ("usize", bounds.MAX_ITEMS),
+                "MAX_EVENTS_IN_RECORD": ("usize", bounds.MAX_EVENTS_IN_RECORD),
                 "MAX_ATTEMPTS": ("i32", MAX_ATTEMPTS),
                 "MAX_WORK_S": ("f64", float(durations._MAX_OF_WORK_S)),
                 "MAX_S": ("f64", float(durations._MAX_S)),
@@ -57,11 +57,15 @@ def tables() -> str:
             }
         ),
         _names("CALL_DONE", "The types of events that end a call.", CALL_DONE),
-        _names("BEGINS", "The types of events that begin an execution.", event_types.SPELLINGS[0]),
+        _names(
+            "BEGINS",
+            "The types of events that begin an execution.",
+            event_types.EVENT_TYPE_SPELLINGS[0],
+        ),
         _names(
             "STEP_EXIT",
             "The types of events whose nested status may be a user's own word.",
-            next(known for known in event_types.SPELLINGS if known[0] == "step.exit"),
+            next(known for known in event_types.EVENT_TYPE_SPELLINGS if known[0] == "step.exit"),
         ),
         _names(
             "LEGACY_EVENT_TYPES",
@@ -91,7 +95,7 @@ def tables() -> str:
         _names(
             "DURATIONS",
             "Fields that hold milliseconds, in the order in which they are tried.",
-            [field for field, _ in durations._milliseconds(wire_fields.NOTHING_NESTED)],
+            [field for field, _ in durations._milliseconds(wire_fields.NO_NESTED_OBJECTS)],
         ),
         _name_words(),
         _mapping("call_outcome", "Returns the outcome of a finished call.", status._CALL_OUTCOMES),

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import uvloop
 
-from normalizer.config.environment import load
+from normalizer.config.environment import load_settings
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
 from normalizer.core.normalize import Normalizer
@@ -80,7 +80,7 @@ def read(file: Path) -> Measures:
 
 
 async def _serve(file: Path) -> None:
-    settings = load(os.environ, needs=("database_url", "kafka_bootstrap_servers"))
+    settings = load_settings(os.environ, needs=("database_url", "kafka_bootstrap_servers"))
     logging_setup.configure(level="warning", log_format="json", secrets=settings.secrets())
     service = Service(settings)
     measures = Measures(start_mb=_peak_mb(os.getpid()))

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 
 from normalizer.core.identity import merge as joins
-from normalizer.core.identity.digests import Digest, Digests, digest_of_text
+from normalizer.core.identity.digests import Digest, DigestCache, digest_jsonb_text
 from normalizer.envelope import Envelope
-from normalizer.jsontext import Json, parse_canonical, quote, write
+from normalizer.jsontext import Json, parse_canonical_json, quote, write_json
 
 
-class KnownDigests(Digests):
+class KnownDigests(DigestCache):
     """Knows every value's digest."""
 
     def digest_for(self, value: bytes) -> Digest:
-        return digest_of_text(jsonb_text(value))
+        return digest_jsonb_text(jsonb_text(value))
 
 
 def python_digests(values: Sequence[bytes]) -> list[Digest]:
@@ -27,7 +27,7 @@ def merge(stored: Envelope, report: Envelope) -> Envelope:
 
 def jsonb_text(value: bytes) -> bytes:
     """The value as jsonb writes it: shorter keys first, blanks after colons and commas."""
-    return _text(parse_canonical(value.decode())).encode()
+    return _text(parse_canonical_json(value.decode())).encode()
 
 
 def _text(tree: Json) -> str:
@@ -38,4 +38,4 @@ def _text(tree: Json) -> str:
             keys = sorted(tree, key=lambda key: (len(key.encode()), key.encode()))
             return f"{{{', '.join(f'{quote(key)}: {_text(tree[key])}' for key in keys)}}}"
         case _:
-            return write(tree)
+            return write_json(tree)

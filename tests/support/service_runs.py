@@ -14,7 +14,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from normalizer.config.settings import Settings, variable
+from normalizer.config.settings import Settings, environment_variable
 from normalizer.consumer.service import Service
 from tests.support import waiting
 from tests.support.factories import raw_event
@@ -100,7 +100,7 @@ def environment(settings: Settings) -> dict[str, str]:
         value = getattr(settings, field.name)
         if value != field.default:
             text = ",".join(value) if isinstance(value, tuple) else str(value)
-            values[variable(field.name)] = text
+            values[environment_variable(field.name)] = text
     return values
 
 

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::left::Left;
 use crate::scan::{list, unescaped, Raw};
 use crate::shapes::is_named;
-use crate::tables::{Top, FIRST_COLUMN, MAX_ITEMS};
+use crate::tables::{Top, FIRST_COLUMN, MAX_EVENTS_IN_RECORD};
 use crate::wire_event::{Fields, WireEvent};
 use crate::wire_values::{same_json, text_or_number, value};
 
@@ -64,7 +64,7 @@ fn decode_batch(
     if items.is_empty() {
         return Err(Left::Rejected); // Python ignores it
     }
-    if items.len() > MAX_ITEMS || items.len().saturating_mul(outer_bytes) > MAX_COPIED_BYTES {
+    if items.len() > MAX_EVENTS_IN_RECORD || items.len().saturating_mul(outer_bytes) > MAX_COPIED_BYTES {
         return Err(Left::Large);
     }
     for (index, item) in (0..).zip(items) {

@@ -4,11 +4,11 @@ pub const RULES_VERSION: i32 = 5;
 /// The constant of this name in Python.
 pub const MAX_EVENT_TYPE_BYTES: usize = 200;
 /// The constant of this name in Python.
-pub const MAX_WORD_BYTES: usize = 1_000;
+pub const MAX_NAME_BYTES: usize = 1_000;
 /// The constant of this name in Python.
 pub const MAX_STATUS_BYTES: usize = 100;
 /// The constant of this name in Python.
-pub const MAX_ITEMS: usize = 10_000;
+pub const MAX_EVENTS_IN_RECORD: usize = 10_000;
 /// The constant of this name in Python.
 pub const MAX_ATTEMPTS: i32 = 32_767;
 /// The constant of this name in Python.

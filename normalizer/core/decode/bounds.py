@@ -11,26 +11,32 @@ from typing import Final
 
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.raw_record import RawRecord
-from normalizer.jsontext import MAX_DEPTH, STRINGS, NumberError, canonical_number, is_deeper
+from normalizer.jsontext import (
+    JSON_STRINGS,
+    MAX_FIELD_DEPTH,
+    NumberError,
+    canonical_number,
+    is_deeper,
+)
 
 MAX_VALUE_BYTES: Final = 8 << 20
 MAX_RECORD_BYTES: Final = 16 << 20
 """The most bytes of a record's value, key, and headers together."""
-MAX_TRUNCATED_BYTES: Final = 1 << 16
+OVERSIZED_KEPT_BYTES: Final = 1 << 16
 """How many bytes to keep of a value, or a key, that's too large to store."""
-MAX_NESTING: Final = 256
+MAX_RECORD_DEPTH: Final = 256
 """The most levels of nesting in a record, including a batch or a wrapper around its events."""
-MAX_ITEMS: Final = 10_000
+MAX_EVENTS_IN_RECORD: Final = 10_000
 """The most events in one batch."""
-MAX_EXPONENTS: Final = 10_000
-"""The most numbers with an exponent beyond SMALL_EXPONENT. Such a number grows in the database:
+MAX_LARGE_EXPONENTS: Final = 10_000
+"""The most numbers with an exponent beyond _SMALL_EXPONENT. Such a number grows in the database:
 `1e300` has 5 bytes, and is stored with 301."""
-SMALL_EXPONENT: Final = 22
-NUMBER_CHECK_MIN_BYTES: Final = 5 * MAX_EXPONENTS
+_SMALL_EXPONENT: Final = 22
+NUMBER_CHECK_MIN_BYTES: Final = 5 * MAX_LARGE_EXPONENTS
 """A text up to this size can't have too many such numbers, because `1e23,` takes 5 bytes."""
 MAX_EXPANDED_BYTES: Final = 16 << 20
 """The most bytes of a text with all of its numbers written out, as jsonb prints them."""
-MAX_SHARED_BYTES: Final = 64 << 20
+_MAX_SHARED_BYTES: Final = 64 << 20
 """The most bytes of the fields that a batch in one record shares among its events, counted once per
 event, because they're copied into each. Without this limit, a record of a few megabytes could
 become terabytes of rows."""
@@ -38,8 +44,8 @@ become terabytes of rows."""
 _SHORT: Final = 64
 """A number with at most this many digits and a small exponent is far below its limits."""
 
-LIGHT_BYTES: Final = 1 << 16
-LIGHT_VALUES: Final = 2_000
+_LIGHT_BYTES: Final = 1 << 16
+_LIGHT_VALUES: Final = 2_000
 """A record below both limits is normalized in less than about 50 milliseconds."""
 
 _NO_LIST: Final = bytes(set(range(256)) - set(b"[{]},"))
@@ -78,13 +84,13 @@ def record_size(record: RawRecord) -> int:
 def check_depth(text: bytes, most: int) -> None:
     """Raise RecordRejectedError for JSON with more levels of nesting than `most`."""
     if is_deeper(text, most):
-        raise too_deep()
+        raise too_deep_error()
 
 
-def too_deep() -> RecordRejectedError:
+def too_deep_error() -> RecordRejectedError:
     """Return the error for JSON with too many levels."""
     return RecordRejectedError(
-        "too_deep", f"expected at most {MAX_DEPTH} levels below a field, got more"
+        "too_deep", f"expected at most {MAX_FIELD_DEPTH} levels below a field, got more"
     )
 
 
@@ -93,11 +99,11 @@ def may_have_many_exponents(text: bytes) -> bool:
 
     A number such as `1e400` is short, but has 400 digits when it's written out. `check_numbers`
     limits both the number of exponents and the size of all numbers written out. Counting the
-    exponents is enough here, because JSON with at most MAX_EXPONENTS of them can't reach the other
-    limit either. MAX_EXPANDED_BYTES leaves room for 8 MiB of text and 400 digits for each of 10,000
-    numbers.
+    exponents is enough here, because JSON with at most MAX_LARGE_EXPONENTS of them can't reach the
+    other limit either. MAX_EXPANDED_BYTES leaves room for 8 MiB of text and 400 digits for each of
+    10,000 numbers.
     """
-    return len(text) > NUMBER_CHECK_MIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
+    return len(text) > NUMBER_CHECK_MIN_BYTES and _exponents_at_most(text) > MAX_LARGE_EXPONENTS
 
 
 def check_numbers(text: bytes) -> None:
@@ -112,15 +118,15 @@ def check_numbers(text: bytes) -> None:
     try:
         for number, times in _numbers_with_exponent(text).items():
             digits, exponent = _written_out(number)
-            beyond += times * (abs(exponent) > SMALL_EXPONENT)
+            beyond += times * (abs(exponent) > _SMALL_EXPONENT)
             written += times * (digits - len(number))
     except NumberError as error:
         raise RecordRejectedError("invalid_json", str(error)) from None
-    if beyond > MAX_EXPONENTS:
+    if beyond > MAX_LARGE_EXPONENTS:
         raise RecordRejectedError(
             "too_large",
-            f"expected at most {MAX_EXPONENTS} numbers with an exponent beyond {SMALL_EXPONENT}, "
-            f"got {beyond}",
+            f"expected at most {MAX_LARGE_EXPONENTS} numbers with an exponent beyond "
+            f"{_SMALL_EXPONENT}, got {beyond}",
         )
     if written > MAX_EXPANDED_BYTES:
         raise RecordRejectedError(
@@ -130,29 +136,31 @@ def check_numbers(text: bytes) -> None:
         )
 
 
-def check_items(events: bytes) -> None:
+def check_event_count(events: bytes) -> None:
     """Raise RecordRejectedError for a JSON list with more items than a batch may have."""
-    if events.count(b",") < MAX_ITEMS:
+    if events.count(b",") < MAX_EVENTS_IN_RECORD:
         return
-    inside = STRINGS.sub(b"", events).translate(None, _NO_LIST)[1:-1]
+    inside = JSON_STRINGS.sub(b"", events).translate(None, _NO_LIST)[1:-1]
     while b"[" in inside or b"{" in inside:
         inside = _INNERMOST.sub(b"", inside)
-    if (items := inside.count(b",") + 1) > MAX_ITEMS:
-        raise RecordRejectedError("too_large", f"expected at most {MAX_ITEMS} events, got {items}")
+    if (items := inside.count(b",") + 1) > MAX_EVENTS_IN_RECORD:
+        raise RecordRejectedError(
+            "too_large", f"expected at most {MAX_EVENTS_IN_RECORD} events, got {items}"
+        )
 
 
-def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
+def check_shared_fields(shared: Iterable[tuple[str, bytes]], items: int) -> None:
     """Raise RecordRejectedError if a batch's own fields, copied into each event, are too large."""
     total = items * sum(len(key) + _written_bytes(value) for key, value in shared)
-    if total > MAX_SHARED_BYTES:
+    if total > _MAX_SHARED_BYTES:
         raise RecordRejectedError(
             "too_large",
-            f"expected a batch of at most {MAX_SHARED_BYTES} bytes with its outer fields in each "
+            f"expected a batch of at most {_MAX_SHARED_BYTES} bytes with its outer fields in each "
             f"item, got {total}",
         )
 
 
-def is_heavy(record: RawRecord) -> bool:
+def is_slow_to_normalize(record: RawRecord) -> bool:
     """Return whether normalizing the record may take longer than a few tens of milliseconds.
 
     The time depends on the record's size and on its number of values. Counting commas gives a quick
@@ -162,17 +170,17 @@ def is_heavy(record: RawRecord) -> bool:
     """
     value, headers = record.value or b"", record.headers
     size = len(value)
-    if size <= 2 * LIGHT_VALUES and not headers:
+    if size <= 2 * _LIGHT_VALUES and not headers:
         return False
     if headers and _is_much(sum([len(one or b"") for _, one in headers]), len(headers)):
         return True
-    if size <= 2 * LIGHT_VALUES or size > MAX_VALUE_BYTES:
+    if size <= 2 * _LIGHT_VALUES or size > MAX_VALUE_BYTES:
         return False
     return _is_much(size, value.count(b",") + value.count(b"\\u002"))
 
 
 def _is_much(size: int, values: int) -> bool:
-    return size > LIGHT_BYTES or values > LIGHT_VALUES
+    return size > _LIGHT_BYTES or values > _LIGHT_VALUES
 
 
 def _exponents_at_most(text: bytes) -> int:
@@ -180,7 +188,7 @@ def _exponents_at_most(text: bytes) -> int:
 
 
 def _numbers_with_exponent(text: bytes) -> Counter[bytes]:
-    return Counter(_WITH_EXPONENT.findall(STRINGS.sub(b"", text)))
+    return Counter(_WITH_EXPONENT.findall(JSON_STRINGS.sub(b"", text)))
 
 
 def _written_bytes(value: bytes) -> int:
@@ -199,7 +207,7 @@ def _written_out(number: bytes) -> tuple[int, int]:
     Raises NumberError if the number is beyond the limits.
     """
     mantissa, _, sent = number.lower().partition(b"e")
-    if len(mantissa) > _SHORT or len(sent) > _SHORT or abs(exponent := int(sent)) > SMALL_EXPONENT:
+    if len(mantissa) > _SHORT or len(sent) > _SHORT or abs(exponent := int(sent)) > _SMALL_EXPONENT:
         written = canonical_number(number.decode())
         return len(written), int(sent)
     whole, _, fraction = mantissa.lstrip(b"-").partition(b".")

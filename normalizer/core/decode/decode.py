@@ -14,37 +14,37 @@ import msgspec
 from msgspec import Raw
 
 from normalizer.core.decode.bounds import (
-    MAX_NESTING,
+    MAX_RECORD_DEPTH,
     NUMBER_CHECK_MIN_BYTES,
     check_depth,
-    check_items,
-    check_shared,
-    too_deep,
+    check_event_count,
+    check_shared_fields,
+    too_deep_error,
 )
 from normalizer.core.decode.decode_json import (
-    BOM,
-    EVENT_DEPTH,
+    MAX_EVENT_DEPTH,
+    UTF8_BOM,
     decode_object_or_text,
     parse_tree,
-    reject_invalid,
+    reject_invalid_json,
     reject_long_numbers,
-    unframe,
+    strip_schema_header,
 )
 from normalizer.core.decode.levels import (
-    Level,
+    JsonLevel,
     add_wrapper,
     build_wire_event,
-    other_fields,
+    fields_beside_event,
     supplied_fields,
     wrappers_around,
 )
 from normalizer.core.decode.unwrap import (
-    PARSED_VALUES,
-    RAW_VALUES,
-    SUPPLIED,
-    Unwrapped,
+    FIELDS_FROM_ENVELOPE,
+    PARSED_VALUE_READER,
+    RAW_VALUE_READER,
+    UnwrappedContent,
     ValueReader,
-    unwrap,
+    unwrap_envelopes,
 )
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import (
@@ -58,14 +58,14 @@ from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.unstorable import KeyPath
 from normalizer.core.shapes import (
     BatchKey,
-    batch_key,
+    find_batch_key,
     has_event_type,
     holds_event,
-    is_enveloped,
-    is_wrapper,
+    is_feed_wrapper,
+    may_be_envelope,
 )
 from normalizer.errors import Reason
-from normalizer.jsontext import MAX_DEPTH, is_deeper
+from normalizer.jsontext import MAX_FIELD_DEPTH, is_deeper
 
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
@@ -92,14 +92,14 @@ def decode_events(
     """
     begins_an_object = value.startswith(b"{")
     if not begins_an_object and value.startswith(b"\0"):
-        value = unframe(value)
+        value = strip_schema_header(value)
     if not value.isascii():
         _reject_invalid_utf8(value)
     has_sign = sanitizer.find_signs(value)
     if has_sign is None and begins_an_object:
         fields = decode_object_or_text(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
-            check_depth(value, EVENT_DEPTH)
+            check_depth(value, MAX_EVENT_DEPTH)
             if len(value) > NUMBER_CHECK_MIN_BYTES:
                 reject_long_numbers(value)
             return (WireEvent.read(value, fields),)  # nothing to open, as in nearly every record
@@ -135,7 +135,7 @@ class _RecordDecoder:
         """Return the record's events, as `decode_events` does."""
         content = self._decode_text(_list_to_batch(value), has_sign, may_be_enveloped=True)
         level = self._open_wrapper(content)
-        key = batch_key(level.fields)
+        key = find_batch_key(level.fields)
         if key is not None:
             return self._split_batch(level, key)
         if cloudevent:
@@ -143,7 +143,7 @@ class _RecordDecoder:
             level = add_wrapper(level, msgspec.structs.replace(attributes, is_kept=False))
         return (build_wire_event(level, batch=None, index=0, shared={}),)
 
-    def decode_content(self, value: bytes) -> Level:
+    def decode_content(self, value: bytes) -> JsonLevel:
         """Decode what was in an envelope: an event, a batch, or either one in a JSON string."""
         return self._decode_string(
             self._decode_text(_list_to_batch(value), self._find_signs(value))
@@ -154,33 +154,33 @@ class _RecordDecoder:
 
     def _decode_text(
         self, text: bytes, has_sign: HasSign | None, *, may_be_enveloped: bool = False
-    ) -> Level | _JsonString:
+    ) -> JsonLevel | _JsonString:
         """Decode a JSON text, which must be an object or a string.
 
         An object that may be an envelope is opened first, and the result is that of its content.
         """
-        bom = text.startswith(BOM)
+        bom = text.startswith(UTF8_BOM)
         if bom:
-            text = text[len(BOM) :]
+            text = text[len(UTF8_BOM) :]
         if has_sign is None:
             content = self._decode_clean(text, may_be_enveloped=may_be_enveloped)
         else:
             content = self._decode_suspicious(text, has_sign, may_be_enveloped=may_be_enveloped)
         return msgspec.structs.replace(content, bom=True) if bom else content
 
-    def _decode_clean(self, text: bytes, *, may_be_enveloped: bool) -> Level | _JsonString:
+    def _decode_clean(self, text: bytes, *, may_be_enveloped: bool) -> JsonLevel | _JsonString:
         content = decode_object_or_text(text)
         may_be_deep = _may_be_deep(text)
         reject_long_numbers(text)
-        if may_be_enveloped and (unwrapped := _unwrapped(content, RAW_VALUES)):
+        if may_be_enveloped and (unwrapped := _unwrapped(content, RAW_VALUE_READER)):
             return self._decode_unwrapped(unwrapped)
         if isinstance(content, str):
             return _JsonString(content)
-        return Level(text, content, may_be_deep)
+        return JsonLevel(text, content, may_be_deep)
 
     def _decode_suspicious(
         self, text: bytes, has_sign: HasSign, *, may_be_enveloped: bool
-    ) -> Level | _JsonString:
+    ) -> JsonLevel | _JsonString:
         """Decode a text and remove its secrets. Those in an envelope are removed from its content.
 
         Only the parts with a sign are parsed, unless the text is an envelope.
@@ -188,18 +188,18 @@ class _RecordDecoder:
         reject_long_numbers(text)
         tree = parse_tree(text, has_sign)
         may_be_deep = _may_be_deep(text)
-        if may_be_enveloped and isinstance(tree, dict) and is_enveloped(tree):
+        if may_be_enveloped and isinstance(tree, dict) and may_be_envelope(tree):
             whole = parse_tree(text)
-            if unwrapped := _unwrapped(whole, PARSED_VALUES):
+            if unwrapped := _unwrapped(whole, PARSED_VALUE_READER):
                 return self._decode_unwrapped(unwrapped)
         cleaned, replaced = self._sanitizer.clean(text.decode(), tree, has_sign)
         text = cleaned.encode()
         content = decode_object_or_text(text)
         if isinstance(content, str):
             return _JsonString(content)
-        return Level(text, content, may_be_deep, replaced)
+        return JsonLevel(text, content, may_be_deep, replaced)
 
-    def _decode_unwrapped(self, unwrapped: Unwrapped) -> Level:
+    def _decode_unwrapped(self, unwrapped: UnwrappedContent) -> JsonLevel:
         """Decode the content of foreign envelopes, and the envelopes' own attributes (#w7, #w9)."""
         decoder = self
         if unwrapped.encoded:
@@ -210,19 +210,19 @@ class _RecordDecoder:
             return level
         return add_wrapper(level, self._decode_attributes(unwrapped.attributes))
 
-    def _decode_attributes(self, text: bytes) -> Level:
+    def _decode_attributes(self, text: bytes) -> JsonLevel:
         level = self._for_hidden(text).decode_content(text)
-        return msgspec.structs.replace(level, supplies=SUPPLIED)
+        return msgspec.structs.replace(level, supplies=FIELDS_FROM_ENVELOPE)
 
     def _for_hidden(self, text: bytes) -> "_RecordDecoder":
         """Return a decoder for a text that a search of the record couldn't see, such as base64."""
         is_clean = self._is_clean and self._sanitizer.find_signs(text) is None
         return _RecordDecoder(self._sanitizer, is_clean=is_clean)
 
-    def _open_wrapper(self, content: Level | _JsonString) -> Level:
+    def _open_wrapper(self, content: JsonLevel | _JsonString) -> JsonLevel:
         """Decode a JSON string, then open a feed wrapper, each at most once (#w1, #w2)."""
         level = self._decode_string(content)
-        if not is_wrapper(level.fields):
+        if not is_feed_wrapper(level.fields):
             return level
         others = dict(level.fields)
         payload = others.pop("payload")
@@ -240,9 +240,9 @@ class _RecordDecoder:
                 return level
         return msgspec.structs.replace(self._decode_string(_JsonString(text)), wrapper=level)
 
-    def _decode_string(self, content: Level | _JsonString) -> Level:
+    def _decode_string(self, content: JsonLevel | _JsonString) -> JsonLevel:
         """Decode the text of a JSON string, which must be an object. Returns a Level unchanged."""
-        if isinstance(content, Level):
+        if isinstance(content, JsonLevel):
             return content
         text = content.text.encode()
         level = self._decode_text(text, self._find_signs(text))
@@ -252,7 +252,9 @@ class _RecordDecoder:
             )
         return msgspec.structs.replace(level, bom=True) if content.bom else level
 
-    def _split_batch(self, batch: Level, key: BatchKey) -> Iterable[WireEvent | UndecodableItem]:
+    def _split_batch(
+        self, batch: JsonLevel, key: BatchKey
+    ) -> Iterable[WireEvent | UndecodableItem]:
         """Return the events of a batch. Each one is decoded only when the caller comes to it.
 
         This mustn't be a generator function. A batch beyond the limits has to be rejected here,
@@ -270,7 +272,7 @@ class _RecordDecoder:
         )
 
     def _decode_item(
-        self, batch: Level, shared: dict[str, Raw], index: int, item: Raw, *, are_deep: bool
+        self, batch: JsonLevel, shared: dict[str, Raw], index: int, item: Raw, *, are_deep: bool
     ) -> WireEvent | UndecodableItem:
         """Decode one event of a batch, with the fields that it inherits from the batch (#b1).
 
@@ -286,9 +288,9 @@ class _RecordDecoder:
                 level = self._open_wrapper(_JsonString(content))
             else:
                 replaced = _replaced_at(batch, index)
-                level = self._open_wrapper(Level(text, content, batch.may_be_deep, replaced))
+                level = self._open_wrapper(JsonLevel(text, content, batch.may_be_deep, replaced))
             if are_deep:
-                raise too_deep()
+                raise too_deep_error()
             return build_wire_event(level, batch=batch, index=index, shared=shared)
         except RecordRejectedError as why:
             return UndecodableItem(index, why.reason, why.detail)
@@ -303,11 +305,13 @@ def _list_to_batch(value: bytes) -> bytes:
     if not (bom := _BEFORE_LIST.match(value)):
         return value
     text = value[bom.end() :]
-    reject_invalid(text)
+    reject_invalid_json(text)
     return b'%b{"events":%b}' % (bom[0], text)
 
 
-def _shared_fields(batch: Level, key: BatchKey, wrappers: tuple[Level, ...]) -> dict[str, Raw]:
+def _shared_fields(
+    batch: JsonLevel, key: BatchKey, wrappers: tuple[JsonLevel, ...]
+) -> dict[str, Raw]:
     """Return the fields that a batch gives to its events, its own before those of its wrappers."""
     shared = {name: raw for name, raw in batch.fields.items() if name != key and raw != NULL}
     for wrapper in wrappers:
@@ -316,21 +320,21 @@ def _shared_fields(batch: Level, key: BatchKey, wrappers: tuple[Level, ...]) -> 
 
 
 def _list_of_items(
-    batch: Level, key: BatchKey, shared: dict[str, Raw], wrappers: tuple[Level, ...]
+    batch: JsonLevel, key: BatchKey, shared: dict[str, Raw], wrappers: tuple[JsonLevel, ...]
 ) -> list[Raw]:
     """Return the items of a batch. Raises RecordRejectedError if it's beyond a limit (#l3)."""
     copied = [(name, bytes(raw)) for name, raw in shared.items()]
     for _, value in copied:
-        check_depth(value, MAX_DEPTH)
-    check_items(bytes(batch.fields[key]))
+        check_depth(value, MAX_FIELD_DEPTH)
+    check_event_count(bytes(batch.fields[key]))
     items = _list_decoder.decode(batch.fields[key])
     copied += [
         (name, bytes(raw))
         for wrapper in wrappers
-        for name, raw in other_fields(wrapper).items()
+        for name, raw in fields_beside_event(wrapper).items()
         if not (name in shared and same_json(shared[name], raw))
     ]
-    check_shared(copied, len(items))
+    check_shared_fields(copied, len(items))
     return items
 
 
@@ -348,19 +352,19 @@ def _may_be_deep(text: bytes) -> bool:
     separately. Raises RecordRejectedError if the JSON exceeds even the limit for batches and
     wrappers.
     """
-    if not is_deeper(text, EVENT_DEPTH):
+    if not is_deeper(text, MAX_EVENT_DEPTH):
         return False
-    check_depth(text, MAX_NESTING)
+    check_depth(text, MAX_RECORD_DEPTH)
     return True
 
 
-def _unwrapped(content: object, values: ValueReader) -> Unwrapped | None:
-    if not isinstance(content, dict) or not is_enveloped(content):
+def _unwrapped(content: object, values: ValueReader) -> UnwrappedContent | None:
+    if not isinstance(content, dict) or not may_be_envelope(content):
         return None
-    return unwrap(content, values)
+    return unwrap_envelopes(content, values)
 
 
-def _replaced_at(batch: Level, index: int) -> dict[int | None, set[KeyPath]]:
+def _replaced_at(batch: JsonLevel, index: int) -> dict[int | None, set[KeyPath]]:
     return {None: batch.replaced[index]} if index in batch.replaced else {}
 
 

@@ -7,17 +7,23 @@ import msgspec
 from msgspec import Raw
 
 from normalizer.core.decode.bounds import (
-    MAX_NESTING,
+    MAX_RECORD_DEPTH,
     check_depth,
     check_numbers,
     may_have_many_exponents,
-    too_deep,
+    too_deep_error,
 )
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import HasSign
 from normalizer.core.redaction.suspicious_parts import parse_suspicious
-from normalizer.core.shapes import batch_key, is_enveloped
-from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets, parse
+from normalizer.core.shapes import find_batch_key, may_be_envelope
+from normalizer.jsontext import (
+    MAX_FIELD_DEPTH,
+    Json,
+    NumberError,
+    braces_outside_strings,
+    parse_json,
+)
 
 
 def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
@@ -32,8 +38,8 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
         # msgspec rejects a value that isn't an object, such as a list, without reading the rest of
         # the text. Check the rest as well, because a text that isn't valid JSON has to be rejected
         # for that reason instead (#l2).
-        reject_invalid(text)
-        check_depth(text, MAX_NESTING)
+        reject_invalid_json(text)
+        check_depth(text, MAX_RECORD_DEPTH)
         kind = "".join(_KIND.findall(str(error)))
         raise RecordRejectedError("not_an_event", f"expected an object, got {kind}") from None
     except (msgspec.DecodeError, RecursionError) as error:
@@ -41,7 +47,7 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
     return content
 
 
-def unframe(value: bytes) -> bytes:
+def strip_schema_header(value: bytes) -> bytes:
     """Return the JSON that follows a schema registry's header, i.e. a zero byte and a schema id.
 
     The header has five bytes. Records in Avro and Protobuf begin with the same header, so this
@@ -51,7 +57,7 @@ def unframe(value: bytes) -> bytes:
     """
     text = value[_FRAME_BYTES:]
     try:
-        _raw_decoder.decode(_SURROGATES.sub(rb"\\ufffd", text.removeprefix(BOM)))
+        _raw_decoder.decode(_SURROGATES.sub(rb"\\ufffd", text.removeprefix(UTF8_BOM)))
     except msgspec.DecodeError:
         raise RecordRejectedError(
             "unsupported_framing", "expected JSON behind the schema id, got another format"
@@ -66,13 +72,15 @@ def reject_long_numbers(text: bytes) -> None:
     if may_have_many_exponents(text):
         content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
         is_event = (
-            isinstance(content, dict) and batch_key(content) is None and not is_enveloped(content)
+            isinstance(content, dict)
+            and find_batch_key(content) is None
+            and not may_be_envelope(content)
         )
-        check_depth(text, EVENT_DEPTH if is_event else MAX_NESTING)
+        check_depth(text, MAX_EVENT_DEPTH if is_event else MAX_RECORD_DEPTH)
         check_numbers(text)
 
 
-def reject_invalid(text: bytes) -> None:
+def reject_invalid_json(text: bytes) -> None:
     """Raise RecordRejectedError for text that isn't one JSON value.
 
     Lone surrogates are allowed (#v5).
@@ -89,7 +97,7 @@ def parse_tree(text: bytes, has_sign: HasSign | None = None) -> Json:
     Raises RecordRejectedError.
     """
     try:
-        return parse_suspicious(text, has_sign) if has_sign else parse(text.decode())
+        return parse_suspicious(text, has_sign) if has_sign else parse_json(text.decode())
     except (ValueError, RecursionError) as error:
         raise _unreadable(text, error) from None
 
@@ -99,9 +107,9 @@ def _unreadable(text: bytes, error: Exception) -> RecordRejectedError:
     if isinstance(error, RecursionError):
         # The text has too many levels to decode. It may be cut off as well, which shows in its
         # brackets. In that case report only that (#l2).
-        braces = brackets(text)
+        braces = braces_outside_strings(text)
         if braces.count(b"{") == braces.count(b"}"):
-            return too_deep()
+            return too_deep_error()
         return RecordRejectedError(
             "invalid_json", "expected one JSON value, got one that is cut off"
         )
@@ -122,12 +130,12 @@ _POSITION: Final = re.compile(r"\(byte (\d+)\)")
 
 _KIND: Final = re.compile(r"got `(\w+)`")
 
-BOM: Final = b"\xef\xbb\xbf"
+UTF8_BOM: Final = b"\xef\xbb\xbf"
 
 _FRAME_BYTES: Final = 5
 
 _SURROGATES: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 """Escaped surrogates. msgspec calls a lone one invalid, so checks of the JSON replace them all."""
 
-EVENT_DEPTH: Final = MAX_DEPTH + 1
+MAX_EVENT_DEPTH: Final = MAX_FIELD_DEPTH + 1
 """The most levels of an event, including the event's own object."""

@@ -12,16 +12,16 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.decode.bounds import MAX_NESTING, check_depth
+from normalizer.core.decode.bounds import MAX_RECORD_DEPTH, check_depth
 from normalizer.core.decode.decode_json import parse_tree
 from normalizer.core.decode.wire_values import RecordRejectedError
-from normalizer.core.redaction.prefilter import may_be_extreme
+from normalizer.core.redaction.prefilter import may_have_extreme_number
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.suspicious_parts import object_members
-from normalizer.core.shapes import batch_key, has_event_type, is_enveloped, is_wrapper
+from normalizer.core.shapes import find_batch_key, has_event_type, is_feed_wrapper, may_be_envelope
 from normalizer.jsontext import Json
 
-LONGEST: Final = 4_000
+MAX_CLEANED_BYTES: Final = 4_000
 """The most bytes of a text that is cleaned for the lane. For a longer text this would take as long
 as the rules in Python, and searching it here and again in Python would take longer."""
 
@@ -43,21 +43,21 @@ class EventCleaner:
         Only a plain event or a batch of plain events can be cleaned here. A wrapper may hold its
         event as a JSON string, which would have to be decoded first. The result is also None if
         escapes in the text may hide a word that marks a secret, if PostgreSQL can't store the text,
-        if a number may be beyond the limits, or if the text is longer than LONGEST bytes.
+        if a number may be beyond the limits, or if the text is longer than MAX_CLEANED_BYTES bytes.
         """
-        if len(text) > LONGEST:
+        if len(text) > MAX_CLEANED_BYTES:
             return None
         sanitizer = self._sanitizer
         has_sign = sanitizer.find_signs(text)
         if has_sign is None:
             return text
-        if has_sign == sanitizer.has_sign or may_be_extreme(text):
+        if has_sign == sanitizer.has_sign or may_have_extreme_number(text):
             return None
         try:
             tree = parse_tree(text, has_sign)
             if not _holds_no_text_to_decode(tree):
                 return None
-            check_depth(text, MAX_NESTING)  # a secret may be deeper than what's left
+            check_depth(text, MAX_RECORD_DEPTH)  # a secret may be deeper than what's left
         except RecordRejectedError:
             return None
         cleaned = sanitizer.clean(text.decode(), tree, has_sign)
@@ -71,12 +71,12 @@ def _holds_no_text_to_decode(tree: Json) -> bool:
         return False
     if has_event_type(tree):
         return True
-    if is_wrapper(tree) or is_enveloped(tree) or (key := batch_key(tree)) is None:
+    if is_feed_wrapper(tree) or may_be_envelope(tree) or (key := find_batch_key(tree)) is None:
         return False
     items = tree[key]
     assert isinstance(items, (Raw, list))
     events = map(_members, _list_decoder.decode(items) if isinstance(items, Raw) else items)
-    return all(event is not None and not is_wrapper(event) for event in events)
+    return all(event is not None and not is_feed_wrapper(event) for event in events)
 
 
 def _members(value: Json) -> Mapping[str, object] | None:

@@ -9,21 +9,21 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.decode.unwrap import ATTRIBUTES, TYPE_PREFIX
+from normalizer.core.decode.unwrap import CLOUDEVENT_TYPE_PREFIX, EVENT_FIELDS_BY_ATTRIBUTE
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.unstorable import KeyPath
-from normalizer.jsontext import Json, write
+from normalizer.jsontext import Json, write_json
 
 TRACEPARENT_PATTERN: Final = re.compile(
     "(?!ff|00.{54})[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
 """A valid traceparent: trace id, span id, and flags. In version 00 nothing follows these."""
 _SPECVERSION: Final = "ce_specversion"
-BASE64_PREFIX: Final = "base64:"
+BASE64_HEADER_PREFIX: Final = "base64:"
 """The prefix of a value that isn't UTF-8. It's stored in base64."""
 
 
-class Headers(msgspec.Struct, frozen=True, gc=False):
+class RecordHeaders(msgspec.Struct, frozen=True, gc=False):
     """The headers of a record, without secrets.
 
     - `json` is a JSON object with the value of each header, which is a string or null. If a name
@@ -39,10 +39,10 @@ class Headers(msgspec.Struct, frozen=True, gc=False):
     cloudevent: dict[str, str] = {}
 
 
-NO_HEADERS: Final = Headers()
+NO_HEADERS: Final = RecordHeaders()
 
 
-def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitizer) -> Headers:
+def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitizer) -> RecordHeaders:
     """Return the headers of a record as they are stored."""
     headers: dict[str, Json] = {}
     trace_id: str | None = None
@@ -61,17 +61,17 @@ def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitize
     if "".join(headers).isascii():
         json = _encode(headers)
         if json.isascii() and not sanitizer.has_sign(json):
-            return Headers(json, trace_id, cloudevent=cloudevent)
+            return RecordHeaders(json, trace_id, cloudevent=cloudevent)
     cleaned, replaced = sanitizer.clean_headers(headers)
-    return Headers(write(cleaned).encode(), trace_id, replaced, cloudevent)
+    return RecordHeaders(write_json(cleaned).encode(), trace_id, replaced, cloudevent)
 
 
 def _cloudevent(headers: dict[str, Json]) -> dict[str, str]:
-    texts = {field: headers.get(f"ce_{name}") for name, field in ATTRIBUTES.items()}
+    texts = {field: headers.get(f"ce_{name}") for name, field in EVENT_FIELDS_BY_ATTRIBUTE.items()}
     return {
-        field: text.removeprefix(TYPE_PREFIX) if field == "event_type" else text
+        field: text.removeprefix(CLOUDEVENT_TYPE_PREFIX) if field == "event_type" else text
         for field, text in texts.items()
-        if isinstance(text, str) and not text.startswith(BASE64_PREFIX)
+        if isinstance(text, str) and not text.startswith(BASE64_HEADER_PREFIX)
     }
 
 
@@ -80,7 +80,7 @@ def header_text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return BASE64_PREFIX + b64encode(value).decode()
+        return BASE64_HEADER_PREFIX + b64encode(value).decode()
 
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -10,21 +10,21 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.decode.bounds import too_deep
-from normalizer.core.decode.decode_json import EVENT_DEPTH
+from normalizer.core.decode.bounds import too_deep_error
+from normalizer.core.decode.decode_json import MAX_EVENT_DEPTH
 from normalizer.core.decode.wire_event import WireEvent
-from normalizer.core.decode.wire_fields import CANONICAL_NAME, READ_FIELDS, canonical_path
-from normalizer.core.decode.wire_values import NULL, decode_value, same_json, text_or_number
+from normalizer.core.decode.wire_fields import CANONICAL_NAME_BY_ALIAS, READ_FIELDS, canonical_path
+from normalizer.core.decode.wire_values import NULL, decode_raw_value, same_json, text_or_number
 from normalizer.core.redaction.unstorable import KeyPath, dotted_path
-from normalizer.core.shapes import is_wrapper
+from normalizer.core.shapes import is_feed_wrapper
 from normalizer.envelope import Rule
 from normalizer.jsontext import is_deeper
 
-MAX_COERCIONS: Final = 20
+MAX_UNSTORABLE_COERCIONS: Final = 20
 """How many paths of replaced text become coercions. The last of them says that there are more."""
 
 
-class Level(msgspec.Struct, frozen=True, gc=False):
+class JsonLevel(msgspec.Struct, frozen=True, gc=False):
     """One JSON object of a record, i.e. an event, a batch, or a wrapper, after it was decoded.
 
     For example, an event in a feed wrapper in a CloudEvent has three levels. The event's `wrapper`
@@ -47,22 +47,22 @@ class Level(msgspec.Struct, frozen=True, gc=False):
     may_be_deep: bool
     replaced: dict[int | None, set[KeyPath]] = {}
     bom: bool = False
-    wrapper: "Level | None" = None
+    wrapper: "JsonLevel | None" = None
     supplies: tuple[str, ...] = ("execution_id",)
     is_kept: bool = True
 
     def is_too_deep(self) -> bool:
         """Return whether the object has more levels of nesting than an event may have."""
-        return self.may_be_deep and is_deeper(self.text, EVENT_DEPTH)
+        return self.may_be_deep and is_deeper(self.text, MAX_EVENT_DEPTH)
 
 
-def add_wrapper(level: Level, outermost: Level) -> Level:
+def add_wrapper(level: JsonLevel, outermost: JsonLevel) -> JsonLevel:
     """Return the level with `outermost` as a wrapper around all of its wrappers."""
     wrapper = outermost if level.wrapper is None else add_wrapper(level.wrapper, outermost)
     return msgspec.structs.replace(level, wrapper=wrapper)
 
 
-def wrappers_around(level: Level) -> Iterator[Level]:
+def wrappers_around(level: JsonLevel) -> Iterator[JsonLevel]:
     """Yield the wrappers around a level, innermost first."""
     wrapper = level.wrapper
     while wrapper is not None:
@@ -71,7 +71,7 @@ def wrappers_around(level: Level) -> Iterator[Level]:
 
 
 def build_wire_event(
-    level: Level, *, batch: Level | None, index: int, shared: dict[str, Raw]
+    level: JsonLevel, *, batch: JsonLevel | None, index: int, shared: dict[str, Raw]
 ) -> WireEvent:
     """Build the event from its own fields and those of its batch and wrappers.
 
@@ -84,7 +84,7 @@ def build_wire_event(
     levels = [level] if batch is None else [level, batch]
     wrappers = own_wrappers if batch is None else (*own_wrappers, *wrappers_around(batch))
     if any(each.is_too_deep() for each in (level, *own_wrappers)):
-        raise too_deep()
+        raise too_deep_error()
     supplied: dict[str, Raw] = {}
     for wrapper in own_wrappers:
         supplied = supplied_fields(wrapper, wrapper.supplies) | supplied
@@ -115,25 +115,25 @@ def build_wire_event(
     return WireEvent.read(text, fields, index, extra, coercions)
 
 
-def supplied_fields(wrapper: Level, names: tuple[str, ...]) -> dict[str, Raw]:
+def supplied_fields(wrapper: JsonLevel, names: tuple[str, ...]) -> dict[str, Raw]:
     """Return the fields that a wrapper supplies to an event without them (#w5, #w7)."""
     return {name: raw for name in names if (raw := wrapper.fields.get(name, NULL)) != NULL}
 
 
-def other_fields(wrapper: Level) -> dict[str, Raw]:
+def fields_beside_event(wrapper: JsonLevel) -> dict[str, Raw]:
     """Return the fields beside a wrapper's event. Each event in it stores them in `extra`."""
     if not wrapper.is_kept:
         return {}
-    opened = "payload" if is_wrapper(wrapper.fields) else None
+    opened = "payload" if is_feed_wrapper(wrapper.fields) else None
     return {key: raw for key, raw in wrapper.fields.items() if key != opened and raw != NULL}
 
 
 def _store_other_fields(
-    wrapper: Level, fields: dict[str, Raw], extra: dict[str, Raw]
+    wrapper: JsonLevel, fields: dict[str, Raw], extra: dict[str, Raw]
 ) -> dict[str, str]:
     """Store a wrapper's other fields in `extra`. Returns the names that they get there."""
     names: dict[str, str] = {}
-    for key, raw in other_fields(wrapper).items():
+    for key, raw in fields_beside_event(wrapper).items():
         if key in fields and _same_value(fields[key], raw):
             continue
         names[key] = key
@@ -147,9 +147,10 @@ def unstorable_coercions(paths: Iterable[KeyPath]) -> list[dict[str, object]]:
     """Return a coercion for each path at which text was replaced, sorted by path."""
     paths_text = sorted(set(map(dotted_path, paths)))
     coercions = [
-        _coercion("unstorable_text", path_text) for path_text in paths_text[:MAX_COERCIONS]
+        _coercion("unstorable_text", path_text)
+        for path_text in paths_text[:MAX_UNSTORABLE_COERCIONS]
     ]
-    if len(paths_text) > MAX_COERCIONS:
+    if len(paths_text) > MAX_UNSTORABLE_COERCIONS:
         coercions[-1]["more"] = True
     return coercions
 
@@ -160,8 +161,8 @@ def _inherited(shared: dict[str, Raw], own: dict[str, Raw]) -> dict[str, Raw]:
     A field may have several names, such as `created_at` and `timestamp`. If the event has a value
     under one of these names, it inherits the field under none of them.
     """
-    has_own = {CANONICAL_NAME.get(key, key) for key, raw in own.items() if raw != NULL}
-    return {k: raw for k, raw in shared.items() if CANONICAL_NAME.get(k, k) not in has_own}
+    has_own = {CANONICAL_NAME_BY_ALIAS.get(key, key) for key, raw in own.items() if raw != NULL}
+    return {k: raw for k, raw in shared.items() if CANONICAL_NAME_BY_ALIAS.get(k, k) not in has_own}
 
 
 def _same_value(a: Raw, b: Raw) -> bool:
@@ -170,7 +171,8 @@ def _same_value(a: Raw, b: Raw) -> bool:
     An id may be a string in one and a number in the other.
     """
     return (
-        same_json(a, b) or text_or_number(decode_value(a)) == text_or_number(decode_value(b)) != ""
+        same_json(a, b)
+        or text_or_number(decode_raw_value(a)) == text_or_number(decode_raw_value(b)) != ""
     )
 
 

@@ -7,14 +7,14 @@ from typing import Final
 from normalizer.core.decode.bounds import MAX_VALUE_BYTES
 from normalizer.core.redaction.sanitize import Sanitizer
 
-SAMPLE_BYTES: Final = 2_048
+MAX_SAMPLE_BYTES: Final = 2_048
 BASE64_DATA_KEY: Final = b"data_base64"
 """The key of a CloudEvent whose content is in base64, so that secrets in it can't be found. Source:
 docs/spec/wire-shapes.md#w7."""
 _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def take_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
+def safe_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
     """Return the first 2 kB as text, or None if they aren't text or may contain a secret.
 
     The whole value is searched for secrets, because its end can reveal that its beginning is one,
@@ -26,7 +26,7 @@ def take_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
     """
     if len(value) > MAX_VALUE_BYTES or BASE64_DATA_KEY in value or sanitizer.has_sign(value):
         return None
-    return _as_text(value, SAMPLE_BYTES)
+    return _as_text(value, MAX_SAMPLE_BYTES)
 
 
 def _as_text(value: bytes, size: int) -> str | None:

@@ -18,7 +18,7 @@ from msgspec import Meta, Raw
 
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import (
-    CANONICAL_NAME,
+    CANONICAL_NAME_BY_ALIAS,
     COLUMN_KEYS,
     FIELD_ALIASES,
     READ_FIELDS,
@@ -27,8 +27,8 @@ from normalizer.core.decode.wire_values import NULL, first_byte, same_json
 from normalizer.core.shapes import SHAPES
 from normalizer.errors import ConfigurationError
 
-FIELDS: Final = frozenset(
-    name for name in COLUMN_KEYS if CANONICAL_NAME.get(name, name) == name
+_ALIASABLE_FIELDS: Final = frozenset(
+    name for name in COLUMN_KEYS if CANONICAL_NAME_BY_ALIAS.get(name, name) == name
 ) | {"attempt", "retry_count", "max_attempts"}
 """The fields that an alias or a place may stand for: the columns, and the three counts of tries
 (#n1)."""
@@ -144,15 +144,17 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 if alias in _NOT_ALIASES:
                     yield f"{where}.aliases: {alias} is read by the rules already"
             for field in (*shape.aliases.values(), *shape.places):
-                if field not in FIELDS:
-                    known = " ".join(sorted(FIELDS))
+                if field not in _ALIASABLE_FIELDS:
+                    known = " ".join(sorted(_ALIASABLE_FIELDS))
                     yield f"{where}: {field} is no field; expected one of {known}"
             for path in (path for paths in shape.places.values() for path in paths):
                 if "" in (steps := path.split(".")) or len(steps) == 1:
                     yield f"{where}.places: expected a path such as agent.id, got {path}"
 
 
-def vector_mistake(name: str, number: int, vector: ShapeVector, gives: Iterable[str]) -> str:
+def describe_vector_mistake(
+    name: str, number: int, vector: ShapeVector, gives: Iterable[str]
+) -> str:
     """Describe how the result differs from the vector's canonical line, or return ''."""
     given = "; ".join(gives) or "nothing"
     if given == vector.gives:

@@ -1,7 +1,7 @@
 """Takes an event out of foreign envelopes: CloudEvents, Kafka Connect, and Debezium.
 
-The decoder calls `unwrap` if none of a value's keys names an event type, so the event may be
-further inside. The JSON from the envelopes is then decoded like a record of its own, and its
+The decoder calls `unwrap_envelopes` if none of a value's keys names an event type, so the event may
+be further inside. The JSON from the envelopes is then decoded like a record of its own, and its
 secrets are removed. Source: docs/spec/wire-shapes.md#w7, #w8, #w9.
 """
 
@@ -20,22 +20,22 @@ from normalizer.core.decode.wire_values import (
     first_byte,
 )
 from normalizer.core.shapes import has_event_type
-from normalizer.jsontext import Json, Number, parse, write
+from normalizer.jsontext import Json, JsonNumber, parse_json, write_json
 
-TYPE_PREFIX: Final = "io.noetl."
+CLOUDEVENT_TYPE_PREFIX: Final = "io.noetl."
 """The prefix of the event type in the `type` of a CloudEvent that this project writes."""
 
-SUPPLIED: Final = ("event_id", "event_type", "created_at")
+FIELDS_FROM_ENVELOPE: Final = ("event_id", "event_type", "created_at")
 """The fields that an event without them takes from its envelope."""
 
-ATTRIBUTES: Final = {"id": "event_id", "type": "event_type", "time": "created_at"}
+EVENT_FIELDS_BY_ATTRIBUTE: Final = {"id": "event_id", "type": "event_type", "time": "created_at"}
 """The attributes of a CloudEvent that are fields of an event."""
 
 _NOT_KEPT: Final = frozenset(("specversion", "datacontenttype", "data", "data_base64"))
 _JSON_COLUMNS: Final = ("context", "payload", "result", "meta")
 
 
-class Unwrapped(msgspec.Struct, frozen=True, gc=False):
+class UnwrappedContent(msgspec.Struct, frozen=True, gc=False):
     """The content of foreign envelopes.
 
     - `value` is the JSON of an event or a batch, or a JSON string that contains one.
@@ -75,25 +75,25 @@ class _ParsedValues:
         return value if isinstance(value, dict) else None
 
     def string(self, value: Any) -> str | None:
-        return value if isinstance(value, str) and not isinstance(value, Number) else None
+        return value if isinstance(value, str) and not isinstance(value, JsonNumber) else None
 
     def parse(self, text: str) -> Json:
-        return parse(text)
+        return parse_json(text)
 
     def write(self, value: Any) -> bytes:
         # Keep a lone surrogate as an escape.
-        return write(value).encode(errors="backslashreplace")
+        return write_json(value).encode(errors="backslashreplace")
 
 
 ValueReader: TypeAlias = _RawValues | _ParsedValues
 """Reads and writes values. `members` returns None for a value that isn't an object, and `string`
-for one that isn't a string. `parse` raises ValueError or RecursionError."""
+for one that isn't a string. `parse_json` raises ValueError or RecursionError."""
 
-RAW_VALUES: Final = _RawValues()
-PARSED_VALUES: Final = _ParsedValues()
+RAW_VALUE_READER: Final = _RawValues()
+PARSED_VALUE_READER: Final = _ParsedValues()
 
 
-def unwrap(members: Mapping[str, Any], values: ValueReader) -> Unwrapped | None:
+def unwrap_envelopes(members: Mapping[str, Any], values: ValueReader) -> UnwrappedContent | None:
     """Return the content of foreign envelopes, or None if the value isn't in any.
 
     Envelopes may be nested, for example a Debezium change inside a CloudEvent. Each kind is opened
@@ -108,12 +108,14 @@ def unwrap(members: Mapping[str, Any], values: ValueReader) -> Unwrapped | None:
             continue
         inner = opener.inner
         if opener.encoded is not None:
-            return Unwrapped(opener.encoded, opener.attributes_text(), encoded=True)
+            return UnwrappedContent(opener.encoded, opener.attributes_text(), encoded=True)
         inner_members = values.members(inner)
         if inner_members is None or has_event_type(inner_members):
             break
         members = inner_members
-    return None if inner is None else Unwrapped(values.write(inner), opener.attributes_text())
+    return (
+        None if inner is None else UnwrappedContent(values.write(inner), opener.attributes_text())
+    )
 
 
 class _Opener:
@@ -136,7 +138,7 @@ class _Opener:
         self._keep({name: value for name, value in members.items() if name not in _NOT_KEPT})
         kind = self._values.string(self._attributes.get("event_type", NULL))
         if kind is not None:
-            self._attributes["event_type"] = kind.removeprefix(TYPE_PREFIX)
+            self._attributes["event_type"] = kind.removeprefix(CLOUDEVENT_TYPE_PREFIX)
         if "data" in members:
             self.inner = members["data"]
         else:
@@ -185,7 +187,7 @@ class _Opener:
         If an attribute such as `id` comes together with `event_id`, it keeps its own name.
         """
         for name, value in attributes.items():
-            field = ATTRIBUTES.get(name, name)
+            field = EVENT_FIELDS_BY_ATTRIBUTE.get(name, name)
             self._attributes.setdefault(name if field in attributes else field, value)
 
     def _column(self, name: str, value: Any) -> Any:

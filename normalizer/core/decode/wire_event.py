@@ -14,19 +14,19 @@ from msgspec import Raw
 
 from normalizer.core.decode.wire_fields import (
     COLUMN_KEYS,
-    NOTHING,
-    NOTHING_NESTED,
+    EMPTY_NESTED_OBJECT,
+    NO_NESTED_OBJECTS,
     NestedObject,
     NestedObjects,
     SentFields,
 )
 from normalizer.core.decode.wire_values import ABSENT, NULL, first_byte, same_json
-from normalizer.core.shapes import Shape, shape_by_keys
+from normalizer.core.shapes import Shape, detect_shape_by_keys
 from normalizer.envelope import Rule
-from normalizer.jsontext import Number
+from normalizer.jsontext import JsonNumber
 
 
-class TopLevelKeys(msgspec.Struct, frozen=True, gc=False):
+class _TopLevelKeys(msgspec.Struct, frozen=True, gc=False):
     """The facts that follow from an event's top-level keys alone. They're cached by the keys.
 
     - `unread` holds the keys that don't belong to a column.
@@ -49,15 +49,15 @@ class WireEvent(msgspec.Struct, gc=False):
 
     sent: SentFields
     fields: dict[str, Raw]
-    top_level_keys: TopLevelKeys
+    top_level_keys: _TopLevelKeys
     index: int
     extra: dict[str, Raw]
     coercions: list[dict[str, object]]
     context: Raw = ABSENT
     result: Raw = ABSENT
     meta_sent: Raw = ABSENT
-    meta: NestedObject = NOTHING
-    nested: NestedObjects = NOTHING_NESTED
+    meta: NestedObject = EMPTY_NESTED_OBJECT
+    nested: NestedObjects = NO_NESTED_OBJECTS
 
     @classmethod
     def read(
@@ -87,7 +87,7 @@ class WireEvent(msgspec.Struct, gc=False):
             event.nested = _read_deep(payload, sent.result)
         else:
             event.result = not_objects.get("result", ABSENT)
-            if payload is not NOTHING:
+            if payload is not EMPTY_NESTED_OBJECT:
                 event.nested = _read_nested(payload)
         if sent.meta is not None:
             event.meta_sent, event.meta = fields["meta"], sent.meta
@@ -99,7 +99,7 @@ class WireEvent(msgspec.Struct, gc=False):
     def key_shape(self) -> Shape:
         """Return the shape that the event's keys show, i.e. which producer wrote it (#d2)."""
         keys = self.top_level_keys
-        return keys.shape if self.nested.payload is NOTHING else keys.shape_with_payload
+        return keys.shape if self.nested.payload is EMPTY_NESTED_OBJECT else keys.shape_with_payload
 
     def keep_extra(self, name: str) -> None:
         """Store a field in `extra`, because no rule could use it."""
@@ -140,29 +140,29 @@ class WireEvent(msgspec.Struct, gc=False):
         payload = not_objects.get("payload", ABSENT) if sent.payload is None else fields["payload"]
         if context is ABSENT:
             self.context = payload
-            return sent.payload or NOTHING
+            return sent.payload or EMPTY_NESTED_OBJECT
         if payload is not ABSENT and not same_json(context, payload):
             self.keep_conflicting_alias("payload")
         self.context = context
-        return sent.context or NOTHING
+        return sent.context or EMPTY_NESTED_OBJECT
 
 
-def nested_object(raw: Raw) -> NestedObject:
-    """Decode an object for the rules. Returns NOTHING for any other value."""
+def decode_nested_object(raw: Raw) -> NestedObject:
+    """Decode an object for the rules. Returns EMPTY_NESTED_OBJECT for any other value."""
     if raw is ABSENT or raw == NULL:
-        return NOTHING
+        return EMPTY_NESTED_OBJECT
     try:
         return _part_decoder.decode(raw)
     except msgspec.ValidationError:
-        return NOTHING
+        return EMPTY_NESTED_OBJECT
 
 
-def _read_keys(names: tuple[str, ...]) -> TopLevelKeys:
+def _read_keys(names: tuple[str, ...]) -> _TopLevelKeys:
     keys = frozenset(names)
-    return TopLevelKeys(
+    return _TopLevelKeys(
         tuple(name for name in names if name not in COLUMN_KEYS),
-        shape_by_keys(keys, payload_is_object=False),
-        shape_by_keys(keys, payload_is_object=True),
+        detect_shape_by_keys(keys, payload_is_object=False),
+        detect_shape_by_keys(keys, payload_is_object=True),
     )
 
 
@@ -187,23 +187,23 @@ def _read_not_objects(fields: dict[str, Raw]) -> tuple[SentFields, dict[str, Raw
 def _read_nested(payload: NestedObject) -> NestedObjects:
     if payload.result is ABSENT and payload.response is ABSENT:
         return NestedObjects(payload)  # nearly every event
-    return _read_deep(payload, NOTHING)
+    return _read_deep(payload, EMPTY_NESTED_OBJECT)
 
 
 def _read_deep(payload: NestedObject, result: NestedObject) -> NestedObjects:
-    payload_result = nested_object(payload.result)
-    stored_payload = nested_object(result.context)
-    stored_payload_result = nested_object(stored_payload.result)
+    payload_result = decode_nested_object(payload.result)
+    stored_payload = decode_nested_object(result.context)
+    stored_payload_result = decode_nested_object(stored_payload.result)
     return NestedObjects(
         payload,
         payload_result,
-        nested_object(payload_result.context),
-        nested_object(payload.response),
+        decode_nested_object(payload_result.context),
+        decode_nested_object(payload.response),
         result,
         stored_payload,
         stored_payload_result,
-        nested_object(stored_payload_result.context),
-        nested_object(stored_payload.response),
+        decode_nested_object(stored_payload_result.context),
+        decode_nested_object(stored_payload.response),
         deep=True,
     )
 
@@ -211,9 +211,9 @@ def _read_deep(payload: NestedObject, result: NestedObject) -> NestedObjects:
 _OBJECTS: Final = frozenset(("context", "payload", "result", "meta"))
 _ALL_OBJECTS: Final[dict[str, Raw]] = {}
 _sent_decoder: Final[msgspec.json.Decoder[SentFields]] = msgspec.json.Decoder(
-    SentFields, float_hook=Number
+    SentFields, float_hook=JsonNumber
 )
 _part_decoder: Final[msgspec.json.Decoder[NestedObject]] = msgspec.json.Decoder(
-    NestedObject, float_hook=Number
+    NestedObject, float_hook=JsonNumber
 )
 _fields_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])

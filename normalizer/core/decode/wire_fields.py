@@ -15,11 +15,11 @@ FIELD_ALIASES: Final = (
 )
 """Names of the same field, the strongest first. Source: docs/spec/wire-shapes.md#a1, #a2."""
 
-CANONICAL_NAME: Final = {alias: names[0] for names in FIELD_ALIASES for alias in names}
+CANONICAL_NAME_BY_ALIAS: Final = {alias: names[0] for names in FIELD_ALIASES for alias in names}
 
 COLUMN_KEYS: Final = frozenset(
     (
-        *CANONICAL_NAME,
+        *CANONICAL_NAME_BY_ALIAS,
         *("event_id", "execution_id", "status", "worker_id", "meta", "command_id"),
         *("catalog_id", "node_type", "parent_event_id", "parent_execution_id"),
         *("result", "error", "duration"),
@@ -99,7 +99,7 @@ class SentFields(msgspec.Struct, frozen=True, gc=False):
 
 READ_FIELDS: Final = frozenset(SentFields.__struct_fields__)
 
-NOTHING: Final = NestedObject()
+EMPTY_NESTED_OBJECT: Final = NestedObject()
 
 
 class NestedObjects(msgspec.Struct, frozen=True, gc=False):
@@ -113,20 +113,20 @@ class NestedObjects(msgspec.Struct, frozen=True, gc=False):
     """
 
     payload: NestedObject
-    payload_result: NestedObject = NOTHING
-    payload_result_context: NestedObject = NOTHING
-    payload_response: NestedObject = NOTHING
-    result: NestedObject = NOTHING
-    stored_payload: NestedObject = NOTHING
-    stored_payload_result: NestedObject = NOTHING
-    stored_payload_result_context: NestedObject = NOTHING
-    stored_payload_response: NestedObject = NOTHING
+    payload_result: NestedObject = EMPTY_NESTED_OBJECT
+    payload_result_context: NestedObject = EMPTY_NESTED_OBJECT
+    payload_response: NestedObject = EMPTY_NESTED_OBJECT
+    result: NestedObject = EMPTY_NESTED_OBJECT
+    stored_payload: NestedObject = EMPTY_NESTED_OBJECT
+    stored_payload_result: NestedObject = EMPTY_NESTED_OBJECT
+    stored_payload_result_context: NestedObject = EMPTY_NESTED_OBJECT
+    stored_payload_response: NestedObject = EMPTY_NESTED_OBJECT
     deep: bool = False
 
 
-NOTHING_NESTED: Final = NestedObjects(NOTHING)
+NO_NESTED_OBJECTS: Final = NestedObjects(EMPTY_NESTED_OBJECT)
 
 
 def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
     """Return the path with the strongest name of its field: `context.error` for `payload.error`."""
-    return (CANONICAL_NAME.get(path[0], path[0]), *path[1:])
+    return (CANONICAL_NAME_BY_ALIAS.get(path[0], path[0]), *path[1:])

@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from normalizer.envelope import canonical_json
 from normalizer.errors import Reason
-from normalizer.jsontext import Number, canonical_number
+from normalizer.jsontext import JsonNumber, canonical_number
 
 ABSENT: Final = Raw(b"")
 
@@ -32,7 +32,7 @@ class RecordIgnoredError(Exception):
     """A record holds no event, and that's no error. The message says why."""
 
 
-def text(value: Value) -> str:
+def text_or_empty(value: Value) -> str:
     """Return the value if it's text, otherwise ''."""
     return value if type(value) is str else ""
 
@@ -41,7 +41,7 @@ def as_integer(value: Value) -> int | None:
     """Return the value if jsonb would hold it as an integer: 2e1 is 20, but 2.0 isn't one."""
     if type(value) is int:
         return value
-    if isinstance(value, Number):
+    if isinstance(value, JsonNumber):
         number = canonical_number(value)
         return None if "." in number else int(number)
     return None
@@ -53,7 +53,7 @@ def text_or_number(value: Value) -> str:
         return value
     if type(value) is int:
         return str(value)
-    return str(canonical_number(value)) if isinstance(value, Number) else ""
+    return str(canonical_number(value)) if isinstance(value, JsonNumber) else ""
 
 
 def check_max_bytes(field: str, value: str, max_bytes: int) -> str:
@@ -65,7 +65,7 @@ def check_max_bytes(field: str, value: str, max_bytes: int) -> str:
     return value
 
 
-def decode_value(raw: Raw) -> Value:
+def decode_raw_value(raw: Raw) -> Value:
     """Decode a raw value."""
     return _value_decoder.decode(raw)
 
@@ -85,5 +85,5 @@ def same_json(a: Raw, b: Raw) -> bool:
 
 
 _value_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(
-    object, float_hook=Number
+    object, float_hook=JsonNumber
 )

@@ -14,14 +14,14 @@ from typing import Final
 import msgspec
 
 from normalizer.core.identity.conflicts import losing_steps
-from normalizer.core.identity.merge_flags import SHARES_ID, with_coercion
+from normalizer.core.identity.merge_flags import SHARES_ID, prepend_coercion
 from normalizer.core.rules.event_types import event_class
 from normalizer.envelope import Envelope
 
-HASHED_REGION: Final = 1 << 62 | 1 << 61
+MIN_HASHED_ID: Final = 1 << 62 | 1 << 61
 """Ids with bits 62 and 61 set hold no time, but 61 bits of a hash."""
 
-MAX_SIBLINGS: Final = 8
+MAX_SUBSTITUTE_IDS: Final = 8
 """How many more events may share an id with the first. Any further event gets an id derived from
 its coordinates."""
 
@@ -42,7 +42,7 @@ def match_strength(
 
     Pass `read_steps` to cache the result of `losing_steps`, which has to decode the row.
     """
-    if row.execution_id != report.execution_id or not is_same_class(row, report):
+    if row.execution_id != report.execution_id or not _is_same_class(row, report):
         return 0
     if row.command_id is not None and report.command_id is not None:
         return 3 if row.command_id == report.command_id else 0
@@ -51,14 +51,14 @@ def match_strength(
     return 1
 
 
-def is_same_class(a: Envelope, b: Envelope) -> bool:
+def _is_same_class(a: Envelope, b: Envelope) -> bool:
     """Return whether both event types are spellings of the same class."""
     return a.event_type == b.event_type or event_class(a.event_type) == event_class(b.event_type)
 
 
 def are_rivals(row: Envelope, event: Envelope) -> bool:
     """Return whether a report without step and command could be about either event."""
-    return row.execution_id == event.execution_id and is_same_class(row, event)
+    return row.execution_id == event.execution_id and _is_same_class(row, event)
 
 
 def alternative_ids(event_id: int, execution_id: int) -> list[int]:
@@ -69,13 +69,13 @@ def alternative_ids(event_id: int, execution_id: int) -> list[int]:
     the same order.
     """
     return [
-        HASHED_REGION
+        MIN_HASHED_ID
         | int.from_bytes(
             hashlib.blake2b(struct.pack(">Qqq", event_id, execution_id, n), digest_size=8).digest(),
             "big",
         )
         & _HASH_BITS
-        for n in range(1, MAX_SIBLINGS + 1)
+        for n in range(1, MAX_SUBSTITUTE_IDS + 1)
     ]
 
 
@@ -87,6 +87,6 @@ def with_event_id(event: Envelope, event_id: int) -> Envelope:
     return msgspec.structs.replace(
         event,
         event_id=event_id,
-        coercions=with_coercion(event.coercions, coercion),
+        coercions=prepend_coercion(event.coercions, coercion),
         merge_flags=event.merge_flags | SHARES_ID,
     )

@@ -8,10 +8,10 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.core.evidence import Evidence
-from normalizer.core.identity.digests import Digest, Digests, digest_of_text
+from normalizer.core.identity.digests import Digest, DigestCache, digest_jsonb_text
 from normalizer.envelope import Envelope, canonical_json
 
-WHOLE_COLUMNS: Final[tuple[str, ...]] = (
+SCALAR_COLUMNS: Final[tuple[str, ...]] = (
     "event_type",
     "step",
     "max_attempts",
@@ -26,19 +26,19 @@ WHOLE_COLUMNS: Final[tuple[str, ...]] = (
     "error",
     "trace_id",
 )
-PAYLOADS: Final[tuple[str, ...]] = ("context", "result")
-CONFLICTING_VALUES: Final = "conflicting_values"
+PAYLOAD_COLUMNS: Final[tuple[str, ...]] = ("context", "result")
+CONFLICTING_VALUES_KEY: Final = "conflicting_values"
 """The key of `extra` that holds the values that lost, as lists by column."""
-MAX_VALUES: Final = 8
+MAX_KEPT_VALUES: Final = 8
 """How many values of a column to store, the shortest first. The value that won counts too."""
 MAX_KEPT_BYTES: Final = 32 * 1024 * 1024
 """How many bytes of a column's values to store, as jsonb text. It's the size of two maximal
 records."""
 _MORE: Final = "more"
 """The key that lists the columns of which more values were reported than are stored."""
-_KEPT_COLUMNS: Final = frozenset({*Evidence._fields, *WHOLE_COLUMNS, *PAYLOADS, _MORE})
+_KEPT_COLUMNS: Final = frozenset({*Evidence._fields, *SCALAR_COLUMNS, *PAYLOAD_COLUMNS, _MORE})
 _KEPT_KEYS: Final = ("extra.", "meta.", "headers.")
-_OWN_KEY: Final = f"extra.{CONFLICTING_VALUES}"
+_OWN_KEY: Final = f"extra.{CONFLICTING_VALUES_KEY}"
 """The column under which a producer's own field of that name is stored, if it lost."""
 _DIGITS: Final = 19
 by_bytes: Final = itemgetter(1)
@@ -55,7 +55,7 @@ _conflicts_decoder: msgspec.json.Decoder[dict[str, list[msgspec.Raw]]] = msgspec
 class LosingValues:
     """Collects, by column, the values that lose while two reports are merged."""
 
-    def __init__(self, stored: Envelope, report: Envelope, digests: Digests) -> None:
+    def __init__(self, stored: Envelope, report: Envelope, digests: DigestCache) -> None:
         self.digests = digests
         self._values: dict[str, ValuesByDigest] = {}
         self._more: ValuesByDigest = {}
@@ -77,9 +77,9 @@ class LosingValues:
             return stored.extra
         if not lost:
             return extra
-        own = decode_object(extra)
-        own[CONFLICTING_VALUES] = msgspec.Raw(_encode_kept(lost, self.digests))
-        return encode_object(own)
+        own = decode_json_object(extra)
+        own[CONFLICTING_VALUES_KEY] = msgspec.Raw(_encode_kept(lost, self.digests))
+        return encode_json_object(own)
 
     def _losers(self, winners: dict[str, Any], stored: Envelope) -> dict[str, list[bytes]]:
         """Return, for each column, the values to store besides the one that won.
@@ -93,7 +93,7 @@ class LosingValues:
             name, _, key = column.partition(".")
             if key:
                 if name not in objects:
-                    objects[name] = decode_object(winners[name])
+                    objects[name] = decode_json_object(winners[name])
                 raw = objects[name].get(key)
                 winner = None if raw is None else bytes(raw)
             else:
@@ -103,8 +103,8 @@ class LosingValues:
                 values.setdefault(won, b"")
             first = _kept_digests(values)
             if len(first) < len(values):
-                name_of_more = canonical_value(column)
-                self._more[digest_of_text(name_of_more)] = name_of_more
+                name_of_more = to_jsonb_text(column)
+                self._more[digest_jsonb_text(name_of_more)] = name_of_more
             if losers := [values[digest] for digest in first if digest != won]:
                 lost[column] = losers
         if self._more:
@@ -115,14 +115,14 @@ class LosingValues:
         """Return the digest of a column's value, or of a member of an object."""
         if isinstance(value, bytes):
             return self.digests.digest_for(value)
-        return digest_of_text(canonical_value(value))
+        return digest_jsonb_text(to_jsonb_text(value))
 
     def _split_extra(self, extra: bytes | None) -> tuple[bytes | None, dict[str, list[bytes]]]:
         """Split `extra` into the producer's own fields and the values an earlier merge kept."""
-        if extra is None or (CONFLICTING_VALUES.encode() not in extra and b"\\" not in extra):
+        if extra is None or (CONFLICTING_VALUES_KEY.encode() not in extra and b"\\" not in extra):
             return extra, {}
-        own = decode_object(extra)
-        earlier = own.pop(CONFLICTING_VALUES, None)
+        own = decode_json_object(extra)
+        earlier = own.pop(CONFLICTING_VALUES_KEY, None)
         if earlier is None:
             return extra, {}
         kept = _decode_kept(bytes(earlier), self.digests) or {_OWN_KEY: [bytes(earlier)]}
@@ -130,7 +130,7 @@ class LosingValues:
             into = self._more if column == _MORE else self._values.setdefault(column, {})
             for value in values:
                 into.setdefault(self.digests.digest_for(value), value)
-        return encode_object(own) if own else None, kept
+        return encode_json_object(own) if own else None, kept
 
 
 def _kept_digests(values: ValuesByDigest) -> list[Digest]:
@@ -140,7 +140,7 @@ def _kept_digests(values: ValuesByDigest) -> list[Digest]:
     """
     first: list[Digest] = []
     kept_bytes = 0
-    for digest in sorted(values)[:MAX_VALUES]:
+    for digest in sorted(values)[:MAX_KEPT_VALUES]:
         kept_bytes += digest[0]
         if kept_bytes > MAX_KEPT_BYTES:
             break
@@ -148,7 +148,7 @@ def _kept_digests(values: ValuesByDigest) -> list[Digest]:
     return sorted(first, key=by_bytes)
 
 
-def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
+def _encode_kept(lost: dict[str, list[bytes]], digests: DigestCache) -> bytes:
     """Encode the values that lost in a merge, for the field `conflicting_values` of `extra`.
 
     A producer may have sent a field of that name too, and its value must be kept like any other. If
@@ -166,7 +166,7 @@ def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
     return b"{" + b",".join(members) + b"}"
 
 
-def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | None:
+def _decode_kept(value: bytes, digests: DigestCache) -> dict[str, list[bytes]] | None:
     """Return the values that an earlier merge stored, or None if a producer sent this key."""
     try:
         conflicts = _conflicts_decoder.decode(value)
@@ -198,7 +198,7 @@ def losing_values(row: Envelope) -> list[tuple[str, bytes]]:
     field of that name in the same form, its values are returned too, because nothing distinguishes
     them from values that a merge stored.
     """
-    if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
+    if row.extra is None or CONFLICTING_VALUES_KEY.encode() not in row.extra:
         return []
     try:
         kept = _kept_decoder.decode(row.extra).conflicting_values
@@ -236,7 +236,7 @@ class _Kept(msgspec.Struct, frozen=True):
 _kept_decoder: msgspec.json.Decoder[_Kept] = msgspec.json.Decoder(_Kept)
 
 
-def canonical_value(value: Any) -> bytes:
+def to_jsonb_text(value: Any) -> bytes:
     """Return a column's value as jsonb text, by which two values are ordered."""
     if isinstance(value, datetime):
         value = value.isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -247,11 +247,11 @@ def canonical_value(value: Any) -> bytes:
     return canonical_json(text)
 
 
-def decode_object(value: bytes | None) -> JsonObject:
+def decode_json_object(value: bytes | None) -> JsonObject:
     """Return the members of a JSON object, or {} for None."""
     return {} if value is None else _object_decoder.decode(value)
 
 
-def encode_object(members: Iterable[tuple[str, msgspec.Raw]] | JsonObject) -> bytes:
+def encode_json_object(members: Iterable[tuple[str, msgspec.Raw]] | JsonObject) -> bytes:
     """Return the JSON object with these members."""
     return msgspec.json.encode(dict(members))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from normalizer.core.encoded_events import EncodedEvent, Event, coordinates_in
+from normalizer.core.encoded_events import EncodedEvent, Event, decode_coordinates
 from normalizer.envelope import Envelope
 from normalizer.snowflake import derive_id
 
@@ -19,20 +19,20 @@ DedupHorizon = Mapping[SourceKey, int]
 
 NO_DEDUP_HORIZON: Final[DedupHorizon] = MappingProxyType({})
 
-DEDUP_ALWAYS: Final = 1 << 62
+HORIZON_ABOVE_EVERY_OFFSET: Final = 1 << 62
 """A dedup horizon above every offset, for a source that others may be writing right now."""
 
-DERIVED_REGION: Final = 1 << 62
+_MIN_DERIVED_ID: Final = 1 << 62
 """No producer's id is this high. Ids that we derive or assign are at least this."""
 
-SALTS: Final = range(4)
+DERIVED_ID_SALTS: Final = range(4)
 """A number that goes into a derived id. So an event has as many derived ids as there are salts."""
 
 
 def event_coordinates(event: Event) -> Coordinates:
     """Return the coordinates of the event, which never change."""
     if isinstance(event, EncodedEvent):
-        return coordinates_in(event.columns)
+        return decode_coordinates(event.columns)
     return (
         event.source_topic,
         event.source_incarnation,
@@ -53,7 +53,7 @@ def is_below_horizon(event: Event, dedup_horizon: DedupHorizon) -> bool:
     return offset < dedup_horizon.get((topic, incarnation, partition), 0)
 
 
-def required_id(event: Event) -> int:
+def required_event_id(event: Event) -> int:
     """Return the id of an event from a log. Raises ValueError if it has none."""
     if event.event_id is None:
         topic, _, _, offset, _ = event_coordinates(event)
@@ -62,10 +62,10 @@ def required_id(event: Event) -> int:
     return event.event_id
 
 
-def is_derived(event: Envelope) -> bool:
+def has_derived_id(event: Envelope) -> bool:
     """Return whether the event's id is derived from its coordinates, because it had none."""
-    return required_id(event) >= DERIVED_REGION and any(
-        derived_id(event, salt) == event.event_id for salt in SALTS
+    return required_event_id(event) >= _MIN_DERIVED_ID and any(
+        derived_id(event, salt) == event.event_id for salt in DERIVED_ID_SALTS
     )
 
 

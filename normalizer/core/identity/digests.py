@@ -22,7 +22,7 @@ _DIGITS: Final = 19
 _LITERALS: Final = frozenset((b"true", b"false", b"null", b"{}", b"[]"))
 
 
-class Digests:
+class DigestCache:
     """The digests that are known, and the values whose digests are missing."""
 
     def __init__(self) -> None:
@@ -48,12 +48,12 @@ class Digests:
             self._missing.pop(value, None)
 
 
-def digest_of_text(text: bytes) -> Digest:
+def digest_jsonb_text(text: bytes) -> Digest:
     """Return the digest of a value that is canonical jsonb text already."""
     return len(text), text if len(text) <= MAX_UNHASHED_BYTES else hashlib.sha256(text).digest()
 
 
-def digest_hash(digest: Digest) -> bytes:
+def sha256_of_digest(digest: Digest) -> bytes:
     """Return the sha256 of the value's jsonb text."""
     length, content = digest
     return hashlib.sha256(content).digest() if length <= MAX_UNHASHED_BYTES else content
@@ -71,4 +71,4 @@ def _own_digest(value: bytes) -> Digest | None:
         or (len(value) < _DIGITS and value.isdigit())
         or value in _LITERALS
     )
-    return digest_of_text(value) if is_canonical else None
+    return digest_jsonb_text(value) if is_canonical else None

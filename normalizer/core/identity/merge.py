@@ -6,9 +6,9 @@ order:
 
 - the row's coordinates, which are those of the report that was read first,
 - the flag MERGED, which is set only if a later report changed the row,
-- the flag ELSEWHERE, but only if a file is read before its topic, if one of two reports is redriven
-  after the other, or if reports have no record time. For example, the topic's report sets the flag
-  of a file's row, but the file's report doesn't set the flag of the topic's row.
+- the flag REPORTED_ELSEWHERE, but only if a file is read before its topic, if one of two reports is
+  redriven after the other, or if reports have no record time. For example, the topic's report sets
+  the flag of a file's row, but the file's report doesn't set the flag of the topic's row.
 
 It compares JSON values by their digests, so it never decodes a large value. Source:
 docs/spec/wire-shapes.md#m4, #v3.
@@ -22,40 +22,40 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.evidence import FROM_ID, Evidence, Rank
+from normalizer.core.evidence import TIME_FROM_ID, Evidence, Rank
 from normalizer.core.identity.conflicts import (
-    PAYLOADS,
-    WHOLE_COLUMNS,
+    PAYLOAD_COLUMNS,
+    SCALAR_COLUMNS,
     JsonObject,
     LosingValues,
     ValuesByDigest,
     by_bytes,
-    canonical_value,
-    decode_object,
-    encode_object,
+    decode_json_object,
+    encode_json_object,
     losing_values,
+    to_jsonb_text,
 )
 from normalizer.core.identity.coordinates import event_coordinates
-from normalizer.core.identity.digests import Digests, digest_hash, digest_of_text
+from normalizer.core.identity.digests import DigestCache, digest_jsonb_text, sha256_of_digest
 from normalizer.core.identity.merge_flags import (
-    ELSEWHERE,
     HAS_RIVAL,
     MERGED,
+    REPORTED_ELSEWHERE,
     WITHOUT_COMMAND,
     WITHOUT_STEP,
-    lacking_flags,
+    missing_name_flags,
     with_flags,
 )
-from normalizer.core.rules.event_types import CALL_CLASSES, event_class
+from normalizer.core.rules.event_types import CALL_EVENT_CLASSES, event_class
 from normalizer.envelope import Envelope
 
 _OBJECTS: Final[tuple[str, ...]] = ("meta", "extra", "headers")
-_JSON: Final = (*PAYLOADS, *_OBJECTS, "coercions")
+_JSON: Final = (*PAYLOAD_COLUMNS, *_OBJECTS, "coercions")
 
 _list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
+def merge(stored: Envelope, report: Envelope, digests: DigestCache) -> Envelope:
     """Merge the report into the row, or return `stored` itself if the report adds nothing.
 
     The merged row keeps the id and the coordinates of `stored`, because the row was counted under
@@ -70,11 +70,11 @@ def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
         for column, *ranks in zip(Evidence._fields, evidence, reported, strict=True)
     }
     fields["evidence"] = evidence.stronger(reported).pack()
-    for column in WHOLE_COLUMNS:
+    for column in SCALAR_COLUMNS:
         mine, theirs = getattr(stored, column), getattr(report, column)
         if mine != theirs:
             fields[column] = _greater_value(column, mine, theirs, losing)
-    for column in PAYLOADS:
+    for column in PAYLOAD_COLUMNS:
         fields[column] = _greater_json(
             column, getattr(stored, column), getattr(report, column), losing
         )
@@ -91,18 +91,18 @@ def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
     merged = with_flags(row, _flags(stored, report, row))
     if merged is not stored:
         merged = with_flags(merged, MERGED)
-    return with_flags(merged, ELSEWHERE) if _is_elsewhere(stored, report) else merged
+    return with_flags(merged, REPORTED_ELSEWHERE) if _is_elsewhere(stored, report) else merged
 
 
-def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
+def request_digests(reports: Sequence[Envelope], digests: DigestCache) -> None:
     """Request nearly every digest that merging a row needs, so that one query loads them."""
     sent = {column: [getattr(report, column) for report in reports] for column in _JSON}
     compared: defaultdict[str, list[bytes | None]] = defaultdict(list)
-    for column in PAYLOADS:
+    for column in PAYLOAD_COLUMNS:
         compared[column] += sent[column]
     for column in _OBJECTS:
         for sent_object in _differing(sent[column]):
-            for key, member in decode_object(sent_object).items():
+            for key, member in decode_json_object(sent_object).items():
                 compared[f"{column}.{key}"].append(bytes(member))
     # Values that lost in an earlier merge need digests too. Merging compares them with the winner,
     # even if all reports are equal.
@@ -125,8 +125,8 @@ def _differing(values: list[bytes | None]) -> Iterable[bytes]:
 
 def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
     """Return the flags to set for two reports and their row."""
-    flags = report.merge_flags & ~(MERGED | ELSEWHERE)
-    lacking = lacking_flags(stored) | lacking_flags(report)
+    flags = report.merge_flags & ~(MERGED | REPORTED_ELSEWHERE)
+    lacking = missing_name_flags(stored) | missing_name_flags(report)
     if row.step:
         flags |= lacking & WITHOUT_STEP
     if row.command_id is not None:
@@ -138,16 +138,16 @@ def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
 
 def _is_elsewhere(stored: Envelope, report: Envelope) -> bool:
     """Return whether an event of a call is reported in another log, or before its row's record."""
-    if event_class(stored.event_type) not in CALL_CLASSES:
+    if event_class(stored.event_type) not in CALL_EVENT_CLASSES:
         return False
     # A job read this report from a file, so it has no offset that could be compared. Only its own
     # flags tell whether the event was reported elsewhere.
     if report.recorded_at is None:
-        return report.merge_flags & ELSEWHERE != 0
+        return report.merge_flags & REPORTED_ELSEWHERE != 0
     *log, offset, index = event_coordinates(stored)
     *other_log, other_offset, other_index = event_coordinates(report)
     return (
-        report.merge_flags & ELSEWHERE != 0
+        report.merge_flags & REPORTED_ELSEWHERE != 0
         or log != other_log
         or (other_offset, other_index) < (offset, index)
     )
@@ -165,11 +165,11 @@ def _higher_ranked(
         return mine
     if mine is None:
         return theirs
-    a, b = canonical_value(mine), canonical_value(theirs)
+    a, b = to_jsonb_text(mine), to_jsonb_text(theirs)
     wins = (ranks[0], a) > (ranks[1], b)
     rank, canonical = (ranks[1], b) if wins else (ranks[0], a)
-    if rank and not (column == "created_at" and rank == FROM_ID):
-        losing.add(column, canonical, digest_of_text(canonical))
+    if rank and not (column == "created_at" and rank == TIME_FROM_ID):
+        losing.add(column, canonical, digest_jsonb_text(canonical))
     return mine if wins else theirs
 
 
@@ -182,9 +182,9 @@ def _greater_value(column: str, a: Any, b: Any, losing: LosingValues) -> Any:
         return a
     if a in (None, ""):
         return b
-    mine, theirs = canonical_value(a), canonical_value(b)
+    mine, theirs = to_jsonb_text(a), to_jsonb_text(b)
     loser = min(mine, theirs)
-    losing.add(column, loser, digest_of_text(loser))
+    losing.add(column, loser, digest_jsonb_text(loser))
     return a if mine >= theirs else b
 
 
@@ -204,7 +204,7 @@ def _greater_json(
     mine, theirs = losing.digests.digest_for(a), losing.digests.digest_for(b)
     if mine == theirs:
         return a
-    by = digest_hash if column in PAYLOADS else by_bytes
+    by = sha256_of_digest if column in PAYLOAD_COLUMNS else by_bytes
     if by(mine) > by(theirs):
         losing.add(column, b, theirs)
         return a
@@ -220,8 +220,12 @@ def _merge_objects(
         return a
     if a is None:
         return b
-    merged = decode_object(a)
-    return encode_object(merged) if _merge_members(merged, column, decode_object(b), losing) else a
+    merged = decode_json_object(a)
+    return (
+        encode_json_object(merged)
+        if _merge_members(merged, column, decode_json_object(b), losing)
+        else a
+    )
 
 
 def _merge_members(mine: JsonObject, column: str, theirs: JsonObject, losing: LosingValues) -> bool:
@@ -245,17 +249,17 @@ def _merge_meta(stored: Envelope, report: Envelope, attempts: int, losing: Losin
     """Merge two metas as objects. `attempts` is the value of the merged column."""
     if stored.meta == report.meta and stored.attempts == report.attempts:
         return stored.meta
-    mine, theirs = decode_object(stored.meta), decode_object(report.meta)
+    mine, theirs = decode_json_object(stored.meta), decode_json_object(report.meta)
     written = msgspec.Raw(b"%d" % attempts)
     before = mine.pop("attempts", None)
     theirs.pop("attempts", None)
     if not _merge_members(mine, "meta", theirs, losing) and before == written:
         return stored.meta
     mine["attempts"] = written
-    return encode_object(mine)
+    return encode_json_object(mine)
 
 
-def _merge_lists(a: bytes | None, b: bytes | None, digests: Digests) -> bytes | None:
+def _merge_lists(a: bytes | None, b: bytes | None, digests: DigestCache) -> bytes | None:
     """Return the union of two lists without duplicates, with the shortest entry first."""
     if a == b or b is None:
         return a
@@ -268,7 +272,7 @@ def _merge_lists(a: bytes | None, b: bytes | None, digests: Digests) -> bytes | 
     return b"[" + b",".join(entries[digest] for digest in sorted(entries)) + b"]"
 
 
-def _entries(value: bytes, digests: Digests) -> ValuesByDigest:
+def _entries(value: bytes, digests: DigestCache) -> ValuesByDigest:
     return {digests.digest_for(raw): raw for raw in map(bytes, _list_decoder.decode(value))}
 
 

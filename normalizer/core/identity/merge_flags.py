@@ -25,18 +25,18 @@ SHARES_ID: Final = 8
 HAS_RIVAL: Final = 16
 """An event of the same execution and class has the same id, or the row's reports name two steps. So
 a report without a step or a command may have been merged into the wrong row."""
-ELSEWHERE: Final = 32
+REPORTED_ELSEWHERE: Final = 32
 """An event of a call was also reported in another log, or before the row's own record in its log.
 The row has the coordinates of the report that was read first."""
 
-LATE_AFTER: Final = timedelta(seconds=5)
+LATE_RECORD_DELAY: Final = timedelta(seconds=5)
 """If a record reached its log this much later than its event, its place in the log says nothing
 about the order of events."""
 
 _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
 
 
-def lacking_flags(row: Envelope) -> int:
+def missing_name_flags(row: Envelope) -> int:
     """Return WITHOUT_STEP and WITHOUT_COMMAND, each if the row or one of its reports lacks it."""
     return (
         row.merge_flags & (WITHOUT_STEP | WITHOUT_COMMAND)
@@ -52,9 +52,9 @@ def trusted_coordinates(row: Envelope) -> str | None:
     record reached the log late. The coordinates may also be arbitrary, if another report of the
     event could have supplied them instead.
     """
-    if row.recorded_at is None or row.created_at is None or row.merge_flags & ELSEWHERE:
+    if row.recorded_at is None or row.created_at is None or row.merge_flags & REPORTED_ELSEWHERE:
         return None
-    if row.recorded_at - row.created_at >= LATE_AFTER:
+    if row.recorded_at - row.created_at >= LATE_RECORD_DELAY:
         return None
     return ":".join(map(str, event_coordinates(row)))
 
@@ -67,18 +67,18 @@ def with_flags(row: Envelope, flags: int) -> Envelope:
     flags |= row.merge_flags
     if flags != row.merge_flags:
         row = msgspec.structs.replace(row, merge_flags=flags)
-    if flags & HAS_RIVAL and lacking_flags(row) and not is_ambiguous(row):
-        return msgspec.structs.replace(row, coercions=with_coercion(row.coercions, _AMBIGUOUS))
+    if flags & HAS_RIVAL and missing_name_flags(row) and not has_ambiguous_report(row):
+        return msgspec.structs.replace(row, coercions=prepend_coercion(row.coercions, _AMBIGUOUS))
     return row
 
 
-def with_coercion(coercions: bytes | None, coercion: bytes) -> bytes:
+def prepend_coercion(coercions: bytes | None, coercion: bytes) -> bytes:
     """Return the list with the coercion added at its front."""
     others = b"" if coercions is None else coercions.strip()[1:-1].strip()
     return b"[%b%b%b]" % (coercion, b"," if others else b"", others)
 
 
-def is_ambiguous(row: Envelope) -> bool:
+def has_ambiguous_report(row: Envelope) -> bool:
     """Return whether a report of the row may be about another event (ambiguous_report)."""
     return (
         row.coercions is not None

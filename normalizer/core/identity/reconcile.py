@@ -15,7 +15,7 @@ import msgspec
 
 from normalizer.core.encoded_events import Event, to_envelope
 from normalizer.core.identity.collisions import (
-    HASHED_REGION,
+    MIN_HASHED_ID,
     alternative_ids,
     are_rivals,
     match_strength,
@@ -23,23 +23,23 @@ from normalizer.core.identity.collisions import (
 )
 from normalizer.core.identity.conflicts import LosingStepsCache
 from normalizer.core.identity.coordinates import (
+    DERIVED_ID_SALTS,
     NO_DEDUP_HORIZON,
-    SALTS,
     Coordinates,
     DedupHorizon,
     derived_id,
     event_coordinates,
+    has_derived_id,
     is_below_horizon,
-    is_derived,
-    required_id,
+    required_event_id,
 )
-from normalizer.core.identity.digests import Digests
+from normalizer.core.identity.digests import DigestCache
 from normalizer.core.identity.merge import merge, request_digests
 from normalizer.core.identity.merge_flags import (
-    ELSEWHERE,
     HAS_RIVAL,
+    REPORTED_ELSEWHERE,
     SHARES_ID,
-    is_ambiguous,
+    has_ambiguous_report,
     with_flags,
 )
 from normalizer.core.identity.stored_events import Outcome, StoredEvents, WritePlan
@@ -62,7 +62,7 @@ async def reconcile(
     Most events have a new id and are above the horizon. They become rows without any comparison, so
     they aren't even decoded into Envelopes.
     """
-    ids = [required_id(event) for event in events]
+    ids = [required_event_id(event) for event in events]
     id_counts = Counter(ids)
     known = await stored.find_coordinates(sorted(id_counts))
     again = {*known, *(event_id for event_id, times in id_counts.items() if times > 1)}
@@ -100,12 +100,12 @@ class _Reconciler:
         self._inserted_ids: set[int] = set()
         self._updated_ids: set[int] = set()
         # The records that were merged into a row, and those of them that changed nothing in it, or
-        # nothing but the flag ELSEWHERE.
+        # nothing but the flag REPORTED_ELSEWHERE.
         self._merged_records: list[tuple[Coordinates, int]] = []
         self._unchanging: set[Coordinates] = set()
         self._flagging: set[Coordinates] = set()
         self._ambiguous = 0
-        self._digests = Digests()
+        self._digests = DigestCache()
         self._steps = LosingStepsCache()
 
     async def reconcile(
@@ -148,7 +148,7 @@ class _Reconciler:
         """Find out where these records are stored, and lock every row that they report on.
 
         All processes lock these rows in ascending order of their ids, so that no two of them can
-        deadlock here. (The second round has only ids from HASHED_REGION on.) An event whose
+        deadlock here. (The second round has only ids from MIN_HASHED_ID on.) An event whose
         substitutes are taken locks further rows later, in the order of the events. That's rare, and
         if PostgreSQL finds a deadlock there, the batch is retried.
         """
@@ -161,23 +161,25 @@ class _Reconciler:
             }
             self._row_ids = await self._stored.find_rows_at(below) if below else {}
         again = [event for event in unknown if event_coordinates(event) not in self._row_ids]
-        taken_ids = {event_id for event in again if (event_id := required_id(event)) in self._known}
-        await self._lock({event_id for event_id in taken_ids if event_id < HASHED_REGION})
+        taken_ids = {
+            event_id for event in again if (event_id := required_event_id(event)) in self._known
+        }
+        await self._lock({event_id for event_id in taken_ids if event_id < MIN_HASHED_ID})
         rows = self._current_rows(again)
         siblings = {
             one
             for event, row in zip(again, rows, strict=True)
-            if self._may_have_siblings(row, event) and not is_derived(event)
-            for one in alternative_ids(required_id(event), event.execution_id)
+            if self._may_have_siblings(row, event) and not has_derived_id(event)
+            for one in alternative_ids(required_event_id(event), event.execution_id)
         }
         await self._lock(
-            {event_id for event_id in taken_ids if event_id >= HASHED_REGION}
+            {event_id for event_id in taken_ids if event_id >= MIN_HASHED_ID}
             | (siblings - self._rows.keys())
         )
         reports: dict[int, list[Envelope]] = {}
         for event, row in zip(again, self._current_rows(again), strict=True):
             if row is not event and match_strength(row, event, self._steps.steps_for):
-                reports.setdefault(required_id(row), [row]).append(event)
+                reports.setdefault(required_event_id(row), [row]).append(event)
         for row_reports in reports.values():
             request_digests(row_reports, self._digests)
         await self._load_digests()
@@ -191,7 +193,7 @@ class _Reconciler:
         """Return the row of each event's id: the stored one, or the first event with this id."""
         first: dict[int, Envelope] = {}
         return [
-            self._row(required_id(event)) or first.setdefault(required_id(event), event)
+            self._row(required_event_id(event)) or first.setdefault(required_event_id(event), event)
             for event in events
         ]
 
@@ -205,13 +207,13 @@ class _Reconciler:
     async def _reconcile(self, event: Envelope) -> tuple[Outcome, int]:
         """Return the outcome of a doubtful event, with the id of its row."""
         if self._is_stored(event):
-            return "duplicate", required_id(event)
+            return "duplicate", required_event_id(event)
         row_id = self._row_ids.get(event_coordinates(event))
         if row_id is not None:
             return "duplicate", row_id
         outcome = (
             self._add(event)
-            if self._is_unused(required_id(event))
+            if self._is_unused(required_event_id(event))
             else await self._reconcile_taken_id(event)
         )
         self._row_ids[event_coordinates(event)] = outcome[1]
@@ -219,7 +221,7 @@ class _Reconciler:
 
     def _is_stored(self, event: Envelope) -> bool:
         """Return whether the stored row of the event's id has the event's coordinates."""
-        return self._known.get(required_id(event)) == event_coordinates(event)
+        return self._known.get(required_event_id(event)) == event_coordinates(event)
 
     async def _reconcile_taken_id(self, event: Envelope) -> tuple[Outcome, int]:
         """Decide what to do with an event whose id already belongs to a row.
@@ -234,25 +236,25 @@ class _Reconciler:
         If the producer sent no id, the event's id was itself derived from its coordinates. Such an
         id has no substitutes.
         """
-        if is_derived(event):
+        if has_derived_id(event):
             return await self._store_under_derived_id(event)
-        holder = self._row(required_id(event))
+        holder = self._row(required_event_id(event))
         assert holder is not None
-        ids = [required_id(event)]
+        ids = [required_event_id(event)]
         if self._may_have_siblings(holder, event):
-            ids += alternative_ids(required_id(event), event.execution_id)
+            ids += alternative_ids(required_event_id(event), event.execution_id)
             await self._lock({*ids} - self._rows.keys())
         rows = [row for one in ids if (row := self._row(one)) is not None]
         for row in rows:
             if event_coordinates(row) == event_coordinates(event):
-                return "duplicate", required_id(row)
+                return "duplicate", required_event_id(row)
         strengths = [match_strength(row, event, self._steps.steps_for) for row in rows]
         best = rows[strengths.index(strength := max(strengths))]
         if best is holder and strength:
             return await self._merge(holder, event)
         self._flag(holder, SHARES_ID)
         if strength:
-            return await self._merge(best, with_event_id(event, required_id(best)))
+            return await self._merge(best, with_event_id(event, required_event_id(best)))
         rivals = [row for row in rows if are_rivals(row, event)]
         for row in rivals:
             self._flag(row, HAS_RIVAL)
@@ -273,8 +275,8 @@ class _Reconciler:
         producer sent no id, and that row is another report of the same event, the event is merged
         into it.
         """
-        derived = is_derived(event)
-        for salt in SALTS:
+        derived = has_derived_id(event)
+        for salt in DERIVED_ID_SALTS:
             event_id = derived_id(event, salt)
             row = await self._load_row(event_id)
             if row is None:
@@ -284,7 +286,7 @@ class _Reconciler:
             if (
                 derived
                 and match_strength(row, event, self._steps.steps_for)
-                and not is_derived(row)
+                and not has_derived_id(row)
             ):
                 return await self._merge(row, event)
         return await self._store_under_assigned_id(event, derived=derived)
@@ -314,7 +316,7 @@ class _Reconciler:
 
     def _flag(self, row: Envelope, flags: int) -> None:
         """Set flags on the current state of a row."""
-        now = self._row(required_id(row)) or row
+        now = self._row(required_event_id(row)) or row
         self._change(now, with_flags(now, flags))
 
     def _is_unused(self, event_id: int) -> bool:
@@ -333,7 +335,7 @@ class _Reconciler:
         return None if row is None else to_envelope(row)
 
     def _add(self, event: Envelope) -> tuple[Outcome, int]:
-        event_id = required_id(event)
+        event_id = required_event_id(event)
         self._rows[event_id] = event
         self._inserted_ids.add(event_id)
         return "stored", event_id
@@ -342,25 +344,25 @@ class _Reconciler:
         merged = merge(row, report, self._digests)
         while await self._load_digests():
             merged = merge(row, report, self._digests)
-        self._merged_records.append((event_coordinates(report), required_id(row)))
+        self._merged_records.append((event_coordinates(report), required_event_id(row)))
         if merged is row:
             self._unchanging.add(event_coordinates(report))
-            return "duplicate", required_id(row)
+            return "duplicate", required_event_id(row)
         self._change(row, merged)
-        if merged == with_flags(row, ELSEWHERE):
+        if merged == with_flags(row, REPORTED_ELSEWHERE):
             self._flagging.add(event_coordinates(report))
-            return "duplicate", required_id(row)
-        return "merged", required_id(row)
+            return "duplicate", required_event_id(row)
+        return "merged", required_event_id(row)
 
     def _change(self, row: Envelope, changed: Envelope) -> None:
         """Replace the row by the changed row."""
         if changed is row:
             return
-        event_id = required_id(row)
+        event_id = required_event_id(row)
         self._rows[event_id] = changed
         if event_id not in self._inserted_ids:
             self._updated_ids.add(event_id)
-            self._ambiguous += is_ambiguous(changed) and not is_ambiguous(row)
+            self._ambiguous += has_ambiguous_report(changed) and not has_ambiguous_report(row)
 
     def _sorted(self, event_ids: Collection[int]) -> list[Event]:
         return [row for one in sorted(event_ids) if (row := self._rows[one]) is not None]

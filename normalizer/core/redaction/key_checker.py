@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection
 from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
-from normalizer.core.redaction.secret_members import NEVER_SECRET, SecretMembers
+from normalizer.core.redaction.secret_members import NEVER_SECRET_KEYS, SecretMemberFinder
 from normalizer.core.redaction.secret_names import Secrecy
-from normalizer.core.redaction.secret_text import SHORTEST_SECRET, SecretText
-from normalizer.core.redaction.secret_values import SHORTEST_TOKEN
+from normalizer.core.redaction.secret_text import MIN_SECRET_CHARS, TextRedactor
+from normalizer.core.redaction.secret_values import MIN_TOKEN_CHARS
 from normalizer.core.redaction.unstorable import replace_unstorable
 from normalizer.jsontext import Json
 
@@ -20,7 +20,7 @@ _MAY_SAY: Final = re.compile("[=:@ ]")
 """A short key without one of these characters is a name, and can't contain a secret value."""
 
 
-class KeyFacts(NamedTuple):
+class ObjectKeyFacts(NamedTuple):
     """What an object's keys say about which of its values may be secret.
 
     - `secrecy` returns which kinds of values are secret under a given key, or None for none.
@@ -37,12 +37,12 @@ class KeyFacts(NamedTuple):
 class KeyChecker:
     """Checks the keys of objects."""
 
-    def __init__(self, texts: SecretText, members: SecretMembers) -> None:
+    def __init__(self, texts: TextRedactor, members: SecretMemberFinder) -> None:
         self._texts = texts
         self._members = members
         self._remembered: Final = lru_cache(maxsize=2048)(self._remember)
 
-    def judge(self, names: Collection[str], *, at_top: bool) -> KeyFacts:
+    def find_facts(self, names: Collection[str], *, at_top: bool) -> ObjectKeyFacts:
         """Return what the keys of an object say about which of its values may be secret.
 
         Pass `at_top` if the object is an event. An event's own fields, such as `name`, are never
@@ -51,7 +51,7 @@ class KeyChecker:
         keys = "\n".join(names)
         if len(keys) <= _REMEMBERED_CHARS and keys.count("\n") < len(names):
             return self._remembered(keys, at_top)
-        return KeyFacts(
+        return ObjectKeyFacts(
             partial(self._secrecy, at_top=at_top),
             self._are_plain(keys),
             self._members.may_find_secrets(names, at_top=at_top),
@@ -59,11 +59,11 @@ class KeyChecker:
 
     def cleaned(self, key: str) -> str:
         """Return a key without a secret in it. Nearly all keys are short names, which hold none."""
-        if len(key) < SHORTEST_TOKEN and not _MAY_SAY.search(key):
+        if len(key) < MIN_TOKEN_CHARS and not _MAY_SAY.search(key):
             return key
         return self._texts.redact_text(key)
 
-    def _remember(self, keys: str, at_top: bool) -> KeyFacts:  # noqa: FBT001 - for lru_cache
+    def _remember(self, keys: str, at_top: bool) -> ObjectKeyFacts:  # noqa: FBT001 - for lru_cache
         names = keys.split("\n")
         secret = {
             name: secrecy for name in names if (secrecy := self._secrecy(name, at_top=at_top))
@@ -71,13 +71,15 @@ class KeyChecker:
         are_plain = self._are_plain(keys) or all(
             replace_unstorable(name) == name == self.cleaned(name) for name in names
         )
-        return KeyFacts(secret.get, are_plain, self._members.may_find_secrets(names, at_top=at_top))
+        return ObjectKeyFacts(
+            secret.get, are_plain, self._members.may_find_secrets(names, at_top=at_top)
+        )
 
     def _are_plain(self, keys: str) -> bool:
         return replace_unstorable(keys) == keys and not self._texts.may_hold_secret(keys)
 
     def _secrecy(self, name: str, *, at_top: bool) -> Secrecy | None:
-        if at_top and name in NEVER_SECRET:
+        if at_top and name in NEVER_SECRET_KEYS:
             return None
         secrecy = self._texts.secrecy(name)
         return None if secrecy is Secrecy.NOTHING else secrecy
@@ -88,7 +90,7 @@ def is_harmless(value: Json) -> bool:
     if type(value) is not str:
         return not value or not isinstance(value, (list, dict))
     return (
-        len(value) < SHORTEST_TOKEN
+        len(value) < MIN_TOKEN_CHARS
         and value.isascii()
-        and (value.isalnum() or (len(value) < SHORTEST_SECRET and "\0" not in value))
+        and (value.isalnum() or (len(value) < MIN_SECRET_CHARS and "\0" not in value))
     )

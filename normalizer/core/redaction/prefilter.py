@@ -14,11 +14,11 @@ from typing import Final, TypeAlias
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-from normalizer.core.redaction.secret_commands import PROGRAMS, WITH_OPTION
+from normalizer.core.redaction.secret_commands import COMMAND_OPTION_PATTERN, PASSWORD_PROGRAMS
 from normalizer.core.redaction.secret_names import SECRET_WHOLE_WORDS, SECRET_WORDS
-from normalizer.core.redaction.secret_text import SIGNS
-from normalizer.core.redaction.secret_tokens import TOKENS
-from normalizer.jsontext import MAX_DIGITS
+from normalizer.core.redaction.secret_text import SECRET_TEXT_SIGNS
+from normalizer.core.redaction.secret_tokens import TOKEN_PATTERNS
+from normalizer.jsontext import MAX_NUMBER_DIGITS
 
 HasSign: TypeAlias = Callable[[bytes], bool]
 """Returns whether a text has a sign."""
@@ -31,7 +31,7 @@ _FOLDED: Final = bytes.maketrans(
 )
 """Makes letters small and all digits the same. That leaves fewer than 32 kinds of bytes, which
 halves the size of the automaton's table."""
-_LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
+_LONG_NUMBER: Final = b"0" * (MAX_NUMBER_DIGITS // 2)
 """A number that's beyond the limits has this many digits in a row, before or after its point."""
 _ZEROS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _AT_ONCE_BYTES: Final = 1 << 16
@@ -71,7 +71,10 @@ _WEAK_SIGNS: Final = {
     b"psk": re.compile(rb"(?:%bp|P)[Ss][Kk](?![a-z])" % _BEGINS),
     b"pass": re.compile(rb"[Pp][Aa][Ss][Ss](?![A-Za-z])"),
     b"pw": re.compile(rb"[Pp][Ww](?![A-Za-z])"),
-    **{name.encode(): re.compile(WITH_OPTION.format(name).encode()) for name in PROGRAMS},
+    **{
+        name.encode(): re.compile(COMMAND_OPTION_PATTERN.format(name).encode())
+        for name in PASSWORD_PROGRAMS
+    },
     b"xha": re.compile(rb"\bxh[\"',\s]+-a"),
     b"0zx": re.compile(rb"7z[\s+_-]+x"),
     b"0za": re.compile(rb"7z[\s+_-]*a"),
@@ -82,7 +85,7 @@ _WEAK_SIGNS: Final = {
     b"unix": re.compile(rb"@unix\("),
     **{
         _looked_at(sign.encode()): re.compile(pattern.encode())
-        for signs, pattern in TOKENS
+        for signs, pattern in TOKEN_PATTERNS
         for sign in signs
     },
 }
@@ -102,7 +105,9 @@ class Prefilter:
     """Searches for signs of secrets, unstorable text, and extreme numbers."""
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
-        own = _spelled((*SECRET_WORDS, *SECRET_WHOLE_WORDS, *SIGNS)) - _WEAK_SIGNS.keys()
+        own = (
+            _spelled((*SECRET_WORDS, *SECRET_WHOLE_WORDS, *SECRET_TEXT_SIGNS)) - _WEAK_SIGNS.keys()
+        )
         found = own | ({_looked_at(word.encode()) for word in added_words} - {b""})
         strong = {sign for sign in found if not any(part in sign for part in found - {sign})}
         self._signs: Final = [*_WEAK_SIGNS, _LONG_NUMBER, *sorted(strong)]
@@ -196,7 +201,7 @@ def _is_disguised(text: bytes) -> bool:
     return any(lead in text and rest.search(text) for lead, rest in _DISGUISES.items())
 
 
-def may_be_extreme(text: bytes) -> bool:
+def may_have_extreme_number(text: bytes) -> bool:
     """Return whether the text may have a number that's beyond the limits (#v4)."""
     zeros = text.translate(_ZEROS)
     return any(sign in zeros for sign in (_LONG_NUMBER, b"0e000", b"0e+000", b"0e-000"))

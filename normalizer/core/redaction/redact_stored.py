@@ -12,30 +12,30 @@ import msgspec
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.suspicious_parts import parse_whole
 from normalizer.envelope import Envelope
-from normalizer.jsontext import Json, parse, write
+from normalizer.jsontext import Json, parse_json, write_json
 
-TEXTS: Final = ("event_type", "step", "worker_id", "command_id", "node_type", "error")
-DOCUMENTS: Final = ("context", "result", "meta", "coercions")
+_TEXT_COLUMNS: Final = ("event_type", "step", "worker_id", "command_id", "node_type", "error")
+_JSON_COLUMNS: Final = ("context", "result", "meta", "coercions")
 
 
 def may_need_redaction(row: Envelope, sanitizer: Sanitizer) -> bool:
     """Return whether the row must be cleaned. It may say so without need, but misses no secret."""
-    documents = (getattr(row, name) for name in (*DOCUMENTS, "extra", "headers"))
-    texts = (text.encode() for name in TEXTS if (text := getattr(row, name)))
+    documents = (getattr(row, name) for name in (*_JSON_COLUMNS, "extra", "headers"))
+    texts = (text.encode() for name in _TEXT_COLUMNS if (text := getattr(row, name)))
     return any(sanitizer.has_sign(part) for part in (*documents, *texts) if part)
 
 
 def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
     """Return the row without secrets, or the same object if it has none."""
     fields: dict[str, Json] = {
-        name: parse(value.decode()) if name in DOCUMENTS else value
-        for name in (*TEXTS, *DOCUMENTS)
+        name: parse_json(value.decode()) if name in _JSON_COLUMNS else value
+        for name in (*_TEXT_COLUMNS, *_JSON_COLUMNS)
         if (value := getattr(row, name)) is not None
     }
     changed: dict[str, object] = {}
     for name, kept in _cleaned(fields, sanitizer).items():
         if kept != fields[name]:
-            changed[name] = write(kept).encode() if name in DOCUMENTS else kept
+            changed[name] = write_json(kept).encode() if name in _JSON_COLUMNS else kept
     if row.extra is not None:
         extra = _object(row.extra)
         # Sanitize `extra` as if it were an event. Without an event_type, the sanitizer could take
@@ -45,12 +45,12 @@ def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
         if "event_type" not in extra:
             kept.pop("event_type", None)
         if kept != extra:
-            changed["extra"] = write(kept).encode()
+            changed["extra"] = write_json(kept).encode()
     if row.headers is not None:
         headers = _object(row.headers)
         kept_headers, _ = sanitizer.clean_headers(headers)
         if kept_headers != headers:
-            changed["headers"] = write(kept_headers).encode()
+            changed["headers"] = write_json(kept_headers).encode()
     return msgspec.structs.replace(row, **changed) if changed else row
 
 
@@ -63,12 +63,12 @@ def redact_stored_text(text: str, sanitizer: Sanitizer) -> str:
 
 
 def _cleaned(fields: dict[str, Json], sanitizer: Sanitizer) -> dict[str, Json]:
-    text = write(fields)
+    text = write_json(fields)
     kept = sanitizer.clean(text, parse_whole(text.encode())).text
     return fields if kept == text else _object(kept.encode())
 
 
 def _object(document: bytes) -> dict[str, Json]:
-    tree = parse(document.decode())
+    tree = parse_json(document.decode())
     assert isinstance(tree, dict)
     return tree

@@ -13,9 +13,9 @@ from msgspec import Raw
 from normalizer.core.redaction.json_in_text import json_spans
 from normalizer.core.redaction.key_checker import KeyChecker, is_harmless
 from normalizer.core.redaction.prefilter import HasSign, Prefilter
-from normalizer.core.redaction.secret_members import SecretMembers
-from normalizer.core.redaction.secret_names import REDACTED, Secrecy, SecretWords
-from normalizer.core.redaction.secret_text import SHORTEST_SECRET, SecretText
+from normalizer.core.redaction.secret_members import SecretMemberFinder
+from normalizer.core.redaction.secret_names import REDACTED, Secrecy, SecretKeyWords
+from normalizer.core.redaction.secret_text import MIN_SECRET_CHARS, TextRedactor
 from normalizer.core.redaction.suspicious_parts import (
     is_number,
     object_members,
@@ -24,20 +24,20 @@ from normalizer.core.redaction.suspicious_parts import (
 )
 from normalizer.core.redaction.unstorable import (
     _UNSTORABLE,
-    REPLACEMENT,
+    REPLACEMENT_CHARACTER,
     KeyPath,
     child_path,
     replace_unstorable,
 )
-from normalizer.core.shapes import batch_key, holds_event, is_wrapper
-from normalizer.jsontext import Json, RepeatedKeyObject, write
+from normalizer.core.shapes import find_batch_key, holds_event, is_feed_wrapper
+from normalizer.jsontext import Json, RepeatedKeyObject, write_json
 
 _MOST_TEXTS: Final = 2  # read JSON in a text, and JSON in a text of that JSON
 _REFERENCE: Final = "reference"
 _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
 
 
-class Cleaned(NamedTuple):
+class CleanedText(NamedTuple):
     """The clean text, and the paths at which text was replaced because PostgreSQL can't store it.
 
     In a batch, the paths are grouped by the index of their event, with the key None for all paths
@@ -52,15 +52,15 @@ class Sanitizer:
     """Finds and removes what must not be stored."""
 
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
-        redaction = SecretWords(redact_keys)
+        redaction = SecretKeyWords(redact_keys)
         self.prefilter: Final = Prefilter(redaction.added_words)
         self.has_sign: Final = self.prefilter.has_sign
         self.find_signs: Final = self.prefilter.find_signs
-        self.texts: Final = SecretText(redaction.secrecy, self.has_sign)
-        self.secret_members: Final = SecretMembers(self.texts)
+        self.texts: Final = TextRedactor(redaction.secrecy, self.has_sign)
+        self.secret_members: Final = SecretMemberFinder(self.texts)
         self.keys: Final = KeyChecker(self.texts, self.secret_members)
 
-    def clean(self, text: str, tree: Json, has_sign: HasSign | None = None) -> Cleaned:
+    def clean(self, text: str, tree: Json, has_sign: HasSign | None = None) -> CleanedText:
         """Return `text` without its secrets, or `text` itself if nothing must change.
 
         `tree` is the parsed text, and `has_sign` is an optional faster search for signs in its
@@ -73,7 +73,7 @@ class Sanitizer:
         # secret. For example, `p\u0061ssword` reads `password` once it's decoded.
         rewriter = _Rewriter(self, self.has_sign if has_sign is None or "\\" in text else has_sign)
         cleaned = rewriter.record(tree)
-        return Cleaned(write_tree(cleaned) if rewriter.changed else text, rewriter.replaced)
+        return CleanedText(write_tree(cleaned) if rewriter.changed else text, rewriter.replaced)
 
     def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[KeyPath]]:
         """Clean the headers of a record. Also returns the paths at which text was replaced."""
@@ -106,7 +106,7 @@ class _Rewriter:
 
     def record(self, tree: Json) -> Json:
         """Clean the value of a record: an event, a batch of events, or either one in a wrapper."""
-        if not isinstance(tree, dict) or _opens(tree) or (key := batch_key(tree)) is None:
+        if not isinstance(tree, dict) or _opens(tree) or (key := find_batch_key(tree)) is None:
             return self._event(tree)
         items = tree[key]
         self.changed |= isinstance(tree, RepeatedKeyObject)
@@ -122,12 +122,12 @@ class _Rewriter:
     def _event(self, tree: Json) -> Json:
         if isinstance(tree, str):
             return self._wrapped(tree)
-        if isinstance(tree, dict) and is_wrapper(tree):
+        if isinstance(tree, dict) and is_feed_wrapper(tree):
             payload = tree["payload"]
             if isinstance(payload, dict) and holds_event(payload):
                 # Turn the payload into text. The decoder unwraps that text later, and cleans its
                 # content then.
-                payload, self.changed = write(payload), True
+                payload, self.changed = write_json(payload), True
             if isinstance(payload, str):
                 self.changed |= isinstance(tree, RepeatedKeyObject)
                 wrapper = self.walk({**tree, "payload": None}, (), "root")
@@ -162,7 +162,7 @@ class _Rewriter:
         # value, and that value may be a secret.
         self.changed |= isinstance(tree, RepeatedKeyObject)
         keys, at_top = self._sanitizer.keys, mode == "root"
-        facts = keys.judge(tree, at_top=at_top)
+        facts = keys.find_facts(tree, at_top=at_top)
         named = (
             self._sanitizer.secret_members.secret_keys(tree, at_top=at_top)
             if facts.may_name and mode != "untouched"
@@ -171,7 +171,7 @@ class _Rewriter:
         members = tree
         if not facts.are_plain:
             members = dict(zip(self._keys(tree, path, mode), tree.values(), strict=True))
-            facts = keys.judge(members, at_top=at_top)
+            facts = keys.find_facts(members, at_top=at_top)
         kept_tree = members
         find_secrecy = facts.secrecy
         for key, value in members.items():
@@ -227,7 +227,7 @@ class _Rewriter:
 
     def _without_secrets(self, text: str) -> str:
         texts = self._sanitizer.texts
-        if len(text) < SHORTEST_SECRET or not texts.may_hold_secret(text, self._has_sign):
+        if len(text) < MIN_SECRET_CHARS or not texts.may_hold_secret(text, self._has_sign):
             return text
         kept: str | None = None
         if self._within_texts == 0 and text.lstrip()[:1] in ("{", "["):
@@ -286,7 +286,7 @@ class _Rewriter:
 
     def _note(self, path: KeyPath, sent: str, replaced: str, kept: str) -> None:
         self.changed = True
-        if replaced != sent and REPLACEMENT in kept:
+        if replaced != sent and REPLACEMENT_CHARACTER in kept:
             self.replaced.setdefault(self._item, set()).add(path)
 
 
@@ -296,7 +296,7 @@ def _opens(tree: dict[str, Json]) -> bool:
     In that case, the event is in the payload. A list beside the payload isn't a batch of events
     then, but an ordinary field that is cleaned like any other.
     """
-    if not is_wrapper(tree):
+    if not is_feed_wrapper(tree):
         return False
     payload = tree["payload"]
     if isinstance(payload, Raw):

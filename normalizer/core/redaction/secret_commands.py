@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from normalizer.core.redaction.secret_values import Redactions, match_end, may_be_secret
+from normalizer.core.redaction.secret_values import RedactedParts, end_of_match_at, may_be_secret
 
 _COLON: Final = ":"
 
@@ -67,14 +67,14 @@ _COMMANDS: Final = (
     _Command(r"git", names_after=("config",)),
     _Command(r"setx|setenv|nmcli|ENV", names_after=("",)),
 )
-PROGRAMS: Final = (
+PASSWORD_PROGRAMS: Final = (
     *("mysql", "mariadb", "login", "mongo", "cqlsh", "rdesktop", "tabcmd", "twine", "useradd"),
     *("usermod", "rar", "zip", "ipmitool", "sqlcmd", "bcp", "isql", "osql", "ldap", "snmp"),
     *("openssl", "doctl", "freerdp", "curl", "httpie", "smbclient", "lftp"),
 )
 """What names of programs with options begin or end with. It's a sign only if such an option
 follows."""
-WITH_OPTION: Final = (
+COMMAND_OPTION_PATTERN: Final = (
     r"(?is)\A(?>.*?{}[\w\-]{{0,20}}(?=[\s\"',\\]))(?>.*?(?:[\s\"'=]|\\[nrt])"
     r"(?:-[A-Za-z]{{0,6}}[abkptuwx]|--(?:user|proxy-user|cookie|auth|body)|/p:))"
 )
@@ -83,7 +83,7 @@ atomic, so that a text full of programs is read only once."""
 _BETWEEN_ITEMS: Final = ('","', '",n"', '",rn"', '",nt"')
 """What the prefilter sees between two words of a JSON list. In JSON inside a text, a line feed is
 `n`."""
-COMMAND_SIGNS: Final = (
+PASSWORD_COMMAND_SIGNS: Final = (
     *("sshpass", "rediscli", "rabbitmqctl", "vaultlogin", "unseal", "obscure", "httpa", "httpsa"),
     *("httpget", "httppost", "httpput", "httpdelete", "httppatch", "sudos", "fromliteral"),
     *("withtoken", "mcalias", "netuse", "sqlplus", "sqlldr", "expdp", "impdp"),
@@ -126,7 +126,7 @@ Span = tuple[int, int, int]
 """The index of a word, and where the secret in it starts and ends."""
 
 
-def secrets_in_words(words: Sequence[str], hides: Hides) -> Iterator[Span]:
+def find_secrets_in_words(words: Sequence[str], hides: Hides) -> Iterator[Span]:
     """Return where the words of a command line hold secrets."""
     programs = 0
     for at, word in enumerate(words):
@@ -147,10 +147,10 @@ def redact_command_passwords(text: str, hides: Hides) -> str:
         spans = _words_from(text, program.start())
         at = max(program.end(), spans[-1][1])
         words = [text[start:end] for start, end in spans]
-        for n, start, end in secrets_in_words(words, hides):
+        for n, start, end in find_secrets_in_words(words, hides):
             found.add((spans[n][0] + start, spans[n][0] + end))
     found.update(match.span(match.lastgroup or 0) for match in _FED.finditer(text))
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for begin, finish in sorted(found):
         if may_be_secret(text[begin:finish], loose=True):
             cuts.add(begin, finish)
@@ -163,7 +163,7 @@ def _words_from(text: str, at: int) -> list[tuple[int, int]]:
     while len(spans) < _REACH_WORDS and (word := _WORD.match(text, at)):
         start = word.start() + len(word[0]) - len(word[0].lstrip(_AROUND))
         spans.append((start, max(start, word.start() + len(word[0].rstrip(_AROUND)))))
-        at = match_end(_BLANKS, text, word.end())
+        at = end_of_match_at(_BLANKS, text, word.end())
     return spans
 
 

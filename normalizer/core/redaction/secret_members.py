@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
 
-from normalizer.core.redaction.secret_commands import secrets_in_words
+from normalizer.core.redaction.secret_commands import find_secrets_in_words
 from normalizer.core.redaction.secret_names import REDACTED, Secrecy
-from normalizer.core.redaction.secret_text import SecretText
+from normalizer.core.redaction.secret_text import TextRedactor
 from normalizer.core.redaction.secret_values import may_be_secret
 from normalizer.jsontext import Json
 
-NEVER_SECRET: Final = frozenset(
+NEVER_SECRET_KEYS: Final = frozenset(
     (
         *("event_id", "execution_id", "event_type", "name", "step", "node_name", "status"),
         *("created_at", "timestamp", "event_time", "ingest_time", "worker_id", "command_id"),
@@ -31,7 +31,7 @@ _NAME_KEYS: Final = frozenset(
 )
 _KIND_KEYS: Final = frozenset(("type", "id", "label", "title"))
 """Keys of form fields. They make a value secret only if they name a password."""
-_EVENT_KEYS: Final = NEVER_SECRET | _KIND_KEYS
+_EVENT_KEYS: Final = NEVER_SECRET_KEYS | _KIND_KEYS
 _JWK_SECRETS: Final = frozenset("d p q dp dq qi k oth".split())
 _VALUE_KEYS: Final = frozenset(
     spelled
@@ -58,10 +58,10 @@ _LONGEST_COMMAND: Final = 1000
 """In a longer list, look only for options that name their content."""
 
 
-class SecretMembers:
+class SecretMemberFinder:
     """Finds members of lists and objects that are secret because of the members beside them."""
 
-    def __init__(self, text: SecretText) -> None:
+    def __init__(self, text: TextRedactor) -> None:
         self._text = text
 
     def may_find_secrets(self, keys: Iterable[str], *, at_top: bool) -> bool:
@@ -115,7 +115,7 @@ class SecretMembers:
         words = [item if type(item) is str else "" for item in items]
         if len(words) == 2 and self._text.is_secret_unless_word(*words):
             yield 1, REDACTED
-        for at, start, end in secrets_in_words(
+        for at, start, end in find_secrets_in_words(
             words[:_LONGEST_COMMAND], self._text.is_secret_unless_word
         ):
             if may_be_secret(words[at][start:end], loose=True):

@@ -106,7 +106,7 @@ class Secrecy(Enum):
     NUMBERS_TOO = "numbers as well"
 
 
-class SecretWords:
+class SecretKeyWords:
     """The words that make a key secret, including those that an operator added.
 
     Operators can add words, but can't remove any. An added word matches anywhere in a key, and
@@ -127,7 +127,7 @@ class SecretWords:
         if len(key) > _LONGEST_NAME:
             key = f"{key[: _LONGEST_NAME // 2]}x{key[-_LONGEST_NAME // 2 :]}"
         if not key.isascii():
-            key = plain_letters(key)
+            key = _plain_letters(key)
         if self.added_words:
             humps = _HUMPS.sub("_", key), key
             if any(self._added(_fold(spelling)) for spelling in humps):
@@ -143,7 +143,7 @@ class SecretWords:
         return Secrecy.CONTENT if _CONTENT.search(rest) else Secrecy.NOTHING
 
 
-def plain_letters(text: str) -> str:
+def _plain_letters(text: str) -> str:
     """Return the text with plain letters, and without invisible characters inside words."""
     return _INVISIBLE.sub("", _STYLED.sub(lambda styled: normalize("NFKC", styled[0]), text))
 

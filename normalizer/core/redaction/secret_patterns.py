@@ -10,18 +10,18 @@ from typing import Final
 
 from normalizer.core.redaction.secret_names import REDACTED
 from normalizer.core.redaction.secret_tokens import (
-    TOKEN,
+    ANY_TOKEN_PATTERN,
 )
 from normalizer.core.redaction.secret_values import (
-    SHORTEST_TOKEN,
-    Redactions,
-    is_word,
+    MIN_TOKEN_CHARS,
+    RedactedParts,
+    end_of_match_at,
     looks_generated,
     looks_like_basic_auth,
     looks_random,
-    match_end,
     may_be_secret,
-    quoted_at,
+    quoted_span_at,
+    reads_as_word,
     redact_value_at,
 )
 
@@ -96,12 +96,12 @@ def redact_tokens(text: str) -> str:
         return REDACTED
     if "eyJ" in text:
         text = _JWT.sub(lambda jwt: REDACTED if len(jwt[0]) > _JWT_LONGER_THAN else jwt[0], text)
-    return TOKEN.sub(REDACTED, text)
+    return ANY_TOKEN_PATTERN.sub(REDACTED, text)
 
 
 def redact_url_passwords(text: str) -> str:
     """Cut the password of a URL's user. A user that is a token is cut too."""
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for match in _URL.finditer(text):
         at = match.start(1)
         for part in match[1].split("://"):
@@ -111,9 +111,9 @@ def redact_url_passwords(text: str) -> str:
     return cuts.text()
 
 
-def _cut_user(cuts: Redactions, url: str, at: int) -> None:
+def _cut_user(cuts: RedactedParts, url: str, at: int) -> None:
     """Cut the secret of a URL. `at` is where the URL begins, after its `://`."""
-    authority = url[: match_end(_AUTHORITY, url, 0)]
+    authority = url[: end_of_match_at(_AUTHORITY, url, 0)]
     user, has_user, host = authority.rpartition("@")
     name, has_password, password = user.partition(":")
     if has_user and has_password:
@@ -122,7 +122,7 @@ def _cut_user(cuts: Redactions, url: str, at: int) -> None:
         if not host.startswith("sha256:"):
             cuts.add(at + len(name) + 1, at + len(user))
     elif has_user:
-        if len(name) >= SHORTEST_TOKEN and looks_random(name):
+        if len(name) >= MIN_TOKEN_CHARS and looks_random(name):
             cuts.add(at, at + len(name))
     else:
         # The password has an unescaped character, such as a slash, that ends the part of a URL with
@@ -134,7 +134,7 @@ def _cut_user(cuts: Redactions, url: str, at: int) -> None:
 
 def redact_cookies(text: str) -> str:
     """Cut the content of cookie headers, including the names of the cookies."""
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for match in _COOKIES.finditer(text):
         cuts.add(*match.span("value"))
     return cuts.text()
@@ -142,16 +142,16 @@ def redact_cookies(text: str) -> str:
 
 def redact_sql_passwords(text: str) -> str:
     """Cut the value of `PASSWORD 'x'`, and of other SQL and settings without a sign before it."""
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for match in _QUOTED_NEXT.finditer(text):
-        if not match["name"] or quoted_at(text, match.end()):
+        if not match["name"] or quoted_span_at(text, match.end()):
             redact_value_at(cuts, match.end())
     return cuts.text()
 
 
 def redact_insert_values(text: str, is_secret: Callable[[str], bool]) -> str:
     """Cut the values of secret columns in `insert into t (a, password) values ('x', 'y')`."""
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for insert in _INSERT.finditer(text):
         columns = [is_secret(column) for column in insert["columns"].split(",")]
         row = _ROW.match(text, insert.end()) if any(columns) else None
@@ -168,7 +168,7 @@ def redact_insert_values(text: str, is_secret: Callable[[str], bool]) -> str:
 
 def redact_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
     """Cut the value of a secret field in a multipart form."""
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for field in _FORM_FIELD.finditer(text):
         if is_secret(field["name"]):
             cuts.add(*field.span("value"))
@@ -177,9 +177,9 @@ def redact_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
 
 def redact_secret_pairs(text: str, hides: Callable[[str, str], bool]) -> str:
     """Cut x1 in `('password', 'x1')`, unless it looks like a word or a sentence."""
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for pair in _TUPLE.finditer(text):
-        start, end = quoted_at(text, pair.end()) or (0, 0)
+        start, end = quoted_span_at(text, pair.end()) or (0, 0)
         is_last = text[end + 1 : end + 2] in ("", ")")
         value = text[start:end]
         if is_last and " " not in value and looks_random(value) and hides(pair["name"], value):
@@ -189,15 +189,15 @@ def redact_secret_pairs(text: str, hides: Callable[[str, str], bool]) -> str:
 
 def redact_dsn_passwords(text: str) -> str:
     """Cut the password in `user:x@tcp(host)` and in Oracle's `thin:user/x@host`."""
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for match in _ADDRESS.finditer(text):
-        cuts.add(match.end(), match_end(_UP_TO_AT, text, match.end()))
+        cuts.add(match.end(), end_of_match_at(_UP_TO_AT, text, match.end()))
     return cuts.text()
 
 
 def redact_url_signatures(text: str) -> str:
     """Cut the signatures, codes, and keys of URLs, which give access to anyone."""
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for match in _SIGNATURE.finditer(text):
         generated = match["generated"]
         if looks_generated(generated) if generated else may_be_secret(match["value"]):
@@ -207,11 +207,11 @@ def redact_url_signatures(text: str) -> str:
 
 def redact_auth_credentials(text: str) -> str:
     """Cut `Bearer x` and `Basic x` if x looks like a credential, or if there's no other text."""
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for match in _CREDENTIAL.finditer(text):
         value, alone = match["value"], match[0] == text.strip()
         is_basic = match["scheme"].lower() == "basic"
         looks = looks_like_basic_auth if is_basic else looks_random
-        if looks(value) or (alone and not is_basic and not is_word(value)):
+        if looks(value) or (alone and not is_basic and not reads_as_word(value)):
             cuts.add(0 if alone else match.start("value"), len(text) if alone else match.end())
     return cuts.text()

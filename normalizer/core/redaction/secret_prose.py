@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Final
 
 from normalizer.core.redaction.secret_names import Secrecy
-from normalizer.core.redaction.secret_values import Redactions, looks_generated, may_be_secret
+from normalizer.core.redaction.secret_values import RedactedParts, looks_generated, may_be_secret
 
-SECOND_WORDS: Final = ("key", "string", "word", "phrase", "wd", "code")
+SECRET_SECOND_WORDS: Final = ("key", "string", "word", "phrase", "wd", "code")
 """Words that mean a secret only together with the word before them, as in `api key`."""
 
 _GENERATED: Final = re.compile(r"(?<![\w/.:@\-])[A-Za-z0-9+_~=][A-Za-z0-9+/_~=\-]{11,}+", re.ASCII)
@@ -44,12 +44,12 @@ def redact_prose(text: str, secrecy: Callable[[str], Secrecy]) -> str:
 
     Right after the name, a value needs to look less random.
     """
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for match in _GENERATED.finditer(text):
         if looks_generated(match[0]) and _is_near_name(text, match.start(), secrecy):
             cuts.add(*match.span())
     text = cuts.text()
-    cuts = Redactions(text)
+    cuts = RedactedParts(text)
     for match in _MIXED.finditer(text):
         value = match[0].rstrip(".!?:")
         if may_be_secret(value) and _is_said(text, match.start(), value, secrecy):
@@ -59,7 +59,7 @@ def redact_prose(text: str, secrecy: Callable[[str], Secrecy]) -> str:
 
 def _is_near_name(text: str, at: int, secrecy: Callable[[str], Secrecy]) -> bool:
     near = _WORDS_BEFORE.findall(text[max(0, at - _CHARS_BEFORE) : at])
-    pairs = [f"{a} {b}" for a, b in pairwise(near[-4:]) if b.lower() in SECOND_WORDS]
+    pairs = [f"{a} {b}" for a, b in pairwise(near[-4:]) if b.lower() in SECRET_SECOND_WORDS]
     return any(secrecy(name) is not Secrecy.NOTHING for name in (*near[-3:], *pairs))
 
 
@@ -74,7 +74,7 @@ def _is_said(text: str, at: int, value: str, secrecy: Callable[[str], Secrecy]) 
 
 def _is_named(said: re.Match[str], value: str, secrecy: Callable[[str], Secrecy]) -> bool:
     before, name = (said["before"] or "").lower(), said["name"]
-    if name.lower() in SECOND_WORDS and before:
+    if name.lower() in SECRET_SECOND_WORDS and before:
         name = f"{before} {name}"
     kind = secrecy(name)
     if kind is Secrecy.NUMBERS_TOO:

@@ -11,7 +11,10 @@ from functools import partial
 from itertools import pairwise
 from typing import Final
 
-from normalizer.core.redaction.secret_commands import COMMAND_SIGNS, redact_command_passwords
+from normalizer.core.redaction.secret_commands import (
+    PASSWORD_COMMAND_SIGNS,
+    redact_command_passwords,
+)
 from normalizer.core.redaction.secret_names import Secrecy
 from normalizer.core.redaction.secret_patterns import (
     redact_auth_credentials,
@@ -26,22 +29,22 @@ from normalizer.core.redaction.secret_patterns import (
     redact_url_passwords,
     redact_url_signatures,
 )
-from normalizer.core.redaction.secret_prose import SECOND_WORDS, redact_prose
+from normalizer.core.redaction.secret_prose import SECRET_SECOND_WORDS, redact_prose
 from normalizer.core.redaction.secret_values import (
-    LONGEST_PLACEHOLDER,
-    Redactions,
-    bare_end,
+    MAX_PLACEHOLDER_CHARS,
+    RedactedParts,
+    end_of_match_at,
     is_harmless_word,
-    is_word,
-    match_end,
     may_be_secret,
-    quoted_at,
+    quoted_span_at,
+    reads_as_word,
     redact_value_at,
+    unquoted_value_end,
 )
 
-SHORTEST_SECRET: Final = len("pwd=x")
+MIN_SECRET_CHARS: Final = len("pwd=x")
 """A shorter text holds no secret."""
-SIGNS: Final = (
+SECRET_TEXT_SIGNS: Final = (
     *(
         "basic",
         "privatelines",
@@ -51,7 +54,7 @@ SIGNS: Final = (
         ":thin:",
         "kty",
     ),
-    *COMMAND_SIGNS,
+    *PASSWORD_COMMAND_SIGNS,
     *("signature=", "?code=", "&code=", "?key=", "&key=", "pass.word", "pass.phrase"),
 )
 """Further signs of the rules in this file, spelled as the prefilter searches for them."""
@@ -109,7 +112,7 @@ _IDENTIFIER: Final = re.compile("[_-]|[a-z][A-Z]|[Aa]uthorization$|^[A-Z]{4,}$")
 """A name that doesn't occur in prose."""
 
 
-class SecretText:
+class TextRedactor:
     """Cuts secrets out of texts.
 
     `secrecy` returns which values of a name are secret, and `has_sign` whether a text has a
@@ -192,29 +195,29 @@ class SecretText:
 
     def is_secret_unless_word(self, name: str, value: str) -> bool:
         """Return whether the value of a name is a secret, unless it reads like a word."""
-        return self.hides(name, value) and not is_word(value)
+        return self.hides(name, value) and not reads_as_word(value)
 
     def _cut_named(self, text: str) -> str:
         """Cut the value of `word = value`, in every notation, if `word` would make a key secret."""
-        cuts = Redactions(text)
+        cuts = RedactedParts(text)
         for match in _NAMED.finditer(text):
             if match.start("name") < cuts.end:
                 continue
             name, before = match["name"], match["before"]
             secrecy = self.secrecy(name)
-            if before and name.lower() in SECOND_WORDS:
+            if before and name.lower() in SECRET_SECOND_WORDS:
                 secrecy = self.secrecy(f"{before} {name}")
             if secrecy is not Secrecy.NOTHING:
                 self._cut_value(cuts, match, secrecy)
         return cuts.text()
 
-    def _cut_value(self, cuts: Redactions, match: re.Match[str], secrecy: Secrecy) -> None:
+    def _cut_value(self, cuts: RedactedParts, match: re.Match[str], secrecy: Secrecy) -> None:
         """Cut the value after a name and its sign, if it may be a secret."""
         text, at = cuts.whole, match.end()
         is_authorization = _AUTHORIZATION.search(match["name"]) is not None
         if brackets := _BRACKETS.match(text, at):
             cuts.add(*brackets.span())
-        elif quoted := quoted_at(text, at):
+        elif quoted := quoted_span_at(text, at):
             start, end = quoted
             if is_authorization and (scheme := _SCHEME.match(text, start, end)):
                 start = scheme.end()
@@ -222,21 +225,25 @@ class SecretText:
                 cuts.add(start, end)
         elif is_authorization and (scheme := _SCHEME.match(text, at)) and _is_scheme(scheme, match):
             at = scheme.end()
-            end = match_end(_REST_OF_LINE, text, at) if scheme["all"] else bare_end(text, at)
+            end = (
+                end_of_match_at(_REST_OF_LINE, text, at)
+                if scheme["all"]
+                else unquoted_value_end(text, at)
+            )
             if may_be_secret(text[at:end]):
                 cuts.add(at, end)
         else:
             _cut_bare(cuts, match, secrecy)
 
     def _cut_options(self, text: str) -> str:
-        cuts = Redactions(text)
+        cuts = RedactedParts(text)
         for match in _OPTION.finditer(text):
             if self.secrecy(match["name"]) is not Secrecy.NOTHING:
                 redact_value_at(cuts, match.end())
         return cuts.text()
 
     def _cut_elements(self, text: str) -> str:
-        cuts = Redactions(text)
+        cuts = RedactedParts(text)
         for match in _ELEMENT.finditer(text):
             named = _NAMES_ELEMENT.search(match["attributes"] or "")
             names = (match["name"] or match["tag"], *((named["name"],) if named else ()))
@@ -248,7 +255,7 @@ class SecretText:
 
     def _cut_pairs(self, text: str) -> str:
         """Cut x in `name: DB_PASSWORD, value: x`, in any notation."""
-        cuts = Redactions(text)
+        cuts = RedactedParts(text)
         for match in _PAIR.finditer(text):
             secrecy = self.secrecy(match["name"])
             if secrecy is Secrecy.NUMBERS_TOO or (secrecy is Secrecy.CONTENT and not match["type"]):
@@ -259,16 +266,16 @@ class SecretText:
         return self.secrecy(name) is not Secrecy.NOTHING
 
 
-def _cut_bare(cuts: Redactions, match: re.Match[str], secrecy: Secrecy) -> None:
+def _cut_bare(cuts: RedactedParts, match: re.Match[str], secrecy: Secrecy) -> None:
     """Cut a value without quotes: any value after `=`, but in prose only one that isn't a word."""
     text, at, sign = cuts.whole, match.end(), match["sign"]
     spaced = match[0][-1].isspace()
     is_prose = sign == ":" and spaced and not _IDENTIFIER.search(match["name"])
     tight = sign is not None and sign != ":" and not spaced
-    end = match_end(_WITH_BLANKS, text, at) if tight else at
+    end = end_of_match_at(_WITH_BLANKS, text, at) if tight else at
     if end == at:
-        end = bare_end(text, at)
-    if end - at > LONGEST_PLACEHOLDER:
+        end = unquoted_value_end(text, at)
+    if end - at > MAX_PLACEHOLDER_CHARS:
         cuts.add(at, end)
         return
     value = text[at:end].rstrip(".,)]}>" if tight else ".,:)]}>!?")
@@ -279,7 +286,7 @@ def _cut_bare(cuts: Redactions, match: re.Match[str], secrecy: Secrecy) -> None:
         return
     at_end = end >= len(text) or text[end] in "\r\n\"'&;,"
     may_be_word = not is_prose or (secrecy is Secrecy.NUMBERS_TOO and at_end)
-    if (match["verb"] or not may_be_word) and is_word(value):
+    if (match["verb"] or not may_be_word) and reads_as_word(value):
         return
     if may_be_secret(value) and (tight or not _REFERENCE.match(value)):
         cuts.add(at, at + len(value))

@@ -17,7 +17,7 @@ _GITLAB: Final = (
     "|GR1348941[A-Za-z0-9_-]{16,}"
 )
 
-TOKENS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
+TOKEN_PATTERNS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (("akia", "asia", "abia", "acca", "a0t"), _AWS),
     (("absk",), "ABSK[A-Za-z0-9+/]{60,}={0,2}"),
     (("ghp", "gho", "ghu", "ghs", "ghr"), "gh[pousr]_[A-Za-z0-9]{20,}"),
@@ -110,7 +110,7 @@ TOKENS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
 """The signs and the expression of each token. The prefilter searches for a sign first. A sign is
 lower case, with 0 for each digit, and without `-`, `_`, `+`, and spaces."""
 
-TOKEN: Final = re.compile(
-    "(?<![A-Za-z0-9])(?:" + "|".join(pattern for _, pattern in TOKENS) + ")", re.ASCII
+ANY_TOKEN_PATTERN: Final = re.compile(
+    "(?<![A-Za-z0-9])(?:" + "|".join(pattern for _, pattern in TOKEN_PATTERNS) + ")", re.ASCII
 )
 """Matches any of them, unless it begins within a word."""

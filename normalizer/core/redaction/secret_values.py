@@ -7,7 +7,7 @@ from typing import Final
 
 from normalizer.core.redaction.secret_names import REDACTED
 
-SHORTEST_TOKEN: Final = 16
+MIN_TOKEN_CHARS: Final = 16
 """A shorter text of only letters and digits is never a secret."""
 _QUOTED: Final = re.compile(
     r"""(?P<open>\\*["'`])(?P<value>(?:(?!(?P=open)).|(?P=open)(?P=open))*+)(?:(?P=open)|\Z)""",
@@ -19,7 +19,7 @@ _ESCAPED: Final = {
 }
 # Matches at most 1,000 repetitions at a time. Inside an atomic group, Python's regex engine stores
 # a state for each repetition, so without the limit a long value would take a lot of memory. To read
-# such a value, `bare_end` matches the pattern again from where the last match ended.
+# such a value, `unquoted_value_end` matches the pattern again from where the last match ended.
 _BARE: Final = re.compile(
     r"""
     (?>(?: [^\s;&"'`<,\\%]++
@@ -35,7 +35,7 @@ _PLACEHOLDER: Final = re.compile(
     |\[?REDACTED|\$\(|%[A-Z_]+%\Z|\$\d|\?\Z|[:@][a-z]\w*\Z|[Yy](?:our|OUR)[_\-\ ]""",
     re.VERBOSE,
 )
-LONGEST_PLACEHOLDER: Final = 200
+MAX_PLACEHOLDER_CHARS: Final = 200
 """A longer value is cut without a check, so that no text is scanned twice."""
 _HARMLESS_WORDS: Final = frozenset(
     """none null nil true false yes no undefined empty missing required optional invalid incorrect
@@ -53,7 +53,7 @@ _ODD: Final = re.compile(r"(?i)([bcdfgjkpqvxz])(?!\1|(?<=c)k)(?=[bcdfgjkpqvxz])"
 _MIXED: Final = re.compile(r"(?=.*[a-z])(?=.*[A-Z])")
 
 
-class Redactions:
+class RedactedParts:
     """Collects the parts to cut out of a text, from left to right."""
 
     def __init__(self, whole: str) -> None:
@@ -73,26 +73,26 @@ class Redactions:
         return "".join((*self._kept, self.whole[self.end :])) if self._kept else self.whole
 
 
-def redact_value_at(cuts: Redactions, at: int) -> None:
+def redact_value_at(cuts: RedactedParts, at: int) -> None:
     """Cut the value that begins at `at`, quoted or not."""
-    start, end = quoted_at(cuts.whole, at) or (at, bare_end(cuts.whole, at))
+    start, end = quoted_span_at(cuts.whole, at) or (at, unquoted_value_end(cuts.whole, at))
     if may_be_secret(cuts.whole[start:end], loose=True):
         cuts.add(start, end)
 
 
-def quoted_at(text: str, at: int) -> tuple[int, int] | None:
+def quoted_span_at(text: str, at: int) -> tuple[int, int] | None:
     """Return where the quoted text at `at` starts and ends, or None."""
     match = _ESCAPED.get(text[at : at + 1], _QUOTED).match(text, at)
     return match.span("value") if match else None
 
 
-def match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
+def end_of_match_at(pattern: re.Pattern[str], text: str, at: int) -> int:
     """Return the end of the match at `at`, or `at` itself without a match."""
     match = pattern.match(text, at)
     return match.end() if match else at
 
 
-def bare_end(text: str, at: int) -> int:
+def unquoted_value_end(text: str, at: int) -> int:
     """Return the end of the unquoted value at `at`, or `at` itself if there's none."""
     while match := _BARE.match(text, at):
         at = match.end()
@@ -101,11 +101,11 @@ def bare_end(text: str, at: int) -> int:
 
 def may_be_secret(value: str, *, quoted: bool = False, loose: bool = False) -> bool:
     """Return whether a value may be a secret instead of a placeholder or a word about one."""
-    if not value or len(value) > LONGEST_PLACEHOLDER:
+    if not value or len(value) > MAX_PLACEHOLDER_CHARS:
         return bool(value)
     if _PLACEHOLDER.match(value):
         return False
-    if loose and is_word(value) and value.isupper():
+    if loose and reads_as_word(value) and value.isupper():
         return False  # as in usage lines: --password PASSWORD
     return not is_harmless_word(value) or (
         quoted and value.lower() in ("secret", "password", "default")
@@ -117,7 +117,7 @@ def is_harmless_word(value: str) -> bool:
     return value.lower().strip(":.,;!?") in _HARMLESS_WORDS
 
 
-def is_word(value: str) -> bool:
+def reads_as_word(value: str) -> bool:
     """Return whether this reads as a word: only letters, and at most one unlikely pair of them."""
     return _WORD.match(value) is not None and len(_ODD.findall(value)) < 2
 
@@ -128,20 +128,20 @@ def looks_random(value: str) -> bool:
     return (
         value.endswith("=")
         or (has_digit and any(map(str.isalpha, value)))
-        or (len(value) >= SHORTEST_TOKEN and _MIXED.match(value) is not None)
+        or (len(value) >= MIN_TOKEN_CHARS and _MIXED.match(value) is not None)
     )
 
 
 def looks_generated(value: str) -> bool:
     """Return whether a word is long and has digits and letters in both cases, unlike real words."""
     has_digit = any(map(str.isdigit, value))
-    return len(value) >= SHORTEST_TOKEN and has_digit and _MIXED.match(value) is not None
+    return len(value) >= MIN_TOKEN_CHARS and has_digit and _MIXED.match(value) is not None
 
 
 def looks_like_basic_auth(value: str) -> bool:
     """Return whether this looks like a user and password in base64."""
     if value.endswith("=") or (
-        len(value) >= SHORTEST_TOKEN and looks_random(value) and _MIXED.match(value)
+        len(value) >= MIN_TOKEN_CHARS and looks_random(value) and _MIXED.match(value)
     ):
         return True
     try:

@@ -13,11 +13,11 @@ from msgspec import Raw
 
 from normalizer.core.redaction.prefilter import HasSign
 from normalizer.jsontext import (
-    MAX_MAGNITUDE,
+    MAX_POWER_OF_TEN,
     Json,
     check_number,
-    plain_object,
-    reject_constant,
+    object_from_pairs,
+    reject_nan,
 )
 
 _SEARCHED_LEVELS: Final = 8
@@ -28,7 +28,7 @@ _QUOTE: Final = b'"'
 _QUOTE_ESCAPED: Final = b"\\u0022"
 _CONTAINERS: Final = b"{["
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
-_MANY_DIGITS: Final = b"0" * (MAX_MAGNITUDE + 1)
+_MANY_DIGITS: Final = b"0" * (MAX_POWER_OF_TEN + 1)
 """An integer with fewer digits than this is within the limits."""
 
 
@@ -44,8 +44,8 @@ _decode_list: Final = msgspec.json.Decoder(list[Raw]).decode
 _exact: Final = json.JSONDecoder(
     parse_int=_number,
     parse_float=_number,
-    parse_constant=reject_constant,
-    object_pairs_hook=plain_object,
+    parse_constant=reject_nan,
+    object_pairs_hook=object_from_pairs,
 )
 
 
@@ -65,7 +65,7 @@ def parse_whole(text: bytes) -> Json:
     number is beyond the limits. Raises RecursionError if the text is nested far more deeply than
     any record that we accept.
     """
-    if len(text) <= MAX_MAGNITUDE or _MANY_DIGITS not in text.translate(_DIGITS):
+    if len(text) <= MAX_POWER_OF_TEN or _MANY_DIGITS not in text.translate(_DIGITS):
         try:
             tree = _decode(text)
             if _has_all_keys(text, tree):
@@ -109,7 +109,7 @@ def _parse(text: bytes, has_sign: HasSign, level: int) -> Json:
 def _part(raw: Raw, has_sign: HasSign, level: int) -> Json:
     text = bytes(raw)
     if text[0] not in _CONTAINERS:
-        return cast("Json", _decode(text)) if len(text) <= MAX_MAGNITUDE else parse_whole(text)
+        return cast("Json", _decode(text)) if len(text) <= MAX_POWER_OF_TEN else parse_whole(text)
     return _parse(text, has_sign, level) if has_sign(text) else raw
 
 

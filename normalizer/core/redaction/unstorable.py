@@ -4,12 +4,12 @@ import re
 from typing import Final, TypeAlias
 
 KeyPath: TypeAlias = tuple[str, ...]
-"""The keys from the event down to a text, with `[]` for an item of a list. At most MAX_PATH of
-them."""
+"""The keys from the event down to a text, with `[]` for an item of a list. At most _MAX_PATH_KEYS
+of them."""
 
-MAX_PATH: Final = 8
+_MAX_PATH_KEYS: Final = 8
 
-REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENT_CHARACTER: Final = "\N{REPLACEMENT CHARACTER}"
 
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
@@ -18,12 +18,12 @@ def replace_unstorable(text: str) -> str:
     """Return the text with U+FFFD in place of each U+0000 and each lone surrogate."""
     if text.isascii() and "\0" not in text:
         return text
-    return _UNSTORABLE.sub(REPLACEMENT, text)
+    return _UNSTORABLE.sub(REPLACEMENT_CHARACTER, text)
 
 
 def child_path(path: KeyPath, key: str) -> KeyPath:
     """Return the path of the value under `key` below `path`. `[]` is the key of a list's items."""
-    return (*path, key) if len(path) < MAX_PATH else path
+    return (*path, key) if len(path) < _MAX_PATH_KEYS else path
 
 
 def dotted_path(path: KeyPath) -> str:

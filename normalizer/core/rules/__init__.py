@@ -10,6 +10,6 @@ durations        finds the duration in seconds.
 error_text       finds the text of the error.
 """
 
-from normalizer.envelope import RULES
+from normalizer.envelope import COERCION_RULES
 
-__all__ = ["RULES"]
+__all__ = ["COERCION_RULES"]

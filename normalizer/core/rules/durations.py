@@ -13,7 +13,7 @@ from msgspec import Raw
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import NestedObjects
 from normalizer.core.decode.wire_values import Value
-from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number, canonical_number
+from normalizer.jsontext import MAX_NUMBER_DIGITS, MAX_NUMBER_EXPONENT, JsonNumber, canonical_number
 
 _MAX_OF_WORK_S: Final = 30 * 24 * 3600
 _MAX_S: Final = 10 * 365 * 24 * 3600
@@ -23,7 +23,7 @@ _WORK: Final = re.compile("(?:call|action|command|step)(?![a-z0-9])", re.IGNOREC
 """Matches the beginning of an event type of a call, a command, or a step."""
 
 # The result is exact, because no accepted number has more digits than this.
-_EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
+_EXACT: Final = Context(prec=MAX_NUMBER_DIGITS + MAX_NUMBER_EXPONENT)
 
 
 def resolve_duration(event: WireEvent, event_type: str) -> float | None:
@@ -80,7 +80,7 @@ def _milliseconds(nested: NestedObjects) -> Iterator[tuple[str, Value]]:
 
 
 def _number(value: Value) -> Decimal | None:
-    return Decimal(value) if isinstance(value, Number) or type(value) is int else None
+    return Decimal(value) if isinstance(value, JsonNumber) or type(value) is int else None
 
 
 def _seconds(milliseconds: Decimal) -> Decimal:

@@ -5,9 +5,16 @@ Source: docs/spec/wire-shapes.md#x2, #s6.
 
 from msgspec import Raw
 
-from normalizer.core.decode.wire_event import WireEvent, nested_object
+from normalizer.core.decode.wire_event import WireEvent, decode_nested_object
 from normalizer.core.decode.wire_fields import NestedObjects
-from normalizer.core.decode.wire_values import ABSENT, NULL, Value, decode_value, first_byte, text
+from normalizer.core.decode.wire_values import (
+    ABSENT,
+    NULL,
+    Value,
+    decode_raw_value,
+    first_byte,
+    text_or_empty,
+)
 from normalizer.envelope import canonical_json
 
 
@@ -48,7 +55,11 @@ def _error(raw: Raw) -> str:
     """
     if raw == NULL:
         return ""
-    value: Value = decode_value(raw)
+    value: Value = decode_raw_value(raw)
     if value is False or value == "":
         return ""
-    return text(value) or text(nested_object(raw).message) or canonical_json(bytes(raw)).decode()
+    return (
+        text_or_empty(value)
+        or text_or_empty(decode_nested_object(raw).message)
+        or canonical_json(bytes(raw)).decode()
+    )

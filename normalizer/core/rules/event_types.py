@@ -7,7 +7,7 @@ for the projections.
 
 from typing import Final
 
-SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
+EVENT_TYPE_SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
     (
         "playbook.initialized",
         "playbook_initialized",
@@ -47,10 +47,10 @@ SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
 """One class per line, named by its first spelling. Source: docs/spec/wire-shapes.md#e2."""
 
 
-BEGIN_CLASS: Final = SPELLINGS[0][0]
+EXECUTION_BEGIN_CLASS: Final = EVENT_TYPE_SPELLINGS[0][0]
 """The class of the event that begins an execution."""
 
-CALL_CLASSES: Final = frozenset(
+CALL_EVENT_CLASSES: Final = frozenset(
     (
         *("command.issued", "command.claimed", "command.started"),
         *("command.completed", "command.failed", "command.cancelled", "call.done", "call.error"),
@@ -59,7 +59,7 @@ CALL_CLASSES: Final = frozenset(
 """The classes of events that belong to a call. A test compares them with event_kinds."""
 
 _CLASSES: Final[dict[str, str]] = {
-    spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings
+    spelling: spellings[0] for spellings in EVENT_TYPE_SPELLINGS for spelling in spellings
 }
 
 

@@ -10,9 +10,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import NULL, RecordRejectedError, Value, as_integer
-from normalizer.core.rules.event_types import BEGIN_CLASS, event_class
+from normalizer.core.rules.event_types import EXECUTION_BEGIN_CLASS, event_class
 from normalizer.envelope import MAX_ID
-from normalizer.jsontext import Number
+from normalizer.jsontext import JsonNumber
 from normalizer.snowflake import hash_event_id, hash_text_id
 
 SecondaryId: TypeAlias = Literal["catalog_id", "parent_event_id", "parent_execution_id"]
@@ -20,7 +20,7 @@ SecondaryId: TypeAlias = Literal["catalog_id", "parent_event_id", "parent_execut
 _DIGITS: Final = re.compile("[0-9]{1,19}")
 
 
-class NotAnId(NamedTuple):
+class _NotAnId(NamedTuple):
     """Why a value isn't a numeric id.
 
     - opaque: text, or a number that's too large, which is replaced by a hash.
@@ -36,7 +36,7 @@ class NotAnId(NamedTuple):
 
 def resolve_execution_id(event: WireEvent) -> int:
     """Return the execution's id. Raises RecordRejectedError (#i3)."""
-    sent = parse_id_value(event.sent.execution_id)
+    sent = _parse_id_value(event.sent.execution_id)
     if isinstance(sent, int):
         return sent
     if sent.kind == "opaque":
@@ -51,7 +51,7 @@ def resolve_execution_id(event: WireEvent) -> int:
 
 def resolve_event_id(event: WireEvent) -> int | None:
     """Return the producer's id of the event, or None. Raises RecordRejectedError (#i3)."""
-    sent = parse_id_value(event.sent.event_id)
+    sent = _parse_id_value(event.sent.event_id)
     if isinstance(sent, int):
         return sent
     if sent.kind == "opaque":
@@ -71,7 +71,7 @@ def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
     value = getattr(event.sent, name)
     if value is None:
         return None
-    sent = parse_id_value(value)
+    sent = _parse_id_value(value)
     if isinstance(sent, int):
         return sent
     if sent.kind == "opaque":
@@ -92,11 +92,11 @@ def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) 
     nested = event.nested
     parent = resolve_secondary_id(event, "parent_execution_id")
     values = (nested.payload.parent_execution_id, nested.stored_payload.parent_execution_id)
-    if parent is not None or values == _NOWHERE or event_class(event_type) != BEGIN_CLASS:
+    if parent is not None or values == _NOWHERE or event_class(event_type) != EXECUTION_BEGIN_CLASS:
         return parent
     for value in values:
         number = as_integer(value)
-        named = parse_id_value(value if number is None else number)
+        named = _parse_id_value(value if number is None else number)
         if isinstance(named, int) and named != own_id:
             return named
     return None
@@ -109,8 +109,8 @@ def keep_child_execution_id(event: WireEvent) -> None:
         event.extra.setdefault("child_execution_id", child)
 
 
-def parse_id_value(value: Value) -> int | NotAnId:
-    """Parse a value as an id, or return a NotAnId that says what it is instead (#i1, #i2)."""
+def _parse_id_value(value: Value) -> int | _NotAnId:
+    """Parse a value as an id, or return a _NotAnId that says what it is instead (#i1, #i2)."""
     if type(value) is int:
         return value if 0 < value <= MAX_ID else _no_id_for_number(value, value)
     if type(value) is str and value:
@@ -118,14 +118,14 @@ def parse_id_value(value: Value) -> int | NotAnId:
         return number if 0 < number <= MAX_ID else _no_id_for_number(number, value)
     if value is None or value == "":
         return _MISSING
-    return NotAnId("invalid", value if isinstance(value, Number) else type(value).__name__)
+    return _NotAnId("invalid", value if isinstance(value, JsonNumber) else type(value).__name__)
 
 
-def _no_id_for_number(number: int, sent: int | str) -> NotAnId:
+def _no_id_for_number(number: int, sent: int | str) -> _NotAnId:
     if number > MAX_ID:
-        return NotAnId("opaque", str(sent))
-    return NotAnId("negative" if number else "missing", str(sent))
+        return _NotAnId("opaque", str(sent))
+    return _NotAnId("negative" if number else "missing", str(sent))
 
 
-_MISSING: Final = NotAnId("missing")
+_MISSING: Final = _NotAnId("missing")
 _NOWHERE: Final = (None, None)

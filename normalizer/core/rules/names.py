@@ -7,7 +7,7 @@ first text that it finds. Source: docs/spec/wire-shapes.md#e1, #k1, #k2, #p1, #a
 import re
 from typing import Final
 
-from normalizer.core.decode.wire_event import WireEvent, nested_object
+from normalizer.core.decode.wire_event import WireEvent, decode_nested_object
 from normalizer.core.decode.wire_fields import NestedObjects
 from normalizer.core.decode.wire_values import (
     RecordRejectedError,
@@ -18,8 +18,8 @@ from normalizer.core.decode.wire_values import (
 )
 
 MAX_EVENT_TYPE_BYTES: Final = 200
-MAX_WORD_BYTES: Final = 1000
-MAX_ITERATION: Final = 2**31 - 1
+MAX_NAME_BYTES: Final = 1000
+_MAX_ITERATION: Final = 2**31 - 1
 
 _SHORT_CHARS: Final = MAX_EVENT_TYPE_BYTES // 4
 """A word this short is within every limit, whatever its characters."""
@@ -53,7 +53,7 @@ def resolve_command_id(event: WireEvent) -> str | None:
     values = (top, nested.payload.command_id, event.meta.command_id)
     for value in (*values, *_deeper_commands(nested)) if nested.deep else values:
         if value is not None and (command_id := _command(value)):
-            return check_max_bytes("command_id", command_id, MAX_WORD_BYTES)
+            return check_max_bytes("command_id", command_id, MAX_NAME_BYTES)
     return None
 
 
@@ -76,7 +76,7 @@ def resolve_step(event: WireEvent, command_id: str | None) -> str:
     nested = event.nested
     step = step or node_name or _step(nested.payload.step) or _step_of_command(command_id)
     step = step or _step(nested.stored_payload.step)
-    return check_max_bytes("step", step, MAX_WORD_BYTES)
+    return check_max_bytes("step", step, MAX_NAME_BYTES)
 
 
 def resolve_worker_id(event: WireEvent) -> str | None:
@@ -91,14 +91,14 @@ def resolve_worker_id(event: WireEvent) -> str | None:
         top,
         event.nested.payload.worker_id,
         event.meta.worker_id,
-        nested_object(nested_object(sent.trace_component).worker).id
+        decode_nested_object(decode_nested_object(sent.trace_component).worker).id
         if sent.trace_component
         else None,
         event.nested.stored_payload.worker_id,
     )
     for value in values:
         if value is not None and (worker_id := text_or_number(value)):
-            return check_max_bytes("worker_id", worker_id, MAX_WORD_BYTES)
+            return check_max_bytes("worker_id", worker_id, MAX_NAME_BYTES)
     return None
 
 
@@ -117,7 +117,7 @@ def parse_iteration(command_id: str) -> int | None:
     """Return the loop iteration of a command, i.e. the n of `:i{n}` at its end, or None."""
     match = _ITERATION_OF_COMMAND.search(command_id)
     iteration = int(match[1]) if match else None
-    return None if iteration is None or iteration > MAX_ITERATION else iteration
+    return None if iteration is None or iteration > _MAX_ITERATION else iteration
 
 
 def _deeper_commands(nested: NestedObjects) -> tuple[Value, ...]:

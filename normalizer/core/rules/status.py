@@ -78,7 +78,7 @@ _TYPE_WORDS: Final = (
 """The status that an event type implies if it has one of these words. The first line counts."""
 
 
-class TypeMeaning(NamedTuple):
+class _TypeMeaning(NamedTuple):
     """The status that an event type implies, and how it compares with other evidence.
 
     - `ends` means that the event ends something, for example a command.
@@ -102,12 +102,12 @@ def resolve_status(event: WireEvent, event_type: str) -> Status:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def meaning_of_type(event_type: str) -> TypeMeaning:
+def _meaning_of_type(event_type: str) -> _TypeMeaning:
     """Return what an event type implies (#s1, #s7, #s10, #s11)."""
     in_order = _BETWEEN_WORDS.split(event_type.lower())
     words = {*in_order, "timedout"} if ("timed", "out") in pairwise(in_order) else set(in_order)
     status = next((status for status, any_of in _TYPE_WORDS if words & any_of), "RUNNING")
-    return TypeMeaning(
+    return _TypeMeaning(
         status,
         ends=status in _ENDINGS,
         by_servers=status == "COMPLETED" and in_order[0] in _WORK,
@@ -204,7 +204,7 @@ class _Verdict(NamedTuple):
 @lru_cache(maxsize=_REMEMBERED)
 def _judge(declared: str, event_type: str) -> _Verdict:
     """Find the line of the table. There's one `return` for each, except for both weaker words."""
-    meaning = meaning_of_type(event_type)
+    meaning = _meaning_of_type(event_type)
     word = "" if _is_unknown(declared) else _other_word(declared)
     is_respelled = declared.upper() != word
     if not word:
@@ -227,7 +227,7 @@ def _nested_status(event: WireEvent, event_type: str) -> str | None:
     values = (nested.payload.status, _stored_payload_status(event), nested.result.status)
     if values == _NO_STATUSES:
         return None  # nearly every event
-    meaning = meaning_of_type(event_type)
+    meaning = _meaning_of_type(event_type)
     words = [
         word
         for value in values
@@ -245,7 +245,7 @@ def _stored_payload_status(event: WireEvent) -> Value:
     return event.nested.stored_payload.status
 
 
-def _nested_word(sent: str, meaning: TypeMeaning) -> str | None:
+def _nested_word(sent: str, meaning: _TypeMeaning) -> str | None:
     """Return the canonical word if it's evidence, otherwise None.
 
     A word for an ending counts only if the event ends something (#s3, #s8, #s10).

@@ -10,20 +10,20 @@ from typing import Final, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import RecordRejectedError, Value
-from normalizer.core.evidence import FROM_ID, FROM_LOG, FROM_PRODUCER, Rank
-from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, NumberError, checked_number
-from normalizer.snowflake import decode
+from normalizer.core.evidence import TIME_FROM_ID, TIME_FROM_LOG, TIME_FROM_PRODUCER, Rank
+from normalizer.jsontext import MAX_NUMBER_DIGITS, MAX_NUMBER_EXPONENT, NumberError, checked_number
+from normalizer.snowflake import decode_id
 
-SOURCES: Final = ("created_at", "timestamp", "event_time", "ingest_time")
+TIME_FIELDS: Final = ("created_at", "timestamp", "event_time", "ingest_time")
 """The fields that may hold the time of an event, the strongest first (#a2)."""
-_NO_OTHERS: Final = (None,) * (len(SOURCES) - 1)
+_NO_OTHERS: Final = (None,) * (len(TIME_FIELDS) - 1)
 """What most events have for every source except the first."""
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 """The latest time that's accepted for an event without a record time."""
-ONE_DAY: Final = timedelta(days=1)
+_ONE_DAY: Final = timedelta(days=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _MAX_RECORDED_MS: Final = 253_402_214_399_999
 """The end of 9999-12-30, so that adding one day doesn't overflow."""
@@ -43,7 +43,7 @@ would read it as the next day."""
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 
 # The result is exact, because no accepted number has more digits than this.
-_EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
+_EXACT: Final = Context(prec=MAX_NUMBER_DIGITS + MAX_NUMBER_EXPONENT)
 _UNITS: Final = (
     (Decimal(20_000_000_000_000_000), -3),
     (Decimal(20_000_000_000_000), 0),
@@ -54,16 +54,16 @@ the second, it's microseconds."""
 _SECONDS: Final = 6
 
 
-def recorded_at(recorded_ms: int | None) -> datetime | None:
+def to_recorded_at(recorded_ms: int | None) -> datetime | None:
     """Return the time that the log recorded, or None if no datetime can hold it."""
     if recorded_ms is None or not 0 <= recorded_ms <= _MAX_RECORDED_MS:
         return None
-    return EPOCH + recorded_ms * _MILLISECOND
+    return _EPOCH + recorded_ms * _MILLISECOND
 
 
 def to_recorded_ms(recorded: datetime | None) -> int | None:
     """Return the milliseconds of a time that the log recorded."""
-    return None if recorded is None else (recorded - EPOCH) // _MILLISECOND
+    return None if recorded is None else (recorded - _EPOCH) // _MILLISECOND
 
 
 def resolve_created_at(
@@ -75,20 +75,20 @@ def resolve_created_at(
     the producer's id, or else the time that the log recorded. Raises RecordRejectedError if an
     event in a log has none of them.
     """
-    latest = LATEST if recorded is None else recorded + ONE_DAY
+    latest = _LATEST if recorded is None else recorded + _ONE_DAY
     declared = _declared(event, latest)
     if declared is not None:
-        return declared, FROM_PRODUCER
+        return declared, TIME_FROM_PRODUCER
     in_id = None if event_id is None else _time_in(event_id, recorded, latest)
     if in_id is not None:
-        return in_id, FROM_ID
+        return in_id, TIME_FROM_ID
     if not in_log:
-        return None, FROM_LOG
+        return None, TIME_FROM_LOG
     if recorded is None:
         raise RecordRejectedError(
             "missing_time", "created_at: expected a time, got none, and the log has none"
         )
-    return recorded, FROM_LOG
+    return recorded, TIME_FROM_LOG
 
 
 def parse_time(value: Value) -> datetime | None:
@@ -110,12 +110,12 @@ def _declared(event: WireEvent, latest: datetime) -> datetime | None:
     for at, value in enumerate(candidates):
         if value is None or value in ("", chosen_value):
             continue
-        name = SOURCES[at]
+        name = TIME_FIELDS[at]
         time = parse_time(value)
         if chosen is not None:
             if time != chosen:
                 event.keep_conflicting_alias(name)
-        elif time is not None and EARLIEST <= time <= latest:
+        elif time is not None and _EARLIEST <= time <= latest:
             chosen, chosen_value = time, value
         else:
             event.record_coercion("created_at_unreadable", name, event.fields[name])
@@ -123,10 +123,10 @@ def _declared(event: WireEvent, latest: datetime) -> datetime | None:
 
 
 def _time_in(event_id: int, recorded: datetime | None, latest: datetime) -> datetime | None:
-    decoded = decode(event_id, to_recorded_ms(recorded))
+    decoded = decode_id(event_id, to_recorded_ms(recorded))
     if decoded is None or decoded.layout == "derived":
         return None
-    time = EPOCH + timedelta(milliseconds=decoded.time_ms)
+    time = _EPOCH + timedelta(milliseconds=decoded.time_ms)
     return time if time <= latest else None
 
 
@@ -148,6 +148,6 @@ def _parse_number(text: str) -> datetime | None:
     shift = next((shift for above, shift in _UNITS if number > above), _SECONDS)
     microseconds = _EXACT.scaleb(number, shift)
     try:
-        return EPOCH + timedelta(microseconds=int(microseconds))
+        return _EPOCH + timedelta(microseconds=int(microseconds))
     except OverflowError:
         return None

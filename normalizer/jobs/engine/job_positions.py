@@ -14,7 +14,7 @@ import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
 from normalizer.core.identity.coordinates import (
-    DEDUP_ALWAYS,
+    HORIZON_ABOVE_EVERY_OFFSET,
     NO_DEDUP_HORIZON,
     DedupHorizon,
     SourceKey,
@@ -241,11 +241,11 @@ async def _reached(
             "over and reads the partition's dedup horizon again"
         )
     if any(span.shuffled for span in spans.values()):
-        return dict.fromkeys(spans, DEDUP_ALWAYS)
+        return dict.fromkeys(spans, HORIZON_ABOVE_EVERY_OFFSET)
     below = {
         source: reached for source, reached in written.items() if reached > spans[source].first
     }
-    return below | dict.fromkeys(live, DEDUP_ALWAYS)
+    return below | dict.fromkeys(live, HORIZON_ABOVE_EVERY_OFFSET)
 
 
 # Returns the dedup horizons for a dry run, without locking them. A job looks up every record below

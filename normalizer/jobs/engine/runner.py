@@ -21,7 +21,7 @@ from normalizer.errors import (
     PositionError,
     RetryableError,
     StoreUnavailableError,
-    pick_worst,
+    pick_worst_error,
 )
 from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.job_spec import JobSpec
@@ -146,7 +146,7 @@ class JobRunner:
         except TimeoutError:
             _log.warning("job.deadline_passed", why="batches in flight are rolled back")
         except BaseExceptionGroup as errors:
-            worst = pick_worst(errors, FencedError, PositionError, FatalError)
+            worst = pick_worst_error(errors, FencedError, PositionError, FatalError)
             if isinstance(worst, FencedError):
                 raise FatalError(
                     f"job {self.spec.job_id}: another process has taken over this run, so this "

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from normalizer.core.batch import PartitionBatch, RecordOutcomes, offset_after
+from normalizer.core.batch import PartitionBatch, RecordOutcomes, offset_after_records
 from normalizer.jobs.sources.history_source import SourcePage
 
 
@@ -23,7 +23,7 @@ def split_page(page: SourcePage, max_records: int) -> Iterator[SourcePage]:
 
 def split_page_at(page: SourcePage, record_count: int) -> tuple[SourcePage, SourcePage]:
     """Return a page with this many records and the holes that follow them, and the rest."""
-    boundary = offset_after(record_count, page.from_offset, page.holes)
+    boundary = offset_after_records(record_count, page.from_offset, page.holes)
     piece = msgspec.structs.replace(
         page,
         next_offset=boundary,

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.decode.decode_json import BOM
-from normalizer.core.decode.wire_fields import CANONICAL_NAME
+from normalizer.core.decode.decode_json import UTF8_BOM
+from normalizer.core.decode.wire_fields import CANONICAL_NAME_BY_ALIAS
 from normalizer.core.decode.wire_values import NULL
 from normalizer.errors import ConfigurationError
 
@@ -56,14 +56,16 @@ class FieldDefaults:
         if value is None or not self._members:
             return value
         try:
-            fields = _fields.decode(value.removeprefix(BOM))
+            fields = _fields.decode(value.removeprefix(UTF8_BOM))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return value
-        present = {CANONICAL_NAME.get(name, name) for name, raw in fields.items() if raw != NULL}
+        present = {
+            CANONICAL_NAME_BY_ALIAS.get(name, name) for name, raw in fields.items() if raw != NULL
+        }
         lacking = [
             member
             for name, member in self._members.items()
-            if CANONICAL_NAME.get(name, name) not in present
+            if CANONICAL_NAME_BY_ALIAS.get(name, name) not in present
         ]
         if not lacking:
             return value

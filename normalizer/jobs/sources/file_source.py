@@ -21,16 +21,16 @@ from msgspec.structs import replace
 from normalizer.core.batch import holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ConfigurationError
-from normalizer.files.dumps import is_dump, read_rows
+from normalizer.files.dumps import is_dump, read_dump_rows
 from normalizer.files.record_lines import (
     TOPIC_HASH_BYTES,
     EndDetector,
-    looks_complete,
-    parse_records,
+    looks_like_complete_json,
+    parse_record_lines,
     read_line_chunks,
     topic_for_file,
 )
-from normalizer.files.unpack import Unpacked, read_beginning
+from normalizer.files.unpack import UnpackedFile, read_file_beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_list import list_files
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
@@ -89,7 +89,7 @@ class FileSource:
         self._known = known
         self._files: list[_File] = []
         self._read_bytes = 0
-        self._open: Unpacked | None = None
+        self._open: UnpackedFile | None = None
         self._cut = False
         self.truncation_reason: str | None = None
 
@@ -142,7 +142,7 @@ class FileSource:
     def _find(self) -> list[_File]:
         files: dict[str, _File] = {}
         for path in list_files(self._paths):
-            first, cut = read_beginning(path, TOPIC_HASH_BYTES)
+            first, cut = read_file_beginning(path, TOPIC_HASH_BYTES)
             if not first and cut:
                 self._is_truncated(f"{path} is truncated before its first byte")
                 continue
@@ -174,7 +174,7 @@ class FileSource:
         Python's global lock would take longer.
         """
         self._cut = False
-        with await asyncio.to_thread(Unpacked.open, file.path) as stream:
+        with await asyncio.to_thread(UnpackedFile.open, file.path) as stream:
             self._open = stream
             if file.dump:
                 reading = _rows(stream, file)
@@ -191,7 +191,7 @@ class FileSource:
             self._open = None
             self._cut = stream.cut
 
-    def _lines(self, stream: Unpacked, file: _File, from_line: int) -> Iterator[_Numbered]:
+    def _lines(self, stream: UnpackedFile, file: _File, from_line: int) -> Iterator[_Numbered]:
         """Yield the lines of a file, except for a last line that's truncated."""
         watched = EndDetector(stream)
         number = 1
@@ -202,16 +202,16 @@ class FileSource:
                 number = after
                 yield (), []
                 continue
-            number, numbers, records = parse_records(
+            number, numbers, records = parse_record_lines(
                 number, text, file.topic, longest_bytes=_LONGEST_LINE_BYTES
             )
             yield numbers, records
 
-    def _ends_whole(self, stream: Unpacked, file: _File, number: int, line: bytes) -> bool:
+    def _ends_whole(self, stream: UnpackedFile, file: _File, number: int, line: bytes) -> bool:
         """Return whether the last line is complete although it has no newline at its end."""
         if stream.cut:
             return False
-        if looks_complete(line) or line.isspace():
+        if looks_like_complete_json(line) or line.isspace():
             return True
         self._is_truncated(f"{file.path} is truncated in line {number}")
         return False
@@ -259,9 +259,9 @@ class FileSource:
         self.truncation_reason = why if earlier is None else f"{earlier}; {why}"
 
 
-def _rows(stream: Unpacked, file: _File) -> Iterator[_Numbered]:
+def _rows(stream: UnpackedFile, file: _File) -> Iterator[_Numbered]:
     """Yield the rows of a dump."""
-    for page in read_rows(stream, str(file.path)):
+    for page in read_dump_rows(stream, str(file.path)):
         yield (
             [number for number, _ in page],
             [RawRecord(row, topic=file.topic, offset=number) for number, row in page],

@@ -12,7 +12,7 @@ from normalizer.cli.partition_positions import read_positions, retire_partition
 from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker
 from normalizer.kafka import KafkaPartition
-from normalizer.monitoring.heartbeat import Heartbeat, ObservedLog
+from normalizer.monitoring.heartbeat import HeartbeatWriter, ObservedLogEnd
 from normalizer.monitoring.monitor import Monitor
 from normalizer.store.position_changes import PositionChange
 from tests.support.api_client import api_client
@@ -242,14 +242,14 @@ async def test_a_log_that_was_never_read_to_an_end_is_as_old_as_the_last_record_
     database: Database, watcher: Watcher
 ) -> None:
     """Or of no known time: what follows may be of any age, also older than the first heartbeat."""
-    heartbeat, seen = Heartbeat(database.url), []
+    heartbeat, seen = HeartbeatWriter(database.url), []
 
     async with open_store(database) as store:
         claim = await claimed(store)
 
         async def report(log_end: int, *, stopped: bool = False) -> None:
             partition = KafkaPartition(TOPIC, 0)
-            log = ObservedLog(log_end=log_end, partition_count=1, age_s=0)
+            log = ObservedLogEnd(log_end=log_end, partition_count=1, age_s=0)
             await heartbeat.send({partition: claim}, {partition: log}, [partition] * stopped)
             seen.append((await freshness(watcher))[0])
 

@@ -13,7 +13,7 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.cli.partition_positions import skip_records
 from normalizer.config.settings import Settings
 from normalizer.core.batch import record_crc
-from normalizer.core.decode.bounds import MAX_RECORD_BYTES, MAX_TRUNCATED_BYTES, MAX_VALUE_BYTES
+from normalizer.core.decode.bounds import MAX_RECORD_BYTES, MAX_VALUE_BYTES, OVERSIZED_KEPT_BYTES
 from normalizer.core.normalize import Normalizer
 from normalizer.kafka import KafkaPartition, TopicReader, connection, decompression
 from normalizer.store.position_changes import PositionChange
@@ -74,7 +74,7 @@ async def test_of_a_batch_that_unpacks_to_a_lot_only_what_is_too_large_is_reject
 
     assert [offset for (offset,) in stored] == [*range(8), 10]
     assert [tuple(row) for row in rejected] == [
-        ("too_large", len(value), hashlib.sha256(value).digest(), False, MAX_TRUNCATED_BYTES)
+        ("too_large", len(value), hashlib.sha256(value).digest(), False, OVERSIZED_KEPT_BYTES)
         for value in too_large
     ]
 

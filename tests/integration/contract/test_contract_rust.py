@@ -21,7 +21,7 @@ from normalizer.cli.conformance import (
     read_cases,
     run_program,
 )
-from normalizer.core.decode.bounds import MAX_NESTING
+from normalizer.core.decode.bounds import MAX_RECORD_DEPTH
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
@@ -129,7 +129,7 @@ def test_the_crate_reads_unjudged_events_as_the_rules_do(examples: Path) -> None
     cases = []
     for number, raw in enumerate(hostile_values(19, 3_000)):
         brackets = raw.count(b"[") + raw.count(b"{")
-        if not raw.strip() or b"\n" in raw or b"\\u" in raw or brackets > MAX_NESTING:
+        if not raw.strip() or b"\n" in raw or b"\\u" in raw or brackets > MAX_RECORD_DEPTH:
             continue
         gives = filtered(raw)
         if vector_level(raw, gives) == "shapes":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from normalizer.files import unpack
-from normalizer.files.unpack import Unpacked
+from normalizer.files.unpack import UnpackedFile
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.history_source import ReadPosition, SourcePage, SourcePart
 from tests.support.job_runs import write_file
@@ -36,10 +36,10 @@ async def test_a_disk_that_hangs_holds_nobody_else_up(
     source = FileSource([write_file(tmp_path / "f.zst", b"\n".join(lines))])
     (part,) = await source.list_parts()
     turn = threading.Event()
-    read_ahead = Unpacked.read_ahead
+    read_ahead = UnpackedFile.read_ahead
     reads = 0
 
-    def hang(stream: Unpacked) -> None:
+    def hang(stream: UnpackedFile) -> None:
         nonlocal reads
         turn.clear()
         assert turn.wait(5), "nobody else had a turn"
@@ -47,7 +47,7 @@ async def test_a_disk_that_hangs_holds_nobody_else_up(
         reads += 1
 
     monkeypatch.setattr(unpack, "_AHEAD_BYTES", 1 << 18)
-    monkeypatch.setattr(Unpacked, "read_ahead", hang)
+    monkeypatch.setattr(UnpackedFile, "read_ahead", hang)
     reading = asyncio.create_task(read_part(source, part, 1))
     while not reading.done():
         turn.set()

@@ -423,7 +423,7 @@ async def test_hidden_settings_of_a_topic_are_reported_with_what_shows_them(
         "kafka-acls.sh --add --allow-principal User:NAME "
         f"--operation DescribeConfigs --topic {TOPIC}"
     )
-    monkeypatch.setattr(lag, "RETENTION_EVERY_S", 0.0)
+    monkeypatch.setattr(lag, "RETENTION_READ_INTERVAL_S", 0.0)
 
     found = await findings(settings)
     lag_monitor = lag.LagMonitor(settings)

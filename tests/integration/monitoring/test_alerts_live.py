@@ -85,7 +85,7 @@ async def scene(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Scene]:
-    monkeypatch.setattr(monitor_module, "HEARTBEAT_LIMIT_S", HEARTBEAT_LIMIT_S)
+    monkeypatch.setattr(monitor_module, "MAX_HEARTBEAT_AGE_S", HEARTBEAT_LIMIT_S)
     url = await postgres_server.create_database("noetl")
     await migrate(url, report=lambda _: None)
     database = Database(name="noetl", url=url, admin_url=postgres_server.database_url("noetl"))

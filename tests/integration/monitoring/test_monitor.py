@@ -18,12 +18,12 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
-from normalizer.core.previous_owner import BLAMED
+from normalizer.core.previous_owner import SLICE_BLAMED
 from normalizer.errors import REASONS
 from normalizer.monitoring import monitor as monitor_module
-from normalizer.monitoring.lag import READ_SERVER
+from normalizer.monitoring.lag import SERVER_STATUS_SQL
 from normalizer.monitoring.monitor import Monitor
-from normalizer.observability.metric_catalog import CATALOGUE
+from normalizer.observability.metric_catalog import METRICS
 from normalizer.store.store import Store
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
@@ -90,7 +90,7 @@ async def test_an_idle_service_shows_every_metric_at_zero_and_whether_its_databa
                 "lock table migrations.applied, normalizer.jobs in access exclusive mode"
             )
             with monkeypatch.context() as patched:
-                patched.setattr(monitor_module, "FRESH_S", 0.0)
+                patched.setattr(monitor_module, "POLL_REUSE_S", 0.0)
                 status, body = await http_get(f"{url}/readyz")
                 while_locked = await scrape_metrics(url)
 
@@ -125,7 +125,7 @@ async def test_an_idle_service_shows_every_metric_at_zero_and_whether_its_databa
 
 def assert_every_metric_is_there(values: Values) -> None:
     names = {name for name, _ in values}
-    for metric in CATALOGUE:
+    for metric in METRICS:
         shown = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
         assert shown in names, metric.name
         found = [dict(labels) for name, labels in values if name == shown]
@@ -231,7 +231,7 @@ async def test_record_that_may_kill_leaves_the_process_ready(feed: Feed) -> None
             await until(lambda: ready(monitor.url))
             partition = feed.partition(1)
             claim = service.ownership.claims[partition]
-            claim = msgspec.structs.replace(claim, slice_records=BLAMED, next_offset=5)
+            claim = msgspec.structs.replace(claim, slice_records=SLICE_BLAMED, next_offset=5)
             service.ownership.suspects.add(partition, claim, log_end=9)
 
             status, body = await http_get(f"{monitor.url}/readyz")
@@ -249,7 +249,7 @@ async def test_a_partition_that_another_process_keeps_is_a_reason(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody may read it: who claimed it may have ended."""
-    monkeypatch.setattr(monitor_module, "FENCED_LIMIT_S", 1.0)
+    monkeypatch.setattr(monitor_module, "MAX_FENCED_S", 1.0)
     partition = feed.partition(1)
     async with monitored(feed.settings()) as (service, url):
         await until(lambda: ready(url))
@@ -477,7 +477,7 @@ async def test_a_vacuum_keeps_no_other_from_removing_dead_rows_and_is_not_measur
         await admin.connection.execute("delete from small")
         await admin.connection.execute("vacuum small")
         left = await admin.connection.fetchval("select pg_relation_size('small')")
-        measured = await admin.connection.fetchrow(READ_SERVER)
+        measured = await admin.connection.fetchrow(SERVER_STATUS_SQL)
         assert await vacuums()
         slow.cancel()
 

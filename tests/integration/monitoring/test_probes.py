@@ -6,7 +6,7 @@ import socket
 import threading
 from http import HTTPStatus
 
-from normalizer.monitoring.probes import MAX_CONNECTIONS, HttpResponse, ProbeServer
+from normalizer.monitoring.probes import MAX_PROBE_CONNECTIONS, HttpResponse, ProbeServer
 from tests.support.waiting import until
 
 
@@ -21,7 +21,7 @@ async def test_half_sent_requests_keep_nobody_out_and_are_bounded() -> None:
         contextlib.ExitStack() as opened,
         ProbeServer("127.0.0.1", 0, {"/livez": lambda: alive}) as probes,
     ):
-        for _ in range(MAX_CONNECTIONS * 3):
+        for _ in range(MAX_PROBE_CONNECTIONS * 3):
             half_sent = socket.create_connection(("127.0.0.1", probes.port))
             opened.enter_context(half_sent)
             with contextlib.suppress(OSError):  # it may have to give way
@@ -32,4 +32,4 @@ async def test_half_sent_requests_keep_nobody_out_and_are_bounded() -> None:
 
         assert client.getresponse().status == HTTPStatus.OK
         # A thread whose connection gave way ends a moment later.
-        await until(more_threads, is_so=lambda more: more <= MAX_CONNECTIONS + 20)
+        await until(more_threads, is_so=lambda more: more <= MAX_PROBE_CONNECTIONS + 20)

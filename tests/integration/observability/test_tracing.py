@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from normalizer.config.settings import Settings
-from normalizer.observability.tracing import tracing
+from normalizer.observability.tracing import open_tracing
 from normalizer.relay.relay_store import relay_stores
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
@@ -152,7 +152,7 @@ async def test_the_relay_is_traced_by_the_same_loop(
     async with output_topics(admin, settings):
         with otlp_endpoint() as endpoint, pytest.MonkeyPatch.context() as patch:
             patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.url)
-            with tracing(settings, {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url}) as tracer:
+            with open_tracing(settings, {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url}) as tracer:
                 async with running(settings, open_stores=relay_stores, tracer=tracer):
                     await until_relayed(settings, {0: 1})
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from playwright.async_api import Browser
 
-from normalizer.observability.metric_catalog import CATALOGUE
+from normalizer.observability.metric_catalog import METRICS
 from projector.api.api_metrics import ApiMetrics
 from tests.integration.page.browsing import fully_drawn, looking, serving
 from tests.support.stack import Database, skip_or_fail
@@ -52,7 +52,7 @@ async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
         "show=quarantine&reason=too_large": {"records"},
         "show=quarantine&shape=worker": set(),
     }
-    exported = {*(metric.name for metric in CATALOGUE)}
+    exported = {*(metric.name for metric in METRICS)}
     exported |= set(re.findall(r"^# TYPE (\w+)", ApiMetrics().text().decode(), re.MULTILINE))
     docs = "https://git.example/project/"
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from normalizer.core.batch import OutcomeTotals
-from normalizer.core.identity.digests import Digest, Digests, digest_of_text
+from normalizer.core.identity.digests import Digest, DigestCache, digest_jsonb_text
 from normalizer.envelope import Envelope
 from normalizer.store.session import Session
 from normalizer.store.store import Store
@@ -114,8 +114,8 @@ async def test_the_databases_digests_are_of_the_text_of_a_jsonb(database: Databa
     """And so are those that the loop makes itself, of what jsonb writes as it stands."""
     found = await stored_digests(database, VALUES)
 
-    assert found == [digest_of_text(jsonb_text(value)) for value in VALUES]
-    known = Digests()
+    assert found == [digest_jsonb_text(jsonb_text(value)) for value in VALUES]
+    known = DigestCache()
     own = [known.digest_for(value) for value in VALUES]
     assert all(
         mine == theirs

@@ -10,7 +10,7 @@ import pytest
 
 from normalizer.kafka import KafkaPartition
 from normalizer.monitoring import heartbeat
-from normalizer.monitoring.heartbeat import Heartbeat, ObservedLog
+from normalizer.monitoring.heartbeat import HeartbeatWriter, ObservedLogEnd
 from normalizer.store.migrate import _connected as migrating
 from normalizer.store.read_only import read_only_connection
 from projector.database_session import open_connection as projecting
@@ -29,15 +29,15 @@ async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partition = KafkaPartition(TOPIC, 0)
-    seen = {partition: ObservedLog(log_end=9, partition_count=1, age_s=0.0)}
+    seen = {partition: ObservedLogEnd(log_end=9, partition_count=1, age_s=0.0)}
     async with open_store(database) as store, Proxy(database.url) as proxy:
         claim = await claimed(store)
-        beats = Heartbeat(proxy.url)
+        beats = HeartbeatWriter(proxy.url)
         proxy.lose(b"source_heartbeats", "silence", passed_on=False)
 
         with monkeypatch.context() as impatient:
             # The connection is opened within this time too.
-            impatient.setattr(heartbeat, "SEND_TIMEOUT_S", 2.0)
+            impatient.setattr(heartbeat, "HEARTBEAT_TIMEOUT_S", 2.0)
             async with asyncio.timeout(PATIENCE_S):
                 await beats.send({partition: claim}, seen, ())
         assert proxy.lost.is_set()

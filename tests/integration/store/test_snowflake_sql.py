@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 import pytest
 
-from normalizer.snowflake import EPOCH_MS, SnowflakeGenerator, decode
+from normalizer.snowflake import EPOCH_MS, SnowflakeGenerator, decode_id
 from tests.support.factories import RECORDED_MS
 from tests.support.stack import Database
 from tests.support.table_rows import connected
@@ -50,7 +50,8 @@ async def test_ids_of_both_generators_at_the_same_instants_tell_the_same_times_a
     ours = python_ids(instants, node=5)
 
     times = [
-        [found.time_ms if (found := decode(one)) else None for one in ids] for ids in (theirs, ours)
+        [found.time_ms if (found := decode_id(one)) else None for one in ids]
+        for ids in (theirs, ours)
     ]
     assert times == [instants, instants]
     merged = sorted(theirs + ours)
@@ -91,7 +92,7 @@ async def test_an_id_tells_now_the_databases_node_and_no_doubled_layout(
 ) -> None:
     async with connected(database) as connection:
         before_ms = await _now_ms(connection)
-        minted = decode(await connection.fetchval("select gen_snowflake()"))
+        minted = decode_id(await connection.fetchval("select gen_snowflake()"))
         after_ms = await _now_ms(connection)
 
     assert minted is not None

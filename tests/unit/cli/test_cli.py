@@ -16,7 +16,7 @@ from normalizer.cli import main
 from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.normalize_lines import normalize_lines
 from normalizer.errors import ConfigurationError
-from normalizer.files.record_lines import LONGEST_BYTES, parse_record, read_pages
+from normalizer.files.record_lines import MAX_LINE_BYTES, parse_record_line, read_line_pages
 from projector.cli.repair_command import _repair_request
 from projector.cli.scope_options import parse_duration, parse_scope
 from tests.support.command_tree import subcommands
@@ -218,10 +218,10 @@ def test_each_help_teaches_by_example(path: tuple[str, ...]) -> None:
 
 
 def test_a_long_line_is_cut_by_one_byte_too_many() -> None:
-    stream = io.BufferedReader(io.BytesIO(b"x" * (LONGEST_BYTES + 99) + b"\ny"))
+    stream = io.BufferedReader(io.BytesIO(b"x" * (MAX_LINE_BYTES + 99) + b"\ny"))
 
-    (first, second) = [line for page in read_pages(stream) for line in page]
-    assert len(first[1]) == LONGEST_BYTES
+    (first, second) = [line for page in read_line_pages(stream) for line in page]
+    assert len(first[1]) == MAX_LINE_BYTES
     assert second == (2, b"y")
 
 
@@ -231,7 +231,7 @@ def test_a_line_of_kcat_keeps_its_coordinates() -> None:
         b'null],"key":"k","payload":"{}"}'
     )
 
-    record = parse_record(line, 1, "file:x")
+    record = parse_record_line(line, 1, "file:x")
 
     assert (record.topic, record.partition, record.offset, record.recorded_ms) == ("t", 2, 9, 5)
     assert (record.key, record.value) == (b"k", b"{}")
@@ -250,7 +250,7 @@ def test_a_line_of_kcat_keeps_its_coordinates() -> None:
     ],
 )
 def test_any_other_line_is_a_value_at_its_number(line: bytes) -> None:
-    record = parse_record(line, 7, "file:x")
+    record = parse_record_line(line, 7, "file:x")
 
     assert (record.topic, record.offset, record.value) == ("file:x", 7, line)
 

@@ -7,11 +7,11 @@ from click.testing import CliRunner
 from normalizer.config.environment import (
     PROJECTOR_VARIABLES,
     describe_settings,
-    load,
+    load_settings,
     unknown_variables,
 )
-from normalizer.config.passwords import masked_url
-from normalizer.config.settings import Settings, variable
+from normalizer.config.passwords import mask_url_passwords
+from normalizer.config.settings import Settings, environment_variable
 from normalizer.errors import ConfigurationError
 from projector.cli import main as projector
 from tests.support.command_tree import subcommands
@@ -20,7 +20,7 @@ DSN = "postgresql://writer:s3cr%40t@db:5432/events"
 
 
 def test_each_field_is_read_from_its_own_variable() -> None:
-    loaded = load(
+    loaded = load_settings(
         {
             "DATABASE_URL": DSN,
             "KAFKA_BOOTSTRAP_SERVERS": "a:9092, [::1]:9093",
@@ -51,7 +51,7 @@ def test_every_mistake_is_reported_at_once() -> None:
     }
 
     with pytest.raises(ConfigurationError) as raised:
-        load(environ, needs=("kafka_bootstrap_servers",))
+        load_settings(environ, needs=("kafka_bootstrap_servers",))
 
     assert str(raised.value).splitlines() == [
         (
@@ -112,7 +112,7 @@ def test_every_mistake_is_reported_at_once() -> None:
 )
 def test_a_contradiction_names_its_variable(environ: dict[str, str], sentence: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        load(environ)
+        load_settings(environ)
 
     assert sentence in str(raised.value)
     assert "hunter2" not in str(raised.value)
@@ -123,7 +123,7 @@ def test_a_key_without_a_certificate_is_a_mistake(tmp_path_factory: pytest.TempP
     key.write_text("key")
 
     with pytest.raises(ConfigurationError, match="KAFKA_SSL_CERT_FILE: needed"):
-        load({"KAFKA_SSL_KEY_FILE": str(key)})
+        load_settings({"KAFKA_SSL_KEY_FILE": str(key)})
 
 
 def test_the_configuration_is_documented_without_its_secrets() -> None:
@@ -143,7 +143,9 @@ def test_every_variable_has_a_description_and_a_default() -> None:
     shown = describe_settings(Settings())
 
     for field in msgspec.structs.fields(Settings):
-        paragraph = next(part for part in shown.split("\n\n") if f"{variable(field.name)}=" in part)
+        paragraph = next(
+            part for part in shown.split("\n\n") if f"{environment_variable(field.name)}=" in part
+        )
         assert paragraph.startswith("# ")
         assert " Default: " in paragraph
 
@@ -156,7 +158,7 @@ def test_the_secrets_are_known_in_both_spellings() -> None:
 
 def test_a_url_is_masked_wherever_its_password_stands() -> None:
     assert (
-        masked_url("at postgresql://u:p@ss@h/n?password=x&sslpassword=y now")
+        mask_url_passwords("at postgresql://u:p@ss@h/n?password=x&sslpassword=y now")
         == "at postgresql://u:***@h/n?password=***&sslpassword=*** now"
     )
 

@@ -12,7 +12,7 @@ from normalizer.consumer.suspects import (
     RECORDS_UNTIL_CLEARED,
     Suspects,
 )
-from normalizer.core.previous_owner import ALONE, BLAMED, SHARED, PreviousOwner
+from normalizer.core.previous_owner import SLICE_ALONE, SLICE_BLAMED, SLICE_SHARED, PreviousOwner
 from normalizer.kafka import KafkaPartition
 from tests.support.factories import TOPIC, make_claim
 
@@ -64,7 +64,7 @@ class Partition:
         for alone in (True, False):
             for _, size in suspects.due(alone=alone):
                 if alone and not suspects[WHERE].is_blamed:
-                    self._set(ALONE)
+                    self._set(SLICE_ALONE)
                 return size
         assert not suspects or is_last
         return BATCH
@@ -96,7 +96,7 @@ def test_at_most_five_owners_die_until_the_record_is_named(start: int) -> None:
 def _is_named(partition: Partition) -> bool:
     """Whether the next owner names the record."""
     position, last_try = partition.position, partition.last_try
-    return last_try.slice_records_for("next", next_offset=position, log_end=LOG_END) == BLAMED
+    return last_try.slice_records_for("next", next_offset=position, log_end=LOG_END) == SLICE_BLAMED
 
 
 def test_suspect_is_read_in_growing_slices_until_2000_records_are_committed() -> None:
@@ -139,7 +139,7 @@ def test_record_is_cleared_that_was_in_hand_alone_and_kills_nobody() -> None:
 def test_blamed_record_waits_while_others_are_read() -> None:
     now_s = [0.0]
     suspects = Suspects(lambda: now_s[0])
-    suspects.add(WHERE, make_claim(slice_records=BLAMED, found_slice=ALONE), LOG_END)
+    suspects.add(WHERE, make_claim(slice_records=SLICE_BLAMED, found_slice=SLICE_ALONE), LOG_END)
 
     assert [*suspects.due(alone=True), *suspects.due(alone=False)] == []
     now_s[0] = BLAMED_WAIT_S
@@ -149,13 +149,13 @@ def test_blamed_record_waits_while_others_are_read() -> None:
 def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
     suspects = Suspects(lambda: 0.0)
     both = [KafkaPartition(TOPIC, 0), KafkaPartition(TOPIC, 1)]
-    claims = [make_claim(one.partition, slice_records=SHARED) for one in both]
+    claims = [make_claim(one.partition, slice_records=SLICE_SHARED) for one in both]
     for where, claim in zip(both, claims, strict=True):
         suspects.add(where, claim, LOG_END)
 
     suspects.note_fetched(both[0])
     assert [where for where, _ in suspects.due(alone=False)] == [both[1]]
-    assert suspects.add_to_slice(claims[0], 1, 1) == SHARED + 1
+    assert suspects.add_to_slice(claims[0], 1, 1) == SLICE_SHARED + 1
     suspects.note_commit(both[0], 1, 1)
 
     assert [*suspects.due(alone=False)] == [(both[1], 1), (both[0], 2)]
@@ -163,7 +163,7 @@ def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
 
 def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
     suspects = Suspects(lambda: 0.0)
-    claim = make_claim(slice_records=SHARED)
+    claim = make_claim(slice_records=SLICE_SHARED)
     suspects.add(WHERE, claim, LOG_END)
 
     suspects.note_commit(WHERE, 0, 5)
@@ -173,7 +173,7 @@ def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
 
 def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     suspects = Suspects(lambda: 0.0)
-    suspects.add(WHERE, make_claim(slice_records=SHARED), LOG_END)
+    suspects.add(WHERE, make_claim(slice_records=SLICE_SHARED), LOG_END)
 
     assert suspects.add_to_slice(make_claim(epoch=0), 1, 1) is None
     assert [*suspects.due(alone=False)] == [(WHERE, 1)]
@@ -183,16 +183,16 @@ def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     ("last_try", "next_offset", "log_end", "stored"),
     [
         (PreviousOwner(), 5, 9, None),
-        (PreviousOwner(holder="killed"), 5, 9, SHARED),
+        (PreviousOwner(holder="killed"), 5, 9, SLICE_SHARED),
         (PreviousOwner(holder="killed"), 9, 9, None),  # it had nothing to read
         (PreviousOwner(holder="killed"), 5, None, None),  # a caller that doesn't judge
         (PreviousOwner(holder="me"), 5, 9, None),  # the answer to the COMMIT of its claim was lost
-        (PreviousOwner(holder="killed", slice_records=64), 5, 9, SHARED),
-        (PreviousOwner(holder=None, slice_records=64), 5, 9, SHARED),
-        (PreviousOwner(holder="killed", slice_records=ALONE), 5, 9, BLAMED),
-        (PreviousOwner(holder="me", slice_records=ALONE), 5, 9, SHARED),
-        (PreviousOwner(holder=None, slice_records=ALONE), 5, 9, SHARED),
-        (PreviousOwner(holder=None, slice_records=BLAMED), 5, 9, BLAMED),
+        (PreviousOwner(holder="killed", slice_records=64), 5, 9, SLICE_SHARED),
+        (PreviousOwner(holder=None, slice_records=64), 5, 9, SLICE_SHARED),
+        (PreviousOwner(holder="killed", slice_records=SLICE_ALONE), 5, 9, SLICE_BLAMED),
+        (PreviousOwner(holder="me", slice_records=SLICE_ALONE), 5, 9, SLICE_SHARED),
+        (PreviousOwner(holder=None, slice_records=SLICE_ALONE), 5, 9, SLICE_SHARED),
+        (PreviousOwner(holder=None, slice_records=SLICE_BLAMED), 5, 9, SLICE_BLAMED),
     ],
 )
 def test_claim_keeps_what_the_last_try_says_and_adds_that_its_owner_was_killed(

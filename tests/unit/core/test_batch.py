@@ -14,7 +14,7 @@ from normalizer.core.batch import (
     record_crc,
     to_last_record,
 )
-from normalizer.core.raw_record import CutValue
+from normalizer.core.raw_record import OversizedRecord
 from normalizer.errors import ProcessStuckError
 from normalizer.kafka import KafkaPartition
 from normalizer.store.claim import Claim
@@ -106,7 +106,7 @@ def test_the_crc_tells_key_from_value() -> None:
 
 
 def test_a_record_that_was_cut_has_the_checksum_of_the_whole_one() -> None:
-    cut = CutValue(value_bytes=9, record_bytes=9, sha256=b"s", crc=7)
+    cut = OversizedRecord(value_bytes=9, record_bytes=9, sha256=b"s", crc=7)
 
     assert record_crc(raw_record(value=b"begin", cut=cut)) == 7
 

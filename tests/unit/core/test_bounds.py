@@ -4,15 +4,15 @@ import pytest
 
 from normalizer.core.decode import bounds, decode, levels
 from normalizer.core.decode.bounds import (
-    LIGHT_BYTES,
-    LIGHT_VALUES,
-    MAX_ITEMS,
+    _LIGHT_BYTES,
+    _LIGHT_VALUES,
+    MAX_EVENTS_IN_RECORD,
     MAX_RECORD_BYTES,
     MAX_VALUE_BYTES,
-    is_heavy,
+    is_slow_to_normalize,
 )
 from normalizer.core.normalize import Normalizer
-from normalizer.core.raw_record import CutValue, RawRecord
+from normalizer.core.raw_record import OversizedRecord, RawRecord
 from normalizer.envelope import Envelope, Normalized, Rejected
 from normalizer.jsontext import is_deeper
 
@@ -71,11 +71,17 @@ def test_a_record_within_the_size_limits_is_stored(context: bytes) -> None:
         ),
         (event(listed(b"1e23", 10_001) + b"}"), "invalid_json"),
         (b'"' + event(listed(b"1e23", 10_001)).replace(b'"', b'\\"') + b'"', "too_large"),
-        (batch(listed(b"{}", MAX_ITEMS + 1)), "too_large"),
+        (batch(listed(b"{}", MAX_EVENTS_IN_RECORD + 1)), "too_large"),
         (batch(listed(b'{"a":[1,2],"b":"]"}', 24_000)), "too_large"),
-        (batch(listed(b"{}", MAX_ITEMS), b'"context":"' + b"x" * 7_000 + b'",'), "too_large"),
+        (
+            batch(listed(b"{}", MAX_EVENTS_IN_RECORD), b'"context":"' + b"x" * 7_000 + b'",'),
+            "too_large",
+        ),
         (batch(listed(b"{}", 9_000), b'"context":' + listed(b"1e22", 400) + b","), "too_large"),
-        (wrapped(batch(listed(b"{}", MAX_ITEMS)), b'"' + b"x" * 7_000 + b'"'), "too_large"),
+        (
+            wrapped(batch(listed(b"{}", MAX_EVENTS_IN_RECORD)), b'"' + b"x" * 7_000 + b'"'),
+            "too_large",
+        ),
     ],
 )
 def test_a_record_above_the_size_limits_is_rejected_whole(value: bytes, reason: str) -> None:
@@ -134,8 +140,8 @@ def test_a_wrapper_around_a_batch_is_looked_through_once_not_for_each_event(
 @pytest.mark.parametrize(
     "items",
     [
-        listed(b'{"name":"x"}', MAX_ITEMS),
-        listed(b'{"name":"x","context":[1,{"a":[2,3]},"[,\\","]}', MAX_ITEMS // 2),
+        listed(b'{"name":"x"}', MAX_EVENTS_IN_RECORD),
+        listed(b'{"name":"x","context":[1,{"a":[2,3]},"[,\\","]}', MAX_EVENTS_IN_RECORD // 2),
     ],
 )
 def test_a_batch_of_as_many_events_as_it_may_have_is_read(items: bytes) -> None:
@@ -149,27 +155,27 @@ def test_a_batch_of_as_many_events_as_it_may_have_is_read(items: bytes) -> None:
     [
         (RawRecord(None), False),
         (RawRecord(event(b"{}")), False),
-        (RawRecord(b"x" * LIGHT_BYTES), False),
-        (RawRecord(b"x" * LIGHT_BYTES + b"x"), True),
-        (RawRecord(b"," * (2 * LIGHT_VALUES) + b"x"), True),
-        (RawRecord(b"\\u002c" * LIGHT_VALUES + b"x"), False),
-        (RawRecord(b"\\u002C" * LIGHT_VALUES + b","), True),
+        (RawRecord(b"x" * _LIGHT_BYTES), False),
+        (RawRecord(b"x" * _LIGHT_BYTES + b"x"), True),
+        (RawRecord(b"," * (2 * _LIGHT_VALUES) + b"x"), True),
+        (RawRecord(b"\\u002c" * _LIGHT_VALUES + b"x"), False),
+        (RawRecord(b"\\u002C" * _LIGHT_VALUES + b","), True),
         (RawRecord(b"x" * (MAX_VALUE_BYTES + 1)), False),
         (RawRecord(b"{}", headers=(("a", b"x"), ("b", None))), False),
-        (RawRecord(b"{}", headers=(("a", b"x" * LIGHT_BYTES), ("b", b"x"))), True),
-        (RawRecord(b"{}", headers=(("a", None),) * (LIGHT_VALUES + 1)), True),
+        (RawRecord(b"{}", headers=(("a", b"x" * _LIGHT_BYTES), ("b", b"x"))), True),
+        (RawRecord(b"{}", headers=(("a", None),) * (_LIGHT_VALUES + 1)), True),
     ],
 )
 def test_a_record_is_heavy_by_its_bytes_or_by_how_much_is_in_it(
     record: RawRecord,
     heavy: bool,
 ) -> None:
-    assert is_heavy(record) is heavy
+    assert is_slow_to_normalize(record) is heavy
 
 
 def test_a_record_is_too_large_by_its_key_and_headers_too() -> None:
     held = RawRecord(b"{}", key=b"k" * MAX_RECORD_BYTES)
-    cut = CutValue(value_bytes=2, record_bytes=MAX_RECORD_BYTES + 1, sha256=b"s", crc=7)
+    cut = OversizedRecord(value_bytes=2, record_bytes=MAX_RECORD_BYTES + 1, sha256=b"s", crc=7)
 
     for record in (held, RawRecord(b"{}", cut=cut)):
         (rejected,) = NORMALIZE(record)

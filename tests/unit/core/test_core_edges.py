@@ -9,7 +9,7 @@ import pytest
 
 from normalizer.core.decode import wire_event
 from normalizer.core.decode.bounds import check_depth
-from normalizer.core.decode.levels import MAX_COERCIONS
+from normalizer.core.decode.levels import MAX_UNSTORABLE_COERCIONS
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
@@ -192,7 +192,7 @@ def test_many_recovered_places_are_named_up_to_a_number() -> None:
 
     coercions = json.loads(event.coercions or b"")
 
-    assert len(coercions) == MAX_COERCIONS
+    assert len(coercions) == MAX_UNSTORABLE_COERCIONS
     assert coercions[0] == {"rule": "unstorable_text", "field": "context.k000"}
     assert coercions[-1] == {"rule": "unstorable_text", "field": "context.k019", "more": True}
 

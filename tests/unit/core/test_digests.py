@@ -4,15 +4,15 @@ import pytest
 
 from normalizer.core.identity.digests import (
     MAX_UNHASHED_BYTES,
-    Digests,
-    digest_hash,
-    digest_of_text,
+    DigestCache,
+    digest_jsonb_text,
+    sha256_of_digest,
 )
 
 
 @pytest.mark.parametrize("value", [b'"a"', b"0", b"1234", b"true", b"null", b"{}", b"[]"])
 def test_json_in_jsonb_spelling_needs_no_digest_from_the_database(value: bytes) -> None:
-    digests = Digests()
+    digests = DigestCache()
 
     assert digests.digest_for(value) == (len(value), value)
     assert digests.missing_values() == []
@@ -22,7 +22,7 @@ def test_json_in_jsonb_spelling_needs_no_digest_from_the_database(value: bytes) 
     "value", [b'"\\u0041"', b"1e2", b"-0", b"1" * 19, b'{"a":1}', b"[ ]", b'"%b"' % (b"x" * 4_095)]
 )
 def test_json_in_another_spelling_is_digested_once(value: bytes) -> None:
-    digests = Digests()
+    digests = DigestCache()
 
     unknown = digests.digest_for(value)
     assert digests.missing_values() == [value]
@@ -35,7 +35,7 @@ def test_json_in_another_spelling_is_digested_once(value: bytes) -> None:
 def test_a_short_text_stands_for_itself_and_hashes_as_any_other() -> None:
     short, long = b"x" * MAX_UNHASHED_BYTES, b"x" * (MAX_UNHASHED_BYTES + 1)
 
-    assert digest_of_text(short) == (MAX_UNHASHED_BYTES, short)
-    assert len(digest_of_text(long)[1]) == 32
-    assert digest_hash(digest_of_text(long)) == digest_of_text(long)[1]
-    assert len(digest_hash(digest_of_text(short))) == 32
+    assert digest_jsonb_text(short) == (MAX_UNHASHED_BYTES, short)
+    assert len(digest_jsonb_text(long)[1]) == 32
+    assert sha256_of_digest(digest_jsonb_text(long)) == digest_jsonb_text(long)[1]
+    assert len(sha256_of_digest(digest_jsonb_text(short))) == 32

@@ -5,9 +5,9 @@ from typing import Any
 
 from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.core.drift import (
-    EVENTS_A_SECOND,
-    EXAMPLE_LETTERS,
+    MAX_EXAMPLE_LETTERS,
     MAX_FINDINGS_PER_SHAPE,
+    MAX_INSPECTED_EVENTS_A_SECOND,
     DriftDetector,
 )
 from normalizer.core.normalize import Normalizer
@@ -76,27 +76,30 @@ def test_a_secret_does_not_become_an_example() -> None:
 
 def test_no_more_than_a_sample_of_a_second_is_looked_at() -> None:
     drift_detector = DriftDetector()
-    batch = read(*[raw_event(number, brand_new=1) for number in range(EVENTS_A_SECOND + 10)])
+    batch = read(
+        *[raw_event(number, brand_new=1) for number in range(MAX_INSPECTED_EVENTS_A_SECOND + 10)]
+    )
 
     first = drift_detector.inspect(batch, 1.0)
     again = drift_detector.inspect(batch, 1.5)
     later = drift_detector.inspect(batch, 2.0)
 
-    assert first.total() == later.total() == EVENTS_A_SECOND
+    assert first.total() == later.total() == MAX_INSPECTED_EVENTS_A_SECOND
     assert again.total() == 0
 
 
 def test_made_up_keys_and_long_values_are_bounded() -> None:
     drift_detector = DriftDetector()
     keys = {
-        f"key_{number}": "x" * (EXAMPLE_LETTERS + 9) for number in range(MAX_FINDINGS_PER_SHAPE * 2)
+        f"key_{number}": "x" * (MAX_EXAMPLE_LETTERS + 9)
+        for number in range(MAX_FINDINGS_PER_SHAPE * 2)
     }
 
     drift_detector.inspect(read(raw_event(1) | keys), 0.0)
     found = drift_detector.take_findings()
 
     assert len(found) == MAX_FINDINGS_PER_SHAPE
-    assert {len(one.example) for one in found} == {EXAMPLE_LETTERS}
+    assert {len(one.example) for one in found} == {MAX_EXAMPLE_LETTERS}
 
 
 def test_hostile_records_are_looked_at_and_what_is_found_can_be_stored() -> None:

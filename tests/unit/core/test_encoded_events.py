@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from normalizer.core.encoded_events import (
-    COLUMNS,
-    FIXED_COLUMNS,
+    ENCODED_COLUMNS,
+    FIXED_LENGTH_COLUMNS,
     EncodedEvent,
     decode_columns,
     encode_columns,
     recorded_or_created_at,
-    to_columns,
+    to_encoded_columns,
     to_envelope,
 )
 from normalizer.envelope import Envelope
@@ -49,7 +49,7 @@ def test_decoded_columns_are_the_event(event: Envelope) -> None:
 
 
 def test_every_field_of_an_envelope_is_a_column() -> None:
-    assert sorted(COLUMNS) == sorted(Envelope.__struct_fields__)
+    assert sorted(ENCODED_COLUMNS) == sorted(Envelope.__struct_fields__)
 
 
 def test_fixed_columns_lie_at_fixed_places() -> None:
@@ -57,7 +57,7 @@ def test_fixed_columns_lie_at_fixed_places() -> None:
 
     assert columns[:24] == struct.pack(">iqiq", 8, FULL.execution_id, 8, FULL.event_id)[:24]
     assert struct.unpack_from(">iq", columns, 32) == (8, -63_082_281_600_000_000)
-    assert len(FIXED_COLUMNS) == 11
+    assert len(FIXED_LENGTH_COLUMNS) == 11
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_value_that_no_column_can_hold_is_named_as_such(fields: dict[str, object
 def test_encoded_event_and_envelope_give_the_same_columns() -> None:
     encoded = EncodedEvent(1, 2, "executor", None, encode_columns(FULL))
 
-    assert to_columns(encoded) == to_columns(FULL)
+    assert to_encoded_columns(encoded) == to_encoded_columns(FULL)
     assert to_envelope(encoded) == to_envelope(FULL) == FULL
 
 

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from normalizer.core.decode.event_cleaner import LONGEST, EventCleaner
+from normalizer.core.decode.event_cleaner import MAX_CLEANED_BYTES, EventCleaner
 
 CLEANER: Final = EventCleaner(["iban"])
 EVENT: Final = b'{"event_type":"a","execution_id":1,"context":%b}'
@@ -49,7 +49,7 @@ def test_text_without_a_sign_stays_whatever_it_is() -> None:
         pytest.param(EVENT % rb'{"password":"x\u0000"}', id="unstorable"),
         pytest.param(EVENT % b'{"password":1e300}', id="an extreme exponent"),
         pytest.param(EVENT % (b'{"password":%b}' % (b"9" * 300)), id="many digits"),
-        pytest.param(EVENT % (b'{"password":"%b"}' % (b"x" * LONGEST)), id="long"),
+        pytest.param(EVENT % (b'{"password":"%b"}' % (b"x" * MAX_CLEANED_BYTES)), id="long"),
         pytest.param(EVENT % (b'{"password":%b}' % (b"[" * 300 + b"]" * 300)), id="too deep"),
         pytest.param(EVENT % (b'{"password":%b' % (b"[" * 2_000)), id="too deep and cut off"),
         pytest.param(b'{"event_type":"a","password":"x"', id="cut off"),

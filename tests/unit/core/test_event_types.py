@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from deploy.calls import ROLES
-from normalizer.core.rules.event_types import SPELLINGS, event_class
+from normalizer.core.rules.event_types import EVENT_TYPE_SPELLINGS, event_class
 from simulator.view_fold import LIFECYCLE
 from tests.support.event_kinds import EVENT_KINDS, list_spellings
 
@@ -37,7 +37,7 @@ def test_every_spelling_is_of_the_class_that_its_first_one_names(spellings: list
 
 
 def test_the_classes_are_those_of_the_spec_and_no_word_is_in_two() -> None:
-    assert [list(spellings) for spellings in SPELLINGS] == CLASSES
+    assert [list(spellings) for spellings in EVENT_TYPE_SPELLINGS] == CLASSES
     assert all(not set(a) & set(b) for a, b in combinations(CLASSES, 2))
 
 

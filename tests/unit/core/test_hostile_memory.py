@@ -8,7 +8,7 @@ import pytest
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.redaction.secret_names import SecretWords
+from normalizer.core.redaction.secret_names import SecretKeyWords
 
 MB = 1 << 20
 
@@ -34,7 +34,7 @@ def test_shared_fields_of_a_batch_are_decoded_one_event_at_a_time(shared: str) -
 
 @pytest.mark.usefixtures("traced")
 def test_long_keys_are_not_remembered() -> None:
-    redaction = SecretWords()
+    redaction = SecretKeyWords()
     for number in range(20):
         redaction.secrecy(f"{number}" + "k" * MB)
 

@@ -7,15 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.identity.conflicts import MAX_KEPT_BYTES, MAX_VALUES, losing_values
+from normalizer.core.identity.conflicts import MAX_KEPT_BYTES, MAX_KEPT_VALUES, losing_values
 from normalizer.core.identity.merge_flags import (
-    ELSEWHERE,
     HAS_RIVAL,
     MERGED,
+    REPORTED_ELSEWHERE,
     WITHOUT_COMMAND,
     WITHOUT_STEP,
 )
-from normalizer.core.rules.event_types import CALL_CLASSES
+from normalizer.core.rules.event_types import CALL_EVENT_CLASSES
 from normalizer.envelope import Envelope
 from tests.support.event_kinds import EVENT_KINDS
 from tests.support.factories import envelope, recorded_at
@@ -174,7 +174,7 @@ def test_of_many_values_the_shortest_are_kept_and_that_there_were_more() -> None
 
     assert row.error == "e"
     assert kept(row) == {
-        "error": ["d" * length for length in range(1, MAX_VALUES)],
+        "error": ["d" * length for length in range(1, MAX_KEPT_VALUES)],
         "more": ["error"],
     }
     assert merge(row, envelope(error="d" * 20)) is row
@@ -264,21 +264,21 @@ def test_a_value_that_won_is_not_kept_as_one_that_lost() -> None:
 def test_report_in_another_log_is_flagged_in_either_order() -> None:
     here, there = envelope(5), msgspec.structs.replace(envelope(7), source_partition=1)
 
-    assert merge(here, there).merge_flags & ELSEWHERE
-    assert merge(there, here).merge_flags & ELSEWHERE
+    assert merge(here, there).merge_flags & REPORTED_ELSEWHERE
+    assert merge(there, here).merge_flags & REPORTED_ELSEWHERE
 
 
 def test_report_before_the_row_in_its_log_is_flagged() -> None:
     earlier, later = envelope(5), envelope(7)
 
-    assert merge(later, earlier).merge_flags & ELSEWHERE
-    assert not merge(earlier, later).merge_flags & ELSEWHERE
+    assert merge(later, earlier).merge_flags & REPORTED_ELSEWHERE
+    assert not merge(earlier, later).merge_flags & REPORTED_ELSEWHERE
 
 
 def test_identical_report_elsewhere_changes_only_that_flag() -> None:
     here, there = envelope(5), msgspec.structs.replace(envelope(5), source_partition=1)
 
-    assert merge(here, there) == msgspec.structs.replace(here, merge_flags=ELSEWHERE)
+    assert merge(here, there) == msgspec.structs.replace(here, merge_flags=REPORTED_ELSEWHERE)
 
 
 @pytest.mark.parametrize("event_type", ["playbook.completed", "step.enter", "command.heartbeat"])
@@ -289,7 +289,9 @@ def test_report_of_an_event_outside_calls_is_not_flagged(event_type: str) -> Non
 
 
 def test_flagged_classes_are_those_with_a_role_in_calls() -> None:
-    assert {kind.event_class for kind in EVENT_KINDS if kind.subject == "call"} == CALL_CLASSES
+    assert {
+        kind.event_class for kind in EVENT_KINDS if kind.subject == "call"
+    } == CALL_EVENT_CLASSES
 
 
 @pytest.mark.parametrize(
@@ -306,6 +308,6 @@ def test_flag_depends_on_the_order_in_known_cases(
 ) -> None:
     a, b = (msgspec.structs.replace(envelope(5), **fields) for fields in (first, second))
 
-    flags = [merge(*pair).merge_flags & ELSEWHERE for pair in ((a, b), (b, a))]
+    flags = [merge(*pair).merge_flags & REPORTED_ELSEWHERE for pair in ((a, b), (b, a))]
 
-    assert sorted(flags) == [0, ELSEWHERE]
+    assert sorted(flags) == [0, REPORTED_ELSEWHERE]

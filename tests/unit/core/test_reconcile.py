@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from normalizer.core.encoded_events import to_envelope
-from normalizer.core.identity.collisions import MAX_SIBLINGS, alternative_ids
+from normalizer.core.identity.collisions import MAX_SUBSTITUTE_IDS, alternative_ids
 from normalizer.core.identity.coordinates import Coordinates, event_coordinates
-from normalizer.core.identity.merge_flags import ELSEWHERE, SHARES_ID
+from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE, SHARES_ID
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.envelope import Envelope
 from normalizer.snowflake import derive_id
@@ -157,7 +157,7 @@ async def test_a_copy_that_meets_its_row_under_another_id_says_which_it_brought(
 
 async def test_many_events_with_one_id_are_that_many_rows_and_stay_so() -> None:
     log = MemoryLog()
-    events = [envelope(at, event_id=5, command_id=f"c{at}") for at in range(1 + MAX_SIBLINGS)]
+    events = [envelope(at, event_id=5, command_id=f"c{at}") for at in range(1 + MAX_SUBSTITUTE_IDS)]
 
     outcomes = await log.take(*events)
     again = [outcome for event in reversed(events) for outcome in await log.take(event)]
@@ -464,5 +464,5 @@ async def test_identical_report_in_another_log_is_a_duplicate_and_flags_its_row(
     report = msgspec.structs.replace(row, source_partition=1)
 
     assert await log.take(report, report) == ["duplicate", "duplicate"]
-    assert log.rows_by_id[row.event_id or 0].merge_flags == ELSEWHERE
+    assert log.rows_by_id[row.event_id or 0].merge_flags == REPORTED_ELSEWHERE
     assert (await reconcile([report], log)).updates == []

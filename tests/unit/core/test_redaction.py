@@ -4,12 +4,12 @@ import pytest
 
 from normalizer.core.redaction.json_in_text import json_spans
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.core.redaction.secret_names import REDACTED, SECRET_WORDS, Secrecy, SecretWords
+from normalizer.core.redaction.secret_names import REDACTED, SECRET_WORDS, Secrecy, SecretKeyWords
 from normalizer.core.redaction.secret_text import _PIECE_CHARS
 
 redact_text = Sanitizer().texts.redact_text
 
-secrecy = SecretWords().secrecy
+secrecy = SecretKeyWords().secrecy
 
 
 def camel(word: str) -> str:
@@ -63,7 +63,7 @@ def test_numbers_are_secret_under_words_that_name_numbers(key: str) -> None:
 
 
 def test_an_added_word_is_folded_and_hides_numbers_too() -> None:
-    added = SecretWords(["Session-Id", "", "IBAN"])
+    added = SecretKeyWords(["Session-Id", "", "IBAN"])
 
     assert added.added_words == ("session_id", "iban")
     assert added.secrecy("userSessionId") is Secrecy.NUMBERS_TOO

@@ -6,11 +6,11 @@ import sys
 _CUT = """
 import resource
 
-from normalizer.core.redaction.secret_values import bare_end
+from normalizer.core.redaction.secret_values import unquoted_value_end
 
 before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 text = '"a' * 1_000_000
-assert bare_end(text, 0) == len(text)
+assert unquoted_value_end(text, 0) == len(text)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb)
 """
 

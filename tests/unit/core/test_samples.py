@@ -3,7 +3,7 @@
 import pytest
 
 from normalizer.core.decode.bounds import MAX_VALUE_BYTES
-from normalizer.core.decode.samples import SAMPLE_BYTES, take_sample
+from normalizer.core.decode.samples import MAX_SAMPLE_BYTES, safe_sample
 from normalizer.core.normalize import Normalizer
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.envelope import Rejected
@@ -19,8 +19,8 @@ SANITIZER = Sanitizer(["iban"])
         (b"", ""),
         (b"\xff\xfe", None),
         (b"a\x00b", None),
-        ("\u00e9".encode() * 2_000, "\u00e9" * (SAMPLE_BYTES // 2)),
-        (b"x" + "\u00e9".encode() * 2_000, "x" + "\u00e9" * (SAMPLE_BYTES // 2 - 1)),
+        ("\u00e9".encode() * 2_000, "\u00e9" * (MAX_SAMPLE_BYTES // 2)),
+        (b"x" + "\u00e9".encode() * 2_000, "x" + "\u00e9" * (MAX_SAMPLE_BYTES // 2 - 1)),
         (b'{"password": "hunter2", "n": 1}', None),
         (b'{"iban": "DE12", "n": 1}', None),
         (b'{"password": "hunter2", ', None),
@@ -32,7 +32,7 @@ SANITIZER = Sanitizer(["iban"])
     ids=lambda value: str(value)[:24],
 )
 def test_a_sample_is_text_without_secrets(value: bytes, sample: str | None) -> None:
-    assert take_sample(value, SANITIZER) == sample
+    assert safe_sample(value, SANITIZER) == sample
 
 
 def test_only_the_first_rejection_of_a_record_has_a_sample() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from normalizer.core.redaction.prefilter import Prefilter
-from normalizer.core.redaction.sanitize import Cleaned, Sanitizer
+from normalizer.core.redaction.sanitize import CleanedText, Sanitizer
 from normalizer.core.redaction.secret_names import Secrecy
 from normalizer.core.redaction.suspicious_parts import parse_suspicious, parse_whole
 
@@ -16,7 +16,7 @@ sanitizer = Sanitizer()
 find_sanitizer = cache(Sanitizer)
 
 
-def clean(sent: Any, redact_keys: tuple[str, ...] = ()) -> Cleaned:
+def clean(sent: Any, redact_keys: tuple[str, ...] = ()) -> CleanedText:
     text = sent if isinstance(sent, str) else json.dumps(sent)
     return find_sanitizer(redact_keys).clean(text, parse_whole(text.encode()))
 

@@ -7,9 +7,13 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from normalizer.config.configured_rules import MOST_BYTES, configured_normalizer, read_shapes
+from normalizer.config.configured_rules import (
+    _MAX_SHAPES_FILE_BYTES,
+    configured_normalizer,
+    read_shapes,
+)
 from normalizer.config.settings import Settings
-from normalizer.core.decode.shape_table import FIELDS, ShapeTable
+from normalizer.core.decode.shape_table import _ALIASABLE_FIELDS, ShapeTable
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
@@ -137,8 +141,8 @@ def test_the_fingerprint_is_of_what_is_read_alone() -> None:
 
     assert TABLE.fingerprint == other_vectors.fingerprint != other_alias.fingerprint
     assert TABLE.documented == {"scheduler_id", "occurred_at", "try_number"}
-    assert {"created_at", "step", "attempt"} < FIELDS
-    assert not {"timestamp", "name", "payload"} & FIELDS
+    assert {"created_at", "step", "attempt"} < _ALIASABLE_FIELDS
+    assert not {"timestamp", "name", "payload"} & _ALIASABLE_FIELDS
 
 
 @pytest.mark.parametrize(
@@ -187,7 +191,7 @@ def test_a_table_that_does_not_hold_is_rejected_in_words(
     [
         (None, "No such file"),
         (b"\xff", "expected UTF-8"),
-        (b"#" * (MOST_BYTES + 1), "expected at most"),
+        (b"#" * (_MAX_SHAPES_FILE_BYTES + 1), "expected at most"),
     ],
     ids=["no file", "no text", "too long"],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from normalizer.core.identity.collisions import alternative_ids, match_strength
 from normalizer.envelope import Envelope, to_canonical
-from normalizer.snowflake import decode, derive_id, hash_text_id
+from normalizer.snowflake import decode_id, derive_id, hash_text_id
 from tests.support.merging import merge
 from tests.vectors.corpus import (
     FOLDER,
@@ -148,7 +148,7 @@ def test_an_id_is_the_number_of_the_formula_and_holds_its_time() -> None:
         if "derive" in vector:
             assert derive_id(*vector["derive"]) == vector["event_id"], vector["id"]
         elif "decode" in vector:
-            decoded = decode(vector["decode"], vector["near_ms"])
+            decoded = decode_id(vector["decode"], vector["near_ms"])
             assert (decoded and decoded.time_ms) == vector["time_ms"], vector["id"]
         else:
             assert hash_text_id(vector["text"]) == vector["execution_id"], vector["id"]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.errors import FatalError
-from normalizer.files.dumps import is_dump, read_rows
-from normalizer.files.unpack import Unpacked
+from normalizer.files.dumps import is_dump, read_dump_rows
+from normalizer.files.unpack import UnpackedFile
 
 ROWS: list[Any] = [{"a": 1, "b": "é]}{"}, {"x": [1, 2.50, {"y": '\\"'}]}, 12345, None, "text"]
 DUMP = msgspec.json.encode({"error": None, "result": ROWS, "status": {"ok": [1, "]"]}})
@@ -29,8 +29,8 @@ class Slow(io.BytesIO):
 
 def read(content: bytes, size: int = 1 << 20) -> tuple[list[bytes], bool]:
     """The rows, and whether the dump was cut off."""
-    stream = Unpacked(Slow(content, size), "dump")
-    numbered = [row for page in read_rows(stream, "dump") for row in page]
+    stream = UnpackedFile(Slow(content, size), "dump")
+    numbered = [row for page in read_dump_rows(stream, "dump") for row in page]
     assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
     return [row for _, row in numbered], stream.cut
 

@@ -12,7 +12,7 @@ import zstandard
 
 from normalizer.errors import FatalError
 from normalizer.files import unpack
-from normalizer.files.unpack import Unpacked
+from normalizer.files.unpack import UnpackedFile
 
 CONTENT: Final = b"".join(b"line %d of many\n" % number for number in range(20_000))
 ZSTD: Final = zstandard.ZstdCompressor(write_checksum=True).compress(CONTENT)
@@ -22,7 +22,7 @@ SKIPPED: Final = b"\x51\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"about"
 
 def unpacked(packed: bytes) -> tuple[bytes, bool]:
     """The bytes, and whether the file was cut off."""
-    stream = Unpacked(io.BytesIO(packed), "file")
+    stream = UnpackedFile(io.BytesIO(packed), "file")
     content = b"".join(iter(stream.read1, b""))
     assert stream.read_bytes == len(packed)
     return content, stream.cut
@@ -44,7 +44,7 @@ def test_frames_follow_each_other_in_a_grown_file(packed: bytes) -> None:
 def test_a_highly_compressed_file_is_unpacked_piece_by_piece(
     pack: Callable[[bytes], bytes],
 ) -> None:
-    stream = Unpacked(io.BytesIO(pack(b"the same line\n" * 6_000_000)), "file")
+    stream = UnpackedFile(io.BytesIO(pack(b"the same line\n" * 6_000_000)), "file")
     sizes = [len(piece) for piece in iter(stream.read1, b"")]
 
     assert sum(sizes) == 84_000_000
@@ -91,7 +91,7 @@ def test_a_disk_that_breaks_gives_what_was_read_before() -> None:
                 raise OSError(errno.EIO, "Input/output error")
             return super().read(size)
 
-    stream = Unpacked(Breaking(CONTENT), "file")
+    stream = UnpackedFile(Breaking(CONTENT), "file")
     first = stream.read1()
     stream.read_ahead()
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from normalizer.config.environment import load
+from normalizer.config.environment import load_settings
 from normalizer.config.settings import Settings
 from normalizer.errors import BrokerSignInError, ConfigurationError
 from normalizer.kafka import connection_options
@@ -94,4 +94,4 @@ def test_a_tls_file_that_does_not_hold_is_a_wrong_setting(
     paths = {name: str(files / file) for name, file in environ.items()}
 
     with pytest.raises(ConfigurationError, match=said):
-        load({"KAFKA_SECURITY_PROTOCOL": "SSL", **paths})
+        load_settings({"KAFKA_SECURITY_PROTOCOL": "SSL", **paths})

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from normalizer.cli.conformance import CONTRACT_LEVELS, read_cases
-from normalizer.config.environment import load
+from normalizer.config.environment import load_settings
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
@@ -144,7 +144,7 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
 def test_the_asyncapi_document_names_our_topic_and_every_reason() -> None:
     rejection = ASYNCAPI["components"]["schemas"]["rejection"]["properties"]["quarantine"]
 
-    assert ASYNCAPI["channels"]["raw"]["address"] in load({}).kafka_topics
+    assert ASYNCAPI["channels"]["raw"]["address"] in load_settings({}).kafka_topics
     assert rejection["properties"]["reason"]["enum"] == list(REASONS)
     assert ASYNCAPI["info"]["version"] in (FOLDER / "CHANGELOG.md").read_text()
     readme = " ".join((FOLDER / "README.md").read_text().split())

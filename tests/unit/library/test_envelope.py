@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.envelope import Envelope, canonical_json, to_canonical, with_attempts
+from normalizer.envelope import Envelope, canonical_json, meta_with_attempts, to_canonical
 
 
 def envelope(**changes: Any) -> Envelope:
@@ -183,4 +183,4 @@ def test_canonical_json_refuses_what_no_event_may_hold(value: bytes) -> None:
     ],
 )
 def test_attempts_come_last_in_the_meta(meta: bytes, with_it: bytes) -> None:
-    assert with_attempts(meta, 3) == with_it
+    assert meta_with_attempts(meta, 3) == with_it

@@ -5,7 +5,7 @@ import pytest
 from normalizer.snowflake import (
     EPOCH_MS,
     SnowflakeGenerator,
-    decode,
+    decode_id,
     derive_id,
     hash_event_id,
     hash_text_id,
@@ -32,7 +32,7 @@ def test_ids_of_one_millisecond_ascend_and_flow_into_the_next() -> None:
     ids = [generator.next_id() for _ in range(5000)]
 
     assert ids == sorted(set(ids))
-    first, last = decode(ids[0]), decode(ids[-1])
+    first, last = decode_id(ids[0]), decode_id(ids[-1])
     assert first is not None
     assert (first.layout, first.time_ms, first.node, first.sequence) == (
         "application",
@@ -73,11 +73,11 @@ def test_a_clock_that_was_wrong_for_a_moment_ends_no_generator() -> None:
 
 @pytest.mark.parametrize("event_id", [-1, 0, 5, (1 << 40) - 1, 3 << 61, (1 << 63) - 1])
 def test_small_and_hashed_numbers_have_no_time(event_id: int) -> None:
-    assert decode(event_id) is None
+    assert decode_id(event_id) is None
 
 
 def test_a_derived_id_tells_the_time_of_its_record() -> None:
-    decoded = decode(derived())
+    decoded = decode_id(derived())
 
     assert decoded is not None
     assert (decoded.layout, decoded.time_ms) == ("derived", NOW_MS)
@@ -90,9 +90,9 @@ def test_a_doubled_id_is_reported_from_an_application_id_by_the_nearer_time() ->
     doubled = (NOW_MS - EPOCH_MS) << 23 | 256 << 10 | 7
 
     near, foreign, maintenance_lock = (
-        decode(application, NOW_MS),
-        decode(doubled, NOW_MS),
-        decode(doubled),
+        decode_id(application, NOW_MS),
+        decode_id(doubled, NOW_MS),
+        decode_id(doubled),
     )
 
     assert near is not None
@@ -106,8 +106,8 @@ def test_a_doubled_id_is_reported_from_an_application_id_by_the_nearer_time() ->
 def test_a_time_of_the_day_after_tomorrow_is_no_time() -> None:
     event_id = (NOW_MS - EPOCH_MS) << 22
 
-    assert decode(event_id, NOW_MS - 86_400_000) is not None
-    assert decode(event_id, NOW_MS - 86_400_001) is None
+    assert decode_id(event_id, NOW_MS - 86_400_000) is not None
+    assert decode_id(event_id, NOW_MS - 86_400_001) is None
 
 
 def test_each_part_of_a_place_makes_another_id() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from normalizer.config.settings import Settings
 from normalizer.kafka import Bounds, KafkaPartition
-from normalizer.monitoring.gauges import database_families, lag_families
-from normalizer.monitoring.lag import BOUNDS_EXPIRE_S, LagMonitor
+from normalizer.monitoring.gauges import _database_families, _lag_families
+from normalizer.monitoring.lag import LOG_END_EXPIRES_S, LagMonitor
 from normalizer.monitoring.partition_lag import PartitionLag
 
 PARTITION = KafkaPartition("noetl.events", 0)
@@ -50,9 +50,9 @@ async def test_nothing_is_unread_nor_unverified_before_the_database_was_read() -
 
     assert not lag_monitor.database_up
     assert lag_monitor.partitions == {}
-    names = {one.name: one.samples for one in lag_families(lag_monitor)}
+    names = {one.name: one.samples for one in _lag_families(lag_monitor)}
     assert names["normalizer_work_remaining_records"] == []
-    names = {one.name: one.samples for one in database_families(lag_monitor)}
+    names = {one.name: one.samples for one in _database_families(lag_monitor)}
     for name in ("unverified_seconds", "divergent_rows", "divergent_seconds"):
         assert names[f"normalizer_{name}"] == [], name
     await lag_monitor.close()
@@ -76,12 +76,12 @@ def samples(lag_monitor: LagMonitor) -> dict[str, dict[str, float]]:
     """The value of each lag metric, by partition, or '' for one without."""
     return {
         one.name: {each.labels.get("partition", ""): each.value for each in one.samples}
-        for one in lag_families(lag_monitor)
+        for one in _lag_families(lag_monitor)
     }
 
 
 async def test_the_lag_is_the_sum_while_the_end_of_every_partition_is_known() -> None:
-    lag_monitor = measured({0: 0.0, 1: BOUNDS_EXPIRE_S / 2})
+    lag_monitor = measured({0: 0.0, 1: LOG_END_EXPIRES_S / 2})
 
     assert lag_monitor.lag_records == 8
     assert lag_monitor.unmeasured_partitions == []
@@ -91,7 +91,7 @@ async def test_the_lag_is_the_sum_while_the_end_of_every_partition_is_known() ->
 
 async def test_lag_that_nobody_could_measure_lately_is_left_out_and_not_0() -> None:
     """Its leader is unreachable: what it holds since is not known, and the sum is not either."""
-    lag_monitor = measured({0: 0.0, 1: BOUNDS_EXPIRE_S + 1})
+    lag_monitor = measured({0: 0.0, 1: LOG_END_EXPIRES_S + 1})
 
     shown = samples(lag_monitor)
 

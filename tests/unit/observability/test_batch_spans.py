@@ -24,10 +24,10 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, RecordOutcomes
 from normalizer.errors import FencedError, StoreUnavailableError
 from normalizer.observability.batch_spans import BatchTracer
-from normalizer.observability.producer_spans import producer_spans
-from normalizer.observability.span_attributes import SCHEMA
+from normalizer.observability.producer_spans import link_producer_spans
+from normalizer.observability.span_attributes import OTEL_SCHEMA_URL
 from normalizer.observability.tracer import NoopTracer
-from normalizer.observability.tracing import header_secrets, tracing
+from normalizer.observability.tracing import open_tracing, otel_header_secrets
 from normalizer.store.write_transaction import CommittedBatch
 from tests.support.factories import envelope, raw_record
 
@@ -87,7 +87,7 @@ def make_part(partition: int, sent: Sequence[str | None], topic: str = "noetl.ev
 def linked(
     sent: Sequence[str | None], limit: int | None = 128
 ) -> tuple[list[tuple[int, int]], int]:
-    links, left_out = producer_spans(Batch(parts=(make_part(0, sent),)), limit)
+    links, left_out = link_producer_spans(Batch(parts=(make_part(0, sent),)), limit)
     return [(link.context.trace_id, link.context.span_id) for link in links], left_out
 
 
@@ -189,7 +189,7 @@ def test_the_names_of_attributes_are_those_of_the_conventions(settings: Settings
     used |= {name for span in ended for link in span.links for name in link.attributes or ()}
     assert len(ended) == 5
     assert {name for name in used if not name.startswith("normalizer.")} <= known
-    assert Schemas.V1_44_0.value == SCHEMA
+    assert Schemas.V1_44_0.value == OTEL_SCHEMA_URL
 
 
 def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
@@ -197,8 +197,8 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
         "import sys; import normalizer.cli; from normalizer.config.settings import Settings;"
         "from normalizer.consumer.service import Service;"
         "from normalizer.observability.tracer import NoopTracer\n"
-        "from normalizer.observability.tracing import tracing\n"
-        "with tracing(Settings(), {}) as tracer: assert type(tracer) is NoopTracer\n"
+        "from normalizer.observability.tracing import open_tracing\n"
+        "with open_tracing(Settings(), {}) as tracer: assert type(tracer) is NoopTracer\n"
         "print(sorted(name for name in sys.modules if name.startswith('opentelemetry')))"
     )
 
@@ -234,7 +234,7 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
 def test_disabled_tracing_is_logged_once_unless_wanted(
     variables: dict[str, str], why: str | None
 ) -> None:
-    with capture_logs() as lines, tracing(SETTINGS, variables) as tracer:
+    with capture_logs() as lines, open_tracing(SETTINGS, variables) as tracer:
         assert type(tracer) is NoopTracer
 
     assert [(line["event"], line["why"]) for line in lines] == (
@@ -245,4 +245,4 @@ def test_disabled_tracing_is_logged_once_unless_wanted(
 def test_keys_in_the_headers_of_the_exporter_are_secrets() -> None:
     environ = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20abc=,x=hunter2, broken"}
 
-    assert header_secrets(environ) == ("Basic%20abc=", "hunter2")
+    assert otel_header_secrets(environ) == ("Basic%20abc=", "hunter2")

@@ -4,8 +4,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition, parser
 
 from normalizer.observability.metric_catalog import (
-    CATALOGUE,
-    DRIFTS,
+    DRIFT_KIND_LABELS,
+    METRICS,
     SQLSTATE_CLASSES,
 )
 from normalizer.observability.service_metrics import ServiceMetrics
@@ -13,10 +13,10 @@ from normalizer.up.service_processes import _Merged
 
 
 def test_names_are_said_once_and_tell_kind_and_unit() -> None:
-    names = [metric.name for metric in CATALOGUE]
+    names = [metric.name for metric in METRICS]
 
     assert len(set(names)) == len(names)
-    for metric in CATALOGUE:
+    for metric in METRICS:
         assert metric.name.startswith("normalizer_")
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert metric.means.endswith(".")
@@ -28,7 +28,7 @@ def test_counters_start_at_zero() -> None:
 
     for sqlstate_class in SQLSTATE_CLASSES:
         assert f'normalizer_retries_total{{sqlstate_class="{sqlstate_class}"}} 0.0' in said
-    for kind in DRIFTS:
+    for kind in DRIFT_KIND_LABELS:
         assert f'normalizer_drift_total{{kind="{kind}",shape="worker"}} 0.0' in said
     assert 'normalizer_batches_total{closed_by="age"} 0.0' in said
 

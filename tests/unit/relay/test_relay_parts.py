@@ -14,8 +14,12 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from normalizer.config.settings import Settings
 from normalizer.core.batch import LastRecord
-from normalizer.core.identity.merge_flags import ELSEWHERE, LATE_AFTER, trusted_coordinates
-from normalizer.core.previous_owner import BLAMED, SHARED, PreviousOwner
+from normalizer.core.identity.merge_flags import (
+    LATE_RECORD_DELAY,
+    REPORTED_ELSEWHERE,
+    trusted_coordinates,
+)
+from normalizer.core.previous_owner import SLICE_BLAMED, SLICE_SHARED, PreviousOwner
 from normalizer.envelope import to_canonical
 from normalizer.errors import BrokerUnavailableError, PartsNotWrittenError
 from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
@@ -60,9 +64,11 @@ def test_a_record_is_the_canonical_line_with_headers_that_the_contract_names() -
 def test_record_names_its_place_only_if_that_says_when_its_event_happened() -> None:
     event = envelope(1)
     assert event.created_at
-    late = envelope(1, recorded_at=event.created_at + LATE_AFTER)
-    in_time = envelope(1, recorded_at=event.created_at + LATE_AFTER - timedelta(microseconds=1))
-    elsewhere = envelope(1, merge_flags=ELSEWHERE)
+    late = envelope(1, recorded_at=event.created_at + LATE_RECORD_DELAY)
+    in_time = envelope(
+        1, recorded_at=event.created_at + LATE_RECORD_DELAY - timedelta(microseconds=1)
+    )
+    elsewhere = envelope(1, merge_flags=REPORTED_ELSEWHERE)
 
     assert [trusted_coordinates(one) is None for one in (event, in_time, late, elsewhere)] == [
         *(False, False, True, True),
@@ -200,7 +206,7 @@ async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left
                 await store.record_idle()
 
     slices = [one.slice_records for one in claims]
-    assert slices == [None, None, None, None, SHARED, SHARED]
+    assert slices == [None, None, None, None, SLICE_SHARED, SLICE_SHARED]
     assert {one.next_offset for one in committed} == {0}
 
 
@@ -219,7 +225,7 @@ async def test_record_that_a_relay_had_alone_is_to_blame_until_it_is_written(
     async with relay_store.RelayStore(Settings()) as last:
         cleared = await claimed(last)
 
-    assert (blamed.slice_records, cleared.slice_records) == (BLAMED, None)
+    assert (blamed.slice_records, cleared.slice_records) == (SLICE_BLAMED, None)
     assert [one.next_offset for one in committed] == [0, 0, 0, 1, 1, 1]
 
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from normalizer.core.rules.event_types import SPELLINGS
+from normalizer.core.rules.event_types import EVENT_TYPE_SPELLINGS
 from normalizer.errors import REASONS
 from simulator import status_words, time_formats
 from simulator.deployments import DEPLOYMENTS
@@ -200,7 +200,7 @@ def test_every_spelling_and_every_word_means_one_thing() -> None:
     spellings = [name for names in status_words.EVENT_NAMES.values() for name in names]
     meanings = [{word.lower() for word in said} for said in status_words.CALL_WORDS.values()]
 
-    known = {name for names in SPELLINGS for name in names}
+    known = {name for names in EVENT_TYPE_SPELLINGS for name in names}
     assert known - set(spellings) == set()
     assert len(spellings) == len(set(spellings))
     assert sum(map(len, meanings)) == len(set().union(*meanings))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from normalizer.core.encoded_events import EncodedEvent, Event, to_columns
+from normalizer.core.encoded_events import EncodedEvent, Event, to_encoded_columns
 from normalizer.store.rows import (
     COPIED_BYTES,
     EVENT_COLUMNS,
@@ -25,7 +25,7 @@ async def test_copy_data_holds_each_row_with_its_batch() -> None:
 
     begin = struct.pack(">hiq", len(EVENT_COLUMNS), 8, BATCH_ID)
     assert copied[:19] == b"PGCOPY\n\xff\r\n\0" + bytes(8)
-    assert copied[19:] == b"".join(begin + to_columns(row) for row in rows) + b"\xff\xff"
+    assert copied[19:] == b"".join(begin + to_encoded_columns(row) for row in rows) + b"\xff\xff"
 
 
 async def test_chunk_of_copy_data_ends_at_its_bytes() -> None:

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::left::Left;
-use crate::tables::{Member, Top, MAX_EVENT_TYPE_BYTES, MAX_WORD_BYTES, NO_STEP};
+use crate::tables::{Member, Top, MAX_EVENT_TYPE_BYTES, MAX_NAME_BYTES, NO_STEP};
 use crate::wire_event::{Nested, WireEvent};
 use crate::wire_values::{text_or_integer, text_or_number, value, within_bytes, Value};
 
@@ -80,7 +80,7 @@ pub fn resolve_step<'a>(
     if found.is_empty() {
         found = step_of(value(nested.stored_payload.get(Member::Step))?)?;
     }
-    within_bytes(found, MAX_WORD_BYTES)
+    within_bytes(found, MAX_NAME_BYTES)
 }
 
 /// Returns the id of the worker (#k1).
@@ -153,7 +153,7 @@ where
         }
         found = word(value(place.get(member))?)?;
     }
-    within_bytes(found, MAX_WORD_BYTES).map(|found| Some(found).filter(|text| !text.is_empty()))
+    within_bytes(found, MAX_NAME_BYTES).map(|found| Some(found).filter(|text| !text.is_empty()))
 }
 
 /// Returns whether a value is present, and isn't an empty text.

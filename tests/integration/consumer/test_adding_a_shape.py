@@ -66,7 +66,7 @@ def test_after_it_gives_what_the_page_shows(tree: Path) -> None:
 def test_the_vectors_of_all_shapes_pass_and_only_the_new_file_is_frozen_again(
     tree: Path, frozen: str
 ) -> None:
-    tests = ("tests/unit/core/test_vectors.py", "tests/unit/core/test_denormalize.py")
+    tests = ("tests/unit/core/test_vectors.py", "tests/unit/core/test_rebuild_record.py")
     _run(tree, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
 
     assert set(re.findall(r"^--- \S*/(\S+)$", frozen, re.MULTILINE)) == {"scheduler.ndjson"}

@@ -115,6 +115,18 @@ _ADD: Final = """
 _ADD_EXECUTIONS: Final = _ADD.format(at="execution_id", type="bigint")
 _ADD_HOURS: Final = _ADD.format(at="hour", type="timestamptz")
 
+# Opens one divergence without a location, and ends the others without one, for the same reason.
 _ADD_ANYWHERE: Final = """
-    insert into divergences (projection, noted_by) values ($1::text, 'verify')
+    with replaced as (
+        update divergences
+        set    ended_at = now()
+        where  projection = $1::text
+        and    execution_id is null
+        and    hour is null
+        and    ended_at is null
+        returning noted_at
+    )
+    insert into divergences (projection, noted_by, noted_at)
+    select $1::text, 'verify', coalesce(min(noted_at), clock_timestamp())
+    from   replaced
 """

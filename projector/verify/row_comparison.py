@@ -7,7 +7,7 @@ the comparison reports no false differences, even while other processes write.
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
@@ -20,9 +20,18 @@ from projector.verify.ranges import VerifyRange
 LONGEST_S: Final = 60
 """The longest time of a statement about one hour or one execution, which can't be cut any more."""
 
-_SELF_TESTS: Final[dict[str, tuple[str, int, int]]] = {
-    "lost": ("select row from expected order by row offset 1", 0, 1),
-    "invented": (
+
+class _SelfTest(NamedTuple):
+    """A query for the expected rows with one of them tampered with, and what must be found."""
+
+    tampered_rows: str
+    actual_only: int
+    expected_only: int
+
+
+_SELF_TESTS: Final = {
+    "lost": _SelfTest("select row from expected order by row offset 1", 0, 1),
+    "invented": _SelfTest(
         """
         select row from expected
         union all
@@ -31,7 +40,7 @@ _SELF_TESTS: Final[dict[str, tuple[str, int, int]]] = {
         1,
         0,
     ),
-    "changed": (
+    "changed": _SelfTest(
         """
         select case
                    when row_number() over (order by row) = 1
@@ -44,30 +53,31 @@ _SELF_TESTS: Final[dict[str, tuple[str, int, int]]] = {
         1,
     ),
 }
-"""For each self-test, a query that returns the expected rows with one of them tampered with, and
-then how many rows only the actual side and only the expected side must have."""
+"""The self-tests by what happened to the row. A changed row is on both sides, with other values."""
 
 
 class RowDifferences(msgspec.Struct, frozen=True):
     """The result of comparing one range in one statement.
 
-    - `actual_only` is how many rows are only in the projection.
-    - `expected_only` is how many rows the projection lacks, according to the events.
+    - `actual_only` is how many rows only the projection has, with these values.
+    - `expected_only` is how many rows only the events lead to, with these values.
+    - `differing` is how many rows are missing, superfluous, or have other values. A row with other
+      values is in both of the counts above, and in this one once.
     - `examples` are sentences, each about one row that differs.
     - `divergent_locations` are the executions or hours that differ.
     """
 
     expected: int
-    compared: int
     actual_only: int
     expected_only: int
+    differing: int
     examples: tuple[str, ...]
     divergent_locations: frozenset[int | datetime]
 
     @property
-    def differing_count(self) -> int:
-        """Return how many rows are missing, superfluous, or have other values."""
-        return max(self.actual_only, self.expected_only)
+    def compared(self) -> int:
+        """Return how many rows were compared: the expected ones, and the superfluous ones."""
+        return self.expected + self.differing - self.expected_only
 
 
 @asynccontextmanager
@@ -94,7 +104,7 @@ async def compare(
     connection: asyncpg.Connection, comparison: Comparison, verify_range: VerifyRange
 ) -> RowDifferences:
     """Compare the range. Raises QueryCanceledError if that takes too long."""
-    return await _difference(connection, comparison, verify_range, "select row from actual")
+    return await _compare_with(connection, comparison, verify_range, "select row from actual")
 
 
 async def run_self_tests(
@@ -107,12 +117,14 @@ async def run_self_tests(
     limit. Returns 0 if the rows have been deleted in the meantime, so that there's nothing to
     tamper with.
     """
-    for name, (tampered, invented, lost) in _SELF_TESTS.items():
+    for name, test in _SELF_TESTS.items():
         column = comparison.keys[0] if name == "invented" else comparison.measure
-        found = await _difference(connection, comparison, verify_range, tampered, [column])
+        found = await _compare_with(
+            connection, comparison, verify_range, test.tampered_rows, [column]
+        )
         if not found.expected:
             return 0  # its events are gone, so the next range runs them
-        if (found.actual_only, found.expected_only) != (invented, lost):
+        if (found.actual_only, found.expected_only) != (test.actual_only, test.expected_only):
             message = (
                 f"{comparison.name}: the comparison failed its self-test, because a {name} row "
                 "went unnoticed. So its verdicts can't be trusted"
@@ -121,20 +133,24 @@ async def run_self_tests(
     return len(_SELF_TESTS)
 
 
-async def _difference(
+async def _compare_with(
     connection: asyncpg.Connection,
     comparison: Comparison,
     verify_range: VerifyRange,
     observed: str,
     column: Sequence[str] | None = None,
 ) -> RowDifferences:
-    """Run one statement in one snapshot. `column` is the one that a self-test changes."""
+    """Compare the expected rows with the observed ones, in one statement and thus one snapshot.
+
+    `observed` is a query for the observed rows. `column` is the one that a self-test changes.
+    """
     column_parameter = f"${len(verify_range.bounds) + 1}"
     statement = _COMPARE.format(
         actual=comparison.actual,
         expected=comparison.expected,
         observed=observed.format(column=column_parameter),
-        key=comparison.keys[0],
+        keys=", ".join(f"row -> '{key}'" for key in comparison.keys),
+        first_key=comparison.keys[0],
         location_type="bigint" if comparison.bounds == "executions" else "timestamptz",
         column=column_parameter,
     )
@@ -142,9 +158,9 @@ async def _difference(
         row = await connection.fetchrow(statement, *verify_range.bounds, column)
     return RowDifferences(
         expected=row["expected"],
-        compared=row["compared"],
         actual_only=row["actual_count"],
         expected_only=row["expected_count"],
+        differing=row["differing_count"],
         examples=tuple(_sentences(comparison, row["actual_only"], row["expected_only"])),
         divergent_locations=frozenset(_location(at) for at in row["locations"] or ()),
     )
@@ -199,11 +215,16 @@ _COMPARE: Final = """
     ),
     expected_only as (
         select row from expected except all select row from observed
+    ),
+    differing as (
+        select row from actual_only
+        union all
+        select row from expected_only
     )
     select (select count(*) from expected) as expected,
-           greatest((select count(*) from observed), (select count(*) from expected)) as compared,
            (select count(*) from actual_only) as actual_count,
            (select count(*) from expected_only) as expected_count,
+           (select count(distinct jsonb_build_array({keys})) from differing) as differing_count,
            (
                select array_agg(row::text)
                from   (select row from actual_only order by row limit 20) as first_ones
@@ -213,12 +234,8 @@ _COMPARE: Final = """
                from   (select row from expected_only order by row limit 20) as first_ones
            ) as expected_only,
            (
-               select array_agg(distinct (row ->> '{key}')::{location_type})
-               from   (
-                          select row from actual_only
-                          union all
-                          select row from expected_only
-                      ) as differing
+               select array_agg(distinct (row ->> '{first_key}')::{location_type})
+               from   differing
                -- Leave the locations out in a self-test, because its invented key can't be
                -- converted.
                where  {column}::text[] is null

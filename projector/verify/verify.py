@@ -23,8 +23,9 @@ from projector.verify.verdict import Verdict
 EXAMPLES: Final = 10
 
 MOST_TIMEOUTS: Final = 40
-"""After this many timeouts in a row, the database seems too slow for any range. It takes 27 to
-halve the whole calendar down to one hour."""
+"""After this many timeouts in a row, the database seems too slow for any range. After as many
+self-tests that timed out, it seems too slow for those. It takes 27 to halve the whole calendar down
+to one hour."""
 
 RepairRange = Callable[[Comparison, VerifyRange, RowDifferences], Awaitable[None]]
 """Repairs a range in which rows differ. The range is compared again afterwards."""
@@ -74,7 +75,7 @@ class _ComparisonRun:
         self._repaired = 0
         self._self_tests = 0
         """The number of self-tests that passed. They run once, on the first range with rows."""
-        self._self_tests_timed_out = False
+        self._self_test_timeouts = 0
         self._timeouts_in_a_row = 0
         self._examples: list[str] = []
         self._timed_out_parts: list[str] = []
@@ -92,7 +93,7 @@ class _ComparisonRun:
                 await self._add_range(verify_range)
         except asyncpg.QueryCanceledError:
             self._timed_out_parts.append("its ranges: took longer than a statement may")
-        if self._self_tests_timed_out and not self._self_tests:
+        if self._self_test_timeouts and not self._self_tests:
             self._timed_out_parts.append("its self-tests: took longer than a statement may")
         # If a divergence has no location, the difference may be anywhere. Only a comparison that
         # covers everything can resolve it.
@@ -139,7 +140,7 @@ class _ComparisonRun:
         self._timeouts_in_a_row = 0
         self._archived += archived
         self._compared += found.compared
-        self._divergent += found.differing_count
+        self._divergent += found.differing
         self._examples += found.examples
         self._divergent_locations |= found.divergent_locations
         self._resolved_divergence_ids.update(
@@ -153,11 +154,11 @@ class _ComparisonRun:
     async def _compare(self, verify_range: VerifyRange) -> RowDifferences:
         """Compare the range, and repair and compare it again if rows differ."""
         found = await compare(self._connection, self._comparison, verify_range)
-        if self._repair_range is not None and found.differing_count:
-            differing = found.differing_count
+        if self._repair_range is not None and found.differing:
+            differing = found.differing
             await self._repair_range(self._comparison, verify_range, found)
             found = await compare(self._connection, self._comparison, verify_range)
-            self._repaired += max(differing - found.differing_count, 0)
+            self._repaired += max(differing - found.differing, 0)
         return found
 
     async def _count_archived(self, verify_range: VerifyRange) -> int:
@@ -169,14 +170,17 @@ class _ComparisonRun:
         return archived
 
     async def _run_self_tests(self, verify_range: VerifyRange) -> None:
-        """Run the self-tests once, on the range or, if they time out, on a part of it."""
-        if self._self_tests:
+        """Run the self-tests once, on the range or, if they time out, on a part of it.
+
+        After too many timeouts in all, no further range is tried.
+        """
+        if self._self_tests or self._self_test_timeouts >= MOST_TIMEOUTS:
             return
         try:
             self._self_tests = await run_self_tests(
                 self._connection, self._comparison, verify_range
             )
         except asyncpg.QueryCanceledError:
-            self._self_tests_timed_out = True
+            self._self_test_timeouts += 1
             for half in verify_range.halves():
                 await self._run_self_tests(half)

@@ -228,6 +228,64 @@ async def test_a_range_that_takes_too_long_is_inconclusive(connection: asyncpg.C
         assert "took longer than a statement may" in found.examples[0]
 
 
+async def test_self_tests_that_always_take_too_long_are_given_up(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try may take as long as a statement may, and there may be thousands of hours."""
+    hours = [T0 + timedelta(hours=number) for number in range(12)]
+    rows = [event(event_id=n, created_at=hour) for n, hour in enumerate(hours, start=1)]
+    await view_rows.insert(connection, rows)
+    monkeypatch.setattr(ranges, "HOURS_A_RANGE", 1)
+    monkeypatch.setattr("projector.verify.verify.MOST_TIMEOUTS", 5)
+    tries: list[ranges.VerifyRange] = []
+
+    async def time_out(
+        _connection: asyncpg.Connection, _comparison: Comparison, verify_range: ranges.VerifyRange
+    ) -> int:
+        tries.append(verify_range)
+        raise asyncpg.QueryCanceledError
+
+    monkeypatch.setattr("projector.verify.verify.run_self_tests", time_out)
+
+    found = (await verdicts(connection, comparisons=[EVENT_HOURS]))["event_hours"]
+
+    assert len(tries) == 5
+    assert (found.verdict, found.compared, found.self_tests) == ("inconclusive", 12, 0)
+
+
+async def test_a_missing_row_and_another_that_no_event_explains_are_two_differences(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    await connection.execute(
+        "update projector.event_hours set step = 'invented' where event_type = 'playbook.failed'"
+    )
+    await connection.execute(
+        "update projector.event_hours set events = events + 1 where event_type = 'playbook.started'"
+    )
+
+    found = (await verdicts(connection, comparisons=[EVENT_HOURS]))["event_hours"]
+
+    assert (found.divergent, found.compared) == (3, 8)
+    assert len(found.examples) == 3
+
+
+async def test_differences_in_too_many_places_open_one_divergence_however_often_they_are_found(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projector.verify.divergences.MOST_LOCATIONS", 0)
+    await fill(connection)
+    await connection.execute("update projector.event_hours set events = events + 1")
+
+    for _ in range(2):
+        await verified(connection)
+
+    still_open = await connection.fetchval(
+        "select count(*) from divergences where projection = 'event_hours' and ended_at is null"
+    )
+    assert still_open == 1
+
+
 SOME: Final = "count(events.event_id) > 0"
 
 

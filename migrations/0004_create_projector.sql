@@ -4,7 +4,10 @@
 --
 -- Each counter has a separate row in every shard, so that writers can count at the same time. A
 -- transaction locks a shard until it ends, and changes only the rows of this shard. The count is
--- the sum over all shards.
+-- the sum over all shards:
+--     0 to 63   for the transactions of writers, one each (take_shard)
+--     64        for corrections by `projector repair`. A correction may be any number.
+--     -1        for deleted events (delete_executions)
 --
 -- A constraint whose name ends in _possible rejects only values that no event can lead to. It
 -- allows every time within the calendar, every attempt that an event can have, and every sum that

@@ -85,6 +85,7 @@ begin
             -- The place of a record in its log usually tells when its event happened. It doesn't if
             -- the record came late, or if another record reported the event in another log or
             -- earlier in this one. The row has the coordinates of the record that was read first.
+            -- tests/rules/test_migrations.py checks that both values are those of merge_flags.py.
             cross join lateral (
                 select event.recorded_at
                        < event.created_at + interval '5 seconds' -- LATE_RECORD_DELAY of merge_flags.py

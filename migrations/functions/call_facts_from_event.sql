@@ -4,9 +4,11 @@
 -- reporter, outcome, duration, and error are null.
 --
 -- Each of the other results is a ranked value: its first characters are its rank, and the rest is
--- the value. If the events of an attempt disagree, the least ranked value wins. For example, this is
--- the report of a call.error event of step `a` by worker `w1`, without a number, that says FAILED
--- after 0.5 s for `HTTP 500`. TIME is the 17 characters of its created_at (encode_time):
+-- the value. If the events of an attempt disagree, the least ranked value wins. A duration that the
+-- call itself reports wins over one that its command reports, so its reporter comes before the time.
+-- For example, this is the report of a call.error event of step `a` by worker `w1`, without a
+-- number, that says FAILED after 0.5 s for `HTTP 500`. TIME is the 17 characters of its created_at
+-- (encode_time):
 --     column              | value                     | the rank is
 --     outcome_ranked      | 0 0 TIME 0 1              | all of it (end_rank), and 1 for no number
 --     error_ranked        | 0 0 TIME 0 HTTP 500       | that of the end (end_rank)

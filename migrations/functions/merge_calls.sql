@@ -9,9 +9,6 @@
 --     its change  |            | 09:00:05    | COMPLETED at 09:00:05 (encoded)
 --     written row | 09:00:01   | 09:00:05    | COMPLETED at 09:00:05 (encoded)
 -- If both have a value, the lesser one wins. Merging in any order has the same result.
---
--- Writing an attempt locks its row, so all writers write attempts in the same order to avoid
--- deadlocks.
 create or replace function projector.merge_calls(
     changes projector.call_change[], rebuilt projector.call_command[],
     out to_recount projector.call_id[], out to_relink projector.call_id[]

@@ -16,6 +16,15 @@
 --     3. write the attempts: rebuild those commands, and merge the changes of the others
 --     4. correct which failure came before each retry, and add the differences to the roll-ups
 -- Only step 1 reads the rows. The other steps read `changes`.
+--
+-- Writing attempts never waits for a lock, so their order can't cause a deadlock. The trigger
+-- project_1_executions runs first and locks every execution of these events (merge_executions), and
+-- no other transaction writes the attempts of a locked execution. The rows of the roll-ups need no
+-- order either, because each transaction writes to its own shard (take_shard).
+--
+-- Three habits recur below. `offset 0` keeps the planner from merging a subquery into the query
+-- around it. `collate "C"` compares bytes, as the keys of the tables do. In the functions,
+-- `#variable_conflict use_column` reads a name as the column if a result has the same name.
 
 -- A session keeps the plans that it made for its first batch, when the tables may have been empty.
 -- For empty tables, the planner would choose sequential scans and hash joins, which later read
@@ -46,7 +55,10 @@ begin
         return null;
     end if;
     if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
-        -- Retention deletes an execution together with its calls, so nothing is left to update.
+        -- Retention deletes events (delete_executions turns `archiving` on). Usually they are all
+        -- events of their executions, and project_executions has already deleted these with their
+        -- calls, and moved their counts to shard -1. So only calls of executions that have kept
+        -- other events are left to update.
         remaining_executions := array(
             select execution_id
             from   (select distinct execution_id from before) as archived

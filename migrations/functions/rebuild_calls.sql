@@ -43,7 +43,7 @@ begin
         and    stored.attempts = gone.attempts
         returning stored.execution_id, stored.command_id, stored.attempts, false as may_be_linked
     ),
-    -- 3. The others, in the order in which all writers lock their rows.
+    -- 3. The others, ordered so that neighbors in the index are written together.
     written_attempt as (
         insert into call_facts as stored (
             execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,

@@ -1,7 +1,7 @@
 -- Locks a counter shard for this transaction, and returns its number. Each shard has its own rows
 -- in every counter, so concurrent transactions never update the same row. The function takes the
 -- lowest shard that isn't locked, so a single writer always uses shard 0. If all shards are locked,
--- it waits for the last one.
+-- it waits for the last one, 63. 0004_create_projector.sql lists the shards.
 create or replace function projector.take_shard() returns smallint
     language plpgsql volatile
 as $$

@@ -30,8 +30,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """What to compare: everything, the hours from `since` (included) to `until`, or a sample.
 
     A sample has `hours` hours, drawn at random with `seed`, and some executions that began in each
-    of them. A scope can also be limited to open divergences (`only_open_divergences`). If only
-    executions and calls are compared, it can be limited to `execution_ids`.
+    of them. A scope can also be limited to open divergences (`only_open_divergences`), or to
+    `execution_ids`. Then nothing is drawn, and only executions and calls may be compared, because
+    counters can't be compared for one execution. `verify` doesn't check that.
     """
 
     kind: Literal["all", "range", "sample"] = "all"
@@ -122,11 +123,11 @@ async def ranges_in_scope(
     divergences: Sequence[DivergentLocation] = (),
 ) -> AsyncIterator[VerifyRange]:
     """Yield the ranges, ascending. Each is read from the database only when needed."""
-    if (named := _named(scope, divergences)) is not None:
+    if (named := _named_locations(scope, divergences)) is not None:
         for found in _ranges_around(named):
             yield found
     elif comparison.bounds != "executions":
-        for hours in await _hours(connection, comparison, scope, HOURS_A_RANGE):
+        for hours in await _hour_ranges(connection, comparison, scope, HOURS_A_RANGE):
             yield hours
     elif scope.covers_everything:
         async for executions in _all_executions(connection):
@@ -136,7 +137,7 @@ async def ranges_in_scope(
             yield executions
 
 
-def _named(
+def _named_locations(
     scope: Scope, divergences: Sequence[DivergentLocation]
 ) -> Sequence[datetime | int] | None:
     """Return the hours or execution ids that the scope names one by one, or None."""
@@ -161,7 +162,7 @@ def _cut(ids: Collection[int]) -> list[ExecutionRange]:
     return [ExecutionRange(tuple(unique[at : at + EXECUTIONS_A_RANGE])) for at in firsts]
 
 
-async def _hours(
+async def _hour_ranges(
     connection: asyncpg.Connection, comparison: Comparison, scope: Scope, hours_a_range: int
 ) -> list[HourRange]:
     """Return ranges that each have `hours_a_range` hours with rows, and the empty hours between.
@@ -204,7 +205,7 @@ async def _find_executions(
     the projection is always included, so that a sample can't miss it by chance.
     """
     compared: set[int] = set()
-    for hours in await _hours(connection, comparison, scope, 1):
+    for hours in await _hour_ranges(connection, comparison, scope, 1):
         rows = await connection.fetch(_FIND_EXECUTIONS, hours.low, hours.high)
         ids = {row["execution_id"] for row in rows}
         if scope.kind == "sample":

@@ -1,6 +1,7 @@
 """The form of migrations: one transaction for each file, and one thing in each repeatable one."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,13 @@ def test_sql_names_each_merge_flag_that_it_tests() -> None:
         name = re.search(r" -- ([A-Z_]+) of merge_flags.py$", rest)
         assert name is not None, rest
         assert getattr(merge_flags, name[1]) == int(number)
+
+
+def test_sql_calls_a_record_late_as_merge_flags_does() -> None:
+    text = (FOLDER / "functions" / "aggregate_calls.sql").read_text()
+
+    [seconds] = re.findall(r"interval '(\d+) seconds' -- LATE_AFTER of merge_flags.py", text)
+    assert timedelta(seconds=int(seconds)) == merge_flags.LATE_AFTER
 
 
 def test_each_trigger_function_has_a_file() -> None:

@@ -70,7 +70,6 @@ _FINISHED: Final = """
 
 CALL_HOURS: Final = counter_comparison(
     name="call_hours",
-    bounds="finished",
     keys="hour playbook step attempts status",
     sums="calls exhausted inferred",
     expected=f"""
@@ -85,7 +84,6 @@ CALL_HOURS: Final = counter_comparison(
 
 CALL_TIMES: Final = counter_comparison(
     name="call_times",
-    bounds="finished",
     keys="hour measure playbook step attempts status bucket",
     sums="calls",
     expected=f"""
@@ -107,7 +105,6 @@ CALL_TIMES: Final = counter_comparison(
 
 WORKER_HOURS: Final = counter_comparison(
     name="worker_hours",
-    bounds="finished",
     keys="hour worker_id status",
     sums="calls timed duration_us",
     expected=f"""
@@ -121,7 +118,6 @@ WORKER_HOURS: Final = counter_comparison(
 
 ERROR_HOURS: Final = counter_comparison(
     name="error_hours",
-    bounds="finished",
     keys="hour step attempts status error_class",
     sums="calls",
     expected=f"""
@@ -135,7 +131,6 @@ ERROR_HOURS: Final = counter_comparison(
 
 RETRY_MINUTES: Final = counter_comparison(
     name="retry_minutes",
-    bounds="finished",
     keys="minute step",
     sums="retries first_tries",
     expected=f"""

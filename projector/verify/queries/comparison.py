@@ -4,16 +4,15 @@ from typing import Literal
 
 import msgspec
 
-Bounds = Literal["created", "arrived", "begun", "finished", "executions"]
-"""What the parameters bound. For `executions`, $1 holds execution ids. Otherwise they're the hours
-from $1 to $2, excluding the second, in which events happened or arrived, or calls began or
-finished."""
+Bounds = Literal["hours", "executions"]
+"""What the parameters bound. For `executions`, $1 holds execution ids. For `hours`, the first key is
+a time from $1 to $2, excluding the second."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two queries with the same columns, which must return the same rows.
 
-    The columns `keys` identify a row. `measure` is one of the other columns, and self-tests change
+    `name` is the table of the projection. The columns `keys` identify a row. `measure` is one of the other columns, and self-tests change
     a value in it. If a table stores each count in several shards, `sums` are the columns to add up
     over the shards.
     """
@@ -33,7 +32,6 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 def counter_comparison(
     *,
     name: str,
-    bounds: Bounds,
     keys: str,
     sums: str,
     expected: str,
@@ -67,7 +65,7 @@ def counter_comparison(
     """  # noqa: S608 - constants of this package
     return Comparison(
         name=name,
-        bounds=bounds,
+        bounds="hours",
         keys=tuple(columns),
         measure=measures[0],
         sums=tuple(measures),

@@ -6,7 +6,6 @@ from projector.verify.queries.comparison import counter_comparison
 
 EVENT_MINUTES: Final = counter_comparison(
     name="event_minutes",
-    bounds="created",
     keys="minute event_type status attempts",
     sums="events attempts_defaulted",
     expected="""
@@ -22,7 +21,6 @@ EVENT_MINUTES: Final = counter_comparison(
 
 EVENT_HOURS: Final = counter_comparison(
     name="event_hours",
-    bounds="created",
     keys="hour step event_type status attempts",
     sums="events without_command attempts_defaulted",
     expected="""
@@ -40,7 +38,6 @@ EVENT_HOURS: Final = counter_comparison(
 
 ARRIVALS: Final = counter_comparison(
     name="arrival_hours",
-    bounds="arrived",
     keys="hour shape worker_id lateness",
     sums="events skew_us attempts_defaulted status_from_name time_from_log",
     expected="""
@@ -76,7 +73,6 @@ ARRIVALS: Final = counter_comparison(
 
 COERCIONS: Final = counter_comparison(
     name="coercion_hours",
-    bounds="arrived",
     keys="hour shape rule",
     sums="coercions",
     expected="""

@@ -30,7 +30,6 @@ EXECUTIONS: Final = Comparison(
 
 EXECUTION_HOURS: Final = counter_comparison(
     name="execution_hours",
-    bounds="begun",
     keys="hour playbook outcome",
     sums="executions",
     expected="""

@@ -9,11 +9,11 @@ import asyncpg
 
 T = TypeVar("T")
 
-MOST_FAILURES: Final = 20
+_MOST_FAILURES_IN_A_ROW: Final = 20
 """After this many failures in a row, the database is taken to be too slow, and retention stops."""
 
 
-class Chunks:
+class ChunkRunner:
     """Runs a statement over a list of items, in chunks whose size depends on the speed so far.
 
     Each chunk should take about `target_s` seconds. The first has `size` items, and the next ones

@@ -14,18 +14,18 @@ from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableEr
 from normalizer.postgres import database
 from normalizer.postgres.database import COMMAND_TIMEOUT_S, check_url, describe_server_error
 
-STATEMENT_TIMEOUT_S: Final = 10
+_STATEMENT_TIMEOUT_S: Final = 10
 """The longest that a statement may keep its snapshot. Until it ends, vacuum can't remove dead rows,
 and every writer slows down."""
 
-UNLIMITED_S: Final = 86_400.0
+NO_TIMEOUT_S: Final = 86_400.0
 """The timeout of a statement that may take any time. Every other one waits COMMAND_TIMEOUT_S."""
 
 _RETRY_PAUSE_S: Final = 0.5
 
 _SESSION: Final = {
-    "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
-    "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S}s",
+    "statement_timeout": f"{_STATEMENT_TIMEOUT_S}s",
+    "idle_in_transaction_session_timeout": f"{_STATEMENT_TIMEOUT_S}s",
     "lock_timeout": "5s",
     "search_path": "projector, normalizer, public",
     # A generic plan would keep filters that are null.

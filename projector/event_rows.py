@@ -5,19 +5,19 @@ from typing import Any, Final
 
 from normalizer.envelope import Envelope
 
-JSON: Final = frozenset({"context", "result", "meta", "extra", "coercions", "headers"})
-"""The JSON columns, which are text in a row and bytes in an envelope."""
+JSON_COLUMNS: Final = frozenset({"context", "result", "meta", "extra", "coercions", "headers"})
+"""The JSON_COLUMNS columns, which are text in a row and bytes in an envelope."""
 
-COLUMNS: Final = ", ".join(
-    f"{name}::text" if name in JSON else name for name in Envelope.__struct_fields__
+ENVELOPE_COLUMNS: Final = ", ".join(
+    f"{name}::text" if name in JSON_COLUMNS else name for name in Envelope.__struct_fields__
 )
 """The select list for the rows that `to_envelope` takes."""
 
 
 def to_envelope(row: Mapping[str, Any]) -> Envelope:
-    """Return the canonical event of a row with COLUMNS."""
+    """Return the canonical event of a row with ENVELOPE_COLUMNS."""
     columns: dict[str, Any] = {
-        name: value.encode() if name in JSON and value is not None else value
+        name: value.encode() if name in JSON_COLUMNS and value is not None else value
         for name, value in row.items()
     }
     return Envelope(**columns)

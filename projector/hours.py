@@ -10,9 +10,9 @@ from typing import Final
 
 import asyncpg
 
-HOUR: Final = timedelta(hours=1)
-BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
-AFTER_ALL: Final = datetime.max.replace(tzinfo=UTC)
+ONE_HOUR: Final = timedelta(hours=1)
+START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
+END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 """asyncpg sends these two as -infinity and infinity, so they bound every time of the calendar."""
 
 
@@ -23,7 +23,7 @@ def start_of_hour(time: datetime) -> datetime:
 
 def end_of_hour(hour: datetime) -> datetime:
     """Return the end of the hour. A datetime can't hold that of the calendar's last hour."""
-    return hour + HOUR if hour < AFTER_ALL - HOUR else AFTER_ALL
+    return hour + ONE_HOUR if hour < END_OF_TIME - ONE_HOUR else END_OF_TIME
 
 
 def in_utc(time: datetime) -> datetime:
@@ -31,7 +31,7 @@ def in_utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC)
 
 
-async def find_hours(
+async def find_hours_with_rows(
     connection: asyncpg.Connection,
     table: str,
     time: str,

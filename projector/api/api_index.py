@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from projector.api.endpoints import ROOT
+from projector.api.endpoints import API_PATH
 
 
 class IndexedPath(msgspec.Struct, frozen=True):
@@ -21,5 +21,5 @@ def build_index(described: Mapping[str, Any]) -> list[IndexedPath]:
     return [
         IndexedPath(path, one["get"]["summary"], one["get"]["tags"][0])
         for path, one in described["paths"].items()
-        if path != ROOT
+        if path != API_PATH
     ]

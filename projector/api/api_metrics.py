@@ -14,14 +14,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from projector.api.outcome_metrics import OutcomeMetrics
 from projector.api.queries import current_state
 from projector.api.snapshots import Snapshot
-from projector.api.thresholds import DEFAULT, Thresholds
+from projector.api.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+METRICS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-STATES: Final = (
+PARTITION_AND_LOG_STATES: Final = (
     *("caught_up", "reading", "behind", "dead", "broker_away", "stopped", "unclaimed"),
 )
 """The values of `state` in projector.freshness."""
@@ -30,7 +30,7 @@ STATES: Final = (
 class ApiMetrics:
     """The metrics of one app, in its own registry."""
 
-    def __init__(self, thresholds: Thresholds = DEFAULT) -> None:
+    def __init__(self, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> None:
         self._registry: Final = CollectorRegistry()
         self._named: Final = CollectorRegistry()
         self.outcomes: Final = OutcomeMetrics(self._registry, self._named, thresholds)
@@ -79,7 +79,7 @@ class ApiMetrics:
         Raises ApiError.
         """
         counts = Tally(await current_state.partition_states(snapshot))
-        for state in STATES:
+        for state in PARTITION_AND_LOG_STATES:
             self.partitions.labels(state).set(counts[state])
         await self.outcomes.refresh(snapshot)
         self._figures_read_at_s = time.monotonic()

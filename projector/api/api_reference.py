@@ -30,7 +30,7 @@ _HEAD: Final = """<!doctype html>
 _TAIL: Final = "</main>\n</body>\n</html>\n"
 
 
-def as_html(openapi: dict[str, Any]) -> bytes:
+def api_reference_as_html(openapi: dict[str, Any]) -> bytes:
     """Return the page in UTF-8. `openapi` is the result of `openapi.document`."""
     return "".join(
         [_HEAD, *_intro(openapi), *_contents(openapi), *_endpoints(openapi), *_problems(), _TAIL]

@@ -25,14 +25,14 @@ from projector.api import page
 from projector.api.answers import ApiAnswer
 from projector.api.api_errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
 from projector.api.api_metrics import ApiMetrics
-from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
+from projector.api.endpoints import API_PATH, ENDPOINTS, Endpoint
 from projector.api.execution_waiter import ExecutionWaiter
-from projector.api.formats import MEDIA_TYPES, as_csv, preferred_format, row_type
-from projector.api.middleware import AccessMiddleware, allow_origins
+from projector.api.formats import MEDIA_TYPES, answer_as_csv, answer_row_type, preferred_format
+from projector.api.middleware import AccessMiddleware, with_cors
 from projector.api.openapi import build_document
 from projector.api.parameters import parse_id
 from projector.api.queries.execution_detail import ExecutionParams
-from projector.api.query_strings import parse
+from projector.api.query_strings import parse_query_string
 from projector.api.response_cache import CachedResponse, ResponseCache
 from projector.api.responses import CLOCK_HEADER, answer_response, compute_etag, problem_response
 from projector.api.service_routes import ServiceRoutes
@@ -69,7 +69,7 @@ def build_app(
     metrics = ApiMetrics(thresholds)
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
-    files = StaticFiles(page.index(), page.assets(), page.version())
+    files = StaticFiles(page.page_html(), page.page_assets(), page.page_version())
     paths = ServiceRoutes(reader, own, metrics, _document(token=token is not None), visible)
     app = Starlette(
         routes=[
@@ -79,7 +79,7 @@ def build_app(
             *paths.routes(),
             *(
                 Route(
-                    ROOT + endpoint.path,
+                    API_PATH + endpoint.path,
                     _endpoint(endpoint, reader, answers, waiter, metrics, thresholds),
                 )
                 for endpoint in ENDPOINTS
@@ -93,7 +93,7 @@ def build_app(
     )
     app.router.redirect_slashes = False
     guarded = AccessMiddleware(app, token=token, host=host)
-    return allow_origins(origins, guarded) if origins else guarded
+    return with_cors(origins, guarded) if origins else guarded
 
 
 @cache  # tests build the app many times
@@ -109,12 +109,12 @@ def _endpoint(
     metrics: ApiMetrics,
     thresholds: Thresholds,
 ) -> _Endpoint:
-    rows = row_type(endpoint.answer_type)
+    rows = answer_row_type(endpoint.answer_type)
     settings = {"thresholds": thresholds} if endpoint.has_thresholds else {}
 
     async def respond(request: Request) -> Response:
         query: bytes = request.scope["query_string"]
-        params = parse(query, endpoint.parameters_type)
+        params = parse_query_string(query, endpoint.parameters_type)
         form = params.format or preferred_format(request.headers.get("accept", ""))
 
         async def run() -> tuple[bytes, str, str, str | None]:
@@ -122,7 +122,7 @@ def _endpoint(
             async with reader.snapshot() as snapshot:
                 with metrics.seconds.labels(endpoint.name).time():
                     result = await endpoint.run(snapshot, params, **request.path_params, **settings)
-            body = as_csv(result, rows) if form == "csv" else msgspec.json.encode(result)
+            body = answer_as_csv(result, rows) if form == "csv" else msgspec.json.encode(result)
             stable, clock = _parts(result)
             if form == "csv":
                 clock = _beside_rows(result)

@@ -13,15 +13,15 @@ import msgspec
 
 from projector.api.api_errors import BadCursorError
 
-NO_SUCH_PAGE: Final = "cursor: this endpoint gave no such `next` for these parameters"
+BAD_CURSOR_MESSAGE: Final = "cursor: this endpoint gave no such `next` for these parameters"
 
 
-def encode(list_: str, keyset: Sequence[Any]) -> str:
+def encode_cursor(list_: str, keyset: Sequence[Any]) -> str:
     """Return the cursor of the page after the row with this keyset. `list_` is the list's SQL."""
     return urlsafe_b64encode(msgspec.json.encode([_mark(list_), *keyset])).decode().rstrip("=")
 
 
-def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
+def decode_cursor(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
     """Decode a cursor into the position after which the page begins.
 
     The position is the last row of the previous page, given by its values in the columns by which
@@ -35,9 +35,9 @@ def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str
         text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         mark, *keyset = msgspec.json.decode(text, type=tuple[(int, *kinds.values())])  # type: ignore[misc]
     except (ValueError, msgspec.MsgspecError) as error:
-        raise BadCursorError(NO_SUCH_PAGE) from error
+        raise BadCursorError(BAD_CURSOR_MESSAGE) from error
     if mark != _mark(list_):
-        raise BadCursorError(NO_SUCH_PAGE)
+        raise BadCursorError(BAD_CURSOR_MESSAGE)
     return dict(zip(kinds, keyset, strict=True))
 
 

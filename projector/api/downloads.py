@@ -13,14 +13,16 @@ from starlette.responses import Response, StreamingResponse
 from normalizer.envelope import to_canonical
 from projector.api.api_errors import ApiError, NotFoundError
 from projector.api.parameters import Parameters, parse_id
-from projector.api.query_strings import parse
+from projector.api.query_strings import parse_query_string
 from projector.api.responses import problem_response
 from projector.api.snapshots import ReaderPool, Statement
-from projector.event_rows import COLUMNS, to_envelope
+from projector.event_rows import ENVELOPE_COLUMNS, to_envelope
 
-PATH: Final = "/executions/{execution_id}/events.ndjson"
-MEDIA_TYPE: Final = "application/x-ndjson"
-SUMMARY: Final = "All events of one execution as a file: canonical events, one in each line."
+DOWNLOAD_PATH: Final = "/executions/{execution_id}/events.ndjson"
+NDJSON_MEDIA_TYPE: Final = "application/x-ndjson"
+DOWNLOAD_SUMMARY: Final = (
+    "All events of one execution as a file: canonical events, one in each line."
+)
 
 _EVENTS_A_PAGE: Final = 500
 _BYTES_A_PAGE: Final = 1 << 20
@@ -33,7 +35,7 @@ _IDS: Final = Statement("""
     where  execution_id = :id::bigint
 """)
 _PAGE: Final = Statement(f"""
-    select   {COLUMNS}
+    select   {ENVELOPE_COLUMNS}
     from     projector.events_by_id(:event_ids::bigint[])
     where    execution_id = :id::bigint
     order by array_position(:event_ids, event_id)
@@ -54,7 +56,7 @@ async def download_events(request: Request, reader: ReaderPool) -> Response:
     that events are missing.
     """
     try:
-        parse(request.scope["query_string"], Parameters)
+        parse_query_string(request.scope["query_string"], Parameters)
         execution_id = parse_id(request.path_params["execution_id"])
         event_ids = await _event_ids(reader, execution_id)
         if not event_ids:
@@ -65,7 +67,7 @@ async def download_events(request: Request, reader: ReaderPool) -> Response:
     name = f"execution-{execution_id}.ndjson"
     return StreamingResponse(
         _lines(reader, execution_id, () if request.method == "HEAD" else event_ids, first),
-        media_type=MEDIA_TYPE,
+        media_type=NDJSON_MEDIA_TYPE,
         headers={
             "Cache-Control": "no-store",
             "Content-Disposition": f'attachment; filename="{name}"',

@@ -40,11 +40,11 @@ from projector.api.queries import (
     tiles,
 )
 
-ROOT: Final = "/api/v1"
+API_PATH: Final = "/api/v1"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A path below ROOT and its function, which receives {names} in the path as strings.
+    """A path below API_PATH and its function, which receives {names} in the path as strings.
 
     `example` holds the parameters of a typical request.
     """
@@ -66,7 +66,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     @property
     def tag(self) -> str:
         """Return the subject of the endpoint."""
-        return next(tag for tag, tagged in TAGS.items() if self in tagged)
+        return next(tag for tag, tagged in ENDPOINTS_BY_TAG.items() if self in tagged)
 
     @property
     def has_thresholds(self) -> bool:
@@ -163,7 +163,7 @@ _LOG: Final = (
     Endpoint("/agreement", current_state.agreement),
     Endpoint("/jobs", current_state.jobs),
 )
-TAGS: Final = {
+ENDPOINTS_BY_TAG: Final = {
     "overview": _OVERVIEW,
     "executions": _EXECUTIONS,
     "calls": _CALLS,
@@ -173,4 +173,4 @@ TAGS: Final = {
 }
 """The endpoints by subject."""
 
-ENDPOINTS: Final = tuple(endpoint for tagged in TAGS.values() for endpoint in tagged)
+ENDPOINTS: Final = tuple(endpoint for tagged in ENDPOINTS_BY_TAG.values() for endpoint in tagged)

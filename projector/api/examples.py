@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-FILE: Final = "examples.json"
+EXAMPLES_FILE: Final = "examples.json"
 
 
-class Example(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """An example request and its answer, for the OpenAPI document.
 
     `path` has a value for each parameter in the endpoint's path, such as the id of an execution.
@@ -28,7 +28,9 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     csv: str = ""
 
 
-def read_examples() -> Mapping[str, Example]:
+def read_examples() -> Mapping[str, RecordedRequest]:
     """Return the example of each operation by operationId, or an empty one for a new operation."""
-    content = files("projector.api").joinpath(FILE).read_bytes()
-    return defaultdict(Example, msgspec.json.decode(content, type=dict[str, Example]))
+    content = files("projector.api").joinpath(EXAMPLES_FILE).read_bytes()
+    return defaultdict(
+        RecordedRequest, msgspec.json.decode(content, type=dict[str, RecordedRequest])
+    )

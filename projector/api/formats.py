@@ -46,7 +46,7 @@ def preferred_format(accept: str) -> Format:
     return "json"
 
 
-def row_type(answer: Any) -> type[msgspec.Struct]:
+def answer_row_type(answer: Any) -> type[msgspec.Struct]:
     """Return the type of an answer's rows, from the type of the answer."""
     fields = {field.name: field.type for field in msgspec.structs.fields(answer)}
     (row,) = get_args(fields["rows"])
@@ -55,7 +55,7 @@ def row_type(answer: Any) -> type[msgspec.Struct]:
     return kind
 
 
-def as_csv(answer: ApiAnswer[Any], row: type[msgspec.Struct]) -> bytes:
+def answer_as_csv(answer: ApiAnswer[Any], row: type[msgspec.Struct]) -> bytes:
     """Return the rows as CSV (RFC 4180) with a header line. Lists and objects are JSON in a cell.
 
     A text that a spreadsheet would run as a formula, such as `=1+1`, gets an apostrophe in front,
@@ -66,7 +66,7 @@ def as_csv(answer: ApiAnswer[Any], row: type[msgspec.Struct]) -> bytes:
 
 
 def rows_as_csv(names: list[str], rows: Iterable[dict[str, Any]]) -> bytes:
-    """Return rows, given as values by column name, as CSV like `as_csv`."""
+    """Return rows, given as values by column name, as CSV like `answer_as_csv`."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(names)

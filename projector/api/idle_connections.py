@@ -13,11 +13,11 @@ from typing import Any, Final, cast
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-HEADER_TIMEOUT_S: Final = 10.0
+_HEADER_TIMEOUT_S: Final = 10.0
 """Close a connection if the head of its request isn't complete after this time."""
-STALLED_S: Final = 30.0
+_STALLED_AFTER_S: Final = 30.0
 """Close a connection if its client reads nothing for this time."""
-MAX_CONNECTIONS: Final = 1_000
+MAX_CLIENT_CONNECTIONS: Final = 1_000
 """The most connections. A browser opens up to six for a page."""
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER: drop unsent data, and reset the connection."""
@@ -48,7 +48,7 @@ class LimitedConnection(H11Protocol):
         super().connection_made(transport)
         self._idle[self] = None
         self._limit_head()
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > MAX_CLIENT_CONNECTIONS:
             next(iter(self._idle)).close_silently()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,7 +110,7 @@ class LimitedConnection(H11Protocol):
     def _limit_head(self) -> None:
         """Start the time limit. Further bytes don't extend it."""
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEADER_TIMEOUT_S, self.close_silently)
+            self._head_timer = self.loop.call_later(_HEADER_TIMEOUT_S, self.close_silently)
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:
@@ -118,7 +118,9 @@ class LimitedConnection(H11Protocol):
             self._head_timer = None
 
     def _watch(self, unsent_bytes: int) -> None:
-        self._stalled_timer = self.loop.call_later(STALLED_S, self._cut_if_stalled, unsent_bytes)
+        self._stalled_timer = self.loop.call_later(
+            _STALLED_AFTER_S, self._cut_if_stalled, unsent_bytes
+        )
 
     def _cut_if_stalled(self, before_bytes: int) -> None:
         unsent_bytes = self.transport.get_write_buffer_size()

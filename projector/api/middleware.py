@@ -102,7 +102,7 @@ class AccessMiddleware:
         )
 
 
-def allow_origins(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
+def with_cors(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
     """Let pages of these origins read answers in a browser, and send the API's headers."""
     return CORSMiddleware(
         app,

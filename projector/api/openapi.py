@@ -15,10 +15,10 @@ import msgspec
 from projector.api import downloads
 from projector.api.api_errors import ERRORS, Problem
 from projector.api.api_index import IndexedPath
-from projector.api.endpoints import ROOT, TAGS, Endpoint
-from projector.api.examples import Example, read_examples
+from projector.api.endpoints import API_PATH, ENDPOINTS_BY_TAG, Endpoint
+from projector.api.examples import RecordedRequest, read_examples
 from projector.api.parameters import Id, Parameters
-from projector.api.query_strings import ALIASES, is_list, parse
+from projector.api.query_strings import PARAMETER_ALIASES, is_list_parameter, parse_query_string
 from projector.api.responses import CLOCK_HEADER
 from projector.api.service_routes import SETTINGS_PATH
 from projector.api.visible_settings import VisibleSettings
@@ -99,15 +99,17 @@ def build_document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, A
             "`/api/v1/error-rate-by-attempt?last=24h&by=at&every=hour&step=fetch` is the error "
             "rate of one step, hour by hour. `/api/v1` lists every path with its question.",
         },
-        "tags": [{"name": tag} for tag in TAGS],
+        "tags": [{"name": tag} for tag in ENDPOINTS_BY_TAG],
         "paths": {
             **{
-                ROOT + endpoint.path: {"get": _operation(endpoint, answer, known[endpoint.name])}
+                API_PATH + endpoint.path: {
+                    "get": _operation(endpoint, answer, known[endpoint.name])
+                }
                 for endpoint, answer in zip(endpoints, answers, strict=True)
             },
-            ROOT: {"get": _index()},
-            ROOT + downloads.PATH: {"get": _download(known["download_events"])},
-            ROOT + SETTINGS_PATH: {"get": _settings(settings, known["settings"])},
+            API_PATH: {"get": _index()},
+            API_PATH + downloads.DOWNLOAD_PATH: {"get": _download(known["download_events"])},
+            API_PATH + SETTINGS_PATH: {"get": _settings(settings, known["settings"])},
         },
         "components": {"schemas": components, "securitySchemes": _TOKEN},
         "security": [{"token": []}] if token else [{}, {"token": []}],
@@ -157,7 +159,9 @@ def _index() -> dict[str, Any]:
     }
 
 
-def _operation(endpoint: Endpoint, answer: dict[str, Any], example: Example) -> dict[str, Any]:
+def _operation(
+    endpoint: Endpoint, answer: dict[str, Any], example: RecordedRequest
+) -> dict[str, Any]:
     given = _values(endpoint)
     return {
         "operationId": endpoint.name,
@@ -198,18 +202,18 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any], example: Example) -> 
     }
 
 
-def _download(example: Example) -> dict[str, Any]:
+def _download(example: RecordedRequest) -> dict[str, Any]:
     """Describe the operation that isn't an endpoint and streams a file."""
     return {
         "operationId": "download_events",
-        "summary": downloads.SUMMARY,
+        "summary": downloads.DOWNLOAD_SUMMARY,
         "tags": ["executions"],
-        "parameters": _placeholders(downloads.PATH, example.path),
+        "parameters": _placeholders(downloads.DOWNLOAD_PATH, example.path),
         "responses": {
             "200": {
                 "description": "The file.",
                 "content": {
-                    downloads.MEDIA_TYPE: {
+                    downloads.NDJSON_MEDIA_TYPE: {
                         "schema": {"type": "string"},
                         "examples": _examples(example.answer, "An execution of two events."),
                     }
@@ -220,7 +224,7 @@ def _download(example: Example) -> dict[str, Any]:
     }
 
 
-def _settings(answer: dict[str, Any], example: Example) -> dict[str, Any]:
+def _settings(answer: dict[str, Any], example: RecordedRequest) -> dict[str, Any]:
     """Describe the operation that needs no database."""
     return {
         "operationId": "settings",
@@ -260,7 +264,9 @@ def _placeholders(path: str, given: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def _values(endpoint: Endpoint) -> dict[str, Any]:
     """Return the parameters of the example request as JSON values."""
-    params: Parameters = parse(urlencode(endpoint.example).encode(), endpoint.parameters_type)
+    params: Parameters = parse_query_string(
+        urlencode(endpoint.example).encode(), endpoint.parameters_type
+    )
     return {name: msgspec.to_builtins(getattr(params, name)) for name in endpoint.example}
 
 
@@ -289,7 +295,7 @@ def _problems() -> dict[str, Any]:
 
 def _parameter(field: msgspec.structs.FieldInfo, example: Mapping[str, Any]) -> dict[str, Any]:
     described = dict(_without_null(msgspec.json.schema(field.type)))
-    names = {parameter: name for name, parameter in ALIASES.items()}
+    names = {parameter: name for name, parameter in PARAMETER_ALIASES.items()}
     if field.default not in (None, msgspec.NODEFAULT):
         described["default"] = field.default
     elif field.default_factory is not msgspec.NODEFAULT:
@@ -310,7 +316,7 @@ def _parameter(field: msgspec.structs.FieldInfo, example: Mapping[str, Any]) -> 
         ),
         "schema": described,
         **({"example": example[field.name]} if field.name in example else {}),
-        **({"style": "form", "explode": True} if is_list(field) else {}),
+        **({"style": "form", "explode": True} if is_list_parameter(field) else {}),
     }
 
 

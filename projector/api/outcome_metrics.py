@@ -18,9 +18,9 @@ from projector.api.queries.recent_outcomes import (
 from projector.api.snapshots import Snapshot
 from projector.api.thresholds import Thresholds
 
-MOST_STEPS: Final = 40
-OTHER: Final = "(other)"
-SILENT_FOR: Final = ("under 1 h", "under 1 day", "under 7 days", "7 days and more")
+_MOST_STEPS: Final = 40
+_OTHER_STEPS: Final = "(other)"
+_SILENCE_LABELS: Final = ("under 1 h", "under 1 day", "under 7 days", "7 days and more")
 
 _RECENT_S: Final = 10.0
 _WEEK_S: Final = 600.0
@@ -51,8 +51,8 @@ class OutcomeMetrics:
         )
         self._steps: Final = Gauge(
             "projector_recent_step_calls",
-            f"The same calls by step: the {MOST_STEPS} steps with most calls, and {OTHER}. If "
-            "there is a token, only for scrapes that send it.",
+            f"The same calls by step: the {_MOST_STEPS} steps with most calls, and {_OTHER_STEPS}. "
+            "If there is a token, only for scrapes that send it.",
             ["step", "outcome"],
             registry=named,
         )
@@ -99,10 +99,10 @@ class OutcomeMetrics:
         """Replace the gauges of the recent hours and of now."""
         by_attempt: defaultdict[tuple[str, str], int] = defaultdict(int)
         by_step: defaultdict[tuple[str, str], int] = defaultdict(int)
-        listed = set(outcomes.busiest_steps(MOST_STEPS))
+        listed = set(outcomes.busiest_steps(_MOST_STEPS))
         for row in outcomes.calls:
             attempts = "first" if row.first else "retry"
-            step = row.step if row.step in listed else OTHER
+            step = row.step if row.step in listed else _OTHER_STEPS
             for outcome, calls in (("succeeded", row.succeeded), ("failed", row.failed)):
                 by_attempt[attempts, outcome] += calls
                 by_step[step, outcome] += calls
@@ -112,7 +112,7 @@ class OutcomeMetrics:
         self._steps.clear()
         for labels, calls in by_step.items():
             self._steps.labels(*labels).set(calls)
-        for silent_for in SILENT_FOR:
+        for silent_for in _SILENCE_LABELS:
             self._stuck.labels(silent_for).set(outcomes.stuck.get(silent_for, 0))
         self._set_success("recent", outcomes.first_attempt_success())
 

@@ -16,18 +16,18 @@ from normalizer.errors import Reason
 from projector.api.api_errors import NotFoundError
 
 Grain = Literal["minute", "hour", "day"]
-SECONDS: Final[dict[Grain, int]] = {"minute": 60, "hour": 3_600, "day": 86_400}
+SECONDS_BY_GRAIN: Final[dict[Grain, int]] = {"minute": 60, "hour": 3_600, "day": 86_400}
 
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+LATEST_TIME: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _GREATEST_ID: Final = 2**63 - 1
 _SPAN_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
 # Python's $ alone also matches before a line break.
 _END: Final = r"(?!\n)$"
 # PostgreSQL cannot store U+0000.
-STORABLE: Final = Meta(pattern=r"^[^\x00]*$", extra={"expected": "text without U+0000"})
-Text = Annotated[str, Meta(max_length=1_024), STORABLE]
+NO_NUL_CHARACTER: Final = Meta(pattern=r"^[^\x00]*$", extra={"expected": "text without U+0000"})
+Text = Annotated[str, Meta(max_length=1_024), NO_NUL_CHARACTER]
 Id = Annotated[
     str,
     Meta(
@@ -206,7 +206,7 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
             counted = "hour"
         by_time = "at" in getattr(self, "by", ())
         params: Grain = getattr(self, "every", counted) if by_time else counted
-        grain = max(counted, params, key=SECONDS.__getitem__)
+        grain = max(counted, params, key=SECONDS_BY_GRAIN.__getitem__)
         since, until = round_to_grain(since, grain), round_to_grain(until, grain, up=True)
         if getattr(self, "window", "this") == "before":
             since, until = since - (until - since), since
@@ -265,9 +265,9 @@ def parse_ids(texts: list[str] | None) -> list[int] | None:
 def _within(moment: datetime) -> datetime:
     """Return the moment in UTC, limited to the years 1970 to 2200."""
     try:
-        return min(max(moment.astimezone(UTC), _EARLIEST), LATEST)
+        return min(max(moment.astimezone(UTC), _EARLIEST), LATEST_TIME)
     except OverflowError:
-        return _EARLIEST if moment.year < _EARLIEST.year else LATEST
+        return _EARLIEST if moment.year < _EARLIEST.year else LATEST_TIME
 
 
 def _span(text: str) -> timedelta:
@@ -281,7 +281,7 @@ def minutes_kept_from(now: datetime) -> datetime:
 
 def round_to_grain(moment: datetime, grain: Grain, *, up: bool = False) -> datetime:
     """Round the moment down to the grain, or up if `up`."""
-    beyond = (moment - _EARLIEST) % timedelta(seconds=SECONDS[grain])
+    beyond = (moment - _EARLIEST) % timedelta(seconds=SECONDS_BY_GRAIN[grain])
     if up and beyond:
-        return moment - beyond + timedelta(seconds=SECONDS[grain])
+        return moment - beyond + timedelta(seconds=SECONDS_BY_GRAIN[grain])
     return moment - beyond

@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Meta
 
 from projector.api.api_errors import InvalidParameterError
-from projector.api.parameters import LATEST, Parameters
+from projector.api.parameters import LATEST_TIME, Parameters
 
-ALIASES: Final = {
+PARAMETER_ALIASES: Final = {
     "execution_id": "execution",
     "parent_execution_id": "parent",
     "command_id": "command",
@@ -28,7 +28,7 @@ ALIASES: Final = {
 _Params = TypeVar("_Params", bound=Parameters)
 
 
-def parse(query: bytes, kind: type[_Params]) -> _Params:
+def parse_query_string(query: bytes, kind: type[_Params]) -> _Params:
     """Parse the parameters of one request. Raises InvalidParameterError."""
     given: dict[str, list[str]] = {}
     try:
@@ -41,7 +41,7 @@ def parse(query: bytes, kind: type[_Params]) -> _Params:
         ) from error
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     for name, text in pairs:
-        alias = ALIASES.get(name)
+        alias = PARAMETER_ALIASES.get(name)
         given.setdefault(alias if alias in fields else name, []).append(text)
     unknown = sorted(set(given) - set(fields))
     if unknown:
@@ -55,12 +55,12 @@ def parse(query: bytes, kind: type[_Params]) -> _Params:
     return kind(**{name: _converted(fields[name], texts) for name, texts in given.items()})
 
 
-def is_list(field: msgspec.structs.FieldInfo) -> bool:
+def is_list_parameter(field: msgspec.structs.FieldInfo) -> bool:
     """Return whether a parameter may be repeated."""
-    return get_origin(bare_type(field)) is tuple
+    return get_origin(_bare_type(field)) is tuple
 
 
-def bare_type(field: msgspec.structs.FieldInfo) -> Any:
+def _bare_type(field: msgspec.structs.FieldInfo) -> Any:
     """Return the type of a parameter without Annotated and None."""
     kind = field.type
     while get_origin(kind) in (Annotated, Union, UnionType):
@@ -69,11 +69,11 @@ def bare_type(field: msgspec.structs.FieldInfo) -> Any:
 
 
 def _converted(field: msgspec.structs.FieldInfo, texts: list[str]) -> Any:
-    if is_list(field):
+    if is_list_parameter(field):
         return _convert(field, [_number(text) if _is_number(field) else text for text in texts])
     if len(texts) > 1:
         raise InvalidParameterError(f"{field.name}: given more than once")
-    if bare_type(field) is datetime:
+    if _bare_type(field) is datetime:
         return _moment(field, texts[0])
     return _convert(field, _number(texts[0]) if _is_number(field) else texts[0])
 
@@ -85,7 +85,7 @@ def _moment(field: msgspec.structs.FieldInfo, text: str) -> datetime:
         moment: datetime = _convert(field, text)
         return moment
     before: datetime = _convert(field, f"{leap[1]}59{leap[2]}")
-    return min(before, LATEST) + timedelta(seconds=1)
+    return min(before, LATEST_TIME) + timedelta(seconds=1)
 
 
 def _convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
@@ -116,7 +116,7 @@ def _is_number(field: msgspec.structs.FieldInfo) -> bool:
 
 def _item(field: msgspec.structs.FieldInfo) -> Any:
     """Return the type of one value of the parameter."""
-    kind = bare_type(field)
+    kind = _bare_type(field)
     item = get_args(kind)[0] if get_origin(kind) is tuple else kind
     return get_args(item)[0] if get_origin(item) is Annotated else item
 

@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 
-FRESH_S: Final = 1.0
+FRESH_FOR_S: Final = 1.0
 """How long to reuse a response for identical requests."""
-MOST_BYTES: Final = 16 << 20
-LEAST_PACKED_BYTES: Final = 1_024
+_MAX_CACHE_BYTES: Final = 16 << 20
+_MIN_COMPRESSED_BYTES: Final = 1_024
 """Shorter bodies fit into one packet uncompressed."""
 _LEVEL: Final = 5
 
@@ -54,7 +54,7 @@ class ResponseCache:
         ran the query again instead, the last one would have to wait for the timeouts of all others.
         """
         known = self._answers.get(key)
-        if known is not None and time.monotonic() - known.made_s < FRESH_S:
+        if known is not None and time.monotonic() - known.made_s < FRESH_FOR_S:
             return known, True
         if key in self._running:
             return await asyncio.shield(self._running[key]), True
@@ -77,15 +77,15 @@ class ResponseCache:
             del self._running[key]
 
     def _keep(self, key: str, made: CachedResponse) -> None:
-        """Keep the response, and drop those older than FRESH_S.
+        """Keep the response, and drop those older than FRESH_FOR_S.
 
-        If all together are larger than MOST_BYTES, drop the oldest ones.
+        If all together are larger than _MAX_CACHE_BYTES, drop the oldest ones.
         """
         self._drop(key)
         self._answers[key] = made
         self._bytes += _size(made)
         for other, old in list(self._answers.items()):
-            if made.made_s - old.made_s < FRESH_S and self._bytes <= MOST_BYTES:
+            if made.made_s - old.made_s < FRESH_FOR_S and self._bytes <= _MAX_CACHE_BYTES:
                 break
             self._drop(other)
 
@@ -97,7 +97,7 @@ class ResponseCache:
 
 async def _packed(body: bytes) -> bytes | None:
     """Compress the body once for all requests, or return None if that's not worth it."""
-    if len(body) < LEAST_PACKED_BYTES:
+    if len(body) < _MIN_COMPRESSED_BYTES:
         return None
     # Compression releases the interpreter's lock, so other requests continue.
     return await asyncio.to_thread(gzip.compress, body, compresslevel=_LEVEL, mtime=0)

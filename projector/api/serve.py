@@ -28,7 +28,7 @@ from projector.api.idle_connections import LimitedConnection
 from projector.api.snapshots import ReaderPool
 from projector.api.visible_settings import VisibleSettings
 
-MIN_TOKEN_LENGTH: Final = 16
+_MIN_TOKEN_LENGTH: Final = 16
 
 _STOP_S: Final = 5
 _IDLE_S: Final = 30
@@ -151,10 +151,10 @@ def _refuse_exposure(settings: ApiSettings) -> None:
     # This also rejects a line break at the end. It's easy to overlook one, because most editors end
     # a file with it.
     if settings.token is not None and not re.fullmatch(
-        f"[!-~]{{{MIN_TOKEN_LENGTH},}}", settings.token
+        f"[!-~]{{{_MIN_TOKEN_LENGTH},}}", settings.token
     ):
         raise ConfigurationError(
-            f"PROJECTOR_TOKEN must have at least {MIN_TOKEN_LENGTH} ASCII characters and no "
+            f"PROJECTOR_TOKEN must have at least {_MIN_TOKEN_LENGTH} ASCII characters and no "
             "spaces. To make a token, run:\n  export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
     if settings.token is None and not _is_loopback(settings.host):

@@ -9,12 +9,12 @@ from typing import Any, Final
 import click
 
 from normalizer.errors import ConfigurationError
-from projector.api.thresholds import DEFAULT, parse_thresholds
+from projector.api.thresholds import DEFAULT_THRESHOLDS, parse_thresholds
 from projector.api.visible_settings import VisibleSettings
 from projector.database_session import database_url
 
 _DEFAULTS: Final = ", ".join(
-    f"{name}={limits.warn:g},{limits.critical:g}" for name, limits in DEFAULT.items()
+    f"{name}={limits.warn:g},{limits.critical:g}" for name, limits in DEFAULT_THRESHOLDS.items()
 )
 
 

@@ -11,13 +11,13 @@ from starlette.routing import Route
 
 from projector.api.api_errors import ApiError
 from projector.api.api_index import build_index
-from projector.api.api_metrics import CONTENT_TYPE, ApiMetrics
-from projector.api.api_reference import as_html
-from projector.api.downloads import PATH, download_events
-from projector.api.endpoints import ROOT
+from projector.api.api_metrics import METRICS_CONTENT_TYPE, ApiMetrics
+from projector.api.api_reference import api_reference_as_html
+from projector.api.downloads import DOWNLOAD_PATH, download_events
+from projector.api.endpoints import API_PATH
 from projector.api.formats import MEDIA_TYPES, Format, preferred_format, rows_as_csv
 from projector.api.parameters import Parameters
-from projector.api.query_strings import parse
+from projector.api.query_strings import parse_query_string
 from projector.api.responses import answer_response, compute_etag
 from projector.api.snapshots import ReaderPool
 from projector.api.visible_settings import VisibleSettings
@@ -42,7 +42,7 @@ class ServiceRoutes:
         self._visible: Final = msgspec.json.encode(settings)
         self._metrics: Final = metrics
         self._document: Final = msgspec.json.encode(described)
-        self._page: Final = as_html(described)
+        self._page: Final = api_reference_as_html(described)
         index = build_index(described)
         self._indexes: Final[dict[Format, bytes]] = {
             "json": msgspec.json.encode({"rows": index}),
@@ -58,9 +58,9 @@ class ServiceRoutes:
             Route("/metrics", self._own_metrics),
             Route("/openapi.json", self._openapi),
             Route("/api", self._api_page),
-            Route(ROOT, self._index),
-            Route(ROOT + PATH, self._download),
-            Route(ROOT + SETTINGS_PATH, self._settings),
+            Route(API_PATH, self._index),
+            Route(API_PATH + DOWNLOAD_PATH, self._download),
+            Route(API_PATH + SETTINGS_PATH, self._settings),
         ]
 
     async def _livez(self, _request: Request) -> Response:
@@ -84,7 +84,7 @@ class ServiceRoutes:
             if not shared:
                 await self._refresh()
         text = self._metrics.text(named=request.state.trusted)
-        return Response(text, media_type=CONTENT_TYPE)
+        return Response(text, media_type=METRICS_CONTENT_TYPE)
 
     async def _refresh(self) -> None:
         with contextlib.suppress(ApiError, TimeoutError):
@@ -100,7 +100,7 @@ class ServiceRoutes:
         )
 
     async def _index(self, request: Request) -> Response:
-        form = parse(request.scope["query_string"], Parameters).format
+        form = parse_query_string(request.scope["query_string"], Parameters).format
         form = form or preferred_format(request.headers.get("accept", ""))
         body = self._indexes[form]
         return answer_response(request, body, compute_etag(body), media_type=MEDIA_TYPES[form])

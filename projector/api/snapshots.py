@@ -27,7 +27,7 @@ from projector.api.api_errors import (
 )
 from projector.database_session import AUTH_SQLSTATES, CONNECTION_ERRORS, OUTAGE_SQLSTATES
 
-READER: Final = "projector_reader"
+_READER_ROLE: Final = "projector_reader"
 """The role of every connection, which can read only views."""
 
 _WAIT_S: Final = 5.0
@@ -260,7 +260,7 @@ class ReaderPool:
 
     def _session(self) -> dict[str, str]:
         return {
-            "role": READER,
+            "role": _READER_ROLE,
             "transaction_read_only": "on",
             "statement_timeout": f"{self._timeout_s * 1000:.0f}",
             "idle_in_transaction_session_timeout": "10s",
@@ -276,7 +276,8 @@ class ReaderPool:
 async def _refuse_tables(connection: asyncpg.Connection) -> None:
     if await connection.fetchval(_TABLES):
         raise DatabaseRefusedError(
-            f"the role {READER} can read tables, but it may only read views. Revoke that right"
+            f"the role {_READER_ROLE} can read tables, but it may only read views. "
+            "Revoke that right"
         )
 
 
@@ -295,7 +296,7 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
         )
     if code in ("42501", "22023") and "role" in str(error):
         return DatabaseRefusedError(
-            f"the user of DATABASE_URL may not act as {READER}. Grant that role to the user"
+            f"the user of DATABASE_URL may not act as {_READER_ROLE}. Grant that role to the user"
         )
     if code[:2] in AUTH_SQLSTATES or isinstance(error, PoolerError):
         return DatabaseRefusedError(

@@ -27,7 +27,7 @@ _TYPES: Final = {
 _PACKED: Final = (".css", ".html", ".js", ".json", ".map", ".svg")
 
 
-class AssetFile(msgspec.Struct, frozen=True):
+class _AssetFile(msgspec.Struct, frozen=True):
     """A file with its media type, compressed body, and ETag."""
 
     media_type: str
@@ -68,12 +68,12 @@ class StaticFiles:
 
 
 @cache  # tests build the app many times
-def _read(path: Path) -> AssetFile:
+def _read(path: Path) -> _AssetFile:
     return _packed(path.read_bytes(), path.suffix)
 
 
-def _packed(body: bytes, suffix: str) -> AssetFile:
-    return AssetFile(
+def _packed(body: bytes, suffix: str) -> _AssetFile:
+    return _AssetFile(
         media_type=_TYPES[suffix],
         body=body,
         packed=gzip.compress(body, mtime=0) if suffix in _PACKED else None,
@@ -81,7 +81,7 @@ def _packed(body: bytes, suffix: str) -> AssetFile:
     )
 
 
-def _sent(request: Request, file: AssetFile) -> Response:
+def _sent(request: Request, file: _AssetFile) -> Response:
     return answer_response(
         request, file.body, file.etag, packed=file.packed, media_type=file.media_type
     )

@@ -20,7 +20,7 @@ Tile = Literal[
     "stuck",
     "rejected",
 ]
-TILES: Final[tuple[Tile, ...]] = get_args(Tile)
+TILE_NAMES: Final[tuple[Tile, ...]] = get_args(Tile)
 LOWER_IS_WORSE: Final = frozenset({"executions_completed", "first_attempt_success"})
 
 Level = Literal["ok", "warn", "critical"]
@@ -37,7 +37,7 @@ class Threshold(msgspec.Struct, frozen=True):
 
 Thresholds = dict[Tile, Threshold]
 
-DEFAULT: Final[Thresholds] = {
+DEFAULT_THRESHOLDS: Final[Thresholds] = {
     "executions_completed": Threshold(0.95, 0.8),
     "first_attempt_success": Threshold(0.9, 0.75),
     "error_rate": Threshold(0.1, 0.25),
@@ -52,16 +52,16 @@ def parse_thresholds(texts: Iterable[str]) -> Thresholds:
 
     Raises ConfigurationError.
     """
-    thresholds = dict(DEFAULT)
+    thresholds = dict(DEFAULT_THRESHOLDS)
     for text in texts:
         match = _FORM.fullmatch(text)
-        if match is None or match[1] not in TILES:
+        if match is None or match[1] not in TILE_NAMES:
             raise ConfigurationError(
                 f"threshold {text!r}: expected NAME=WARN,CRITICAL, such as error_rate=0.1,0.25, "
-                f"with one of the names {', '.join(TILES)}"
+                f"with one of the names {', '.join(TILE_NAMES)}"
             )
         warn, critical = float(match[2]), float(match[3])
-        tile = next(one for one in TILES if one == match[1])
+        tile = next(one for one in TILE_NAMES if one == match[1])
         if warn == critical or (critical < warn) != (tile in LOWER_IS_WORSE):
             worse = "below" if tile in LOWER_IS_WORSE else "above"
             raise ConfigurationError(

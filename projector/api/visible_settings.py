@@ -2,7 +2,7 @@
 
 import msgspec
 
-from projector.api.thresholds import DEFAULT, Thresholds
+from projector.api.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
 
 class VisibleSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,7 +15,7 @@ class VisibleSettings(msgspec.Struct, frozen=True, kw_only=True):
     has arrived, so that somebody can notice a wrong one.
     """
 
-    thresholds: Thresholds = msgspec.field(default_factory=lambda: dict(DEFAULT))
+    thresholds: Thresholds = msgspec.field(default_factory=lambda: dict(DEFAULT_THRESHOLDS))
     grafana: str | None = None
     docs: str = ""
     topics: tuple[str, ...] = ()

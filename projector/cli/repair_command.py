@@ -11,10 +11,10 @@ from projector.cli.command_runner import print_result, run_command
 from projector.cli.scope_options import parse_scope
 from projector.database_session import database_url, open_connection
 from projector.maintenance.maintain import maintenance_lock
-from projector.repair.repair import RepairRequest, preview
+from projector.repair.repair import RepairRequest, find_repairs
 from projector.repair.repair import repair as run_repair
 from projector.repair.repair_progress import RepairProgress
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 
 
 @click.command()
@@ -88,7 +88,7 @@ def repair(
                 open_connection(url) as connection,
             ):
                 verdicts = (
-                    preview(connection, request)
+                    find_repairs(connection, request)
                     if dry_run
                     else run_repair(connection, request, activity=progress.set_activity)
                 )
@@ -131,7 +131,7 @@ def _repair_request(
                 "one of these ids is out of range, because an execution id is a signed integer of "
                 "64 bits"
             )
-        return RepairRequest(scope=Scope(kind="range", execution_ids=ids))
+        return RepairRequest(scope=VerifyScope(kind="range", execution_ids=ids))
     if hours:
         if len(which) != 2:
             raise click.UsageError(
@@ -140,5 +140,5 @@ def _repair_request(
             )
         return RepairRequest(scope=parse_scope(which[0], which[1], None, None, None))
     if counters or all_:
-        return RepairRequest(scope=Scope(), only_counters=counters)
+        return RepairRequest(scope=VerifyScope(), only_counters=counters)
     return RepairRequest()

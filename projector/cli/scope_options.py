@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from projector.hours import start_of_hour
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 
 
 def parse_scope(
     since: str | None, until: str | None, last: str | None, sample: int | None, seed: int | None
-) -> Scope:
+) -> VerifyScope:
     """Build the scope from --since, --until, --last, and --sample. Raises click.UsageError."""
     if since and last:
         raise click.UsageError(
@@ -31,8 +31,8 @@ def parse_scope(
             raise click.UsageError(f"the end, {until}, must be later than the start, {start}")
     if sample:
         drawn = secrets.randbelow(1_000_000) if seed is None else seed
-        return Scope(kind="sample", hours=sample, seed=drawn, **bounds)
-    return Scope(kind="range" if bounds else "all", **bounds)
+        return VerifyScope(kind="sample", hours=sample, seed=drawn, **bounds)
+    return VerifyScope(kind="range" if bounds else "all", **bounds)
 
 
 def _parse_hour(text: str, *, up: bool = False) -> datetime:

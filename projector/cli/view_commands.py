@@ -8,7 +8,7 @@ from normalizer.core.record_address import RECORD_ADDRESS_SYNTAX, parse_record_a
 from normalizer.runtime.command_line import FiniteRange
 from projector.cli.command_runner import print_result, run_command
 from projector.database_session import database_url, open_connection
-from projector.views.description import as_json, as_text, describe
+from projector.views.description import describe_views, views_as_json, views_as_text
 from projector.views.wait import InQuarantineError, NotVisibleYetError, wait_until_visible
 
 
@@ -30,8 +30,8 @@ def views(*, in_json: bool) -> None:
 
     async def read() -> str:
         async with open_connection(database_url()) as connection:
-            described = await describe(connection)
-            return as_json(described) if in_json else as_text(described)
+            described = await describe_views(connection)
+            return views_as_json(described) if in_json else views_as_text(described)
 
     print_result(run_command(read()), nl=not in_json)
 

@@ -14,8 +14,8 @@ from typing import Final
 
 import asyncpg
 
-from projector.hours import end_of_hour, find_hours, start_of_hour
-from projector.maintenance.retention import RetentionRule, drop_old_rows
+from projector.hours import end_of_hour, find_hours_with_rows, start_of_hour
+from projector.maintenance.retention import RetentionRule, delete_old_rows
 
 _QUIET: Final = timedelta(hours=2)
 """Only late events write to minutes and hours that are older than this."""
@@ -29,11 +29,11 @@ _HOURS_AT_ONCE: Final = 24
 _BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 
-MINUTE_TABLES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+_MINUTE_TABLES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("event_minutes", "minute", ("events", "attempts_defaulted")),
     ("retry_minutes", "minute", ("first_tries", "retries")),
 )
-HOUR_TABLES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+_HOUR_TABLES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("event_hours", "hour", ("events", "without_command", "attempts_defaulted")),
     (
         "arrival_hours",
@@ -50,21 +50,21 @@ HOUR_TABLES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 """Sharded tables: name, time column, and the sum columns."""
 
 
-async def drop_minutes(
+async def delete_old_minute_counts(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete counts by minute from before `before`. The counts by hour stay."""
     if not dry_run:
         # Views hide these minutes before they are deleted.
         await connection.execute(_RAISE_KEPT_FROM, before)
-    for table, time, _ in MINUTE_TABLES:
+    for table, time, _ in _MINUTE_TABLES:
         delete = _DELETE_OLD.format(table=table, time=time)
         old = RetentionRule(table, time, delete, f"{{:,}} rows of {table}")
-        async for done in drop_old_rows(connection, old, before, dry_run=dry_run):
+        async for done in delete_old_rows(connection, old, before, dry_run=dry_run):
             yield done
 
 
-async def drop_hours(
+async def delete_old_hour_counts(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete the counts by hour before `before` whose events are deleted.
@@ -73,12 +73,12 @@ async def drop_hours(
     compares them with the events. Rows whose count is 0 are deleted too.
     """
     until = start_of_hour(before)
-    for table, time, measures in HOUR_TABLES:
+    for table, time, measures in _HOUR_TABLES:
         statement = (_COUNT_ARCHIVED if dry_run else _DELETE_ARCHIVED).format(
             table=table, time=time, none=" and ".join(f"{one} = 0" for one in measures)
         )
         gone = 0
-        async for hours in find_hours(
+        async for hours in find_hours_with_rows(
             connection, table, time, (_BEFORE_ALL, until), _HOURS_AT_ONCE
         ):
             for hour in hours:
@@ -92,7 +92,7 @@ async def compact_shards(
 ) -> AsyncIterator[str]:
     """Add up the shards of each hour that writers no longer change, into shard 0."""
     until = start_of_hour(now - _QUIET)
-    for subject, tables in (("minutes", MINUTE_TABLES), ("hours", HOUR_TABLES)):
+    for subject, tables in (("minutes", _MINUTE_TABLES), ("hours", _HOUR_TABLES)):
         since, is_full_scan = await connection.fetchrow(
             _COMPACT_SINCE, subject, now - _FULL_SCAN_EVERY, _LATE
         )
@@ -119,7 +119,7 @@ async def _sharded_hours(
 ) -> AsyncIterator[tuple[datetime, int]]:
     """Yield hours with rows in shards above 0, and the number of these rows."""
     statement = _SHARDED_HOURS.format(table=table, time=time)
-    async for hours in find_hours(connection, table, time, bounds, _HOURS_AT_ONCE):
+    async for hours in find_hours_with_rows(connection, table, time, bounds, _HOURS_AT_ONCE):
         for hour, rows in await connection.fetch(statement, hours):
             yield hour, rows
 

@@ -18,22 +18,22 @@ from typing import Final
 import asyncpg
 
 from projector.database_session import with_lock_retry
-from projector.event_rows import COLUMNS
-from projector.hours import BEFORE_ALL, end_of_hour, find_hours
+from projector.event_rows import ENVELOPE_COLUMNS
+from projector.hours import START_OF_TIME, end_of_hour, find_hours_with_rows
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.expired_executions import (
-    TIED_QUERY,
-    ExecutionGroup,
-    count_silent,
-    find_candidates,
-    find_groups,
+    EXECUTIONS_SHARING_IDS_QUERY,
+    TiedExecutions,
+    count_silent_executions,
+    find_silent_candidates,
+    group_tied_executions,
 )
 from projector.maintenance.open_divergences import NO_OPEN_DIVERGENCE, retention_blocker
-from projector.maintenance.retention_horizon import raise_horizon
+from projector.maintenance.retention_horizon import raise_retention_horizon
 
 EVENTS_PER_DELETE: Final = 5_000
 """How many events one transaction deletes, unless one execution has more."""
-MOST_FAILURES: Final = 20
+_MOST_FAILURES_IN_A_ROW: Final = 20
 """After this many failures in a row, the database seems too slow for any execution."""
 _LEAST_TIMEOUT_MS: Final = 60_000
 _TIMEOUT_AN_EVENT_MS: Final = 1
@@ -44,7 +44,7 @@ _ROWS_A_READ: Final = 20
 _PATIENCE_S: Final = 60.0
 
 
-async def drop_events(
+async def delete_silent_executions(
     connection: asyncpg.Connection,
     before: datetime,
     margin: timedelta,
@@ -62,14 +62,14 @@ async def drop_events(
     """
     if dry_run:
         yield f"would ignore events from before {before:%Y-%m-%dT%H:%M}"
-    elif not await raise_horizon(connection, before):
+    elif not await raise_retention_horizon(connection, before):
         yield "retention of events waits for a batch that is still running"
         return
     if why := await retention_blocker(connection):
         yield f"retention of events waits: {why}"
         return
     if dry_run:
-        executions, events = await count_silent(connection, before - margin)
+        executions, events = await count_silent_executions(connection, before - margin)
         if executions:
             yield f"would delete {executions:,} executions with {events:,} events"
         return
@@ -98,8 +98,8 @@ class _Retention:
             if self._folder:
                 await self._folder.resolve_unfinished(self._connection)
             async for since, until in _hours(connection, before):
-                while found := await find_candidates(connection, since, until, self._kept):
-                    groups = await find_groups(connection, before, found)
+                while found := await find_silent_candidates(connection, since, until, self._kept):
+                    groups = await group_tied_executions(connection, before, found)
                     for line in self._keep(groups):
                         yield line
                     for step in _steps([group for group in groups if group.blocker is None]):
@@ -115,7 +115,7 @@ class _Retention:
                 "(their counts stay)"
             )
 
-    def _keep(self, groups: Sequence[ExecutionGroup]) -> Iterator[str]:
+    def _keep(self, groups: Sequence[TiedExecutions]) -> Iterator[str]:
         """Keep groups that can't be deleted yet, and name those that wait for another one."""
         for group in groups:
             if group.blocker is None:
@@ -128,7 +128,7 @@ class _Retention:
                         f"{group.blocker}, which can't be deleted yet"
                     )
 
-    async def _drop(self, groups: Sequence[ExecutionGroup]) -> AsyncIterator[str]:
+    async def _drop(self, groups: Sequence[TiedExecutions]) -> AsyncIterator[str]:
         """Delete these groups in one transaction, or in halves if that takes too long."""
         try:
             work = partial(self._archive, groups)
@@ -136,7 +136,7 @@ class _Retention:
         except asyncpg.QueryCanceledError:
             if len(groups) == 1:
                 self._failures += 1
-                if self._failures >= MOST_FAILURES:
+                if self._failures >= _MOST_FAILURES_IN_A_ROW:
                     raise
                 self._kept.update(groups[0].execution_ids)
                 names = ", ".join(map(str, groups[0].execution_ids))
@@ -151,7 +151,7 @@ class _Retention:
         else:
             self._failures = 0
 
-    async def _archive(self, groups: Sequence[ExecutionGroup]) -> None:
+    async def _archive(self, groups: Sequence[TiedExecutions]) -> None:
         """Lock the executions and their rows, and delete each group that may still be deleted.
 
         One statement locks the executions, and the next one locks their rows. A statement sees what
@@ -172,7 +172,7 @@ class _Retention:
         )
         whole = {row["execution_id"] for row in rows if row["may_go"]}
         tied = await connection.fetch(
-            TIED_QUERY, [row["execution_id"] for row in rows if row["is_tied"]]
+            EXECUTIONS_SHARING_IDS_QUERY, [row["execution_id"] for row in rows if row["is_tied"]]
         )
         new_ties = {one for one, other in tied if not whole.issuperset((one, other))}
         may_go = whole - new_ties
@@ -209,18 +209,20 @@ async def _hours(
     range. A single search over all of the time could exceed its time limit, because an execution
     that never falls silent may have millions of old events.
     """
-    since = BEFORE_ALL
+    since = START_OF_TIME
     bounds = (since, before)
-    async for hours in find_hours(connection, "arrival_hours", "hour", bounds, _HOURS_AT_ONCE):
+    async for hours in find_hours_with_rows(
+        connection, "arrival_hours", "hour", bounds, _HOURS_AT_ONCE
+    ):
         for until in (end_of_hour(hour) for hour in hours):
             yield since, min(until, before)
             since = until
     yield since, before
 
 
-def _steps(groups: Sequence[ExecutionGroup]) -> list[Sequence[ExecutionGroup]]:
+def _steps(groups: Sequence[TiedExecutions]) -> list[Sequence[TiedExecutions]]:
     """Split into steps of at most EVENTS_PER_DELETE events. A larger group is a separate step."""
-    steps: list[list[ExecutionGroup]] = []
+    steps: list[list[TiedExecutions]] = []
     events = EVENTS_PER_DELETE
     for group in groups:
         events += group.events
@@ -231,7 +233,7 @@ def _steps(groups: Sequence[ExecutionGroup]) -> list[Sequence[ExecutionGroup]]:
     return list(steps)
 
 
-def _timeout_ms(groups: Sequence[ExecutionGroup]) -> int:
+def _timeout_ms(groups: Sequence[TiedExecutions]) -> int:
     """Return how long a statement on these groups may take."""
     return max(_LEAST_TIMEOUT_MS, _TIMEOUT_AN_EVENT_MS * sum(group.events for group in groups))
 
@@ -259,7 +261,7 @@ _LOCK_ROWS: Final = f"""
 """  # noqa: S608 - constants of this package
 
 _READ_ROWS: Final = f"""
-    select   {COLUMNS}
+    select   {ENVELOPE_COLUMNS}
     from     normalizer.events as event
     where    execution_id = any((select $1::bigint[])::bigint[])
     order by execution_id, event_id

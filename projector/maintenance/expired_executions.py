@@ -13,17 +13,17 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from projector.database_session import UNLIMITED_S
+from projector.database_session import NO_TIMEOUT_S
 from projector.maintenance.open_divergences import NO_OPEN_DIVERGENCE
 
-CANDIDATE_ROWS: Final = 50_000
+_CANDIDATE_ROWS: Final = 50_000
 _LONGEST_MS: Final = 600_000
 """The time limit of a search. It must read all events of an execution, which may be millions, to
 know that none is recent."""
-EXECUTIONS_A_LOOK: Final = 1_000
+EXECUTIONS_PER_LOOKUP: Final = 1_000
 
 
-class ExecutionGroup(msgspec.Struct, frozen=True):
+class TiedExecutions(msgspec.Struct, frozen=True):
     """Executions that are deleted together or not at all.
 
     `events` is the number of their events. `blocker` is the id of an execution that can't be
@@ -35,19 +35,19 @@ class ExecutionGroup(msgspec.Struct, frozen=True):
     blocker: int | None = None
 
 
-async def find_candidates(
+async def find_silent_candidates(
     connection: asyncpg.Connection, since: datetime, until: datetime, known: Collection[int]
 ) -> list[int]:
     """Find some executions with an event that arrived between these times, except `known` ones."""
     async with connection.transaction():
         await connection.execute(_BY_ARRIVAL)
-        rows = await connection.fetch(_CANDIDATES, since, until, list(known), CANDIDATE_ROWS)
+        rows = await connection.fetch(_CANDIDATES, since, until, list(known), _CANDIDATE_ROWS)
     return [row["execution_id"] for row in rows]
 
 
-async def find_groups(
+async def group_tied_executions(
     connection: asyncpg.Connection, before: datetime, candidates: Collection[int]
-) -> list[ExecutionGroup]:
+) -> list[TiedExecutions]:
     """Group the candidates with all executions that must be deleted together with them."""
     events: dict[int, int] = {}
     ties: dict[int, set[int]] = {}
@@ -56,7 +56,9 @@ async def find_groups(
     while wanted:
         events |= await _silent_among(connection, before, wanted)
         known |= wanted
-        tied = await _fetch_patiently(connection, TIED_QUERY, list(wanted & events.keys()))
+        tied = await _fetch_patiently(
+            connection, EXECUTIONS_SHARING_IDS_QUERY, list(wanted & events.keys())
+        )
         for one, other in tied:
             ties.setdefault(one, set()).add(other)
             ties.setdefault(other, set()).add(one)
@@ -65,15 +67,17 @@ async def find_groups(
     for members in _components(candidates, ties):
         loud = min((one for one in members if one not in events), default=None)
         count = sum(events.get(one, 0) for one in members)
-        groups.append(ExecutionGroup(sorted(members), count, loud))
+        groups.append(TiedExecutions(sorted(members), count, loud))
     return groups
 
 
-async def count_silent(connection: asyncpg.Connection, before: datetime) -> tuple[int, int]:
+async def count_silent_executions(
+    connection: asyncpg.Connection, before: datetime
+) -> tuple[int, int]:
     """Count the executions that may be deleted, and their events, page by page."""
     executions = events = 0
     last = -(1 << 63)
-    while page := await connection.fetch(_PAGE, last, EXECUTIONS_A_LOOK):
+    while page := await connection.fetch(_PAGE, last, EXECUTIONS_PER_LOOKUP):
         last = page[-1]["execution_id"]
         silent = await _silent_among(connection, before, [row["execution_id"] for row in page])
         executions += len(silent)
@@ -94,7 +98,9 @@ async def _fetch_patiently(
 ) -> list[asyncpg.Record]:
     async with connection.transaction():
         await connection.execute(f"set local statement_timeout = {_LONGEST_MS}")
-        rows: list[asyncpg.Record] = await connection.fetch(query, *parameters, timeout=UNLIMITED_S)
+        rows: list[asyncpg.Record] = await connection.fetch(
+            query, *parameters, timeout=NO_TIMEOUT_S
+        )
     return rows
 
 
@@ -145,7 +151,9 @@ _SILENT: Final = f"""
            ) is null
 """  # noqa: S608 - constants of this package
 
-TIED_QUERY: Final = "select execution_id, tied_to from executions_sharing_event_ids($1::bigint[])"
+EXECUTIONS_SHARING_IDS_QUERY: Final = (
+    "select execution_id, tied_to from executions_sharing_event_ids($1::bigint[])"
+)
 
 _PAGE: Final = """
     select   execution_id

@@ -22,20 +22,20 @@ from projector.hours import start_of_hour
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.counter_retention import (
     compact_shards,
-    drop_hours,
-    drop_minutes,
+    delete_old_hour_counts,
+    delete_old_minute_counts,
 )
-from projector.maintenance.event_retention import drop_events
-from projector.maintenance.merged_records import drop_merged_records
+from projector.maintenance.event_retention import delete_silent_executions
+from projector.maintenance.merged_records import delete_records_of_deleted_events
 from projector.maintenance.retention import (
-    GAPS,
-    QUARANTINE,
-    RAW,
-    drop_jobs,
-    drop_old_rows,
+    GAPS_RETENTION,
+    QUARANTINE_RETENTION,
+    RAW_BYTES_RETENTION,
+    delete_old_jobs,
+    delete_old_rows,
 )
 from projector.verify.divergences import store_verdict
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 
@@ -81,7 +81,7 @@ async def maintain(
     keep: RetentionPeriods,
     *,
     dry_run: bool,
-    sample: Scope | None = None,
+    sample: VerifyScope | None = None,
     folder: ArchiveFolder | None = None,
 ) -> AsyncGenerator[str | Verdict, None]:
     """Run every step, and yield a line per change, then a verdict per projection on the sample.
@@ -182,27 +182,31 @@ def _steps(
     steps: dict[str, AsyncIterator[str | Verdict]] = {}
     if keep.events is not None:
         before = now - keep.events
-        steps["retention of events"] = drop_events(
+        steps["retention of events"] = delete_silent_executions(
             connection, before, keep.margin, folder, dry_run=dry_run
         )
-        steps["retention of merged records"] = drop_merged_records(connection, dry_run=dry_run)
+        steps["retention of merged records"] = delete_records_of_deleted_events(
+            connection, dry_run=dry_run
+        )
     for name, old, kept in (
-        ("quarantine", QUARANTINE, keep.quarantine),
-        ("rejected bytes", RAW, keep.raw),
-        ("gaps", GAPS, keep.gaps),
+        ("quarantine", QUARANTINE_RETENTION, keep.quarantine),
+        ("rejected bytes", RAW_BYTES_RETENTION, keep.raw),
+        ("gaps", GAPS_RETENTION, keep.gaps),
     ):
         if kept is not None:
-            steps[f"retention of {name}"] = drop_old_rows(
+            steps[f"retention of {name}"] = delete_old_rows(
                 connection, old, now - kept, dry_run=dry_run
             )
     if keep.jobs is not None:
-        steps["retention of jobs"] = drop_jobs(connection, now - keep.jobs, dry_run=dry_run)
+        steps["retention of jobs"] = delete_old_jobs(connection, now - keep.jobs, dry_run=dry_run)
     steps["compaction of shards"] = compact_shards(connection, now, dry_run=dry_run)
-    steps["retention of minutes"] = drop_minutes(
+    steps["retention of minutes"] = delete_old_minute_counts(
         connection, start_of_hour(now - keep.minutes), dry_run=dry_run
     )
     if keep.hours is not None:
-        steps["retention of hours"] = drop_hours(connection, now - keep.hours, dry_run=dry_run)
+        steps["retention of hours"] = delete_old_hour_counts(
+            connection, now - keep.hours, dry_run=dry_run
+        )
     if not dry_run:
         steps["retention of verdicts"] = _drop_verdicts(connection, now - keep.verifications)
     return steps
@@ -219,7 +223,7 @@ async def _drop_verdicts(connection: asyncpg.Connection, before: datetime) -> As
 
 
 async def _verified(
-    connection: asyncpg.Connection, sample: Scope, failed: list[str]
+    connection: asyncpg.Connection, sample: VerifyScope, failed: list[str]
 ) -> AsyncIterator[str | Verdict]:
     if failed:
         yield "verification of a sample left out: a step failed"

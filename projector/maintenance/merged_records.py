@@ -12,14 +12,14 @@ from typing import Any, Final
 
 import asyncpg
 
-ROWS_PER_PAGE: Final = 1_000
+_ROWS_PER_PAGE: Final = 1_000
 IDS_PER_PAGE: Final = 20_000
 """Event ids per page. A row has one for each merged event of its batch."""
 
 _SCAN_EVERY: Final = timedelta(days=1)
 
 
-async def drop_merged_records(
+async def delete_records_of_deleted_events(
     connection: asyncpg.Connection, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete rows without stored events, page by page in the order of their key."""
@@ -27,7 +27,7 @@ async def drop_merged_records(
         return
     gone = 0
     last: Sequence[Any] = ("", 0, 0, 0, 0)
-    while page := await connection.fetch(_PAGE, *last, ROWS_PER_PAGE, IDS_PER_PAGE):
+    while page := await connection.fetch(_PAGE, *last, _ROWS_PER_PAGE, IDS_PER_PAGE):
         *last, _ = page[-1]
         event_ids = {event_id for *_, row_event_ids in page for event_id in row_event_ids}
         left = {event_id for (event_id,) in await connection.fetch(_STORED, event_ids)}

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-ROWS_PER_DELETE: Final = 5_000
+_ROWS_PER_DELETE: Final = 5_000
 
 
-async def drop_jobs(
+async def delete_old_jobs(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete runs that ended before `before`, once retention has deleted every row they stored."""
@@ -25,7 +25,7 @@ async def drop_jobs(
             # The same command may have resumed the run.
             if not await connection.fetchval(_LOCK_RUN, job_id, run, before):
                 continue
-            while await connection.fetchval(_DELETE_BATCHES, job_id, run, ROWS_PER_DELETE):
+            while await connection.fetchval(_DELETE_BATCHES, job_id, run, _ROWS_PER_DELETE):
                 pass
             await connection.execute(_DELETE_RUN, job_id, run)
         gone += 1
@@ -48,7 +48,7 @@ class RetentionRule(NamedTuple):
     report: str
 
 
-async def drop_old_rows(
+async def delete_old_rows(
     connection: asyncpg.Connection, old: RetentionRule, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete these rows from before `before`, in steps."""
@@ -57,7 +57,7 @@ async def drop_old_rows(
         count = f"select count(*) from {old.table} where {old.time} < $1::timestamptz"  # noqa: S608 - constants of this package
         gone = await connection.fetchval(count, before)
     else:
-        while deleted := await connection.fetchval(old.delete, before, ROWS_PER_DELETE):
+        while deleted := await connection.fetchval(old.delete, before, _ROWS_PER_DELETE):
             gone += deleted
     if gone:
         yield f"{'would delete' if dry_run else 'deleted'} {old.report.format(gone)}"
@@ -199,10 +199,12 @@ _DELETE_RUN: Final = """
     delete from normalizer.jobs where job_id = $1::text and run = $2::integer
 """
 
-QUARANTINE: Final = RetentionRule(
+QUARANTINE_RETENTION: Final = RetentionRule(
     "normalizer.quarantine", "quarantined_at", _DELETE_QUARANTINE, "{:,} quarantine entries"
 )
-RAW: Final = RetentionRule(
+RAW_BYTES_RETENTION: Final = RetentionRule(
     "normalizer.quarantine_raw", "kept_at", _DELETE_RAW, "the bytes of {:,} rejected records"
 )
-GAPS: Final = RetentionRule("normalizer.gaps", "found_at", _DELETE_GAPS, "{:,} rows of gaps")
+GAPS_RETENTION: Final = RetentionRule(
+    "normalizer.gaps", "found_at", _DELETE_GAPS, "{:,} rows of gaps"
+)

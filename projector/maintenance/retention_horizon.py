@@ -14,7 +14,7 @@ from normalizer.postgres.database import wait_for_readers
 _PATIENCE_S: Final = 60.0
 
 
-async def raise_horizon(connection: asyncpg.Connection, to: datetime) -> bool:
+async def raise_retention_horizon(connection: asyncpg.Connection, to: datetime) -> bool:
     """Raise the horizon. Returns whether all transactions that may have read the old one ended."""
     await connection.execute(_RAISE_HORIZON, to)
     return await wait_for_readers(connection.fetch, "normalizer.retention_horizon", _PATIENCE_S)

@@ -18,24 +18,24 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from projector.chunks import Chunks
+from projector.chunks import ChunkRunner
 from projector.database_session import with_lock_retry
 from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS, Comparison
-from projector.verify.ranges import Scope, VerifyRange
+from projector.verify.ranges import VerifyRange, VerifyScope
 from projector.verify.row_comparison import RowDifferences, hash_join_transaction
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 
-SHARD: Final = 64
+_REPAIR_SHARD: Final = 64
 """The shard that only repairs write to. `maintain` compacts it together with the others."""
 
-CHUNK_S: Final = 0.1
+_CHUNK_TARGET_S: Final = 0.1
 """Target time of one transaction, and so the longest that writers of its executions wait."""
 
-MOST_EXECUTIONS: Final = 500
+_MAX_EXECUTIONS_PER_CHUNK: Final = 500
 
-_OPEN_DIVERGENCES: Final = Scope(kind="range", only_open_divergences=True)
+_OPEN_DIVERGENCES: Final = VerifyScope(kind="range", only_open_divergences=True)
 _TOO_MUCH: Final = (
     asyncpg.QueryCanceledError,
     asyncpg.DataError,
@@ -49,7 +49,7 @@ _TOO_MUCH: Final = (
 class RepairRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A repair of a scope, of only its counters, or (None) of nothing but the open divergences."""
 
-    scope: Scope | None = None
+    scope: VerifyScope | None = None
     only_counters: bool = False
 
 
@@ -71,7 +71,9 @@ async def repair(
         yield verdict
 
 
-async def preview(connection: asyncpg.Connection, request: RepairRequest) -> AsyncIterator[Verdict]:
+async def find_repairs(
+    connection: asyncpg.Connection, request: RepairRequest
+) -> AsyncIterator[Verdict]:
     """Yield the verdicts that `repair` would find at first. Changes nothing."""
     scope = request.scope or _OPEN_DIVERGENCES
     async for verdict in verify(connection, scope, comparisons=_compared(scope, request)):
@@ -92,14 +94,16 @@ async def repair_executions(connection: asyncpg.Connection, execution_ids: Seque
 
         await with_lock_retry(connection, work)
 
-    chunks = Chunks(size=1, most=MOST_EXECUTIONS, target_s=CHUNK_S, too_much=_TOO_MUCH)
+    chunks = ChunkRunner(
+        size=1, most=_MAX_EXECUTIONS_PER_CHUNK, target_s=_CHUNK_TARGET_S, too_much=_TOO_MUCH
+    )
     async for _ in chunks.run(sorted(set(execution_ids)), rebuild):
         pass
 
 
 async def _repaired(
     connection: asyncpg.Connection,
-    scope: Scope,
+    scope: VerifyScope,
     request: RepairRequest,
     activity: Callable[[str], None],
 ) -> AsyncIterator[Verdict]:
@@ -118,7 +122,7 @@ async def _repaired(
         yield verdict
 
 
-def _compared(scope: Scope, request: RepairRequest) -> list[Comparison]:
+def _compared(scope: VerifyScope, request: RepairRequest) -> list[Comparison]:
     """Return the comparisons in repair order: executions, calls, then what's computed from them."""
     executions = [one for one in COMPARISONS if one.bounds == "executions"]
     counted = [one for one in COMPARISONS if one.bounds != "executions"]
@@ -157,7 +161,7 @@ def _add_differences(comparison: Comparison) -> str:
         summed=", ".join(f"sum(side.sign * typed.{one}) as {one}" for one in sums),
         differs=" or ".join(f"sum(side.sign * typed.{one}) <> 0" for one in sums),
         added=", ".join(f"{one} = counted.{one} + excluded.{one}" for one in sums),
-        shard=SHARD,
+        shard=_REPAIR_SHARD,
     )
 
 

@@ -13,7 +13,7 @@ import click
 
 from normalizer.errors import StoreUnavailableError
 
-REPORT_EVERY_S: Final = 10.0
+_REPORT_EVERY_S: Final = 10.0
 
 
 class RepairProgress:
@@ -22,7 +22,7 @@ class RepairProgress:
     `activity` is empty before the first step.
     """
 
-    def __init__(self, *, every_s: float = REPORT_EVERY_S) -> None:
+    def __init__(self, *, every_s: float = _REPORT_EVERY_S) -> None:
         self._every_s = every_s
         self.activity = ""
         self._timer: asyncio.TimerHandle | None = None

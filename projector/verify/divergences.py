@@ -14,7 +14,7 @@ from projector.verify.queries import Comparison
 from projector.verify.ranges import DivergentLocation
 from projector.verify.verdict import Verdict
 
-MOST_LOCATIONS: Final = 100_000
+MAX_STORED_LOCATIONS: Final = 100_000
 """If more locations differ, store them as one divergence without a location."""
 
 
@@ -39,7 +39,7 @@ async def store_verdict(connection: asyncpg.Connection, verdict: Verdict) -> boo
                 verdict.until,
             )
             await connection.execute(_END_DIVERGENCES, verdict.resolved_divergence_ids)
-            if len(verdict.divergent_locations) > MOST_LOCATIONS:
+            if len(verdict.divergent_locations) > MAX_STORED_LOCATIONS:
                 await connection.execute(_ADD_ANYWHERE, verdict.projection)
                 return True
             ids = [at for at in verdict.divergent_locations if isinstance(at, int)]

@@ -16,17 +16,24 @@ from typing import Final, Literal
 import asyncpg
 import msgspec
 
-from projector.hours import AFTER_ALL, BEFORE_ALL, end_of_hour, find_hours, in_utc, start_of_hour
+from projector.hours import (
+    END_OF_TIME,
+    START_OF_TIME,
+    end_of_hour,
+    find_hours_with_rows,
+    in_utc,
+    start_of_hour,
+)
 from projector.verify.queries import Comparison
 
-HOURS_A_RANGE: Final = 24
-EXECUTIONS_A_HOUR: Final = 20
-EXECUTIONS_A_RANGE: Final = 200
+HOURS_PER_RANGE: Final = 24
+_SAMPLED_EXECUTIONS_PER_HOUR: Final = 20
+EXECUTIONS_PER_RANGE: Final = 200
 _HOURS_AT_ONCE: Final = 1_000
 _LEAST_ID: Final = -(1 << 63)
 
 
-class Scope(msgspec.Struct, frozen=True, kw_only=True):
+class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
     """What to compare: everything, the hours from `since` (included) to `until`, or a sample.
 
     A sample has `hours` hours, drawn at random with `seed`, and some executions that began in each
@@ -36,8 +43,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: Literal["all", "range", "sample"] = "all"
-    since: datetime = BEFORE_ALL
-    until: datetime = AFTER_ALL
+    since: datetime = START_OF_TIME
+    until: datetime = END_OF_TIME
     hours: int = 3
     seed: int = 0
     execution_ids: tuple[int, ...] = ()
@@ -119,7 +126,7 @@ VerifyRange = HourRange | ExecutionRange
 async def ranges_in_scope(
     connection: asyncpg.Connection,
     comparison: Comparison,
-    scope: Scope,
+    scope: VerifyScope,
     divergences: Sequence[DivergentLocation] = (),
 ) -> AsyncIterator[VerifyRange]:
     """Yield the ranges, ascending. Each is read from the database only when needed."""
@@ -127,7 +134,7 @@ async def ranges_in_scope(
         for found in _ranges_around(named):
             yield found
     elif comparison.bounds != "executions":
-        for hours in await _hour_ranges(connection, comparison, scope, HOURS_A_RANGE):
+        for hours in await _hour_ranges(connection, comparison, scope, HOURS_PER_RANGE):
             yield hours
     elif scope.covers_everything:
         async for executions in _all_executions(connection):
@@ -138,7 +145,7 @@ async def ranges_in_scope(
 
 
 def _named_locations(
-    scope: Scope, divergences: Sequence[DivergentLocation]
+    scope: VerifyScope, divergences: Sequence[DivergentLocation]
 ) -> Sequence[datetime | int] | None:
     """Return the hours or execution ids that the scope names one by one, or None."""
     if scope.execution_ids:
@@ -158,12 +165,12 @@ def _ranges_around(locations: Sequence[datetime | int]) -> list[VerifyRange]:
 
 def _cut(ids: Collection[int]) -> list[ExecutionRange]:
     unique = sorted(set(ids))
-    firsts = range(0, len(unique), EXECUTIONS_A_RANGE)
-    return [ExecutionRange(tuple(unique[at : at + EXECUTIONS_A_RANGE])) for at in firsts]
+    firsts = range(0, len(unique), EXECUTIONS_PER_RANGE)
+    return [ExecutionRange(tuple(unique[at : at + EXECUTIONS_PER_RANGE])) for at in firsts]
 
 
 async def _hour_ranges(
-    connection: asyncpg.Connection, comparison: Comparison, scope: Scope, hours_a_range: int
+    connection: asyncpg.Connection, comparison: Comparison, scope: VerifyScope, hours_a_range: int
 ) -> list[HourRange]:
     """Return ranges that each have `hours_a_range` hours with rows, and the empty hours between.
 
@@ -178,7 +185,9 @@ async def _hour_ranges(
     if scope.kind == "sample":
         since = max(since, in_utc(await connection.fetchval(_KEPT_FROM)))
     known: list[datetime] = []
-    async for hours in find_hours(connection, table, time, (since, scope.until), _HOURS_AT_ONCE):
+    async for hours in find_hours_with_rows(
+        connection, table, time, (since, scope.until), _HOURS_AT_ONCE
+    ):
         known += hours
     if scope.kind == "sample":
         chance = random.Random(scope.seed)  # noqa: S311 - a drawn sample, nothing secret
@@ -190,14 +199,14 @@ async def _hour_ranges(
 
 async def _all_executions(connection: asyncpg.Connection) -> AsyncIterator[ExecutionRange]:
     last = _LEAST_ID
-    while rows := await connection.fetch(_NEXT_EXECUTIONS, last, EXECUTIONS_A_RANGE):
+    while rows := await connection.fetch(_NEXT_EXECUTIONS, last, EXECUTIONS_PER_RANGE):
         found = ExecutionRange(tuple(row["execution_id"] for row in rows))
         yield found
         last = found.execution_ids[-1]
 
 
 async def _find_executions(
-    connection: asyncpg.Connection, comparison: Comparison, scope: Scope
+    connection: asyncpg.Connection, comparison: Comparison, scope: VerifyScope
 ) -> AsyncIterator[ExecutionRange]:
     """Yield executions with an event in the scope's hours, or that began there.
 
@@ -211,7 +220,7 @@ async def _find_executions(
         if scope.kind == "sample":
             chance = random.Random(f"{scope.seed}/{hours.low}")  # noqa: S311 - a drawn sample, nothing secret
             known = [row["execution_id"] for row in rows if row["is_known"]]
-            drawn = chance.sample(known, min(EXECUTIONS_A_HOUR, len(known)))
+            drawn = chance.sample(known, min(_SAMPLED_EXECUTIONS_PER_HOUR, len(known)))
             ids.difference_update(set(known).difference(drawn))
         for found in _cut(ids - compared):
             yield found

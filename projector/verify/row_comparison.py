@@ -17,7 +17,7 @@ from projector.hours import in_utc, start_of_hour
 from projector.verify.queries import Comparison
 from projector.verify.ranges import VerifyRange
 
-LONGEST_S: Final = 60
+_INDIVISIBLE_RANGE_TIMEOUT_S: Final = 60
 """The longest time of a statement about one hour or one execution, which can't be cut any more."""
 
 
@@ -96,11 +96,13 @@ async def hash_join_transaction(
             "set local jit = off"
         )
         if not verify_range.halves():
-            await connection.execute(f"set local statement_timeout = '{LONGEST_S}s'")
+            await connection.execute(
+                f"set local statement_timeout = '{_INDIVISIBLE_RANGE_TIMEOUT_S}s'"
+            )
         yield
 
 
-async def compare(
+async def compare_range(
     connection: asyncpg.Connection, comparison: Comparison, verify_range: VerifyRange
 ) -> RowDifferences:
     """Compare the range. Raises QueryCanceledError if that takes too long."""

@@ -13,16 +13,16 @@ from typing import Final, Literal
 
 import asyncpg
 
-from projector.hours import AFTER_ALL, BEFORE_ALL
+from projector.hours import END_OF_TIME, START_OF_TIME
 from projector.verify.divergences import open_divergences
 from projector.verify.queries import COMPARISONS, Comparison
-from projector.verify.ranges import DivergentLocation, Scope, VerifyRange, ranges_in_scope
-from projector.verify.row_comparison import RowDifferences, compare, run_self_tests
+from projector.verify.ranges import DivergentLocation, VerifyRange, VerifyScope, ranges_in_scope
+from projector.verify.row_comparison import RowDifferences, compare_range, run_self_tests
 from projector.verify.verdict import Verdict
 
-EXAMPLES: Final = 10
+_MAX_EXAMPLES: Final = 10
 
-MOST_TIMEOUTS: Final = 40
+MAX_TIMEOUTS_IN_A_ROW: Final = 40
 """After this many timeouts in a row, the database seems too slow for any range. After as many
 self-tests that timed out, it seems too slow for those. It takes 27 to halve the whole calendar down
 to one hour."""
@@ -33,7 +33,7 @@ RepairRange = Callable[[Comparison, VerifyRange, RowDifferences], Awaitable[None
 
 async def verify(
     connection: asyncpg.Connection,
-    scope: Scope,
+    scope: VerifyScope,
     *,
     comparisons: Sequence[Comparison] = COMPARISONS,
     repair_range: RepairRange | None = None,
@@ -59,7 +59,7 @@ class _ComparisonRun:
         self,
         connection: asyncpg.Connection,
         comparison: Comparison,
-        scope: Scope,
+        scope: VerifyScope,
         divergences: Sequence[DivergentLocation],
         repair_range: RepairRange | None,
     ) -> None:
@@ -104,13 +104,13 @@ class _ComparisonRun:
             projection=self._comparison.name,
             verdict=self._judge(),
             scope=self._scope.kind,
-            since=None if self._scope.since == BEFORE_ALL else self._scope.since,
-            until=None if self._scope.until == AFTER_ALL else self._scope.until,
+            since=None if self._scope.since == START_OF_TIME else self._scope.since,
+            until=None if self._scope.until == END_OF_TIME else self._scope.until,
             compared=self._compared,
             divergent=self._divergent,
             archived=self._archived,
             self_tests=self._self_tests,
-            examples=(*self._examples[:EXAMPLES], *self._timed_out_parts[:EXAMPLES]),
+            examples=(*self._examples[:_MAX_EXAMPLES], *self._timed_out_parts[:_MAX_EXAMPLES]),
             took_s=time.monotonic() - began,
             divergent_locations=tuple(sorted(self._divergent_locations)),
             resolved_divergence_ids=tuple(sorted(self._resolved_divergence_ids)),
@@ -129,7 +129,7 @@ class _ComparisonRun:
             archived = await self._count_archived(verify_range)
         except asyncpg.QueryCanceledError:
             self._timeouts_in_a_row += 1
-            if self._timeouts_in_a_row == MOST_TIMEOUTS:
+            if self._timeouts_in_a_row == MAX_TIMEOUTS_IN_A_ROW:
                 raise
             halves = verify_range.halves()
             for half in halves:
@@ -153,11 +153,11 @@ class _ComparisonRun:
 
     async def _compare(self, verify_range: VerifyRange) -> RowDifferences:
         """Compare the range, and repair and compare it again if rows differ."""
-        found = await compare(self._connection, self._comparison, verify_range)
+        found = await compare_range(self._connection, self._comparison, verify_range)
         if self._repair_range is not None and found.differing:
             differing = found.differing
             await self._repair_range(self._comparison, verify_range, found)
-            found = await compare(self._connection, self._comparison, verify_range)
+            found = await compare_range(self._connection, self._comparison, verify_range)
             self._repaired += max(differing - found.differing, 0)
         return found
 
@@ -174,7 +174,7 @@ class _ComparisonRun:
 
         After too many timeouts in all, no further range is tried.
         """
-        if self._self_tests or self._self_test_timeouts >= MOST_TIMEOUTS:
+        if self._self_tests or self._self_test_timeouts >= MAX_TIMEOUTS_IN_A_ROW:
             return
         try:
             self._self_tests = await run_self_tests(

@@ -28,7 +28,7 @@ class DescribedView(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...]
 
 
-async def describe(connection: asyncpg.Connection) -> list[DescribedView]:
+async def describe_views(connection: asyncpg.Connection) -> list[DescribedView]:
     """Return every view, in the order of catalog.py."""
     rows = await connection.fetch(_COLUMNS)
     columns: dict[str, list[Column]] = {}
@@ -40,7 +40,7 @@ async def describe(connection: asyncpg.Connection) -> list[DescribedView]:
     return [DescribedView(view, comments[view.name], tuple(columns[view.name])) for view in VIEWS]
 
 
-def as_json(described: Iterable[DescribedView]) -> str:
+def views_as_json(described: Iterable[DescribedView]) -> str:
     """Return the views as JSON, one column on each line. It ends with a newline."""
     views = [
         f' {{\n  "name": {_json(one.view.name)},\n  "comment": {_json(one.comment)},\n'
@@ -52,7 +52,7 @@ def as_json(described: Iterable[DescribedView]) -> str:
     return "[\n" + ",\n".join(views) + "\n]\n"
 
 
-def as_text(described: Iterable[DescribedView]) -> str:
+def views_as_text(described: Iterable[DescribedView]) -> str:
     """Return two lines per view: its name, and the question that it answers."""
     return "\n".join(
         f"projector.{one.view.name}\n    {one.comment.partition('?')[0]}?" for one in described

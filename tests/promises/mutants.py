@@ -236,8 +236,8 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "projector/verify/row_comparison.py",
-                "if (found.actual_only, found.expected_only) != (test.actual_only, test.expected_only):",
-                "if test.actual_only < 0:",
+                "!= (test.actual_only, test.expected_only):",
+                "== (-1, -1):",
             ),
         ),
         tests=("test_a_comparison_that_notices_nothing_is_not_believed",),

@@ -20,7 +20,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import StoreUnavailableError
 from normalizer.store.store import Store
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 from projector.verify.verify import verify
 from simulator.mix import Mix
 from simulator.topic_records import records
@@ -114,7 +114,7 @@ async def agrees_with(connection: asyncpg.Connection, taken: Sequence[Row]) -> N
     expected |= {name: expected_views(stored)[name] for name in view_rows.OF_EXECUTIONS}
     seen = await view_rows.view_rows(connection)
     assert differences(seen, expected) == {}
-    async for verdict in verify(connection, Scope()):
+    async for verdict in verify(connection, VerifyScope()):
         assert verdict.verdict == "match", str(verdict)
 
 

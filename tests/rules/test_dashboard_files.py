@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from projector.api.thresholds import DEFAULT, LOWER_IS_WORSE, Tile
+from projector.api.thresholds import DEFAULT_THRESHOLDS, LOWER_IS_WORSE, Tile
 from tests.support.dashboards import DASHBOARDS, VARIABLES
 from tests.support.short_json import short_json
 
@@ -65,7 +65,7 @@ def test_the_first_row_has_the_figures_and_thresholds_of_the_page() -> None:
 
     assert stats.keys() == STATS.keys()
     for title, tile in STATS.items():
-        limits = DEFAULT[tile]
+        limits = DEFAULT_THRESHOLDS[tile]
         steps = [
             step["value"] for step in stats[title]["fieldConfig"]["defaults"]["thresholds"]["steps"]
         ]

@@ -16,7 +16,7 @@ from projector.api.app import build_app
 from projector.api.endpoints import Endpoint
 from projector.api.execution_waiter import ExecutionWaiter
 from projector.api.parameters import Parameters
-from projector.api.query_strings import parse
+from projector.api.query_strings import parse_query_string
 from projector.api.snapshots import ReaderPool
 from tests.support.stack import Database
 
@@ -111,7 +111,7 @@ def typed_example(endpoint: Endpoint, **given: str) -> Parameters:
     """The parameters of its example request, changed by those of `given` that it has."""
     names = {field.name for field in msgspec.structs.fields(endpoint.parameters_type)}
     wanted = endpoint.example | {name: text for name, text in given.items() if name in names}
-    return parse(urlencode(wanted).encode(), endpoint.parameters_type)
+    return parse_query_string(urlencode(wanted).encode(), endpoint.parameters_type)
 
 
 async def get_rows(client: httpx.AsyncClient, path: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -16,14 +16,14 @@ import msgspec
 from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import migrate
 from projector.api import downloads, examples
-from projector.api.endpoints import ENDPOINTS, ROOT
-from projector.api.examples import Example
-from projector.api.formats import as_csv, row_type
+from projector.api.endpoints import API_PATH, ENDPOINTS
+from projector.api.examples import RecordedRequest
+from projector.api.formats import answer_as_csv, answer_row_type
 from projector.api.service_routes import SETTINGS_PATH
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database
 
-EXAMPLES_FILE: Final = Path(examples.__file__).with_name(examples.FILE)
+EXAMPLES_FILE: Final = Path(examples.__file__).with_name(examples.EXAMPLES_FILE)
 
 _CALL: Final = {"execution_id": "333895119667515392", "event_id": "333895119839481857"}
 _LOOP: Final = {"execution_id": "3"}
@@ -69,7 +69,7 @@ async def insert_example_history(database: Database) -> None:
         await connection.close()
 
 
-async def request_examples(client: httpx.AsyncClient) -> dict[str, Example]:
+async def request_examples(client: httpx.AsyncClient) -> dict[str, RecordedRequest]:
     """The API's answer to each operation's example request, with all rows, and a problem."""
     rejected = (await get_rows(client, "quarantine-records"))[0]["quarantine_id"]
     known = {**_CALL, "quarantine_id": rejected}
@@ -77,15 +77,15 @@ async def request_examples(client: httpx.AsyncClient) -> dict[str, Example]:
     for endpoint in ENDPOINTS:
         values = known | (_LOOP if endpoint.name == "execution_loops" else {})
         path = {name: value for name, value in values.items() if f"{{{name}}}" in endpoint.path}
-        answer = await client.get(ROOT + endpoint.path.format(**path), params=endpoint.example)
+        answer = await client.get(API_PATH + endpoint.path.format(**path), params=endpoint.example)
         assert answer.status_code == 200, answer.text
-        found[endpoint.name] = Example(path=path, answer=answer.json())
+        found[endpoint.name] = RecordedRequest(path=path, answer=answer.json())
     for name, address in (("settings", SETTINGS_PATH), ("problem", "/calls?status=DONE")):
-        answer = await client.get(ROOT + address)
-        found[name] = Example(path={}, answer=answer.json())
+        answer = await client.get(API_PATH + address)
+        found[name] = RecordedRequest(path={}, answer=answer.json())
     path = {"execution_id": _CALL["execution_id"]}
-    download = await client.get(ROOT + downloads.PATH.format(**path))
-    found["download_events"] = Example(path=path, answer=download.text)
+    download = await client.get(API_PATH + downloads.DOWNLOAD_PATH.format(**path))
+    found["download_events"] = RecordedRequest(path=path, answer=download.text)
     return found
 
 
@@ -126,7 +126,7 @@ def differences(a: Shape, b: Shape, at: str = "$") -> Iterator[str]:
         yield from differences(a.items, b.items, f"{at}[]")
 
 
-def shortened(name: str, example: Example) -> Example:
+def shortened(name: str, example: RecordedRequest) -> RecordedRequest:
     """The example with only the rows that add to its shape, and those as CSV."""
     if name not in _ANSWERS:
         return example
@@ -136,8 +136,8 @@ def shortened(name: str, example: Example) -> Example:
             rows.append(row)
     answer = {**example.answer, "rows": rows}
     typed = msgspec.convert(answer, _ANSWERS[name])
-    csv = as_csv(typed, row_type(_ANSWERS[name])).decode()
-    return Example(path=example.path, answer=answer, csv=csv)
+    csv = answer_as_csv(typed, answer_row_type(_ANSWERS[name])).decode()
+    return RecordedRequest(path=example.path, answer=answer, csv=csv)
 
 
 _ANSWERS: Final = {endpoint.name: endpoint.answer_type for endpoint in ENDPOINTS}

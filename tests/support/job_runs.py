@@ -29,7 +29,7 @@ from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.screen import Screen
 from normalizer.runtime.slices import Normalize
 from projector.database_session import open_connection
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 from projector.verify.verify import verify as verify_projections
 from simulator.kcat_lines import lines
 from simulator.mix import Mix
@@ -194,5 +194,5 @@ async def ledger_mistakes(database: Database) -> list[str]:
         text async for explained in verify_ledger(database.url, None) for text in explained.wrong
     ]
     async with open_connection(database.url) as connection:
-        verdicts = [one async for one in verify_projections(connection, Scope())]
+        verdicts = [one async for one in verify_projections(connection, VerifyScope())]
     return found + [str(verdict) for verdict in verdicts if verdict.verdict != "match"]

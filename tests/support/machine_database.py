@@ -20,10 +20,10 @@ from normalizer.store.store import Store
 from normalizer.store.write_transaction import CommittedBatch
 from projector.database_session import open_connection
 from projector.maintenance import event_retention
-from projector.maintenance.retention_horizon import raise_horizon
+from projector.maintenance.retention_horizon import raise_retention_horizon
 from projector.repair.repair import RepairRequest, repair
 from projector.verify.divergences import store_verdict
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 from projector.verify.verify import verify
 from simulator.view_fold import Row
 from tests.support import view_rows
@@ -180,7 +180,7 @@ class MachineDatabase:
         A step deletes one execution, or two events. With a number of steps, it's killed after them.
         """
         stored = await view_rows.stored(self._admin)
-        assert await raise_horizon(self._projector, before)
+        assert await raise_retention_horizon(self._projector, before)
         with _killed_after(steps):
             retention = event_retention._Retention(self._projector, before - margin, None)
             assert [line async for line in retention.run() if line.startswith("waits")] == []
@@ -231,7 +231,7 @@ class MachineDatabase:
         """`ledger verify` and `projector verify`."""
         wrong = [text async for one in verify_ledger(self.url, None) for text in one.wrong]
         assert wrong == []
-        async for verdict in verify(self._projector, Scope()):
+        async for verdict in verify(self._projector, VerifyScope()):
             assert verdict.verdict == "match", str(verdict)
 
     async def assert_tampering_is_found_and_repaired(self, projection: str) -> None:
@@ -240,7 +240,7 @@ class MachineDatabase:
         tag = await self._admin.execute(TAMPERING[projection])
         if tag.endswith(" 0") or await view_rows.view_rows(self._admin) == views:
             return
-        found = [verdict async for verdict in verify(self._projector, Scope())]
+        found = [verdict async for verdict in verify(self._projector, VerifyScope())]
         assert projection in {one.projection for one in found if one.verdict == "divergent"}
         for verdict in found:
             assert await store_verdict(self._projector, verdict)

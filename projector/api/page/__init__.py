@@ -24,16 +24,16 @@ _FOLDER: Final = Path(__file__).parent
 _LIBRARY: Final = ("uplot.js", "uplot.css")
 
 
-def index() -> bytes:
+def page_html() -> bytes:
     """Return index.html, with the version in each address.
 
     A new version has new addresses, so browsers may cache the files permanently.
     """
     page = (_FOLDER / "index.html").read_text()
-    return page.replace('"/assets/', f'"/assets/{version()}/').encode()
+    return page.replace('"/assets/', f'"/assets/{page_version()}/').encode()
 
 
-def assets() -> dict[str, Path]:
+def page_assets() -> dict[str, Path]:
     """Return every file that index.html and its scripts load, by its name under /assets/.
 
     The charting library is left out if the package was built without Maven (see setup.py).
@@ -43,9 +43,9 @@ def assets() -> dict[str, Path]:
     return {path.name: path for path in files}
 
 
-def version() -> str:
+def page_version() -> str:
     """Return a hash of all files, which changes as soon as one of them does."""
     digest = hashlib.blake2b(digest_size=8)
-    for name, path in assets().items():
+    for name, path in page_assets().items():
         digest.update(name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
 from projector.api.queries.grouping import (
-    FINISHED,
+    FINISHED_CALLS_SOURCE,
     GrainStatements,
     calls_to_the_minute,
     grouping_statement,
@@ -35,7 +35,7 @@ def statements_by_grain(
             f"projector.{view}", keys=keys, measures=measures, where=where, having=having
         ),
         minutes=grouping_statement(
-            calls_to_the_minute(FINISHED, view),
+            calls_to_the_minute(FINISHED_CALLS_SOURCE, view),
             keys=keys,
             measures=measures,
             where=where,

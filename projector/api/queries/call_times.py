@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
 from projector.api.queries.grouping import (
-    FINISHED,
+    FINISHED_CALLS_SOURCE,
     GrainStatements,
     calls_to_the_minute,
-    columns,
-    conditions,
-    ordinals,
+    group_by_ordinals,
+    select_list,
+    where_clause,
 )
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot, Statement
@@ -82,11 +82,11 @@ def _percentiles(source: str, time: str, where: str) -> Statement:
                  projector.percentile(0.95, bucket, calls) as p95_s,
                  projector.percentile(0.99, bucket, calls) as p99_s
         from     (
-                     select   {columns(_KEYS, time)}, bucket, sum(calls)::bigint as calls
+                     select   {select_list(_KEYS, time)}, bucket, sum(calls)::bigint as calls
                      from     {source}
-                     where    {conditions(_KEYS, time)}
+                     where    {where_clause(_KEYS, time)}
                      and      {where}
-                     group by {ordinals(_KEYS)}, bucket
+                     group by {group_by_ordinals(_KEYS)}, bucket
                      having   sum(calls) <> 0
                  ) as added
         group by at, playbook, step, attempts, status
@@ -101,7 +101,7 @@ def _measured(measure: str, seconds: str) -> GrainStatements:
         (
             select finished_at, playbook, step, attempts, status, 1 as calls,
                    projector.duration_bucket(round({seconds} * 1000000)::bigint) as bucket
-            from   {FINISHED}
+            from   {FINISHED_CALLS_SOURCE}
             where  {seconds} is not null
         ) as measured
     """  # noqa: S608 - constants of this package

@@ -25,9 +25,9 @@ from projector.api.queries.grouping import GrainStatements
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_window
 from projector.api.snapshots import Snapshot, Statement
 
-LISTED: Final = 50
+_MOST_LISTED_GROUPS: Final = 50
 """The most values per key of a group."""
-COUNTED: Final = 1_000
+_MOST_COUNTED_GROUPS: Final = 1_000
 """The most calls to count for the page of a group."""
 
 
@@ -147,12 +147,12 @@ async def error_group(
         raise NotFoundError("there is no such error")
     record = records[0] if records else _NO_CALLS | {"error_class": params.error_class}
     calls = await snapshot.records(
-        statements.LATEST,
+        statements.LATEST_ERROR_STATEMENT,
         {
             "error_class": params.error_class,
             "since": window.since,
             "until": window.until,
-            "limit": COUNTED,
+            "limit": _MOST_COUNTED_GROUPS,
         },
     )
     row = ErrorGroupDetail(
@@ -185,7 +185,7 @@ async def _records(
 ) -> list[Any]:
     """Return the sums of each group with at least this many calls in the window."""
     return await snapshot.records(
-        _statement(statements.GROUPS, params, window),
+        _statement(statements.ERROR_GROUP_STATEMENTS, params, window),
         msgspec.structs.asdict(params) | window.statement_values() | {"least": least},
     )
 
@@ -199,14 +199,14 @@ async def _found(
     classes = {"error_class": [record["error_class"] for record in records]}
     where: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in await snapshot.records(
-        _statement(statements.BREAKDOWN, params, window),
+        _statement(statements.ERROR_BREAKDOWN_STATEMENTS, params, window),
         msgspec.structs.asdict(params)
         | {"since": window.since, "until": window.until}
-        | {"by": statements.KEYS, "every_s": window.interval_s, "limit": None}
+        | {"by": statements.ERROR_KEY_COLUMNS, "every_s": window.interval_s, "limit": None}
         | classes,
     ):
         where[row["error_class"]].append(row)
-    samples = await snapshot.records(statements.SAMPLES, classes)
+    samples = await snapshot.records(statements.SAMPLE_ERRORS_STATEMENT, classes)
     return _Found(where, {row["error_class"]: row for row in samples})
 
 
@@ -244,12 +244,15 @@ def _most(where: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
     calls: Counter[Any] = Counter()
     for row in where:
         calls[row[key]] += row["calls"]
-    return [value for value, times in calls.most_common(LISTED) if times > 0]
+    return [value for value, times in calls.most_common(_MOST_LISTED_GROUPS) if times > 0]
 
 
 def _count_by(calls: Iterable[Mapping[str, Any]], key: str) -> list[CallsOf]:
     counted = Counter("" if row[key] is None else str(row[key]) for row in calls)
-    return [CallsOf(value=value, calls=times) for value, times in counted.most_common(LISTED)]
+    return [
+        CallsOf(value=value, calls=times)
+        for value, times in counted.most_common(_MOST_LISTED_GROUPS)
+    ]
 
 
 _SAMPLED: Final = (*("first_seen_at", "last_seen_at", "execution_id", "step", "attempt", "error"),)

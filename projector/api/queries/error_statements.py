@@ -3,7 +3,7 @@
 from typing import Final
 
 from projector.api.queries.grouping import (
-    FINISHED,
+    FINISHED_CALLS_SOURCE,
     GrainStatements,
     calls_to_the_minute,
     grouping_statement,
@@ -37,13 +37,13 @@ _CHOSEN: Final = f"""
             and (:error_class::text[] is null or error_class = any(:error_class))
             and (:q::text is null or {_Q})
 """
-KEYS: Final = ("error_class", "step", "attempts", "status")
+ERROR_KEY_COLUMNS: Final = ("error_class", "step", "attempts", "status")
 _TO_THE_MINUTE: Final = calls_to_the_minute(
-    FINISHED,
+    FINISHED_CALLS_SOURCE,
     "failures_by_error",
     absent=("playbook", "worker_id"),
 )
-GROUPS: Final = GrainStatements(
+ERROR_GROUP_STATEMENTS: Final = GrainStatements(
     hours=trend_statement(
         "projector.failures_by_error",
         keys=("error_class",),
@@ -61,19 +61,19 @@ GROUPS: Final = GrainStatements(
         chosen=_CHOSEN,
     ),
 )
-BREAKDOWN: Final = GrainStatements(
+ERROR_BREAKDOWN_STATEMENTS: Final = GrainStatements(
     hours=grouping_statement(
-        "projector.failures_by_error", keys=KEYS, measures=(sum_column("calls"),)
+        "projector.failures_by_error", keys=ERROR_KEY_COLUMNS, measures=(sum_column("calls"),)
     ),
     minutes=grouping_statement(
         _TO_THE_MINUTE,
-        keys=(*KEYS, "playbook", "worker"),
+        keys=(*ERROR_KEY_COLUMNS, "playbook", "worker"),
         measures=(sum_column("calls"),),
         time="moment",
         where="status <> 'COMPLETED'",
     ),
 )
-SAMPLES: Final = Statement("""
+SAMPLE_ERRORS_STATEMENT: Final = Statement("""
     select   wanted.error_class, first.finished_at as first_seen_at,
              last.finished_at as last_seen_at, last.execution_id::text, last.step,
              last.attempts as attempt, last.error
@@ -94,7 +94,7 @@ SAMPLES: Final = Statement("""
     ) as last
     order by wanted.error_class
 """)
-LATEST: Final = Statement("""
+LATEST_ERROR_STATEMENT: Final = Statement("""
     select   step, playbook, attempts, status, worker_id as worker
     from     projector.failed_calls
     where    error_class = :error_class::text

@@ -10,7 +10,7 @@ from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.queries.run_query import build_answer
 from projector.api.snapshots import Snapshot, Statement
-from projector.event_rows import COLUMNS, JSON, to_envelope
+from projector.event_rows import ENVELOPE_COLUMNS, JSON_COLUMNS, to_envelope
 
 
 class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ class EventDetail(ApiRow, frozen=True, kw_only=True):
 
 
 _EVENT = Statement(f"""
-    select {COLUMNS}, ingested_at
+    select {ENVELOPE_COLUMNS}, ingested_at
     from   projector.events_by_id(array[:event::bigint])
     where  execution_id = :execution::bigint
 """)  # noqa: S608 - constants of this package
@@ -93,7 +93,7 @@ async def execution_event(
     ingested_at = stored.pop("ingested_at")
     envelope = to_envelope(stored)
     sent = rebuild_record(envelope)
-    shown = (stored.keys() & EventDetail.__struct_fields__) - JSON
+    shown = (stored.keys() & EventDetail.__struct_fields__) - JSON_COLUMNS
     visible = {name: stored[name] for name in shown}
     for name in _IDS:
         visible[name] = None if visible[name] is None else str(visible[name])

@@ -14,7 +14,12 @@ from projector.api.parameters import (
     Shapes,
     Texts,
 )
-from projector.api.queries.grouping import GrainStatements, grouping_statement, sum_column, time_bin
+from projector.api.queries.grouping import (
+    GrainStatements,
+    grouping_statement,
+    sum_column,
+    time_bin_column,
+)
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
@@ -49,10 +54,10 @@ _PER_SECOND = f"""
                   case
                       when 'at' = any(:by::text[])
                       then least(
-                               min({time_bin("bucket_start")})
+                               min({time_bin_column("bucket_start")})
                                    + make_interval(secs => :every_s::integer),
                                :until::timestamptz, now()
-                           ) - min({time_bin("bucket_start")})
+                           ) - min({time_bin_column("bucket_start")})
                       else least(:until::timestamptz, now()) - :since::timestamptz
                   end
               ), 1

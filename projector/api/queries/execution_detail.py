@@ -14,7 +14,7 @@ from projector.api.queries.execution_lists import (
     ExecutionRow,
     with_stuck_reasons,
 )
-from projector.api.queries.quarantine_lists import RECORD_COLUMNS, QuarantinedRecord
+from projector.api.queries.quarantine_lists import QUARANTINED_RECORD_COLUMNS, QuarantinedRecord
 from projector.api.queries.run_query import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
@@ -162,7 +162,7 @@ async def execution_events(
 
 
 _REJECTED = Statement(f"""
-    select   {RECORD_COLUMNS}, quarantine_id as after_id
+    select   {QUARANTINED_RECORD_COLUMNS}, quarantine_id as after_id
     from     projector.quarantine_records
     where    execution_id = :id::bigint
     and      (

@@ -7,10 +7,10 @@ from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.snapshots import Snapshot, Statement
 
-MOST_ABOVE: Final = 20
-MOST_BELOW: Final = 8
+_MOST_LEVELS_ABOVE: Final = 20
+_MOST_LEVELS_BELOW: Final = 8
 """The most levels of the tree below the execution."""
-MOST_NODES: Final = 500
+_MOST_NODES: Final = 500
 
 
 class TreeNode(ApiRow, frozen=True, kw_only=True):
@@ -49,16 +49,16 @@ async def execution_tree(snapshot: Snapshot, _params: Parameters, execution_id: 
         {
             "id": parse_id(execution_id),
             # One more level, to see whether there is one.
-            "above": MOST_ABOVE + 1,
-            "below": MOST_BELOW + 1,
-            "limit": MOST_NODES + 1,
+            "above": _MOST_LEVELS_ABOVE + 1,
+            "below": _MOST_LEVELS_BELOW + 1,
+            "limit": _MOST_NODES + 1,
         },
         TreeNode,
     )
     if not nodes:
         raise NotFoundError("there is no such execution")
-    within = [node for node in nodes if -MOST_ABOVE <= node.depth <= MOST_BELOW]
-    rows = within[:MOST_NODES]
+    within = [node for node in nodes if -_MOST_LEVELS_ABOVE <= node.depth <= _MOST_LEVELS_BELOW]
+    rows = within[:_MOST_NODES]
     return TreeAnswer(rows=rows, truncated=len(rows) < len(nodes), **snapshot.freshness)
 
 

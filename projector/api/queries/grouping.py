@@ -11,7 +11,7 @@ import msgspec
 
 from projector.api.snapshots import Statement
 
-FINISHED: Final = """
+FINISHED_CALLS_SOURCE: Final = """
     (
         select finished_at, playbook, step, attempts, status, coalesce(worker_id, '') as worker_id,
                error_class, duration_s, queue_s, backoff_s, 1 as calls,
@@ -105,24 +105,24 @@ def grouping_statement(
     """
     return Statement(
         f"""
-        select   {columns(keys, time)},
+        select   {select_list(keys, time)},
                  {", ".join(measures)}
         from     {source}
-        where    {conditions(keys, time)}
+        where    {where_clause(keys, time)}
         and      {where}
-        group by {ordinals(keys)}
+        group by {group_by_ordinals(keys)}
         having   {having}
-        order by 1 desc nulls last, {len(keys) + 2} desc nulls last, {ordinals(keys)}
+        order by 1 desc nulls last, {len(keys) + 2} desc nulls last, {group_by_ordinals(keys)}
         limit    :limit::integer
         """  # noqa: S608 - constants of this package
     )
 
 
-def columns(keys: Sequence[str], time: str) -> str:
+def select_list(keys: Sequence[str], time: str) -> str:
     """Return `at` and the keys as columns, each null unless it's in `by`."""
     return ",\n                 ".join(
         [
-            f"case when 'at' = any(:by::text[]) then {time_bin(time)} end as at",
+            f"case when 'at' = any(:by::text[]) then {time_bin_column(time)} end as at",
             *(
                 f"case when '{key}' = any(:by::text[]) then {column} end as {column}"
                 for key, column in zip(keys, map(key_column, keys), strict=True)
@@ -131,12 +131,12 @@ def columns(keys: Sequence[str], time: str) -> str:
     )
 
 
-def time_bin(time: str) -> str:
+def time_bin_column(time: str) -> str:
     """Return SQL for the start of the minute, hour, or day of a time."""
     return f"date_bin(make_interval(secs => :every_s::integer), {time}, '2000-01-01 00:00:00+00')"
 
 
-def conditions(keys: Sequence[str], time: str) -> str:
+def where_clause(keys: Sequence[str], time: str) -> str:
     """Return conditions for the window, which can use an index, and for every given filter."""
     return "\n        and      ".join(
         [
@@ -149,7 +149,7 @@ def conditions(keys: Sequence[str], time: str) -> str:
     )
 
 
-def ordinals(keys: Sequence[str]) -> str:
+def group_by_ordinals(keys: Sequence[str]) -> str:
     """Return the column numbers of `at` and the keys."""
     return ", ".join(str(number) for number in range(1, len(keys) + 2))
 

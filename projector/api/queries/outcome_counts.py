@@ -4,7 +4,12 @@ from typing import Annotated, Final, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, GroupedParams, MinuteToDay, Texts
-from projector.api.queries.grouping import GrainStatements, calls_to_the_minute, columns, conditions
+from projector.api.queries.grouping import (
+    GrainStatements,
+    calls_to_the_minute,
+    select_list,
+    where_clause,
+)
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot, Statement
 
@@ -30,7 +35,7 @@ class Outcomes(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
 
 def _outcomes(source: str, time: str) -> Statement:
     return Statement(f"""
-    select   {columns(("playbook",), time)},
+    select   {select_list(("playbook",), time)},
              coalesce(sum(executions) filter (where outcome = 'BEGUN'), 0)::bigint as begun,
              coalesce(sum(executions) filter (where outcome = 'COMPLETED'), 0)::bigint
                  as completed,
@@ -38,7 +43,7 @@ def _outcomes(source: str, time: str) -> Statement:
              coalesce(sum(executions) filter (where outcome = 'CANCELLED'), 0)::bigint
                  as cancelled
     from     {source}
-    where    {conditions(("playbook",), time)}
+    where    {where_clause(("playbook",), time)}
     group by 1, 2
     having   sum(executions) <> 0
     order by 1 desc nulls last, 3 desc, 2
@@ -46,7 +51,7 @@ def _outcomes(source: str, time: str) -> Statement:
     """)  # noqa: S608 - constants of this package
 
 
-BY_MINUTE: Final = calls_to_the_minute(
+OUTCOMES_TO_THE_MINUTE: Final = calls_to_the_minute(
     """
     (
         select begun_at as happened_at, playbook, 'BEGUN' as outcome, 1 as executions
@@ -66,7 +71,7 @@ BY_MINUTE: Final = calls_to_the_minute(
 """Build a query of starts and ends of executions, to count them by minute."""
 _OUTCOMES = GrainStatements(
     hours=_outcomes("projector.execution_outcomes", "hour"),
-    minutes=_outcomes(BY_MINUTE, "moment"),
+    minutes=_outcomes(OUTCOMES_TO_THE_MINUTE, "moment"),
     slow_minutes=True,
 )
 

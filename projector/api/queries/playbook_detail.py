@@ -10,9 +10,9 @@ from projector.api.parameters import Text, Texts, WindowParams, round_to_grain
 from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
-MAX_CALLS: Final = 10_000
+MAX_LATEST_CALLS: Final = 10_000
 """Calls are read one by one, so only those of the newest executions count."""
-MAX_WINDOW: Final = timedelta(days=7)
+_MAX_WINDOW: Final = timedelta(days=7)
 """Executions and calls are counted one by one, so only the end of a longer window counts."""
 
 R = TypeVar("R", bound=ApiRow)
@@ -62,7 +62,7 @@ async def playbook_versions(
 ) -> ApiAnswer[PlaybookVersion]:
     """How do the versions of playbooks compare, in at most 7 days? The latest first."""
     since, until = params.bounds(snapshot.read_at)
-    since = round_to_grain(max(since, until - MAX_WINDOW), "hour")
+    since = round_to_grain(max(since, until - _MAX_WINDOW), "hour")
     values = {"since": since, "until": until, "playbook": params.playbook}
     return await run_query(snapshot, _ALL_VERSIONS, values, PlaybookVersion)
 
@@ -83,9 +83,9 @@ class PlaybookParams(WindowParams, frozen=True, kw_only=True):
         return {
             "playbook": self.playbook,
             "version": self.version,
-            "since": max(round_to_grain(since, "hour"), until - MAX_WINDOW),
+            "since": max(round_to_grain(since, "hour"), until - _MAX_WINDOW),
             "until": until,
-            "most": MAX_CALLS,
+            "most": MAX_LATEST_CALLS,
         }
 
 

@@ -10,11 +10,11 @@ from normalizer.errors import Reason
 from projector.api.answers import ApiAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
-from projector.api.queries.quarantine_lists import RECORD_COLUMNS, QuarantinedRecord
+from projector.api.queries.quarantine_lists import QUARANTINED_RECORD_COLUMNS, QuarantinedRecord
 from projector.api.queries.run_query import build_answer
 from projector.api.snapshots import Snapshot, Statement
 
-RULES: Final[dict[Reason, str]] = {
+EXPLANATIONS_BY_REASON: Final[dict[Reason, str]] = {
     "too_large": "exceeds a size limit",
     "unsupported_framing": "has the header of a schema registry, but what follows is not JSON",
     "invalid_utf8": "is not UTF-8",
@@ -86,7 +86,7 @@ async def quarantine_record(
     row = QuarantinedRecordDetail(
         **record,
         coordinates=coordinates,
-        rule=f"the record {RULES[record['reason']]}",
+        rule=f"the record {EXPLANATIONS_BY_REASON[record['reason']]}",
         current_rules=RULES_VERSION,
         tries=tries,
         commands=_commands(record, coordinates, tries),
@@ -123,7 +123,7 @@ def _commands(record: Any, coordinates: str, tries: list[RedriveTry]) -> list[Co
 
 
 _RECORD: Final = Statement(f"""
-    select {RECORD_COLUMNS}
+    select {QUARANTINED_RECORD_COLUMNS}
     from   projector.quarantine_records
     where  quarantine_id = :id::bigint
 """)  # noqa: S608 - constants of this package

@@ -36,7 +36,7 @@ class Quarantine(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     rejected: int
 
 
-REJECTIONS: Final = """
+REJECTED_RECORDS_SOURCE: Final = """
     (
         select quarantined_at, reason, shape, 1 as rejected
         from   projector.quarantine_records
@@ -54,7 +54,7 @@ def _counted(source: str, time: str) -> Statement:
 
 _QUARANTINE = GrainStatements(
     hours=_counted("projector.quarantine_by_reason", "hour"),
-    minutes=_counted(REJECTIONS, "quarantined_at"),
+    minutes=_counted(REJECTED_RECORDS_SOURCE, "quarantined_at"),
     slow_minutes=True,
 )
 
@@ -102,13 +102,13 @@ class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
     execution_id: str | None
 
 
-RECORD_COLUMNS = """
+QUARANTINED_RECORD_COLUMNS = """
     quarantine_id::text, quarantined_at, reason, detail, sqlstate, shape, normalizer_version, topic,
     incarnation, partition, source_offset::text, source_index, recorded_at, value_bytes,
     redriven_at, sample, execution_id::text
 """
 _REFUSED = Statement(f"""
-    select   {RECORD_COLUMNS}, quarantined_at as after_at, quarantine_id as after_id
+    select   {QUARANTINED_RECORD_COLUMNS}, quarantined_at as after_at, quarantine_id as after_id
     from     projector.quarantine_records
     where    quarantined_at >= :since::timestamptz and quarantined_at < :until::timestamptz
     and      (:reason::text[] is null or reason = any(:reason))

@@ -12,7 +12,7 @@ import msgspec
 
 from projector.api.snapshots import Snapshot, Statement
 
-CALLS_HOURS: Final = 2
+_CALLS_WINDOW_HOURS: Final = 2
 """Count calls that ended in the current hour and in the one before it."""
 
 
@@ -47,7 +47,7 @@ class RecentOutcomes(msgspec.Struct, frozen=True, kw_only=True):
 
 async def recent_outcomes(snapshot: Snapshot) -> RecentOutcomes:
     """How did calls end lately, and how many executions are stuck?"""
-    calls = await snapshot.rows(_CALLS, {"hours": CALLS_HOURS - 1}, CallSums)
+    calls = await snapshot.rows(_CALLS, {"hours": _CALLS_WINDOW_HOURS - 1}, CallSums)
     rows = await snapshot.records(_STUCK, {})
     return RecentOutcomes(calls=calls, stuck={row["silent_for"]: row["executions"] for row in rows})
 
@@ -58,7 +58,7 @@ async def success_of_last_week(snapshot: Snapshot) -> float | None:
     An alert compares this fraction with that of the recent hours. It's None if no call ended in
     that week, or if the counters don't reach back that far.
     """
-    (row,) = await snapshot.records(_WEEK, {"hours": CALLS_HOURS - 1})
+    (row,) = await snapshot.records(_WEEK, {"hours": _CALLS_WINDOW_HOURS - 1})
     since: datetime | None = row["oldest"]
     if since is None or since > row["since"] or not row["calls"]:
         return None

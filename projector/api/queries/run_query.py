@@ -11,9 +11,9 @@ import msgspec
 
 from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, PagedAnswer
 from projector.api.api_errors import BadCursorError
-from projector.api.cursors import NO_SUCH_PAGE, decode, encode
+from projector.api.cursors import BAD_CURSOR_MESSAGE, decode_cursor, encode_cursor
 from projector.api.parameters import (
-    SECONDS,
+    SECONDS_BY_GRAIN,
     Grain,
     GroupedParams,
     PagedParams,
@@ -23,7 +23,7 @@ from projector.api.parameters import (
 from projector.api.queries.grouping import GrainStatements
 from projector.api.snapshots import Snapshot, Statement
 
-MOST_COUNTED: Final = 1_000
+MOST_COUNTED_ROWS: Final = 1_000
 """The most rows of a list to count."""
 _COUNT_WITHIN_S: Final = 0.3
 
@@ -64,7 +64,7 @@ async def run_grouped(
         **_values(params),
         "since": since,
         "until": until,
-        "every_s": SECONDS[every],
+        "every_s": SECONDS_BY_GRAIN[every],
         "limit": params.limit + 1,
     }
     rows = await snapshot.rows(statement, values, kind)
@@ -89,14 +89,14 @@ async def run_paged(
     since, until = None, None
     if isinstance(params, PagedWindowParams):
         since, until = params.bounds(snapshot.read_at)
-    keyset = decode(statement.text, params.cursor, statement.keyset)
+    keyset = decode_cursor(statement.text, params.cursor, statement.keyset)
     values = {**_values(params), **values, **keyset, "since": since, "until": until}
     try:
         records = await snapshot.records(statement, values | {"limit": params.limit + 1})
     except asyncpg.DataError as error:
         if params.cursor is None:
             raise
-        raise BadCursorError(NO_SUCH_PAGE) from error
+        raise BadCursorError(BAD_CURSOR_MESSAGE) from error
     visible = records[: params.limit]
     more = len(records) > params.limit
     total: int | None = None
@@ -104,16 +104,18 @@ async def run_paged(
         total = len(records)
         if more:
             total = await snapshot.count(
-                statement, values | {"limit": MOST_COUNTED + 1}, within_s=_COUNT_WITHIN_S
+                statement, values | {"limit": MOST_COUNTED_ROWS + 1}, within_s=_COUNT_WITHIN_S
             )
     return PagedAnswer[R](
         rows=[
             kind(**{name: value for name, value in record.items() if name not in keyset})
             for record in visible
         ],
-        next=encode(statement.text, [visible[-1][name] for name in keyset]) if more else None,
-        total=None if total is None else min(total, MOST_COUNTED),
-        at_least=total is not None and total > MOST_COUNTED,
+        next=encode_cursor(statement.text, [visible[-1][name] for name in keyset])
+        if more
+        else None,
+        total=None if total is None else min(total, MOST_COUNTED_ROWS),
+        at_least=total is not None and total > MOST_COUNTED_ROWS,
         since=since,
         until=until,
         **snapshot.freshness,

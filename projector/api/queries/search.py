@@ -15,14 +15,14 @@ from msgspec import Meta
 
 from normalizer.core.record_address import parse_record_address
 from projector.api.answers import ApiAnswer, ApiRow
-from projector.api.parameters import STORABLE, WindowParams, parse_int64, round_to_grain
+from projector.api.parameters import NO_NUL_CHARACTER, WindowParams, parse_int64, round_to_grain
 from projector.api.queries.error_statements import error_class_has_text
 from projector.api.snapshots import Snapshot, Statement
 
-HITS_OF_A_KIND: Final = 10
+_MOST_HITS_PER_KIND: Final = 10
 
 _IDS_OF_A_KIND: Final = 4
-MOST_STEPS: Final = 50
+_MOST_STEPS: Final = 50
 """A step's calls are read to count them, so only those of the first matching steps are."""
 _QUOTES: Final = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "<>")
 
@@ -64,7 +64,7 @@ class SearchParams(WindowParams, frozen=True, kw_only=True):
 
     q: Annotated[
         str,
-        STORABLE,
+        NO_NUL_CHARACTER,
         Meta(
             min_length=1,
             max_length=4_000,
@@ -113,11 +113,11 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
     if text and (not hits or _NO_ID.search(text)):
         ((error_class,),) = await snapshot.records(_ERROR_CLASS, {"text": text})
         sought = _names_values(text, params, snapshot.read_at) | {"error_class": error_class}
-        most = {"most_steps": MOST_STEPS}
+        most = {"most_steps": _MOST_STEPS}
         steps = [step for (step,) in await snapshot.records(_STEPS, sought | most)]
         names = await snapshot.records(_NAMES, sought | {"steps": steps})
         hits += map(_hit, names)
-        more = sorted({one["kind"] for one in names if one["all_of_kind"] > HITS_OF_A_KIND})
+        more = sorted({one["kind"] for one in names if one["all_of_kind"] > _MOST_HITS_PER_KIND})
     return SearchAnswer(rows=hits, error_class=error_class, more=more, **snapshot.freshness)
 
 
@@ -169,7 +169,7 @@ def _names_values(text: str, params: SearchParams, now: datetime) -> dict[str, A
         "text": text.lower(),
         "since": round_to_grain(since, "hour"),
         "until": until,
-        "limit": HITS_OF_A_KIND,
+        "limit": _MOST_HITS_PER_KIND,
     }
 
 

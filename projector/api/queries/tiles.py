@@ -11,12 +11,16 @@ import msgspec
 
 from projector.api.answers import ApiRow
 from projector.api.parameters import CountsParams, Texts
-from projector.api.queries.grouping import FINISHED, GrainStatements, calls_to_the_minute
-from projector.api.queries.outcome_counts import BY_MINUTE
-from projector.api.queries.quarantine_lists import REJECTIONS
+from projector.api.queries.grouping import (
+    FINISHED_CALLS_SOURCE,
+    GrainStatements,
+    calls_to_the_minute,
+)
+from projector.api.queries.outcome_counts import OUTCOMES_TO_THE_MINUTE
+from projector.api.queries.quarantine_lists import REJECTED_RECORDS_SOURCE
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_statement, trend_window
 from projector.api.snapshots import Snapshot, Statement
-from projector.api.thresholds import DEFAULT, Level, Thresholds, Tile, level_for
+from projector.api.thresholds import DEFAULT_THRESHOLDS, Level, Thresholds, Tile, level_for
 
 
 class TilesParams(CountsParams, frozen=True, kw_only=True):
@@ -58,7 +62,7 @@ class TileRow(ApiRow, frozen=True, kw_only=True):
 
 
 async def tiles(
-    snapshot: Snapshot, params: TilesParams, *, thresholds: Thresholds = DEFAULT
+    snapshot: Snapshot, params: TilesParams, *, thresholds: Thresholds = DEFAULT_THRESHOLDS
 ) -> TrendAnswer[TileRow]:
     """How are things: completed, first attempts, error rate, retries, stuck and rejected?"""
     window = trend_window(params, snapshot.read_at)
@@ -172,7 +176,7 @@ def _both(hours: str, minutes: str, time: str, *filters: str, **measures: str) -
 
 _CALLS: Final = _both(
     "projector.call_outcomes_by_attempt",
-    calls_to_the_minute(FINISHED, "call_outcomes_by_attempt"),
+    calls_to_the_minute(FINISHED_CALLS_SOURCE, "call_outcomes_by_attempt"),
     "moment",
     "playbook",
     "step",
@@ -184,7 +188,7 @@ _CALLS: Final = _both(
 )
 _ENDED: Final = _both(
     "projector.execution_outcomes",
-    BY_MINUTE,
+    OUTCOMES_TO_THE_MINUTE,
     "moment",
     "playbook",
     ended="case when outcome <> 'BEGUN' then executions else 0 end",
@@ -192,7 +196,7 @@ _ENDED: Final = _both(
 )
 _REJECTED: Final = _both(
     "projector.quarantine_by_reason",
-    REJECTIONS,
+    REJECTED_RECORDS_SOURCE,
     "quarantined_at",
     rejected="rejected",
 )

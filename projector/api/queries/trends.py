@@ -10,11 +10,11 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
-from projector.api.parameters import SECONDS, CountsParams, Grain
-from projector.api.queries.grouping import conditions, key_column
+from projector.api.parameters import SECONDS_BY_GRAIN, CountsParams, Grain
+from projector.api.queries.grouping import key_column, where_clause
 from projector.api.snapshots import Statement
 
-MOST_INTERVALS: Final = 31
+MOST_TREND_INTERVALS: Final = 31
 _WIDTHS_S: Final = (60, 300, 900, 3_600, 21_600, 86_400, 604_800, 31 * 86_400, 366 * 86_400)
 
 R = TypeVar("R", bound=ApiRow)
@@ -88,9 +88,9 @@ def trend_window(params: CountsParams, now: datetime) -> TrendWindow:
         now, "minute" if params.needs_minutes(now) else "hour"
     )
     length_s = max(int((until - since).total_seconds()), 0)
-    widths = (width for width in _WIDTHS_S if width >= SECONDS[every])
+    widths = (width for width in _WIDTHS_S if width >= SECONDS_BY_GRAIN[every])
     interval_s = next(
-        (width for width in widths if length_s <= width * MOST_INTERVALS), _WIDTHS_S[-1]
+        (width for width in widths if length_s <= width * MOST_TREND_INTERVALS), _WIDTHS_S[-1]
     )
     return TrendWindow(
         every=every,
@@ -136,7 +136,7 @@ def trend_statement(
                      end::integer as bin,
                      {", ".join(f"sum({sql})::bigint as {name}" for name, sql in measures.items())}
             from     {source}
-            where    {conditions(filters, time)}
+            where    {where_clause(filters, time)}
             and      {where}
             group by {listed}bin
         ),

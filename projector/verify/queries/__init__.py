@@ -16,26 +16,31 @@ call_queries       has those of calls, and of their counts by hour.
 from typing import Final
 
 from projector.verify.queries.call_queries import (
+    CALL_FACTS,
     CALL_HOURS,
     CALL_TIMES,
-    CALLS,
     ERROR_HOURS,
     RETRY_MINUTES,
     WORKER_HOURS,
 )
 from projector.verify.queries.comparison import Bounds, Comparison
-from projector.verify.queries.counter_queries import ARRIVALS, COERCIONS, EVENT_HOURS, EVENT_MINUTES
-from projector.verify.queries.execution_queries import EXECUTION_HOURS, EXECUTIONS
+from projector.verify.queries.counter_queries import (
+    ARRIVAL_HOURS,
+    COERCION_HOURS,
+    EVENT_HOURS,
+    EVENT_MINUTES,
+)
+from projector.verify.queries.execution_queries import EXECUTION_FACTS, EXECUTION_HOURS
 
 __all__ = ["COMPARISONS", "Bounds", "Comparison"]
 
 COMPARISONS: Final[tuple[Comparison, ...]] = (
     EVENT_MINUTES,
     EVENT_HOURS,
-    ARRIVALS,
-    COERCIONS,
-    EXECUTIONS,
-    CALLS,
+    ARRIVAL_HOURS,
+    COERCION_HOURS,
+    EXECUTION_FACTS,
+    CALL_FACTS,
     EXECUTION_HOURS,
     CALL_HOURS,
     CALL_TIMES,

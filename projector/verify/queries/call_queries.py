@@ -4,7 +4,7 @@ from typing import Final
 
 from projector.verify.queries.comparison import Comparison, counter_comparison
 
-CALLS: Final = Comparison(
+CALL_FACTS: Final = Comparison(
     name="call_facts",
     bounds="executions",
     keys=("execution_id", "command_id", "attempts"),

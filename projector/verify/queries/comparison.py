@@ -5,16 +5,16 @@ from typing import Literal
 import msgspec
 
 Bounds = Literal["hours", "executions"]
-"""What the parameters bound. For `executions`, $1 holds execution ids. For `hours`, the first key is
-a time from $1 to $2, excluding the second."""
+"""What the parameters bound. For `executions`, $1 holds execution ids. For `hours`, the first key
+is a time from $1 to $2, excluding the second."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two queries with the same columns, which must return the same rows.
 
-    `name` is the table of the projection. The columns `keys` identify a row. `measure` is one of the other columns, and self-tests change
-    a value in it. If a table stores each count in several shards, `sums` are the columns to add up
-    over the shards.
+    `name` is the table of the projection. The columns `keys` identify a row. `measure` is one of
+    the other columns, and self-tests change a value in it. If a table stores each count in several
+    shards, `sums` are the columns to add up over the shards.
     """
 
     name: str

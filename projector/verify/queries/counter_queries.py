@@ -36,7 +36,7 @@ EVENT_HOURS: Final = counter_comparison(
     reports_archived=True,
 )
 
-ARRIVALS: Final = counter_comparison(
+ARRIVAL_HOURS: Final = counter_comparison(
     name="arrival_hours",
     keys="hour shape worker_id lateness",
     sums="events skew_us attempts_defaulted status_from_name time_from_log",
@@ -71,7 +71,7 @@ ARRIVALS: Final = counter_comparison(
     reports_archived=True,
 )
 
-COERCIONS: Final = counter_comparison(
+COERCION_HOURS: Final = counter_comparison(
     name="coercion_hours",
     keys="hour shape rule",
     sums="coercions",

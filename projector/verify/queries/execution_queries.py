@@ -4,7 +4,7 @@ from typing import Final
 
 from projector.verify.queries.comparison import Comparison, counter_comparison
 
-EXECUTIONS: Final = Comparison(
+EXECUTION_FACTS: Final = Comparison(
     name="execution_facts",
     bounds="executions",
     keys=("execution_id",),

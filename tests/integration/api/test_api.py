@@ -15,7 +15,7 @@ from projector.api import downloads, response_cache
 from projector.api import snapshots as api_database
 from projector.api.api_errors import DatabaseUnavailableError
 from projector.api.app import build_app
-from projector.api.endpoints import ENDPOINTS, ROOT
+from projector.api.endpoints import API_PATH, ENDPOINTS
 from projector.api.execution_waiter import ExecutionWaiter
 from projector.api.middleware import SECURITY_HEADERS
 from projector.api.snapshots import ReaderPool
@@ -37,7 +37,7 @@ async def test_every_question_has_an_answer(client: httpx.AsyncClient) -> None:
     silent = []
     for question in ENDPOINTS:
         path = question.path.format(execution_id=execution, event_id=event, quarantine_id=rejected)
-        answer = await client.get(ROOT + path, params=question.example)
+        answer = await client.get(API_PATH + path, params=question.example)
         decoded = msgspec.json.decode(answer.content, type=question.answer_type)
 
         assert answer.status_code == 200, answer.text
@@ -60,7 +60,7 @@ async def test_an_empty_database_is_answered_with_nothing_and_says_it_read_nothi
     async with api_client(database.url) as client:
         for question in ENDPOINTS:
             path = question.path.format(execution_id=1, event_id=1, quarantine_id=1)
-            answer = await client.get(ROOT + path, params=question.example)
+            answer = await client.get(API_PATH + path, params=question.example)
 
             lists = ("calls", "loops", "events", "rejected-records")
             one = "{" in question.path and not question.path.endswith(lists)
@@ -341,7 +341,7 @@ async def test_requests_that_hold_every_connection_make_no_server_unready(
 async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(response_cache, "FRESH_S", 0.0)
+    monkeypatch.setattr(response_cache, "FRESH_FOR_S", 0.0)
     path = "/api/v1/quarantine-by-reason"
     async with connected(database) as connection, api_client(database.url) as client:
         await insert_row(connection, "normalizer.quarantine")

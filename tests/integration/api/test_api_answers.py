@@ -714,7 +714,7 @@ async def test_the_first_page_of_a_list_says_how_long_it_is(
     second = (
         await client.get("/api/v1/executions", params={"limit": 7, "cursor": first["next"], **DAY})
     ).json()
-    monkeypatch.setattr("projector.api.queries.run_query.MOST_COUNTED", 20)
+    monkeypatch.setattr("projector.api.queries.run_query.MOST_COUNTED_ROWS", 20)
     capped = (await client.get("/api/v1/executions", params={"limit": 8, **DAY})).json()
     monkeypatch.setattr("projector.api.queries.run_query._COUNT_WITHIN_S", 0.001)
     slow = (await client.get("/api/v1/calls", params={"limit": 9, **DAY})).json()

@@ -17,7 +17,7 @@ from projector.api.endpoints import ENDPOINTS, Endpoint
 from projector.api.parameters import PagedParams, Parameters
 from projector.api.queries.event_detail import execution_event
 from projector.api.queries.execution_detail import execution_calls
-from projector.api.query_strings import parse
+from projector.api.query_strings import parse_query_string
 from projector.api.snapshots import ReaderPool, Snapshot, Statement
 from tests.support.api_client import typed_example
 from tests.support.stack import Database, Stack
@@ -157,7 +157,7 @@ async def test_rare_values_are_found_by_index_in_any_window(
 ) -> None:
     _, large = small_and_large
     (question,) = (one for one in ENDPOINTS if one.path == path)
-    parameters = parse(f"last=90d&{name}=8".encode(), question.parameters_type)
+    parameters = parse_query_string(f"last=90d&{name}=8".encode(), question.parameters_type)
 
     explained = await _explained(large, question, parameters)
 

@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 import pytest
 
-from projector.api.endpoints import ENDPOINTS, ROOT
+from projector.api.endpoints import API_PATH, ENDPOINTS
 from projector.api.queries import playbook_detail
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database
@@ -34,12 +34,12 @@ async def test_a_field_is_a_filter_by_its_own_name(client: httpx.AsyncClient) ->
         by_field = await get_rows(client, "calls", **{field: row[field]})
         assert by_field == await get_rows(client, "calls", **{parameter: row[field]}), field
         assert by_field
-    unknown = await client.get(f"{ROOT}/tiles", params={"execution_id": 1})
+    unknown = await client.get(f"{API_PATH}/tiles", params={"execution_id": 1})
     assert unknown.status_code == 400
 
 
 async def test_links_lead_through_every_page(client: httpx.AsyncClient) -> None:
-    address: str | None = f"{ROOT}/executions?limit=40&status=COMPLETED"
+    address: str | None = f"{API_PATH}/executions?limit=40&status=COMPLETED"
     seen: list[str] = []
     while address:
         answer = await client.get(address)
@@ -56,10 +56,10 @@ async def test_links_lead_through_every_page(client: httpx.AsyncClient) -> None:
 
 
 async def test_the_root_lists_every_question(client: httpx.AsyncClient) -> None:
-    rows = (await client.get(ROOT)).json()["rows"]
-    as_csv = (await client.get(f"{ROOT}?format=csv")).text
+    rows = (await client.get(API_PATH)).json()["rows"]
+    as_csv = (await client.get(f"{API_PATH}?format=csv")).text
 
-    assert {row["path"] for row in rows} >= {ROOT + endpoint.path for endpoint in ENDPOINTS}
+    assert {row["path"] for row in rows} >= {API_PATH + endpoint.path for endpoint in ENDPOINTS}
     assert all(row["question"].strip() for row in rows)
     assert [row["path"] for row in csv.DictReader(io.StringIO(as_csv))] == [
         row["path"] for row in rows
@@ -69,7 +69,7 @@ async def test_the_root_lists_every_question(client: httpx.AsyncClient) -> None:
 async def test_the_window_before_is_as_long_and_ends_where_the_window_begins(
     client: httpx.AsyncClient,
 ) -> None:
-    path = f"{ROOT}/error-rate-by-attempt"
+    path = f"{API_PATH}/error-rate-by-attempt"
     now = (await client.get(path, params={"last": "1h", "by": "at"})).json()
     before = (await client.get(path, params={"last": "1h", "by": "at", "window": "before"})).json()
     same = await client.get(
@@ -94,7 +94,7 @@ async def test_a_request_waits_until_an_execution_has_ended(database: Database) 
 
         assert (await waiting)[0]["status"] == "COMPLETED"
         assert time.monotonic() - began < 50.0
-        rejected = await client.get(f"{ROOT}/executions/777", params={"wait": "61s"})
+        rejected = await client.get(f"{API_PATH}/executions/777", params={"wait": "61s"})
         assert rejected.status_code == 400
         assert "a time from 1s to 60s" in rejected.json()["detail"]
 
@@ -103,7 +103,7 @@ async def test_two_hundred_who_wait_share_one_connection(database: Database) -> 
     async with connected(database) as connection, api_client(database.url) as client:
         await connection.execute(END, 1, "playbook.started", "STARTED")
         paths = [f"executions/{n}" for n in (777, *range(1_000, 1_199))]
-        waiting = [asyncio.create_task(client.get(f"{ROOT}/{one}?wait=60s")) for one in paths]
+        waiting = [asyncio.create_task(client.get(f"{API_PATH}/{one}?wait=60s")) for one in paths]
         most = 0
         for _ in range(60):
             (row,) = await get_rows(client, "executions/777")
@@ -192,7 +192,7 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
         found = await get_rows(client, "errors-by-version", playbook=playbook, last="24h")
         (one,) = await get_rows(client, "versions-of-playbook", playbook=playbook, version="1")
         # Of more calls, only those of the newest executions are counted, and the answer says so.
-        monkeypatch.setattr(playbook_detail, "MAX_CALLS", 3)
+        monkeypatch.setattr(playbook_detail, "MAX_LATEST_CALLS", 3)
         bounds = await connection.fetch(_BOUNDS, playbook)
         partial = {
             path: (
@@ -213,7 +213,7 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
     assert sum(row["calls"] for row in some) == bound["calls"]
     failed = sum(row["calls"] for row in partial["errors-by-version"]["rows"])
     assert failed == sum(row["failed_calls"] for row in some) == bound["failed_calls"]
-    assert whole["truncated"], "MAX_CALLS applies to each answer"
+    assert whole["truncated"], "MAX_LATEST_CALLS applies to each answer"
     assert not missing["truncated"]
     assert missing["rows"] == []
     assert len(rows) == len(expected) == 2

@@ -14,7 +14,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 from projector.api.api_errors import DatabaseRefusedError
-from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
+from projector.api.endpoints import API_PATH, ENDPOINTS, Endpoint
 from projector.api.snapshots import ReaderPool
 from tests.integration.jobs.test_redrive import as_user
 from tests.support.api_client import api_client
@@ -62,7 +62,7 @@ async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
 ) -> None:
     """A hostile value is rejected (400, 404), or a text that nothing is called (no rows)."""
     for question, name, values in cases:
-        path = ROOT + question.path.format(execution_id=1, event_id=1, quarantine_id=1)
+        path = API_PATH + question.path.format(execution_id=1, event_id=1, quarantine_id=1)
         for value in values:
             answer = await client.get(path, params=_required(question) | {name: value})
 

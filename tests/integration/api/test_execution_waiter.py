@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from projector.api.app import build_app
-from projector.api.endpoints import ROOT
+from projector.api.endpoints import API_PATH
 from projector.api.execution_waiter import ExecutionWaiter
 from projector.api.snapshots import ReaderPool
 from tests.support.stack import Database
@@ -109,7 +109,7 @@ async def test_wait_ends_when_the_client_disconnects(
     scope = {
         "type": "http",
         "method": "GET",
-        "path": f"{ROOT}/executions/777",
+        "path": f"{API_PATH}/executions/777",
         "query_string": b"wait=60s",
         "headers": [(b"host", b"localhost")],
     }

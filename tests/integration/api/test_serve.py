@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from projector.api import idle_connections
 from projector.api.app import build_app
 from projector.api.execution_waiter import ExecutionWaiter
-from projector.api.idle_connections import MAX_CONNECTIONS
+from projector.api.idle_connections import MAX_CLIENT_CONNECTIONS
 from projector.api.serve import Server
 from projector.api.snapshots import ReaderPool
 from projector.cli import main
@@ -70,7 +70,8 @@ async def test_half_sent_requests_keep_nobody_out(database: Database) -> None:
     host, port = address.removeprefix("http://").split(":")
     with many_files():
         half_sent = [
-            await asyncio.open_connection(host, int(port)) for _ in range(MAX_CONNECTIONS + 100)
+            await asyncio.open_connection(host, int(port))
+            for _ in range(MAX_CLIENT_CONNECTIONS + 100)
         ]
         for _, writer in half_sent:
             writer.write(b"GET /livez HTTP/1.1\r\nHost: ")
@@ -88,7 +89,7 @@ async def test_half_sent_requests_keep_nobody_out(database: Database) -> None:
 async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(idle_connections, "STALLED_S", 2)
+    monkeypatch.setattr(idle_connections, "_STALLED_AFTER_S", 2)
     size = 32 << 20
 
     async def large(_scope: Scope, _receive: Receive, send: Send) -> None:

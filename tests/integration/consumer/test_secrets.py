@@ -17,7 +17,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.embedded.free_ports import find_free_port
 from normalizer.store.retry import write_with_retry
 from normalizer.store.store import Store
-from projector.api.endpoints import ENDPOINTS, ROOT
+from projector.api.endpoints import API_PATH, ENDPOINTS
 from tests.support import factories, secret_corpus
 from tests.support.api_client import api_client
 from tests.support.factories import batch_of_records, raw_record
@@ -373,13 +373,13 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
                 cursor: str | None = ""
                 while cursor is not None:
                     answer = await client.get(
-                        ROOT + path, params=given | ({"cursor": cursor} if cursor else {})
+                        API_PATH + path, params=given | ({"cursor": cursor} if cursor else {})
                     )
                     assert answer.status_code == 200, f"{path}: {answer.text}"
                     yield answer.text
                     cursor = answer.json().get("next")
         for execution_id in {execution_id for execution_id, _ in events}:
-            yield (await client.get(f"{ROOT}/executions/{execution_id}/events.ndjson")).text
+            yield (await client.get(f"{API_PATH}/executions/{execution_id}/events.ndjson")).text
         yield (await client.get("/metrics")).text
 
 

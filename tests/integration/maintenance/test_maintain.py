@@ -34,7 +34,7 @@ from projector.maintenance.maintain import (
     maintain,
 )
 from projector.repair.repair import RepairRequest, repair
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 from projector.verify.verify import verify
 from simulator.view_fold import Row
 from tests.support import view_rows
@@ -99,7 +99,7 @@ async def run(
 async def divergent(connection: asyncpg.Connection) -> dict[str, tuple[str, ...]]:
     return {
         verdict.projection: verdict.examples
-        async for verdict in verify(connection, Scope())
+        async for verdict in verify(connection, VerifyScope())
         if verdict.verdict != "match"
     }
 
@@ -152,7 +152,7 @@ async def test_it_says_first_what_it_would_do_and_does_nothing(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts what would go some executions at a time."""
-    monkeypatch.setattr(expired_executions, "EXECUTIONS_A_LOOK", 7)
+    monkeypatch.setattr(expired_executions, "EXECUTIONS_PER_LOOKUP", 7)
     for number in range(1, 41):
         await store(connection, life(number, OLD), OLD)
     await store(connection, life(41, NOW), NOW)
@@ -209,7 +209,7 @@ async def test_an_execution_that_never_falls_silent_is_read_an_hour_at_a_time(
     await store(connection, life(1, NOW), NOW)
     await connection.execute("vacuum analyze normalizer.events")
     read: list[int] = []
-    find = expired_executions.find_candidates
+    find = expired_executions.find_silent_candidates
 
     async def counted(*others: Any) -> list[int]:
         async with connection.transaction():
@@ -218,7 +218,7 @@ async def test_an_execution_that_never_falls_silent_is_read_an_hour_at_a_time(
             read.append(await connection.fetchval(EVENTS_READ) - before)
         return found
 
-    monkeypatch.setattr(event_retention, "find_candidates", counted)
+    monkeypatch.setattr(event_retention, "find_silent_candidates", counted)
 
     said = await run(connection)
 
@@ -874,7 +874,7 @@ async def test_executions_that_take_too_long_together_are_deleted_a_few_at_a_tim
 
     said = [
         line
-        async for line in event_retention.drop_events(
+        async for line in event_retention.delete_silent_executions(
             connection, NOW, timedelta(), ArchiveFolder(tmp_path), dry_run=False
         )
     ]

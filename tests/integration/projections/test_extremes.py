@@ -9,7 +9,7 @@ import pytest
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope
 from projector.database_session import open_connection
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 from projector.verify.verify import verify
 from tests.support import view_rows
 from tests.support.factories import raw_event, raw_record
@@ -96,7 +96,9 @@ async def test_no_projection_refuses_what_the_log_takes(
         assert await insert(connection, columns_at_once)
         assert await update_base(connection, columns_at_once)
 
-    assert {str(found) async for found in verify(connection, Scope()) if found.divergent} == set()
+    assert {
+        str(found) async for found in verify(connection, VerifyScope()) if found.divergent
+    } == set()
     for view in await connection.fetch(
         "select viewname from pg_views where schemaname = 'projector'"
     ):

@@ -22,7 +22,7 @@ from projector.repair.repair import RepairRequest, repair, repair_executions
 from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS
 from projector.verify.queries.execution_queries import EXECUTION_HOURS
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 from simulator.view_fold import Row
@@ -35,9 +35,9 @@ from tests.support.waiting import moment, until
 
 SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
 REPAIR: Final = (sys.executable, "-m", "projector", "repair")
-ALL: Final = RepairRequest(scope=Scope())
+ALL: Final = RepairRequest(scope=VerifyScope())
 NOTED: Final = RepairRequest()
-COUNTERS: Final = RepairRequest(scope=Scope(), only_counters=True)
+COUNTERS: Final = RepairRequest(scope=VerifyScope(), only_counters=True)
 
 TAMPERING: Final[dict[str, tuple[str, ...]]] = {
     "event_minutes": (
@@ -115,7 +115,7 @@ async def repaired(connection: asyncpg.Connection, request: RepairRequest = NOTE
     return [verdict async for verdict in repair(connection, request)]
 
 
-async def verified(connection: asyncpg.Connection, scope: Scope = Scope()) -> set[str]:  # noqa: B008 - frozen
+async def verified(connection: asyncpg.Connection, scope: VerifyScope = VerifyScope()) -> set[str]:  # noqa: B008 - frozen
     """Return the names of differing projections, which the view keeps."""
     differs = set()
     async for verdict in verify(connection, scope):
@@ -198,7 +198,7 @@ async def test_damaged_ranked_texts_are_found_and_repaired_without_errors(
 
     for view in ("calls", "open_calls", "stuck_executions", "executions_without_end"):
         await connection.fetch(f"select * from projector.{view}")
-    found = {verdict.projection: verdict async for verdict in verify(connection, Scope())}
+    found = {verdict.projection: verdict async for verdict in verify(connection, VerifyScope())}
     await repaired(connection, ALL)
 
     for table, changes in DAMAGE.items():
@@ -236,7 +236,7 @@ async def test_executions_are_repaired_with_their_calls_and_roll_ups_and_nothing
     await connection.execute("delete from call_hours where hour = to_hour($1)", T0)
 
     await repaired(
-        connection, RepairRequest(scope=Scope(kind="range", execution_ids=(1, 2, 3, 999)))
+        connection, RepairRequest(scope=VerifyScope(kind="range", execution_ids=(1, 2, 3, 999)))
     )
 
     assert await verified(connection) == {"event_hours"}
@@ -269,7 +269,9 @@ async def test_a_verdict_reached_before_a_repair_ends_no_note_of_that_repair(
         "values ('execution_hours', to_hour($1), 'verify')",
         T0,
     )
-    (verdict,) = [one async for one in verify(connection, Scope(), comparisons=[EXECUTION_HOURS])]
+    (verdict,) = [
+        one async for one in verify(connection, VerifyScope(), comparisons=[EXECUTION_HOURS])
+    ]
     await connection.execute("update execution_facts set failed_at = null")
     await connection.execute(
         "update execution_facts set counted_ended = null, counted_outcome = ''"

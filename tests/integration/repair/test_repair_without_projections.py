@@ -2,7 +2,7 @@
 
 from projector.database_session import open_connection as projecting
 from projector.repair.repair import RepairRequest, repair
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 from projector.verify.verify import verify
 from tests.support.factories import envelope, make_batch, snowflake
 from tests.support.stack import Database
@@ -30,7 +30,7 @@ async def test_a_call_that_changed_before_its_execution_was_known_is_counted_und
 
     async with projecting(database.admin_url) as connection:
         repaired = [one async for one in repair(connection, RepairRequest())]
-        verdicts = [one async for one in verify(connection, Scope())]
+        verdicts = [one async for one in verify(connection, VerifyScope())]
 
     assert [str(one) for one in (*repaired, *verdicts) if one.verdict != "match"] == []
 
@@ -51,7 +51,7 @@ async def test_a_begin_that_changes_before_its_execution_is_known_is_not_counted
         before = await connection.fetch(counted)
         repaired = [one async for one in repair(connection, RepairRequest())]
         after = await connection.fetch(counted)
-        verdicts = [one async for one in verify(connection, Scope())]
+        verdicts = [one async for one in verify(connection, VerifyScope())]
 
     assert totals.merged == 1
     assert (before, [tuple(row) for row in after]) == ([], [("BEGUN", 1)])

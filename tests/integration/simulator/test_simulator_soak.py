@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from normalizer.config.settings import Settings
-from projector.api.endpoints import ENDPOINTS, ROOT
+from projector.api.endpoints import API_PATH, ENDPOINTS
 from simulator.ledger_file import read_ledger
 from simulator.simulator_run import SimulatorRun
 from tests.support.api_client import api_client
@@ -187,9 +187,9 @@ async def every_projection_matches(database: Database, *command: str) -> str:
 async def _every_path_answers(database: Database) -> str:
     """How many paths of the API answer their example, which must be all."""
     async with api_client(database.url, timeout_s=60.0) as api:
-        no_path = (await api.get(f"{ROOT}/no-such-path")).json()["detail"]
+        no_path = (await api.get(f"{API_PATH}/no-such-path")).json()["detail"]
         for endpoint in ENDPOINTS:
-            answer = await api.get(ROOT + endpoint.path, params=endpoint.example)
+            answer = await api.get(API_PATH + endpoint.path, params=endpoint.example)
             # Some examples name an execution, a record or an error of another database.
             unknown = answer.status_code == 404 and answer.json()["detail"] != no_path
             assert answer.status_code == 200 or unknown, answer.text

@@ -23,7 +23,7 @@ from normalizer.store.store import Store
 from normalizer.store.stored_rows import FIND_COORDINATES, LOCK_EVENTS
 from projector.database_session import open_connection as projector_connected
 from projector.maintenance.maintain import RetentionPeriods, maintain
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 from projector.verify.verify import verify
 from tests.support.factories import Outcomes, after, envelope, make_batch, snowflake
 from tests.support.feed import Feed
@@ -121,7 +121,7 @@ def _call(event_id: int, what: str, attempts: int, **fields: object) -> Outcomes
 
 async def assert_folded(database: Database) -> None:
     async with projector_connected(database.admin_url) as connection:
-        async for verdict in verify(connection, Scope()):
+        async for verdict in verify(connection, VerifyScope()):
             assert verdict.verdict == "match", str(verdict)
 
 
@@ -152,7 +152,9 @@ async def scattered(database: Database, events: int, folder: Path) -> None:
         await assert_ledger_holds(connection)
 
     async with projector_connected(database.admin_url) as connection:
-        async for done in maintain(connection, RetentionPeriods(), dry_run=False, sample=Scope()):
+        async for done in maintain(
+            connection, RetentionPeriods(), dry_run=False, sample=VerifyScope()
+        ):
             assert isinstance(done, str) or done.verdict == "match", str(done)
     lines: list[bytes] = []
     assert await Export(database.url, ExportSelection()).run(lines.append) == events

@@ -14,7 +14,7 @@ from normalizer.envelope import Envelope
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
 from normalizer.store.store import Store
 from projector.maintenance import event_retention
-from projector.verify.ranges import Scope
+from projector.verify.ranges import VerifyScope
 from projector.verify.verify import verify
 from tests.support.factories import after, envelope, make_batch, snowflake
 from tests.support.job_runs import ledger_mistakes
@@ -150,7 +150,7 @@ async def test_retention_and_forget_beside_eight_writers_never_deadlock(
         counted = await connection.fetchval("select sum(events) from projector.event_counts")
         assert counted == whole.stored > await count(connection, "normalizer.events")
         await connection.execute("set search_path = projector, normalizer, public")
-        verdicts = {one.projection: one.verdict async for one in verify(connection, Scope())}
+        verdicts = {one.projection: one.verdict async for one in verify(connection, VerifyScope())}
         assert set(verdicts.values()) == {"match"}, verdicts
 
 

@@ -23,7 +23,7 @@ from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.postgres.database import connect
 from normalizer.postgres.database_connection import Connection
-from projector.api.endpoints import ENDPOINTS, ROOT
+from projector.api.endpoints import API_PATH, ENDPOINTS
 from projector.cli import main as projector
 from projector.maintenance.maintain import maintenance_lock
 from tests.support.api_client import api_client
@@ -244,7 +244,7 @@ async def test_everything_works_through_it(
     async with api_client(pooled.url) as api:
         answers = {
             endpoint.path: (
-                await api.get(ROOT + endpoint.path, params=endpoint.example)
+                await api.get(API_PATH + endpoint.path, params=endpoint.example)
             ).status_code
             for endpoint in ENDPOINTS
         }
@@ -271,7 +271,7 @@ async def test_a_download_leaves_no_statement_in_a_session(pooled: Database) -> 
     await open_sessions(pooled.url)
 
     async with api_client(pooled.url) as api:
-        answers = [await api.get(f"{ROOT}/executions/7/events.ndjson") for _ in range(3)]
+        answers = [await api.get(f"{API_PATH}/executions/7/events.ndjson") for _ in range(3)]
 
     assert {answer.content.count(b"\n") for answer in answers} == {40}
     assert await left_in_sessions(pooled.url) == set()

@@ -16,8 +16,8 @@ from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.queries.call_queries import RETRY_MINUTES
 from projector.verify.queries.counter_queries import EVENT_HOURS, EVENT_MINUTES
-from projector.verify.queries.execution_queries import EXECUTIONS
-from projector.verify.ranges import Scope
+from projector.verify.queries.execution_queries import EXECUTION_FACTS
+from projector.verify.ranges import VerifyScope
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 from tests.support import view_rows
@@ -28,7 +28,7 @@ from tests.support.view_rows import T0, event
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
-EVERYTHING: Final = Scope()
+EVERYTHING: Final = VerifyScope()
 """Ends its own statement at once, like a time limit, so that no other statement needs one."""
 
 
@@ -42,7 +42,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 async def verdicts(
     connection: asyncpg.Connection,
-    scope: Scope = EVERYTHING,
+    scope: VerifyScope = EVERYTHING,
     comparisons: Sequence[Comparison] = COMPARISONS,
 ) -> dict[str, Verdict]:
     return {
@@ -149,9 +149,9 @@ async def test_a_range_and_a_sample_look_at_their_hours_only(
         "update projector.execution_facts set events = 5 where execution_id = 2"
     )
 
-    early = await verdicts(connection, Scope(kind="range", until=T0 + timedelta(hours=1)))
-    late = await verdicts(connection, Scope(kind="range", since=T0 + timedelta(days=2)))
-    sample = await verdicts(connection, Scope(kind="sample", hours=2))
+    early = await verdicts(connection, VerifyScope(kind="range", until=T0 + timedelta(hours=1)))
+    late = await verdicts(connection, VerifyScope(kind="range", since=T0 + timedelta(days=2)))
+    sample = await verdicts(connection, VerifyScope(kind="sample", hours=2))
 
     for name in ("event_hours", "execution_facts"):
         assert early[name].verdict == "match"
@@ -167,9 +167,9 @@ async def test_an_execution_that_began_before_the_range_is_compared_with_it_and_
     later = [event(event_id=n, created_at=T0 + at) for n, at in enumerate(days, start=2_000)]
     await view_rows.insert(connection, later)
     await connection.execute("update projector.execution_facts set failed_at = null")
-    monkeypatch.setattr(ranges, "EXECUTIONS_A_RANGE", 1)
+    monkeypatch.setattr(ranges, "EXECUTIONS_PER_RANGE", 1)
 
-    found = await verdicts(connection, Scope(kind="range", since=T0 + timedelta(days=2)))
+    found = await verdicts(connection, VerifyScope(kind="range", since=T0 + timedelta(days=2)))
 
     facts = found["execution_facts"]
     assert (facts.verdict, facts.compared, facts.divergent) == ("divergent", 1, 1)
@@ -208,7 +208,7 @@ async def test_executions_that_take_too_long_are_halved(connection: asyncpg.Conn
             connection, [event(event_id=execution_id, execution_id=execution_id)]
         )
     slow = f"where {cut_if('aggregated.events > 0 and cardinality($1::bigint[]) > 2')}"
-    slower = msgspec.structs.replace(EXECUTIONS, expected=f"{EXECUTIONS.expected} {slow}")
+    slower = msgspec.structs.replace(EXECUTION_FACTS, expected=f"{EXECUTION_FACTS.expected} {slow}")
 
     found = await verdicts(connection, comparisons=[slower])
 
@@ -235,8 +235,8 @@ async def test_self_tests_that_always_take_too_long_are_given_up(
     hours = [T0 + timedelta(hours=number) for number in range(12)]
     rows = [event(event_id=n, created_at=hour) for n, hour in enumerate(hours, start=1)]
     await view_rows.insert(connection, rows)
-    monkeypatch.setattr(ranges, "HOURS_A_RANGE", 1)
-    monkeypatch.setattr("projector.verify.verify.MOST_TIMEOUTS", 5)
+    monkeypatch.setattr(ranges, "HOURS_PER_RANGE", 1)
+    monkeypatch.setattr("projector.verify.verify.MAX_TIMEOUTS_IN_A_ROW", 5)
     tries: list[ranges.VerifyRange] = []
 
     async def time_out(
@@ -273,7 +273,7 @@ async def test_a_missing_row_and_another_that_no_event_explains_are_two_differen
 async def test_differences_in_too_many_places_open_one_divergence_however_often_they_are_found(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projector.verify.divergences.MOST_LOCATIONS", 0)
+    monkeypatch.setattr("projector.verify.divergences.MAX_STORED_LOCATIONS", 0)
     await fill(connection)
     await connection.execute("update projector.event_hours set events = events + 1")
 
@@ -348,7 +348,7 @@ async def test_a_sample_that_matches_elsewhere_takes_no_verdict_back(
     await differ_later(connection)
 
     await verified(connection)
-    await verified(connection, Scope(kind="range", until=T0 + timedelta(hours=1)))
+    await verified(connection, VerifyScope(kind="range", until=T0 + timedelta(hours=1)))
 
     assert await agreement(connection, "event_hours") == ("divergent", 1)
 
@@ -361,7 +361,7 @@ async def test_a_comparison_of_named_executions_takes_no_verdict_on_others_back(
     await verified(connection)
     of_executions = [one for one in COMPARISONS if one.bounds == "executions"]
 
-    other = await verdicts(connection, Scope(execution_ids=(999,)), of_executions)
+    other = await verdicts(connection, VerifyScope(execution_ids=(999,)), of_executions)
     for verdict in other.values():
         assert await store_verdict(connection, verdict)
 
@@ -379,9 +379,9 @@ async def test_a_comparison_of_just_that_place_takes_a_verdict_back(
     assert await agreement(connection, "execution_facts") == ("divergent", 1)
 
     await connection.execute("update projector.event_hours set events = events - 1")
-    await verified(connection, Scope(kind="range", until=T0))
+    await verified(connection, VerifyScope(kind="range", until=T0))
     assert await agreement(connection, "event_hours") == ("divergent", 1)
-    await verified(connection, Scope(kind="range", since=T0, until=T0 + timedelta(hours=1)))
+    await verified(connection, VerifyScope(kind="range", since=T0, until=T0 + timedelta(hours=1)))
 
     assert await agreement(connection, "event_hours") == ("match", 0)
     assert await agreement(connection, "execution_facts") == ("divergent", 1)
@@ -414,7 +414,7 @@ async def test_sample_draws_no_hour_that_retention_has_reached(
     await view_rows.insert(connection, rows)
 
     async def drawn(comparison: Comparison, most: int) -> list[Any]:
-        sample = Scope(kind="sample", hours=most, since=hours[0])
+        sample = VerifyScope(kind="sample", hours=most, since=hours[0])
         return [at.bounds[0] async for at in ranges.ranges_in_scope(connection, comparison, sample)]
 
     assert await drawn(EVENT_HOURS, 9) == await drawn(EVENT_MINUTES, 9) == hours
@@ -441,9 +441,9 @@ async def test_a_stored_verdict_says_which_hours_it_is_about(
 ) -> None:
     since, until = datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 7, 2, tzinfo=UTC)
     for scope in (
-        Scope(),
-        Scope(kind="range", since=since),
-        Scope(kind="range", since=since, until=until),
+        VerifyScope(),
+        VerifyScope(kind="range", since=since),
+        VerifyScope(kind="range", since=since, until=until),
     ):
         async for verdict in verify(connection, scope, comparisons=COMPARISONS[:1]):
             assert await store_verdict(connection, verdict)
@@ -464,7 +464,7 @@ async def test_rows_that_are_deleted_before_the_self_tests_make_no_verdict_distr
     await fill(connection)
     later = event(event_id=2_000, created_at=T0 + timedelta(days=2))
     await view_rows.insert(connection, [later])
-    monkeypatch.setattr(ranges, "HOURS_A_RANGE", 1)
+    monkeypatch.setattr(ranges, "HOURS_PER_RANGE", 1)
     tests = row_comparison.run_self_tests
 
     async def delayed(connection: asyncpg.Connection, *others: Any) -> int:
@@ -487,7 +487,7 @@ async def test_a_difference_anywhere_ends_as_all_is_compared_and_agrees(
         "('execution_facts', 'off')"
     )
 
-    for scope in (Scope(kind="range", since=T0), Scope(kind="sample")):
+    for scope in (VerifyScope(kind="range", since=T0), VerifyScope(kind="sample")):
         await verified(connection, scope)
         for projection in ("event_hours", "execution_facts"):
             assert await agreement(connection, projection) == ("divergent", 1)
@@ -504,6 +504,6 @@ async def agreement(connection: asyncpg.Connection, projection: str) -> tuple[st
     return tuple(row)
 
 
-async def verified(connection: asyncpg.Connection, scope: Scope = EVERYTHING) -> None:
+async def verified(connection: asyncpg.Connection, scope: VerifyScope = EVERYTHING) -> None:
     for verdict in (await verdicts(connection, scope)).values():
         assert await store_verdict(connection, verdict)

@@ -21,23 +21,23 @@ from projector.api import serve_command
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.api_errors import ERRORS, ApiError, BusyError
 from projector.api.api_metrics import ApiMetrics
-from projector.api.api_reference import as_html
+from projector.api.api_reference import api_reference_as_html
 from projector.api.endpoints import ENDPOINTS
-from projector.api.formats import as_csv, preferred_format
+from projector.api.formats import answer_as_csv, preferred_format
 from projector.api.openapi import build_document
 from projector.api.parameters import GroupedParams, Shapes
-from projector.api.queries.quarantine_detail import RULES
+from projector.api.queries.quarantine_detail import EXPLANATIONS_BY_REASON
 from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
-from projector.api.queries.trends import MOST_INTERVALS, trend_window
+from projector.api.queries.trends import MOST_TREND_INTERVALS, trend_window
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import problem_response
 from projector.api.serve import ApiSettings
 from projector.api.service_routes import ServiceRoutes
 from projector.api.snapshots import Snapshot
 from projector.api.thresholds import (
-    DEFAULT,
+    DEFAULT_THRESHOLDS,
     LOWER_IS_WORSE,
-    TILES,
+    TILE_NAMES,
     Threshold,
     level_for,
     parse_thresholds,
@@ -75,7 +75,7 @@ def test_a_trend_has_few_intervals_that_cover_the_window(
     window = trend_window(GroupedParams(last=last), NOW)
 
     assert (window.interval_s, window.intervals) == (width_s, intervals)
-    assert window.intervals <= MOST_INTERVALS
+    assert window.intervals <= MOST_TREND_INTERVALS
     assert window.unfinished
     assert window.since - window.previous_start == window.until - window.since
 
@@ -94,7 +94,7 @@ def test_a_trend_has_few_intervals_that_cover_the_window(
     ],
 )
 def test_no_cell_of_text_is_a_formula_by_whatever_separator(text: str, cell: str) -> None:
-    read = as_csv(answer(Cell(step=text, steps=[";=2"])), Cell).decode()
+    read = answer_as_csv(answer(Cell(step=text, steps=[";=2"])), Cell).decode()
     (row,) = csv.DictReader(io.StringIO(read, newline=""))
 
     assert (row["step"], row["steps"]) == (cell, '[";\'=2"]')
@@ -103,15 +103,15 @@ def test_no_cell_of_text_is_a_formula_by_whatever_separator(text: str, cell: str
 def test_thresholds_are_settings_that_replace_the_defaults() -> None:
     changed = parse_thresholds(["error_rate=0.01,0.5", "first_attempt_success=0.99,0.5"])
 
-    assert set(changed) == set(DEFAULT) == set(TILES)
+    assert set(changed) == set(DEFAULT_THRESHOLDS) == set(TILE_NAMES)
     assert [level_for("error_rate", value, changed) for value in (0.001, 0.01, 0.5, None)] == [
         "ok", "warn", "critical", None,
     ]  # fmt: skip
     assert [level_for("first_attempt_success", value, changed) for value in (1.0, 0.9, 0.5)] == [
         "ok", "warn", "critical",
     ]  # fmt: skip
-    assert changed["stuck"] == DEFAULT["stuck"]
-    assert set(TILES) > LOWER_IS_WORSE
+    assert changed["stuck"] == DEFAULT_THRESHOLDS["stuck"]
+    assert set(TILE_NAMES) > LOWER_IS_WORSE
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,11 @@ def test_the_shapes_of_a_filter_are_those_of_the_rules() -> None:
 
 
 def test_every_reason_means_what_the_specification_says() -> None:
-    assert set(RULES) == set(REASONS)
+    assert set(EXPLANATIONS_BY_REASON) == set(REASONS)
     table = SPEC.read_text()
-    missing = [one for one in REASONS if f"| `{one}` | {RULES[one]} |" not in table]
+    missing = [
+        one for one in REASONS if f"| `{one}` | {EXPLANATIONS_BY_REASON[one]} |" not in table
+    ]
     assert missing == []
 
 
@@ -166,7 +168,7 @@ _OUTCOMES: Final = (
 
 @pytest.fixture(scope="module")
 def api_page() -> str:
-    return as_html(build_document(ENDPOINTS, token=True)).decode()
+    return api_reference_as_html(build_document(ENDPOINTS, token=True)).decode()
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.reason)
@@ -211,7 +213,7 @@ def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyP
     assert visible.grafana == "https://grafana.example/sub"
     assert visible.docs == "https://git.example/project/"
     assert visible.thresholds["error_rate"] == Threshold(0.01, 0.5)
-    assert visible.thresholds["rejected"] == DEFAULT["rejected"]
+    assert visible.thresholds["rejected"] == DEFAULT_THRESHOLDS["rejected"]
     assert (visible.topics, visible.brokers) == (("noetl.events", "more.events"), ("kafka:9092",))
 
 
@@ -288,7 +290,7 @@ async def test_scrapes_that_come_together_read_once() -> None:
 
     own: Any = SimpleNamespace(snapshot=contextlib.nullcontext)
     described = build_document(ENDPOINTS, token=False)
-    paths = ServiceRoutes(own, own, Slow(DEFAULT), described, VisibleSettings())
+    paths = ServiceRoutes(own, own, Slow(DEFAULT_THRESHOLDS), described, VisibleSettings())
     request = Request({"type": "http", "state": {"trusted": True}})
 
     answers = await asyncio.gather(*(paths._own_metrics(request) for _ in range(5)))

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from projector.api import openapi
-from projector.api.api_reference import as_html, render_example
+from projector.api.api_reference import api_reference_as_html, render_example
 from projector.api.endpoints import ENDPOINTS
-from projector.api.examples import Example
+from projector.api.examples import RecordedRequest
 from projector.api.openapi import build_document
 
 DOCUMENT: Final = msgspec.json.decode(msgspec.json.encode(build_document(ENDPOINTS, token=False)))
@@ -49,8 +49,8 @@ def test_an_operation_is_described_and_its_examples_are_valid(name: str) -> None
 
 
 def test_a_stale_example_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
-    stale: defaultdict[str, Example] = defaultdict(
-        lambda: Example(answer={"rows": [{"former": 1}]})
+    stale: defaultdict[str, RecordedRequest] = defaultdict(
+        lambda: RecordedRequest(answer={"rows": [{"former": 1}]})
     )
     monkeypatch.setattr(openapi, "read_examples", lambda: stale)
 
@@ -60,7 +60,7 @@ def test_a_stale_example_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_page_shows_each_operation_with_its_request_and_its_answer() -> None:
-    page = as_html(DOCUMENT).decode()
+    page = api_reference_as_html(DOCUMENT).decode()
 
     for path, operation in OPERATIONS.values():
         command = render_example(path, operation)

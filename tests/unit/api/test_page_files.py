@@ -11,7 +11,7 @@ from projector.api.static_files import StaticFiles
 
 
 def _client() -> httpx.AsyncClient:
-    files = StaticFiles(page.index(), page.assets(), page.version())
+    files = StaticFiles(page.page_html(), page.page_assets(), page.page_version())
     app = Starlette(
         routes=[
             Route("/", files.page),
@@ -26,7 +26,7 @@ async def test_a_browser_keeps_a_file_whose_address_changes_with_it() -> None:
     client = _client()
     addresses = re.findall(r'(?:href|src)="(/assets/[^"]+)"', (await client.get("/")).text)
 
-    assert {address.split("/")[2] for address in addresses} == {page.version()}
+    assert {address.split("/")[2] for address in addresses} == {page.page_version()}
     for address in addresses:
         response = await client.get(address)
         assert response.status_code == 200
@@ -49,7 +49,7 @@ async def test_three_rounds_of_requests_load_all_modules_of_the_dashboard() -> N
     rounds = [set(re.findall(r'/(\w+\.js)"', html))]
 
     while rounds[-1]:
-        texts = [page.assets()[one].read_text() for one in rounds[-1]]
+        texts = [page.page_assets()[one].read_text() for one in rounds[-1]]
         imported = {one for text in texts for one in re.findall(r'from "\./(\w+\.js)"', text)}
         rounds.append(imported - set().union(*rounds))
 
@@ -62,7 +62,7 @@ async def test_the_page_weighs_at_most_a_third_of_what_a_bundle_of_plotly_did() 
     packed = {"Accept-Encoding": "gzip"}
 
     weight = 0
-    for name in page.assets():
+    for name in page.page_assets():
         response = await client.head(f"/assets/{name}", headers=packed)
         weight += int(response.headers["Content-Length"])
 

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.api.parameters import SECONDS, Grain, minutes_kept_from
+from projector.api.parameters import SECONDS_BY_GRAIN, Grain, minutes_kept_from
 from projector.api.queries.call_times import DurationsParams
 from projector.api.queries.event_rates import EventRateParams
-from projector.api.query_strings import parse
+from projector.api.query_strings import parse_query_string
 
 NOW = datetime(2026, 7, 10, 9, 31, 20, tzinfo=UTC)
 
 
 def parameters(query: str, kind: Any = EventRateParams) -> Any:
-    return parse(query.encode(), kind)
+    return parse_query_string(query.encode(), kind)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_every_window_is_rounded_out_to_whole_buckets(
     grain, low, high = window.grain_and_bounds(NOW, finest)
 
     assert low <= begin <= begin + length <= high
-    assert (high - low) % timedelta(seconds=SECONDS[grain]) == timedelta(0)
-    assert begin - low < timedelta(seconds=SECONDS[grain])
-    assert high - (begin + length) < timedelta(seconds=SECONDS[grain])
+    assert (high - low) % timedelta(seconds=SECONDS_BY_GRAIN[grain]) == timedelta(0)
+    assert begin - low < timedelta(seconds=SECONDS_BY_GRAIN[grain])
+    assert high - (begin + length) < timedelta(seconds=SECONDS_BY_GRAIN[grain])
     assert grain != "minute" or low >= minutes_kept_from(NOW)
 
 

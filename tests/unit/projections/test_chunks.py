@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
-from projector.chunks import Chunks
+from projector.chunks import ChunkRunner
 
 
-def make_chunks(most_failures: float) -> Chunks:
-    return Chunks(size=16, most=16, target_s=1, most_failures=most_failures)
+def make_chunks(most_failures: float) -> ChunkRunner:
+    return ChunkRunner(size=16, most=16, target_s=1, most_failures=most_failures)
 
 
 async def test_an_item_that_fails_alone_is_named_and_the_others_are_done() -> None:

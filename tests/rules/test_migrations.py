@@ -96,8 +96,8 @@ def test_sql_names_each_merge_flag_that_it_tests() -> None:
 def test_sql_calls_a_record_late_as_merge_flags_does() -> None:
     text = (FOLDER / "functions" / "aggregate_calls.sql").read_text()
 
-    [seconds] = re.findall(r"interval '(\d+) seconds' -- LATE_AFTER of merge_flags.py", text)
-    assert timedelta(seconds=int(seconds)) == merge_flags.LATE_AFTER
+    [seconds] = re.findall(r"interval '(\d+) seconds' -- LATE_RECORD_DELAY of merge_flags.py", text)
+    assert timedelta(seconds=int(seconds)) == merge_flags.LATE_RECORD_DELAY
 
 
 def test_each_trigger_function_has_a_file() -> None:

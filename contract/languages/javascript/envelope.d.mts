@@ -4,17 +4,17 @@ export class Num {
   toString(): string;
 }
 
-export type Json = null | boolean | string | number | bigint | Num | Json[] | { [key: string]: Json };
+export type Json = null | boolean | string | number | bigint | Num | Json[] | { [key: string]: Json | undefined };
 
 export interface Event {
   event_id?: bigint;
   execution_id: bigint;
   event_type: string;
-  step: string;
+  step?: string;
   status: string;
   created_at?: string;
-  context: Json;
-  worker_id: string | null;
+  context?: Json;
+  worker_id?: string | null;
   meta: { attempts: number | Num; [key: string]: Json };
   command_id?: string;
   catalog_id?: bigint;

@@ -16,8 +16,9 @@ func main() {
 		event, err := envelope.Read(lines.Bytes())
 		if err == nil {
 			var line []byte
-			line, err = envelope.Write(event)
-			fmt.Printf("%s\n", line)
+			if line, err = envelope.Write(event); err == nil {
+				fmt.Printf("%s\n", line)
+			}
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

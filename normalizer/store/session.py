@@ -156,7 +156,13 @@ class Session:
         """
         try:
             return await self.transaction(work, rolled_back=rolled_back)
-        except (RowRejectedError, RetryTransactionError) as error:
+        except RowRejectedError as error:
+            why = f"SQLSTATE {error.sqlstate}" if error.sqlstate else "it can't be encoded"
+            raise StoreUnavailableError(
+                f"database: PostgreSQL rejected a value, so its transaction was rolled back: {why}",
+                sqlstate=error.sqlstate,
+            ) from error
+        except RetryTransactionError as error:
             message = (
                 "database: another transaction changed the same rows first, so this one was "
                 "rolled back"

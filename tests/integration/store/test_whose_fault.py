@@ -500,3 +500,15 @@ async def test_a_statement_prepared_before_a_change_of_its_table_is_tried_again(
     session.terminate()
 
     assert [row["number"] for row in before + after] == [1, 1]
+
+
+async def test_a_rejected_value_is_not_reported_as_a_race(database: Database) -> None:
+    session = Session(database.url, application_name="one")
+
+    with pytest.raises(StoreUnavailableError) as rejected:
+        await session.fetch("select 1 / $1::integer", 0)
+    session.terminate()
+
+    assert "PostgreSQL rejected a value" in str(rejected.value)
+    assert "another transaction" not in str(rejected.value)
+    assert rejected.value.sqlstate == "22012"

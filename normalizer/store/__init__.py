@@ -17,6 +17,7 @@ owner_notes         records what an owner is working on, in case it's killed.
 source_positions    locks, checks, and moves positions with their running totals.
 dedup_horizon       locks the offsets below which records may have been written before.
 write_transaction   has the steps of the transaction that writes a batch.
+exclusions          reads which events a batch must ignore.
 sorted_outcomes     sorts a batch's outcomes by kind.
 batch_plan          plans what a batch writes, in one transaction or two.
 stored_rows         reads and locks rows of the table `events`.

@@ -27,7 +27,8 @@ from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Rejected
 from normalizer.errors import FatalError
-from normalizer.store.sorted_outcomes import Exclusions, SortedOutcomes, sort_outcomes
+from normalizer.store.exclusions import Exclusions
+from normalizer.store.sorted_outcomes import SortedOutcomes, sort_outcomes
 from normalizer.store.stored_rows import StoredRows
 
 _SHARED_BATCHES: Final = 1_000
@@ -61,9 +62,9 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         duplicates and not as merged.
         """
         return [
-            record
-            for record in self.write_plan.merged_records
-            if record[0] in self.merge_first and record[0] not in self.write_plan.flagging
+            (record, row)
+            for record, row in self.write_plan.merged_records
+            if record in self.merge_first and record not in self.write_plan.flagging
         ]
 
     def after_merge(self) -> "BatchPlan":

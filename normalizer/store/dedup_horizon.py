@@ -54,9 +54,9 @@ async def lock_dedup_horizon(
     case.
     """
     dedup_horizon = {
-        (topic, incarnation, partition): dedup_offset
-        for topic, incarnation, partition, _, next_offset, dedup_offset, _ in rows
-        if next_offset < dedup_offset
+        (row["topic"], row["incarnation"], row["partition"]): row["dedup_offset"]
+        for row in rows
+        if row["next_offset"] < row["dedup_offset"]
     }
     if not dedup_horizon:
         return NO_DEDUP_HORIZON

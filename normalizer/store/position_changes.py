@@ -78,7 +78,7 @@ class OperatorPositions:
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-    ) -> DedupHorizon | None:
+    ) -> DedupHorizon:
         """Lock the position, even while a process owns it.
 
         Raises PositionMovedError if it isn't where the operator saw it.

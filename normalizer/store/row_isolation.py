@@ -16,13 +16,15 @@ from normalizer.core.identity.coordinates import (
     Coordinates,
     DedupHorizon,
     event_coordinates,
+    required_id,
 )
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
+from normalizer.store.exclusions import begin_batch
 from normalizer.store.rows import RowRejectedError, copy_rows, update_rows
-from normalizer.store.sorted_outcomes import begin_batch, sort_outcomes
-from normalizer.store.source_positions import Positions
+from normalizer.store.sorted_outcomes import sort_outcomes
+from normalizer.store.source_positions import AlreadyCommitted, Positions
 from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, find_error_cause
 from normalizer.store.stored_rows import StoredRows
 
@@ -47,10 +49,10 @@ class RowIsolation:
         connection: asyncpg.Connection,
     ) -> dict[Coordinates, Rejected]:
         """Find the events whose rows are rejected, besides those in `row_rejections`."""
-        # `lock` returns None if an earlier commit of this batch succeeded after all. In that case
-        # it doesn't matter which rows are rejected here, because the next transaction of the batch
-        # notices that commit and ignores the result.
-        dedup_horizon = await self._positions.lock(connection, batch.parts) or NO_DEDUP_HORIZON
+        # If the batch was already committed after all, it doesn't matter which rows are rejected
+        # here. The next transaction of the batch notices that commit and ignores the result.
+        locked = await self._positions.lock(connection, batch.parts)
+        dedup_horizon = NO_DEDUP_HORIZON if isinstance(locked, AlreadyCommitted) else locked
         _, exclusions = await begin_batch(connection, batch)
         events = sort_outcomes(batch, row_rejections, exclusions, dedup_horizon).events
         # Make a deferred constraint fail here, at the row that violates it, instead of at COMMIT.
@@ -139,7 +141,7 @@ async def find_rejected_rows(
             continue
         line = 1 if len(some) == 1 else rejection.line
         if line is not None and line <= len(some):
-            rejected[some[line - 1].event_id or 0] = rejection.sqlstate
+            rejected[required_id(some[line - 1])] = rejection.sqlstate
             some = some[line:]
         suspects += [some[len(some) // 2 :], some[: len(some) // 2]]
     return rejected

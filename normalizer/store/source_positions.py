@@ -29,20 +29,24 @@ NEWEST_POSITIONS: Final = """
 """
 
 
+class AlreadyCommitted(msgspec.Struct, frozen=True):
+    """An earlier commit of the batch succeeded although its response was lost."""
+
+
 class Positions(Protocol):
     """The positions of a batch. Its transaction locks them first and moves them last."""
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-    ) -> DedupHorizon | None:
+    ) -> DedupHorizon | AlreadyCommitted:
         """Lock the positions in the order of their keys, and return their dedup horizons.
 
         They stay locked until the transaction ends, so a claim of another process waits for it. A
         dedup horizon is an offset below which a record may have been written before (see
         `dedup_horizon`). Partitions that need no lookup are missing from the result.
 
-        Returns None if an earlier commit of this batch succeeded, because there's nothing left to
-        write. Raises FencedError and PositionMovedError.
+        Returns AlreadyCommitted if there's nothing left to write. Raises FencedError and
+        PositionMovedError.
         """
 
     async def move(
@@ -63,7 +67,7 @@ class SourcePositions:
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-    ) -> DedupHorizon | None:
+    ) -> DedupHorizon | AlreadyCommitted:
         """Lock as `Positions.lock` says. A record beyond all earlier positions needs no lookup."""
         return await lock_positions(connection, parts)
 
@@ -93,7 +97,7 @@ LOCK_POSITIONS: Final = """
 
 async def lock_positions(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-) -> DedupHorizon | None:
+) -> DedupHorizon | AlreadyCommitted:
     """Lock and check the positions of the service, and return as `Positions.lock` does."""
     rows = await connection.fetch(
         LOCK_POSITIONS,
@@ -102,7 +106,7 @@ async def lock_positions(
         [part.partition for part in parts],
     )
     if is_already_committed(parts, rows):
-        return None
+        return AlreadyCommitted()
     return await lock_dedup_horizon(connection, rows)
 
 
@@ -267,7 +271,7 @@ async def record_gap(
     Raises FencedError and PositionMovedError.
     """
     part = claim.part(claim.next_offset, next_offset, [])
-    if await lock_positions(connection, (part,)) is not None:
+    if not isinstance(await lock_positions(connection, (part,)), AlreadyCommitted):
         await add_gaps(connection, (part,), reason)
         await move_positions(connection, [(part, OutcomeCounts().totals(part))])
     return msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)

@@ -30,6 +30,7 @@ from normalizer.store.row_isolation import RowIsolation
 from normalizer.store.rows import RowRejectedError
 from normalizer.store.session import LOCK_HOLDERS, RetryTransactionError, Session
 from normalizer.store.source_positions import (
+    AlreadyCommitted,
     Positions,
     SourcePositions,
     find_lost_claims,
@@ -81,9 +82,9 @@ class Store:
         self._on_commit = on_commit
         positions = positions or SourcePositions()
         self._planner = BatchPlanner(accept_expired=accept_expired)
-        self.loop_is_free = asyncio.Event()
-        self.loop_is_free.set()
-        self._transaction = WriteTransaction(positions, self._planner, self.loop_is_free)
+        self.may_normalize = asyncio.Event()
+        self.may_normalize.set()
+        self._transaction = WriteTransaction(positions, self._planner, self.may_normalize)
         self._isolation = RowIsolation(positions)
         self._session = Session(
             database_url,
@@ -232,12 +233,12 @@ class Store:
         that `projector repair` rebuilds them.
 
         Raises FencedError if another process has claimed a partition, and PositionMovedError if a
-        position has changed. While short statements run, `loop_is_free` is cleared.
+        position has changed. While short statements run, `may_normalize` is cleared.
         """
         try:
             return await self._write(batch, projections=projections)
         finally:
-            self.loop_is_free.set()
+            self.may_normalize.set()
 
     async def _write(self, batch: Batch, *, projections: bool) -> OutcomeTotals:
         """Run transactions until the batch is committed.
@@ -250,7 +251,7 @@ class Store:
         failure: BaseException | None = None
         rounds = 0
         while rounds < _MAX_ROUNDS:
-            self.loop_is_free.clear()
+            self.may_normalize.clear()
             try:
                 if isinstance(failure, RowRejectedError):
                     progress = await self._isolate_rows(
@@ -267,9 +268,13 @@ class Store:
                 progress = msgspec.structs.replace(progress, plan=None)
                 rounds += 1
             else:
-                if not isinstance(result, WriteProgress):
-                    return self._report_commit(result)
-                progress, failure = result, None
+                match result:
+                    case AlreadyCommitted():
+                        return OutcomeTotals()
+                    case CommittedBatch():
+                        return self._report_commit(result)
+                    case WriteProgress():
+                        progress, failure = result, None
         message = (
             f"database: a batch was tried {_MAX_ROUNDS} times without success, because each time a "
             "row was rejected or another transaction changed the same rows first"
@@ -299,13 +304,8 @@ class Store:
             )
         return msgspec.structs.replace(progress, row_rejections=progress.row_rejections | found)
 
-    def _report_commit(self, committed: CommittedBatch | None) -> OutcomeTotals:
-        """Call `on_commit`, and return the batch's totals.
-
-        They're empty if the batch was committed before.
-        """
-        if committed is None:
-            return OutcomeTotals()
+    def _report_commit(self, committed: CommittedBatch) -> OutcomeTotals:
+        """Call `on_commit`, and return the batch's totals."""
         if self._on_commit:
             self._on_commit(msgspec.structs.replace(committed, commit_s=self._session.commit_s))
         return committed.totals

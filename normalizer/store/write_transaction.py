@@ -6,8 +6,10 @@ in quarantine. Finally it advances the positions, together with their running to
 
 `Store.write` begins the transaction, and commits it. If anything here raises, or if the process
 dies, the server rolls everything back. These locks are held until then, and every writer takes them
-in this order: positions by their key, dedup horizons, stored rows by event_id, and rows of the
-projections, which triggers of the COPY and the UPDATE lock.
+in this order: positions by their key, dedup horizons, stored rows, and rows of the projections,
+which triggers of the COPY and the UPDATE lock. `reconcile` says in which order it locks stored
+rows. If two writers deadlock all the same, PostgreSQL ends one of them, and `retry` writes its
+batch again.
 """
 
 import asyncio
@@ -17,15 +19,16 @@ from itertools import pairwise
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import Batch, OutcomeTotals
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Event
 from normalizer.core.identity.coordinates import DedupHorizon, event_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
+from normalizer.store.exclusions import begin_batch
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
 from normalizer.store.rows import add_merged_records, copy_rows, update_rows
-from normalizer.store.sorted_outcomes import SortedOutcomes, begin_batch
-from normalizer.store.source_positions import Positions
+from normalizer.store.sorted_outcomes import OutcomeCounts, SortedOutcomes
+from normalizer.store.source_positions import AlreadyCommitted, Positions
 from normalizer.store.stored_rows import StoredRows
 
 
@@ -60,34 +63,34 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 class WriteTransaction:
     """The steps of the transaction that writes a batch.
 
-    `loop_is_free` is set while the database works on the inserted rows. That's the longest step,
-    and this transaction doesn't need the event loop until it's done, so the loop can normalize
-    records.
+    `may_normalize` belongs to the Store, which clears it before each transaction and sets it after
+    the last one. In between, this transaction sets it while the database works on the inserted
+    rows. That's the longest step, and the transaction doesn't need the event loop until it's done,
+    so the loop can normalize records.
     """
 
     def __init__(
-        self, positions: Positions, planner: BatchPlanner, loop_is_free: asyncio.Event
+        self, positions: Positions, planner: BatchPlanner, may_normalize: asyncio.Event
     ) -> None:
         self._positions = positions
         self._planner = planner
-        self._loop_is_free = loop_is_free
+        self._may_normalize = may_normalize
 
     async def run(
         self, batch: Batch, progress: WriteProgress, connection: asyncpg.Connection
-    ) -> CommittedBatch | WriteProgress | None:
+    ) -> CommittedBatch | WriteProgress | AlreadyCommitted:
         """Write the batch, or only the updates that must be written before it.
 
         `progress` is what earlier transactions of the same batch have achieved, for example a plan
         that this one carries out.
 
         Returns WriteProgress if only the updates were written, and the batch needs another
-        transaction. Returns None if an earlier commit of this batch succeeded, so that nothing is
-        left to write. Raises FencedError and PositionMovedError, RowRejectedError if COPY rejects a
+        transaction. Raises FencedError and PositionMovedError, RowRejectedError if COPY rejects a
         row, and the errors of asyncpg, which `Session` translates.
         """
         dedup_horizon = await self._positions.lock(connection, batch.parts)
-        if dedup_horizon is None:
-            return None
+        if isinstance(dedup_horizon, AlreadyCommitted):
+            return dedup_horizon
         batch_id, exclusions = await begin_batch(connection, batch)
         plan = progress.plan
         if plan is None or not plan.still_holds(dedup_horizon, exclusions):
@@ -97,11 +100,8 @@ class WriteTransaction:
         outcomes = await self._write_rows(connection, plan, batch_id)
         rejections = plan.sorted_outcomes.rejections
         kept = await self._quarantine(connection, rejections, batch_id, dedup_horizon)
-        _count(plan.sorted_outcomes, outcomes, kept)
-        moves = [
-            (part, counts.totals(part))
-            for part, counts in zip(batch.parts, plan.sorted_outcomes.counts, strict=True)
-        ]
+        totals = _count_outcomes(batch.parts, plan.sorted_outcomes, outcomes, kept)
+        moves = list(zip(batch.parts, totals, strict=True))
         await self._positions.move(connection, moves, batch_id, plan.sorted_outcomes)
         return CommittedBatch(
             events=plan.sorted_outcomes.events,
@@ -109,7 +109,7 @@ class WriteTransaction:
             outcomes=outcomes,
             rejections=rejections,
             kept=kept,
-            totals=sum((totals for _, totals in moves), OutcomeTotals()),
+            totals=sum(totals, OutcomeTotals()),
             expired_unread=plan.sorted_outcomes.expired_unread,
             ambiguous=plan.write_plan.ambiguous + progress.ambiguous,
             batch_id=batch_id,
@@ -135,12 +135,15 @@ class WriteTransaction:
     ) -> list[tuple[Outcome, int]]:
         """Insert and change the rows of the plan. Returns each event's outcome and row id."""
         write_plan, merged = plan.write_plan, plan.merged
-        self._loop_is_free.set()
-        await copy_rows(connection, write_plan.inserts, batch_id)
-        self._loop_is_free.clear()
+        self._may_normalize.set()
+        try:
+            await copy_rows(connection, write_plan.inserts, batch_id)
+        finally:
+            self._may_normalize.clear()
         await update_rows(connection, write_plan.updates)
         await add_merged_records(
-            connection, [record for record in write_plan.merged_records if record[0] not in merged]
+            connection,
+            [(record, row) for record, row in write_plan.merged_records if record not in merged],
         )
         if not merged:
             return write_plan.outcomes
@@ -180,15 +183,25 @@ class WriteTransaction:
         return [is_kept.get(id(one), False) for one in rejections]
 
 
-def _count(
+def _count_outcomes(
+    parts: Sequence[PartitionBatch],
     sorted_outcomes: SortedOutcomes,
     outcomes: Sequence[tuple[Outcome, int]],
     kept: Sequence[bool],
-) -> None:
-    """Add the outcomes of events and rejections to the counts of their parts."""
-    for counts, (first, after) in zip(
-        sorted_outcomes.counts, pairwise((0, *sorted_outcomes.ends)), strict=True
+) -> list[OutcomeTotals]:
+    """Count the outcomes of each part: its events, its rejections, and what it ignores."""
+    totals = []
+    for part, ignored, (event, after_event), (rejection, after_rejection) in zip(
+        parts,
+        sorted_outcomes.ignored,
+        pairwise((0, *sorted_outcomes.event_ends)),
+        pairwise((0, *sorted_outcomes.rejection_ends)),
+        strict=True,
     ):
-        counts.add_outcomes(outcomes[first:after])
-    for counts, is_new in zip(sorted_outcomes.rejection_counts, kept, strict=True):
-        counts.add("quarantined" if is_new else "duplicate")
+        counts = OutcomeCounts()
+        counts.add("ignored", ignored)
+        counts.add_outcomes(outcomes[event:after_event])
+        for is_new in kept[rejection:after_rejection]:
+            counts.add("quarantined" if is_new else "duplicate")
+        totals.append(counts.totals(part))
+    return totals

@@ -80,11 +80,11 @@ MUTANTS: Final = (
             ),
             SourceChange(
                 _STORE,
-                "                if not isinstance(result, WriteProgress):\n",
+                "                match result:\n",
                 "                if isinstance(result, CommittedBatch):\n"
                 "                    moved = self._transaction._positions.move_later\n"
                 "                    await self._session.transaction(moved)\n"
-                "                if not isinstance(result, WriteProgress):\n",
+                "                match result:\n",
             ),
         ),
         tests=("test_a_crash_before_the_commit_leaves_neither_rows_nor_position",),

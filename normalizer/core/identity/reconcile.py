@@ -145,7 +145,7 @@ class _Reconciler:
         )
 
     async def _load_rows(self, events: Sequence[Envelope]) -> None:
-        """Find out where these records are stored, and lock every row that they report on.
+        """Find out where these records are stored, and lock the rows that they report on.
 
         All processes lock these rows in ascending order of their ids, so that no two of them can
         deadlock here. (The second round has only ids from MIN_HASHED_ID on.) An event whose

@@ -24,7 +24,7 @@ from normalizer.jobs.sources.history_source import PartKey
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
 from normalizer.store.session import RetryTransactionError
 from normalizer.store.sorted_outcomes import SortedOutcomes
-from normalizer.store.source_positions import is_already_committed
+from normalizer.store.source_positions import AlreadyCommitted, is_already_committed
 from normalizer.store.topic_cluster import check_cluster
 
 _NOTHING_REWRITTEN = (0, 0, 0)
@@ -109,11 +109,11 @@ class JobPositions:
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-    ) -> DedupHorizon | None:
+    ) -> DedupHorizon | AlreadyCommitted:
         """Lock the positions of a batch, and return its dedup horizons.
 
         A dedup horizon is an offset below which a record may have been written before, so such
-        records have to be looked up. Returns None if the batch was committed already. Raises
+        records have to be looked up. Returns AlreadyCommitted if the batch was. Raises
         FencedError if another runner has taken over the job, PositionMovedError, and
         AnotherClusterError.
         """
@@ -129,7 +129,7 @@ class JobPositions:
             [part.partition for part in parts],
         )
         if is_already_committed(parts, rows):
-            return None
+            return AlreadyCommitted()
         self._spans = _offset_spans(parts)
         return await _reached(connection, self._spans, self._cluster_id)
 

@@ -52,8 +52,11 @@ class BatchFiller:
         self._clock = clock
         self._left: list[ClaimedChunk] = []
         """The records for which the last batch had no room."""
-        self.last_write_s = 0.0
-        """How long the last batch took to write."""
+        self._last_write_s = 0.0
+
+    def note_write(self, took_s: float) -> None:
+        """Note how long the last batch took to write. The age at which the next is due follows."""
+        self._last_write_s = took_s
 
     async def fill(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
         """Return the next batch, or an empty one if the service stops or a suspect has no record.
@@ -142,7 +145,7 @@ class BatchFiller:
 
     def _age_s(self) -> float:
         """Return how old a batch may become before it's written."""
-        return min(self._settings.batch_age_ms / 1000, DUE_AFTER_WRITES * self.last_write_s)
+        return min(self._settings.batch_age_ms / 1000, DUE_AFTER_WRITES * self._last_write_s)
 
     async def _pause(self, writing: asyncio.Task[None] | None, left_s: float) -> None:
         """Wait until the batch is due.

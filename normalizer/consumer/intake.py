@@ -42,7 +42,7 @@ class Intake:
     """Normalizes records in short slices, so that the event loop stays responsive.
 
     A record that would take long goes to the helper process instead. Before each slice, the intake
-    waits up to SHORT_STATEMENTS_S for `loop_is_free` to be set. Without this wait, each short SQL
+    waits up to SHORT_STATEMENTS_S for `may_normalize` to be set. Without this wait, each short SQL
     statement of the batch that's being written would be held up by a slice. `timed` measures how
     long a stage of a batch takes.
     """
@@ -54,13 +54,13 @@ class Intake:
         membership: Membership,
         timed: Callable[[str], AbstractContextManager[None]],
         tasks: asyncio.TaskGroup,
-        loop_is_free: asyncio.Event,
+        may_normalize: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._membership = membership
         self._ownership = membership.ownership
         self._timed = timed
-        self._loop_is_free = loop_is_free
+        self._may_normalize = may_normalize
         self._normalizer = normalizer
         self.helper_process = HelperProcess(
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
@@ -70,7 +70,7 @@ class Intake:
         """The records that have killed the helper process: how often, and the last error."""
         self._slow_records = SlowRecords(self._ownership, tasks, self._normalize_in_process)
 
-    async def stop(self) -> None:
+    async def stop_helper(self) -> None:
         """Stop the helper process. The record that it works on is abandoned."""
         await self._slow_records.stop()
         await self.helper_process.stop()
@@ -120,8 +120,8 @@ class Intake:
     async def _make_way(self) -> None:
         """Let other tasks run, and wait for short SQL statements."""
         await asyncio.sleep(0)
-        if not self._loop_is_free.is_set():
-            await wait_at_most(self._loop_is_free, SHORT_STATEMENTS_S)
+        if not self._may_normalize.is_set():
+            await wait_at_most(self._may_normalize, SHORT_STATEMENTS_S)
 
     def _add(
         self,

@@ -125,7 +125,9 @@ class Membership:
         if kind is None:
             # Release the claims only after a normal end. An error may have been caused by a record
             # that this process was reading. The claims then stay unreleased, which tells the next
-            # owner of each partition to look for such a record.
+            # owner of each partition to look for such a record. A stop whose deadline passed is a
+            # normal end too. No record has hung the event loop, or else the deadline's timer
+            # couldn't have run.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEAVING_S):
                     await self._record_idle()

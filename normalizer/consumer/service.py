@@ -7,8 +7,9 @@ Rebalance  ends every claim. The transaction in flight may still commit, because
 Crash      loses nothing. The next owner reads from the stored position, at first only a few
            records at a time.
 Outage     of the database: the batch in flight is retried. Reading pauses when the next batch is
-           full.
-SIGTERM    writes the batches that are open, within a deadline. Then the process leaves the group.
+           full. Of Kafka: claims stay valid, and fetching is retried until a broker responds.
+SIGTERM    writes the batches that are open, within a deadline. In an outage of the database it
+           gives each of them one more try. Then the process leaves the group.
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
 the other. A batch has a part for each of its partitions. At most two batches are in memory: one
@@ -19,9 +20,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from contextvars import Context
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -36,7 +35,7 @@ from normalizer.consumer.lock_waits import keep_finding_lock_holders
 from normalizer.consumer.membership import Membership
 from normalizer.consumer.partition_state import PartitionState
 from normalizer.consumer.record_store import StoreFactory, postgres_stores
-from normalizer.consumer.set_aside import PartsSetAside, without_parts
+from normalizer.consumer.set_aside import PartsSetAside
 from normalizer.core.batch import MAX_BATCH_BYTES, Batch, BatchBuilder, PartitionBatch
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
@@ -110,7 +109,7 @@ class Service:
             self._membership,
             self._timed,
             self._tasks,
-            self._store.loop_is_free,
+            self._store.may_normalize,
         )
         scheduler = FetchScheduler(self._membership, self._store, self._timed)
         self._filler = BatchFiller(settings, scheduler, self.intake, self._stopping, clock)
@@ -125,7 +124,10 @@ class Service:
         return (self._in_flight, *self._parts_set_aside.in_flight)
 
     async def run(self) -> None:
-        """Fetch, normalize, and store records until `stop` is called. Raises FatalError."""
+        """Fetch, normalize, and store records until `stop` is called.
+
+        Raises FatalError, or any other exception that a bug causes.
+        """
         _log.info(
             "consumer.started", topics=self._settings.kafka_topics, owner=self._settings.owner
         )
@@ -138,17 +140,18 @@ class Service:
             for store in (self._claims_store, self._store):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self._membership)
-            opened.push_async_callback(self.intake.stop)
+            opened.push_async_callback(self.intake.stop_helper)
             try:
                 async with self._deadline, self._tasks as tasks:
                     self._membership.start(tasks)
-                    works = {
-                        "writer": self._run_writer,
-                        "waits": self._keep_asking,
+                    critical = {
+                        "writer": self._fetch_and_write,
+                        "waits": self._keep_finding_lock_holders,
                         "deadline": self._set_deadline,
                     }
-                    start_critical_tasks(tasks, self._stopping, works)
+                    start_critical_tasks(tasks, self._stopping, critical)
             except TimeoutError:
+                # The claims are released as after any other stop (see `Membership.__aexit__`).
                 _log.warning("consumer.deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
                 raise pick_worst_error(errors, FatalError) from errors
@@ -165,10 +168,7 @@ class Service:
             self._membership.stop()
 
     def heartbeat_age_s(self) -> float:
-        """Return how many seconds ago the event loop last ran.
-
-        It's safe to call from any thread, and so are the methods below.
-        """
+        """Return how many seconds ago the event loop last ran. Safe to call from any thread."""
         return self._clock() - self._heartbeat_s
 
     def partitions(self) -> dict[str, int]:
@@ -199,77 +199,64 @@ class Service:
         now_s = asyncio.get_running_loop().time()
         self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
 
-    async def _run_writer(self) -> None:
+    async def _fetch_and_write(self) -> None:
         """Fetch, normalize, and write. While one batch is being written, the next is filled."""
-        # `before` is the write that began before `writing`. Only two batches may be in flight, so
-        # it must end before the service begins a third batch.
-        before: asyncio.Task[None] | None = None
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
             in_spans = self._tracer.begin()
-            if before and not before.done():
-                with self._timed("wait"):
-                    await asyncio.wait([before])
             builder = await self._filler.fill(writing)
-            if builder:
-                work = self._write_after(writing, builder, in_spans)
-                before, writing = writing, self._tasks.create_task(work, name="write")
-        if writing:
-            await asyncio.wait([writing])
-        await self.intake.stop()
+            if not builder:
+                continue
+            await self._wait_for_write(writing)
+            writing = self._tasks.create_task(self._write(builder, in_spans), name="write")
+        await self._wait_for_write(writing)
+        # A slow record is another task of the task group, which wouldn't end before that record is
+        # done. So stop the helper process here. `run` stops it too, for the case of an error.
+        await self.intake.stop_helper()
 
-    async def _write_after(
-        self, writing: asyncio.Task[None] | None, builder: BatchBuilder, in_spans: WriteSpans
-    ) -> None:
-        """Write the batch after the previous one, without parts whose claim was lost meanwhile."""
-        if writing and not writing.done():
-            await asyncio.wait([writing])
-        batch = without_lost_claims(builder.build(), self.ownership.claims)
-        if batch.parts:
-            self._count_batch(builder)
-            await self._write(batch, in_spans(batch))
+    async def _wait_for_write(self, writing: asyncio.Task[None] | None) -> None:
+        """Wait until this batch is written, so that only two batches are ever in memory.
 
-    async def _write(self, batch: Batch, spans: AbstractContextManager[None]) -> None:
-        """Write the batch. If it's rolled back, its partitions are claimed and read again.
-
-        If a piece of it was committed before that, reading continues after that piece.
+        This raises no error of the write. The task group does, which also cancels this task.
         """
+        if writing and not writing.done():
+            with self._timed("wait"):
+                await asyncio.wait([writing])
+
+    async def _write(self, builder: BatchBuilder, in_spans: WriteSpans) -> None:
+        """Write the batch, without the parts whose claim was lost since their records were read.
+
+        If it's rolled back, its partitions are claimed and read again.
+        """
+        batch = without_lost_claims(builder.build(), self.ownership.claims)
+        if not batch.parts:
+            return
+        self._count_batch(builder)
         begun_s = self._clock()
-        # The parts that a task of their own writes now. What happens to the batch doesn't concern
-        # their partitions.
-        taken: list[PartitionBatch] = []
         try:
-            with spans, self._membership.busy("writer"), self._timed("write"):
+            with in_spans(batch), self._membership.busy("writer"), self._timed("write"):
                 await write_with_retry(
                     self._store,
                     batch,
                     stop=self._membership.abort_writes,
                     in_flight=self._in_flight,
                     on_failure=self._note_failure,
-                    set_aside=partial(self._set_aside, taken),
+                    set_aside=self._set_aside,
                 )
         except PartsNotWrittenError as lost:
             # Only the relay's store raises this. The parts that aren't lost are committed.
             self._membership.on_commit(batch, lost.reasons)
         except PositionError as lost:
-            self._membership.on_rollback(without_parts(batch, taken).parts, [lost])
+            self._membership.on_rollback(self._in_flight.without_set_aside(batch).parts, [lost])
         except RetryableError as error:
             # A stop or a rebalance has ended the retries.
             _log.info("batch.rolled_back", why=str(error))
-            self._membership.on_rollback(without_parts(batch, taken).parts)
+            self._membership.on_rollback(self._in_flight.without_set_aside(batch).parts)
         else:
-            self._filler.last_write_s = self._clock() - begun_s
-            self._note_written(without_parts(batch, taken))
+            self._filler.note_write(self._clock() - begun_s)
+            self._note_written(self._in_flight.without_set_aside(batch))
 
-    async def _keep_asking(self) -> None:
-        """Find out what a slow write waits for."""
-        await keep_finding_lock_holders(
-            self._stopping,
-            self._claims_store,
-            lambda: ((self._in_flight, self._store), *self._parts_set_aside.parts_in_turn()),
-        )
-
-    def _set_aside(self, taken: list[PartitionBatch], part: PartitionBatch) -> bool:
+    def _set_aside(self, part: PartitionBatch) -> bool:
         """Start to write this part apart from its batch. Returns False if that isn't possible.
 
         `write_with_retry` calls this for a part that has waited for ten seconds.
@@ -277,11 +264,18 @@ class Service:
         writing = self._parts_set_aside.add(part, self._in_flight)
         if writing is None:
             return False
-        taken.append(part)
         # Start the task with an empty context. Otherwise it would inherit the batch's tracing span,
         # which ends before this write does.
         self._tasks.create_task(writing, name="write set aside", context=Context())
         return True
+
+    async def _keep_finding_lock_holders(self) -> None:
+        """Find out what a slow write waits for."""
+        await keep_finding_lock_holders(
+            self._stopping,
+            self._claims_store,
+            lambda: ((self._in_flight, self._store), *self._parts_set_aside.parts_in_turn()),
+        )
 
     def _note_written(self, batch: Batch) -> None:
         """Note that all of a batch, or of a part that was set aside, is committed."""

@@ -161,9 +161,3 @@ class _WriterInTurn(NamedTuple):
         """Write the batch as Store.write does."""
         async with self.parts.wait_for_turn(self.in_flight, self.stop):
             return await self.store.write(batch, projections=projections)
-
-
-def without_parts(batch: Batch, parts: Sequence[PartitionBatch]) -> Batch:
-    """Return the batch without the partitions of these parts."""
-    keys = {part.key for part in parts}
-    return Batch(parts=tuple(part for part in batch.parts if part.key not in keys))

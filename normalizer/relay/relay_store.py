@@ -65,8 +65,8 @@ class RelayStore:
         self._on_commit = on_commit
         self._topics = TopicReader(settings)
         self._holder = secrets.token_hex(8)
-        self.loop_is_free = asyncio.Event()
-        self.loop_is_free.set()
+        self.may_normalize = asyncio.Event()
+        self.may_normalize.set()
         self._owned: dict[KafkaPartition, _OwnedPartition] = {}
         self._limits: Mapping[str, int] = MappingProxyType({})
 

@@ -59,6 +59,8 @@ class InFlightBatch:
     - `piece` is what's being written now: the batch, or a smaller one that it was split into.
     - `error` is the error of its last try, or None.
     - `waits_for` is what its statement is waiting for, according to the server.
+    - `set_aside` has the parts that `write_with_retry` handed over to its caller. They stay listed
+      after the end of the batch, until the next one begins.
     - `since_s` is the time at which the writer began with the batch.
     """
 
@@ -70,10 +72,11 @@ class InFlightBatch:
         self.piece: Batch | None = None
         self.error: RetryableError | None = None
         self.waits_for = ""
+        self.set_aside: list[PartitionBatch] = []
 
     def begin(self, batch: Batch) -> None:
         """Note that the writer begins to write the batch."""
-        self.error, self.piece, self.waits_for = None, batch, ""
+        self.error, self.piece, self.waits_for, self.set_aside = None, batch, "", []
         if self.since_s is None:
             self.since_s = self._clock()
 
@@ -94,6 +97,11 @@ class InFlightBatch:
         """Note that the batch was written, or that its writer has stopped."""
         self.since_s = self.piece = self.error = None
         self.waits_for = ""
+
+    def without_set_aside(self, batch: Batch) -> Batch:
+        """Return the batch without the parts that were set aside."""
+        keys = {part.key for part in self.set_aside}
+        return Batch(parts=tuple(part for part in batch.parts if part.key not in keys))
 
     def age_s(self) -> float:
         """Return the seconds since the writer began with the batch, or 0 without one."""
@@ -141,7 +149,7 @@ async def write_with_retry(
     `on_failure` is called after each failed try.
 
     If `set_aside` takes over the part of a partition, nothing more of that partition is written
-    here.
+    here, and `in_flight` lists the part.
 
     Raises RetryableError once `stop` is set, FatalError if the database keeps rejecting the
     sign-in, and the PositionError and FatalError that `write` raises. When this raises, earlier
@@ -238,6 +246,7 @@ class _Retries:
                 self._replace([Batch(parts=(part,)) for part in piece.parts])
                 return True
             if self._set_aside(piece.parts[0]):
+                self._in_flight.set_aside.append(piece.parts[0])
                 self._leave_out(piece.parts[0])
                 return True
         if self._tries >= TRIES_BEFORE_HALVING and (halves := piece.split()):

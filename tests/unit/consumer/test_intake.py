@@ -20,7 +20,7 @@ RECORDS = 1_000
 PARTITION = KafkaPartition("topic", 0)
 
 
-async def fill(loop_is_free: asyncio.Event, builder: BatchBuilder) -> None:
+async def fill(may_normalize: asyncio.Event, builder: BatchBuilder) -> None:
     """Normalize RECORDS records by Python's rules, which takes many slices."""
     membership = SimpleNamespace(
         ownership=None, stopping=asyncio.Event(), note_progress=lambda _: None
@@ -32,25 +32,25 @@ async def fill(loop_is_free: asyncio.Event, builder: BatchBuilder) -> None:
             cast("Any", membership),
             lambda _: contextlib.nullcontext(),
             tasks,
-            loop_is_free,
+            may_normalize,
         )
         records = [raw_record(offset, raw_event()) for offset in range(RECORDS)]
         chunk = FetchedChunk(
             partition=PARTITION, from_offset=0, next_offset=RECORDS, records=records
         )
         assert await one.add_chunk(builder, make_claim(), chunk) is None
-        await one.stop()
+        await one.stop_helper()
 
 
 async def test_slices_wait_for_short_statements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "SHORT_STATEMENTS_S", DEADLINE_S)
-    loop_is_free, builder = asyncio.Event(), BatchBuilder()
+    may_normalize, builder = asyncio.Event(), BatchBuilder()
 
-    filling = asyncio.create_task(fill(loop_is_free, builder))
+    filling = asyncio.create_task(fill(may_normalize, builder))
     await moment(0.05)
 
     assert builder.rows == 0
-    loop_is_free.set()
+    may_normalize.set()
     await filling
     assert builder.rows == RECORDS
 

@@ -29,9 +29,9 @@ from bench.servers import create_topic, started_servers
 from normalizer.embedded import (
     PostgresServer,
 )
-from normalizer.runtime.child import Child, module_search_environment
+from normalizer.runtime.child import ChildProcess, module_search_environment
+from normalizer.store.event_rows import COPIED_EVENT_COLUMNS
 from normalizer.store.migrate import migrate
-from normalizer.store.rows import EVENT_COLUMNS
 from tests.support.results import command_line, write_results
 
 TOPIC: Final = "noetl.events"
@@ -168,11 +168,11 @@ async def drain(
     connection = await asyncpg.connect(database_url)
     empty = await _empty_tables(connection)
     owners = await connection.fetchval(_OWNERS)
-    services: list[Child] = []
+    services: list[ChildProcess] = []
     try:
         for _ in range(processes):
             command = [sys.executable, "-m", "normalizer", "run"]
-            services.append(await Child.start("normalizer", command, env=environment))
+            services.append(await ChildProcess.start("normalizer", command, env=environment))
         async with asyncio.timeout(1800):
             holders = min(processes, partitions)
             while await connection.fetchrow(_HELD, topic, owners) != (partitions, holders):
@@ -197,7 +197,7 @@ async def drain(
         await connection.close()
 
 
-def _all_run(services: list[Child]) -> None:
+def _all_run(services: list[ChildProcess]) -> None:
     for service in services:
         if service.returncode is not None:
             raise SystemExit(f"a normalizer ended with {service.returncode}")
@@ -267,7 +267,7 @@ async def connected(database_url: str) -> asyncpg.Connection:
 
 async def finished_rows(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
     """The stored rows, in the order in which they were stored."""
-    columns = ", ".join(EVENT_COLUMNS)
+    columns = ", ".join(COPIED_EVENT_COLUMNS)
     rows = await connection.fetch(
         f"select {columns} from normalizer.events order by batch_id, event_id"  # noqa: S608 - our own names
     )
@@ -277,7 +277,7 @@ async def finished_rows(connection: asyncpg.Connection) -> list[tuple[Any, ...]]
 async def copy(connection: asyncpg.Connection, rows: list[tuple[Any, ...]]) -> None:
     """Copy one batch."""
     await connection.copy_records_to_table(
-        "events", schema_name="normalizer", columns=EVENT_COLUMNS, records=rows
+        "events", schema_name="normalizer", columns=COPIED_EVENT_COLUMNS, records=rows
     )
 
 

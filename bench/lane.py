@@ -34,7 +34,7 @@ from normalizer.core.encoded_events import (
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
-from normalizer.runtime.native_lane import MODULE, why_not_installed
+from normalizer.runtime.native_lane import NATIVE_MODULE_NAME, why_not_installed
 from simulator.mix import Mix
 from simulator.topic_records import records
 
@@ -69,7 +69,9 @@ class _Cores:
     """The lane and the rules in Python, as a process of the service has them."""
 
     def __init__(self) -> None:
-        self._lane: NativeLane = import_module(MODULE).Lane(EncodedEvent, EventCleaner())
+        self._lane: NativeLane = import_module(NATIVE_MODULE_NAME).Lane(
+            EncodedEvent, EventCleaner()
+        )
         self._normalizer = Normalizer()
 
     def lane(self, sent: Sequence[RawRecord]) -> list[RawRecord]:

@@ -22,7 +22,7 @@ import asyncpg
 
 from bench.drain import TOPIC, load, stack
 from bench.peers.costs import cpu_s
-from normalizer.runtime.child import Child, module_search_environment
+from normalizer.runtime.child import ChildProcess, module_search_environment
 
 SAMPLE_S: Final = 0.002
 ASK_S: Final = 0.01
@@ -36,7 +36,7 @@ async def main(events: int, seed: int) -> None:
         await load(servers.bootstrap_servers, events, seed)
         url = await servers.database("overlap")
         connection = await asyncpg.connect(url)
-        service = await Child.start(
+        service = await ChildProcess.start(
             "normalizer",
             [sys.executable, "-m", "normalizer", "run"],
             env={

@@ -23,7 +23,7 @@ from typing import Any, Final
 import asyncpg
 
 from bench.drain import Stack, connected, copy, drain, finished_rows, load, stack
-from normalizer.store.rows import EVENT_COLUMNS
+from normalizer.store.event_rows import COPIED_EVENT_COLUMNS
 from tests.support.results import command_line, write_results
 
 IN_FLIGHT: Final = 2_000
@@ -131,7 +131,7 @@ def _batches(rows: list[Row], size: int) -> Iterator[list[Row]]:
 async def _writers(servers: Stack, rows: list[Row], say: Any) -> int:
     """Count how often one of eight sessions waited for another's row, or deadlocked."""
     url = await servers.database("writers")
-    execution = EVENT_COLUMNS.index("execution_id")
+    execution = COPIED_EVENT_COLUMNS.index("execution_id")
     shares: list[list[Row]] = [[] for _ in range(WRITERS)]
     for row in rows:
         shares[hash(row[execution]) % WRITERS].append(row)
@@ -187,7 +187,7 @@ def lives(
         call, nth = divmod(number, EVENTS_A_CALL)
         kind = (*kinds, "command.completed")[nth]
         ends = nth >= len(kinds) - 1
-        columns: dict[str, Any] = dict.fromkeys(EVENT_COLUMNS)
+        columns: dict[str, Any] = dict.fromkeys(COPIED_EVENT_COLUMNS)
         columns |= {
             "event_id": (first_id + number) << 22,
             "execution_id": 1 + call % executions,
@@ -211,7 +211,7 @@ def lives(
             "source_offset": number,
             "source_index": 0,
         }
-        yield tuple(columns[name] for name in EVENT_COLUMNS)
+        yield tuple(columns[name] for name in COPIED_EVENT_COLUMNS)
 
 
 _ROW_WAITS: Final = """

@@ -1,11 +1,11 @@
 """The program `normalizer`, also started by `python -m normalizer`."""
 
-from normalizer.runtime.program_start import start
+from normalizer.runtime.program_start import start_program
 
 
 def main() -> None:
     """Run a command."""
-    start("normalizer")
+    start_program("normalizer")
 
 
 if __name__ == "__main__":

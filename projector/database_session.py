@@ -12,7 +12,11 @@ import asyncpg
 
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError
 from normalizer.postgres import database
-from normalizer.postgres.database import COMMAND_TIMEOUT_S, check_url, describe_server_error
+from normalizer.postgres.database import (
+    COMMAND_TIMEOUT_S,
+    check_database_url,
+    describe_server_error,
+)
 
 _STATEMENT_TIMEOUT_S: Final = 10
 """The longest that a statement may keep its snapshot. Until it ends, vacuum can't remove dead rows,
@@ -53,7 +57,7 @@ def database_url() -> str:
             "DATABASE_URL is not set. Set it to the address of the database, for example:\n"
             "  export DATABASE_URL=postgresql://reader:secret@db/noetl"
         )
-    check_url(url, "DATABASE_URL")
+    check_database_url(url, "DATABASE_URL")
     return url
 
 

@@ -25,7 +25,7 @@ from bench.peers.costs import cpu_s
 from bench.peers.drains import until_stable
 from bench.peers.installs import SOURCES
 from bench.peers.servers import MONITOR, Servers, stop
-from normalizer.runtime.child import Child
+from normalizer.runtime.child import ChildProcess
 
 _EVERY_S: Final = 0.002
 _AFTER_S: Final = 5.0
@@ -122,7 +122,7 @@ async def _watch(
     rate: float,
 ) -> list[_Snapshot]:
     program = SOURCES / "programs" / "send_steadily.py"
-    sender = await Child.start(
+    sender = await ChildProcess.start(
         "sender",
         [sys.executable, program, topic, source, target, str(rate)],
         env={

@@ -26,7 +26,7 @@ from normalizer.embedded import (
     remove_server_folder,
 )
 from normalizer.embedded.free_ports import find_free_port
-from normalizer.runtime.child import Child
+from normalizer.runtime.child import ChildProcess
 from normalizer.store.migrate import migrate
 
 POSTGRES: Final = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
@@ -127,7 +127,7 @@ class Servers:
 
     async def start(
         self, who: Contestant, topic: str, url: str, group: str, *, unguarded: bool = False
-    ) -> list[Child]:
+    ) -> list[ChildProcess]:
         """Start the contestant's processes. Their output goes to a log in the folder."""
         servers = self.kafka.bootstrap_servers
         environ = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
@@ -142,7 +142,7 @@ class Servers:
         if who.kind == "connect":
             command = [*command, *self._connect_files(who, topic, url, group)]
         return [
-            await Child.start(
+            await ChildProcess.start(
                 who.name, command, env=environ, log=self.log_path(group), cwd=SOURCES.parents[1]
             )
             for _ in range(who.processes)
@@ -208,7 +208,7 @@ async def servers(folder: Path) -> AsyncIterator[Servers]:
         remove_server_folder(folder)
 
 
-async def stop(children: list[Child]) -> None:
+async def stop(children: list[ChildProcess]) -> None:
     """End the processes of a contestant, in order where they can."""
     for child in children:
         if child.returncode is None:

@@ -18,14 +18,14 @@ from normalizer.config.settings import Settings
 from normalizer.errors import OtherGroupError
 from normalizer.store.migrate import (
     APPLIED_BY_HAND_REMEDY,
-    REMEDY,
+    USE_OTHER_BUILD_REMEDY,
     USE_PRIMARY_REMEDY,
-    read_status,
+    read_migration_statuses,
 )
-from normalizer.store.migration_files import names_in_state, read_migrations
+from normalizer.store.migration_files import migration_names_in_state, read_migrations
 from normalizer.store.other_groups import find_other_groups
 from normalizer.store.read_only import read_only_connection
-from normalizer.store.source_positions import NEWEST_POSITIONS
+from normalizer.store.source_positions import NEWEST_POSITIONS_SQL
 
 _SKEW_S: Final = 5.0
 _ENCODING: Final = (
@@ -135,9 +135,10 @@ class DatabaseCheck:
         """Check that all migrations are applied, and none was edited."""
         if not self.answers:
             return
-        statuses = await read_status(self._url)
+        statuses = await read_migration_statuses(self._url)
         applied, pending, edited, by_hand = (
-            names_in_state(statuses, state) for state in ("applied", "pending", "edited", "by hand")
+            migration_names_in_state(statuses, state)
+            for state in ("applied", "pending", "edited", "by hand")
         )
         self.migrated = not pending
         if pending and not (applied or edited or by_hand):
@@ -153,7 +154,9 @@ class DatabaseCheck:
                 "run `normalizer migrate` as the database's owner",
             )
         if edited:
-            yield CheckResult("migrations", f"edited after they were applied: {edited}", REMEDY)
+            yield CheckResult(
+                "migrations", f"edited after they were applied: {edited}", USE_OTHER_BUILD_REMEDY
+            )
         if by_hand:
             yield CheckResult(
                 "migrations",
@@ -291,7 +294,7 @@ class DatabaseCheck:
 
     async def read_positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
         """Return the newest position of each partition."""
-        return await self._fetch(NEWEST_POSITIONS, topics)
+        return await self._fetch(NEWEST_POSITIONS_SQL, topics)
 
     async def find_other_groups(
         self, partitions: Collection[tuple[str, int]], group_id: str

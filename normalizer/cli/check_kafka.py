@@ -14,12 +14,12 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import last_record_from_columns
 from normalizer.errors import FatalError
 from normalizer.kafka import (
-    Bounds,
     KafkaPartition,
     LogMismatch,
-    TopicReader,
+    OffsetBounds,
+    TopicLookup,
+    acl_grant_command,
     find_log_mismatch,
-    grant_command,
     no_leader_error,
 )
 
@@ -31,11 +31,11 @@ _UNUSED: Final = "new: no process has joined it yet"
 class KafkaCheck:
     """Checks everything in Kafka that the service needs."""
 
-    def __init__(self, settings: Settings, log: TopicReader) -> None:
+    def __init__(self, settings: Settings, log: TopicLookup) -> None:
         self._settings = settings
         self._log = log
         self.cluster_id: str | None = None
-        self.bounds: dict[KafkaPartition, Bounds | None] = {}
+        self.bounds: dict[KafkaPartition, OffsetBounds | None] = {}
         """The first offset and the end of every existing partition, or None if it has no leader."""
         self._servers = ",".join(settings.kafka_bootstrap_servers)
         self.trouble = (
@@ -72,7 +72,7 @@ class KafkaCheck:
             message = (
                 "this user may not describe the topic, so it's unknown whether the topic exists"
             )
-            yield CheckResult(f"topic {topic}", message, grant_command("topic", topic))
+            yield CheckResult(f"topic {topic}", message, acl_grant_command("topic", topic))
             return
         if not partitions:
             create = self._command("kafka-topics.sh", topic, "--create --partitions 6")
@@ -104,7 +104,7 @@ class KafkaCheck:
         try:
             state, members = await self._log.group_members(group)
         except FatalError as error:
-            yield CheckResult(f"group {group}", str(error), grant_command("group", group))
+            yield CheckResult(f"group {group}", str(error), acl_grant_command("group", group))
         else:
             said = _UNUSED if state in _NO_SUCH_GROUP else f"{state.lower()}, {members} members"
             yield CheckResult(f"group {group}", said)
@@ -127,7 +127,7 @@ class KafkaCheck:
         )
 
     async def _readable(
-        self, topic: str, bounds: dict[KafkaPartition, Bounds]
+        self, topic: str, bounds: dict[KafkaPartition, OffsetBounds]
     ) -> AsyncIterator[CheckResult]:
         filled = [
             partition for partition, bound in sorted(bounds.items()) if bound.end > bound.start
@@ -141,7 +141,7 @@ class KafkaCheck:
         try:
             await self._log.first_record(partition, *bounds[partition])
         except FatalError as error:
-            yield CheckResult(f"topic {topic}", str(error), grant_command("topic", topic))
+            yield CheckResult(f"topic {topic}", str(error), acl_grant_command("topic", topic))
         else:
             yield CheckResult(f"topic {topic}", "may be read")
 
@@ -152,7 +152,7 @@ class KafkaCheck:
             yield CheckResult(
                 f"topic {topic}",
                 "its settings are hidden, so the alert NormalizerRecordsExpire can't fire",
-                grant_command("topic", topic, "DescribeConfigs"),
+                acl_grant_command("topic", topic, "DescribeConfigs"),
             )
             return
         if "compact" in configs.get("cleanup.policy", ""):

@@ -31,7 +31,7 @@ def load_settings_or_exit(*needs: str) -> Settings:
     `needs` names the settings without which this command can't run. Logging is off from then on,
     until the command configures it.
     """
-    logging_setup.configure(level="critical")
+    logging_setup.configure_logging(level="critical")
     return read_settings_or_exit(lambda: environment.load_settings(os.environ, needs=needs))
 
 

@@ -17,9 +17,9 @@ from normalizer.cli.job_options import ID_TYPE, parse_time_range
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.jobs.export import Export, ExportFile, ExportSelection
-from normalizer.runtime.command_line import NonEmptyPath, discard_output
+from normalizer.runtime.command_line import NonEmptyPath, discard_further_output
 from normalizer.runtime.exit_codes import INTERRUPTED
-from normalizer.runtime.progress import Progress
+from normalizer.runtime.progress import ProgressPrinter
 from normalizer.runtime.signals import stop_on_signals
 
 _FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
@@ -90,13 +90,13 @@ def export(
     )
     work = Export(settings.required_database_url, selection)
     screen = create_screen_for_log(settings)
-    progress = Progress(screen, "export")
+    progress = ProgressPrinter(screen, "export")
     if str(file) == "-":
         try:
             run_or_exit(_plain(work, _FORMATS[form], progress))
             sys.stdout.buffer.flush()
         except BrokenPipeError:
-            discard_output()
+            discard_further_output()
         return
 
     async def packed() -> int:
@@ -106,7 +106,9 @@ def export(
     screen.print_line(f"{run_or_exit(packed()):,} events in {file}")
 
 
-async def _plain(work: Export, to_line: Callable[[Envelope], bytes], progress: Progress) -> None:
+async def _plain(
+    work: Export, to_line: Callable[[Envelope], bytes], progress: ProgressPrinter
+) -> None:
     """Write lines to stdout. On a terminal the lines themselves show the progress."""
     with contextlib.ExitStack() as reporting:
         if not sys.stdout.isatty():

@@ -12,7 +12,7 @@ from normalizer.cli.job_execution import create_screen_for_log
 from normalizer.cli.position_commands import user_at_host
 from normalizer.errors import ConfigurationError
 from normalizer.jobs.forget import ErasedCounts, ErasureReason, ExecutionToForget, Forget
-from normalizer.runtime.progress import Progress
+from normalizer.runtime.progress import ProgressPrinter
 
 
 def _execution(text: str) -> ExecutionToForget:
@@ -69,7 +69,7 @@ def forget(*, execution: ExecutionToForget, who: str | None, why: str, dry_run: 
             "expected a reason, such as 'request 17', but the text is empty", param_hint="--why"
         )
     flow = Forget(settings.required_database_url, execution)
-    progress = Progress(create_screen_for_log(settings), "forget")
+    progress = ProgressPrinter(create_screen_for_log(settings), "forget")
 
     async def with_progress(work: Coroutine[Any, Any, ErasedCounts]) -> ErasedCounts:
         with progress.reporting(flow.work_done):

@@ -24,11 +24,11 @@ from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.throttle import LiveLagMeter, Throttle
 from normalizer.jobs.sources.history_source import HistorySource
-from normalizer.kafka import TopicReader
+from normalizer.kafka import TopicLookup
 from normalizer.runtime import logging_setup
 from normalizer.runtime.exit_codes import FAILED, PROBLEM_FOUND
-from normalizer.runtime.garbage import collect_rarely
-from normalizer.runtime.progress import Progress, WorkDone
+from normalizer.runtime.garbage_collection import collect_garbage_rarely
+from normalizer.runtime.progress import ProgressPrinter, WorkDone
 from normalizer.runtime.screen import Screen
 from normalizer.runtime.signals import cancel_on_signal
 from normalizer.runtime.slices import Normalize
@@ -37,7 +37,7 @@ from normalizer.runtime.slices import Normalize
 def create_screen_for_log(settings: Settings) -> Screen:
     """Return a screen on standard error. The log is printed on it too."""
     screen = Screen(sys.stderr)
-    logging_setup.configure(
+    logging_setup.configure_logging(
         level=settings.log_level,
         log_format=settings.log_format,
         secrets=settings.secrets(),
@@ -63,7 +63,7 @@ def run_job(
             )
             return await job(runner)
 
-    collect_rarely()
+    collect_garbage_rarely()
     return run_or_exit(run())
 
 
@@ -74,7 +74,7 @@ async def _throttle(
     logger = logging_setup.get_logger()
     live = None
     if settings.kafka_bootstrap_servers:
-        log = await opened.enter_async_context(TopicReader(settings))
+        log = await opened.enter_async_context(TopicLookup(settings))
         live = await opened.enter_async_context(LiveLagMeter(settings.required_database_url, log))
     else:
         logger.info("job.live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")
@@ -107,7 +107,7 @@ def run_backfill_dry_run(
                 broken = error
         return trial.stale, stopped, broken
 
-    collect_rarely()
+    collect_garbage_rarely()
     with open_diff(changes) as diff:
         stale, stopped, broken = run_or_exit(dry_run(diff))
     if source.truncation_reason:
@@ -156,7 +156,7 @@ class _DryRun(Protocol):
 async def run_dry_run(dry_run: _DryRun, screen: Screen) -> bool:
     """Run the dry run and show its progress. Returns whether a signal ended it."""
     async with cancel_on_signal() as block:
-        with Progress(screen, "dry run").reporting(dry_run.work_done):
+        with ProgressPrinter(screen, "dry run").reporting(dry_run.work_done):
             await dry_run.run()
     return block.expired()
 

@@ -34,15 +34,15 @@ from normalizer.cli.ledger_findings import (
 )
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.kafka import (
-    Bounds,
     KafkaPartition,
     LogMismatch,
-    TopicReader,
+    OffsetBounds,
+    TopicLookup,
     UnreadableBatchError,
     find_log_mismatch,
     no_leader_error,
 )
-from normalizer.kafka.lenient_reader import ONE_BATCH
+from normalizer.kafka.lenient_reader import ONE_BATCH_BYTES
 from normalizer.store.read_only import read_only_connection
 
 _ROWS_A_CHUNK: Final = 500_000
@@ -87,7 +87,7 @@ _RUNS: Final = """
 
 
 async def verify_ledger(
-    database_url: str, log: TopicReader | None
+    database_url: str, log: TopicLookup | None
 ) -> AsyncIterator[PartitionFinding | JobRunFinding]:
     """Check every position, and yield a finding for each partition and then each run of a job.
 
@@ -144,8 +144,8 @@ async def verify_ledger(
 
 
 async def _log_bounds(
-    log: TopicReader | None, positions: Sequence[LedgerPosition]
-) -> tuple[dict[PartitionKey, Bounds], AbstractSet[KafkaPartition]]:
+    log: TopicLookup | None, positions: Sequence[LedgerPosition]
+) -> tuple[dict[PartitionKey, OffsetBounds], AbstractSet[KafkaPartition]]:
     """Return the bounds of each newest position's log, and the partitions without a leader."""
     if log is None:
         return {}, frozenset()
@@ -205,8 +205,8 @@ async def _gaps(connection: asyncpg.Connection) -> defaultdict[PartitionKey, _Ga
 
 
 async def _check_partition(
-    log: TopicReader | None,
-    bounds: Bounds | None,
+    log: TopicLookup | None,
+    bounds: OffsetBounds | None,
     position: LedgerPosition,
     gaps: _Gaps,
     stored: int,
@@ -242,7 +242,7 @@ async def _check_partition(
 
 
 async def _why_reset(
-    log: TopicReader, position: LedgerPosition, bounds: Bounds
+    log: TopicLookup, position: LedgerPosition, bounds: OffsetBounds
 ) -> LogMismatch | None:
     return await find_log_mismatch(
         log,
@@ -255,13 +255,13 @@ async def _why_reset(
 
 
 async def _why_unreadable(
-    log: TopicReader, position: LedgerPosition, bounds: Bounds
+    log: TopicLookup, position: LedgerPosition, bounds: OffsetBounds
 ) -> UnreadableBatchError | None:
     if not bounds.start <= position.next_offset < bounds.end:
         return None
     at = KafkaPartition(position.topic, position.partition)
     try:
-        await log.chunk_at(at, position.next_offset, most_bytes=ONE_BATCH)
+        await log.chunk_at(at, position.next_offset, most_bytes=ONE_BATCH_BYTES)
     except UnreadableBatchError as error:
         return error
     return None

@@ -23,7 +23,7 @@ from normalizer.config import environment
 from normalizer.core.json_schema import json_schema
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.files.unpack import UnpackedFile
-from normalizer.runtime.command_line import discard_output
+from normalizer.runtime.command_line import discard_further_output
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 
 
@@ -57,7 +57,7 @@ def normalize(*, file: str, strict: bool) -> None:
             )
             rejected = normalize_lines(source, sys.stdout.buffer, normalizer)
         except BrokenPipeError:
-            discard_output()
+            discard_further_output()
             return
         except NormalizerError as error:
             exit_with_error(error)

@@ -87,7 +87,7 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
     """
     settings = load_settings_or_exit("database_url")
     entries = run_or_exit(
-        quarantine_reader.list_entries(
+        quarantine_reader.list_quarantine_entries(
             settings.required_database_url,
             reason=reason,
             topic=topic,
@@ -95,7 +95,11 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
             limit=limit,
         )
     )
-    click.echo(quarantine_reader.format_table(entries) if entries else "no records are quarantined")
+    click.echo(
+        quarantine_reader.format_quarantine_table(entries)
+        if entries
+        else "no records are quarantined"
+    )
 
 
 @quarantine.command("show")
@@ -117,9 +121,13 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     with the roles normalizer_redriver and normalizer_writer.
     """
     settings = load_settings_or_exit("database_url")
-    entry, kept = run_or_exit(quarantine_reader.read_entry(settings.required_database_url, number))
+    entry, kept = run_or_exit(
+        quarantine_reader.read_quarantine_entry(settings.required_database_url, number)
+    )
     click.echo(
-        quarantine_reader.format_entry(entry, kept, raw=raw, redact_keys=settings.redact_keys)
+        quarantine_reader.format_quarantine_entry(
+            entry, kept, raw=raw, redact_keys=settings.redact_keys
+        )
     )
 
 

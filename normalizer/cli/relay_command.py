@@ -16,9 +16,9 @@ from normalizer.cli.service_commands import (
     shapes_option,
 )
 from normalizer.config.settings import Settings
-from normalizer.relay.event_pages import unregister as unregister_relay
+from normalizer.relay.event_pages import unregister_relay
 from normalizer.relay.event_relay import EventRelay
-from normalizer.relay.event_relay_monitor import monitoring
+from normalizer.relay.event_relay_monitor import serve_monitoring
 from normalizer.relay.relay_store import relay_stores
 from normalizer.runtime.signals import stop_on_signals
 
@@ -101,5 +101,5 @@ def _with_group(settings: Settings, suffix: str) -> Settings:
 
 async def _serve_stored(settings: Settings) -> None:
     relaying = EventRelay(settings)
-    with monitoring(settings, relaying), stop_on_signals(relaying.stop):
+    with serve_monitoring(settings, relaying), stop_on_signals(relaying.stop):
         await relaying.run()

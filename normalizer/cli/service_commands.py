@@ -27,10 +27,10 @@ from normalizer.observability.tracing import open_tracing, otel_header_secrets
 from normalizer.runtime import logging_setup
 from normalizer.runtime.command_line import NonEmptyPath
 from normalizer.runtime.exit_codes import PROBLEM_FOUND, STUCK, exit_code_for
-from normalizer.runtime.garbage import collect_rarely
+from normalizer.runtime.garbage_collection import collect_garbage_rarely
 from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import migrate as apply_migrations
-from normalizer.store.migrate import read_status
+from normalizer.store.migrate import read_migration_statuses
 from normalizer.store.migration_script import migration_script
 from normalizer.up import UpOptions
 from normalizer.up import up as run_stack
@@ -118,7 +118,7 @@ async def run_service(
 def load_settings_and_configure_log(*needs: str) -> Settings:
     """Read the settings and configure the log. Ends the process if the settings are wrong."""
     settings = load_settings_or_exit(*needs)
-    logging_setup.configure(
+    logging_setup.configure_logging(
         level=settings.log_level,
         log_format=settings.log_format,
         secrets=(*settings.secrets(), *otel_header_secrets(os.environ)),
@@ -129,7 +129,7 @@ def load_settings_and_configure_log(*needs: str) -> Settings:
 
 def run_service_or_exit(serving: Coroutine[Any, Any, None]) -> None:
     """Run a service in this process. If it fails, log a line, and exit with the error's code."""
-    collect_rarely()
+    collect_garbage_rarely()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serving)
@@ -222,7 +222,7 @@ def up(
     comes from the simulator, which only a source checkout has. An installed wheel starts everything
     else.
     """
-    logging_setup.configure(level="critical")
+    logging_setup.configure_logging(level="critical")
     options = UpOptions(
         folder=folder,
         kafka=not no_kafka,
@@ -269,7 +269,7 @@ def migrate(*, status: bool, print_script: bool) -> None:
         applied = run_or_exit(apply_migrations(settings.required_database_url, report=click.echo))
         click.echo(f"{len(applied)} applied now")
         return
-    states = run_or_exit(read_status(settings.required_database_url))
+    states = run_or_exit(read_migration_statuses(settings.required_database_url))
     for one in states:
         when = f" at {one.applied_at:%Y-%m-%d %H:%M:%S}" if one.applied_at else ""
         click.echo(f"{one.state:<8} {one.name}{when}")

@@ -4,7 +4,7 @@ service          has the loop (fetch, normalize, store, commit) and what it meas
 critical_tasks   runs tasks without which the service can't continue.
 membership       joins the consumer group, and keeps its partitions claimed.
 watchdog         finds partitions that have unread records but make no progress.
-claims           claims assigned partitions in PostgreSQL, and checks their logs in Kafka.
+partition_claimer  claims assigned partitions in PostgreSQL, and checks their logs in Kafka.
 ownership        keeps the state of each partition.
 partition_state  has the states of a partition, and the transitions between them.
 record_store     has the interface of a store: PostgreSQL for the service, Kafka for the relay.

@@ -11,22 +11,22 @@ from normalizer.consumer.intake import Intake
 from normalizer.core.batch import BatchBuilder
 from normalizer.runtime.pause import wait_at_most
 
-RECORDS_A_FETCH: Final = 500
+_MAX_FETCH_RECORDS: Final = 500
 """The most records that one fetch returns."""
-IDLE_S: Final = 0.5
+_IDLE_WAIT_S: Final = 0.5
 """The longest wait for records, after which the service looks again whether it must stop."""
-DUE_AFTER_WRITES: Final = 2.0
+_DUE_AFTER_WRITES: Final = 2.0
 """A batch is due when it's this many times as old as the last write took, or when it reaches the
 maximum age (NORMALIZER_BATCH_AGE_MS) if that's sooner. So a process with little to do spends about
 half of its time writing."""
-FEW_RECORDS: Final = 100
+_FEW_RECORDS: Final = 100
 """A fetch with fewer records than this counts as small. After two small fetches in a row, wait
-until the batch is due, or for IDLE_S, because a fetch costs as much as normalizing ten records. A
-single small fetch doesn't count, because it may be the rest of a large response."""
-PAUSE_S: Final = 0.01
+until the batch is due, or for _IDLE_WAIT_S, because a fetch costs as much as normalizing ten
+records. A single small fetch doesn't count, because it may be the rest of a large response."""
+_PAUSE_S: Final = 0.01
 """How long a fetch waits for records while they keep coming, and how long a batch that is due waits
 for the previous write at a time."""
-FRESH_S: Final = 0.003
+_FRESH_RECORDS_WAIT_S: Final = 0.003
 """How long a batch that is due waits for records that have just reached the broker. aiokafka
 requests them only after we have taken its previous response."""
 
@@ -89,30 +89,30 @@ class BatchFiller:
         due_s = self._clock() if for_suspects else None
         fetched = small_fetches = 0
         while not self._must_end(builder, for_suspects=for_suspects):
-            left_s = IDLE_S if due_s is None else due_s - self._clock()
+            left_s = _IDLE_WAIT_S if due_s is None else due_s - self._clock()
             is_due = left_s <= 0 and (writing is None or writing.done())
-            room = min(self._settings.batch_rows - builder.rows, RECORDS_A_FETCH)
+            room = min(self._settings.batch_rows - builder.rows, _MAX_FETCH_RECORDS)
             if self._left:
                 # The records left over from the last batch say nothing about how many there are to
                 # fetch. So act as if the last fetch had returned as many as there was room for.
                 chunks, fetched = self._left, room
             else:
-                wait_s = IDLE_S
+                wait_s = _IDLE_WAIT_S
                 if due_s is not None:
                     wait_s = _wait_s(left_s, fetched, small_fetches, is_due=is_due)
                 if not wait_s:
                     # Records trickle in. Let some arrive, and fetch them without waiting.
-                    longest_s = IDLE_S if small_fetches > 1 else PAUSE_S
+                    longest_s = _IDLE_WAIT_S if small_fetches > 1 else _PAUSE_S
                     await self._pause(writing, min(left_s, longest_s))
                 fetch = await self._scheduler.fetch(room, wait_s)
                 if fetch is None:
                     if builder:
                         break  # write the batch now, because rejoining or stopping ends its claims
-                    await wait_at_most(self._stopping, IDLE_S)
+                    await wait_at_most(self._stopping, _IDLE_WAIT_S)
                     continue
                 chunks, fetched = fetch, sum([len(one.records) for _, one in fetch])
                 if fetched:
-                    is_small = fetched < min(room, FEW_RECORDS)
+                    is_small = fetched < min(room, _FEW_RECORDS)
                     small_fetches = small_fetches + 1 if is_small else 0
             self._left = await self._add(builder, chunks)
             # A fetch that returned all that there was room for has probably left more. So continue,
@@ -145,23 +145,24 @@ class BatchFiller:
 
     def _age_s(self) -> float:
         """Return how old a batch may become before it's written."""
-        return min(self._settings.batch_age_ms / 1000, DUE_AFTER_WRITES * self._last_write_s)
+        return min(self._settings.batch_age_ms / 1000, _DUE_AFTER_WRITES * self._last_write_s)
 
     async def _pause(self, writing: asyncio.Task[None] | None, left_s: float) -> None:
         """Wait until the batch is due.
 
-        If it already is, wait up to PAUSE_S for the previous write.
+        If it already is, wait up to _PAUSE_S for the previous write.
         """
         if left_s > 0:
             await wait_at_most(self._stopping, left_s)
         elif writing:
-            await asyncio.wait([writing], timeout=PAUSE_S)
+            await asyncio.wait([writing], timeout=_PAUSE_S)
 
 
 def _wait_s(left_s: float, fetched: int, small_fetches: int, *, is_due: bool) -> float:
     """Return how long the next fetch waits for a first record. 0.0 means to pause before it."""
     if is_due:
-        return FRESH_S
+        return _FRESH_RECORDS_WAIT_S
     if not fetched and left_s > 0:
-        return min(left_s, IDLE_S)  # nothing came, so wait for a record until the batch is due
-    return 0.0 if small_fetches else PAUSE_S
+        # Nothing came, so wait for a record until the batch is due.
+        return min(left_s, _IDLE_WAIT_S)
+    return 0.0 if small_fetches else _PAUSE_S

@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Final
 
-from normalizer.consumer.membership import Membership
+from normalizer.consumer.membership import GroupMembership
 from normalizer.consumer.record_store import RecordStore
 from normalizer.errors import BrokerUnavailableError, PositionError, RetryableError
 from normalizer.kafka import FetchedChunk, KafkaPartition, UnreadableBatchError
 from normalizer.store.claim import Claim
 
-SUSPECT_WAIT_S: Final = 0.01
+_SUSPECT_WAIT_S: Final = 0.01
 """While no suspect has records, wait no longer than this for healthy partitions."""
 
 ClaimedChunk = tuple[Claim, FetchedChunk]
@@ -29,7 +29,7 @@ class FetchScheduler:
 
     def __init__(
         self,
-        membership: Membership,
+        membership: GroupMembership,
         store: RecordStore,
         timed: Callable[[str], AbstractContextManager[None]],
     ) -> None:
@@ -72,7 +72,7 @@ class FetchScheduler:
         room -= sum([len(chunk.records) for _, chunk in slices])
         if room <= 0:
             return slices
-        others = await self._fetch(healthy, room, 0.0 if slices else SUSPECT_WAIT_S)
+        others = await self._fetch(healthy, room, 0.0 if slices else _SUSPECT_WAIT_S)
         if others is None:
             return slices or None
         return slices + others
@@ -94,7 +94,7 @@ class FetchScheduler:
             if not suspects[partition].is_blamed:
                 (claim, _), *_ = chunks
                 with contextlib.suppress(RetryableError, PositionError):
-                    await self._store.mark_next_record_alone(claim)
+                    await self._store.mark_working_on_one_record(claim)
             return chunks
         return []
 

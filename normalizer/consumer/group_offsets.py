@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from normalizer.consumer.ownership import Ownership
+from normalizer.consumer.ownership import PartitionOwnership
 from normalizer.consumer.record_store import RecordStore
 from normalizer.errors import NormalizerError
 from normalizer.kafka import GroupReader, KafkaPartition
@@ -12,21 +12,23 @@ from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.pause import wait_at_most
 from normalizer.store.claim import Claim
 
-COMMITS_EVERY_S: Final = 1.0
-COMMIT_S: Final = 5.0
+_COMMIT_EVERY_S: Final = 1.0
+_COMMIT_TIMEOUT_S: Final = 5.0
 """How long one commit may take."""
 
 _log: Final = get_logger()
 
 
-class GroupOffsets:
+class GroupOffsetCommitter:
     """Commits stored positions, and the offsets at which new claims begin.
 
     A failed commit is repeated with the next one. Nothing is lost if it never succeeds, because no
     process reads these offsets to find its position.
     """
 
-    def __init__(self, reader: GroupReader, ownership: Ownership, store: RecordStore) -> None:
+    def __init__(
+        self, reader: GroupReader, ownership: PartitionOwnership, store: RecordStore
+    ) -> None:
         self._reader = reader
         self._ownership = ownership
         self._store = store
@@ -41,7 +43,7 @@ class GroupOffsets:
 
     async def keep_committing(self, stopping: asyncio.Event) -> None:
         """Commit every second until the service stops."""
-        while not await wait_at_most(stopping, COMMITS_EVERY_S):
+        while not await wait_at_most(stopping, _COMMIT_EVERY_S):
             await self.commit()
 
     async def commit(self) -> None:
@@ -49,7 +51,7 @@ class GroupOffsets:
 
         A store whose positions are the group's offsets needs no commit.
         """
-        if self._store.keeps_group_offsets:
+        if self._store.positions_are_group_offsets:
             return
         noted, claims = self._claims_noted, self._ownership.claims
         # A position that was stored under a new claim is further than the claim's own offset.
@@ -58,7 +60,7 @@ class GroupOffsets:
         self._to_commit = begun | self._to_commit
         done = {**self._to_commit}
         try:
-            await self._reader.commit(done, timeout_s=COMMIT_S)
+            await self._reader.commit(done, timeout_s=_COMMIT_TIMEOUT_S)
         except NormalizerError as error:
             _log.debug("group.commit_failed", why=str(error))
         else:

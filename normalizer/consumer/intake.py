@@ -14,7 +14,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from normalizer.config.settings import Settings
-from normalizer.consumer.membership import Membership
+from normalizer.consumer.membership import GroupMembership
 from normalizer.consumer.slow_records import SlowRecords
 from normalizer.core.batch import Batch, BatchBuilder, RecordOutcomes
 from normalizer.core.normalize import Normalizer
@@ -23,14 +23,14 @@ from normalizer.envelope import Normalized
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.runtime.helper_process import HelperProcess, HelperProcessDiedError
 from normalizer.runtime.logging_setup import get_logger
-from normalizer.runtime.native_lane import open_lane
+from normalizer.runtime.native_lane import open_native_lane
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import normalize_in_slices
 from normalizer.store.claim import Claim
 
-LONGEST_WAIT_S: Final = 10.0
+_LONGEST_RETRY_WAIT_S: Final = 10.0
 """The longest pause before a record that has killed the helper process is tried again."""
-SHORT_STATEMENTS_S: Final = 0.05
+_SHORT_STATEMENTS_WAIT_S: Final = 0.05
 """How long to wait, before each slice of records, for the short SQL statements of the batch that is
 being written. Without this wait, each of these statements would wait for a slice to end, with its
 connection idle."""
@@ -42,16 +42,16 @@ class Intake:
     """Normalizes records in short slices, so that the event loop stays responsive.
 
     A record that would take long goes to the helper process instead. Before each slice, the intake
-    waits up to SHORT_STATEMENTS_S for `may_normalize` to be set. Without this wait, each short SQL
-    statement of the batch that's being written would be held up by a slice. `timed` measures how
-    long a stage of a batch takes.
+    waits up to _SHORT_STATEMENTS_WAIT_S for `may_normalize` to be set. Without this wait, each
+    short SQL statement of the batch that's being written would be held up by a slice. `timed`
+    measures how long a stage of a batch takes.
     """
 
     def __init__(
         self,
         settings: Settings,
         normalizer: Normalizer,
-        membership: Membership,
+        membership: GroupMembership,
         timed: Callable[[str], AbstractContextManager[None]],
         tasks: asyncio.TaskGroup,
         may_normalize: asyncio.Event,
@@ -65,7 +65,7 @@ class Intake:
         self.helper_process = HelperProcess(
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
         )
-        self.lane = open_lane(settings)
+        self.lane = open_native_lane(settings)
         self._dying_records: dict[str, tuple[int, str]] = {}
         """The records that have killed the helper process: how often, and the last error."""
         self._slow_records = SlowRecords(self._ownership, tasks, self._normalize_in_process)
@@ -121,7 +121,7 @@ class Intake:
         """Let other tasks run, and wait for short SQL statements."""
         await asyncio.sleep(0)
         if not self._may_normalize.is_set():
-            await wait_at_most(self._may_normalize, SHORT_STATEMENTS_S)
+            await wait_at_most(self._may_normalize, _SHORT_STATEMENTS_WAIT_S)
 
     def _add(
         self,
@@ -162,7 +162,7 @@ class Intake:
                     outcomes = await self.helper_process.normalize(record)
                 except HelperProcessDiedError as died:
                     tries += 1
-                    wait_s = back_off_s(tries, longest_s=LONGEST_WAIT_S)
+                    wait_s = back_off_s(tries, longest_s=_LONGEST_RETRY_WAIT_S)
                     self._dying_records[record.coordinates] = (tries, str(died))
                     _log.warning(
                         "helper.died",

@@ -19,12 +19,12 @@ from functools import partial
 from typing import Final, Self
 
 from normalizer.config.settings import Settings
-from normalizer.consumer.claims import Claims
 from normalizer.consumer.critical_tasks import start_critical_tasks
-from normalizer.consumer.group_offsets import GroupOffsets
-from normalizer.consumer.ownership import Ownership
+from normalizer.consumer.group_offsets import GroupOffsetCommitter
+from normalizer.consumer.ownership import PartitionOwnership
+from normalizer.consumer.partition_claimer import PartitionClaimer
 from normalizer.consumer.record_store import RecordStore
-from normalizer.consumer.watchdog import Watchdog
+from normalizer.consumer.watchdog import ProgressWatchdog
 from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.errors import (
     BrokerUnavailableError,
@@ -32,26 +32,26 @@ from normalizer.errors import (
     ProcessStuckError,
     RetryableError,
 )
-from normalizer.kafka import FetchedChunk, GroupReader, KafkaPartition, TopicReader
+from normalizer.kafka import FetchedChunk, GroupReader, KafkaPartition, TopicLookup
 from normalizer.runtime.logging_setup import OutageLog, ServiceCounters, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
-from normalizer.store.process_shapes import ConfiguredShapes
+from normalizer.store.process_shapes import ShapesFingerprint
 
-CLAIMS_EVERY_S: Final = 0.25
+_CLAIM_EVERY_S: Final = 0.25
 """How often to look for partitions to claim."""
-VERIFIES_EVERY_S: Final = 0.5
+_VERIFY_EVERY_S: Final = 0.5
 """How often to retry the check of logs that couldn't be checked."""
-CHECK_LOST_EVERY_S: Final = 2.0
+_CHECK_LOST_EVERY_S: Final = 2.0
 """How often to look for lost claims."""
-REJOIN_S: Final = 10.0
+_REJOIN_TIMEOUT_S: Final = 10.0
 """The process exits if its Kafka client takes longer than this to stop before a rejoin."""
-LEAVING_S: Final = 5.0
+_LEAVE_TIMEOUT_S: Final = 5.0
 """How long releasing the claims may take at the end, and how long leaving the group."""
 
 _log: Final = get_logger()
 
 
-class Membership:
+class GroupMembership:
     """This process's membership in the consumer group.
 
     Call `start` inside its `async with` block.
@@ -63,7 +63,7 @@ class Membership:
         store: RecordStore,
         *,
         accept_reset: bool,
-        shapes: ConfiguredShapes,
+        shapes: ShapesFingerprint,
         counters: ServiceCounters,
         clock: Callable[[], float],
     ) -> None:
@@ -71,7 +71,7 @@ class Membership:
         self._store = store
         self._counters = counters
         self._clock = clock
-        self._kafka = TopicReader(settings)
+        self._kafka = TopicLookup(settings)
         self._verification_due = asyncio.Event()
         self._reader = GroupReader(
             settings,
@@ -79,8 +79,8 @@ class Membership:
             on_revoked=self._on_revoked,
             on_unverified=self._verification_due.set,
         )
-        self.ownership = Ownership(self._reader, counters=counters, clock=clock)
-        self._claims = Claims(
+        self.ownership = PartitionOwnership(self._reader, counters=counters, clock=clock)
+        self._claims = PartitionClaimer(
             self._reader,
             self._kafka,
             store,
@@ -90,7 +90,7 @@ class Membership:
             shapes=shapes,
             counters=counters,
         )
-        self._watchdog = Watchdog(
+        self._watchdog = ProgressWatchdog(
             self._reader,
             self._kafka,
             self.ownership,
@@ -113,7 +113,7 @@ class Membership:
         self._checked_lost_at_s = clock()
         self._rollbacks: Counter[KafkaPartition] = Counter()
         """How often each partition was rolled back since its last commit."""
-        self._group_offsets = GroupOffsets(self._reader, self.ownership, store)
+        self._group_offsets = GroupOffsetCommitter(self._reader, self.ownership, store)
         self._outage = OutageLog(_log, clock)
 
     async def __aenter__(self) -> Self:
@@ -129,9 +129,9 @@ class Membership:
             # normal end too. No record has hung the event loop, or else the deadline's timer
             # couldn't have run.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LEAVING_S):
+                async with asyncio.timeout(_LEAVE_TIMEOUT_S):
                     await self._record_idle()
-        if not await self._reader.stop(timeout_s=LEAVING_S):
+        if not await self._reader.stop(timeout_s=_LEAVE_TIMEOUT_S):
             _log.warning(
                 "group.left_uncleanly",
                 why="the group will notice after the session timeout",
@@ -230,7 +230,7 @@ class Membership:
         self._must_rejoin = True
 
     async def _keep_claims(self, tasks: asyncio.TaskGroup) -> None:
-        """Join and claim in rounds, one every CLAIMS_EVERY_S, or later after failures.
+        """Join and claim in rounds, one every _CLAIM_EVERY_S, or later after failures.
 
         Each round is a task of its own, so that a rebalance can cancel it.
         """
@@ -245,7 +245,7 @@ class Membership:
             if not (error or is_cancelled) and self._outage.count_success():
                 self._watchdog.restart_clock()
             failures = max([tries, *self._rollbacks.values()])
-            wait_s = back_off_s(failures) if failures else CLAIMS_EVERY_S
+            wait_s = back_off_s(failures) if failures else _CLAIM_EVERY_S
             await wait_at_most(self._wake_claims, wait_s)
 
     async def _join_and_claim(self) -> RetryableError | None:
@@ -256,11 +256,11 @@ class Membership:
         """
         try:
             if self._must_rejoin:
-                if not await self._reader.stop(timeout_s=REJOIN_S):
+                if not await self._reader.stop(timeout_s=_REJOIN_TIMEOUT_S):
                     raise ProcessStuckError(
-                        f"the Kafka client did not stop in {REJOIN_S:.0f} s, so this process "
-                        "can't rejoin the group and exits. Once restarted, it continues from the "
-                        "last commit"
+                        f"the Kafka client did not stop in {_REJOIN_TIMEOUT_S:.0f} s, so this "
+                        "process can't rejoin the group and exits. Once restarted, it continues "
+                        "from the last commit"
                     )
                 await self._find_topics()
                 await self._reader.start()
@@ -290,14 +290,14 @@ class Membership:
         """
         self._must_release = False
         with contextlib.suppress(RetryableError):
-            await self._store.record_idle()
+            await self._store.mark_owner_idle()
 
     async def _drop_lost_claims(self) -> None:
         """Drop lost claims, every two seconds.
 
         It ignores an outage, because the tasks that write report it.
         """
-        if self._clock() < self._checked_lost_at_s + CHECK_LOST_EVERY_S:
+        if self._clock() < self._checked_lost_at_s + _CHECK_LOST_EVERY_S:
             return
         self._checked_lost_at_s = self._clock()
         with contextlib.suppress(RetryableError):
@@ -352,7 +352,7 @@ class Membership:
             if not self._reader.unverified_logs():
                 await self._verification_due.wait()
             else:
-                await wait_at_most(self.stopping, VERIFIES_EVERY_S)
+                await wait_at_most(self.stopping, _VERIFY_EVERY_S)
 
     async def _watch(self) -> None:
         """Rejoin the group when anything is stuck.

@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from normalizer.consumer.partition_state import PartitionEvent, PartitionState, TrackedPartition
-from normalizer.consumer.suspects import Suspects
+from normalizer.consumer.suspects import SuspectPartitions
 from normalizer.errors import (
     BrokerUnavailableError,
     FencedError,
@@ -29,7 +29,7 @@ _NEW: Final = TrackedPartition()
 _log: Final = get_logger()
 
 
-class Ownership:
+class PartitionOwnership:
     """The partitions of this process, and the state of each."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Ownership:
         self._counters = counters
         self._clock = clock
         self._partitions: dict[KafkaPartition, TrackedPartition] = {}
-        self.suspects = Suspects(clock)
+        self.suspects = SuspectPartitions(clock)
 
     @property
     def claims(self) -> Mapping[KafkaPartition, Claim]:

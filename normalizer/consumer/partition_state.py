@@ -37,7 +37,9 @@ class PartitionEvent(StrEnum):
     REVOKE = "revoke"
 
 
-TRANSITIONS: Final[Mapping[PartitionState, Mapping[PartitionEvent, PartitionState | None]]] = {
+STATE_TRANSITIONS: Final[
+    Mapping[PartitionState, Mapping[PartitionEvent, PartitionState | None]]
+] = {
     PartitionState.ASSIGNED: {
         PartitionEvent.CLAIM: PartitionState.CLAIMED,
         PartitionEvent.STOP: PartitionState.STOPPED,
@@ -107,7 +109,7 @@ class TrackedPartition(msgspec.Struct, frozen=True, kw_only=True):
 
     def after(self, event: PartitionEvent, now_s: float) -> "TrackedPartition | None":
         """Return what's known after the event, or None if the event changes nothing."""
-        transitions = TRANSITIONS[self.state]
+        transitions = STATE_TRANSITIONS[self.state]
         if event not in transitions:
             return None
         return msgspec.structs.replace(

@@ -10,7 +10,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.errors import OtherGroupError, PositionError
 from normalizer.store.claim import Claim
-from normalizer.store.process_shapes import NO_SHAPES, ConfiguredShapes
+from normalizer.store.process_shapes import NO_SHAPES, ShapesFingerprint
 from normalizer.store.store import Store
 from normalizer.store.write_transaction import CommittedBatch
 
@@ -27,8 +27,8 @@ class RecordStore(Protocol):
         """Return an event that's cleared while `write` runs short SQL statements.
 
         While it's cleared, the service waits before it normalizes the next slice of records, but at
-        most SHORT_STATEMENTS_S. Otherwise the slice would keep the event loop busy, and each
-        statement's response would have to wait until the slice is done.
+        most `_SHORT_STATEMENTS_WAIT_S`. Otherwise the slice would keep the event loop busy, and
+        each statement's response would have to wait until the slice is done.
         """
 
     @property
@@ -36,7 +36,7 @@ class RecordStore(Protocol):
         """Return the process id of the database session that writes, or None."""
 
     @property
-    def keeps_group_offsets(self) -> bool:
+    def positions_are_group_offsets(self) -> bool:
         """Return whether the group's offsets are the positions.
 
         Then nothing else may commit them.
@@ -60,7 +60,7 @@ class RecordStore(Protocol):
         log_start: int,
         log_end: int | None = None,
         group_id: str = "",
-        shapes: ConfiguredShapes = NO_SHAPES,
+        shapes: ShapesFingerprint = NO_SHAPES,
         accept_reset: bool = False,
     ) -> Claim:
         """Claim a partition."""
@@ -70,13 +70,13 @@ class RecordStore(Protocol):
     ) -> Sequence[OtherGroupError]:
         """Return an error for each of these partitions that another consumer group reads."""
 
-    async def record_idle(self) -> None:
+    async def mark_owner_idle(self) -> None:
         """Record that no record of any claimed partition is being processed any more.
 
         The service calls this when it stops normally, and after a rebalance.
         """
 
-    async def mark_next_record_alone(self, claim: Claim) -> None:
+    async def mark_working_on_one_record(self, claim: Claim) -> None:
         """Record that the process works on the partition's next record, and on nothing else."""
 
     async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
@@ -88,11 +88,11 @@ class RecordStore(Protocol):
         Returns the claim of that position.
         """
 
-    async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
+    async def advance_past_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
         """Move the position past offsets that can no longer be read, and return the moved claim."""
 
     @property
-    def why_not_begun(self) -> str:
+    def why_transaction_not_begun(self) -> str:
         """Return why the transaction hasn't begun yet.
 
         It's empty if it has begun, or if there's no transaction.
@@ -111,7 +111,7 @@ class RecordStore(Protocol):
         """
 
 
-class Stores(NamedTuple):
+class ServiceStores(NamedTuple):
     """The stores of a service: for claims, for batches, and for parts that are set aside.
 
     The first two may be one store. `set_aside` must be a store of its own, because the service
@@ -125,15 +125,15 @@ class Stores(NamedTuple):
 
 
 OnCommit = Callable[[CommittedBatch], None]
-StoreFactory = Callable[[Settings, OnCommit], Stores]
+StoreFactory = Callable[[Settings, OnCommit], ServiceStores]
 
 
-def postgres_stores(settings: Settings, on_commit: OnCommit) -> Stores:
+def postgres_stores(settings: Settings, on_commit: OnCommit) -> ServiceStores:
     """Return three stores, each with its own connection."""
     open_store = partial(
         Store, settings.required_database_url, owner=settings.owner, on_commit=on_commit
     )
-    return Stores(
+    return ServiceStores(
         claims=open_store(application_name="normalizer claims"),
         batches=open_store(application_name="normalizer writer"),
         set_aside=open_store(application_name="normalizer set aside"),

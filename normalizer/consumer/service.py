@@ -32,7 +32,7 @@ from normalizer.consumer.critical_tasks import start_critical_tasks
 from normalizer.consumer.fetch_scheduler import FetchScheduler
 from normalizer.consumer.intake import Intake, without_lost_claims
 from normalizer.consumer.lock_waits import keep_finding_lock_holders
-from normalizer.consumer.membership import Membership
+from normalizer.consumer.membership import GroupMembership
 from normalizer.consumer.partition_state import PartitionState
 from normalizer.consumer.record_store import StoreFactory, postgres_stores
 from normalizer.consumer.set_aside import PartsSetAside
@@ -50,12 +50,12 @@ from normalizer.observability.commit_metrics import CommitMetrics
 from normalizer.observability.service_metrics import ServiceMetrics
 from normalizer.observability.tracer import NoopTracer, Tracer, WriteSpans
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
-from normalizer.store.process_shapes import ConfiguredShapes
+from normalizer.store.process_shapes import ShapesFingerprint
 from normalizer.store.quarantine_reader import RejectionLog
-from normalizer.store.retry import InFlightBatch, write_with_retry
+from normalizer.store.write_retry import InFlightBatch, write_with_retry
 from normalizer.store.write_transaction import CommittedBatch
 
-HEARTBEAT_S: Final = 0.5
+HEARTBEAT_EVERY_S: Final = 0.5
 """How often the event loop proves that it runs (see `heartbeat_age_s`)."""
 
 _log: Final = get_logger()
@@ -89,11 +89,11 @@ class Service:
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
         self._claims_store, self._store, store_apart = open_stores(settings, self._note_commit)
         self.counters = ServiceCounters()
-        self._membership = Membership(
+        self._membership = GroupMembership(
             settings,
             self._claims_store,
             accept_reset=accept_reset,
-            shapes=ConfiguredShapes(normalizer.fingerprint, accept_shapes),
+            shapes=ShapesFingerprint(normalizer.fingerprint, accept_shapes),
             counters=self.counters,
             clock=clock,
         )
@@ -151,7 +151,7 @@ class Service:
                     }
                     start_critical_tasks(tasks, self._stopping, critical)
             except TimeoutError:
-                # The claims are released as after any other stop (see `Membership.__aexit__`).
+                # The claims are released as after any other stop (see `GroupMembership.__aexit__`).
                 _log.warning("consumer.deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
                 raise pick_worst_error(errors, FatalError) from errors
@@ -187,7 +187,7 @@ class Service:
         """
         self._heartbeat_s = self._clock()
         loop = asyncio.get_running_loop()
-        self._next_heartbeat = loop.call_later(HEARTBEAT_S, self._keep_heartbeat)
+        self._next_heartbeat = loop.call_later(HEARTBEAT_EVERY_S, self._keep_heartbeat)
 
     def _cancel_heartbeat(self) -> None:
         if self._next_heartbeat:

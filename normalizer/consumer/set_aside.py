@@ -15,16 +15,16 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-from normalizer.consumer.membership import Membership
+from normalizer.consumer.membership import GroupMembership
 from normalizer.consumer.record_store import RecordStore
 from normalizer.core.batch import MAX_BATCH_BYTES, Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.decode.bounds import record_size
 from normalizer.errors import PositionError, RetryableError, StoreUnavailableError
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import get_logger
-from normalizer.store.retry import InFlightBatch, write_with_retry
+from normalizer.store.write_retry import InFlightBatch, write_with_retry
 
-MAX_BYTES: Final = MAX_BATCH_BYTES
+_MAX_BYTES_TOGETHER: Final = MAX_BATCH_BYTES
 """If there's more than one part, their records may have at most this many bytes together."""
 
 _log: Final = get_logger()
@@ -39,7 +39,7 @@ class PartsSetAside:
     def __init__(
         self,
         store: RecordStore | None,
-        membership: Membership,
+        membership: GroupMembership,
         on_written: Callable[[Batch], None],
         on_failure: Callable[[RetryableError], None],
         clock: Callable[[], float] = time.monotonic,
@@ -84,7 +84,7 @@ class PartsSetAside:
         partition = KafkaPartition(part.topic, part.partition)
         claim = self._ownership.claims.get(partition)
         part_bytes = sum(record_size(record) for record, _ in part.items)
-        is_full = bool(self._bytes) and sum(self._bytes.values()) + part_bytes > MAX_BYTES
+        is_full = bool(self._bytes) and sum(self._bytes.values()) + part_bytes > _MAX_BYTES_TOGETHER
         if is_full or claim is None or claim.epoch != part.epoch:
             return None
         waited = InFlightBatch(self._clock, since_s=in_flight.since_s)

@@ -1,6 +1,6 @@
 """Keeps a record that takes long in the helper process from delaying other partitions.
 
-A batch waits PATIENCE_S for such a record, and is then written without it. The record's partition
+A batch waits _PATIENCE_S for such a record, and is then written without it. The record's partition
 isn't read until the helper process has finished. After that, the partition is claimed again, most
 likely by this process, which reads the record again and finds its outcomes ready.
 """
@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from normalizer.consumer.ownership import Ownership
+from normalizer.consumer.ownership import PartitionOwnership
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.claim import Claim
 
-PATIENCE_S: Final = 1.0
+_PATIENCE_S: Final = 1.0
 
 Outcomes = tuple[Normalized, ...] | None
 
@@ -28,7 +28,7 @@ class SlowRecords:
 
     def __init__(
         self,
-        ownership: Ownership,
+        ownership: PartitionOwnership,
         tasks: asyncio.TaskGroup,
         normalize: Callable[[Claim, RawRecord], Coroutine[Any, Any, Outcomes]],
     ) -> None:
@@ -45,7 +45,7 @@ class SlowRecords:
         """
         partition = KafkaPartition(claim.topic, claim.partition)
         task = self._begun(partition, claim, record)
-        await asyncio.wait([task], timeout=PATIENCE_S)
+        await asyncio.wait([task], timeout=_PATIENCE_S)
         if task.done():
             del self._tasks[partition]
             return task.result()

@@ -20,18 +20,18 @@ from normalizer.store.claim import Claim
 
 RECORDS_UNTIL_CLEARED: Final = 2_000
 """After this many committed records, a partition is no longer a suspect."""
-LARGEST_SLICE: Final = 512
+MAX_SLICE_RECORDS: Final = 512
 """The most records of a slice. A slice that was committed is followed by one twice as large."""
-SLICE_SPLITS: Final = 64
+SLICE_SPLIT_PARTS: Final = 64
 """If an owner died in a slice, split the slice into about this many smaller ones."""
-BLAMED_WAIT_S: Final = 2.0
+BLAMED_RECORD_WAIT_S: Final = 2.0
 """How long to wait before a record that's to blame. Meanwhile the process reads its other
 partitions, and /readyz names the record, because the record may kill the process."""
 
 _log: Final = get_logger()
 
 
-class Suspect(msgspec.Struct, frozen=True, kw_only=True):
+class _SuspectPartition(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that is read in small slices, because its last owner was killed.
 
     - `size` is the number of records in the next slice.
@@ -64,7 +64,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether the next record must be processed alone."""
         return self.must_be_alone and self.within > 0
 
-    def after(self, records: int, next_offset: int) -> "Suspect | None":
+    def after(self, records: int, next_offset: int) -> "_SuspectPartition | None":
         """Return the suspect once this many more records are committed, or None if it's cleared."""
         if records >= self.left or next_offset >= self.end:
             return None
@@ -73,12 +73,12 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self,
             within=within,
-            size=min(grown, self.most if within else LARGEST_SLICE),
+            size=min(grown, self.most if within else MAX_SLICE_RECORDS),
             left=self.left - records,
         )
 
 
-class Suspects(dict[KafkaPartition, Suspect]):
+class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
     """The suspects among the claimed partitions. The one that has waited longest comes first."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -97,12 +97,12 @@ class Suspects(dict[KafkaPartition, Suspect]):
         # SLICE_BLAMED, SLICE_ALONE, and SLICE_SHARED all mean that the last owner worked on one
         # record at most.
         must_be_alone = found is not None and found <= SLICE_SHARED
-        wait_s = BLAMED_WAIT_S if claim.slice_records == SLICE_BLAMED else 0.0
-        self[partition] = Suspect(
+        wait_s = BLAMED_RECORD_WAIT_S if claim.slice_records == SLICE_BLAMED else 0.0
+        self[partition] = _SuspectPartition(
             claim=claim,
             end=log_end,
             due_s=self._clock() + wait_s,
-            most=max((found or 0) // SLICE_SPLITS, 1),
+            most=max((found or 0) // SLICE_SPLIT_PARTS, 1),
             within=1 if must_be_alone else found or 0,
             must_be_alone=must_be_alone,
         )

@@ -13,23 +13,23 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
-from normalizer.consumer.ownership import Ownership
+from normalizer.consumer.ownership import PartitionOwnership
 from normalizer.consumer.partition_state import PartitionState
 from normalizer.errors import RetryableError
-from normalizer.kafka import GroupReader, KafkaPartition, TopicReader, UnreadableBatchError
+from normalizer.kafka import GroupReader, KafkaPartition, TopicLookup, UnreadableBatchError
 
-STUCK_GROUP: Final = "the group"
+_STUCK_GROUP: Final = "the group"
 """The name that stands for the group itself if its rebalance doesn't end."""
 
 
-class Watchdog:
+class ProgressWatchdog:
     """Measures how long assigned partitions make no progress. `limit_s` is the limit."""
 
     def __init__(
         self,
         reader: GroupReader,
-        kafka: TopicReader,
-        ownership: Ownership,
+        kafka: TopicLookup,
+        ownership: PartitionOwnership,
         *,
         limit_s: float,
         clock: Callable[[], float],
@@ -56,7 +56,7 @@ class Watchdog:
 
     def note_assignment(self) -> None:
         """Note that a rebalance has ended."""
-        self.stuck_earlier.discard(STUCK_GROUP)
+        self.stuck_earlier.discard(_STUCK_GROUP)
         self.restart_clock()
 
     @contextlib.contextmanager
@@ -92,12 +92,12 @@ class Watchdog:
     async def find_stuck(self) -> set[str] | None:
         """Return the partitions that have unread records but no progress for `limit_s`, or None.
 
-        If a rebalance takes that long, STUCK_GROUP is returned instead. A partition's time begins
+        If a rebalance takes that long, _STUCK_GROUP is returned instead. A partition's time begins
         at the last call that found everything in it read, or its leader unreachable.
         """
         if self._reader.rebalancing:
             is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
-            return {STUCK_GROUP} if is_late else None
+            return {_STUCK_GROUP} if is_late else None
         unread = self._ownership.in_state(PartitionState.STOPPED, PartitionState.SET_ASIDE)
         left_to_others = chain(*self._ownership.other_groups.values())
         to_read = self._reader.assigned - unread.keys() - {*left_to_others}

@@ -20,7 +20,7 @@ from normalizer.embedded.free_ports import start_on_free_ports
 from normalizer.embedded.kafka_jars import find_java
 from normalizer.embedded.private_file import write_private_file
 from normalizer.embedded.stack_process import StackProcess
-from normalizer.runtime.child import Child
+from normalizer.runtime.child import ChildProcess
 
 _CONTROLLER: Final = "CONTROLLER"
 _PLAIN: Final = "PLAINTEXT"
@@ -167,9 +167,9 @@ class KafkaBroker(StackProcess):
         raw = bytes([first & 0x7F, *others])  # a "-" at the beginning would look like an option
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
-    async def _java(self, name: str, main: str, *arguments: str) -> Child:
+    async def _java(self, name: str, main: str, *arguments: str) -> ChildProcess:
         """Start Java inside the folder, so that no Kafka file must contain the folder's name."""
-        return await Child.start(
+        return await ChildProcess.start(
             name,
             [
                 await find_java(),

@@ -34,7 +34,7 @@ from normalizer.embedded.private_file import write_private_file
 from normalizer.embedded.process_table import end_process, find_child_pids, read_command_line
 from normalizer.embedded.stack_process import READY_TIMEOUT_S, StackProcess
 from normalizer.postgres.database import open_connection
-from normalizer.runtime.child import Child
+from normalizer.runtime.child import ChildProcess
 
 DATABASE_OWNER: Final = "noetl"
 """The role that owns the databases. It isn't a superuser, but may create roles."""
@@ -149,7 +149,7 @@ class PostgresServer(StackProcess):
             for name, value in {**self.settings, "port": str(self._port)}.items()
             for part in ("-c", f"{name}={value}")
         ]
-        self._child = await Child.start(
+        self._child = await ChildProcess.start(
             "postgres",
             [self.bin_dir / "postgres", "-D", self.data_folder, *settings],
             env=POSTGRES_ENVIRONMENT,
@@ -193,7 +193,7 @@ class PostgresServer(StackProcess):
             if owner is not None:
                 os.chown(unfinished, *owner)
                 os.chown(password.name, *owner)
-            child = await Child.start(
+            child = await ChildProcess.start(
                 "initdb",
                 [
                     self.bin_dir / "initdb",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from normalizer.embedded.embedded_errors import EmbeddedError
-from normalizer.runtime.child import Child
+from normalizer.runtime.child import ChildProcess
 
 POSTGRES_ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 _SYSTEM_USER: Final = "nobody"
@@ -75,7 +75,9 @@ async def may_access(owner: tuple[int, int] | None, flag: str, path: Path) -> bo
     """Return whether the shell's `test` of that path succeeds for `owner`."""
     test = shutil.which("test", path=os.defpath)
     assert test is not None
-    child = await Child.start("test", [test, flag, path], env=POSTGRES_ENVIRONMENT, owner=owner)
+    child = await ChildProcess.start(
+        "test", [test, flag, path], env=POSTGRES_ENVIRONMENT, owner=owner
+    )
     answer = await child.wait()
     if answer > 1:
         raise EmbeddedError(

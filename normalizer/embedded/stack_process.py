@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
-from normalizer.runtime.child import Child
+from normalizer.runtime.child import ChildProcess
 
 READY_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.02
@@ -29,7 +29,7 @@ class StackProcess:
     def __init__(self, name: str, log: Path) -> None:
         self.name = name
         self.log = log
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -89,7 +89,7 @@ class StackProcess:
         """Send a signal to this process only, such as SIGSTOP or SIGCONT in a test."""
         self._running().send_signal(signal_number)
 
-    def _running(self) -> Child:
+    def _running(self) -> ChildProcess:
         if self._child is None:
             raise EmbeddedError(f"{self.name} is not running")
         return self._child

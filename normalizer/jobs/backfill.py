@@ -32,8 +32,8 @@ from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize, normalize_in_slices
 from normalizer.store.quarantine_reader import RejectionLog
-from normalizer.store.retry import write_with_retry
 from normalizer.store.store import Store
+from normalizer.store.write_retry import write_with_retry
 
 _BATCHES_WAITING: Final = 1
 """How many full batches may wait in memory, besides the one that's being written and the one that's

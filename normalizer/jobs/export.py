@@ -30,8 +30,8 @@ from normalizer.jobs.engine.id_ranges import (
 )
 from normalizer.runtime.progress import WorkDone
 from normalizer.store.retrying_session import RetryingSession
-from normalizer.store.session import READ_ONLY
-from normalizer.store.stored_rows import SELECTED
+from normalizer.store.session import READ_ONLY_SETTINGS
+from normalizer.store.stored_rows import ENVELOPE_COLUMNS_SQL
 
 ROWS_PER_CHUNK: Final = 5_000
 _ZSTD_LEVEL: Final = 3
@@ -52,7 +52,7 @@ class ExportSelection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _EVENTS_BETWEEN: Final = f"""
-    select   {SELECTED}
+    select   {ENVELOPE_COLUMNS_SQL}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     and      ($3::timestamptz is null or created_at >= $3::timestamptz)
@@ -61,7 +61,7 @@ _EVENTS_BETWEEN: Final = f"""
 """  # noqa: S608 - column names of this project
 
 _EVENTS_OF_EXECUTIONS: Final = f"""
-    select   {SELECTED}
+    select   {ENVELOPE_COLUMNS_SQL}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     and      execution_id = any((select $3::bigint[])::bigint[])
@@ -80,7 +80,7 @@ class Export:
         self._session = RetryingSession(
             database_url,
             application_name="normalizer export",
-            settings=READ_ONLY,
+            settings=READ_ONLY_SETTINGS,
         )
         self._events = 0
         self._share: Callable[[], float | None] = lambda: None

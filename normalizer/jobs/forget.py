@@ -22,7 +22,7 @@ import msgspec
 
 from normalizer.core.coercions import read_coercions
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError
-from normalizer.postgres.database import wait_for_readers
+from normalizer.postgres.database import wait_for_table_readers
 from normalizer.runtime.progress import WorkDone
 from normalizer.snowflake import hash_text_id
 from normalizer.store.retrying_session import RetryingSession
@@ -421,7 +421,7 @@ class Forget:
     async def _wait_for_writers(self) -> None:
         """Wait for transactions that may have read the list before the execution was added."""
         table = "normalizer.forgotten_executions"
-        if not await wait_for_readers(self._session.fetch, table, _ABORT_AFTER_S):
+        if not await wait_for_table_readers(self._session.fetch, table, _ABORT_AFTER_S):
             raise StoreUnavailableError(
                 "database: an earlier batch is still running, and it may store events of this "
                 "execution. Try again in a minute"

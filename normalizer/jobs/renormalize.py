@@ -48,12 +48,12 @@ from normalizer.jobs.sources.history_source import PartKey, ReadPosition, Source
 from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize
-from normalizer.store.retry import TRIES_BEFORE_HALVING
-from normalizer.store.row_isolation import find_rejected_rows
-from normalizer.store.rows import RowRejectedError, update_rows
+from normalizer.store.event_rows import RowRejectedError, update_rows
+from normalizer.store.rejected_row_finder import find_rejected_rows
 from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import QUERY_CANCELED
-from normalizer.store.stored_rows import StoredRows
+from normalizer.store.stored_rows import StoredEventRows
+from normalizer.store.write_retry import TRIES_BEFORE_HALVING
 
 ROWS_PER_CHUNK: Final = 1_000
 """How many rows to lock while they're renormalized, which takes some tens of milliseconds."""
@@ -270,7 +270,7 @@ class RewriteJob:
         if what.may_change:
             # The rows were read without a lock. Lock those that may change, and read them again.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
-            rows = list((await StoredRows(connection).lock_rows(ids)).values())
+            rows = list((await StoredEventRows(connection).lock_rows(ids)).values())
         found = await rewrite_rows(rows, what.rewrite, self._rejected)
         found.rows = len(records)
         self._changing = [row.event_id or 0 for row in found.changed]

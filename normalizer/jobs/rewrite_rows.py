@@ -12,7 +12,7 @@ import msgspec
 from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import find_changed_fields
 from normalizer.jobs.renormalize_row import RewriteFailure
-from normalizer.store.stored_rows import SELECTED
+from normalizer.store.stored_rows import ENVELOPE_COLUMNS_SQL
 
 _ROWS_A_SLICE: Final = 50
 """How many rows to renormalize before other tasks may run. That takes a few milliseconds."""
@@ -20,7 +20,7 @@ _ROWS_A_SLICE: Final = 50
 # Selects the rows that an older version of the rules produced. Rows of version 0 are left out. They
 # were inserted with SQL, so no version of the rules produced them.
 READ_OUTDATED_ROWS: Final = f"""
-    select   {SELECTED}
+    select   {ENVELOPE_COLUMNS_SQL}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     and      normalizer_version between 1 and $3::integer - 1

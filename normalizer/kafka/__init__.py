@@ -4,7 +4,7 @@ This package translates aiokafka's errors into ours. Several modules add what ai
 example static membership, and support for recreated topics, slow links, and batches that it can't
 decode.
 
-connection       has what every client shares: options, partitions, records, translated errors.
+client_setup     has what every client shares: options, partitions, records, translated errors.
 access_tokens    keeps the access token of SASL OAUTHBEARER for all clients of the process.
 token_sources    requests a token from an authorization server, or signs one for AWS.
 connection_renewal  replaces a connection before the token that it signed in with expires.
@@ -21,46 +21,46 @@ range_reader     OffsetRangeReader reads ranges of offsets, without a consumer g
 lenient_reader   reads record batches that aiokafka can't decode.
 field_reader     reads the fields of records from bytes that arrive in pieces.
 decompression    decompresses batches in bounded memory.
-topic_reader     TopicReader reads first and last offsets, settings, and single records of a
+topic_lookup     TopicLookup reads first and last offsets, settings, and single records of a
                  topic, without a consumer group.
 topic_identity   finds out whether a topic is still the one that was read, or was recreated.
 committed_offsets  reads the offsets that a consumer group has committed.
 transactional_producer  writes records and a committed offset in one transaction.
 """
 
-from normalizer.kafka.committed_offsets import CommittedOffset
-from normalizer.kafka.connection import (
+from normalizer.kafka.client_setup import (
     CLIENT_ID,
-    Bounds,
     FetchedChunk,
     KafkaPartition,
+    OffsetBounds,
+    acl_grant_command,
     connection_options,
-    grant_command,
 )
+from normalizer.kafka.committed_offsets import CommittedOffset
 from normalizer.kafka.fetch_positions import UnverifiedLog, wall_clock_ms
 from normalizer.kafka.group_reader import GroupReader
 from normalizer.kafka.topic_identity import LogMismatch, find_log_mismatch
-from normalizer.kafka.topic_reader import TopicReader, no_leader_error, optional_topic_reader
+from normalizer.kafka.topic_lookup import TopicLookup, no_leader_error, optional_topic_lookup
 from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 __all__ = [
     "CLIENT_ID",
-    "Bounds",
     "CommittedOffset",
     "FetchedChunk",
     "GroupReader",
     "KafkaPartition",
     "LogMismatch",
+    "OffsetBounds",
     "OutputRecord",
-    "TopicReader",
+    "TopicLookup",
     "TransactionalProducer",
     "UnreadableBatchError",
     "UnverifiedLog",
+    "acl_grant_command",
     "connection_options",
     "find_log_mismatch",
-    "grant_command",
     "no_leader_error",
-    "optional_topic_reader",
+    "optional_topic_lookup",
     "wall_clock_ms",
 ]

@@ -18,13 +18,13 @@ from normalizer.config.settings import Settings
 from normalizer.kafka.token_sources import (
     AccessToken,
     TokenUnavailableError,
-    request_token,
-    sign_token,
+    request_oauth_token,
+    sign_msk_token,
 )
 
-RENEWED_AFTER: Final = 0.8
+_RENEWED_AFTER_SHARE: Final = 0.8
 """Request the next token after this share of the lifetime, so that the old one is still valid."""
-RETRY_S: Final = 5.0
+_RENEWAL_RETRY_S: Final = 5.0
 
 
 class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
@@ -73,7 +73,7 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
 
     def renew_in_background(self) -> None:
         """Fetch the next token in a thread. Clients use the present one until then."""
-        self._retry_at_s = self._clock() + RETRY_S
+        self._retry_at_s = self._clock() + _RENEWAL_RETRY_S
         asyncio.get_running_loop().run_in_executor(None, self._try_to_renew)
 
     def _try_to_renew(self) -> None:
@@ -85,7 +85,7 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             begun_s = self._clock()
             if begun_s >= self._renew_at_s:  # otherwise another thread has renewed it already
                 self._text, lifetime_s = self._fetch()
-                self._renew_at_s = begun_s + RENEWED_AFTER * lifetime_s
+                self._renew_at_s = begun_s + _RENEWED_AFTER_SHARE * lifetime_s
                 self._expires_at_s = begun_s + lifetime_s
                 self.generation += 1
             # The token is new, so the next renewal needs no pause. Keep the pause only if the
@@ -96,10 +96,10 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
 
 
 @cache
-def token_provider(settings: Settings) -> TokenProvider:
+def shared_token_provider(settings: Settings) -> TokenProvider:
     """Return the provider for these settings, the same for all clients of the process."""
-    fetch: Callable[[], AccessToken] = partial(request_token, settings)
+    fetch: Callable[[], AccessToken] = partial(request_oauth_token, settings)
     if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
-        fetch = partial(sign_token, settings.kafka_sasl_aws_region or "")
+        fetch = partial(sign_msk_token, settings.kafka_sasl_aws_region or "")
     pairs = (one.split("=", 1) for one in settings.kafka_sasl_oauthbearer_extensions)
     return TokenProvider(fetch, dict(pairs))

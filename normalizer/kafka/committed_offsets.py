@@ -31,14 +31,14 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from normalizer.kafka.connection import KafkaPartition
+from normalizer.kafka.client_setup import KafkaPartition
 
 _T = TypeVar("_T")
 
-UNSTABLE_OFFSET_COMMIT: Final = 88
-"""UNSTABLE_OFFSET_COMMIT: a transaction that commits the offset hasn't ended yet."""
-AGAIN_S: Final = 0.05
-COORDINATOR_NOT_READY: Final = (
+_UNSTABLE_OFFSET_COMMIT: Final = 88
+"""_UNSTABLE_OFFSET_COMMIT: a transaction that commits the offset hasn't ended yet."""
+_RETRY_S: Final = 0.05
+_COORDINATOR_NOT_READY_ERRORS: Final = (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
@@ -46,8 +46,8 @@ COORDINATOR_NOT_READY: Final = (
 """Temporary errors of the group's coordinator.
 
 A cluster creates the coordinator on a group's first request, and loads it after a restart."""
-COORDINATOR_TRIES: Final = 40
-COORDINATOR_WAIT_S: Final = 0.25
+_COORDINATOR_TRIES: Final = 40
+_COORDINATOR_WAIT_S: Final = 0.25
 
 
 class CommittedOffset(NamedTuple):
@@ -57,7 +57,7 @@ class CommittedOffset(NamedTuple):
     metadata: str = ""
 
 
-async def read_committed(
+async def read_committed_offsets(
     client: Any, group_id: str, partitions: Iterable[KafkaPartition], *, stable: bool
 ) -> dict[KafkaPartition, CommittedOffset]:
     """Return the offsets that a group has committed, leaving out partitions without one.
@@ -77,11 +77,11 @@ async def retry_until_coordinator_ready(ask: Callable[[], Awaitable[_T]]) -> _T:
 
     After 41 attempts, 0.25 s apart, it raises the coordinator's error.
     """
-    for _ in range(COORDINATOR_TRIES):
+    for _ in range(_COORDINATOR_TRIES):
         try:
             return await ask()
-        except COORDINATOR_NOT_READY:
-            await asyncio.sleep(COORDINATOR_WAIT_S)
+        except _COORDINATOR_NOT_READY_ERRORS:
+            await asyncio.sleep(_COORDINATOR_WAIT_S)
     return await ask()
 
 
@@ -97,9 +97,9 @@ async def _offsets(
             for one in topic_partitions
         }
         codes = {answer.error_code, *(code for _, code in found.values())} - {0}
-        if codes != {UNSTABLE_OFFSET_COMMIT}:
+        if codes != {_UNSTABLE_OFFSET_COMMIT}:
             break
-        await asyncio.sleep(AGAIN_S)
+        await asyncio.sleep(_RETRY_S)
     for code in codes:
         raise for_code(code)
     return {one: committed for one, (committed, _) in found.items() if committed.next_offset >= 0}

@@ -24,7 +24,7 @@ from normalizer.kafka.token_sources import (
 )
 
 _STEP_S: Final = 5.0
-REASON_CHARS: Final = 200
+_MAX_REASON_CHARS: Final = 200
 _FAILURES: Final = (KafkaError, OSError, TimeoutError, EOFError)
 """The errors that a connection or a request of aiokafka raises."""
 _SEE_ADDRESS: Final = "is the broker running, and is it the one in KAFKA_BOOTSTRAP_SERVERS?"
@@ -43,7 +43,7 @@ _SEE_USER: Final = "see KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME, and KAFKA_SAS
 _SEE_ISSUER: Final = "compare this token with the issuer, audience and time that the broker expects"
 
 
-class Failure(NamedTuple):
+class ConnectionFailure(NamedTuple):
     """The step at which a connection failed, why it failed, and what to do about it.
 
     `is_rejected` is True if the broker answered with a rejection, for example because of a wrong
@@ -90,7 +90,7 @@ async def diagnose_connection(options: Mapping[str, Any]) -> BrokerUnavailableEr
     )
 
 
-async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> Failure | None:
+async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> ConnectionFailure | None:
     """Connect to a server step by step, as aiokafka does, and request its cluster's brokers."""
     if failure := await _failure_of_tcp(host, port):
         return failure
@@ -106,7 +106,7 @@ async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> Failu
     return await _failure_of_advertised([broker[1:3] for broker in cluster.brokers])
 
 
-async def _failure_of_advertised(addresses: Sequence[tuple[str, int]]) -> Failure | None:
+async def _failure_of_advertised(addresses: Sequence[tuple[str, int]]) -> ConnectionFailure | None:
     """Connect to the addresses that the brokers advertise. Returns None if one can be reached.
 
     A client gets these addresses from a bootstrap server, and then uses no others. So if they're
@@ -156,7 +156,7 @@ class _HeedingAuthenticator(OAuthAuthenticator):  # type: ignore[misc]
         return (b"\x01", True) if payload else await super().step(payload)
 
 
-async def _failure_of_tcp(host: str, port: int) -> Failure | None:
+async def _failure_of_tcp(host: str, port: int) -> ConnectionFailure | None:
     reason = f"no answer in {_STEP_S:.0f} s"
     try:
         async with asyncio.timeout(_STEP_S):
@@ -167,28 +167,30 @@ async def _failure_of_tcp(host: str, port: int) -> Failure | None:
             # host name gives a negative code, which only the resolver can explain, so use the
             # resolver's message for it.
             reason = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
-        return Failure("TCP", reason, _SEE_ADDRESS, is_rejected=False)
+        return ConnectionFailure("TCP", reason, _SEE_ADDRESS, is_rejected=False)
     writer.close()
     return None
 
 
-async def _failure_of_step(step: str, error: BaseException, options: Mapping[str, Any]) -> Failure:
+async def _failure_of_step(
+    step: str, error: BaseException, options: Mapping[str, Any]
+) -> ConnectionFailure:
     """Build the failure of a step from the error that aiokafka raised in it.
 
     That error may say only that the connection was closed. The actual cause, for example a TLS
     error, is then taken from its chain of exceptions.
     """
     if tls_error := next((one for one in _chain(error) if isinstance(one, ssl.SSLError)), None):
-        return Failure("TLS", _words_of_tls(tls_error), _SEE_TLS)
+        return ConnectionFailure("TLS", _words_of_tls(tls_error), _SEE_TLS)
     if not isinstance(error, BrokerResponseError):
         reason = "no answer" if isinstance(error, TimeoutError) else "the connection was closed"
-        return Failure(step, reason, _SEE_PROTOCOL, is_rejected=False)
+        return ConnectionFailure(step, reason, _SEE_PROTOCOL, is_rejected=False)
     words = next((one for one in error.args if isinstance(one, str)), error.description)
     reason = f"{options['sasl_mechanism']}: {_printable(words, options.get('sasl_plain_password'))}"
     if provider := options.get("sasl_oauth_token_provider"):
         about = _printable(describe_token(await provider.token()), None)
-        return Failure(step, f"{reason} ({about or 'no JWT'})", _SEE_ISSUER)
-    return Failure(step, reason, _SEE_USER)
+        return ConnectionFailure(step, f"{reason} ({about or 'no JWT'})", _SEE_ISSUER)
+    return ConnectionFailure(step, reason, _SEE_USER)
 
 
 def _chain(error: BaseException | None) -> Iterable[BaseException]:
@@ -200,7 +202,7 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
 def _printable(reason: str, secret: str | None) -> str:
     """Put the broker's text on one line, and mask our password in case the broker repeats it."""
     masked = reason.replace(secret, URL_MASK) if secret else reason
-    return " ".join(masked.split())[:REASON_CHARS]
+    return " ".join(masked.split())[:_MAX_REASON_CHARS]
 
 
 def _words_of_tls(error: ssl.SSLError) -> str:

@@ -2,8 +2,8 @@
 
 aiokafka signs in only when it opens a connection. If a broker limits sessions
 (connections.max.reauth.ms), it closes a connection at the first request after its token has
-expired, and that request is lost. So once there's a newer token, `renew_connections` replaces each
-connection that still uses an older one, as soon as it has no request in flight.
+expired, and that request is lost. So once there's a newer token, `renew_connections_before_expiry`
+replaces each connection that still uses an older one, as soon as it has no request in flight.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from aiokafka.conn import CloseReason
 from normalizer.kafka.access_tokens import TokenProvider
 
 
-def renew_connections(client: Any, provider: TokenProvider) -> None:
+def renew_connections_before_expiry(client: Any, provider: TokenProvider) -> None:
     """Make a client renew its token and its connections as it sends requests.
 
     Call it before the client is started.

@@ -23,9 +23,9 @@ from aiokafka.record._crecords import default_records as compiled_records
 
 from normalizer.errors import NormalizerError
 
-CHUNK_BYTES: Final = 16 << 20
+MAX_CHUNK_BYTES: Final = 16 << 20
 """The most bytes of one partition's records to take at once."""
-MOST_BATCH_BYTES: Final = 1 << 30
+MAX_DECOMPRESSED_BATCH_BYTES: Final = 1 << 30
 """If a batch decompresses to more than this, its partition stops, because reading the batch would
 take too long."""
 _PIECE_BYTES: Final = 1 << 18
@@ -57,7 +57,7 @@ class DecompressedTooLargeError(NormalizerError):
     next_offset = 0
 
 
-def limit_unpacking(most_bytes: int) -> None:
+def limit_decompression(most_bytes: int) -> None:
     """Make every aiokafka client of this process reject batches that decompress to more bytes.
 
     Snappy needs no limit, because its output is at most 21 times as large as its input.
@@ -70,14 +70,14 @@ def limit_unpacking(most_bytes: int) -> None:
 
 
 def _take(fetched: Any, max_records: int | None = None) -> list[Any]:
-    """Take the next records of a fetch response, but at most about CHUNK_BYTES.
+    """Take the next records of a fetch response, but at most about MAX_CHUNK_BYTES.
 
     This replaces aiokafka's `FetchResult.getall`, which takes all of them at once. A response may
     have many batches that are each below the limit, but don't fit in memory together.
     """
     if not fetched.check_assignment(fetched._topic_partition) or not fetched.has_more():  # noqa: SLF001 - aiokafka has no limit
         return []
-    taken, room_bytes = [], CHUNK_BYTES
+    taken, room_bytes = [], MAX_CHUNK_BYTES
     for record in fetched._partition_records:  # noqa: SLF001 - as above
         taken.append(record)
         room_bytes -= record.serialized_value_size
@@ -104,7 +104,7 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
         ) from error
 
 
-def unpack_pieces(codec: str, packed: bytes) -> Iterator[bytes]:
+def decompress_in_pieces(codec: str, packed: bytes) -> Iterator[bytes]:
     """Decompress a batch, and yield it in pieces of at most 4 MiB.
 
     Snappy data without the blocks that Java writes is an exception. It's yielded as a single piece,
@@ -114,10 +114,10 @@ def unpack_pieces(codec: str, packed: bytes) -> Iterator[bytes]:
     total = 0
     for piece in _CODECS[codec](packed):
         total += len(piece)
-        if total > MOST_BATCH_BYTES:
+        if total > MAX_DECOMPRESSED_BATCH_BYTES:
             raise DecompressedTooLargeError(
                 "the batch can't be read, because it decompresses to more than "
-                f"{MOST_BATCH_BYTES} bytes"
+                f"{MAX_DECOMPRESSED_BATCH_BYTES} bytes"
             )
         yield piece
 

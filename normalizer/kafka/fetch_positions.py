@@ -4,7 +4,7 @@ aiokafka identifies a topic only by its name. If somebody deletes a topic and cr
 consumer continues in the new log without an error, and we would store its records under the offsets
 of the old one. So this module marks a partition as *unverified* whenever that could have happened:
 after a failed fetch, after a response over a new connection, and after a silence of more than
-MAX_SILENCE_MS.
+MAX_FETCH_SILENCE_MS.
 
 The reader returns no records of an unverified partition until the caller has compared the log with
 the last record that was read from it. In the meantime, the other partitions continue.
@@ -21,9 +21,9 @@ from aiokafka.errors import NotLeaderForPartitionError, UnknownTopicOrPartitionE
 from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.core.batch import LastRecord, to_last_record
-from normalizer.kafka.connection import RETRY_BACKOFF_S, FetchedChunk, KafkaPartition
+from normalizer.kafka.client_setup import RETRY_BACKOFF_S, FetchedChunk, KafkaPartition
 
-MAX_SILENCE_MS: Final = 2_000
+MAX_FETCH_SILENCE_MS: Final = 2_000
 """The client fetches every half second. If no response came for longer than this, the topic may
 have been recreated, so the next records wait until the log has been compared."""
 
@@ -165,7 +165,7 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         position = self.get(partition)
         if position is None:
             return
-        is_late = abs(answer_ms - position.last_answer_ms) > MAX_SILENCE_MS
+        is_late = abs(answer_ms - position.last_answer_ms) > MAX_FETCH_SILENCE_MS
         if is_late or (over and position.answered_over and over is not position.answered_over):
             self.mark_unverified([partition])
         position.last_answer_ms, position.answered_over = answer_ms, over or position.answered_over

@@ -15,8 +15,8 @@ from aiokafka.protocol.fetch import FetchRequest
 TARGET_RESPONSE_S: Final = 1.0
 """How long a fetch response should take. Above two seconds, fetch_positions would take the slow
 response for a silence, and compare the log."""
-FIRST_BYTES: Final = 1 << 20
-LEAST_BYTES: Final = 64 << 10
+FIRST_FETCH_BYTES: Final = 1 << 20
+MIN_FETCH_BYTES: Final = 64 << 10
 """The least bytes to request. With less, most time would be spent waiting. A broker returns at
 least one whole batch anyway."""
 
@@ -30,7 +30,7 @@ class FetchSizes:
 
     def bytes_for(self, broker: Any) -> int:
         """Return how many bytes to request from this broker next."""
-        return self._bytes.get(broker, min(FIRST_BYTES, self._most_bytes))
+        return self._bytes.get(broker, min(FIRST_FETCH_BYTES, self._most_bytes))
 
     def note_answer(self, broker: Any, answer_bytes: int, took_s: float) -> None:
         """Request less after a slow response, and twice as much after a fast one that was full.
@@ -39,15 +39,15 @@ class FetchSizes:
         have had no more records. So it changes nothing.
         """
         requested = self.bytes_for(broker)
-        if took_s > TARGET_RESPONSE_S and answer_bytes > LEAST_BYTES:
+        if took_s > TARGET_RESPONSE_S and answer_bytes > MIN_FETCH_BYTES:
             fits = round(answer_bytes * TARGET_RESPONSE_S / took_s)
-            self._bytes[broker] = max(LEAST_BYTES, min(requested, fits))
+            self._bytes[broker] = max(MIN_FETCH_BYTES, min(requested, fits))
         elif took_s < TARGET_RESPONSE_S / 2 and answer_bytes >= requested / 2:
             self._bytes[broker] = min(self._most_bytes, 2 * requested)
 
     def note_failure(self, broker: Any) -> None:
         """Request a quarter of the bytes after a request that got no response."""
-        self._bytes[broker] = max(LEAST_BYTES, self.bytes_for(broker) // 4)
+        self._bytes[broker] = max(MIN_FETCH_BYTES, self.bytes_for(broker) // 4)
 
 
 def limit_fetch_sizes(

@@ -10,9 +10,9 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from normalizer.config.settings import Settings
-from normalizer.kafka.connection import (
-    FETCH_BYTES,
-    PARTITION_BYTES,
+from normalizer.kafka.client_setup import (
+    MAX_FETCH_BYTES,
+    MAX_PARTITION_FETCH_BYTES,
     REBALANCE_TIMEOUT_MS,
     KafkaPartition,
     connection_options,
@@ -20,11 +20,11 @@ from normalizer.kafka.connection import (
 )
 from normalizer.kafka.fetch_sizes import limit_fetch_sizes
 
-NEVER_MS: Final = 2**31 - 1
+_NO_POLL_LIMIT_MS: Final = 2**31 - 1
 """No limit between two polls. With a limit, aiokafka would leave the group while a batch takes
 long. The service has its own watchdog instead."""
 
-METADATA_AGE_MS: Final = 30_000
+METADATA_MAX_AGE_MS: Final = 30_000
 """The consumer notices new partitions within this time. aiokafka's default is five minutes."""
 
 
@@ -47,8 +47,8 @@ def new_group_consumer(
         # would continue, raise an error. With "earliest" or "latest", the consumer would silently
         # jump to another offset, and nobody would notice the records in between.
         auto_offset_reset="none",
-        fetch_max_bytes=FETCH_BYTES,
-        max_partition_fetch_bytes=PARTITION_BYTES,
+        fetch_max_bytes=MAX_FETCH_BYTES,
+        max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
         client_rack=settings.kafka_client_rack,
         session_timeout_ms=settings.kafka_session_timeout_ms,
         # A consumer learns about a rebalance only from the response to its next heartbeat, so long
@@ -56,12 +56,12 @@ def new_group_consumer(
         # Kafka's default.
         heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-        max_poll_interval_ms=NEVER_MS,
-        metadata_max_age_ms=METADATA_AGE_MS,
+        max_poll_interval_ms=_NO_POLL_LIMIT_MS,
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
     )
     client = consumer._client  # noqa: SLF001 - the public API has no access to it
     limit_metadata_requests(client)
-    limit_fetch_sizes(client, FETCH_BYTES)
+    limit_fetch_sizes(client, MAX_FETCH_BYTES)
     consumer.subscribe(list(settings.kafka_topics), listener=_Listener(on_assigned, on_revoked))
     return consumer
 

@@ -21,13 +21,13 @@ from aiokafka.errors import (
 from normalizer.config.settings import Settings
 from normalizer.core.batch import LastRecord
 from normalizer.errors import BrokerUnavailableError, NormalizerError, ProcessStuckError
-from normalizer.kafka.connection import (
+from normalizer.kafka.client_setup import (
     FetchedChunk,
     KafkaPartition,
     start_client,
     stop_client,
     to_raw_record,
-    translating_errors,
+    translate_kafka_errors,
 )
 from normalizer.kafka.fetch_positions import (
     FetchPosition,
@@ -39,12 +39,12 @@ from normalizer.kafka.group_consumer import new_group_consumer
 from normalizer.kafka.lenient_reader import UNDECODABLE_BATCH_ERRORS, read_partitions_leniently
 from normalizer.kafka.static_member import StaticMember, leave_when_stopped
 
-STOP_S: Final = 5.0
-GETMANY_GRACE_S: Final = 5.0
+_STOP_TIMEOUT_S: Final = 5.0
+_GETMANY_GRACE_S: Final = 5.0
 """Cancel getmany this long after its own timeout, because during a rebalance it blocks without
 limit."""
 
-NO_PARTITION: Final = TopicPartition("", 0)
+_NO_PARTITION: Final = TopicPartition("", 0)
 """A partition that never exists. Calling getmany for it only raises the errors of the group."""
 
 
@@ -92,15 +92,17 @@ class GroupReader:
         self._member.send_name_with_requests(self._consumer)
         self._fetch_positions.watch_responses(self._consumer._client)  # noqa: SLF001 - the public API has no access to it
         try:
-            with translating_errors(doing := f"joining group {settings.kafka_group_id}"):
+            with translate_kafka_errors(doing := f"joining group {settings.kafka_group_id}"):
                 async with asyncio.timeout(settings.progress_timeout_s):
                     await start_client(self._consumer, settings, doing)
         except BaseException as error:
-            if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailableError):
+            if not await self.stop(timeout_s=_STOP_TIMEOUT_S) and isinstance(
+                error, BrokerUnavailableError
+            ):
                 raise ProcessStuckError(
-                    f"{error}. The Kafka client did not stop within {STOP_S:.0f} s either, so this "
-                    "process exits. Once restarted, it continues from the last committed "
-                    "position"
+                    f"{error}. The Kafka client did not stop within {_STOP_TIMEOUT_S:.0f} s "
+                    "either, so this process exits. Once restarted, it continues from the last "
+                    "committed position"
                 ) from error
             raise
         self._joined = True
@@ -194,9 +196,9 @@ class GroupReader:
             if (position := self._fetch_positions.get_verified(one))
         }
         try:
-            async with asyncio.timeout(timeout_s + GETMANY_GRACE_S):
+            async with asyncio.timeout(timeout_s + _GETMANY_GRACE_S):
                 drained = await consumer.getmany(
-                    *[TopicPartition(*one) for one in wanted] or [NO_PARTITION],
+                    *[TopicPartition(*one) for one in wanted] or [_NO_PARTITION],
                     timeout_ms=round(timeout_s * 1000),
                     max_records=max_records,
                 )
@@ -211,7 +213,7 @@ class GroupReader:
             self._rewind()
             self._member.raise_if_fenced()
             if not isinstance(error, UNDECODABLE_BATCH_ERRORS):
-                with translating_errors("fetching"):
+                with translate_kafka_errors("fetching"):
                     raise
             return await self._read_leniently(consumer, wanted, error)
         except Exception as error:  # noqa: BLE001 - aiokafka may raise anything on a damaged batch
@@ -227,7 +229,7 @@ class GroupReader:
         owned = {TopicPartition(*one): at for one, at in offsets.items() if one in self.assigned}
         if not owned or self._consumer is None:
             return
-        with translating_errors("committing"):
+        with translate_kafka_errors("committing"):
             async with asyncio.timeout(timeout_s):
                 await self._consumer.commit(owned)
 

@@ -25,26 +25,30 @@ from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 from normalizer.core.decode.bounds import MAX_RECORD_BYTES, OVERSIZED_KEPT_BYTES, record_size
 from normalizer.core.raw_record import OversizedRecord, RawRecord
 from normalizer.errors import NormalizerError
-from normalizer.kafka.connection import (
+from normalizer.kafka.client_setup import (
     FetchedChunk,
     KafkaPartition,
     to_raw_record,
-    translating_errors,
+    translate_kafka_errors,
 )
-from normalizer.kafka.decompression import CHUNK_BYTES, DecompressedTooLargeError, unpack_pieces
+from normalizer.kafka.decompression import (
+    MAX_CHUNK_BYTES,
+    DecompressedTooLargeError,
+    decompress_in_pieces,
+)
 from normalizer.kafka.field_reader import FieldReader
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 UNDECODABLE_BATCH_ERRORS: Final = (CorruptRecordException, UnsupportedCodecError)
 """aiokafka's errors that the content of a batch causes, rather than the broker."""
-ANSWER_S: Final = 10.0
+_RESPONSE_TIMEOUT_S: Final = 10.0
 """A broker that sends no response for this long counts as unreachable. aiokafka itself waits
 minutes."""
 _WAIT_MS: Final = 500
 _CODECS: Final = ("", "gzip", "snappy", "lz4", "zstd")
 """The codecs, by their number in a batch's attributes. Source: Kafka's record format, version 2."""
-MOST_BYTES: Final = 1 << 20
-ONE_BATCH: Final = 1
+MAX_RESPONSE_BYTES: Final = 1 << 20
+ONE_BATCH_BYTES: Final = 1
 """The bytes to request for a single record. A broker returns at least one whole batch anyway."""
 
 
@@ -78,20 +82,20 @@ async def read_next_leniently(
     *,
     incarnation: int,
     offset: int,
-    most_bytes: int = MOST_BYTES,
+    most_bytes: int = MAX_RESPONSE_BYTES,
 ) -> FetchedChunk:
     """Return the committed records that one fetch request finds from `offset` on.
 
-    The result has at most about CHUNK_BYTES of records. A larger batch takes several calls, each of
-    which fetches the batch again and decompresses it from its beginning. Bytes in a header's name
-    that aren't UTF-8 are replaced. `client` must be started.
+    The result has at most about MAX_CHUNK_BYTES of records. A larger batch takes several calls,
+    each of which fetches the batch again and decompresses it from its beginning. Bytes in a
+    header's name that aren't UTF-8 are replaced. `client` must be started.
 
     Raises BrokerUnavailableError, and UnreadableBatchError if even this reader can't decode the
     first batch. If a later batch can't be decoded, the result ends before it.
     """
-    with translating_errors(f"reading {partition}"):
+    with translate_kafka_errors(f"reading {partition}"):
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(_RESPONSE_TIMEOUT_S):
                 answer = await _fetch(client, partition, offset, most_bytes)
         except CorruptRecordException as error:
             raise UnreadableBatchError.at(partition, offset, "the broker itself says so") from error
@@ -143,7 +147,7 @@ def _records(
 
 
 def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: int) -> FetchedChunk:
-    """Decode records until they have CHUNK_BYTES, or until one is damaged.
+    """Decode records until they have MAX_CHUNK_BYTES, or until one is damaged.
 
     If there are good records before a damaged one, this call returns them, and the next call raises
     UnreadableBatchError.
@@ -158,7 +162,7 @@ def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: i
                 record = msgspec.structs.replace(record, value=bytes(one.value), cut=one.value.cut)
             found.append(record)
             chunk_bytes += record_size(record)
-            if chunk_bytes >= CHUNK_BYTES:
+            if chunk_bytes >= MAX_CHUNK_BYTES:
                 break
     except DecompressedTooLargeError as error:
         if records.next_fetch_offset == offset:
@@ -214,7 +218,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
         packed = bytes(self._buffer[self._pos :])
         self._buffer = bytearray()
         codec = _CODECS[self.compression_type]
-        fields = FieldReader(unpack_pieces(codec, packed) if codec else iter((packed,)))
+        fields = FieldReader(decompress_in_pieces(codec, packed) if codec else iter((packed,)))
         try:
             for _ in range(self._num_records):
                 yield self._read_record(fields)

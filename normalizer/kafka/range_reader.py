@@ -12,27 +12,27 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
-from normalizer.kafka.connection import (
-    FETCH_BYTES,
-    PARTITION_BYTES,
-    Bounds,
+from normalizer.kafka.client_setup import (
+    MAX_FETCH_BYTES,
+    MAX_PARTITION_FETCH_BYTES,
     FetchedChunk,
     KafkaPartition,
+    OffsetBounds,
     connection_options,
-    read_bounds,
+    read_offset_bounds,
     start_client,
     stop_client,
     to_raw_record,
-    translating_errors,
+    translate_kafka_errors,
 )
 from normalizer.kafka.fetch_sizes import limit_fetch_sizes
 from normalizer.kafka.lenient_reader import UNDECODABLE_BATCH_ERRORS, read_next_leniently
-from normalizer.kafka.reader_connection import ENDING_S
+from normalizer.kafka.reader_connection import CLOSE_TIMEOUT_S
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
-RECORDS_A_FETCH: Final = 1_000
-POLL_S: Final = 0.5
-SILENT_FETCHES: Final = 10
+_MAX_FETCH_RECORDS: Final = 1_000
+_POLL_S: Final = 0.5
+_SILENT_FETCHES: Final = 10
 """After this many fetches without a record, check that the log still exists and can be read."""
 
 
@@ -81,19 +81,21 @@ class OffsetRangeReader:
         """Close the connection. The next call opens a new one."""
         consumer, self._consumer = self._consumer, None
         if consumer:
-            await stop_client(consumer, timeout_s=ENDING_S)
+            await stop_client(consumer, timeout_s=CLOSE_TIMEOUT_S)
 
-    async def bounds(self, partitions: Collection[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
+    async def bounds(
+        self, partitions: Collection[KafkaPartition]
+    ) -> dict[KafkaPartition, OffsetBounds]:
         """Return the first offset and the committed end of each partition. All must exist."""
-        with translating_errors("reading the bounds of the log"):
+        with translate_kafka_errors("reading the bounds of the log"):
             consumer = await self._connected()
-            return await read_bounds(consumer, partitions)
+            return await read_offset_bounds(consumer, partitions)
 
     async def offsets_at(
         self, partitions: Collection[KafkaPartition], time_ms: int
     ) -> dict[KafkaPartition, int | None]:
         """Return each partition's first offset with a record at this time or later, or None."""
-        with translating_errors("looking up offsets by time"):
+        with translate_kafka_errors("looking up offsets by time"):
             consumer = await self._connected()
             found = await consumer.offsets_for_times(
                 {TopicPartition(*one): time_ms for one in partitions}
@@ -115,7 +117,7 @@ class OffsetRangeReader:
         self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
         if not self._left:
             return
-        with translating_errors("reading"):
+        with translate_kafka_errors("reading"):
             consumer = await self._connected()
             consumer.assign([TopicPartition(*one) for one in self._left])
         self._seek()
@@ -125,7 +127,7 @@ class OffsetRangeReader:
             for one in found:
                 yield one
             silent_fetches = 0 if found else silent_fetches + 1
-            if silent_fetches == SILENT_FETCHES:
+            if silent_fetches == _SILENT_FETCHES:
                 await self._check_topic()
                 for one in await self._read_past_silence():
                     yield one
@@ -134,7 +136,7 @@ class OffsetRangeReader:
     async def _fetch(self) -> list[FetchedChunk | ExpiredRange]:
         try:
             drained = await self._consumer.getmany(
-                timeout_ms=round(POLL_S * 1000), max_records=RECORDS_A_FETCH
+                timeout_ms=round(_POLL_S * 1000), max_records=_MAX_FETCH_RECORDS
             )
         except OffsetOutOfRangeError as error:
             self._seek()
@@ -142,7 +144,7 @@ class OffsetRangeReader:
         except (KafkaError, OSError) as error:
             self._seek()
             if not isinstance(error, UNDECODABLE_BATCH_ERRORS):
-                with translating_errors("reading"):
+                with translate_kafka_errors("reading"):
                     raise
             return await self._read_leniently()
         except Exception:  # noqa: BLE001 - aiokafka may raise anything on a damaged batch
@@ -216,7 +218,7 @@ class OffsetRangeReader:
 
     async def _check_topic(self) -> None:
         """Check that the topic exists and its log is long enough, because no records arrive."""
-        with translating_errors("looking for the topic"):
+        with translate_kafka_errors("looking for the topic"):
             known = await self._consumer.topics()
         for one, offset_range in self._left.items():
             if one.topic not in known:
@@ -249,12 +251,12 @@ class OffsetRangeReader:
                 isolation_level="read_committed",
                 auto_offset_reset="none",
                 enable_auto_commit=False,
-                fetch_max_bytes=FETCH_BYTES,
-                max_partition_fetch_bytes=PARTITION_BYTES,
+                fetch_max_bytes=MAX_FETCH_BYTES,
+                max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
                 client_rack=self._settings.kafka_client_rack,
             )
             client = consumer._client  # noqa: SLF001 - the public API has no access to it
-            limit_fetch_sizes(client, FETCH_BYTES)
+            limit_fetch_sizes(client, MAX_FETCH_BYTES)
             try:
                 await start_client(consumer, self._settings, "connecting")
             except BaseException:

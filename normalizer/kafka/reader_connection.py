@@ -16,23 +16,23 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka.connection import (
+from normalizer.kafka.client_setup import (
     REQUEST_TIMEOUT_MS,
     close_cancelled_requests,
     connection_options,
     limit_metadata_requests,
     start_client,
     stop_client,
-    translating_errors,
+    translate_kafka_errors,
 )
 
-ENDING_S: Final = 5.0
-SILENT_S: Final = 1.0
+CLOSE_TIMEOUT_S: Final = 5.0
+_RESPONSE_TIMEOUT_S: Final = 1.0
 """How long to wait for a broker's response to a request that any other broker can answer too."""
 
 
 class ReaderConnection:
-    """Keeps a consumer and an admin client open for its subclasses, for example TopicReader.
+    """Keeps a consumer and an admin client open for its subclasses, for example TopicLookup.
 
     The clients are opened by the first call that needs them, and opened again by the first call
     after an outage. Leaving the `async with` block closes them.
@@ -67,7 +67,7 @@ class ReaderConnection:
         """
         async with self._turn:
             try:
-                with translating_errors(doing):
+                with translate_kafka_errors(doing):
                     await self._connect(doing)
                     yield
             except BrokerUnavailableError:
@@ -111,7 +111,7 @@ class ReaderConnection:
         )
         for node in others:
             with contextlib.suppress(KafkaError, TimeoutError):
-                async with asyncio.timeout(SILENT_S):
+                async with asyncio.timeout(_RESPONSE_TIMEOUT_S):
                     answer = await client.send(node, request)
                 self._answering = node
                 return answer
@@ -121,4 +121,4 @@ class ReaderConnection:
 async def _end(clients: Iterable[Any]) -> None:
     for client in clients:
         if client:
-            await stop_client(client, timeout_s=ENDING_S)
+            await stop_client(client, timeout_s=CLOSE_TIMEOUT_S)

@@ -24,8 +24,8 @@ from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
 from normalizer.kafka import group_consumer
 
-FENCED_INSTANCE_ID: Final = 82
-"""Kafka's FENCED_INSTANCE_ID: another process has joined with this name since."""
+_FENCED_INSTANCE_ID: Final = 82
+"""Kafka's _FENCED_INSTANCE_ID: another process has joined with this name since."""
 
 
 class StaticMember:
@@ -53,7 +53,7 @@ class StaticMember:
             if isinstance(request, HeartbeatRequest):
                 request = _NamedHeartbeat(request, name)
             answer = await send(node_id, request, **options)
-            if getattr(answer, "error_code", 0) == FENCED_INSTANCE_ID:
+            if getattr(answer, "error_code", 0) == _FENCED_INSTANCE_ID:
                 self._is_taken = True
             elif isinstance(request, JoinGroupRequest) and _is_former_self(answer, name):
                 _lead_later(consumer, answer.generation_id)
@@ -88,7 +88,7 @@ def _lead_later(consumer: Any, generation: int) -> None:
         if coordinator.generation == generation:
             coordinator.request_rejoin()
 
-    wait_s = group_consumer.METADATA_AGE_MS / 1000
+    wait_s = group_consumer.METADATA_MAX_AGE_MS / 1000
     asyncio.get_running_loop().call_later(wait_s, lead)
 
 

@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 
 from normalizer.config.settings import Settings
 
-ANSWER_S: Final = 10.0
+_RESPONSE_TIMEOUT_S: Final = 10.0
 _MOST_BYTES: Final = 1 << 20
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _ERROR_CODE: Final = re.compile(r"[a-z_]{1,40}")
@@ -69,7 +69,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _opener: Final = urllib.request.build_opener(_NoRedirect)
 
 
-def request_token(settings: Settings) -> AccessToken:
+def request_oauth_token(settings: Settings) -> AccessToken:
     """Request a token with the client's id and secret. Source: RFC 6749, sections 4.4 and 2.3.1."""
     url = settings.kafka_sasl_oauthbearer_token_endpoint_url or ""
     credentials = ":".join(
@@ -91,7 +91,7 @@ def request_token(settings: Settings) -> AccessToken:
         },
     )
     try:
-        with _opener.open(request, timeout=ANSWER_S) as response:
+        with _opener.open(request, timeout=_RESPONSE_TIMEOUT_S) as response:
             answer = msgspec.json.decode(response.read(_MOST_BYTES), type=_Answer, strict=False)
     except HTTPError as error:
         raise _http_failure(url, error) from None
@@ -102,7 +102,7 @@ def request_token(settings: Settings) -> AccessToken:
     return AccessToken(answer.access_token, answer.expires_in)
 
 
-def sign_token(region: str) -> AccessToken:
+def sign_msk_token(region: str) -> AccessToken:
     """Sign a token for Amazon MSK with the AWS credentials in the environment.
 
     It needs the extra `msk`.

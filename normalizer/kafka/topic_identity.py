@@ -13,10 +13,10 @@ import msgspec
 
 from normalizer.core.batch import LastRecord, to_last_record
 from normalizer.errors import AnotherClusterError, BrokerUnavailableError
-from normalizer.kafka.connection import Bounds, KafkaPartition
-from normalizer.kafka.topic_reader import TopicReader
+from normalizer.kafka.client_setup import KafkaPartition, OffsetBounds
+from normalizer.kafka.topic_lookup import TopicLookup
 
-COMPARING_S: Final = 10.0
+_COMPARISON_TIMEOUT_S: Final = 10.0
 
 
 class LogMismatch(msgspec.Struct, frozen=True):
@@ -31,13 +31,13 @@ class LogMismatch(msgspec.Struct, frozen=True):
 
 
 async def find_log_mismatch(
-    log: TopicReader,
+    log: TopicLookup,
     partition: KafkaPartition,
     cluster_ids: tuple[str, str],
     *,
     next_offset: int,
     last: LastRecord | None,
-    bounds: Bounds | None = None,
+    bounds: OffsetBounds | None = None,
 ) -> LogMismatch | None:
     """Return why the log isn't the one that was read up to next_offset, or None if it's the same.
 
@@ -53,7 +53,7 @@ async def find_log_mismatch(
     if known != cluster_id:
         return _another_cluster(known, cluster_id)
     try:
-        async with asyncio.timeout(COMPARING_S):
+        async with asyncio.timeout(_COMPARISON_TIMEOUT_S):
             bounds = bounds or (await log.bounds([partition]))[partition]
             if is_shorter := _shorter(bounds, next_offset):
                 return is_shorter
@@ -70,14 +70,14 @@ async def find_log_mismatch(
     except TimeoutError as error:
         raise BrokerUnavailableError(
             f"{partition}: could not check whether the topic was recreated, because the brokers "
-            f"did not answer within {COMPARING_S:.0f} s"
+            f"did not answer within {_COMPARISON_TIMEOUT_S:.0f} s"
         ) from error
     if to_last_record(record) == last:
         return None
     return _recreated(f"offset {last.offset} holds another record than the one that was read")
 
 
-def _shorter(bounds: Bounds, next_offset: int) -> LogMismatch | None:
+def _shorter(bounds: OffsetBounds, next_offset: int) -> LogMismatch | None:
     if next_offset <= bounds.end:
         return None
     return _recreated(f"log ends at {bounds.end}, but the position is {next_offset}")

@@ -18,21 +18,21 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError, FencedError
-from normalizer.kafka.committed_offsets import CommittedOffset, read_committed
-from normalizer.kafka.connection import (
+from normalizer.kafka.client_setup import (
     KafkaPartition,
     connection_options,
     start_client,
     stop_client,
-    translating_errors,
+    translate_kafka_errors,
 )
+from normalizer.kafka.committed_offsets import CommittedOffset, read_committed_offsets
 
-BATCH_BYTES: Final = 1 << 18
+MAX_PRODUCER_BATCH_BYTES: Final = 1 << 18
 """The most bytes of one partition's records in one request, before compression."""
 TRANSACTION_TIMEOUT_MS: Final = 60_000
 """The broker aborts a transaction that hasn't ended after this long."""
-START_S: Final = 30.0
-STOP_S: Final = 5.0
+_START_TIMEOUT_S: Final = 30.0
+_STOP_TIMEOUT_S: Final = 5.0
 
 
 class OutputRecord(NamedTuple):
@@ -69,12 +69,12 @@ class TransactionalProducer:
         group_id: str,
         partition: KafkaPartition,
         *,
-        max_batch_bytes: int = BATCH_BYTES,
+        max_batch_bytes: int = MAX_PRODUCER_BATCH_BYTES,
     ) -> None:
         self._settings = settings
         self._group_id = group_id
         self._partition = partition
-        self._max_batch_bytes = min(max_batch_bytes, BATCH_BYTES)
+        self._max_batch_bytes = min(max_batch_bytes, MAX_PRODUCER_BATCH_BYTES)
         self._producer: Any = None
         self._committing: asyncio.Timeout | None = None
 
@@ -94,8 +94,8 @@ class TransactionalProducer:
         )
         try:
             doing = f"starting the producer for {self._partition}"
-            with translating_errors(doing):
-                async with asyncio.timeout(START_S):
+            with translate_kafka_errors(doing):
+                async with asyncio.timeout(_START_TIMEOUT_S):
                     await start_client(self._producer, self._settings, doing)
         except BaseException:
             await self.stop()
@@ -105,9 +105,9 @@ class TransactionalProducer:
 
     async def committed_offset(self) -> CommittedOffset | None:
         """Return the group's committed offset of the partition. Raises BrokerUnavailableError."""
-        with translating_errors(f"reading the committed offset of {self._partition}"):
-            async with asyncio.timeout(START_S):
-                found = await read_committed(
+        with translate_kafka_errors(f"reading the committed offset of {self._partition}"):
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                found = await read_committed_offsets(
                     self._producer.client, self._group_id, [self._partition], stable=True
                 )
         return found.get(self._partition)
@@ -123,11 +123,14 @@ class TransactionalProducer:
         producer = self._producer  # `stop` sets self._producer to None
         try:
             doing = f"committing {self._partition}@{committed.next_offset}"
-            with translating_errors(doing, topic=self._partition.topic):
+            with translate_kafka_errors(doing, topic=self._partition.topic):
                 async with asyncio.timeout(TRANSACTION_TIMEOUT_MS / 1000) as self._committing:
                     with self._first_failure(producer):
                         await producer.begin_transaction()
-                        with translating_errors(doing, writes=True), self._first_failure(producer):
+                        with (
+                            translate_kafka_errors(doing, writes=True),
+                            self._first_failure(producer),
+                        ):
                             await _write(producer, records)
                         await self._commit_offset(producer, committed)
         except BrokerUnavailableError as error:
@@ -153,13 +156,13 @@ class TransactionalProducer:
             self._committing.reschedule(asyncio.get_running_loop().time())
         producer, self._producer = self._producer, None
         if producer is not None:
-            if not await stop_client(producer, timeout_s=STOP_S):
+            if not await stop_client(producer, timeout_s=_STOP_TIMEOUT_S):
                 # The producer's stop() didn't end, because it closes nothing before everything is
                 # sent. Cancel the sender, and close the client directly.
                 sending = producer._sender.sender_task  # noqa: SLF001 - nothing else ends it
                 if sending is not None:
                     sending.cancel()
-                await stop_client(producer.client, timeout_s=STOP_S)
+                await stop_client(producer.client, timeout_s=_STOP_TIMEOUT_S)
                 if sending is not None:
                     # Cancel the sender again. It may be waiting for a response that a closed client
                     # never gets.
@@ -203,7 +206,7 @@ async def _send(producer: Any, records: Sequence[OutputRecord]) -> list[asyncio.
     for record in records:
         if record.topic not in counts:
             counts[record.topic] = len(await producer.partitions_for(record.topic))
-        by_partition[record.topic, choose_partition(record.key, counts[record.topic])].append(
+        by_partition[record.topic, _choose_partition(record.key, counts[record.topic])].append(
             record
         )
     sent: list[asyncio.Future[Any]] = []
@@ -256,7 +259,7 @@ def _failure_in(future: asyncio.Future[Any] | None) -> BaseException | None:
 
 
 @lru_cache(maxsize=1 << 16)
-def choose_partition(key: bytes, partitions: int) -> int:
+def _choose_partition(key: bytes, partitions: int) -> int:
     """Return the partition of a key among this many partitions, the same as the Java client."""
     found: int = (murmur2(key) & 0x7FFFFFFF) % partitions
     return found

@@ -3,7 +3,7 @@
 from typing import Final, Self
 
 from normalizer.errors import PositionError
-from normalizer.kafka.connection import KafkaPartition
+from normalizer.kafka.client_setup import KafkaPartition
 
 _IF_DAMAGED: Final = "check the broker's log for damage; `normalizer position skip` skips the batch"
 

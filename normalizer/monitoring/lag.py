@@ -19,19 +19,19 @@ import asyncpg
 from normalizer.config.settings import Settings
 from normalizer.core.drift import DriftFinding
 from normalizer.errors import FatalError, NormalizerError
-from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant_command, wall_clock_ms
+from normalizer.kafka import OffsetBounds, KafkaPartition, TopicLookup, acl_grant_command, wall_clock_ms
 from normalizer.monitoring.heartbeat import ObservedLogEnd
 from normalizer.monitoring.partition_lag import PartitionLag
 from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, VERIFY_SCOPE_LABELS
 from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.store.migration_files import (
-    READ_APPLIED,
-    applied_by_version,
+    APPLIED_MIGRATIONS_SQL,
+    index_applied_by_version,
     migration_statuses,
     read_migrations,
 )
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from normalizer.store.source_positions import NEWEST_POSITIONS
+from normalizer.store.source_positions import NEWEST_POSITIONS_SQL
 from normalizer.store.sqlstate import STATEMENT_ERRORS
 
 _POLL_TIMEOUT_S: Final = 3.0
@@ -116,7 +116,7 @@ class LagMonitor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.has_database = settings.database_url is not None
-        self._log = TopicReader(settings)
+        self._log = TopicLookup(settings)
         self._connection = ReconnectingConnection(
             settings.database_url or "",
             application_name="normalizer monitor",
@@ -126,7 +126,7 @@ class LagMonitor:
         self._migrations = read_migrations()
         self._positions: dict[KafkaPartition, int] | None = None
         self._existing: frozenset[KafkaPartition] = frozenset()
-        self._bounds: dict[KafkaPartition, Bounds] = {}
+        self._bounds: dict[KafkaPartition, OffsetBounds] = {}
         self._bounds_at_s: dict[KafkaPartition, float] = {}
         self._counts: Counter[str] = Counter()
         self._oldest: dict[KafkaPartition, tuple[int, int]] = {}
@@ -310,16 +310,16 @@ class LagMonitor:
 
     async def _poll_migrations(self, connection: asyncpg.Connection) -> None:
         try:
-            rows = await connection.fetch(READ_APPLIED)
+            rows = await connection.fetch(APPLIED_MIGRATIONS_SQL)
         except asyncpg.SyntaxOrAccessError:
             rows = []
-        statuses = migration_statuses(self._migrations, applied_by_version(rows))
+        statuses = migration_statuses(self._migrations, index_applied_by_version(rows))
         self.missing_migrations = tuple(
             status.version for status in statuses if status.state == "pending"
         )
 
     async def _poll_positions(self, connection: asyncpg.Connection) -> None:
-        rows = await connection.fetch(NEWEST_POSITIONS, list(self._settings.kafka_topics))
+        rows = await connection.fetch(NEWEST_POSITIONS_SQL, list(self._settings.kafka_topics))
         self._positions = {
             KafkaPartition(row["topic"], row["partition"]): row["next_offset"] for row in rows
         }
@@ -358,7 +358,7 @@ class LagMonitor:
                         "lag.retention_unknown",
                         topic=topic,
                         why="its settings are hidden, so the alert NormalizerRecordsExpire can't "
-                        "fire: " + grant_command("topic", topic, "DescribeConfigs"),
+                        "fire: " + acl_grant_command("topic", topic, "DescribeConfigs"),
                     )
             else:
                 kept_ms = int(configs.get("retention.ms", "-1"))

@@ -29,8 +29,8 @@ from normalizer.monitoring.probes import HttpResponse, ProbeServer, probe_respon
 from normalizer.runtime.logging_setup import get_logger, log_unexpected_error
 from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.version import VERSION
-from normalizer.store.retry import InFlightBatch
-from normalizer.store.sqlstate import DATA_CORRUPTED, STATEMENT_ERRORS
+from normalizer.store.sqlstate import DATA_CORRUPTED_CODES, STATEMENT_ERRORS
+from normalizer.store.write_retry import InFlightBatch
 
 MAX_HEARTBEAT_AGE_S: Final = 30.0
 REPORT_INTERVAL_S: Final = 3.0
@@ -287,6 +287,6 @@ class Monitor:
 
 def _why_waiting(in_flight: InFlightBatch) -> str:
     error, why = in_flight.error, in_flight.why()
-    if isinstance(error, StoreUnavailableError) and error.sqlstate in DATA_CORRUPTED:
+    if isinstance(error, StoreUnavailableError) and error.sqlstate in DATA_CORRUPTED_CODES:
         why = f"{why}: its data is corrupted: restore it, or reindex"
     return f"batch open for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"

@@ -8,7 +8,7 @@ import math
 
 import msgspec
 
-from normalizer.kafka import Bounds
+from normalizer.kafka import OffsetBounds
 
 
 class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +20,7 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     next_offset: int
-    bounds: Bounds
+    bounds: OffsetBounds
     oldest_unread_ms: int | None
     retention_ms: float
 

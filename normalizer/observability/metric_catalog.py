@@ -13,14 +13,14 @@ import msgspec
 from normalizer.core.shapes import SHAPES
 from normalizer.envelope import COERCION_RULES
 from normalizer.errors import REASONS
-from normalizer.store.sqlstate import DATA_CORRUPTED
+from normalizer.store.sqlstate import DATA_CORRUPTED_CODES
 
 OUTCOME_LABELS: Final = ("stored", "duplicate", "merged", "quarantined", "ignored")
 STAGE_LABELS: Final = ("fetch", "normalize", "wait", "write")
 _BATCH_CLOSE_REASONS: Final = ("rows", "bytes", "age", "stop")
 SQLSTATE_CLASSES: Final = (
     *("none", "08", "25", "40", "53", "55", "57", "58", "XX"),
-    *(*sorted(DATA_CORRUPTED), "other"),
+    *(*sorted(DATA_CORRUPTED_CODES), "other"),
 )
 DRIFT_KIND_LABELS: Final = ("unknown_key", "changed_type")
 PARTITION_STATES: Final = ("assigned", "claimed", "set_aside", "fenced", "stopped")

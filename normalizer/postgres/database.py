@@ -19,11 +19,11 @@ from normalizer.config.passwords import DATABASE_URL_SYNTAX, is_database_url
 from normalizer.config.tls_files import find_unloadable_file, system_ca_ssl_context
 from normalizer.errors import ConfigurationError
 from normalizer.postgres.database_connection import (
-    CLOSE_S,
-    CONNECT_S,
+    CLOSE_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
     DATABASE_ERRORS,
     NO_SETTINGS,
-    Connection,
+    PoolerSafeConnection,
 )
 
 COMMAND_TIMEOUT_S: Final = 90.0
@@ -70,7 +70,7 @@ class TlsFileError(OSError):
     """A TLS file that worked before can't be loaded now, perhaps because it's being renewed."""
 
 
-def check_url(database_url: str, name: str = "the database's address") -> None:
+def check_database_url(database_url: str, name: str = "the database's address") -> None:
     """Raise ConfigurationError, whose message begins with `name`, if this isn't an address."""
     if not is_database_url(database_url):
         raise ConfigurationError(f"{name}: {DATABASE_URL_SYNTAX}")
@@ -91,7 +91,7 @@ async def connect(
     session: Mapping[str, str] = NO_SETTINGS,
     command_timeout_s: float | None = None,
     **pool_options: Any,
-) -> Connection:
+) -> PoolerSafeConnection:
     """Open a connection. The caller closes it and handles asyncpg's errors.
 
     `session` has server settings to apply in each transaction, in addition to UTC and no JIT, which
@@ -102,13 +102,13 @@ async def connect(
     option in it. Raises TlsFileError if a TLS file can't be loaded any more. Callers treat that
     as an outage, because somebody may just be replacing the file.
     """
-    check_url(database_url)
+    check_database_url(database_url)
     options = {
         **pool_options,
         "command_timeout": command_timeout_s,
         # Every pooler knows this setting and sets it for each client.
         "server_settings": {"application_name": application_name},
-        "connection_class": Connection,
+        "connection_class": PoolerSafeConnection,
     }
     try:
         options["ssl"] = system_ca_ssl_context(database_url)
@@ -147,20 +147,20 @@ async def connect(
 
 
 @contextlib.asynccontextmanager
-async def open_connection(database_url: str, **options: Any) -> AsyncIterator[Connection]:
+async def open_connection(database_url: str, **options: Any) -> AsyncIterator[PoolerSafeConnection]:
     """Open a connection for a block. Takes the options of `connect`, and raises the same errors."""
     async with closing(await connect(database_url, **options)) as connection:
         yield connection
 
 
 @contextlib.asynccontextmanager
-async def closing(connection: Connection) -> AsyncIterator[Connection]:
+async def closing(connection: PoolerSafeConnection) -> AsyncIterator[PoolerSafeConnection]:
     """Close the connection after the block, and ignore a failure to close it."""
     try:
         yield connection
     finally:
         with contextlib.suppress(*DATABASE_ERRORS):
-            await connection.close(timeout=CLOSE_S)
+            await connection.close(timeout=CLOSE_TIMEOUT_S)
 
 
 def describe_server_error(error: asyncpg.PostgresError) -> str:
@@ -176,15 +176,15 @@ async def release_lock(lock: Transaction) -> None:
     """Roll back a transaction that holds a lock, so that the lock is released at once.
 
     Closing the connection isn't enough, because the server or a pooler may notice that much later
-    and hold the lock until then. This waits for the rollback for at most CLOSE_S, and ignores a
-    failure.
+    and hold the lock until then. This waits for the rollback for at most CLOSE_TIMEOUT_S, and
+    ignores a failure.
     """
     with contextlib.suppress(*DATABASE_ERRORS):
-        async with asyncio.timeout(CLOSE_S):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await lock.rollback()
 
 
-async def wait_for_readers(
+async def wait_for_table_readers(
     fetch: Callable[..., Awaitable[Sequence[asyncpg.Record]]], table: str, within_s: float
 ) -> bool:
     """Wait until every transaction that may have read the table before now has ended.
@@ -203,14 +203,14 @@ async def wait_for_readers(
     return True
 
 
-async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:
+async def _connect(database_url: str, options: Mapping[str, Any]) -> PoolerSafeConnection:
     """Connect, and skip hosts that are silent or still starting.
 
     asyncpg itself skips hosts that reject the connection or don't match target_session_attrs.
     """
     *others, last = _rotations(database_url)
-    timeout = _HOST_S if others else CONNECT_S
-    connection: Connection
+    timeout = _HOST_S if others else CONNECT_TIMEOUT_S
+    connection: PoolerSafeConnection
     for url in others:
         try:
             connection = await asyncpg.connect(url, timeout=timeout, **options)

@@ -14,13 +14,13 @@ import asyncpg
 
 from normalizer.errors import ConfigurationError
 
-CONNECT_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 10.0
 """The longest that opening a connection may take, including authentication."""
 
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _OTHER_PROCESS: Final = "select from (values (1)) as one where pg_backend_pid() <> {}"
-CLOSE_S: Final = 2.0
+CLOSE_TIMEOUT_S: Final = 2.0
 """How long closing waits for the server to cancel a statement or release locks."""
 _OUTSIDE: Final = ("vacuum", "create database")
 """PostgreSQL doesn't allow these in a transaction."""
@@ -58,7 +58,7 @@ class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
             connection.terminate()
 
 
-class Connection(asyncpg.Connection):  # type: ignore[misc]
+class PoolerSafeConnection(asyncpg.Connection):  # type: ignore[misc]
     """A connection that also works behind a pooler, because it needs no session.
 
     Behind a pooler in transaction mode, our next transaction may run in another session, which
@@ -95,7 +95,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         """
         if not self.is_closed() and self._protocol._is_cancelling():  # noqa: SLF001 - not public
             with contextlib.suppress(Exception):
-                await self.close(timeout=CLOSE_S)
+                await self.close(timeout=CLOSE_TIMEOUT_S)
 
     def get_server_pid(self) -> int:
         """Return the server process of the current transaction, or of the last one."""
@@ -134,7 +134,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         then runs in a process with a different id, there must be a pooler.
         """
         other = _OTHER_PROCESS.format(self.get_server_pid())
-        return str(await super().execute(other, timeout=CONNECT_S)) == "SELECT 1"
+        return str(await super().execute(other, timeout=CONNECT_TIMEOUT_S)) == "SELECT 1"
 
     async def _in_transaction(
         self, call: Callable[..., Awaitable[Any]], *args: Any, **options: Any

@@ -29,18 +29,18 @@ from normalizer.jobs.engine.id_ranges import (
 from normalizer.jobs.sources.row_pages import PageBudget
 from normalizer.kafka import CommittedOffset
 from normalizer.store.session import Session
-from normalizer.store.stored_rows import READ_EVENTS
+from normalizer.store.stored_rows import READ_EVENTS_SQL
 
-EVENTS_A_PAGE: Final = 5_000
-START_AGAIN: Final = (
+_EVENTS_PER_PAGE: Final = 5_000
+START_AGAIN_REMEDY: Final = (
     "Run `normalizer relay --unregister`, and start the relay again. It then sends every event "
     "again"
 )
-RESTORED: Final = (
+DATABASE_RESTORED_MESSAGE: Final = (
     "this database was restored, because it reuses transaction numbers that the relay has "
-    f"passed. {START_AGAIN}"
+    f"passed. {START_AGAIN_REMEDY}"
 )
-CHANGES_PER_READ: Final = 250
+_CHANGES_PER_READ: Final = 250
 """How many changed events to read at once. Each read is one query per partition of the table
 `events`."""
 
@@ -78,7 +78,7 @@ class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
         return CommittedOffset(self.transaction_id, msgspec.json.encode(self).decode())
 
 
-def first_position(
+def first_table_position(
     registration: str, now: "TransactionSnapshot", before: TablePosition | None = None
 ) -> TablePosition:
     """Return the position from which a newly registered relay sends every event.
@@ -99,7 +99,7 @@ def first_position(
     )
 
 
-def table_position(committed: CommittedOffset | None) -> TablePosition | None:
+def parse_table_position(committed: CommittedOffset | None) -> TablePosition | None:
     """Read the position that was committed to Kafka. Returns None if there's none of this relay."""
     try:
         return None if committed is None else _decoder.decode(committed.metadata)
@@ -132,7 +132,7 @@ class TransactionSnapshot(NamedTuple):
     changes_table: int
 
 
-class Registration(NamedTuple):
+class RelayRegistration(NamedTuple):
     """The relay for which the database records changes."""
 
     name: str
@@ -150,7 +150,7 @@ class RelayState(NamedTuple):
 
 _READ_REGISTRATION: Final = "select registration, group_id from normalizer.relay_registration"
 
-REGISTER: Final = """
+_REGISTER_RELAY: Final = """
     insert into normalizer.relay_registration (registration, group_id)
     values ($1::text, $2::text)
     on conflict on constraint relay_registration_pkey do nothing
@@ -215,7 +215,7 @@ _DELETE_SENT: Final = """
 # restore:
 #     - a change whose id the relay has passed, but which was recorded after the latest sent change
 #     - a change that came from the backup, with an id that the server hasn't assigned yet
-# In both cases the relay stops with the error RESTORED.
+# In both cases the relay stops with the error DATABASE_RESTORED_MESSAGE.
 _READ_STATE: Final = """
     select exists (
                select from normalizer.relay_registration where registration = $4::text
@@ -263,14 +263,14 @@ class StoredEventReader:
         """End the connection."""
         self._session.terminate()
 
-    async def read_registration(self) -> Registration | None:
+    async def read_registration(self) -> RelayRegistration | None:
         """Return the registered relay, or None if no changes are being recorded."""
         rows = await self._session.fetch(_READ_REGISTRATION)
-        return Registration(*rows[0]) if rows else None
+        return RelayRegistration(*rows[0]) if rows else None
 
-    async def register(self, registration: Registration) -> None:
+    async def register(self, registration: RelayRegistration) -> None:
         """Register the relay, so that changes are recorded. Does nothing if one is registered."""
-        await self._session.fetch(REGISTER, *registration)
+        await self._session.fetch(_REGISTER_RELAY, *registration)
 
     async def read_snapshot(self) -> TransactionSnapshot:
         """Return which transactions of the database are running."""
@@ -287,7 +287,7 @@ class StoredEventReader:
     async def read_all_events(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
         """Yield all stored events after the position, sorted by id."""
         assert position.event_id is not None
-        walk = IdRangeWalk(self._session.fetch, EVENTS_A_PAGE)
+        walk = IdRangeWalk(self._session.fetch, _EVENTS_PER_PAGE)
         async for ids in walk.ranges_above(position.event_id):
             last_id = ids.low - 1
             while last_id < ids.high:
@@ -322,7 +322,7 @@ class StoredEventReader:
     async def _read_changed(
         self, position: TablePosition, connection: asyncpg.Connection
     ) -> EventPage | None:
-        changes = await connection.fetch(_FIND_CHANGES, *_marks(position)[:2], EVENTS_A_PAGE)
+        changes = await connection.fetch(_FIND_CHANGES, *_marks(position)[:2], _EVENTS_PER_PAGE)
         if not changes:
             return None
         ids = [event_id for change in changes for event_id in change["event_ids"]]
@@ -343,13 +343,13 @@ class StoredEventReader:
         """
         last_places = {event_id: place for place, event_id in enumerate(ids)}
         rows: list[asyncpg.Record] = []
-        page = PageBudget(CHANGES_PER_READ)
+        page = PageBudget(_CHANGES_PER_READ)
         while start < len(ids) and not page.is_full:
             end = min(start + page.rows_to_fetch(), len(ids))
             wanted = sorted(
                 ids[place] for place in range(start, end) if last_places[ids[place]] == place
             )
-            read = await connection.fetch(READ_EVENTS, wanted)
+            read = await connection.fetch(READ_EVENTS_SQL, wanted)
             read.sort(key=lambda row: last_places[row["event_id"]])
             page.add_rows(read)
             rows += read
@@ -368,7 +368,7 @@ _UNREGISTER: Final = """
 """
 
 
-async def unregister(database_url: str) -> None:
+async def unregister_relay(database_url: str) -> None:
     """Stop recording changes, and delete those that were recorded.
 
     This has no time limit, because there may be many. Raises StoreUnavailableError and FatalError.
@@ -402,7 +402,7 @@ def _at_revision(position: TablePosition, oldest_running: int) -> TablePosition:
     """Return the position for rows that aren't older than this transaction. Raises FatalError."""
     revision = position.revision_base + oldest_running
     if revision < position.revision:
-        raise FatalError(RESTORED)
+        raise FatalError(DATABASE_RESTORED_MESSAGE)
     return msgspec.structs.replace(position, revision=revision)
 
 

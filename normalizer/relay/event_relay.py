@@ -15,38 +15,38 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from normalizer.config.settings import Settings
-from normalizer.consumer.service import HEARTBEAT_S
+from normalizer.consumer.service import HEARTBEAT_EVERY_S
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError, FencedError, RetryableError
-from normalizer.kafka import KafkaPartition, OutputRecord, TopicReader, TransactionalProducer
+from normalizer.kafka import KafkaPartition, OutputRecord, TopicLookup, TransactionalProducer
 from normalizer.relay.event_pages import (
-    RESTORED,
-    START_AGAIN,
+    DATABASE_RESTORED_MESSAGE,
+    START_AGAIN_REMEDY,
     EventPage,
-    Registration,
+    RelayRegistration,
     StoredEventReader,
     TablePosition,
-    first_position,
-    table_position,
+    first_table_position,
+    parse_table_position,
 )
 from normalizer.relay.output_records import (
     canonical_record,
-    read_limits,
+    read_topic_size_limits,
     reject_too_large,
     reject_unwritable,
     rejection_record,
 )
 from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import wait_at_most
-from normalizer.runtime.slices import SLICE_S
+from normalizer.runtime.slices import SLICE_DURATION_S
 
-IDLE_S: Final = 0.2
-RETRY_S: Final = 1.0
-CHECK_EVERY_S: Final = 1.0
-SILENCE_LIMIT_S: Final = 10.0
+_IDLE_S: Final = 0.2
+_RETRY_S: Final = 1.0
+_CHECK_EVERY_S: Final = 1.0
+_SILENCE_LIMIT_S: Final = 10.0
 """If nothing was heard from PostgreSQL or Kafka for this long, it counts as silent."""
-COMMIT_EVERY_S: Final = 3_600.0
+_COMMIT_EVERY_S: Final = 3_600.0
 """Commit at least this often, because Kafka deletes an offset that wasn't committed for some days.
 """
 
@@ -65,7 +65,7 @@ class EventRelay:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._topics = TopicReader(settings)
+        self._topics = TopicLookup(settings)
         self._reader = StoredEventReader(settings.required_database_url)
         self._limits: dict[str, int] = {}
         self._stopping = asyncio.Event()
@@ -129,12 +129,12 @@ class EventRelay:
             except RetryableError as error:
                 self._waits_for = str(error)
                 self._outage.count_failure(error)
-                await wait_at_most(self._stopping, RETRY_S)
+                await wait_at_most(self._stopping, _RETRY_S)
 
     async def _relay(self) -> None:
         """Continue from the position in Kafka, until `stop` or an error."""
         settings = self._settings
-        self._limits = await read_limits(self._topics, settings)
+        self._limits = await read_topic_size_limits(self._topics, settings)
         producer = TransactionalProducer(
             settings,
             settings.kafka_group_id,
@@ -163,44 +163,44 @@ class EventRelay:
         Raises FatalError if the position doesn't belong to this database.
         """
         group_id = self._settings.kafka_group_id
-        position = table_position(await producer.committed_offset())
+        position = parse_table_position(await producer.committed_offset())
         registered = await self._reader.read_registration()
         if registered is None:
             # Commit the position before registering. In the other order, a process that's killed in
             # between would leave a registration without a position, and the next start would
             # conclude that Kafka has lost the position.
             now = await self._reader.read_snapshot()
-            position = first_position(secrets.token_hex(8), now, position)
+            position = first_table_position(secrets.token_hex(8), now, position)
             await producer.commit((), position.to_commit())
-            await self._reader.register(Registration(position.registration, group_id))
+            await self._reader.register(RelayRegistration(position.registration, group_id))
             registered = await self._reader.read_registration()
         if registered is None or registered.group_id != group_id:
             raise FatalError(
                 "this relay can't start, because another relay is registered in this database: "
-                f"{registered}. {START_AGAIN}"
+                f"{registered}. {START_AGAIN_REMEDY}"
             )
         if position is None or position.registration != registered.name:
             raise FatalError(
                 f"the committed offset of group {group_id} is gone. Kafka deletes a group's "
                 "offsets once the group has had no members for longer than "
-                f"offsets.retention.minutes. {START_AGAIN}"
+                f"offsets.retention.minutes. {START_AGAIN_REMEDY}"
             )
         now = await self._reader.read_snapshot()
         if position.transaction_id >= now.next_transaction:
             raise FatalError(
                 "this database was restored to an earlier state: the relay has sent transaction "
                 f"{position.transaction_id}, but the database's next one is "
-                f"{now.next_transaction}. {START_AGAIN}"
+                f"{now.next_transaction}. {START_AGAIN_REMEDY}"
             )
         if position.changes_table != now.changes_table:
             raise FatalError(
                 "this database was restored from a dump, so the relay's position in it is no "
-                f"longer valid. {START_AGAIN}"
+                f"longer valid. {START_AGAIN_REMEDY}"
             )
         await self._check(
             position,
             f"the position in group {group_id} is before changes that were already sent and "
-            f"deleted, so Kafka was set back or lost its last commits. {START_AGAIN}",
+            f"deleted, so Kafka was set back or lost its last commits. {START_AGAIN_REMEDY}",
         )
         if position.event_id is not None:
             await self._wait_for_writers()
@@ -224,7 +224,7 @@ class EventRelay:
             ):
                 self._waits_for = waits_for
                 _log.info("relay.waiting", why=waits_for)
-            await wait_at_most(self._stopping, IDLE_S)
+            await wait_at_most(self._stopping, _IDLE_S)
 
     async def _pages(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
         """Yield all events after the position, and then the changes, until `stop`."""
@@ -243,15 +243,15 @@ class EventRelay:
             if changed:
                 yield changed
                 position = changed.position
-            elif time.monotonic() - self._committed_at_s >= COMMIT_EVERY_S:
+            elif time.monotonic() - self._committed_at_s >= _COMMIT_EVERY_S:
                 yield EventPage(position=position)
             else:
                 self._note_success()
-                await wait_at_most(self._stopping, IDLE_S)
+                await wait_at_most(self._stopping, _IDLE_S)
             await self._check_in_time(position)
 
     async def _check_in_time(self, position: TablePosition) -> None:
-        if time.monotonic() - self._checked_at_s >= CHECK_EVERY_S:
+        if time.monotonic() - self._checked_at_s >= _CHECK_EVERY_S:
             await self._reader.delete_sent(position)
             await self._check(position, "another relay has sent later changes")
 
@@ -269,7 +269,7 @@ class EventRelay:
                 ". Start it again to register it, which sends every event again"
             )
         if state.was_restored:
-            raise FatalError(RESTORED)
+            raise FatalError(DATABASE_RESTORED_MESSAGE)
         if state.went_back:
             raise FatalError(went_back)
         self._lag_s = state.lag_s
@@ -278,14 +278,14 @@ class EventRelay:
     async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], Outcomes]:
         """Return the page's records and counts. Other tasks can run every few milliseconds."""
         records, outcomes = [], Outcomes()
-        due_s = time.perf_counter() + SLICE_S
+        due_s = time.perf_counter() + SLICE_DURATION_S
         for event in page.events:
             record, outcome = self._make_record(event, page.position.revision)
             outcomes[event.shape, outcome] += 1
             records.append(record)
             if time.perf_counter() >= due_s:
                 await asyncio.sleep(0)
-                due_s = time.perf_counter() + SLICE_S
+                due_s = time.perf_counter() + SLICE_DURATION_S
         return records, outcomes
 
     def _make_record(self, event: Envelope, revision: int) -> tuple[OutputRecord, str]:
@@ -314,7 +314,7 @@ class EventRelay:
 
     def _silence(self) -> str | None:
         silent_s = time.monotonic() - self._heard_at_s
-        is_silent = silent_s > SILENCE_LIMIT_S
+        is_silent = silent_s > _SILENCE_LIMIT_S
         return f"no answer from PostgreSQL or Kafka for {silent_s:.0f} s" if is_silent else None
 
     def _keep_heartbeat(self) -> None:
@@ -322,4 +322,4 @@ class EventRelay:
         if not self._waits_for and not self._outage and (silence := self._silence()):
             self._outage.log_silence(silence)
         loop = asyncio.get_running_loop()
-        self._next_heartbeat = loop.call_later(HEARTBEAT_S, self._keep_heartbeat)
+        self._next_heartbeat = loop.call_later(HEARTBEAT_EVERY_S, self._keep_heartbeat)

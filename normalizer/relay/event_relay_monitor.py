@@ -1,7 +1,7 @@
 """Serves /metrics, /livez, and /readyz for the relay of stored events, from its own threads.
 
 The relay of the raw topic doesn't use it. That relay runs the consumer, whose probes are served by
-`monitoring`.
+`serve_monitoring`.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from normalizer.relay.event_relay import EventRelay
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.version import VERSION
 
-SOURCE: Final = ("normalizer.events", "0")
+_LAG_SOURCE: Final = ("normalizer.events", "0")
 """The topic and partition under which the lag is reported. They stand for the table."""
 
 _log: Final = get_logger()
 
 
 @contextlib.contextmanager
-def monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
+def serve_monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
     """Serve the probes inside the block.
 
     Raises ConfigurationError if it can't listen at the address.
@@ -60,7 +60,7 @@ class _Gauges(Collector):
     def collect(self) -> Iterator[Family]:
         relay = self._relay
         yield metric_family("normalizer_outcomes_total", dict(relay.outcomes.items()))
-        yield metric_family("normalizer_lag_seconds", {SOURCE: relay.lag_s})
+        yield metric_family("normalizer_lag_seconds", {_LAG_SOURCE: relay.lag_s})
         yield metric_family("normalizer_heartbeat_age_seconds", {(): relay.heartbeat_age_s()})
         yield metric_family(
             "normalizer_ready", {(): relay.why_waiting is None and _is_alive(relay)}

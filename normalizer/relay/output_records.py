@@ -13,13 +13,13 @@ from normalizer.core.identity.merge_flags import trusted_coordinates
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka import OutputRecord, TopicReader
+from normalizer.kafka import OutputRecord, TopicLookup
 
-DETAIL_LETTERS: Final = 500
-MESSAGE_LIMIT: Final = "max.message.bytes"
+_MAX_DETAIL_CHARS: Final = 500
+_MESSAGE_LIMIT_CONFIG: Final = "max.message.bytes"
 
 
-async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]:
+async def read_topic_size_limits(topics: TopicLookup, settings: Settings) -> dict[str, int]:
     """Return the size in bytes of the largest batch that each of the two output topics accepts.
 
     Raises BrokerUnavailableError if a topic doesn't exist. That's checked here, because aiokafka's
@@ -33,7 +33,7 @@ async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]
                 f"topic {topic} does not exist, and the relay does not create topics. Create it, "
                 "and the relay continues"
             )
-        limits[topic] = int(configs[MESSAGE_LIMIT])
+        limits[topic] = int(configs[_MESSAGE_LIMIT_CONFIG])
     return limits
 
 
@@ -53,7 +53,7 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
         "max_attempts": event.max_attempts,
         "place": None if revision is None else trusted_coordinates(event),
         "trace_id": event.trace_id,
-        "traceparent": build_traceparent(event),
+        "traceparent": _build_traceparent(event),
         "revision": revision,
     }
     return OutputRecord(
@@ -64,7 +64,7 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
     )
 
 
-def build_traceparent(event: Envelope) -> str | None:
+def _build_traceparent(event: Envelope) -> str | None:
     """Return the `traceparent` header of the record that the event came from, or None.
 
     It's None if the event has no trace id, or if the stored header has another one. That can happen
@@ -120,7 +120,7 @@ def rejection_record(source: RawRecord, rejected: Rejected, topic: str) -> Outpu
         "offset": source.offset,
         "index": rejected.index,
         "reason": rejected.reason,
-        "detail": rejected.detail[:DETAIL_LETTERS],
+        "detail": rejected.detail[:_MAX_DETAIL_CHARS],
     }
     key = f"{source.topic}:{source.partition}:{source.offset}"
     return OutputRecord(topic, key.encode(), msgspec.json.encode({"quarantine": rejection}), [])

@@ -15,7 +15,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected
 from normalizer.kafka import OutputRecord
 from normalizer.relay.output_records import canonical_record, reject_too_large, rejection_record
-from normalizer.runtime.slices import SLICE_S
+from normalizer.runtime.slices import SLICE_DURATION_S
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.sorted_outcomes import OutcomeCounts
 from normalizer.store.write_transaction import CommittedBatch
@@ -38,7 +38,7 @@ class PartOutput:
         Other tasks can run every few milliseconds.
         """
         records = []
-        due_s = time.perf_counter() + SLICE_S
+        due_s = time.perf_counter() + SLICE_DURATION_S
         for source, outcomes in self._part.items:
             for outcome in outcomes:
                 match outcome:
@@ -50,7 +50,7 @@ class PartOutput:
                         records.append(self._canonical(source, to_envelope(event)))
             if time.perf_counter() >= due_s:
                 await asyncio.sleep(0)
-                due_s = time.perf_counter() + SLICE_S
+                due_s = time.perf_counter() + SLICE_DURATION_S
         return records
 
     def to_committed_batch(self, *, commit_s: float) -> CommittedBatch:

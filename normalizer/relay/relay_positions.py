@@ -16,7 +16,7 @@ from normalizer.core.previous_owner import PreviousOwner
 from normalizer.kafka import CommittedOffset, KafkaPartition
 from normalizer.store.claim import Claim
 
-NO_TRY: Final = PreviousOwner()
+_NO_TRY: Final = PreviousOwner()
 
 
 class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int = 0
     shapes: str = ""
     last: LastRecord | None = None
-    last_try: PreviousOwner = NO_TRY
+    last_try: PreviousOwner = _NO_TRY
 
     def with_slice(self, slice_records: int | None) -> "RelayPosition":
         """Return the position for a time in which its owner works on at most this many records."""
@@ -43,11 +43,11 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
         return CommittedOffset(next_offset, msgspec.json.encode(self).decode())
 
 
-NO_POSITION: Final = RelayPosition(cluster_id="")
+UNKNOWN_POSITION: Final = RelayPosition(cluster_id="")
 """The position for an offset that somebody has set with another program."""
 
 
-def read_position(committed: CommittedOffset, otherwise: RelayPosition) -> RelayPosition:
+def parse_relay_position(committed: CommittedOffset, otherwise: RelayPosition) -> RelayPosition:
     """Read the committed metadata. Returns `otherwise` if another program set the offset."""
     try:
         return _decoder.decode(committed.metadata)

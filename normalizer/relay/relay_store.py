@@ -21,7 +21,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from normalizer.config.settings import Settings
-from normalizer.consumer.record_store import Stores
+from normalizer.consumer.record_store import ServiceStores
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, to_last_record
 from normalizer.core.previous_owner import SLICE_ALONE, PreviousOwner
 from normalizer.errors import (
@@ -35,14 +35,19 @@ from normalizer.kafka import (
     CommittedOffset,
     KafkaPartition,
     OutputRecord,
-    TopicReader,
+    TopicLookup,
     TransactionalProducer,
 )
-from normalizer.relay.output_records import read_limits
+from normalizer.relay.output_records import read_topic_size_limits
 from normalizer.relay.part_output import PartOutput
-from normalizer.relay.relay_positions import NO_POSITION, RelayPosition, make_claim, read_position
+from normalizer.relay.relay_positions import (
+    UNKNOWN_POSITION,
+    RelayPosition,
+    make_claim,
+    parse_relay_position,
+)
 from normalizer.store.claim import Claim
-from normalizer.store.process_shapes import NO_SHAPES, ConfiguredShapes, check_shapes
+from normalizer.store.process_shapes import NO_SHAPES, ShapesFingerprint, check_same_shapes
 from normalizer.store.write_transaction import CommittedBatch
 
 
@@ -55,15 +60,15 @@ class RelayStore:
     """
 
     server_pid = None
-    why_not_begun = ""
-    keeps_group_offsets = True
+    why_transaction_not_begun = ""
+    positions_are_group_offsets = True
 
     def __init__(
         self, settings: Settings, *, on_commit: Callable[[CommittedBatch], None] = lambda _: None
     ) -> None:
         self._settings = settings
         self._on_commit = on_commit
-        self._topics = TopicReader(settings)
+        self._topics = TopicLookup(settings)
         self._holder = secrets.token_hex(8)
         self.may_normalize = asyncio.Event()
         self.may_normalize.set()
@@ -90,7 +95,7 @@ class RelayStore:
         log_start: int,
         log_end: int | None = None,
         group_id: str = "",  # noqa: ARG002 - a store's signature
-        shapes: ConfiguredShapes = NO_SHAPES,
+        shapes: ShapesFingerprint = NO_SHAPES,
         accept_reset: bool = False,
     ) -> Claim:
         """Claim the partition: fence every earlier owner, and abort its open transaction.
@@ -105,10 +110,10 @@ class RelayStore:
         """
         where = KafkaPartition(topic, partition)
         if not accept_reset:
-            for known in await read_clusters(self._topics, self._settings, topic):
+            for known in await _read_committed_clusters(self._topics, self._settings, topic):
                 if known != cluster_id:
                     raise AnotherClusterError(known, cluster_id, topic=topic, partition=partition)
-        self._limits = await read_limits(self._topics, self._settings)
+        self._limits = await read_topic_size_limits(self._topics, self._settings)
         await self._disown(where)
         producer = TransactionalProducer(
             self._settings,
@@ -123,9 +128,9 @@ class RelayStore:
             if committed is None:
                 committed = CommittedOffset(log_start)
             else:
-                position = read_position(committed, position)
+                position = parse_relay_position(committed, position)
             if not shapes.accepted:
-                check_shapes(topic, partition, position.shapes, shapes.fingerprint)
+                check_same_shapes(topic, partition, position.shapes, shapes.fingerprint)
             slice_records = position.last_try.slice_records_for(
                 self._holder, next_offset=committed.next_offset, log_end=log_end
             )
@@ -151,7 +156,7 @@ class RelayStore:
         """Return none, because each group has its own positions."""
         return ()
 
-    async def record_idle(self) -> None:
+    async def mark_owner_idle(self) -> None:
         """Record that this process has stopped working on its partitions.
 
         The next owners then know that no record has killed this process. A partition whose commit
@@ -161,7 +166,7 @@ class RelayStore:
             for where, owned in self._owned.items():
                 tasks.create_task(self._release(where, owned), name=f"release {where}")
 
-    async def mark_next_record_alone(self, claim: Claim) -> None:
+    async def mark_working_on_one_record(self, claim: Claim) -> None:
         """Record that the process works on the partition's next record, and on nothing else."""
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
@@ -185,7 +190,7 @@ class RelayStore:
         )
         return await self._move(claim, began)
 
-    async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:  # noqa: ARG002 - a store's signature
+    async def advance_past_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:  # noqa: ARG002 - a store's signature
         """Skip offsets that can't be read any more. Raises FencedError and PositionMovedError."""
         moved = msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)
         return await self._move(claim, moved)
@@ -297,7 +302,7 @@ class RelayStore:
             await owned.producer.stop()
 
 
-async def read_clusters(topics: TopicReader, settings: Settings, topic: str) -> set[str]:
+async def _read_committed_clusters(topics: TopicLookup, settings: Settings, topic: str) -> set[str]:
     """Return the ids of the Kafka clusters whose offsets the relay has committed for this topic.
 
     Normally that's only the cluster to which we're connected. If there's another one, a mirror has
@@ -305,17 +310,17 @@ async def read_clusters(topics: TopicReader, settings: Settings, topic: str) -> 
     """
     partitions = await topics.partitions(topic)
     offsets = await topics.committed_offsets(settings.kafka_group_id, partitions)
-    positions = (read_position(one, NO_POSITION) for one in offsets.values())
-    return {position.cluster_id for position in positions if position is not NO_POSITION}
+    positions = (parse_relay_position(one, UNKNOWN_POSITION) for one in offsets.values())
+    return {position.cluster_id for position in positions if position is not UNKNOWN_POSITION}
 
 
-def relay_stores(settings: Settings, on_commit: Callable[[CommittedBatch], None]) -> Stores:
+def relay_stores(settings: Settings, on_commit: Callable[[CommittedBatch], None]) -> ServiceStores:
     """Return one store for claims and batches, because a partition has only one producer.
 
     `RelayStore.write` never raises RetryableError, so no store is needed for parts set aside.
     """
     store = RelayStore(settings, on_commit=on_commit)
-    return Stores(claims=store, batches=store, set_aside=None)
+    return ServiceStores(claims=store, batches=store, set_aside=None)
 
 
 class _OwnedPartition(NamedTuple):

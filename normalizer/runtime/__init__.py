@@ -10,7 +10,7 @@ logging_setup       writes log lines, and masks secrets in them.
 version             has the version of this program.
 signals             stops on the first signal, and exits at once on the second.
 pause               waits for an event with a time limit, and computes backoff.
-garbage             makes Python's garbage collector run rarely.
+garbage_collection  makes Python's garbage collector run rarely.
 screen              prints lines to a terminal or a plain stream.
 progress            prints the progress of long work, with its rate and the time left.
 child               starts a child process that dies with its parent.
@@ -18,5 +18,5 @@ slices              normalizes records a few milliseconds at a time, so that oth
 helper_process      normalizes heavy records in the helper process, which is a child.
 helper_main         is the loop of the helper process, which reads records and writes outcomes.
 native_lane         decides whether the native lane reads records before Python does.
-become              is the script that runs first in a child, and becomes its command.
+child_exec          is the script that runs first in a child, and becomes its command.
 """

@@ -1,11 +1,11 @@
 """Starts a child process that dies with its parent, even on kill -9.
 
 Servers and service processes that `normalizer up` and the tests start must not outlive them. So the
-script `become` runs first in each child. It asks the kernel to send the child a signal when its
+script `child_exec` runs first in each child. It asks the kernel to send the child a signal when its
 parent dies, and then becomes the command. The kernel sends that signal as soon as the *thread* that
 started the child ends, so start children from the main thread.
 
-    async with await Child.start("sleeper", ["/bin/sleep", "60"], env={}) as child:
+    async with await ChildProcess.start("sleeper", ["/bin/sleep", "60"], env={}) as child:
         ...  # the block's end stops it
 """
 
@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-_BECOME = Path(__file__).with_name("become.py")
+_CHILD_EXEC = Path(__file__).with_name("child_exec.py")
 
 
-class Child:
+class ChildProcess:
     """One child process. Call `stop` or `kill`, or leave the `async with` block."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
@@ -47,7 +47,7 @@ class Child:
         `owner` is the (uid, gid) to run as.
         """
         uid, gid = owner if owner is not None else (-1, -1)
-        step = [sys.executable, "-I", "-S", _BECOME, os.getpid(), int(death_signal), uid, gid]
+        step = [sys.executable, "-I", "-S", _CHILD_EXEC, os.getpid(), int(death_signal), uid, gid]
         with contextlib.ExitStack() as files:
             output = None if log is None else files.enter_context(log.open("ab"))
             process = await asyncio.create_subprocess_exec(

@@ -27,13 +27,13 @@ class Program(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command that the command line names."""
-        open_standard_streams()
+        _open_standard_streams()
         try:
             return super().main(*args, **extra)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            discard_output()
+            discard_further_output()
             click.echo(f"error: cannot write the output: {error.strerror}", err=True)
             raise SystemExit(FAILED) from error
 
@@ -111,7 +111,7 @@ def warn_unknown_variables() -> None:
         click.echo(mistake, err=True)
 
 
-def open_standard_streams() -> None:
+def _open_standard_streams() -> None:
     """Open standard input, output, and error if the caller has closed them.
 
     The system gives a new file the lowest free number. If standard output were closed, a socket
@@ -123,7 +123,7 @@ def open_standard_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - it stays open
 
 
-def discard_output() -> None:
+def discard_further_output() -> None:
     """Discard all further output after writing to stdout has failed.
 
     Otherwise Python would flush stdout again at exit, and fail again.

@@ -21,14 +21,14 @@ from normalizer.envelope import Normalized
 from normalizer.runtime.child import module_search_environment, send_signal
 from normalizer.runtime.logging_setup import get_logger
 
-FRAME: Final = 8
+_LENGTH_BYTES: Final = 8
 """The size of the length before each message, in bytes. A length of 0 ends the outcomes of a
 record."""
-ENDING_S: Final = 2.0
-ANSWER_S: Final = 120.0
+_END_TIMEOUT_S: Final = 2.0
+_RESPONSE_TIMEOUT_S: Final = 120.0
 """The longest wait for the outcomes of a record. The most expensive record takes some seconds."""
-SLOW_S: Final = 0.5
-LARGE_BYTES: Final = 1 << 20
+_SLOW_S: Final = 0.5
+_LARGE_BYTES: Final = 1 << 20
 _PIPE_BYTES: Final = 1 << 20
 
 _log: Final = get_logger()
@@ -50,7 +50,7 @@ class HelperProcess:
         redact_keys: Sequence[str] = (),
         shapes: ShapeTable | None = None,
         *,
-        answer_s: float = ANSWER_S,
+        answer_s: float = _RESPONSE_TIMEOUT_S,
     ) -> None:
         self._rules = (tuple(redact_keys), shapes)
         self._answer_s = answer_s
@@ -63,7 +63,7 @@ class HelperProcess:
 
         The helper handles one record at a time. If the call is cancelled, the helper is killed,
         because its late outcomes would otherwise be mistaken for those of the next record. A record
-        that is larger than LARGE_BYTES or takes longer than SLOW_S is logged.
+        that is larger than _LARGE_BYTES or takes longer than _SLOW_S is logged.
         """
         async with self._turn:
             process = self.process = self.process or await self._start()
@@ -111,12 +111,12 @@ class HelperProcess:
             return
         send_signal(process, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ENDING_S):
+            async with asyncio.timeout(_END_TIMEOUT_S):
                 await process.wait()
 
 
 def _log_if_slow(record: RawRecord, took_s: float) -> None:
-    if took_s >= SLOW_S or record.value_bytes > LARGE_BYTES:
+    if took_s >= _SLOW_S or record.value_bytes > _LARGE_BYTES:
         _log.warning(
             "record.slow",
             record=record.coordinates,
@@ -127,7 +127,7 @@ def _log_if_slow(record: RawRecord, took_s: float) -> None:
 
 def _write(process: asyncio.subprocess.Process, message: bytes) -> None:
     assert process.stdin
-    process.stdin.write(len(message).to_bytes(FRAME))
+    process.stdin.write(len(message).to_bytes(_LENGTH_BYTES))
     process.stdin.write(message)
 
 
@@ -139,7 +139,7 @@ async def _exchange(
     assert process.stdout
     _write(process, pickle.dumps(record))
     await process.stdin.drain()
-    while size := int.from_bytes(await process.stdout.readexactly(FRAME)):
+    while size := int.from_bytes(await process.stdout.readexactly(_LENGTH_BYTES)):
         for outcome in pickle.loads(await process.stdout.readexactly(size)):  # noqa: S301 - from the child process
             yield outcome
         await asyncio.sleep(0)

@@ -1,8 +1,8 @@
 """Writes log lines to a stream, and drops lines that can't be written in time.
 
 Logging must never stop the service. If the disk is full or the log goes to a pipe that nobody
-reads, a plain write would raise an error or block. A LogStream waits at most PATIENCE_S, and then
-drops the line.
+reads, a plain write would raise an error or block. A NonBlockingLogStream waits at most
+_PATIENCE_S, and then drops the line.
 """
 
 import contextlib
@@ -10,12 +10,12 @@ import os
 import select
 from typing import Final, TextIO
 
-PATIENCE_S: Final = 1.0
+_PATIENCE_S: Final = 1.0
 """How long to wait for a full pipe. After that, don't wait at all until it takes data again."""
 
 
-class LogStream:
-    """A stream that never blocks its writer for longer than PATIENCE_S."""
+class NonBlockingLogStream:
+    """A stream that never blocks its writer for longer than _PATIENCE_S."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -56,5 +56,5 @@ class LogStream:
             self._is_torn = False
 
     def _takes_more(self) -> bool:
-        self._is_full = not self._poll.poll(0 if self._is_full else PATIENCE_S * 1000)
+        self._is_full = not self._poll.poll(0 if self._is_full else _PATIENCE_S * 1000)
         return not self._is_full

@@ -22,17 +22,17 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from normalizer.config.passwords import URL_MASK, mask_url_passwords
 from normalizer.errors import NormalizerError, RetryableError, SignInTries
-from normalizer.runtime.log_stream import LogStream
+from normalizer.runtime.log_stream import NonBlockingLogStream
 
-ECS_VERSION: Final = "8.17.0"
-REPEAT_AFTER_S: Final = 30.0
+_ECS_VERSION: Final = "8.17.0"
+_REPEAT_AFTER_S: Final = 30.0
 """If a library repeats a line, it's logged again after this time, with a count."""
 
-SILENT_AFTER_S: Final = 10.0
+_SILENT_AFTER_S: Final = 10.0
 """Longer than most statements take, and longer than most waits for a lock."""
 
 
-def configure(
+def configure_logging(
     *,
     level: str = "info",
     log_format: str = "auto",
@@ -62,11 +62,11 @@ def configure(
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            Masker(secrets),
+            _SecretMasker(secrets),
             *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", LogStream(out))),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", NonBlockingLogStream(out))),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -117,7 +117,7 @@ def log_unexpected_error(event: str, error: BaseException) -> None:
     logger.debug("process.traceback", exc_info=error)
 
 
-class Masker:
+class _SecretMasker:
     """A structlog processor that masks secrets in every text of a line, including nested ones."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -173,7 +173,7 @@ class LibraryLogHandler(logging.Handler):
         if now < self._silent_until.get(kind, 0.0):
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
             return
-        self._silent_until[kind] = now + REPEAT_AFTER_S
+        self._silent_until[kind] = now + _REPEAT_AFTER_S
         logger = get_logger(library=record.name.partition(".")[0])
         context: dict[str, object] = {}
         if left_out := self._left_out.pop(kind, 0):
@@ -225,9 +225,9 @@ class OutageLog:
 
     @contextlib.contextmanager
     def log_if_silent(self) -> Iterator[None]:
-        """Log that the database doesn't respond if the block takes longer than SILENT_AFTER_S."""
-        silence = f"database: no answer for {SILENT_AFTER_S:g} s"
-        timer = asyncio.get_running_loop().call_later(SILENT_AFTER_S, self.log_silence, silence)
+        """Log that the database doesn't respond if the block takes longer than _SILENT_AFTER_S."""
+        silence = f"database: no answer for {_SILENT_AFTER_S:g} s"
+        timer = asyncio.get_running_loop().call_later(_SILENT_AFTER_S, self.log_silence, silence)
         try:
             yield
         finally:
@@ -288,7 +288,7 @@ def _as_ecs(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     """
     event, why = line.pop("event"), line.get("why")
     ecs = {name: line.pop(key) for key, name in _ECS.items() if key in line}
-    ecs |= {"message": f"{event}: {why}" if why else event, "ecs.version": ECS_VERSION}
+    ecs |= {"message": f"{event}: {why}" if why else event, "ecs.version": _ECS_VERSION}
     if "log.logger" not in ecs:
         ecs["event.action"] = event
     return ecs | ({"normalizer": line} if line else {})

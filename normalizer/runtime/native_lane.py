@@ -5,7 +5,7 @@ process uses it if it's installed, was built from the same rules, and supports t
 line at the start says whether it's used.
 
 A bug in the lane must not stop the service. If it panics, the panic is caught and logged, and after
-MOST_PANICS panics Python reads every record.
+_MOST_PANICS panics Python reads every record.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.rule_sources import rules_sha256
 from normalizer.runtime.logging_setup import get_logger
 
-MODULE: Final = "event_normalizer_native"
-MOST_PANICS: Final = 3
+NATIVE_MODULE_NAME: Final = "event_normalizer_native"
+_MOST_PANICS: Final = 3
 
 _log: Final = get_logger()
 
@@ -28,12 +28,16 @@ _log: Final = get_logger()
 def why_not_installed() -> str:
     """Return why no process of this installation can use the lane, or '' if one can."""
     try:
-        built_from = getattr(import_module(MODULE), "RULES_SHA256", "")
+        built_from = getattr(import_module(NATIVE_MODULE_NAME), "RULES_SHA256", "")
     except ImportError as error:
-        is_missing = isinstance(error, ModuleNotFoundError) and error.name == MODULE
-        return f"{MODULE} isn't installed" if is_missing else f"{MODULE} can't be loaded: {error}"
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == NATIVE_MODULE_NAME
+        return (
+            f"{NATIVE_MODULE_NAME} isn't installed"
+            if is_missing
+            else f"{NATIVE_MODULE_NAME} can't be loaded: {error}"
+        )
     if built_from != rules_sha256():
-        return f"{MODULE} was built from other rules. Build it again"
+        return f"{NATIVE_MODULE_NAME} was built from other rules. Build it again"
     return ""
 
 
@@ -47,7 +51,7 @@ def why_python_only(settings: Settings) -> str:
 
 
 class GuardedLane:
-    """The lane of one process. After MOST_PANICS panics it leaves every record to Python."""
+    """The lane of one process. After _MOST_PANICS panics it leaves every record to Python."""
 
     def __init__(self, lane: NativeLane) -> None:
         self._lane = lane
@@ -56,13 +60,13 @@ class GuardedLane:
 
     def is_on(self) -> bool:
         """Return whether the lane is still used."""
-        return self.panics < MOST_PANICS
+        return self.panics < _MOST_PANICS
 
     def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:
         """Read records with the lane, and return None for each record that's left to Python.
 
         If a call panics, its records are remembered and left to Python from then on. Otherwise a
-        single bad record could cause all MOST_PANICS panics, because a record may be read several
+        single bad record could cause all _MOST_PANICS panics, because a record may be read several
         times. For example, a record that doesn't fit into its batch is read again for the next one.
         """
         if not self.is_on() or self._have_panicked(records):
@@ -86,10 +90,12 @@ class GuardedLane:
         return bool(self._panicked) and any(one.coordinates in self._panicked for one in records)
 
 
-def open_lane(settings: Settings) -> GuardedLane | None:
+def open_native_lane(settings: Settings) -> GuardedLane | None:
     """Open the lane of this process, or return None if only Python reads records. Logs which."""
     if why := why_python_only(settings):
         _log.info("core.chosen", core="python", why=why)
         return None
     _log.info("core.chosen", core="native")
-    return GuardedLane(import_module(MODULE).Lane(EncodedEvent, EventCleaner(settings.redact_keys)))
+    return GuardedLane(
+        import_module(NATIVE_MODULE_NAME).Lane(EncodedEvent, EventCleaner(settings.redact_keys))
+    )

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 from normalizer.runtime.screen import Screen
 
-EVERY_S: Final = 1.0
-PLAIN_EVERY_S: Final = 10.0
-RATE_OVER_S: Final = 15.0
+_PRINT_EVERY_S: Final = 1.0
+_PRINT_PLAIN_EVERY_S: Final = 10.0
+_RATE_OVER_S: Final = 15.0
 
 
 class WorkDone(NamedTuple):
@@ -35,13 +35,13 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min {whole % 60:02} s" if minutes else f"{seconds:.1f} s"
 
 
-class Progress:
+class ProgressPrinter:
     """Prints the progress of work from time to time.
 
     Use `reporting` to print it for as long as a block runs. Pass a function that returns how much
     is done:
 
-        with Progress(screen, "export").reporting(export.done):
+        with ProgressPrinter(screen, "export").reporting(export.done):
             await export.run(file.write)
     """
 
@@ -70,7 +70,7 @@ class Progress:
             self._samples.clear()
         now_s = self._clock()
         self._samples.append((now_s, done.amount, done.share))
-        while self._samples[0][0] < now_s - RATE_OVER_S:
+        while self._samples[0][0] < now_s - _RATE_OVER_S:
             self._samples.popleft()
 
     def print_progress(self, more: str = "") -> None:
@@ -78,13 +78,13 @@ class Progress:
         line = self._line() + more
         if self._screen.rewrites:
             self._screen.print_live(line)
-        elif self._clock() - self._printed_at_s >= PLAIN_EVERY_S:
+        elif self._clock() - self._printed_at_s >= _PRINT_PLAIN_EVERY_S:
             self._printed_at_s = self._clock()
             self._screen.print_line(line)
 
     @contextlib.contextmanager
     def reporting(
-        self, done: Callable[[], WorkDone], *, every_s: float = EVERY_S
+        self, done: Callable[[], WorkDone], *, every_s: float = _PRINT_EVERY_S
     ) -> Iterator[None]:
         """Print the progress while the block runs, then clear the live line."""
         loop = asyncio.get_running_loop()

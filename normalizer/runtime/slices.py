@@ -20,7 +20,7 @@ from normalizer.core.encoded_events import (
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 
-SLICE_S: Final = 0.002
+SLICE_DURATION_S: Final = 0.002
 """How long one slice takes. It's long enough that a round of the event loop takes little of the
 time. It's short, because each of a dozen statements of the batch being written waits for a slice
 while its connection idles."""
@@ -53,7 +53,7 @@ async def normalize_in_slices(
     items: list[RecordOutcomes] = []
     rows = 0
     room_rows = sys.maxsize if room is None else room
-    due_s = time.perf_counter() + SLICE_S
+    due_s = time.perf_counter() + SLICE_DURATION_S
     for call, answers in _read(records, lane):
         for record, answer in zip(call, answers, strict=True):
             outcomes = answer
@@ -70,7 +70,7 @@ async def normalize_in_slices(
                 yield items
                 items = []
                 rows = 0 if is_enough else rows
-                due_s = time.perf_counter() + SLICE_S
+                due_s = time.perf_counter() + SLICE_DURATION_S
     if items:
         yield items
 

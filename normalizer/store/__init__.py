@@ -1,6 +1,6 @@
 """Writes batches to PostgreSQL. Rows, quarantine, and positions change in one transaction.
 
-retry               retries a batch until it's written: backs off, and halves it.
+write_retry         retries a batch until it's written: backs off, and halves it.
 store               has `Store`, which claims partitions and writes batches (start reading here).
 session             runs transactions on one connection, and translates the database's errors.
 retrying_session    retries transactions until the database accepts them.
@@ -13,16 +13,16 @@ topic_cluster       checks that a topic belongs to this Kafka cluster.
 other_groups        finds partitions that another consumer group reads.
 process_shapes      checks that a partition is read with the same table of shapes as before.
 protocol_version    rejects a database that was migrated for another protocol version.
-owner_notes         records what an owner is working on, in case it's killed.
+owner_activity      records what an owner is working on, in case it's killed.
 source_positions    locks, checks, and moves positions with their running totals.
 dedup_horizon       locks the offsets below which records may have been written before.
 write_transaction   has the steps of the transaction that writes a batch.
-exclusions          reads which events a batch must ignore.
+event_exclusions    reads which events a batch must ignore.
 sorted_outcomes     sorts a batch's outcomes by kind.
 batch_plan          plans what a batch writes, in one transaction or two.
 stored_rows         reads and locks rows of the table `events`.
-rows                inserts and updates them.
-row_isolation       finds the rows that the database rejects.
+event_rows          inserts and updates them.
+rejected_row_finder  finds the rows that the database rejects.
 quarantine_writer   stores rejected records in their batch's transaction.
 position_changes    moves or retires a position for an operator.
 quarantine_reader   shows rejected records to an operator.

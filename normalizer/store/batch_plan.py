@@ -27,9 +27,9 @@ from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Rejected
 from normalizer.errors import FatalError
-from normalizer.store.exclusions import Exclusions
+from normalizer.store.event_exclusions import EventExclusions
 from normalizer.store.sorted_outcomes import SortedOutcomes, sort_outcomes
-from normalizer.store.stored_rows import StoredRows
+from normalizer.store.stored_rows import StoredEventRows
 
 _SHARED_BATCHES: Final = 1_000
 """After a batch has changed rows of another writer's partition, rows count as shared for this many
@@ -49,7 +49,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     dedup_horizon: DedupHorizon
-    exclusions: Exclusions
+    exclusions: EventExclusions
     sorted_outcomes: SortedOutcomes
     write_plan: WritePlan
     merged: frozenset[Coordinates]
@@ -76,7 +76,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
             merge_first=frozenset(),
         )
 
-    def still_holds(self, dedup_horizon: DedupHorizon, exclusions: Exclusions) -> bool:
+    def still_holds(self, dedup_horizon: DedupHorizon, exclusions: EventExclusions) -> bool:
         """Return whether a later transaction can write this plan without making a new one.
 
         It can if the same events are still excluded, and if no other writer may have written these
@@ -118,7 +118,7 @@ class BatchPlanner:
         connection: asyncpg.Connection,
         batch: Batch,
         progress: WriteProgress,
-        exclusions: Exclusions,
+        exclusions: EventExclusions,
         dedup_horizon: DedupHorizon,
     ) -> BatchPlan:
         """Compare the batch with the stored rows, and lock those that it changes.
@@ -135,7 +135,7 @@ class BatchPlanner:
                 "others, add --accept-expired"
             )
         events = sorted_outcomes.events
-        write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
+        write_plan = await reconcile(events, StoredEventRows(connection), dedup_horizon)
         rows_are_shared = self._note_sharing(batch, write_plan, dedup_horizon)
         return BatchPlan(
             dedup_horizon=dedup_horizon,

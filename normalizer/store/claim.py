@@ -13,7 +13,7 @@ from normalizer.core.batch import (
 )
 
 
-class Owner(NamedTuple):
+class PartitionOwner(NamedTuple):
     """Identifies this process as the owner of a partition.
 
     `name` is for operators. `holder` is a random name, which tells this process from an earlier one

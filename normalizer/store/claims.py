@@ -11,12 +11,12 @@ import asyncpg
 
 from normalizer.core.previous_owner import PreviousOwner
 from normalizer.errors import PositionMovedError
-from normalizer.store.claim import Claim, Owner
-from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
-from normalizer.store.migrate import check_applied_files
+from normalizer.store.claim import Claim, PartitionOwner
+from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
+from normalizer.store.migrate import check_applied_migrations
 from normalizer.store.other_groups import find_other_groups
-from normalizer.store.process_shapes import ConfiguredShapes, check_shapes
-from normalizer.store.protocol_version import check_protocol
+from normalizer.store.process_shapes import ShapesFingerprint, check_same_shapes
+from normalizer.store.protocol_version import check_protocol_version
 from normalizer.store.source_positions import lock_positions
 
 
@@ -25,11 +25,11 @@ async def claim_partition(
     *,
     topic: str,
     partition: int,
-    owner: Owner,
+    owner: PartitionOwner,
     cluster_id: str,
     log_start: int,
     log_end: int | None,
-    shapes: ConfiguredShapes,
+    shapes: ShapesFingerprint,
 ) -> Claim:
     """Claim a partition by raising the epoch of its position, and return the claim.
 
@@ -40,7 +40,7 @@ async def claim_partition(
     its protocol. Raises OtherGroupError if another consumer group reads the partition, and
     ShapesChangedError if the table of shapes has changed.
     """
-    await check_applied_files(connection)
+    await check_applied_migrations(connection)
     claim_latest = partial(
         _claim_latest,
         connection,
@@ -68,8 +68,8 @@ async def claim_partition(
         )
         raise PositionMovedError(message, topic=topic, partition=partition)
     # An error here rolls the claim back.
-    await check_protocol(connection)
-    check_shapes(topic, partition, position.pop("shapes"), shapes.fingerprint)
+    await check_protocol_version(connection)
+    check_same_shapes(topic, partition, position.pop("shapes"), shapes.fingerprint)
     claim = Claim(topic=topic, partition=partition, **position)
     await _write_first_heartbeat(connection, claim)
     return claim
@@ -114,9 +114,9 @@ async def _claim_latest(
     connection: asyncpg.Connection,
     partition: tuple[str, int],
     *,
-    owner: Owner,
+    owner: PartitionOwner,
     log_end: int | None,
-    shapes: ConfiguredShapes,
+    shapes: ShapesFingerprint,
 ) -> dict[str, Any] | None:
     """Claim the position of the latest incarnation. Returns None if there's no position."""
     found = await connection.fetchrow(_LOCK_LATEST_POSITION, *partition, owner.group_id)
@@ -171,17 +171,17 @@ async def _begin_position(
     connection: asyncpg.Connection,
     partition: tuple[str, int],
     *,
-    owner: Owner,
+    owner: PartitionOwner,
     cluster_id: str,
     log_start: int,
-    shapes: ConfiguredShapes,
+    shapes: ShapesFingerprint,
 ) -> dict[str, Any] | None:
     """Add the first position of a partition, with epoch 1. Returns None if there is one already."""
     topic, number = partition
     incarnation = await connection.fetchval(_DELETED_INCARNATION, topic, number)
     first = ([topic], [incarnation], [number])
-    await connection.execute(ADD_DEDUP_HORIZON, *first, cluster_id)
-    await connection.fetch(LOCK_DEDUP_HORIZON, *first)
+    await connection.execute(ADD_DEDUP_HORIZON_SQL, *first, cluster_id)
+    await connection.fetch(LOCK_DEDUP_HORIZON_SQL, *first)
     begun = await connection.fetchrow(
         _BEGIN_POSITION,
         topic,
@@ -220,7 +220,7 @@ async def begin_next_incarnation(
     connection: asyncpg.Connection,
     claim: Claim,
     *,
-    owner: Owner,
+    owner: PartitionOwner,
     cluster_id: str,
     log_start: int,
 ) -> Claim:

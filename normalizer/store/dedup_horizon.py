@@ -20,7 +20,7 @@ from normalizer.core.identity.coordinates import NO_DEDUP_HORIZON, DedupHorizon
 # of a partition and a job that writes the partition's records both lock this row, so one of them
 # has to wait for the other. The parameters are a list of topics, of incarnations, and of
 # partitions, and the id of their cluster.
-ADD_DEDUP_HORIZON: Final = """
+ADD_DEDUP_HORIZON_SQL: Final = """
     insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset, cluster_id)
     select   topic, incarnation, partition, 0, $4::text
     from     unnest($1::text[], $2::integer[], $3::integer[])
@@ -31,7 +31,7 @@ ADD_DEDUP_HORIZON: Final = """
 
 # Locks these rows in the order of their keys, until the transaction ends. A transaction that also
 # locks positions locks those first.
-LOCK_DEDUP_HORIZON: Final = """
+LOCK_DEDUP_HORIZON_SQL: Final = """
     select   horizon.topic, horizon.incarnation, horizon.partition, horizon.next_offset
     from     normalizer.dedup_horizon as horizon
     join     unnest($1::text[], $2::integer[], $3::integer[])
@@ -42,16 +42,16 @@ LOCK_DEDUP_HORIZON: Final = """
 """
 
 
-async def lock_dedup_horizon(
+async def lock_and_read_dedup_horizon(
     connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 ) -> DedupHorizon:
     """Return the dedup horizon of each position that hasn't reached it yet.
 
-    `rows` are rows of LOCK_POSITIONS. A job may be writing records below a horizon at this moment,
-    so this also locks the rows of these partitions in the table `dedup_horizon`, and so does the
-    job. If both write the same records, the second one to get the lock then sees the rows of the
-    first. A position beyond its horizon is left out and locks nothing more, which is the normal
-    case.
+    `rows` are rows of LOCK_POSITIONS_SQL. A job may be writing records below a horizon at this
+    moment, so this also locks the rows of these partitions in the table `dedup_horizon`, and so
+    does the job. If both write the same records, the second one to get the lock then sees the rows
+    of the first. A position beyond its horizon is left out and locks nothing more, which is the
+    normal case.
     """
     dedup_horizon = {
         (row["topic"], row["incarnation"], row["partition"]): row["dedup_offset"]
@@ -60,5 +60,5 @@ async def lock_dedup_horizon(
     }
     if not dedup_horizon:
         return NO_DEDUP_HORIZON
-    await connection.fetch(LOCK_DEDUP_HORIZON, *map(list, zip(*dedup_horizon, strict=True)))
+    await connection.fetch(LOCK_DEDUP_HORIZON_SQL, *map(list, zip(*dedup_horizon, strict=True)))
     return dedup_horizon

@@ -2,8 +2,8 @@
 
 The files are applied in order, each in its own transaction. A lock makes sure that only one process
 migrates at a time. While a file waits for the lock of a table, every writer that comes after it has
-to wait too. So if it doesn't get the lock within LOCK_WAIT_S, it's rolled back and retried after a
-pause.
+to wait too. So if it doesn't get the lock within MIGRATION_LOCK_TIMEOUT_S, it's rolled back and
+retried after a pause.
 
 The table `migrations.applied` lists the applied files with their checksums. It's an error if a
 version was edited after it was applied, or if it has no checksum, because then somebody ran the
@@ -31,32 +31,32 @@ from normalizer.errors import (
 from normalizer.postgres.database import closing, connect
 from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.migration_files import (
-    FOLDER,
-    READ_APPLIED,
+    APPLIED_MIGRATIONS_SQL,
+    MIGRATIONS_FOLDER,
     AppliedMigration,
     Migration,
     MigrationStatus,
-    applied_by_version,
+    index_applied_by_version,
+    migration_names_in_state,
     migration_status,
     migration_statuses,
-    names_in_state,
     read_migrations,
 )
 from normalizer.store.migration_script import (
-    LOCK_KEY,
-    LOCK_WAIT_S,
-    statement_to_record,
+    MIGRATION_LOCK_KEY,
+    MIGRATION_LOCK_TIMEOUT_S,
+    statement_to_record_as_applied,
     statements_to_apply,
 )
-from normalizer.store.session import LOCK_HOLDERS
+from normalizer.store.session import LOCK_HOLDERS_SQL
 from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 
-REMEDY: Final = (
+USE_OTHER_BUILD_REMEDY: Final = (
     "Another build migrated this database. Run that build, the version of your last deployment. "
     "You may drop only a throw-away database (`make clean` drops the one of `make run`)"
 )
 
-PAUSE_S: Final = 5.0
+_PAUSE_BETWEEN_TRIES_S: Final = 5.0
 """The pause between two tries of a file, in which the waiting writers can write."""
 _LOOK_EVERY_S: Final = 1.0
 
@@ -92,7 +92,7 @@ class SchemaMismatchError(MigrationFailedError):
 
 
 async def migrate(
-    database_url: str, *, folder: Path = FOLDER, report: Callable[[str], None] = print
+    database_url: str, *, folder: Path = MIGRATIONS_FOLDER, report: Callable[[str], None] = print
 ) -> tuple[str, ...]:
     """Apply the pending files, and return their names in order.
 
@@ -119,7 +119,9 @@ async def migrate(
     return tuple(applied)
 
 
-async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[MigrationStatus, ...]:
+async def read_migration_statuses(
+    database_url: str, *, folder: Path = MIGRATIONS_FOLDER
+) -> tuple[MigrationStatus, ...]:
     """Return the state of every migration in the folder or in the database, in order."""
     files = {file.version: file for file in read_migrations(folder)}
     async with _connected(database_url) as connection:
@@ -130,7 +132,7 @@ async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[Migr
     )
 
 
-async def check_applied_files(connection: asyncpg.Connection) -> None:
+async def check_applied_migrations(connection: asyncpg.Connection) -> None:
     """Raise SchemaMismatchError unless these files are the ones that were applied here."""
     _reject_other_files(_files(), await _read_applied(connection))
 
@@ -144,11 +146,12 @@ def _reject_other_files(
     files: tuple[Migration, ...], applied: Mapping[str, AppliedMigration]
 ) -> None:
     states = migration_statuses(files, applied)
-    if edited := names_in_state(states, "edited"):
+    if edited := migration_names_in_state(states, "edited"):
         raise SchemaMismatchError(
-            f"these migrations were edited after they were applied: {edited}. {REMEDY}"
+            f"these migrations were edited after they were applied: {edited}. "
+            f"{USE_OTHER_BUILD_REMEDY}"
         )
-    if by_hand := names_in_state(states, "by hand"):
+    if by_hand := migration_names_in_state(states, "by hand"):
         raise SchemaMismatchError(
             f"these migrations were applied by hand, without a checksum: {by_hand}. "
             f"{APPLIED_BY_HAND_REMEDY}"
@@ -195,9 +198,9 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def _lock(connection: asyncpg.Connection, report: Callable[[str], None]) -> None:
     """Take the lock for this transaction, so that only one process checks and applies a file."""
-    if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", LOCK_KEY):
+    if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", MIGRATION_LOCK_KEY):
         report("another migration is running on this database, waiting for it")
-        await connection.execute(f"select pg_advisory_xact_lock({LOCK_KEY})")
+        await connection.execute(f"select pg_advisory_xact_lock({MIGRATION_LOCK_KEY})")
 
 
 async def _apply_unlocked(
@@ -216,7 +219,7 @@ async def _apply_unlocked(
         try:
             async with asyncio.TaskGroup() as tasks, connection.transaction():
                 await _lock(connection, report)
-                await connection.execute(f"set local lock_timeout = '{LOCK_WAIT_S}s'")
+                await connection.execute(f"set local lock_timeout = '{MIGRATION_LOCK_TIMEOUT_S}s'")
                 watching = tasks.create_task(
                     watch(connection.get_server_pid()), name="lock holders"
                 )
@@ -227,7 +230,7 @@ async def _apply_unlocked(
             if not isinstance(error, asyncpg.LockNotAvailableError):
                 raise error from errors
             report(f"{file.name} gave way to the writers behind it, and will retry in some seconds")
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(_PAUSE_BETWEEN_TRIES_S)
         else:
             return is_new
 
@@ -241,7 +244,7 @@ async def _report_holders(database_url: str, pid: int, *, report: Callable[[str]
         await asyncio.sleep(_LOOK_EVERY_S)
         with contextlib.suppress(StoreUnavailableError):
             async with _connected(database_url) as connection:
-                for row in await connection.fetch(LOCK_HOLDERS, [pid]):
+                for row in await connection.fetch(LOCK_HOLDERS_SQL, [pid]):
                     report(f"waiting for a lock held by {row['holders']}")
 
 
@@ -259,7 +262,7 @@ async def _apply(
         raise MigrationFailedError(
             f"a migration failed and was rolled back: {file.name}, {_place(file, error)}"
         ) from error
-    await connection.execute(statement_to_record(file))
+    await connection.execute(statement_to_record_as_applied(file))
     return True
 
 
@@ -268,10 +271,10 @@ async def _read_applied(connection: asyncpg.Connection) -> dict[str, AppliedMigr
     if not await connection.fetchval(_IS_RECORDED):
         return {}
     try:
-        return applied_by_version(await connection.fetch(READ_APPLIED))
+        return index_applied_by_version(await connection.fetch(APPLIED_MIGRATIONS_SQL))
     except asyncpg.UndefinedColumnError as error:
         raise SchemaMismatchError(
-            f"the table migrations.applied lacks a column. {REMEDY}"
+            f"the table migrations.applied lacks a column. {USE_OTHER_BUILD_REMEDY}"
         ) from error
 
 

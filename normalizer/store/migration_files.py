@@ -18,10 +18,10 @@ import msgspec
 from normalizer.errors import ConfigurationError
 from normalizer.runtime.version import VERSION
 
-FOLDER: Final = Path(__file__).parents[1] / "migrations"
+MIGRATIONS_FOLDER: Final = Path(__file__).parents[1] / "migrations"
 """In a checkout, a link to migrations/ at the top level. In an installed wheel, a folder."""
 
-RELEASE: Final = ".".join(re.findall(r"\d+", VERSION)[:3])
+PROGRAM_RELEASE: Final = ".".join(re.findall(r"\d+", VERSION)[:3])
 """The release of this program, such as 0.1.0. A release candidate has the same number."""
 
 MigrationState = Literal["applied", "pending", "edited", "by hand", "unknown"]
@@ -80,19 +80,19 @@ class AppliedMigration(msgspec.Struct, frozen=True, kw_only=True):
     applied_by: str
 
 
-READ_APPLIED: Final = """
+APPLIED_MIGRATIONS_SQL: Final = """
     select   version, name, checksum, release, applied_at, applied_by
     from     migrations.applied
     order by version
 """
 
 
-def applied_by_version(rows: Iterable[Any]) -> dict[str, AppliedMigration]:
-    """Return the rows of READ_APPLIED by version."""
+def index_applied_by_version(rows: Iterable[Any]) -> dict[str, AppliedMigration]:
+    """Return the rows of APPLIED_MIGRATIONS_SQL by version."""
     return {row["version"]: msgspec.convert(dict(row), AppliedMigration) for row in rows}
 
 
-def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
+def read_migrations(folder: Path = MIGRATIONS_FOLDER) -> tuple[Migration, ...]:
     """Read the files, in the order in which they must be applied.
 
     Versions come first, sorted by the number in their name. Functions and views follow, each after
@@ -163,7 +163,7 @@ def _applied_state(file: Migration | None, row: AppliedMigration) -> MigrationSt
     if row.checksum == file.checksum:
         return "applied"
     if file.is_repeatable:
-        return "unknown" if _numbers(row.release) > _numbers(RELEASE) else "pending"
+        return "unknown" if _numbers(row.release) > _numbers(PROGRAM_RELEASE) else "pending"
     return "edited" if row.checksum is not None else "by hand"
 
 
@@ -178,6 +178,6 @@ def migration_statuses(
     return [migration_status(file.version, file, applied.get(file.version)) for file in files]
 
 
-def names_in_state(statuses: Iterable[MigrationStatus], state: MigrationState) -> str:
+def migration_names_in_state(statuses: Iterable[MigrationStatus], state: MigrationState) -> str:
     """Return the names of the migrations in this state, comma-separated."""
     return ", ".join(one.name for one in statuses if one.state == state)

@@ -7,10 +7,15 @@ database lacks, each in a transaction, and stores their checksums.
 from pathlib import Path
 from typing import Final
 
-from normalizer.store.migration_files import FOLDER, RELEASE, Migration, read_migrations
+from normalizer.store.migration_files import (
+    MIGRATIONS_FOLDER,
+    PROGRAM_RELEASE,
+    Migration,
+    read_migrations,
+)
 
-LOCK_KEY: Final = 5_203_947_410_801
-LOCK_WAIT_S: Final = 5
+MIGRATION_LOCK_KEY: Final = 5_203_947_410_801
+MIGRATION_LOCK_TIMEOUT_S: Final = 5
 
 _REPLACE_VIEW: Final = """\
 do $migrate$
@@ -125,22 +130,22 @@ def statements_to_apply(file: Migration) -> str:
     return _REPLACE_VIEW.format(text=file.text, view=view, schema=view.partition(".")[0])
 
 
-def statement_to_record(file: Migration) -> str:
+def statement_to_record_as_applied(file: Migration) -> str:
     """Return the statement that records the file as applied by this release."""
     return _RECORD.format(
-        version=file.version, name=file.name, checksum=file.checksum, release=RELEASE
+        version=file.version, name=file.name, checksum=file.checksum, release=PROGRAM_RELEASE
     )
 
 
-def migration_script(folder: Path = FOLDER) -> str:
+def migration_script(folder: Path = MIGRATIONS_FOLDER) -> str:
     """Return the script. It does the same as this build's `normalizer migrate`."""
     first, *others = files = read_migrations(folder)
     checksums = ", ".join(
         f"('{file.version}', '{file.checksum}')" for file in files if not file.is_repeatable
     )
-    head = _HEAD.format(lock_key=LOCK_KEY, first=_applying(first), checksums=checksums)
+    head = _HEAD.format(lock_key=MIGRATION_LOCK_KEY, first=_applying(first), checksums=checksums)
     return head + "".join(
-        _LOOK_UP.format(version=file.version, checksum=file.checksum, release=RELEASE)
+        _LOOK_UP.format(version=file.version, checksum=file.checksum, release=PROGRAM_RELEASE)
         + _applying(file)
         for file in others
     )
@@ -149,7 +154,7 @@ def migration_script(folder: Path = FOLDER) -> str:
 def _applying(file: Migration) -> str:
     return _APPLY.format(
         name=file.name,
-        lock_wait_s=LOCK_WAIT_S,
+        lock_wait_s=MIGRATION_LOCK_TIMEOUT_S,
         statements=statements_to_apply(file),
-        record=statement_to_record(file),
+        record=statement_to_record_as_applied(file),
     )

@@ -15,13 +15,13 @@ import msgspec
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import PositionMovedError
-from normalizer.store.dedup_horizon import lock_dedup_horizon
+from normalizer.store.dedup_horizon import lock_and_read_dedup_horizon
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import (
-    LOCK_POSITIONS,
+    LOCK_POSITIONS_SQL,
     OPERATOR_OWNER_PREFIX,
-    add_gaps,
     move_positions,
+    store_gaps,
 )
 from normalizer.store.store import Store
 
@@ -85,7 +85,7 @@ class OperatorPositions:
         """
         (part,) = parts
         topic, incarnation, partition = part.key
-        rows = await connection.fetch(LOCK_POSITIONS, [topic], [incarnation], [partition])
+        rows = await connection.fetch(LOCK_POSITIONS_SQL, [topic], [incarnation], [partition])
         stored = rows[0]["next_offset"] if rows else None
         is_there = stored is not None and (
             stored > part.next_offset
@@ -95,7 +95,7 @@ class OperatorPositions:
         if not is_there:
             raise position_moved_error(topic, partition, stored)
         self._from_offset = rows[0]["next_offset"]
-        return await lock_dedup_horizon(connection, rows)
+        return await lock_and_read_dedup_horizon(connection, rows)
 
     async def move(
         self,
@@ -107,7 +107,7 @@ class OperatorPositions:
         """Move the position forward with its totals, or back, or leave it. Clears the owner."""
         ((part, _),) = moves
         if self._change.action == "skip":
-            await add_gaps(connection, [part], "skipped")
+            await store_gaps(connection, [part], "skipped")
             await move_positions(connection, moves)
         elif self._change.action == "rewind":
             await connection.execute(_REWIND_POSITION, *part.key, part.next_offset)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from normalizer.errors import ShapesChangedError
 
 
-class ConfiguredShapes(NamedTuple):
+class ShapesFingerprint(NamedTuple):
     """The fingerprint of this process's table of shapes (NORMALIZER_SHAPES), or '' without one.
 
     A position whose earlier records were read with another table can't be claimed, unless
@@ -20,10 +20,10 @@ class ConfiguredShapes(NamedTuple):
     accepted: bool = False
 
 
-NO_SHAPES: Final = ConfiguredShapes()
+NO_SHAPES: Final = ShapesFingerprint()
 
 
-def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> None:
+def check_same_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> None:
     """Raise ShapesChangedError if the partition was read with another table of shapes."""
     if stored != fingerprint:
         raise ShapesChangedError(

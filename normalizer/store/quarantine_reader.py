@@ -23,9 +23,9 @@ from normalizer.jsontext import parse_json
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.write_transaction import CommittedBatch
 
-LINE_EVERY_S: Final = 10.0
+_LOG_LINE_EVERY_S: Final = 10.0
 """The log gets at most one line about rejections in this time."""
-SHOWN_LETTERS: Final = 4_000
+_SHOWN_CONTENT_CHARS: Final = 4_000
 """How much of a redacted content to show."""
 
 _LIST: Final = """
@@ -74,7 +74,7 @@ class QuarantineEntry(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.source_topic}:{self.source_partition}:{self.source_offset}"
 
 
-class StoredBytes(msgspec.Struct, frozen=True, kw_only=True):
+class RejectedRecordBytes(msgspec.Struct, frozen=True, kw_only=True):
     """The bytes of a rejected record.
 
     If `whole` is False, only the first bytes of the value are stored.
@@ -87,7 +87,7 @@ class StoredBytes(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool
 
 
-async def list_entries(
+async def list_quarantine_entries(
     database_url: str,
     *,
     reason: str | None = None,
@@ -104,9 +104,9 @@ async def list_entries(
     return [QuarantineEntry(**row) for row in rows]
 
 
-async def read_entry(
+async def read_quarantine_entry(
     database_url: str, quarantine_id: int
-) -> tuple[QuarantineEntry, StoredBytes | None]:
+) -> tuple[QuarantineEntry, RejectedRecordBytes | None]:
     """Return one rejection and its bytes, which are None if retention has deleted them.
 
     Raises ConfigurationError if there's no such rejection.
@@ -126,10 +126,10 @@ async def read_entry(
             entry.source_partition,
             entry.source_offset,
         )
-    return entry, StoredBytes(**raw) if raw else None
+    return entry, RejectedRecordBytes(**raw) if raw else None
 
 
-def format_table(entries: Iterable[QuarantineEntry]) -> str:
+def format_quarantine_table(entries: Iterable[QuarantineEntry]) -> str:
     """Format one line per rejection."""
     return "\n".join(
         f"{entry.quarantine_id:>8}  {entry.quarantined_at:%Y-%m-%d %H:%M:%S}  "
@@ -139,8 +139,12 @@ def format_table(entries: Iterable[QuarantineEntry]) -> str:
     )
 
 
-def format_entry(
-    entry: QuarantineEntry, kept: StoredBytes | None, *, raw: bool, redact_keys: Iterable[str] = ()
+def format_quarantine_entry(
+    entry: QuarantineEntry,
+    kept: RejectedRecordBytes | None,
+    *,
+    raw: bool,
+    redact_keys: Iterable[str] = (),
 ) -> str:
     """Format everything about one rejection. Its content is redacted unless `raw`."""
     lines = [
@@ -165,7 +169,9 @@ def format_entry(
     return "\n".join(f"{name:<12} {text}" for name, text in lines if text)
 
 
-def _content(kept: StoredBytes, *, raw: bool, redact_keys: Iterable[str]) -> list[tuple[str, str]]:
+def _content(
+    kept: RejectedRecordBytes, *, raw: bool, redact_keys: Iterable[str]
+) -> list[tuple[str, str]]:
     if raw:
         parts = [("key", _shown(kept.key)), ("headers", kept.headers or "")]
         more = "" if kept.whole else " (only the beginning was kept)"
@@ -180,9 +186,9 @@ def _content(kept: StoredBytes, *, raw: bool, redact_keys: Iterable[str]) -> lis
     if isinstance(tree, dict) and BASE64_DATA_KEY.decode() in tree:
         return [("content", "not shown, because base64 can't be redacted (--raw shows it)")]
     text_shown = replace_unstorable(Sanitizer(redact_keys).clean(text, tree).text)
-    if len(text_shown) > SHOWN_LETTERS:
+    if len(text_shown) > _SHOWN_CONTENT_CHARS:
         text_shown = (
-            f"{text_shown[:SHOWN_LETTERS]} ... ({len(text_shown)} letters; --raw shows all)"
+            f"{text_shown[:_SHOWN_CONTENT_CHARS]} ... ({len(text_shown)} letters; --raw shows all)"
         )
     return [("content", text_shown)]
 
@@ -202,7 +208,7 @@ class RejectionLog:
     ) -> None:
         self._log = logger
         self._clock = clock
-        self._logged_at_s = -LINE_EVERY_S
+        self._logged_at_s = -_LOG_LINE_EVERY_S
         self._reasons: Counter[str] = Counter()
         self._example: dict[str, object] = {}
 
@@ -216,7 +222,7 @@ class RejectionLog:
                     "execution_id": _execution_in_key(record.key),
                     "detail": rejected.detail,
                 }
-        if self._clock() - self._logged_at_s >= LINE_EVERY_S:
+        if self._clock() - self._logged_at_s >= _LOG_LINE_EVERY_S:
             self.flush()
 
     def flush(self) -> None:

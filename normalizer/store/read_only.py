@@ -10,7 +10,7 @@ from normalizer.postgres.database import COMMAND_TIMEOUT_S, closing, connect
 from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 
-READ_ONLY_SESSION: Final = {
+READ_ONLY_SESSION_SETTINGS: Final = {
     "transaction_read_only": "on",
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "10s",
@@ -26,7 +26,7 @@ async def read_only_connection(
     command_timeout_s: float | None = None,
     **settings: str,
 ) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection for a block. `settings` override those of READ_ONLY_SESSION.
+    """Open a connection for a block. `settings` override those of READ_ONLY_SESSION_SETTINGS.
 
     Raises StoreUnavailableError and FatalError, by SQLSTATE.
     """
@@ -34,7 +34,7 @@ async def read_only_connection(
         connection = await connect(
             database_url,
             application_name=application_name,
-            session=READ_ONLY_SESSION | settings,
+            session=READ_ONLY_SESSION_SETTINGS | settings,
             command_timeout_s=command_timeout_s or COMMAND_TIMEOUT_S,
         )
     except STATEMENT_ERRORS as error:

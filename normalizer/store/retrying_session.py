@@ -11,13 +11,13 @@ import asyncpg
 from normalizer.errors import FatalError, RetryableError, StoreUnavailableError
 from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s
-from normalizer.store.rows import RowRejectedError
+from normalizer.store.event_rows import RowRejectedError
 from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import QUERY_CANCELED
 
 _T = TypeVar("_T")
 
-MOST_TIMEOUTS: Final = 8
+_MAX_TIMEOUTS_IN_A_ROW: Final = 8
 """The most timeouts in a row of one piece of work. A database that's slow for a while causes fewer.
 """
 
@@ -51,8 +51,9 @@ class RetryingSession(Session):
     ) -> _T:
         """Run the work until it succeeds, and return its result.
 
-        Raises FatalError if the database rejects a value, or if a statement times out MOST_TIMEOUTS
-        times in a row. The error of a timeout ends with the advice in `if_slow`.
+        Raises FatalError if the database rejects a value, or if a statement times out
+        _MAX_TIMEOUTS_IN_A_ROW times in a row. The error of a timeout ends with the advice in
+        `if_slow`.
 
         Raises StoreUnavailableError only if the very first try of this session fails. The most
         likely cause is then a wrong address, which a retry wouldn't fix, and no work is lost.
@@ -76,7 +77,7 @@ class RetryingSession(Session):
                     isinstance(failed, StoreUnavailableError) and failed.sqlstate == QUERY_CANCELED
                 )
                 timeouts = timeouts + 1 if ended else 0
-                if timeouts == MOST_TIMEOUTS:
+                if timeouts == _MAX_TIMEOUTS_IN_A_ROW:
                     message = (
                         f"{failed}. This happened {timeouts} times in a row, so the statement "
                         "takes longer than its time limit"

@@ -17,15 +17,15 @@ from normalizer.errors import StoreUnavailableError
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.connect_error import translate_connect_error
+from normalizer.store.event_rows import RowRejectedError
 from normalizer.store.reconnecting_connection import (
     ReconnectingConnection,
     breaks_connection,
 )
-from normalizer.store.rows import RowRejectedError
 from normalizer.store.sqlstate import (
     LOCK_NOT_AVAILABLE,
     STATEMENT_ERRORS,
-    Fault,
+    ErrorCause,
     find_error_cause,
     translate_error,
 )
@@ -44,7 +44,7 @@ _SETTINGS: Final = {
     "search_path": "normalizer, public",
 }
 
-READ_ONLY: Final = {"transaction_read_only": "on"}
+READ_ONLY_SETTINGS: Final = {"transaction_read_only": "on"}
 """Settings of a session that only reads."""
 
 _JSONB_VERSION: Final = b"\x01"
@@ -55,7 +55,7 @@ _log: Final = get_logger()
 
 # Returns which sessions block each of these server processes. The state of another role's session
 # is left out unless we have the right pg_read_all_stats, because PostgreSQL hides it.
-LOCK_HOLDERS: Final = """
+LOCK_HOLDERS_SQL: Final = """
     select   waiting.pid,
              string_agg(
                  'pid ' || holder.pid || ' (' || concat_ws(', ',
@@ -141,11 +141,11 @@ class Session:
             if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                 await self._end_stalled_sessions()
             match find_error_cause(error, copying=False):
-                case Fault.RECORD:
+                case ErrorCause.RECORD:
                     raise RowRejectedError(getattr(error, "sqlstate", None)) from error
-                case Fault.RACE:
+                case ErrorCause.RACE:
                     raise RetryTransactionError from error
-                case Fault.PROJECTION | Fault.TRANSIENT | Fault.FATAL:
+                case ErrorCause.PROJECTION | ErrorCause.TRANSIENT | ErrorCause.FATAL:
                     raise translate_error(error, timed_out=timed_out) from error
 
     async def run(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
@@ -230,7 +230,7 @@ class Session:
         return self._connection.server_pid
 
     @property
-    def why_not_begun(self) -> str:
+    def why_transaction_not_begun(self) -> str:
         """Return what the transaction waits for before it can begin, or '' if it doesn't wait.
 
         A server responds to BEGIN at once, but a pooler such as PgBouncer delays the response until

@@ -20,7 +20,7 @@ from normalizer.core.identity.stored_events import Outcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import to_recorded_at
 from normalizer.envelope import Ignored, Rejected
-from normalizer.store.exclusions import Exclusions
+from normalizer.store.event_exclusions import EventExclusions
 from normalizer.store.quarantine_writer import RejectedRecord
 
 _EXPIRED: Final = "it is older than the retention of events"
@@ -82,7 +82,7 @@ class SortedOutcomes(msgspec.Struct, frozen=True, kw_only=True):
 def sort_outcomes(
     batch: Batch,
     row_rejections: dict[Coordinates, Rejected],
-    exclusions: Exclusions,
+    exclusions: EventExclusions,
     dedup_horizon: DedupHorizon,
 ) -> SortedOutcomes:
     """Sort the outcomes of every record.

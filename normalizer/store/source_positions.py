@@ -10,7 +10,7 @@ from normalizer.core.batch import OutcomeTotals, PartitionBatch, to_last_record
 from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import FencedError, PositionError, PositionMovedError
 from normalizer.store.claim import Claim
-from normalizer.store.dedup_horizon import lock_dedup_horizon
+from normalizer.store.dedup_horizon import lock_and_read_dedup_horizon
 from normalizer.store.sorted_outcomes import OutcomeCounts, SortedOutcomes
 
 OPERATOR_OWNER_PREFIX: Final = "operator:"
@@ -19,7 +19,7 @@ partition until the next claim."""
 
 
 # Selects the position of the newest incarnation of each partition of these topics.
-NEWEST_POSITIONS: Final = """
+NEWEST_POSITIONS_SQL: Final = """
     select   distinct on (topic, partition)
              topic, partition, incarnation, cluster_id, next_offset, owner,
              last_offset, last_recorded_ms, last_crc, slice_records
@@ -33,7 +33,7 @@ class AlreadyCommitted(msgspec.Struct, frozen=True):
     """An earlier commit of the batch succeeded although its response was lost."""
 
 
-class Positions(Protocol):
+class BatchPositions(Protocol):
     """The positions of a batch. Its transaction locks them first and moves them last."""
 
     async def lock(
@@ -68,7 +68,7 @@ class SourcePositions:
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | AlreadyCommitted:
-        """Lock as `Positions.lock` says. A record beyond all earlier positions needs no lookup."""
+        """Lock as `BatchPositions.lock` says."""
         return await lock_positions(connection, parts)
 
     async def move(
@@ -78,12 +78,12 @@ class SourcePositions:
         batch_id: int,  # noqa: ARG002 - only jobs need it
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - only jobs need them
     ) -> None:
-        """Move as `Positions.move` says. Holes become rows of `gaps`."""
-        await add_gaps(connection, [part for part, _ in moves], "hole")
+        """Move as `BatchPositions.move` says. Holes become rows of `gaps`."""
+        await store_gaps(connection, [part for part, _ in moves], "hole")
         await move_positions(connection, moves)
 
 
-LOCK_POSITIONS: Final = """
+LOCK_POSITIONS_SQL: Final = """
     select   position.topic, position.incarnation, position.partition, position.epoch,
              position.next_offset, position.dedup_offset, position.owner
     from     normalizer.source_positions as position
@@ -98,16 +98,16 @@ LOCK_POSITIONS: Final = """
 async def lock_positions(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
 ) -> DedupHorizon | AlreadyCommitted:
-    """Lock and check the positions of the service, and return as `Positions.lock` does."""
+    """Lock and check the positions of the service, and return as `BatchPositions.lock` does."""
     rows = await connection.fetch(
-        LOCK_POSITIONS,
+        LOCK_POSITIONS_SQL,
         [part.topic for part in parts],
         [part.incarnation for part in parts],
         [part.partition for part in parts],
     )
     if is_already_committed(parts, rows):
         return AlreadyCommitted()
-    return await lock_dedup_horizon(connection, rows)
+    return await lock_and_read_dedup_horizon(connection, rows)
 
 
 def is_already_committed(
@@ -122,7 +122,7 @@ def is_already_committed(
     """
     positions = {(row["topic"], row["incarnation"], row["partition"]): row for row in rows}
     for part in parts:
-        if why := why_claim_lost(part.topic, part.partition, part.epoch, positions.get(part.key)):
+        if why := _why_claim_lost(part.topic, part.partition, part.epoch, positions.get(part.key)):
             raise why
     if all(positions[part.key]["next_offset"] == part.next_offset for part in parts):
         return True
@@ -137,7 +137,7 @@ def is_already_committed(
     return False
 
 
-def why_claim_lost(
+def _why_claim_lost(
     topic: str, partition: int, epoch: int, position: Mapping[str, Any] | None
 ) -> PositionError | None:
     """Return why a claim with this epoch is no longer valid, or None if it's still valid.
@@ -176,7 +176,7 @@ async def find_lost_claims(
     rows = await connection.fetch(_FIND_POSITIONS, *map(list, zip(*keys, strict=True)))
     positions = {tuple(row)[:3]: row for row in rows}
     reasons = [
-        (claim, why_claim_lost(claim.topic, claim.partition, claim.epoch, positions.get(key)))
+        (claim, _why_claim_lost(claim.topic, claim.partition, claim.epoch, positions.get(key)))
         for claim, key in zip(claims, keys, strict=True)
     ]
     return [(claim, why) for claim, why in reasons if why]
@@ -200,7 +200,7 @@ _ADD_GAPS: Final = """
 """
 
 
-async def add_gaps(
+async def store_gaps(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch], reason: str
 ) -> None:
     """Store each hole of the parts in `gaps`."""
@@ -259,7 +259,7 @@ async def move_positions(
     await connection.execute(_MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
 
 
-async def record_gap(
+async def advance_past_gap(
     connection: asyncpg.Connection, claim: Claim, *, next_offset: int, reason: str
 ) -> Claim:
     """Advance the claimed position to `next_offset`, and store the skipped offsets as a gap.
@@ -272,6 +272,6 @@ async def record_gap(
     """
     part = claim.part(claim.next_offset, next_offset, [])
     if not isinstance(await lock_positions(connection, (part,)), AlreadyCommitted):
-        await add_gaps(connection, (part,), reason)
+        await store_gaps(connection, (part,), reason)
         await move_positions(connection, [(part, OutcomeCounts().totals(part))])
     return msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)

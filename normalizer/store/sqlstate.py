@@ -18,7 +18,7 @@ from normalizer.postgres.database_connection import DATABASE_ERRORS
 from normalizer.runtime.logging_setup import describe_error
 
 
-class Fault(Enum):
+class ErrorCause(Enum):
     """What caused an error. It decides what happens with the batch."""
 
     RECORD = "record"
@@ -56,7 +56,7 @@ LOCK_NOT_AVAILABLE: Final = "55P03"
 QUERY_CANCELED: Final = "57014"
 """A statement took longer than statement_timeout, or somebody cancelled it."""
 
-DATA_CORRUPTED: Final = frozenset({"XX001", "XX002"})
+DATA_CORRUPTED_CODES: Final = frozenset({"XX001", "XX002"})
 """The server read a broken page or index. It's retried like an outage, and it raises an alert."""
 
 ENCODING_ERRORS: Final = (
@@ -79,7 +79,7 @@ _PROJECTION: Final = re.compile(
 )
 
 
-def find_error_cause(error: BaseException, *, copying: bool) -> Fault:
+def find_error_cause(error: BaseException, *, copying: bool) -> ErrorCause:
     """Decide what caused an error, for example a record, our own code, or an outage.
 
     Two fixed lists have the codes that a record causes and those that our own code causes. An error
@@ -87,28 +87,28 @@ def find_error_cause(error: BaseException, *, copying: bool) -> Fault:
     Source: docs/guarantees.md#an-outage-fills-no-quarantine.
     """
     if isinstance(error, ENCODING_ERRORS):
-        return Fault.RECORD
+        return ErrorCause.RECORD
     # A table was changed after the statement was prepared. asyncpg prepares it again.
     prepared_before = isinstance(error, asyncpg.InvalidCachedStatementError)
     if prepared_before or not isinstance(error, asyncpg.PostgresError):
-        return Fault.TRANSIENT
+        return ErrorCause.TRANSIENT
     code = error.sqlstate or ""
     if code[:2] in _OUR_CLASSES and code not in _OUTAGES_OF_25:
-        return Fault.FATAL
+        return ErrorCause.FATAL
     # 08P01 has two meanings. The server sends it for a damaged COPY, and a connection pooler sends
     # it whenever its connection to the server fails. Only the server's error names a line of the
     # COPY, so look for that line.
-    if code == "08P01" and copying and failed_copy_line(error) is not None:
-        return Fault.RECORD
+    if code == "08P01" and copying and find_failed_copy_line(error) is not None:
+        return ErrorCause.RECORD
     if code[:2] in _OUTAGE_CLASSES:
-        return Fault.TRANSIENT
+        return ErrorCause.TRANSIENT
     # 23505 is a race: another transaction inserted a row with the same key first.
-    if code != "23505" and projection_that_failed(error) is not None:
-        return Fault.PROJECTION
+    if code != "23505" and _find_failed_projection(error) is not None:
+        return ErrorCause.PROJECTION
     return _fault_of_row(error, code)
 
 
-def is_outage(error: NormalizerError) -> bool:
+def is_server_outage(error: NormalizerError) -> bool:
     """Return whether every batch would fail now, because the server is unreachable or can't write.
 
     Other errors that are retried may affect only this batch, for example a deadlock, a statement
@@ -118,19 +118,19 @@ def is_outage(error: NormalizerError) -> bool:
     return code is None or (code[:2] in _SERVER_CLASSES and code != QUERY_CANCELED)
 
 
-def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
+def _fault_of_row(error: asyncpg.PostgresError, code: str) -> ErrorCause:
     """Decide about an error that isn't an outage and wasn't raised by a projection."""
     if code == "23505":
-        return Fault.RACE
+        return ErrorCause.RACE
     if code in _CHECKS and error.schema_name == "normalizer":
         is_of_an_event = error.table_name == "events"
-        return Fault.RECORD if is_of_an_event else Fault.FATAL
+        return ErrorCause.RECORD if is_of_an_event else ErrorCause.FATAL
     if code[:2] == "22" or code in _RECORD_CODES:
-        return Fault.RECORD
-    return Fault.TRANSIENT
+        return ErrorCause.RECORD
+    return ErrorCause.TRANSIENT
 
 
-def projection_that_failed(error: BaseException) -> str | None:
+def _find_failed_projection(error: BaseException) -> str | None:
     """Return the function or table of the schema projector that raised the error, or None.
 
     The trigger functions of projections set their schema in the search_path, so the server reports
@@ -164,20 +164,20 @@ def translate_error(error: BaseException, *, timed_out: bool = False) -> Normali
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailableError(f"database: {describe_error(error)}")
     sentence = describe_server_error(error)
-    projection = projection_that_failed(error)
+    projection = _find_failed_projection(error)
     if raised_in := projection or _innermost_function(error):
         sentence = f"{sentence} inside {raised_in}"
     fault = find_error_cause(error, copying=False)
-    if fault is Fault.FATAL:
+    if fault is ErrorCause.FATAL:
         return FatalError(f"{sentence}: {_object_name(error)}")
     too_slow = timed_out and error.sqlstate == QUERY_CANCELED and projection is not None
-    if fault is Fault.PROJECTION or too_slow:
+    if fault is ErrorCause.PROJECTION or too_slow:
         return ProjectionFailedError(sentence, sqlstate=error.sqlstate)
     remedy = _READ_ONLY if error.sqlstate == "25006" else ""
     return StoreUnavailableError(sentence, remedy=remedy, sqlstate=error.sqlstate)
 
 
-def failed_copy_line(error: BaseException) -> int | None:
+def find_failed_copy_line(error: BaseException) -> int | None:
     """Return the line of the COPY that the error names, counted from 1, or None.
 
     If the error's context names several lines, the last one is the COPY's own. Anything before it

@@ -2,7 +2,7 @@
 
 After a crash, the server rolls back the transaction in flight, and the next owner of a partition
 reads again from its stored position. In an outage each method raises StoreUnavailableError, and the
-caller retries (see `retry` and `consumer.membership`).
+caller retries (see `write_retry` and `consumer.membership`).
 """
 
 import asyncio
@@ -21,22 +21,22 @@ from normalizer.envelope import Rejected
 from normalizer.errors import OtherGroupError, PositionError, StoreUnavailableError
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
 from normalizer.store.batch_plan import BatchPlanner, WriteProgress
-from normalizer.store.claim import Claim, Owner
+from normalizer.store.claim import Claim, PartitionOwner
 from normalizer.store.claims import begin_next_incarnation, claim_partition
+from normalizer.store.event_rows import RowRejectedError
 from normalizer.store.other_groups import find_other_groups
-from normalizer.store.owner_notes import mark_next_record_alone, record_idle
-from normalizer.store.process_shapes import NO_SHAPES, ConfiguredShapes
-from normalizer.store.row_isolation import RowIsolation
-from normalizer.store.rows import RowRejectedError
-from normalizer.store.session import LOCK_HOLDERS, RetryTransactionError, Session
+from normalizer.store.owner_activity import mark_owner_idle, mark_working_on_one_record
+from normalizer.store.process_shapes import NO_SHAPES, ShapesFingerprint
+from normalizer.store.rejected_row_finder import RejectedRowFinder
+from normalizer.store.session import LOCK_HOLDERS_SQL, RetryTransactionError, Session
 from normalizer.store.source_positions import (
     AlreadyCommitted,
-    Positions,
+    BatchPositions,
     SourcePositions,
+    advance_past_gap,
     find_lost_claims,
-    record_gap,
 )
-from normalizer.store.topic_cluster import check_cluster
+from normalizer.store.topic_cluster import check_topic_cluster
 from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
 
 _T = TypeVar("_T")
@@ -64,7 +64,7 @@ class Store:
       it's True, they're ignored. Otherwise they raise FatalError.
     """
 
-    keeps_group_offsets = False  # the positions are rows of `source_positions`
+    positions_are_group_offsets = False  # the positions are rows of `source_positions`
 
     def __init__(
         self,
@@ -73,19 +73,19 @@ class Store:
         owner: str,
         application_name: str = "normalizer",
         command_timeout_s: float = COMMAND_TIMEOUT_S,
-        positions: Positions | None = None,
+        positions: BatchPositions | None = None,
         session: Mapping[str, str] = MappingProxyType({}),
         on_commit: Callable[[CommittedBatch], None] | None = None,
         accept_expired: bool = True,
     ) -> None:
-        self._owner = Owner(owner, secrets.token_hex(8))
+        self._owner = PartitionOwner(owner, secrets.token_hex(8))
         self._on_commit = on_commit
         positions = positions or SourcePositions()
         self._planner = BatchPlanner(accept_expired=accept_expired)
         self.may_normalize = asyncio.Event()
         self.may_normalize.set()
         self._transaction = WriteTransaction(positions, self._planner, self.may_normalize)
-        self._isolation = RowIsolation(positions)
+        self._isolation = RejectedRowFinder(positions)
         self._session = Session(
             database_url,
             application_name=application_name,
@@ -105,16 +105,16 @@ class Store:
         return self._session.server_pid
 
     @property
-    def why_not_begun(self) -> str:
+    def why_transaction_not_begun(self) -> str:
         """Return why the transaction hasn't begun yet.
 
         It's empty if it has begun, or if there's no transaction.
         """
-        return self._session.why_not_begun
+        return self._session.why_transaction_not_begun
 
     async def lock_holders(self, pid: int) -> str:
         """Return who holds the lock that this server process waits for, or an empty string."""
-        rows = await self._session.fetch(LOCK_HOLDERS, [pid])
+        rows = await self._session.fetch(LOCK_HOLDERS_SQL, [pid])
         return "".join(row["holders"] for row in rows)
 
     async def claim(
@@ -126,7 +126,7 @@ class Store:
         log_start: int,
         log_end: int | None = None,
         group_id: str = "",
-        shapes: ConfiguredShapes = NO_SHAPES,
+        shapes: ShapesFingerprint = NO_SHAPES,
         accept_reset: bool = False,
     ) -> Claim:
         """Claim the partition by raising its epoch, which fences every earlier owner.
@@ -154,7 +154,9 @@ class Store:
         )
 
         async def claim_in_cluster(connection: asyncpg.Connection) -> Claim:
-            await check_cluster(connection, topic, partition, cluster_id, accept_reset=accept_reset)
+            await check_topic_cluster(
+                connection, topic, partition, cluster_id, accept_reset=accept_reset
+            )
             return await claim(connection)
 
         return await self._session.run(claim_in_cluster)
@@ -168,16 +170,16 @@ class Store:
         )
         return await self._session.run(find)
 
-    async def record_idle(self) -> None:
+    async def mark_owner_idle(self) -> None:
         """Record that this process works on no record.
 
         If it's killed now, no record is to blame.
         """
-        await self._session.run(partial(record_idle, holder=self._owner.holder))
+        await self._session.run(partial(mark_owner_idle, holder=self._owner.holder))
 
-    async def mark_next_record_alone(self, claim: Claim) -> None:
+    async def mark_working_on_one_record(self, claim: Claim) -> None:
         """Record that this process works on the partition's next record, and on nothing else."""
-        await self._session.run(partial(mark_next_record_alone, claim=claim))
+        await self._session.run(partial(mark_working_on_one_record, claim=claim))
 
     async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """Return the claims that are no longer valid, each with the reason.
@@ -209,14 +211,14 @@ class Store:
             )
         )
 
-    async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
+    async def advance_past_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
         """Advance the position past offsets that can no longer be read, and store them in `gaps`.
 
         `reason` is expired if Kafka deleted the records, or skipped if an operator skipped them.
         Raises FencedError and PositionMovedError, as `write` does.
         """
         return await self._session.run(
-            partial(record_gap, claim=claim, next_offset=next_offset, reason=reason)
+            partial(advance_past_gap, claim=claim, next_offset=next_offset, reason=reason)
         )
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:

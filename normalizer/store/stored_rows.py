@@ -14,25 +14,25 @@ import asyncpg
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.identity.digests import MAX_UNHASHED_BYTES, Digest
 from normalizer.envelope import Envelope
-from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, find_error_cause
+from normalizer.store.sqlstate import STATEMENT_ERRORS, ErrorCause, find_error_cause
 
-MAX_GAP_OFFSETS: Final = 5_000
+_MAX_GAP_OFFSETS: Final = 5_000
 """Offsets that are closer together than this are searched for with one statement."""
-PAUSE_EVERY_S: Final = 0.005
+_YIELD_EVERY_S: Final = 0.005
 """How long to work before other tasks may run."""
-KEEPALIVE_EVERY_S: Final = 10.0
+_KEEPALIVE_EVERY_S: Final = 10.0
 """Run a statement at least this often. After 60 s without one the server would end the transaction.
 """
-DIGESTED_BYTES: Final = 4 * 1024 * 1024
+_MAX_DIGEST_REQUEST_BYTES: Final = 4 * 1024 * 1024
 """How many bytes of values to send to the server together for hashing. A larger value is sent
 alone."""
 
-SELECTED: Final = ", ".join(Envelope.__struct_fields__)
+ENVELOPE_COLUMNS_SQL: Final = ", ".join(Envelope.__struct_fields__)
 """The columns of an envelope."""
 
 # Finds the rows with these event ids. The array is in a subselect, which hides the ids from the
 # planner. Without it, planning a query with all the ids of a batch takes longer than running it.
-FIND_COORDINATES: Final = """
+_FIND_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
     where  event_id = any((select $1::bigint[])::bigint[])
@@ -44,14 +44,14 @@ _FIND_BATCHES: Final = """
     where  event_id = any((select $1::bigint[])::bigint[])
 """
 
-READ_EVENTS: Final = f"""
-    select   {SELECTED}
+READ_EVENTS_SQL: Final = f"""
+    select   {ENVELOPE_COLUMNS_SQL}
     from     normalizer.events
     where    event_id = any((select $1::bigint[])::bigint[])
     order by event_id
 """  # noqa: S608 - column names of our own
 
-LOCK_EVENTS: Final = f"{READ_EVENTS} for update"
+_LOCK_EVENTS: Final = f"{READ_EVENTS_SQL} for update"
 
 _FIND_ASSIGNED: Final = """
     select event_id
@@ -115,7 +115,7 @@ _FIND_MERGED_RECORDS: Final = """
 """
 
 
-class StoredRows:
+class StoredEventRows:
     """The rows of `events`, as a transaction sees them.
 
     The transaction reads committed rows only, so a row may appear between two of these statements.
@@ -133,7 +133,7 @@ class StoredRows:
         """
         if not event_ids:
             return {}
-        rows = await self._connection.fetch(FIND_COORDINATES, event_ids)
+        rows = await self._connection.fetch(_FIND_COORDINATES, event_ids)
         return {row[0]: tuple(row)[1:] for row in rows}
 
     async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
@@ -143,7 +143,7 @@ class StoredRows:
         """
         if not event_ids:
             return {}
-        rows = await self._connection.fetch(LOCK_EVENTS, event_ids)
+        rows = await self._connection.fetch(_LOCK_EVENTS, event_ids)
         return {row["event_id"]: Envelope(**row) for row in rows}
 
     async def find_rows_at(
@@ -209,7 +209,7 @@ class StoredRows:
             async with self._connection.transaction():
                 found = await self._connection.fetch(_DIGESTS, values)
         except STATEMENT_ERRORS as error:
-            if find_error_cause(error, copying=False) is not Fault.RECORD:
+            if find_error_cause(error, copying=False) is not ErrorCause.RECORD:
                 raise
             if len(values) == 1:
                 return [(len(values[0]), b"\0" + hashlib.sha256(values[0]).digest())]
@@ -232,19 +232,19 @@ class StoredRows:
         For that it runs a statement every 10 s.
         """
         now_s = time.monotonic()
-        if now_s >= self._paused_s + PAUSE_EVERY_S:
+        if now_s >= self._paused_s + _YIELD_EVERY_S:
             await asyncio.sleep(0)
             self._paused_s = time.monotonic()
-        if now_s >= self._said_s + KEEPALIVE_EVERY_S:
+        if now_s >= self._said_s + _KEEPALIVE_EVERY_S:
             await self._connection.execute(_STILL_HERE)
             self._said_s = now_s
 
 
 def _chunked_by_bytes(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Split the values into chunks of DIGESTED_BYTES."""
+    """Split the values into chunks of _MAX_DIGEST_REQUEST_BYTES."""
     first, size = 0, 0
     for at, value in enumerate(values):
-        if size and size + len(value) > DIGESTED_BYTES:
+        if size and size + len(value) > _MAX_DIGEST_REQUEST_BYTES:
             yield values[first:at]
             first, size = at, 0
         size += len(value)
@@ -258,12 +258,12 @@ def _runs(
 
     Each run is yielded as topic, incarnation, partition, its first and last offset, and the offsets
     to find. Many short runs cost many searches of the index. In a long run, the server also reads
-    the rows between the wanted ones. As a compromise, a gap of more than MAX_GAP_OFFSETS begins a
+    the rows between the wanted ones. As a compromise, a gap of more than _MAX_GAP_OFFSETS begins a
     new run.
     """
     ordered = sorted({(coordinates[:3], coordinates[3]) for coordinates in coordinates_set})
     for source, offsets in groupby(ordered, key=itemgetter(0)):
         run = [offset for _, offset in offsets]
-        cuts = [at for at in range(1, len(run)) if run[at] - run[at - 1] > MAX_GAP_OFFSETS]
+        cuts = [at for at in range(1, len(run)) if run[at] - run[at - 1] > _MAX_GAP_OFFSETS]
         for first, after in pairwise((0, *cuts, len(run))):
             yield (*source, run[first], run[after - 1], run[first:after])

@@ -20,7 +20,7 @@ _SET_CLUSTER_OF_TOPIC: Final = """
 """
 
 
-async def check_cluster(
+async def check_topic_cluster(
     connection: asyncpg.Connection,
     topic: str,
     partition: int,

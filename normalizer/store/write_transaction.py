@@ -8,8 +8,8 @@ in quarantine. Finally it advances the positions, together with their running to
 dies, the server rolls everything back. These locks are held until then, and every writer takes them
 in this order: positions by their key, dedup horizons, stored rows, and rows of the projections,
 which triggers of the COPY and the UPDATE lock. `reconcile` says in which order it locks stored
-rows. If two writers deadlock all the same, PostgreSQL ends one of them, and `retry` writes its
-batch again.
+rows. If two writers deadlock all the same, PostgreSQL ends one of them, and `write_retry` writes
+its batch again.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from normalizer.core.encoded_events import Event
 from normalizer.core.identity.coordinates import DedupHorizon, event_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
-from normalizer.store.exclusions import begin_batch
+from normalizer.store.event_exclusions import read_batch_id_and_exclusions
+from normalizer.store.event_rows import copy_rows, insert_merged_records, update_rows
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
-from normalizer.store.rows import add_merged_records, copy_rows, update_rows
 from normalizer.store.sorted_outcomes import OutcomeCounts, SortedOutcomes
-from normalizer.store.source_positions import AlreadyCommitted, Positions
-from normalizer.store.stored_rows import StoredRows
+from normalizer.store.source_positions import AlreadyCommitted, BatchPositions
+from normalizer.store.stored_rows import StoredEventRows
 
 
 class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ class WriteTransaction:
     """
 
     def __init__(
-        self, positions: Positions, planner: BatchPlanner, may_normalize: asyncio.Event
+        self, positions: BatchPositions, planner: BatchPlanner, may_normalize: asyncio.Event
     ) -> None:
         self._positions = positions
         self._planner = planner
@@ -91,7 +91,7 @@ class WriteTransaction:
         dedup_horizon = await self._positions.lock(connection, batch.parts)
         if isinstance(dedup_horizon, AlreadyCommitted):
             return dedup_horizon
-        batch_id, exclusions = await begin_batch(connection, batch)
+        batch_id, exclusions = await read_batch_id_and_exclusions(connection, batch)
         plan = progress.plan
         if plan is None or not plan.still_holds(dedup_horizon, exclusions):
             plan = await self._planner.plan(connection, batch, progress, exclusions, dedup_horizon)
@@ -121,7 +121,7 @@ class WriteTransaction:
         """Change the stored rows, and write nothing else of the batch. The positions stay too."""
         write_plan = plan.write_plan
         await update_rows(connection, write_plan.updates)
-        await add_merged_records(connection, plan.first_merges())
+        await insert_merged_records(connection, plan.first_merges())
         left = plan.after_merge()
         return WriteProgress(
             row_rejections=progress.row_rejections,
@@ -141,7 +141,7 @@ class WriteTransaction:
         finally:
             self._may_normalize.clear()
         await update_rows(connection, write_plan.updates)
-        await add_merged_records(
+        await insert_merged_records(
             connection,
             [(record, row) for record, row in write_plan.merged_records if record not in merged],
         )
@@ -175,7 +175,7 @@ class WriteTransaction:
             for rejection in rejections
             if rejection.record.offset < dedup_horizon.get(rejection.coordinates[:3], 0)
         }
-        stored_before = await StoredRows(connection).find_rows_at(below) if below else {}
+        stored_before = await StoredEventRows(connection).find_rows_at(below) if below else {}
         to_store = [one for one in rejections if one.coordinates not in stored_before]
         kept = await write_quarantine(connection, to_store, batch_id)
         # Look them up by identity, because a file may hold the same record twice.

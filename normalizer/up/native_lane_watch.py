@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from normalizer.runtime.child import module_search_environment
-from normalizer.runtime.native_lane import MODULE
+from normalizer.runtime.native_lane import NATIVE_MODULE_NAME
 
 _LOOK_S: Final = 1.0
 _WHY_NOT: Final = (
@@ -40,7 +40,7 @@ class NativeLaneWatch:
 def _stamp() -> tuple[str, int, int] | None:
     """Return a value that changes with each installation. The lane itself isn't loaded."""
     importlib.invalidate_caches()
-    spec = PathFinder.find_spec(MODULE)
+    spec = PathFinder.find_spec(NATIVE_MODULE_NAME)
     if spec is None or spec.origin is None:
         return None
     try:

@@ -33,7 +33,7 @@ from prometheus_client.registry import Collector
 from normalizer.config.settings import Settings
 from normalizer.embedded.free_ports import find_free_port
 from normalizer.monitoring.probes import HttpResponse, ProbeServer, Routes
-from normalizer.runtime.child import Child, module_search_environment
+from normalizer.runtime.child import ChildProcess, module_search_environment
 from normalizer.runtime.exit_codes import FAILED, MISUSED
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.pause import wait_at_most
@@ -73,7 +73,7 @@ class ServiceProcesses:
         """Chosen at each start, because another program may take the port of a process that ended.
         """
         self._all = range(count)
-        self._children: dict[int, Child] = {}
+        self._children: dict[int, ChildProcess] = {}
         self._stopping = asyncio.Event()
         self._code = 0
         routes: Routes = {
@@ -141,9 +141,9 @@ class ServiceProcesses:
             self._code = code
             self.stop()
 
-    async def _start(self, number: int) -> Child:
+    async def _start(self, number: int) -> ChildProcess:
         self._ports[number] = find_free_port({self._settings.http_port, *self._ports})
-        return await Child.start(
+        return await ChildProcess.start(
             f"process {number}",
             self._command,
             env=self._environment(number),
@@ -158,7 +158,7 @@ class ServiceProcesses:
             for number, child in self._children.items():
                 tasks.create_task(self._stop_child(child), name=f"stop {number}")
 
-    async def _stop_child(self, child: Child) -> None:
+    async def _stop_child(self, child: ChildProcess) -> None:
         """Stop a process, and kill it if that takes too long."""
         await child.stop(deadline_s=self._settings.stop_timeout_s + _GRACE_S)
 

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
 from normalizer.embedded.stack_process import StackProcess
-from normalizer.runtime.child import Child
+from normalizer.runtime.child import ChildProcess
 
 _ENDS_AT_MOST: Final = 10
 _WITHIN_S: Final = 60.0
@@ -40,7 +40,9 @@ class ChildProgram(StackProcess):
 
     async def start(self) -> None:
         """Start, and return at once."""
-        self._child = await Child.start(self.name, self._command, env=self._env, log=self.log)
+        self._child = await ChildProcess.start(
+            self.name, self._command, env=self._env, log=self.log
+        )
 
 
 class Supervisor:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailableError
-from normalizer.runtime.command_line import discard_output
+from normalizer.runtime.command_line import discard_further_output
 from normalizer.runtime.exit_codes import INTERRUPTED, exit_code_for
 
 _T = TypeVar("_T")
@@ -21,9 +21,9 @@ def print_result(text: str, *, nl: bool = True) -> None:
     try:
         click.echo(text, nl=nl)
     except BrokenPipeError:
-        discard_output()
+        discard_further_output()
     except OSError as error:
-        discard_output()
+        discard_further_output()
         lost = FatalError(f"cannot write the output: {error.strerror}")
         # Not an OSError, which `connected` would take for the database's.
         raise _CommandError(str(lost), lost) from error

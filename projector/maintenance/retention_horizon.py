@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.postgres.database import wait_for_readers
+from normalizer.postgres.database import wait_for_table_readers
 
 _PATIENCE_S: Final = 60.0
 
@@ -17,7 +17,9 @@ _PATIENCE_S: Final = 60.0
 async def raise_retention_horizon(connection: asyncpg.Connection, to: datetime) -> bool:
     """Raise the horizon. Returns whether all transactions that may have read the old one ended."""
     await connection.execute(_RAISE_HORIZON, to)
-    return await wait_for_readers(connection.fetch, "normalizer.retention_horizon", _PATIENCE_S)
+    return await wait_for_table_readers(
+        connection.fetch, "normalizer.retention_horizon", _PATIENCE_S
+    )
 
 
 _RAISE_HORIZON: Final = """

@@ -249,8 +249,8 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "normalizer/store/sqlstate.py",
-                "    if code[:2] in _OUTAGE_CLASSES:\n        return Fault.TRANSIENT\n",
-                "    if code[:2] in _OUTAGE_CLASSES:\n        return Fault.RECORD\n",
+                "    if code[:2] in _OUTAGE_CLASSES:\n        return ErrorCause.TRANSIENT\n",
+                "    if code[:2] in _OUTAGE_CLASSES:\n        return ErrorCause.RECORD\n",
             ),
         ),
         tests=("test_an_error_of_the_moment_writes_nothing_and_blames_nobody",),
@@ -401,7 +401,7 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "normalizer/store/protocol_version.py",
-                "if in_force != PROTOCOL:",
+                "if in_force != _PROTOCOL_VERSION:",
                 "if in_force is None:",
             ),
         ),

@@ -3,18 +3,18 @@
 import re
 from typing import get_args
 
-from normalizer.consumer.partition_state import TRANSITIONS, PartitionState
+from normalizer.consumer.partition_state import STATE_TRANSITIONS, PartitionState
 from normalizer.consumer.suspects import (
-    BLAMED_WAIT_S,
-    LARGEST_SLICE,
+    BLAMED_RECORD_WAIT_S,
+    MAX_SLICE_RECORDS,
     RECORDS_UNTIL_CLEARED,
-    SLICE_SPLITS,
+    SLICE_SPLIT_PARTS,
 )
 from normalizer.jobs.engine.job_run import RunState
 from normalizer.observability.metric_catalog import PARTITION_STATES
-from normalizer.runtime.pause import FIRST_WAIT_S, LONGEST_WAIT_S
-from normalizer.store.retry import TRIES_BEFORE_HALVING
-from normalizer.store.sqlstate import Fault
+from normalizer.runtime.pause import FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S
+from normalizer.store.sqlstate import ErrorCause
+from normalizer.store.write_retry import TRIES_BEFORE_HALVING
 from tests.support.doc_pages import DOCS, blocks
 
 CLAIM, SUSPECT, JOB, BATCH = (block.text for block in blocks("states.md", "mermaid"))
@@ -28,7 +28,7 @@ def test_the_diagram_of_a_partition_has_the_transitions_of_the_code() -> None:
     drawn = re.findall(r"^    (\w+) --> (\w+|\[\*\]): (\w+)", CLAIM, re.MULTILINE)
     coded = [
         (state, after or "[*]", event)
-        for state, transitions in TRANSITIONS.items()
+        for state, transitions in STATE_TRANSITIONS.items()
         for event, after in transitions.items()
     ]
 
@@ -46,7 +46,7 @@ def test_a_job_has_the_states_of_its_table_and_interrupted() -> None:
 def test_every_fault_of_the_database_leads_somewhere() -> None:
     named = set(re.findall(r"^    writing --> \w+: (\w+),", BATCH, re.MULTILINE))
 
-    assert {fault.value for fault in Fault} <= named
+    assert {fault.value for fault in ErrorCause} <= named
 
 
 def test_every_state_is_explained() -> None:
@@ -57,9 +57,9 @@ def test_every_state_is_explained() -> None:
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
-    assert f"after {FIRST_WAIT_S} s, then up to {LONGEST_WAIT_S:.0f} s" in BATCH
+    assert f"after {FIRST_BACK_OFF_S} s, then up to {LONGEST_BACK_OFF_S:.0f} s" in BATCH
     assert TRIES_BEFORE_HALVING == 3
     assert BATCH.count("three failures") == 2
-    assert f"twice as many records, {LARGEST_SLICE} at most" in SUSPECT
+    assert f"twice as many records, {MAX_SLICE_RECORDS} at most" in SUSPECT
     assert f"{RECORDS_UNTIL_CLEARED:,} records are committed" in SUSPECT
-    assert (SLICE_SPLITS, BLAMED_WAIT_S) == (64, 2.0)
+    assert (SLICE_SPLIT_PARTS, BLAMED_RECORD_WAIT_S) == (64, 2.0)

@@ -24,7 +24,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.runtime import logging_setup
-from normalizer.runtime.garbage import collect_rarely
+from normalizer.runtime.garbage_collection import collect_garbage_rarely
 from normalizer.runtime.signals import stop_on_signals
 from tests.support.service_runs import environment
 
@@ -81,7 +81,7 @@ def read(file: Path) -> Measures:
 
 async def _serve(file: Path) -> None:
     settings = load_settings(os.environ, needs=("database_url", "kafka_bootstrap_servers"))
-    logging_setup.configure(level="warning", log_format="json", secrets=settings.secrets())
+    logging_setup.configure_logging(level="warning", log_format="json", secrets=settings.secrets())
     service = Service(settings)
     measures = Measures(start_mb=_peak_mb(os.getpid()))
     normalize = Normalizer.normalize
@@ -128,6 +128,6 @@ def _peak_mb(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    collect_rarely()
+    collect_garbage_rarely()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(Path(sys.argv[1])))

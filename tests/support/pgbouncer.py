@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from normalizer.embedded import PostgresServer
 from normalizer.embedded.free_ports import find_free_port, is_port_free
 from normalizer.embedded.postgres_user import POSTGRES_ENVIRONMENT, choose_postgres_user, may_access
-from normalizer.runtime.child import Child
+from normalizer.runtime.child import ChildProcess
 from tests.support.stack import skip_or_fail
 from tests.support.waiting import until
 
@@ -51,7 +51,7 @@ class PgBouncer:
         self._mode = mode
         self._sessions = sessions
         self._port = 0
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -89,7 +89,7 @@ class PgBouncer:
         )
         assert await may_access(choose_postgres_user(), "-r", configuration)
         log = self._folder / "pgbouncer.log"
-        self._child = await Child.start(
+        self._child = await ChildProcess.start(
             "pgbouncer",
             [program, configuration],
             env=POSTGRES_ENVIRONMENT,

@@ -12,7 +12,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.core.rule_sources import rules_sha256
 from normalizer.envelope import Envelope
-from normalizer.runtime.native_lane import MODULE
+from normalizer.runtime.native_lane import NATIVE_MODULE_NAME
 from tests.support.factories import encoded
 
 LEFT_EVERY = 5
@@ -58,11 +58,11 @@ def install(
     rules: str | None = None,
 ) -> None:
     """Make the lane what the built module has, as built from these rules or from today's."""
-    module = ModuleType(MODULE)
+    module = ModuleType(NATIVE_MODULE_NAME)
     module.__dict__.update(Lane=make_lane, RULES_SHA256=rules or rules_sha256())
-    monkeypatch.setitem(sys.modules, MODULE, module)
+    monkeypatch.setitem(sys.modules, NATIVE_MODULE_NAME, module)
 
 
 def uninstall(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no built module."""
-    monkeypatch.setitem(sys.modules, MODULE, None)
+    monkeypatch.setitem(sys.modules, NATIVE_MODULE_NAME, None)

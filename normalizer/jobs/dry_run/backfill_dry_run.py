@@ -33,9 +33,9 @@ from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.retrying_session import RetryingSession
-from normalizer.store.session import READ_ONLY
+from normalizer.store.session import READ_ONLY_SETTINGS
 from normalizer.store.sorted_outcomes import is_expired
-from normalizer.store.stored_rows import READ_EVENTS, StoredRows
+from normalizer.store.stored_rows import READ_EVENTS_SQL, StoredEventRows
 
 _FIND_QUARANTINED: Final = """
     select source_topic, source_incarnation, source_partition, source_offset, source_index
@@ -73,7 +73,7 @@ class BackfillDryRun:
         self._session = RetryingSession(
             database_url,
             application_name="normalizer dry run",
-            settings=READ_ONLY,
+            settings=READ_ONLY_SETTINGS,
         )
         self._records_read = 0
         self._horizon: datetime | None = None
@@ -193,7 +193,7 @@ class BackfillDryRun:
         async def run(
             connection: asyncpg.Connection,
         ) -> tuple[WritePlan, _StoredAndPending]:
-            reading = _StoredAndPending(StoredRows(connection), connection, overlay)
+            reading = _StoredAndPending(StoredEventRows(connection), connection, overlay)
             horizon = await read_dedup_horizons(connection, set(map(source_key, events)))
             write_plan = await reconcile(events, reading, horizon)
             await reading.read_same(events, write_plan)
@@ -219,7 +219,7 @@ class BackfillDryRun:
         async def find(connection: asyncpg.Connection) -> set[Coordinates]:
             horizon = await read_dedup_horizons(connection, {one[:3] for one in coordinates_set})
             below = {one for one in coordinates_set if one[3] < horizon.get(one[:3], 0)}
-            return set(await StoredRows(connection).find_rows_at(below))
+            return set(await StoredEventRows(connection).find_rows_at(below))
 
         return await self._session.run(find)
 
@@ -240,7 +240,7 @@ class _StoredAndPending:
     """Reads rows that are stored, or that would be stored, and keeps them as they were at first."""
 
     def __init__(
-        self, stored: StoredRows, connection: asyncpg.Connection, overlay: Overlay
+        self, stored: StoredEventRows, connection: asyncpg.Connection, overlay: Overlay
     ) -> None:
         self._stored = stored
         self._connection = connection
@@ -294,7 +294,7 @@ class _StoredAndPending:
         self.same = list((await self._read(same)).values())
 
     async def _read(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        rows = await self._connection.fetch(READ_EVENTS, event_ids)
+        rows = await self._connection.fetch(READ_EVENTS_SQL, event_ids)
         return {row["event_id"]: Envelope(**row) for row in rows}
 
 

@@ -22,7 +22,7 @@ from normalizer.jobs.rewrite_rows import READ_OUTDATED_ROWS, RewritePlan, rewrit
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
 from normalizer.store.retrying_session import RetryingSession
-from normalizer.store.session import READ_ONLY
+from normalizer.store.session import READ_ONLY_SETTINGS
 
 
 class RewriteDryRun:
@@ -34,7 +34,7 @@ class RewriteDryRun:
         self._session = RetryingSession(
             database_url,
             application_name="normalizer dry run",
-            settings=READ_ONLY,
+            settings=READ_ONLY_SETTINGS,
         )
         self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_PER_CHUNK)
         self._rows_read = 0

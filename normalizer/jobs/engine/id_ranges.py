@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from normalizer.jobs.sources.row_pages import fetch_page
-from normalizer.store.stored_rows import SELECTED
+from normalizer.store.stored_rows import ENVELOPE_COLUMNS_SQL
 
 Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 """Returns the rows of a statement, as `Session.fetch` does."""
@@ -31,7 +31,7 @@ class IdRange(NamedTuple):
 ALL_IDS: Final = IdRange(BELOW_ALL_IDS + 1, _GREATEST_ID)
 
 READ_EVENTS_IN_RANGE: Final = f"""
-    select   {SELECTED}
+    select   {ENVELOPE_COLUMNS_SQL}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     order by event_id

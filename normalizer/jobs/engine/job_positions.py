@@ -21,11 +21,11 @@ from normalizer.core.identity.coordinates import (
 )
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.history_source import PartKey
-from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
+from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
 from normalizer.store.session import RetryTransactionError
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import AlreadyCommitted, is_already_committed
-from normalizer.store.topic_cluster import check_cluster
+from normalizer.store.topic_cluster import check_topic_cluster
 
 _NOTHING_REWRITTEN = (0, 0, 0)
 """The counts of changed, unchanged, and rejected rows in a backfill, which rewrites no row."""
@@ -119,7 +119,7 @@ class JobPositions:
         """
         if self._cluster_id is not None:
             for topic, partition in {part.topic: part.partition for part in parts}.items():
-                await check_cluster(connection, topic, partition, self._cluster_id)
+                await check_topic_cluster(connection, topic, partition, self._cluster_id)
         rows = await connection.fetch(
             LOCK_JOB_POSITIONS,
             self._run.spec.job_id,
@@ -232,8 +232,8 @@ async def _reached(
     wanted = [list(column) for column in zip(*spans, strict=True)]
     ends = [span.end for span in spans.values()]
     await connection.execute(_ANNOUNCE_AHEAD, *wanted, ends, _DEDUP_HORIZON_STEP)
-    await connection.execute(ADD_DEDUP_HORIZON, *wanted, cluster_id)
-    written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON, *wanted))
+    await connection.execute(ADD_DEDUP_HORIZON_SQL, *wanted, cluster_id)
+    written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON_SQL, *wanted))
     live = _offsets(await connection.fetch(_LIVE_REACHED, *wanted))
     if any(reached < spans[source].end for source, reached in live.items()):
         raise RetryTransactionError(

@@ -18,8 +18,8 @@ from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePart
 from normalizer.postgres.database import release_lock
-from normalizer.store.migrate import check_applied_files
-from normalizer.store.protocol_version import check_protocol
+from normalizer.store.migrate import check_applied_migrations
+from normalizer.store.protocol_version import check_protocol_version
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 
@@ -343,10 +343,10 @@ class JobRun:
         )
 
     async def _begin(self, connection: asyncpg.Connection) -> None:
-        await check_applied_files(connection)
+        await check_applied_migrations(connection)
         async with connection.transaction():
             await self._take(connection)
-            await check_protocol(connection)
+            await check_protocol_version(connection)
 
     async def _take(self, connection: asyncpg.Connection) -> None:
         job_id = self.spec.job_id

@@ -6,7 +6,7 @@ import msgspec
 
 from normalizer.jobs.engine.job_run import RunState, RunTotals
 from normalizer.jobs.engine.throttle import ThrottleCause
-from normalizer.runtime.progress import Progress, WorkDone, format_duration
+from normalizer.runtime.progress import ProgressPrinter, WorkDone, format_duration
 from normalizer.store.read_only import read_only_connection
 
 _CAUSES: Final[dict[ThrottleCause, str]] = {"live_lag": "live lag", "max_rate": "--max-rate"}
@@ -88,7 +88,7 @@ def _outcomes(totals: RunTotals) -> str:
     return " + ".join(f"{count:,} {outcome}" for count, outcome in counts if count)
 
 
-class RunProgress(Progress):
+class RunProgress(ProgressPrinter):
     """Prints the progress of a run from time to time."""
 
     def report(

@@ -18,9 +18,9 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from normalizer.errors import RetryableError
-from normalizer.kafka import Bounds, KafkaPartition, TopicReader
+from normalizer.kafka import KafkaPartition, OffsetBounds, TopicLookup
 from normalizer.runtime.pause import wait_at_most
-from normalizer.store.read_only import READ_ONLY_SESSION
+from normalizer.store.read_only import READ_ONLY_SESSION_SETTINGS
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 
@@ -103,12 +103,12 @@ class LiveLagMeter:
     def __init__(
         self,
         database_url: str,
-        log: TopicReader,
+        log: TopicLookup,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = ReconnectingConnection(
-            database_url, application_name="normalizer throttle", session=READ_ONLY_SESSION
+            database_url, application_name="normalizer throttle", session=READ_ONLY_SESSION_SETTINGS
         )
         self._log = log
         self._clock = clock
@@ -153,7 +153,7 @@ class LiveLagMeter:
 
     async def _bounds(
         self, positions: Mapping[KafkaPartition, int]
-    ) -> dict[KafkaPartition, Bounds]:
+    ) -> dict[KafkaPartition, OffsetBounds]:
         known: set[KafkaPartition] = set()
         for topic in {one.topic for one in positions}:
             known |= await self._log.partitions(topic)

@@ -22,7 +22,12 @@ from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.jobs.sources.row_pages import fetch_page
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, find_error_cause, translate_error
+from normalizer.store.sqlstate import (
+    STATEMENT_ERRORS,
+    ErrorCause,
+    find_error_cause,
+    translate_error,
+)
 
 _ROWS_A_PAGE: Final = 2_000
 
@@ -240,7 +245,7 @@ class TableSource:
                 f"{_SESSION['statement_timeout']}. Create an index on the columns of its key, so "
                 "that the database finds each page at once"
             )
-        if find_error_cause(error, copying=False) is Fault.TRANSIENT:
+        if find_error_cause(error, copying=False) is ErrorCause.TRANSIENT:
             return StoreUnavailableError(f"source {translate_error(error)}")
         if _is_its_own(error):
             return self._failed(f"SQLSTATE {error.sqlstate}: {error.args[0]}")

@@ -20,7 +20,13 @@ from normalizer.errors import (
     FatalError,
 )
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
-from normalizer.kafka import Bounds, FetchedChunk, KafkaPartition, TopicReader, find_log_mismatch
+from normalizer.kafka import (
+    FetchedChunk,
+    KafkaPartition,
+    OffsetBounds,
+    TopicLookup,
+    find_log_mismatch,
+)
 from normalizer.kafka.range_reader import ExpiredRange, OffsetRange, OffsetRangeReader
 from normalizer.store.claim import Claim
 
@@ -101,7 +107,7 @@ class TopicSource:
 
         Raises FatalError, ConfigurationError, and BrokerUnavailableError.
         """
-        async with TopicReader(self._settings) as log:
+        async with TopicLookup(self._settings) as log:
             partitions = self._partitions_to_read(await log.partitions(self._topic))
             bounds = await log.bounds(partitions)
             await self._check_incarnation(log, bounds)
@@ -164,7 +170,7 @@ class TopicSource:
         return wanted
 
     async def _check_incarnation(
-        self, log: TopicReader, bounds: Mapping[KafkaPartition, Bounds]
+        self, log: TopicLookup, bounds: Mapping[KafkaPartition, OffsetBounds]
     ) -> None:
         """Raise FatalError if the topic isn't the one that the service's positions belong to."""
         self.cluster_id = cluster_id = await log.cluster_id()
@@ -192,7 +198,9 @@ class TopicSource:
             if other_log:
                 raise FatalError(f"{one}: {other_log}")
 
-    async def _starts(self, bounds: Mapping[KafkaPartition, Bounds]) -> dict[KafkaPartition, int]:
+    async def _starts(
+        self, bounds: Mapping[KafkaPartition, OffsetBounds]
+    ) -> dict[KafkaPartition, int]:
         if self._range.from_ms is not None:
             at = await self._reader.offsets_at(list(bounds), self._range.from_ms)
             return {one: _or(at[one], bound.end) for one, bound in bounds.items()}
@@ -202,7 +210,9 @@ class TopicSource:
             for one, bound in bounds.items()
         }
 
-    async def _ends(self, bounds: Mapping[KafkaPartition, Bounds]) -> dict[KafkaPartition, int]:
+    async def _ends(
+        self, bounds: Mapping[KafkaPartition, OffsetBounds]
+    ) -> dict[KafkaPartition, int]:
         if self._range.to_ms is not None:
             at = await self._reader.offsets_at(list(bounds), self._range.to_ms)
             return {one: min(_or(at[one], bound.end), bound.end) for one, bound in bounds.items()}

@@ -18,8 +18,13 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import FatalError
-from normalizer.kafka import TopicReader, optional_topic_reader
-from normalizer.store.quarantine_reader import format_entry, format_table, list_entries, read_entry
+from normalizer.kafka import TopicLookup, optional_topic_lookup
+from normalizer.store.quarantine_reader import (
+    format_quarantine_entry,
+    format_quarantine_table,
+    list_quarantine_entries,
+    read_quarantine_entry,
+)
 from tests.integration.jobs.test_redrive import as_user
 from tests.support.commands import typed
 from tests.support.factories import raw_event
@@ -39,21 +44,21 @@ SECRET = "hunter2"
 
 async def checked(settings: Settings) -> tuple[int, str]:
     """What `normalizer check` ends with and prints."""
-    async with TopicReader(settings) as log:
+    async with TopicLookup(settings) as log:
         found = [finding async for finding in check(settings, log)]
     return any(one.failed for one in found), "".join(f"{one}\n" for one in found)
 
 
 async def verified(settings: Settings) -> tuple[int, str]:
     """What `normalizer ledger verify` ends with and prints."""
-    async with optional_topic_reader(settings) as log:
+    async with optional_topic_lookup(settings) as log:
         found = [one async for one in verify_ledger(settings.required_database_url, log)]
     return any(one.wrong for one in found), "".join(f"{one}\n" for one in found)
 
 
 async def explained(settings: Settings, coordinates: str, incarnation: int | None = None) -> str:
     """What `normalizer explain` prints."""
-    async with TopicReader(settings) as log:
+    async with TopicLookup(settings) as log:
         lines = await explain(
             settings.required_database_url,
             log,
@@ -262,24 +267,26 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
 
     url = settings.required_database_url
     code, listed = await typed(settings, "quarantine", "list")
-    assert (code, listed) == (0, f"{format_table(await list_entries(url))}\n")
+    assert (code, listed) == (0, f"{format_quarantine_table(await list_quarantine_entries(url))}\n")
     assert "not_an_event" in listed
     assert f"{feed.name}:0:1" in listed
-    assert len(await list_entries(url, reason="invalid_json")) == 1
+    assert len(await list_quarantine_entries(url, reason="invalid_json")) == 1
     for number, shown in ((1, '{"password":"[REDACTED]"}'), (2, "--raw shows it")):
-        entry, kept = await read_entry(url, number)
-        redacted = format_entry(entry, kept, raw=False)
+        entry, kept = await read_quarantine_entry(url, number)
+        redacted = format_quarantine_entry(entry, kept, raw=False)
         assert shown in redacted
         assert SECRET not in redacted
-        assert SECRET in format_entry(entry, kept, raw=True)
+        assert SECRET in format_quarantine_entry(entry, kept, raw=True)
     code, raw = await typed(settings, "quarantine", "show", "2", "--raw")
     assert (code, SECRET in raw) == (0, True)
     await feed.connection.execute(
         "update normalizer.quarantine set redriven_at = now() where quarantine_id = 2"
     )
-    assert len(await list_entries(url)) == 1
-    assert "; redriven 2" in format_table(await list_entries(url, redriven=True))
-    assert "redriven at" in format_entry(*await read_entry(url, 2), raw=False)
+    assert len(await list_quarantine_entries(url)) == 1
+    assert "; redriven 2" in format_quarantine_table(
+        await list_quarantine_entries(url, redriven=True)
+    )
+    assert "redriven at" in format_quarantine_entry(*await read_quarantine_entry(url, 2), raw=False)
     assert "was in quarantine as entry 2" in await explained(settings, f"{feed.name}:0:1")
     code, said = await typed(settings, "quarantine", "show", "99")
     assert (code, "there is no entry with this id" in said) == (2, True)
@@ -297,9 +304,9 @@ async def test_rejected_bytes_are_for_the_roles_that_the_help_names(
 
     async with as_user(feed.database, "normalizer_writer") as writer:
         with pytest.raises(FatalError, match="42501"):
-            await read_entry(writer.url, 1)
+            await read_quarantine_entry(writer.url, 1)
     async with as_user(feed.database, "normalizer_writer", "normalizer_redriver") as redriver:
-        _, kept = await read_entry(redriver.url, 1)
+        _, kept = await read_quarantine_entry(redriver.url, 1)
     assert kept is not None
     assert kept.value == b"{broken"
     assert "the roles normalizer_redriver and normalizer_writer" in " ".join(helped.split())

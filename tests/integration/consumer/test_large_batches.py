@@ -15,7 +15,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import record_crc
 from normalizer.core.decode.bounds import MAX_RECORD_BYTES, MAX_VALUE_BYTES, OVERSIZED_KEPT_BYTES
 from normalizer.core.normalize import Normalizer
-from normalizer.kafka import KafkaPartition, TopicReader, connection, decompression
+from normalizer.kafka import KafkaPartition, TopicLookup, client_setup, decompression
 from normalizer.store.position_changes import PositionChange
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
@@ -110,7 +110,7 @@ async def read_in_a_process(bootstrap_servers: str, topic: Topic, end: int) -> l
 async def test_a_batch_that_unpacks_beyond_the_limit_is_named_and_can_be_skipped_as_a_whole(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decompression, "MOST_BATCH_BYTES", 60 * MIB)
+    monkeypatch.setattr(decompression, "MAX_DECOMPRESSED_BATCH_BYTES", 60 * MIB)
     await send_one_batch(
         feed.bootstrap_servers, feed.topic, [padded(n, 7 * MIB) for n in range(10)]
     )
@@ -119,7 +119,7 @@ async def test_a_batch_that_unpacks_beyond_the_limit_is_named_and_can_be_skipped
 
     async with running(settings):
         await feed.until_read({0: 8})
-        async with TopicReader(settings) as log:
+        async with TopicLookup(settings) as log:
             (finding,) = [one async for one in verify_ledger(feed.database.url, log)]
             at = feed.partition(0)
             change = PositionChange(action="skip", who="jane", why="test")
@@ -146,8 +146,8 @@ async def test_a_cut_record_is_recognized_as_the_same_record(
     partition = KafkaPartition(topic.name, 0)
     found: list[Any] = []
     for limit in (65_536, 52_428_800):
-        monkeypatch.setattr(connection, "FETCH_BYTES", limit)
-        async with TopicReader(settings) as log:
+        monkeypatch.setattr(client_setup, "MAX_FETCH_BYTES", limit)
+        async with TopicLookup(settings) as log:
             found.append(await log.record_at(partition, 0))
 
     cut, whole = found

@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.embedded.free_ports import find_free_port
-from normalizer.store.retry import write_with_retry
 from normalizer.store.store import Store
 from projector.api.endpoints import API_PATH, ENDPOINTS
 from tests.support import factories, secret_corpus

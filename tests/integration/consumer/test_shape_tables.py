@@ -6,7 +6,7 @@ import pytest
 
 from normalizer.errors import ShapesChangedError
 from normalizer.store.claim import Claim
-from normalizer.store.process_shapes import ConfiguredShapes
+from normalizer.store.process_shapes import ShapesFingerprint
 from normalizer.store.store import Store
 from tests.support.doc_pages import blocks
 from tests.support.feed import Feed
@@ -27,9 +27,9 @@ def table(tmp_path: Path) -> str:
 async def test_a_claim_with_another_table_is_rejected_and_fences_nobody(
     store: Store, database: Database
 ) -> None:
-    without, by_table = ConfiguredShapes(), ConfiguredShapes("0123456789abcdef")
+    without, by_table = ShapesFingerprint(), ShapesFingerprint("0123456789abcdef")
 
-    async def claim(shapes: ConfiguredShapes) -> Claim:
+    async def claim(shapes: ShapesFingerprint) -> Claim:
         return await store.claim("t", 0, cluster_id="c", log_start=0, shapes=shapes)
 
     await claim(by_table)

@@ -8,7 +8,7 @@ import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from normalizer.consumer.slow_records import PATIENCE_S
+from normalizer.consumer.slow_records import _PATIENCE_S
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.runtime.helper_process import HelperProcess
@@ -54,7 +54,7 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
     ]  # what is done isn't repeated
     slow = [line for line in lines if line["event"] == "record.slow"]
     assert [line["record"] for line in slow] == [f"{feed.partition(0)}@2"]
-    assert slow[0]["seconds"] > PATIENCE_S  # also the time after it was set aside
+    assert slow[0]["seconds"] > _PATIENCE_S  # also the time after it was set aside
     async with connected(feed.database) as connection:
         await assert_ledger_holds(connection)
         assert await count(connection, "events") == 24

@@ -13,11 +13,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from normalizer.config.settings import Settings
-from normalizer.consumer import claims
+from normalizer.consumer import partition_claimer
 from normalizer.core.batch import LastRecord
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka import Bounds, LogMismatch, TopicReader, find_log_mismatch
-from normalizer.kafka.fetch_positions import MAX_SILENCE_MS
+from normalizer.kafka import LogMismatch, OffsetBounds, TopicLookup, find_log_mismatch
+from normalizer.kafka.fetch_positions import MAX_FETCH_SILENCE_MS
 from tests.support.factories import snowflake
 from tests.support.feed import Feed
 from tests.support.service_runs import (
@@ -120,7 +120,7 @@ async def test_while_the_database_holds_the_writer_up_it_stops_the_partition(
         with structlog.testing.capture_logs() as lines:
             await recreate_topic(admin, feed.topic)
             await fill(feed.bootstrap_servers, feed.topic, NEW)
-            await until(passed(MAX_SILENCE_MS / 1000))
+            await until(passed(MAX_FETCH_SILENCE_MS / 1000))
             await lock.rollback()
             await until(lambda: any(one["event"] == "partition.stopped" for one in lines))
 
@@ -149,7 +149,7 @@ async def test_it_is_accepted_also_if_the_first_comparison_fails(
             raise failures.pop()
         return await find_log_mismatch(*where, **what)
 
-    monkeypatch.setattr(claims, "find_log_mismatch", fail_once)
+    monkeypatch.setattr(partition_claimer, "find_log_mismatch", fail_once)
 
     async with running(settings, accept_reset=True) as service:
         await until(lambda: bool(service.ownership.claims or service.ownership.stopped))
@@ -165,7 +165,7 @@ async def test_a_log_that_got_shorter_after_its_bounds_were_read_is_noticed(feed
     await fill(feed.bootstrap_servers, feed.topic, range(5))
     partition, last = feed.partition(), LastRecord(29, 0, 0)
 
-    async with TopicReader(feed.settings()) as log:
+    async with TopicLookup(feed.settings()) as log:
         cluster_id = await log.cluster_id()
         other_log = await find_log_mismatch(
             log,
@@ -173,7 +173,7 @@ async def test_a_log_that_got_shorter_after_its_bounds_were_read_is_noticed(feed
             (cluster_id, cluster_id),
             next_offset=30,
             last=last,
-            bounds=Bounds(0, 30),
+            bounds=OffsetBounds(0, 30),
         )
 
     assert other_log

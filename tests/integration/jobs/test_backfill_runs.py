@@ -24,7 +24,7 @@ from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagMeter
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage
-from normalizer.kafka import TopicReader
+from normalizer.kafka import TopicLookup
 from normalizer.store.migrate import migrate
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from tests.integration.jobs.test_backfill_files import long_when_packed
@@ -429,7 +429,7 @@ async def test_live_traffic_is_seen_to_wait_unless_nobody_reads_its_log(feed: Fe
     now_s = 100.0
     unread = []
     async with (
-        TopicReader(settings) as log,
+        TopicLookup(settings) as log,
         LiveLagMeter(feed.database.url, log, clock=lambda: now_s) as live,
     ):
         await feed.send(range(5))

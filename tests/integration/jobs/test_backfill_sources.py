@@ -12,7 +12,7 @@ from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
-from normalizer.store.stored_rows import StoredRows
+from normalizer.store.stored_rows import StoredEventRows
 from simulator.kafka_producer import producer as play_into
 from simulator.sent_record import SentRecord
 from tests.support.feed import Feed
@@ -135,16 +135,18 @@ async def test_a_dry_run_searches_only_for_what_may_be_stored(
 ) -> None:
     """In a table an offset is an id, so records lie far apart: each would take a search."""
     searched = 0
-    find_rows_at = StoredRows.find_rows_at
+    find_rows_at = StoredEventRows.find_rows_at
 
-    async def counted(rows: StoredRows, wanted: AbstractSet[Coordinates]) -> dict[Coordinates, int]:
+    async def counted(
+        rows: StoredEventRows, wanted: AbstractSet[Coordinates]
+    ) -> dict[Coordinates, int]:
         nonlocal searched
         searched += len(wanted)
         return await find_rows_at(rows, wanted)
 
     records = list(simulated_records(300))
     path = write_file(tmp_path / "records.zst", record_lines(records))
-    monkeypatch.setattr(StoredRows, "find_rows_at", counted)
+    monkeypatch.setattr(StoredEventRows, "find_rows_at", counted)
 
     diff, _ = await _dry(database, path, 100)
 

@@ -347,7 +347,7 @@ async def test_an_execution_whose_events_were_miscounted_is_repaired_first(
 async def test_an_execution_that_takes_too_long_to_delete_is_named_with_what_to_do(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrying_session, "MOST_TIMEOUTS", 2)
+    monkeypatch.setattr(retrying_session, "_MAX_TIMEOUTS_IN_A_ROW", 2)
     monkeypatch.setattr(forget, "_LEAST_TIMEOUT_MS", 500)
     await connection.execute(
         """

@@ -11,8 +11,8 @@ from normalizer.kafka.token_sources import (
     TokenRejectedError,
     TokenUnavailableError,
     describe_token,
-    request_token,
-    sign_token,
+    request_oauth_token,
+    sign_msk_token,
 )
 from tests.support.token_endpoint import CLIENT, SECRET, TokenEndpoint, token_endpoint
 
@@ -34,7 +34,7 @@ def client_settings(endpoint: TokenEndpoint, **fields: str) -> Settings:
 
 def refused(settings: Settings) -> TokenUnavailableError:
     with pytest.raises(TokenUnavailableError) as raised:
-        request_token(settings)
+        request_oauth_token(settings)
     assert SECRET not in str(raised.value)
     assert raised.value.__cause__ is None
     return raised.value
@@ -43,7 +43,7 @@ def refused(settings: Settings) -> TokenUnavailableError:
 def test_a_token_is_requested_with_the_clients_credentials(endpoint: TokenEndpoint) -> None:
     settings = client_settings(endpoint, kafka_sasl_oauthbearer_scope="events read")
 
-    token = request_token(settings)
+    token = request_oauth_token(settings)
 
     assert endpoint.requests == [{"grant_type": ["client_credentials"], "scope": ["events read"]}]
     assert token.lifetime_s == 300
@@ -96,7 +96,7 @@ def test_a_token_for_msk_is_a_signed_address(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
-    token = sign_token("eu-central-1")
+    token = sign_msk_token("eu-central-1")
 
     address = urlsplit(base64.urlsafe_b64decode(f"{token.text}==").decode())
     assert address.hostname == "kafka.eu-central-1.amazonaws.com"
@@ -114,6 +114,6 @@ def test_msk_without_credentials_says_where_they_are_looked_for(
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
 
     with pytest.raises(TokenUnavailableError, match=r"AWS credentials: .*AWS_") as raised:
-        sign_token("eu-central-1")
+        sign_msk_token("eu-central-1")
 
     assert not isinstance(raised.value, TokenRejectedError)

@@ -29,12 +29,12 @@ from normalizer.kafka import (
     GroupReader,
     KafkaPartition,
     OutputRecord,
-    TopicReader,
+    TopicLookup,
     TransactionalProducer,
     access_tokens,
     wall_clock_ms,
 )
-from normalizer.kafka.transactional_producer import BATCH_BYTES
+from normalizer.kafka.transactional_producer import MAX_PRODUCER_BATCH_BYTES
 from normalizer.monitoring import lag
 from tests.support.certificates import make_certificates
 from tests.support.service_runs import process
@@ -100,7 +100,7 @@ async def broker(stack: Stack, files: Path, endpoint: TokenEndpoint) -> AsyncIte
         ],
         java_options=[f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={endpoint.jwks_url}"],
     ) as started:
-        async with TopicReader(through(started, files, endpoint, "PLAINTEXT")) as log:
+        async with TopicLookup(through(started, files, endpoint, "PLAINTEXT")) as log:
             for topic in (TOPIC, WRITTEN):
                 await log.create_topic(topic, partitions=1)
         admin = AIOKafkaAdminClient(bootstrap_servers=started.bootstrap_servers)
@@ -207,7 +207,7 @@ async def test_the_right_settings_get_in(
 ) -> None:
     settings = through(broker, files, endpoint, listener, **fields)
 
-    async with TopicReader(settings) as log:
+    async with TopicLookup(settings) as log:
         assert await log.partitions(TOPIC) == {KafkaPartition(TOPIC, 0)}
     reader = GroupReader(settings)
     await reader.start()
@@ -227,7 +227,7 @@ async def test_a_broker_that_asks_for_our_certificate_gets_it(
         kafka_ssl_key_file=str(files / "key.pem"),
     )
 
-    async with TopicReader(settings) as log:
+    async with TopicLookup(settings) as log:
         assert await log.partitions(TOPIC)
 
 
@@ -270,7 +270,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 async def failure(settings: Settings) -> BrokerUnavailableError:
-    async with TopicReader(settings) as log:
+    async with TopicLookup(settings) as log:
         with pytest.raises(BrokerUnavailableError) as raised:
             await log.cluster_id()
     for secret in ("hunter2", PASSWORD, SECRET):
@@ -370,7 +370,7 @@ async def test_a_missing_right_is_named_with_what_gives_it(
 
     found = await findings(settings)
     reader = GroupReader(settings)
-    async with TopicReader(settings) as log:
+    async with TopicLookup(settings) as log:
         if user == "bob":
             with pytest.raises(FatalError) as raised:
                 await log.partitions(TOPIC)
@@ -398,7 +398,7 @@ async def test_a_right_that_a_transaction_lacks_is_named_with_what_gives_it(
 ) -> None:
     settings = through(broker, files, endpoint, "PASSWORD", kafka_sasl_username="dave")
     producer = TransactionalProducer(settings, WRITERS, KafkaPartition(topic, 0))
-    records = [OutputRecord(topic, b"1", bytes(BATCH_BYTES // 2), [])] * values
+    records = [OutputRecord(topic, b"1", bytes(MAX_PRODUCER_BATCH_BYTES // 2), [])] * values
     await producer.start()
 
     with pytest.raises(FatalError) as raised:
@@ -444,7 +444,7 @@ async def test_hidden_settings_of_a_topic_are_reported_with_what_shows_them(
 async def findings(settings: Settings) -> list[tuple[str, str, str]]:
     """What `check` finds at the brokers; no database answers."""
     nowhere = msgspec.structs.replace(settings, database_url="postgresql://u:p@127.0.0.1:1/none")
-    async with TopicReader(nowhere) as log:
+    async with TopicLookup(nowhere) as log:
         return [
             (finding.about, finding.message, finding.remedy)
             async for finding in check(nowhere, log)
@@ -459,7 +459,7 @@ async def test_a_token_is_renewed_before_it_expires_and_nothing_notices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The broker closes a connection at the first request after its token has expired."""
-    monkeypatch.setattr(access_tokens, "RENEWED_AFTER", 0.4)  # room for a busy machine
+    monkeypatch.setattr(access_tokens, "_RENEWED_AFTER_SHARE", 0.4)  # room for a busy machine
     endpoint.lifetime_s = 6
     endpoint.requests.clear()
     settings = through(broker, files, endpoint, "TOKEN", kafka_sasl_oauthbearer_scope="renewed")

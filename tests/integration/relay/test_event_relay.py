@@ -17,15 +17,15 @@ from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
 from normalizer.jobs.sources.row_pages import BYTES_PER_PAGE
-from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
+from normalizer.kafka import KafkaPartition, TopicLookup, TransactionalProducer
 from normalizer.relay.event_pages import (
-    REGISTER,
-    Registration,
+    _REGISTER_RELAY,
+    RelayRegistration,
     StoredEventReader,
     TransactionSnapshot,
-    first_position,
-    table_position,
-    unregister,
+    first_table_position,
+    parse_table_position,
+    unregister_relay,
 )
 from normalizer.relay.event_relay import EventRelay
 from normalizer.store.session import Session
@@ -81,7 +81,7 @@ async def sent(settings: Settings) -> list[tuple[int, int, bytes]]:
 async def until_sent(settings: Settings, count: int) -> list[tuple[int, int, bytes]]:
     """Wait until this many records are there. First wait for offsets, which also count markers."""
     topic = settings.kafka_canonical_topic
-    async with TopicReader(settings) as reader:
+    async with TopicLookup(settings) as reader:
 
         async def enough() -> bool:
             bounds = await reader.bounds(await reader.partitions(topic))
@@ -105,11 +105,11 @@ async def ends_by(why: str, relaying: Awaitable[None]) -> None:
 async def until_position(settings: Settings, *, in_first_pass: bool) -> None:
     """Wait until the relay has committed a position in that pass."""
     where = KafkaPartition(settings.kafka_canonical_topic, 0)
-    async with TopicReader(settings) as reader:
+    async with TopicLookup(settings) as reader:
 
         async def is_there() -> bool:
             committed = await reader.committed_offsets(settings.kafka_group_id, [where])
-            position = table_position(committed.get(where))
+            position = parse_table_position(committed.get(where))
             return position is not None and (position.event_id is not None) == in_first_pass
 
         await until(is_there)
@@ -206,9 +206,9 @@ async def test_a_writer_that_began_while_the_registration_was_written_is_waited_
     async with connected(database) as registrar, connected(database) as writer:
         writing = writer.transaction()
 
-        async def register(_: StoredEventReader, registration: Registration) -> None:
+        async def register(_: StoredEventReader, registration: RelayRegistration) -> None:
             async with registrar.transaction():
-                await registrar.execute(REGISTER, *registration)
+                await registrar.execute(_REGISTER_RELAY, *registration)
                 await writing.start()
                 await writer.execute(INSERT, 1, 1)
 
@@ -344,7 +344,7 @@ async def test_without_a_relay_nothing_is_noted_and_unregistering_forgets(
             await until(lambda: relay.lag_s == 0.0)
             await until(lambda: _is_zero(connection, noted))
 
-        await unregister(database.url)
+        await unregister_relay(database.url)
 
         await connection.execute(INSERT, 3_000, 3_000)
         assert await connection.fetchval(noted) == 0
@@ -370,17 +370,17 @@ async def _is_zero(connection: asyncpg.Connection, statement: str) -> bool:
 
 
 def test_after_a_restore_into_a_younger_cluster_revisions_are_greater_all_the_same() -> None:
-    old = first_position("old", TransactionSnapshot(1 << 40, 1 << 40, 1_000_000_000, 1))
-    new = first_position("new", TransactionSnapshot(700, 701, 1_002_000_000, 1))
+    old = first_table_position("old", TransactionSnapshot(1 << 40, 1 << 40, 1_000_000_000, 1))
+    new = first_table_position("new", TransactionSnapshot(700, 701, 1_002_000_000, 1))
 
     assert new.revision_base + 700 > old.revision_base + (1 << 40) + 1_000_000
 
 
 def test_after_a_clock_was_set_back_revisions_of_the_next_registration_are_greater() -> None:
-    old = first_position("old", TransactionSnapshot(700, 701, 1_000_000_000, 1))
+    old = first_table_position("old", TransactionSnapshot(700, 701, 1_000_000_000, 1))
     old = replace(old, revision=old.revision_base + 900)
 
-    new = first_position("new", TransactionSnapshot(800, 801, 500_000_000, 1), old)
+    new = first_table_position("new", TransactionSnapshot(800, 801, 500_000_000, 1), old)
 
     assert new.revision_base + 800 > old.revision
 
@@ -420,7 +420,7 @@ async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_ch
     task = asyncio.create_task(first.run())
     await until(lambda: first.why_waiting is None)
 
-    await unregister(database.url)
+    await unregister_relay(database.url)
     async with connected(database) as connection:
         await connection.execute(
             "insert into normalizer.relay_registration values (true, 'next', 'its')"
@@ -440,13 +440,13 @@ async def test_unregistering_forgets_nothing_of_a_relay_that_registers_meanwhile
         async def fetch_and_register(*arguments: Any) -> Any:
             found = await fetch(*arguments)
             monkeypatch.undo()
-            await reader.register(Registration("next", "its"))
+            await reader.register(RelayRegistration("next", "its"))
             await connection.execute(INSERT, 1, 1)
             return found
 
-        await reader.register(Registration("old", "its"))
+        await reader.register(RelayRegistration("old", "its"))
         monkeypatch.setattr(Session, "fetch", fetch_and_register)
-        await unregister(database.url)
+        await unregister_relay(database.url)
         reader.terminate()
 
         assert await connection.fetchval("select count(*) from normalizer.event_changes") == 1
@@ -457,8 +457,8 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
     database: Database,
 ) -> None:
     reader = StoredEventReader(database.url)
-    await reader.register(Registration("one", "group"))
-    position = replace(first_position("one", TransactionSnapshot(0, 0, 0, 0)), event_id=None)
+    await reader.register(RelayRegistration("one", "group"))
+    position = replace(first_table_position("one", TransactionSnapshot(0, 0, 0, 0)), event_id=None)
     pages = []
     async with connected(database) as connection:
         await connection.execute(INSERT, 1, 2_300)
@@ -509,7 +509,7 @@ async def _set_position(settings: Settings, **fields: int) -> None:
     where = KafkaPartition(settings.kafka_canonical_topic, 0)
     producer = TransactionalProducer(settings, settings.kafka_group_id, where)
     await producer.start()
-    position = table_position(await producer.committed_offset())
+    position = parse_table_position(await producer.committed_offset())
     assert position
     await producer.commit((), replace(position, **fields).to_commit())
     await producer.stop()

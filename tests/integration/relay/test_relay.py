@@ -175,7 +175,7 @@ async def test_a_producer_that_is_stopped_without_an_answer_leaves_no_connection
     kafka_broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else each claim during an outage would leave one, and a task that goes on sending."""
-    monkeypatch.setattr(transactional_producer, "STOP_S", 1.0)
+    monkeypatch.setattr(transactional_producer, "_STOP_TIMEOUT_S", 1.0)
     settings = relay_settings(Topic(name="raw", partitions=1), kafka_broker.bootstrap_servers)
     output = settings.kafka_canonical_topic
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)

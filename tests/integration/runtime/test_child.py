@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from normalizer.runtime.child import Child
+from normalizer.runtime.child import ChildProcess
 from tests.support.stack import skip_or_fail
 from tests.support.waiting import moment
 
@@ -46,7 +46,7 @@ async def test_a_signal_to_a_child_that_ends_takes_its_exit_code_from_nobody(
     own, other = two_cores
     codes = []
     for _ in range(CHILDREN):
-        child = await Child.start("sleep", ["/bin/sleep", "60"], env={})
+        child = await ChildProcess.start("sleep", ["/bin/sleep", "60"], env={})
         for _ in range(5):
             await moment()
         os.sched_setaffinity(child.pid, {other})

@@ -8,7 +8,7 @@ import asyncpg
 
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.embedded.postgres_server import find_wheel_binaries
-from normalizer.store.migrate import read_status
+from normalizer.store.migrate import read_migration_statuses
 from projector.database_session import open_connection
 from projector.verify.ranges import VerifyScope
 from projector.verify.verify import verify
@@ -73,7 +73,7 @@ async def test_a_restored_backup_is_whole_and_goes_on(
             assert await table_contents(after) == await table_contents(before)
             async for verdict in verify(after, VerifyScope(kind="all")):
                 assert verdict.verdict == "match", str(verdict)
-        assert {one.state for one in await read_status(other.url)} == {"applied"}
+        assert {one.state for one in await read_migration_statuses(other.url)} == {"applied"}
 
         await backfill_files(other, every)
 

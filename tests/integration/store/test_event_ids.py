@@ -20,7 +20,7 @@ from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, ExportSelection
 from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.store import Store
-from normalizer.store.stored_rows import FIND_COORDINATES, LOCK_EVENTS
+from normalizer.store.stored_rows import _FIND_COORDINATES, _LOCK_EVENTS
 from projector.database_session import open_connection as projector_connected
 from projector.maintenance.maintain import RetentionPeriods, maintain
 from projector.verify.ranges import VerifyScope
@@ -73,7 +73,7 @@ async def test_ids_of_every_layout_are_stored_merged_and_folded(
 
 
 @oldest_in_soak
-@pytest.mark.parametrize("statement", [FIND_COORDINATES, LOCK_EVENTS])
+@pytest.mark.parametrize("statement", [_FIND_COORDINATES, _LOCK_EVENTS])
 async def test_a_look_up_of_ids_uses_the_index_and_plans_without_them(
     statement: str, store: Store, connection: asyncpg.Connection
 ) -> None:

@@ -16,7 +16,7 @@ from normalizer.core.identity.digests import Digest, DigestCache, digest_jsonb_t
 from normalizer.envelope import Envelope
 from normalizer.store.session import Session
 from normalizer.store.store import Store
-from normalizer.store.stored_rows import StoredRows
+from normalizer.store.stored_rows import StoredEventRows
 from normalizer.store.write_transaction import CommittedBatch
 from tests.support.factories import after, envelope, make_batch
 from tests.support.merging import jsonb_text
@@ -94,7 +94,7 @@ async def stored_digests(database: Database, values: list[bytes]) -> list[Digest
     """As the store asks for them."""
     session = Session(database.url, application_name="t", command_timeout_s=60.0, settings={})
     try:
-        return await session.run(lambda connection: StoredRows(connection).digests(values))
+        return await session.run(lambda connection: StoredEventRows(connection).digests(values))
     finally:
         session.terminate()
 

@@ -15,14 +15,14 @@ from normalizer.store.migrate import (
     MigrationFailedError,
     SchemaMismatchError,
     migrate,
-    read_status,
+    read_migration_statuses,
 )
-from normalizer.store.migration_files import FOLDER, read_migrations
-from normalizer.store.migration_script import LOCK_KEY, migration_script
+from normalizer.store.migration_files import MIGRATIONS_FOLDER, read_migrations
+from normalizer.store.migration_script import MIGRATION_LOCK_KEY, migration_script
 from tests.integration.store.test_privileges import session_as
 from tests.support.stack import Database
 
-_FIRST = (FOLDER / "0000_record_migrations.sql").read_text()
+_FIRST = (MIGRATIONS_FOLDER / "0000_record_migrations.sql").read_text()
 
 
 def _quiet(_: str) -> None:
@@ -90,7 +90,7 @@ async def _psql(url: str, *arguments: str | Path) -> int:
 async def test_the_project_s_own_files_apply_once(empty_database: Database) -> None:
     first = await migrate(empty_database.url, report=_quiet)
     second = await migrate(empty_database.url, report=_quiet)
-    status = await read_status(empty_database.url)
+    status = await read_migration_statuses(empty_database.url)
 
     assert first == tuple(file.name for file in read_migrations())
     assert second == ()
@@ -115,7 +115,7 @@ async def test_an_edited_file_is_rejected_also_by_the_script_and_nothing_is_appl
         await migrate(empty_database.url, folder=folder, report=_quiet)
     assert await _run_script(empty_database.url, folder) != 0
 
-    status = await read_status(empty_database.url, folder=folder)
+    status = await read_migration_statuses(empty_database.url, folder=folder)
     assert [one.state for one in status] == ["applied", "edited", "applied", "pending"]
     assert await _tables(empty_database.url) == {"one", "two"}
 
@@ -132,7 +132,7 @@ async def test_files_of_unknown_build_run_by_hand_are_rejected(
     ):
         await migrate(empty_database.url, folder=folder, report=_quiet)
 
-    status = await read_status(empty_database.url, folder=folder)
+    status = await read_migration_statuses(empty_database.url, folder=folder)
     assert [one.state for one in status] == ["by hand", "by hand", "pending"]
 
 
@@ -145,7 +145,7 @@ async def test_the_printed_script_migrates_with_checksums_and_continues(
 
         assert await _run_script(empty_database.url, folder) == 0
 
-        status = await read_status(empty_database.url, folder=folder)
+        status = await read_migration_statuses(empty_database.url, folder=folder)
         assert {one.state for one in status} == {"applied"}
         assert await migrate(empty_database.url, folder=folder, report=_quiet) == ()
     assert await _tables(empty_database.url) == {"one", "two", "three"}
@@ -165,7 +165,7 @@ async def test_a_failing_file_is_rolled_back_and_says_where(
 
     with pytest.raises(MigrationFailedError, match=rf'{name}, line 2, .*"no_such_column"'):
         await migrate(empty_database.url, folder=folder, report=_quiet)
-    status = await read_status(empty_database.url, folder=folder)
+    status = await read_migration_statuses(empty_database.url, folder=folder)
 
     assert [one.state for one in status] == ["applied", "applied", "applied", "pending"]
     assert await _tables(empty_database.url) == {"one", "two"}
@@ -175,7 +175,7 @@ async def test_two_at_once_apply_each_file_once(empty_database: Database, folder
     """Both have seen an empty database before either may begin."""
     said: asyncio.Queue[str] = asyncio.Queue()
     gate = await asyncpg.connect(empty_database.admin_url)
-    await gate.execute(f"select pg_advisory_lock({LOCK_KEY})")
+    await gate.execute(f"select pg_advisory_lock({MIGRATION_LOCK_KEY})")
 
     async with asyncio.TaskGroup() as tasks:
         running = [
@@ -233,8 +233,8 @@ async def test_a_file_that_waits_for_a_lock_names_the_holder_and_lets_writers_pa
     empty_database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DDL in the queue of a lock holds up all who come after it."""
-    monkeypatch.setattr(migrate_module, "LOCK_WAIT_S", 2)
-    monkeypatch.setattr(migrate_module, "PAUSE_S", 0.5)
+    monkeypatch.setattr(migrate_module, "MIGRATION_LOCK_TIMEOUT_S", 2)
+    monkeypatch.setattr(migrate_module, "_PAUSE_BETWEEN_TRIES_S", 0.5)
     await migrate(empty_database.url, folder=folder, report=_quiet)
     _write(folder, "0003_alter", "alter table one add column b integer;")
     said: asyncio.Queue[str] = asyncio.Queue()
@@ -266,7 +266,7 @@ async def test_an_older_program_leaves_a_newer_database_alone(
     (folder / "0002_create_two.sql").unlink()
 
     applied = await migrate(empty_database.url, folder=folder, report=_quiet)
-    status = await read_status(empty_database.url, folder=folder)
+    status = await read_migration_statuses(empty_database.url, folder=folder)
 
     assert applied == ()
     assert status[-1].state == "unknown"
@@ -302,7 +302,7 @@ async def _run_script(url: str, folder: Path) -> int:
 
 
 async def _states(url: str, folder: Path) -> dict[str, str]:
-    return {one.name: one.state for one in await read_status(url, folder=folder)}
+    return {one.name: one.state for one in await read_migration_statuses(url, folder=folder)}
 
 
 async def test_a_function_or_view_is_applied_again_exactly_when_its_text_changed(

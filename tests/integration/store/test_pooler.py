@@ -22,7 +22,7 @@ from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.postgres.database import connect
-from normalizer.postgres.database_connection import Connection
+from normalizer.postgres.database_connection import PoolerSafeConnection
 from projector.api.endpoints import API_PATH, ENDPOINTS
 from projector.cli import main as projector
 from projector.maintenance.maintain import maintenance_lock
@@ -96,7 +96,9 @@ async def open_sessions(url: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def client(url: str, name: str = "test", **settings: str) -> AsyncIterator[Connection]:
+async def client(
+    url: str, name: str = "test", **settings: str
+) -> AsyncIterator[PoolerSafeConnection]:
     connection = await connect(url, application_name=name, session=settings)
     try:
         yield connection

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from normalizer.store.migration_files import FOLDER
+from normalizer.store.migration_files import MIGRATIONS_FOLDER
 from projector.views.catalog import VIEWS
 from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected
@@ -111,6 +111,6 @@ async def test_a_function_that_stored_values_rest_on_is_a_version_and_never_repe
     )
 
     assert {"gen_snowflake", "to_hour", "sent_event_id"} <= set(rested_on)
-    repeatable = {path.stem for path in (FOLDER / "functions").glob("*.sql")}
+    repeatable = {path.stem for path in (MIGRATIONS_FOLDER / "functions").glob("*.sql")}
     assert repeatable
     assert repeatable.isdisjoint(rested_on)

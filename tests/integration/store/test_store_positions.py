@@ -114,7 +114,7 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
         connected(database) as connection,
     ):
         claim = await claimed_by_group(one, "first")
-        await one.mark_next_record_alone(claim)
+        await one.mark_working_on_one_record(claim)
         before = await read_position(connection, 3)
 
         with pytest.raises(OtherGroupError, match="group first, whose process one "):
@@ -230,7 +230,7 @@ async def test_a_gap_is_recorded_once_however_often_it_is_found(
 ) -> None:
     claim = await claimed(store)
 
-    moved = [await store.record_gap(claim, 5, "expired") for _ in range(2)]
+    moved = [await store.advance_past_gap(claim, 5, "expired") for _ in range(2)]
 
     assert [one.next_offset for one in moved] == [5, 5]
     assert await count(connection, "normalizer.gaps") == 1

@@ -14,8 +14,8 @@ import pytest
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError, RetryableError, StoreUnavailableError
-from normalizer.store.retry import TRIES_BEFORE_HALVING, InFlightBatch, write_with_retry
 from normalizer.store.store import Store
+from normalizer.store.write_retry import TRIES_BEFORE_HALVING, InFlightBatch, write_with_retry
 from tests.support.factories import after, envelope, make_batch, rejected, snowflake, together
 from tests.support.stack import Database
 from tests.support.table_rows import (

@@ -17,7 +17,7 @@ from normalizer.errors import FatalError
 from normalizer.snowflake import derive_id
 from normalizer.store import stored_rows
 from normalizer.store.store import Store
-from normalizer.store.stored_rows import MAX_GAP_OFFSETS, StoredRows, _runs
+from normalizer.store.stored_rows import _MAX_GAP_OFFSETS, StoredEventRows, _runs
 from projector.database_session import open_connection as projecting
 from projector.repair.repair import RepairRequest, repair
 from tests.support.factories import (
@@ -290,10 +290,10 @@ async def test_records_far_apart_are_found_without_those_between_them(
     await store.write(make_batch(*(envelope(at) for at in range(100)), claim=claim))
     wanted = {(TOPIC, 0, 0, at, 0) for at in (3, 70, *range(10_000, 900_000, 30_000))}
 
-    found = await StoredRows(connection).find_rows_at(wanted)
+    found = await StoredEventRows(connection).find_rows_at(wanted)
 
     assert found == {(TOPIC, 0, 0, at, 0): snowflake(at) for at in (3, 70)}
-    assert sum(last + 1 - first for *_, first, last, _ in _runs(wanted)) < 2 * MAX_GAP_OFFSETS
+    assert sum(last + 1 - first for *_, first, last, _ in _runs(wanted)) < 2 * _MAX_GAP_OFFSETS
 
 
 @pytest.mark.timeout(400)
@@ -301,7 +301,7 @@ async def test_many_reports_of_a_large_row_hold_up_no_other_task_and_are_written
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merging them takes longer than a transaction may be idle."""
-    monkeypatch.setattr(stored_rows, "KEEPALIVE_EVERY_S", 0.2)
+    monkeypatch.setattr(stored_rows, "_KEEPALIVE_EVERY_S", 0.2)
     idle = {"idle_in_transaction_session_timeout": "3s"}
     extra = msgspec.json.encode({f"key{n}": n for n in range(100_000)})
     reports = tuple(envelope(event_id=5, worker_id=f"w{n}") for n in range(240))
@@ -366,7 +366,7 @@ async def test_holes_are_gaps_and_an_expired_offset_range_is_one_too(
     claim = await claimed(store)
     batch = make_batch(envelope(0), claim=claim, holes=[(1, 3)])
     await store.write(batch)
-    claim = await store.record_gap(after(claim, batch), 10, "expired")
+    claim = await store.advance_past_gap(after(claim, batch), 10, "expired")
     await store.write(make_batch(envelope(1), claim=claim))
 
     gaps = await connection.fetch(

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from normalizer.config.settings import Settings
-from normalizer.store.migrate import read_status
+from normalizer.store.migrate import read_migration_statuses
 from tests.support.doc_pages import copy_tree
 from tests.support.feed import Feed
 from tests.support.job_runs import ledger_mistakes
@@ -39,14 +39,14 @@ insert into migrations.applied (version) values ('{VERSION}') on conflict do not
 """
 CHANGES: Final = (
     (
-        "normalizer/store/rows.py",
+        "normalizer/store/event_rows.py",
         '("batch_id", *COLUMNS)',
         '("batch_id", "region", *COLUMNS)',
     ),
     (
-        "normalizer/store/rows.py",
-        'struct.pack(">hiq", len(EVENT_COLUMNS), 8, batch_id)',
-        'struct.pack(">hiqi4s", len(EVENT_COLUMNS), 8, batch_id, 4, b"west")',
+        "normalizer/store/event_rows.py",
+        'struct.pack(">hiq", len(COPIED_EVENT_COLUMNS), 8, batch_id)',
+        'struct.pack(">hiqi4s", len(COPIED_EVENT_COLUMNS), 8, batch_id, 4, b"west")',
     ),
 )
 """The next release's changes: file, text before, text after."""
@@ -194,7 +194,7 @@ async def test_the_next_views_and_functions_are_applied_while_this_release_write
     errors = [line for line in said.splitlines() if '"level":"error"' in line]
     assert [line for line in errors if "GroupCoordinator" not in line] == []
     assert await ledger_mistakes(feed.database) == []
-    states = {one.name: one.state for one in await read_status(feed.database.url)}
+    states = {one.name: one.state for one in await read_migration_statuses(feed.database.url)}
     assert [name for name, state in states.items() if state != "applied"] == [
         "functions/project_counters",
         "views/executions",

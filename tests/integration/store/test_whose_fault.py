@@ -12,9 +12,9 @@ import structlog
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError, StoreUnavailableError
 from normalizer.monitoring.monitor import Monitor
-from normalizer.store.retry import InFlightBatch, write_with_retry
 from normalizer.store.session import Session
 from normalizer.store.store import Store
+from normalizer.store.write_retry import InFlightBatch, write_with_retry
 from projector.repair.repair import RepairRequest, repair
 from tests.support.factories import EXECUTION_ID, after, envelope, make_batch, snowflake
 from tests.support.feed import Feed

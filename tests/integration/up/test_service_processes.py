@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from normalizer.config.settings import Settings
-from normalizer.runtime.child import Child
+from normalizer.runtime.child import ChildProcess
 from normalizer.up import service_processes
 from normalizer.up.service_processes import ServiceProcesses
 from tests.support.feed import Feed
@@ -102,15 +102,15 @@ async def test_a_process_that_cannot_be_started_now_ends_no_other(
     group._command = [sys.executable, "-c", "import time; time.sleep(60)"]
     running = asyncio.create_task(group.run())
     await until(lambda: running.done() or len(group_pids(group)) == 2)
-    start, rejected = Child.start, list[str]()
+    start, rejected = ChildProcess.start, list[str]()
 
-    async def refuse_twice(name: str, *arguments: Any, **options: Any) -> Child:
+    async def refuse_twice(name: str, *arguments: Any, **options: Any) -> ChildProcess:
         if len(rejected) < 2:
             rejected.append(name)
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return await start(name, *arguments, **options)
 
-    monkeypatch.setattr(Child, "start", refuse_twice)
+    monkeypatch.setattr(ChildProcess, "start", refuse_twice)
     first, second = group_pids(group)
     os.kill(first, signal.SIGKILL)
     await until(lambda: running.done() or (len(rejected) == 2 and len(group_pids(group)) == 2))

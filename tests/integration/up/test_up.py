@@ -18,7 +18,7 @@ import pytest
 from normalizer.core.rule_sources import rules_sha256
 from normalizer.embedded import remove_server_folder
 from normalizer.runtime.child import wait_until_ended
-from normalizer.runtime.native_lane import MODULE
+from normalizer.runtime.native_lane import NATIVE_MODULE_NAME
 from normalizer.runtime.screen import Screen
 from normalizer.up.call_table import print_calls
 from normalizer.up.stack_files import StackAddresses as StackFile
@@ -284,7 +284,7 @@ class Lane:
 
 
 async def test_lane_that_is_built_meanwhile_is_taken_up(folder: Path, tmp_path: Path) -> None:
-    lane, log = tmp_path / f"{MODULE}.py", folder / "normalizer.log"
+    lane, log = tmp_path / f"{NATIVE_MODULE_NAME}.py", folder / "normalizer.log"
     lane.write_text(_LANE.format(rules="others"))
 
     async def is_native() -> bool:

@@ -5,7 +5,11 @@ from typing import Final
 
 import pytest
 
-from normalizer.store.quarantine_reader import QuarantineEntry, StoredBytes, format_entry
+from normalizer.store.quarantine_reader import (
+    QuarantineEntry,
+    RejectedRecordBytes,
+    format_quarantine_entry,
+)
 
 ENTRY: Final = QuarantineEntry(
     quarantine_id=1,
@@ -39,8 +43,8 @@ ENTRY: Final = QuarantineEntry(
     ids=["JSON", "a frame", "base64"],
 )
 def test_content_is_shown_only_where_secrets_can_be_seen(value: bytes, shown: str) -> None:
-    kept = StoredBytes(key=None, value=value, headers=None, sha256="00", whole=True)
+    kept = RejectedRecordBytes(key=None, value=value, headers=None, sha256="00", whole=True)
 
-    printed = format_entry(ENTRY, kept, raw=False)
+    printed = format_quarantine_entry(ENTRY, kept, raw=False)
 
     assert printed.splitlines()[-1].split(maxsplit=1) == ["content", shown]

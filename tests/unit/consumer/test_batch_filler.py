@@ -11,10 +11,10 @@ import pytest
 from normalizer.config.settings import Settings
 from normalizer.consumer import batch_filler
 from normalizer.consumer.batch_filler import (
-    FRESH_S,
-    IDLE_S,
-    PAUSE_S,
-    RECORDS_A_FETCH,
+    _FRESH_RECORDS_WAIT_S,
+    _IDLE_WAIT_S,
+    _MAX_FETCH_RECORDS,
+    _PAUSE_S,
     BatchFiller,
 )
 from normalizer.consumer.fetch_scheduler import ClaimedChunk
@@ -24,7 +24,7 @@ from normalizer.envelope import Ignored
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from tests.support.waiting import DEADLINE_S, until
 
-ROWS = 2 * RECORDS_A_FETCH + 10
+ROWS = 2 * _MAX_FETCH_RECORDS + 10
 SETTINGS = Settings(batch_rows=ROWS)
 PARTITION = KafkaPartition("topic", 0)
 
@@ -122,7 +122,7 @@ async def test_few_records_are_fetched_before_the_batch_is_due_and_when_it_is() 
     builder = await make_filler(source, last_write_s=0.01).fill(None)
 
     assert builder.records == 10
-    assert source.waits_s == [IDLE_S, 0.0, 0.0, FRESH_S]
+    assert source.waits_s == [_IDLE_WAIT_S, 0.0, 0.0, _FRESH_RECORDS_WAIT_S]
 
 
 async def test_where_nothing_comes_the_fetch_itself_waits_for_the_batch_to_be_due() -> None:
@@ -131,13 +131,13 @@ async def test_where_nothing_comes_the_fetch_itself_waits_for_the_batch_to_be_du
     builder = await make_filler(source, last_write_s=0.01).fill(None)
 
     assert builder.records == 1
-    assert source.waits_s == [IDLE_S, 0.0, 0.02, FRESH_S]
+    assert source.waits_s == [_IDLE_WAIT_S, 0.0, 0.02, _FRESH_RECORDS_WAIT_S]
 
 
 @pytest.mark.parametrize("gap", [(7,), (0, 0), (7, 0), (0, 7)])
 async def test_few_records_and_empty_answers_do_not_stop_a_backlog(gap: tuple[int, ...]) -> None:
     """The rest of an answer, and an answer that takes long to come."""
-    source = Source(RECORDS_A_FETCH, *gap, RECORDS_A_FETCH, RECORDS_A_FETCH)
+    source = Source(_MAX_FETCH_RECORDS, *gap, _MAX_FETCH_RECORDS, _MAX_FETCH_RECORDS)
 
     async with asyncio.timeout(SETTINGS.batch_age_ms / 2000):
         builder = await make_filler(source, last_write_s=60.0).fill(None)
@@ -146,7 +146,7 @@ async def test_few_records_and_empty_answers_do_not_stop_a_backlog(gap: tuple[in
 
 
 async def test_a_batch_that_is_due_goes_on_while_there_is_a_backlog() -> None:
-    source = Source(*[RECORDS_A_FETCH] * 8)
+    source = Source(*[_MAX_FETCH_RECORDS] * 8)
 
     assert (await make_filler(source).fill(None)).rows == ROWS
 
@@ -164,7 +164,7 @@ async def test_after_a_second_fetch_of_few_the_next_one_waits_until_the_batch_is
 
     await make_filler(Source(1, 1, 1, due_at=3), last_write_s=0.02).fill(None)
 
-    assert pauses_s == [PAUSE_S, 0.04]
+    assert pauses_s == [_PAUSE_S, 0.04]
 
 
 @pytest.mark.parametrize("second", [0, 1])
@@ -178,11 +178,11 @@ async def test_a_batch_that_may_become_old_is_fetched_for_meanwhile(second: int)
     source.stopping.set()
 
     assert (await filling).records >= 3
-    assert max(source.waits_s) <= IDLE_S
+    assert max(source.waits_s) <= _IDLE_WAIT_S
 
 
 async def test_leftover_records_come_first_in_the_next_batch() -> None:
-    source = Source(*[RECORDS_A_FETCH] * 8)
+    source = Source(*[_MAX_FETCH_RECORDS] * 8)
     filler = make_filler(source, last_write_s=5.0)
     filler._left = await source.fetch(20, 0.0) or []
 
@@ -198,12 +198,12 @@ async def test_leftover_records_come_first_in_the_next_batch() -> None:
 
 async def test_a_batch_ends_before_the_records_of_a_new_suspect() -> None:
     """The next batch is begun for suspects, after the one that is being written."""
-    source = Source(RECORDS_A_FETCH, 7)
+    source = Source(_MAX_FETCH_RECORDS, 7)
     source.suspect_at = 1
 
     builder = await make_filler(source, last_write_s=0.01).fill(None)
 
-    assert builder.records == RECORDS_A_FETCH
+    assert builder.records == _MAX_FETCH_RECORDS
     assert len(source.waits_s) == 1
 
 
@@ -217,13 +217,13 @@ async def test_while_the_last_batch_is_written_the_next_one_goes_on_filling() ->
     assert not filling.done()
     written.set()
     assert (await filling).records >= 4
-    assert source.waits_s[-1] == FRESH_S
+    assert source.waits_s[-1] == _FRESH_RECORDS_WAIT_S
 
 
 async def test_a_stop_ends_the_wait_for_the_batch_to_be_due(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batch_filler, "IDLE_S", 3600.0)
+    monkeypatch.setattr(batch_filler, "_IDLE_WAIT_S", 3600.0)
     source = Source(1, 1)
     settings = msgspec.structs.replace(SETTINGS, batch_age_ms=3_600_000)
     filling = asyncio.create_task(make_filler(source, settings, last_write_s=3600.0).fill(None))
@@ -238,7 +238,7 @@ async def test_a_broker_that_is_away_does_not_hold_up_what_was_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The process joins the group again and loses its claims: then the batch is nothing."""
-    monkeypatch.setattr(batch_filler, "IDLE_S", 3600.0)
+    monkeypatch.setattr(batch_filler, "_IDLE_WAIT_S", 3600.0)
     source = Source(3)
     source.fails_at = {2}
 
@@ -246,7 +246,7 @@ async def test_a_broker_that_is_away_does_not_hold_up_what_was_fetched(
         builder = await make_filler(source).fill(None)
 
     assert builder.records == 3
-    assert source.waits_s[1:] == [FRESH_S]
+    assert source.waits_s[1:] == [_FRESH_RECORDS_WAIT_S]
 
 
 async def test_a_broker_that_is_away_is_tried_again_from_time_to_time(
@@ -263,4 +263,4 @@ async def test_a_broker_that_is_away_is_tried_again_from_time_to_time(
     source.fails_at = {1, 2, 3}
 
     assert (await make_filler(source).fill(None)).records == 3
-    assert waits_s == [IDLE_S] * 3
+    assert waits_s == [_IDLE_WAIT_S] * 3

@@ -43,7 +43,7 @@ async def fill(may_normalize: asyncio.Event, builder: BatchBuilder) -> None:
 
 
 async def test_slices_wait_for_short_statements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "SHORT_STATEMENTS_S", DEADLINE_S)
+    monkeypatch.setattr(intake, "_SHORT_STATEMENTS_WAIT_S", DEADLINE_S)
     may_normalize, builder = asyncio.Event(), BatchBuilder()
 
     filling = asyncio.create_task(fill(may_normalize, builder))

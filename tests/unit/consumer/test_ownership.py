@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, cast
 
-from normalizer.consumer.ownership import Ownership
-from normalizer.consumer.partition_state import TRANSITIONS, PartitionState
+from normalizer.consumer.ownership import PartitionOwnership
+from normalizer.consumer.partition_state import STATE_TRANSITIONS, PartitionState
 from normalizer.errors import BrokerUnavailableError, FencedError, PositionMovedError
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import ServiceCounters
@@ -26,8 +26,8 @@ class Reader:
         self.stopped_reading.append(partition)
 
 
-def _ownership() -> Ownership:
-    return Ownership(cast("Any", Reader()), counters=ServiceCounters(), clock=lambda: 5.0)
+def _ownership() -> PartitionOwnership:
+    return PartitionOwnership(cast("Any", Reader()), counters=ServiceCounters(), clock=lambda: 5.0)
 
 
 def _claim(epoch: int) -> Claim:
@@ -130,4 +130,4 @@ def test_only_a_partition_to_claim_or_verify_is_unreachable() -> None:
 
 
 def test_every_state_has_transitions() -> None:
-    assert TRANSITIONS.keys() == {*PartitionState}
+    assert STATE_TRANSITIONS.keys() == {*PartitionState}

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from normalizer.consumer.suspects import (
-    BLAMED_WAIT_S,
-    LARGEST_SLICE,
+    BLAMED_RECORD_WAIT_S,
+    MAX_SLICE_RECORDS,
     RECORDS_UNTIL_CLEARED,
-    Suspects,
+    SuspectPartitions,
 )
 from normalizer.core.previous_owner import SLICE_ALONE, SLICE_BLAMED, SLICE_SHARED, PreviousOwner
 from normalizer.kafka import KafkaPartition
@@ -43,9 +43,9 @@ class Partition:
         self.last_try = PreviousOwner(holder=holder, slice_records=stored)
         claim = make_claim(next_offset=self.position, slice_records=stored, found_slice=found)
         now_s = [0.0]
-        suspects = Suspects(lambda: now_s[0])
+        suspects = SuspectPartitions(lambda: now_s[0])
         suspects.add(WHERE, claim, LOG_END)
-        now_s[0] += BLAMED_WAIT_S
+        now_s[0] += BLAMED_RECORD_WAIT_S
         self.slices = []
         while self.position < LOG_END:
             size = self._take(suspects, len(self.slices) == dies_after)
@@ -60,7 +60,7 @@ class Partition:
             self.position = end
         return True
 
-    def _take(self, suspects: Suspects, is_last: bool) -> int:
+    def _take(self, suspects: SuspectPartitions, is_last: bool) -> int:
         for alone in (True, False):
             for _, size in suspects.due(alone=alone):
                 if alone and not suspects[WHERE].is_blamed:
@@ -107,8 +107,8 @@ def test_suspect_is_read_in_growing_slices_until_2000_records_are_committed() ->
 
     suspected = [size for size in partition.slices if size != BATCH][:-1]
     assert suspected[:10] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
-    assert max(suspected) == LARGEST_SLICE
-    assert RECORDS_UNTIL_CLEARED <= sum(suspected) < RECORDS_UNTIL_CLEARED + LARGEST_SLICE
+    assert max(suspected) == MAX_SLICE_RECORDS
+    assert RECORDS_UNTIL_CLEARED <= sum(suspected) < RECORDS_UNTIL_CLEARED + MAX_SLICE_RECORDS
     assert partition.last_try.slice_records is None
 
 
@@ -138,16 +138,16 @@ def test_record_is_cleared_that_was_in_hand_alone_and_kills_nobody() -> None:
 
 def test_blamed_record_waits_while_others_are_read() -> None:
     now_s = [0.0]
-    suspects = Suspects(lambda: now_s[0])
+    suspects = SuspectPartitions(lambda: now_s[0])
     suspects.add(WHERE, make_claim(slice_records=SLICE_BLAMED, found_slice=SLICE_ALONE), LOG_END)
 
     assert [*suspects.due(alone=True), *suspects.due(alone=False)] == []
-    now_s[0] = BLAMED_WAIT_S
+    now_s[0] = BLAMED_RECORD_WAIT_S
     assert [*suspects.due(alone=True)] == [(WHERE, 1)]
 
 
 def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
-    suspects = Suspects(lambda: 0.0)
+    suspects = SuspectPartitions(lambda: 0.0)
     both = [KafkaPartition(TOPIC, 0), KafkaPartition(TOPIC, 1)]
     claims = [make_claim(one.partition, slice_records=SLICE_SHARED) for one in both]
     for where, claim in zip(both, claims, strict=True):
@@ -162,7 +162,7 @@ def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
 
 
 def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
-    suspects = Suspects(lambda: 0.0)
+    suspects = SuspectPartitions(lambda: 0.0)
     claim = make_claim(slice_records=SLICE_SHARED)
     suspects.add(WHERE, claim, LOG_END)
 
@@ -172,7 +172,7 @@ def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
 
 
 def test_records_of_an_earlier_claim_count_for_nothing() -> None:
-    suspects = Suspects(lambda: 0.0)
+    suspects = SuspectPartitions(lambda: 0.0)
     suspects.add(WHERE, make_claim(slice_records=SLICE_SHARED), LOG_END)
 
     assert suspects.add_to_slice(make_claim(epoch=0), 1, 1) is None

@@ -6,9 +6,9 @@ from typing import Any, cast
 import pytest
 
 from normalizer.consumer.partition_state import PartitionState
-from normalizer.consumer.watchdog import Watchdog
+from normalizer.consumer.watchdog import ProgressWatchdog
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka import Bounds, KafkaPartition
+from normalizer.kafka import KafkaPartition, OffsetBounds
 
 LIMIT_S = 60.0
 ONE, TWO = KafkaPartition("topic", 0), KafkaPartition("topic", 1)
@@ -26,7 +26,7 @@ class Log:
         self.ends = {ONE: 5, TWO: 5}
         self.now_s = 0.0
         self.is_away = False
-        self.watchdog = Watchdog(
+        self.watchdog = ProgressWatchdog(
             cast("Any", self),
             cast("Any", self),
             cast("Any", self),
@@ -43,11 +43,11 @@ class Log:
 
     async def reachable_bounds(
         self, partitions: Iterable[KafkaPartition]
-    ) -> dict[KafkaPartition, Bounds]:
+    ) -> dict[KafkaPartition, OffsetBounds]:
         if self.is_away:
             message = "away"
             raise BrokerUnavailableError(message)
-        return {one: Bounds(0, self.ends[one]) for one in partitions if one in self.ends}
+        return {one: OffsetBounds(0, self.ends[one]) for one in partitions if one in self.ends}
 
     async def stuck_after(self, seconds: float) -> set[str] | None:
         """Return what's stuck that much later, checked as often as in the service."""

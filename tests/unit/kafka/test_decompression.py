@@ -14,9 +14,9 @@ from aiokafka.codec import snappy_encode
 from aiokafka.errors import CorruptRecordException
 
 from normalizer.kafka.decompression import (
-    MOST_BATCH_BYTES,
+    MAX_DECOMPRESSED_BATCH_BYTES,
     DecompressedTooLargeError,
-    unpack_pieces,
+    decompress_in_pieces,
 )
 from normalizer.kafka.field_reader import FieldReader
 
@@ -63,7 +63,7 @@ def test_every_codec_unpacks_to_the_last_byte_in_small_pieces(packer: str, size:
     codec, pack = PACKERS[packer]
     content = mixed(size)
 
-    unpacked = list(unpack_pieces(codec, pack(content)))
+    unpacked = list(decompress_in_pieces(codec, pack(content)))
 
     assert b"".join(unpacked) == content
     assert packer == "snappy without blocks" or max(map(len, unpacked), default=0) <= LONGEST_PIECE
@@ -78,7 +78,7 @@ def test_a_batch_that_is_cut_off_gives_nothing_else(packer: str) -> None:
     for end in (1, 5, 20, len(packed) // 2, len(packed) - 9):
         found = b""
         with contextlib.suppress(Exception):  # each codec has errors of its own
-            for piece in unpack_pieces(codec, packed[:end]):
+            for piece in decompress_in_pieces(codec, packed[:end]):
                 found += piece
         assert content.startswith(found)
 
@@ -86,11 +86,11 @@ def test_a_batch_that_is_cut_off_gives_nothing_else(packer: str) -> None:
 def test_more_than_a_gibibyte_is_too_far() -> None:
     packer = zstandard.ZstdCompressor().compressobj()
     packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(1_025)) + packer.flush()
-    unpacked = unpack_pieces("zstd", packed)
+    unpacked = decompress_in_pieces("zstd", packed)
 
-    allowed = sum(map(len, itertools.islice(unpacked, MOST_BATCH_BYTES >> 18)))
+    allowed = sum(map(len, itertools.islice(unpacked, MAX_DECOMPRESSED_BATCH_BYTES >> 18)))
 
-    assert allowed == MOST_BATCH_BYTES
+    assert allowed == MAX_DECOMPRESSED_BATCH_BYTES
     with pytest.raises(DecompressedTooLargeError):
         next(unpacked)
 

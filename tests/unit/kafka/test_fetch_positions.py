@@ -16,9 +16,9 @@ from aiokafka.errors import (
 from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.kafka import KafkaPartition
-from normalizer.kafka.connection import RETRY_BACKOFF_S
+from normalizer.kafka.client_setup import RETRY_BACKOFF_S
 from normalizer.kafka.fetch_positions import (
-    MAX_SILENCE_MS,
+    MAX_FETCH_SILENCE_MS,
     FetchPosition,
     FetchPositions,
     wall_clock_ms,
@@ -144,7 +144,11 @@ async def test_a_lost_connection_is_one_doubt() -> None:
 
 @pytest.mark.parametrize(
     ("passed_ms", "is_doubted"),
-    [(MAX_SILENCE_MS, False), (MAX_SILENCE_MS + 1, True), (-MAX_SILENCE_MS - 1, True)],
+    [
+        (MAX_FETCH_SILENCE_MS, False),
+        (MAX_FETCH_SILENCE_MS + 1, True),
+        (-MAX_FETCH_SILENCE_MS - 1, True),
+    ],
 )
 def test_an_answer_after_a_silence_is_a_doubt(passed_ms: int, *, is_doubted: bool) -> None:
     fetch_positions = FetchPositions(lambda: None)

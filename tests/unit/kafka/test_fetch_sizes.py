@@ -7,8 +7,8 @@ from aiokafka.errors import RequestTimedOutError
 from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.kafka.fetch_sizes import (
-    FIRST_BYTES,
-    LEAST_BYTES,
+    FIRST_FETCH_BYTES,
+    MIN_FETCH_BYTES,
     TARGET_RESPONSE_S,
     FetchSizes,
     limit_fetch_sizes,
@@ -38,12 +38,12 @@ def test_over_a_slow_link_an_answer_takes_about_a_second(bytes_per_s: float) -> 
 
 def test_over_a_fast_link_all_that_the_setting_allows_is_requested_after_some_answers() -> None:
     sizes = FetchSizes(MOST_BYTES)
-    assert sizes.bytes_for(BROKER) == FIRST_BYTES
+    assert sizes.bytes_for(BROKER) == FIRST_FETCH_BYTES
 
     read_over_a_link(sizes, 1e9, 0.001)
 
     assert sizes.bytes_for(BROKER) == MOST_BYTES
-    assert sizes.bytes_for("another broker") == FIRST_BYTES
+    assert sizes.bytes_for("another broker") == FIRST_FETCH_BYTES
 
 
 class SlowClient:
@@ -68,7 +68,7 @@ async def test_a_client_requests_what_fits_whatever_it_would_request_itself() ->
     for _ in range(5):
         await client.send(BROKER, FetchRequest(500, 1, MOST_BYTES, 1, [("t", [(0, 0, 4 << 20)])]))
 
-    assert client.requested[0] == FIRST_BYTES
+    assert client.requested[0] == FIRST_FETCH_BYTES
     assert all(size < 400_000 for size in client.requested[1:])
 
 
@@ -82,15 +82,15 @@ async def test_a_fetch_without_an_answer_makes_the_next_one_smaller() -> None:
         await client.send(BROKER, request)
     await client.send(BROKER, request)
 
-    assert client.requested == [FIRST_BYTES, FIRST_BYTES // 4]
+    assert client.requested == [FIRST_FETCH_BYTES, FIRST_FETCH_BYTES // 4]
 
 
 def test_after_requests_without_an_answer_less_is_requested_but_not_nothing() -> None:
     sizes = FetchSizes(MOST_BYTES)
 
     sizes.note_failure(BROKER)
-    assert sizes.bytes_for(BROKER) == FIRST_BYTES // 4
+    assert sizes.bytes_for(BROKER) == FIRST_FETCH_BYTES // 4
     for _ in range(5):
         sizes.note_failure(BROKER)
 
-    assert sizes.bytes_for(BROKER) == LEAST_BYTES
+    assert sizes.bytes_for(BROKER) == MIN_FETCH_BYTES

@@ -8,7 +8,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.subscription_state import SubscriptionState
 
-from normalizer.kafka.connection import RETRY_BACKOFF_S, limit_metadata_requests
+from normalizer.kafka.client_setup import RETRY_BACKOFF_S, limit_metadata_requests
 from normalizer.runtime.pause import wait_at_most
 from tests.support.waiting import moment
 

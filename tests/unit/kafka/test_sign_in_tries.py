@@ -22,7 +22,7 @@ from normalizer.errors import (
 from normalizer.postgres.database import PoolerError
 from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.store.connect_error import translate_connect_error
-from normalizer.store.retry import write_with_retry
+from normalizer.store.write_retry import write_with_retry
 from tests.support.factories import envelope, make_batch
 
 AWAY = BrokerUnavailableError("b:9092: TCP: no answer")

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from normalizer.config.settings import Settings
-from normalizer.kafka import Bounds, KafkaPartition
+from normalizer.kafka import OffsetBounds, KafkaPartition
 from normalizer.monitoring.gauges import _database_families, _lag_families
 from normalizer.monitoring.lag import LOG_END_EXPIRES_S, LagMonitor
 from normalizer.monitoring.partition_lag import PartitionLag
@@ -13,7 +13,7 @@ from normalizer.monitoring.partition_lag import PartitionLag
 PARTITION = KafkaPartition("noetl.events", 0)
 
 
-def make_lag(next_offset: int, bounds: Bounds) -> PartitionLag:
+def make_lag(next_offset: int, bounds: OffsetBounds) -> PartitionLag:
     return PartitionLag(
         next_offset=next_offset, bounds=bounds, oldest_unread_ms=None, retention_ms=1.0
     )
@@ -21,10 +21,15 @@ def make_lag(next_offset: int, bounds: Bounds) -> PartitionLag:
 
 @pytest.mark.parametrize(
     ("next_offset", "bounds", "unread"),
-    [(0, Bounds(0, 0), 0), (7, Bounds(0, 10), 3), (7, Bounds(9, 10), 1), (12, Bounds(0, 10), 0)],
+    [
+        (0, OffsetBounds(0, 0), 0),
+        (7, OffsetBounds(0, 10), 3),
+        (7, OffsetBounds(9, 10), 1),
+        (12, OffsetBounds(0, 10), 0),
+    ],
 )
 def test_a_position_stays_as_it_is_stored_and_deleted_records_are_no_lag(
-    next_offset: int, bounds: Bounds, unread: int
+    next_offset: int, bounds: OffsetBounds, unread: int
 ) -> None:
     """Where Kafka deletes what nobody reads, a position that moved would look like progress."""
     lag = make_lag(next_offset, bounds)
@@ -42,7 +47,7 @@ async def test_nothing_is_unread_nor_unverified_before_the_database_was_read() -
         )
     )
     lag_monitor._bounds, lag_monitor._bounds_at_s = (
-        {PARTITION: Bounds(3, 9)},
+        {PARTITION: OffsetBounds(3, 9)},
         {PARTITION: time.monotonic()},
     )
 
@@ -65,7 +70,7 @@ def measured(ages_s: dict[int, float]) -> LagMonitor:
     )
     partitions = {KafkaPartition(PARTITION.topic, number): age for number, age in ages_s.items()}
     lag_monitor._existing = frozenset(partitions)
-    lag_monitor._bounds = dict.fromkeys(partitions, Bounds(3, 9))
+    lag_monitor._bounds = dict.fromkeys(partitions, OffsetBounds(3, 9))
     now_s = time.monotonic()
     lag_monitor._bounds_at_s = {one: now_s - age_s for one, age_s in partitions.items()}
     lag_monitor._positions = dict.fromkeys(partitions, 5)
@@ -136,7 +141,7 @@ async def test_a_batch_that_nobody_can_read_is_unread_since_it_was_first_seen(
 
     monkeypatch.setattr(lag_monitor._log, "first_record", nothing)
     lag_monitor._bounds, lag_monitor._bounds_at_s = (
-        {PARTITION: Bounds(3, 9)},
+        {PARTITION: OffsetBounds(3, 9)},
         {PARTITION: time.monotonic()},
     )
     lag_monitor._positions = {}

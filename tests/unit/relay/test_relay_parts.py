@@ -26,7 +26,7 @@ from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_prod
 from normalizer.kafka.transactional_producer import OutputRecord
 from normalizer.relay import relay_store
 from normalizer.relay.output_records import canonical_record, rejection_record
-from normalizer.relay.relay_positions import RelayPosition, make_claim, read_position
+from normalizer.relay.relay_positions import RelayPosition, make_claim, parse_relay_position
 from normalizer.store.claim import Claim
 from tests.contract import FOLDER
 from tests.support.factories import TOPIC, envelope, make_batch, raw_record, rejected
@@ -151,7 +151,7 @@ def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
     )
 
     committed = written.to_commit(42)
-    position = read_position(committed, RelayPosition(cluster_id="other"))
+    position = parse_relay_position(committed, RelayPosition(cluster_id="other"))
     again = make_claim(WHERE, 7 << 16 | 5, committed.next_offset, position)
 
     assert committed.next_offset == 42
@@ -189,9 +189,9 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> list[CommittedOffset]:
     async def clusters(*_: object) -> set[str]:
         return set()
 
-    monkeypatch.setattr(relay_store, "read_clusters", clusters)
+    monkeypatch.setattr(relay_store, "_read_committed_clusters", clusters)
     monkeypatch.setattr(relay_store, "TransactionalProducer", Producer)
-    monkeypatch.setattr(relay_store, "read_limits", limits)
+    monkeypatch.setattr(relay_store, "read_topic_size_limits", limits)
     return committed
 
 
@@ -203,7 +203,7 @@ async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left
         async with relay_store.RelayStore(Settings()) as store:
             claims.append(await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=end))
             if gives_up:
-                await store.record_idle()
+                await store.mark_owner_idle()
 
     slices = [one.slice_records for one in claims]
     assert slices == [None, None, None, None, SLICE_SHARED, SLICE_SHARED]
@@ -217,11 +217,11 @@ async def test_record_that_a_relay_had_alone_is_to_blame_until_it_is_written(
         return await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=2)
 
     async with relay_store.RelayStore(Settings()) as killed:
-        await killed.mark_next_record_alone(await claimed(killed))
+        await killed.mark_working_on_one_record(await claimed(killed))
     async with relay_store.RelayStore(Settings()) as next_one:
         blamed = await claimed(next_one)
         await next_one.write(make_batch(envelope(0), claim=blamed))
-        await next_one.record_idle()
+        await next_one.mark_owner_idle()
     async with relay_store.RelayStore(Settings()) as last:
         cleared = await claimed(last)
 
@@ -244,7 +244,7 @@ async def test_partition_whose_commit_failed_is_not_given_up(
             patch.setattr(f"{relay_store.__name__}.TransactionalProducer.commit", lost)
             with pytest.raises(PartsNotWrittenError):
                 await store.write(make_batch(envelope(0), claim=claim))
-        await store.record_idle()
+        await store.mark_owner_idle()
 
     assert len(committed) == 1
 
@@ -252,5 +252,5 @@ async def test_partition_whose_commit_failed_is_not_given_up(
 def test_an_offset_that_was_set_by_hand_begins_without_a_past() -> None:
     unknown = RelayPosition(cluster_id="c")
 
-    assert read_position(CommittedOffset(5, ""), unknown) is unknown
+    assert parse_relay_position(CommittedOffset(5, ""), unknown) is unknown
     assert make_claim(WHERE, 7 << 16, 5, unknown).last is None

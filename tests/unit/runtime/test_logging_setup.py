@@ -14,13 +14,13 @@ import structlog
 
 from normalizer.errors import FencedError, StoreUnavailableError
 from normalizer.runtime import logging_setup
-from normalizer.runtime.log_stream import LogStream
+from normalizer.runtime.log_stream import NonBlockingLogStream
 
 
 @pytest.fixture
 def lines() -> io.StringIO:
     stream = io.StringIO()
-    logging_setup.configure(secrets=["hunter2", "x"], stream=stream)
+    logging_setup.configure_logging(secrets=["hunter2", "x"], stream=stream)
     return stream
 
 
@@ -55,7 +55,7 @@ def test_a_line_that_cannot_be_written_is_left_out() -> None:
         def flush(self) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    logging_setup.configure(stream=Full())
+    logging_setup.configure_logging(stream=Full())
 
     logging_setup.get_logger().info("started")
     logging.getLogger("asyncio").error("task failed")
@@ -65,7 +65,7 @@ def test_a_pipe_that_nobody_reads_holds_up_nothing() -> None:
     """Else the loop of a process hangs in its next line. A later reader gets whole lines."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream, os.fdopen(reading, "rb") as pipe:
-        logging_setup.configure(stream=stream)
+        logging_setup.configure_logging(stream=stream)
         logger = logging_setup.get_logger()
 
         def log_much() -> None:
@@ -103,7 +103,7 @@ def test_a_line_that_a_pipe_takes_as_one_is_written_as_one(
             return write(fd, data)
 
         monkeypatch.setattr(os, "write", note)
-        out = LogStream(stream)
+        out = NonBlockingLogStream(stream)
         line = letter * ((select.PIPE_BUF - 1) // len(letter.encode())) + "\n"
 
         out.write(line)
@@ -122,7 +122,7 @@ def test_a_library_that_repeats_itself_is_counted(lines: io.StringIO) -> None:
 
     for _ in range(4):
         handler.emit(record)
-    now += logging_setup.REPEAT_AFTER_S
+    now += logging_setup._REPEAT_AFTER_S
     handler.emit(record)
 
     first, second = logged(lines)
@@ -162,7 +162,7 @@ def test_an_error_is_described_without_content(error: Exception, text: str) -> N
 
 def test_a_line_of_ecs_has_its_names_and_everything_else_below_one_of_ours() -> None:
     stream = io.StringIO()
-    logging_setup.configure(log_format="ecs", secrets=["hunter2"], stream=stream)
+    logging_setup.configure_logging(log_format="ecs", secrets=["hunter2"], stream=stream)
 
     with structlog.contextvars.bound_contextvars(trace_id="a" * 32, span_id="b" * 16):
         logging_setup.get_logger().warning(
@@ -176,7 +176,7 @@ def test_a_line_of_ecs_has_its_names_and_everything_else_below_one_of_ours() -> 
         "log.level": "warning",
         "message": "batch.rolled_back: fenced by ***",
         "event.action": "batch.rolled_back",
-        "ecs.version": logging_setup.ECS_VERSION,
+        "ecs.version": logging_setup._ECS_VERSION,
         "trace.id": "a" * 32,
         "span.id": "b" * 16,
         "normalizer": {"why": "fenced by ***", "url": "u", "partitions": [1]},
@@ -187,5 +187,5 @@ def test_a_line_of_ecs_has_its_names_and_everything_else_below_one_of_ours() -> 
         "message": "task failed",
         "log.logger": "asyncio",
         "error.message": "ValueError",
-        "ecs.version": logging_setup.ECS_VERSION,
+        "ecs.version": logging_setup._ECS_VERSION,
     }

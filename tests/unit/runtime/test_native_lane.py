@@ -22,7 +22,7 @@ from normalizer.core.encoded_events import (
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Ignored, Normalized, Rejected
-from normalizer.runtime.native_lane import GuardedLane, open_lane, why_python_only
+from normalizer.runtime.native_lane import GuardedLane, open_native_lane, why_python_only
 from normalizer.runtime.slices import normalize_in_slices
 from simulator.mix import Mix
 from simulator.topic_records import records
@@ -36,7 +36,7 @@ def test_lane_reads_where_it_was_built_from_these_rules(monkeypatch: pytest.Monk
     install(monkeypatch)
 
     with capture_logs() as lines:
-        lane = open_lane(SETTINGS)
+        lane = open_native_lane(SETTINGS)
 
     assert lane
     assert lane.is_on()
@@ -57,7 +57,7 @@ def test_python_reads_alone_under_settings_that_the_lane_does_not_know(
     install(monkeypatch)
 
     with capture_logs() as lines:
-        lane = open_lane(msgspec.structs.replace(SETTINGS, **fields))
+        lane = open_native_lane(msgspec.structs.replace(SETTINGS, **fields))
 
     assert lane is None
     assert [(line["core"], line["why"]) for line in lines] == [("python", why)]
@@ -66,14 +66,14 @@ def test_python_reads_alone_under_settings_that_the_lane_does_not_know(
 def test_lane_of_other_rules_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, rules="0" * 64)
 
-    assert open_lane(SETTINGS) is None
+    assert open_native_lane(SETTINGS) is None
     assert "was built from other rules" in why_python_only(SETTINGS)
 
 
 def test_python_reads_alone_where_no_lane_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     uninstall(monkeypatch)
 
-    assert open_lane(SETTINGS) is None
+    assert open_native_lane(SETTINGS) is None
     assert why_python_only(SETTINGS) == "event_normalizer_native isn't installed"
 
 

@@ -8,7 +8,12 @@ import asyncpg
 import pytest
 
 from normalizer.errors import FatalError, StoreUnavailableError
-from normalizer.store.sqlstate import Fault, failed_copy_line, find_error_cause, translate_error
+from normalizer.store.sqlstate import (
+    ErrorCause,
+    find_error_cause,
+    find_failed_copy_line,
+    translate_error,
+)
 
 SECRET = "content of a row"
 
@@ -31,7 +36,7 @@ LEDGER = ("source_positions", "gaps", "quarantine", "assigned_ids")
 
 class Case(NamedTuple):
     about: str
-    fault: Fault
+    fault: ErrorCause
     codes: str
     fields: Mapping[str, str] = {}
     copying: tuple[bool, ...] = (True, False)
@@ -39,37 +44,37 @@ class Case(NamedTuple):
 
 CASES = [
     Case(
-        "a value that no column takes", Fault.RECORD,
+        "a value that no column takes", ErrorCause.RECORD,
         "22000 22001 22003 22P02 22P05 22021 22008 22032 54000 54001",
     ),
     Case(
-        "a broken row of COPY", Fault.RECORD, "08P01",
+        "a broken row of COPY", ErrorCause.RECORD, "08P01",
         {"context": "COPY events, line 7, column context"}, (True,),
     ),
-    Case("a broken protocol, a pooler without a server", Fault.TRANSIENT, "08P01"),
-    Case("a check of ours on an event", Fault.RECORD, "23514", CHECK, (True,)),
+    Case("a broken protocol, a pooler without a server", ErrorCause.TRANSIENT, "08P01"),
+    Case("a check of ours on an event", ErrorCause.RECORD, "23514", CHECK, (True,)),
     Case(
-        "another check of ours", Fault.RECORD, "23514",
+        "another check of ours", ErrorCause.RECORD, "23514",
         CHECK | {"constraint": "events_call_done_outcome"}, (True,),
     ),
     Case(
-        "a missing value in a column of ours", Fault.RECORD, "23502",
+        "a missing value in a column of ours", ErrorCause.RECORD, "23502",
         {"schema": "normalizer", "table": "events", "column": "status"}, (True,),
     ),
     *(
         Case(
-            f"{table} that do not balance", Fault.FATAL, "23502 23514",
+            f"{table} that do not balance", ErrorCause.FATAL, "23502 23514",
             CHECK | {"table": table, "constraint": f"{table}_offsets_balance"}, (False,),
         )
         for table in LEDGER
     ),
     Case(
-        "a constraint of somebody else", Fault.TRANSIENT, "23502 23514",
+        "a constraint of somebody else", ErrorCause.TRANSIENT, "23502 23514",
         {"schema": "audit", "table": "copied", "constraint": "copied_check"}, (True,),
     ),
     *(
         Case(
-            f"an error inside {name}", Fault.PROJECTION,
+            f"an error inside {name}", ErrorCause.PROJECTION,
             "22000 22003 22P02 21000 P0001 P0002 54000 54001 38000", {"context": context},
         )
         for name, context in (
@@ -78,12 +83,12 @@ CASES = [
         )
     ),
     Case(
-        "a constraint of a projection", Fault.PROJECTION, "23502 23514",
+        "a constraint of a projection", ErrorCause.PROJECTION, "23502 23514",
         {"schema": "projector", "table": "event_minutes", "constraint": "c", "column": "c"},
         (True,),
     ),
     *(
-        Case(f"content that names a projection: {context}", Fault.RECORD, "22003",
+        Case(f"content that names a projection: {context}", ErrorCause.RECORD, "22003",
              {"context": context}, (True,))
         for context in (
             "PL/pgSQL function refuse() line 3 at RAISE\nCOPY events, line 2",
@@ -91,28 +96,28 @@ CASES = [
             'COPY events, line 2, column step: "PL/pgSQL function project_calls()"',
         )
     ),
-    Case("a key that is there already", Fault.RACE, "23505", CHECK, (True,)),
+    Case("a key that is there already", ErrorCause.RACE, "23505", CHECK, (True,)),
     Case(
-        "an outage", Fault.TRANSIENT,
+        "an outage", ErrorCause.TRANSIENT,
         "08000 08003 08006 08001 40001 40P01 53000 53100 53200 53300 55000 55006 55P03 57000 "
         "57014 57P01 57P02 57P03 57P05 58000 58030 58P01 25006 25P03 25P04 XX000 XX001 XX002",
         copying=(False,),
     ),
     Case(
-        "nobody's fault, because it's listed nowhere", Fault.TRANSIENT,
+        "nobody's fault, because it's listed nowhere", ErrorCause.TRANSIENT,
         "21000 23503 23P01 23000 27000 P0001 P0002 39000 09000 ZZ999", copying=(False,),
     ),
     Case(
-        "wrong code, rights, or schema", Fault.FATAL,
+        "wrong code, rights, or schema", ErrorCause.FATAL,
         "42501 42P01 42703 42601 28000 28P01 3D000 3F000 0A000 26000 F0000 F0001 25000 25001 "
         "25P01 25P02",
         CHECK,
     ),
 ]  # fmt: skip
 RAISED = {
-    Fault.FATAL: FatalError,
-    Fault.PROJECTION: StoreUnavailableError,
-    Fault.TRANSIENT: StoreUnavailableError,
+    ErrorCause.FATAL: FatalError,
+    ErrorCause.PROJECTION: StoreUnavailableError,
+    ErrorCause.TRANSIENT: StoreUnavailableError,
 }
 
 
@@ -153,7 +158,7 @@ def test_the_projection_that_an_error_comes_from_is_named() -> None:
     ],
 )
 def test_a_value_that_the_client_cannot_encode_is_the_records_fault(error: Exception) -> None:
-    assert find_error_cause(error, copying=True) is Fault.RECORD
+    assert find_error_cause(error, copying=True) is ErrorCause.RECORD
 
 
 @pytest.mark.parametrize(
@@ -168,7 +173,7 @@ def test_a_value_that_the_client_cannot_encode_is_the_records_fault(error: Excep
     ],
 )
 def test_a_connection_that_is_gone_is_the_moments_fault(error: Exception) -> None:
-    assert find_error_cause(error, copying=True) is Fault.TRANSIENT
+    assert find_error_cause(error, copying=True) is ErrorCause.TRANSIENT
     assert isinstance(translate_error(error), StoreUnavailableError)
 
 
@@ -214,7 +219,7 @@ def test_a_connection_error_is_said_by_its_kind_alone() -> None:
 def test_the_rejected_line_is_read_from_the_context(context: str | None, line: int | None) -> None:
     fields = {} if context is None else {"context": context}
 
-    assert failed_copy_line(rejection("22P02", **fields)) == line
+    assert find_failed_copy_line(rejection("22P02", **fields)) == line
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from normalizer.core.rule_sources import rules_sha256
-from normalizer.runtime.native_lane import MODULE
+from normalizer.runtime.native_lane import NATIVE_MODULE_NAME
 from normalizer.up.native_lane_watch import NativeLaneWatch
 from tests.support.waiting import until
 
@@ -20,7 +20,7 @@ RULES_SHA256 = {rules!r}
 def _install(folder: Path, name: str, rules: str) -> None:
     unfinished = folder / "unfinished"
     unfinished.write_text(_LANE.format(name=name, rules=rules))
-    unfinished.rename(folder / f"{MODULE}.py")
+    unfinished.rename(folder / f"{NATIVE_MODULE_NAME}.py")
 
 
 async def test_lane_of_other_rules_is_passed_over_and_the_next_one_noticed(

@@ -21,25 +21,25 @@ from normalizer.core.identity.coordinates import (
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
-from normalizer.store.exclusions import begin_batch
-from normalizer.store.rows import RowRejectedError, copy_rows, update_rows
+from normalizer.store.event_exclusions import read_batch_id_and_exclusions
+from normalizer.store.event_rows import RowRejectedError, copy_rows, update_rows
 from normalizer.store.sorted_outcomes import sort_outcomes
-from normalizer.store.source_positions import AlreadyCommitted, Positions
-from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, find_error_cause
-from normalizer.store.stored_rows import StoredRows
+from normalizer.store.source_positions import AlreadyCommitted, BatchPositions
+from normalizer.store.sqlstate import STATEMENT_ERRORS, ErrorCause, find_error_cause
+from normalizer.store.stored_rows import StoredEventRows
 
-Row = TypeVar("Row", Event, Envelope)
+_Row = TypeVar("_Row", Event, Envelope)
 
 _CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
 
 
-class RowIsolation:
+class RejectedRowFinder:
     """Finds the rejected rows of a batch, under the same locks as the transaction that writes it.
 
     The caller rolls the transaction back.
     """
 
-    def __init__(self, positions: Positions) -> None:
+    def __init__(self, positions: BatchPositions) -> None:
         self._positions = positions
 
     async def isolate_rows(
@@ -53,7 +53,7 @@ class RowIsolation:
         # here. The next transaction of the batch notices that commit and ignores the result.
         locked = await self._positions.lock(connection, batch.parts)
         dedup_horizon = NO_DEDUP_HORIZON if isinstance(locked, AlreadyCommitted) else locked
-        _, exclusions = await begin_batch(connection, batch)
+        _, exclusions = await read_batch_id_and_exclusions(connection, batch)
         events = sort_outcomes(batch, row_rejections, exclusions, dedup_horizon).events
         # Make a deferred constraint fail here, at the row that violates it, instead of at COMMIT.
         await connection.execute(_CHECK_CONSTRAINTS_NOW)
@@ -87,7 +87,7 @@ class RowIsolation:
 
         The rejected rows are a mapping from their event id to the SQLSTATE.
         """
-        write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
+        write_plan = await reconcile(events, StoredEventRows(connection), dedup_horizon)
 
         async def insert(rows: Sequence[Event]) -> None:
             await copy_rows(connection, rows, batch_id=0)  # never committed
@@ -122,8 +122,8 @@ class RowIsolation:
 
 async def find_rejected_rows(
     connection: asyncpg.Connection,
-    rows: Sequence[Row],
-    write: Callable[[Sequence[Row]], Awaitable[None]],
+    rows: Sequence[_Row],
+    write: Callable[[Sequence[_Row]], Awaitable[None]],
 ) -> dict[int, str | None]:
     """Return the SQLSTATE of each row that the database rejects, by event_id. Writes nothing.
 
@@ -149,8 +149,8 @@ async def find_rejected_rows(
 
 async def _try_write(
     connection: asyncpg.Connection,
-    rows: Sequence[Row],
-    write: Callable[[Sequence[Row]], Awaitable[None]],
+    rows: Sequence[_Row],
+    write: Callable[[Sequence[_Row]], Awaitable[None]],
 ) -> RowRejectedError | None:
     """Write the rows and roll them back. Returns the rejection, or None."""
     if not rows:
@@ -165,7 +165,7 @@ async def _try_write(
         # so to the rows, which would stay in memory until the garbage collector runs.
         rejection = RowRejectedError(found.sqlstate, found.line)
     except STATEMENT_ERRORS as error:
-        if find_error_cause(error, copying=False) is not Fault.RECORD:
+        if find_error_cause(error, copying=False) is not ErrorCause.RECORD:
             raise
         rejection = RowRejectedError(getattr(error, "sqlstate", None))
     await savepoint.rollback()

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import ReadOutcome
 from normalizer.errors import FatalError, FencedError, ProjectionFailedError, StoreUnavailableError
-from normalizer.store import retry
-from normalizer.store.retry import (
+from normalizer.store import write_retry
+from normalizer.store.write_retry import (
     TRIES_BEFORE_HALVING,
     BatchWriter,
     InFlightBatch,
@@ -192,7 +192,7 @@ async def test_waits_double_up_to_two_seconds_and_are_spread_by_the_draw(
     async def note(_: asyncio.Event, wait_s: float) -> None:
         waits.append(wait_s)
 
-    monkeypatch.setattr(retry, "wait_at_most", note)
+    monkeypatch.setattr(write_retry, "wait_at_most", note)
     for drawn in (0.0, 1.0):
         draw = repeat(drawn).__next__
         await write_with_retry(Log(outages=[True] * 9), records(1), stop=asyncio.Event(), draw=draw)
@@ -237,7 +237,7 @@ async def test_a_try_without_projections_that_fails_too_says_nothing_about_them(
 async def test_a_batch_that_has_waited_is_written_without_the_part_that_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retry, "SET_ASIDE_AFTER_S", 0.0)
+    monkeypatch.setattr(write_retry, "_SET_ASIDE_AFTER_S", 0.0)
     batch, first = _three_partitions()
     log = Log(poison=(5,), sqlstate="55P03")
     apart: list[PartitionBatch] = []
@@ -277,7 +277,7 @@ async def test_of_a_part_that_is_taken_over_halved_the_rest_is_left_too() -> Non
 async def test_in_an_outage_no_part_is_set_aside(
     monkeypatch: pytest.MonkeyPatch, sqlstate: str | None
 ) -> None:
-    monkeypatch.setattr(retry, "SET_ASIDE_AFTER_S", 0.0)
+    monkeypatch.setattr(write_retry, "_SET_ASIDE_AFTER_S", 0.0)
     batch, _ = _three_partitions()
     log = Log(poison=(5,), sqlstate=sqlstate)
     log.healed_after(9)
@@ -294,7 +294,7 @@ async def test_in_an_outage_no_part_is_set_aside(
 async def test_a_part_without_room_apart_holds_its_batch_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retry, "SET_ASIDE_AFTER_S", 0.0)
+    monkeypatch.setattr(write_retry, "_SET_ASIDE_AFTER_S", 0.0)
     batch, _ = _three_partitions()
     log = Log(poison=(5,), sqlstate="55P03")
     log.healed_after(20)
@@ -332,8 +332,8 @@ async def test_a_batch_that_waits_is_said_at_once_now_and_then_and_at_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also while no try has come back yet: a statement waits for a lock."""
-    monkeypatch.setattr(retry, "WAITING_AFTER_S", 0.0)
-    monkeypatch.setattr(retry, "REPORT_EVERY_S", 0.01)
+    monkeypatch.setattr(write_retry, "BLOCKED_AFTER_S", 0.0)
+    monkeypatch.setattr(write_retry, "_BLOCKED_REPORT_EVERY_S", 0.01)
     batch = make_batch(envelope(), claim=make_claim(3, next_offset=42))
     let_go = asyncio.Event()
 
@@ -362,7 +362,7 @@ async def test_a_batch_that_waits_is_said_at_once_now_and_then_and_at_its_end(
 async def test_of_a_batch_that_is_dropped_it_is_not_said_that_it_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retry, "WAITING_AFTER_S", 0.0)
+    monkeypatch.setattr(write_retry, "BLOCKED_AFTER_S", 0.0)
 
     class Slow(Log):
         async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 
 from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError, FatalError
-from normalizer.kafka import TopicReader, committed_offsets
+from normalizer.kafka import TopicLookup, committed_offsets
 
 GROUP = "normalizer"
 
@@ -40,15 +40,15 @@ class Admin:
         """Closed by the reader after an outage."""
 
 
-def make_reader(*codes: int) -> TopicReader:
-    reader = TopicReader(Settings(kafka_bootstrap_servers=("none:1",)))
+def make_reader(*codes: int) -> TopicLookup:
+    reader = TopicLookup(Settings(kafka_bootstrap_servers=("none:1",)))
     reader._consumer = reader._admin = Admin(*codes)
     return reader
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(committed_offsets, "COORDINATOR_WAIT_S", 0.0)
+    monkeypatch.setattr(committed_offsets, "_COORDINATOR_WAIT_S", 0.0)
 
 
 async def test_a_group_without_the_right_to_see_it_is_a_missing_right() -> None:

@@ -27,15 +27,15 @@ from normalizer.errors import (
 )
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
-from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE, is_outage
+from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE, is_server_outage
 
 TRIES_BEFORE_HALVING: Final = 3
 """Halve a batch after this many failed tries, or write a single record without projections."""
-WAITING_AFTER_S: Final = 5.0
+BLOCKED_AFTER_S: Final = 5.0
 """Report a batch as blocked when it has been in flight for this long."""
-REPORT_EVERY_S: Final = 60.0
+_BLOCKED_REPORT_EVERY_S: Final = 60.0
 """Repeat that report this often."""
-SET_ASIDE_AFTER_S: Final = 10.0
+_SET_ASIDE_AFTER_S: Final = 10.0
 """After this long, write a waiting batch without the part that waits."""
 
 SetAside = Callable[[PartitionBatch], bool]
@@ -109,8 +109,8 @@ class InFlightBatch:
         return 0.0 if since_s is None else self._clock() - since_s
 
     def is_waiting(self) -> bool:
-        """Return whether the batch has taken longer than WAITING_AFTER_S."""
-        return self.age_s() >= WAITING_AFTER_S
+        """Return whether the batch has taken longer than BLOCKED_AFTER_S."""
+        return self.age_s() >= BLOCKED_AFTER_S
 
     def last_error_text(self) -> str:
         """Return the last error as a sentence."""
@@ -240,7 +240,7 @@ class _Retries:
         Returns False if it's too early for that, or not possible.
         """
         piece = self._pieces[-1]
-        has_waited = self._in_flight.age_s() >= SET_ASIDE_AFTER_S and not is_outage(error)
+        has_waited = self._in_flight.age_s() >= _SET_ASIDE_AFTER_S and not is_server_outage(error)
         if self._set_aside and has_waited:
             if len(piece.parts) > 1:
                 self._replace([Batch(parts=(part,)) for part in piece.parts])
@@ -288,7 +288,7 @@ class _Retries:
 
 
 class _WaitReporter:
-    """Logs that a batch is blocked, repeats that every REPORT_EVERY_S, and logs its end.
+    """Logs that a batch is blocked, repeats that every _BLOCKED_REPORT_EVERY_S, and logs its end.
 
     The log lines are written by timers of the event loop, so they appear even while a statement
     waits for a lock.
@@ -299,7 +299,7 @@ class _WaitReporter:
         self._reported = False
 
     def __enter__(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(WAITING_AFTER_S, self._report)
+        self._timer = asyncio.get_running_loop().call_later(BLOCKED_AFTER_S, self._report)
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()
@@ -314,4 +314,4 @@ class _WaitReporter:
             age_s=round(self._in_flight.age_s(), 1),
             piece=self._in_flight.offsets(),
         )
-        self._timer = asyncio.get_running_loop().call_later(REPORT_EVERY_S, self._report)
+        self._timer = asyncio.get_running_loop().call_later(_BLOCKED_REPORT_EVERY_S, self._report)

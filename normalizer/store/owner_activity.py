@@ -20,7 +20,7 @@ _RECORD_IDLE: Final = """
 """
 
 
-async def record_idle(connection: asyncpg.Connection, holder: str) -> None:
+async def mark_owner_idle(connection: asyncpg.Connection, holder: str) -> None:
     """Record that this holder processes no record of any partition.
 
     A process does so when it stops, and after a rebalance has ended its claims.
@@ -36,7 +36,7 @@ _TAKE_ALONE: Final = """
 """
 
 
-async def mark_next_record_alone(connection: asyncpg.Connection, claim: Claim) -> None:
+async def mark_working_on_one_record(connection: asyncpg.Connection, claim: Claim) -> None:
     """Record that the owner works on the partition's next record, and on nothing else."""
     await connection.execute(
         _TAKE_ALONE,

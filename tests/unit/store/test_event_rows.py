@@ -7,11 +7,11 @@ import pytest
 
 from normalizer.core.encoded_events import EncodedEvent, Event, to_encoded_columns
 from normalizer.store.rows import (
-    COPIED_BYTES,
-    EVENT_COLUMNS,
-    ROWS_AT_ONCE,
+    _CHUNK_BYTES,
+    COPIED_EVENT_COLUMNS,
+    _ROWS_PER_CHUNK,
     RowRejectedError,
-    copy_data,
+    _encode_copy_data,
 )
 from tests.support.factories import encoded, envelope
 
@@ -23,33 +23,36 @@ async def test_copy_data_holds_each_row_with_its_batch() -> None:
 
     copied = b"".join(await _chunks(rows))
 
-    begin = struct.pack(">hiq", len(EVENT_COLUMNS), 8, BATCH_ID)
+    begin = struct.pack(">hiq", len(COPIED_EVENT_COLUMNS), 8, BATCH_ID)
     assert copied[:19] == b"PGCOPY\n\xff\r\n\0" + bytes(8)
     assert copied[19:] == b"".join(begin + to_encoded_columns(row) for row in rows) + b"\xff\xff"
 
 
 async def test_chunk_of_copy_data_ends_at_its_bytes() -> None:
-    large = EncodedEvent(1, 1, "worker", None, bytes(COPIED_BYTES // 4))
+    large = EncodedEvent(1, 1, "worker", None, bytes(_CHUNK_BYTES // 4))
 
     chunks = await _chunks([large] * 10)
 
-    assert [len(chunk) // (COPIED_BYTES // 4) for chunk in chunks] == [4, 4, 2]
+    assert [len(chunk) // (_CHUNK_BYTES // 4) for chunk in chunks] == [4, 4, 2]
 
 
 async def test_chunk_of_copy_data_ends_at_its_rows() -> None:
-    chunks = await _chunks([encoded(envelope())] * (2 * ROWS_AT_ONCE + 1))
+    chunks = await _chunks([encoded(envelope())] * (2 * _ROWS_PER_CHUNK + 1))
 
     assert len(chunks) == 3
 
 
 async def test_row_that_cannot_be_encoded_is_rejected_by_its_line() -> None:
-    rows = [envelope(at) for at in range(ROWS_AT_ONCE)] + [envelope(attempts=1 << 40), envelope()]
+    rows = [envelope(at) for at in range(_ROWS_PER_CHUNK)] + [
+        envelope(attempts=1 << 40),
+        envelope(),
+    ]
 
     with pytest.raises(RowRejectedError) as rejection:
         await _chunks(rows)
 
-    assert (rejection.value.sqlstate, rejection.value.line) == (None, ROWS_AT_ONCE + 1)
+    assert (rejection.value.sqlstate, rejection.value.line) == (None, _ROWS_PER_CHUNK + 1)
 
 
 async def _chunks(rows: Sequence[Event]) -> list[bytes]:
-    return [chunk async for chunk in copy_data(rows, BATCH_ID)]
+    return [chunk async for chunk in _encode_copy_data(rows, BATCH_ID)]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from normalizer.consumer.ownership import Ownership
+from normalizer.consumer.ownership import PartitionOwnership
 from normalizer.consumer.partition_state import PartitionState
 from normalizer.consumer.record_store import RecordStore
 from normalizer.errors import (
@@ -20,34 +20,34 @@ from normalizer.errors import (
     TopicResetError,
 )
 from normalizer.kafka import (
-    Bounds,
     GroupReader,
     KafkaPartition,
-    TopicReader,
+    OffsetBounds,
+    TopicLookup,
     find_log_mismatch,
     wall_clock_ms,
 )
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.store.claim import Claim
-from normalizer.store.process_shapes import ConfiguredShapes
+from normalizer.store.process_shapes import ShapesFingerprint
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE
 
 _log: Final = get_logger()
 
 
-class Claims:
+class PartitionClaimer:
     """Claims partitions, and notes their states in `ownership`."""
 
     def __init__(
         self,
         reader: GroupReader,
-        kafka: TopicReader,
+        kafka: TopicLookup,
         store: RecordStore,
-        ownership: Ownership,
+        ownership: PartitionOwnership,
         *,
         group_id: str,
         accept_reset: bool,
-        shapes: ConfiguredShapes,
+        shapes: ShapesFingerprint,
         counters: ServiceCounters,
     ) -> None:
         self._reader = reader
@@ -107,7 +107,7 @@ class Claims:
             if new is None:
                 continue
             if self._reader.group_changes != group_changes:
-                return  # a rebalance has ended this claim too, so `Membership` releases it
+                return  # a rebalance has ended this claim too, so `GroupMembership` releases it
             ownership.note_claim(partition, new, bounds[partition].end)
             self._reader.start_reading(
                 partition,
@@ -170,7 +170,7 @@ class Claims:
 
     async def _reachable_bounds(
         self, partitions: Iterable[KafkaPartition]
-    ) -> dict[KafkaPartition, Bounds]:
+    ) -> dict[KafkaPartition, OffsetBounds]:
         """Return the bounds of each partition, and mark those whose leader doesn't respond."""
         wanted = sorted(partitions)
         bounds = await self._kafka.reachable_bounds(wanted)
@@ -181,7 +181,7 @@ class Claims:
         return dict(sorted(bounds.items()))
 
     async def _try_to_claim(
-        self, partition: KafkaPartition, cluster_id: str, bounds: Bounds
+        self, partition: KafkaPartition, cluster_id: str, bounds: OffsetBounds
     ) -> Claim | None:
         """Claim a partition, or return None if it can't be read now.
 
@@ -198,7 +198,9 @@ class Claims:
             self._ownership.mark_unreachable(partition, error)
         return None
 
-    async def _claim(self, partition: KafkaPartition, cluster_id: str, bounds: Bounds) -> Claim:
+    async def _claim(
+        self, partition: KafkaPartition, cluster_id: str, bounds: OffsetBounds
+    ) -> Claim:
         """Claim a partition, and return the claim from which reading may begin.
 
         Raises TopicResetError if the topic was recreated, unless the operator accepts that. If
@@ -245,7 +247,7 @@ class Claims:
                 next_offset=start,
                 why="Kafka's retention deleted these records before they were read",
             )
-            claim = await self._store.record_gap(claim, start, "expired")
+            claim = await self._store.advance_past_gap(claim, start, "expired")
         return claim
 
 

@@ -20,35 +20,35 @@ from aiokafka.errors import (
 from normalizer.config.settings import Settings
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailableError, FatalError
-from normalizer.kafka.committed_offsets import (
-    CommittedOffset,
-    read_committed,
-    retry_until_coordinator_ready,
-)
-from normalizer.kafka.connection import (
-    Bounds,
+from normalizer.kafka.client_setup import (
     FetchedChunk,
     KafkaPartition,
+    OffsetBounds,
     connection_options,
-    read_bounds,
-    translating_errors,
+    read_offset_bounds,
+    translate_kafka_errors,
+)
+from normalizer.kafka.committed_offsets import (
+    CommittedOffset,
+    read_committed_offsets,
+    retry_until_coordinator_ready,
 )
 from normalizer.kafka.connection_diagnosis import diagnose_connection
-from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_next_leniently
+from normalizer.kafka.lenient_reader import MAX_RESPONSE_BYTES, ONE_BATCH_BYTES, read_next_leniently
 from normalizer.kafka.reader_connection import ReaderConnection
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
-LEADER_S: Final = 5.0
-NO_LEADER: Final = -1
+_LEADER_TIMEOUT_S: Final = 5.0
+_NO_LEADER: Final = -1
 
 
-class TopicReader(ReaderConnection):
+class TopicLookup(ReaderConnection):
     """Looks things up in Kafka, such as the offsets of a log, settings of a topic, single records.
 
     Commands and monitoring use it. It joins no consumer group, so it never causes a rebalance.
     Every method raises BrokerUnavailableError if no broker answers within the request timeout.
 
-        async with TopicReader(settings) as log:
+        async with TopicLookup(settings) as log:
             bounds = await log.bounds(await log.partitions("noetl.events"))
     """
 
@@ -131,9 +131,11 @@ class TopicReader(ReaderConnection):
         """
         async with self._connected(f"reading the offsets of group {group_id}"):
             client = self._admin._client  # noqa: SLF001 - its public request fails while the coordinator loads
-            return await read_committed(client, group_id, partitions, stable=False)
+            return await read_committed_offsets(client, group_id, partitions, stable=False)
 
-    async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
+    async def bounds(
+        self, partitions: Iterable[KafkaPartition]
+    ) -> dict[KafkaPartition, OffsetBounds]:
         """Return each partition's first offset, and where the committed records end.
 
         All partitions must exist. If a leader sends no response, this raises
@@ -146,8 +148,8 @@ class TopicReader(ReaderConnection):
         return found
 
     async def reachable_bounds(
-        self, partitions: Iterable[KafkaPartition], *, within_s: float = LEADER_S
-    ) -> dict[KafkaPartition, Bounds]:
+        self, partitions: Iterable[KafkaPartition], *, within_s: float = _LEADER_TIMEOUT_S
+    ) -> dict[KafkaPartition, OffsetBounds]:
         """Return the first and last offsets of those partitions whose leader answers in time.
 
         One request is sent to each leader, all at the same time, and each has `within_s` seconds to
@@ -161,7 +163,7 @@ class TopicReader(ReaderConnection):
         async with self._connected("reading the bounds of the log"):
             leaders = await self._leaders({one.topic for one in wanted})
             for one in wanted:
-                if (leader := leaders.get(one, NO_LEADER)) != NO_LEADER:
+                if (leader := leaders.get(one, _NO_LEADER)) != _NO_LEADER:
                     by_leader[leader].append(one)
             async with asyncio.TaskGroup() as tasks:
                 requests = [
@@ -169,7 +171,7 @@ class TopicReader(ReaderConnection):
                     for leader, led in by_leader.items()
                 ]
             answers = [one.result() for one in requests if not one.cancelled()]
-        found: dict[KafkaPartition, Bounds] = {}
+        found: dict[KafkaPartition, OffsetBounds] = {}
         for answer in answers:
             if isinstance(answer, FatalError):
                 raise answer
@@ -189,7 +191,7 @@ class TopicReader(ReaderConnection):
         decode the batch. Usually one batch is enough. If there's no record at `offset`, the search
         continues in the batches after it.
         """
-        most_bytes = ONE_BATCH
+        most_bytes = ONE_BATCH_BYTES
         while offset < next_offset:
             try:
                 chunk = await self.chunk_at(partition, offset, most_bytes=most_bytes)
@@ -200,7 +202,7 @@ class TopicReader(ReaderConnection):
             if chunk.records:
                 first = chunk.records[0]
                 return first if first.offset < next_offset else None
-            offset, most_bytes = chunk.next_offset, MOST_BYTES
+            offset, most_bytes = chunk.next_offset, MAX_RESPONSE_BYTES
         return None
 
     async def chunk_at(
@@ -209,7 +211,7 @@ class TopicReader(ReaderConnection):
         offset: int,
         *,
         incarnation: int = 0,
-        most_bytes: int = MOST_BYTES,
+        most_bytes: int = MAX_RESPONSE_BYTES,
     ) -> FetchedChunk | None:
         """Return the records of a single fetch response, from `offset` on.
 
@@ -280,7 +282,7 @@ class TopicReader(ReaderConnection):
 
     async def _ask_leader(
         self, partitions: Sequence[KafkaPartition], within_s: float
-    ) -> dict[KafkaPartition, Bounds] | FatalError:
+    ) -> dict[KafkaPartition, OffsetBounds] | FatalError:
         """Read the first and last offsets of partitions from their leader.
 
         Returns {} if the leader is unreachable. If a right is missing, the FatalError is returned
@@ -288,9 +290,9 @@ class TopicReader(ReaderConnection):
         other brokers.
         """
         try:
-            with translating_errors("reading the bounds of the log"):
+            with translate_kafka_errors("reading the bounds of the log"):
                 async with asyncio.timeout(within_s):
-                    return await read_bounds(self._consumer, partitions)
+                    return await read_offset_bounds(self._consumer, partitions)
         except BrokerUnavailableError:
             return {}
         except FatalError as error:
@@ -305,10 +307,10 @@ def no_leader_error(partitions: Iterable[KafkaPartition]) -> BrokerUnavailableEr
 
 
 @contextlib.asynccontextmanager
-async def optional_topic_reader(settings: Settings) -> AsyncIterator[TopicReader | None]:
-    """Yield a TopicReader, or None if no brokers are configured."""
+async def optional_topic_lookup(settings: Settings) -> AsyncIterator[TopicLookup | None]:
+    """Yield a TopicLookup, or None if no brokers are configured."""
     if not settings.kafka_bootstrap_servers:
         yield None
         return
-    async with TopicReader(settings) as log:
+    async with TopicLookup(settings) as log:
         yield log

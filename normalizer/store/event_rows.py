@@ -10,13 +10,18 @@ import asyncpg
 from normalizer.core.encoded_events import ENCODED_COLUMNS, Event, to_encoded_columns
 from normalizer.core.identity.coordinates import Coordinates, required_id
 from normalizer.envelope import Envelope
-from normalizer.store.sqlstate import STATEMENT_ERRORS, Fault, failed_copy_line, find_error_cause
+from normalizer.store.sqlstate import (
+    STATEMENT_ERRORS,
+    ErrorCause,
+    find_error_cause,
+    find_failed_copy_line,
+)
 
-ROWS_AT_ONCE: Final = 500
+_ROWS_PER_CHUNK: Final = 500
 """How many rows to encode and send before other tasks may run. That takes about two milliseconds.
 """
-COPIED_BYTES: Final = 1 << 20
-"""How many bytes of rows to send at once, even if that's fewer than ROWS_AT_ONCE rows."""
+_CHUNK_BYTES: Final = 1 << 20
+"""How many bytes of rows to send at once, even if that's fewer than _ROWS_PER_CHUNK rows."""
 _HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 """The header of binary COPY. Source: the PostgreSQL manual, COPY, Binary Format."""
 _END: Final = b"\xff\xff"
@@ -49,7 +54,7 @@ _ADD_MERGED_RECORDS: Final = """
 """
 
 
-async def add_merged_records(
+async def insert_merged_records(
     connection: asyncpg.Connection, merged_records: Sequence[tuple[Coordinates, int]]
 ) -> None:
     """Store which row each merged record was merged into."""
@@ -61,7 +66,7 @@ async def add_merged_records(
     await connection.execute(_ADD_MERGED_RECORDS, *map(list, columns))
 
 
-EVENT_COLUMNS: Final = ("batch_id", *ENCODED_COLUMNS)
+COPIED_EVENT_COLUMNS: Final = ("batch_id", *ENCODED_COLUMNS)
 """The columns that COPY writes, in order. All other columns have defaults."""
 
 
@@ -78,26 +83,26 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
         await connection.copy_to_table(
             "events",
             schema_name="normalizer",
-            columns=EVENT_COLUMNS,
-            source=copy_data(rows, batch_id),
+            columns=COPIED_EVENT_COLUMNS,
+            source=_encode_copy_data(rows, batch_id),
             format="binary",
         )
     except STATEMENT_ERRORS as error:
-        if find_error_cause(error, copying=True) is Fault.RECORD:
+        if find_error_cause(error, copying=True) is ErrorCause.RECORD:
             raise RowRejectedError(
-                getattr(error, "sqlstate", None), failed_copy_line(error)
+                getattr(error, "sqlstate", None), find_failed_copy_line(error)
             ) from error
         raise
 
 
-async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes]:
+async def _encode_copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes]:
     """Yield the rows in the binary format of COPY, in chunks.
 
     Other tasks can run between two chunks, so that a large batch doesn't block the event loop. Each
     row consists of its number of columns, its batch id, and its other columns. Raises
     RowRejectedError for a row that can't be encoded.
     """
-    begin = struct.pack(">hiq", len(EVENT_COLUMNS), 8, batch_id)
+    begin = struct.pack(">hiq", len(COPIED_EVENT_COLUMNS), 8, batch_id)
     gathered, size = [_HEAD], 0
     for line, row in enumerate(rows, start=1):
         try:
@@ -106,7 +111,7 @@ async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes
             raise RowRejectedError(line=line) from None
         gathered.append(columns)
         size += len(columns)
-        if size >= COPIED_BYTES or line % ROWS_AT_ONCE == 0:
+        if size >= _CHUNK_BYTES or line % _ROWS_PER_CHUNK == 0:
             yield begin.join(gathered)
             gathered, size = [b""], 0
             await asyncio.sleep(0)

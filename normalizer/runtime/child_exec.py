@@ -1,7 +1,7 @@
 """Prepares a new child process, and then becomes the command that the child is to run.
 
-`Child.start` runs this script in each new child. The script drops root's rights if a user is given,
-asks the kernel for a signal when the parent dies, and then replaces itself by the command.
+`ChildProcess.start` runs this script in each new child. The script drops root's rights if a user is
+given, asks the kernel for a signal when the parent dies, and then replaces itself by the command.
 `subprocess` could do all this with `preexec_fn`, but that may deadlock in a process with threads.
 The script imports little, because it delays the start of every child, and because Python's own
 library may be unreadable after the change of user.
@@ -15,17 +15,17 @@ import os
 import signal
 import sys
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def become(arguments: list[str]) -> None:
+def _become_command(arguments: list[str]) -> None:
     """Become the command, so never return. First drop rights, which resets the death signal."""
     parent, death_signal, uid, gid = map(int, arguments[:4])
     if uid >= 0:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:  # the parent died before the kernel knew about the death signal
         os._exit(1)
@@ -40,4 +40,4 @@ def become(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    become(sys.argv[1:])
+    _become_command(sys.argv[1:])

@@ -33,19 +33,19 @@ from normalizer.errors import (
     ConfigurationError,
     FatalError,
 )
-from normalizer.kafka.access_tokens import token_provider
+from normalizer.kafka.access_tokens import shared_token_provider
 from normalizer.kafka.connection_diagnosis import diagnose_connection
-from normalizer.kafka.connection_renewal import renew_connections
-from normalizer.kafka.decompression import limit_unpacking
+from normalizer.kafka.connection_renewal import renew_connections_before_expiry
+from normalizer.kafka.decompression import limit_decompression
 
 CLIENT_ID: Final = "normalizer"
 """The name that brokers log for our clients."""
 REQUEST_TIMEOUT_MS: Final = 15_000
 REBALANCE_TIMEOUT_MS: Final = 30_000
 """How long the brokers wait in a rebalance for a member that hasn't rejoined yet."""
-FETCH_BYTES: Final = 50 << 20
+MAX_FETCH_BYTES: Final = 50 << 20
 """The most bytes of one fetch response. It's the default of Kafka's own client."""
-PARTITION_BYTES: Final = 4 << 20
+MAX_PARTITION_FETCH_BYTES: Final = 4 << 20
 """The most bytes of one partition in one fetch response. We keep one such part per partition in
 memory."""
 RETRY_BACKOFF_S: Final = 0.1
@@ -62,7 +62,7 @@ class KafkaPartition(NamedTuple):
         return f"{self.topic}[{self.partition}]"
 
 
-class Bounds(NamedTuple):
+class OffsetBounds(NamedTuple):
     """A partition's first offset, and the end that a reader of committed records sees."""
 
     start: int
@@ -89,7 +89,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     As a side effect, this limits for all clients of the process how large a batch may become when
     it's decompressed. Raises BrokerSignInError if a certificate or key file can't be read any more.
     """
-    limit_unpacking(FETCH_BYTES)
+    limit_decompression(MAX_FETCH_BYTES)
     options: dict[str, Any] = {
         "bootstrap_servers": list(settings.kafka_bootstrap_servers),
         "client_id": CLIENT_ID,
@@ -98,7 +98,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     }
     if _signs_in_by_token(settings):
         options["sasl_mechanism"] = "OAUTHBEARER"
-        options["sasl_oauth_token_provider"] = token_provider(settings)
+        options["sasl_oauth_token_provider"] = shared_token_provider(settings)
     elif settings.kafka_security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = settings.kafka_sasl_mechanism
         options["sasl_plain_username"] = settings.kafka_sasl_username
@@ -174,8 +174,8 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
         if why := await diagnose_connection(connection_options(settings)):
             raise why
         inner = getattr(client, "_client", None) or getattr(client, "client", client)
-        renew_connections(inner, token_provider(settings))
-    with translating_errors(doing):
+        renew_connections_before_expiry(inner, shared_token_provider(settings))
+    with translate_kafka_errors(doing):
         try:
             await (client.start() if hasattr(client, "start") else client.bootstrap())
         except (KafkaError, OSError, TimeoutError) as error:
@@ -207,7 +207,7 @@ _SEE_NODE: Final = (
 )
 
 
-def grant_command(resource: str, name: str, operation: str = "Read") -> str:
+def acl_grant_command(resource: str, name: str, operation: str = "Read") -> str:
     """Return the kafka-acls.sh command that grants a user this right."""
     return (
         "kafka-acls.sh --add --allow-principal User:NAME "
@@ -216,7 +216,7 @@ def grant_command(resource: str, name: str, operation: str = "Read") -> str:
 
 
 @contextmanager
-def translating_errors(doing: str, *, writes: bool = False, topic: str = "") -> Iterator[None]:
+def translate_kafka_errors(doing: str, *, writes: bool = False, topic: str = "") -> Iterator[None]:
     """Within this block, translate aiokafka's errors into our own.
 
     A missing right becomes a FatalError that says how to grant it, and everything else becomes a
@@ -263,14 +263,14 @@ async def stop_client(client: Any, *, timeout_s: float) -> bool:
     return True
 
 
-async def read_bounds(
+async def read_offset_bounds(
     consumer: Any, partitions: Iterable[KafkaPartition]
-) -> dict[KafkaPartition, Bounds]:
+) -> dict[KafkaPartition, OffsetBounds]:
     """Request the first offset and the end of each partition. Raises aiokafka's errors."""
     wanted = [TopicPartition(*one) for one in partitions]
     starts = await consumer.beginning_offsets(wanted)
     ends = await consumer.end_offsets(wanted)
-    return {KafkaPartition(*one): Bounds(starts[one], ends[one]) for one in wanted}
+    return {KafkaPartition(*one): OffsetBounds(starts[one], ends[one]) for one in wanted}
 
 
 def to_raw_record(record: Any, incarnation: int) -> RawRecord:
@@ -297,7 +297,7 @@ def _missing_right(error: KafkaError, *, writes: bool, topic: str) -> str:
     named = ",".join(sorted([names] if isinstance(names, str) else map(str, names)))
     is_write = resource == "transactional-id" or (writes and resource == "topic")
     remedy = (
-        grant_command(resource, named, "Write" if is_write else "Read")
+        acl_grant_command(resource, named, "Write" if is_write else "Read")
         if named
         else "see `normalizer check`"
     )

@@ -11,7 +11,7 @@ from normalizer.envelope import Ignored, Rejected
 from normalizer.store.quarantine_writer import RejectedRecord
 
 
-class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
+class EventExclusions(msgspec.Struct, frozen=True, kw_only=True):
     """Events and rejections to ignore: those older than `horizon`, and those of `forgotten`.
 
     - `horizon` is the horizon of retention, or None if nothing expires.
@@ -40,7 +40,9 @@ _BEGIN_BATCH: Final = """
 """
 
 
-async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int, Exclusions]:
+async def read_batch_id_and_exclusions(
+    connection: asyncpg.Connection, batch: Batch
+) -> tuple[int, EventExclusions]:
     """Return a new batch id, and the events that this transaction must ignore."""
     execution_ids = {
         RejectedRecord(record, one).execution_id if isinstance(one, Rejected) else one.execution_id
@@ -54,4 +56,4 @@ async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int
     # have such an id.
     storable = [one for one in execution_ids if one is not None and -(1 << 63) <= one < 1 << 63]
     batch_id, horizon, forgotten = await connection.fetchrow(_BEGIN_BATCH, storable)
-    return batch_id, Exclusions(horizon=horizon, forgotten=frozenset(forgotten))
+    return batch_id, EventExclusions(horizon=horizon, forgotten=frozenset(forgotten))
